@@ -1,0 +1,43 @@
+"""Settings: defaults, then chatapi.toml, then the environment, then flags; and what a tenant may set for itself."""
+
+from chatapi.config.load import ConfigError, LoadedConfig, load_config
+from chatapi.config.settings import (
+    SECTION_DOCS,
+    SETTINGS,
+    AuthConfig,
+    Config,
+    DatabaseConfig,
+    LimitsConfig,
+    LogConfig,
+    MetricsConfig,
+    PlaygroundConfig,
+    RetentionConfig,
+    ServerConfig,
+    Setting,
+    WebhooksConfig,
+    WebSocketConfig,
+)
+from chatapi.config.tenant import TenantConfig, TenantLimits, parse_tenant_config
+
+__all__ = [
+    "SECTION_DOCS",
+    "SETTINGS",
+    "AuthConfig",
+    "Config",
+    "ConfigError",
+    "DatabaseConfig",
+    "LimitsConfig",
+    "LoadedConfig",
+    "LogConfig",
+    "MetricsConfig",
+    "PlaygroundConfig",
+    "RetentionConfig",
+    "ServerConfig",
+    "Setting",
+    "TenantConfig",
+    "TenantLimits",
+    "WebSocketConfig",
+    "WebhooksConfig",
+    "load_config",
+    "parse_tenant_config",
+]
