@@ -1,6 +1,7 @@
 """What a setting accepts: one check and one sentence for each, the latter for errors and for chatapi.toml."""
 
 import ipaddress
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -131,4 +132,4 @@ def is_key(text: str) -> bool:
 
 # sun_path holds 108 bytes on Linux, 104 on macOS, the closing zero included.
 def is_socket_path(text: str) -> bool:
-    return is_path(text) and len(text.encode()) <= 103
+    return is_path(text) and len(os.fsencode(text)) <= 103

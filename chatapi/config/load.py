@@ -49,8 +49,9 @@ def load_config(path: str | None, environ: Mapping[str, str], flags: Mapping[str
         values |= layer
         sources |= dict.fromkeys(layer, source)
     _read_key_file(values, sources)
-    _check_together(values, sources)
-    return LoadedConfig(_build(values), sources, file)
+    config = _build(values)
+    _check_together(config, sources)
+    return LoadedConfig(config, sources, file)
 
 
 def _find_file(path: str | None, environ: Mapping[str, str]) -> Path | None:
@@ -76,7 +77,7 @@ def _read_file(file: Path) -> dict[str, object]:
         if section not in SECTION_CLASSES:
             raise ConfigError(source, section, _choices(section, SECTION_CLASSES), "an unknown section")
         if not isinstance(table, dict):
-            raise ConfigError(source, section, f"a section, [{section}]", _shown(table))
+            raise ConfigError(source, section, f"a section, [{section}]", type(table).__name__)
         for key, value in table.items():
             setting = _find_setting(source, section, key, f"{section}.{key}")
             values[setting.name] = _accept(setting, value, source, setting.name)
@@ -128,13 +129,9 @@ def _parse_text(kind: Kind, text: str) -> object:
 
 def _accept(setting: Setting, value: object, source: str, shown_key: str) -> object:
     if not setting.kind.accepts(value):
-        got = "" if is_secret(setting) else _shown(value)
+        got = "" if setting.secret else _shown(value)
         raise ConfigError(source, shown_key, setting.kind.expected, got)
     return tuple(value) if isinstance(value, list) else value
-
-
-def is_secret(setting: Setting) -> bool:
-    return isinstance(setting.kind, Text) and setting.kind.secret
 
 
 def _shown(value: object) -> str:
@@ -157,14 +154,15 @@ def _read_key_file(values: dict[str, object], sources: dict[str, str]) -> None:
     sources["auth.master_key"] = str(path)
 
 
-def _check_together(values: Mapping[str, object], sources: Mapping[str, str]) -> None:
-    for one, other in (("server.tls_cert", "server.tls_key"), ("server.tls_key", "server.tls_cert")):
-        if values[one] and not values[other]:
-            raise _blame(one, sources, f"{other} beside it")
-    heartbeat, timeout = values["websocket.heartbeat_seconds"], values["websocket.timeout_seconds"]
-    if isinstance(heartbeat, int | float) and isinstance(timeout, int | float) and heartbeat >= timeout:
-        key = "websocket.timeout_seconds"
-        raise _blame(key, sources, f"more than websocket.heartbeat_seconds ({heartbeat}), got {timeout}")
+def _check_together(config: Config, sources: Mapping[str, str]) -> None:
+    server, websocket = config.server, config.websocket
+    if server.tls_cert and not server.tls_key:
+        raise _blame("server.tls_cert", sources, "server.tls_key beside it")
+    if server.tls_key and not server.tls_cert:
+        raise _blame("server.tls_key", sources, "server.tls_cert beside it")
+    if websocket.timeout_seconds <= websocket.heartbeat_seconds:
+        expected = f"more than websocket.heartbeat_seconds ({websocket.heartbeat_seconds})"
+        raise _blame("websocket.timeout_seconds", sources, f"{expected}, got {websocket.timeout_seconds}")
 
 
 def _blame(name: str, sources: Mapping[str, str], expected: str) -> ConfigError:

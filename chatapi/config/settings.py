@@ -113,7 +113,7 @@ class AuthConfig:
         Text("1 to 512 characters of printable ASCII without spaces", is_key, optional=True, secret=True),
         "The operator's key, for /admin and the commands that use it. Without one /admin answers 401, always."
         " Choose a long random one, for instance with `openssl rand -hex 32`.",
-    ] = ""
+    ] = field(default="", repr=False)
     master_key_file: Annotated[
         str,
         OPTIONAL_PATH,
@@ -223,16 +223,16 @@ class RetentionConfig:
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
-    level: Annotated[
-        str, OneOf(("debug", "info", "warning", "error")), "The least severe lines that are written, to stderr."
-    ] = "info"
+    level: Annotated[str, OneOf(("debug", "info", "warning", "error")), "The least severe lines that are written."] = (
+        "info"
+    )
     format: Annotated[str, OneOf(("text", "json")), "text for people, json (one object per line) for collectors."] = (
         "text"
     )
     requests: Annotated[
         bool,
         Flag(),
-        "A line per HTTP request. Off, since it costs more than most requests do; failures are logged always.",
+        "A line per HTTP request. Off, since it costs throughput; failures are always logged.",
     ] = False
 
 
@@ -292,10 +292,18 @@ class Setting:
     def variable(self) -> str:
         return f"{VARIABLE_PREFIX}{self.section}_{self.key}".upper()
 
+    @property
+    def secret(self) -> bool:
+        return isinstance(self.kind, Text) and self.kind.secret
+
 
 def _read_settings(section: str, section_class: type) -> list[Setting]:
     hints = get_type_hints(section_class, include_extras=True)
-    return [Setting(section, item.name, *hints[item.name].__metadata__, item.default) for item in fields(section_class)]
+    settings = []
+    for item in fields(section_class):
+        kind, doc = hints[item.name].__metadata__
+        settings.append(Setting(section, item.name, kind, doc, item.default))
+    return settings
 
 
 SECTION_CLASSES: Mapping[str, type] = get_type_hints(Config)
