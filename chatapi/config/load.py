@@ -7,10 +7,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from chatapi.config.kinds import Kind, OneOf, Text, is_key
-from chatapi.config.settings import SECTION_CLASSES, SETTINGS, VARIABLE_PREFIX, Config, Setting
+from chatapi.config.settings import SECTION_CLASSES, SETTINGS, Config, Setting
 
 SEARCH_PATHS = (Path("chatapi.toml"), Path("/etc/chatapi/chatapi.toml"))
 FILE_VARIABLE = "CHATAPI_CONFIG"
+VARIABLE_PREFIX = "CHATAPI_"
 MAX_KEY_FILE_BYTES = 4096  # a key is far shorter; a wrong path to a large file should not be read into memory
 
 

@@ -25,7 +25,6 @@ from chatapi.config.kinds import (
     is_web_url,
 )
 
-VARIABLE_PREFIX = "CHATAPI_"
 YEAR_DAYS = 365
 
 OPTIONAL_PATH = Text("a path of up to 4096 characters", is_path, optional=True)
@@ -287,10 +286,6 @@ class Setting:
     @property
     def name(self) -> str:
         return f"{self.section}.{self.key}"
-
-    @property
-    def variable(self) -> str:
-        return f"{VARIABLE_PREFIX}{self.section}_{self.key}".upper()
 
     @property
     def secret(self) -> bool:
