@@ -1,0 +1,76 @@
+/**
+ * Elements from data. Strings become text nodes and nothing here parses HTML, so that no content can become markup.
+ * @module
+ */
+
+/**
+ * @param {string} tag with classes: `"button.primary"`
+ * @param {Record<string, any>} [props] `on…` listeners, `data-…`, `aria-…` and other attributes; false and null leave out
+ * @param {...(Node | string | null | false | undefined)} children
+ * @returns {any}
+ */
+export function h(tag, props = {}, ...children) {
+  const [name, ...classes] = tag.split(".");
+  const element = document.createElement(name);
+  if (classes.length) element.className = classes.join(" ");
+  for (const [key, value] of Object.entries(props)) {
+    if (value === false || value == null) continue;
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else element.setAttribute(key, value === true ? "" : String(value));
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** One of the symbols that index.html defines. @param {string} name */
+export function icon(name) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  const use = document.createElementNS(SVG, "use");
+  use.setAttribute("href", `#i-${name}`);
+  svg.append(use);
+  return svg;
+}
+
+/** @param {string} name @param {string} label @param {(event: Event) => void} onclick @param {string} [tag] */
+export function iconButton(name, label, onclick, tag = "button.icon-button") {
+  return h(tag, { type: "button", title: label, "aria-label": label, onclick }, icon(name));
+}
+
+/** A colour of one's own for any user id. @param {string} userId */
+export function hueOf(userId) {
+  let hash = 7;
+  for (const char of userId) hash = (hash * 31 + /** @type {number} */ (char.codePointAt(0))) % 3600;
+  return hash % 360;
+}
+
+/** @param {string} userId @param {string} [slot] `a` or `b` for the two users at play, who have fixed colours */
+export function avatar(userId, slot) {
+  const element = h("span.avatar", { "aria-hidden": "true", "data-slot": slot }, [...userId][0]?.toUpperCase() ?? "?");
+  if (!slot) element.style.setProperty("--hue", String(hueOf(userId)));
+  return element;
+}
+
+/** @param {string} time RFC 3339 */
+export function clock(time) {
+  return new Date(time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+}
+
+let toastTimer = 0;
+
+/** A line at the bottom of the page, for a few seconds. @param {string} text */
+export function toast(text) {
+  const element = /** @type {HTMLElement} */ (document.getElementById("toast"));
+  element.textContent = text;
+  element.hidden = false;
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => { element.hidden = true; }, 6000);
+}
+
+/** What to say of an error. @param {any} error */
+export function describe(error) {
+  return error.field ? `${error.field}: ${error.message}` : error.message;
+}
