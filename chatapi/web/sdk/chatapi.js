@@ -1077,7 +1077,10 @@ export class Connection {
       if (!this.#hasListener()) {
         this.#deaf = true;
         this.#rewind();
-      } else if (this.#socket) this.#lost({});
+      } else if (this.#socket) {
+        this.#attempt = 0; // nothing failed: it comes back as soon as the handlers have caught up
+        this.#lost({});
+      }
     }
     void this.#pump();
   }

@@ -1,0 +1,134 @@
+/**
+ * What the cases share: a tenant of their own, clients of its users, and events to wait for.
+ *
+ * Environment: CHATAPI_TEST_URL, CHATAPI_TEST_MASTER_KEY, and, for the cases that restart the server,
+ * CHATAPI_TEST_CONTROL, an address that takes POST /kill, /stop and /start.
+ */
+import WebSocket from "ws";
+import { ChatAPI } from "../../chatapi/web/sdk/chatapi.js";
+
+export const url = process.env.CHATAPI_TEST_URL;
+export const canRestart = Boolean(process.env.CHATAPI_TEST_CONTROL);
+
+const PATIENCE_MS = 20_000; // a restart of the server included
+
+/** @param {"kill" | "stop" | "start"} what */
+export async function control(what) {
+  const response = await fetch(`${process.env.CHATAPI_TEST_CONTROL}/${what}`, { method: "POST" });
+  if (!response.ok) throw new Error(`${what}: ${await response.text()}`);
+}
+
+/** A new tenant, so that no case sees another's rooms or uses up another's rate. */
+export async function newTenant(config = { rate_limit: 100_000 }) {
+  const response = await fetch(`${url}/admin/tenants`, {
+    method: "POST",
+    headers: { "X-Master-Key": process.env.CHATAPI_TEST_MASTER_KEY, "Content-Type": "application/json" },
+    body: JSON.stringify({ name: "sdk", config }),
+  });
+  const { data, error } = await response.json();
+  if (!data) throw new Error(error.message);
+  return data;
+}
+
+/** Clients and connections of one tenant, all closed at the end of the case. */
+export class Rig {
+  #open = [];
+
+  static async make(config) {
+    const rig = new Rig();
+    rig.apiKey = (await newTenant(config)).api_key;
+    return rig;
+  }
+
+  /** @param {string} userId */
+  client(userId, options = {}) {
+    return new ChatAPI({ url, apiKey: this.apiKey, userId, WebSocket, ...options });
+  }
+
+  /** A connection and the inbox that gathers its events. */
+  async connect(userId, options = {}) {
+    return this.attach(this.client(userId), options);
+  }
+
+  async attach(client, { handler, ...options } = {}) {
+    const connection = client.connect({ minDelayMs: 50, maxDelayMs: 500, ...options });
+    this.#open.push(connection);
+    const inbox = new Inbox(connection, handler);
+    await inbox.until((event) => event.type === "sync.complete");
+    return { client, connection, inbox };
+  }
+
+  /** @param {string[]} members the first one creates it */
+  async group(...members) {
+    return (await this.client(members[0]).createRoom({ type: "group", members })).room_id;
+  }
+
+  close() {
+    for (const connection of this.#open) connection.close();
+  }
+}
+
+export class Inbox {
+  events = [];
+  #waiting = new Set();
+
+  constructor(connection, handler = () => {}) {
+    connection.on("error", (error) => this.events.push({ type: "local.error", error }));
+    connection.on("*", async (event) => {
+      await handler(event);
+      this.events.push(event);
+      for (const look of this.#waiting) look();
+    });
+  }
+
+  /** The first event, past or future, that `test` accepts. */
+  async until(test) {
+    return (await this.untilCount(1, test))[0];
+  }
+
+  /** The events that `test` accepts, when there are `count` of them. */
+  untilCount(count, test) {
+    return new Promise((resolve, reject) => {
+      const look = () => {
+        const found = this.events.filter(test);
+        if (found.length < count) return;
+        clearTimeout(timer);
+        this.#waiting.delete(look);
+        resolve(found);
+      };
+      const timer = setTimeout(() => {
+        this.#waiting.delete(look);
+        reject(new Error(`${this.events.filter(test).length} of ${count} events came; the last ones: ${JSON.stringify(this.events.slice(-5))}`));
+      }, PATIENCE_MS);
+      this.#waiting.add(look);
+      look();
+    });
+  }
+
+  messages(roomId) {
+    return this.events.filter((event) => event.type === "message" && event.room_id === roomId);
+  }
+}
+
+export function messagesOf(roomId) {
+  return (event) => event.type === "message" && event.room_id === roomId;
+}
+
+/** `prefix 1` to `prefix n`. */
+export function numbered(prefix, count) {
+  return Array.from({ length: count }, (_, i) => `${prefix} ${i + 1}`);
+}
+
+export function range(from, to) {
+  return Array.from({ length: to - from + 1 }, (_, i) => from + i);
+}
+
+/** Everything in a room, over REST. */
+export async function storedMessages(client, roomId) {
+  const all = [];
+  for (;;) {
+    const page = await client.listMessages(roomId, { after_seq: all.at(-1)?.seq ?? 0, limit: 100 });
+    all.push(...page.messages);
+    if (!page.has_more) return all;
+  }
+}

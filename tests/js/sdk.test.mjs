@@ -1,0 +1,314 @@
+/** The cases of ../sdk_cases.json, as this SDK shows them. */
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { test } from "node:test";
+import { canRestart, control, messagesOf, numbered, range, Rig, storedMessages } from "./rig.mjs";
+
+const contents = (messages) => messages.map((message) => message.content);
+const seqs = (events) => events.map((event) => event.seq);
+const refusal = (code, status, field) => (error) => error.code === code && error.status === status && (!field || error.field === field);
+
+const cases = {
+  async send_and_receive(rig) {
+    const room = await rig.group("alice", "bob");
+    const alice = await rig.connect("alice");
+    const bob = await rig.connect("bob");
+    const sent = await alice.connection.send(room, "Hello");
+    assert.equal(sent.seq, 1);
+    for (const { inbox } of [alice, bob]) {
+      const message = await inbox.until(messagesOf(room));
+      assert.deepEqual([message.message_id, message.seq, message.content, message.sender_id], [sent.message_id, 1, "Hello", "alice"]);
+    }
+    await alice.connection.ping();
+    assert.equal(bob.inbox.messages(room).length, 1);
+  },
+
+  async order_is_kept(rig) {
+    const rooms = [await rig.group("alice", "bob"), await rig.group("alice", "bob")];
+    const alice = await rig.connect("alice");
+    const bob = await rig.connect("bob");
+    const texts = numbered("message", 60);
+    await Promise.all(texts.flatMap((text) => rooms.map((room) => alice.connection.send(room, text))));
+    for (const room of rooms) {
+      const got = await bob.inbox.untilCount(60, messagesOf(room));
+      assert.deepEqual(contents(got), texts);
+      assert.deepEqual(seqs(got), range(1, 60));
+    }
+  },
+
+  async every_kind_of_event_once(rig) {
+    const room = await rig.group("alice", "bob");
+    const alice = rig.client("alice");
+    const bob = await rig.connect("bob");
+    const { message_id: id } = await alice.sendMessage(room, "first");
+    await alice.editMessage(room, id, "second");
+    await alice.deleteMessage(room, id);
+    await alice.updateRoom(room, { name: "renamed" });
+    await alice.addMember(room, "carol");
+    await alice.updateMember(room, "carol", { role: "admin" });
+    await alice.removeMember(room, "carol");
+    await bob.inbox.until((event) => event.type === "member.left");
+    const log = bob.inbox.events.filter((event) => event.room_id === room && event.seq && !/^(ack|read)\./.test(event.type));
+    assert.deepEqual(log.map((event) => event.type),
+      ["message", "message.edited", "message.deleted", "room.updated", "member.joined", "member.updated", "member.left"]);
+    assert.deepEqual(seqs(log), range(1, 7));
+    assert.equal(log[1].target_seq, 1);
+    assert.equal(log[1].content, "second");
+    assert.equal(log[2].target_seq, 1);
+    assert.equal(log[3].name, "renamed");
+  },
+
+  async errors_are_told(rig) {
+    const alice = await rig.connect("alice");
+    const theirs = await rig.group("bob", "carol");
+    const ours = await rig.group("alice", "bob");
+    const wrong = rig.client("alice", { apiKey: "sk_wrong" });
+    await assert.rejects(wrong.listRooms(), refusal("AUTHENTICATION_ERROR", 401));
+    const ended = wrong.connect();
+    await assert.rejects(ended.ready, refusal("AUTHENTICATION_ERROR", 401));
+    assert.equal(ended.state, "closed");
+    await assert.rejects(alice.client.getRoom("room_unknown"), refusal("NOT_FOUND", 404));
+    await assert.rejects(alice.client.sendMessage(theirs, "x"), refusal("AUTHORIZATION_ERROR", 403));
+    await assert.rejects(alice.connection.send(theirs, "x"), refusal("AUTHORIZATION_ERROR", 403));
+    await assert.rejects(alice.client.sendMessage(ours, ""), refusal("VALIDATION_ERROR", 400, "content"));
+    await assert.rejects(alice.connection.send(ours, ""), refusal("VALIDATION_ERROR", 400, "content"));
+    const { room_id: dm } = await alice.client.createRoom({ type: "dm", members: ["alice", "bob"] });
+    await assert.rejects(alice.client.createRoom({ type: "dm", members: ["bob", "alice"] }),
+      (error) => refusal("CONFLICT", 409)(error) && error.details.room_id === dm);
+  },
+
+  async same_client_message_id_once(rig) {
+    const room = await rig.group("alice", "bob");
+    const alice = await rig.connect("alice");
+    const message = { content: "once", client_message_id: "mine-1" };
+    const answers = [await alice.client.sendMessage(room, message), await alice.client.sendMessage(room, message), await alice.connection.send(room, message)];
+    assert.equal(new Set(answers.map((answer) => answer.message_id)).size, 1);
+    assert.deepEqual(contents(await storedMessages(alice.client, room)), ["once"]);
+  },
+
+  async killed_server_loses_nothing(rig) {
+    const room = await rig.group("alice", "bob");
+    const alice = rig.client("alice");
+    const bob = await rig.connect("bob");
+    for (const text of numbered("before", 20)) await alice.sendMessage(room, text);
+    await control("kill");
+    await control("start");
+    for (const text of numbered("after", 20)) await alice.sendMessage(room, text);
+    const got = await bob.inbox.untilCount(40, messagesOf(room));
+    assert.deepEqual(contents(got), [...numbered("before", 20), ...numbered("after", 20)]);
+    assert.deepEqual(seqs(got), range(1, 40));
+  },
+
+  async send_outlasts_a_restart(rig) {
+    const room = await rig.group("alice", "bob");
+    const alice = await rig.connect("alice");
+    await control("kill");
+    const sending = numbered("offline", 10).map((text) => alice.connection.send(room, text));
+    assert.equal(alice.connection.unconfirmed, 10);
+    await control("start");
+    assert.deepEqual(seqs(await Promise.all(sending)), range(1, 10));
+    assert.deepEqual(contents(await storedMessages(alice.client, room)), numbered("offline", 10));
+    assert.equal(alice.connection.unconfirmed, 0);
+  },
+
+  async kill_in_the_middle_of_sending(rig) {
+    const room = await rig.group("alice", "bob");
+    const alice = await rig.connect("alice");
+    const bob = await rig.connect("bob");
+    const texts = numbered("message", 200);
+    const sending = texts.map((text) => alice.connection.send(room, text));
+    await sending[100];
+    await control("kill");
+    await control("start");
+    await Promise.all(sending);
+    assert.deepEqual(contents(await storedMessages(alice.client, room)), texts);
+    const got = await bob.inbox.untilCount(200, messagesOf(room));
+    assert.deepEqual(contents(got), texts);
+    assert.deepEqual(seqs(got), range(1, 200));
+  },
+
+  async graceful_restart(rig) {
+    const room = await rig.group("alice", "bob");
+    const bob = await rig.connect("bob");
+    await control("stop");
+    await bob.inbox.until((event) => event.type === "server.shutdown");
+    await control("start");
+    await rig.client("alice").sendMessage(room, "after");
+    assert.equal((await bob.inbox.until(messagesOf(room))).content, "after");
+  },
+
+  async resume_from_own_cursors(rig) {
+    const room = await rig.group("alice", "bob");
+    const alice = rig.client("alice");
+    const first = await rig.connect("bob");
+    for (const text of numbered("early", 3)) await alice.sendMessage(room, text);
+    await first.inbox.untilCount(3, messagesOf(room));
+    await first.connection.ping(); // the handler of the third has returned
+    const kept = JSON.parse(JSON.stringify(first.connection.cursors));
+    assert.equal(kept.rooms[room], 3);
+    first.connection.close();
+
+    const other = await rig.connect("bob");
+    for (const text of numbered("late", 4)) await alice.sendMessage(room, text);
+    await other.inbox.untilCount(4, messagesOf(room));
+    await untilReceipt(alice, room, "bob", 7);
+
+    const second = await rig.connect("bob", { cursors: kept });
+    await second.connection.ping();
+    assert.deepEqual(contents(second.inbox.messages(room)), numbered("late", 4));
+  },
+
+  async gap_is_filled(rig) {
+    const room = await rig.group("alice", "bob");
+    const alice = rig.client("alice");
+    const bob = await rig.connect("bob");
+    for (const text of numbered("seen", 5)) await alice.sendMessage(room, text);
+    await bob.inbox.untilCount(5, messagesOf(room));
+    let gaps = 0;
+    bob.connection.on("frame", ({ frame }) => { gaps += frame.type === "sync.gap" ? 1 : 0; });
+    bob.connection.pause();
+    for (const text of numbered("missed", 150)) await alice.sendMessage(room, text);
+    bob.inbox.events.length = 0;
+    bob.connection.resume();
+    await bob.inbox.until((event) => event.type === "sync.complete");
+    const got = bob.inbox.events.filter((event) => event.type === "message" || event.type === "sync.complete");
+    assert.deepEqual(contents(got.slice(0, -1)), numbered("missed", 150));
+    assert.equal(got.at(-1).type, "sync.complete");
+    assert.equal(gaps, 1);
+  },
+
+  async handled_is_acknowledged(rig) {
+    const room = await rig.group("alice", "bob");
+    const alice = rig.client("alice");
+    let finish;
+    let began;
+    const begun = new Promise((resolve) => { began = resolve; });
+    await rig.connect("bob", {
+      handler: (event) => event.type === "message" && new Promise((resolve) => { finish = resolve; began(); }),
+    });
+    const { seq } = await alice.sendMessage(room, "look at this");
+    await begun;
+    assert.equal((await receiptOf(alice, room, "bob")).last_ack, 0);
+    finish();
+    await untilReceipt(alice, room, "bob", seq);
+  },
+
+  async notification_until_handled(rig) {
+    const alice = rig.client("alice");
+    const { notification_id: id, recipients } = await alice.notify({ topic: "news", payload: { n: 1 }, targets: { user_ids: ["bob"] } });
+    assert.equal(recipients, 1);
+    const first = await rig.connect("bob");
+    const got = await first.inbox.until((event) => event.type === "notification");
+    assert.deepEqual([got.notification_id, got.topic, got.payload], [id, "news", { n: 1 }]);
+    await until(async () => !(await first.client.listNotifications({ status: "pending" })).notifications.length);
+    first.connection.close();
+    const second = await rig.connect("bob");
+    await second.connection.ping();
+    assert.equal(second.inbox.events.filter((event) => event.type === "notification").length, 0);
+  },
+
+  async typing_and_presence(rig) {
+    const room = await rig.group("alice", "bob");
+    const bob = await rig.connect("bob");
+    const alice = await rig.connect("alice");
+    await bob.inbox.until((event) => event.type === "presence.update" && event.user_id === "alice" && event.status === "online");
+    alice.connection.typing(room);
+    alice.connection.typing(room); // the next key: not told again
+    alice.connection.typing(room, false);
+    const typing = await bob.inbox.untilCount(2, (event) => event.type === "typing");
+    assert.deepEqual(typing.map((event) => [event.room_id, event.user_id, event.action]), [[room, "alice", "start"], [room, "alice", "stop"]]);
+  },
+
+  async channel_is_followed(rig) {
+    const alice = rig.client("alice");
+    const { room_id: room } = await alice.createRoom({ type: "channel", name: "news" });
+    await alice.sendMessage(room, "before");
+    const carol = await rig.connect("carol");
+    assert.equal((await carol.connection.subscribe(room)).last_seq, 1);
+    await alice.sendMessage(room, "live");
+    await carol.inbox.until(messagesOf(room));
+    carol.connection.pause();
+    await alice.sendMessage(room, "missed 1");
+    await alice.sendMessage(room, "missed 2");
+    carol.connection.resume();
+    const got = await carol.inbox.untilCount(3, messagesOf(room));
+    assert.deepEqual(contents(got), ["live", "missed 1", "missed 2"]);
+  },
+
+  async user_token_is_renewed(rig) {
+    const room = await rig.group("alice", "bob");
+    const backend = rig.client("bob");
+    let asked = 0;
+    const getToken = async () => (await backend.createToken({ expires_in: asked++ ? 3600 : 1 })).token;
+    const bob = await rig.attach(rig.client("bob", { apiKey: undefined, userId: undefined, getToken }));
+    await until(() => asked > 1);
+    await rig.client("alice").sendMessage(room, "still there?");
+    assert.equal((await bob.inbox.until(messagesOf(room))).content, "still there?");
+    assert.deepEqual((await bob.client.listRooms()).rooms.map((one) => one.room_id), [room]);
+  },
+
+  async rate_limit_is_waited_out() {
+    const rig = await Rig.make({ rate_limit: 20, rate_burst: 20 });
+    try {
+      const room = await rig.group("alice", "bob");
+      const alice = await rig.connect("alice");
+      const live = numbered("live", 60);
+      await Promise.all([
+        ...live.map((text) => alice.connection.send(room, text)),
+        ...numbered("rest", 40).map((text) => alice.client.sendMessage(room, text, { retries: 50 })),
+      ]);
+      const stored = contents(await storedMessages(alice.client, room));
+      assert.equal(stored.length, 100);
+      assert.equal(new Set(stored).size, 100);
+      assert.deepEqual(stored.filter((text) => text.startsWith("live")), live);
+    } finally {
+      rig.close();
+    }
+  },
+
+  async slow_consumer_misses_nothing(rig) {
+    const room = await rig.group("alice", "bob");
+    const alice = await rig.connect("alice");
+    const bob = await rig.connect("bob", { maxPending: 10, handler: () => new Promise((resolve) => { setTimeout(resolve, 5); }) });
+    let interruptions = 0;
+    bob.connection.on("state", ({ state }) => { interruptions += state === "waiting" ? 1 : 0; });
+    const texts = numbered("message", 80);
+    await Promise.all(texts.map((text) => alice.connection.send(room, text)));
+    const got = await bob.inbox.untilCount(80, messagesOf(room));
+    assert.deepEqual(contents(got), texts);
+    assert.ok(interruptions > 0, "the bound was never reached");
+  },
+};
+
+async function receiptOf(client, room, userId) {
+  return (await client.listReceipts(room)).receipts.find((receipt) => receipt.user_id === userId);
+}
+
+async function untilReceipt(client, room, userId, seq) {
+  await until(async () => (await receiptOf(client, room, userId)).last_ack === seq);
+}
+
+/** What no event tells is asked for, again and again. */
+async function until(test) {
+  for (let tries = 0; !(await test()); tries++) {
+    assert.ok(tries < 400, "it did not come true in time");
+    await new Promise((resolve) => { setTimeout(resolve, 25); });
+  }
+}
+
+const shared = JSON.parse(await readFile(new URL("../sdk_cases.json", import.meta.url), "utf8")).cases;
+
+test("every shared case is here", () => {
+  assert.deepEqual(Object.keys(cases).sort(), shared.map((one) => one.name).sort());
+});
+
+for (const { name, needs } of shared) {
+  test(name, { timeout: 60_000, skip: needs === "restart" && !canRestart && "CHATAPI_TEST_CONTROL is not set" }, async () => {
+    const rig = await Rig.make();
+    try {
+      await cases[name](rig);
+    } finally {
+      rig.close();
+    }
+  });
+}

@@ -1,0 +1,136 @@
+"""`chatapi serve` as a process of its own, which can be killed and come back with the same database and port."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+START_SECONDS = 20.0
+STOP_SECONDS = 15.0  # more than shutdown_grace_seconds
+POLL_SECONDS = 0.02
+
+
+class ServerProcess:
+    """Settings are those of `chatapi.toml`: `{"limits.sync_limit": "20"}`."""
+
+    def __init__(self, directory: Path, settings: dict[str, str] | None = None, *, dev: bool = True) -> None:
+        self.log = directory / "server.log"
+        self.master_key = "master-key-of-the-tests-0123456789"
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        database = str(directory / "chatapi.db")
+        self._command = [sys.executable, "-m", "chatapi", "serve", "--port", str(self.port), "--db", database]
+        if dev:
+            self._command.append("--dev")
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("CHATAPI_")},
+            "CHATAPI_AUTH_MASTER_KEY": self.master_key,
+            **{f"CHATAPI_{key.replace('.', '_').upper()}": value for key, value in (settings or {}).items()},
+        }
+        self._directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "ServerProcess":
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._process is not None:
+            self.kill()
+
+    def start(self) -> None:
+        """Returns when requests are answered."""
+        assert self._process is None
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, env=self._environment, cwd=self._directory, stdout=log, stderr=subprocess.STDOUT
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not self._is_ready():
+            assert self._process.poll() is None, f"the server ended:\n{self.log.read_text()}"
+            assert time.monotonic() < deadline, f"the server did not start:\n{self.log.read_text()}"
+            time.sleep(POLL_SECONDS)
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+
+    def stop(self) -> None:
+        """As an operator stops it. It has to end in time and with exit status 0."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        status = self._process.wait(STOP_SECONDS)
+        self._process = None
+        assert status == 0, self.log.read_text()
+
+    def create_tenant(self, name: str) -> str:
+        """Its API key."""
+        request = urllib.request.Request(
+            f"{self.url}/admin/tenants",
+            data=json.dumps({"name": name, "config": {"rate_limit": 10_000}}).encode(),
+            headers={"X-Master-Key": self.master_key, "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            key = json.load(answer)["data"]["api_key"]
+        assert isinstance(key, str)
+        return key
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=5):
+                return True
+        except OSError:  # no answer, or 503 while it starts
+            return False
+
+
+class Control:
+    """Lets another process kill, stop and start the server: POST /kill, /stop, /start."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        actions = {"/kill": server.kill, "/stop": server.stop, "/start": server.start}
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                status, text = 200, b""
+                try:
+                    actions[self.path]()
+                except (AssertionError, OSError, subprocess.SubprocessError) as error:
+                    status, text = 500, str(error).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self._listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._listener.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._listener.server_port}"
+
+    def __enter__(self) -> "Control":
+        self._thread = Thread(target=self._listener.serve_forever, name="control", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._listener.shutdown()
+        self._listener.server_close()
+        self._thread.join()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    assert isinstance(port, int)
+    return port

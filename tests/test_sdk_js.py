@@ -1,0 +1,39 @@
+"""The JavaScript SDK: its own tests, under Node, against a server that they may kill and restart."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from server_process import Control, ServerProcess
+
+HERE = Path(__file__).parent / "js"
+OLDEST_NODE = 20
+
+
+@pytest.fixture(scope="module")
+def packages() -> None:
+    """What package.json names, installed once."""
+    version = subprocess.run(["node", "--version"], check=True, capture_output=True, text=True).stdout
+    assert int(re.match(r"v(\d+)", version)[1]) >= OLDEST_NODE, f"the SDK needs Node {OLDEST_NODE}, this is {version}"
+    if not (HERE / "node_modules" / "ws").is_dir() or not (HERE / "node_modules" / "typescript").is_dir():
+        subprocess.run([shutil.which("npm") or "npm", "install", "--no-audit", "--no-fund"], cwd=HERE, check=True)
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("file", ["sdk.test.mjs", "package.test.mjs"])
+def test_javascript_sdk(file: str, packages: None, tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path, {"limits.sync_limit": "20"})
+    with server, Control(server) as control:
+        environment = {
+            **os.environ,
+            "CHATAPI_TEST_URL": server.url,
+            "CHATAPI_TEST_MASTER_KEY": server.master_key,
+            "CHATAPI_TEST_CONTROL": control.url,
+        }
+        run = subprocess.run(["node", "--test", file], cwd=HERE, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, f"{run.stdout}\n{run.stderr}\n{server.log.read_text()[-4000:]}"
+    assert "# skipped 0" in run.stdout or "skipped 0" in run.stdout, run.stdout
