@@ -1,0 +1,82 @@
+"""The one exception type that a caller's mistake, or the store's refusal, becomes.
+
+A `ChatError` says what is told to the caller: the envelope of REST (CONTRACT section 1) and the `error` frame of a
+WebSocket are both made from it, each in one place (`protocol.encode_error_envelope`, `protocol.encode_error_frame`).
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    VALIDATION_ERROR = "VALIDATION_ERROR"
+    AUTHENTICATION_ERROR = "AUTHENTICATION_ERROR"
+    AUTHORIZATION_ERROR = "AUTHORIZATION_ERROR"
+    NOT_FOUND = "NOT_FOUND"
+    CONFLICT = "CONFLICT"
+    RATE_LIMIT_EXCEEDED = "RATE_LIMIT_EXCEEDED"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+
+
+HTTP_STATUS: Mapping[Code, int] = {
+    Code.VALIDATION_ERROR: 400,
+    Code.AUTHENTICATION_ERROR: 401,
+    Code.AUTHORIZATION_ERROR: 403,
+    Code.NOT_FOUND: 404,
+    Code.CONFLICT: 409,
+    Code.RATE_LIMIT_EXCEEDED: 429,
+    Code.INTERNAL_ERROR: 500,
+}
+
+
+class ChatError(Exception):
+    """What the caller is told. `status` differs from the code's usual one only for 405, 413, 415, 426 and 503."""
+
+    def __init__(
+        self,
+        code: Code,
+        message: str,
+        *,
+        field: str | None = None,
+        status: int | None = None,
+        details: Mapping[str, object] | None = None,
+        retry_after_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.field = field
+        self.status = HTTP_STATUS[code] if status is None else status
+        self.details = details
+        self.retry_after_s = retry_after_s
+        self.headers = headers
+
+
+def invalid(message: str, field: str | None = None) -> ChatError:
+    return ChatError(Code.VALIDATION_ERROR, message, field=field)
+
+
+def unauthenticated(message: str) -> ChatError:
+    return ChatError(Code.AUTHENTICATION_ERROR, message)
+
+
+def forbidden(message: str) -> ChatError:
+    return ChatError(Code.AUTHORIZATION_ERROR, message)
+
+
+def not_found(what: str) -> ChatError:
+    return ChatError(Code.NOT_FOUND, f"{what} not found")
+
+
+def conflict(message: str, details: Mapping[str, object] | None = None) -> ChatError:
+    return ChatError(Code.CONFLICT, message, details=details)
+
+
+def rate_limited(retry_after_s: float, message: str = "Rate limit exceeded") -> ChatError:
+    return ChatError(Code.RATE_LIMIT_EXCEEDED, message, retry_after_s=retry_after_s)
+
+
+def unavailable(message: str) -> ChatError:
+    """The store cannot take writes (disk full, read-only), or the server is going away."""
+    return ChatError(Code.INTERNAL_ERROR, message, status=503)

@@ -1,0 +1,176 @@
+"""What the server talks about: ids and records. No behaviour beyond an id's form and a time's.
+
+Public ids are opaque to clients. Messages, notifications and subscriptions have a time-ordered 63-bit integer as their
+key in the database; the public id is an encoding of it, so that no second index is needed (DESIGN section 3).
+"""
+
+import datetime
+from enum import StrEnum
+from functools import lru_cache
+from typing import NewType
+
+import msgspec
+
+TenantId = NewType("TenantId", str)
+RoomId = NewType("RoomId", str)
+UserId = NewType("UserId", str)
+MessageId = NewType("MessageId", str)
+KeyId = NewType("KeyId", str)
+
+# Integer keys of the database, never shown to a client.
+TenantKey = NewType("TenantKey", int)
+RoomKey = NewType("RoomKey", int)
+
+
+class RoomType(StrEnum):
+    DM = "dm"
+    GROUP = "group"
+    CHANNEL = "channel"
+
+
+class Role(StrEnum):
+    ADMIN = "admin"
+    MEMBER = "member"
+
+
+class Scope(StrEnum):
+    """Who is calling (CONTRACT section 2)."""
+
+    API_KEY = "api_key"
+    USER_TOKEN = "user_token"
+
+
+class Tenant:
+    """A tenant as it now stands: one object for each, shared by all who hold it, changed only after a commit.
+
+    The settings are those in force, that is the tenant's own `config` over the server's.
+    """
+
+    __slots__ = (
+        "config",
+        "connections_per_tenant",
+        "connections_per_user",
+        "created_at_us",
+        "max_message_bytes",
+        "name",
+        "old_webhook_secret",
+        "old_webhook_secret_until_us",
+        "rate_burst",
+        "rate_limit",
+        "retention_days",
+        "tenant_id",
+        "tenant_key",
+        "token_secret",
+        "webhook_secret",
+        "webhook_url",
+    )
+
+    def __init__(
+        self,
+        *,
+        tenant_key: TenantKey,
+        tenant_id: TenantId,
+        name: str,
+        token_secret: str,
+        config: dict[str, object],
+        created_at_us: int,
+        webhook_secret: str | None = None,
+        old_webhook_secret: str | None = None,
+        old_webhook_secret_until_us: int = 0,
+    ) -> None:
+        self.tenant_key = tenant_key
+        self.tenant_id = tenant_id
+        self.name = name
+        self.token_secret = token_secret
+        self.config = config
+        self.created_at_us = created_at_us
+        self.webhook_secret = webhook_secret
+        self.old_webhook_secret = old_webhook_secret
+        self.old_webhook_secret_until_us = old_webhook_secret_until_us
+        self.rate_limit = 0.0  # tokens per second
+        self.rate_burst = 0
+        self.connections_per_user = 0
+        self.connections_per_tenant = 0  # 0 = no limit
+        self.max_message_bytes = 0
+        self.retention_days = 0.0  # 0 = for ever
+        self.webhook_url: str | None = None
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who acts: a user of a tenant, and the credential that said so."""
+
+    tenant: Tenant
+    user_id: UserId
+    scope: Scope
+    key_id: KeyId | None = None  # the API key used, so that its revocation closes the sockets opened with it
+    expires_at_us: int | None = None  # of a user token
+
+
+class Message(msgspec.Struct, frozen=True):
+    """A message as it now stands. `content` is None once it was deleted."""
+
+    message_key: int
+    message_id: MessageId
+    room_id: RoomId
+    seq: int
+    sender_id: UserId
+    content: str | None
+    meta: dict[str, object] | None
+    reply_to: MessageId | None
+    client_message_id: str | None
+    created_at_us: int
+    edited_at_us: int | None = None
+    deleted_at_us: int | None = None
+
+
+class Member(msgspec.Struct):
+    """A member of a loaded room. `last_ack` and `last_read` only grow while the membership lasts."""
+
+    user_id: UserId
+    role: Role
+    joined_at_us: int
+    last_ack: int
+    last_read: int
+
+
+def encode_message_id(message_key: int) -> MessageId:
+    return MessageId(f"msg_{message_key:016x}")
+
+
+def encode_notification_id(notification_key: int) -> str:
+    return f"notif_{notification_key:016x}"
+
+
+def encode_subscription_id(subscription_key: int) -> str:
+    return f"sub_{subscription_key:016x}"
+
+
+def find_key(prefix: str, public_id: str) -> int | None:
+    """The integer behind an id that `encode_…_id` made, or None for any other text."""
+    digits = public_id.removeprefix(prefix)
+    if len(digits) != 16 or len(public_id) != len(prefix) + 16:
+        return None
+    try:
+        key = int(digits, 16)
+    except ValueError:
+        return None
+    # int() also takes signs, underscores and capitals: only the one spelling that we make is an id.
+    return key if f"{key:016x}" == digits and key < 1 << 63 else None
+
+
+@lru_cache(maxsize=4096)
+def _encode_second(second: int) -> str:
+    return datetime.datetime.fromtimestamp(second, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def encode_time(time_us: int) -> str:
+    """RFC 3339 in UTC with microseconds, as in `2025-12-13T12:00:00.123456Z`."""
+    second, microsecond = divmod(time_us, 1_000_000)
+    return f"{_encode_second(second)}.{microsecond:06d}Z"
+
+
+def encode_dm_key(first: UserId, second: UserId) -> str:
+    """The same for both orders, and different for any two pairs: user ids may contain any separator, so the first
+    one's length says where it ends."""
+    low, high = sorted((first, second))
+    return f"dm:{len(low)}:{low}:{high}"
