@@ -1,0 +1,142 @@
+"""What WebSocket clients send: one record per frame, and the parser of a frame's bytes."""
+
+from typing import Annotated, cast
+
+import msgspec
+from msgspec import Meta
+
+from chatapi.errors import ChatError, invalid
+from chatapi.protocol.json import convert, loads
+from chatapi.protocol.requests import Body, MessageDraft, MessageRevision, PublicId, Seq
+
+MAX_FRAME_BYTES = 128 * 1024
+MAX_REQUEST_ID_CHARACTERS = 64
+
+
+class SendMessage(MessageDraft, frozen=True, kw_only=True):
+    room_id: PublicId
+
+
+class EditMessage(MessageRevision, frozen=True, kw_only=True):
+    room_id: PublicId
+    message_id: PublicId
+
+
+class DeleteMessage(Body, frozen=True):
+    room_id: PublicId
+    message_id: PublicId
+
+
+class Ack(Body, frozen=True):
+    room_id: PublicId
+    seq: Seq
+
+
+class Read(Body, frozen=True):
+    room_id: PublicId
+    seq: Seq
+
+
+class TypingStart(Body, frozen=True):
+    room_id: PublicId
+
+
+class TypingStop(Body, frozen=True):
+    room_id: PublicId
+
+
+class SubscribeRoom(Body, frozen=True):
+    room_id: PublicId
+
+
+class UnsubscribeRoom(Body, frozen=True):
+    room_id: PublicId
+
+
+class Sync(Body, frozen=True):
+    """`rooms`: the client's own cursor in each room, the `seq` that it has seen last."""
+
+    epoch: Annotated[str, Meta(max_length=64)] | None = None
+    rooms: dict[str, object] = msgspec.field(default_factory=dict)
+
+    def check(self) -> None:
+        for room_id, after_seq in self.rooms.items():
+            try:
+                msgspec.convert(after_seq, Seq)
+            except msgspec.ValidationError as error:
+                raise invalid(str(error), f"rooms.{room_id}") from None
+
+    @property
+    def cursors(self) -> dict[str, int]:
+        return cast(dict[str, int], self.rooms)  # `check` has seen every value
+
+
+class AckNotification(Body, frozen=True):
+    notification_id: PublicId
+
+
+class Ping(Body, frozen=True):
+    pass
+
+
+CLIENT_FRAMES: dict[str, type[Body]] = {
+    "send_message": SendMessage,
+    "message.edit": EditMessage,
+    "message.delete": DeleteMessage,
+    "ack": Ack,
+    "read": Read,
+    "typing.start": TypingStart,
+    "typing.stop": TypingStop,
+    "subscribe": SubscribeRoom,
+    "unsubscribe": UnsubscribeRoom,
+    "sync": Sync,
+    "notification.ack": AckNotification,
+    "ping": Ping,
+}
+
+# These have a bucket of their own per connection; every other frame takes a token of the tenant's (CONTRACT section 3).
+LIGHT_FRAMES = frozenset({"ack", "typing.start", "typing.stop", "ping", "notification.ack"})
+
+
+class ClientFrame(msgspec.Struct, frozen=True):
+    type: str
+    request_id: str | None
+    body: Body
+
+
+class BadFrame(Exception):
+    """A frame that cannot be taken, with the `request_id` that its answer repeats, as far as one could be read."""
+
+    def __init__(self, error: ChatError, request_id: str | None) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.request_id = request_id
+
+
+def parse_frame(payload: bytes) -> ClientFrame:
+    """A client's frame. Its fields may also be nested in `data`. Raises BadFrame."""
+    request_id: str | None = None
+    try:
+        outer = loads(payload)
+        if not isinstance(outer, dict):
+            raise invalid("A frame is a JSON object")
+        nested = outer.get("data")
+        fields = nested if isinstance(nested, dict) else outer
+        request_id = _parse_request_id(outer.get("request_id", fields.get("request_id")))
+        frame_type = outer.get("type")
+        record = CLIENT_FRAMES.get(frame_type) if isinstance(frame_type, str) else None
+        if record is None:
+            raise invalid("Required" if frame_type is None else "Unknown frame type", "type")
+        body = convert(fields, record)
+        body.check()
+        return ClientFrame(cast(str, frame_type), request_id, body)
+    except ChatError as error:
+        raise BadFrame(error, request_id) from None
+
+
+def _parse_request_id(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) > MAX_REQUEST_ID_CHARACTERS:
+        raise invalid(f"Must be a string of at most {MAX_REQUEST_ID_CHARACTERS} characters", "request_id")
+    return value

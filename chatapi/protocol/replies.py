@@ -1,0 +1,134 @@
+"""What the server sends: envelopes, and one encoder for each frame. Every event's shape is stated here and nowhere else
+in Python; `store.log` states it once more in SQL, and a test holds the two together."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from chatapi.errors import ChatError
+from chatapi.models import Member, Message, RoomId, UserId, encode_time
+from chatapi.protocol.json import dumps, loads_stored
+from chatapi.protocol.wire import decode_text, encode_text
+
+
+def encode_envelope(data: Mapping[str, object]) -> bytes:
+    return dumps({"success": True, "data": data, "error": None})
+
+
+def encode_raw_envelope(data: bytes) -> bytes:
+    """The envelope around data that is JSON already."""
+    return b'{"success":true,"data":' + data + b',"error":null}'
+
+
+def encode_page(name: bytes, items: bytes, has_more: bool) -> bytes:
+    """The envelope of a list whose items are JSON already."""
+    more = b"true" if has_more else b"false"
+    return b'{"success":true,"data":{"' + name + b'":' + items + b',"has_more":' + more + b'},"error":null}'
+
+
+def encode_error_envelope(error: ChatError) -> bytes:
+    body: dict[str, object] = {"code": error.code, "message": error.message}
+    if error.field is not None:
+        body["field"] = error.field
+    if error.details is not None:
+        body["details"] = error.details
+    return dumps({"success": False, "data": None, "error": body})
+
+
+def encode_frame(frame_type: str, fields: Mapping[str, object], request_id: str | None = None) -> bytes:
+    body = {"type": frame_type, **fields}
+    if request_id is not None:
+        body["request_id"] = request_id
+    return encode_text(dumps(body))
+
+
+def add_request_id(frame: bytes, request_id: str | None) -> bytes:
+    """The copy of an encoded event that goes to the one who asked for it."""
+    return (
+        frame
+        if request_id is None
+        else encode_text(dumps({**loads_stored(decode_text(frame)), "request_id": request_id}))
+    )
+
+
+def encode_error_frame(error: ChatError, request_id: str | None = None) -> bytes:
+    body: dict[str, object] = {"code": error.code, "message": error.message}
+    if error.field is not None:
+        body["field"] = error.field
+    if error.details is not None:
+        body["details"] = error.details
+    if error.retry_after_s is not None:
+        body["retry_after_ms"] = max(1, round(error.retry_after_s * 1000))
+    return encode_frame("error", body, request_id)
+
+
+def message_fields(message: Message) -> dict[str, object]:
+    return {
+        "message_id": message.message_id,
+        "room_id": message.room_id,
+        "seq": message.seq,
+        "sender_id": message.sender_id,
+        "content": message.content,
+        "meta": message.meta,
+        "reply_to": message.reply_to,
+        "client_message_id": message.client_message_id,
+        "created_at": encode_time(message.created_at_us),
+        "edited_at": None if message.edited_at_us is None else encode_time(message.edited_at_us),
+        "deleted_at": None if message.deleted_at_us is None else encode_time(message.deleted_at_us),
+    }
+
+
+def encode_message(message: Message) -> bytes:
+    return encode_text(dumps({"type": "message", **message_fields(message)}))
+
+
+def encode_message_sent(message: Message, request_id: str | None) -> bytes:
+    body = {
+        "type": "message.sent",
+        "room_id": message.room_id,
+        "message_id": message.message_id,
+        "seq": message.seq,
+        "client_message_id": message.client_message_id,
+        "created_at": encode_time(message.created_at_us),
+    }
+    if request_id is not None:
+        body["request_id"] = request_id
+    return encode_text(dumps(body))
+
+
+def message_edited_fields(message: Message, seq: int) -> dict[str, object]:
+    """The edit's own `seq`; the message's is `target_seq`."""
+    return {**message_fields(message), "seq": seq, "target_seq": message.seq}
+
+
+def message_deleted_fields(message: Message, seq: int) -> dict[str, object]:
+    return {
+        "room_id": message.room_id,
+        "message_id": message.message_id,
+        "seq": seq,
+        "target_seq": message.seq,
+    }
+
+
+def member_fields(member: Member) -> dict[str, object]:
+    return {"user_id": member.user_id, "role": member.role, "joined_at": encode_time(member.joined_at_us)}
+
+
+def encode_receipt(frame_type: str, room_id: RoomId, user_id: UserId, seq: int, request_id: str | None = None) -> bytes:
+    """`ack.received` or `read.updated`."""
+    return encode_frame(frame_type, {"room_id": room_id, "seq": seq, "user_id": user_id}, request_id)
+
+
+def encode_sync_complete(cursors: Mapping[RoomId, int], request_id: str | None = None) -> bytes:
+    return encode_frame("sync.complete", {"rooms": cursors}, request_id)
+
+
+def encode_sync_gap(room_id: RoomId, from_seq: int, to_seq: int) -> bytes:
+    """Both ends are included in what is skipped."""
+    return encode_frame("sync.gap", {"room_id": room_id, "from_seq": from_seq, "to_seq": to_seq})
+
+
+def join_json(items: Iterable[bytes]) -> bytes:
+    return b"[" + b",".join(items) + b"]"
+
+
+def encode_list(name: str, items: Sequence[object], has_more: bool) -> bytes:
+    return encode_envelope({name: items, "has_more": has_more})

@@ -1,0 +1,186 @@
+"""What REST callers send: one record per body and per query, with its bounds.
+
+The same records validate the request and make its OpenAPI schema. Where a bound is not JSON Schema's to state (bytes of
+UTF-8, bytes of an object), `check` states it.
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from chatapi.errors import invalid
+from chatapi.models import Role, RoomType
+from chatapi.protocol.json import MAX_INTEGER, check_object_bytes
+
+MAX_OBJECT_BYTES = 16 * 1024  # metadata and meta
+MAX_PAYLOAD_BYTES = 64 * 1024  # of a notification
+MAX_MEMBERS_AT_CREATION = 1000
+MAX_TARGET_USERS = 1000
+MAX_TOKEN_SECONDS = 86400
+
+# `$` alone would also match before a trailing newline.
+UserIdText = Annotated[
+    str,
+    Meta(
+        pattern=r"^[!-~]{1,128}$(?!\n)",
+        description="1 to 128 characters of printable ASCII without spaces",
+        examples=["alice"],
+    ),
+]
+RoomName = Annotated[str, Meta(min_length=1, max_length=200)]
+TenantName = Annotated[str, Meta(min_length=1, max_length=200)]
+Topic = Annotated[str, Meta(min_length=1, max_length=200)]
+Seq = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+Content = Annotated[str, Meta(min_length=1, description="1 byte to 64 KiB of UTF-8 (a tenant's own bound may differ)")]
+ClientMessageId = Annotated[str, Meta(min_length=1, max_length=64)]
+PublicId = Annotated[str, Meta(min_length=1, max_length=200)]
+JsonObject = Annotated[dict[str, object], Meta(description=f"at most {MAX_OBJECT_BYTES} bytes as JSON")]
+Limit = Annotated[int, Meta(ge=1, le=100)]
+Offset = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+
+
+class Body(msgspec.Struct, frozen=True):
+    """A request's body. `check` raises ChatError for the bounds that the types cannot state."""
+
+    def check(self) -> None:
+        return
+
+
+class CreateRoom(Body, frozen=True):
+    type: RoomType
+    members: Annotated[list[UserIdText], Meta(max_length=MAX_MEMBERS_AT_CREATION)] | None = None
+    name: RoomName | None = None
+    metadata: JsonObject | None = None
+
+    def check(self) -> None:
+        check_object_bytes(self.metadata, "metadata", MAX_OBJECT_BYTES)
+
+
+class PatchRoom(Body, frozen=True):
+    """Absent = unchanged, null clears."""
+
+    name: RoomName | UnsetType | None = UNSET
+    metadata: JsonObject | UnsetType | None = UNSET
+
+    def check(self) -> None:
+        if self.metadata is not UNSET:
+            check_object_bytes(self.metadata, "metadata", MAX_OBJECT_BYTES)
+
+
+class AddMember(Body, frozen=True):
+    user_id: UserIdText
+    role: Role = Role.MEMBER
+
+
+class PatchMember(Body, frozen=True):
+    role: Role
+
+
+class MessageDraft(Body, frozen=True):
+    content: Content
+    meta: JsonObject | None = None
+    reply_to: PublicId | None = None
+    client_message_id: ClientMessageId | None = None
+
+    def check(self) -> None:
+        check_object_bytes(self.meta, "meta", MAX_OBJECT_BYTES)
+
+
+class MessageRevision(Body, frozen=True):
+    """`meta` absent = unchanged, null clears."""
+
+    content: Content
+    meta: JsonObject | UnsetType | None = UNSET
+
+    def check(self) -> None:
+        if self.meta is not UNSET:
+            check_object_bytes(self.meta, "meta", MAX_OBJECT_BYTES)
+
+
+class ReadUpTo(Body, frozen=True):
+    seq: Seq
+
+
+class AckUpTo(Body, frozen=True):
+    room_id: PublicId
+    seq: Seq
+
+
+class NotifyTargets(msgspec.Struct, frozen=True):
+    user_ids: Annotated[list[UserIdText], Meta(max_length=MAX_TARGET_USERS)] | None = None
+    room_id: PublicId | None = None
+    topic_subscribers: bool = False
+
+
+class Notify(Body, frozen=True):
+    topic: Topic
+    payload: Annotated[object, Meta(description=f"any JSON, at most {MAX_PAYLOAD_BYTES} bytes")]
+    targets: NotifyTargets
+
+    def check(self) -> None:
+        targets = self.targets
+        if targets.user_ids is None and targets.room_id is None and not targets.topic_subscribers:
+            raise invalid("Name at least one of user_ids, room_id, topic_subscribers", "targets")
+        check_object_bytes({"payload": self.payload}, "payload", MAX_PAYLOAD_BYTES + len('{"payload":}'))
+
+
+class Subscribe(Body, frozen=True):
+    topic: Topic
+
+
+class MintToken(Body, frozen=True):
+    user_id: UserIdText | None = None
+    expires_in: Annotated[int, Meta(ge=1, le=MAX_TOKEN_SECONDS, description="seconds")] = 3600
+
+
+class CreateTenant(Body, frozen=True):
+    name: TenantName
+    config: dict[str, object] | None = None
+
+
+class PatchTenant(Body, frozen=True):
+    """Absent = unchanged. In `config`, a key that is absent stays, and null takes the tenant's own figure back."""
+
+    name: TenantName | UnsetType = UNSET
+    config: dict[str, object] | UnsetType = UNSET
+
+
+class Query(msgspec.Struct, frozen=True):
+    """A request's query string, converted leniently from text."""
+
+    def check(self) -> None:
+        return
+
+
+class PageQuery(Query, frozen=True):
+    limit: Limit = 50
+    offset: Offset = 0
+
+
+class AdminPageQuery(Query, frozen=True):
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 50
+    offset: Offset = 0
+
+
+class HistoryQuery(Query, frozen=True):
+    after_seq: Seq | None = None
+    before_seq: Seq | None = None
+    limit: Limit = 50
+
+    def check(self) -> None:
+        if self.after_seq is not None and self.before_seq is not None:
+            raise invalid("after_seq and before_seq exclude each other", "before_seq")
+
+
+class EventsQuery(Query, frozen=True):
+    after_seq: Seq = 0
+    limit: Limit = 50
+
+
+class NotificationsQuery(PageQuery, frozen=True):
+    status: Annotated[str, Meta(pattern="^(pending|delivered|all)$")] = "all"
+
+
+class DeadLettersQuery(AdminPageQuery, frozen=True):
+    tenant_id: PublicId | None = None

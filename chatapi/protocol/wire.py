@@ -1,0 +1,41 @@
+"""RFC 6455 framing of what the server sends: unmasked, unfragmented, uncompressed, so that one event is the same bytes
+for every connection."""
+
+import struct
+
+_PACK_16 = struct.Struct("!BBH").pack
+_PACK_64 = struct.Struct("!BBQ").pack
+
+_FIN_TEXT = 0x81
+_FIN_CLOSE = 0x88
+
+_FIN_PONG = 0x8A
+
+PING = b"\x89\x00"
+MAX_CLOSE_REASON_BYTES = 123  # a control frame's payload is at most 125, two of them the code (section 5.5)
+
+
+def encode_text(payload: bytes) -> bytes:
+    """One text frame (section 5.2)."""
+    size = len(payload)
+    if size < 126:
+        return bytes((_FIN_TEXT, size)) + payload
+    if size < 65536:
+        return _PACK_16(_FIN_TEXT, 126, size) + payload
+    return _PACK_64(_FIN_TEXT, 127, size) + payload
+
+
+def encode_pong(payload: bytes) -> bytes:
+    """The answer to a ping, with its payload of at most 125 bytes (section 5.5.3)."""
+    return bytes((_FIN_PONG, len(payload))) + payload
+
+
+def decode_text(frame: bytes) -> bytes:
+    """The payload of a frame that `encode_text` made."""
+    return frame[{126: 4, 127: 10}.get(frame[1], 2) :]
+
+
+def encode_close(code: int, reason: str) -> bytes:
+    """One close frame (section 5.5.1); the reason is cut to what fits."""
+    payload = struct.pack("!H", code) + reason.encode()[:MAX_CLOSE_REASON_BYTES]
+    return bytes((_FIN_CLOSE, len(payload))) + payload
