@@ -1,0 +1,96 @@
+"""The durable side: one SQLite file, one writer, a few readers. All SQL is in this folder."""
+
+import sqlite3
+from pathlib import Path
+
+import aiosqlite
+
+from chatapi.clock import Clock
+from chatapi.store import log
+from chatapi.store.migrate import DatabaseTooNew, migrate
+from chatapi.store.readers import Readers
+from chatapi.store.transaction import SeqCounter, Transaction
+from chatapi.store.writer import Change, KeyMaker, MessageWrite, Write, Writer
+
+__all__ = [
+    "Change",
+    "DatabaseTooNew",
+    "MessageWrite",
+    "Readers",
+    "SeqCounter",
+    "Store",
+    "StoreError",
+    "Transaction",
+    "Write",
+    "Writer",
+    "open_store",
+]
+
+# `->>` with an index came in 3.38.
+_OLDEST_SQLITE = (3, 38, 0)
+
+# Each with its reason; the figures are in DESIGN section 3.
+_WRITER_PRAGMAS = (
+    "PRAGMA journal_mode = WAL",  # readers do not wait for the writer
+    "PRAGMA wal_autocheckpoint = 4000",  # pages: fewer, longer checkpoints halve the p99 of a commit
+    "PRAGMA journal_size_limit = 67108864",  # bytes: a WAL that one long reader has grown is cut back
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA cache_size = -16384",  # 16 MiB
+)
+_READER_PRAGMAS = (
+    "PRAGMA query_only = ON",
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA cache_size = -8192",  # 8 MiB each
+)
+_BUSY_TIMEOUT_SECONDS = 5.0  # a backup or a check from another process may hold the file for a moment
+
+
+class StoreError(Exception):
+    """The database cannot be opened; the message is for the operator."""
+
+
+class Store:
+    """`writer` changes, `readers` read. Made by `open_store`."""
+
+    def __init__(self, connection: aiosqlite.Connection, writer: Writer, readers: Readers, epoch: str) -> None:
+        self._connection = connection
+        self.writer = writer
+        self.readers = readers
+        self.epoch = epoch
+
+    async def close(self) -> None:
+        """Closes the files. The writer's task must have ended, or have been cancelled."""
+        await self.readers.close()
+        await self._connection.close()
+
+
+async def open_store(path: str, *, synchronous: str, readers: int, clock: Clock) -> Store:
+    """Opens the database, makes it if need be, and migrates it. Raises StoreError; then nothing is left open."""
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old: 3.38 or newer is needed")
+    opened: list[aiosqlite.Connection] = []
+    try:
+        connection = await _connect(path, _WRITER_PRAGMAS, opened)
+        await connection.execute(f"PRAGMA synchronous = {'FULL' if synchronous == 'full' else 'NORMAL'}")
+        await migrate(connection)
+        reading = Readers([await _connect(path, _READER_PRAGMAS, opened) for _ in range(readers)])
+        epoch = await reading.fetch_one("SELECT value FROM meta WHERE name = 'epoch'", {})
+        assert epoch is not None  # the first migration wrote it
+        keys = KeyMaker(clock, await log.get_last_key(reading))
+    except BaseException as error:
+        # aiosqlite's threads keep the process alive: whatever fails at start closes them.
+        for connection in opened:
+            await connection.close()
+        if isinstance(error, sqlite3.Error | DatabaseTooNew | OSError):
+            raise StoreError(f"cannot open the database {path}: {error}") from error
+        raise
+    return Store(connection, Writer(connection, clock, keys), reading, epoch[0])
+
+
+async def _connect(path: str, pragmas: tuple[str, ...], opened: list[aiosqlite.Connection]) -> aiosqlite.Connection:
+    connection = await aiosqlite.connect(Path(path), isolation_level=None, timeout=_BUSY_TIMEOUT_SECONDS)
+    opened.append(connection)
+    for pragma in pragmas:
+        await connection.execute_fetchall(pragma)
+    return connection

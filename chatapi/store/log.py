@@ -1,0 +1,248 @@
+"""A room's log in SQL: messages as they now stand, and the other durable events, which share the room's `seq`.
+
+Pages are built as JSON by SQLite: that runs outside the GIL, and makes no Python object per row (DESIGN section 3).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from chatapi.models import Message, MessageId, RoomId, RoomKey, TenantKey, UserId, encode_message_id, find_key
+from chatapi.protocol.json import MAX_INTEGER, dumps_text, loads_stored
+from chatapi.store.readers import Readers
+from chatapi.store.transaction import SeqCounter, Transaction
+
+Row = tuple[Any, ...]
+
+INSERT_MESSAGES = """
+    INSERT INTO messages (message_key, room_key, seq, sender_id, content, meta, reply_to, client_message_id,
+                          body_digest, created_at_us)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
+           value ->> 8, value ->> 9
+    FROM json_each(:rows)
+"""
+
+_COLUMNS = """
+    m.message_key, m.imported_id, m.seq, m.sender_id, m.content, m.meta, m.reply_to, m.client_message_id,
+    m.created_at_us, m.edited_at_us, m.deleted_at_us
+"""
+
+FIND_CLIENT_MESSAGES = f"""
+    SELECT m.room_key, m.sender_id, m.client_message_id, m.body_digest, {_COLUMNS}
+    FROM json_each(:wanted) AS w CROSS JOIN messages AS m
+    WHERE m.room_key = w.value ->> 0 AND m.sender_id = w.value ->> 1 AND m.client_message_id = w.value ->> 2
+"""
+
+# The fields of `protocol.replies.message_fields`, in its order; times as `models.encode_time` writes them.
+_IDS = "'message_id', coalesce(m.imported_id, printf('msg_%016x', m.message_key)), 'room_id', r.room_id"
+_CONTENT = """
+    'sender_id', m.sender_id,
+    'content', m.content,
+    'meta', json(m.meta),
+    'reply_to', m.reply_to,
+    'client_message_id', m.client_message_id,
+    'created_at', strftime('%Y-%m-%dT%H:%M:%S', m.created_at_us / 1000000, 'unixepoch')
+        || printf('.%06dZ', m.created_at_us % 1000000),
+    'edited_at', iif(m.edited_at_us IS NULL, NULL, strftime('%Y-%m-%dT%H:%M:%S', m.edited_at_us / 1000000, 'unixepoch')
+        || printf('.%06dZ', m.edited_at_us % 1000000)),
+    'deleted_at', iif(m.deleted_at_us IS NULL, NULL,
+        strftime('%Y-%m-%dT%H:%M:%S', m.deleted_at_us / 1000000, 'unixepoch')
+        || printf('.%06dZ', m.deleted_at_us % 1000000))
+"""
+MESSAGE_JSON = f"json_object({_IDS}, 'seq', m.seq, {_CONTENT})"
+_MESSAGE_EVENT = f"json_object('type', 'message', {_IDS}, 'seq', m.seq, {_CONTENT})"
+_EDIT_EVENT = f"json_object('type', 'message.edited', {_IDS}, 'seq', c.seq, {_CONTENT}, 'target_seq', m.seq)"
+
+# CROSS JOIN makes SQLite take the tables in the order written: the one room, then its log by seq.
+_ROOM_MESSAGES = """
+    rooms AS r CROSS JOIN messages AS m ON m.room_key = r.room_key
+    WHERE r.room_key = :room_key AND r.tenant_key = :tenant_key
+"""
+
+_HISTORY_AFTER = f"""
+    WITH page AS (
+        SELECT m.seq AS seq, {MESSAGE_JSON} AS item FROM {_ROOM_MESSAGES} AND m.seq > :after_seq
+        ORDER BY m.seq LIMIT :limit
+    )
+    SELECT (SELECT '[' || coalesce(group_concat(item), '') || ']' FROM (SELECT item FROM page ORDER BY seq)),
+           EXISTS (SELECT 1 FROM {_ROOM_MESSAGES} AND m.seq > (SELECT max(seq) FROM page))
+"""
+_HISTORY_BEFORE = f"""
+    WITH page AS (
+        SELECT m.seq AS seq, {MESSAGE_JSON} AS item FROM {_ROOM_MESSAGES} AND m.seq < :before_seq
+        ORDER BY m.seq DESC LIMIT :limit
+    )
+    SELECT (SELECT '[' || coalesce(group_concat(item), '') || ']' FROM (SELECT item FROM page ORDER BY seq)),
+           EXISTS (SELECT 1 FROM {_ROOM_MESSAGES} AND m.seq < (SELECT min(seq) FROM page))
+"""
+
+# For several rooms at once, of whatever tenants: `wanted` holds [room_key, tenant_key, after_seq, to_seq] each, and a
+# row is [which of them, seq, event, the seq of the message that the event shows or 0].
+_EVENTS = f"""
+    SELECT w.key AS want, m.seq AS seq, {_MESSAGE_EVENT} AS event, m.seq AS target_seq
+    FROM json_each(:wanted) AS w CROSS JOIN rooms AS r CROSS JOIN messages AS m
+    WHERE r.room_key = w.value ->> 0 AND r.tenant_key = w.value ->> 1
+      AND m.room_key = r.room_key AND m.seq > w.value ->> 2 AND m.seq <= w.value ->> 3
+    UNION ALL
+    SELECT w.key, c.seq, coalesce(c.frame, {_EDIT_EVENT}), iif(c.frame IS NULL, m.seq, 0)
+    FROM json_each(:wanted) AS w CROSS JOIN rooms AS r CROSS JOIN changes AS c
+    LEFT JOIN messages AS m ON m.message_key = c.message_key
+    WHERE r.room_key = w.value ->> 0 AND r.tenant_key = w.value ->> 1
+      AND c.room_key = r.room_key AND c.seq > w.value ->> 2 AND c.seq <= w.value ->> 3
+    ORDER BY want, seq
+"""
+
+_GET_MESSAGE = f"SELECT {_COLUMNS} FROM {_ROOM_MESSAGES} AND m.message_key = :message_key"
+_GET_IMPORTED_MESSAGE = f"SELECT {_COLUMNS} FROM {_ROOM_MESSAGES} AND m.imported_id = :message_id"
+
+_EDIT_MESSAGE = """
+    UPDATE messages SET content = :content, meta = :meta, edited_at_us = :now_us
+    WHERE message_key = :message_key
+      AND room_key = (SELECT room_key FROM rooms WHERE room_key = :room_key AND tenant_key = :tenant_key)
+"""
+_DELETE_MESSAGE = """
+    UPDATE messages SET content = NULL, meta = NULL, deleted_at_us = :now_us
+    WHERE message_key = :message_key
+      AND room_key = (SELECT room_key FROM rooms WHERE room_key = :room_key AND tenant_key = :tenant_key)
+"""
+_INSERT_CHANGE = """
+    INSERT INTO changes (room_key, seq, frame, message_key, created_at_us)
+    VALUES (:room_key, :seq, :frame, :message_key, :now_us)
+"""
+_FIND_DELETION = """
+    SELECT c.seq FROM rooms AS r CROSS JOIN changes AS c ON c.room_key = r.room_key
+    WHERE r.room_key = :room_key AND r.tenant_key = :tenant_key
+      AND c.seq > :seq AND c.message_key = :message_key AND c.frame IS NOT NULL
+    ORDER BY c.seq LIMIT 1
+"""
+_MAX_KEY = """
+    SELECT max(coalesce((SELECT max(message_key) FROM messages), 0),
+               coalesce((SELECT max(notification_key) FROM notifications), 0),
+               coalesce((SELECT max(subscription_key) FROM subscriptions), 0))
+"""
+
+
+def read_message(room_id: RoomId, row: Row) -> Message:
+    """The record of a row of `_COLUMNS`."""
+    message_key, imported_id, seq, sender_id, content, meta, reply_to, client_message_id, created, edited, deleted = row
+    return Message(
+        message_key=message_key,
+        message_id=encode_message_id(message_key) if imported_id is None else MessageId(imported_id),
+        room_id=room_id,
+        seq=seq,
+        sender_id=UserId(sender_id),
+        content=content,
+        meta=None if meta is None else loads_stored(meta),
+        reply_to=None if reply_to is None else MessageId(reply_to),
+        client_message_id=client_message_id,
+        created_at_us=created,
+        edited_at_us=edited,
+        deleted_at_us=deleted,
+    )
+
+
+async def history_page(
+    readers: Readers,
+    tenant_key: TenantKey,
+    room_key: RoomKey,
+    *,
+    after_seq: int | None,
+    before_seq: int | None,
+    limit: int,
+) -> tuple[bytes, bool]:
+    """A JSON array of messages, ascending, and whether there are more in the direction asked for."""
+    scope = {"tenant_key": tenant_key, "room_key": room_key, "limit": limit}
+    if after_seq is not None:
+        row = await readers.fetch_one(_HISTORY_AFTER, {**scope, "after_seq": after_seq})
+    else:
+        before = MAX_INTEGER if before_seq is None else before_seq
+        row = await readers.fetch_one(_HISTORY_BEFORE, {**scope, "before_seq": before})
+    assert row is not None  # the statement has no WHERE of its own
+    return row[0].encode(), bool(row[1])
+
+
+async def read_events(
+    readers: Readers, wants: Sequence[tuple[RoomKey, TenantKey, int, int]]
+) -> list[list[tuple[int, bytes, int]]]:
+    """For each (room_key, tenant_key, after_seq, to_seq) its events, ascending; `to_seq` is included.
+
+    An event is (seq, JSON, the seq of the message that it shows or 0). The caller bounds `to_seq - after_seq`: every
+    event within is read.
+    """
+    rows = await readers.fetch(_EVENTS, {"wanted": dumps_text(wants)})
+    events: list[list[tuple[int, bytes, int]]] = [[] for _ in wants]
+    for want, seq, event, target_seq in rows:
+        events[want].append((seq, event.encode(), target_seq))
+    return events
+
+
+async def find_message(
+    source: Readers | Transaction, tenant_key: TenantKey, room_key: RoomKey, room_id: RoomId, message_id: str
+) -> Message | None:
+    scope: dict[str, object] = {"tenant_key": tenant_key, "room_key": room_key}
+    message_key = find_key("msg_", message_id)
+    if message_key is not None:
+        row = await source.fetch_one(_GET_MESSAGE, {**scope, "message_key": message_key})
+    else:
+        row = await source.fetch_one(_GET_IMPORTED_MESSAGE, {**scope, "message_id": message_id})
+    return None if row is None else read_message(room_id, row)
+
+
+async def update_content(
+    transaction: Transaction,
+    tenant_key: TenantKey,
+    room_key: RoomKey,
+    message_key: int,
+    content: str,
+    meta: Mapping[str, object] | None,
+) -> None:
+    await transaction.execute(
+        _EDIT_MESSAGE,
+        {
+            "tenant_key": tenant_key,
+            "room_key": room_key,
+            "message_key": message_key,
+            "content": content,
+            "meta": None if meta is None else dumps_text(meta),
+            "now_us": transaction.now_us,
+        },
+    )
+
+
+async def bury_message(transaction: Transaction, tenant_key: TenantKey, room_key: RoomKey, message_key: int) -> None:
+    """Leaves the tombstone."""
+    await transaction.execute(
+        _DELETE_MESSAGE,
+        {"tenant_key": tenant_key, "room_key": room_key, "message_key": message_key, "now_us": transaction.now_us},
+    )
+
+
+async def append_change(
+    transaction: Transaction, counter: SeqCounter, seq: int, frame: Mapping[str, object] | None, message_key: int | None
+) -> None:
+    """An event of the log that is not a message. `seq` was taken from the room's counter in this transaction;
+    no `frame` for an edit, which is shown with the message as it then stands."""
+    await transaction.execute(
+        _INSERT_CHANGE,
+        {
+            "room_key": counter.room_key,
+            "seq": seq,
+            "frame": None if frame is None else dumps_text(frame),
+            "message_key": message_key,
+            "now_us": transaction.now_us,
+        },
+    )
+
+
+async def get_deletion_seq(transaction: Transaction, tenant_key: TenantKey, room_key: RoomKey, message: Message) -> int:
+    """The `seq` of the event that deleted this message; the message's own once retention has removed that."""
+    row = await transaction.fetch_one(
+        _FIND_DELETION,
+        {"tenant_key": tenant_key, "room_key": room_key, "seq": message.seq, "message_key": message.message_key},
+    )
+    return message.seq if row is None else int(row[0])
+
+
+async def get_last_key(readers: Readers) -> int:
+    row = await readers.fetch_one(_MAX_KEY, {})
+    assert row is not None
+    return int(row[0])

@@ -1,0 +1,218 @@
+"""Notifications, their recipients, and subscriptions to topics in SQL."""
+
+from collections.abc import Mapping, Sequence
+
+from chatapi.models import RoomKey, TenantKey, UserId
+from chatapi.protocol.json import dumps_text, loads_stored
+from chatapi.protocol.wire import encode_text
+from chatapi.store.readers import Readers
+from chatapi.store.transaction import Row, Transaction
+
+# The fields of the frame `notification`, as `outbox.notifications` makes them in Python.
+FIELDS = """
+    'notification_id', printf('notif_%016x', n.notification_key), 'topic', n.topic, 'payload', json(n.payload),
+    'created_at', strftime('%Y-%m-%dT%H:%M:%S', n.created_at_us / 1000000, 'unixepoch')
+        || printf('.%06dZ', n.created_at_us % 1000000)
+"""
+
+# `wanted` holds [tenant_key, user_id, after_key] each; a row is [which of them, notification_key, frame].
+_READ_PENDING = f"""
+    SELECT w.key AS want, n.notification_key AS notification_key, json_object('type', 'notification', {FIELDS})
+    FROM json_each(:wanted) AS w CROSS JOIN notifications AS n
+    WHERE n.tenant_key = w.value ->> 0 AND n.notification_key IN (
+        SELECT p.notification_key FROM notification_recipients AS p
+        WHERE p.tenant_key = w.value ->> 0 AND p.user_id = w.value ->> 1 AND p.acked_at_us IS NULL
+          AND p.notification_key > w.value ->> 2
+        ORDER BY p.notification_key LIMIT :limit)
+    ORDER BY want, notification_key
+"""
+
+_INSERT_NOTIFICATION = """
+    INSERT INTO notifications (notification_key, tenant_key, topic, payload, created_at_us)
+    VALUES (:notification_key, :tenant_key, :topic, :payload, :now_us)
+"""
+# The three kinds of targets; the primary key folds who is named by several.
+_INSERT_USERS = """
+    INSERT OR IGNORE INTO notification_recipients (tenant_key, user_id, notification_key)
+    SELECT :tenant_key, value, :notification_key FROM json_each(:user_ids)
+"""
+_INSERT_MEMBERS = """
+    INSERT OR IGNORE INTO notification_recipients (tenant_key, user_id, notification_key)
+    SELECT :tenant_key, user_id, :notification_key FROM members
+    WHERE room_key = :room_key AND tenant_key = :tenant_key
+"""
+_INSERT_SUBSCRIBERS = """
+    INSERT OR IGNORE INTO notification_recipients (tenant_key, user_id, notification_key)
+    SELECT :tenant_key, user_id, :notification_key FROM subscriptions
+    WHERE tenant_key = :tenant_key AND topic = :topic
+"""
+# One row, since 50,000 would keep the loop waiting for the GIL.
+_LIST_RECIPIENTS = """
+    SELECT json_group_array(user_id) FROM notification_recipients
+    WHERE notification_key = :notification_key AND tenant_key = :tenant_key
+"""
+_ACKNOWLEDGE = """
+    UPDATE notification_recipients SET acked_at_us = coalesce(acked_at_us, :now_us)
+    WHERE tenant_key = :tenant_key AND user_id = :user_id AND notification_key = :notification_key
+"""
+
+_ITEM = f"""
+    json_object({FIELDS},
+        'status', iif(p.acked_at_us IS NULL, 'pending', 'delivered'),
+        'acked_at', iif(p.acked_at_us IS NULL, NULL, strftime('%Y-%m-%dT%H:%M:%S', p.acked_at_us / 1000000, 'unixepoch')
+            || printf('.%06dZ', p.acked_at_us % 1000000)))
+"""
+_OF_USER = "p.tenant_key = :tenant_key AND p.user_id = :user_id"
+_NEWEST_FIRST = "ORDER BY p.notification_key DESC LIMIT :limit + 1 OFFSET :offset"
+# The newest first. The page is cut before its payloads are read.
+_LIST: Mapping[str, str] = {
+    status: f"""
+        SELECT {_ITEM} FROM (
+            SELECT p.notification_key, p.acked_at_us FROM notification_recipients AS p
+            WHERE {_OF_USER} {condition} {_NEWEST_FIRST}
+        ) AS p CROSS JOIN notifications AS n
+        WHERE n.notification_key = p.notification_key AND n.tenant_key = :tenant_key
+        ORDER BY p.notification_key DESC
+    """
+    for status, condition in {
+        "all": "",
+        "pending": "AND p.acked_at_us IS NULL",
+        "delivered": "AND p.acked_at_us IS NOT NULL",
+    }.items()
+}
+
+_FIND_SUBSCRIPTION = """
+    SELECT subscription_key, created_at_us FROM subscriptions
+    WHERE tenant_key = :tenant_key AND topic = :topic AND user_id = :user_id
+"""
+_INSERT_SUBSCRIPTION = """
+    INSERT INTO subscriptions (subscription_key, tenant_key, user_id, topic, created_at_us)
+    VALUES (:subscription_key, :tenant_key, :user_id, :topic, :now_us)
+"""
+_LIST_SUBSCRIPTIONS = """
+    SELECT subscription_key, topic, created_at_us FROM subscriptions
+    WHERE tenant_key = :tenant_key AND user_id = :user_id ORDER BY subscription_key LIMIT :limit OFFSET :offset
+"""
+_DELETE_SUBSCRIPTION = """
+    DELETE FROM subscriptions
+    WHERE subscription_key = :subscription_key AND tenant_key = :tenant_key AND user_id = :user_id
+"""
+
+
+async def read_pending(
+    readers: Readers, wants: Sequence[tuple[TenantKey, UserId, int]], limit: int
+) -> list[list[tuple[int, bytes]]]:
+    """For each (tenant_key, user_id, after_key) what the user has not acknowledged, oldest first, at most `limit`:
+    (notification_key, encoded frame)."""
+    pending: list[list[tuple[int, bytes]]] = [[] for _ in wants]
+    rows = await readers.fetch(_READ_PENDING, {"wanted": dumps_text(wants), "limit": limit})
+    for want, notification_key, frame in rows:
+        pending[want].append((notification_key, encode_text(frame.encode())))
+    return pending
+
+
+async def insert_notification(
+    transaction: Transaction, tenant_key: TenantKey, notification_key: int, topic: str, payload: object
+) -> None:
+    await transaction.execute(
+        _INSERT_NOTIFICATION,
+        {
+            "tenant_key": tenant_key,
+            "notification_key": notification_key,
+            "topic": topic,
+            "payload": dumps_text(payload),
+            "now_us": transaction.now_us,
+        },
+    )
+
+
+async def insert_recipients(
+    transaction: Transaction,
+    tenant_key: TenantKey,
+    notification_key: int,
+    *,
+    user_ids: Sequence[str],
+    room_key: RoomKey | None,
+    topic: str | None,
+) -> list[UserId]:
+    """The union of the users, the room's members and the topic's subscribers, each once; returns it."""
+    scope = {"tenant_key": tenant_key, "notification_key": notification_key}
+    if user_ids:
+        await transaction.execute(_INSERT_USERS, {**scope, "user_ids": dumps_text(user_ids)})
+    if room_key is not None:
+        await transaction.execute(_INSERT_MEMBERS, {**scope, "room_key": room_key})
+    if topic is not None:
+        await transaction.execute(_INSERT_SUBSCRIBERS, {**scope, "topic": topic})
+    row = await transaction.fetch_one(_LIST_RECIPIENTS, scope)
+    assert row is not None  # an aggregate
+    recipients: list[UserId] = loads_stored(row[0])
+    return recipients
+
+
+async def acknowledge(transaction: Transaction, tenant_key: TenantKey, user_id: UserId, notification_key: int) -> bool:
+    """False when the user has no such notification. The first acknowledgement's time stays."""
+    changed = await transaction.execute(
+        _ACKNOWLEDGE,
+        {
+            "tenant_key": tenant_key,
+            "user_id": user_id,
+            "notification_key": notification_key,
+            "now_us": transaction.now_us,
+        },
+    )
+    return changed > 0
+
+
+async def list_of_user(
+    readers: Readers, tenant_key: TenantKey, user_id: UserId, status: str, limit: int, offset: int
+) -> tuple[list[bytes], bool]:
+    """The user's notifications as JSON, the newest first, and whether there are more. `status`: pending, delivered
+    or all."""
+    rows = await readers.fetch(
+        _LIST[status], {"tenant_key": tenant_key, "user_id": user_id, "limit": limit, "offset": offset}
+    )
+    return [row[0].encode() for row in rows[:limit]], len(rows) > limit
+
+
+async def find_subscription(transaction: Transaction, tenant_key: TenantKey, user_id: UserId, topic: str) -> Row | None:
+    """(subscription_key, created_at_us)"""
+    return await transaction.fetch_one(
+        _FIND_SUBSCRIPTION, {"tenant_key": tenant_key, "user_id": user_id, "topic": topic}
+    )
+
+
+async def insert_subscription(
+    transaction: Transaction, tenant_key: TenantKey, user_id: UserId, topic: str, subscription_key: int
+) -> None:
+    await transaction.execute(
+        _INSERT_SUBSCRIPTION,
+        {
+            "tenant_key": tenant_key,
+            "user_id": user_id,
+            "topic": topic,
+            "subscription_key": subscription_key,
+            "now_us": transaction.now_us,
+        },
+    )
+
+
+async def list_subscriptions(
+    readers: Readers, tenant_key: TenantKey, user_id: UserId, limit: int, offset: int
+) -> tuple[list[Row], bool]:
+    """Rows of (subscription_key, topic, created_at_us), the oldest first, and whether there are more."""
+    rows = await readers.fetch(
+        _LIST_SUBSCRIPTIONS,
+        {"tenant_key": tenant_key, "user_id": user_id, "limit": limit + 1, "offset": offset},
+    )
+    return rows[:limit], len(rows) > limit
+
+
+async def delete_subscription(
+    transaction: Transaction, tenant_key: TenantKey, user_id: UserId, subscription_key: int
+) -> bool:
+    """False when the user has no such subscription."""
+    changed = await transaction.execute(
+        _DELETE_SUBSCRIPTION,
+        {"tenant_key": tenant_key, "user_id": user_id, "subscription_key": subscription_key},
+    )
+    return changed > 0

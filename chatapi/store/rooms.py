@@ -1,0 +1,249 @@
+"""Rooms and members in SQL."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from chatapi.models import Member, Role, RoomKey, TenantKey, UserId
+from chatapi.protocol.json import dumps_text
+from chatapi.store.log import MESSAGE_JSON
+from chatapi.store.readers import Readers
+from chatapi.store.transaction import Transaction
+
+Row = tuple[Any, ...]
+
+# The newest seq: of the messages, of the other events, or of what retention has removed.
+_LAST_SEQ = """
+    max(r.pruned_seq,
+        coalesce((SELECT max(seq) FROM messages WHERE room_key = r.room_key), 0),
+        coalesce((SELECT max(seq) FROM changes WHERE room_key = r.room_key), 0))
+"""
+_LAST_ACTIVITY = """
+    max(r.created_at_us,
+        coalesce((SELECT created_at_us FROM messages WHERE room_key = r.room_key ORDER BY seq DESC LIMIT 1), 0),
+        coalesce((SELECT created_at_us FROM changes WHERE room_key = r.room_key ORDER BY seq DESC LIMIT 1), 0))
+"""
+_ROOM_JSON_FIELDS = f"""
+    'room_id', r.room_id, 'type', r.type, 'unique_key', r.unique_key, 'name', r.name, 'metadata', json(r.metadata),
+    'last_seq', {_LAST_SEQ}, 'member_count', r.member_count, 'created_by', r.created_by,
+    'created_at', strftime('%Y-%m-%dT%H:%M:%S', r.created_at_us / 1000000, 'unixepoch')
+        || printf('.%06dZ', r.created_at_us % 1000000),
+    'updated_at', strftime('%Y-%m-%dT%H:%M:%S', r.updated_at_us / 1000000, 'unixepoch')
+        || printf('.%06dZ', r.updated_at_us % 1000000)
+"""
+
+_LOAD_ROOMS = f"""
+    SELECT r.room_key, r.tenant_key, r.room_id, r.type, r.unique_key, r.name, r.metadata, r.created_by,
+           r.created_at_us, r.updated_at_us, r.pruned_seq, {_LAST_SEQ}
+    FROM json_each(:wanted) AS w CROSS JOIN rooms AS r
+    WHERE r.tenant_key = w.value ->> 0 AND r.room_id = w.value ->> 1 AND r.deleted_at_us IS NULL
+"""
+# Longest-standing first: that is who becomes admin when the last admin leaves.
+_LOAD_MEMBERS = """
+    SELECT m.room_key, m.user_id, m.role, m.joined_at_us, m.last_ack, m.last_read
+    FROM json_each(:room_keys) AS w CROSS JOIN members AS m
+    WHERE m.room_key = w.value ORDER BY m.room_key, m.joined_at_us, m.user_id
+"""
+_ROOMS_OF_USERS = """
+    SELECT w.key, r.room_id FROM json_each(:users) AS w CROSS JOIN members AS m CROSS JOIN rooms AS r
+    WHERE m.tenant_key = w.value ->> 0 AND m.user_id = w.value ->> 1
+      AND r.room_key = m.room_key AND r.deleted_at_us IS NULL
+"""
+_INSERT_ROOM = """
+    INSERT INTO rooms (tenant_key, room_id, type, unique_key, name, metadata, created_by, created_at_us, updated_at_us)
+    VALUES (:tenant_key, :room_id, :type, :unique_key, :name, :metadata, :created_by, :now_us, :now_us)
+    RETURNING room_key
+"""
+_FIND_DM = """
+    SELECT room_id FROM rooms WHERE tenant_key = :tenant_key AND unique_key = :unique_key AND deleted_at_us IS NULL
+"""
+_INSERT_MEMBERS = """
+    INSERT INTO members (room_key, user_id, tenant_key, role, joined_at_us, last_ack, last_read)
+    SELECT :room_key, value ->> 0, :tenant_key, value ->> 1, :now_us, :seq, :seq FROM json_each(:members)
+"""
+_UPDATE_ROOM = """
+    UPDATE rooms SET name = :name, metadata = :metadata, updated_at_us = :now_us
+    WHERE room_key = :room_key AND tenant_key = :tenant_key
+"""
+_MARK_DELETED = """
+    UPDATE rooms SET deleted_at_us = :now_us, unique_key = NULL
+    WHERE room_key = :room_key AND tenant_key = :tenant_key AND deleted_at_us IS NULL
+"""
+_UPDATE_ROLE = """
+    UPDATE members SET role = :role
+    WHERE room_key = :room_key AND user_id = :user_id AND tenant_key = :tenant_key
+"""
+_DELETE_MEMBER = """
+    DELETE FROM members WHERE room_key = :room_key AND user_id = :user_id AND tenant_key = :tenant_key
+"""
+_UPDATE_CURSORS = """
+    UPDATE members SET last_ack = max(last_ack, w.value ->> 2), last_read = max(last_read, w.value ->> 3)
+    FROM json_each(:cursors) AS w
+    WHERE members.room_key = w.value ->> 0 AND members.user_id = w.value ->> 1
+"""
+
+# Unread are others' messages after last_read, deleted ones apart, counted to 1,000 (CONTRACT section 4).
+_LIST_ROOMS = f"""
+    WITH mine AS (
+        SELECT r.room_key AS room_key, m.role AS role, m.last_ack AS last_ack, m.last_read AS last_read,
+               {_LAST_ACTIVITY} AS active_us
+        FROM members AS m CROSS JOIN rooms AS r ON r.room_key = m.room_key
+        WHERE m.tenant_key = :tenant_key AND m.user_id = :user_id AND r.deleted_at_us IS NULL
+        ORDER BY active_us DESC, r.room_key DESC LIMIT :limit + 1 OFFSET :offset
+    )
+    SELECT (
+        SELECT '[' || coalesce(group_concat(item), '') || ']' FROM (
+            SELECT json_object({_ROOM_JSON_FIELDS},
+                'role', mine.role, 'last_ack', mine.last_ack, 'last_read', mine.last_read,
+                'unread_count', (SELECT count(*) FROM (
+                    SELECT 1 FROM messages WHERE room_key = r.room_key AND seq > mine.last_read
+                        AND sender_id <> :user_id AND content IS NOT NULL LIMIT 1000)),
+                'last_message', json((SELECT {MESSAGE_JSON} FROM messages AS m WHERE m.room_key = r.room_key
+                    ORDER BY m.seq DESC LIMIT 1))
+            ) AS item
+            FROM mine CROSS JOIN rooms AS r ON r.room_key = mine.room_key
+            ORDER BY mine.active_us DESC, mine.room_key DESC LIMIT :limit
+        )), (SELECT count(*) FROM mine) > :limit
+"""
+_LIST_CHANNELS = f"""
+    SELECT json_object({_ROOM_JSON_FIELDS}) FROM rooms AS r
+    WHERE r.tenant_key = :tenant_key AND r.type = 'channel' AND r.deleted_at_us IS NULL
+    ORDER BY r.room_key DESC LIMIT :limit + 1 OFFSET :offset
+"""
+
+
+async def load_rooms(readers: Readers, wanted: Sequence[tuple[TenantKey, str]]) -> list[Row]:
+    """Rows of (room_key, tenant_key, room_id, type, unique_key, name, metadata, created_by, created_at_us,
+    updated_at_us, pruned_seq, last_seq), for those of the wanted (tenant_key, room_id) that exist."""
+    return await readers.fetch(_LOAD_ROOMS, {"wanted": dumps_text(wanted)})
+
+
+async def load_members(readers: Readers, room_keys: Sequence[RoomKey]) -> list[Row]:
+    """Rows of (room_key, user_id, role, joined_at_us, last_ack, last_read), each room's longest-standing first."""
+    return await readers.fetch(_LOAD_MEMBERS, {"room_keys": dumps_text(room_keys)})
+
+
+async def list_room_ids(readers: Readers, users: Sequence[tuple[TenantKey, UserId]]) -> list[list[str]]:
+    """For each (tenant_key, user_id) the ids of the rooms that it is a member of."""
+    found: list[list[str]] = [[] for _ in users]
+    for user, room_id in await readers.fetch(_ROOMS_OF_USERS, {"users": dumps_text(users)}):
+        found[user].append(room_id)
+    return found
+
+
+async def insert_room(
+    transaction: Transaction,
+    tenant_key: TenantKey,
+    *,
+    room_id: str,
+    room_type: str,
+    unique_key: str | None,
+    name: str | None,
+    metadata: Mapping[str, object] | None,
+    created_by: str,
+) -> RoomKey:
+    row = await transaction.fetch_one(
+        _INSERT_ROOM,
+        {
+            "tenant_key": tenant_key,
+            "room_id": room_id,
+            "type": room_type,
+            "unique_key": unique_key,
+            "name": name,
+            "metadata": None if metadata is None else dumps_text(metadata),
+            "created_by": created_by,
+            "now_us": transaction.now_us,
+        },
+    )
+    assert row is not None  # RETURNING
+    return RoomKey(row[0])
+
+
+async def find_dm(source: Transaction | Readers, tenant_key: TenantKey, unique_key: str) -> str | None:
+    row = await source.fetch_one(_FIND_DM, {"tenant_key": tenant_key, "unique_key": unique_key})
+    return None if row is None else row[0]
+
+
+async def insert_members(
+    transaction: Transaction,
+    tenant_key: TenantKey,
+    room_key: RoomKey,
+    members: Iterable[tuple[UserId, Role]],
+    seq: int,
+) -> None:
+    """`seq` is where their last_ack and last_read start."""
+    await transaction.execute(
+        _INSERT_MEMBERS,
+        {
+            "tenant_key": tenant_key,
+            "room_key": room_key,
+            "members": dumps_text(list(members)),
+            "seq": seq,
+            "now_us": transaction.now_us,
+        },
+    )
+
+
+async def update_room(
+    transaction: Transaction,
+    tenant_key: TenantKey,
+    room_key: RoomKey,
+    name: str | None,
+    metadata: Mapping[str, object] | None,
+) -> None:
+    await transaction.execute(
+        _UPDATE_ROOM,
+        {
+            "tenant_key": tenant_key,
+            "room_key": room_key,
+            "name": name,
+            "metadata": None if metadata is None else dumps_text(metadata),
+            "now_us": transaction.now_us,
+        },
+    )
+
+
+async def mark_room_deleted(transaction: Transaction, tenant_key: TenantKey, room_key: RoomKey) -> None:
+    """Gone for everybody from this commit on; `store.purge` removes the rows afterwards."""
+    await transaction.execute(
+        _MARK_DELETED, {"tenant_key": tenant_key, "room_key": room_key, "now_us": transaction.now_us}
+    )
+
+
+async def update_role(
+    transaction: Transaction, tenant_key: TenantKey, room_key: RoomKey, user_id: UserId, role: Role
+) -> None:
+    await transaction.execute(
+        _UPDATE_ROLE, {"tenant_key": tenant_key, "room_key": room_key, "user_id": user_id, "role": role}
+    )
+
+
+async def delete_member(transaction: Transaction, tenant_key: TenantKey, room_key: RoomKey, user_id: UserId) -> None:
+    await transaction.execute(_DELETE_MEMBER, {"tenant_key": tenant_key, "room_key": room_key, "user_id": user_id})
+
+
+async def update_cursors(transaction: Transaction, cursors: Sequence[tuple[RoomKey, UserId, int, int]]) -> None:
+    """Rows of (room_key, user_id, last_ack, last_read). Monotonic: a lower one changes nothing."""
+    await transaction.execute(_UPDATE_CURSORS, {"cursors": dumps_text(cursors)})
+
+
+async def list_rooms(
+    readers: Readers, tenant_key: TenantKey, user_id: UserId, limit: int, offset: int
+) -> tuple[bytes, bool]:
+    """A JSON array of the user's rooms, most recently active first, and whether there are more."""
+    row = await readers.fetch_one(
+        _LIST_ROOMS, {"tenant_key": tenant_key, "user_id": user_id, "limit": limit, "offset": offset}
+    )
+    assert row is not None  # an aggregate
+    return row[0].encode(), bool(row[1])
+
+
+async def list_channels(readers: Readers, tenant_key: TenantKey, limit: int, offset: int) -> tuple[list[bytes], bool]:
+    """The tenant's channels as JSON, the newest first, and whether there are more."""
+    rows = await readers.fetch(_LIST_CHANNELS, {"tenant_key": tenant_key, "limit": limit, "offset": offset})
+    return [row[0].encode() for row in rows[:limit]], len(rows) > limit
+
+
+def read_member(row: Row) -> Member:
+    """The record of a row of `load_members`."""
+    _room_key, user_id, role, joined_at_us, last_ack, last_read = row
+    return Member(UserId(user_id), Role(role), joined_at_us, last_ack, last_read)

@@ -1,0 +1,191 @@
+"""Tenants and their API keys in SQL. Keys are stored as SHA-256 only."""
+
+from typing import Any
+
+from chatapi.models import KeyId, Tenant, TenantId, TenantKey, encode_time
+from chatapi.protocol.json import dumps_text, loads_stored
+from chatapi.store.readers import Readers
+from chatapi.store.transaction import Transaction
+
+Row = tuple[Any, ...]
+
+_LOAD_TENANTS = """
+    SELECT tenant_key, tenant_id, name, config, token_secret, webhook_secret, old_webhook_secret,
+           old_webhook_secret_until_us, created_at_us
+    FROM tenants WHERE deleted_at_us IS NULL ORDER BY tenant_key
+"""
+_LOAD_KEYS = """
+    SELECT k.key_hash, k.key_id, k.tenant_key FROM api_keys AS k
+    JOIN tenants AS t ON t.tenant_key = k.tenant_key WHERE t.deleted_at_us IS NULL
+"""
+_INSERT_TENANT = """
+    INSERT INTO tenants (tenant_id, name, config, token_secret, webhook_secret, created_at_us)
+    VALUES (:tenant_id, :name, :config, :token_secret, :webhook_secret, :now_us)
+    RETURNING tenant_key
+"""
+_UPDATE_TENANT = """
+    UPDATE tenants SET name = :name, config = :config, webhook_secret = :webhook_secret WHERE tenant_key = :tenant_key
+"""
+_UPDATE_TOKEN_SECRET = "UPDATE tenants SET token_secret = :token_secret WHERE tenant_key = :tenant_key"
+_UPDATE_WEBHOOK_SECRET = """
+    UPDATE tenants SET webhook_secret = :webhook_secret, old_webhook_secret = :old_webhook_secret,
+                       old_webhook_secret_until_us = :until_us
+    WHERE tenant_key = :tenant_key
+"""
+_MARK_DELETED = "UPDATE tenants SET deleted_at_us = :now_us WHERE tenant_key = :tenant_key"
+_DELETE_KEYS = "DELETE FROM api_keys WHERE tenant_key = :tenant_key"
+_MARK_ROOMS_DELETED = """
+    UPDATE rooms SET deleted_at_us = :now_us, unique_key = NULL
+    WHERE tenant_key = :tenant_key AND deleted_at_us IS NULL
+"""
+_INSERT_KEY = """
+    INSERT INTO api_keys (key_id, tenant_key, key_hash, shown_key, created_at_us)
+    VALUES (:key_id, :tenant_key, :key_hash, :shown_key, :now_us)
+"""
+_DELETE_KEY = "DELETE FROM api_keys WHERE tenant_key = :tenant_key AND key_id = :key_id RETURNING key_hash"
+_LIST_KEYS = """
+    SELECT key_id, created_at_us, last_used_at_us FROM api_keys WHERE tenant_key = :tenant_key
+    ORDER BY created_at_us, key_id LIMIT :limit OFFSET :offset
+"""
+_FIND_SHOWN_KEY = """
+    SELECT shown_key FROM api_keys WHERE tenant_key = :tenant_key AND shown_key IS NOT NULL
+"""
+_TOUCH_KEYS = """
+    UPDATE api_keys SET last_used_at_us = w.value ->> 1 FROM json_each(:used) AS w WHERE key_id = w.value ->> 0
+"""
+
+
+async def load_tenants(readers: Readers) -> list[Tenant]:
+    return [_read_tenant(row) for row in await readers.fetch(_LOAD_TENANTS, {})]
+
+
+def _read_tenant(row: Row) -> Tenant:
+    return Tenant(
+        tenant_key=TenantKey(row[0]),
+        tenant_id=TenantId(row[1]),
+        name=row[2],
+        config=loads_stored(row[3]),
+        token_secret=row[4],
+        webhook_secret=row[5],
+        old_webhook_secret=row[6],
+        old_webhook_secret_until_us=row[7],
+        created_at_us=row[8],
+    )
+
+
+async def load_keys(readers: Readers) -> list[tuple[bytes, KeyId, TenantKey]]:
+    return [(row[0], KeyId(row[1]), TenantKey(row[2])) for row in await readers.fetch(_LOAD_KEYS, {})]
+
+
+async def insert_tenant(
+    transaction: Transaction,
+    tenant_id: TenantId,
+    name: str,
+    config: dict[str, object],
+    token_secret: str,
+    webhook_secret: str | None,
+) -> Tenant:
+    row = await transaction.fetch_one(
+        _INSERT_TENANT,
+        {
+            "tenant_id": tenant_id,
+            "name": name,
+            "config": dumps_text(config),
+            "token_secret": token_secret,
+            "webhook_secret": webhook_secret,
+            "now_us": transaction.now_us,
+        },
+    )
+    assert row is not None  # RETURNING
+    return Tenant(
+        tenant_key=TenantKey(row[0]),
+        tenant_id=tenant_id,
+        name=name,
+        config=config,
+        token_secret=token_secret,
+        webhook_secret=webhook_secret,
+        created_at_us=transaction.now_us,
+    )
+
+
+async def update_tenant(
+    transaction: Transaction, tenant_key: TenantKey, name: str, config: dict[str, object], webhook_secret: str | None
+) -> None:
+    await transaction.execute(
+        _UPDATE_TENANT,
+        {"tenant_key": tenant_key, "name": name, "config": dumps_text(config), "webhook_secret": webhook_secret},
+    )
+
+
+async def update_token_secret(transaction: Transaction, tenant_key: TenantKey, token_secret: str) -> None:
+    await transaction.execute(_UPDATE_TOKEN_SECRET, {"tenant_key": tenant_key, "token_secret": token_secret})
+
+
+async def update_webhook_secret(
+    transaction: Transaction, tenant_key: TenantKey, webhook_secret: str, old: str | None, until_us: int
+) -> None:
+    """`old` signs along until `until_us`."""
+    await transaction.execute(
+        _UPDATE_WEBHOOK_SECRET,
+        {
+            "tenant_key": tenant_key,
+            "webhook_secret": webhook_secret,
+            "old_webhook_secret": old,
+            "until_us": until_us,
+        },
+    )
+
+
+async def mark_tenant_deleted(transaction: Transaction, tenant_key: TenantKey) -> None:
+    """Gone for everybody from this commit on; `store.purge` removes the rows afterwards."""
+    scope = {"tenant_key": tenant_key, "now_us": transaction.now_us}
+    await transaction.execute(_MARK_DELETED, scope)
+    await transaction.execute(_DELETE_KEYS, {"tenant_key": tenant_key})
+    await transaction.execute(_MARK_ROOMS_DELETED, scope)
+
+
+async def insert_key(
+    transaction: Transaction, tenant_key: TenantKey, key_id: KeyId, key_hash: bytes, shown_key: str | None
+) -> None:
+    await transaction.execute(
+        _INSERT_KEY,
+        {
+            "tenant_key": tenant_key,
+            "key_id": key_id,
+            "key_hash": key_hash,
+            "shown_key": shown_key,
+            "now_us": transaction.now_us,
+        },
+    )
+
+
+async def delete_key(transaction: Transaction, tenant_key: TenantKey, key_id: str) -> bytes | None:
+    """The hash of the key that is gone, or None when the tenant has no such key."""
+    row = await transaction.fetch_one(_DELETE_KEY, {"tenant_key": tenant_key, "key_id": key_id})
+    return None if row is None else bytes(row[0])
+
+
+async def list_keys(
+    readers: Readers, tenant_key: TenantKey, limit: int, offset: int
+) -> tuple[list[dict[str, object]], bool]:
+    """The tenant's keys without any secret, and whether there are more."""
+    rows = await readers.fetch(_LIST_KEYS, {"tenant_key": tenant_key, "limit": limit + 1, "offset": offset})
+    keys = [
+        {
+            "key_id": key_id,
+            "created_at": encode_time(created_at_us),
+            "last_used_at": None if last_used_at_us is None else encode_time(last_used_at_us),
+        }
+        for key_id, created_at_us, last_used_at_us in rows[:limit]
+    ]
+    return keys, len(rows) > limit
+
+
+async def find_shown_key(readers: Readers, tenant_key: TenantKey) -> str | None:
+    row = await readers.fetch_one(_FIND_SHOWN_KEY, {"tenant_key": tenant_key})
+    return None if row is None else row[0]
+
+
+async def touch_keys(transaction: Transaction, used: dict[KeyId, int]) -> None:
+    """Notes when each key was last used, in microseconds."""
+    await transaction.execute(_TOUCH_KEYS, {"used": dumps_text(list(used.items()))})

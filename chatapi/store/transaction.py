@@ -1,0 +1,57 @@
+"""What a change may do inside the writer's transaction, and the counters that such a transaction moves."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import aiosqlite
+
+Row = tuple[Any, ...]
+
+
+class SeqCounter:
+    """The last `seq` given in one room. Only the writer moves it; it may be ahead of what is committed."""
+
+    __slots__ = ("last_seq", "room_key")
+
+    def __init__(self, room_key: int, last_seq: int) -> None:
+        self.room_key = room_key
+        self.last_seq = last_seq
+
+
+class Transaction:
+    """Valid only while the `apply` of a change runs."""
+
+    def __init__(self, connection: aiosqlite.Connection, now_us: int) -> None:
+        self._connection = connection
+        self._before: dict[SeqCounter, int] = {}
+        self.now_us = now_us
+
+    async def execute(self, sql: str, parameters: Mapping[str, object]) -> int:
+        """Runs one statement; returns how many rows it changed."""
+        cursor = await self._connection.execute(sql, parameters)
+        return cursor.rowcount
+
+    async def fetch(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
+        return list(await self._connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type]  # plain tuples
+
+    async def fetch_one(self, sql: str, parameters: Mapping[str, object]) -> Row | None:
+        rows = await self.fetch(sql, parameters)
+        return rows[0] if rows else None
+
+    def take_seq(self, counter: SeqCounter) -> int:
+        """The room's next `seq`."""
+        self._before.setdefault(counter, counter.last_seq)
+        counter.last_seq += 1
+        return counter.last_seq
+
+    def mark(self, counters: Iterable[SeqCounter]) -> dict[SeqCounter, int]:
+        """Where these counters stand, for `reset` when one statement fails and the transaction goes on."""
+        return {counter: counter.last_seq for counter in counters}
+
+    def reset(self, mark: Mapping[SeqCounter, int]) -> None:
+        for counter, last_seq in mark.items():
+            counter.last_seq = last_seq
+
+    def give_back(self) -> None:
+        """The transaction has failed: every counter stands again where it was."""
+        self.reset(self._before)

@@ -1,0 +1,387 @@
+"""The one task that writes: group commit, seq assignment, and publication in commit order (DESIGN section 3).
+
+Callers append a write to a list. The task takes what waits, gives each durable event its room's next `seq` at that
+moment, commits, and then hands the whole batch to `publish`, in order. Nobody else awaits the write connection.
+"""
+
+import asyncio
+import logging
+import secrets
+import sqlite3
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+import aiosqlite
+
+from chatapi.clock import Clock
+from chatapi.errors import ChatError, Code, unavailable
+from chatapi.models import Message
+from chatapi.protocol.json import dumps_text
+from chatapi.store import log
+from chatapi.store.transaction import Row, SeqCounter, Transaction
+
+logger = logging.getLogger(__name__)
+
+MAX_BATCH = 512  # writes per commit: past this the commit's latency grows faster than its throughput
+MAX_QUEUED = 20_000  # writes: more are refused with 503 rather than kept waiting for seconds
+
+KEY_EPOCH_US = 1_577_836_800_000_000  # 2020-01-01: 51 bits of microseconds from there last until 2091
+
+T = TypeVar("T")
+
+# The disk's or the file's refusals concern every write alike: such a batch is not tried again one by one.
+_STORE_ERRORS = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+    }
+)
+
+
+class MessageWrite:
+    """One message on its way to disk, from any transport; `confirm` is called by the publisher with the outcome.
+
+    After the commit `message_key`, `seq` and `created_at_us` are set. For a `client_message_id` that was seen before,
+    `stored` is the first one's row instead, or `repeats` the first one when that came in the same batch. `error` says
+    that nothing was stored.
+    """
+
+    __slots__ = (
+        "body_digest",
+        "client_message_id",
+        "confirm",
+        "content",
+        "counter",
+        "created_at_us",
+        "error",
+        "message",
+        "message_key",
+        "meta",
+        "repeats",
+        "reply_to",
+        "room",
+        "sender_id",
+        "seq",
+        "stored",
+    )
+
+    def __init__(
+        self,
+        *,
+        room: Any,
+        counter: SeqCounter,
+        sender_id: str,
+        content: str,
+        meta: dict[str, object] | None,
+        reply_to: str | None,
+        client_message_id: str | None,
+        body_digest: int | None,
+        confirm: Callable[["MessageWrite"], None],
+    ) -> None:
+        self.room = room  # the publisher's own; the writer knows a room only as its counter
+        self.counter = counter
+        self.sender_id = sender_id
+        self.content = content
+        self.meta = meta
+        self.reply_to = reply_to
+        self.client_message_id = client_message_id
+        self.body_digest = body_digest
+        self.confirm = confirm
+        self.message_key = 0
+        self.seq = 0
+        self.created_at_us = 0
+        self.stored: Row | None = None
+        self.repeats: MessageWrite | None = None
+        self.error: ChatError | None = None
+        self.message: Message | None = None  # set by the publisher
+
+    @property
+    def identity(self) -> tuple[int, str, str | None]:
+        """What is unique: the room, the sender and the client's own id."""
+        return self.counter.room_key, self.sender_id, self.client_message_id
+
+
+class Change(Generic[T]):
+    """Any other write. `apply` may refuse by raising ChatError, before its first statement that writes.
+
+    A barrier ends its batch: what it publishes decides whether later writes are admitted.
+    """
+
+    __slots__ = ("apply", "barrier", "error", "future", "publish", "result")
+
+    def __init__(
+        self,
+        apply: Callable[[Transaction], Awaitable[T]],
+        publish: Callable[[T], None] | None,
+        barrier: bool,
+        future: asyncio.Future[T],
+    ) -> None:
+        self.apply = apply
+        self.publish = publish
+        self.barrier = barrier
+        self.future = future
+        self.result: T | None = None
+        self.error: ChatError | None = None
+
+    def settle(self) -> None:
+        """Publishes what was committed and wakes the caller, or tells the caller why there was nothing."""
+        if self.error is None and self.publish is not None:
+            self.publish(self.result)  # type: ignore[arg-type]  # set by apply
+        if self.future.done():  # the caller was cancelled
+            return
+        if self.error is None:
+            self.future.set_result(self.result)  # type: ignore[arg-type]
+        else:
+            self.future.set_exception(self.error)
+
+
+Write = MessageWrite | Change[Any]
+Statement = tuple[str, Mapping[str, object]]
+
+
+class KeyMaker:
+    """Time-ordered 63-bit keys: microseconds, then 12 bits that differ between processes. Never the same twice, also
+    when the clock steps back: `last_key` is the greatest one in the database at start."""
+
+    def __init__(self, clock: Clock, last_key: int) -> None:
+        self._clock = clock
+        self._last_key = last_key
+        self._suffix = secrets.randbits(12)
+
+    def next_key(self) -> int:
+        key = self._clock.now_us() - KEY_EPOCH_US << 12 | self._suffix
+        if key <= self._last_key:
+            key = self._last_key + (1 << 12)
+        self._last_key = key
+        return key
+
+
+class Writer:
+    """Owns the write connection. `run` is its one task.
+
+    `admit` may refuse a message at the last moment by raising ChatError; `publish` gets each batch after its commit.
+    `accompany` sees the messages that are about to be stored, keys and seqs given, and may return statements, with
+    their parameters, to run in the same transaction.
+    """
+
+    def __init__(self, connection: aiosqlite.Connection, clock: Clock, keys: KeyMaker) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._keys = keys
+        self._queue: list[Write] = []
+        self._wake = asyncio.Event()
+        self._closing = False
+        self.writable = True
+        self.admit: Callable[[MessageWrite], None] = _admit_all
+        self.accompany: Callable[[Sequence[MessageWrite]], Sequence[Statement]] = _accompany_nothing
+        self.publish: Callable[[Sequence[Write]], None] = _publish_to_callers
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def next_key(self) -> int:
+        """A new time-ordered key, for a notification or a subscription."""
+        return self._keys.next_key()
+
+    def submit(self, write: Write) -> None:
+        """Queues one write; the outcome arrives through it. Raises ChatError 503 when the server is closing or full."""
+        if self._closing:
+            raise unavailable("The server is shutting down")
+        if len(self._queue) >= MAX_QUEUED:
+            raise unavailable("Too many writes are waiting")
+        self._queue.append(write)
+        self._wake.set()
+
+    async def change(
+        self,
+        apply: Callable[[Transaction], Awaitable[T]],
+        publish: Callable[[T], None] | None = None,
+        *,
+        barrier: bool = False,
+    ) -> T:
+        """Applies a change; on return it is committed and published. Raises what `apply` raised, or ChatError 503.
+
+        A caller that is cancelled meanwhile loses only the answer: the change is committed and published all the same.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.submit(Change(apply, publish, barrier, future))
+        return await future
+
+    def close(self) -> None:
+        """No more writes are taken; `run` returns when all that was queued is committed."""
+        self._closing = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        while self._queue or not self._closing:
+            if self._queue:
+                batch = self._take_batch()
+                await self._commit(batch)
+                self.publish(batch)
+            else:
+                self._wake.clear()
+                await self._wake.wait()
+
+    def _take_batch(self) -> list[Write]:
+        size = 0
+        for write in self._queue[:MAX_BATCH]:
+            size += 1
+            if isinstance(write, Change) and write.barrier:
+                break
+        batch = self._queue[:size]
+        del self._queue[:size]
+        return batch
+
+    async def _commit(self, batch: Sequence[Write]) -> None:
+        try:
+            await self._commit_together(batch)
+        except Exception as error:  # whatever a write does wrong, it must fail alone
+            await self._roll_back()
+            if _is_store_error(error):
+                self._refuse(batch, error)
+            elif len(batch) == 1:
+                logger.error("write failed", exc_info=error)
+                batch[0].error = ChatError(Code.INTERNAL_ERROR, "The write failed")
+            else:
+                for write in batch:
+                    await self._commit([write])
+        else:
+            if not self.writable:
+                logger.info("the database accepts writes again")
+                self.writable = True
+
+    async def _commit_together(self, batch: Sequence[Write]) -> None:
+        transaction = Transaction(self._connection, self._clock.now_us())
+        messages = [write for write in batch if isinstance(write, MessageWrite)]
+        try:
+            if len(messages) == len(batch):
+                await self._insert(messages, transaction)
+                if self._connection.in_transaction:  # else it was one statement, a transaction of its own
+                    await self._connection.execute("COMMIT")
+            else:
+                await self._connection.execute("BEGIN IMMEDIATE")
+                await self._apply_in_order(batch, transaction)
+                await self._connection.execute("COMMIT")
+        except BaseException:
+            transaction.give_back()
+            raise
+
+    async def _apply_in_order(self, batch: Sequence[Write], transaction: Transaction) -> None:
+        messages: list[MessageWrite] = []
+        for write in batch:
+            if isinstance(write, MessageWrite):
+                messages.append(write)
+                continue
+            await self._insert(messages, transaction)
+            messages = []
+            write.error = None
+            try:
+                write.result = await write.apply(transaction)
+            except ChatError as refusal:
+                write.error = refusal
+        await self._insert(messages, transaction)
+
+    async def _insert(self, messages: Sequence[MessageWrite], transaction: Transaction) -> None:
+        """That a `client_message_id` is new is presumed, and the unique index is the judge: only when it refuses are
+        the earlier messages looked up, so that the common case pays nothing for it."""
+        fresh = self._admit(messages)
+        if not fresh:
+            return
+        mark = transaction.mark(write.counter for write in fresh)
+        try:
+            await self._insert_rows(fresh, transaction)
+        except sqlite3.IntegrityError:
+            transaction.reset(mark)
+            if fresh := await self._set_aside_known(fresh, transaction):
+                await self._insert_rows(fresh, transaction)
+
+    def _admit(self, messages: Sequence[MessageWrite]) -> list[MessageWrite]:
+        """Those to be stored now: the sender may have left the room since it asked, or repeat itself."""
+        fresh = []
+        firsts: dict[tuple[int, str, str | None], MessageWrite] = {}
+        for write in messages:
+            write.error = write.stored = write.repeats = None
+            try:
+                self.admit(write)
+            except ChatError as refusal:
+                write.error = refusal
+                continue
+            if write.client_message_id is not None:
+                first = firsts.setdefault(write.identity, write)
+                if first is not write:
+                    write.repeats = first
+                    continue
+            fresh.append(write)
+        return fresh
+
+    async def _insert_rows(self, fresh: Sequence[MessageWrite], transaction: Transaction) -> None:
+        now_us = transaction.now_us
+        rows = []
+        for write in fresh:
+            write.seq = transaction.take_seq(write.counter)
+            write.message_key = self._keys.next_key()
+            write.created_at_us = now_us
+            rows.append(
+                (
+                    write.message_key,
+                    write.counter.room_key,
+                    write.seq,
+                    write.sender_id,
+                    write.content,
+                    None if write.meta is None else dumps_text(write.meta),
+                    write.reply_to,
+                    write.client_message_id,
+                    write.body_digest,
+                    now_us,
+                )
+            )
+        company = self.accompany(fresh)
+        if company and not self._connection.in_transaction:
+            await self._connection.execute("BEGIN IMMEDIATE")
+        await transaction.fetch(log.INSERT_MESSAGES, {"rows": dumps_text(rows)})
+        for sql, parameters in company:
+            await transaction.execute(sql, parameters)
+
+    async def _set_aside_known(self, messages: Sequence[MessageWrite], transaction: Transaction) -> list[MessageWrite]:
+        """Finds what retries repeat; returns the others."""
+        identities = [write.identity for write in messages if write.client_message_id is not None]
+        rows = await transaction.fetch(log.FIND_CLIENT_MESSAGES, {"wanted": dumps_text(identities)})
+        known = {row[:3]: row[3:] for row in rows}
+        for write in messages:
+            write.stored = known.get(write.identity)
+        return [write for write in messages if write.stored is None]
+
+    async def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            await self._connection.execute("ROLLBACK")
+
+    def _refuse(self, batch: Sequence[Write], error: Exception) -> None:
+        if self.writable:
+            logger.error("the database refuses writes", exc_info=error)
+        self.writable = False
+        for write in batch:
+            write.error = unavailable("The database cannot accept writes")
+
+
+def _is_store_error(error: Exception) -> bool:
+    # An extended code holds the primary one in its low byte.
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _STORE_ERRORS
+
+
+def _admit_all(_write: MessageWrite) -> None:
+    return
+
+
+def _accompany_nothing(_fresh: Sequence[MessageWrite]) -> Sequence[Statement]:
+    return ()
+
+
+def _publish_to_callers(batch: Sequence[Write]) -> None:
+    for write in batch:
+        if isinstance(write, Change):
+            write.settle()
+        else:
+            write.confirm(write)
