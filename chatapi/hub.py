@@ -1,0 +1,336 @@
+"""Who is connected, and the fan-out: rooms to connections, with no database and no await (DESIGN section 4).
+
+Everything here changes state synchronously, so that no lock is needed. Frames to a connection go through its outbox
+alone, and an outbox is written once per turn of the loop: the send system call is most of a delivery's cost.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum, auto
+
+from aiohttp.abc import AbstractStreamWriter
+
+from chatapi.clock import Clock
+from chatapi.errors import ChatError
+from chatapi.models import Principal, Tenant, TenantKey, UserId
+from chatapi.protocol.replies import add_request_id, encode_error_frame
+from chatapi.protocol.wire import encode_close
+from chatapi.ratelimit import TokenBucket
+from chatapi.rooms import RoomState
+
+CLOSE_LINGER_SECONDS = 5.0  # how long a peer that was told to go may take to read that before it is cut off
+
+LIGHT_RATE_PER_S = 20.0  # acks, typing and pings of one connection (CONTRACT section 3)
+LIGHT_BURST = 40
+
+
+class State(Enum):
+    PAUSED = auto()  # no `ready` yet, or `?sync=none` and no `sync` yet: nothing of any room is sent
+    RECOVERING = auto()  # gets the log from its cursors on: at the start, after a `sync`, or when it was too slow
+    LIVE = auto()  # gets what is published
+    CLOSED = auto()
+
+
+class Connection:
+    """One WebSocket. While it is LIVE it has seen all that is published in its rooms; else `cursors` says how far."""
+
+    __slots__ = (
+        "answers",
+        "bad_frames",
+        "bad_since_s",
+        "buffer_limit_bytes",
+        "buffered_bytes",
+        "close_code",
+        "connection_id",
+        "cursors",
+        "drain",
+        "heard_at_s",
+        "is_ready",
+        "is_recovering",
+        "last_seqs",
+        "light_bucket",
+        "notifications_due",
+        "notified_key",
+        "opened_at_us",
+        "outbox",
+        "pinged_at_s",
+        "principal",
+        "rooms",
+        "state",
+        "sync_requests",
+        "transport",
+    )
+
+    def __init__(
+        self,
+        *,
+        connection_id: str,
+        principal: Principal,
+        transport: asyncio.Transport,
+        writer: AbstractStreamWriter,
+        buffer_limit_bytes: int,
+        now_s: float,
+    ) -> None:
+        self.connection_id = connection_id
+        self.principal = principal
+        self.transport = transport
+        self.drain = writer.drain
+        self.buffer_limit_bytes = buffer_limit_bytes
+        self.state = State.PAUSED
+        self.is_ready = False  # `ready` was sent
+        self.is_recovering = False  # its recovery task runs
+        self.outbox: list[bytes] = []
+        self.buffered_bytes = 0  # unsent in the transport when it was last written to
+        self.rooms: dict[RoomState, None] = {}
+        self.cursors: dict[RoomState, int] = {}  # while not LIVE: the last seq sent, of each room
+        self.last_seqs: dict[RoomState, int] = {}  # rooms that it has left, and the last seq it may still see there
+        self.notifications_due = True  # there may be notifications to read from the store
+        self.notified_key = 0  # the newest notification sent, by its key
+        self.answers: dict[tuple[RoomState, int], str] = {}  # request ids that go into events still to be sent
+        self.sync_requests: list[str | None] = []  # request ids of the `sync`s to be answered
+        self.heard_at_s = now_s
+        self.pinged_at_s = now_s
+        self.light_bucket: TokenBucket | None = None
+        self.bad_frames = 0
+        self.bad_since_s = now_s
+        self.close_code: int | None = None
+
+    @property
+    def tenant(self) -> Tenant:
+        return self.principal.tenant
+
+    @property
+    def user_id(self) -> UserId:
+        return self.principal.user_id
+
+    def unsent_bytes(self) -> int:
+        return self.transport.get_write_buffer_size() + sum(map(len, self.outbox))
+
+    def take_light(self, now_s: float) -> float:
+        """One token of the connection's own bucket; see `TokenBucket.take`. Made late: most connections are idle."""
+        if self.light_bucket is None:
+            self.light_bucket = TokenBucket(LIGHT_RATE_PER_S, LIGHT_BURST, now_s)
+        return self.light_bucket.take(now_s)
+
+
+class UserSessions:
+    """A user's open connections, and whether the others were told that it is online."""
+
+    __slots__ = ("announced", "connections", "offline_timer", "tenant", "typing", "user_id")
+
+    def __init__(self, tenant: Tenant, user_id: UserId) -> None:
+        self.tenant = tenant
+        self.user_id = user_id
+        self.connections: dict[Connection, None] = {}
+        self.announced = False
+        self.offline_timer: asyncio.TimerHandle | None = None
+        self.typing: dict[RoomState, asyncio.TimerHandle] = {}  # the server's own stop, by room
+
+
+class Hub:
+    """`recover(connection)` is called when a connection has to be served from the log."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._users: dict[tuple[TenantKey, UserId], UserSessions] = {}
+        self._tenant_counts: dict[TenantKey, int] = {}
+        self._dirty: list[Connection] = []
+        self._is_flush_due = False
+        self.connections: dict[str, Connection] = {}
+        self.recover: Callable[[Connection], None] = _nobody_recovers
+        self.deliveries = 0
+        self.lagged = 0
+
+    # Who is connected
+
+    def attach(self, connection: Connection) -> UserSessions:
+        """A connection whose handshake is done; its rooms come with `enter`."""
+        place = (connection.tenant.tenant_key, connection.user_id)
+        sessions = self._users.get(place)
+        if sessions is None:
+            sessions = self._users[place] = UserSessions(connection.tenant, connection.user_id)
+        sessions.connections[connection] = None
+        self.connections[connection.connection_id] = connection
+        self._tenant_counts[place[0]] = self._tenant_counts.get(place[0], 0) + 1
+        return sessions
+
+    def detach(self, connection: Connection) -> UserSessions:
+        """A connection that has ended. The sessions stay, perhaps empty, until `forget`."""
+        connection.state = State.CLOSED
+        for room in connection.rooms:
+            room.subscribers.pop(connection, None)
+        connection.rooms.clear()
+        connection.cursors.clear()
+        connection.outbox.clear()
+        tenant_key = connection.tenant.tenant_key
+        sessions = self._users[tenant_key, connection.user_id]
+        sessions.connections.pop(connection, None)
+        self.connections.pop(connection.connection_id, None)
+        self._tenant_counts[tenant_key] -= 1
+        if not self._tenant_counts[tenant_key]:
+            del self._tenant_counts[tenant_key]
+        return sessions
+
+    def forget(self, sessions: UserSessions) -> None:
+        """A user who is offline for good."""
+        self._users.pop((sessions.tenant.tenant_key, sessions.user_id), None)
+
+    def find_sessions(self, tenant_key: TenantKey, user_id: UserId) -> UserSessions | None:
+        return self._users.get((tenant_key, user_id))
+
+    def connections_of(self, tenant_key: TenantKey, user_id: UserId) -> Iterable[Connection]:
+        sessions = self._users.get((tenant_key, user_id))
+        return sessions.connections if sessions else ()
+
+    def is_connected(self, tenant_key: TenantKey, user_id: UserId) -> bool:
+        sessions = self._users.get((tenant_key, user_id))
+        return sessions is not None and bool(sessions.connections)
+
+    def count_of_tenant(self, tenant_key: TenantKey) -> int:
+        return self._tenant_counts.get(tenant_key, 0)
+
+    def count_of_user(self, tenant_key: TenantKey, user_id: UserId) -> int:
+        sessions = self._users.get((tenant_key, user_id))
+        return len(sessions.connections) if sessions else 0
+
+    # Who listens where
+
+    def enter(self, connection: Connection, room: RoomState, cursor: int) -> None:
+        """From now on the connection gets the room's events after `cursor`."""
+        connection.last_seqs.pop(room, None)
+        if room in connection.rooms:
+            return
+        connection.rooms[room] = None
+        room.subscribers[connection] = None
+        if connection.state is not State.LIVE:
+            connection.cursors[room] = cursor
+        elif cursor < room.published_seq:
+            self.leave_live(connection)
+            connection.cursors[room] = cursor
+
+    def leave(self, connection: Connection, room: RoomState, last_seq: int | None = None) -> None:
+        """No more of this room, once a connection that is not LIVE has been served up to `last_seq`."""
+        if room not in connection.rooms:
+            return
+        if last_seq is not None and connection.cursors.get(room, last_seq) < last_seq:
+            connection.last_seqs[room] = last_seq
+            return
+        room.subscribers.pop(connection, None)
+        del connection.rooms[room]
+        connection.cursors.pop(room, None)
+        connection.last_seqs.pop(room, None)
+
+    # Sending
+
+    def send(self, connection: Connection, frame: bytes) -> None:
+        """An answer, or a frame that only this connection gets. It keeps its place among the others."""
+        if connection.state is State.CLOSED:
+            return
+        if not connection.outbox:
+            self._dirty.append(connection)
+            if not self._is_flush_due:
+                self._is_flush_due = True
+                asyncio.get_running_loop().call_soon(self.flush)
+        connection.outbox.append(frame)
+
+    def send_ephemeral(self, connection: Connection, frame: bytes) -> None:
+        """A frame that may be dropped: when the connection is not live, or already has half of its bound to read."""
+        if connection.state is State.LIVE and connection.unsent_bytes() < connection.buffer_limit_bytes // 2:
+            self.send(connection, frame)
+
+    def send_to_user(self, tenant_key: TenantKey, user_id: UserId, frame: bytes) -> None:
+        for connection in self.connections_of(tenant_key, user_id):
+            if connection.is_ready:
+                self.send(connection, frame)
+
+    def publish_answer(self, room: RoomState, frame: bytes, asker: Connection | None, request_id: str | None) -> None:
+        """As `publish`, of one event that somebody asked for: in the asker's copy stands its `request_id`."""
+        if asker is None or request_id is None or asker not in room.subscribers:
+            self.publish(room, [frame])
+            if asker is not None and asker not in room.subscribers:
+                self.send(asker, add_request_id(frame, request_id))
+        elif asker.state is not State.LIVE:
+            asker.answers[room, room.published_seq + 1] = request_id
+            self.publish(room, [frame])
+        else:
+            # Out for the others' copy only: its place among the subscribers matters to nobody.
+            del room.subscribers[asker]
+            self.publish(room, [frame])
+            room.subscribers[asker] = None
+            self.send(asker, add_request_id(frame, request_id))
+
+    def publish(self, room: RoomState, frames: Sequence[bytes]) -> None:
+        """The room's next durable events, committed and encoded, to every live subscriber.
+
+        Called by the committer alone, in commit order; `flush` follows.
+        """
+        chunk = frames[0] if len(frames) == 1 else b"".join(frames)
+        dirty = self._dirty
+        slow: list[Connection] = []
+        for connection in room.subscribers:
+            if connection.state is not State.LIVE:
+                continue
+            outbox = connection.outbox
+            if connection.buffered_bytes and self._is_full(connection, len(chunk)):
+                slow.append(connection)
+            elif outbox:
+                outbox.append(chunk)
+            else:
+                dirty.append(connection)
+                outbox.append(chunk)
+        for connection in slow:
+            self.leave_live(connection)
+        self.deliveries += len(frames) * len(room.subscribers)
+        room.published_seq += len(frames)
+
+    def _is_full(self, connection: Connection, more_bytes: int) -> bool:
+        unsent = connection.unsent_bytes()
+        connection.buffered_bytes = connection.transport.get_write_buffer_size()
+        return unsent + more_bytes > connection.buffer_limit_bytes
+
+    def leave_live(self, connection: Connection) -> None:
+        """Too slow, or behind in a room that it has just entered: from here on it is served from the log."""
+        connection.cursors = {room: room.published_seq for room in connection.rooms}
+        connection.state = State.RECOVERING
+        self.lagged += 1
+        self.recover(connection)
+
+    def flush(self) -> None:
+        """Writes every outbox, each in one call."""
+        self._is_flush_due = False
+        dirty, self._dirty = self._dirty, []
+        for connection in dirty:
+            outbox = connection.outbox
+            if not outbox:
+                continue
+            data = outbox[0] if len(outbox) == 1 else b"".join(outbox)
+            outbox.clear()
+            transport = connection.transport
+            if not transport.is_closing():
+                transport.write(data)
+                connection.buffered_bytes = transport.get_write_buffer_size()
+
+    # Ending
+
+    def close(self, connection: Connection, code: int, error: ChatError | None = None, reason: str = "") -> None:
+        """Tells the peer why, and ends the connection; a peer that does not read it is cut off."""
+        if connection.state is State.CLOSED or connection.close_code is not None:
+            return
+        if error is not None:
+            self.send(connection, encode_error_frame(error))
+        self.send(connection, encode_close(code, reason))
+        connection.close_code = code
+        connection.state = State.CLOSED
+        loop = asyncio.get_running_loop()
+        loop.call_later(CLOSE_LINGER_SECONDS, connection.transport.abort)
+
+    def close_where(self, should_close: Callable[[Connection], bool], code: int, error: ChatError) -> int:
+        """Closes the connections that match; returns how many."""
+        matching = [connection for connection in self.connections.values() if should_close(connection)]
+        for connection in matching:
+            self.close(connection, code, error)
+        return len(matching)
+
+
+def _nobody_recovers(_connection: Connection) -> None:
+    raise AssertionError("the composition root sets Hub.recover")

@@ -1,0 +1,219 @@
+"""Serving a connection from the log until it has caught up: at the start, after a `sync`, and when it was too slow.
+
+One machine for all three (DESIGN section 4): a cursor per room, the ring first and then the store, and back to live
+delivery in the same step of the loop in which nothing is missing, so that nothing is missed or doubled.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+
+from chatapi.batching import Batcher
+from chatapi.errors import ChatError, Code
+from chatapi.hub import Connection, Hub, State
+from chatapi.models import RoomId, TenantKey, UserId
+from chatapi.protocol.replies import add_request_id, encode_sync_complete, encode_sync_gap
+from chatapi.protocol.wire import encode_text
+from chatapi.rooms import RING_EVENTS, Rooms, RoomState
+from chatapi.store import Readers, log, notifications
+from chatapi.store import rooms as store_rooms
+from chatapi.tasks import Tasks
+
+logger = logging.getLogger(__name__)
+
+CONCURRENT_STEPS = 64  # connections that read the log at once; the others of a storm wait their turn
+STEP_BYTES = 256 * 1024  # written to one connection at a stretch, before others get their turn
+PAGE_EVENTS = 100  # read from the store at a time
+PAGE_NOTIFICATIONS = 100
+BATCH_USERS = 256  # users per look-up of rooms
+BATCH_PAGES = 32  # pages per query of the log
+
+SLOW_CONSUMER = 4009
+"""The close code for a connection that did not drain within its grace."""
+
+Want = tuple[RoomState, int]
+
+
+class Recovery:
+    def __init__(
+        self,
+        *,
+        readers: Readers,
+        rooms: Rooms,
+        hub: Hub,
+        tasks: Tasks,
+        sync_limit: int,
+        slow_consumer_seconds: float,
+    ) -> None:
+        self._readers = readers
+        self._rooms = rooms
+        self._hub = hub
+        self._tasks = tasks
+        self._sync_limit = sync_limit
+        self._slow_consumer_seconds = slow_consumer_seconds
+        self._steps = asyncio.Semaphore(CONCURRENT_STEPS)
+        self._room_ids: Batcher[tuple[TenantKey, UserId], list[str]] = Batcher(self._list_room_ids, BATCH_USERS)
+        self._pages: Batcher[Want, list[tuple[int, bytes, int]]] = Batcher(self._read_pages, BATCH_PAGES)
+        self._pending: Batcher[tuple[TenantKey, UserId, int], list[tuple[int, bytes]]] = Batcher(
+            self._read_notifications, BATCH_USERS
+        )
+
+    async def enter_rooms(self, connection: Connection) -> None:
+        """Subscribes a new connection to all rooms of its user, from `last_ack` on.
+
+        The hub knows the connection already: a membership that changes meanwhile reaches it on its own.
+        """
+        tenant, user_id = connection.tenant, connection.user_id
+        for room_id in await self._room_ids.get((tenant.tenant_key, user_id)):
+            room = await self._rooms.get(tenant, room_id)
+            member = room.members.get(user_id)
+            if member is not None:
+                self._hub.enter(connection, room, member.last_ack)
+
+    def start(self, connection: Connection) -> None:
+        """Begins, or goes on with, recovery of a connection that is RECOVERING."""
+        if not connection.is_recovering:
+            connection.is_recovering = True
+            self._tasks.spawn(f"recovery {connection.connection_id}", self._run(connection))
+
+    def begin(self, connection: Connection, request_id: str | None) -> None:
+        """The backlog, as asked for at the connect or by a `sync`; `sync.complete` follows it."""
+        connection.sync_requests.append(request_id)
+        for room, cursor in connection.cursors.items():
+            oldest = max(room.pruned_seq, room.published_seq - self._sync_limit)
+            if cursor < oldest:
+                self._hub.send(connection, encode_sync_gap(room.room_id, cursor + 1, oldest))
+                connection.cursors[room] = oldest
+        connection.state = State.RECOVERING
+        if not self._finish_if_caught_up(connection):
+            self.start(connection)
+
+    async def _run(self, connection: Connection) -> None:
+        try:
+            while connection.state is State.RECOVERING:
+                if not await self._has_drained(connection):
+                    error = ChatError(Code.RATE_LIMIT_EXCEEDED, "Too slow: reconnect to continue where you stopped")
+                    self._hub.close(connection, SLOW_CONSUMER, error, "slow consumer")
+                    return
+                async with self._steps:
+                    await self._step(connection)
+                if self._finish_if_caught_up(connection):
+                    return
+        finally:
+            connection.is_recovering = False
+
+    async def _has_drained(self, connection: Connection) -> bool:
+        """True once the peer has read most of what it was sent; False when it did not within its grace."""
+        await asyncio.sleep(0)  # lets the outbox be written, and others have their turn
+        try:
+            async with asyncio.timeout(self._slow_consumer_seconds):
+                await connection.drain()
+        except TimeoutError:
+            return False
+        except ConnectionError:
+            # The peer is gone: the session's own loop hears of it too, and ends the connection.
+            connection.state = State.CLOSED
+        return True
+
+    async def _step(self, connection: Connection) -> None:
+        written = 0
+        for room in [room for room in connection.cursors if _is_behind(connection, room)]:
+            written += await self._serve_room(connection, room)
+            if written >= STEP_BYTES or connection.unsent_bytes() >= connection.buffer_limit_bytes // 2:
+                return
+        if not written and connection.notifications_due:
+            await self._serve_notifications(connection)
+
+    async def _serve_room(self, connection: Connection, room: RoomState) -> int:
+        """Sends the next events after the connection's cursor, as many as its buffer takes; returns their bytes."""
+        cursor = connection.cursors[room]
+        frames = room.ring.after(cursor)
+        if frames is None and room.published_seq - cursor <= RING_EVENTS:
+            await self._rooms.fill_ring(room)
+            frames = room.ring.after(cursor)
+        if frames is None:
+            frames = [encode_text(event) for _, event, _ in await self._pages.get((room, cursor))]
+        if connection.state is not State.RECOVERING or connection.cursors.get(room) != cursor:
+            return 0  # closed, removed or synced anew while the store was read
+        del frames[_last_seq(connection, room) - cursor :]
+        if connection.answers:
+            frames = _answer(connection, room, cursor, frames)
+        fitting = _fitting(frames, connection.buffer_limit_bytes // 2 - connection.unsent_bytes())
+        data = b"".join(frames[:fitting])
+        if data:
+            self._hub.send(connection, data)
+            connection.cursors[room] = cursor + fitting
+        return len(data)
+
+    async def _serve_notifications(self, connection: Connection) -> None:
+        # Cleared first: one that is published while the store is read sets it again.
+        connection.notifications_due = False
+        place = (connection.tenant.tenant_key, connection.user_id, connection.notified_key)
+        page = await self._pending.get(place)
+        for notification_key, frame in page:
+            if notification_key > connection.notified_key:
+                self._hub.send(connection, frame)
+                connection.notified_key = notification_key
+        if len(page) == PAGE_NOTIFICATIONS:
+            connection.notifications_due = True
+
+    def _finish_if_caught_up(self, connection: Connection) -> bool:
+        """Back to live delivery in this very step, unless something is missing."""
+        if connection.state is not State.RECOVERING:
+            return True
+        if connection.notifications_due or any(_is_behind(connection, room) for room in connection.cursors):
+            return False
+        for room in list(connection.last_seqs):
+            self._hub.leave(connection, room)
+        connection.state = State.LIVE
+        connection.cursors.clear()
+        connection.answers.clear()
+        if connection.sync_requests:
+            seqs: Mapping[RoomId, int] = {room.room_id: room.published_seq for room in connection.rooms}
+            for request_id in connection.sync_requests:
+                self._hub.send(connection, encode_sync_complete(seqs, request_id))
+            connection.sync_requests.clear()
+        return True
+
+    async def _list_room_ids(self, users: Sequence[tuple[TenantKey, UserId]]) -> list[list[str]]:
+        return await store_rooms.list_room_ids(self._readers, users)
+
+    async def _read_pages(self, wants: Sequence[Want]) -> list[list[tuple[int, bytes, int]]]:
+        return await log.read_events(
+            self._readers,
+            [
+                (room.room_key, room.tenant.tenant_key, cursor, min(cursor + PAGE_EVENTS, room.published_seq))
+                for room, cursor in wants
+            ],
+        )
+
+    async def _read_notifications(
+        self, wants: Sequence[tuple[TenantKey, UserId, int]]
+    ) -> list[list[tuple[int, bytes]]]:
+        return await notifications.read_pending(self._readers, wants, PAGE_NOTIFICATIONS)
+
+
+def _answer(connection: Connection, room: RoomState, cursor: int, frames: list[bytes]) -> list[bytes]:
+    """The same frames, with the connection's own request ids in those that answer it."""
+    return [
+        add_request_id(frame, connection.answers.get((room, seq))) for seq, frame in enumerate(frames, start=cursor + 1)
+    ]
+
+
+def _last_seq(connection: Connection, room: RoomState) -> int:
+    """How far the connection may see: in a room that its user has left, up to that."""
+    return connection.last_seqs.get(room, room.published_seq)
+
+
+def _is_behind(connection: Connection, room: RoomState) -> bool:
+    return connection.cursors[room] < _last_seq(connection, room)
+
+
+def _fitting(frames: Sequence[bytes], allowed_bytes: int) -> int:
+    """How many of the frames fit; at least one, since a drained connection has to get on."""
+    size = 0
+    for count, frame in enumerate(frames):
+        size += len(frame)
+        if count and size > allowed_bytes:
+            return count
+    return len(frames)

@@ -1,0 +1,320 @@
+"""Rooms in memory: who is in them, who listens, and the newest events as they were encoded.
+
+A room is loaded when it is first needed and forgotten when nobody has needed it for a while. What is in memory is what
+is committed: it changes only when the committer publishes.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from chatapi.batching import Batcher
+from chatapi.clock import Clock
+from chatapi.errors import not_found
+from chatapi.models import Member, Role, RoomId, RoomKey, RoomType, Tenant, TenantKey, UserId, encode_time
+from chatapi.protocol.json import loads_stored
+from chatapi.protocol.wire import encode_text
+from chatapi.store import Readers, SeqCounter, log
+from chatapi.store import rooms as store_rooms
+
+if TYPE_CHECKING:
+    from chatapi.hub import Connection
+
+RING_EVENTS = 128  # per room: a client that was away for a moment is served from memory
+RING_BYTES = 256 * 1024  # per room
+ALL_RINGS_BYTES = 48 * 1024 * 1024  # of the process: beyond it the rings of the least recently active rooms are emptied
+IDLE_ROOMS = 2_000  # rooms that nobody listens to are kept at most this many
+IDLE_SECONDS = 300.0  # and forgotten no sooner than this after their last use, so that no request still holds one
+LOAD_BATCH = 64  # rooms per query: more would make the others of a reconnect storm wait for one long statement
+MEMBERS_PER_STEP = 5_000  # members made at a stretch: about 3 ms of the loop's time
+
+
+class Ring:
+    """The newest events of a room, encoded, without a gap: those from `first_seq` to the room's `last_seq`."""
+
+    __slots__ = ("_frames", "_targets", "first_seq", "revision", "size_bytes")
+
+    def __init__(self, first_seq: int) -> None:
+        self.first_seq = first_seq
+        self._frames: list[bytes] = []
+        self._targets: list[int] = []  # the seq of the message that an entry shows, 0 for other events
+        self.size_bytes = 0
+        self.revision = 0  # grows when an entry changes: what was read from the store before that is stale
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def append(self, frame: bytes, target_seq: int) -> None:
+        self._frames.append(frame)
+        self._targets.append(target_seq)
+        self.size_bytes += len(frame)
+        # In steps, since each removal from the front of a list moves the rest.
+        if len(self._frames) > 2 * RING_EVENTS or self.size_bytes > 2 * RING_BYTES:
+            self._shrink()
+
+    def _shrink(self) -> None:
+        while self._frames and (len(self._frames) > RING_EVENTS or self.size_bytes > RING_BYTES):
+            drop = max(1, len(self._frames) - RING_EVENTS)
+            self.size_bytes -= sum(map(len, self._frames[:drop]))
+            del self._frames[:drop], self._targets[:drop]
+            self.first_seq += drop
+
+    def after(self, seq: int) -> list[bytes] | None:
+        """Every event after `seq`, or None when the ring does not go back that far."""
+        return None if seq + 1 < self.first_seq else self._frames[seq + 1 - self.first_seq :]
+
+    def replace(self, target_seq: int, encode: Callable[[int], bytes]) -> None:
+        """A message was edited or deleted: every entry that shows it shows it as it now stands (CONTRACT section 9).
+
+        `encode` makes the frame of the event with the given `seq`.
+        """
+        self.revision += 1
+        for index, target in enumerate(self._targets):
+            if target == target_seq:
+                frame = encode(self.first_seq + index)
+                self.size_bytes += len(frame) - len(self._frames[index])
+                self._frames[index] = frame
+
+    def fill(self, frames: Sequence[bytes], targets: Sequence[int]) -> None:
+        """Puts the events that came just before the oldest one, read from the store, in front of it."""
+        self._frames[:0] = frames
+        self._targets[:0] = targets
+        self.first_seq -= len(frames)
+        self.size_bytes += sum(map(len, frames))
+
+    def clear(self) -> None:
+        self.first_seq += len(self._frames)
+        self._frames.clear()
+        self._targets.clear()
+        self.size_bytes = 0
+
+
+class RoomState:
+    """A loaded room. `last_seq` is what is published; the counter may be ahead of it."""
+
+    __slots__ = (
+        "counter",
+        "created_at_us",
+        "created_by",
+        "gone",
+        "members",
+        "metadata",
+        "name",
+        "pruned_seq",
+        "published_seq",
+        "ring",
+        "room_id",
+        "subscribers",
+        "tenant",
+        "type",
+        "unique_key",
+        "updated_at_us",
+        "used_at_s",
+    )
+
+    def __init__(
+        self,
+        *,
+        tenant: Tenant,
+        room_key: RoomKey,
+        room_id: RoomId,
+        room_type: RoomType,
+        unique_key: str | None,
+        name: str | None,
+        metadata: dict[str, object] | None,
+        created_by: UserId,
+        created_at_us: int,
+        updated_at_us: int,
+        pruned_seq: int = 0,
+        last_seq: int = 0,
+    ) -> None:
+        self.tenant = tenant
+        self.room_id = room_id
+        self.type = room_type
+        self.unique_key = unique_key
+        self.name = name
+        self.metadata = metadata
+        self.created_by = created_by
+        self.created_at_us = created_at_us
+        self.updated_at_us = updated_at_us
+        self.pruned_seq = pruned_seq
+        self.published_seq = last_seq
+        self.counter = SeqCounter(room_key, last_seq)
+        self.members: dict[UserId, Member] = {}  # the longest-standing first
+        self.subscribers: dict[Connection, None] = {}  # a set that keeps its order
+        self.ring = Ring(last_seq + 1)
+        self.gone = False  # deleted, or forgotten: nothing may be written through this object any more
+        self.used_at_s = 0.0
+
+    @property
+    def room_key(self) -> RoomKey:
+        return RoomKey(self.counter.room_key)
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.subscribers and self.counter.last_seq == self.published_seq
+
+    def fields(self) -> dict[str, object]:
+        """The room as clients see it."""
+        return {
+            "room_id": self.room_id,
+            "type": self.type,
+            "unique_key": self.unique_key,
+            "name": self.name,
+            "metadata": self.metadata,
+            "last_seq": self.published_seq,
+            "member_count": len(self.members),
+            "created_by": self.created_by,
+            "created_at": encode_time(self.created_at_us),
+            "updated_at": encode_time(self.updated_at_us),
+        }
+
+    def has_other_admin(self, user_id: UserId) -> bool:
+        return any(member.role is Role.ADMIN for member in self.members.values() if member.user_id != user_id)
+
+
+class Rooms:
+    """The loaded rooms of all tenants. One object per room, ever: two would give the same `seq` twice."""
+
+    def __init__(self, readers: Readers, clock: Clock) -> None:
+        self._readers = readers
+        self._clock = clock
+        self._loaded: OrderedDict[tuple[TenantKey, str], RoomState] = OrderedDict()  # the least recently active first
+        self._loads: Batcher[tuple[Tenant, str], RoomState | None] = Batcher(self._load_many, LOAD_BATCH)
+        self._fills: Batcher[RoomState, None] = Batcher(self._fill_rings, LOAD_BATCH)
+        self._ring_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._loaded)
+
+    def find_loaded(self, tenant_key: TenantKey, room_id: str) -> RoomState | None:
+        """The room if it is in memory: no await, for the hot path."""
+        room = self._loaded.get((tenant_key, room_id))
+        if room is not None:
+            room.used_at_s = self._clock.monotonic_s()
+        return room
+
+    async def get(self, tenant: Tenant, room_id: str) -> RoomState:
+        """The tenant's room, loaded if need be. Raises ChatError NOT_FOUND."""
+        room = self.find_loaded(tenant.tenant_key, room_id) or await self._loads.get((tenant, room_id))
+        if room is None or room.gone:
+            raise not_found("Room")
+        return room
+
+    def adopt(self, room: RoomState) -> None:
+        """A room that was just created."""
+        room.used_at_s = self._clock.monotonic_s()
+        self._loaded[room.tenant.tenant_key, room.room_id] = room
+
+    def drop(self, room: RoomState) -> None:
+        """A room that was deleted: from now on nothing is written through this object."""
+        room.gone = True
+        self._ring_bytes -= room.ring.size_bytes
+        del self._loaded[room.tenant.tenant_key, room.room_id]
+
+    def of_tenant(self, tenant_key: TenantKey) -> list[RoomState]:
+        return [room for (key, _), room in self._loaded.items() if key == tenant_key]
+
+    def remember(self, room: RoomState, frame: bytes, target_seq: int = 0) -> None:
+        """The room's next event, as it was encoded. `target_seq` is that of the message which it shows, if any."""
+        ring = room.ring
+        before = ring.size_bytes
+        ring.append(frame, target_seq)
+        self._ring_bytes += ring.size_bytes - before
+        self._loaded.move_to_end((room.tenant.tenant_key, room.room_id))
+        if self._ring_bytes > ALL_RINGS_BYTES:
+            self._empty_rings()
+
+    def revise(self, room: RoomState, target_seq: int, encode: Callable[[int], bytes]) -> None:
+        """A message was edited or deleted; see `Ring.replace`."""
+        self._ring_bytes -= room.ring.size_bytes
+        room.ring.replace(target_seq, encode)
+        self._ring_bytes += room.ring.size_bytes
+
+    def _empty_rings(self) -> None:
+        for room in self._loaded.values():
+            if self._ring_bytes <= ALL_RINGS_BYTES // 2:
+                return
+            self._ring_bytes -= room.ring.size_bytes
+            room.ring.clear()
+
+    def forget_idle(self) -> None:
+        """Makes room when there are more than `IDLE_ROOMS` that nobody listens to. Called now and then."""
+        spare = sum(room.is_idle for room in self._loaded.values()) - IDLE_ROOMS
+        long_ago_s = self._clock.monotonic_s() - IDLE_SECONDS
+        for place, room in list(self._loaded.items()):
+            if spare <= 0:
+                return
+            if room.is_idle and room.used_at_s < long_ago_s:
+                room.gone = True
+                self._ring_bytes -= room.ring.size_bytes
+                del self._loaded[place]
+                spare -= 1
+
+    async def fill_ring(self, room: RoomState) -> None:
+        """Reads the newest `RING_EVENTS` events of the room into its ring; many rooms share one query."""
+        await self._fills.get(room)
+
+    async def _fill_rings(self, rooms: Sequence[RoomState]) -> list[None]:
+        wants = []
+        for room in rooms:
+            last_seq = room.ring.first_seq - 1
+            first_wanted = max(room.pruned_seq, room.published_seq - RING_EVENTS)
+            wants.append((room.room_key, room.tenant.tenant_key, min(first_wanted, last_seq), last_seq))
+        revisions = [room.ring.revision for room in rooms]
+        pages = await log.read_events(self._readers, wants)
+        for room, want, revision, page in zip(rooms, wants, revisions, pages, strict=True):
+            ring = room.ring
+            # Meanwhile the ring may have dropped entries, or an entry may have changed: then it is read again later.
+            if ring.first_seq == want[3] + 1 and ring.revision == revision and len(page) == want[3] - want[2]:
+                self._ring_bytes -= ring.size_bytes
+                ring.fill([encode_text(event) for _, event, _ in page], [target for _, _, target in page])
+                self._ring_bytes += ring.size_bytes
+        return [None] * len(rooms)
+
+    async def _load_many(self, places: Sequence[tuple[Tenant, str]]) -> list[RoomState | None]:
+        tenants = {tenant.tenant_key: tenant for tenant, _ in places}
+        rows = await store_rooms.load_rooms(self._readers, [(tenant.tenant_key, room_id) for tenant, room_id in places])
+        fresh = {RoomKey(row[0]): _read_room(tenants[row[1]], row) for row in rows}
+        for step, row in enumerate(await store_rooms.load_members(self._readers, list(fresh)), start=1):
+            member = store_rooms.read_member(row)
+            fresh[row[0]].members[member.user_id] = member
+            if step % MEMBERS_PER_STEP == 0:
+                await asyncio.sleep(0)
+        for room in fresh.values():
+            # It may have been created, and so adopted, meanwhile.
+            if self.find_loaded(room.tenant.tenant_key, room.room_id) is None:
+                self.adopt(room)
+        return [self.find_loaded(tenant.tenant_key, room_id) for tenant, room_id in places]
+
+
+def _read_room(tenant: Tenant, row: tuple[Any, ...]) -> RoomState:
+    (
+        room_key,
+        _tenant_key,
+        room_id,
+        room_type,
+        unique_key,
+        name,
+        metadata,
+        created_by,
+        created,
+        updated,
+        pruned,
+        last,
+    ) = row
+    return RoomState(
+        tenant=tenant,
+        room_key=RoomKey(room_key),
+        room_id=RoomId(room_id),
+        room_type=RoomType(room_type),
+        unique_key=unique_key,
+        name=name,
+        metadata=None if metadata is None else loads_stored(metadata),
+        created_by=UserId(created_by),
+        created_at_us=created,
+        updated_at_us=updated,
+        pruned_seq=pruned,
+        last_seq=last,
+    )
