@@ -1,0 +1,56 @@
+"""The gates: the only way to a room, and the permission checks that stand in it."""
+
+from chatapi.errors import conflict, forbidden, not_found
+from chatapi.models import Principal, Role, RoomType, UserId
+from chatapi.rooms import Rooms, RoomState
+
+
+class Access:
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+
+    async def access_member(self, principal: Principal, room_id: str) -> RoomState:
+        """A room that the caller is a member of. Raises ChatError NOT_FOUND or AUTHORIZATION_ERROR."""
+        room = self._rooms.find_loaded(principal.tenant.tenant_key, room_id)
+        if room is None:
+            room = await self._rooms.get(principal.tenant, room_id)
+        check_member(room, principal.user_id)
+        return room
+
+    async def access_reader(self, principal: Principal, room_id: str) -> RoomState:
+        """A room that the caller may read: as a member, or since it is a channel."""
+        room = await self._rooms.get(principal.tenant, room_id)
+        if room.type is not RoomType.CHANNEL:
+            check_member(room, principal.user_id)
+        return room
+
+    async def access_any(self, principal: Principal, room_id: str) -> RoomState:
+        """A room of the tenant; the caller's use case checks the rest."""
+        return await self._rooms.get(principal.tenant, room_id)
+
+    async def access_admin(self, principal: Principal, room_id: str) -> RoomState:
+        room = await self._rooms.get(principal.tenant, room_id)
+        check_admin(room, principal.user_id)
+        return room
+
+
+def check_alive(room: RoomState) -> None:
+    """For use in a write's own turn: the room may have been deleted since it was asked for."""
+    if room.gone:
+        raise not_found("Room")
+
+
+def check_member(room: RoomState, user_id: UserId) -> None:
+    if user_id not in room.members:
+        raise forbidden("Not a member of this room")
+
+
+def check_admin(room: RoomState, user_id: UserId) -> None:
+    check_member(room, user_id)
+    if room.members[user_id].role is not Role.ADMIN:
+        raise forbidden("Not an admin of this room")
+
+
+def check_not_dm(room: RoomState) -> None:
+    if room.type is RoomType.DM:
+        raise conflict("The members of a dm are fixed")

@@ -1,0 +1,162 @@
+"""Credentials: API keys, user tokens, tickets and the master key (CONTRACT sections 2 and 9).
+
+Nothing here awaits: tenants and keys are in memory. No message of an error repeats a credential.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+from typing import NamedTuple
+
+import jwt
+
+from chatapi.clock import Clock
+from chatapi.config import Config
+from chatapi.errors import ChatError, invalid, rate_limited, unauthenticated
+from chatapi.models import Principal, Scope, Tenant, UserId
+from chatapi.protocol.requests import MAX_TOKEN_SECONDS
+from chatapi.ratelimit import TokenBucket
+from chatapi.tenants import Tenants
+
+TICKET_SECONDS = 60
+MAX_TICKETS = 100_000
+MAX_CACHED_TOKENS = 10_000
+CLOCK_SKEW_SECONDS = 5  # a backend's clock may be this much ahead of ours when it signs for the full 24 hours
+
+WRONG_KEYS_PER_MINUTE = 20  # of one client address
+MAX_ADDRESSES = 10_000  # remembered; the oldest are forgotten first
+
+_USER_ID = re.compile(r"[!-~]{1,128}")
+
+
+class Ticket(NamedTuple):
+    principal: Principal
+    expires_at_s: float
+
+
+class Auth:
+    def __init__(self, tenants: Tenants, config: Config, clock: Clock) -> None:
+        self._tenants = tenants
+        self._clock = clock
+        self._master_key_hash = _digest(config.auth.master_key) if config.auth.master_key else None
+        self._tickets: dict[str, Ticket] = {}  # oldest first
+        self._tokens: dict[str, tuple[Principal, str]] = {}  # verified ones, with the secret that did
+        self._wrong_keys: dict[str, TokenBucket] = {}
+
+    # Callers
+
+    def authenticate_key(self, api_key: str, user_id: str | None, address: str) -> Principal:
+        """A tenant's backend, acting as a user. Raises ChatError."""
+        owner = self._tenants.find_key(api_key)
+        if owner is None:
+            raise self.refuse_key(address)
+        if user_id is None:
+            raise invalid("Required", "X-User-Id")
+        if not _USER_ID.fullmatch(user_id):
+            raise invalid("Must be 1 to 128 characters of printable ASCII without spaces", "X-User-Id")
+        return Principal(owner.tenant, UserId(user_id), Scope.API_KEY, owner.key_id)
+
+    def authenticate_token(self, token: str, address: str) -> Principal:
+        """A user's own token (RFC 7519, HS256). Raises ChatError."""
+        cached = self._tokens.get(token)
+        if cached is not None:
+            principal, secret = cached
+            if principal.tenant.token_secret == secret and self._is_current(principal):
+                return principal
+            del self._tokens[token]
+        principal = self._verify_token(token, address)
+        if len(self._tokens) >= MAX_CACHED_TOKENS:
+            del self._tokens[next(iter(self._tokens))]
+        self._tokens[token] = (principal, principal.tenant.token_secret)
+        return principal
+
+    def authenticate_ticket(self, ticket: str, address: str) -> Principal:
+        """A ticket of `POST /ws/token`, which it uses up. Raises ChatError."""
+        found = self._tickets.pop(ticket, None)
+        if found is None or found.expires_at_s < self._clock.monotonic_s():
+            raise self.refuse_key(address)
+        principal = found.principal
+        if principal.key_id is None:
+            if not self._is_current(principal):
+                raise unauthenticated("The user token has expired")
+        elif not self._tenants.has_key(principal.key_id):
+            raise unauthenticated("The API key was revoked")
+        return principal
+
+    def is_ticket(self, text: str) -> bool:
+        return text.startswith("tkt_")
+
+    def check_master_key(self, master_key: str | None, address: str) -> None:
+        """Raises ChatError AUTHENTICATION_ERROR, always so when none is configured."""
+        given = _digest(master_key or "")
+        if self._master_key_hash is None or not hmac.compare_digest(given, self._master_key_hash):
+            raise self.refuse_key(address) if master_key else unauthenticated("X-Master-Key is required")
+
+    def refuse_key(self, address: str) -> ChatError:
+        """The answer to a wrong credential: 401, and 429 once there were too many from this address. A right one
+        still passes."""
+        now_s = self._clock.monotonic_s()
+        bucket = self._wrong_keys.get(address)
+        if bucket is None:
+            if len(self._wrong_keys) >= MAX_ADDRESSES:
+                del self._wrong_keys[next(iter(self._wrong_keys))]
+            bucket = self._wrong_keys[address] = TokenBucket(WRONG_KEYS_PER_MINUTE / 60, WRONG_KEYS_PER_MINUTE, now_s)
+        retry_after_s = bucket.take(now_s)
+        if retry_after_s:
+            return rate_limited(retry_after_s, "Too many wrong credentials from this address")
+        return unauthenticated("Invalid credentials")
+
+    # Tokens and tickets
+
+    def mint_token(self, tenant: Tenant, user_id: UserId, expires_in_s: int) -> tuple[str, int]:
+        """A user token, and when it expires, in microseconds."""
+        expires_at_s = self._clock.now_us() // 1_000_000 + expires_in_s
+        claims = {"iss": tenant.tenant_id, "sub": user_id, "exp": expires_at_s}
+        return jwt.encode(claims, tenant.token_secret, algorithm="HS256"), expires_at_s * 1_000_000
+
+    def mint_ticket(self, principal: Principal) -> str:
+        """For one WebSocket, within `TICKET_SECONDS`."""
+        now_s = self._clock.monotonic_s()
+        while self._tickets and (oldest := next(iter(self._tickets))) and self._tickets[oldest].expires_at_s < now_s:
+            del self._tickets[oldest]
+        if len(self._tickets) >= MAX_TICKETS:
+            raise rate_limited(1.0, "Too many unused tickets")
+        ticket = f"tkt_{secrets.token_urlsafe(24)}"
+        self._tickets[ticket] = Ticket(principal, now_s + TICKET_SECONDS)
+        return ticket
+
+    def _verify_token(self, token: str, address: str) -> Principal:
+        try:
+            # Only to learn whose secret to verify it with; nothing else of it is believed yet.
+            claimed = jwt.decode(token, options={"verify_signature": False})
+            tenant = self._tenants.find(str(claimed.get("iss")))
+            if tenant is None:
+                raise self.refuse_key(address)
+            claims = jwt.decode(
+                token,
+                tenant.token_secret,
+                algorithms=["HS256"],
+                issuer=tenant.tenant_id,
+                options={"require": ["exp", "iss", "sub"]},
+            )
+        except jwt.ExpiredSignatureError:
+            raise unauthenticated("The user token has expired") from None
+        except jwt.InvalidTokenError:
+            raise self.refuse_key(address) from None
+        if not _USER_ID.fullmatch(claims["sub"]):
+            raise unauthenticated("The user token's sub is not a user id")
+        expires_at_s = int(claims["exp"])
+        now_s = self._clock.now_us() / 1_000_000
+        if expires_at_s - now_s > MAX_TOKEN_SECONDS + CLOCK_SKEW_SECONDS:
+            raise unauthenticated("The user token expires more than 24 hours ahead")
+        return Principal(tenant, UserId(claims["sub"]), Scope.USER_TOKEN, None, expires_at_s * 1_000_000)
+
+    def _is_current(self, principal: Principal) -> bool:
+        return (
+            principal.expires_at_us is None or principal.expires_at_us > self._clock.now_us()
+        ) and self._tenants.find(principal.tenant.tenant_id) is principal.tenant
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,285 @@
+"""Messages: the one way to send, edit and delete them, and the publication of every committed batch."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from chatapi.access import Access, check_alive, check_member
+from chatapi.errors import conflict, forbidden, invalid, not_found
+from chatapi.hub import Connection, Hub
+from chatapi.models import Message, MessageId, Principal, Role, UserId, encode_message_id
+from chatapi.presence import Presence
+from chatapi.protocol.json import dumps
+from chatapi.protocol.replies import (
+    encode_frame,
+    encode_message,
+    message_deleted_fields,
+    message_edited_fields,
+)
+from chatapi.protocol.requests import MessageDraft, MessageRevision
+from chatapi.rooms import Rooms, RoomState
+from chatapi.store import Change, MessageWrite, Store, Transaction, Write, log
+
+
+class Chat:
+    def __init__(self, store: Store, rooms: Rooms, hub: Hub, presence: Presence, access: Access) -> None:
+        self._store = store
+        self._rooms = rooms
+        self._hub = hub
+        self._presence = presence
+        self._access = access
+
+    # Sending
+
+    async def send_message(
+        self, principal: Principal, room_id: str, draft: MessageDraft, confirm: Callable[[MessageWrite], None]
+    ) -> None:
+        """Queues a message. Once it is committed, or cannot be, `confirm` is called; see `get_outcome`.
+
+        Raises ChatError for what is wrong with it already now.
+        """
+        room = await self._access.access_member(principal, room_id)
+        check_content(draft.content, principal.tenant.max_message_bytes)
+        reply_to = draft.reply_to
+        if reply_to is not None:
+            reply_to = await self._find_reply_target(room, reply_to)
+        self._store.writer.submit(
+            MessageWrite(
+                room=room,
+                counter=room.counter,
+                sender_id=principal.user_id,
+                content=draft.content,
+                meta=draft.meta,
+                reply_to=reply_to,
+                client_message_id=draft.client_message_id,
+                body_digest=None if draft.client_message_id is None else digest_body(draft),
+                confirm=confirm,
+            )
+        )
+
+    async def send_and_wait(self, principal: Principal, room_id: str, draft: MessageDraft) -> tuple[Message, bool]:
+        """The committed and published message, and whether it is new. Raises ChatError."""
+        future: asyncio.Future[MessageWrite] = asyncio.get_running_loop().create_future()
+
+        def confirm(write: MessageWrite) -> None:
+            if not future.done():  # the caller may have been cancelled
+                future.set_result(write)
+
+        await self.send_message(principal, room_id, draft, confirm)
+        return get_outcome(await future)
+
+    async def _find_reply_target(self, room: RoomState, message_id: str) -> MessageId:
+        message = await log.find_message(
+            self._store.readers, room.tenant.tenant_key, room.room_key, room.room_id, message_id
+        )
+        if message is None:
+            raise invalid("No such message in this room", "reply_to")
+        return message.message_id
+
+    # Reading
+
+    async def get_message(self, principal: Principal, room_id: str, message_id: str) -> Message:
+        room = await self._access.access_reader(principal, room_id)
+        message = await log.find_message(
+            self._store.readers, room.tenant.tenant_key, room.room_key, room.room_id, message_id
+        )
+        if message is None:
+            raise not_found("Message")
+        return message
+
+    # Editing and deleting
+
+    async def edit_message(
+        self,
+        principal: Principal,
+        room_id: str,
+        message_id: str,
+        revision: MessageRevision,
+        asker: Connection | None = None,
+        request_id: str | None = None,
+    ) -> Message:
+        """The message as it then stands; the event is committed and published."""
+        room = await self._access.access_member(principal, room_id)
+        check_content(revision.content, principal.tenant.max_message_bytes)
+
+        async def apply(transaction: Transaction) -> tuple[Message, int]:
+            message = await self._claim_message(transaction, principal, room, message_id)
+            if message.deleted_at_us is not None:
+                raise not_found("Message")
+            if message.sender_id != principal.user_id:
+                raise forbidden("Only the sender may edit a message")
+            meta = message.meta if revision.meta is msgspec.UNSET else revision.meta
+            edited = msgspec.structs.replace(
+                message, content=revision.content, meta=meta, edited_at_us=transaction.now_us
+            )
+            seq = transaction.take_seq(room.counter)
+            await log.update_content(
+                transaction, room.tenant.tenant_key, room.room_key, message.message_key, revision.content, meta
+            )
+            await log.append_change(transaction, room.counter, seq, None, message.message_key)
+            return edited, seq
+
+        def publish(result: tuple[Message, int]) -> None:
+            edited, seq = result
+            frame = encode_frame("message.edited", message_edited_fields(edited, seq))
+            self._publish_change(room, edited, frame, asker, request_id, shows_message=True)
+
+        edited, _seq = await self._store.writer.change(apply, publish)
+        return edited
+
+    async def delete_message(
+        self,
+        principal: Principal,
+        room_id: str,
+        message_id: str,
+        asker: Connection | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        """Leaves the tombstone; deleting it again changes nothing."""
+        room = await self._access.access_member(principal, room_id)
+
+        async def apply(transaction: Transaction) -> tuple[Message, int, bool]:
+            message = await self._claim_message(transaction, principal, room, message_id)
+            if message.sender_id != principal.user_id and room.members[principal.user_id].role is not Role.ADMIN:
+                raise forbidden("Only the sender or a room admin may delete a message")
+            if message.deleted_at_us is not None:
+                seq = await log.get_deletion_seq(transaction, room.tenant.tenant_key, room.room_key, message)
+                return message, seq, False
+            buried = msgspec.structs.replace(message, content=None, meta=None, deleted_at_us=transaction.now_us)
+            seq = transaction.take_seq(room.counter)
+            await log.bury_message(transaction, room.tenant.tenant_key, room.room_key, message.message_key)
+            event = {"type": "message.deleted", **message_deleted_fields(buried, seq)}
+            await log.append_change(transaction, room.counter, seq, event, message.message_key)
+            return buried, seq, True
+
+        def publish(result: tuple[Message, int, bool]) -> None:
+            buried, seq, is_new = result
+            fields = message_deleted_fields(buried, seq)
+            if is_new:
+                frame = encode_frame("message.deleted", fields)
+                self._publish_change(room, buried, frame, asker, request_id, shows_message=False)
+            elif asker is not None:
+                self._hub.send(asker, encode_frame("message.deleted", fields, request_id))
+
+        await self._store.writer.change(apply, publish)
+
+    async def _claim_message(
+        self, transaction: Transaction, principal: Principal, room: RoomState, message_id: str
+    ) -> Message:
+        """The message, in the writer's own turn: nothing can change between this look and the write."""
+        check_alive(room)
+        check_member(room, principal.user_id)
+        message = await log.find_message(transaction, room.tenant.tenant_key, room.room_key, room.room_id, message_id)
+        if message is None:
+            raise not_found("Message")
+        return message
+
+    def _publish_change(
+        self,
+        room: RoomState,
+        message: Message,
+        frame: bytes,
+        asker: Connection | None,
+        request_id: str | None,
+        *,
+        shows_message: bool,
+    ) -> None:
+        def encode_entry(seq: int) -> bytes:
+            if seq == message.seq:
+                return encode_message(message)
+            return encode_frame("message.edited", message_edited_fields(message, seq))
+
+        self._rooms.revise(room, message.seq, encode_entry)
+        self._rooms.remember(room, frame, message.seq if shows_message else 0)
+        self._hub.publish_answer(room, frame, asker, request_id)
+
+    # What the committer calls
+
+    def admit(self, write: MessageWrite) -> None:
+        """The sender may have been removed, or the room deleted, while the message waited."""
+        room: RoomState = write.room
+        check_alive(room)
+        check_member(room, UserId(write.sender_id))
+
+    def publish(self, batch: Sequence[Write]) -> None:
+        """Publishes a batch that was committed (or refused), in its order: each sender is confirmed before its
+        message goes out, and the messages of one room go out as one chunk."""
+        chunks: dict[RoomState, list[bytes]] = {}
+        for write in batch:
+            if isinstance(write, Change):
+                self._fan_out(chunks)
+                write.settle()
+            else:
+                self._settle_message(write, chunks)
+        self._fan_out(chunks)
+        self._hub.flush()
+
+    def _settle_message(self, write: MessageWrite, chunks: dict[RoomState, list[bytes]]) -> None:
+        room: RoomState = write.room
+        if write.error is not None or write.stored is not None or write.repeats is not None:
+            _settle_repetition(write, room)
+            write.confirm(write)
+            return
+        message = write.message = Message(
+            write.message_key,
+            encode_message_id(write.message_key),
+            room.room_id,
+            write.seq,
+            UserId(write.sender_id),
+            write.content,
+            write.meta,
+            None if write.reply_to is None else MessageId(write.reply_to),
+            write.client_message_id,
+            write.created_at_us,
+        )
+        write.confirm(write)
+        frame = encode_message(message)
+        self._rooms.remember(room, frame, write.seq)
+        chunks.setdefault(room, []).append(frame)
+        self._presence.stop_typing(room, message.sender_id)
+
+    def _fan_out(self, chunks: dict[RoomState, list[bytes]]) -> None:
+        for room, frames in chunks.items():
+            self._hub.publish(room, frames)
+        chunks.clear()
+
+
+def get_outcome(write: MessageWrite) -> tuple[Message, bool]:
+    """What became of a settled write: the message as it now stands, and whether it is new. Raises ChatError."""
+    if write.error is not None:
+        raise write.error
+    assert write.message is not None  # settled
+    return write.message, write.stored is None and write.repeats is None
+
+
+def _settle_repetition(write: MessageWrite, room: RoomState) -> None:
+    """A retry gets the first message, provided that it says the same."""
+    if write.repeats is not None and write.error is None:
+        first = write.repeats
+        write.error = first.error
+        write.message = first.message
+        digest = first.body_digest
+    elif write.stored is not None:
+        digest = write.stored[0]
+        write.message = log.read_message(room.room_id, write.stored[1:])
+    else:
+        return
+    if write.error is None and digest != write.body_digest:
+        assert write.message is not None  # either branch
+        write.error = conflict(
+            "client_message_id was used for another message", {"message_id": write.message.message_id}
+        )
+
+
+def check_content(content: str, max_bytes: int) -> None:
+    # Only long ones need the count of bytes: a character takes at most four.
+    if len(content) * 4 > max_bytes and len(content.encode()) > max_bytes:
+        raise invalid(f"Must be at most {max_bytes} bytes of UTF-8", "content")
+
+
+def digest_body(draft: MessageDraft) -> int:
+    """What tells two bodies apart, as a signed 63-bit integer: 2^31 different ones before a clash is likely."""
+    body = dumps([draft.content, draft.meta, draft.reply_to])
+    return int.from_bytes(hashlib.blake2b(body, digest_size=8).digest(), "big") >> 1

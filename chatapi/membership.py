@@ -1,0 +1,277 @@
+"""Rooms and their members: creating, changing, joining and leaving."""
+
+import secrets
+from typing import cast
+
+from msgspec import UNSET
+
+from chatapi.access import Access, check_admin, check_alive, check_not_dm
+from chatapi.errors import conflict, forbidden, invalid, not_found
+from chatapi.hub import Hub
+from chatapi.models import Member, Principal, Role, RoomId, RoomType, Scope, UserId, encode_dm_key, encode_time
+from chatapi.presence import Presence
+from chatapi.protocol.json import dumps
+from chatapi.protocol.replies import encode_frame
+from chatapi.protocol.requests import AddMember, CreateRoom, PatchRoom
+from chatapi.protocol.wire import encode_text
+from chatapi.rooms import Rooms, RoomState
+from chatapi.store import Store, Transaction, log
+from chatapi.store import rooms as store_rooms
+
+Event = dict[str, object]
+
+
+class Membership:
+    def __init__(self, store: Store, rooms: Rooms, hub: Hub, presence: Presence, access: Access) -> None:
+        self._store = store
+        self._rooms = rooms
+        self._hub = hub
+        self._presence = presence
+        self._access = access
+
+    # Rooms
+
+    async def create_room(self, principal: Principal, body: CreateRoom) -> RoomState:
+        """Raises ChatError; CONFLICT with `details.room_id` when the dm exists already."""
+        tenant = principal.tenant
+        members = _founders(principal, body)
+        unique_key = encode_dm_key(*members) if body.type is RoomType.DM else None
+        room_id = RoomId(f"room_{secrets.token_hex(12)}")
+
+        async def apply(transaction: Transaction) -> RoomState:
+            if unique_key is not None:
+                existing = await store_rooms.find_dm(transaction, tenant.tenant_key, unique_key)
+                if existing is not None:
+                    raise conflict("This dm exists already", {"room_id": existing})
+            room_key = await store_rooms.insert_room(
+                transaction,
+                tenant.tenant_key,
+                room_id=room_id,
+                room_type=body.type,
+                unique_key=unique_key,
+                name=body.name,
+                metadata=body.metadata,
+                created_by=principal.user_id,
+            )
+            await store_rooms.insert_members(transaction, tenant.tenant_key, room_key, members.items(), 0)
+            return RoomState(
+                tenant=tenant,
+                room_key=room_key,
+                room_id=room_id,
+                room_type=body.type,
+                unique_key=unique_key,
+                name=body.name,
+                metadata=body.metadata,
+                created_by=principal.user_id,
+                created_at_us=transaction.now_us,
+                updated_at_us=transaction.now_us,
+            )
+
+        def publish(room: RoomState) -> None:
+            for user_id, role in members.items():
+                room.members[user_id] = Member(user_id, role, room.created_at_us, 0, 0)
+            self._rooms.adopt(room)
+            for user_id in members:
+                self._welcome(room, user_id, 0)
+
+        return await self._store.writer.change(apply, publish)
+
+    async def update_room(self, principal: Principal, room_id: str, body: PatchRoom) -> RoomState:
+        room = await self._access.access_admin(principal, room_id)
+
+        async def apply(transaction: Transaction) -> tuple[Event, int] | None:
+            check_alive(room)
+            check_admin(room, principal.user_id)
+            name = room.name if body.name is UNSET else body.name
+            metadata = room.metadata if body.metadata is UNSET else body.metadata
+            if (name, metadata) == (room.name, room.metadata):
+                return None
+            seq = transaction.take_seq(room.counter)
+            event = {
+                "type": "room.updated",
+                **room.fields(),
+                "name": name,
+                "metadata": metadata,
+                "last_seq": seq,
+                "updated_at": encode_time(transaction.now_us),
+                "seq": seq,
+            }
+            await store_rooms.update_room(transaction, room.tenant.tenant_key, room.room_key, name, metadata)
+            await log.append_change(transaction, room.counter, seq, event, None)
+            return event, transaction.now_us
+
+        def publish(result: tuple[Event, int] | None) -> None:
+            if result is None:
+                return
+            event, room.updated_at_us = result
+            room.name = cast(str | None, event["name"])
+            room.metadata = cast(dict[str, object] | None, event["metadata"])
+            self._publish(room, event)
+
+        await self._store.writer.change(apply, publish)
+        return room
+
+    async def delete_room(self, principal: Principal, room_id: str) -> None:
+        """Gone for everybody at once; the rows are purged afterwards."""
+        room = await self._access.access_admin(principal, room_id)
+
+        async def apply(transaction: Transaction) -> None:
+            check_alive(room)
+            check_admin(room, principal.user_id)
+            await store_rooms.mark_room_deleted(transaction, room.tenant.tenant_key, room.room_key)
+
+        await self._store.writer.change(apply, lambda _: self.discard(room), barrier=True)
+
+    def discard(self, room: RoomState) -> None:
+        """Tells those who listen that the room is deleted, and forgets it."""
+        frame = encode_frame("room.deleted", room.fields())
+        self._rooms.drop(room)
+        for connection in list(room.subscribers):
+            if connection.is_ready:
+                self._hub.send(connection, frame)
+            self._hub.leave(connection, room)
+
+    # Members
+
+    async def add_member(self, principal: Principal, room_id: str, body: AddMember) -> Member:
+        room = await self._access.access_any(principal, room_id)
+        user_id = UserId(body.user_id)
+
+        async def apply(transaction: Transaction) -> tuple[Member, Event]:
+            check_alive(room)
+            role = _check_may_add(principal, room, user_id, body.role)
+            seq = transaction.take_seq(room.counter)
+            await store_rooms.insert_members(transaction, room.tenant.tenant_key, room.room_key, [(user_id, role)], seq)
+            event = _member_event("member.joined", room, user_id, seq, role)
+            await log.append_change(transaction, room.counter, seq, event, None)
+            return Member(user_id, role, transaction.now_us, seq, seq), event
+
+        def publish(result: tuple[Member, Event]) -> None:
+            member, event = result
+            room.members[user_id] = member
+            self._publish(room, event)
+            self._welcome(room, user_id, member.last_ack)
+
+        member, _event = await self._store.writer.change(apply, publish, barrier=True)
+        return member
+
+    async def change_role(self, principal: Principal, room_id: str, user_id: UserId, role: Role) -> Member:
+        room = await self._access.access_any(principal, room_id)
+
+        async def apply(transaction: Transaction) -> Event | None:
+            check_alive(room)
+            check_not_dm(room)
+            check_admin(room, principal.user_id)
+            member = room.members.get(user_id)
+            if member is None:
+                raise not_found("Member")
+            if member.role is role:
+                return None
+            if role is Role.MEMBER and not room.has_other_admin(user_id):
+                raise conflict("The last admin cannot be demoted")
+            return await self._record_role(transaction, room, user_id, role)
+
+        def publish(event: Event | None) -> None:
+            if event is not None:
+                room.members[user_id].role = role
+                self._publish(room, event)
+
+        await self._store.writer.change(apply, publish, barrier=True)
+        return room.members[user_id]
+
+    async def remove_member(self, principal: Principal, room_id: str, user_id: UserId) -> None:
+        """By an admin, or by the member itself. When the last admin leaves, the longest-standing member becomes one."""
+        room = await self._access.access_any(principal, room_id)
+
+        async def apply(transaction: Transaction) -> tuple[Event, UserId | None, Event | None]:
+            check_alive(room)
+            check_not_dm(room)
+            if user_id != principal.user_id:
+                check_admin(room, principal.user_id)
+            if user_id not in room.members:
+                raise forbidden("Not a member of this room") if user_id == principal.user_id else not_found("Member")
+            seq = transaction.take_seq(room.counter)
+            left = _member_event("member.left", room, user_id, seq)
+            await store_rooms.delete_member(transaction, room.tenant.tenant_key, room.room_key, user_id)
+            await log.append_change(transaction, room.counter, seq, left, None)
+            heir = (
+                None
+                if room.has_other_admin(user_id)
+                else next((other for other in room.members if other != user_id), None)
+            )
+            promoted = None if heir is None else await self._record_role(transaction, room, heir, Role.ADMIN)
+            return left, heir, promoted
+
+        def publish(result: tuple[Event, UserId | None, Event | None]) -> None:
+            left, heir, promoted = result
+            self._presence.stop_typing(room, user_id)
+            del room.members[user_id]
+            self._publish(room, left)
+            for connection in list(self._hub.connections_of(room.tenant.tenant_key, user_id)):
+                self._hub.leave(connection, room, last_seq=room.published_seq)
+            if heir is not None and promoted is not None:
+                room.members[heir].role = Role.ADMIN
+                self._publish(room, promoted)
+
+        await self._store.writer.change(apply, publish, barrier=True)
+
+    async def _record_role(self, transaction: Transaction, room: RoomState, user_id: UserId, role: Role) -> Event:
+        seq = transaction.take_seq(room.counter)
+        event = _member_event("member.updated", room, user_id, seq, role)
+        await store_rooms.update_role(transaction, room.tenant.tenant_key, room.room_key, user_id, role)
+        await log.append_change(transaction, room.counter, seq, event, None)
+        return event
+
+    # Publication
+
+    def _publish(self, room: RoomState, event: Event) -> None:
+        frame = encode_text(dumps(event))
+        self._rooms.remember(room, frame)
+        self._hub.publish(room, [frame])
+
+    def _welcome(self, room: RoomState, user_id: UserId, cursor: int) -> None:
+        """A user who is in the room from now on gets it at once, on all its connections."""
+        frame = encode_frame("room.created", room.fields())
+        for connection in self._hub.connections_of(room.tenant.tenant_key, user_id):
+            if connection.is_ready:
+                self._hub.send(connection, frame)
+            self._hub.enter(connection, room, cursor)
+
+
+def _founders(principal: Principal, body: CreateRoom) -> dict[UserId, Role]:
+    """The members of a new room with their roles, duplicates folded."""
+    named = [UserId(user_id) for user_id in dict.fromkeys(body.members or ())]
+    if body.type is not RoomType.DM:
+        return {principal.user_id: Role.ADMIN} | {
+            user_id: Role.MEMBER for user_id in named if user_id != principal.user_id
+        }
+    if len(named) == 1:
+        named.insert(0, principal.user_id)
+    if len(set(named)) != 2:
+        raise invalid("A dm has exactly two distinct members", "members")
+    if principal.scope is Scope.USER_TOKEN and principal.user_id not in named:
+        raise forbidden("With a user token, a dm must include its user")
+    return dict.fromkeys(named, Role.MEMBER)
+
+
+def _check_may_add(principal: Principal, room: RoomState, user_id: UserId, role: Role) -> Role:
+    """The role with which the caller may add this user."""
+    check_not_dm(room)
+    if not room.members and principal.scope is Scope.API_KEY:
+        return Role.ADMIN  # an empty room's first member
+    if room.type is RoomType.CHANNEL and user_id == principal.user_id and user_id not in room.members:
+        if role is not Role.MEMBER:
+            raise forbidden("Who joins a channel joins as a member")
+        return role
+    check_admin(room, principal.user_id)
+    if user_id in room.members:
+        raise conflict("Already a member")
+    return role
+
+
+def _member_event(event_type: str, room: RoomState, user_id: UserId, seq: int, role: Role | None = None) -> Event:
+    event: Event = {"type": event_type, "room_id": room.room_id, "user_id": user_id}
+    if role is not None:
+        event["role"] = role
+    event["seq"] = seq
+    return event

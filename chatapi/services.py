@@ -1,0 +1,40 @@
+"""What the edges call: every object of the process, built once by the composition root."""
+
+from dataclasses import dataclass
+
+from chatapi.access import Access
+from chatapi.auth import Auth
+from chatapi.chat import Chat
+from chatapi.clock import Clock
+from chatapi.config import Config
+from chatapi.hub import Hub
+from chatapi.membership import Membership
+from chatapi.presence import Presence
+from chatapi.receipts import Receipts
+from chatapi.recovery import Recovery
+from chatapi.rooms import Rooms
+from chatapi.store import Store
+from chatapi.tasks import Tasks
+from chatapi.tenants import Tenants
+
+
+@dataclass(slots=True)
+class Services:
+    config: Config
+    clock: Clock
+    tasks: Tasks
+    store: Store
+    rooms: Rooms
+    hub: Hub
+    presence: Presence
+    recovery: Recovery
+    access: Access
+    chat: Chat
+    membership: Membership
+    receipts: Receipts
+    tenants: Tenants
+    auth: Auth
+    started_at_s: float  # monotonic
+    is_draining: bool = False  # the shutdown has begun
+    probed_at_s: float = float("-inf")  # monotonic; when a write was last tried for /health
+    dev_key: str | None = None  # the key of the tenant `dev`, under `serve --dev` only

@@ -1,0 +1,303 @@
+"""Tenants and their keys: all in memory, changed after each commit, so that a look-up never waits."""
+
+import base64
+import hashlib
+import secrets
+from collections.abc import Callable
+from typing import NamedTuple
+
+from msgspec import UNSET
+
+from chatapi.address import check_webhook_url
+from chatapi.clock import Clock
+from chatapi.config import Config, parse_tenant_config
+from chatapi.errors import not_found, unauthenticated
+from chatapi.hub import Connection, Hub
+from chatapi.models import KeyId, Scope, Tenant, TenantId, TenantKey
+from chatapi.protocol.requests import CreateTenant, PatchTenant
+from chatapi.ratelimit import TokenBucket
+from chatapi.rooms import Rooms
+from chatapi.store import Store, Transaction
+from chatapi.store import tenants as store_tenants
+
+CREDENTIAL_GONE = 4001
+"""The close code of a connection whose credential has expired or was revoked."""
+
+KEY_BYTES = 32  # random, of API keys and secrets
+WEBHOOK_SECRET_OVERLAP_US = 24 * 3600 * 1_000_000  # how long a replaced webhook secret signs along
+
+DEV_TENANT_ID = TenantId("tenant_dev")
+
+
+class KeyOwner(NamedTuple):
+    tenant: Tenant
+    key_id: KeyId
+
+
+class Tenants:
+    def __init__(self, store: Store, config: Config, clock: Clock, rooms: Rooms, hub: Hub) -> None:
+        self._store = store
+        self._config = config
+        self._clock = clock
+        self._rooms = rooms
+        self._hub = hub
+        self._by_id: dict[str, Tenant] = {}
+        self._keys: dict[bytes, KeyOwner] = {}  # by the key's SHA-256: equal time whether a prefix matches or not
+        self._buckets: dict[TenantKey, TokenBucket] = {}
+        self._used_keys: dict[KeyId, int] = {}  # when, in microseconds; not yet written
+
+    async def load(self) -> None:
+        """Reads all tenants and keys. Called once, at the start."""
+        by_key = {}
+        for tenant in await store_tenants.load_tenants(self._store.readers):
+            by_key[tenant.tenant_key] = tenant
+            self._register(tenant)
+        for key_hash, key_id, tenant_key in await store_tenants.load_keys(self._store.readers):
+            self._keys[key_hash] = KeyOwner(by_key[tenant_key], key_id)
+
+    def find(self, tenant_id: str) -> Tenant | None:
+        return self._by_id.get(tenant_id)
+
+    def get(self, tenant_id: str) -> Tenant:
+        """Raises ChatError NOT_FOUND."""
+        tenant = self._by_id.get(tenant_id)
+        if tenant is None:
+            raise not_found("Tenant")
+        return tenant
+
+    def all(self) -> list[Tenant]:
+        """In the order in which they were created."""
+        return list(self._by_id.values())
+
+    def find_key(self, api_key: str) -> KeyOwner | None:
+        """Whose key this is; notes that it was used."""
+        owner = self._keys.get(hash_key(api_key))
+        if owner is not None:
+            self._used_keys[owner.key_id] = self._clock.now_us()
+        return owner
+
+    def has_key(self, key_id: KeyId) -> bool:
+        return any(owner.key_id == key_id for owner in self._keys.values())
+
+    def bucket(self, tenant: Tenant) -> TokenBucket:
+        return self._buckets[tenant.tenant_key]
+
+    # Tenants
+
+    async def create(self, body: CreateTenant) -> tuple[Tenant, str]:
+        """The tenant and its first API key, which is never shown again."""
+        config = self._parse_config(body.config or {})
+        return await self._create(TenantId(f"tenant_{secrets.token_hex(10)}"), body.name, config, shown=False)
+
+    async def _create(
+        self, tenant_id: TenantId, name: str, config: dict[str, object], *, shown: bool
+    ) -> tuple[Tenant, str]:
+        api_key, key_id = make_api_key(), make_key_id()
+        token_secret = make_secret()
+        webhook_secret = make_webhook_secret() if config.get("webhook_url") else None
+
+        async def apply(transaction: Transaction) -> Tenant:
+            tenant = await store_tenants.insert_tenant(
+                transaction, tenant_id, name, config, token_secret, webhook_secret
+            )
+            await store_tenants.insert_key(
+                transaction, tenant.tenant_key, key_id, hash_key(api_key), api_key if shown else None
+            )
+            return tenant
+
+        def publish(tenant: Tenant) -> None:
+            self._register(tenant)
+            self._keys[hash_key(api_key)] = KeyOwner(tenant, key_id)
+
+        return await self._store.writer.change(apply, publish), api_key
+
+    async def update(self, tenant_id: str, body: PatchTenant) -> tuple[Tenant, str | None]:
+        """The tenant, and its webhook secret if this change made it."""
+        tenant = self.get(tenant_id)
+        name = tenant.name if body.name is UNSET else body.name
+        config = tenant.config
+        if body.config is not UNSET:
+            config = self._parse_config({**tenant.config, **body.config})
+        made = make_webhook_secret() if config.get("webhook_url") and tenant.webhook_secret is None else None
+        webhook_secret = made or tenant.webhook_secret
+
+        async def apply(transaction: Transaction) -> None:
+            await store_tenants.update_tenant(transaction, tenant.tenant_key, name, config, webhook_secret)
+
+        def publish(_: None) -> None:
+            tenant.name, tenant.config, tenant.webhook_secret = name, config, webhook_secret
+            self._put_in_force(tenant)
+
+        await self._store.writer.change(apply, publish)
+        return tenant, made
+
+    async def delete(self, tenant_id: str) -> None:
+        """Gone at once, its sockets included; the rows are purged afterwards."""
+        tenant = self.get(tenant_id)
+
+        async def apply(transaction: Transaction) -> None:
+            await store_tenants.mark_tenant_deleted(transaction, tenant.tenant_key)
+
+        def publish(_: None) -> None:
+            self._by_id.pop(tenant.tenant_id, None)
+            self._buckets.pop(tenant.tenant_key, None)
+            self._keys = {key: owner for key, owner in self._keys.items() if owner.tenant is not tenant}
+            self._close(lambda connection: connection.tenant is tenant, "The tenant was deleted")
+            for room in self._rooms.of_tenant(tenant.tenant_key):
+                self._rooms.drop(room)
+
+        await self._store.writer.change(apply, publish, barrier=True)
+
+    # Secrets
+
+    async def rotate_token_secret(self, tenant_id: str) -> str:
+        """The new secret; every user token signed with the old one is void at once."""
+        tenant = self.get(tenant_id)
+        token_secret = make_secret()
+
+        async def apply(transaction: Transaction) -> None:
+            await store_tenants.update_token_secret(transaction, tenant.tenant_key, token_secret)
+
+        def publish(_: None) -> None:
+            tenant.token_secret = token_secret
+            self._close(
+                lambda connection: connection.tenant is tenant and connection.principal.scope is Scope.USER_TOKEN,
+                "The user token was revoked",
+            )
+
+        await self._store.writer.change(apply, publish)
+        return token_secret
+
+    async def rotate_webhook_secret(self, tenant_id: str) -> str:
+        """The new secret; the old one signs along for a day."""
+        tenant = self.get(tenant_id)
+        secret, old = make_webhook_secret(), tenant.webhook_secret
+        until_us = self._clock.now_us() + WEBHOOK_SECRET_OVERLAP_US
+
+        async def apply(transaction: Transaction) -> None:
+            await store_tenants.update_webhook_secret(transaction, tenant.tenant_key, secret, old, until_us)
+
+        def publish(_: None) -> None:
+            tenant.webhook_secret, tenant.old_webhook_secret = secret, old
+            tenant.old_webhook_secret_until_us = until_us
+
+        await self._store.writer.change(apply, publish)
+        return secret
+
+    # Keys
+
+    async def create_key(self, tenant_id: str) -> tuple[KeyId, str]:
+        """The key's id, and the key, which is never shown again."""
+        tenant = self.get(tenant_id)
+        api_key, key_id = make_api_key(), make_key_id()
+
+        async def apply(transaction: Transaction) -> None:
+            await store_tenants.insert_key(transaction, tenant.tenant_key, key_id, hash_key(api_key), None)
+
+        def publish(_: None) -> None:
+            self._keys[hash_key(api_key)] = KeyOwner(tenant, key_id)
+
+        await self._store.writer.change(apply, publish)
+        return key_id, api_key
+
+    async def list_keys(self, tenant_id: str, limit: int, offset: int) -> tuple[list[dict[str, object]], bool]:
+        tenant = self.get(tenant_id)
+        return await store_tenants.list_keys(self._store.readers, tenant.tenant_key, limit, offset)
+
+    async def revoke_key(self, tenant_id: str, key_id: str) -> None:
+        """It stops working at once, and the sockets opened with it close; those of other credentials stay."""
+        tenant = self.get(tenant_id)
+
+        async def apply(transaction: Transaction) -> bytes:
+            key_hash = await store_tenants.delete_key(transaction, tenant.tenant_key, key_id)
+            if key_hash is None:
+                raise not_found("Key")
+            return key_hash
+
+        def publish(key_hash: bytes) -> None:
+            self._keys.pop(key_hash, None)
+            self._close(lambda connection: connection.principal.key_id == key_id, "The API key was revoked")
+
+        await self._store.writer.change(apply, publish)
+
+    async def write_used_keys(self) -> None:
+        """Writes when the keys were last used. Called now and then, and at the end."""
+        used, self._used_keys = self._used_keys, {}
+        if used:
+            await self._store.writer.change(lambda transaction: store_tenants.touch_keys(transaction, used))
+
+    # The tenant of `serve --dev`
+
+    async def ensure_dev_tenant(self) -> str:
+        """The key of the tenant `dev`, the same one on every start of the same database."""
+        tenant = self._by_id.get(DEV_TENANT_ID)
+        if tenant is None:
+            _tenant, api_key = await self._create(DEV_TENANT_ID, "dev", {}, shown=True)
+            return api_key
+        shown = await store_tenants.find_shown_key(self._store.readers, tenant.tenant_key)
+        if shown is not None:
+            return shown
+        return await self._make_shown_key(tenant)
+
+    async def _make_shown_key(self, tenant: Tenant) -> str:
+        """The dev tenant's key was revoked: here is another one."""
+        api_key, key_id = make_api_key(), make_key_id()
+        await self._store.writer.change(
+            lambda transaction: store_tenants.insert_key(
+                transaction, tenant.tenant_key, key_id, hash_key(api_key), api_key
+            )
+        )
+        self._keys[hash_key(api_key)] = KeyOwner(tenant, key_id)
+        return api_key
+
+    # What is in force
+
+    def _parse_config(self, config: dict[str, object]) -> dict[str, object]:
+        parsed = parse_tenant_config(config)
+        if parsed.webhook_url is not None:
+            check_webhook_url(parsed.webhook_url, self._config.webhooks.allow_private_addresses)
+        return parsed.as_json()
+
+    def _register(self, tenant: Tenant) -> None:
+        self._by_id[tenant.tenant_id] = tenant
+        self._put_in_force(tenant)
+
+    def _put_in_force(self, tenant: Tenant) -> None:
+        own = parse_tenant_config(tenant.config)
+        limits = own.effective(self._config)
+        tenant.rate_limit, tenant.rate_burst = limits.rate_limit, limits.rate_burst
+        tenant.connections_per_user = limits.connections_per_user
+        tenant.connections_per_tenant = limits.connections_per_tenant
+        tenant.max_message_bytes = limits.max_message_bytes
+        tenant.retention_days = limits.retention_days
+        tenant.webhook_url = own.webhook_url
+        bucket = self._buckets.get(tenant.tenant_key)
+        if bucket is None:
+            now_s = self._clock.monotonic_s()
+            self._buckets[tenant.tenant_key] = TokenBucket(limits.rate_limit, limits.rate_burst, now_s)
+        else:
+            bucket.rate_per_s, bucket.burst = limits.rate_limit, limits.rate_burst
+
+    def _close(self, should_close: Callable[[Connection], bool], why: str) -> None:
+        self._hub.close_where(should_close, CREDENTIAL_GONE, unauthenticated(why))
+
+
+def hash_key(api_key: str) -> bytes:
+    return hashlib.sha256(api_key.encode("utf-8", "surrogateescape")).digest()
+
+
+def make_api_key() -> str:
+    return f"sk_{secrets.token_urlsafe(KEY_BYTES)}"
+
+
+def make_key_id() -> KeyId:
+    return KeyId(f"key_{secrets.token_hex(8)}")
+
+
+def make_secret() -> str:
+    return secrets.token_urlsafe(KEY_BYTES)
+
+
+def make_webhook_secret() -> str:
+    """As Standard Webhooks wants it: the prefix, then base64 of the key."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
