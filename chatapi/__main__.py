@@ -1,0 +1,5 @@
+import sys
+
+from chatapi.cli import main
+
+sys.exit(main())

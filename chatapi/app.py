@@ -1,0 +1,226 @@
+"""The composition root: every object is built here once, in order, and closed in reverse."""
+
+import asyncio
+import gc
+import logging
+import random
+import resource
+import socket
+import ssl
+from collections.abc import Callable
+
+from aiohttp import web
+
+from chatapi.access import Access
+from chatapi.auth import Auth
+from chatapi.chat import Chat
+from chatapi.clock import Clock
+from chatapi.config import Config
+from chatapi.housekeeping import keep_house
+from chatapi.hub import Hub
+from chatapi.membership import Membership
+from chatapi.presence import Presence
+from chatapi.protocol.replies import encode_frame
+from chatapi.receipts import Receipts
+from chatapi.recovery import Recovery
+from chatapi.rest import ROUTES
+from chatapi.rest.call import RawRoute
+from chatapi.rest.edge import Edge
+from chatapi.rest.server import EnvelopeServer
+from chatapi.rooms import Rooms
+from chatapi.services import Services
+from chatapi.store import open_store
+from chatapi.store.lock import DatabaseLock
+from chatapi.tasks import Tasks
+from chatapi.tenants import Tenants
+from chatapi.ws.handshake import serve_websocket
+from chatapi.ws.heartbeat import watch_connections
+
+logger = logging.getLogger(__name__)
+
+GOING_AWAY = 1001
+LISTEN_BACKLOG = 4096  # connections that the kernel holds while the loop is busy with a storm
+SOCKET_SEND_BYTES = 64 * 1024  # else the kernel hides 3.9 MB per client before we notice that it does not read
+RECONNECT_MS_PER_CONNECTION = 1  # those who were connected come back over this long, at random...
+MIN_RECONNECT_MS = 1_000  # ...and over at least this
+
+RAW_ROUTES = (RawRoute("GET", "/ws", serve_websocket),)
+
+
+class App:
+    """A running server. Made by `start_app`; `close` ends it in order."""
+
+    def __init__(self, services: Services, runner: web.ServerRunner, lock: DatabaseLock, writing: asyncio.Task[None]):
+        self.services = services
+        self._runner = runner
+        self._lock = lock
+        self._writing = writing
+        self.addresses: list[str] = []
+
+    async def listen(self) -> None:
+        """Accepts connections from here on; `addresses` says where. Raises OSError."""
+        server = self.services.config.server
+        tls = _make_tls(self.services.config)
+        if server.unix_socket:
+            await web.UnixSite(self._runner, server.unix_socket, backlog=LISTEN_BACKLOG, ssl_context=tls).start()
+            self.addresses.append(f"unix:{server.unix_socket}")
+            return
+        for listening in _bind(server.host, server.port):
+            await web.SockSite(self._runner, listening, backlog=LISTEN_BACKLOG, ssl_context=tls).start()
+            host, port = listening.getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            self.addresses.append(f"{'https' if tls else 'http'}://{shown}:{port}")
+
+    async def close(self) -> None:
+        """No new connections; everyone is told; requests and queued writes end; then the database closes.
+
+        Takes at most `shutdown_grace_seconds`, but what was taken by the writer is committed whatever that takes.
+        """
+        services = self.services
+        services.is_draining = True
+        try:
+            async with asyncio.timeout(services.config.server.shutdown_grace_seconds):
+                for site in list(self._runner.sites):
+                    await site.stop()
+                await self._send_away()
+                await self._runner.cleanup()
+        except TimeoutError:
+            logger.warning("requests were cut off at the end of the grace")
+        finally:
+            await self._finish_writes()
+            await services.tasks.close()
+            await services.store.close()
+            self._lock.release()
+
+    async def _send_away(self) -> None:
+        hub = self.services.hub
+        connections = list(hub.connections.values())
+        spread_ms = max(MIN_RECONNECT_MS, RECONNECT_MS_PER_CONNECTION * len(connections))
+        for connection in connections:
+            frame = encode_frame("server.shutdown", {"reconnect_after_ms": _pick_delay(spread_ms)})
+            hub.send(connection, frame)
+            hub.close(connection, GOING_AWAY, reason="server going away")
+        hub.flush()
+        while hub.connections:  # noqa: ASYNC110 - an event for this would have to be kept by every detach
+            await asyncio.sleep(0.01)  # each session ends by itself: its peer has answered, or is cut off
+
+    async def _finish_writes(self) -> None:
+        services = self.services
+        await services.tenants.write_used_keys()
+        services.store.writer.close()
+        await self._writing
+
+
+async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callable[[str], None]) -> App:
+    """Builds everything. Raises StoreError, DatabaseInUse or OSError; then nothing is left open.
+
+    `on_crash(task)` is called when a long-lived task has failed: the server has to be closed then.
+    """
+    _prepare_process()
+    lock = DatabaseLock(config.database.path)
+    lock.acquire()
+    try:
+        store = await open_store(
+            config.database.path,
+            synchronous=config.database.synchronous,
+            readers=config.database.readers,
+            clock=clock,
+        )
+    except BaseException:
+        lock.release()
+        raise
+    tasks = Tasks(on_crash)
+    hub = Hub(clock)
+    rooms = Rooms(store.readers, clock)
+    settings = config.websocket
+    presence = Presence(hub, grace_seconds=settings.presence_grace_seconds, typing_seconds=settings.typing_seconds)
+    recovery = Recovery(
+        readers=store.readers,
+        rooms=rooms,
+        hub=hub,
+        tasks=tasks,
+        sync_limit=config.limits.sync_limit,
+        slow_consumer_seconds=config.limits.slow_consumer_seconds,
+    )
+    hub.recover = recovery.start
+    access = Access(rooms)
+    chat = Chat(store, rooms, hub, presence, access)
+    store.writer.admit, store.writer.publish = chat.admit, chat.publish
+    tenants = Tenants(store, config, clock, rooms, hub)
+    services = Services(
+        config=config,
+        clock=clock,
+        tasks=tasks,
+        store=store,
+        rooms=rooms,
+        hub=hub,
+        presence=presence,
+        recovery=recovery,
+        access=access,
+        chat=chat,
+        membership=Membership(store, rooms, hub, presence, access),
+        receipts=Receipts(store, hub, access),
+        tenants=tenants,
+        auth=Auth(tenants, config, clock),
+        started_at_s=clock.monotonic_s(),
+    )
+    writing = tasks.start("writer", store.writer.run())
+    runner = web.ServerRunner(EnvelopeServer(Edge(services, ROUTES, RAW_ROUTES)))
+    app = App(services, runner, lock, writing)
+    try:
+        await tenants.load()
+        if dev:
+            services.dev_key = await tenants.ensure_dev_tenant()
+        await runner.setup()
+        tasks.start("heartbeat", watch_connections(services))
+        tasks.start("housekeeping", keep_house(services))
+        await app.listen()
+    except BaseException:
+        await app.close()
+        raise
+    # What lives from here on is not looked at by the collector again (DESIGN section 5).
+    gc.collect()
+    gc.freeze()
+    return app
+
+
+def _pick_delay(spread_ms: int) -> int:
+    return random.randint(0, spread_ms)  # noqa: S311 - it only spreads the load
+
+
+def _prepare_process() -> None:
+    """Once per process; the reasons and figures are in DESIGN section 5."""
+    gc.set_threshold(50_000, 20, 100)
+    # malloc's threshold for mmap rises to what was freed once: else each recv() maps and unmaps its buffer.
+    del bytearray(16 << 20)[:]
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _bind(host: str, port: int) -> list[socket.socket]:
+    """A socket for each address of the host; only the first one when the port is for the system to pick."""
+    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    addresses = list(dict.fromkeys((family, address[:2]) for family, _, _, _, address in infos))
+    sockets: list[socket.socket] = []
+    for family, address in addresses[:1] if port == 0 else addresses:
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_SEND_BYTES)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            listening.bind(address)
+        except OSError:
+            for opened in [*sockets, listening]:
+                opened.close()
+            raise
+        sockets.append(listening)
+    return sockets
+
+
+def _make_tls(config: Config) -> ssl.SSLContext | None:
+    if not config.server.tls_cert:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(config.server.tls_cert, config.server.tls_key)
+    return context

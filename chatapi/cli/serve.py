@@ -1,0 +1,118 @@
+"""`chatapi serve`: the server, until SIGTERM or SIGINT."""
+
+import argparse
+import asyncio
+import dataclasses
+import logging
+import os
+import secrets
+import signal
+import ssl
+import sys
+
+from chatapi.app import App, start_app
+from chatapi.cli.errors import CliError
+from chatapi.clock import Clock
+from chatapi.config import Config, load_config
+from chatapi.log import set_up_logging
+from chatapi.store import StoreError
+from chatapi.store.lock import DatabaseInUse
+
+logger = logging.getLogger("chatapi")
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser("serve", help="run the server", description="Run the server.")
+    parser.add_argument("--config", metavar="FILE", help="the settings (default: ./chatapi.toml if there is one)")
+    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="TCP port to listen on; 0 picks a free one (default: 8080)")
+    parser.add_argument("--db", metavar="FILE", help="the database (default: ./chatapi.db)")
+    parser.add_argument(
+        "--dev",
+        action="store_true",
+        help="for developers: a tenant with a printed key, query credentials and all origins allowed",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    flags = {"server.host": args.host, "server.port": args.port, "database.path": args.db}
+    config = load_config(args.config, os.environ, flags).config
+    set_up_logging(config.log)
+    if args.dev:
+        config = _loosen(config)
+    return asyncio.run(_serve(config, dev=args.dev))
+
+
+def _loosen(config: Config) -> Config:
+    """What `--dev` switches on."""
+    return dataclasses.replace(
+        config,
+        server=dataclasses.replace(config.server, allowed_origins=("*",)),
+        auth=dataclasses.replace(
+            config.auth,
+            query_api_key=True,
+            master_key=config.auth.master_key or f"mk_{secrets.token_urlsafe(32)}",
+        ),
+    )
+
+
+async def _serve(config: Config, *, dev: bool) -> int:
+    stop = asyncio.Event()
+    crashed: list[str] = []
+
+    def on_crash(task: str) -> None:
+        crashed.append(task)
+        stop.set()
+
+    try:
+        app = await start_app(config, clock=Clock(), dev=dev, on_crash=on_crash)
+    except (StoreError, DatabaseInUse) as error:
+        raise CliError(str(error)) from error
+    except ssl.SSLError as error:
+        raise CliError(f"cannot load the TLS certificate and key: {error}") from error
+    except OSError as error:
+        raise CliError(f"cannot start: {error}") from error
+    _stop_on_signals(stop)
+    for address in app.addresses:
+        logger.info("listening on %s", address)
+    if dev:
+        _print_first_steps(app, config)
+    await stop.wait()
+    logger.info("shutting down")
+    await app.close()
+    return 1 if crashed else 0
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    """The first signal stops gracefully; the second ends the process at once: nothing confirmed needs more."""
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(1)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+
+
+def _print_first_steps(app: App, config: Config) -> None:
+    url = next((address for address in app.addresses if address.startswith("http")), "http://localhost")
+    key = app.services.dev_key
+    headers = f"-H 'X-API-Key: {key}' -H 'X-User-Id: alice' -H 'Content-Type: application/json'"
+    print(
+        f"""
+Tenant dev, for trying things out. Not for production: everyone who sees this key may do everything in it.
+
+  API key     {key}
+  Master key  {config.auth.master_key}
+  Playground  {url}/playground
+
+A group of alice and bob, and her first message in it:
+
+ROOM=$(curl -s {url}/rooms {headers} -d '{{"type": "group", "members": ["bob"]}}' | grep -oE 'room_[0-9a-f]{{24}}')
+curl -s {url}/rooms/$ROOM/messages {headers} -d '{{"content": "Hello, Bob"}}'
+""",
+        file=sys.stdout,
+        flush=True,
+    )

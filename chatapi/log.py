@@ -1,0 +1,47 @@
+"""Logging: the standard library's, as text for people or as JSON for collectors."""
+
+import logging
+import sys
+from typing import Any
+
+from chatapi.config import LogConfig
+from chatapi.models import encode_time
+from chatapi.protocol.json import dumps_text
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def set_up_logging(config: LogConfig) -> None:
+    """Everything to stderr, from the level of the configuration on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if config.format == "json" else TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(config.level.upper())
+    for noisy in ("aiosqlite", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _extra_fields(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+
+
+class TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields = "".join(f" {name}={value}" for name, value in _extra_fields(record).items())
+        line = f"{encode_time(int(record.created * 1e6))} {record.levelname.lower()} {record.getMessage()}{fields}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": encode_time(int(record.created * 1e6)),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        line.update((name, str(value)) for name, value in _extra_fields(record).items())
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return dumps_text(line)

@@ -1,0 +1,77 @@
+"""One REST call between its edge and its handler, and what a route is."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from aiohttp import web
+
+from chatapi.models import Principal
+from chatapi.protocol.replies import encode_envelope
+from chatapi.protocol.requests import Body, Query
+from chatapi.services import Services
+
+JSON = "application/json; charset=utf-8"
+
+
+class Credential(Enum):
+    """What a route asks of its caller (CONTRACT section 2)."""
+
+    NONE = auto()
+    USER = auto()  # the tenant's key and a user, or a user token
+    API_KEY = auto()  # the tenant's key only
+    MASTER = auto()
+
+
+@dataclass(slots=True)
+class Call:
+    """`body` and `query` are records of the types that the route names."""
+
+    services: Services
+    principal: Principal
+    path: Mapping[str, str]
+    body: Any
+    query: Any
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer: JSON that is encoded already."""
+
+    status: int
+    body: bytes
+    content_type: str = JSON
+    headers: Mapping[str, str] | None = None
+
+
+def ok(data: Mapping[str, object], status: int = 200) -> Reply:
+    return Reply(status, encode_envelope(data))
+
+
+NO_CONTENT = Reply(204, b"")
+
+Handler = Callable[[Call], Awaitable[Reply]]
+
+
+@dataclass(slots=True, frozen=True)
+class Route:
+    method: str
+    path: str
+    handler: Handler
+    credential: Credential = Credential.USER
+    body: type[Body] | None = None
+    query: type[Query] | None = None
+
+
+RawHandler = Callable[[Services, web.BaseRequest, dict[str, str]], Awaitable[web.StreamResponse]]
+"""Gets the headers that every answer carries."""
+
+
+@dataclass(slots=True, frozen=True)
+class RawRoute:
+    """A route that answers with something other than the envelope: files, and the WebSocket."""
+
+    method: str
+    path: str
+    handler: RawHandler

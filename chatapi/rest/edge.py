@@ -1,0 +1,171 @@
+"""Where a request comes in and its answer goes out: request id, credential, limit, validation, envelope, CORS.
+
+One function walks them in that order for every REST route; what a handler raises becomes the envelope here and nowhere
+else.
+"""
+
+import asyncio
+import logging
+import re
+import secrets
+from collections.abc import Mapping
+from typing import Any, cast
+
+from aiohttp import web
+
+from chatapi.callers import Headers, Origins, authenticate_headers, client_address, take_token
+from chatapi.errors import ChatError, Code, not_found
+from chatapi.models import Principal
+from chatapi.protocol.json import convert, loads
+from chatapi.protocol.replies import encode_error_envelope
+from chatapi.protocol.requests import Body, Query
+from chatapi.rest.call import Call, Credential, RawRoute, Reply, Route
+from chatapi.services import Services
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 256 * 1024
+BODY_SECONDS = 30.0  # for a body to arrive, once its head has: 256 KiB at 70 kbit/s
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_NO_PRINCIPAL = cast(Principal, None)  # of routes that have none: their handlers do not look
+
+
+class Edge:
+    """The server's one request handler."""
+
+    def __init__(self, services: Services, routes: tuple[Route, ...], raw_routes: tuple[RawRoute, ...]) -> None:
+        self._services = services
+        self._origins = Origins(services.config.server.allowed_origins)
+        self._router = web.UrlDispatcher()
+        for prefix in ("", "/v1"):
+            for route in routes:
+                self._router.add_route(route.method, prefix + route.path, self._bind(route))
+            for raw_route in raw_routes:
+                self._router.add_route(raw_route.method, prefix + raw_route.path, self._bind_raw(raw_route))
+        self._router.freeze()
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        headers: Headers = {"X-Request-Id": _take_request_id(request)}
+        self._origins.add_headers(request, headers)
+        try:
+            if self._origins.is_preflight(request):
+                return web.Response(status=204, headers=headers)
+            match = await self._router.resolve(request)  # type: ignore[arg-type]  # it reads method and path
+            if match.http_exception is not None:
+                raise match.http_exception
+            return await match.handler(request, match, headers)  # type: ignore[call-arg, arg-type]  # what _bind made
+        except ChatError as error:
+            return self._answer_error(error, headers)
+        except web.HTTPException as error:
+            return self._answer_error(_translate(error), headers)
+        except Exception:
+            logger.exception("request failed", extra={"request_id": headers["X-Request-Id"]})
+            return self._answer_error(ChatError(Code.INTERNAL_ERROR, "Internal error"), headers)
+
+    def _bind(self, route: Route) -> Any:
+        async def answer(request: web.BaseRequest, path: Mapping[str, str], headers: Headers) -> web.StreamResponse:
+            principal = self._authenticate(route, request, headers)
+            body = None if route.body is None else await _read_body(request, route.body)
+            query = None if route.query is None else _read_query(request, route.query)
+            _check_path(path)
+            reply = await route.handler(Call(self._services, principal, path, body, query))
+            return _answer(reply, headers)
+
+        return answer
+
+    def _bind_raw(self, route: RawRoute) -> Any:
+        async def answer(request: web.BaseRequest, _path: Mapping[str, str], headers: Headers) -> web.StreamResponse:
+            return await route.handler(self._services, request, headers)
+
+        return answer
+
+    def _authenticate(self, route: Route, request: web.BaseRequest, headers: Headers) -> Principal:
+        services = self._services
+        if route.credential is Credential.NONE:
+            return _NO_PRINCIPAL
+        address = client_address(request, services.config.server.trusted_proxies)
+        if route.credential is Credential.MASTER:
+            services.auth.check_master_key(request.headers.get("X-Master-Key"), address)
+            return _NO_PRINCIPAL
+        principal = authenticate_headers(services, request, address)
+        if principal is None:
+            raise ChatError(Code.AUTHENTICATION_ERROR, "X-API-Key or a Bearer token is required")
+        take_token(services, principal, headers)
+        if route.credential is Credential.API_KEY and principal.key_id is None:
+            raise ChatError(Code.AUTHORIZATION_ERROR, "This takes the tenant's API key")
+        return principal
+
+    def _answer_error(self, error: ChatError, headers: Headers) -> web.Response:
+        if error.headers is not None:
+            headers.update(error.headers)
+        if error.retry_after_s is not None:
+            headers["Retry-After"] = str(max(1, -int(-error.retry_after_s // 1)))
+        return _answer(Reply(error.status, encode_error_envelope(error)), headers)
+
+
+async def _read_body(request: web.BaseRequest, record: type[Body]) -> Body:
+    if request.content_type != "application/json" or "Content-Encoding" in request.headers:
+        raise ChatError(Code.VALIDATION_ERROR, "The body must be application/json, not encoded", status=415)
+    if request.content_length is not None and request.content_length > MAX_BODY_BYTES:
+        raise _too_large()
+    if request.content.is_eof():
+        data = await request.read()
+    else:
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                data = await request.read()
+        except TimeoutError:
+            raise ChatError(Code.VALIDATION_ERROR, "The body did not arrive in time", status=408) from None
+    body = convert(loads(data), record)
+    body.check()
+    return body
+
+
+def _read_query(request: web.BaseRequest, record: type[Query]) -> Query:
+    query = convert(dict(request.query), record, is_text=True)
+    query.check()
+    return query
+
+
+def _check_path(path: Mapping[str, str]) -> None:
+    """An id that no database can hold names nothing."""
+    for value in path.values():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise not_found("Resource") from None
+
+
+def _answer(reply: Reply, headers: Headers) -> web.Response:
+    if reply.headers is not None:
+        headers.update(reply.headers)
+    if reply.status != 204:
+        headers["Content-Type"] = reply.content_type
+    return web.Response(body=reply.body, status=reply.status, headers=headers)
+
+
+def _take_request_id(request: web.BaseRequest) -> str:
+    given = request.headers.get("X-Request-Id")
+    return given if given is not None and _REQUEST_ID.fullmatch(given) else make_request_id()
+
+
+def make_request_id() -> str:
+    return secrets.token_hex(8)
+
+
+def _too_large() -> ChatError:
+    return ChatError(Code.VALIDATION_ERROR, f"The body is larger than {MAX_BODY_BYTES} bytes", status=413)
+
+
+def _translate(error: web.HTTPException) -> ChatError:
+    """What the framework raised."""
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        message = f"Method {error.method} is not allowed here"
+        return ChatError(Code.NOT_FOUND, message, status=405, headers={"Allow": allowed})
+    if isinstance(error, web.HTTPNotFound):
+        return not_found("Route")
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return _too_large()
+    return ChatError(Code.VALIDATION_ERROR, "Malformed request", status=error.status)

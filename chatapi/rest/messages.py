@@ -1,0 +1,75 @@
+"""Messages, the room's log, and how far its members have got."""
+
+from chatapi.protocol.replies import encode_page, join_json, message_fields
+from chatapi.receipts import ACK, READ
+from chatapi.rest.call import NO_CONTENT, Call, Reply, ok
+from chatapi.store import log
+
+
+async def send_message(call: Call) -> Reply:
+    message, is_new = await call.services.chat.send_and_wait(call.principal, call.path["room_id"], call.body)
+    return ok(message_fields(message), 201 if is_new else 200)
+
+
+async def list_messages(call: Call) -> Reply:
+    room = await call.services.access.access_reader(call.principal, call.path["room_id"])
+    messages, has_more = await log.history_page(
+        call.services.store.readers,
+        room.tenant.tenant_key,
+        room.room_key,
+        after_seq=call.query.after_seq,
+        before_seq=call.query.before_seq,
+        limit=call.query.limit,
+    )
+    return Reply(200, encode_page(b"messages", messages, has_more))
+
+
+async def get_message(call: Call) -> Reply:
+    message = await call.services.chat.get_message(call.principal, call.path["room_id"], call.path["message_id"])
+    return ok(message_fields(message))
+
+
+async def edit_message(call: Call) -> Reply:
+    message = await call.services.chat.edit_message(
+        call.principal, call.path["room_id"], call.path["message_id"], call.body
+    )
+    return ok(message_fields(message))
+
+
+async def delete_message(call: Call) -> Reply:
+    await call.services.chat.delete_message(call.principal, call.path["room_id"], call.path["message_id"])
+    return NO_CONTENT
+
+
+async def list_events(call: Call) -> Reply:
+    room = await call.services.access.access_reader(call.principal, call.path["room_id"])
+    # The log is gap-free from pruned_seq on, so a page is a range of seq.
+    after_seq = max(call.query.after_seq, room.pruned_seq)
+    to_seq = min(after_seq + call.query.limit, room.published_seq)
+    want = (room.room_key, room.tenant.tenant_key, after_seq, to_seq)
+    [events] = await log.read_events(call.services.store.readers, [want])
+    page = join_json(event for _, event, _ in events)
+    return Reply(200, encode_page(b"events", page, to_seq < room.published_seq))
+
+
+async def read_up_to(call: Call) -> Reply:
+    room_id = call.path["room_id"]
+    seq = await call.services.receipts.acknowledge_and_wait(call.principal, room_id, call.body.seq, READ)
+    return ok({"room_id": room_id, "seq": seq})
+
+
+async def acknowledge(call: Call) -> Reply:
+    room_id = call.body.room_id
+    seq = await call.services.receipts.acknowledge_and_wait(call.principal, room_id, call.body.seq, ACK)
+    return ok({"room_id": room_id, "seq": seq})
+
+
+async def list_receipts(call: Call) -> Reply:
+    room = await call.services.access.access_member(call.principal, call.path["room_id"])
+    first, last = call.query.offset, call.query.offset + call.query.limit
+    members = list(room.members.values())
+    page = [
+        {"user_id": member.user_id, "last_ack": member.last_ack, "last_read": member.last_read}
+        for member in members[first:last]
+    ]
+    return ok({"receipts": page, "has_more": last < len(members)})

@@ -1,0 +1,71 @@
+"""Rooms and members."""
+
+from chatapi.models import UserId
+from chatapi.protocol.replies import encode_page, join_json, member_fields
+from chatapi.rest.call import NO_CONTENT, Call, Reply, ok
+from chatapi.store import rooms as store_rooms
+
+
+async def create_room(call: Call) -> Reply:
+    room = await call.services.membership.create_room(call.principal, call.body)
+    return ok(room.fields(), 201)
+
+
+async def list_rooms(call: Call) -> Reply:
+    principal, query = call.principal, call.query
+    rooms, has_more = await store_rooms.list_rooms(
+        call.services.store.readers, principal.tenant.tenant_key, principal.user_id, query.limit, query.offset
+    )
+    return Reply(200, encode_page(b"rooms", rooms, has_more))
+
+
+async def list_channels(call: Call) -> Reply:
+    rooms, has_more = await store_rooms.list_channels(
+        call.services.store.readers, call.principal.tenant.tenant_key, call.query.limit, call.query.offset
+    )
+    return Reply(200, encode_page(b"rooms", join_json(rooms), has_more))
+
+
+async def get_room(call: Call) -> Reply:
+    room = await call.services.access.access_reader(call.principal, call.path["room_id"])
+    return ok(room.fields())
+
+
+async def update_room(call: Call) -> Reply:
+    room = await call.services.membership.update_room(call.principal, call.path["room_id"], call.body)
+    return ok(room.fields())
+
+
+async def delete_room(call: Call) -> Reply:
+    await call.services.membership.delete_room(call.principal, call.path["room_id"])
+    return NO_CONTENT
+
+
+async def list_members(call: Call) -> Reply:
+    room = await call.services.access.access_reader(call.principal, call.path["room_id"])
+    first, last = call.query.offset, call.query.offset + call.query.limit
+    members = list(room.members.values())
+    page = [member_fields(member) for member in members[first:last]]
+    return ok({"members": page, "has_more": last < len(members)})
+
+
+async def add_member(call: Call) -> Reply:
+    member = await call.services.membership.add_member(call.principal, call.path["room_id"], call.body)
+    return ok(member_fields(member), 201)
+
+
+async def change_role(call: Call) -> Reply:
+    member = await call.services.membership.change_role(
+        call.principal, call.path["room_id"], UserId(call.path["user_id"]), call.body.role
+    )
+    return ok(member_fields(member))
+
+
+async def remove_member(call: Call) -> Reply:
+    await call.services.membership.remove_member(call.principal, call.path["room_id"], UserId(call.path["user_id"]))
+    return NO_CONTENT
+
+
+async def list_online(call: Call) -> Reply:
+    room = await call.services.access.access_member(call.principal, call.path["room_id"])
+    return ok({"online": call.services.presence.online_in(room)})

@@ -1,0 +1,68 @@
+"""The operator's routes: tenants, their keys and secrets."""
+
+from chatapi.models import Tenant, encode_time
+from chatapi.rest.call import NO_CONTENT, Call, Reply, ok
+
+
+def tenant_fields(tenant: Tenant) -> dict[str, object]:
+    return {
+        "tenant_id": tenant.tenant_id,
+        "name": tenant.name,
+        "config": tenant.config,
+        "created_at": encode_time(tenant.created_at_us),
+    }
+
+
+async def create_tenant(call: Call) -> Reply:
+    tenant, api_key = await call.services.tenants.create(call.body)
+    secrets: dict[str, object] = {"api_key": api_key, "token_secret": tenant.token_secret}
+    if tenant.webhook_secret is not None:
+        secrets["webhook_secret"] = tenant.webhook_secret
+    return ok({**tenant_fields(tenant), **secrets}, 201)
+
+
+async def list_tenants(call: Call) -> Reply:
+    first, last = call.query.offset, call.query.offset + call.query.limit
+    tenants = call.services.tenants.all()
+    page = [tenant_fields(tenant) for tenant in tenants[first:last]]
+    return ok({"tenants": page, "has_more": last < len(tenants)})
+
+
+async def get_tenant(call: Call) -> Reply:
+    return ok(tenant_fields(call.services.tenants.get(call.path["tenant_id"])))
+
+
+async def update_tenant(call: Call) -> Reply:
+    tenant, webhook_secret = await call.services.tenants.update(call.path["tenant_id"], call.body)
+    fields = tenant_fields(tenant)
+    return ok(fields if webhook_secret is None else {**fields, "webhook_secret": webhook_secret})
+
+
+async def delete_tenant(call: Call) -> Reply:
+    await call.services.tenants.delete(call.path["tenant_id"])
+    return NO_CONTENT
+
+
+async def create_key(call: Call) -> Reply:
+    key_id, api_key = await call.services.tenants.create_key(call.path["tenant_id"])
+    return ok({"key_id": key_id, "api_key": api_key}, 201)
+
+
+async def list_keys(call: Call) -> Reply:
+    keys, has_more = await call.services.tenants.list_keys(call.path["tenant_id"], call.query.limit, call.query.offset)
+    return ok({"keys": keys, "has_more": has_more})
+
+
+async def revoke_key(call: Call) -> Reply:
+    await call.services.tenants.revoke_key(call.path["tenant_id"], call.path["key_id"])
+    return NO_CONTENT
+
+
+async def rotate_token_secret(call: Call) -> Reply:
+    token_secret = await call.services.tenants.rotate_token_secret(call.path["tenant_id"])
+    return ok({"token_secret": token_secret}, 201)
+
+
+async def rotate_webhook_secret(call: Call) -> Reply:
+    webhook_secret = await call.services.tenants.rotate_webhook_secret(call.path["tenant_id"])
+    return ok({"webhook_secret": webhook_secret}, 201)

@@ -1,0 +1,130 @@
+"""What a client's frames do: one method for each, on one page."""
+
+import asyncio
+
+from chatapi.chat import get_outcome
+from chatapi.errors import ChatError
+from chatapi.hub import Connection, State
+from chatapi.protocol import frames
+from chatapi.protocol.frames import ClientFrame
+from chatapi.protocol.replies import encode_error_frame, encode_frame, encode_message_sent
+from chatapi.receipts import ACK, READ, Answer
+from chatapi.rooms import RoomState
+from chatapi.services import Services
+from chatapi.store import MessageWrite
+
+MAX_IN_FLIGHT = 256  # messages of one connection that wait for their commit; then it is not read from
+
+
+class Commands:
+    def __init__(self, services: Services, connection: Connection) -> None:
+        self._services = services
+        self._connection = connection
+        self._in_flight = 0
+        self._settled: asyncio.Future[None] | None = None
+
+    async def run(self, frame: ClientFrame) -> None:
+        """Carries out one frame. Raises ChatError; then it had no effect."""
+        body = frame.body
+        if isinstance(body, frames.SendMessage):  # first, since nearly all are
+            await self._send_message(body, frame.request_id)
+        elif isinstance(body, frames.Ack):
+            await self._acknowledge(body, ACK, frame.request_id)
+        elif isinstance(body, frames.Read):
+            await self._acknowledge(body, READ, frame.request_id)
+        elif isinstance(body, frames.TypingStart):
+            self._services.presence.start_typing(self._connection, await self._access_member(body.room_id))
+        elif isinstance(body, frames.TypingStop):
+            room = await self._access_member(body.room_id)
+            self._services.presence.stop_typing(room, self._connection.user_id)
+        elif isinstance(body, frames.EditMessage):
+            await self._services.chat.edit_message(
+                self._connection.principal, body.room_id, body.message_id, body, self._connection, frame.request_id
+            )
+        elif isinstance(body, frames.DeleteMessage):
+            await self._services.chat.delete_message(
+                self._connection.principal, body.room_id, body.message_id, self._connection, frame.request_id
+            )
+        elif isinstance(body, frames.SubscribeRoom):
+            await self._subscribe(body, frame.request_id)
+        elif isinstance(body, frames.UnsubscribeRoom):
+            await self._unsubscribe(body, frame.request_id)
+        elif isinstance(body, frames.Sync):
+            await self._sync(body, frame.request_id)
+        elif isinstance(body, frames.Ping):
+            self._answer("pong", {}, frame.request_id)
+
+    async def wait_for_room(self) -> None:
+        """Returns once the connection may be read from again: its own sends in flight and its unread answers are
+        bounded."""
+        while self._in_flight >= MAX_IN_FLIGHT:
+            self._settled = asyncio.get_running_loop().create_future()
+            await self._settled
+        connection = self._connection
+        if connection.buffered_bytes and connection.unsent_bytes() > connection.buffer_limit_bytes // 2:
+            try:
+                await connection.drain()
+            except ConnectionError:
+                return  # the next receive tells
+
+    def _answer(self, frame_type: str, fields: dict[str, object], request_id: str | None) -> None:
+        self._services.hub.send(self._connection, encode_frame(frame_type, fields, request_id))
+
+    async def _access_member(self, room_id: str) -> RoomState:
+        return await self._services.access.access_member(self._connection.principal, room_id)
+
+    async def _send_message(self, body: frames.SendMessage, request_id: str | None) -> None:
+        def confirm(write: MessageWrite) -> None:
+            self._in_flight -= 1
+            if self._settled is not None and not self._settled.done():
+                self._settled.set_result(None)
+            try:
+                message, _is_new = get_outcome(write)
+            except ChatError as error:
+                self._services.hub.send(self._connection, encode_error_frame(error, request_id))
+            else:
+                self._services.hub.send(self._connection, encode_message_sent(message, request_id))
+
+        await self._services.chat.send_message(self._connection.principal, body.room_id, body, confirm)
+        self._in_flight += 1
+
+    async def _acknowledge(self, body: frames.Ack | frames.Read, kind: str, request_id: str | None) -> None:
+        answer = Answer(self._connection, request_id)
+        await self._services.receipts.acknowledge(self._connection.principal, body.room_id, body.seq, kind, answer)
+
+    async def _subscribe(self, body: frames.SubscribeRoom, request_id: str | None) -> None:
+        room = await self._services.access.access_reader(self._connection.principal, body.room_id)
+        self._services.hub.enter(self._connection, room, room.published_seq)
+        self._answer("subscribed", {"room_id": room.room_id, "last_seq": room.published_seq}, request_id)
+
+    async def _unsubscribe(self, body: frames.UnsubscribeRoom, request_id: str | None) -> None:
+        room = await self._services.access.access_reader(self._connection.principal, body.room_id)
+        self._services.hub.leave(self._connection, room)
+        self._answer("unsubscribed", {"room_id": room.room_id}, request_id)
+
+    async def _sync(self, body: frames.Sync, request_id: str | None) -> None:
+        """Streams again from the client's own cursors, or from `last_ack` where they cannot be right."""
+        connection, services = self._connection, self._services
+        rooms: list[tuple[RoomState, int]] = []
+        for room_id, after_seq in body.cursors.items():
+            try:
+                rooms.append((await services.access.access_reader(connection.principal, room_id), after_seq))
+            except ChatError as error:
+                error.field = f"rooms.{room_id}"
+                services.hub.send(connection, encode_error_frame(error, request_id))
+        is_foreign = body.epoch is not None and body.epoch != services.store.epoch
+        if connection.state is State.LIVE:
+            connection.cursors = {room: room.published_seq for room in connection.rooms}
+        reset: dict[str, object] = {}
+        for room, after_seq in rooms:
+            cursor = after_seq
+            if is_foreign or after_seq > room.published_seq:
+                member = room.members.get(connection.user_id)
+                cursor = room.published_seq if member is None else member.last_ack
+                reset[room.room_id] = cursor
+            connection.state = State.PAUSED
+            services.hub.enter(connection, room, cursor)
+            connection.cursors[room] = cursor
+        if reset or is_foreign:
+            self._answer("sync.reset", {"epoch": services.store.epoch, "rooms": reset}, request_id)
+        services.recovery.begin(connection, request_id)

@@ -1,0 +1,146 @@
+"""From an HTTP request to a WebSocket: origin, credential, limits (CONTRACT section 5), then the session."""
+
+import asyncio
+import logging
+import resource
+import secrets
+
+from aiohttp import web
+
+from chatapi.callers import Headers, Origins, authenticate_headers, client_address, take_token
+from chatapi.errors import ChatError, Code, forbidden, rate_limited, unauthenticated, unavailable
+from chatapi.hub import Connection
+from chatapi.models import Principal
+from chatapi.protocol.frames import MAX_FRAME_BYTES
+from chatapi.protocol.replies import encode_error_frame
+from chatapi.protocol.wire import encode_close
+from chatapi.services import Services
+from chatapi.tenants import CREDENTIAL_GONE
+from chatapi.ws.session import Session
+
+SUBPROTOCOL = "chatapi.v1"
+BEARER = "bearer."
+
+SPARE_DESCRIPTORS = 100  # kept for REST, the database and webhooks when the process runs out of descriptors
+CLOSE_SECONDS = 5.0  # for the peer to answer a close frame
+
+# aiohttp logs the subprotocols offered when it knows none of them, and a token may stand among them.
+logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
+
+
+async def serve_websocket(services: Services, request: web.BaseRequest, headers: Headers) -> web.StreamResponse:
+    """Handles `GET /ws` to the end of the connection. Raises ChatError while it can still be answered over HTTP."""
+    _check_upgrade(services, request)
+    socket = web.WebSocketResponse(
+        protocols=(SUBPROTOCOL,),
+        autoclose=False,
+        autoping=False,
+        compress=False,
+        max_msg_size=MAX_FRAME_BYTES + 1,  # aiohttp refuses what reaches it
+        timeout=CLOSE_SECONDS,
+        decode_text=False,
+    )
+    try:
+        principal = _authenticate(services, request)
+    except _RefusedInFrame as refusal:
+        socket.headers.update(headers)
+        return await _refuse(socket, request, refusal.error)
+    take_token(services, principal, headers)
+    _check_limits(services, principal)
+    socket.headers.update(headers)
+    connection = _make_connection(services, principal, request)
+    sessions = services.hub.attach(connection)
+    try:
+        await socket.prepare(request)
+        await Session(services, connection, sessions, socket).run(wants_sync=request.query.get("sync") != "none")
+    finally:
+        services.hub.flush()
+        rooms = list(connection.rooms)
+        services.presence.disconnected(services.hub.detach(connection), rooms)
+        # aiohttp would send a close frame of its own, and wait for its answer; ours has been sent.
+        connection.transport.close()
+    return socket
+
+
+class _RefusedInFrame(Exception):
+    """A browser does not see a handshake's status: what it sent in the subprotocol or query is refused in a frame."""
+
+    def __init__(self, error: ChatError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+def _check_upgrade(services: Services, request: web.BaseRequest) -> None:
+    if request.headers.get("Upgrade", "").lower() != "websocket":
+        raise ChatError(
+            Code.VALIDATION_ERROR,
+            "This is a WebSocket",
+            status=426,
+            headers={"Upgrade": "websocket", "Connection": "Upgrade"},
+        )
+    if not Origins(services.config.server.allowed_origins).is_allowed(request):
+        raise forbidden("This origin is not allowed")
+    if services.is_draining:
+        raise unavailable("The server is shutting down")
+
+
+def _authenticate(services: Services, request: web.BaseRequest) -> Principal:
+    """The first kind of credential that is there is the only one looked at. Raises ChatError or _RefusedInFrame."""
+    auth = services.auth
+    address = client_address(request, services.config.server.trusted_proxies)
+    principal = authenticate_headers(services, request, address)
+    if principal is not None:
+        return principal
+    try:
+        for offered in request.headers.get("Sec-WebSocket-Protocol", "").split(","):
+            if offered.strip().startswith(BEARER):
+                return auth.authenticate_token(offered.strip().removeprefix(BEARER), address)
+        if (token := request.query.get("token")) is not None:
+            if auth.is_ticket(token):
+                return auth.authenticate_ticket(token, address)
+            return auth.authenticate_token(token, address)
+        if services.config.auth.query_api_key and (api_key := request.query.get("api_key")) is not None:
+            return auth.authenticate_key(api_key, request.query.get("user_id"), address)
+    except ChatError as error:
+        raise _RefusedInFrame(error) from None
+    raise unauthenticated("No credential in an accepted form")
+
+
+def _check_limits(services: Services, principal: Principal) -> None:
+    tenant = principal.tenant
+    hub = services.hub
+    if hub.count_of_user(tenant.tenant_key, principal.user_id) >= tenant.connections_per_user:
+        raise rate_limited(1.0, f"A user may hold {tenant.connections_per_user} connections")
+    if 0 < tenant.connections_per_tenant <= hub.count_of_tenant(tenant.tenant_key):
+        raise rate_limited(1.0, f"This tenant may hold {tenant.connections_per_tenant} connections")
+    soft_limit, _hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if len(hub.connections) >= soft_limit - SPARE_DESCRIPTORS:
+        raise unavailable("The server has no descriptor left for another connection")
+
+
+def _make_connection(services: Services, principal: Principal, request: web.BaseRequest) -> Connection:
+    transport = request.transport
+    if transport is None:
+        raise ConnectionResetError("The client is gone")
+    return Connection(
+        connection_id=f"conn_{secrets.token_hex(8)}",
+        principal=principal,
+        transport=transport,
+        writer=request.writer,
+        buffer_limit_bytes=services.config.limits.send_buffer_bytes,
+        now_s=services.clock.monotonic_s(),
+    )
+
+
+async def _refuse(socket: web.WebSocketResponse, request: web.BaseRequest, error: ChatError) -> web.WebSocketResponse:
+    await socket.prepare(request)
+    transport = request.transport
+    if transport is not None:
+        transport.write(encode_error_frame(error) + encode_close(CREDENTIAL_GONE, error.message))
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await socket.receive()
+        except TimeoutError:
+            pass
+        transport.close()
+    return socket

@@ -1,0 +1,39 @@
+"""One sweeper over all connections: pings, silence, and credentials that expire (CONTRACT section 5)."""
+
+import asyncio
+
+from chatapi.errors import unauthenticated
+from chatapi.hub import Connection
+from chatapi.protocol.wire import PING
+from chatapi.services import Services
+from chatapi.tenants import CREDENTIAL_GONE
+
+MAX_SWEEP_SECONDS = 1.0  # 10,000 connections take about 2 ms
+SWEEPS_PER_HEARTBEAT = 10
+CONNECTIONS_AT_A_STRETCH = 2_000
+
+
+async def watch_connections(services: Services) -> None:
+    """Runs until it is cancelled."""
+    heartbeat_s = services.config.websocket.heartbeat_seconds
+    pause_s = min(MAX_SWEEP_SECONDS, heartbeat_s / SWEEPS_PER_HEARTBEAT)
+    while True:
+        await asyncio.sleep(pause_s)
+        connections = list(services.hub.connections.values())
+        for first in range(0, len(connections), CONNECTIONS_AT_A_STRETCH):
+            _sweep(services, connections[first : first + CONNECTIONS_AT_A_STRETCH])
+            await asyncio.sleep(0)
+
+
+def _sweep(services: Services, connections: list[Connection]) -> None:
+    settings = services.config.websocket
+    now_s, now_us = services.clock.monotonic_s(), services.clock.now_us()
+    for connection in connections:
+        expires_at_us = connection.principal.expires_at_us
+        if expires_at_us is not None and expires_at_us <= now_us:
+            services.hub.close(connection, CREDENTIAL_GONE, unauthenticated("The user token has expired"))
+        elif now_s - connection.heard_at_s > settings.timeout_seconds:
+            connection.transport.abort()  # nobody is there to be told
+        elif now_s - connection.pinged_at_s >= settings.heartbeat_seconds:
+            connection.pinged_at_s = now_s
+            services.hub.send(connection, PING)

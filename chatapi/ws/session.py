@@ -1,0 +1,152 @@
+"""One WebSocket from `ready` to its end: reads frames, and answers every one that it cannot carry out."""
+
+import asyncio
+import logging
+
+from aiohttp import WSMsgType, web
+
+from chatapi.errors import ChatError, Code, rate_limited
+from chatapi.hub import Connection, State, UserSessions
+from chatapi.models import encode_time
+from chatapi.protocol.frames import LIGHT_FRAMES, BadFrame, ClientFrame, parse_frame
+from chatapi.protocol.replies import encode_error_frame, encode_frame
+from chatapi.protocol.wire import encode_close, encode_pong
+from chatapi.services import Services
+from chatapi.ws.commands import Commands
+
+logger = logging.getLogger(__name__)
+
+BINARY_FRAME = 1003
+NOT_UTF8 = 1007
+TOO_MANY_BAD_FRAMES = 4029
+
+MAX_BAD_FRAMES = 100  # in BAD_FRAMES_SECONDS (CONTRACT section 6)
+BAD_FRAMES_SECONDS = 60.0
+FRAMES_AT_A_STRETCH = 32  # then others have their turn: a flood of small frames never starves the loop
+
+
+class Session:
+    def __init__(
+        self, services: Services, connection: Connection, sessions: UserSessions, socket: web.WebSocketResponse
+    ) -> None:
+        self._services = services
+        self._connection = connection
+        self._sessions = sessions
+        self._socket = socket
+        self._commands = Commands(services, connection)
+
+    async def run(self, *, wants_sync: bool) -> None:
+        """Returns when the connection has ended, whoever ended it."""
+        try:
+            await self._services.recovery.enter_rooms(self._connection)
+        except ChatError as error:
+            self._services.hub.close(self._connection, 1011, error)
+        self._send_ready()
+        if wants_sync and self._connection.state is State.PAUSED:
+            self._services.recovery.begin(self._connection, None)
+        await self._read()
+
+    def _send_ready(self) -> None:
+        connection, services = self._connection, self._services
+        rooms = []
+        for room in connection.rooms:
+            member = room.members.get(connection.user_id)
+            if member is not None:
+                rooms.append(
+                    {
+                        "room_id": room.room_id,
+                        "type": room.type,
+                        "last_seq": room.published_seq,
+                        "last_ack": member.last_ack,
+                        "last_read": member.last_read,
+                    }
+                )
+        fields = {
+            "connection_id": connection.connection_id,
+            "user_id": connection.user_id,
+            "epoch": services.store.epoch,
+            "server_time": encode_time(services.clock.now_us()),
+            "heartbeat_seconds": services.config.websocket.heartbeat_seconds,
+            "rooms": rooms,
+        }
+        services.hub.send(connection, encode_frame("ready", fields))
+        connection.is_ready = True
+        services.presence.connected(connection, self._sessions)
+
+    async def _read(self) -> None:
+        connection, socket = self._connection, self._socket
+        clock = self._services.clock
+        stretch = 0
+        while True:
+            message = await socket.receive()
+            connection.heard_at_s = clock.monotonic_s()
+            kind = message.type
+            if kind is WSMsgType.TEXT:
+                if connection.state is not State.CLOSED:
+                    await self._take_frame(message.data)
+                stretch += 1
+                if stretch == FRAMES_AT_A_STRETCH:
+                    stretch = 0
+                    await asyncio.sleep(0)
+            elif kind is WSMsgType.PING:
+                self._services.hub.send(connection, encode_pong(message.data))
+            elif kind is WSMsgType.BINARY:
+                self._services.hub.close(connection, BINARY_FRAME, reason="frames are text")
+            elif kind is WSMsgType.CLOSE:
+                if connection.close_code is None:
+                    self._services.hub.send(connection, encode_close(message.data or 1000, ""))
+                return
+            elif kind is not WSMsgType.PONG:
+                return
+
+    async def _take_frame(self, payload: bytes) -> None:
+        connection, services = self._connection, self._services
+        request_id = None
+        try:
+            frame = parse_frame(payload)
+            request_id = frame.request_id
+            if not await self._is_allowed(frame):
+                return
+            await self._commands.run(frame)
+        except BadFrame as bad:
+            self._count_bad_frame(payload)
+            services.hub.send(connection, encode_error_frame(bad.error, bad.request_id))
+        except ChatError as error:
+            services.hub.send(connection, encode_error_frame(error, request_id))
+        except Exception:
+            logger.exception("frame failed", extra={"connection_id": connection.connection_id})
+            internal = ChatError(Code.INTERNAL_ERROR, "Internal error")
+            services.hub.send(connection, encode_error_frame(internal, request_id))
+        await self._commands.wait_for_room()
+
+    async def _is_allowed(self, frame: ClientFrame) -> bool:
+        """Takes a token: the connection's own for light frames, else one of the tenant's. Raises ChatError."""
+        services, connection = self._services, self._connection
+        now_s = services.clock.monotonic_s()
+        if frame.type not in LIGHT_FRAMES:
+            retry_after_s = services.tenants.bucket(connection.tenant).take(now_s)
+            if retry_after_s:
+                raise rate_limited(retry_after_s)
+            return True
+        retry_after_s = connection.take_light(now_s)
+        while retry_after_s:
+            if frame.type.startswith("typing."):
+                return False
+            # Reading stops meanwhile, which is all the pressure that an eager client needs.
+            await asyncio.sleep(retry_after_s)
+            retry_after_s = connection.take_light(services.clock.monotonic_s())
+        return True
+
+    def _count_bad_frame(self, payload: bytes) -> None:
+        connection, hub = self._connection, self._services.hub
+        try:
+            payload.decode()
+        except UnicodeDecodeError:
+            hub.close(connection, NOT_UTF8, reason="not UTF-8")
+            return
+        now_s = self._services.clock.monotonic_s()
+        if now_s - connection.bad_since_s > BAD_FRAMES_SECONDS:
+            connection.bad_since_s, connection.bad_frames = now_s, 0
+        connection.bad_frames += 1
+        if connection.bad_frames > MAX_BAD_FRAMES:
+            hub.close(connection, TOO_MANY_BAD_FRAMES, reason="too many invalid frames")
