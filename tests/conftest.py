@@ -1,0 +1,85 @@
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+import pytest
+from driver import Server
+
+from chatapi.app import start_app
+from chatapi.clock import Clock
+from chatapi.config import load_config
+from chatapi.store import open_store
+
+MASTER_KEY = "master-key-of-the-tests-0123456789"
+
+StartServer = Callable[..., Awaitable[Server]]
+
+
+@pytest.fixture(scope="session")
+def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database, migrated once: a copy takes a fraction of the time of the migrations."""
+    path = tmp_path_factory.mktemp("template") / "chatapi.db"
+
+    async def make() -> None:
+        store = await open_store(str(path), synchronous="full", readers=1, clock=Clock())
+        await store.close()
+
+    asyncio.run(make())
+    return path
+
+
+@pytest.fixture
+def database(migrated_database: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "chatapi.db"
+    shutil.copy(migrated_database, path)
+    return path
+
+
+@pytest.fixture
+async def start_server(database: Path) -> AsyncIterator[StartServer]:
+    """Starts servers in this process: `await start_server({"limits.sync_limit": 2}, dev=True, clock=...)`.
+
+    Each uses the test's database, so the last one must be closed (`await server.app.close()`) before another starts.
+    """
+    async with aiohttp.ClientSession() as session:
+        servers: list[Server] = []
+        crashed: list[str] = []
+
+        async def start(
+            settings: dict[str, object] | None = None, *, dev: bool = False, clock: Clock | None = None
+        ) -> Server:
+            flags = {
+                "server.port": 0,
+                "database.path": str(database),
+                "auth.master_key": MASTER_KEY,
+                "limits.rate_limit": 100_000,
+                "websocket.presence_grace_seconds": 0.1,
+                **(settings or {}),
+            }
+            config = load_config(None, {}, flags).config
+            app = await start_app(config, clock=clock or Clock(), dev=dev, on_crash=crashed.append)
+            server = Server(app, session, MASTER_KEY)
+            if servers:
+                server.api_key = servers[0].api_key
+            else:
+                server.api_key = (await server.make_tenant())["api_key"]
+            servers.append(server)
+            return server
+
+        yield start
+        await session.close()
+        for server in servers:
+            if not server.services.is_draining:
+                await server.app.close()
+            # Guards for every test: nothing is left behind.
+            assert not server.services.hub.connections
+            assert not len(server.services.tasks)
+        assert not crashed
+
+
+@pytest.fixture
+async def server(start_server: StartServer) -> Server:
+    """A server with one tenant."""
+    return await start_server()

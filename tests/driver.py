@@ -1,0 +1,163 @@
+"""A running server and its users, as tests drive them: real HTTP and real WebSockets on loopback."""
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from chatapi.app import App
+from chatapi.hub import Connection
+
+WAIT_SECONDS = 5.0  # for something that has to happen; a test that fails waits no longer
+
+
+@dataclass
+class Reply:
+    status: int
+    headers: Any
+    body: Any  # the whole envelope, or None
+
+    @property
+    def data(self) -> Any:
+        assert self.body["success"] is True, self.body
+        return self.body["data"]
+
+    @property
+    def error(self) -> Any:
+        assert self.body["success"] is False, self.body
+        return self.body["error"]
+
+
+class Socket:
+    """One WebSocket. `backlog` keeps what came before what a test waited for."""
+
+    def __init__(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
+        self.websocket = websocket
+
+    async def send(self, frame_type: str, **fields: object) -> None:
+        await self.websocket.send_str(json.dumps({"type": frame_type, **fields}))
+
+    async def next(self) -> dict[str, Any]:
+        """The next frame; fails when the connection ends first."""
+        message = await self.websocket.receive(timeout=WAIT_SECONDS)
+        assert message.type is aiohttp.WSMsgType.TEXT, f"ended with {message} {self.websocket.close_code}"
+        return json.loads(message.data)
+
+    async def expect(self, frame_type: str, **fields: object) -> dict[str, Any]:
+        """The next frame of this type; others before it are passed over. Its fields must be these."""
+        while (frame := await self.next())["type"] != frame_type:
+            pass
+        assert {name: frame.get(name) for name in fields} == fields, frame
+        return frame
+
+    async def collect(self, until: str) -> list[dict[str, Any]]:
+        """All frames up to the first of type `until`, without it."""
+        frames = []
+        while (frame := await self.next())["type"] != until:
+            frames.append(frame)
+        return frames
+
+    async def expect_nothing(self, *frame_types: str) -> None:
+        """None of these types comes before the answer to a ping."""
+        await self.send("ping", request_id="nothing-else")
+        while (frame := await self.next()).get("request_id") != "nothing-else":
+            assert frame["type"] not in frame_types, frame
+
+    async def close_code(self) -> int | None:
+        """Reads to the end of the connection."""
+        while (await self.websocket.receive(timeout=WAIT_SECONDS)).type in (
+            aiohttp.WSMsgType.TEXT,
+            aiohttp.WSMsgType.PING,
+        ):
+            pass
+        return self.websocket.close_code
+
+    async def close(self) -> None:
+        await self.websocket.close()
+
+
+class User:
+    """A user of a tenant, through the tenant's API key."""
+
+    def __init__(self, server: "Server", api_key: str, user_id: str) -> None:
+        self.server = server
+        self.user_id = user_id
+        self.headers = {"X-API-Key": api_key, "X-User-Id": user_id}
+
+    async def request(self, method: str, path: str, body: object = None, **options: Any) -> Reply:
+        headers = {**self.headers, **options.pop("headers", {})}
+        return await self.server.request(method, path, body, headers=headers, **options)
+
+    async def get(self, path: str, **params: object) -> Reply:
+        return await self.request("GET", path, params={name: str(value) for name, value in params.items()})
+
+    async def post(self, path: str, body: object = None) -> Reply:
+        return await self.request("POST", path, {} if body is None else body)
+
+    async def put(self, path: str, body: object) -> Reply:
+        return await self.request("PUT", path, body)
+
+    async def patch(self, path: str, body: object) -> Reply:
+        return await self.request("PATCH", path, body)
+
+    async def delete(self, path: str) -> Reply:
+        return await self.request("DELETE", path)
+
+    async def connect(self, *, ready: bool = True, **params: str) -> Socket:
+        """A WebSocket; by default everything up to `sync.complete` is read."""
+        websocket = await self.server.session.ws_connect(
+            f"{self.server.url}/ws", headers=self.headers, params=params, autoping=True
+        )
+        socket = Socket(websocket)
+        if ready:
+            await socket.expect("sync.complete")
+        return socket
+
+    async def make_room(self, *members: str, room_type: str = "group", **fields: object) -> str:
+        reply = await self.post("/rooms", {"type": room_type, "members": list(members), **fields})
+        return str(reply.data["room_id"])
+
+    async def say(self, room_id: str, content: str = "hello", **fields: object) -> dict[str, Any]:
+        return dict((await self.post(f"/rooms/{room_id}/messages", {"content": content, **fields})).data)
+
+
+class Server:
+    def __init__(self, app: App, session: aiohttp.ClientSession, master_key: str) -> None:
+        self.app = app
+        self.services = app.services
+        self.session = session
+        self.master_key = master_key
+        self.url = app.addresses[0]
+        self.api_key = ""
+
+    async def request(self, method: str, path: str, body: object = None, **options: Any) -> Reply:
+        if body is not None:
+            options["data"] = body if isinstance(body, bytes) else json.dumps(body).encode()
+            options["headers"] = {"Content-Type": "application/json", **options.get("headers", {})}
+        async with self.session.request(method, self.url + path, **options) as response:
+            text = await response.text()
+            is_json = "json" in response.headers.get("Content-Type", "")
+            return Reply(response.status, response.headers, json.loads(text) if text and is_json else text or None)
+
+    async def admin(self, method: str, path: str, body: object = None, **options: Any) -> Reply:
+        return await self.request(method, f"/admin{path}", body, headers={"X-Master-Key": self.master_key}, **options)
+
+    async def make_tenant(self, name: str = "acme", **config: object) -> dict[str, Any]:
+        """The answer: tenant_id, api_key, token_secret, …"""
+        reply = await self.admin("POST", "/tenants", {"name": name, "config": config})
+        return dict(reply.data)
+
+    def user(self, user_id: str, api_key: str | None = None) -> User:
+        return User(self, self.api_key if api_key is None else api_key, user_id)
+
+    def connections_of(self, user_id: str) -> list[Connection]:
+        return [found for found in self.services.hub.connections.values() if found.user_id == user_id]
+
+
+async def eventually(condition: Any) -> None:
+    """Returns once `condition()` holds."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.005)
