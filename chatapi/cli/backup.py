@@ -1,0 +1,45 @@
+"""`chatapi backup`: a consistent copy of the database, also while the server runs."""
+
+import argparse
+import os
+import signal
+from types import FrameType
+
+from chatapi.cli import database
+from chatapi.cli.errors import CliError
+from chatapi.store.backup import back_up
+from chatapi.store.offline import UnusableDatabase
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser(
+        "backup",
+        help="copy the database, also while the server runs",
+        description="Copies the database as it stands at this moment into one new file, while the server runs.",
+    )
+    database.add_options(parser)
+    parser.add_argument("target", metavar="TARGET", help="the copy; it must not exist yet")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Raises CliError and ConfigError."""
+    path = database.find_path(args)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        size_bytes = back_up(path, args.target)
+    except UnusableDatabase as error:
+        raise CliError(str(error)) from error
+    except FileExistsError as error:
+        raise CliError(f"{args.target}: exists already") from error
+    except OSError as error:
+        raise CliError(f"cannot write {args.target}: {os.strerror(error.errno or 0)}") from error
+    except KeyboardInterrupt:
+        raise CliError("interrupted; nothing was left behind") from None
+    print(f"{args.target}: {database.describe_size(size_bytes)}")
+    return 0
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    """As Ctrl-C does: the unfinished copy is removed."""
+    raise KeyboardInterrupt
