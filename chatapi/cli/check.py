@@ -1,0 +1,37 @@
+"""`chatapi check`: whether a database, or a copy of one, is sound."""
+
+import argparse
+
+from chatapi.cli import database
+from chatapi.cli.errors import CliError
+from chatapi.store.check import check_database
+from chatapi.store.offline import UnusableDatabase
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser(
+        "check",
+        help="verify the database or a copy of it",
+        description="Verifies a database, also while the server runs: SQLite's integrity check, every room's log"
+        " without a gap, nothing without its parent. Prints a line for each finding, and exits with 1 if there is one.",
+    )
+    database.add_options(parser)
+    parser.add_argument("file", metavar="FILE", nargs="?", help="the database (default: the configured one)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Raises CliError and ConfigError."""
+    if args.file and (args.db or args.config):
+        raise CliError("name the database as FILE, or with --db or --config, not twice")
+    path = args.file or database.find_path(args)
+    try:
+        report = check_database(path)
+    except UnusableDatabase as error:
+        raise CliError(str(error)) from error
+    for finding in report.findings:
+        print(finding)
+    if report.findings:
+        raise CliError(f"{path}: not sound, findings: {len(report.findings)}")
+    print(f"{path}: ok: " + ", ".join(f"{count} {name}" for name, count in report.counts.items()))
+    return 0

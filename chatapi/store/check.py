@@ -1,0 +1,145 @@
+"""Whether a database is sound: SQLite's own checks, and what ChatAPI promises about a room's log.
+
+All of it is one read transaction, so that a server may write meanwhile. Rooms and tenants that were deleted are left
+out: their rows are being purged, bit by bit.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from chatapi.models import UserId, encode_dm_key
+from chatapi.store.offline import open_snapshot
+
+MAX_FINDINGS = 100  # of each kind: a ruined file has millions
+
+_INTEGRITY = f"SELECT integrity_check FROM pragma_integrity_check({MAX_FINDINGS})"
+
+# Every reference that the schema declares, of whatever table.
+_ORPHANS = """
+    SELECT printf('%s: %d rows refer to %s that do not exist', "table", count(*), parent)
+    FROM pragma_foreign_key_check GROUP BY "table", parent
+"""
+
+# Tables that carry their parent's tenant again, so that every statement can name it.
+_OTHER_TENANTS = """
+    SELECT printf('%s: member %s is stored with another tenant than the room', r.room_id, m.user_id)
+    FROM members AS m JOIN rooms AS r ON r.room_key = m.room_key
+    WHERE m.tenant_key <> r.tenant_key AND r.deleted_at_us IS NULL
+    UNION ALL
+    SELECT printf('notif_%016x: recipient %s is stored with another tenant than the notification',
+                  n.notification_key, p.user_id)
+    FROM notification_recipients AS p JOIN notifications AS n ON n.notification_key = p.notification_key
+    WHERE p.tenant_key <> n.tenant_key
+"""
+
+# Both indexes are read in their order, so that nothing is sorted. What retention has given up may be there still.
+_BROKEN_LOGS = """
+    WITH log AS (
+        SELECT room_key, seq FROM messages UNION ALL SELECT room_key, seq FROM changes
+    ), step AS (
+        SELECT r.room_id AS room_id, l.seq AS seq,
+               coalesce(lag(l.seq) OVER (PARTITION BY l.room_key ORDER BY l.seq), r.pruned_seq) AS previous
+        FROM log AS l JOIN rooms AS r ON r.room_key = l.room_key
+        WHERE r.deleted_at_us IS NULL AND l.seq > r.pruned_seq
+    )
+    SELECT CASE
+        WHEN seq = previous THEN printf('%s: seq %d is in the log twice', room_id, seq)
+        WHEN seq = previous + 2 THEN printf('%s: seq %d is missing from the log', room_id, previous + 1)
+        ELSE printf('%s: seq %d to %d are missing from the log', room_id, previous + 1, seq - 1)
+    END
+    FROM step WHERE seq <> previous + 1
+"""
+
+_LAST_SEQ = """
+    max(r.pruned_seq,
+        coalesce((SELECT max(seq) FROM messages WHERE room_key = r.room_key), 0),
+        coalesce((SELECT max(seq) FROM changes WHERE room_key = r.room_key), 0))
+"""
+_CURSORS_AHEAD = f"""
+    WITH ends AS MATERIALIZED (
+        SELECT r.room_key AS room_key, r.room_id AS room_id, {_LAST_SEQ} AS last_seq
+        FROM rooms AS r WHERE r.deleted_at_us IS NULL
+    )
+    SELECT printf('%s: last_ack %d or last_read %d of %s is above last_seq %d',
+                  e.room_id, m.last_ack, m.last_read, m.user_id, e.last_seq)
+    FROM ends AS e JOIN members AS m ON m.room_key = e.room_key
+    WHERE m.last_ack > e.last_seq OR m.last_read > e.last_seq
+"""
+_WRONG_COUNTS = """
+    SELECT printf('%s: member_count is %d, but it has %d members', room_id, member_count, members) FROM (
+        SELECT r.room_id AS room_id, r.member_count AS member_count,
+               (SELECT count(*) FROM members AS m WHERE m.room_key = r.room_key) AS members
+        FROM rooms AS r WHERE r.deleted_at_us IS NULL
+    ) WHERE member_count <> members
+"""
+_WRONG_DMS = """
+    SELECT CASE WHEN type <> 'dm' THEN printf('%s: has a unique_key, but is no dm', room_id)
+                WHEN members <> 2 THEN printf('%s: a dm with %d members', room_id, members)
+                ELSE printf('%s: its unique_key is not that of its members', room_id) END
+    FROM (
+        SELECT r.room_id AS room_id, r.type AS type, r.unique_key AS unique_key, count(m.user_id) AS members,
+               dm_key(min(m.user_id), max(m.user_id)) AS expected
+        FROM rooms AS r LEFT JOIN members AS m ON m.room_key = r.room_key
+        WHERE r.deleted_at_us IS NULL AND (r.type = 'dm' OR r.unique_key IS NOT NULL)
+        GROUP BY r.room_key
+    ) WHERE type <> 'dm' OR members <> 2 OR unique_key IS NOT expected
+"""
+_NO_EPOCH = """
+    SELECT 'meta: there is no epoch' WHERE NOT EXISTS (SELECT 1 FROM meta WHERE name = 'epoch' AND value <> '')
+"""
+
+_CHECKS: Mapping[str, str] = {
+    "references": _ORPHANS,
+    "tenants": _OTHER_TENANTS,
+    "logs": _BROKEN_LOGS,
+    "cursors": _CURSORS_AHEAD,
+    "member counts": _WRONG_COUNTS,
+    "dms": _WRONG_DMS,
+    "epoch": _NO_EPOCH,
+}
+
+_COUNTS = """
+    SELECT (SELECT count(*) FROM tenants WHERE deleted_at_us IS NULL),
+           (SELECT count(*) FROM rooms WHERE deleted_at_us IS NULL),
+           (SELECT count(*) FROM members),
+           (SELECT count(*) FROM messages),
+           (SELECT count(*) FROM changes),
+           (SELECT count(*) FROM notifications)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    findings: list[str]  # one line each
+    counts: dict[str, int]  # rows by what they are; empty when the file is too damaged to tell
+
+
+def check_database(path: str) -> Report:
+    """Reads all of it; a live one, too. Raises UnusableDatabase when it cannot be opened as a ChatAPI database."""
+    with open_snapshot(path) as connection:
+        connection.create_function("dm_key", 2, _encode_dm_key, deterministic=True)
+        findings = [f"SQLite: {line}" for line in _run(connection, "integrity check", _INTEGRITY) if line != "ok"]
+        for name, statement in _CHECKS.items():
+            findings += _run(connection, name, statement)
+        try:
+            row = connection.execute(_COUNTS).fetchone()
+        except sqlite3.DatabaseError:
+            row = ()
+    names = ("tenants", "rooms", "members", "messages", "other events", "notifications")
+    return Report(findings, dict(zip(names, row, strict=False)))
+
+
+def _run(connection: sqlite3.Connection, name: str, statement: str) -> Iterator[str]:
+    try:
+        for number, (line,) in enumerate(connection.execute(statement)):
+            if number == MAX_FINDINGS:
+                yield f"{name}: there is more of this kind"
+                return
+            yield line
+    except sqlite3.DatabaseError as error:  # a damaged page is found by whoever reads it
+        yield f"{name}: {error}"
+
+
+def _encode_dm_key(first: str | None, second: str | None) -> str | None:
+    return None if first is None or second is None else encode_dm_key(UserId(first), UserId(second))

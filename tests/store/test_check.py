@@ -1,0 +1,199 @@
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from sample_database import ROOMS, damage, make_database
+
+from chatapi.models import encode_dm_key
+from chatapi.store import check
+from chatapi.store.check import check_database
+from chatapi.store.migrate import list_migrations
+from chatapi.store.offline import UnusableDatabase
+
+
+@pytest.fixture
+def database(tmp_path):
+    return make_database(tmp_path / "chat.db")
+
+
+def findings(path):
+    return check_database(str(path)).findings
+
+
+def test_a_sound_database(database):
+    report = check_database(str(database))
+    assert report.findings == []
+    assert report.counts == {
+        "tenants": 2,
+        "rooms": 3,
+        "members": 5,
+        "messages": 6,
+        "other events": 3,
+        "notifications": 1,
+    }
+
+
+def test_an_empty_database_is_sound(tmp_path):
+    assert findings(make_database(tmp_path / "chat.db", "")) == []
+
+
+@pytest.mark.parametrize(
+    ("sql", "finding"),
+    [
+        ("DELETE FROM changes WHERE room_key = 1 AND seq = 4", "room_group: seq 4 is missing from the log"),
+        ("DELETE FROM changes WHERE room_key = 1", "room_group: seq 3 to 4 are missing from the log"),
+        ("DELETE FROM messages WHERE seq = 1 AND room_key = 1", "room_group: seq 1 is missing from the log"),
+        ("INSERT INTO changes VALUES (1, 2, NULL, 12, 0)", "room_group: seq 2 is in the log twice"),
+        ("DELETE FROM messages WHERE seq = 8", "room_pruned: seq 8 is missing from the log"),
+        ("UPDATE rooms SET pruned_seq = 5 WHERE room_key = 3", "room_pruned: seq 6 to 7 are missing from the log"),
+        (
+            "UPDATE members SET last_ack = 6 WHERE room_key = 1 AND user_id = 'alice'",
+            "room_group: last_ack 6 or last_read 4 of alice is above last_seq 5",
+        ),
+        (
+            "UPDATE members SET last_read = 11 WHERE room_key = 3",
+            "room_pruned: last_ack 10 or last_read 11 of carol is above last_seq 10",
+        ),
+        ("UPDATE rooms SET member_count = 9 WHERE room_key = 1", "room_group: member_count is 9, but it has 2 members"),
+        (
+            "UPDATE rooms SET unique_key = 'dm:alice:bob' WHERE room_key = 2",
+            "room_dm: its unique_key is not that of its members",
+        ),
+        ("UPDATE rooms SET unique_key = NULL WHERE room_key = 2", "room_dm: its unique_key is not that of its members"),
+        ("DELETE FROM members WHERE room_key = 2 AND user_id = 'bob'", "room_dm: a dm with 1 members"),
+        ("UPDATE rooms SET unique_key = 'x' WHERE room_key = 1", "room_group: has a unique_key, but is no dm"),
+        (
+            "UPDATE members SET tenant_key = 2 WHERE room_key = 1 AND user_id = 'bob'",
+            "room_group: member bob is stored with another tenant than the room",
+        ),
+        (
+            "UPDATE notification_recipients SET tenant_key = 2",
+            "notif_0000000000000001: recipient alice is stored with another tenant than the notification",
+        ),
+        ("DELETE FROM notifications", "notification_recipients: 1 rows refer to notifications that do not exist"),
+        ("UPDATE meta SET value = ''", "meta: there is no epoch"),
+    ],
+)
+def test_each_damage_is_found_and_named(database, sql, finding):
+    damage(database, sql)
+    assert findings(database) == [finding]
+
+
+@pytest.mark.parametrize("table", ["members", "messages", "changes"])
+def test_what_has_lost_its_room_is_found(database, table):
+    damage(database, "DELETE FROM rooms WHERE room_key = 1")
+    [line] = [line for line in findings(database) if line.startswith(f"{table}:")]
+    assert line.endswith("rows refer to rooms that do not exist")
+
+
+def test_what_is_being_purged_is_no_finding(database):
+    damage(
+        database,
+        """
+        UPDATE rooms SET deleted_at_us = 1, unique_key = NULL WHERE room_key IN (1, 2);
+        DELETE FROM messages WHERE message_key IN (11, 15);
+        DELETE FROM members WHERE room_key = 2 AND user_id = 'bob';
+        UPDATE rooms SET pruned_seq = 9 WHERE room_key = 3;
+        """,
+    )
+    assert findings(database) == []
+
+
+def test_a_deleted_tenant_is_not_counted(database):
+    damage(
+        database,
+        "UPDATE tenants SET deleted_at_us = 1 WHERE tenant_key = 1;"
+        " UPDATE rooms SET deleted_at_us = 1, unique_key = NULL WHERE tenant_key = 1",
+    )
+    report = check_database(str(database))
+    assert report.findings == []
+    assert (report.counts["tenants"], report.counts["rooms"]) == (1, 1)
+
+
+def test_user_ids_with_the_separator_in_them_are_no_finding(tmp_path):
+    pair = "a:b", "c"
+    rows = ROOMS.replace(encode_dm_key("bob", "alice"), encode_dm_key(*pair))
+    rows = rows.replace("(2, 'alice',", "(2, 'a:b',").replace("(2, 'bob',", "(2, 'c',")
+    assert findings(make_database(tmp_path / "chat.db", rows)) == []
+
+
+def test_findings_of_one_kind_are_bounded(database, monkeypatch):
+    monkeypatch.setattr(check, "MAX_FINDINGS", 2)
+    damage(database, "UPDATE rooms SET member_count = 9")
+    lines = findings(database)
+    assert len(lines) == 3
+    assert lines[-1] == "member counts: there is more of this kind"
+
+
+def test_damaged_pages_are_findings(database):
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        root = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'messages'").fetchone()[0]
+        page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
+    with open(database, "r+b") as file:
+        file.seek((root - 1) * page_bytes)
+        file.write(b"\xff" * page_bytes)
+    lines = findings(database)
+    assert lines
+    assert all(line.count("\n") == 0 for line in lines)
+    assert any("malformed" in line for line in lines)
+
+
+def test_a_live_database_is_seen_at_one_moment_and_only_read(database):
+    with closing(sqlite3.connect(database, isolation_level=None)) as writer:
+        writer.execute("PRAGMA wal_autocheckpoint = 0")
+        writer.execute("UPDATE messages SET content = 'in the WAL'")
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("DELETE FROM changes")  # not committed
+        before = database.read_bytes(), database.with_name("chat.db-wal").read_bytes()
+        assert findings(database) == []
+        assert (database.read_bytes(), database.with_name("chat.db-wal").read_bytes()) == before
+
+
+def test_a_database_of_a_killed_server_is_read_with_its_wal(database, tmp_path):
+    with closing(sqlite3.connect(database, isolation_level=None)) as writer:
+        writer.execute("DELETE FROM changes WHERE room_key = 3")
+        for name in ("chat.db", "chat.db-wal"):
+            (tmp_path / f"killed-{name}").write_bytes((tmp_path / name).read_bytes())
+    assert findings(tmp_path / "killed-chat.db") == [
+        "room_pruned: last_ack 10 or last_read 10 of carol is above last_seq 9"
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_a_folder_that_cannot_be_written_to():
+    """A mounted snapshot, say: SQLite cannot make the files of the WAL there."""
+    with TemporaryDirectory() as folder:
+        database = make_database(Path(folder) / "chat.db")
+        os.chmod(folder, 0o755)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(PermissionError):
+                (Path(folder) / "new").touch()
+            assert findings(database) == []
+        finally:
+            os.seteuid(0)
+        assert os.listdir(folder) == ["chat.db"]
+
+
+def test_what_is_no_database_of_ours_is_one_line(tmp_path):
+    newest = list_migrations()[-1][0]
+    newer = make_database(tmp_path / "newer.db")
+    damage(newer, f"PRAGMA user_version = {newest + 1}")
+    (tmp_path / "notes.txt").write_text("no database" * 1000)
+    (tmp_path / "empty.db").write_bytes(b"")
+    damage(tmp_path / "other.db", "CREATE TABLE t (x)")
+    for name, expected in {
+        "newer.db": rf"by a later version of ChatAPI \(its schema is {newest + 1}, the newest known here {newest}\)",
+        "notes.txt": "file is not a database",
+        "empty.db": "not a ChatAPI database",
+        "other.db": "not a ChatAPI database",
+        "missing.db": "no such file",
+        ".": "no such file",
+    }.items():
+        with pytest.raises(UnusableDatabase, match=f"{expected}$") as caught:
+            check_database(str(tmp_path / name))
+        assert "\n" not in str(caught.value)
