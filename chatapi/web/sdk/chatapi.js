@@ -567,6 +567,7 @@ export class Connection {
   /** @type {Set<string>} */ #unwanted = new Set(); // the user's rooms that this connection does not want
   #userId = "";
   #fills = 0;
+  /** The `sync` of this socket, until it is answered. @type {ServerEvent | undefined} */ #sync;
   /** @type {ServerEvent | undefined} */ #complete; // a sync.complete that waits for the gaps
 
   /** @type {{event: ServerEvent, room?: RoomCursor}[]} */ #queue = [];
@@ -803,7 +804,7 @@ export class Connection {
     const socket = this.#socket;
     this.#socket = null;
     this.#open = false;
-    this.#complete = undefined;
+    this.#sync = this.#complete = undefined;
     this.#typing.clear();
     for (const room of this.#rooms.values()) { room.filling = false; room.gapEnd = 0; room.held = []; }
     this.#fills = 0;
@@ -883,6 +884,7 @@ export class Connection {
       case "sync.reset": return this.#onReset(frame);
       case "sync.gap": return this.#onGap(frame.room_id, frame.from_seq, frame.to_seq);
       case "sync.complete":
+        this.#sync = undefined;
         this.#complete = frame;
         return this.#completeSync();
       case "subscribed": return this.#onSubscribed(frame);
@@ -911,8 +913,9 @@ export class Connection {
     this.#userId = frame.user_id;
     this.#setState({ state: "syncing" });
     this.#watch(frame.heartbeat_seconds * 1000);
-    const named = this.#meetRooms(frame.rooms);
-    this.#transmit({ type: "sync", ...(this.#epoch && { epoch: this.#epoch }), rooms: named });
+    const rooms = this.#meetRooms(frame.rooms);
+    this.#sync = { type: "sync", request_id: randomId(), ...(this.#epoch && { epoch: this.#epoch }), rooms };
+    this.#transmit(this.#sync);
     this.#epoch ??= frame.epoch;
     for (const roomId of this.#wanted) this.#resubscribe(roomId);
     for (const roomId of this.#unwanted) this.#transmit({ type: "unsubscribe", room_id: roomId });
@@ -1000,7 +1003,7 @@ export class Connection {
   /** An event of a room's log: exactly the next one, or it waits for what is missing. @param {ServerEvent} event */
   #take(event) {
     const roomId = event.room_id;
-    if (this.#unwanted.has(roomId) || this.#deaf) return;
+    if (this.#unwanted.has(roomId) || this.#deaf || this.#life.signal.aborted) return;
     const room = this.#rooms.get(roomId) ?? new RoomCursor(undefined, false);
     this.#rooms.set(roomId, room);
     if (room.filling) return void room.held.push(event);
@@ -1052,8 +1055,9 @@ export class Connection {
     for (const event of events) {
       if (event.seq > room.gapEnd) break;
       room.received = event.seq;
-      this.#enqueue(event, room);
+      this.#queue.push({ event, room }); // without a look at the bound: this page was asked for because there is room
     }
+    void this.#pump();
     // Where retention has removed events the log has nothing more below the end of the gap.
     if (!has_more || !events.length || events[events.length - 1].seq >= room.gapEnd) room.received = room.gapEnd;
   }
@@ -1258,6 +1262,7 @@ export class Connection {
   #onError(frame, request) {
     const { code, message, field, details, retry_after_ms: retryAfterMs } = frame;
     const error = new ChatAPIError(code, message, { field, details, retryAfter: retryAfterMs && retryAfterMs / 1000 });
+    if (frame.request_id !== undefined && frame.request_id === this.#sync?.request_id) return this.#onSyncError(error);
     if (!request) return this.#report(error);
     request.attempts++;
     const passing = code === "RATE_LIMIT_EXCEEDED" || code === "INTERNAL_ERROR";
@@ -1268,6 +1273,14 @@ export class Connection {
       this.#finish(request);
       request.reject(error);
     }
+  }
+
+  /** Without its `sync` a connection stays silent. @param {ChatAPIError} error */
+  #onSyncError(error) {
+    if (error.field) return this.#report(error); // one room that can no longer be read; the others are served
+    const sync = this.#sync;
+    setTimeout(() => { if (sync && this.#sync === sync) this.#transmit(sync); },
+      Math.max((error.retryAfter ?? 0) * 1000, backoff(0, this.#options.minDelayMs, RETRY_CAP_MS)));
   }
 
   /** @param {Request} request */

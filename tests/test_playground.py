@@ -1,0 +1,375 @@
+"""The playground in a real browser: two tabs, connections that are cut, a server that restarts.
+
+Screenshots are kept where PLAYGROUND_SCREENSHOTS says, else in the test's own temporary directory.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+from server_process import ServerProcess
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+DESKTOP = {"width": 1440, "height": 900}
+PHONE = {"width": 390, "height": 844}
+UNREACHABLE = ("net::ERR_", "WebSocket connection to")  # what the browser itself says of a server that is away
+PATIENCE_MS = 15_000  # a restart of the server and the back-off included
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    executable = shutil.which("chromium") or shutil.which("google-chrome")
+    assert executable, "these tests need Chromium"
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS, headless=True)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    with ServerProcess(tmp_path, {"limits.sync_limit": "20"}) as server:
+        yield server
+
+
+@pytest.fixture
+def screenshots(tmp_path: Path) -> Path:
+    directory = Path(os.environ.get("PLAYGROUND_SCREENSHOTS", tmp_path / "screenshots"))
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+class Visitor:
+    """A person with a browser profile of their own. What must never happen in any of its tabs is collected."""
+
+    def __init__(self, context: BrowserContext, url: str) -> None:
+        self.context = context
+        self.url = url
+        self.complaints: list[str] = []
+        self.hosts: set[str] = set()
+        context.on("page", self._watch)
+
+    def open(self, path: str = "/playground") -> Page:
+        page = self.context.new_page()
+        page.goto(self.url + path)
+        return page
+
+    def _watch(self, page: Page) -> None:
+        page.on("console", lambda message: self._hear(message.type, message.text))
+        page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+        page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
+        page.on("websocket", lambda socket: self.hosts.add(urlsplit(socket.url).netloc))
+
+    def _hear(self, kind: str, text: str) -> None:
+        if kind == "error":
+            self.complaints.append(text)
+
+
+@contextmanager
+def visit(browser: Browser, url: str, *, excused: tuple[str, ...] = (), **options: object) -> Iterator[Visitor]:
+    """At the end: no request went elsewhere, and no error on the console but those whose text is `excused`."""
+    context = browser.new_context(**{"viewport": DESKTOP, **options})  # type: ignore[arg-type]
+    visitor = Visitor(context, url)
+    yield visitor
+    context.close()
+    assert [text for text in visitor.complaints if not any(excuse in text for excuse in excused)] == []
+    assert visitor.hosts == {urlsplit(url).netloc}
+
+
+class PaneOf:
+    def __init__(self, page: Page, slot: str) -> None:
+        self.root = page.locator(f".pane[data-slot={slot}]")
+        self.state = self.root.locator(".state")
+        self.input = self.root.locator("textarea")
+        self.own = self.root.locator(".messages:not(.drafts) .message.own")
+        self.messages = self.root.locator(".messages:not(.drafts) .message")
+        self.cut = self.root.locator(".pane-head .button")
+
+    def say(self, text: str) -> None:
+        self.input.fill(text)
+        self.input.press("Enter")
+
+    def expect_live(self) -> None:
+        expect(self.state).to_have_attribute("data-state", "live")
+
+    def expect_contents(self, texts: list[str]) -> None:
+        expect(self.messages.locator(".content")).to_have_text(texts)
+
+    def contents(self) -> list[str]:
+        return self.messages.locator(".content").all_inner_texts()
+
+    def message(self, text: str) -> Locator:
+        return self.messages.filter(has_text=text)
+
+
+def panes(page: Page) -> tuple[PaneOf, PaneOf]:
+    both = PaneOf(page, "a"), PaneOf(page, "b")
+    for pane in both:
+        pane.expect_live()
+    return both
+
+
+def test_works_with_no_typing_at_all(browser: Browser, server: ServerProcess, screenshots: Path) -> None:
+    with visit(browser, server.url) as visitor:
+        page = visitor.open()
+        alice, bob = panes(page)
+        expect(page.locator(".room")).to_have_count(1)
+
+        alice.say("Hello <img src=x onerror=alert(1)> & <b>you</b>")
+        expect(bob.messages.locator(".content")).to_have_text("Hello <img src=x onerror=alert(1)> & <b>you</b>")
+        expect(page.locator(".content img, .content b")).to_have_count(0)
+
+        mark = alice.own.locator(".mark")
+        expect(mark).to_have_attribute("data-mark", "delivered")
+        bob.input.focus()
+        expect(mark).to_have_attribute("data-mark", "read")
+
+        bob.input.press_sequentially("An ans")
+        expect(alice.root.locator(".typing")).to_have_text("bob is typing")
+        bob.input.press_sequentially("wer")
+        bob.input.press("Enter")
+        expect(alice.root.locator(".typing")).to_have_text("")
+        expect(alice.messages).to_have_count(2)
+
+        alice.input.focus()
+        alice.input.press("ArrowUp")
+        alice.input.fill("Hello again")
+        alice.input.press("Enter")
+        expect(bob.message("Hello again").locator(".meta")).to_contain_text("edited")
+
+        bob.message("Hello again").hover()
+        bob.message("Hello again").get_by_role("button", name="Reply").click()
+        bob.say("A reply")
+        expect(alice.message("A reply").locator(".quote")).to_contain_text("Hello again")
+
+        bob.message("An answer").hover()
+        bob.message("An answer").get_by_role("button", name="Delete").click()
+        expect(alice.messages.nth(1)).to_contain_text("Message deleted")
+        page.screenshot(path=screenshots / "chat-light.png")
+        page.get_by_role("button", name="Switch between light and dark").click()
+        page.screenshot(path=screenshots / "chat-dark.png")
+
+
+def test_cut_connection_catches_up(browser: Browser, server: ServerProcess, screenshots: Path) -> None:
+    with visit(browser, server.url) as visitor:
+        page = visitor.open()
+        alice, bob = panes(page)
+        bob.cut.click()
+        expect(bob.state).to_have_attribute("data-state", "paused")
+        missed = [f"missed {number}" for number in range(1, 31)]  # more than sync_limit: the gap has to be read as well
+        for text in missed:
+            alice.say(text)
+        expect(alice.own).to_have_count(30)
+        bob.say("written offline")
+        expect(bob.root.locator(".drafts .message")).to_have_count(1)
+        page.screenshot(path=screenshots / "cut.png")
+        bob.cut.click()
+        bob.expect_live()
+        expect(bob.root.locator(".note.recovery")).to_contain_text("30 events recovered")
+        bob.expect_contents([*missed, "written offline"])
+        alice.expect_contents([*missed, "written offline"])
+        expect(bob.root.locator(".drafts .message")).to_have_count(0)
+        page.screenshot(path=screenshots / "recovered.png")
+
+
+def test_two_tabs_one_goes_offline(browser: Browser, server: ServerProcess) -> None:
+    with visit(browser, server.url) as first, visit(browser, server.url, excused=UNREACHABLE) as second:
+        alice, _ = panes(first.open())
+        away = second.open()
+        _, bob = panes(away)
+        alice.say("before")
+        bob.expect_contents(["before"])
+        second.context.set_offline(True)
+        expect(bob.state).not_to_have_attribute("data-state", "live")
+        for text in ("one", "two", "three"):
+            alice.say(text)
+        expect(alice.own).to_have_count(4)
+        bob.say("from the tunnel")
+        expect(bob.messages).to_have_count(1)
+        second.context.set_offline(False)
+        bob.expect_live()
+        everything = ["before", "one", "two", "three", "from the tunnel"]
+        bob.expect_contents(everything)
+        alice.expect_contents(everything)
+
+
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_server_restarts_in_the_middle(browser: Browser, server: ServerProcess, how: str) -> None:
+    with visit(browser, server.url, excused=UNREACHABLE) as visitor:
+        page = visitor.open()
+        alice, bob = panes(page)
+        alice.say("before")
+        bob.expect_contents(["before"])
+        server.kill() if how == "kill" else server.stop()
+        expect(alice.state).not_to_have_attribute("data-state", "live")
+        alice.say("while it was down")
+        bob.say("me too")
+        server.start()
+        alice.expect_live()
+        bob.expect_live()
+        for pane in (alice, bob):
+            expect(pane.messages).to_have_count(3)
+            expect(pane.root.locator(".drafts .message")).to_have_count(0)
+        assert alice.contents() == bob.contents()
+        assert sorted(bob.contents()) == ["before", "me too", "while it was down"]
+
+
+def test_history_on_scroll(browser: Browser, server: ServerProcess) -> None:
+    with visit(browser, server.url) as visitor:
+        page = visitor.open()
+        alice, _ = panes(page)
+        for number in range(75):
+            alice.say(f"line {number}")
+        expect(alice.own).to_have_count(75)
+        page.reload()
+        alice, _ = panes(page)
+        expect(alice.messages).to_have_count(30)
+        expect(alice.message("line 74")).to_be_in_viewport()
+        alice.root.locator(".log").evaluate("log => { log.scrollTop = 0; }")
+        expect(alice.messages).to_have_count(60)
+        alice.root.locator(".log").evaluate("log => { log.scrollTop = 0; }")
+        expect(alice.messages).to_have_count(75)
+        alice.expect_contents([f"line {number}" for number in range(75)])
+        expect(alice.root.locator(".beginning")).to_be_attached()
+
+
+def test_rooms_of_every_type(browser: Browser, server: ServerProcess, screenshots: Path) -> None:
+    with visit(browser, server.url) as visitor:
+        page = visitor.open()
+        alice, bob = panes(page)
+        dialog = page.locator("#new-room")
+        page.get_by_role("button", name="New room").click()
+        dialog.locator("[name=roomName]").fill("Lighthouse keepers")
+        dialog.get_by_role("button", name="Create").click()
+        expect(page.locator(".room[aria-current]")).to_contain_text("Lighthouse keepers")
+        alice.say("in the group")
+        bob.expect_contents(["in the group"])
+
+        page.get_by_role("button", name="New room").click()
+        dialog.locator("label").filter(has_text="Channel").click()
+        dialog.locator("[name=roomName]").fill("harbour news")
+        dialog.locator("[name=members]").fill("")
+        page.screenshot(path=screenshots / "new-room.png")
+        dialog.get_by_role("button", name="Create").click()
+        alice.say("in the channel")
+        bob.expect_contents(["in the channel"])
+        expect(bob.input).to_be_hidden()
+        bob.root.get_by_role("button", name="Join to write").click()
+        bob.say("now a member")
+        expect(alice.messages).to_have_count(2)
+
+        page.locator(".room").filter(has_text="alice & bob").click()
+        expect(alice.messages).to_have_count(0)
+
+
+def test_frames_are_filtered_paused_and_opened(browser: Browser, server: ServerProcess, screenshots: Path) -> None:
+    with visit(browser, server.url) as visitor:
+        page = visitor.open()
+        alice, bob = panes(page)
+        alice.say("look at this")
+        bob.expect_contents(["look at this"])
+        frames = page.locator("#frames")
+        rows = frames.locator(".frame-list > li > details")
+        frames.get_by_role("searchbox").fill("look at this")
+        expect(rows).to_have_count(3)  # out as send_message, in to each of the two
+        frames.get_by_role("button", name="bob", exact=True).click()
+        expect(rows).to_have_count(2)
+        rows.first.locator("summary").first.click()
+        expect(rows.first.locator(".tree")).to_contain_text('content: "look at this"')
+        page.screenshot(path=screenshots / "frames.png")
+        frames.get_by_role("button", name="Pause the list").click()
+        alice.say("look at this too")
+        bob.expect_contents(["look at this", "look at this too"])
+        expect(rows).to_have_count(2)
+        frames.get_by_role("button", name="Continue the list").click()
+        expect(rows).to_have_count(4)
+
+
+def test_rest_is_authorized_and_filled_in(browser: Browser, server: ServerProcess, screenshots: Path) -> None:
+    with visit(browser, server.url) as visitor:
+        page = visitor.open()
+        alice, _ = panes(page)
+        page.get_by_role("button", name="REST").click()
+        rest = page.frame_locator("#rest iframe")
+        operation = rest.locator(".opblock-post").filter(has=rest.locator('[data-path="/rooms/{room_id}/messages"]'))
+        operation.locator(".opblock-summary-control").click()
+        expect(operation.locator("input[placeholder^=room_id]")).to_have_value(
+            page.evaluate("sessionStorage.getItem('chatapi-playground-room')")
+        )
+        operation.locator("textarea.body-param__text").fill('{"content": "sent from Swagger UI"}')
+        operation.locator("button.execute").click()
+        expect(operation.locator(".live-responses-table .response-col_status").first).to_contain_text("201")
+        expect(page.locator("#frames .frame-gist").filter(has_text="sent from Swagger UI").first).to_be_visible()
+        page.screenshot(path=screenshots / "rest-light.png")
+        page.get_by_role("button", name="Chat", exact=True).click()
+        alice.expect_contents(["sent from Swagger UI"])
+
+
+def test_without_dev_it_asks(browser: Browser, tmp_path: Path, screenshots: Path) -> None:
+    with (
+        ServerProcess(tmp_path, dev=False) as server,
+        visit(browser, server.url, excused=("status of 401",)) as visitor,
+    ):
+        page = visitor.open()
+        form = page.locator("#setup form")
+        form.locator("[name=apiKey]").fill("sk_wrong")
+        form.get_by_role("button", name="Connect").click()
+        expect(form.get_by_role("alert")).to_contain_text("401")
+        page.screenshot(path=screenshots / "setup.png")
+        form.locator("[name=apiKey]").fill(server.create_tenant("playground"))
+        form.locator("[name=b]").fill("carol")
+        form.get_by_role("button", name="Connect").click()
+        panes(page)
+        expect(page.locator(".pane h2")).to_have_text(["alice", "carol"])
+        page.reload()
+        panes(page)
+        assert page.evaluate("JSON.stringify(localStorage)").count("sk_") == 0
+        fresh = visitor.open()
+        expect(fresh.locator("#setup")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone(browser: Browser, server: ServerProcess, screenshots: Path, scheme: str) -> None:
+    phone = {"viewport": PHONE, "color_scheme": scheme, "is_mobile": True, "has_touch": True}
+    with visit(browser, server.url, device_scale_factor=2, **phone) as visitor:
+        page = visitor.open()
+        alice, bob = PaneOf(page, "a"), PaneOf(page, "b")
+        alice.expect_live()
+        alice.say("From a phone")
+        for view in ("b", "rooms", "frames", "a"):
+            page.locator(f".views [data-view={view}]").tap()
+            page.screenshot(path=screenshots / f"phone-{scheme}-{view}.png")
+            assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        expect(alice.own.locator(".mark")).to_have_attribute("data-mark", "read")  # bob's view was in front for a while
+        assert not bob.root.is_visible()
+
+
+def test_policy_and_other_headers(browser: Browser, server: ServerProcess) -> None:
+    with visit(browser, server.url) as visitor:
+        page = visitor.context.new_page()
+        answer = page.goto(f"{server.url}/playground")
+        assert answer is not None
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        inside = page.goto(f"{server.url}/playground/rest.html")
+        assert inside is not None
+        directives = dict(part.strip().split(" ", 1) for part in inside.headers["content-security-policy"].split(";"))
+        assert [name for name, value in directives.items() if "unsafe" in value] == ["style-src-attr"]
