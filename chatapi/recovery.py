@@ -65,7 +65,10 @@ class Recovery:
         """
         tenant, user_id = connection.tenant, connection.user_id
         for room_id in await self._room_ids.get((tenant.tenant_key, user_id)):
-            room = await self._rooms.get(tenant, room_id)
+            try:
+                room = await self._rooms.get(tenant, room_id)
+            except ChatError:
+                continue  # deleted meanwhile
             member = room.members.get(user_id)
             if member is not None:
                 self._hub.enter(connection, room, member.last_ack)
@@ -79,11 +82,8 @@ class Recovery:
     def begin(self, connection: Connection, request_id: str | None) -> None:
         """The backlog, as asked for at the connect or by a `sync`; `sync.complete` follows it."""
         connection.sync_requests.append(request_id)
-        for room, cursor in connection.cursors.items():
-            oldest = max(room.pruned_seq, room.published_seq - self._sync_limit)
-            if cursor < oldest:
-                self._hub.send(connection, encode_sync_gap(room.room_id, cursor + 1, oldest))
-                connection.cursors[room] = oldest
+        for room in connection.cursors:
+            self._skip(connection, room, max(room.pruned_seq, room.published_seq - self._sync_limit))
         connection.state = State.RECOVERING
         if not self._finish_if_caught_up(connection):
             self.start(connection)
@@ -126,6 +126,7 @@ class Recovery:
 
     async def _serve_room(self, connection: Connection, room: RoomState) -> int:
         """Sends the next events after the connection's cursor, as many as its buffer takes; returns their bytes."""
+        self._skip(connection, room, room.pruned_seq)
         cursor = connection.cursors[room]
         frames = room.ring.after(cursor)
         if frames is None and room.published_seq - cursor <= RING_EVENTS:
@@ -135,6 +136,8 @@ class Recovery:
             frames = [encode_text(event) for _, event, _ in await self._pages.get((room, cursor))]
         if connection.state is not State.RECOVERING or connection.cursors.get(room) != cursor:
             return 0  # closed, removed or synced anew while the store was read
+        if cursor < room.pruned_seq:
+            return 0  # retention has removed some of it meanwhile
         del frames[_last_seq(connection, room) - cursor :]
         if connection.answers:
             frames = _answer(connection, room, cursor, frames)
@@ -144,6 +147,13 @@ class Recovery:
             self._hub.send(connection, data)
             connection.cursors[room] = cursor + fitting
         return len(data)
+
+    def _skip(self, connection: Connection, room: RoomState, to_seq: int) -> None:
+        """Names what is not streamed: too much of it, or no longer there."""
+        cursor = connection.cursors[room]
+        if cursor < to_seq:
+            self._hub.send(connection, encode_sync_gap(room.room_id, cursor + 1, to_seq))
+            connection.cursors[room] = to_seq
 
     async def _serve_notifications(self, connection: Connection) -> None:
         # Cleared first: one that is published while the store is read sets it again.

@@ -50,7 +50,9 @@ _CONTENT = """
 """
 MESSAGE_JSON = f"json_object({_IDS}, 'seq', m.seq, {_CONTENT})"
 _MESSAGE_EVENT = f"json_object('type', 'message', {_IDS}, 'seq', m.seq, {_CONTENT})"
-_EDIT_EVENT = f"json_object('type', 'message.edited', {_IDS}, 'seq', c.seq, {_CONTENT}, 'target_seq', m.seq)"
+# Of an edit the message itself may be gone already: retention removes the older of the two first.
+_EDITED_IDS = "'message_id', coalesce(m.imported_id, printf('msg_%016x', c.message_key)), 'room_id', r.room_id"
+_EDIT_EVENT = f"json_object('type', 'message.edited', {_EDITED_IDS}, 'seq', c.seq, {_CONTENT}, 'target_seq', m.seq)"
 
 # CROSS JOIN makes SQLite take the tables in the order written: the one room, then its log by seq.
 _ROOM_MESSAGES = """
