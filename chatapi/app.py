@@ -16,6 +16,7 @@ from chatapi.auth import Auth
 from chatapi.chat import Chat
 from chatapi.clock import Clock
 from chatapi.config import Config
+from chatapi.errors import ChatError
 from chatapi.housekeeping import keep_house
 from chatapi.hub import Hub
 from chatapi.membership import Membership
@@ -106,9 +107,12 @@ class App:
 
     async def _finish_writes(self) -> None:
         services = self.services
-        await services.tenants.write_used_keys()
+        try:
+            await services.tenants.write_used_keys()
+        except ChatError as error:
+            logger.warning("when keys were last used is not noted: %s", error.message)
         services.store.writer.close()
-        await self._writing
+        await asyncio.wait([self._writing])
 
 
 async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callable[[str], None]) -> App:

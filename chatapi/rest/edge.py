@@ -59,6 +59,8 @@ class Edge:
             return self._answer_error(error, headers)
         except web.HTTPException as error:
             return self._answer_error(_translate(error), headers)
+        except ConnectionError:
+            raise  # the client is gone: aiohttp knows what to do
         except Exception:
             logger.exception("request failed", extra={"request_id": headers["X-Request-Id"]})
             return self._answer_error(ChatError(Code.INTERNAL_ERROR, "Internal error"), headers)

@@ -37,10 +37,7 @@ class Session:
 
     async def run(self, *, wants_sync: bool) -> None:
         """Returns when the connection has ended, whoever ended it."""
-        try:
-            await self._services.recovery.enter_rooms(self._connection)
-        except ChatError as error:
-            self._services.hub.close(self._connection, 1011, error)
+        await self._services.recovery.enter_rooms(self._connection)
         self._send_ready()
         if wants_sync and self._connection.state is State.PAUSED:
             self._services.recovery.begin(self._connection, None)
