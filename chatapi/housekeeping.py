@@ -3,6 +3,8 @@ or is too old (the setting `retention.days`, or a tenant's own)."""
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from chatapi.errors import ChatError
 from chatapi.models import RoomKey, Tenant
@@ -35,7 +37,14 @@ async def keep_house(services: Services) -> None:
 
 
 async def _purge_deleted(services: Services) -> None:
-    while await services.store.writer.change(purge.purge_deleted):
+    await _repeat(lambda: services.store.writer.change(purge.purge_deleted))
+
+
+async def _repeat(step: Callable[[], Awaitable[bool]]) -> None:
+    """Takes steps until one says that there is nothing more to do."""
+    has_more = True
+    while has_more:
+        has_more = await step()
         await asyncio.sleep(STEP_PAUSE_SECONDS)
 
 
@@ -45,12 +54,12 @@ async def apply_retention(services: Services, tenant: Tenant) -> None:
         return
     before_us = services.clock.now_us() - int(tenant.retention_days * DAY_US)
     for room_key, room_id in await purge.find_old_rooms(services.store.readers, tenant.tenant_key, before_us):
-        while await _purge_old_events(services, tenant, room_key, room_id, before_us):
-            await asyncio.sleep(STEP_PAUSE_SECONDS)
-    while await services.store.writer.change(
-        lambda transaction: purge.purge_old_notification(transaction, tenant.tenant_key, before_us)
-    ):
-        await asyncio.sleep(STEP_PAUSE_SECONDS)
+        await _repeat(partial(_purge_old_events, services, tenant, room_key, room_id, before_us))
+    await _repeat(
+        lambda: services.store.writer.change(
+            lambda transaction: purge.purge_old_notification(transaction, tenant.tenant_key, before_us)
+        )
+    )
 
 
 async def _purge_old_events(
