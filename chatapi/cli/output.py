@@ -1,0 +1,32 @@
+"""What commands print for people, and for scripts."""
+
+from collections.abc import Mapping, Sequence
+
+from chatapi.protocol.json import dumps_text
+
+
+def print_json(data: object) -> None:
+    print(dumps_text(data))
+
+
+def print_fields(fields: Mapping[str, object]) -> None:
+    """A line each, the names in one column and the values in another."""
+    width = max(map(len, fields), default=0)
+    for name, value in fields.items():
+        print(f"{name:{width}}  {show(value)}")
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Numbers to the right, all else to the left."""
+    cells = [[show(value) for value in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    numeric = [bool(rows) and all(isinstance(row[index], int) for row in rows) for index in range(len(header))]
+    for line in cells:
+        columns = zip(line, widths, numeric, strict=True)
+        print("  ".join(f"{text:>{width}}" if right else f"{text:<{width}}" for text, width, right in columns).rstrip())
+
+
+def show(value: object) -> str:
+    if isinstance(value, Mapping) and value:
+        return " ".join(f"{key}={show(item)}" for key, item in value.items())
+    return str(value) if value or value in (0, False) else "-"

@@ -1,0 +1,117 @@
+"""`chatapi tenant`: the tenants of a running server."""
+
+import argparse
+import tomllib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from msgspec import UNSET
+
+from chatapi.cli.admin import Json, ask, list_all, make_options
+from chatapi.cli.errors import CliError
+from chatapi.cli.output import print_fields, print_json, print_table
+from chatapi.client import AdminAPI
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser(
+        "tenant", help="create, list, show, change and delete tenants", description="Tenants of a running server."
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    options = make_options()
+
+    create = actions.add_parser("create", parents=[options], help="a new tenant; its secrets are shown this once")
+    create.add_argument("name", metavar="NAME")
+    create.set_defaults(run=run_create)
+
+    listing = actions.add_parser("list", parents=[options], help="all tenants")
+    listing.set_defaults(run=run_list)
+
+    show = actions.add_parser("show", parents=[options], help="one tenant")
+    show.add_argument("tenant_id", metavar="ID")
+    show.set_defaults(run=run_show)
+
+    change = actions.add_parser(
+        "set",
+        parents=[options],
+        help="change a tenant's settings",
+        description="Changes a tenant's settings. A value is TOML, and a bare word is a string; KEY= without a value"
+        " takes the server's setting back. The key `name` is the tenant's name.",
+    )
+    change.add_argument("tenant_id", metavar="ID")
+    change.add_argument("settings", metavar="KEY=VALUE", nargs="+")
+    change.set_defaults(run=run_set)
+
+    delete = actions.add_parser("delete", parents=[options], help="delete a tenant and all its data, at once")
+    delete.add_argument("tenant_id", metavar="ID")
+    delete.set_defaults(run=run_delete)
+
+
+def run_create(args: argparse.Namespace) -> int:
+    return _print_tenant(args, lambda api: api.create_tenant(args.name))
+
+
+def run_show(args: argparse.Namespace) -> int:
+    return _print_tenant(args, lambda api: api.get_tenant(args.tenant_id))
+
+
+def run_set(args: argparse.Namespace) -> int:
+    config = parse_settings(args.settings)
+    name = config.pop("name", UNSET)
+    return _print_tenant(args, lambda api: api.update_tenant(args.tenant_id, name=name, config=config))
+
+
+def run_list(args: argparse.Namespace) -> int:
+    data = ask(
+        args, lambda api: list_all(lambda limit, offset: api.list_tenants(limit=limit, offset=offset), "tenants")
+    )
+    if args.json:
+        print_json(data)
+    else:
+        columns = ("tenant_id", "name", "created_at", "config")
+        print_table(columns, [[tenant.get(column) for column in columns] for tenant in data["tenants"]])
+    return 0
+
+
+def run_delete(args: argparse.Namespace) -> int:
+    data = ask(args, lambda api: api.delete_tenant(args.tenant_id))
+    if args.json:
+        print_json(data)
+    else:
+        print(f"{args.tenant_id} is deleted")
+    return 0
+
+
+def _print_tenant(args: argparse.Namespace, question: Callable[[AdminAPI], Awaitable[Any]]) -> int:
+    data = ask(args, question)
+    if args.json:
+        print_json(data)
+        return 0
+    print_fields(data)
+    secrets = [name for name in ("api_key", "token_secret", "webhook_secret") if data.get(name)]
+    if secrets:
+        print(f"\nKeep {' and '.join(secrets)} now: shown only this once.")
+    return 0
+
+
+def parse_settings(settings: list[str]) -> Json:
+    """Raises CliError."""
+    parsed: Json = {}
+    for setting in settings:
+        key, separator, text = setting.partition("=")
+        if not separator or not key.strip():
+            raise CliError(f"{setting}: expected KEY=VALUE")
+        parsed[key.strip()] = _parse_value(key.strip(), text.strip())
+    return parsed
+
+
+def _parse_value(key: str, text: str) -> object:
+    if not text:
+        return None
+    if key == "name" and text[0] not in "\"'":
+        return text  # a name may look like a number
+    try:
+        document = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return document["value"] if len(document) == 1 else text
