@@ -89,7 +89,7 @@ class Membership:
             seq = transaction.take_seq(room.counter)
             event = {
                 "type": "room.updated",
-                **room.fields(),
+                **room.frame_fields(),
                 "name": name,
                 "metadata": metadata,
                 "last_seq": seq,
@@ -124,7 +124,7 @@ class Membership:
 
     def discard(self, room: RoomState) -> None:
         """Tells those who listen that the room is deleted, and forgets it."""
-        frame = encode_frame("room.deleted", room.fields())
+        frame = encode_frame("room.deleted", room.frame_fields())
         self._rooms.drop(room)
         for connection in list(room.subscribers):
             if connection.is_ready:
@@ -231,7 +231,7 @@ class Membership:
 
     def _welcome(self, room: RoomState, user_id: UserId, cursor: int) -> None:
         """A user who is in the room from now on gets it at once, on all its connections."""
-        frame = encode_frame("room.created", room.fields())
+        frame = encode_frame("room.created", room.frame_fields())
         for connection in self._hub.connections_of(room.tenant.tenant_key, user_id):
             if connection.is_ready:
                 self._hub.send(connection, frame)

@@ -170,6 +170,12 @@ class RoomState:
             "updated_at": encode_time(self.updated_at_us),
         }
 
+    def frame_fields(self) -> dict[str, object]:
+        """The room as its frames show it: there `type` is the frame's own, so the room's is `room_type`."""
+        fields = self.fields()
+        fields["room_type"] = fields.pop("type")
+        return fields
+
     def has_other_admin(self, user_id: UserId) -> bool:
         return any(member.role is Role.ADMIN for member in self.members.values() if member.user_id != user_id)
 
