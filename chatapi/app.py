@@ -7,7 +7,7 @@ import random
 import resource
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
@@ -20,6 +20,10 @@ from chatapi.errors import ChatError
 from chatapi.housekeeping import keep_house
 from chatapi.hub import Hub
 from chatapi.membership import Membership
+from chatapi.outbox.dead_letters import DeadLetters
+from chatapi.outbox.notifications import Notifications
+from chatapi.outbox.offline import Offline
+from chatapi.outbox.webhooks import Webhooks
 from chatapi.presence import Presence
 from chatapi.protocol.replies import encode_frame
 from chatapi.receipts import Receipts
@@ -30,7 +34,7 @@ from chatapi.rest.edge import Edge
 from chatapi.rest.server import EnvelopeServer
 from chatapi.rooms import Rooms
 from chatapi.services import Services
-from chatapi.store import open_store
+from chatapi.store import Write, open_store
 from chatapi.store.lock import DatabaseLock
 from chatapi.tasks import Tasks
 from chatapi.tenants import Tenants
@@ -56,7 +60,11 @@ class App:
         self._runner = runner
         self._lock = lock
         self._writing = writing
+        self._calling: asyncio.Task[None] | None = None
         self.addresses: list[str] = []
+
+    def start_webhooks(self) -> None:
+        self._calling = self.services.tasks.start("webhooks", self.services.webhooks.run())
 
     async def listen(self) -> None:
         """Accepts connections from here on; `addresses` says where. Raises OSError."""
@@ -83,8 +91,11 @@ class App:
             async with asyncio.timeout(services.config.server.shutdown_grace_seconds):
                 for site in list(self._runner.sites):
                     await site.stop()
+                services.webhooks.close()
                 await self._send_away()
                 await self._runner.cleanup()
+                if self._calling is not None:
+                    await asyncio.wait([self._calling])
         except TimeoutError:
             logger.warning("requests were cut off at the end of the grace")
         finally:
@@ -149,8 +160,16 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
     hub.recover = recovery.start
     access = Access(rooms)
     chat = Chat(store, rooms, hub, presence, access)
-    store.writer.admit, store.writer.publish = chat.admit, chat.publish
     tenants = Tenants(store, config, clock, rooms, hub)
+    webhooks = Webhooks(store=store, hub=hub, tasks=tasks, clock=clock, config=config.webhooks)
+    first_wait_seconds = config.webhooks.retry_schedule_seconds[0]
+    offline = Offline(hub, first_wait_seconds, webhooks.wake)
+
+    def publish(batch: Sequence[Write]) -> None:
+        chat.publish(batch)
+        offline.tell_worker()
+
+    store.writer.admit, store.writer.accompany, store.writer.publish = chat.admit, offline.accompany, publish
     services = Services(
         config=config,
         clock=clock,
@@ -164,6 +183,16 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
         chat=chat,
         membership=Membership(store, rooms, hub, presence, access),
         receipts=Receipts(store, hub, access),
+        notifications=Notifications(store, hub, access, offline),
+        webhooks=webhooks,
+        dead_letters=DeadLetters(
+            store=store,
+            hub=hub,
+            tenants=tenants,
+            worker=webhooks,
+            clock=clock,
+            first_wait_seconds=first_wait_seconds,
+        ),
         tenants=tenants,
         auth=Auth(tenants, config, clock),
         started_at_s=clock.monotonic_s(),
@@ -175,6 +204,8 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
         await tenants.load()
         if dev:
             services.dev_key = await tenants.ensure_dev_tenant()
+        await webhooks.resume(tenants.all())
+        app.start_webhooks()
         await runner.setup()
         tasks.start("heartbeat", watch_connections(services))
         tasks.start("housekeeping", keep_house(services))

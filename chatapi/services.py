@@ -9,6 +9,9 @@ from chatapi.clock import Clock
 from chatapi.config import Config
 from chatapi.hub import Hub
 from chatapi.membership import Membership
+from chatapi.outbox.dead_letters import DeadLetters
+from chatapi.outbox.notifications import Notifications
+from chatapi.outbox.webhooks import Webhooks
 from chatapi.presence import Presence
 from chatapi.receipts import Receipts
 from chatapi.recovery import Recovery
@@ -32,6 +35,9 @@ class Services:
     chat: Chat
     membership: Membership
     receipts: Receipts
+    notifications: Notifications
+    webhooks: Webhooks
+    dead_letters: DeadLetters
     tenants: Tenants
     auth: Auth
     started_at_s: float  # monotonic

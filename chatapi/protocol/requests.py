@@ -134,6 +134,10 @@ class MintToken(Body, frozen=True):
     expires_in: Annotated[int, Meta(ge=1, le=MAX_TOKEN_SECONDS, description="seconds")] = 3600
 
 
+class RetryDeadLetters(Body, frozen=True):
+    tenant_id: PublicId
+
+
 class CreateTenant(Body, frozen=True):
     name: TenantName
     config: dict[str, object] | None = None

@@ -1,7 +1,7 @@
 """Every REST route on one page."""
 
 from chatapi.protocol import requests as req
-from chatapi.rest import health, messages, rooms, tenants, tokens
+from chatapi.rest import dead_letters, health, messages, notifications, rooms, tenants, tokens
 from chatapi.rest.call import Credential, Route
 
 _OPEN = Credential.NONE
@@ -34,6 +34,12 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", f"{_ROOM}/read", messages.read_up_to, body=req.ReadUpTo),
     Route("GET", f"{_ROOM}/receipts", messages.list_receipts, query=req.PageQuery),
     Route("POST", "/acks", messages.acknowledge, body=req.AckUpTo),
+    Route("POST", "/notify", notifications.notify, _API_KEY, body=req.Notify),
+    Route("GET", "/notifications", notifications.list_notifications, query=req.NotificationsQuery),
+    Route("POST", "/notifications/{notification_id}/ack", notifications.acknowledge),
+    Route("POST", "/subscriptions", notifications.subscribe, body=req.Subscribe),
+    Route("GET", "/subscriptions", notifications.list_subscriptions, query=req.PageQuery),
+    Route("DELETE", "/subscriptions/{subscription_id}", notifications.unsubscribe),
     Route("POST", "/tokens", tokens.mint_token, _API_KEY, body=req.MintToken),
     Route("POST", "/ws/token", tokens.mint_ticket),
     Route("GET", "/livez", health.livez, _OPEN),
@@ -49,4 +55,8 @@ ROUTES: tuple[Route, ...] = (
     Route("DELETE", f"{_TENANT}/keys/{{key_id}}", tenants.revoke_key, _MASTER),
     Route("POST", f"{_TENANT}/token-secret", tenants.rotate_token_secret, _MASTER),
     Route("POST", f"{_TENANT}/webhook-secret", tenants.rotate_webhook_secret, _MASTER),
+    Route("GET", "/admin/dead-letters", dead_letters.list_dead_letters, _MASTER, query=req.DeadLettersQuery),
+    Route("POST", "/admin/dead-letters/retry", dead_letters.retry_all, _MASTER, body=req.RetryDeadLetters),
+    Route("POST", "/admin/dead-letters/{dead_letter_id}/retry", dead_letters.retry, _MASTER),
+    Route("GET", "/admin/stats", dead_letters.list_stats, _MASTER),
 )

@@ -15,12 +15,15 @@ FIELDS = """
         || printf('.%06dZ', n.created_at_us % 1000000)
 """
 
+# Without INDEXED BY, SQLite takes the primary key and walks over all that the user has acknowledged.
+_PENDING = "notification_recipients AS p INDEXED BY notification_recipients_pending"
+
 # `wanted` holds [tenant_key, user_id, after_key] each; a row is [which of them, notification_key, frame].
 _READ_PENDING = f"""
     SELECT w.key AS want, n.notification_key AS notification_key, json_object('type', 'notification', {FIELDS})
     FROM json_each(:wanted) AS w CROSS JOIN notifications AS n
     WHERE n.tenant_key = w.value ->> 0 AND n.notification_key IN (
-        SELECT p.notification_key FROM notification_recipients AS p
+        SELECT p.notification_key FROM {_PENDING}
         WHERE p.tenant_key = w.value ->> 0 AND p.user_id = w.value ->> 1 AND p.acked_at_us IS NULL
           AND p.notification_key > w.value ->> 2
         ORDER BY p.notification_key LIMIT :limit)
@@ -31,7 +34,8 @@ _INSERT_NOTIFICATION = """
     INSERT INTO notifications (notification_key, tenant_key, topic, payload, created_at_us)
     VALUES (:notification_key, :tenant_key, :topic, :payload, :now_us)
 """
-# The three kinds of targets; the primary key folds who is named by several.
+# The three kinds of targets; the primary key folds who is named by several. The plus keeps SQLite from walking over
+# all memberships of the tenant.
 _INSERT_USERS = """
     INSERT OR IGNORE INTO notification_recipients (tenant_key, user_id, notification_key)
     SELECT :tenant_key, value, :notification_key FROM json_each(:user_ids)
@@ -39,7 +43,7 @@ _INSERT_USERS = """
 _INSERT_MEMBERS = """
     INSERT OR IGNORE INTO notification_recipients (tenant_key, user_id, notification_key)
     SELECT :tenant_key, user_id, :notification_key FROM members
-    WHERE room_key = :room_key AND tenant_key = :tenant_key
+    WHERE room_key = :room_key AND +tenant_key = :tenant_key
 """
 _INSERT_SUBSCRIBERS = """
     INSERT OR IGNORE INTO notification_recipients (tenant_key, user_id, notification_key)
@@ -68,17 +72,17 @@ _NEWEST_FIRST = "ORDER BY p.notification_key DESC LIMIT :limit + 1 OFFSET :offse
 _LIST: Mapping[str, str] = {
     status: f"""
         SELECT {_ITEM} FROM (
-            SELECT p.notification_key, p.acked_at_us FROM notification_recipients AS p
+            SELECT p.notification_key, p.acked_at_us FROM {source}
             WHERE {_OF_USER} {condition} {_NEWEST_FIRST}
         ) AS p CROSS JOIN notifications AS n
         WHERE n.notification_key = p.notification_key AND n.tenant_key = :tenant_key
         ORDER BY p.notification_key DESC
     """
-    for status, condition in {
-        "all": "",
-        "pending": "AND p.acked_at_us IS NULL",
-        "delivered": "AND p.acked_at_us IS NOT NULL",
-    }.items()
+    for status, source, condition in (
+        ("all", "notification_recipients AS p", ""),
+        ("pending", _PENDING, "AND p.acked_at_us IS NULL"),
+        ("delivered", "notification_recipients AS p", "AND p.acked_at_us IS NOT NULL"),
+    )
 }
 
 _FIND_SUBSCRIPTION = """

@@ -28,7 +28,11 @@ _EMPTY_TENANT = (
     """UPDATE rooms SET deleted_at_us = created_at_us, unique_key = NULL
        WHERE tenant_key = :tenant_key AND deleted_at_us IS NULL""",
     """DELETE FROM webhook_deliveries WHERE (event_key, ordinal) IN (
-           SELECT event_key, ordinal FROM webhook_deliveries WHERE tenant_key = :tenant_key LIMIT :limit)""",
+           SELECT event_key, ordinal FROM webhook_deliveries
+           WHERE tenant_key = :tenant_key AND next_attempt_at_us IS NOT NULL LIMIT :limit)""",
+    """DELETE FROM webhook_deliveries WHERE (event_key, ordinal) IN (
+           SELECT event_key, ordinal FROM webhook_deliveries
+           WHERE tenant_key = :tenant_key AND next_attempt_at_us IS NULL LIMIT :limit)""",
     """DELETE FROM webhook_events WHERE event_key IN (
            SELECT event_key FROM webhook_events WHERE tenant_key = :tenant_key LIMIT :limit)""",
     """DELETE FROM subscriptions WHERE subscription_key IN (

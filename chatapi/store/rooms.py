@@ -12,7 +12,7 @@ from chatapi.store.transaction import Transaction
 Row = tuple[Any, ...]
 
 # The newest seq: of the messages, of the other events, or of what retention has removed.
-_LAST_SEQ = """
+LAST_SEQ = """
     max(r.pruned_seq,
         coalesce((SELECT max(seq) FROM messages WHERE room_key = r.room_key), 0),
         coalesce((SELECT max(seq) FROM changes WHERE room_key = r.room_key), 0))
@@ -24,7 +24,7 @@ _LAST_ACTIVITY = """
 """
 _ROOM_JSON_FIELDS = f"""
     'room_id', r.room_id, 'type', r.type, 'unique_key', r.unique_key, 'name', r.name, 'metadata', json(r.metadata),
-    'last_seq', {_LAST_SEQ}, 'member_count', r.member_count, 'created_by', r.created_by,
+    'last_seq', {LAST_SEQ}, 'member_count', r.member_count, 'created_by', r.created_by,
     'created_at', strftime('%Y-%m-%dT%H:%M:%S', r.created_at_us / 1000000, 'unixepoch')
         || printf('.%06dZ', r.created_at_us % 1000000),
     'updated_at', strftime('%Y-%m-%dT%H:%M:%S', r.updated_at_us / 1000000, 'unixepoch')
@@ -33,7 +33,7 @@ _ROOM_JSON_FIELDS = f"""
 
 _LOAD_ROOMS = f"""
     SELECT r.room_key, r.tenant_key, r.room_id, r.type, r.unique_key, r.name, r.metadata, r.created_by,
-           r.created_at_us, r.updated_at_us, r.pruned_seq, {_LAST_SEQ}
+           r.created_at_us, r.updated_at_us, r.pruned_seq, {LAST_SEQ}
     FROM json_each(:wanted) AS w CROSS JOIN rooms AS r
     WHERE r.tenant_key = w.value ->> 0 AND r.room_id = w.value ->> 1 AND r.deleted_at_us IS NULL
 """

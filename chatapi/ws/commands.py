@@ -51,6 +51,8 @@ class Commands:
             await self._unsubscribe(body, frame.request_id)
         elif isinstance(body, frames.Sync):
             await self._sync(body, frame.request_id)
+        elif isinstance(body, frames.AckNotification):
+            await self._services.notifications.acknowledge(self._connection.principal, body.notification_id)
         elif isinstance(body, frames.Ping):
             self._answer("pong", {}, frame.request_id)
 

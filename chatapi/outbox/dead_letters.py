@@ -1,0 +1,98 @@
+"""Calls that failed for good: what the operator sees of them, and their return into the queue. And how long the queues
+of each tenant are."""
+
+from chatapi.clock import Clock
+from chatapi.errors import not_found
+from chatapi.hub import Hub
+from chatapi.models import Tenant
+from chatapi.outbox.webhooks import Webhooks
+from chatapi.store import Store, stats
+from chatapi.store import webhooks as store_webhooks
+from chatapi.tenants import Tenants
+
+REVIVE_ROWS = 1_000  # in one transaction, a few ms of the writer's time
+
+
+class DeadLetters:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        hub: Hub,
+        tenants: Tenants,
+        worker: Webhooks,
+        clock: Clock,
+        first_wait_seconds: float,
+    ) -> None:
+        self._store = store
+        self._hub = hub
+        self._tenants = tenants
+        self._worker = worker
+        self._clock = clock
+        self._first_wait_us = int(first_wait_seconds * 1_000_000)
+
+    async def list_page(self, tenant_id: str | None, limit: int, offset: int) -> tuple[list[bytes], list[bytes], bool]:
+        """Messages and notifications of one page as JSON, the latest first, and whether there are more. Raises
+        ChatError NOT_FOUND for an unknown tenant."""
+        tenant_key = None if tenant_id is None else self._tenants.get(tenant_id).tenant_key
+        page, has_more = await store_webhooks.list_dead(self._store.readers, tenant_key, limit, offset)
+        messages = [item for is_notification, item in page if not is_notification]
+        notifications = [item for is_notification, item in page if is_notification]
+        return messages, notifications, has_more
+
+    async def retry(self, delivery_id: str) -> None:
+        """The schedule starts anew, with the same `webhook-id`. Raises ChatError NOT_FOUND."""
+        place = store_webhooks.find_place(delivery_id)
+        if place is None:
+            raise not_found("Dead letter")
+        due_at_us = self._clock.now_us() + self._first_wait_us
+        tenant_key = await self._store.writer.change(
+            lambda transaction: store_webhooks.revive(transaction, place, due_at_us)
+        )
+        if tenant_key is None:
+            raise not_found("Dead letter")
+        for tenant in self._tenants.all():
+            if tenant.tenant_key == tenant_key:
+                self._worker.wake(tenant)
+
+    async def retry_all(self, tenant_id: str) -> int:
+        """The same for all of a tenant's; returns how many. Those that die anew meanwhile stay dead."""
+        tenant = self._tenants.get(tenant_id)
+        now_us = self._clock.now_us()
+        total = 0
+        while True:
+            revived = await self._revive_some(tenant, now_us)
+            total += revived
+            if revived < REVIVE_ROWS:
+                return total
+
+    async def _revive_some(self, tenant: Tenant, until_us: int) -> int:
+        due_at_us = self._clock.now_us() + self._first_wait_us
+        revived = await self._store.writer.change(
+            lambda transaction: store_webhooks.revive_of_tenant(
+                transaction, tenant.tenant_key, until_us, due_at_us, REVIVE_ROWS
+            )
+        )
+        if revived:
+            self._worker.wake(tenant)
+        return revived
+
+    async def list_stats(self) -> list[dict[str, object]]:
+        """Each tenant's figures, in the order in which the tenants were created."""
+        tenants = self._tenants.all()
+        figures = await stats.count_per_tenant(self._store.readers, [tenant.tenant_key for tenant in tenants])
+        return [
+            {
+                "tenant_id": tenant.tenant_id,
+                "name": tenant.name,
+                "rooms": counts.rooms,
+                "messages": counts.messages,
+                "connections": self._hub.count_of_tenant(tenant.tenant_key),
+                "queues": {
+                    "notifications": counts.notifications,
+                    "webhooks": counts.webhooks,
+                    "dead_letters": counts.dead_letters,
+                },
+            }
+            for tenant, counts in zip(tenants, figures, strict=True)
+        ]

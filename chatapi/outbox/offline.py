@@ -1,0 +1,113 @@
+"""Who gets a webhook for an event: its recipients who have no open connection at the commit (CONTRACT section 7).
+
+What is decided here is written in the event's own transaction: deliveries where there are few, else one row from which
+the worker makes them.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+
+from chatapi.hub import Hub
+from chatapi.models import Tenant, TenantKey, UserId
+from chatapi.protocol.json import dumps_text
+from chatapi.rooms import RoomState
+from chatapi.store import MessageWrite, Transaction, webhooks
+from chatapi.store.writer import Statement
+
+DIRECT_RECIPIENTS = 20  # up to so many are written with the event: most rooms are small
+DIRECT_ROWS = 1_000  # and so many in one transaction, a few ms of the writer's time
+
+Row = tuple[object, ...]
+
+
+class Offline:
+    """`wake(tenant)` tells the worker that the store holds something for it."""
+
+    def __init__(self, hub: Hub, first_wait_seconds: float, wake: Callable[[Tenant], None]) -> None:
+        self._hub = hub
+        self._first_wait_us = int(first_wait_seconds * 1_000_000)
+        self._wake = wake
+        self._concerned: dict[Tenant, None] = {}  # for whom something is being committed
+
+    def tell_worker(self) -> None:
+        """Called after each commit: before it the worker would find nothing."""
+        concerned, self._concerned = self._concerned, {}
+        for tenant in concerned:
+            self._wake(tenant)
+
+    def accompany(self, fresh: Sequence[MessageWrite]) -> Sequence[Statement]:
+        """What is to be written beside these messages: nothing for tenants without a webhook."""
+        rows: list[Row] = []
+        events: list[Row] = []
+        connected: dict[RoomState, list[UserId]] = {}  # in large rooms, by room
+        for write in fresh:
+            room: RoomState = write.room
+            if room.tenant.webhook_url is None:
+                continue
+            due_at_us = write.created_at_us + self._first_wait_us
+            if len(room.members) <= DIRECT_RECIPIENTS and len(rows) < DIRECT_ROWS:
+                rows.extend(self._list_deliveries(write, room, due_at_us))
+                continue
+            if room not in connected:
+                connected[room] = list_connected(self._hub, room.tenant.tenant_key, room.members)
+            excluded = {*connected[room], UserId(write.sender_id)}
+            if len(excluded) < len(room.members):
+                tenant_key = room.tenant.tenant_key
+                events.append((write.message_key, tenant_key, room.room_key, write.seq, list(excluded), due_at_us))
+                self._concerned[room.tenant] = None
+        statements: list[Statement] = []
+        if rows:
+            statements.append((webhooks.INSERT_DELIVERIES, {"rows": dumps_text(rows)}))
+        if events:
+            statements.append((webhooks.INSERT_EVENTS, {"rows": dumps_text(events)}))
+        return statements
+
+    def _list_deliveries(self, write: MessageWrite, room: RoomState, due_at_us: int) -> list[Row]:
+        tenant_key = room.tenant.tenant_key
+        offline = [
+            user_id
+            for user_id in room.members
+            if user_id != write.sender_id and not self._hub.is_connected(tenant_key, user_id)
+        ]
+        if offline:
+            self._concerned[room.tenant] = None
+        return [
+            (write.message_key, ordinal, tenant_key, room.room_key, user_id, due_at_us)
+            for ordinal, user_id in enumerate(offline, start=1)
+        ]
+
+    async def queue_notification(
+        self, transaction: Transaction, tenant: Tenant, notification_key: int, recipients: Collection[UserId]
+    ) -> None:
+        """The same for a notification, within the transaction that stores it."""
+        if tenant.webhook_url is None:
+            return
+        tenant_key = tenant.tenant_key
+        due_at_us = transaction.now_us + self._first_wait_us
+        excluded = list_connected(self._hub, tenant_key, recipients)
+        if len(excluded) == len(recipients):
+            return
+        if len(recipients) > DIRECT_RECIPIENTS:
+            await webhooks.insert_event(transaction, (notification_key, tenant_key, None, None, excluded, due_at_us))
+        else:
+            offline = [user_id for user_id in recipients if user_id not in excluded]
+            await webhooks.insert_deliveries(
+                transaction,
+                [
+                    (notification_key, ordinal, tenant_key, None, user_id, due_at_us)
+                    for ordinal, user_id in enumerate(offline, start=1)
+                ],
+            )
+        self._concerned[tenant] = None
+
+
+def list_connected(hub: Hub, tenant_key: TenantKey, user_ids: Collection[UserId]) -> list[UserId]:
+    """Those of them who have an open connection, each once. Costs as much as the fewer of both are: `user_ids`, which
+    knows what it contains, and all connections."""
+    if len(user_ids) <= len(hub.connections):
+        return [user_id for user_id in user_ids if hub.is_connected(tenant_key, user_id)]
+    connected = {
+        connection.user_id: None
+        for connection in hub.connections.values()
+        if connection.tenant.tenant_key == tenant_key and connection.user_id in user_ids
+    }
+    return list(connected)

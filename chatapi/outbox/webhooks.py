@@ -1,0 +1,328 @@
+"""The worker that calls tenants' webhooks: one task that starts calls, and a task for each call under way.
+
+What is to be done stands in the store; only what is under way is in memory, so that a crash loses nothing and repeats
+at most that. Each tenant has a lane of its own, and the lanes take turns.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from chatapi.batching import Batcher
+from chatapi.clock import Clock
+from chatapi.config import WebhooksConfig
+from chatapi.errors import ChatError
+from chatapi.hub import Hub
+from chatapi.models import Tenant, TenantKey
+from chatapi.outbox.caller import Answer, Caller
+from chatapi.outbox.signing import list_secrets, sign
+from chatapi.store import Store, Transaction, webhooks
+from chatapi.store.webhooks import Due, Failure, Place, encode_delivery_id
+from chatapi.tasks import Tasks
+
+logger = logging.getLogger(__name__)
+
+TENANT_SHARE = 4  # a tenant has at most 1/4 of the calls under way
+READ_AHEAD = 100  # deliveries of a tenant that are read at a time, in one look-up by index
+EXPAND_ROWS = 1_000  # deliveries made from an event at a time: about 5 ms of the writer's time
+RECORD_BATCH = 64
+BODY_BATCH = 32
+CHORE_ROWS = 1_000  # rows deleted at a time
+JITTER = 0.1  # of each wait, added at random, so that what failed together does not return together
+MAX_RETRY_AFTER_SECONDS = 86_400.0  # a Retry-After beyond a day is taken for one: no endpoint holds a row for ever
+CLOSE_SECONDS = 2.0  # for calls under way when the server stops; what is cut off is repeated at the next start
+STORE_PAUSE_SECONDS = 1.0  # before the store is asked again after it has refused a write
+MAX_SLEEP_SECONDS = 60.0  # so that a wall clock that was set is noticed
+EXPIRY_PAUSE_US = 600 * 1_000_000  # between two looks for dead letters that have expired
+
+NEVER_US = 1 << 62
+UNAVAILABLE = 503
+GONE = 410
+
+
+class Step(NamedTuple):
+    """What follows from a try: done with it, or a failure to be noted."""
+
+    place: Place
+    failure: Failure | None
+
+
+class Lane:
+    """One tenant's calls. `look_at_us` is when the store may have something for it that is not in `ready`."""
+
+    __slots__ = ("is_failing", "look_at_us", "may_have_events", "ready", "running", "tenant", "under_way")
+
+    def __init__(self, tenant: Tenant) -> None:
+        self.tenant = tenant
+        self.ready: deque[Due] = deque()
+        self.under_way: set[Place] = set()  # until its outcome is stored
+        self.running = 0
+        self.look_at_us = 0
+        self.may_have_events = True
+        self.is_failing = False  # the last call got no answer: it may try one at a time only
+
+    @property
+    def is_over(self) -> bool:
+        return not self.ready and not self.under_way and not self.may_have_events and self.look_at_us == NEVER_US
+
+
+class Webhooks:
+    """`run` is its one long-lived task. The counts are since the start."""
+
+    def __init__(self, *, store: Store, hub: Hub, tasks: Tasks, clock: Clock, config: WebhooksConfig) -> None:
+        self._store = store
+        self._hub = hub
+        self._tasks = tasks
+        self._clock = clock
+        self._config = config
+        self._per_tenant = max(1, config.concurrency // TENANT_SHARE)
+        self._lanes: OrderedDict[TenantKey, Lane] = OrderedDict()  # the longest not served first
+        self._calls: set[asyncio.Task[None]] = set()
+        self._running = 0
+        self._failing_running = 0
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._expire_at_us = 0
+        self._caller: Caller | None = None
+        self._steps: Batcher[Step, None] = Batcher(self._record, RECORD_BATCH)
+        self._bodies: Batcher[tuple[TenantKey, Place], bytes | None] = Batcher(self._read_bodies, BODY_BATCH)
+        self.delivered = 0
+        self.failed = 0
+        self.dropped = 0
+        self.dead = 0
+
+    def wake(self, tenant: Tenant) -> None:
+        """There is something for this tenant's webhook in the store."""
+        lane = self._lanes.get(tenant.tenant_key)
+        if lane is None:
+            lane = self._lanes[tenant.tenant_key] = Lane(tenant)
+        lane.look_at_us = 0
+        lane.may_have_events = True
+        self._wake.set()
+
+    async def resume(self, tenants: Iterable[Tenant]) -> None:
+        """Goes on with what the store holds. Called once, at the start."""
+        by_key = {tenant.tenant_key: tenant for tenant in tenants}
+        for tenant_key in await webhooks.list_tenants_with_work(self._store.readers, list(by_key)):
+            self.wake(by_key[tenant_key])
+
+    async def run(self) -> None:
+        """Runs until `close`, or until it is cancelled."""
+        self._caller = Caller(
+            timeout_seconds=self._config.timeout_seconds, allow_private=self._config.allow_private_addresses
+        )
+        try:
+            while not self._closing:
+                self._wake.clear()
+                try:
+                    await self._serve()
+                except ChatError:  # the store refuses writes: it says so in the log itself
+                    await asyncio.sleep(STORE_PAUSE_SECONDS)
+                await self._sleep()
+            await self._finish_calls()
+        finally:
+            await self._caller.close()
+
+    def close(self) -> None:
+        """No more calls are started; `run` returns soon. What is not done waits in the store."""
+        self._closing = True
+        self._wake.set()
+
+    async def _finish_calls(self) -> None:
+        if self._calls:
+            _done, late = await asyncio.wait(self._calls, timeout=CLOSE_SECONDS)
+            for call in late:
+                call.cancel()
+
+    # Taking turns
+
+    async def _serve(self) -> None:
+        now_us = self._clock.now_us()
+        if now_us >= self._expire_at_us:
+            self._expire_at_us = now_us + EXPIRY_PAUSE_US
+            await self.expire_dead_letters()
+        for lane in list(self._lanes.values()):
+            if not lane.ready and lane.look_at_us <= now_us:
+                await self._look(lane)
+            if lane.is_over:
+                del self._lanes[lane.tenant.tenant_key]
+        self._start_calls()
+
+    async def _look(self, lane: Lane) -> None:
+        """Reads what is due next, and makes more of it from events only when there is nothing else: an endpoint that
+        takes nothing does not fill the disk with deliveries."""
+        tenant = lane.tenant
+        if tenant.webhook_url is None:
+            await self._drop_queue(lane)
+            return
+        # Set first: what is stored while the store is read sets it again.
+        lane.look_at_us = NEVER_US
+        rows = await webhooks.list_next(self._store.readers, tenant.tenant_key, list(lane.under_way), READ_AHEAD)
+        now_us = self._clock.now_us()
+        due = [row for row in rows if row.next_attempt_at_us <= now_us]
+        lane.ready.extend(due)
+        if len(due) < len(rows):
+            lane.look_at_us = min(lane.look_at_us, rows[len(due)].next_attempt_at_us)
+        elif len(rows) == READ_AHEAD:
+            lane.look_at_us = 0
+        if lane.may_have_events and not due:
+            await self._expand(lane)
+
+    async def _expand(self, lane: Lane) -> None:
+        lane.may_have_events = False  # as above
+        tenant_key = lane.tenant.tenant_key
+        try:
+            if await self._store.writer.change(lambda t: webhooks.expand_event(t, tenant_key, EXPAND_ROWS)):
+                lane.may_have_events = True
+                lane.look_at_us = 0
+        except ChatError:
+            lane.may_have_events = True
+            lane.look_at_us = 0
+            raise
+
+    async def _drop_queue(self, lane: Lane) -> None:
+        """The tenant has no webhook any more."""
+        tenant_key = lane.tenant.tenant_key
+        gone = await self._store.writer.change(lambda t: webhooks.drop_queue(t, tenant_key, CHORE_ROWS))
+        self.dropped += gone
+        if not gone:
+            lane.look_at_us = NEVER_US
+            lane.may_have_events = False
+
+    def _start_calls(self) -> None:
+        """As many as may be under way, one for each lane in turn."""
+        started = True
+        while started:
+            started = False
+            for tenant_key, lane in list(self._lanes.items()):
+                if lane.ready and self._may_start(lane):
+                    self._start(lane, lane.ready.popleft())
+                    self._lanes.move_to_end(tenant_key)
+                    started = True
+
+    def _may_start(self, lane: Lane) -> bool:
+        """Those that give no answer are tried one at a time, and share half of all calls: however many hang, the
+        others go on."""
+        concurrency = self._config.concurrency
+        if self._running >= concurrency:
+            return False
+        if lane.is_failing:
+            return not lane.running and self._failing_running < max(1, concurrency // 2)
+        return lane.running < self._per_tenant
+
+    def _start(self, lane: Lane, due: Due) -> None:
+        lane.under_way.add(due.place)
+        lane.running += 1
+        self._running += 1
+        self._failing_running += lane.is_failing
+        name = f"webhook {encode_delivery_id(due.place)}"
+        call = self._tasks.spawn(name, self._try(lane, due, lane.is_failing))
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+
+    async def _sleep(self) -> None:
+        """Until something happens, or the next delivery is due."""
+        looks = [lane.look_at_us for lane in self._lanes.values() if not lane.ready]
+        wait_s = (min([self._expire_at_us, *looks]) - self._clock.now_us()) / 1_000_000
+        if wait_s <= 0:
+            await asyncio.sleep(0)
+            return
+        try:
+            async with asyncio.timeout(min(wait_s, MAX_SLEEP_SECONDS)):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    # One call
+
+    async def _try(self, lane: Lane, due: Due, was_failing: bool) -> None:
+        try:
+            step = await self._make_step(lane, due)
+            await self._store_step(step)
+            # Only now may it be read again. After a bug in the lines above it is not: that waits for the next start.
+            lane.under_way.discard(due.place)
+            if step.failure is not None and step.failure.next_attempt_at_us is not None:
+                lane.look_at_us = min(lane.look_at_us, step.failure.next_attempt_at_us)
+        finally:
+            lane.running -= 1
+            self._running -= 1
+            self._failing_running -= was_failing
+            self._wake.set()
+
+    async def _make_step(self, lane: Lane, due: Due) -> Step:
+        tenant = lane.tenant
+        body = await self._bodies.get((tenant.tenant_key, due.place))
+        is_online = self._hub.is_connected(tenant.tenant_key, due.user_id)
+        if body is None or is_online or tenant.webhook_url is None:
+            self.dropped += 1
+            return Step(due.place, None)
+        answer = await self._call(tenant, tenant.webhook_url, due, body)
+        self._note(lane, answer)
+        if answer.error is None:
+            self.delivered += 1
+            return Step(due.place, None)
+        failure = self._judge(due, answer, answer.error)
+        self.failed += 1
+        self.dead += failure.next_attempt_at_us is None
+        return Step(due.place, failure)
+
+    async def _call(self, tenant: Tenant, url: str, due: Due, body: bytes) -> Answer:
+        assert self._caller is not None  # made by `run`
+        now_us = self._clock.now_us()
+        headers = sign(list_secrets(tenant, now_us), encode_delivery_id(due.place), now_us // 1_000_000, body)
+        return await self._caller.call(url, headers, body, now_us)
+
+    def _note(self, lane: Lane, answer: Answer) -> None:
+        is_failing = answer.status is None
+        if is_failing is not lane.is_failing:
+            lane.is_failing = is_failing
+            fields = {"tenant_id": lane.tenant.tenant_id, "error": answer.error}
+            logger.info("webhook gives no answer" if is_failing else "webhook answers again", extra=fields)
+
+    def _judge(self, due: Due, answer: Answer, error: str) -> Failure:
+        """When the next try is, counted from now; none after the last one of the schedule, and none after a 410."""
+        now_us = self._clock.now_us()
+        attempts = due.attempts + 1
+        schedule = self._config.retry_schedule_seconds
+        next_attempt_at_us = None
+        if attempts < len(schedule) and answer.status != GONE:
+            wait_s = schedule[attempts] * (1 + JITTER * secrets.randbelow(1000) / 1000)
+            wait_s = max(wait_s, min(answer.retry_after_s, MAX_RETRY_AFTER_SECONDS))
+            next_attempt_at_us = now_us + int(wait_s * 1_000_000)
+        return Failure(due.place, attempts, next_attempt_at_us, now_us, error)
+
+    async def _store_step(self, step: Step) -> None:
+        """Until it is stored the delivery stays under way, so that it is not made again at once."""
+        while True:
+            try:
+                await self._steps.get(step)
+            except ChatError as error:
+                if error.status != UNAVAILABLE:
+                    raise
+                await asyncio.sleep(STORE_PAUSE_SECONDS)
+            else:
+                return
+
+    async def _record(self, steps: Sequence[Step]) -> list[None]:
+        done = [step.place for step in steps if step.failure is None]
+        failures = [step.failure for step in steps if step.failure is not None]
+
+        async def apply(transaction: Transaction) -> None:
+            await webhooks.record(transaction, done, failures)
+
+        await self._store.writer.change(apply)
+        return [None] * len(steps)
+
+    async def _read_bodies(self, wants: Sequence[tuple[TenantKey, Place]]) -> list[bytes | None]:
+        return await webhooks.read_bodies(self._store.readers, wants)
+
+    # Dead letters
+
+    async def expire_dead_letters(self) -> None:
+        """Deletes those whose last attempt was `dead_letter_days` ago, bit by bit."""
+        before_us = self._clock.now_us() - int(self._config.dead_letter_days * 86_400_000_000)
+        while await self._store.writer.change(lambda t: webhooks.expire_dead(t, before_us, CHORE_ROWS)) == CHORE_ROWS:
+            pass

@@ -1,0 +1,317 @@
+"""The calls that tenants' webhooks are still to get, and the dead letters, in SQL.
+
+A row of `webhook_deliveries` is one call for one recipient of one event. It goes when the call has succeeded or has
+become pointless, and is a dead letter when `next_attempt_at_us` is null.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from chatapi.models import TenantKey, UserId
+from chatapi.protocol.json import dumps_text
+from chatapi.store.log import MESSAGE_JSON
+from chatapi.store.notifications import FIELDS as NOTIFICATION_FIELDS
+from chatapi.store.readers import Readers
+from chatapi.store.transaction import Transaction
+
+ID_PREFIX = "dlv_"
+
+
+class Place(NamedTuple):
+    """The key of a delivery: its event's, and which of the event's deliveries it is."""
+
+    event_key: int
+    ordinal: int
+
+
+class Due(NamedTuple):
+    """A delivery that waits; `attempts` were made so far."""
+
+    place: Place
+    user_id: UserId
+    attempts: int
+    next_attempt_at_us: int
+
+
+class Failure(NamedTuple):
+    """A try that failed; no `next_attempt_at_us` makes a dead letter."""
+
+    place: Place
+    attempts: int
+    next_attempt_at_us: int | None
+    last_attempt_at_us: int
+    error: str
+
+
+# Run by the writer beside the messages that they are for; rows of (event_key, ordinal, tenant_key, room_key, user_id,
+# due_at_us).
+INSERT_DELIVERIES = """
+    INSERT INTO webhook_deliveries (event_key, ordinal, tenant_key, room_key, user_id, next_attempt_at_us)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each(:rows)
+"""
+# Rows of (event_key, tenant_key, room_key, seq, excluded, due_at_us).
+INSERT_EVENTS = """
+    INSERT INTO webhook_events (event_key, tenant_key, room_key, seq, excluded, due_at_us)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value -> 4, value ->> 5 FROM json_each(:rows)
+"""
+
+_FIND_EVENT = """
+    SELECT event_key, room_key, seq, due_at_us, last_user_id, deliveries FROM webhook_events
+    WHERE tenant_key = :tenant_key ORDER BY event_key LIMIT 1
+"""
+_EXCLUDED = """
+    SELECT value FROM json_each(
+        (SELECT excluded FROM webhook_events WHERE event_key = :event_key AND tenant_key = :tenant_key))
+"""
+_EXPAND_MESSAGE = f"""
+    INSERT INTO webhook_deliveries (event_key, ordinal, tenant_key, room_key, user_id, next_attempt_at_us)
+    SELECT :event_key, :deliveries + row_number() OVER (), :tenant_key, :room_key, user_id, :due_at_us FROM (
+        SELECT user_id FROM members
+        WHERE room_key = :room_key AND tenant_key = :tenant_key AND user_id > :last_user_id AND last_ack < :seq
+          AND user_id NOT IN ({_EXCLUDED})
+        ORDER BY user_id LIMIT :limit)
+"""
+_EXPAND_NOTIFICATION = f"""
+    INSERT INTO webhook_deliveries (event_key, ordinal, tenant_key, user_id, next_attempt_at_us)
+    SELECT :event_key, :deliveries + row_number() OVER (), :tenant_key, user_id, :due_at_us FROM (
+        SELECT user_id FROM notification_recipients
+        WHERE notification_key = :event_key AND tenant_key = :tenant_key AND user_id > :last_user_id
+          AND acked_at_us IS NULL AND user_id NOT IN ({_EXCLUDED})
+        ORDER BY user_id LIMIT :limit)
+"""
+_LAST_EXPANDED = """
+    SELECT user_id, ordinal FROM webhook_deliveries WHERE event_key = :event_key AND tenant_key = :tenant_key
+    ORDER BY ordinal DESC LIMIT 1
+"""
+_ADVANCE_EVENT = """
+    UPDATE webhook_events SET last_user_id = :last_user_id, deliveries = :deliveries
+    WHERE event_key = :event_key AND tenant_key = :tenant_key
+"""
+_DELETE_EVENT = "DELETE FROM webhook_events WHERE event_key = :event_key AND tenant_key = :tenant_key"
+
+_TENANTS_WITH_WORK = """
+    SELECT w.value FROM json_each(:tenant_keys) AS w
+    WHERE EXISTS (SELECT 1 FROM webhook_events WHERE tenant_key = w.value)
+       OR EXISTS (SELECT 1 FROM webhook_deliveries WHERE tenant_key = w.value AND next_attempt_at_us IS NOT NULL)
+"""
+_LIST_NEXT = """
+    SELECT event_key, ordinal, user_id, attempts, next_attempt_at_us FROM webhook_deliveries
+    WHERE tenant_key = :tenant_key AND next_attempt_at_us IS NOT NULL
+      AND (event_key, ordinal) NOT IN (SELECT value ->> 0, value ->> 1 FROM json_each(:but))
+    ORDER BY next_attempt_at_us LIMIT :limit
+"""
+
+_TIME = "strftime('%Y-%m-%dT%H:%M:%S', {0} / 1000000, 'unixepoch') || printf('.%06dZ', {0} % 1000000)"
+# What is POSTed; null once it is pointless: acknowledged, deleted, or the user has left. CROSS JOIN makes SQLite take
+# the tables in the order written, each by its key.
+_MESSAGE_BODY = f"""
+    SELECT json_object('type', 'message.offline', 'timestamp', {_TIME.format("m.created_at_us")},
+        'data', json_object('tenant_id', t.tenant_id, 'user_id', d.user_id,
+            'room', json_object('room_id', r.room_id, 'type', r.type, 'name', r.name, 'metadata', json(r.metadata)),
+            'message', {MESSAGE_JSON}))
+    FROM tenants AS t CROSS JOIN rooms AS r CROSS JOIN members AS b CROSS JOIN messages AS m
+    WHERE t.tenant_key = d.tenant_key AND t.deleted_at_us IS NULL
+      AND r.room_key = d.room_key AND r.tenant_key = t.tenant_key AND r.deleted_at_us IS NULL
+      AND b.room_key = r.room_key AND b.user_id = d.user_id
+      AND m.message_key = d.event_key AND m.room_key = r.room_key AND m.deleted_at_us IS NULL AND m.seq > b.last_ack
+"""
+_NOTIFICATION_BODY = f"""
+    SELECT json_object('type', 'notification.offline', 'timestamp', {_TIME.format("n.created_at_us")},
+        'data', json_object('tenant_id', t.tenant_id, 'user_id', d.user_id,
+            'notification', json_object({NOTIFICATION_FIELDS})))
+    FROM tenants AS t CROSS JOIN notification_recipients AS p CROSS JOIN notifications AS n
+    WHERE t.tenant_key = d.tenant_key AND t.deleted_at_us IS NULL
+      AND p.tenant_key = t.tenant_key AND p.user_id = d.user_id AND p.notification_key = d.event_key
+      AND p.acked_at_us IS NULL AND n.notification_key = p.notification_key AND n.tenant_key = t.tenant_key
+"""
+# `wanted` holds [tenant_key, event_key, ordinal] each; a row is [which of them, body].
+_READ_BODIES = f"""
+    SELECT w.key, iif(d.room_key IS NULL, ({_NOTIFICATION_BODY}), ({_MESSAGE_BODY}))
+    FROM json_each(:wanted) AS w CROSS JOIN webhook_deliveries AS d
+    WHERE d.tenant_key = w.value ->> 0 AND d.event_key = w.value ->> 1 AND d.ordinal = w.value ->> 2
+"""
+
+_DELETE_DELIVERIES = """
+    DELETE FROM webhook_deliveries
+    WHERE (event_key, ordinal) IN (SELECT value ->> 0, value ->> 1 FROM json_each(:places))
+"""
+_NOTE_FAILURES = """
+    UPDATE webhook_deliveries SET attempts = w.value ->> 2, next_attempt_at_us = w.value ->> 3,
+                                  last_attempt_at_us = w.value ->> 4, error = w.value ->> 5
+    FROM json_each(:failures) AS w
+    WHERE event_key = w.value ->> 0 AND ordinal = w.value ->> 1
+"""
+_DROP_QUEUE = """
+    DELETE FROM webhook_deliveries WHERE (event_key, ordinal) IN (
+        SELECT event_key, ordinal FROM webhook_deliveries
+        WHERE tenant_key = :tenant_key AND next_attempt_at_us IS NOT NULL LIMIT :limit)
+"""
+_DROP_EVENTS = """
+    DELETE FROM webhook_events WHERE event_key IN (
+        SELECT event_key FROM webhook_events WHERE tenant_key = :tenant_key LIMIT :limit)
+"""
+
+_DEAD_LETTER = f"""
+    SELECT d.room_key IS NULL, iif(d.room_key IS NULL,
+        json_object('id', printf('{ID_PREFIX}%016x%08x', d.event_key, d.ordinal), 'tenant_id', t.tenant_id,
+            'user_id', d.user_id, 'notification_id', printf('notif_%016x', d.event_key), 'topic', n.topic,
+            'attempts', d.attempts, 'last_attempt_at', {_TIME.format("d.last_attempt_at_us")}, 'error', d.error),
+        json_object('id', printf('{ID_PREFIX}%016x%08x', d.event_key, d.ordinal), 'tenant_id', t.tenant_id,
+            'user_id', d.user_id, 'message_id', printf('msg_%016x', d.event_key), 'room_id', r.room_id,
+            'attempts', d.attempts, 'last_attempt_at', {_TIME.format("d.last_attempt_at_us")}, 'error', d.error))
+"""
+_DEAD_LETTER_PARTS = """
+    CROSS JOIN tenants AS t ON t.tenant_key = d.tenant_key
+    LEFT JOIN rooms AS r ON r.room_key = d.room_key
+    LEFT JOIN notifications AS n ON d.room_key IS NULL AND n.notification_key = d.event_key
+    ORDER BY d.last_attempt_at_us DESC
+"""
+_PAGE_OF_DEAD = "AND last_attempt_at_us > 0 ORDER BY last_attempt_at_us DESC LIMIT :limit + 1 OFFSET :offset"
+_LIST_DEAD = f"""
+    {_DEAD_LETTER} FROM (
+        SELECT * FROM webhook_deliveries WHERE next_attempt_at_us IS NULL {_PAGE_OF_DEAD}
+    ) AS d {_DEAD_LETTER_PARTS}
+"""
+_LIST_DEAD_OF_TENANT = f"""
+    {_DEAD_LETTER} FROM (
+        SELECT * FROM webhook_deliveries WHERE tenant_key = :tenant_key AND next_attempt_at_us IS NULL {_PAGE_OF_DEAD}
+    ) AS d {_DEAD_LETTER_PARTS}
+"""
+_REVIVE = """
+    UPDATE webhook_deliveries SET attempts = 0, next_attempt_at_us = :due_at_us
+    WHERE event_key = :event_key AND ordinal = :ordinal AND next_attempt_at_us IS NULL
+    RETURNING tenant_key
+"""
+_REVIVE_OF_TENANT = """
+    UPDATE webhook_deliveries SET attempts = 0, next_attempt_at_us = :due_at_us
+    WHERE (event_key, ordinal) IN (
+        SELECT event_key, ordinal FROM webhook_deliveries
+        WHERE tenant_key = :tenant_key AND next_attempt_at_us IS NULL AND last_attempt_at_us <= :until_us
+        ORDER BY last_attempt_at_us LIMIT :limit)
+"""
+_EXPIRE = """
+    DELETE FROM webhook_deliveries WHERE (event_key, ordinal) IN (
+        SELECT event_key, ordinal FROM webhook_deliveries
+        WHERE next_attempt_at_us IS NULL AND last_attempt_at_us < :before_us LIMIT :limit)
+"""
+
+
+def encode_delivery_id(place: Place) -> str:
+    """The `webhook-id`, and the `id` of a dead letter."""
+    return f"{ID_PREFIX}{place.event_key:016x}{place.ordinal:08x}"
+
+
+def find_place(delivery_id: str) -> Place | None:
+    """The place behind an id that `encode_delivery_id` made, or None for any other text."""
+    digits = delivery_id.removeprefix(ID_PREFIX)
+    if len(digits) != 24 or not digits.isascii() or not digits.isalnum():
+        return None
+    try:
+        place = Place(int(digits[:16], 16), int(digits[16:], 16))
+    except ValueError:
+        return None
+    return place if encode_delivery_id(place) == delivery_id and place.event_key < 1 << 63 else None
+
+
+def _encode(places: Sequence[Place]) -> str:
+    return dumps_text([tuple(place) for place in places])
+
+
+async def insert_deliveries(transaction: Transaction, rows: Sequence[Sequence[object]]) -> None:
+    await transaction.execute(INSERT_DELIVERIES, {"rows": dumps_text(rows)})
+
+
+async def insert_event(transaction: Transaction, row: Sequence[object]) -> None:
+    await transaction.execute(INSERT_EVENTS, {"rows": dumps_text([row])})
+
+
+async def expand_event(transaction: Transaction, tenant_key: TenantKey, limit: int) -> bool:
+    """Makes the next deliveries, at most `limit`, of the tenant's oldest event that still lacks some. False when there
+    was no such event. Who has acknowledged it or left the room meanwhile is passed over."""
+    event = await transaction.fetch_one(_FIND_EVENT, {"tenant_key": tenant_key})
+    if event is None:
+        return False
+    event_key, room_key, seq, due_at_us, last_user_id, deliveries = event
+    scope = {"tenant_key": tenant_key, "event_key": event_key}
+    progress = {"due_at_us": due_at_us, "last_user_id": last_user_id, "deliveries": deliveries, "limit": limit}
+    if room_key is None:
+        made = await transaction.execute(_EXPAND_NOTIFICATION, {**scope, **progress})
+    else:
+        made = await transaction.execute(_EXPAND_MESSAGE, {**scope, **progress, "room_key": room_key, "seq": seq})
+    if made < limit:
+        await transaction.execute(_DELETE_EVENT, scope)
+    else:
+        row = await transaction.fetch_one(_LAST_EXPANDED, scope)
+        assert row is not None  # just made
+        await transaction.execute(_ADVANCE_EVENT, {**scope, "last_user_id": row[0], "deliveries": row[1]})
+    return True
+
+
+async def list_tenants_with_work(readers: Readers, tenant_keys: Sequence[TenantKey]) -> set[TenantKey]:
+    """Those of the tenants that have calls to be made, now or later."""
+    rows = await readers.fetch(_TENANTS_WITH_WORK, {"tenant_keys": dumps_text(tenant_keys)})
+    return {TenantKey(row[0]) for row in rows}
+
+
+async def list_next(readers: Readers, tenant_key: TenantKey, but: Sequence[Place], limit: int) -> list[Due]:
+    """The tenant's next deliveries in the order of time, due or not, but those that are under way."""
+    rows = await readers.fetch(_LIST_NEXT, {"tenant_key": tenant_key, "but": _encode(but), "limit": limit})
+    return [Due(Place(row[0], row[1]), UserId(row[2]), row[3], row[4]) for row in rows]
+
+
+async def read_bodies(readers: Readers, wants: Sequence[tuple[TenantKey, Place]]) -> list[bytes | None]:
+    """What is to be POSTed for each delivery as things now stand, or None where that has become pointless."""
+    bodies: list[bytes | None] = [None] * len(wants)
+    wanted = dumps_text([(tenant_key, *place) for tenant_key, place in wants])
+    for want, body in await readers.fetch(_READ_BODIES, {"wanted": wanted}):
+        bodies[want] = None if body is None else body.encode()
+    return bodies
+
+
+async def record(transaction: Transaction, done: Sequence[Place], failures: Sequence[Failure]) -> None:
+    if done:
+        await transaction.execute(_DELETE_DELIVERIES, {"places": _encode(done)})
+    if failures:
+        rows = [(*failure.place, *failure[1:]) for failure in failures]
+        await transaction.execute(_NOTE_FAILURES, {"failures": dumps_text(rows)})
+
+
+async def drop_queue(transaction: Transaction, tenant_key: TenantKey, limit: int) -> int:
+    """Forgets what a tenant's webhook was still to get, at most `limit` calls; returns how many. Dead letters stay."""
+    scope = {"tenant_key": tenant_key, "limit": limit}
+    return await transaction.execute(_DROP_EVENTS, scope) + await transaction.execute(_DROP_QUEUE, scope)
+
+
+async def list_dead(
+    readers: Readers, tenant_key: TenantKey | None, limit: int, offset: int
+) -> tuple[list[tuple[bool, bytes]], bool]:
+    """(is it a notification, JSON), the latest first, of one tenant or of all; and whether there are more."""
+    scope: Mapping[str, object] = {"limit": limit, "offset": offset}
+    if tenant_key is None:
+        rows = await readers.fetch(_LIST_DEAD, scope)
+    else:
+        rows = await readers.fetch(_LIST_DEAD_OF_TENANT, {**scope, "tenant_key": tenant_key})
+    return [(bool(row[0]), row[1].encode()) for row in rows[:limit]], len(rows) > limit
+
+
+async def revive(transaction: Transaction, place: Place, due_at_us: int) -> TenantKey | None:
+    """Puts a dead letter back into the queue; whose it is, or None when there is no such dead letter."""
+    rows = await transaction.fetch(
+        _REVIVE, {"event_key": place.event_key, "ordinal": place.ordinal, "due_at_us": due_at_us}
+    )
+    return TenantKey(rows[0][0]) if rows else None
+
+
+async def revive_of_tenant(
+    transaction: Transaction, tenant_key: TenantKey, until_us: int, due_at_us: int, limit: int
+) -> int:
+    """Puts dead letters whose last attempt was not after `until_us` back into the queue; returns how many."""
+    return await transaction.execute(
+        _REVIVE_OF_TENANT,
+        {"tenant_key": tenant_key, "until_us": until_us, "due_at_us": due_at_us, "limit": limit},
+    )
+
+
+async def expire_dead(transaction: Transaction, before_us: int, limit: int) -> int:
+    """Deletes dead letters whose last attempt was before that, at most `limit`; returns how many."""
+    return await transaction.execute(_EXPIRE, {"before_us": before_us, "limit": limit})
