@@ -314,7 +314,7 @@ def test_rest_is_authorized_and_filled_in(browser: Browser, server: ServerProces
         )
         operation.locator("textarea.body-param__text").fill('{"content": "sent from Swagger UI"}')
         operation.locator("button.execute").click()
-        expect(operation.locator(".live-responses-table .response-col_status").first).to_contain_text("201")
+        expect(operation.locator(".live-responses-table .response .response-col_status").first).to_contain_text("201")
         expect(page.locator("#frames .frame-gist").filter(has_text="sent from Swagger UI").first).to_be_visible()
         page.screenshot(path=screenshots / "rest-light.png")
         page.get_by_role("button", name="Chat", exact=True).click()

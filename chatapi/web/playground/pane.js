@@ -222,7 +222,7 @@ export class Pane {
   #onEvent(event) {
     if (event.type === "ready" && this.#downSince !== null) this.#recovery = { events: 0, since: performance.now() };
     else if (event.type === "sync.complete") this.#recovered();
-    if (this.#recovery && LOGGED.has(event.type)) this.#recovery.events++;
+    if (this.#recovery && LOGGED.has(event.type) && event.sender_id !== this.user) this.#recovery.events++;
     if (event.type.startsWith("room.") || event.type.startsWith("member.") || event.type === "message"
       || (event.type === "read.updated" && event.user_id === this.user)) this.around.roomsChanged(event);
     if (event.type === "presence.update") return this.#onPresence(event);

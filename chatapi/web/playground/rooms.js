@@ -119,6 +119,7 @@ export class Rooms {
   #askForRoom() {
     this.form.reset();
     this.form.creator.replaceChildren(...Object.values(this.users).map((user) => h("option", { value: user }, user)));
+    this.form.members.value = this.users.b;
     this.#complain(null);
     this.#fitForm();
     this.dialog.showModal();
@@ -131,7 +132,7 @@ export class Rooms {
     members.placeholder = direct ? "the other user's id" : "user ids, separated by commas";
     members.required = direct;
     const other = Object.values(this.users).find((user) => user !== creator.value) ?? "";
-    if (members.value === "" || Object.values(this.users).includes(members.value)) members.value = other;
+    if ((direct && members.value === "") || Object.values(this.users).includes(members.value)) members.value = other;
   }
 
   async #create() {

@@ -86,9 +86,10 @@ export class Timeline {
     const stick = this.#nearEnd();
     const known = this.#items.get(message.message_id);
     const element = this.#render(message);
+    element.dataset.seq = String(message.seq);
     if (how.recovered) element.classList.add("recovered");
     if (known) known.element.replaceWith(element);
-    else this.#place(element, message.seq);
+    else this.#place(element);
     this.#items.set(message.message_id, { message, element });
     if (message.client_message_id) this.dropDraft(message.client_message_id);
     this.#group(element);
@@ -107,7 +108,8 @@ export class Timeline {
   note(text, kind = "", seq) {
     const stick = this.#nearEnd();
     const element = h("li.note", { class: `note ${kind}` }, h("span", {}, text));
-    this.#place(element, seq ?? Number(/** @type {any} */ (this.list.lastElementChild)?.dataset.seq ?? 0));
+    element.dataset.seq = String(seq ?? /** @type {any} */ (this.list.lastElementChild)?.dataset.seq ?? 0);
+    this.#place(element);
     if (stick) this.toEnd();
   }
 
@@ -176,9 +178,9 @@ export class Timeline {
     this.top.replaceChildren(h("p.beginning", {}, this.#items.size ? "The beginning of this room" : "No messages yet. Say hello."));
   }
 
-  /** @param {HTMLElement} element @param {number} seq */
-  #place(element, seq) {
-    element.dataset.seq = String(seq);
+  /** Behind what has the same or a lower `data-seq`. @param {HTMLElement} element */
+  #place(element) {
+    const seq = Number(element.dataset.seq);
     let before = null;
     for (let last = this.list.lastElementChild; last && Number(last.dataset.seq) > seq; last = last.previousElementSibling) before = last;
     this.list.insertBefore(element, before);
