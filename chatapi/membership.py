@@ -108,7 +108,7 @@ class Membership:
             room.metadata = cast(dict[str, object] | None, event["metadata"])
             self._publish(room, event)
 
-        await self._store.writer.change(apply, publish)
+        await self._store.writer.change(apply, publish, barrier=True)
         return room
 
     async def delete_room(self, principal: Principal, room_id: str) -> None:

@@ -107,7 +107,8 @@ class MessageWrite:
 class Change(Generic[T]):
     """Any other write. `apply` may refuse by raising ChatError, before its first statement that writes.
 
-    A barrier ends its batch: what it publishes decides whether later writes are admitted.
+    A barrier ends its batch, and is published before anything else is taken: by what it publishes later writes are
+    admitted, or applied.
     """
 
     __slots__ = ("apply", "barrier", "error", "future", "publish", "result")
