@@ -28,6 +28,13 @@ FLAGS = [
 DESKTOP = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
 UNREACHABLE = ("net::ERR_", "WebSocket connection to")  # what the browser itself says of a server that is away
+WRITE_HISTORY = """async (count) => {
+  const { ChatAPI } = await import("/sdk/chatapi.js");
+  const { apiKey, a } = JSON.parse(sessionStorage.getItem("chatapi-playground"));
+  const client = new ChatAPI({ url: location.origin, apiKey, userId: a });
+  const room = sessionStorage.getItem("chatapi-playground-room");
+  for (let number = 0; number < count; number++) await client.sendMessage(room, `line ${number}`);
+}"""
 PATIENCE_MS = 15_000  # a restart of the server and the back-off included
 
 
@@ -234,8 +241,7 @@ def test_history_on_scroll(browser: Browser, server: ServerProcess) -> None:
     with visit(browser, server.url) as visitor:
         page = visitor.open()
         alice, _ = panes(page)
-        for number in range(75):
-            alice.say(f"line {number}")
+        page.evaluate(WRITE_HISTORY, 75)
         expect(alice.own).to_have_count(75)
         page.reload()
         alice, _ = panes(page)
@@ -352,6 +358,7 @@ def test_on_a_phone(browser: Browser, server: ServerProcess, screenshots: Path, 
         alice, bob = PaneOf(page, "a"), PaneOf(page, "b")
         alice.expect_live()
         alice.say("From a phone")
+        expect(page.locator(".room-last")).to_have_text("alice: From a phone")
         for view in ("b", "rooms", "frames", "a"):
             page.locator(f".views [data-view={view}]").tap()
             page.screenshot(path=screenshots / f"phone-{scheme}-{view}.png")

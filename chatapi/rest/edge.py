@@ -88,15 +88,11 @@ class Edge:
     def _authenticate(self, route: Route, request: web.BaseRequest, headers: Headers) -> Principal:
         services = self._services
         if route.credential is Credential.NONE:
-            return _PROCESS = secrets.token_hex(6)
-_requests = itertools.count(1)
-_NO_PRINCIPAL
+            return _NO_PRINCIPAL
         address = client_address(request, services.config.server.trusted_proxies)
         if route.credential is Credential.MASTER:
             services.auth.check_master_key(request.headers.get("X-Master-Key"), address)
-            return _PROCESS = secrets.token_hex(6)
-_requests = itertools.count(1)
-_NO_PRINCIPAL
+            return _NO_PRINCIPAL
         principal = authenticate_headers(services, request, address)
         if principal is None:
             raise ChatError(Code.AUTHENTICATION_ERROR, "X-API-Key or a Bearer token is required")

@@ -21,6 +21,7 @@ import { Timeline } from "./timeline.js";
  */
 
 const PAGE = 30;
+const READ_DELAY_MS = 80; // many messages at once, as after a reconnect, are one receipt
 const LOGGED = new Set(["message", "message.edited", "message.deleted", "room.updated", "member.joined", "member.updated", "member.left"]);
 const STATE_TEXT = { connecting: "connecting", syncing: "catching up", live: "live", waiting: "reconnecting", paused: "cut", closed: "closed" };
 
@@ -79,6 +80,7 @@ export class Pane {
     this.#receipts.clear();
     this.#online.clear();
     this.#unread = 0;
+    this.#newest = 0;
     this.#cancel();
     for (const userId of [...this.#typists.keys()]) this.#stopTyping(userId);
     this.timeline.reset((message) => this.#markOf(message));
@@ -223,7 +225,7 @@ export class Pane {
     if (event.type === "ready" && this.#downSince !== null) this.#recovery = { events: 0, since: performance.now() };
     else if (event.type === "sync.complete") this.#recovered();
     if (this.#recovery && LOGGED.has(event.type) && event.sender_id !== this.user) this.#recovery.events++;
-    if (event.type.startsWith("room.") || event.type.startsWith("member.") || event.type === "message"
+    if (event.type.startsWith("room.") || LOGGED.has(event.type)
       || (event.type === "read.updated" && event.user_id === this.user)) this.around.roomsChanged(event);
     if (event.type === "presence.update") return this.#onPresence(event);
     if (event.room_id !== this.#room?.room_id) return;
@@ -328,14 +330,19 @@ export class Pane {
   }
 
   /** The newest seq of the room that somebody else wrote. */ #newest = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ #readTimer;
 
   #markRead() {
     const room = this.#room;
     if (!room || !this.#unread || !this.#members.has(this.user)) return;
     this.#unread = 0;
     this.#showUnread();
-    const seq = Math.max(this.#newest, Number(this.timeline.list.lastElementChild?.dataset.seq ?? 0));
-    this.#try(this.connection.read(room.room_id, seq));
+    clearTimeout(this.#readTimer);
+    this.#readTimer = setTimeout(() => {
+      if (room !== this.#room) return;
+      const seq = Math.max(this.#newest, Number(this.timeline.list.lastElementChild?.dataset.seq ?? 0));
+      this.#try(this.connection.read(room.room_id, seq));
+    }, READ_DELAY_MS);
   }
 
   /** @param {string} userId */
@@ -440,7 +447,7 @@ export class Pane {
     const draft = { content, reply_to, client_message_id };
     this.timeline.putDraft(draft);
     try {
-      await this.connection.send(room.room_id, { ...draft, ...(reply_to ? {} : { reply_to: undefined }) });
+      await this.connection.send(room.room_id, { content, client_message_id, ...(reply_to && { reply_to }) });
     } catch (/** @type {any} */ error) {
       if (error.code !== "CLOSED" && room === this.#room) this.timeline.putDraft({ ...draft, error: describe(error) });
     }

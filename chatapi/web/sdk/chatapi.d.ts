@@ -184,14 +184,14 @@ export type EventMap = {
         seq: number;
         target_seq: number;
     };
-    "room.created": Omit<Room, "type"> & {
+    "room.created": RoomFields & {
         type: "room.created";
     };
-    "room.updated": Omit<Room, "type"> & {
+    "room.updated": RoomFields & {
         type: "room.updated";
         seq: number;
     };
-    "room.deleted": Omit<Room, "type"> & {
+    "room.deleted": RoomFields & {
         type: "room.deleted";
     };
     "member.joined": {
@@ -260,6 +260,9 @@ export type EventMap = {
         direction: "in" | "out";
         frame: ServerEvent;
     };
+};
+export type RoomFields = Omit<Room, "type"> & {
+    room_type: RoomType;
 };
 export type ServerEvent = {
     type: string;

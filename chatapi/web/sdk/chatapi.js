@@ -119,9 +119,9 @@
    "message": Message & {type: "message"},
    "message.edited": Message & {type: "message.edited", target_seq: number},
    "message.deleted": {type: "message.deleted", room_id: string, message_id: string, seq: number, target_seq: number},
-   "room.created": Omit<Room, "type"> & {type: "room.created"},
-   "room.updated": Omit<Room, "type"> & {type: "room.updated", seq: number},
-   "room.deleted": Omit<Room, "type"> & {type: "room.deleted"},
+   "room.created": RoomFields & {type: "room.created"},
+   "room.updated": RoomFields & {type: "room.updated", seq: number},
+   "room.deleted": RoomFields & {type: "room.deleted"},
    "member.joined": {type: "member.joined", room_id: string, user_id: string, role: Role, seq: number},
    "member.updated": {type: "member.updated", room_id: string, user_id: string, role: Role, seq: number},
    "member.left": {type: "member.left", room_id: string, user_id: string, seq: number},
@@ -142,6 +142,7 @@
  * `error`: a refused frame that nobody waits for, a handler that threw. `frame`: every frame as it passes.
  */
 
+/** A room as its frames show it: `type` is the frame's there. @typedef {Omit<Room, "type"> & {room_type: RoomType}} RoomFields */
 /** @typedef {{type: string, [field: string]: any}} ServerEvent */
 
 /* ------------------------------------------------------------------------------------ limits and odds ---- */
