@@ -5,11 +5,11 @@ import sys
 from collections.abc import Sequence
 
 import chatapi
-from chatapi.cli import config, serve
+from chatapi.cli import bench, config, serve
 from chatapi.cli.errors import CliError
 from chatapi.config import ConfigError
 
-COMMANDS = (serve, config)
+COMMANDS = (serve, bench, config)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,195 @@
+"""`chatapi bench`: load from this machine, figures of both sides, and whether everything arrived as promised."""
+
+import argparse
+import dataclasses
+import os
+
+from chatapi.cli.bench.crew import Progress
+from chatapi.cli.bench.errors import BenchError
+from chatapi.cli.bench.report import Series, format_json, format_table
+from chatapi.cli.bench.result import MEGABYTE, Outcome
+from chatapi.cli.bench.scenarios import SCENARIOS, Scenario
+from chatapi.cli.bench.stage import Options, Stage
+from chatapi.cli.bench.target import Launcher, ThrowAwayServer, Variant
+
+COMPARING_ROUNDS = 3
+
+# Option → its type and what it means; a scenario takes those among its defaults.
+_SCENARIO_OPTIONS = {
+    "clients": (int, "N", "users who send, or ask"),
+    "members": (int, "N", "members of each room"),
+    "window": (int, "N", "messages, or handshakes, under way at once"),
+    "rate": (float, "N", "messages per second; 0 = as fast as they are taken"),
+    "connections": (int, "N", "WebSockets"),
+    "missed": (int, "N", "messages that each client has missed"),
+    "stall": (float, "SECONDS", "how long the slow ones do not read"),
+}
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser(
+        "bench",
+        help="measure a server from this machine",
+        description="Measures a throw-away server, or the one at --url, and checks that nothing was lost, doubled or"
+        " out of order. A wrong result exits with 1, however fast it was.",
+        epilog="scenarios: " + "; ".join(f"{scenario.name}: {scenario.does}" for scenario in SCENARIOS.values()),
+    )
+    parser.add_argument("scenario", choices=SCENARIOS, metavar="SCENARIO", help=", ".join(SCENARIOS))
+    _add_load_options(parser)
+    _add_server_options(parser)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=run)
+
+
+def _add_load_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("load")
+    for name, (kind, metavar, text) in _SCENARIO_OPTIONS.items():
+        group.add_argument(f"--{name}", type=kind, metavar=metavar, help=f"{text} ({_spell_defaults(name)})")
+    group.add_argument("--seconds", type=float, default=5.0, metavar="N", help="how long to measure (default: 5)")
+    group.add_argument("--warmup", type=float, default=1.0, metavar="N", help="seconds before that (default: 1)")
+    group.add_argument("--size", type=int, default=100, metavar="BYTES", help="of each content (default: 100)")
+    processes = max(1, (os.cpu_count() or 2) - 1)
+    group.add_argument(
+        "--processes", type=int, default=processes, metavar="N", help=f"of the generator (default: {processes})"
+    )
+
+
+def _spell_defaults(name: str) -> str:
+    known = [
+        f"{scenario.name}: {scenario.defaults[name]:g}" for scenario in SCENARIOS.values() if name in scenario.defaults
+    ]
+    return "default: " + ", ".join(known)
+
+
+def _add_server_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("server")
+    group.add_argument("--url", help="measure this one instead of a throw-away server")
+    group.add_argument("--master-key", metavar="KEY", help="of --url and --against ($CHATAPI_AUTH_MASTER_KEY)")
+    group.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio", help="of the throw-away servers")
+    group.add_argument(
+        "--prefill", type=int, default=0, metavar="ROWS", help="messages in the throw-away database beforehand"
+    )
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="a setting of the throw-away servers (may be repeated)",
+    )
+    group = parser.add_argument_group("comparison", "rounds alternate between the servers: A B A B A B")
+    group.add_argument("--against", nargs="+", default=[], metavar="URL", help="servers that run already")
+    group.add_argument("--against-tree", metavar="DIR", help="a throw-away server of this source tree")
+    group.add_argument("--against-python", metavar="PYTHON", help="a throw-away server of this interpreter")
+    group.add_argument("--against-loop", choices=("asyncio", "uvloop"), help="a throw-away server on this loop")
+    group.add_argument(
+        "--against-prefill", type=int, metavar="ROWS", help="a throw-away server with so many messages beforehand"
+    )
+    group.add_argument(
+        "--rounds", type=int, metavar="N", help=f"default: 1, and {COMPARING_ROUNDS} when servers are compared"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Raises CliError."""
+    scenario = SCENARIOS[args.scenario]
+    options = _read_options(args, scenario)
+    variants = _read_variants(args)
+    rounds = args.rounds or (COMPARING_ROUNDS if len(variants) > 1 else 1)
+    progress = Progress()
+    outcomes: dict[Variant, list[Outcome]] = {variant: [] for variant in variants}
+    launcher = Launcher()
+    try:
+        for number in range(1, rounds + 1):
+            for variant in variants:
+                if rounds > 1 or len(variants) > 1:
+                    progress.step(f"round {number} of {rounds}: {variant.name}")
+                outcomes[variant].append(_run_once(launcher, variant, scenario, options, progress))
+    finally:
+        launcher.close()
+        progress.end()
+    series = [Series(variant.name, outcomes[variant]) for variant in variants]
+    used = _used_options(scenario, options)
+    if args.json:
+        print(format_json(scenario.name, used, series))
+    else:
+        spelt = ", ".join(f"{name} {value:g}" for name, value in used.items())
+        print(format_table(f"{scenario.name}: {spelt}", series))
+    return 0 if all(one.is_ok for one in series) else 1
+
+
+def _run_once(
+    launcher: Launcher, variant: Variant, scenario: Scenario, options: Options, progress: Progress
+) -> Outcome:
+    progress.step("starting the server" + (f" with {variant.prefill:,} messages" if variant.prefill else ""))
+    target = launcher.start(variant)
+    try:
+        usage = target.usage()
+        stage = Stage(target, options, progress)
+        outcome = scenario.run(stage)
+        if isinstance(target, ThrowAwayServer):
+            outcome.check.problems += target.complaints()
+            assert usage is not None
+            outcome.figures["server_rss_start_mb"] = usage.rss_bytes / MEGABYTE
+        else:
+            stage.close()
+        return outcome
+    finally:
+        target.close()
+
+
+def _read_options(args: argparse.Namespace, scenario: Scenario) -> Options:
+    chosen = dict(scenario.defaults)
+    for name in _SCENARIO_OPTIONS:
+        if (value := getattr(args, name)) is not None:
+            if name not in scenario.defaults:
+                raise BenchError(f"{scenario.name} takes no --{name}")
+            chosen[name] = value
+    for name, value in chosen.items():
+        if value < 0 or (value == 0 and scenario.defaults[name]):
+            raise BenchError(f"--{name}: expected more than {value:g}")
+    if args.seconds <= 0 or args.warmup < 0 or args.size < 1 or args.processes < 1:
+        raise BenchError("--seconds, --size and --processes have to be more than 0, --warmup not less")
+    return Options(
+        seconds=args.seconds,
+        warmup=args.warmup,
+        size=args.size,
+        processes=args.processes,
+        **chosen,  # type: ignore[arg-type]  # each option's own type
+    )
+
+
+def _used_options(scenario: Scenario, options: Options) -> dict[str, float]:
+    names = [*scenario.defaults, "size", "seconds", "warmup", "processes"]
+    return {name: getattr(options, name) for name in names}
+
+
+def _read_variants(args: argparse.Namespace) -> list[Variant]:
+    """The server that is measured, and those that it is compared with."""
+    master_key = args.master_key or os.environ.get("CHATAPI_AUTH_MASTER_KEY", "")
+    if (args.url or args.against) and not master_key:
+        raise BenchError("--url and --against need --master-key, or CHATAPI_AUTH_MASTER_KEY")
+    settings = tuple(_read_setting(text) for text in args.set)
+    first = Variant(
+        args.url or "server", args.url or "", master_key, loop=args.loop, prefill=args.prefill, settings=settings
+    )
+    variants = [first, *(Variant(url, url, master_key) for url in args.against)]
+    changes = {
+        "python": args.against_python,
+        "tree": args.against_tree,
+        "loop": args.against_loop,
+        "prefill": args.against_prefill,
+    }
+    given = {name: value for name, value in changes.items() if value is not None}
+    if given:
+        name = " ".join(str(value) if name != "prefill" else f"prefill {value:,}" for name, value in given.items())
+        variants.append(dataclasses.replace(first, name=name, url="", **given))
+    if len({variant.name for variant in variants}) < len(variants):
+        raise BenchError("a server cannot be compared with itself")
+    return variants
+
+
+def _read_setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or "." not in name:
+        raise BenchError(f"--set {text}: expected SECTION.KEY=VALUE")
+    return f"CHATAPI_{name.replace('.', '_').upper()}", value

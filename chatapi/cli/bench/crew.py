@@ -1,0 +1,199 @@
+"""Generator processes: one per core that the server leaves, each with its part of the clients."""
+
+import multiprocessing
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any, Generic, TypeVar
+
+from chatapi.cli.bench.errors import BenchError
+from chatapi.cli.bench.reactor import Reactor, raise_descriptor_limit
+
+PROGRESS_SECONDS = 0.5
+READY_SECONDS = 180.0  # for all clients of a process to be connected
+FINISH_SECONDS = 120.0  # after the end of the measurement, for what was under way
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Monotonic seconds, which are the same in all processes. What happens before `begin_s` warms up."""
+
+    begin_s: float
+    end_s: float
+
+
+@dataclass(slots=True)
+class Window:
+    """What one process did between the begin and the end."""
+
+    count: int = 0
+    first: int = 0  # the count at the begin: what came before it was warm-up
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+
+
+class Link:
+    """A process's end of the line to the command."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def wait_for_start(self) -> Schedule:
+        """Says that all clients are there, and returns when the others are too."""
+        self._connection.send(("ready", None))
+        schedule = self._connection.recv()
+        assert isinstance(schedule, Schedule)
+        return schedule
+
+    def progress(self, count: int) -> None:
+        self._connection.send(("progress", count))
+
+    def measure(self, reactor: Reactor, schedule: Schedule, count: Callable[[], int]) -> Window:
+        """Runs the reactor to the schedule's end; `count` tells what has been done so far."""
+        window = Window()
+
+        def report() -> None:
+            self.progress(count())
+            reactor.call_at(time.monotonic() + PROGRESS_SECONDS, report)
+
+        reactor.run_until(schedule.begin_s)
+        report()
+        began_s, began_cpu_s, window.first = time.monotonic(), time.process_time(), count()
+        reactor.run_until(schedule.end_s)
+        window.seconds = time.monotonic() - began_s
+        window.cpu_s = time.process_time() - began_cpu_s
+        window.count = count() - window.first
+        return window
+
+
+def _work(connection: Connection, function: Callable[[Any, Link], Any], job: Any) -> None:
+    raise_descriptor_limit()
+    try:
+        connection.send(("done", function(job, Link(connection))))
+    except BenchError as error:
+        connection.send(("failed", str(error)))
+    except Exception:  # noqa: BLE001 - it is raised again by the command
+        connection.send(("failed", traceback.format_exc()))
+
+
+@dataclass(slots=True)
+class Crew(Generic[Job, Result]):
+    """One process per job. `function` is a module's own, since the processes import it."""
+
+    function: Callable[[Job, Link], Result]
+    jobs: Sequence[Job]
+    _processes: list[Any] = field(default_factory=list)
+    _links: list[Connection] = field(default_factory=list)
+    _counts: dict[Connection, int] = field(default_factory=dict)
+    _results: dict[Connection, Result] = field(default_factory=dict)
+
+    def __enter__(self) -> "Crew[Job, Result]":
+        context = multiprocessing.get_context("spawn")
+        for job in self.jobs:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, self.function, job), daemon=True)
+            process.start()
+            theirs.close()
+            self._processes.append(process)
+            self._links.append(ours)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for link in self._links:
+            link.close()
+        for process in self._processes:
+            process.terminate()
+            process.join()
+
+    def wait_until_ready(self, show: Callable[[int], None] | None = None) -> None:
+        ready: set[Connection] = set()
+        deadline_s = time.monotonic() + READY_SECONDS
+        while len(ready) < len(self._links):
+            for link, kind in self._receive(deadline_s):
+                if kind == "ready":
+                    ready.add(link)
+            if show is not None:
+                show(sum(self._counts.values()))
+
+    def start(self, schedule: Schedule) -> None:
+        for link in self._links:
+            link.send(schedule)
+
+    def watch(self, until_s: float, show: Callable[[int], None]) -> None:
+        """Returns at that time; shows meanwhile what all have counted together."""
+        while (now_s := time.monotonic()) < until_s and len(self._results) < len(self._links):
+            self._receive_some(until_s - now_s)
+            show(sum(self._counts.values()))
+
+    def finish(self, seconds: float = FINISH_SECONDS) -> list[Result]:
+        """All results, in the jobs' order. Raises BenchError for what went wrong in a process."""
+        deadline_s = time.monotonic() + seconds
+        while len(self._results) < len(self._links):
+            self._receive(deadline_s)
+        return [self._results[link] for link in self._links]
+
+    def _receive(self, deadline_s: float) -> list[tuple[Connection, str]]:
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0:
+            raise BenchError("the generator's processes do not get on: is the server stuck?")
+        return self._receive_some(left_s)
+
+    def _receive_some(self, seconds: float) -> list[tuple[Connection, str]]:
+        waiting = [link for link in self._links if link not in self._results]
+        heard = []
+        for link in wait(waiting, seconds):
+            assert isinstance(link, Connection)
+            try:
+                kind, value = link.recv()
+            except EOFError:
+                raise BenchError("a generator process died") from None
+            if kind == "failed":
+                raise BenchError(value)
+            if kind == "progress":
+                self._counts[link] = value
+            elif kind == "done":
+                self._results[link] = value
+            heard.append((link, kind))
+        return heard
+
+
+def share(items: Sequence[Any], processes: int) -> list[list[Any]]:
+    """The items in as many parts, of which none is empty."""
+    return [list(items[part::processes]) for part in range(min(processes, len(items)))]
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """By nearest rank."""
+    if not ordered:
+        return 0.0
+    return ordered[min(len(ordered) - 1, max(0, -int(-len(ordered) * percent // 100) - 1))]
+
+
+class Progress:
+    """One line on stderr that changes on a terminal; elsewhere a line per step."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stderr.isatty()
+        self._step = ""
+
+    def step(self, text: str) -> None:
+        self._step = text
+        self._write(text)
+
+    def show(self, text: str) -> None:
+        if self._is_terminal:
+            self._write(f"{self._step}: {text}")
+
+    def end(self) -> None:
+        if self._is_terminal:
+            sys.stderr.write("\r\x1b[K")
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(f"\r\x1b[K{text}" if self._is_terminal else f"{text}\n")
+        sys.stderr.flush()

@@ -1,0 +1,159 @@
+"""The generator's own event loop: epoll and plain sockets.
+
+asyncio's reading costs three times a recv() for every frame. The generator shares the machine with the server that it
+measures, so what it does not take is what is measured.
+"""
+
+import errno
+import heapq
+import itertools
+import os
+import resource
+import select
+import socket
+import time
+from collections.abc import Callable
+
+from chatapi.cli.bench.errors import BenchError
+
+READ_BYTES = 65536  # per recv(): a stretch of about 200 frames
+EVENTS_AT_ONCE = 1024
+SOURCE_ADDRESSES = 100  # 127.0.1.0 and following: each has its own 28,000 ephemeral ports
+CONNECTIONS_PER_SOURCE = 20_000
+
+Address = tuple[int, tuple[str, int]]
+"""The family, and what `connect` takes."""
+
+
+class Reactor:
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._peers: dict[int, Peer] = {}
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._ticket = itertools.count()
+        self.opened = 0
+
+    def add(self, peer: "Peer") -> None:
+        self.opened += 1
+        self._peers[peer.socket.fileno()] = peer
+        self._epoll.register(peer.socket.fileno(), select.EPOLLIN | select.EPOLLOUT)
+
+    def watch(self, peer: "Peer", events: int) -> None:
+        self._epoll.modify(peer.socket.fileno(), events)
+
+    def remove(self, peer: "Peer") -> None:
+        descriptor = peer.socket.fileno()
+        del self._peers[descriptor]
+        self._epoll.unregister(descriptor)
+
+    def call_at(self, when_s: float, callback: Callable[[], None]) -> None:
+        """`when_s` is monotonic."""
+        heapq.heappush(self._timers, (when_s, next(self._ticket), callback))
+
+    def run(self, is_done: Callable[[], bool], until_s: float) -> bool:
+        """Returns once `is_done()`, or with False when the time came first."""
+        poll, find_peer, timers = self._epoll.poll, self._peers.get, self._timers
+        while not is_done():
+            now_s = time.monotonic()
+            if now_s >= until_s:
+                return False
+            while timers and timers[0][0] <= now_s:
+                heapq.heappop(timers)[2]()
+            next_s = min(until_s, timers[0][0]) if timers else until_s
+            for descriptor, events in poll(max(0.0, next_s - time.monotonic()), EVENTS_AT_ONCE):
+                peer = find_peer(descriptor)
+                if peer is not None:
+                    peer.on_event(events)
+        return True
+
+    def run_until(self, until_s: float) -> None:
+        self.run(lambda: False, until_s)
+
+    def close(self) -> None:
+        for peer in list(self._peers.values()):
+            peer.close()
+        self._epoll.close()
+
+
+class Peer:
+    """One TCP connection to the server. What is sent before it stands is sent then."""
+
+    __slots__ = ("_unsent", "reactor", "socket")
+
+    def __init__(self, reactor: Reactor, address: Address, receive_buffer_bytes: int = 0) -> None:
+        self.reactor = reactor
+        self._unsent = b""
+        family, place = address
+        self.socket = socket.socket(family, socket.SOCK_STREAM)
+        self.socket.setblocking(False)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if receive_buffer_bytes:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        if place[0] == "127.0.0.1" and reactor.opened >= CONNECTIONS_PER_SOURCE:
+            source = reactor.opened // CONNECTIONS_PER_SOURCE % SOURCE_ADDRESSES
+            self.socket.bind((f"127.0.1.{source}", 0))
+        status = self.socket.connect_ex(place)
+        if status not in (0, errno.EINPROGRESS):
+            raise BenchError(f"cannot connect: {os.strerror(status)}")
+        reactor.add(self)
+
+    def send(self, data: bytes) -> None:
+        if self._unsent:
+            self._unsent += data
+            return
+        try:
+            sent = self.socket.send(data)
+        except (BlockingIOError, OSError) as error:
+            if not isinstance(error, BlockingIOError) and error.errno not in (errno.ENOTCONN, errno.EPIPE):
+                raise
+            sent = 0
+        if sent < len(data):
+            self._unsent = data[sent:]
+            self.reactor.watch(self, select.EPOLLIN | select.EPOLLOUT)
+
+    def on_event(self, events: int) -> None:
+        if events & select.EPOLLOUT:
+            self._flush()
+        if events & ~select.EPOLLOUT:
+            try:
+                data = self.socket.recv(READ_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self.on_end(os.strerror(error.errno or 0))
+                return
+            if data:
+                self.on_data(data)
+            else:
+                self.on_end("the server closed it")
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, b""
+        self.reactor.watch(self, select.EPOLLIN)
+        if unsent:
+            self.send(unsent)
+
+    def on_data(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def on_end(self, reason: str) -> None:
+        """The connection ended, and not by `close`."""
+        raise BenchError(f"a connection ended: {reason}")
+
+    def close(self) -> None:
+        self.reactor.remove(self)
+        self.socket.close()
+
+
+def find_address(host: str, port: int) -> Address:
+    """Raises BenchError."""
+    try:
+        family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise BenchError(f"{host}: {error.strerror}") from None
+    return family, (str(place[0]), int(place[1]))
+
+
+def raise_descriptor_limit() -> None:
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,103 @@
+"""The table at the end, and the same as JSON."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from chatapi.cli.bench.result import Outcome
+from chatapi.protocol.json import dumps_text
+
+# Key → what it is called, and how it is written. In this order they are shown.
+FIGURES: Mapping[str, tuple[str, str]] = {
+    "messages_per_s": ("messages/s, confirmed", "{:,.0f}"),
+    "deliveries_per_s": ("deliveries/s", "{:,.0f}"),
+    "requests_per_s": ("requests/s", "{:,.0f}"),
+    "operations_per_s": ("operations/s", "{:,.0f}"),
+    "handshakes_per_s": ("handshakes/s, to ready", "{:,.0f}"),
+    "caught_up_s": ("all caught up after", "{:.2f} s"),
+    "p50_ms": ("latency p50", "{:.2f} ms"),
+    "p95_ms": ("latency p95", "{:.2f} ms"),
+    "p99_ms": ("latency p99", "{:.2f} ms"),
+    "max_ms": ("latency max", "{:.2f} ms"),
+    "bytes_per_connection": ("bytes per connection", "{:,.0f}"),
+    "server_cores": ("server CPU", "{:.2f} cores"),
+    "server_rss_start_mb": ("server RSS at start", "{:.1f} MB"),
+    "server_rss_before_mb": ("server RSS before", "{:.1f} MB"),
+    "server_rss_peak_mb": ("server RSS at its peak", "{:.1f} MB"),
+    "server_rss_mb": ("server RSS at the end", "{:.1f} MB"),
+    "generator_cores": ("generator CPU", "{:.2f} cores"),
+    "generator_busiest": ("its busiest process", "{:.2f} cores"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One server's rounds."""
+
+    name: str
+    outcomes: Sequence[Outcome]
+
+    def median_figures(self) -> dict[str, float]:
+        keys = [key for key in FIGURES if all(key in outcome.figures for outcome in self.outcomes)]
+        return {key: median(outcome.figures[key] for outcome in self.outcomes) for key in keys}
+
+    @property
+    def is_ok(self) -> bool:
+        return all(outcome.check.is_ok for outcome in self.outcomes)
+
+
+def format_table(title: str, series: Sequence[Series]) -> str:
+    """One column per server; with several, how the first one stands to each other one."""
+    figures = [one.median_figures() for one in series]
+    rounds = len(series[0].outcomes)
+    rows = [["" if rounds == 1 else f"median of {rounds} rounds", *(one.name for one in series)]]
+    rows[0] += [f"{series[0].name} / {other.name}" for other in series[1:]]
+    for key, (label, form) in FIGURES.items():
+        if any(key in column for column in figures):
+            row = [label, *(form.format(column[key]) if key in column else "-" for column in figures)]
+            rows.append(row + [_ratio(figures[0].get(key), other.get(key)) for other in figures[1:]])
+    lines = [title, *_align(rows)]
+    for one in series:
+        for number, outcome in enumerate(one.outcomes, start=1):
+            which = f"{one.name}, round {number}" if rounds > 1 else one.name
+            lines.append(f"{which}: {outcome.check.spell()}")
+    return "\n".join(lines)
+
+
+def format_json(scenario: str, options: Mapping[str, object], series: Sequence[Series]) -> str:
+    figures = [one.median_figures() for one in series]
+    document = {
+        "scenario": scenario,
+        "options": options,
+        "ok": all(one.is_ok for one in series),
+        "servers": [
+            {
+                "name": one.name,
+                "figures": medians,
+                "rounds": [
+                    {"figures": outcome.figures, "ok": outcome.check.is_ok, "check": outcome.check.spell()}
+                    for outcome in one.outcomes
+                ],
+            }
+            for one, medians in zip(series, figures, strict=True)
+        ],
+        "ratios": {
+            other.name: {key: figures[0][key] / value for key, value in medians.items() if value and key in figures[0]}
+            for other, medians in zip(series[1:], figures[1:], strict=True)
+        },
+    }
+    return dumps_text(document)
+
+
+def _ratio(first: float | None, other: float | None) -> str:
+    return f"{first / other:.2f} x" if first is not None and other else "-"
+
+
+def _align(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]

@@ -1,0 +1,75 @@
+"""What a run found: figures, and whether the server did what it promises."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from chatapi.cli.bench.crew import Window, percentile
+from chatapi.cli.bench.target import Usage
+
+MAX_PROBLEMS_SHOWN = 5
+MEGABYTE = 1_000_000
+
+
+@dataclass(slots=True)
+class Check:
+    """Confirmed against stored, and what was delivered. `problems` says what is wrong; none is a correct run."""
+
+    confirmed: int = 0
+    stored: int = 0
+    delivered: int = 0
+    missing: int = 0
+    doubled: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def is_ok(self) -> bool:
+        return not (self.problems or self.missing or self.doubled) and self.confirmed == self.stored
+
+    def spell(self) -> str:
+        parts = []
+        if self.confirmed or self.stored:
+            parts.append(f"{self.confirmed:,} confirmed, {self.stored:,} stored")
+        if self.delivered or self.missing:
+            parts.append(f"{self.delivered:,} delivered in order, {self.missing:,} missing, {self.doubled:,} doubled")
+        more = len(self.problems) - MAX_PROBLEMS_SHOWN
+        parts += self.problems[:MAX_PROBLEMS_SHOWN] + ([f"and {more} more"] if more > 0 else [])
+        return f"{'ok' if self.is_ok else 'WRONG'}: " + "; ".join(parts)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """`figures` are in the order and units of `report.FIGURES`; what could not be measured is absent."""
+
+    figures: dict[str, float] = field(default_factory=dict)
+    check: Check = field(default_factory=Check)
+
+    def add_latencies(self, seconds: Sequence[float]) -> None:
+        ordered = sorted(seconds)
+        for name, percent in (("p50_ms", 50.0), ("p95_ms", 95.0), ("p99_ms", 99.0), ("max_ms", 100.0)):
+            self.figures[name] = percentile(ordered, percent) * 1000
+
+    def add_server(self, before: Usage | None, after: Usage | None, seconds: float) -> None:
+        if before is None or after is None:
+            return
+        self.figures["server_cores"] = (after.cpu_s - before.cpu_s) / seconds
+        self.figures["server_rss_mb"] = after.rss_bytes / MEGABYTE
+
+    def add_generator(self, windows: Sequence[Window]) -> None:
+        """The busiest process is the one that may have been the limit."""
+        self.figures["generator_cores"] = sum(window.cpu_s / window.seconds for window in windows)
+        self.figures["generator_busiest"] = max(window.cpu_s / window.seconds for window in windows)
+
+
+def check_stored(
+    check: Check, confirmed: Mapping[str, Mapping[int, str]], stored: Mapping[str, Sequence[Mapping[str, object]]]
+) -> None:
+    """Both by room id: what was confirmed as seq → client_message_id, and the room's messages as read back."""
+    for room_id, ids in confirmed.items():
+        messages = stored[room_id]
+        seqs = [message["seq"] for message in messages]
+        check.confirmed += len(ids)
+        check.stored += len(messages)
+        if seqs != list(range(1, len(seqs) + 1)):
+            check.problems.append(f"{room_id}: the stored seqs are not 1 to {len(seqs)}")
+        elif {message["seq"]: message["client_message_id"] for message in messages} != dict(ids):
+            check.problems.append(f"{room_id}: what is stored is not what was confirmed")

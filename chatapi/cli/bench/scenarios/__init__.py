@@ -1,0 +1,42 @@
+"""Every scenario, with what it does when it is told nothing else."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from chatapi.cli.bench.result import Outcome
+from chatapi.cli.bench.scenarios.fanout import run_fanout
+from chatapi.cli.bench.scenarios.send import run_rest_send, run_ws_send
+from chatapi.cli.bench.stage import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    name: str
+    does: str
+    run: Callable[[Stage], Outcome]
+    defaults: Mapping[str, float]
+
+
+SCENARIOS: Mapping[str, Scenario] = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario(
+            "rest-send",
+            "clients send over REST, each its next message when the last one is confirmed",
+            run_rest_send,
+            {"clients": 64, "members": 2},
+        ),
+        Scenario(
+            "ws-send",
+            "clients send over WebSocket, in rooms of 2, and get what is sent there",
+            run_ws_send,
+            {"clients": 50, "members": 2, "window": 1},
+        ),
+        Scenario(
+            "fanout",
+            "one sender in a room of 1,000 connected members; a latency ends at the last member",
+            run_fanout,
+            {"members": 1000, "window": 4, "rate": 0.0},
+        ),
+    )
+}

@@ -1,0 +1,222 @@
+"""rest-send and ws-send: clients that send and wait for the confirmation, then send again."""
+
+from array import array
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+
+from chatapi.cli.bench.crew import Link, Schedule, Window, share
+from chatapi.cli.bench.errors import BenchError
+from chatapi.cli.bench.http import HttpPeer, encode_request
+from chatapi.cli.bench.reactor import Reactor
+from chatapi.cli.bench.result import Outcome, check_stored
+from chatapi.cli.bench.run import measure
+from chatapi.cli.bench.stage import Access, Options, Room, Stage
+from chatapi.cli.bench.stream import DRAIN_SECONDS, Member, all_ready
+from chatapi.cli.bench.websocket import encode_text, find_seq
+from chatapi.protocol.json import dumps
+
+_SPLIT = b"@@@@@@@@"
+ID_DIGITS = len(_SPLIT)  # fixed, so that a request's length is too
+
+
+@dataclass(frozen=True, slots=True)
+class SendJob:
+    access: Access
+    rooms: Sequence[Room]
+    options: Options
+
+
+@dataclass(slots=True)
+class SendResult:
+    window: Window
+    latencies: "array[float]"  # of the window
+    confirmed: dict[str, dict[int, str]]  # room id → seq → client_message_id
+    delivered: int = 0
+    missing: int = 0
+    doubled: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+class Tally:
+    """What the senders of one process share."""
+
+    def __init__(self) -> None:
+        self.latencies: array[float] = array("d")
+        self.in_flight = 0
+        self.is_over = False
+
+    def count(self) -> int:
+        return len(self.latencies)
+
+
+def message_parts(room_id: str, user: str, options: Options, kind: str = "") -> tuple[bytes, bytes]:
+    """A message's JSON before and after the number that makes its client_message_id unique."""
+    body: dict[str, object] = {"type": kind, "room_id": room_id} if kind else {}
+    body |= {"content": options.content, "client_message_id": f"{user}.{_SPLIT.decode()}"}
+    before, _, after = dumps(body).partition(_SPLIT)
+    return before, after
+
+
+def number_text(number: int) -> bytes:
+    return b"%0*d" % (ID_DIGITS, number)
+
+
+class RestSender:
+    """One user that sends over REST, one message at a time."""
+
+    def __init__(
+        self, reactor: Reactor, tally: Tally, access: Access, room_id: str, user: str, options: Options
+    ) -> None:
+        before, after = message_parts(room_id, user, options)
+        path = f"/rooms/{room_id}/messages"
+        whole = encode_request("POST", path, access.host, access.headers(user), before + _SPLIT + after)
+        self._before, _, self._after = whole.partition(_SPLIT)
+        self._tally = tally
+        self._sent_s = 0.0
+        self.user = user
+        self.room_id = room_id
+        self.seqs: array[int] = array("Q")  # of the messages, in the order sent
+        self._peer = HttpPeer(reactor, access.address, self._take_reply)
+
+    def send(self) -> None:
+        self._tally.in_flight += 1
+        self._sent_s = monotonic()
+        self._peer.send(self._before + number_text(len(self.seqs)) + self._after)
+
+    def _take_reply(self, status: int, body: bytes) -> None:
+        tally = self._tally
+        tally.latencies.append(monotonic() - self._sent_s)
+        tally.in_flight -= 1
+        if status != 201:
+            raise BenchError(f"a message was answered {status}: {body[:200].decode(errors='replace')}")
+        self.seqs.append(find_seq(body, 0, len(body)))
+        if not tally.is_over:
+            self.send()
+
+
+class SocketSender(Member):
+    """One user that sends over its WebSocket and gets the room's messages there, its own included."""
+
+    __slots__ = ("_after", "_before", "_id_before", "_sent_s", "_tally", "is_silent", "seqs")
+
+    def __init__(
+        self, reactor: Reactor, tally: Tally, access: Access, room_id: str, user: str, options: Options
+    ) -> None:
+        super().__init__(reactor, access, room_id, user)
+        frame = encode_text(_SPLIT.join(message_parts(room_id, user, options, "send_message")))
+        self._before, _, self._after = frame.partition(_SPLIT)
+        self._id_before = f'"client_message_id":"{user}.'.encode()
+        self._tally = tally
+        self._sent_s: deque[float] = deque()
+        self.seqs: array[int] = array("Q")
+
+    def send_message(self) -> None:
+        sent_s = self._sent_s
+        self._tally.in_flight += 1
+        self.send(self._before + number_text(len(self.seqs) + len(sent_s)) + self._after)
+        sent_s.append(monotonic())
+
+    def on_sent(self, seq: int, data: bytes, start: int, end: int) -> None:
+        tally = self._tally
+        tally.latencies.append(monotonic() - self._sent_s.popleft())
+        tally.in_flight -= 1
+        # Confirmations come in the order in which it was sent: the room has one order for all.
+        if data.find(self._id_before + number_text(len(self.seqs)), start, end) < 0:
+            self.problems.append(f"{self.user}: confirmed out of turn: {data[start:end].decode()}")
+        self.seqs.append(seq)
+        if not tally.is_over:
+            self.send_message()
+
+
+def confirmed_ids(senders: Sequence[RestSender] | Sequence[SocketSender]) -> dict[str, dict[int, str]]:
+    found: dict[str, dict[int, str]] = {}
+    for sender in senders:
+        of_room = found.setdefault(sender.room_id, {})
+        for number, seq in enumerate(sender.seqs):
+            of_room[seq] = f"{sender.user}.{number_text(number).decode()}"
+    return found
+
+
+def send_over_rest(job: SendJob, link: Link) -> SendResult:
+    reactor, tally = Reactor(), Tally()
+    senders = [
+        RestSender(reactor, tally, job.access, room.room_id, user, job.options)
+        for room in job.rooms
+        for user in room.users
+    ]
+    schedule = link.wait_for_start()
+    for sender in senders:
+        sender.send()
+    window = _measure_sends(reactor, tally, link, schedule)
+    result = SendResult(window, _latencies(tally, window), confirmed_ids(senders))
+    if tally.in_flight:
+        result.problems.append(f"{tally.in_flight} requests were never answered")
+    return result
+
+
+def send_over_sockets(job: SendJob, link: Link) -> SendResult:
+    reactor, tally = Reactor(), Tally()
+    rooms = [
+        [SocketSender(reactor, tally, job.access, room.room_id, user, job.options) for user in room.users]
+        for room in job.rooms
+    ]
+    senders = [sender for room in rooms for sender in room]
+    all_ready(reactor, senders)
+    schedule = link.wait_for_start()
+    for sender in senders:
+        for _ in range(job.options.window):
+            sender.send_message()
+    window = _measure_sends(reactor, tally, link, schedule)
+    last_seqs = {room[0].room_id: sum(len(sender.seqs) for sender in room) for room in rooms}
+    reactor.run(
+        lambda: all(sender.next_seq > last_seqs[sender.room_id] for sender in senders), monotonic() + DRAIN_SECONDS
+    )
+    result = SendResult(window, _latencies(tally, window), confirmed_ids(senders))
+    if tally.in_flight:
+        result.problems.append(f"{tally.in_flight} messages were never confirmed")
+    for sender in senders:
+        sender.add_to(result, last_seqs[sender.room_id])
+    return result
+
+
+def _measure_sends(reactor: Reactor, tally: Tally, link: Link, schedule: Schedule) -> Window:
+    window = link.measure(reactor, schedule, tally.count)
+    tally.is_over = True
+    reactor.run(lambda: not tally.in_flight, monotonic() + DRAIN_SECONDS)
+    return window
+
+
+def _latencies(tally: Tally, window: Window) -> "array[float]":
+    return tally.latencies[window.first : window.first + window.count]
+
+
+def run_rest_send(stage: Stage) -> Outcome:
+    return _run(stage, send_over_rest)
+
+
+def run_ws_send(stage: Stage) -> Outcome:
+    return _run(stage, send_over_sockets)
+
+
+def _run(stage: Stage, function: "Callable[[SendJob, Link], SendResult]") -> Outcome:
+    options = stage.options
+    members = min(options.members, options.clients)
+    rooms = stage.make_rooms(-(-options.clients // members), members)
+    jobs = [SendJob(stage.access, part, options) for part in share(rooms, options.processes)]
+    outcome, results = measure(stage, function, jobs, "messages")
+    windows = [result.window for result in results]
+    outcome.figures["messages_per_s"] = sum(window.count / window.seconds for window in windows)
+    outcome.add_latencies([latency for result in results for latency in result.latencies])
+    outcome.add_generator(windows)
+    confirmed: dict[str, dict[int, str]] = {}
+    for result in results:
+        confirmed |= result.confirmed
+        outcome.check.delivered += result.delivered
+        outcome.check.missing += result.missing
+        outcome.check.doubled += result.doubled
+        outcome.check.problems += result.problems
+    last_seqs = {room: len(confirmed[room.room_id]) for room in rooms}
+    check_stored(outcome.check, confirmed, stage.read_messages(last_seqs))
+    return outcome
