@@ -5,7 +5,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from driver import Server
+from blockbuster import BlockBuster
+from driver import Server, eventually
+from receiver import Receiver, open_receiver
 
 from chatapi.app import start_app
 from chatapi.clock import Clock
@@ -37,8 +39,14 @@ def database(migrated_database: Path, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def blocking() -> BlockBuster:
+    """While it is active, a call of ours that blocks the loop raises in it."""
+    return BlockBuster(["chatapi"])
+
+
 @pytest.fixture
-async def start_server(database: Path) -> AsyncIterator[StartServer]:
+async def start_server(database: Path, blocking: BlockBuster) -> AsyncIterator[StartServer]:
     """Starts servers in this process: `await start_server({"limits.sync_limit": 2}, dev=True, clock=...)`.
 
     Each uses the test's database, so the last one must be closed (`await server.app.close()`) before another starts.
@@ -58,8 +66,10 @@ async def start_server(database: Path) -> AsyncIterator[StartServer]:
                 "websocket.presence_grace_seconds": 0.1,
                 **(settings or {}),
             }
+            blocking.deactivate()  # active since the start of the server before
             config = load_config(None, {}, flags).config
             app = await start_app(config, clock=clock or Clock(), dev=dev, on_crash=crashed.append)
+            blocking.activate()
             server = Server(app, session, MASTER_KEY)
             if servers:
                 server.api_key = servers[0].api_key
@@ -70,16 +80,31 @@ async def start_server(database: Path) -> AsyncIterator[StartServer]:
 
         yield start
         await session.close()
+        blocking.deactivate()  # the start and the end may wait for files
         for server in servers:
-            if not server.services.is_draining:
-                await server.app.close()
-            # Guards for every test: nothing is left behind.
-            assert not server.services.hub.connections
-            assert not len(server.services.tasks)
+            await _close(server)
         assert not crashed
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def _close(server: Server) -> None:
+    """Guards for every test: nothing is left behind."""
+    services = server.services
+    if not services.is_draining:
+        await eventually(lambda: not services.store.writer and not services.store._connection.in_transaction)
+        await server.app.close()
+    assert not services.hub.connections
+    assert not len(services.tasks)
 
 
 @pytest.fixture
 async def server(start_server: StartServer) -> Server:
     """A server with one tenant."""
     return await start_server()
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """An endpoint for webhooks."""
+    async with open_receiver() as opened:
+        yield opened

@@ -8,9 +8,28 @@ from typing import Any
 import aiohttp
 
 from chatapi.app import App
+from chatapi.clock import Clock
 from chatapi.hub import Connection
 
 WAIT_SECONDS = 5.0  # for something that has to happen; a test that fails waits no longer
+
+
+class HandClock(Clock):
+    """Stands still until a test moves it. It starts at the present, since what others sign has real times in it."""
+
+    def __init__(self) -> None:
+        self._now_us = super().now_us()
+        self._monotonic_s = super().monotonic_s()
+
+    def now_us(self) -> int:
+        return self._now_us
+
+    def monotonic_s(self) -> float:
+        return self._monotonic_s
+
+    def advance(self, seconds: float) -> None:
+        self._now_us += round(seconds * 1_000_000)
+        self._monotonic_s += seconds
 
 
 @dataclass
@@ -130,6 +149,8 @@ class Server:
         self.session = session
         self.master_key = master_key
         self.url = app.addresses[0]
+        self.host, port = self.url.removeprefix("http://").rsplit(":", 1)
+        self.port = int(port)
         self.api_key = ""
 
     async def request(self, method: str, path: str, body: object = None, **options: Any) -> Reply:
@@ -151,6 +172,35 @@ class Server:
 
     def user(self, user_id: str, api_key: str | None = None) -> User:
         return User(self, self.api_key if api_key is None else api_key, user_id)
+
+    def bearer(self, user_id: str, token: str) -> User:
+        """The user by a token of its own."""
+        user = User(self, "", user_id)
+        user.headers = {"Authorization": f"Bearer {token}"}
+        return user
+
+    async def handshake(
+        self, *, headers: dict[str, str] | None = None, protocols: tuple[str, ...] = (), **params: str
+    ) -> Socket:
+        """A WebSocket with these credentials alone; nothing is read. Raises aiohttp.WSServerHandshakeError."""
+        websocket = await self.session.ws_connect(
+            f"{self.url}/ws", headers=headers, protocols=protocols, params=params, autoping=True
+        )
+        return Socket(websocket)
+
+    async def exchange(self, data: bytes) -> bytes:
+        """All that the server answers to these bytes, until it closes the connection."""
+        reader, writer = await self.open()
+        writer.write(data)
+        async with asyncio.timeout(WAIT_SECONDS):
+            answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        return answer
+
+    async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A bare connection."""
+        return await asyncio.open_connection(self.host, self.port)
 
     def connections_of(self, user_id: str) -> list[Connection]:
         return [found for found in self.services.hub.connections.values() if found.user_id == user_id]
