@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 CONCURRENT_STEPS = 64  # connections that read the log at once; the others of a storm wait their turn
 STEP_BYTES = 256 * 1024  # written to one connection at a stretch, before others get their turn
 PAGE_EVENTS = 100  # read from the store at a time
-PAGE_NOTIFICATIONS = 100
+PAGE_NOTIFICATIONS = 25  # of up to 64 KiB each
 BATCH_USERS = 256  # users per look-up of rooms
 BATCH_PAGES = 32  # pages per query of the log
 
@@ -160,11 +160,13 @@ class Recovery:
         connection.notifications_due = False
         place = (connection.tenant.tenant_key, connection.user_id, connection.notified_key)
         page = await self._pending.get(place)
-        for notification_key, frame in page:
+        allowed_bytes = connection.buffer_limit_bytes // 2 - connection.unsent_bytes()
+        fitting = _fitting([frame for _, frame in page], allowed_bytes)
+        for notification_key, frame in page[:fitting]:
             if notification_key > connection.notified_key:
                 self._hub.send(connection, frame)
                 connection.notified_key = notification_key
-        if len(page) == PAGE_NOTIFICATIONS:
+        if fitting < len(page) or len(page) == PAGE_NOTIFICATIONS:
             connection.notifications_due = True
 
     def _finish_if_caught_up(self, connection: Connection) -> bool:
