@@ -17,6 +17,8 @@ MAX_IN_FLIGHT = 256  # messages of one connection that wait for their commit; th
 
 
 class Commands:
+    __slots__ = ("_connection", "_in_flight", "_services", "_settled")
+
     def __init__(self, services: Services, connection: Connection) -> None:
         self._services = services
         self._connection = connection

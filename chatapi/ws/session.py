@@ -26,6 +26,8 @@ FRAMES_AT_A_STRETCH = 32  # then others have their turn: a flood of small frames
 
 
 class Session:
+    __slots__ = ("_commands", "_connection", "_services", "_sessions", "_socket")
+
     def __init__(
         self, services: Services, connection: Connection, sessions: UserSessions, socket: web.WebSocketResponse
     ) -> None:
