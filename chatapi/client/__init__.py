@@ -1,0 +1,21 @@
+"""ChatAPI's client: REST calls and a connection that survives the network and the server. See docs/python-sdk.md."""
+
+from chatapi.client.admin import AdminAPI
+from chatapi.client.api import ChatAPI
+from chatapi.client.connection import Connection, State
+from chatapi.client.errors import ApiError, Closed, NoAnswer
+from chatapi.client.events import Event, LogEvent
+from chatapi.client.records import Cursors
+
+__all__ = [
+    "AdminAPI",
+    "ApiError",
+    "ChatAPI",
+    "Closed",
+    "Connection",
+    "Cursors",
+    "Event",
+    "LogEvent",
+    "NoAnswer",
+    "State",
+]

@@ -1,0 +1,176 @@
+"""What a connection hands to its caller. `event["type"]` tells a type checker which event it is."""
+
+from typing import Literal, TypedDict
+
+from chatapi.client.records import Message, Notification, Role, RoomFields, RoomType
+
+
+class ReadyRoom(TypedDict):
+    room_id: str
+    type: RoomType
+    last_seq: int
+    last_ack: int
+    last_read: int
+
+
+class ReadyEvent(TypedDict):
+    type: Literal["ready"]
+    connection_id: str
+    user_id: str
+    epoch: str
+    server_time: str
+    heartbeat_seconds: float
+    rooms: list[ReadyRoom]
+
+
+class MessageEvent(Message):
+    type: Literal["message"]
+
+
+class MessageEditedEvent(Message):
+    """`seq` is the edit's own, `target_seq` the message's."""
+
+    type: Literal["message.edited"]
+    target_seq: int
+
+
+class MessageDeletedEvent(TypedDict):
+    type: Literal["message.deleted"]
+    room_id: str
+    message_id: str
+    seq: int
+    target_seq: int
+
+
+class RoomCreatedEvent(RoomFields):
+    type: Literal["room.created"]
+
+
+class RoomUpdatedEvent(RoomFields):
+    type: Literal["room.updated"]
+    seq: int
+
+
+class RoomDeletedEvent(RoomFields):
+    type: Literal["room.deleted"]
+
+
+class MemberJoinedEvent(TypedDict):
+    type: Literal["member.joined"]
+    room_id: str
+    user_id: str
+    role: Role
+    seq: int
+
+
+class MemberUpdatedEvent(TypedDict):
+    type: Literal["member.updated"]
+    room_id: str
+    user_id: str
+    role: Role
+    seq: int
+
+
+class MemberLeftEvent(TypedDict):
+    type: Literal["member.left"]
+    room_id: str
+    user_id: str
+    seq: int
+
+
+class AckReceivedEvent(TypedDict):
+    """Delivered to the user up to `seq`."""
+
+    type: Literal["ack.received"]
+    room_id: str
+    seq: int
+    user_id: str
+
+
+class ReadUpdatedEvent(TypedDict):
+    type: Literal["read.updated"]
+    room_id: str
+    seq: int
+    user_id: str
+
+
+class PresenceEvent(TypedDict):
+    type: Literal["presence.update"]
+    user_id: str
+    status: Literal["online", "offline"]
+
+
+class TypingEvent(TypedDict):
+    type: Literal["typing"]
+    room_id: str
+    user_id: str
+    action: Literal["start", "stop"]
+
+
+class NotificationEvent(Notification):
+    type: Literal["notification"]
+
+
+class SyncCompleteEvent(TypedDict):
+    """All that was missed has been handed over; what follows is live."""
+
+    type: Literal["sync.complete"]
+    rooms: dict[str, int]
+
+
+class SyncResetEvent(TypedDict):
+    """The server has another log than the one these cursors came from: what follows may have been seen before."""
+
+    type: Literal["sync.reset"]
+    epoch: str
+    rooms: dict[str, int]
+
+
+class ShutdownEvent(TypedDict):
+    type: Literal["server.shutdown"]
+    reconnect_after_ms: int
+
+
+LogEvent = (
+    MessageEvent
+    | MessageEditedEvent
+    | MessageDeletedEvent
+    | RoomUpdatedEvent
+    | MemberJoinedEvent
+    | MemberUpdatedEvent
+    | MemberLeftEvent
+)
+"""What takes a number in a room's log."""
+
+Event = (
+    LogEvent
+    | ReadyEvent
+    | RoomCreatedEvent
+    | RoomDeletedEvent
+    | AckReceivedEvent
+    | ReadUpdatedEvent
+    | PresenceEvent
+    | TypingEvent
+    | NotificationEvent
+    | SyncCompleteEvent
+    | SyncResetEvent
+    | ShutdownEvent
+)
+
+LOGGED = frozenset(
+    {
+        "message",
+        "message.edited",
+        "message.deleted",
+        "room.updated",
+        "member.joined",
+        "member.updated",
+        "member.left",
+    }
+)
+"""The types of `LogEvent`. `ack.received` and `read.updated` carry a `seq` too, but are no part of the log."""
+
+
+class EventPage(TypedDict):
+    events: list[LogEvent]
+    has_more: bool

@@ -1,0 +1,223 @@
+"""From a socket's frames to the caller's events: nothing twice, nothing out of order, nothing left out."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, cast
+
+from chatapi.client.cursors import CursorBook, RoomCursor
+from chatapi.client.errors import ApiError, NoAnswer
+from chatapi.client.events import LOGGED, Event, EventPage, LogEvent, ReadyEvent
+from chatapi.client.inbox import Entry, Inbox
+from chatapi.client.notices import Notices
+from chatapi.client.records import Cursors
+from chatapi.client.socket import SocketEnded
+from chatapi.protocol.json import dumps
+
+logger = logging.getLogger(__name__)
+
+ANSWERS = frozenset({"message.sent", "unsubscribed", "pong"})  # mean something only to the call that asked
+GONE = frozenset({403, 404})
+
+
+ReadLog = Callable[[str, int], Awaitable[EventPage]]
+"""Of a room's log what comes after a `seq`, one page of it. Raises ApiError, NoAnswer."""
+
+
+class Feed:
+    """`on_live` is called when all that was missed has been handed over."""
+
+    def __init__(
+        self, read_log: ReadLog, cursors: Cursors | None, max_pending: int, on_live: Callable[[], None]
+    ) -> None:
+        self._read_log = read_log
+        self._on_live = on_live
+        self.book = CursorBook(cursors)
+        self.notices = Notices()
+        self.inbox = Inbox(max_pending)
+        self.acks_due = asyncio.Event()
+        self.ready: ReadyEvent | None = None  # of the newest socket
+        self._in_hand: Entry | None = None  # what the caller is busy with
+
+        # Of the present socket
+        self._group: asyncio.TaskGroup | None = None
+        self._fills = 0  # rooms whose gap is being read
+        self._complete: Event | None = None  # a sync.complete that waits for the gaps
+        self._is_returning = False  # a notification was let go: a new socket brings it again
+
+    # The caller's side
+
+    async def next(self) -> Event:
+        """Raises Ended."""
+        self.settle()
+        self._in_hand = await self.inbox.get()
+        return self._in_hand.event
+
+    def settle(self) -> None:
+        """The caller is done with the event that it was given last."""
+        entry, self._in_hand = self._in_hand, None
+        if entry is None:
+            return
+        event = entry.event
+        if entry.room is not None:
+            logged = cast(LogEvent, event)
+            self.book.handle(logged["room_id"], entry.room, logged["seq"])
+        elif event["type"] == "notification":
+            self.notices.handle(event["notification_id"])
+        self.acks_due.set()
+
+    def forget(self) -> None:
+        """The caller failed at the event that it was given last."""
+        self._in_hand = None
+
+    def take_acks(self, *, rooms: bool, notifications: bool) -> Iterator[dict[str, Any]]:
+        """Frames for what was handled, taken as they are sent."""
+        if rooms:
+            for room_id, seq in self.book.take_acks():
+                yield {"type": "ack", "room_id": room_id, "seq": seq}
+        for notification_id in self.notices.take_acks(handled=notifications):
+            yield {"type": "notification.ack", "notification_id": notification_id}
+
+    # The socket's side
+
+    def start(self, group: asyncio.TaskGroup, ready: ReadyEvent) -> dict[str, Any]:
+        """A new socket, whose tasks live in `group`. Returns the `sync` that says where this connection stopped."""
+        self._group = group
+        self.ready = ready
+        sync = {"type": "sync", "rooms": self.book.meet(ready["epoch"], ready["rooms"])}
+        if self.book.epoch is None:
+            self.book.epoch = ready["epoch"]
+        else:
+            sync["epoch"] = self.book.epoch
+        self._put(ready)
+        self.acks_due.set()
+        return sync
+
+    def stop(self) -> None:
+        """The socket is gone, and so are the tasks of its group."""
+        self._group = None
+        self._fills = 0
+        self._complete = None
+        self._is_returning = False
+        self.book.interrupt()
+
+    def receive(self, frame: dict[str, Any], size_bytes: int) -> None:
+        frame_type = frame["type"]
+        if frame_type in LOGGED:
+            self._receive_logged(cast(LogEvent, frame), size_bytes)
+        elif frame_type == "notification":
+            self._receive_notification(frame, size_bytes)
+        elif frame_type == "subscribed":
+            self._fill_if_behind(frame["room_id"], self.book.note_last(frame["room_id"], frame["last_seq"]))
+        elif frame_type == "sync.gap":
+            room = self.book.get(frame["room_id"])
+            room.skip_to(frame["to_seq"])
+            self._fill_if_behind(frame["room_id"], room)
+        elif frame_type == "sync.complete":
+            self._receive_complete(cast(Event, frame), frame["rooms"])
+        elif frame_type not in ANSWERS:
+            self._receive_news(frame_type, frame, size_bytes)
+
+    def _receive_news(self, frame_type: str, frame: dict[str, Any], size_bytes: int) -> None:
+        """What the caller gets beside the rooms' logs."""
+        if frame_type == "sync.reset":
+            self.book.reset(frame["epoch"], frame["rooms"])
+        elif frame_type == "room.created":
+            self.book.join(frame["room_id"], frame["last_seq"])
+        elif frame_type == "room.deleted":
+            self.book.wanted.pop(frame["room_id"], None)
+            self.book.drop(frame["room_id"])
+        elif frame_type != "server.shutdown" and self.inbox.is_full:
+            return  # presence, typing, receipts: what may be dropped when somebody is slow
+        self._put(cast(Event, frame), size_bytes=size_bytes)
+
+    def _receive_notification(self, frame: dict[str, Any], size_bytes: int) -> None:
+        if self.inbox.is_full:
+            if not self._is_returning and self._group is not None:
+                self._is_returning = True
+                self._group.create_task(self._return_when_drained())
+        elif self.notices.take(frame["notification_id"]):
+            self._put(cast(Event, frame), size_bytes=size_bytes)
+        else:
+            self.acks_due.set()
+
+    async def _return_when_drained(self) -> None:
+        await self._wait_for_space()
+        raise SocketEnded(delay_s=0.0)
+
+    def _receive_logged(self, event: LogEvent, size_bytes: int) -> None:
+        room_id = event["room_id"]
+        if room_id in self.book.unwanted:
+            return
+        room = self.book.get(room_id)
+        if self.inbox.is_full and not room.is_behind and event["seq"] > (room.received or 0):
+            room.skip_to(event["seq"])  # it is read from the log when there is space
+        elif room.take(event):
+            self._put_logged(event, room, size_bytes)
+        self._fill_if_behind(room_id, room)
+
+    def _put_logged(self, event: LogEvent, room: RoomCursor, size_bytes: int) -> None:
+        self._put(event, room, size_bytes)
+        if event["type"] == "member.left" and self.ready is not None and event["user_id"] == self.ready["user_id"]:
+            self.book.drop(event["room_id"])
+
+    def _put(self, event: Event, room: RoomCursor | None = None, size_bytes: int = 0) -> None:
+        self.inbox.put(Entry(event, room, size_bytes))
+
+    # Gaps
+
+    def _fill_if_behind(self, room_id: str, room: RoomCursor) -> None:
+        if room.is_behind and not room.is_filling and self._group is not None:
+            room.is_filling = True
+            self._fills += 1
+            self._group.create_task(self._fill(room_id, room))
+
+    async def _fill(self, room_id: str, room: RoomCursor) -> None:
+        """Hands over what is missing, read from the log, and then what came meanwhile."""
+        try:
+            while room.is_behind and self.book.is_current(room_id, room):
+                await self._wait_for_space()
+                if room.has_gap:
+                    await self._fill_page(room_id, room)
+                elif room.held:
+                    self._put_logged(room.take_held(), room, 0)
+        except ApiError as error:
+            if error.status not in GONE:
+                raise SocketEnded from error
+            logger.warning("a room's log cannot be read any more", extra={"room_id": room_id})
+            self.book.drop(room_id)
+        except NoAnswer as error:
+            raise SocketEnded from error
+        finally:
+            room.is_filling = False
+        self._fills -= 1
+        self._complete_sync()
+
+    async def _fill_page(self, room_id: str, room: RoomCursor) -> None:
+        page = await self._read_log(room_id, room.received or 0)
+        if not self.book.is_current(room_id, room):
+            return
+        size_bytes = len(dumps(page["events"])) // max(1, len(page["events"]))
+        for event in room.take_page(page["events"], has_more=page["has_more"]):
+            self._put_logged(event, room, size_bytes)
+
+    async def _wait_for_space(self) -> None:
+        while self.inbox.is_full:
+            await self.inbox.changed()
+
+    def _receive_complete(self, event: Event, last_seqs: dict[str, int]) -> None:
+        for room_id, last_seq in last_seqs.items():
+            if room_id not in self.book.unwanted and room_id in self.book.rooms:
+                self._fill_if_behind(room_id, self.book.note_last(room_id, last_seq))
+        self._complete = event
+        self._complete_sync()
+
+    def _complete_sync(self) -> None:
+        """The caller hears that it is up to date once the last gap is filled."""
+        if self._complete is None or self._fills > 0:
+            return
+        event, self._complete = self._complete, None
+        if self.ready is not None:
+            self.book.epoch = self.ready["epoch"]
+        self._on_live()
+        self._put(event)

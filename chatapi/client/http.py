@@ -1,0 +1,219 @@
+"""HTTP calls: credentials, tries, and the envelope taken off."""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Self, cast
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from yarl import URL
+
+from chatapi.client.backoff import full_jitter
+from chatapi.client.errors import ApiError, NoAnswer, parse_error
+from chatapi.client.records import Health
+from chatapi.protocol.json import dumps, loads_stored
+
+RETRIES = 4
+RETRY_BASE_S = 0.25
+RETRY_CAP_S = 10.0
+MAX_RETRY_AFTER_S = 60.0  # a longer one is the caller's decision, so it gets the error
+TIMEOUT_S = 30.0  # of one try
+
+GetToken = Callable[[], str | Awaitable[str]]
+
+
+class Credentials:
+    """The headers that say who is calling, and where a better one may come from."""
+
+    def __init__(self, headers: Mapping[str, str], get_token: GetToken | None = None) -> None:
+        self._headers = headers
+        self._get_token = get_token
+        self._token: str | None = None
+        self._lock = asyncio.Lock()  # one request for all that wait for a token
+
+    async def headers(self) -> dict[str, str]:
+        if self._get_token is None:
+            return dict(self._headers)
+        async with self._lock:
+            if self._token is None:
+                token = self._get_token()
+                self._token = await token if inspect.isawaitable(token) else token
+            return {**self._headers, "Authorization": f"Bearer {self._token}"}
+
+    def renew(self) -> bool:
+        """Forgets a token that the server refused. True when there may be a better one."""
+        self._token = None
+        return self._get_token is not None
+
+
+class Http:
+    """One pool of sockets to one server, shared by all who call it; opened at the first call."""
+
+    def __init__(
+        self, url: str, *, timeout_s: float, retries: int, session: aiohttp.ClientSession | None = None
+    ) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("url must start with http:// or https://")
+        self.base = url.rstrip("/")
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._retries = retries
+        self._session = session
+        self._owns_session = session is None
+
+    def session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            # No bound on sockets: a WebSocket keeps one for as long as it lives.
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
+            )
+        return self._session
+
+    async def close(self) -> None:
+        if self._session is not None and self._owns_session:
+            await self._session.close()
+
+    async def call(
+        self,
+        credentials: Credentials,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, object] | None = None,
+        body: object = None,
+        is_idempotent: bool | None = None,
+    ) -> Any:
+        """The answer's `data`, None for a 204. `path` is escaped already, and `query` items that are None are left out.
+
+        Tried again, with growing pauses, when there was no answer or a 502 to 504, unless doing it twice could differ
+        from doing it once (a POST, if not stated otherwise); always after a 429, once `Retry-After` has passed.
+        Raises ApiError, NoAnswer.
+        """
+        can_repeat = method != "POST" if is_idempotent is None else is_idempotent
+        is_renewed = was_lost = False
+        attempt = 0
+        while True:
+            try:
+                return await self._try(credentials, method, path, query, body)
+            except ApiError as error:
+                if error.status == 404 and method == "DELETE" and was_lost:
+                    return None  # an earlier try did it
+                if error.status == 401 and not is_renewed and credentials.renew():
+                    is_renewed = True
+                    continue
+                may_repeat = error.status == 429 or (can_repeat and error.status >= 502)
+                retry_after_s = error.retry_after_s or 0.0
+                if not may_repeat or attempt >= self._retries or retry_after_s > MAX_RETRY_AFTER_S:
+                    raise
+            except NoAnswer:
+                if not can_repeat or attempt >= self._retries:
+                    raise
+                was_lost, retry_after_s = True, 0.0
+            await asyncio.sleep(max(full_jitter(attempt, RETRY_BASE_S, RETRY_CAP_S), retry_after_s))
+            attempt += 1
+
+    async def _try(
+        self, credentials: Credentials, method: str, path: str, query: Mapping[str, object] | None, body: object
+    ) -> Any:
+        headers = await credentials.headers()
+        data = None
+        if method in {"POST", "PUT", "PATCH"}:
+            headers["Content-Type"] = "application/json"
+            data = dumps({} if body is None else body)
+        try:
+            async with self.session().request(
+                method, self.address(path, query), headers=headers, data=data, timeout=self._timeout
+            ) as response:
+                return _unwrap(response, await response.read())
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise NoAnswer(f"{method} {path}: {type(error).__name__}") from error
+
+    def address(self, path: str, query: Mapping[str, object] | None = None) -> URL:
+        """Escaped already, so that a user id with a slash in it stays one part of the path."""
+        known = {name: _in_query(value) for name, value in (query or {}).items() if value is not None}
+        return URL(f"{self.base}{path}" + (f"?{urlencode(known)}" if known else ""), encoded=True)
+
+
+def _in_query(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def escape(part: str) -> str:
+    """One part of a path."""
+    return quote(part, safe="")
+
+
+def _unwrap(response: aiohttp.ClientResponse, body: bytes) -> Any:
+    if response.status == 204:
+        return None
+    try:
+        envelope = loads_stored(body)
+    except ValueError:  # a proxy's page, say
+        envelope = None
+    if isinstance(envelope, dict) and envelope.get("success") is True:
+        return envelope["data"]
+    raise parse_error(
+        envelope.get("error") if isinstance(envelope, dict) else None,
+        status=response.status,
+        retry_after_s=parse_retry_after(response.headers),
+        request_id=response.headers.get("X-Request-Id"),
+    )
+
+
+def parse_retry_after(headers: Mapping[str, str] | None) -> float | None:
+    text = (headers or {}).get("Retry-After", "")
+    return float(text) if text.isascii() and text.isdigit() else None
+
+
+class Caller:
+    """What both APIs have: a pool of sockets that may be shared, and the calls that need no credential."""
+
+    def __init__(self, http: Http, credentials: Credentials, *, owns_http: bool = True) -> None:
+        self._http = http
+        self._credentials = credentials
+        self._owns_http = owns_http
+
+    @property
+    def url(self) -> str:
+        return self._http.base
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the sockets. What `as_user` made shares them, and needs no closing of its own."""
+        if self._owns_http:
+            await self._http.close()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, object] | None = None,
+        body: object = None,
+        is_idempotent: bool | None = None,
+    ) -> Any:
+        """Any route, such as `call("GET", "/rooms", query={"limit": 5})`; see `Http.call`."""
+        return await self._http.call(
+            self._credentials, method, f"/v1{path}", query=query, body=body, is_idempotent=is_idempotent
+        )
+
+    async def health(self) -> Health:
+        """Raises ApiError with status 503 when the server cannot write."""
+        return cast(Health, await self.call("GET", "/health"))
+
+    async def read_text(self, path: str) -> str:
+        """What is served without an envelope: `/metrics`, `/openapi.json`. Raises ApiError, NoAnswer."""
+        headers = await self._credentials.headers()
+        try:
+            async with self._http.session().get(self._http.address(path), headers=headers) as response:
+                body = await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise NoAnswer(f"GET {path}: {type(error).__name__}") from error
+        if response.status != 200:
+            _unwrap(response, body)
+        return body.decode()

@@ -1,0 +1,249 @@
+"""The shapes that travel, for a type checker: what arrives stays the plain JSON object that it is on the wire, with
+whatever fields a newer server adds."""
+
+from typing import Any, Literal, TypedDict
+
+Json = dict[str, Any]
+RoomType = Literal["dm", "group", "channel"]
+Role = Literal["admin", "member"]
+
+
+class RoomFields(TypedDict):
+    room_id: str
+    unique_key: str | None
+    name: str | None
+    metadata: Json | None
+    last_seq: int
+    member_count: int
+    created_by: str
+    created_at: str
+    updated_at: str
+
+
+class Room(RoomFields):
+    type: RoomType
+
+
+class Message(TypedDict):
+    """`content` is None once the message was deleted."""
+
+    message_id: str
+    room_id: str
+    seq: int
+    sender_id: str
+    content: str | None
+    meta: Json | None
+    reply_to: str | None
+    client_message_id: str | None
+    created_at: str
+    edited_at: str | None
+    deleted_at: str | None
+
+
+class OwnRoom(Room):
+    """A room as its member sees it in `list_rooms`; `unread_count` stops at 1,000."""
+
+    role: Role
+    last_ack: int
+    last_read: int
+    unread_count: int
+    last_message: Message | None
+
+
+class Member(TypedDict):
+    user_id: str
+    role: Role
+    joined_at: str
+
+
+class Receipt(TypedDict):
+    user_id: str
+    last_ack: int
+    last_read: int
+
+
+class Position(TypedDict):
+    """How far the caller now stands in a room."""
+
+    room_id: str
+    seq: int
+
+
+class Notification(TypedDict):
+    notification_id: str
+    topic: str
+    payload: Any
+    created_at: str
+
+
+class Notified(TypedDict):
+    notification_id: str
+    created_at: str
+    recipients: int
+
+
+class Targets(TypedDict, total=False):
+    """At least one of them; who is in several is notified once."""
+
+    user_ids: list[str]
+    room_id: str
+    topic_subscribers: bool
+
+
+class Subscription(TypedDict):
+    subscription_id: str
+    topic: str
+    created_at: str
+
+
+class UserToken(TypedDict):
+    token: str
+    user_id: str
+    expires_at: str
+
+
+class Ticket(TypedDict):
+    """`expires_in` is in seconds."""
+
+    token: str
+    expires_in: int
+
+
+class Sent(TypedDict):
+    """A message that is stored."""
+
+    room_id: str
+    message_id: str
+    seq: int
+    client_message_id: str | None
+    created_at: str
+
+
+class Subscribed(TypedDict):
+    room_id: str
+    last_seq: int
+
+
+class Cursors(TypedDict):
+    """How far a device has come in each room, and in which life of the database. Plain JSON, to be kept."""
+
+    epoch: str | None
+    rooms: dict[str, int]
+
+
+class Health(TypedDict):
+    status: str
+    service: str
+    version: str
+    uptime: str
+    uptime_seconds: float
+    db_writable: bool
+
+
+# Pages
+
+
+class OwnRoomPage(TypedDict):
+    rooms: list[OwnRoom]
+    has_more: bool
+
+
+class RoomPage(TypedDict):
+    rooms: list[Room]
+    has_more: bool
+
+
+class MemberPage(TypedDict):
+    members: list[Member]
+    has_more: bool
+
+
+class MessagePage(TypedDict):
+    messages: list[Message]
+    has_more: bool
+
+
+class ReceiptPage(TypedDict):
+    receipts: list[Receipt]
+    has_more: bool
+
+
+class NotificationPage(TypedDict):
+    notifications: list[Notification]
+    has_more: bool
+
+
+class SubscriptionList(TypedDict):
+    subscriptions: list[Subscription]
+
+
+class Presence(TypedDict):
+    online: list[str]
+
+
+# What the operator sees
+
+
+class Tenant(TypedDict):
+    tenant_id: str
+    name: str
+    created_at: str
+    config: Json
+
+
+class _WebhookSecret(TypedDict, total=False):
+    webhook_secret: str
+
+
+class ChangedTenant(Tenant, _WebhookSecret):
+    """`webhook_secret` is there when the change was the first to set `webhook_url`."""
+
+
+class NewTenant(ChangedTenant):
+    """Its secrets are shown this once."""
+
+    api_key: str
+    token_secret: str
+
+
+class TenantPage(TypedDict):
+    tenants: list[Tenant]
+    has_more: bool
+
+
+class NewKey(TypedDict):
+    """The key is shown this once."""
+
+    key_id: str
+    api_key: str
+
+
+class Key(TypedDict):
+    key_id: str
+    created_at: str
+    last_used_at: str | None
+
+
+class KeyPage(TypedDict):
+    keys: list[Key]
+    has_more: bool
+
+
+class NewTokenSecret(TypedDict):
+    token_secret: str
+
+
+class NewWebhookSecret(TypedDict):
+    webhook_secret: str
+
+
+class DeadLetters(TypedDict):
+    """Each has `id`, `attempts`, `last_attempt_at` and `error` beside what could not be delivered."""
+
+    failed_messages: list[Json]
+    failed_notifications: list[Json]
+    has_more: bool
+
+
+class Stats(TypedDict):
+    tenants: list[Json]
