@@ -109,7 +109,7 @@ export class Pane {
     const lastRead = this.#receipts.get(this.user)?.read ?? room.last_seq;
     this.timeline.putAll(page.messages);
     this.timeline.started(page.has_more);
-    this.#unread = page.messages.filter((message) => message.sender_id !== this.user && message.seq > lastRead && !message.deleted_at).length;
+    this.#unread = !isMember ? 0 : page.messages.filter((message) => message.sender_id !== this.user && message.seq > lastRead && !message.deleted_at).length;
     const early = this.#early ?? [];
     this.#early = null;
     for (const event of early) this.#apply(event);
@@ -178,10 +178,12 @@ export class Pane {
 
   #showOthers() {
     const others = [...this.#members.keys()].filter((userId) => userId !== this.user);
-    this.others.replaceChildren(...others.slice(0, 4).map((userId) =>
-      h("span.presence", { "data-online": String(this.#online.has(userId)), title: this.#online.has(userId) ? "online" : "offline" },
-        userId, h("span.sr", {}, this.#online.has(userId) ? " is online" : " is offline"))),
-    others.length > 4 ? `+${others.length - 4}` : "");
+    const told = this.#members.has(this.user); // who only follows is not told of presence
+    this.others.replaceChildren(...others.slice(0, 4).map((userId) => {
+      const status = this.#online.has(userId) ? "online" : "offline";
+      return told ? h("span.presence", { "data-online": String(status === "online"), title: status }, userId, h("span.sr", {}, ` is ${status}`))
+        : h("span", {}, userId);
+    }), ...(others.length > 4 ? [`+${others.length - 4}`] : []));
   }
 
   #showUnread() {
@@ -286,9 +288,10 @@ export class Pane {
     this.#stopTyping(message.sender_id);
     this.timeline.put(message, { recovered: Boolean(this.#recovery) && message.sender_id !== this.user });
     if (message.sender_id === this.user || message.deleted_at) return;
+    this.#newest = message.seq;
+    if (!this.#members.has(this.user)) return; // who only follows has no receipt
     this.#unread++;
     this.#showUnread();
-    this.#newest = message.seq;
     if (this.#attended) this.#markRead();
   }
 
