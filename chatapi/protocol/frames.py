@@ -7,57 +7,68 @@ from msgspec import Meta
 
 from chatapi.errors import ChatError, invalid
 from chatapi.protocol.json import convert, loads
-from chatapi.protocol.requests import Body, MessageDraft, MessageRevision, PublicId, Seq
+from chatapi.protocol.requests import (
+    Body,
+    Cursor,
+    MessageDraft,
+    MessageIdText,
+    MessageRevision,
+    NotificationIdText,
+    RoomIdText,
+    Seq,
+)
 
 MAX_FRAME_BYTES = 128 * 1024
 MAX_REQUEST_ID_CHARACTERS = 64
 
 
 class SendMessage(MessageDraft, frozen=True, kw_only=True):
-    room_id: PublicId
+    room_id: RoomIdText
 
 
 class EditMessage(MessageRevision, frozen=True, kw_only=True):
-    room_id: PublicId
-    message_id: PublicId
+    room_id: RoomIdText
+    message_id: MessageIdText
 
 
 class DeleteMessage(Body, frozen=True):
-    room_id: PublicId
-    message_id: PublicId
+    room_id: RoomIdText
+    message_id: MessageIdText
 
 
 class Ack(Body, frozen=True):
-    room_id: PublicId
-    seq: Seq
+    room_id: RoomIdText
+    seq: Cursor
 
 
 class Read(Body, frozen=True):
-    room_id: PublicId
-    seq: Seq
+    room_id: RoomIdText
+    seq: Cursor
 
 
 class TypingStart(Body, frozen=True):
-    room_id: PublicId
+    room_id: RoomIdText
 
 
 class TypingStop(Body, frozen=True):
-    room_id: PublicId
+    room_id: RoomIdText
 
 
 class SubscribeRoom(Body, frozen=True):
-    room_id: PublicId
+    room_id: RoomIdText
 
 
 class UnsubscribeRoom(Body, frozen=True):
-    room_id: PublicId
+    room_id: RoomIdText
 
 
 class Sync(Body, frozen=True):
     """`rooms`: the client's own cursor in each room, the `seq` that it has seen last."""
 
     epoch: Annotated[str, Meta(max_length=64)] | None = None
-    rooms: dict[str, object] = msgspec.field(default_factory=dict)
+    rooms: Annotated[dict[str, object], Meta(examples=[{"room_5f3a9c0e71b24d6688aa10cf": 42}])] = msgspec.field(
+        default_factory=dict
+    )
 
     def check(self) -> None:
         for room_id, after_seq in self.rooms.items():
@@ -72,7 +83,7 @@ class Sync(Body, frozen=True):
 
 
 class AckNotification(Body, frozen=True):
-    notification_id: PublicId
+    notification_id: NotificationIdText
 
 
 class Ping(Body, frozen=True):

@@ -28,13 +28,25 @@ UserIdText = Annotated[
         examples=["alice"],
     ),
 ]
-RoomName = Annotated[str, Meta(min_length=1, max_length=200)]
-TenantName = Annotated[str, Meta(min_length=1, max_length=200)]
-Topic = Annotated[str, Meta(min_length=1, max_length=200)]
+RoomName = Annotated[str, Meta(min_length=1, max_length=200, examples=["Lighthouse keepers"])]
+TenantName = Annotated[str, Meta(min_length=1, max_length=200, examples=["Acme"])]
+Topic = Annotated[str, Meta(min_length=1, max_length=200, examples=["order.shipped"])]
 Seq = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
-Content = Annotated[str, Meta(min_length=1, description="1 byte to 64 KiB of UTF-8 (a tenant's own bound may differ)")]
+Cursor = Annotated[Seq, Meta(examples=[42])]
+Content = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        description="1 byte to 64 KiB of UTF-8 (a tenant's own bound may differ)",
+        examples=["Hello, Bob"],
+    ),
+]
 ClientMessageId = Annotated[str, Meta(min_length=1, max_length=64)]
 PublicId = Annotated[str, Meta(min_length=1, max_length=200)]
+RoomIdText = Annotated[PublicId, Meta(examples=["room_5f3a9c0e71b24d6688aa10cf"])]
+MessageIdText = Annotated[PublicId, Meta(examples=["msg_0abc5d2e81f3a704"])]
+NotificationIdText = Annotated[PublicId, Meta(examples=["notif_0abc5d2f02c3a704"])]
+TenantIdText = Annotated[PublicId, Meta(examples=["tenant_9b1f6c3a2d4e5f607182"])]
 JsonObject = Annotated[dict[str, object], Meta(description=f"at most {MAX_OBJECT_BYTES} bytes as JSON")]
 Limit = Annotated[int, Meta(ge=1, le=100)]
 Offset = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
@@ -99,12 +111,12 @@ class MessageRevision(Body, frozen=True):
 
 
 class ReadUpTo(Body, frozen=True):
-    seq: Seq
+    seq: Cursor
 
 
 class AckUpTo(Body, frozen=True):
-    room_id: PublicId
-    seq: Seq
+    room_id: RoomIdText
+    seq: Cursor
 
 
 class NotifyTargets(msgspec.Struct, frozen=True):
@@ -115,7 +127,9 @@ class NotifyTargets(msgspec.Struct, frozen=True):
 
 class Notify(Body, frozen=True):
     topic: Topic
-    payload: Annotated[object, Meta(description=f"any JSON, at most {MAX_PAYLOAD_BYTES} bytes")]
+    payload: Annotated[
+        object, Meta(description=f"any JSON, at most {MAX_PAYLOAD_BYTES} bytes", examples=[{"order": 1234}])
+    ]
     targets: NotifyTargets
 
     def check(self) -> None:
@@ -135,7 +149,7 @@ class MintToken(Body, frozen=True):
 
 
 class RetryDeadLetters(Body, frozen=True):
-    tenant_id: PublicId
+    tenant_id: TenantIdText
 
 
 class CreateTenant(Body, frozen=True):

@@ -1,8 +1,9 @@
-"""Every REST route on one page."""
+"""Every REST route on one page: what serves it, and what the documents say of it."""
 
 from chatapi.protocol import requests as req
-from chatapi.rest import dead_letters, health, messages, notifications, rooms, tenants, tokens
-from chatapi.rest.call import Credential, Route
+from chatapi.protocol import responses as res
+from chatapi.rest import dead_letters, documents, health, messages, metrics, notifications, rooms, tenants, tokens
+from chatapi.rest.call import Call, Credential, Media, Reply, Route
 
 _OPEN = Credential.NONE
 _API_KEY = Credential.API_KEY
@@ -11,52 +12,89 @@ _MASTER = Credential.MASTER
 _ROOM = "/rooms/{room_id}"
 _MEMBER = "/rooms/{room_id}/members/{user_id}"
 _MESSAGE = "/rooms/{room_id}/messages/{message_id}"
+_SUBSCRIPTION = "/subscriptions/{subscription_id}"
 _TENANT = "/admin/tenants/{tenant_id}"
+_KEY = "/admin/tenants/{tenant_id}/keys/{key_id}"
+_DEAD = "/admin/dead-letters"
+
+
+async def openapi(call: Call) -> Reply:
+    """This document."""
+    return documents.serve_openapi(ROUTES, call.services.config.server.public_url)
+
 
 ROUTES: tuple[Route, ...] = (
-    Route("POST", "/rooms", rooms.create_room, body=req.CreateRoom),
-    Route("GET", "/rooms", rooms.list_rooms, query=req.PageQuery),
-    Route("GET", _ROOM, rooms.get_room),
-    Route("PATCH", _ROOM, rooms.update_room, body=req.PatchRoom),
-    Route("DELETE", _ROOM, rooms.delete_room),
-    Route("GET", f"{_ROOM}/members", rooms.list_members, query=req.PageQuery),
-    Route("POST", f"{_ROOM}/members", rooms.add_member, body=req.AddMember),
-    Route("PATCH", _MEMBER, rooms.change_role, body=req.PatchMember),
-    Route("DELETE", _MEMBER, rooms.remove_member),
-    Route("GET", f"{_ROOM}/presence", rooms.list_online),
-    Route("GET", "/channels", rooms.list_channels, query=req.PageQuery),
-    Route("POST", f"{_ROOM}/messages", messages.send_message, body=req.MessageDraft),
-    Route("GET", f"{_ROOM}/messages", messages.list_messages, query=req.HistoryQuery),
-    Route("GET", _MESSAGE, messages.get_message),
-    Route("PUT", _MESSAGE, messages.edit_message, body=req.MessageRevision),
-    Route("DELETE", _MESSAGE, messages.delete_message),
-    Route("GET", f"{_ROOM}/events", messages.list_events, query=req.EventsQuery),
-    Route("POST", f"{_ROOM}/read", messages.read_up_to, body=req.ReadUpTo),
-    Route("GET", f"{_ROOM}/receipts", messages.list_receipts, query=req.PageQuery),
-    Route("POST", "/acks", messages.acknowledge, body=req.AckUpTo),
-    Route("POST", "/notify", notifications.notify, _API_KEY, body=req.Notify),
-    Route("GET", "/notifications", notifications.list_notifications, query=req.NotificationsQuery),
-    Route("POST", "/notifications/{notification_id}/ack", notifications.acknowledge),
-    Route("POST", "/subscriptions", notifications.subscribe, body=req.Subscribe),
-    Route("GET", "/subscriptions", notifications.list_subscriptions, query=req.PageQuery),
-    Route("DELETE", "/subscriptions/{subscription_id}", notifications.unsubscribe),
-    Route("POST", "/tokens", tokens.mint_token, _API_KEY, body=req.MintToken),
-    Route("POST", "/ws/token", tokens.mint_ticket),
-    Route("GET", "/livez", health.livez, _OPEN),
-    Route("GET", "/readyz", health.readyz, _OPEN),
-    Route("GET", "/health", health.health, _OPEN),
-    Route("POST", "/admin/tenants", tenants.create_tenant, _MASTER, body=req.CreateTenant),
-    Route("GET", "/admin/tenants", tenants.list_tenants, _MASTER, query=req.PageQuery),
-    Route("GET", _TENANT, tenants.get_tenant, _MASTER),
-    Route("PATCH", _TENANT, tenants.update_tenant, _MASTER, body=req.PatchTenant),
-    Route("DELETE", _TENANT, tenants.delete_tenant, _MASTER),
-    Route("POST", f"{_TENANT}/keys", tenants.create_key, _MASTER),
-    Route("GET", f"{_TENANT}/keys", tenants.list_keys, _MASTER, query=req.PageQuery),
-    Route("DELETE", f"{_TENANT}/keys/{{key_id}}", tenants.revoke_key, _MASTER),
-    Route("POST", f"{_TENANT}/token-secret", tenants.rotate_token_secret, _MASTER),
-    Route("POST", f"{_TENANT}/webhook-secret", tenants.rotate_webhook_secret, _MASTER),
-    Route("GET", "/admin/dead-letters", dead_letters.list_dead_letters, _MASTER, query=req.DeadLettersQuery),
-    Route("POST", "/admin/dead-letters/retry", dead_letters.retry_all, _MASTER, body=req.RetryDeadLetters),
-    Route("POST", "/admin/dead-letters/{dead_letter_id}/retry", dead_letters.retry, _MASTER),
-    Route("GET", "/admin/stats", dead_letters.list_stats, _MASTER),
+    Route("POST", "/rooms", rooms.create_room, 201, res.Room, body=req.CreateRoom, also=(403, 409)),
+    Route("GET", "/rooms", rooms.list_rooms, 200, res.OwnRooms, query=req.PageQuery),
+    Route("GET", _ROOM, rooms.get_room, 200, res.Room),
+    Route("PATCH", _ROOM, rooms.update_room, 200, res.Room, body=req.PatchRoom),
+    Route("DELETE", _ROOM, rooms.delete_room, 204),
+    Route("GET", f"{_ROOM}/members", rooms.list_members, 200, res.Members, query=req.PageQuery),
+    Route("POST", f"{_ROOM}/members", rooms.add_member, 201, res.Member, body=req.AddMember, also=(409,)),
+    Route("PATCH", _MEMBER, rooms.change_role, 200, res.Member, body=req.PatchMember, also=(409,)),
+    Route("DELETE", _MEMBER, rooms.remove_member, 204, also=(409,)),
+    Route("GET", f"{_ROOM}/presence", rooms.list_online, 200, res.Online),
+    Route("GET", "/channels", rooms.list_channels, 200, res.Channels, query=req.PageQuery),
+    Route("POST", f"{_ROOM}/messages", messages.send_message, 201, res.Message, body=req.MessageDraft, also=(200, 409)),
+    Route("GET", f"{_ROOM}/messages", messages.list_messages, 200, res.History, query=req.HistoryQuery),
+    Route("GET", _MESSAGE, messages.get_message, 200, res.Message),
+    Route("PUT", _MESSAGE, messages.edit_message, 200, res.Message, body=req.MessageRevision),
+    Route("DELETE", _MESSAGE, messages.delete_message, 204),
+    Route("GET", f"{_ROOM}/events", messages.list_events, 200, res.Events, query=req.EventsQuery),
+    Route("POST", f"{_ROOM}/read", messages.read_up_to, 200, res.Standing, body=req.ReadUpTo),
+    Route("GET", f"{_ROOM}/receipts", messages.list_receipts, 200, res.ReceiptPage, query=req.PageQuery),
+    Route("POST", "/acks", messages.ack_up_to, 200, res.Standing, body=req.AckUpTo, also=(403, 404)),
+    Route("POST", "/notify", notifications.notify, 202, res.Notified, _API_KEY, body=req.Notify, also=(404,)),
+    Route(
+        "GET",
+        "/notifications",
+        notifications.list_notifications,
+        200,
+        res.NotificationPage,
+        query=req.NotificationsQuery,
+    ),
+    Route("POST", "/notifications/{notification_id}/ack", notifications.ack_notification, 200, res.AckedNotification),
+    Route("POST", "/subscriptions", notifications.subscribe, 201, res.Subscription, body=req.Subscribe, also=(200,)),
+    Route("GET", "/subscriptions", notifications.list_subscriptions, 200, res.Subscriptions, query=req.PageQuery),
+    Route("DELETE", _SUBSCRIPTION, notifications.unsubscribe, 204),
+    Route("POST", "/tokens", tokens.mint_token, 201, res.UserToken, _API_KEY, body=req.MintToken),
+    Route("POST", "/ws/token", tokens.mint_ticket, 200, res.Ticket),
+    Route("GET", "/livez", health.livez, 200, res.Status, _OPEN),
+    Route("GET", "/readyz", health.readyz, 200, res.Status, _OPEN, also=(503,)),
+    Route("GET", "/health", health.health, 200, res.Health, _OPEN, also=(503,)),
+    Route("GET", "/metrics", metrics.metrics, 200, None, _OPEN, media=Media.METRICS, also=(401, 404, 429)),
+    Route("GET", "/openapi.json", openapi, 200, None, _OPEN, media=Media.JSON),
+    Route("GET", "/asyncapi.json", documents.asyncapi, 200, None, _OPEN, media=Media.JSON),
+    Route("POST", "/admin/tenants", tenants.create_tenant, 201, res.NewTenant, _MASTER, body=req.CreateTenant),
+    Route("GET", "/admin/tenants", tenants.list_tenants, 200, res.Tenants, _MASTER, query=req.PageQuery),
+    Route("GET", _TENANT, tenants.get_tenant, 200, res.Tenant, _MASTER),
+    Route("PATCH", _TENANT, tenants.update_tenant, 200, res.UpdatedTenant, _MASTER, body=req.PatchTenant),
+    Route("DELETE", _TENANT, tenants.delete_tenant, 204, None, _MASTER),
+    Route("POST", f"{_TENANT}/keys", tenants.create_key, 201, res.NewKey, _MASTER),
+    Route("GET", f"{_TENANT}/keys", tenants.list_keys, 200, res.Keys, _MASTER, query=req.PageQuery),
+    Route("DELETE", _KEY, tenants.revoke_key, 204, None, _MASTER),
+    Route("POST", f"{_TENANT}/token-secret", tenants.rotate_token_secret, 201, res.TokenSecret, _MASTER),
+    Route("POST", f"{_TENANT}/webhook-secret", tenants.rotate_webhook_secret, 201, res.NewWebhookSecret, _MASTER),
+    Route(
+        "GET",
+        _DEAD,
+        dead_letters.list_dead_letters,
+        200,
+        res.DeadLetters,
+        _MASTER,
+        query=req.DeadLettersQuery,
+        also=(404,),
+    ),
+    Route(
+        "POST",
+        f"{_DEAD}/retry",
+        dead_letters.retry_dead_letters,
+        202,
+        res.RetriedAll,
+        _MASTER,
+        body=req.RetryDeadLetters,
+        also=(404,),
+    ),
+    Route("POST", f"{_DEAD}/{{dead_letter_id}}/retry", dead_letters.retry_dead_letter, 202, res.RetriedOne, _MASTER),
+    Route("GET", "/admin/stats", dead_letters.list_stats, 200, res.Stats, _MASTER),
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from typing import Any
 
 from aiohttp import web
@@ -10,6 +10,7 @@ from aiohttp import web
 from chatapi.models import Principal
 from chatapi.protocol.replies import encode_envelope
 from chatapi.protocol.requests import Body, Query
+from chatapi.protocol.responses import Answer
 from chatapi.services import Services
 
 JSON = "application/json; charset=utf-8"
@@ -54,14 +55,29 @@ NO_CONTENT = Reply(204, b"")
 Handler = Callable[[Call], Awaitable[Reply]]
 
 
+class Media(StrEnum):
+    """What an answer without an envelope is."""
+
+    JSON = "application/json"
+    METRICS = "text/plain"
+
+
 @dataclass(slots=True, frozen=True)
 class Route:
+    """The handler's docstring is its summary in the documents. `status` is the usual one; `also` holds the others, but
+    those that follow from what the route takes. An answer is an envelope around `answer`, or of the type `media`, or
+    empty."""
+
     method: str
     path: str
     handler: Handler
+    status: int
+    answer: type[Answer] | None = None
     credential: Credential = Credential.USER
     body: type[Body] | None = None
     query: type[Query] | None = None
+    also: tuple[int, ...] = ()
+    media: Media | None = None
 
 
 RawHandler = Callable[[Services, web.BaseRequest, dict[str, str]], Awaitable[web.StreamResponse]]

@@ -5,6 +5,7 @@ from chatapi.rest.call import Call, Reply, ok
 
 
 async def list_dead_letters(call: Call) -> Reply:
+    """Webhook calls that failed for good, the latest first."""
     query = call.query
     messages, notifications, has_more = await call.services.dead_letters.list_page(
         query.tenant_id, query.limit, query.offset
@@ -17,15 +18,18 @@ async def list_dead_letters(call: Call) -> Reply:
     return Reply(200, encode_raw_envelope(fields))
 
 
-async def retry(call: Call) -> Reply:
+async def retry_dead_letter(call: Call) -> Reply:
+    """Put one back into the queue."""
     dead_letter_id = call.path["dead_letter_id"]
     await call.services.dead_letters.retry(dead_letter_id)
     return ok({"id": dead_letter_id}, 202)
 
 
-async def retry_all(call: Call) -> Reply:
+async def retry_dead_letters(call: Call) -> Reply:
+    """Put all of a tenant's back into the queue."""
     return ok({"retried": await call.services.dead_letters.retry_all(call.body.tenant_id)}, 202)
 
 
 async def list_stats(call: Call) -> Reply:
+    """Each tenant's rooms, messages, connections and queues."""
     return ok({"tenants": await call.services.dead_letters.list_stats()})

@@ -13,10 +13,12 @@ PROBE_SECONDS = 1.0  # a real write at most once in this time, however many ask
 
 
 async def livez(_call: Call) -> Reply:
+    """Whether the process is alive; touches no database."""
     return ok({"status": "ok"})
 
 
 async def readyz(call: Call) -> Reply:
+    """Whether it takes requests: 503 while it starts, drains, or cannot write."""
     services = call.services
     if services.is_draining or not services.store.writer.writable:
         why = "Shutting down" if services.is_draining else "The database cannot accept writes"
@@ -25,6 +27,7 @@ async def readyz(call: Call) -> Reply:
 
 
 async def health(call: Call) -> Reply:
+    """Whether it can write; a real write is tried, at most once a second."""
     services = call.services
     writable = await _probe(services)
     uptime_s = int(services.clock.monotonic_s() - services.started_at_s)

@@ -7,11 +7,13 @@ from chatapi.store import log
 
 
 async def send_message(call: Call) -> Reply:
+    """Store a message, then deliver it. A known client_message_id is answered with the first one."""
     message, is_new = await call.services.chat.send_and_wait(call.principal, call.path["room_id"], call.body)
     return ok(message_fields(message), 201 if is_new else 200)
 
 
 async def list_messages(call: Call) -> Reply:
+    """A room's messages, ascending by seq; without a bound the newest page."""
     room = await call.services.access.access_reader(call.principal, call.path["room_id"])
     messages, has_more = await log.history_page(
         call.services.store.readers,
@@ -25,11 +27,13 @@ async def list_messages(call: Call) -> Reply:
 
 
 async def get_message(call: Call) -> Reply:
+    """One message."""
     message = await call.services.chat.get_message(call.principal, call.path["room_id"], call.path["message_id"])
     return ok(message_fields(message))
 
 
 async def edit_message(call: Call) -> Reply:
+    """Edit a message: its sender."""
     message = await call.services.chat.edit_message(
         call.principal, call.path["room_id"], call.path["message_id"], call.body
     )
@@ -37,11 +41,13 @@ async def edit_message(call: Call) -> Reply:
 
 
 async def delete_message(call: Call) -> Reply:
+    """Delete a message: its sender, or a room admin. A tombstone stays."""
     await call.services.chat.delete_message(call.principal, call.path["room_id"], call.path["message_id"])
     return NO_CONTENT
 
 
 async def list_events(call: Call) -> Reply:
+    """A room's log: messages, edits, deletions, membership and room changes."""
     room = await call.services.access.access_reader(call.principal, call.path["room_id"])
     # The log is gap-free from pruned_seq on, so a page is a range of seq.
     after_seq = max(call.query.after_seq, room.pruned_seq)
@@ -53,18 +59,21 @@ async def list_events(call: Call) -> Reply:
 
 
 async def read_up_to(call: Call) -> Reply:
+    """Note that the caller has read everything up to seq, and so has got it."""
     room_id = call.path["room_id"]
     seq = await call.services.receipts.acknowledge_and_wait(call.principal, room_id, call.body.seq, READ)
     return ok({"room_id": room_id, "seq": seq})
 
 
-async def acknowledge(call: Call) -> Reply:
+async def ack_up_to(call: Call) -> Reply:
+    """Note that the caller has got everything up to seq."""
     room_id = call.body.room_id
     seq = await call.services.receipts.acknowledge_and_wait(call.principal, room_id, call.body.seq, ACK)
     return ok({"room_id": room_id, "seq": seq})
 
 
 async def list_receipts(call: Call) -> Reply:
+    """How far each member has got and read."""
     room = await call.services.access.access_member(call.principal, call.path["room_id"])
     first, last = call.query.offset, call.query.offset + call.query.limit
     members = list(room.members.values())

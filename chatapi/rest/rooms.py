@@ -7,11 +7,13 @@ from chatapi.store import rooms as store_rooms
 
 
 async def create_room(call: Call) -> Reply:
+    """Create a room. A dm that exists already is 409 with its id."""
     room = await call.services.membership.create_room(call.principal, call.body)
     return ok(room.fields(), 201)
 
 
 async def list_rooms(call: Call) -> Reply:
+    """The caller's rooms, the most recently active first."""
     principal, query = call.principal, call.query
     rooms, has_more = await store_rooms.list_rooms(
         call.services.store.readers, principal.tenant.tenant_key, principal.user_id, query.limit, query.offset
@@ -20,6 +22,7 @@ async def list_rooms(call: Call) -> Reply:
 
 
 async def list_channels(call: Call) -> Reply:
+    """The tenant's channels, for discovery."""
     rooms, has_more = await store_rooms.list_channels(
         call.services.store.readers, call.principal.tenant.tenant_key, call.query.limit, call.query.offset
     )
@@ -27,21 +30,25 @@ async def list_channels(call: Call) -> Reply:
 
 
 async def get_room(call: Call) -> Reply:
+    """One room."""
     room = await call.services.access.access_reader(call.principal, call.path["room_id"])
     return ok(room.fields())
 
 
 async def update_room(call: Call) -> Reply:
+    """Rename a room or replace its metadata: its admins. What is absent stays, null clears."""
     room = await call.services.membership.update_room(call.principal, call.path["room_id"], call.body)
     return ok(room.fields())
 
 
 async def delete_room(call: Call) -> Reply:
+    """Delete a room and everything in it: its admins."""
     await call.services.membership.delete_room(call.principal, call.path["room_id"])
     return NO_CONTENT
 
 
 async def list_members(call: Call) -> Reply:
+    """A room's members, the longest-standing first."""
     room = await call.services.access.access_reader(call.principal, call.path["room_id"])
     first, last = call.query.offset, call.query.offset + call.query.limit
     members = list(room.members.values())
@@ -50,11 +57,13 @@ async def list_members(call: Call) -> Reply:
 
 
 async def add_member(call: Call) -> Reply:
+    """Add a member: admins anyone, and in a channel a user itself."""
     member = await call.services.membership.add_member(call.principal, call.path["room_id"], call.body)
     return ok(member_fields(member), 201)
 
 
 async def change_role(call: Call) -> Reply:
+    """Change a member's role: admins. The last admin stays one."""
     member = await call.services.membership.change_role(
         call.principal, call.path["room_id"], UserId(call.path["user_id"]), call.body.role
     )
@@ -62,10 +71,12 @@ async def change_role(call: Call) -> Reply:
 
 
 async def remove_member(call: Call) -> Reply:
+    """Remove a member: admins anyone, and any member itself; not in a dm."""
     await call.services.membership.remove_member(call.principal, call.path["room_id"], UserId(call.path["user_id"]))
     return NO_CONTENT
 
 
 async def list_online(call: Call) -> Reply:
+    """Who of a room is online."""
     room = await call.services.access.access_member(call.principal, call.path["room_id"])
     return ok({"online": call.services.presence.online_in(room)})

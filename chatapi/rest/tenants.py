@@ -14,6 +14,7 @@ def tenant_fields(tenant: Tenant) -> dict[str, object]:
 
 
 async def create_tenant(call: Call) -> Reply:
+    """Create a tenant. Its key and secrets are shown this once."""
     tenant, api_key = await call.services.tenants.create(call.body)
     secrets: dict[str, object] = {"api_key": api_key, "token_secret": tenant.token_secret}
     if tenant.webhook_secret is not None:
@@ -22,6 +23,7 @@ async def create_tenant(call: Call) -> Reply:
 
 
 async def list_tenants(call: Call) -> Reply:
+    """All tenants."""
     first, last = call.query.offset, call.query.offset + call.query.limit
     tenants = call.services.tenants.all()
     page = [tenant_fields(tenant) for tenant in tenants[first:last]]
@@ -29,40 +31,48 @@ async def list_tenants(call: Call) -> Reply:
 
 
 async def get_tenant(call: Call) -> Reply:
+    """One tenant."""
     return ok(tenant_fields(call.services.tenants.get(call.path["tenant_id"])))
 
 
 async def update_tenant(call: Call) -> Reply:
+    """Change a tenant's name or config. What is absent stays, null takes the server's setting."""
     tenant, webhook_secret = await call.services.tenants.update(call.path["tenant_id"], call.body)
     fields = tenant_fields(tenant)
     return ok(fields if webhook_secret is None else {**fields, "webhook_secret": webhook_secret})
 
 
 async def delete_tenant(call: Call) -> Reply:
+    """Delete a tenant with all its data."""
     await call.services.tenants.delete(call.path["tenant_id"])
     return NO_CONTENT
 
 
 async def create_key(call: Call) -> Reply:
+    """Another API key for a tenant, shown this once."""
     key_id, api_key = await call.services.tenants.create_key(call.path["tenant_id"])
     return ok({"key_id": key_id, "api_key": api_key}, 201)
 
 
 async def list_keys(call: Call) -> Reply:
+    """A tenant's keys, without what is secret of them."""
     keys, has_more = await call.services.tenants.list_keys(call.path["tenant_id"], call.query.limit, call.query.offset)
     return ok({"keys": keys, "has_more": has_more})
 
 
 async def revoke_key(call: Call) -> Reply:
+    """Revoke a key. It stops working at once, and its sockets close."""
     await call.services.tenants.revoke_key(call.path["tenant_id"], call.path["key_id"])
     return NO_CONTENT
 
 
 async def rotate_token_secret(call: Call) -> Reply:
+    """A new token secret. Every token signed with the old one is void at once."""
     token_secret = await call.services.tenants.rotate_token_secret(call.path["tenant_id"])
     return ok({"token_secret": token_secret}, 201)
 
 
 async def rotate_webhook_secret(call: Call) -> Reply:
+    """A new webhook secret. The old one signs along for a day."""
     webhook_secret = await call.services.tenants.rotate_webhook_secret(call.path["tenant_id"])
     return ok({"webhook_secret": webhook_secret}, 201)

@@ -1,0 +1,607 @@
+"""What clients get: one record per answer and per server frame, for the documents alone.
+
+The server itself writes these shapes with the encoders of `replies` and in SQL, never through a record; tests compare
+every answer and frame with its record here. The examples make those of the documents.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from chatapi.errors import Code
+from chatapi.models import Role, RoomType
+from chatapi.protocol.json import MAX_INTEGER
+from chatapi.protocol.requests import (
+    MessageIdText,
+    NotificationIdText,
+    RoomIdText,
+    TenantIdText,
+    UserIdText,
+)
+
+TIME_PATTERN = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"
+_EXAMPLE_TIME = "2025-12-13T12:00:00.123456Z"
+
+SubscriptionIdText = Annotated[str, Meta(examples=["sub_0abc5d2f9113a704"])]
+KeyIdText = Annotated[str, Meta(examples=["key_1c2d3e4f5a6b7c8d"])]
+DeadLetterIdText = Annotated[str, Meta(examples=["dlv_0abc5d2e81f3a70400000001"])]
+Time = Annotated[
+    str,
+    Meta(
+        pattern=TIME_PATTERN,
+        description="RFC 3339 in UTC with microseconds",
+        examples=[_EXAMPLE_TIME],
+        extra_json_schema={"format": "date-time"},
+    ),
+]
+Never = Annotated[
+    str | None,
+    Meta(
+        description="a time, or null until it has happened",
+        examples=[None],
+        extra_json_schema={"format": "date-time"},
+    ),
+]
+LogSeq = Annotated[int, Meta(ge=1, le=MAX_INTEGER, examples=[42], description="the event's place in the room's log")]
+Position = Annotated[int, Meta(ge=0, le=MAX_INTEGER, examples=[42], description="the seq up to which")]
+RequestIdText = Annotated[str, Meta(max_length=64, description="as it stood in the frame that this answers")]
+Epoch = Annotated[str, Meta(description="changes when the database is restored", examples=["9f2c61d0a4b84e17"])]
+Metadata = Annotated[dict[str, object] | None, Meta(examples=[{"project": "lighthouse"}])]
+OneTimeKey = Annotated[str, Meta(examples=["sk_shown-once-and-stored-as-a-hash-only"])]
+OneTimeSecret = Annotated[str, Meta(examples=["shown-once-signs-user-tokens"])]
+WebhookSecret = Annotated[str, Meta(examples=["whsec_c2hvd24tb25jZS1zaWducy13ZWJob29rcw=="])]
+HasMore = Annotated[bool, Meta(description="whether there is another page", examples=[False])]
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """The `data` of an answer."""
+
+
+# Rooms
+
+
+class RoomFields(Answer, frozen=True, kw_only=True):
+    room_id: RoomIdText
+    unique_key: Annotated[str | None, Meta(description="of a dm: the same for both orders", examples=[None])]
+    name: Annotated[str | None, Meta(examples=["Lighthouse keepers"])]
+    metadata: Metadata
+    last_seq: Annotated[int, Meta(ge=0, description="of the newest event; 0 in a new room", examples=[42])]
+    member_count: Annotated[int, Meta(ge=0, examples=[2])]
+    created_by: UserIdText
+    created_at: Time
+    updated_at: Time
+
+
+class Room(RoomFields, frozen=True, kw_only=True):
+    type: Annotated[RoomType, Meta(examples=["group"])]
+
+
+class Message(Answer, frozen=True, kw_only=True):
+    """As it now stands; a deleted one is a tombstone: `content` is null."""
+
+    message_id: MessageIdText
+    room_id: RoomIdText
+    seq: LogSeq
+    sender_id: UserIdText
+    content: Annotated[str | None, Meta(examples=["Hello, Bob"])]
+    meta: Annotated[dict[str, object] | None, Meta(examples=[None])]
+    reply_to: Annotated[str | None, Meta(description="a message_id of the same room", examples=[None])]
+    client_message_id: Annotated[str | None, Meta(examples=["draft-17"])]
+    created_at: Time
+    edited_at: Never
+    deleted_at: Never
+
+
+class OwnRoom(Room, frozen=True, kw_only=True):
+    """A room as one of its members sees it."""
+
+    role: Annotated[Role, Meta(examples=["admin"])]
+    last_ack: Position
+    last_read: Position
+    unread_count: Annotated[int, Meta(ge=0, le=1000, description="others' messages, counted to 1,000", examples=[3])]
+    last_message: Message | None
+
+
+class OwnRooms(Answer, frozen=True, kw_only=True):
+    rooms: list[OwnRoom]
+    has_more: HasMore
+
+
+class Channels(Answer, frozen=True, kw_only=True):
+    rooms: list[Room]
+    has_more: HasMore
+
+
+class Member(Answer, frozen=True, kw_only=True):
+    user_id: UserIdText
+    role: Annotated[Role, Meta(examples=["member"])]
+    joined_at: Time
+
+
+class Members(Answer, frozen=True, kw_only=True):
+    members: list[Member]
+    has_more: HasMore
+
+
+class Online(Answer, frozen=True, kw_only=True):
+    online: list[UserIdText]
+
+
+class Standing(Answer, frozen=True, kw_only=True):
+    """Where the caller now stands in the room."""
+
+    room_id: RoomIdText
+    seq: Position
+
+
+class Receipt(Answer, frozen=True, kw_only=True):
+    user_id: UserIdText
+    last_ack: Position
+    last_read: Position
+
+
+class ReceiptPage(Answer, frozen=True, kw_only=True):
+    receipts: list[Receipt]
+    has_more: HasMore
+
+
+class History(Answer, frozen=True, kw_only=True):
+    """Ascending by `seq`."""
+
+    messages: list[Message]
+    has_more: HasMore
+
+
+# Frames that the server sends. Those with a `seq` are what stands in a room's log, too.
+
+
+class ServerFrame(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    pass
+
+
+class RoomInReady(msgspec.Struct, frozen=True, kw_only=True):
+    room_id: RoomIdText
+    type: Annotated[RoomType, Meta(examples=["group"])]
+    last_seq: Position
+    last_ack: Position
+    last_read: Position
+
+
+class ReadyFrame(ServerFrame, frozen=True, kw_only=True, tag="ready"):
+    """Once, first."""
+
+    connection_id: Annotated[str, Meta(examples=["conn_3f9a6d0c2b1e4857"])]
+    user_id: UserIdText
+    epoch: Epoch
+    server_time: Time
+    heartbeat_seconds: Annotated[float, Meta(examples=[30])]
+    rooms: list[RoomInReady]
+
+
+class MessageSentFrame(ServerFrame, frozen=True, kw_only=True, tag="message.sent"):
+    """The answer to `send_message`, once the message is on disk; it comes before the message itself."""
+
+    request_id: RequestIdText | UnsetType = UNSET
+    room_id: RoomIdText
+    message_id: MessageIdText
+    seq: LogSeq
+    client_message_id: Annotated[str | None, Meta(examples=["draft-17"])]
+    created_at: Time
+
+
+class MessageFrame(ServerFrame, frozen=True, kw_only=True, tag="message"):
+    """To every connection of every member, the sender's included."""
+
+    message_id: MessageIdText
+    room_id: RoomIdText
+    seq: LogSeq
+    sender_id: UserIdText
+    content: Annotated[str | None, Meta(examples=["Hello, Bob"])]
+    meta: Annotated[dict[str, object] | None, Meta(examples=[None])]
+    reply_to: Annotated[str | None, Meta(examples=[None])]
+    client_message_id: Annotated[str | None, Meta(examples=["draft-17"])]
+    created_at: Time
+    edited_at: Never
+    deleted_at: Never
+
+
+class MessageEditedFrame(ServerFrame, frozen=True, kw_only=True, tag="message.edited"):
+    """The message as it now stands, with the edit's own `seq`; its own is `target_seq`."""
+
+    request_id: RequestIdText | UnsetType = UNSET
+    message_id: MessageIdText
+    room_id: RoomIdText
+    seq: LogSeq
+    target_seq: Annotated[int, Meta(ge=1, examples=[41])]
+    sender_id: UserIdText
+    content: Annotated[str | None, Meta(examples=["Hello, Bobby"])]
+    meta: Annotated[dict[str, object] | None, Meta(examples=[None])]
+    reply_to: Annotated[str | None, Meta(examples=[None])]
+    client_message_id: Annotated[str | None, Meta(examples=["draft-17"])]
+    created_at: Time
+    edited_at: Annotated[Never, Meta(examples=["2025-12-13T12:00:07.654321Z"])]
+    deleted_at: Never
+
+
+class MessageDeletedFrame(ServerFrame, frozen=True, kw_only=True, tag="message.deleted"):
+    request_id: RequestIdText | UnsetType = UNSET
+    room_id: RoomIdText
+    message_id: MessageIdText
+    seq: LogSeq
+    target_seq: Annotated[int, Meta(ge=1, examples=[41], description="the deleted message's own seq")]
+
+
+class RoomFrame(ServerFrame, frozen=True, kw_only=True):
+    """The room's fields; its own type is `room_type`."""
+
+    room_id: RoomIdText
+    room_type: Annotated[RoomType, Meta(examples=["group"])]
+    unique_key: Annotated[str | None, Meta(examples=[None])]
+    name: Annotated[str | None, Meta(examples=["Lighthouse keepers"])]
+    metadata: Metadata
+    last_seq: Annotated[int, Meta(ge=0, examples=[42])]
+    member_count: Annotated[int, Meta(ge=0, examples=[2])]
+    created_by: UserIdText
+    created_at: Time
+    updated_at: Time
+
+
+class RoomCreatedFrame(RoomFrame, frozen=True, kw_only=True, tag="room.created"):
+    """A room that was created with this user, or to which it was added."""
+
+
+class RoomUpdatedFrame(RoomFrame, frozen=True, kw_only=True, tag="room.updated"):
+    seq: LogSeq
+
+
+class RoomDeletedFrame(RoomFrame, frozen=True, kw_only=True, tag="room.deleted"):
+    pass
+
+
+class MemberJoinedFrame(ServerFrame, frozen=True, kw_only=True, tag="member.joined"):
+    room_id: RoomIdText
+    user_id: UserIdText
+    role: Annotated[Role, Meta(examples=["member"])]
+    seq: LogSeq
+
+
+class MemberUpdatedFrame(ServerFrame, frozen=True, kw_only=True, tag="member.updated"):
+    room_id: RoomIdText
+    user_id: UserIdText
+    role: Annotated[Role, Meta(examples=["admin"])]
+    seq: LogSeq
+
+
+class MemberLeftFrame(ServerFrame, frozen=True, kw_only=True, tag="member.left"):
+    room_id: RoomIdText
+    user_id: UserIdText
+    seq: LogSeq
+
+
+class AckReceivedFrame(ServerFrame, frozen=True, kw_only=True, tag="ack.received"):
+    """This user has got everything up to `seq`."""
+
+    request_id: RequestIdText | UnsetType = UNSET
+    room_id: RoomIdText
+    seq: Position
+    user_id: UserIdText
+
+
+class ReadUpdatedFrame(ServerFrame, frozen=True, kw_only=True, tag="read.updated"):
+    """This user has read everything up to `seq`."""
+
+    request_id: RequestIdText | UnsetType = UNSET
+    room_id: RoomIdText
+    seq: Position
+    user_id: UserIdText
+
+
+class SubscribedFrame(ServerFrame, frozen=True, kw_only=True, tag="subscribed"):
+    request_id: RequestIdText | UnsetType = UNSET
+    room_id: RoomIdText
+    last_seq: Position
+
+
+class UnsubscribedFrame(ServerFrame, frozen=True, kw_only=True, tag="unsubscribed"):
+    request_id: RequestIdText | UnsetType = UNSET
+    room_id: RoomIdText
+
+
+class PresenceUpdateFrame(ServerFrame, frozen=True, kw_only=True, tag="presence.update"):
+    """Online at a user's first connection, offline some seconds after its last one ended. May be dropped."""
+
+    user_id: UserIdText
+    status: Literal["online", "offline"]
+
+
+class TypingFrame(ServerFrame, frozen=True, kw_only=True, tag="typing"):
+    """Never to the typist. May be dropped."""
+
+    room_id: RoomIdText
+    user_id: UserIdText
+    action: Literal["start", "stop"]
+
+
+class NotificationFrame(ServerFrame, frozen=True, kw_only=True, tag="notification"):
+    """Until it is acknowledged, again at each connect."""
+
+    notification_id: NotificationIdText
+    topic: Annotated[str, Meta(examples=["order.shipped"])]
+    payload: Annotated[object, Meta(examples=[{"order": 1234}])]
+    created_at: Time
+
+
+RoomCursors = Annotated[dict[str, int], Meta(examples=[{"room_5f3a9c0e71b24d6688aa10cf": 42}])]
+
+
+class SyncCompleteFrame(ServerFrame, frozen=True, kw_only=True, tag="sync.complete"):
+    """The backlog is sent; from here on it is live. `rooms`: the last seq sent in each."""
+
+    request_id: RequestIdText | UnsetType = UNSET
+    rooms: RoomCursors
+
+
+class SyncGapFrame(ServerFrame, frozen=True, kw_only=True, tag="sync.gap"):
+    """Too much to stream: these events, both ends included, are to be read over REST, and the newest ones follow."""
+
+    room_id: RoomIdText
+    from_seq: Annotated[int, Meta(ge=1, examples=[43])]
+    to_seq: Annotated[int, Meta(ge=1, examples=[2048])]
+
+
+class SyncResetFrame(ServerFrame, frozen=True, kw_only=True, tag="sync.reset"):
+    """The client's cursors cannot be right: it is served from these."""
+
+    request_id: RequestIdText | UnsetType = UNSET
+    epoch: Epoch
+    rooms: RoomCursors
+
+
+class ErrorFrame(ServerFrame, frozen=True, kw_only=True, tag="error"):
+    """The frame that it answers had no other effect."""
+
+    request_id: RequestIdText | UnsetType = UNSET
+    code: Annotated[Code, Meta(examples=["RATE_LIMIT_EXCEEDED"])]
+    message: Annotated[str, Meta(examples=["Rate limit exceeded"])]
+    field: str | UnsetType = UNSET
+    details: dict[str, object] | UnsetType = UNSET
+    retry_after_ms: Annotated[int, Meta(ge=1, examples=[120])] | UnsetType = UNSET
+
+
+class ServerShutdownFrame(ServerFrame, frozen=True, kw_only=True, tag="server.shutdown"):
+    """Before the close with 1001. The delay differs, so that clients do not return all at once."""
+
+    reconnect_after_ms: Annotated[int, Meta(ge=0, examples=[730])]
+
+
+class PongFrame(ServerFrame, frozen=True, kw_only=True, tag="pong"):
+    request_id: RequestIdText | UnsetType = UNSET
+
+
+LogEvent = (
+    MessageFrame
+    | MessageEditedFrame
+    | MessageDeletedFrame
+    | RoomUpdatedFrame
+    | MemberJoinedFrame
+    | MemberUpdatedFrame
+    | MemberLeftFrame
+)
+
+SERVER_FRAMES: tuple[type[ServerFrame], ...] = (
+    ReadyFrame,
+    MessageSentFrame,
+    MessageFrame,
+    MessageEditedFrame,
+    MessageDeletedFrame,
+    RoomCreatedFrame,
+    RoomUpdatedFrame,
+    RoomDeletedFrame,
+    MemberJoinedFrame,
+    MemberUpdatedFrame,
+    MemberLeftFrame,
+    AckReceivedFrame,
+    ReadUpdatedFrame,
+    SubscribedFrame,
+    UnsubscribedFrame,
+    PresenceUpdateFrame,
+    TypingFrame,
+    NotificationFrame,
+    SyncCompleteFrame,
+    SyncGapFrame,
+    SyncResetFrame,
+    ErrorFrame,
+    ServerShutdownFrame,
+    PongFrame,
+)
+
+
+class Events(Answer, frozen=True, kw_only=True):
+    """The room's log, ascending: each event has its frame's shape."""
+
+    events: list[LogEvent]
+    has_more: HasMore
+
+
+# Notifications, subscriptions, tokens
+
+
+class Notified(Answer, frozen=True, kw_only=True):
+    notification_id: NotificationIdText
+    created_at: Time
+    recipients: Annotated[int, Meta(ge=0, examples=[1])]
+
+
+class Notification(Answer, frozen=True, kw_only=True):
+    notification_id: NotificationIdText
+    topic: Annotated[str, Meta(examples=["order.shipped"])]
+    payload: Annotated[object, Meta(examples=[{"order": 1234}])]
+    created_at: Time
+    status: Annotated[Literal["pending", "delivered"], Meta(description="delivered = acknowledged")]
+    acked_at: Never
+
+
+class NotificationPage(Answer, frozen=True, kw_only=True):
+    """The newest first."""
+
+    notifications: list[Notification]
+    has_more: HasMore
+
+
+class AckedNotification(Answer, frozen=True, kw_only=True):
+    notification_id: NotificationIdText
+    status: Literal["delivered"]
+
+
+class Subscription(Answer, frozen=True, kw_only=True):
+    subscription_id: SubscriptionIdText
+    topic: Annotated[str, Meta(examples=["order.shipped"])]
+    created_at: Time
+
+
+class Subscriptions(Answer, frozen=True, kw_only=True):
+    subscriptions: list[Subscription]
+    has_more: HasMore
+
+
+class UserToken(Answer, frozen=True, kw_only=True):
+    token: Annotated[str, Meta(description="a JWT, signed with HS256", examples=["eyJhbGciOiJIUzI1NiJ9.e30.c2ln"])]
+    user_id: UserIdText
+    expires_at: Time
+
+
+class Ticket(Answer, frozen=True, kw_only=True):
+    token: Annotated[str, Meta(description="for one WebSocket: /ws?token=…", examples=["tkt_for-one-websocket"])]
+    expires_in: Annotated[int, Meta(description="seconds", examples=[60])]
+
+
+# The server
+
+
+class Status(Answer, frozen=True, kw_only=True):
+    status: Literal["ok"]
+
+
+class Health(Answer, frozen=True, kw_only=True):
+    status: Literal["ok"]
+    service: Literal["chatapi"]
+    version: Annotated[str, Meta(examples=["1.0.0"])]
+    uptime: Annotated[str, Meta(examples=["3d 4h 0m 12s"])]
+    uptime_seconds: Annotated[int, Meta(ge=0, examples=[273_612])]
+    db_writable: Annotated[bool, Meta(examples=[True])]
+
+
+# The operator's
+
+
+class Tenant(Answer, frozen=True, kw_only=True):
+    tenant_id: TenantIdText
+    name: Annotated[str, Meta(examples=["Acme"])]
+    config: Annotated[dict[str, object], Meta(examples=[{"rate_limit": 250}])]
+    created_at: Time
+
+
+class NewTenant(Tenant, frozen=True, kw_only=True):
+    api_key: OneTimeKey
+    token_secret: OneTimeSecret
+    webhook_secret: Annotated[WebhookSecret, Meta(description="where webhook_url is set")] | UnsetType = UNSET
+
+
+class UpdatedTenant(Tenant, frozen=True, kw_only=True):
+    webhook_secret: Annotated[WebhookSecret, Meta(description="once webhook_url is first set")] | UnsetType = UNSET
+
+
+class Tenants(Answer, frozen=True, kw_only=True):
+    tenants: list[Tenant]
+    has_more: HasMore
+
+
+class NewKey(Answer, frozen=True, kw_only=True):
+    key_id: KeyIdText
+    api_key: OneTimeKey
+
+
+class Key(Answer, frozen=True, kw_only=True):
+    key_id: KeyIdText
+    created_at: Time
+    last_used_at: Annotated[Never, Meta(examples=[_EXAMPLE_TIME])]
+
+
+class Keys(Answer, frozen=True, kw_only=True):
+    keys: list[Key]
+    has_more: HasMore
+
+
+class TokenSecret(Answer, frozen=True, kw_only=True):
+    token_secret: OneTimeSecret
+
+
+class NewWebhookSecret(Answer, frozen=True, kw_only=True):
+    webhook_secret: WebhookSecret
+
+
+class FailedCall(Answer, frozen=True, kw_only=True):
+    id: DeadLetterIdText
+    tenant_id: TenantIdText
+    user_id: UserIdText
+    attempts: Annotated[int, Meta(ge=1, examples=[8])]
+    last_attempt_at: Time
+    error: Annotated[str, Meta(examples=["HTTP 503"])]
+
+
+class FailedMessage(FailedCall, frozen=True, kw_only=True):
+    message_id: MessageIdText
+    room_id: RoomIdText
+
+
+class FailedNotification(FailedCall, frozen=True, kw_only=True):
+    notification_id: NotificationIdText
+    topic: Annotated[str, Meta(examples=["order.shipped"])]
+
+
+class DeadLetters(Answer, frozen=True, kw_only=True):
+    """The latest first."""
+
+    failed_messages: list[FailedMessage]
+    failed_notifications: list[FailedNotification]
+    has_more: HasMore
+
+
+class RetriedOne(Answer, frozen=True, kw_only=True):
+    id: DeadLetterIdText
+
+
+class RetriedAll(Answer, frozen=True, kw_only=True):
+    retried: Annotated[int, Meta(ge=0, examples=[12])]
+
+
+class Queues(msgspec.Struct, frozen=True, kw_only=True):
+    notifications: Annotated[int, Meta(ge=0, description="not yet acknowledged, per recipient", examples=[4])]
+    webhooks: Annotated[int, Meta(ge=0, description="calls still to be made", examples=[0])]
+    dead_letters: Annotated[int, Meta(ge=0, examples=[0])]
+
+
+class TenantStats(Answer, frozen=True, kw_only=True):
+    tenant_id: TenantIdText
+    name: Annotated[str, Meta(examples=["Acme"])]
+    rooms: Annotated[int, Meta(ge=0, examples=[120])]
+    messages: Annotated[int, Meta(ge=0, examples=[51_200])]
+    connections: Annotated[int, Meta(ge=0, examples=[37])]
+    queues: Queues
+
+
+class Stats(Answer, frozen=True, kw_only=True):
+    tenants: list[TenantStats]
+
+
+# Errors
+
+
+class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
+    """`field` and `details` only where they say something."""
+
+    code: Code
+    message: str
+    field: str | UnsetType = UNSET
+    details: dict[str, object] | UnsetType = UNSET

@@ -1,0 +1,207 @@
+"""AsyncAPI 3.0 for the WebSocket, made from the records of its frames."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+import chatapi
+from chatapi.protocol import responses as res
+from chatapi.protocol.frames import CLIENT_FRAMES, LIGHT_FRAMES, MAX_FRAME_BYTES
+from chatapi.rest.documents.schemas import Schema, Schemas
+
+Json = dict[str, Any]
+
+CLOSE_CODES: Mapping[int, str] = {
+    1000: "the client closed",
+    1001: "the server is going away: come back after `reconnect_after_ms` of `server.shutdown`",
+    1003: "a binary frame: frames are text",
+    1007: "not UTF-8",
+    1008: "against the policy",
+    1009: f"a frame of more than {MAX_FRAME_BYTES} bytes",
+    1011: "a failure of the server",
+    4001: "the credential is wrong, has expired or was revoked: get a new one before coming back",
+    4009: "a slow consumer was given up after its grace: nothing is lost, it continues where it stopped",
+    4029: "more than 100 invalid frames in a minute",
+}
+
+# What the server sends for each client frame when it could be carried out; what could not gets `error`.
+ANSWERS: Mapping[str, tuple[str, ...]] = {
+    "send_message": ("message.sent",),
+    "message.edit": ("message.edited",),
+    "message.delete": ("message.deleted",),
+    "ack": ("ack.received",),
+    "read": ("read.updated",),
+    "typing.start": (),
+    "typing.stop": (),
+    "subscribe": ("subscribed",),
+    "unsubscribe": ("unsubscribed",),
+    "sync": ("sync.reset", "sync.gap", "sync.complete"),
+    "notification.ack": (),
+    "ping": ("pong",),
+}
+
+_CLOSE_CODE_LINES = "\n".join(f"- {code}: {meaning}" for code, meaning in CLOSE_CODES.items())
+DESCRIPTION = f"""\
+Frames are JSON text, one object each, at most {MAX_FRAME_BYTES} bytes. The fields of a client's frame may also be
+nested in `data`; its `request_id` is repeated in the answer.
+
+The server sends `ready` first, then per room what the user has not acknowledged in the order of `seq`, then pending
+notifications, then `sync.complete`. Everything of a room comes in the order of `seq` with none left out.
+
+Credentials, in this order: the headers of REST; the subprotocols `chatapi.v1` and `bearer.<user token>`; `?token=` with
+a user token or a ticket of `POST /ws/token`. Wrong ones in headers are answered 401; others with an `error` frame and
+the close code 4001.
+
+Close codes:
+
+{_CLOSE_CODE_LINES}
+"""
+
+
+class _RequestId(msgspec.Struct, frozen=True):
+    request_id: res.RequestIdText
+
+
+def build_asyncapi(public_url: str) -> Json:
+    """The document. `public_url` is where clients reach the server; empty: on this machine, for trying it out."""
+    schemas = Schemas([*CLIENT_FRAMES.values(), *res.SERVER_FRAMES, _RequestId])
+    client = {frame_type: _describe_client_frame(schemas, frame_type) for frame_type in CLIENT_FRAMES}
+    server = {get_type(record): _describe_server_frame(schemas, record) for record in res.SERVER_FRAMES}
+    messages = {_name(frame_type): message for frame_type, message in (*client.items(), *server.items())}
+    apart = {_RequestId.__name__, *(record.__name__ for record in CLIENT_FRAMES.values())}
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "ChatAPI WebSocket",
+            "version": chatapi.__version__,
+            "description": DESCRIPTION,
+            "license": {"name": "MIT"},
+        },
+        "defaultContentType": "application/json",
+        "servers": {"chat": _describe_server(public_url)},
+        "channels": {
+            "ws": {
+                "address": "/ws",
+                "title": "The WebSocket",
+                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
+                "bindings": {"ws": {"method": "GET", "query": _QUERY, "bindingVersion": "0.1.0"}},
+                "x-close-codes": {str(code): meaning for code, meaning in CLOSE_CODES.items()},
+            }
+        },
+        "operations": {
+            **{_name(frame_type): _describe_operation(frame_type) for frame_type in client},
+            "events": {
+                "action": "send",
+                "channel": {"$ref": "#/channels/ws"},
+                "summary": "What the server sends, asked or not",
+                "messages": [_refer_to_message(frame_type) for frame_type in server],
+            },
+        },
+        "components": {
+            "messages": messages,
+            "schemas": {name: schema for name, schema in schemas.components.items() if name not in apart},
+            "securitySchemes": _SECURITY_SCHEMES,
+        },
+    }
+
+
+_QUERY: Schema = {
+    "type": "object",
+    "properties": {
+        "token": {"type": "string", "description": "a user token, or a ticket of POST /ws/token"},
+        "sync": {"enum": ["none"], "description": "no backlog until the client sends `sync`"},
+    },
+}
+_SECURITY_SCHEMES: Json = {
+    "apiKey": {
+        "type": "httpApiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "The tenant's key, together with X-User-Id.",
+    },
+    "userToken": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+    "queryToken": {
+        "type": "httpApiKey",
+        "in": "query",
+        "name": "token",
+        "description": "A user token, or a single-use ticket.",
+    },
+}
+
+
+def _describe_server(public_url: str) -> Json:
+    parts = urlsplit(public_url or "http://localhost:8080")
+    server: Json = {
+        "host": parts.netloc,
+        "protocol": "wss" if parts.scheme == "https" else "ws",
+        "security": [{"$ref": f"#/components/securitySchemes/{name}"} for name in _SECURITY_SCHEMES],
+    }
+    if path := parts.path.rstrip("/"):
+        server["pathname"] = path
+    return server
+
+
+def _describe_client_frame(schemas: Schemas, frame_type: str) -> Json:
+    record = schemas.resolve(schemas.get(CLIENT_FRAMES[frame_type]))
+    payload = {
+        "type": "object",
+        "required": ["type", *record.get("required", ())],
+        "properties": {
+            "type": {"const": frame_type},
+            **schemas.properties_of(_RequestId),
+            **record["properties"],
+        },
+    }
+    bucket = "of the connection's own" if frame_type in LIGHT_FRAMES else "of the tenant's"
+    text = f"Takes a token {bucket} bucket."
+    return _describe_message(
+        frame_type, payload, schemas.example_of(payload), f"{record.get('description', '')} {text}"
+    )
+
+
+def _describe_server_frame(schemas: Schemas, record: type[res.ServerFrame]) -> Json:
+    schema = schemas.get(record)
+    text = schemas.resolve(schema).get("description", "")
+    return _describe_message(get_type(record), schema, schemas.example_of(schema), text)
+
+
+def _describe_message(frame_type: str, payload: Schema, example: Json, text: str) -> Json:
+    message: Json = {
+        "name": frame_type,
+        "contentType": "application/json",
+        "payload": payload,
+        "examples": [{"name": _name(frame_type), "payload": example}],
+    }
+    if text.strip():
+        message["description"] = text.strip()
+    return message
+
+
+def _describe_operation(frame_type: str) -> Json:
+    operation: Json = {
+        "action": "receive",
+        "channel": {"$ref": "#/channels/ws"},
+        "messages": [_refer_to_message(frame_type)],
+    }
+    if answers := ANSWERS[frame_type]:
+        operation["reply"] = {
+            "channel": {"$ref": "#/channels/ws"},
+            "messages": [_refer_to_message(answer) for answer in (*answers, "error")],
+        }
+    return operation
+
+
+def get_type(record: type[res.ServerFrame]) -> str:
+    """The `type` that the frame carries."""
+    return str(record.__struct_config__.tag)
+
+
+def _refer_to_message(frame_type: str) -> Json:
+    return {"$ref": f"#/channels/ws/messages/{_name(frame_type)}"}
+
+
+def _name(frame_type: str) -> str:
+    """A frame's type as a key that every tool takes: `message.sent` is `message_sent`."""
+    return frame_type.replace(".", "_")

@@ -1,0 +1,326 @@
+"""OpenAPI 3.1, made from the route table: what a route does not state here is stated nowhere."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+import chatapi
+from chatapi.errors import Code
+from chatapi.protocol import requests as req
+from chatapi.protocol import responses as res
+from chatapi.rest.call import Credential, Media, Route
+from chatapi.rest.documents.schemas import Schema, Schemas
+
+Json = dict[str, Any]
+
+_PARAMETER = re.compile(r"{(\w+)}")
+
+
+class PathParameters(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands in paths, by its name there."""
+
+    room_id: req.RoomIdText
+    user_id: req.UserIdText
+    message_id: req.MessageIdText
+    notification_id: req.NotificationIdText
+    subscription_id: res.SubscriptionIdText
+    tenant_id: req.TenantIdText
+    key_id: res.KeyIdText
+    dead_letter_id: res.DeadLetterIdText
+
+
+DESCRIPTION = """\
+Rooms, messages in one gap-free order, delivery until acknowledged, presence, notifications and webhooks. What is live
+comes over the WebSocket `/ws`, which `/asyncapi.json` describes.
+
+Every JSON answer is `{"success": true, "data": {…}, "error": null}` or
+`{"success": false, "data": null, "error": {"code", "message", "field", "details"}}`. Fields that are not known are
+ignored in requests, and may be added to answers. All routes also stand under `/v1`.
+
+A wrong method on a known path is 405 with `Allow`. Bodies are at most 256 KiB of JSON that nests at most 32 deep, with
+integers below 2^53 and no U+0000.
+"""
+
+# By the module of the handlers.
+TAGS = {
+    "rooms": ("Rooms", "Rooms and their members"),
+    "messages": ("Messages", "Messages, the room's log, and how far its members have got"),
+    "notifications": ("Notifications", "Durable notifications, and the topics that users subscribe to"),
+    "tokens": ("Tokens", "Credentials for browsers and apps"),
+    "health": ("Server", "Whether it is alive, ready and able to write"),
+    "tenants": ("Tenants", "The operator's: tenants, their keys and secrets"),
+    "dead_letters": ("Queues", "The operator's: calls that failed for good, and figures"),
+    "rest": ("Documents", "These descriptions"),
+    "documents": ("Documents", "These descriptions"),
+    "metrics": ("Server", "Whether it is alive, ready and able to write"),
+}
+
+SECURITY_SCHEMES: Json = {
+    "apiKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "The tenant's key, for its backend only; together with X-User-Id.",
+    },
+    "userId": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-User-Id",
+        "description": "The user as whom the backend acts: 1 to 128 characters of printable ASCII without spaces.",
+    },
+    "userToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "One user's own token, from POST /tokens, for browsers and apps.",
+    },
+    "masterKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Master-Key",
+        "description": "The operator's key.",
+    },
+}
+_AS_BACKEND: Json = {"apiKey": [], "userId": []}
+SECURITY: dict[Credential, list[Json]] = {
+    Credential.NONE: [],
+    Credential.USER: [_AS_BACKEND, {"userToken": []}],
+    Credential.API_KEY: [_AS_BACKEND],
+    Credential.MASTER: [{"masterKey": []}],
+}
+
+# By status: the code, when it is, and the rest of an example.
+ERRORS: dict[int, tuple[Code, str, Json]] = {
+    400: (
+        Code.VALIDATION_ERROR,
+        "Invalid parameters; `field` names the culprit.",
+        {"message": "Expected `int` >= 1", "field": "limit"},
+    ),
+    401: (Code.AUTHENTICATION_ERROR, "Missing or invalid credentials.", {"message": "Invalid credentials"}),
+    403: (
+        Code.AUTHORIZATION_ERROR,
+        "Known, but not allowed: not a member, not the sender, not a room admin.",
+        {"message": "Not a member of this room"},
+    ),
+    404: (Code.NOT_FOUND, "No such thing in this tenant.", {"message": "Room not found"}),
+    408: (Code.VALIDATION_ERROR, "The body did not arrive in time.", {"message": "The body did not arrive in time"}),
+    409: (
+        Code.CONFLICT,
+        "The dm exists already, already a member, an id reused with another body.",
+        {"message": "This dm exists already", "details": {"room_id": "room_5f3a9c0e71b24d6688aa10cf"}},
+    ),
+    413: (Code.VALIDATION_ERROR, "The body is too large.", {"message": "The body is larger than 262144 bytes"}),
+    415: (
+        Code.VALIDATION_ERROR,
+        "The body is not application/json, or is encoded.",
+        {"message": "The body must be application/json, not encoded"},
+    ),
+    429: (Code.RATE_LIMIT_EXCEEDED, "Too much at once; `Retry-After` says when.", {"message": "Rate limit exceeded"}),
+    500: (Code.INTERNAL_ERROR, "A failure of the server.", {"message": "Internal error"}),
+    503: (
+        Code.INTERNAL_ERROR,
+        "The store cannot accept writes, or the server is starting or going away.",
+        {"message": "The database cannot accept writes"},
+    ),
+}
+
+_Tokens = Annotated[int, Meta(ge=0)]
+HEADERS: dict[str, tuple[Any, str, Any]] = {
+    "X-Request-Id": (
+        Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,128}$")],
+        "The caller's own, if it sent a sane one; the same id is in the server's log.",
+        "2f1c9a6be0d34875",
+    ),
+    "X-RateLimit-Limit": (_Tokens, "The size of the tenant's bucket; only where a token was asked for.", 100),
+    "X-RateLimit-Remaining": (_Tokens, "Tokens left in it.", 99),
+    "X-RateLimit-Reset": (_Tokens, "Unix time, in seconds, when it is full again.", 1_765_627_201),
+    "Retry-After": (Annotated[int, Meta(ge=1)], "Seconds to wait.", 1),
+}
+_RATE_HEADERS = tuple(name for name in HEADERS if name.startswith("X-RateLimit"))
+_LIMITED = (Credential.USER, Credential.API_KEY)
+
+
+def build_openapi(routes: Sequence[Route], public_url: str) -> Json:
+    """The document. `public_url` is where clients reach the server; empty: where they got the document from."""
+    return _OpenApi(routes, public_url.rstrip("/")).build()
+
+
+class _OpenApi:
+    def __init__(self, routes: Sequence[Route], base_url: str) -> None:
+        self._routes = routes
+        self._base_url = base_url
+        records = [record for route in routes for record in (route.body, route.query, route.answer) if record]
+        annotated = [header[0] for header in HEADERS.values()]
+        self._schemas = Schemas([*records, *annotated, PathParameters, res.ErrorBody])
+
+    def build(self) -> Json:
+        paths: Json = {}
+        for route in self._routes:
+            paths.setdefault(route.path, {})[route.method.lower()] = self._describe(route)
+        return {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "ChatAPI",
+                "version": chatapi.__version__,
+                "description": DESCRIPTION,
+                "license": {"name": "MIT", "identifier": "MIT"},
+            },
+            "servers": [
+                {"url": self._base_url or "/", "description": "v1, as it is without a prefix"},
+                {"url": f"{self._base_url}/v1", "description": "v1"},
+            ],
+            "tags": [{"name": name, "description": text} for name, text in dict(TAGS.values()).items()],
+            "paths": paths,
+            "components": {
+                "schemas": self._list_schemas(),
+                "parameters": self._list_path_parameters(),
+                "headers": {name: self._describe_header(name) for name in HEADERS},
+                "responses": {_name_error(status): self._describe_error(status) for status in ERRORS},
+                "securitySchemes": SECURITY_SCHEMES,
+            },
+        }
+
+    def _list_schemas(self) -> Json:
+        """Those that something refers to: queries and paths are taken apart into parameters."""
+        apart = {PathParameters.__name__, *(route.query.__name__ for route in self._routes if route.query)}
+        return {name: schema for name, schema in self._schemas.components.items() if name not in apart}
+
+    def _list_path_parameters(self) -> Json:
+        used = {name for route in self._routes for name in _PARAMETER.findall(route.path)}
+        return {
+            name: {
+                "name": name,
+                "in": "path",
+                "required": True,
+                "schema": schema,
+                "example": self._schemas.example_of(schema),
+            }
+            for name, schema in self._schemas.properties_of(PathParameters).items()
+            if name in used
+        }
+
+    def _describe(self, route: Route) -> Json:
+        operation: Json = {
+            "operationId": route.handler.__name__.lstrip("_"),
+            "summary": summarize(route),
+            "tags": [TAGS[route.handler.__module__.rpartition(".")[2]][0]],
+            "security": SECURITY[route.credential],
+        }
+        parameters = [
+            *({"$ref": f"#/components/parameters/{name}"} for name in _PARAMETER.findall(route.path)),
+            *self._list_query_parameters(route),
+        ]
+        if parameters:
+            operation["parameters"] = parameters
+        if route.body is not None:
+            operation["requestBody"] = {"required": True, "content": {"application/json": self._show(route.body)}}
+        operation["responses"] = self._list_answers(route)
+        return operation
+
+    def _list_query_parameters(self, route: Route) -> list[Json]:
+        if route.query is None:
+            return []
+        return [
+            {"name": name, "in": "query", "required": False, "schema": schema}
+            for name, schema in self._schemas.properties_of(route.query).items()
+        ]
+
+    def _show(self, body: Any) -> Json:
+        schema = self._schemas.get(body)
+        example = self._schemas.example_of(schema)
+        # Insomnia's importer looks for the example in the schema, where it is deprecated.
+        return {"schema": {**schema, "example": example}, "example": example}
+
+    def _list_answers(self, route: Route) -> Json:
+        answers: Json = {str(status): self._describe_success(route) for status in list_successes(route)}
+        for status in list_errors(route):
+            answers[str(status)] = {"$ref": f"#/components/responses/{_name_error(status)}"}
+        return answers
+
+    def _describe_success(self, route: Route) -> Json:
+        headers = ["X-Request-Id", *(_RATE_HEADERS if route.credential in _LIMITED else ())]
+        answer: Json = {"description": summarize(route), "headers": _refer_to_headers(headers)}
+        if route.answer is not None:
+            data = self._schemas.get(route.answer)
+            schema = _describe_envelope(True, data, {"type": "null"})
+            example = {"success": True, "data": self._schemas.example_of(data), "error": None}
+            answer["content"] = {"application/json": {"schema": schema, "example": example}}
+        elif route.media is not None:
+            answer["content"] = {route.media.value: {"schema": _MEDIA_SCHEMAS[route.media]}}
+        else:
+            answer["description"] = "Done; there is no body."
+        return answer
+
+    def _describe_error(self, status: int) -> Json:
+        code, when, error = ERRORS[status]
+        headers = ["X-Request-Id", *_RATE_HEADERS, *(["Retry-After"] if status == 429 else [])]
+        body: Schema = {"allOf": [self._schemas.get(res.ErrorBody), {"properties": {"code": {"const": code}}}]}
+        return {
+            "description": when,
+            "headers": _refer_to_headers(headers),
+            "content": {
+                "application/json": {
+                    "schema": _describe_envelope(False, {"type": "null"}, body),
+                    "example": {"success": False, "data": None, "error": {"code": code, **error}},
+                }
+            },
+        }
+
+    def _describe_header(self, name: str) -> Json:
+        annotated, text, example = HEADERS[name]
+        return {"description": text, "schema": self._schemas.get(annotated), "example": example}
+
+
+_MEDIA_SCHEMAS: dict[Media, Schema] = {
+    Media.JSON: {"type": "object"},
+    Media.METRICS: {"type": "string"},
+}
+
+
+def summarize(route: Route) -> str:
+    return (route.handler.__doc__ or route.path).removesuffix(".")
+
+
+def list_successes(route: Route) -> list[int]:
+    return sorted({route.status, *(status for status in route.also if status < 400)})
+
+
+def list_errors(route: Route) -> list[int]:
+    """The statuses with which the route may fail: its own, and those that follow from what it takes."""
+    statuses = {500, *(status for status in route.also if status >= 400)}
+    if route.credential is not Credential.NONE:
+        statuses |= {401, 429}
+    if route.credential in _LIMITED:
+        statuses |= {400}  # X-User-Id
+    if route.credential is Credential.API_KEY:
+        statuses |= {403}
+    if route.body is not None:
+        statuses |= {400, 408, 413, 415}
+    if route.query is not None:
+        statuses |= {400}
+    if _PARAMETER.search(route.path):
+        statuses |= {404}
+    if route.credential is Credential.USER and "{room_id}" in route.path:
+        statuses |= {403}
+    if route.method != "GET":
+        statuses |= {503}
+    return sorted(statuses)
+
+
+def _describe_envelope(is_success: bool, data: Schema, error: Schema) -> Schema:
+    return {
+        "type": "object",
+        "required": ["success", "data", "error"],
+        "properties": {"success": {"const": is_success}, "data": data, "error": error},
+    }
+
+
+def _refer_to_headers(names: Sequence[str]) -> Json:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _name_error(status: int) -> str:
+    return f"Error{status}"

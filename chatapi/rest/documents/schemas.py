@@ -1,0 +1,72 @@
+"""JSON Schemas of records, and examples that follow from the schemas."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+Schema = dict[str, Any]
+
+_REF = "#/components/schemas/"
+
+
+class Schemas:
+    """The schemas of the records of one document; `components` holds each once, by its name."""
+
+    def __init__(self, records: Iterable[Any]) -> None:
+        """A record may also be a type annotated with its bounds."""
+        self._records = list(dict.fromkeys(records))
+        schemas, self.components = msgspec.json.schema_components(
+            self._records, schema_hook=_describe_anything, ref_template=_REF + "{name}"
+        )
+        self._schemas: dict[Any, Schema] = dict(zip(self._records, schemas, strict=True))
+
+    def get(self, record: Any) -> Schema:
+        """A reference, or the schema itself of what is no record."""
+        return self._schemas[record]
+
+    def properties_of(self, record: Any) -> dict[str, Schema]:
+        """The schemas of a record's fields."""
+        properties: dict[str, Schema] = self.resolve(self.get(record))["properties"]
+        return properties
+
+    def resolve(self, schema: Schema) -> Schema:
+        return self.components[schema["$ref"].removeprefix(_REF)] if "$ref" in schema else schema
+
+    def example_of(self, schema: Schema) -> Any:
+        """Made of the examples of its parts. What may be left out and has no example is left out.
+
+        Raises ValueError for what must be there and has none.
+        """
+        schema = self.resolve(schema)
+        if "examples" in schema:
+            return schema["examples"][0]
+        if "anyOf" in schema:
+            return self.example_of(schema["anyOf"][0])
+        for given in ("const", "default"):
+            if given in schema:
+                return schema[given]
+        if "enum" in schema:
+            return schema["enum"][0]
+        if schema.get("type") == "array":
+            return [self.example_of(schema["items"])]
+        if "properties" in schema:
+            required = schema.get("required", ())
+            return {
+                name: self.example_of(part)
+                for name, part in schema["properties"].items()
+                if name in required or self._has_example(part)
+            }
+        if schema.get("type") == "object":
+            return {}
+        raise ValueError(f"no example for {schema}")
+
+    def _has_example(self, schema: Schema) -> bool:
+        parts = [*schema.get("anyOf", ()), *([schema["items"]] if "items" in schema else [])]
+        return "examples" in schema or any(map(self._has_example, parts))
+
+
+def _describe_anything(record: type) -> Schema:
+    if record is object:
+        return {"description": "any JSON value"}
+    raise NotImplementedError
