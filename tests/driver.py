@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import aiohttp
 from chatapi.app import App
 from chatapi.clock import Clock
 from chatapi.hub import Connection
+from chatapi.store import Transaction
 
 WAIT_SECONDS = 5.0  # for something that has to happen; a test that fails waits no longer
 
@@ -188,6 +190,23 @@ class Server:
         )
         return Socket(websocket)
 
+    async def together(self, *requests: Coroutine[Any, Any, Reply]) -> list[Reply]:
+        """Carries them out so that their writes, one each, come in this order and in one batch."""
+        writer = self.services.store.writer
+        release = asyncio.Event()
+
+        async def hold(_transaction: Transaction) -> None:
+            await release.wait()
+
+        holding = asyncio.ensure_future(writer.change(hold, barrier=True))
+        await eventually(lambda: not writer)
+        tasks = [holding]
+        for waiting, request in enumerate(requests, start=1):
+            tasks.append(asyncio.ensure_future(request))
+            await eventually(lambda waiting=waiting: len(writer) >= waiting)
+        release.set()
+        return (await asyncio.gather(*tasks))[1:]
+
     async def exchange(self, data: bytes) -> bytes:
         """All that the server answers to these bytes, until it closes the connection."""
         reader, writer = await self.open()
@@ -209,5 +228,5 @@ class Server:
 async def eventually(condition: Any) -> None:
     """Returns once `condition()` holds."""
     async with asyncio.timeout(WAIT_SECONDS):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - it is asked of objects that tell nobody
             await asyncio.sleep(0.005)
