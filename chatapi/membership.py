@@ -5,7 +5,7 @@ from typing import cast
 
 from msgspec import UNSET
 
-from chatapi.access import Access, check_admin, check_alive, check_not_dm
+from chatapi.access import Access, check_admin, check_alive, check_member, check_not_dm
 from chatapi.errors import conflict, forbidden, invalid, not_found
 from chatapi.hub import Hub
 from chatapi.models import Member, Principal, Role, RoomId, RoomType, Scope, UserId, encode_dm_key, encode_time
@@ -160,6 +160,7 @@ class Membership:
 
         async def apply(transaction: Transaction) -> Event | None:
             check_alive(room)
+            check_member(room, principal.user_id)
             check_not_dm(room)
             check_admin(room, principal.user_id)
             member = room.members.get(user_id)
@@ -185,11 +186,12 @@ class Membership:
 
         async def apply(transaction: Transaction) -> tuple[Event, UserId | None, Event | None]:
             check_alive(room)
+            check_member(room, principal.user_id)
             check_not_dm(room)
             if user_id != principal.user_id:
                 check_admin(room, principal.user_id)
             if user_id not in room.members:
-                raise forbidden("Not a member of this room") if user_id == principal.user_id else not_found("Member")
+                raise not_found("Member")
             seq = transaction.take_seq(room.counter)
             left = _member_event("member.left", room, user_id, seq)
             await store_rooms.delete_member(transaction, room.tenant.tenant_key, room.room_key, user_id)
@@ -256,16 +258,17 @@ def _founders(principal: Principal, body: CreateRoom) -> dict[UserId, Role]:
 
 def _check_may_add(principal: Principal, room: RoomState, user_id: UserId, role: Role) -> Role:
     """The role with which the caller may add this user."""
-    check_not_dm(room)
     if not room.members and principal.scope is Scope.API_KEY:
         return Role.ADMIN  # an empty room's first member
-    if room.type is RoomType.CHANNEL and user_id == principal.user_id and user_id not in room.members:
-        if role is not Role.MEMBER:
-            raise forbidden("Who joins a channel joins as a member")
-        return role
-    check_admin(room, principal.user_id)
+    joins = room.type is RoomType.CHANNEL and user_id == principal.user_id
+    if not joins:
+        check_member(room, principal.user_id)
+        check_not_dm(room)
+        check_admin(room, principal.user_id)
     if user_id in room.members:
         raise conflict("Already a member")
+    if joins and role is not Role.MEMBER:
+        raise forbidden("Who joins a channel joins as a member")
     return role
 
 
