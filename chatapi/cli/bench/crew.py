@@ -92,6 +92,7 @@ class Crew(Generic[Job, Result]):
     _links: list[Connection] = field(default_factory=list)
     _counts: dict[Connection, int] = field(default_factory=dict)
     _results: dict[Connection, Result] = field(default_factory=dict)
+    _ready: set[Connection] = field(default_factory=set)
 
     def __enter__(self) -> "Crew[Job, Result]":
         context = multiprocessing.get_context("spawn")
@@ -111,17 +112,15 @@ class Crew(Generic[Job, Result]):
             process.terminate()
             process.join()
 
-    def wait_until_ready(self, show: Callable[[int], None] | None = None) -> None:
-        ready: set[Connection] = set()
+    def wait_until_ready(self, show: Callable[[int], None]) -> None:
+        """Returns when every process waits for its (next) start."""
         deadline_s = time.monotonic() + READY_SECONDS
-        while len(ready) < len(self._links):
-            for link, kind in self._receive(deadline_s):
-                if kind == "ready":
-                    ready.add(link)
-            if show is not None:
-                show(sum(self._counts.values()))
+        while len(self._ready) < len(self._links):
+            self._receive(deadline_s)
+            show(sum(self._counts.values()))
 
     def start(self, schedule: Schedule) -> None:
+        self._ready.clear()
         for link in self._links:
             link.send(schedule)
 
@@ -138,15 +137,14 @@ class Crew(Generic[Job, Result]):
             self._receive(deadline_s)
         return [self._results[link] for link in self._links]
 
-    def _receive(self, deadline_s: float) -> list[tuple[Connection, str]]:
+    def _receive(self, deadline_s: float) -> None:
         left_s = deadline_s - time.monotonic()
         if left_s <= 0:
             raise BenchError("the generator's processes do not get on: is the server stuck?")
-        return self._receive_some(left_s)
+        self._receive_some(left_s)
 
-    def _receive_some(self, seconds: float) -> list[tuple[Connection, str]]:
+    def _receive_some(self, seconds: float) -> None:
         waiting = [link for link in self._links if link not in self._results]
-        heard = []
         for link in wait(waiting, seconds):
             assert isinstance(link, Connection)
             try:
@@ -157,10 +155,10 @@ class Crew(Generic[Job, Result]):
                 raise BenchError(value)
             if kind == "progress":
                 self._counts[link] = value
-            elif kind == "done":
+            elif kind == "ready":
+                self._ready.add(link)
+            else:
                 self._results[link] = value
-            heard.append((link, kind))
-        return heard
 
 
 def share(items: Sequence[Any], processes: int) -> list[list[Any]]:

@@ -140,6 +140,12 @@ class Peer:
         """The connection ended, and not by `close`."""
         raise BenchError(f"a connection ended: {reason}")
 
+    def stop_reading(self) -> None:
+        self.reactor.watch(self, 0)
+
+    def start_reading(self) -> None:
+        self.reactor.watch(self, select.EPOLLIN | select.EPOLLOUT)
+
     def close(self) -> None:
         self.reactor.remove(self)
         self.socket.close()

@@ -2,12 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from chatapi.cli.bench.crew import Window, percentile
 from chatapi.cli.bench.target import Usage
 
 MAX_PROBLEMS_SHOWN = 5
 MEGABYTE = 1_000_000
+
+
+class Delivered(Protocol):
+    """What was delivered, as one process has seen it: part of the results of several scenarios."""
+
+    delivered: int
+    missing: int
+    doubled: int
+    problems: list[str]
 
 
 @dataclass(slots=True)
@@ -20,13 +30,20 @@ class Check:
     missing: int = 0
     doubled: int = 0
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, result: Delivered) -> None:
+        self.delivered += result.delivered
+        self.missing += result.missing
+        self.doubled += result.doubled
+        self.problems += result.problems
 
     @property
     def is_ok(self) -> bool:
         return not (self.problems or self.missing or self.doubled) and self.confirmed == self.stored
 
     def spell(self) -> str:
-        parts = []
+        parts = list(self.notes)
         if self.confirmed or self.stored:
             parts.append(f"{self.confirmed:,} confirmed, {self.stored:,} stored")
         if self.delivered or self.missing:

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 from chatapi.cli.bench.errors import BenchError
 from chatapi.cli.bench.reactor import Reactor
+from chatapi.cli.bench.result import Delivered
 from chatapi.cli.bench.stage import Access
 from chatapi.cli.bench.websocket import WebSocketPeer, encode_handshake
 
@@ -13,15 +14,6 @@ CONNECT_SECONDS = 120.0  # for all connections of a process to be ready
 DRAIN_SECONDS = 30.0  # at the end, for what was sent to arrive
 
 CONNECTING, READY, SYNCED = range(3)
-
-
-class Delivered(Protocol):
-    """What counts deliveries: the results of several scenarios."""
-
-    delivered: int
-    missing: int
-    doubled: int
-    problems: list[str]
 
 
 class Member(WebSocketPeer):

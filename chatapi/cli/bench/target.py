@@ -79,6 +79,7 @@ class Target:
         return find_listener(self.address[1][1])
 
     def restart(self) -> None:
+        """Ends the server's process and starts another one on the same database. Raises BenchError where it cannot."""
         raise BenchError("this scenario restarts the server: it needs a throw-away one, without --url")
 
     def close(self) -> None:

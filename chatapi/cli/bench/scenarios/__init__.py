@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from chatapi.cli.bench.result import Outcome
+from chatapi.cli.bench.scenarios.arrive import run_connect, run_idle, run_recovery
 from chatapi.cli.bench.scenarios.fanout import run_fanout
+from chatapi.cli.bench.scenarios.history import run_history
 from chatapi.cli.bench.scenarios.send import run_rest_send, run_ws_send
 from chatapi.cli.bench.stage import Stage
 
@@ -37,6 +39,30 @@ SCENARIOS: Mapping[str, Scenario] = {
             "one sender in a room of 1,000 connected members; a latency ends at the last member",
             run_fanout,
             {"members": 1000, "window": 4, "rate": 0.0},
+        ),
+        Scenario(
+            "idle",
+            "users connect and do nothing: what each connection costs in memory",
+            run_idle,
+            {"connections": 10_000, "members": 10, "window": 500},
+        ),
+        Scenario(
+            "connect",
+            "a storm of handshakes, each until it is ready",
+            run_connect,
+            {"connections": 5_000, "members": 10, "window": 500},
+        ),
+        Scenario(
+            "recovery",
+            "users who have missed messages return, all at once, to a server that has just started",
+            run_recovery,
+            {"connections": 5_000, "members": 10, "missed": 20, "window": 500},
+        ),
+        Scenario(
+            "history",
+            "clients read pages of 50 messages over REST, at random places of rooms of 1,000",
+            run_history,
+            {"clients": 16},
         ),
     )
 }

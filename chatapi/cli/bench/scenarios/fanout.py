@@ -203,10 +203,7 @@ def run_fanout(stage: Stage) -> Outcome:
     outcome.add_generator(windows)
     check, confirmed = outcome.check, results[0].confirmed
     for result in results:
-        check.delivered += result.delivered
-        check.missing += result.missing
-        check.doubled += result.doubled
-        check.problems += result.problems
+        check.add(result)
         if len(result.arrived_s) != len(confirmed):
             check.problems.append(f"{len(confirmed)} confirmed, a process got {len(result.arrived_s)} of them")
     check_stored(check, {room.room_id: confirmed}, stage.read_messages({room: len(confirmed)}))

@@ -213,10 +213,7 @@ def _run(stage: Stage, function: "Callable[[SendJob, Link], SendResult]") -> Out
     confirmed: dict[str, dict[int, str]] = {}
     for result in results:
         confirmed |= result.confirmed
-        outcome.check.delivered += result.delivered
-        outcome.check.missing += result.missing
-        outcome.check.doubled += result.doubled
-        outcome.check.problems += result.problems
+        outcome.check.add(result)
     last_seqs = {room: len(confirmed[room.room_id]) for room in rooms}
     check_stored(outcome.check, confirmed, stage.read_messages(last_seqs))
     return outcome

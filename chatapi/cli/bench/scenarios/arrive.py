@@ -1,0 +1,219 @@
+"""connect, idle and recovery: many users connect, as fast as they are let in."""
+
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from time import monotonic, process_time
+from typing import Any
+
+from chatapi.cli.bench.crew import PROGRESS_SECONDS, Crew, Link, Schedule, Window, share
+from chatapi.cli.bench.errors import BenchError
+from chatapi.cli.bench.reactor import Reactor
+from chatapi.cli.bench.result import MEGABYTE, Outcome
+from chatapi.cli.bench.stage import Access, Options, Room, Stage
+from chatapi.cli.bench.stream import SYNCED, Member
+from chatapi.cli.bench.target import ThrowAwayServer, Usage
+
+ARRIVE_SECONDS = 150.0  # for all to be served
+SETTLE_SECONDS = 2.0  # after the last one is there: what the connecting has left over is gone then
+SEED_SENDER = 1  # of each room in `recovery`: it does not connect
+
+
+@dataclass(frozen=True, slots=True)
+class ArriveJob:
+    access: Access
+    users: Sequence[tuple[str, str]]  # room id, user
+    last_seq: int  # of each room
+    window: int
+
+
+@dataclass(slots=True)
+class ArriveResult:
+    """Monotonic seconds; the latencies are from a connection's beginning."""
+
+    first_s: float = 0.0
+    last_ready_s: float = 0.0
+    last_served_s: float = 0.0
+    cpu_s: float = 0.0
+    ready_latencies: "array[float]" = field(default_factory=lambda: array("d"))
+    served_latencies: "array[float]" = field(default_factory=lambda: array("d"))
+    delivered: int = 0
+    missing: int = 0
+    doubled: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+class Crowd:
+    """The users of one process, of whom a bounded number is on the way in at once."""
+
+    def __init__(self, reactor: Reactor, job: ArriveJob, result: ArriveResult) -> None:
+        self._reactor = reactor
+        self._job = job
+        self._waiting: Iterator[tuple[str, str]] = iter(job.users)
+        self.result = result
+        self.members: list[Arrival] = []
+        self.served = 0
+
+    def let_in(self) -> None:
+        for _ in range(self._job.window):
+            self._let_in_next()
+
+    def _let_in_next(self) -> None:
+        following = next(self._waiting, None)
+        if following is not None:
+            self.members.append(Arrival(self._reactor, self._job.access, *following, self))
+
+    def on_ready(self, member: "Arrival") -> None:
+        self.result.last_ready_s = monotonic()
+        self.result.ready_latencies.append(self.result.last_ready_s - member.began_s)
+
+    def on_served(self, member: "Arrival") -> None:
+        self.served += 1
+        self.result.last_served_s = monotonic()
+        self.result.served_latencies.append(self.result.last_served_s - member.began_s)
+        if member.next_seq != self._job.last_seq + 1:
+            self.result.problems.append(f"{member.user}: sync.complete after seq {member.next_seq - 1}")
+        self._let_in_next()
+
+
+class Arrival(Member):
+    __slots__ = ("_crowd", "began_s")
+
+    def __init__(self, reactor: Reactor, access: Access, room_id: str, user: str, crowd: Crowd) -> None:
+        self.began_s = monotonic()
+        self._crowd = crowd
+        super().__init__(reactor, access, room_id, user)
+
+    def on_frame(self, frame: dict[str, Any]) -> None:
+        super().on_frame(frame)
+        if frame["type"] == "ready":
+            self._crowd.on_ready(self)
+        elif frame["type"] == "sync.complete":
+            self._crowd.on_served(self)
+
+
+def arrive(job: ArriveJob, link: Link) -> ArriveResult:
+    reactor, result = Reactor(), ArriveResult()
+    crowd = Crowd(reactor, job, result)
+    link.wait_for_start()
+    result.first_s, cpu_s = monotonic(), process_time()
+    crowd.let_in()
+    while not reactor.run(lambda: crowd.served == len(job.users), monotonic() + PROGRESS_SECONDS):
+        link.progress(crowd.served)
+        if monotonic() > result.first_s + ARRIVE_SECONDS:
+            raise BenchError(f"{crowd.served} of {len(job.users)} were served within {ARRIVE_SECONDS:g} s")
+    result.cpu_s = process_time() - cpu_s
+    link.wait_for_start()  # the command looks at the server meanwhile
+    reactor.run_until(monotonic() + SETTLE_SECONDS)
+    link.wait_for_start()  # and again
+    for member in crowd.members:
+        if member.stage is not SYNCED:
+            result.problems.append(f"{member.user}: not served")
+        member.add_to(result, job.last_seq)
+    return result
+
+
+@dataclass(slots=True)
+class Storm:
+    """How it went, from all processes, and the server before, right after the last one was served, and later."""
+
+    results: Sequence[ArriveResult]
+    before: Usage | None
+    after: Usage | None
+    settled: Usage | None
+
+    @property
+    def first_s(self) -> float:
+        return min(result.first_s for result in self.results)
+
+    @property
+    def seconds(self) -> float:
+        return max(result.last_served_s for result in self.results) - self.first_s
+
+    @property
+    def ready_seconds(self) -> float:
+        return max(result.last_ready_s for result in self.results) - self.first_s
+
+
+def _let_all_in(stage: Stage, users: Sequence[tuple[str, str]], last_seq: int) -> Storm:
+    options, progress, target = stage.options, stage.progress, stage.target
+    parts = share(users, options.processes)
+    window = max(1, options.window // len(parts))
+    progress.step(f"connecting {len(users)} users")
+    with Crew(arrive, [ArriveJob(stage.access, part, last_seq, window) for part in parts]) as crew:
+        now = Schedule(0.0, 0.0)
+        crew.wait_until_ready(_ignore)
+        before = target.usage()
+        crew.start(now)
+        crew.wait_until_ready(lambda count: progress.show(f"{count:,}"))
+        after = target.usage()
+        crew.start(now)
+        crew.wait_until_ready(_ignore)
+        settled = target.usage()
+        crew.start(now)
+        return Storm(crew.finish(), before, after, settled)
+
+
+def _ignore(_count: int) -> None:
+    return
+
+
+def _report(stage: Stage, storm: Storm) -> Outcome:
+    outcome = Outcome()
+    outcome.add_server(storm.before, storm.after, storm.seconds)
+    if storm.before is not None and storm.after is not None and storm.settled is not None:
+        outcome.figures["server_rss_before_mb"] = storm.before.rss_bytes / MEGABYTE
+        outcome.figures["server_rss_mb"] = storm.settled.rss_bytes / MEGABYTE
+    outcome.add_generator([Window(seconds=storm.seconds, cpu_s=result.cpu_s) for result in storm.results])
+    for result in storm.results:
+        outcome.check.add(result)
+    outcome.check.notes.append(f"{stage.options.connections:,} connections, each ready and served")
+    return outcome
+
+
+def run_connect(stage: Stage) -> Outcome:
+    """Each user is in one room, which is in the server's memory."""
+    storm = _let_all_in(stage, _users_of(_make_rooms(stage.options, stage), stage.options), 0)
+    outcome = _report(stage, storm)
+    outcome.figures["handshakes_per_s"] = stage.options.connections / storm.ready_seconds
+    outcome.add_latencies([latency for result in storm.results for latency in result.ready_latencies])
+    return outcome
+
+
+def run_idle(stage: Stage) -> Outcome:
+    """A throw-away server is started anew for it, so that what the preparation has left over serves no connection."""
+    rooms = _make_rooms(stage.options, stage)
+    if isinstance(stage.target, ThrowAwayServer):
+        stage.progress.step("restarting the server")
+        stage.target.restart()
+    storm = _let_all_in(stage, _users_of(rooms, stage.options), 0)
+    outcome = _report(stage, storm)
+    outcome.figures["handshakes_per_s"] = stage.options.connections / storm.ready_seconds
+    if storm.before is not None and storm.settled is not None:
+        grown_bytes = storm.settled.rss_bytes - storm.before.rss_bytes
+        outcome.figures["bytes_per_connection"] = grown_bytes / stage.options.connections
+    return outcome
+
+
+def run_recovery(stage: Stage) -> Outcome:
+    """All were away while messages came, and return at once when the server does."""
+    options = stage.options
+    rooms = _make_rooms(options, stage, SEED_SENDER)
+    stage.seed(rooms, options.missed)
+    stage.progress.step("restarting the server")
+    stage.target.restart()
+    storm = _let_all_in(stage, _users_of(rooms, options, SEED_SENDER), options.missed)
+    outcome = _report(stage, storm)
+    outcome.figures["caught_up_s"] = storm.seconds
+    outcome.add_latencies([latency for result in storm.results for latency in result.served_latencies])
+    return outcome
+
+
+def _make_rooms(options: Options, stage: Stage, absent: int = 0) -> list[Room]:
+    return stage.make_rooms(-(-options.connections // options.members), options.members + absent)
+
+
+def _users_of(rooms: Sequence[Room], options: Options, absent: int = 0) -> list[tuple[str, str]]:
+    """The room and the name of each who connects. One of each room in turn: neighbours do not come together."""
+    users = [(room.room_id, room.users[absent + place]) for place in range(options.members) for room in rooms]
+    return users[: options.connections]
