@@ -129,6 +129,7 @@ def panes(page: Page) -> tuple[PaneOf, PaneOf]:
     both = PaneOf(page, "a"), PaneOf(page, "b")
     for pane in both:
         pane.expect_live()
+    expect(page.locator(".room[aria-current]")).to_have_count(1)
     return both
 
 
