@@ -31,6 +31,7 @@ from chatapi.recovery import Recovery
 from chatapi.rest import ROUTES
 from chatapi.rest.call import RawRoute
 from chatapi.rest.edge import Edge
+from chatapi.rest.files import make_file_routes
 from chatapi.rest.server import EnvelopeServer
 from chatapi.rooms import Rooms
 from chatapi.services import Services
@@ -132,6 +133,7 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
     `on_crash(task)` is called when a long-lived task has failed: the server has to be closed then.
     """
     _prepare_process()
+    raw_routes = (*RAW_ROUTES, *make_file_routes(config))
     lock = DatabaseLock(config.database.path)
     lock.acquire()
     try:
@@ -198,7 +200,7 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
         started_at_s=clock.monotonic_s(),
     )
     writing = tasks.start("writer", store.writer.run())
-    runner = web.ServerRunner(EnvelopeServer(Edge(services, ROUTES, RAW_ROUTES)))
+    runner = web.ServerRunner(EnvelopeServer(Edge(services, ROUTES, raw_routes)))
     app = App(services, runner, lock, writing)
     try:
         await tenants.load()
