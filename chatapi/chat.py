@@ -256,16 +256,14 @@ def get_outcome(write: MessageWrite) -> tuple[Message, bool]:
 
 def _settle_repetition(write: MessageWrite, room: RoomState) -> None:
     """A retry gets the first message, provided that it says the same."""
-    if write.repeats is not None and write.error is None:
-        first = write.repeats
-        write.error = first.error
-        write.message = first.message
-        digest = first.body_digest
-    elif write.stored is not None:
-        digest = write.stored[0]
-        write.message = log.read_message(room.room_id, write.stored[1:])
-    else:
+    if write.error is not None:
         return
+    first = write if write.repeats is None else write.repeats
+    if first.stored is not None:  # `first` is itself a retry, perhaps one with another body
+        digest = first.stored[0]
+        write.message = log.read_message(room.room_id, first.stored[1:])
+    else:
+        digest, write.message, write.error = first.body_digest, first.message, first.error
     if write.error is None and digest != write.body_digest:
         assert write.message is not None  # either branch
         write.error = conflict(
