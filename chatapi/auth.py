@@ -32,6 +32,7 @@ _USER_ID = re.compile(r"[!-~]{1,128}")
 
 class Ticket(NamedTuple):
     principal: Principal
+    token_secret: str  # of the tenant when the ticket was made
     expires_at_s: float
 
 
@@ -78,8 +79,8 @@ class Auth:
             raise self.refuse_key(address)
         principal = found.principal
         if principal.key_id is None:
-            if not self._is_current(principal):
-                raise unauthenticated("The user token has expired")
+            if not self._is_current(principal) or found.token_secret != principal.tenant.token_secret:
+                raise unauthenticated("The user token has expired or was revoked")
         elif not self._tenants.has_key(principal.key_id):
             raise unauthenticated("The API key was revoked")
         return principal
@@ -123,7 +124,7 @@ class Auth:
         if len(self._tickets) >= MAX_TICKETS:
             raise rate_limited(1.0, "Too many unused tickets")
         ticket = f"tkt_{secrets.token_urlsafe(24)}"
-        self._tickets[ticket] = Ticket(principal, now_s + TICKET_SECONDS)
+        self._tickets[ticket] = Ticket(principal, principal.tenant.token_secret, now_s + TICKET_SECONDS)
         return ticket
 
     def _verify_token(self, token: str, address: str) -> Principal:
@@ -138,16 +139,19 @@ class Auth:
                 tenant.token_secret,
                 algorithms=["HS256"],
                 issuer=tenant.tenant_id,
-                options={"require": ["exp", "iss", "sub"]},
+                leeway=CLOCK_SKEW_SECONDS,
+                # When it ends is checked below, by our own clock; when it was made is nothing that we ask for.
+                options={"require": ["exp", "iss", "sub"], "verify_exp": False, "verify_iat": False},
             )
-        except jwt.ExpiredSignatureError:
-            raise unauthenticated("The user token has expired") from None
-        except jwt.InvalidTokenError:
+            expires_at_s = int(claims["exp"])
+        except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError):
+            # The last four: bytes that are no text, an end that is no number, brackets without end.
             raise self.refuse_key(address) from None
         if not _USER_ID.fullmatch(claims["sub"]):
             raise unauthenticated("The user token's sub is not a user id")
-        expires_at_s = int(claims["exp"])
         now_s = self._clock.now_us() / 1_000_000
+        if expires_at_s <= now_s:
+            raise unauthenticated("The user token has expired")
         if expires_at_s - now_s > MAX_TOKEN_SECONDS + CLOCK_SKEW_SECONDS:
             raise unauthenticated("The user token expires more than 24 hours ahead")
         return Principal(tenant, UserId(claims["sub"]), Scope.USER_TOKEN, None, expires_at_s * 1_000_000)
