@@ -60,21 +60,25 @@ _ROOM_MESSAGES = """
     WHERE r.room_key = :room_key AND r.tenant_key = :tenant_key
 """
 
+# `beyond` is the first message past the page: it bounds the page and says that there is more, so that the page itself is
+# read once, in its final order.
 _HISTORY_AFTER = f"""
-    WITH page AS (
-        SELECT m.seq AS seq, {MESSAGE_JSON} AS item FROM {_ROOM_MESSAGES} AND m.seq > :after_seq
-        ORDER BY m.seq LIMIT :limit
+    WITH beyond AS (
+        SELECT m.seq AS seq FROM {_ROOM_MESSAGES} AND m.seq > :after_seq ORDER BY m.seq LIMIT 1 OFFSET :limit
     )
-    SELECT (SELECT '[' || coalesce(group_concat(item), '') || ']' FROM (SELECT item FROM page ORDER BY seq)),
-           EXISTS (SELECT 1 FROM {_ROOM_MESSAGES} AND m.seq > (SELECT max(seq) FROM page))
+    SELECT '[' || coalesce(group_concat(item), '') || ']', (SELECT seq FROM beyond) IS NOT NULL FROM (
+        SELECT {MESSAGE_JSON} AS item
+        FROM {_ROOM_MESSAGES} AND m.seq > :after_seq AND m.seq < coalesce((SELECT seq FROM beyond), {MAX_INTEGER})
+        ORDER BY m.seq)
 """
 _HISTORY_BEFORE = f"""
-    WITH page AS (
-        SELECT m.seq AS seq, {MESSAGE_JSON} AS item FROM {_ROOM_MESSAGES} AND m.seq < :before_seq
-        ORDER BY m.seq DESC LIMIT :limit
+    WITH beyond AS (
+        SELECT m.seq AS seq FROM {_ROOM_MESSAGES} AND m.seq < :before_seq ORDER BY m.seq DESC LIMIT 1 OFFSET :limit
     )
-    SELECT (SELECT '[' || coalesce(group_concat(item), '') || ']' FROM (SELECT item FROM page ORDER BY seq)),
-           EXISTS (SELECT 1 FROM {_ROOM_MESSAGES} AND m.seq < (SELECT min(seq) FROM page))
+    SELECT '[' || coalesce(group_concat(item), '') || ']', (SELECT seq FROM beyond) IS NOT NULL FROM (
+        SELECT {MESSAGE_JSON} AS item
+        FROM {_ROOM_MESSAGES} AND m.seq < :before_seq AND m.seq > coalesce((SELECT seq FROM beyond), 0)
+        ORDER BY m.seq)
 """
 
 # For several rooms at once, of whatever tenants: `wanted` holds [room_key, tenant_key, after_seq, to_seq] each, and a
