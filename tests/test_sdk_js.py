@@ -24,7 +24,7 @@ def packages() -> None:
 
 @pytest.mark.browser
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("file", ["sdk.test.mjs", "package.test.mjs"])
+@pytest.mark.parametrize("file", ["sdk.test.mjs", "connection.test.mjs", "package.test.mjs"])
 def test_javascript_sdk(file: str, packages: None, tmp_path: Path) -> None:
     server = ServerProcess(tmp_path, {"limits.sync_limit": "20"})
     with server, Control(server) as control:

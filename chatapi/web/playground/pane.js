@@ -230,6 +230,7 @@ export class Pane {
     if (event.type.startsWith("room.") || LOGGED.has(event.type)
       || (event.type === "read.updated" && event.user_id === this.user)) this.around.roomsChanged(event);
     if (event.type === "presence.update") return this.#onPresence(event);
+    if (event.type === "sync.reset" && this.#room) return void this.open(this.#room); // the server has another past now
     if (event.room_id !== this.#room?.room_id) return;
     if (this.#early) this.#early.push(event);
     else this.#apply(event);
@@ -286,10 +287,12 @@ export class Pane {
   /** @param {Message} message */
   #onMessage(message) {
     this.#stopTyping(message.sender_id);
+    const known = this.timeline.get(message.message_id);
     this.timeline.put(message, { recovered: Boolean(this.#recovery) && message.sender_id !== this.user });
     if (message.sender_id === this.user || message.deleted_at) return;
     this.#newest = message.seq;
     if (!this.#members.has(this.user)) return; // who only follows has no receipt
+    if (known || message.seq <= (this.#receipts.get(this.user)?.read ?? 0)) return;
     this.#unread++;
     this.#showUnread();
     if (this.#attended) this.#markRead();

@@ -9,7 +9,7 @@ import { Pane } from "./pane.js";
 import { Rooms } from "./rooms.js";
 
 /** @typedef {import("/sdk/chatapi.js").Room} Room */
-/** @typedef {{apiKey: string, a: string, b: string}} Credentials */
+/** @typedef {{apiKey: string, a: string, b: string, dev?: boolean}} Credentials */
 
 /** Of this tab only, and gone with it. The REST page reads it too. */
 const CREDENTIALS = "chatapi-playground";
@@ -27,7 +27,7 @@ let session = null;
 async function developerCredentials() {
   try {
     const { dev } = await (await fetch("/playground/config.json")).json();
-    return dev && { apiKey: dev.api_key, a: dev.users[0], b: dev.users[1] };
+    return dev && { apiKey: dev.api_key, a: dev.users[0], b: dev.users[1], dev: true };
   } catch {
     return null;
   }
@@ -181,6 +181,7 @@ PHONE.addEventListener("change", () => showView(document.body.dataset.view ?? "a
 addEventListener("unhandledrejection", (event) => { if (event.reason?.code !== "CLOSED") toast(describe(event.reason)); });
 
 listenToSetup();
-const credentials = keptCredentials() ?? await developerCredentials();
+const kept = keptCredentials();
+const credentials = kept && !kept.dev ? kept : await developerCredentials(); // a new database has a new developer's key
 if (credentials) await start(credentials);
 else askForCredentials(null);
