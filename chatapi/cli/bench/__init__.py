@@ -3,6 +3,8 @@
 import argparse
 import dataclasses
 import os
+import sys
+from collections.abc import Mapping
 
 from chatapi.cli.bench.crew import Progress
 from chatapi.cli.bench.errors import BenchError
@@ -23,7 +25,11 @@ _SCENARIO_OPTIONS = {
     "connections": (int, "N", "WebSockets"),
     "missed": (int, "N", "messages that each client has missed"),
     "stall": (float, "SECONDS", "how long the slow ones do not read"),
+    "size": (int, "BYTES", "of each content"),
+    "seconds": (float, "N", "how long it is measured"),
+    "warmup": (float, "N", "seconds before that"),
 }
+_MAY_BE_ZERO = frozenset({"rate", "warmup"})
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -45,9 +51,6 @@ def _add_load_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("load")
     for name, (kind, metavar, text) in _SCENARIO_OPTIONS.items():
         group.add_argument(f"--{name}", type=kind, metavar=metavar, help=f"{text} ({_spell_defaults(name)})")
-    group.add_argument("--seconds", type=float, default=5.0, metavar="N", help="how long to measure (default: 5)")
-    group.add_argument("--warmup", type=float, default=1.0, metavar="N", help="seconds before that (default: 1)")
-    group.add_argument("--size", type=int, default=100, metavar="BYTES", help="of each content (default: 100)")
     processes = max(1, (os.cpu_count() or 2) - 1)
     group.add_argument(
         "--processes", type=int, default=processes, metavar="N", help=f"of the generator (default: {processes})"
@@ -58,6 +61,8 @@ def _spell_defaults(name: str) -> str:
     known = [
         f"{scenario.name}: {scenario.defaults[name]:g}" for scenario in SCENARIOS.values() if name in scenario.defaults
     ]
+    if len(set(texts := [text.partition(": ")[2] for text in known])) == 1:
+        return f"default: {texts[0]}"
     return "default: " + ", ".join(known)
 
 
@@ -65,6 +70,8 @@ def _add_server_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("server")
     group.add_argument("--url", help="measure this one instead of a throw-away server")
     group.add_argument("--master-key", metavar="KEY", help="of --url and --against ($CHATAPI_AUTH_MASTER_KEY)")
+    group.add_argument("--tree", default="", metavar="DIR", help="source tree of the throw-away server")
+    group.add_argument("--python", default=sys.executable, help="interpreter of the throw-away server")
     group.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio", help="of the throw-away servers")
     group.add_argument(
         "--prefill", type=int, default=0, metavar="ROWS", help="messages in the throw-away database beforehand"
@@ -145,22 +152,15 @@ def _read_options(args: argparse.Namespace, scenario: Scenario) -> Options:
                 raise BenchError(f"{scenario.name} takes no --{name}")
             chosen[name] = value
     for name, value in chosen.items():
-        if value < 0 or (value == 0 and scenario.defaults[name]):
-            raise BenchError(f"--{name}: expected more than {value:g}")
-    if args.seconds <= 0 or args.warmup < 0 or args.size < 1 or args.processes < 1:
-        raise BenchError("--seconds, --size and --processes have to be more than 0, --warmup not less")
-    return Options(
-        seconds=args.seconds,
-        warmup=args.warmup,
-        size=args.size,
-        processes=args.processes,
-        **chosen,  # type: ignore[arg-type]  # each option's own type
-    )
+        if value < 0 or (value == 0 and name not in _MAY_BE_ZERO):
+            raise BenchError(f"--{name} {value:g}: too small")
+    if args.processes < 1:
+        raise BenchError("--processes: at least 1")
+    return Options(processes=args.processes, **chosen)  # type: ignore[arg-type]  # each option's own type
 
 
 def _used_options(scenario: Scenario, options: Options) -> dict[str, float]:
-    names = [*scenario.defaults, "size", "seconds", "warmup", "processes"]
-    return {name: getattr(options, name) for name in names}
+    return {name: getattr(options, name) for name in [*scenario.defaults, "processes"]}
 
 
 def _read_variants(args: argparse.Namespace) -> list[Variant]:
@@ -170,7 +170,14 @@ def _read_variants(args: argparse.Namespace) -> list[Variant]:
         raise BenchError("--url and --against need --master-key, or CHATAPI_AUTH_MASTER_KEY")
     settings = tuple(_read_setting(text) for text in args.set)
     first = Variant(
-        args.url or "server", args.url or "", master_key, loop=args.loop, prefill=args.prefill, settings=settings
+        args.url or args.tree or "server",
+        args.url or "",
+        master_key,
+        python=args.python,
+        tree=args.tree,
+        loop=args.loop,
+        prefill=args.prefill,
+        settings=settings,
     )
     variants = [first, *(Variant(url, url, master_key) for url in args.against)]
     changes = {
@@ -181,11 +188,19 @@ def _read_variants(args: argparse.Namespace) -> list[Variant]:
     }
     given = {name: value for name, value in changes.items() if value is not None}
     if given:
-        name = " ".join(str(value) if name != "prefill" else f"prefill {value:,}" for name, value in given.items())
-        variants.append(dataclasses.replace(first, name=name, url="", **given))
+        if not args.url:
+            variants[0] = dataclasses.replace(first, name=_spell({name: getattr(first, name) for name in given}))
+        variants.append(dataclasses.replace(first, name=_spell(given), url="", **given))
     if len({variant.name for variant in variants}) < len(variants):
         raise BenchError("a server cannot be compared with itself")
     return variants
+
+
+def _spell(differences: Mapping[str, object]) -> str:
+    """Names a throw-away server by what tells it from the other one."""
+    return " ".join(
+        f"{value:,} rows" if name == "prefill" else str(value or "this tree") for name, value in differences.items()
+    )
 
 
 def _read_setting(text: str) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from chatapi.cli.bench.reactor import Reactor, raise_descriptor_limit
 PROGRESS_SECONDS = 0.5
 READY_SECONDS = 180.0  # for all clients of a process to be connected
 FINISH_SECONDS = 120.0  # after the end of the measurement, for what was under way
+END_SECONDS = 5.0  # for a process that has delivered its result
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -106,9 +107,12 @@ class Crew(Generic[Job, Result]):
         return self
 
     def __exit__(self, *_error: object) -> None:
+        is_finished = len(self._results) == len(self._links)
         for link in self._links:
             link.close()
         for process in self._processes:
+            if is_finished:
+                process.join(END_SECONDS)  # it ends by itself
             process.terminate()
             process.join()
 

@@ -27,6 +27,7 @@ FIGURES: Mapping[str, tuple[str, str]] = {
     "server_rss_mb": ("server RSS at the end", "{:.1f} MB"),
     "generator_cores": ("generator CPU", "{:.2f} cores"),
     "generator_busiest": ("its busiest process", "{:.2f} cores"),
+    "other_cores": ("the rest of the machine", "{:.2f} cores"),
 }
 
 

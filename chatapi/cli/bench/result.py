@@ -69,12 +69,16 @@ class Outcome:
         if before is None or after is None:
             return
         self.figures["server_cores"] = (after.cpu_s - before.cpu_s) / seconds
+        self.figures["other_cores"] = (after.machine_s - before.machine_s) / seconds - self.figures["server_cores"]
         self.figures["server_rss_mb"] = after.rss_bytes / MEGABYTE
 
     def add_generator(self, windows: Sequence[Window]) -> None:
-        """The busiest process is the one that may have been the limit."""
+        """The busiest process is the one that may have been the limit. Called after `add_server`: what is neither
+        side's is the rest of the machine's."""
         self.figures["generator_cores"] = sum(window.cpu_s / window.seconds for window in windows)
         self.figures["generator_busiest"] = max(window.cpu_s / window.seconds for window in windows)
+        if "other_cores" in self.figures:
+            self.figures["other_cores"] = max(0.0, self.figures["other_cores"] - self.figures["generator_cores"])
 
 
 def check_stored(

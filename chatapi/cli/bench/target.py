@@ -57,6 +57,7 @@ class Usage:
 
     cpu_s: float
     rss_bytes: int
+    machine_s: float  # of processor time that anything on this machine has taken
 
 
 class Target:
@@ -212,7 +213,15 @@ def read_usage(pid: int) -> Usage | None:
     # The name in parentheses may hold anything; what follows it is numbers. Fields 14 and 15 are utime and stime.
     user, system = stat.rpartition(")")[2].split()[11:13]
     resident = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
-    return Usage((int(user) + int(system)) / _CLOCK_TICKS_PER_S, int(resident[1]) * 1024 if resident else 0)
+    rss_bytes = int(resident[1]) * 1024 if resident else 0
+    return Usage((int(user) + int(system)) / _CLOCK_TICKS_PER_S, rss_bytes, _machine_seconds())
+
+
+def _machine_seconds() -> float:
+    with open("/proc/stat", encoding="ascii") as file:
+        # user, nice, system, idle, iowait, irq, softirq, steal: https://man7.org/linux/man-pages/man5/proc_stat.5.html
+        user, nice, system, _idle, _iowait, *rest = (int(ticks) for ticks in file.readline().split()[1:9])
+    return (user + nice + system + sum(rest)) / _CLOCK_TICKS_PER_S
 
 
 def find_listener(port: int) -> int | None:

@@ -7,7 +7,9 @@ from chatapi.cli.bench.result import Outcome
 from chatapi.cli.bench.scenarios.arrive import run_connect, run_idle, run_recovery
 from chatapi.cli.bench.scenarios.fanout import run_fanout
 from chatapi.cli.bench.scenarios.history import run_history
+from chatapi.cli.bench.scenarios.mixed import run_mixed
 from chatapi.cli.bench.scenarios.send import run_rest_send, run_ws_send
+from chatapi.cli.bench.scenarios.slow import run_slow
 from chatapi.cli.bench.stage import Stage
 
 
@@ -19,6 +21,8 @@ class Scenario:
     defaults: Mapping[str, float]
 
 
+_LOAD = {"size": 100, "seconds": 5.0, "warmup": 1.0}
+
 SCENARIOS: Mapping[str, Scenario] = {
     scenario.name: scenario
     for scenario in (
@@ -26,19 +30,19 @@ SCENARIOS: Mapping[str, Scenario] = {
             "rest-send",
             "clients send over REST, each its next message when the last one is confirmed",
             run_rest_send,
-            {"clients": 64, "members": 2},
+            {"clients": 64, "members": 2, **_LOAD},
         ),
         Scenario(
             "ws-send",
             "clients send over WebSocket, in rooms of 2, and get what is sent there",
             run_ws_send,
-            {"clients": 50, "members": 2, "window": 1},
+            {"clients": 50, "members": 2, "window": 1, **_LOAD},
         ),
         Scenario(
             "fanout",
             "one sender in a room of 1,000 connected members; a latency ends at the last member",
             run_fanout,
-            {"members": 1000, "window": 4, "rate": 0.0},
+            {"members": 1000, "window": 4, "rate": 0.0, **_LOAD},
         ),
         Scenario(
             "idle",
@@ -56,13 +60,25 @@ SCENARIOS: Mapping[str, Scenario] = {
             "recovery",
             "users who have missed messages return, all at once, to a server that has just started",
             run_recovery,
-            {"connections": 5_000, "members": 10, "missed": 20, "window": 500},
+            {"connections": 5_000, "members": 10, "missed": 20, "window": 500, "size": 100},
         ),
         Scenario(
             "history",
             "clients read pages of 50 messages over REST, at random places of rooms of 1,000",
             run_history,
-            {"clients": 16},
+            {"clients": 16, **_LOAD},
+        ),
+        Scenario(
+            "slow",
+            "readers stop reading in a busy room, and read again; latencies are those of the others",
+            run_slow,
+            {"connections": 100, "rate": 500.0, "stall": 20.0, **_LOAD},
+        ),
+        Scenario(
+            "mixed",
+            "people send, edit, read history, acknowledge, type and reconnect, in rooms of 10",
+            run_mixed,
+            {"clients": 50, "members": 10, **_LOAD},
         ),
     )
 }

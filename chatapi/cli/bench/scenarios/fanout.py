@@ -14,6 +14,8 @@ from chatapi.cli.bench.stage import Access, Options, Room, Stage
 from chatapi.cli.bench.stream import DRAIN_SECONDS, SYNCED, Member, all_ready
 from chatapi.cli.bench.websocket import encode_text
 
+QUIET_SECONDS = 1.0  # without a delivery: then everything has arrived, or is not coming
+
 
 @dataclass(frozen=True, slots=True)
 class FanoutJob:
@@ -137,7 +139,7 @@ def fan_out(job: FanoutJob, link: Link) -> FanoutResult:
     all_ready(reactor, listeners)
     schedule = link.wait_for_start()
     if speaker is not None:
-        _start_speaking(reactor, speaker, audience, options, schedule.end_s)
+        start_speaking(reactor, speaker, audience, options, schedule.end_s)
     window = link.measure(reactor, schedule, audience.count)
     last_seq = 0
     if speaker is not None:
@@ -145,7 +147,7 @@ def fan_out(job: FanoutJob, link: Link) -> FanoutResult:
         reactor.run(lambda: len(speaker.ids) == sent, monotonic() + DRAIN_SECONDS)
         last_seq = sent
     # The other processes do not know how much was sent: what arrives ends when nothing more comes.
-    _drain(reactor, audience, last_seq)
+    drain(reactor, audience, last_seq)
     last_seq = len(audience.arrivals) - 1
     result = FanoutResult(
         window,
@@ -158,7 +160,7 @@ def fan_out(job: FanoutJob, link: Link) -> FanoutResult:
     return result
 
 
-def _start_speaking(reactor: Reactor, speaker: Speaker, audience: Audience, options: Options, end_s: float) -> None:
+def start_speaking(reactor: Reactor, speaker: Speaker, audience: Audience, options: Options, end_s: float) -> None:
     if options.rate:
         begin_s = monotonic()
 
@@ -180,10 +182,8 @@ def _start_speaking(reactor: Reactor, speaker: Speaker, audience: Audience, opti
         speaker.speak()
 
 
-QUIET_SECONDS = 1.0  # without a delivery: then everything has arrived, or is not coming
-
-
-def _drain(reactor: Reactor, audience: Audience, last_seq: int) -> None:
+def drain(reactor: Reactor, audience: Audience, last_seq: int) -> None:
+    """Returns when all members of the process have what was sent; `last_seq` is 0 where that is not known."""
     until_s = monotonic() + DRAIN_SECONDS
     while monotonic() < until_s and (not last_seq or audience.complete < last_seq):
         before = audience.deliveries
