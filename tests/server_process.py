@@ -11,10 +11,12 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 START_SECONDS = 20.0
 STOP_SECONDS = 15.0  # more than shutdown_grace_seconds
 POLL_SECONDS = 0.02
+CALL_SECONDS = 10.0
 
 
 class ServerProcess:
@@ -74,15 +76,21 @@ class ServerProcess:
 
     def create_tenant(self, name: str) -> str:
         """Its API key."""
-        request = urllib.request.Request(
-            f"{self.url}/admin/tenants",
-            data=json.dumps({"name": name, "config": {"rate_limit": 10_000}}).encode(),
-            headers={"X-Master-Key": self.master_key, "Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            key = json.load(answer)["data"]["api_key"]
-        assert isinstance(key, str)
-        return key
+        body = {"name": name, "config": {"rate_limit": 10_000}}
+        return str(self._call("POST", "/admin/tenants", body, {"X-Master-Key": self.master_key})["api_key"])
+
+    def call(
+        self, method: str, path: str, body: dict[str, object] | None = None, *, key: str, user: str
+    ) -> dict[str, Any]:
+        """The `data` of a REST call's answer."""
+        return self._call(method, path, body, {"X-API-Key": key, "X-User-Id": user})
+
+    def _call(self, method: str, path: str, body: dict[str, object] | None, headers: dict[str, str]) -> dict[str, Any]:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {**headers, "Content-Type": "application/json"}
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        with urllib.request.urlopen(request, timeout=CALL_SECONDS) as answer:
+            return json.load(answer)["data"]
 
     def _is_ready(self) -> bool:
         try:

@@ -1,18 +1,23 @@
-"""The playground in a real browser: two tabs, connections that are cut, a server that restarts.
+"""In a real browser: the playground with two tabs, cut connections and a restarting server; pages of other origins.
 
 Screenshots are kept where PLAYGROUND_SCREENSHOTS says, else in the test's own temporary directory.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
+from threading import Thread
+from urllib.parse import quote, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 from server_process import ServerProcess
+
+import chatapi
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -35,6 +40,23 @@ WRITE_HISTORY = """async (count) => {
   const room = sessionStorage.getItem("chatapi-playground-room");
   for (let number = 0; number < count; number++) await client.sendMessage(room, `line ${number}`);
 }"""
+# A page of somebody's own application: it reads its token from the address and says in its title how it went.
+FOREIGN_PAGE = """<!doctype html><title>waiting</title><link rel="icon" href="data:,"><script type="module">
+try {
+  const { url, sdk, token, room } = JSON.parse(decodeURIComponent(location.hash.slice(1)));
+  const { ChatAPI } = await import(sdk);
+  const chat = new ChatAPI({ url, token, retries: 0 });
+  const connection = chat.connect({ maxDelayMs: 100 });
+  const states = [];
+  connection.on("state", ({ state }) => states.push(state));
+  const listed = await chat.listRooms().then(({ rooms }) => rooms.length, (error) => error.code);
+  const sent = connection.send(room, "from another origin").then(({ seq }) => seq);
+  const waited = new Promise((resolve) => setTimeout(resolve, 2000, "no connection"));
+  document.title = JSON.stringify({ listed, sent: await Promise.race([sent, waited]), live: states.includes("live") });
+} catch (error) {
+  document.title = `failed: ${error}`;
+}
+</script>"""
 PATIENCE_MS = 15_000  # a restart of the server and the back-off included
 
 
@@ -381,3 +403,50 @@ def test_policy_and_other_headers(browser: Browser, server: ServerProcess) -> No
         assert inside is not None
         directives = dict(part.strip().split(" ", 1) for part in inside.headers["content-security-policy"].split(";"))
         assert [name for name, value in directives.items() if "unsafe" in value] == ["style-src-attr"]
+
+
+@contextmanager
+def foreign_origin(sdk: bytes) -> Iterator[str]:
+    """A page on a port of its own, with a copy of the SDK beside it."""
+    files = {"/": ("text/html", FOREIGN_PAGE.encode()), "/chatapi.js": ("text/javascript", sdk)}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content_type, body = files[self.path]
+            self.send_response(200)
+            self.send_header("Content-Type", content_type)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=listener.serve_forever, name="foreign origin")
+    thread.start()
+    yield f"http://127.0.0.1:{listener.server_port}"
+    listener.shutdown()
+    listener.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_page_of_another_origin(browser: Browser, tmp_path: Path, allowed: bool) -> None:
+    sdk = (Path(chatapi.__file__).parent / "web" / "sdk" / "chatapi.js").read_bytes()
+    with foreign_origin(sdk) as origin:
+        settings = {"server.allowed_origins": json.dumps([origin] if allowed else ["http://elsewhere.example"])}
+        with ServerProcess(tmp_path, settings, dev=False) as server:
+            key = server.create_tenant("foreign")
+            token = server.call("POST", "/tokens", {"user_id": "alice"}, key=key, user="alice")["token"]
+            room = server.call("POST", "/rooms", {"type": "group"}, key=key, user="alice")["room_id"]
+            given = {"url": server.url, "token": token, "room": room}
+            given["sdk"] = f"{server.url}/sdk/chatapi.js" if allowed else f"{origin}/chatapi.js"
+            context = browser.new_context()
+            page = context.new_page()
+            page.goto(f"{origin}/#{quote(json.dumps(given))}")
+            outcome = {"listed": 1, "sent": 1, "live": True}
+            refusal = {"listed": "NETWORK_ERROR", "sent": "no connection", "live": False}
+            expect(page).to_have_title(json.dumps(outcome if allowed else refusal, separators=(",", ":")))
+            stored = server.call("GET", f"/rooms/{room}/messages", key=key, user="alice")["messages"]
+            assert [message["content"] for message in stored] == (["from another origin"] if allowed else [])
+            context.close()
