@@ -45,7 +45,6 @@ FRAME_MARGIN_BYTES = 100  # of the server's bound, for the request_id
 ACK_DELAY_S = 0.1  # so that a burst of messages is one ack
 ACKS_PER_TURN = 15  # a second: the server delays acks above 20, and drops typing with them
 CLOSING_ACKS = 40  # the server's burst: more would keep the goodbye waiting
-PAGE_EVENTS = 100  # the most that the server gives at once
 TYPING_REPEAT_S = 3.0  # the server forgets a typist after 6 s
 ATTEMPTS = 5  # of a frame that is not a message; a message is tried until it is confirmed or refused
 RETRY_BASE_S = 0.1  # of a frame that was refused for now
@@ -64,6 +63,10 @@ class Options:
     max_delay_s: float = 30.0
     max_pending: int = 1000
     on_state: OnState | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_pending < 1:
+            raise ValueError("max_pending must be at least 1")
 
 
 class Connection:
@@ -317,8 +320,8 @@ class Connection:
                 pending.remove(frame["request_id"])
             await asyncio.sleep(delay_s)
 
-    async def _read_log(self, room_id: str, after_seq: int) -> EventPage:
-        return await self._client.list_events(room_id, after_seq=after_seq, limit=PAGE_EVENTS)
+    async def _read_log(self, room_id: str, after_seq: int, limit: int) -> EventPage:
+        return await self._client.list_events(room_id, after_seq=after_seq, limit=limit)
 
     # One socket after the other
 
@@ -345,8 +348,7 @@ class Connection:
     async def _wait_until_wanted(self) -> None:
         inbox = self._feed.inbox
         while self._state != "closed" and (self._is_paused or (inbox.is_full and not self._pending)):
-            if self._is_paused:
-                self._set_state("paused")
+            self._set_state("paused" if self._is_paused else "waiting")
             await inbox.changed()
 
     async def _live_once(self) -> float:

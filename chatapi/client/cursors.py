@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from chatapi.client.events import LogEvent, ReadyRoom
 from chatapi.client.records import Cursors
 
-MAX_HELD = 1000  # events per room kept behind a gap; what is beyond is read from the log too
+MAX_HELD = 200  # events per room kept behind a gap; what is beyond is read from the log too
 MAX_SYNC_BYTES = 100 * 1024  # of cursors in one `sync`, so that the frame stays below the server's 128 KiB
 NAME_BYTES = 24  # of a room in a `sync` beside its id: quotes, colon, comma and a seq
 
@@ -151,17 +151,20 @@ class CursorBook:
     def reset(self, epoch: str, rooms: Mapping[str, int]) -> None:
         """The server has another log than the one the cursors came from: it begins at what was acknowledged there."""
         if epoch != self.epoch:
-            for room_id in [room_id for room_id, room in self.rooms.items() if not room.is_member]:
-                self.drop(room_id)
+            for room_id, room in list(self.rooms.items()):
+                if not room.is_member:
+                    self.drop(room_id)
+                elif room_id not in rooms:  # one that had no place in the `sync`; `acked` is from this `ready`
+                    self.rooms[room_id] = RoomCursor(room.acked, is_member=True)
         self.epoch = epoch
         for room_id, last_ack in rooms.items():
             self.rooms[room_id] = RoomCursor(last_ack, is_member=True)
             self.unacked.pop(room_id, None)
 
     def join(self, room_id: str, last_seq: int) -> None:
-        """The user is a member from now on; a room with a history begins with the first event that comes."""
+        """The user is a member from now on, and gets what follows `last_seq`."""
         if room_id not in self.rooms:
-            self.rooms[room_id] = RoomCursor(0 if last_seq == 0 else None, is_member=True)
+            self.rooms[room_id] = RoomCursor(last_seq, is_member=True)
         self.rooms[room_id].is_member = True
 
     def note_last(self, room_id: str, last_seq: int) -> RoomCursor:

@@ -42,16 +42,22 @@ class MessageDeletedEvent(TypedDict):
     target_seq: int
 
 
-class RoomCreatedEvent(RoomFields):
+class _RoomEvent(RoomFields):
+    """The room's own type is `room_type` here."""
+
+    room_type: RoomType
+
+
+class RoomCreatedEvent(_RoomEvent):
     type: Literal["room.created"]
 
 
-class RoomUpdatedEvent(RoomFields):
+class RoomUpdatedEvent(_RoomEvent):
     type: Literal["room.updated"]
     seq: int
 
 
-class RoomDeletedEvent(RoomFields):
+class RoomDeletedEvent(_RoomEvent):
     type: Literal["room.deleted"]
 
 

@@ -16,12 +16,13 @@ from chatapi.protocol.json import dumps
 
 logger = logging.getLogger(__name__)
 
+PAGE_EVENTS = 100  # the most that the server gives at once
 ANSWERS = frozenset({"message.sent", "unsubscribed", "pong"})  # mean something only to the call that asked
 GONE = frozenset({403, 404})
 
 
-ReadLog = Callable[[str, int], Awaitable[EventPage]]
-"""Of a room's log what comes after a `seq`, one page of it. Raises ApiError, NoAnswer."""
+ReadLog = Callable[[str, int, int], Awaitable[EventPage]]
+"""Of a room's log the events after a `seq`, at most so many. Raises ApiError, NoAnswer."""
 
 
 class Feed:
@@ -142,7 +143,8 @@ class Feed:
             self.acks_due.set()
 
     async def _return_when_drained(self) -> None:
-        await self._wait_for_space()
+        while not self.inbox.free_items:
+            await self.inbox.changed()
         raise SocketEnded(delay_s=0.0)
 
     def _receive_logged(self, event: LogEvent, size_bytes: int) -> None:
@@ -176,10 +178,11 @@ class Feed:
         """Hands over what is missing, read from the log, and then what came meanwhile."""
         try:
             while room.is_behind and self.book.is_current(room_id, room):
-                await self._wait_for_space()
                 if room.has_gap:
                     await self._fill_page(room_id, room)
-                elif room.held:
+                    continue
+                await self._wait_for_space()
+                if room.held and not room.has_gap:
                     self._put_logged(room.take_held(), room, 0)
         except ApiError as error:
             if error.status not in GONE:
@@ -194,7 +197,9 @@ class Feed:
         self._complete_sync()
 
     async def _fill_page(self, room_id: str, room: RoomCursor) -> None:
-        page = await self._read_log(room_id, room.received or 0)
+        while not (free_items := self.inbox.free_items):
+            await self.inbox.changed()
+        page = await self._read_log(room_id, room.received or 0, min(free_items, PAGE_EVENTS))
         if not self.book.is_current(room_id, room):
             return
         size_bytes = len(dumps(page["events"])) // max(1, len(page["events"]))

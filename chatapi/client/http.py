@@ -67,6 +67,9 @@ class Http:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
             )
+            # It would repeat a request by itself when a connection breaks: tries are ours to count, so that a DELETE
+            # that was done by the one before is told from one of what never was.
+            self._session._retry_connection = False
         return self._session
 
     async def close(self) -> None:

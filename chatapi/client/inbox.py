@@ -33,6 +33,12 @@ class Inbox:
     def is_full(self) -> bool:
         return len(self._entries) >= self._max_items or self._size_bytes >= MAX_BYTES
 
+    @property
+    def free_items(self) -> int:
+        """How many events to ask for at once: none before half of it is free, so that they are asked for in pages."""
+        free = self._max_items - len(self._entries)
+        return free if 2 * free >= self._max_items and 2 * self._size_bytes <= MAX_BYTES else 0
+
     def put(self, entry: Entry) -> None:
         """Takes it in any case: whoever can wait looks at `is_full` first."""
         if not self._is_ended:
