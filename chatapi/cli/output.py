@@ -18,7 +18,7 @@ def print_fields(fields: Mapping[str, object]) -> None:
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Numbers to the right, all else to the left."""
-    cells = [[show(value) for value in row] for row in (header, *rows)]
+    cells = [list(header), *([show(value) for value in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     numeric = [bool(rows) and all(isinstance(row[index], int) for row in rows) for index in range(len(header))]
     for line in cells:

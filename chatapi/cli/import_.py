@@ -1,0 +1,45 @@
+"""`chatapi import`: takes over the database of the Go ChatAPI v0.1."""
+
+import argparse
+
+from chatapi.cli import database
+from chatapi.cli.errors import CliError
+from chatapi.cli.output import print_table
+from chatapi.clock import Clock
+from chatapi.store.importer import Credentials, Report, import_go_database
+from chatapi.store.offline import UnusableDatabase
+from chatapi.tenants import hash_key, make_key_id, make_secret
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser(
+        "import",
+        help="take over the database of the Go ChatAPI v0.1",
+        description="Takes over the database of the Go ChatAPI v0.1: tenants with their keys, rooms, members, messages,"
+        " acknowledgements, subscriptions and pending notifications. All of it or nothing, and it can be run again."
+        " Stop both servers first. FILE is only read.",
+    )
+    database.add_options(parser)
+    parser.add_argument("file", metavar="FILE", help="the database of the Go ChatAPI")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Raises CliError and ConfigError."""
+    target = database.find_path(args)
+    credentials = Credentials(make_key_id, make_secret, hash_key)
+    try:
+        report = import_go_database(args.file, target, clock=Clock(), credentials=credentials)
+    except UnusableDatabase as error:
+        raise CliError(str(error)) from error
+    _print_report(report)
+    return 0
+
+
+def _print_report(report: Report) -> None:
+    print_table(
+        ("", "found", "imported", "here already", "skipped"),
+        [(kind, count.found, count.imported, count.present, count.skipped) for kind, count in report.counts.items()],
+    )
+    for (kind, what), number in report.remarks.items():
+        print(f"{kind}: {number} {what}")

@@ -1,0 +1,70 @@
+"""Takes over the database of the Go ChatAPI v0.1, in one transaction: all of it or nothing.
+
+It can be run again. Then a tenant that is here already keeps its name, config, keys, subscriptions and notifications,
+and a room follows the old database for as long as nothing has happened in it here.
+"""
+
+import asyncio
+import os
+import sqlite3
+from contextlib import closing
+from urllib.parse import quote
+
+from chatapi.clock import Clock
+from chatapi.store import StoreError, open_store
+from chatapi.store.go.messages import take_acks, take_messages
+from chatapi.store.go.notifications import take_notifications, take_subscriptions
+from chatapi.store.go.rooms import take_rooms
+from chatapi.store.go.run import Count, Credentials, Report, Run
+from chatapi.store.go.source import attach_old
+from chatapi.store.go.tenants import take_tenants
+from chatapi.store.lock import DatabaseInUse, DatabaseLock
+from chatapi.store.offline import UnusableDatabase, explain_errors
+
+__all__ = ["Count", "Credentials", "Report", "import_go_database"]
+
+# Each finds what those before it have made.
+_PARTS = (take_tenants, take_rooms, take_messages, take_acks, take_subscriptions, take_notifications)
+
+
+def import_go_database(source: str, target: str, *, clock: Clock, credentials: Credentials) -> Report:
+    """Imports the file `source` into `target`, which is made if need be and must not be in use by a server.
+
+    Raises UnusableDatabase, and nothing has changed.
+    """
+    try:
+        with explain_errors(source), closing(_connect(":memory:")) as probe:
+            attach_old(probe, source)  # before anything is made
+        with DatabaseLock(target):
+            asyncio.run(_make_database(target, clock))
+            with explain_errors(f"{source} into {target}"), closing(_connect(target)) as connection:
+                attach_old(connection, source)
+                connection.execute("BEGIN IMMEDIATE")
+                run = Run(connection, clock, credentials)
+                for take in _PARTS:
+                    take(run)
+                connection.execute("COMMIT")
+                return run.report
+    except (DatabaseInUse, StoreError) as error:
+        raise UnusableDatabase(str(error)) from error
+    except OSError as error:
+        raise UnusableDatabase(f"{error.filename or target}: {error.strerror}") from error
+
+
+async def _make_database(path: str, clock: Clock) -> None:
+    store = await open_store(path, synchronous="full", readers=1, clock=clock)
+    await store.close()
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    # As a URI, so that the old database can be attached as one.
+    uri = path if path == ":memory:" else f"file:{quote(os.path.abspath(path))}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+    connection.text_factory = _decode
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA cache_size = -65536")  # 64 MiB: rows come by time, and so to many places of the indexes
+    return connection
+
+
+def _decode(text: bytes) -> str:
+    return text.decode("utf-8", errors="replace")
