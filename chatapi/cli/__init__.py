@@ -5,11 +5,11 @@ import sys
 from collections.abc import Sequence
 
 import chatapi
-from chatapi.cli import bench, config, serve
+from chatapi.cli import backup, bench, check, config, import_, key, serve, tenant
 from chatapi.cli.errors import CliError
 from chatapi.config import ConfigError
 
-COMMANDS = (serve, bench, config)
+COMMANDS = (serve, tenant, key, backup, check, import_, bench, config)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
