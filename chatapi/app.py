@@ -28,7 +28,7 @@ from chatapi.presence import Presence
 from chatapi.protocol.replies import encode_frame
 from chatapi.receipts import Receipts
 from chatapi.recovery import Recovery
-from chatapi.rest import ROUTES
+from chatapi.rest import list_routes
 from chatapi.rest.call import RawRoute
 from chatapi.rest.edge import Edge
 from chatapi.rest.files import make_file_routes
@@ -200,7 +200,7 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
         started_at_s=clock.monotonic_s(),
     )
     writing = tasks.start("writer", store.writer.run())
-    runner = web.ServerRunner(EnvelopeServer(Edge(services, ROUTES, raw_routes)))
+    runner = web.ServerRunner(EnvelopeServer(Edge(services, list_routes(config), raw_routes)))
     app = App(services, runner, lock, writing)
     try:
         await tenants.load()

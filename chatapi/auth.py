@@ -44,6 +44,7 @@ class Auth:
         self._tickets: dict[str, Ticket] = {}  # oldest first
         self._tokens: dict[str, tuple[Principal, str]] = {}  # verified ones, with the secret that did
         self._wrong_keys: dict[str, TokenBucket] = {}
+        self.wrong_credentials = 0
 
     # Callers
 
@@ -97,6 +98,7 @@ class Auth:
     def refuse_key(self, address: str) -> ChatError:
         """The answer to a wrong credential: 401, and 429 once there were too many from this address. A right one
         still passes."""
+        self.wrong_credentials += 1
         now_s = self._clock.monotonic_s()
         bucket = self._wrong_keys.get(address)
         if bucket is None:

@@ -110,4 +110,5 @@ def take_token(services: Services, principal: Principal, headers: Headers) -> No
     headers["X-RateLimit-Remaining"] = str(remaining)
     headers["X-RateLimit-Reset"] = str(int(services.clock.now_us() / 1_000_000 + full_after_s) + 1)
     if retry_after_s:
+        services.counters.limited_requests += 1
         raise ChatError(Code.RATE_LIMIT_EXCEEDED, "Rate limit exceeded", retry_after_s=retry_after_s)

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from chatapi.access import Access, check_alive, check_member
 from chatapi.errors import conflict, forbidden, invalid, not_found
 from chatapi.hub import Connection, Hub
-from chatapi.models import Message, MessageId, Principal, Role, UserId, encode_message_id
+from chatapi.models import Message, MessageId, Principal, Role, TenantKey, UserId, encode_message_id
 from chatapi.presence import Presence
 from chatapi.protocol.json import dumps
 from chatapi.protocol.replies import (
@@ -30,6 +31,7 @@ class Chat:
         self._hub = hub
         self._presence = presence
         self._access = access
+        self.committed: Counter[TenantKey] = Counter()  # messages, of each tenant
 
     # Sending
 
@@ -242,6 +244,7 @@ class Chat:
 
     def _fan_out(self, chunks: dict[RoomState, list[bytes]]) -> None:
         for room, frames in chunks.items():
+            self.committed[room.tenant.tenant_key] += len(frames)
             self._hub.publish(room, frames)
         chunks.clear()
 

@@ -5,7 +5,8 @@ alone, and an outbox is written once per turn of the loop: the send system call 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum, auto
 
 from aiohttp.abc import AbstractStreamWriter
@@ -13,7 +14,7 @@ from aiohttp.abc import AbstractStreamWriter
 from chatapi.clock import Clock
 from chatapi.errors import ChatError
 from chatapi.models import Principal, Tenant, TenantKey, UserId
-from chatapi.protocol.replies import add_request_id, encode_error_frame
+from chatapi.protocol.replies import add_request_id, encode_error_frame, encode_sync_gap
 from chatapi.protocol.wire import encode_close
 from chatapi.ratelimit import TokenBucket
 from chatapi.rooms import RoomState
@@ -138,6 +139,7 @@ class Hub:
         self._is_flush_due = False
         self.connections: dict[str, Connection] = {}
         self.recover: Callable[[Connection], None] = _nobody_recovers
+        self.opened = 0
         self.deliveries = 0
         self.lagged = 0
 
@@ -152,6 +154,7 @@ class Hub:
         sessions.connections[connection] = None
         self.connections[connection.connection_id] = connection
         self._tenant_counts[place[0]] = self._tenant_counts.get(place[0], 0) + 1
+        self.opened += 1
         return sessions
 
     def detach(self, connection: Connection) -> UserSessions:
@@ -189,6 +192,14 @@ class Hub:
     def count_of_tenant(self, tenant_key: TenantKey) -> int:
         return self._tenant_counts.get(tenant_key, 0)
 
+    def count_connections(self) -> Mapping[TenantKey, int]:
+        """Of each tenant that has any."""
+        return self._tenant_counts
+
+    def count_users(self) -> Mapping[TenantKey, int]:
+        """How many users of each tenant have a connection. Looks at every one: for metrics."""
+        return Counter(tenant_key for (tenant_key, _), sessions in self._users.items() if sessions.connections)
+
     def count_of_user(self, tenant_key: TenantKey, user_id: UserId) -> int:
         sessions = self._users.get((tenant_key, user_id))
         return len(sessions.connections) if sessions else 0
@@ -197,7 +208,11 @@ class Hub:
 
     def enter(self, connection: Connection, room: RoomState, cursor: int) -> None:
         """From now on the connection gets the room's events after `cursor`."""
-        connection.last_seqs.pop(room, None)
+        if connection.last_seqs.pop(room, None) is not None:
+            # Its user left and is back before it was told of the first: as to one who was away, the rest is only named.
+            if connection.state is State.RECOVERING and connection.cursors[room] < cursor:
+                self.send(connection, encode_sync_gap(room.room_id, connection.cursors[room] + 1, cursor))
+            connection.cursors[room] = cursor
         if room in connection.rooms:
             return
         connection.rooms[room] = None

@@ -5,8 +5,8 @@ is committed: it changes only when the committer publishes.
 """
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from chatapi.batching import Batcher
@@ -221,6 +221,10 @@ class Rooms:
 
     def of_tenant(self, tenant_key: TenantKey) -> list[RoomState]:
         return [room for (key, _), room in self._loaded.items() if key == tenant_key]
+
+    def count_per_tenant(self) -> Mapping[TenantKey, int]:
+        """Looks at every loaded room: for metrics."""
+        return Counter(tenant_key for tenant_key, _ in self._loaded)
 
     def remember(self, room: RoomState, frame: bytes, target_seq: int = 0) -> None:
         """The room's next event, as it was encoded. `target_seq` is that of the message which it shows, if any."""

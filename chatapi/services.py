@@ -1,6 +1,6 @@
 """What the edges call: every object of the process, built once by the composition root."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chatapi.access import Access
 from chatapi.auth import Auth
@@ -9,6 +9,7 @@ from chatapi.clock import Clock
 from chatapi.config import Config
 from chatapi.hub import Hub
 from chatapi.membership import Membership
+from chatapi.metrics import Counters
 from chatapi.outbox.dead_letters import DeadLetters
 from chatapi.outbox.notifications import Notifications
 from chatapi.outbox.webhooks import Webhooks
@@ -43,4 +44,5 @@ class Services:
     started_at_s: float  # monotonic
     is_draining: bool = False  # the shutdown has begun
     probed_at_s: float = float("-inf")  # monotonic; when a write was last tried for /health
+    counters: Counters = field(default_factory=Counters)
     dev_key: str | None = None  # the key of the tenant `dev`, under `serve --dev` only

@@ -1,5 +1,8 @@
 """Every REST route on one page: what serves it, and what the documents say of it."""
 
+from dataclasses import replace
+
+from chatapi.config import Config
 from chatapi.protocol import requests as req
 from chatapi.protocol import responses as res
 from chatapi.rest import dead_letters, documents, health, messages, metrics, notifications, rooms, tenants, tokens
@@ -16,11 +19,13 @@ _SUBSCRIPTION = "/subscriptions/{subscription_id}"
 _TENANT = "/admin/tenants/{tenant_id}"
 _KEY = "/admin/tenants/{tenant_id}/keys/{key_id}"
 _DEAD = "/admin/dead-letters"
+_METRICS = "/metrics"
 
 
 async def openapi(call: Call) -> Reply:
     """This document."""
-    return documents.serve_openapi(ROUTES, call.services.config.server.public_url)
+    config = call.services.config
+    return documents.serve_openapi(list_routes(config), config.server.public_url)
 
 
 ROUTES: tuple[Route, ...] = (
@@ -62,7 +67,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/livez", health.livez, 200, res.Status, _OPEN),
     Route("GET", "/readyz", health.readyz, 200, res.Status, _OPEN, also=(503,)),
     Route("GET", "/health", health.health, 200, res.Health, _OPEN, also=(503,)),
-    Route("GET", "/metrics", metrics.metrics, 200, None, _OPEN, media=Media.METRICS, also=(401, 404, 429)),
+    Route("GET", _METRICS, metrics.metrics, 200, None, _OPEN, media=Media.METRICS),
     Route("GET", "/openapi.json", openapi, 200, None, _OPEN, media=Media.JSON),
     Route("GET", "/asyncapi.json", documents.asyncapi, 200, None, _OPEN, media=Media.JSON),
     Route("POST", "/admin/tenants", tenants.create_tenant, 201, res.NewTenant, _MASTER, body=req.CreateTenant),
@@ -98,3 +103,12 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", f"{_DEAD}/{{dead_letter_id}}/retry", dead_letters.retry_dead_letter, 202, res.RetriedOne, _MASTER),
     Route("GET", "/admin/stats", dead_letters.list_stats, 200, res.Stats, _MASTER),
 )
+
+
+def list_routes(config: Config) -> tuple[Route, ...]:
+    """Those that are served, as the settings have it."""
+    if not config.metrics.enabled:
+        return tuple(route for route in ROUTES if route.path != _METRICS)
+    if config.metrics.require_master_key:
+        return tuple(replace(route, credential=_MASTER) if route.path == _METRICS else route for route in ROUTES)
+    return ROUTES

@@ -26,6 +26,7 @@ from chatapi.services import Services
 logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 256 * 1024
+SWITCHED = 101  # to a WebSocket, which ends much later
 BODY_SECONDS = 30.0  # for a body to arrive, once its head has: 256 KiB at 70 kbit/s
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -49,24 +50,36 @@ class Edge:
         self._router.freeze()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        started_s = self._services.clock.monotonic_s()
         headers: Headers = {"X-Request-Id": _take_request_id(request)}
         self._origins.add_headers(request, headers)
+        response, route = await self._answer(request, headers)
+        if response.status != SWITCHED:
+            seconds = self._services.clock.monotonic_s() - started_s
+            # Another method than a route's own may be any text: it is no label.
+            self._services.counters.add_request(request.method if route else "", route, response.status, seconds)
+        return response
+
+    async def _answer(self, request: web.BaseRequest, headers: Headers) -> tuple[web.StreamResponse, str]:
+        """The answer, and the path of the route that gave it, or nothing."""
+        route = ""
         try:
             if self._origins.is_preflight(request):
-                return web.Response(status=204, headers=headers)
+                return web.Response(status=204, headers=headers), route
             match = await self._router.resolve(request)  # type: ignore[arg-type]  # it reads method and path
             if match.http_exception is not None:
                 raise match.http_exception
-            return await match.handler(request, match, headers)  # type: ignore[call-arg, arg-type]  # what _bind made
+            route = match.route.resource.canonical  # type: ignore[union-attr]  # every route of ours has one
+            return await match.handler(request, match, headers), route  # type: ignore[call-arg, arg-type]  # what _bind made
         except ChatError as error:
-            return self._answer_error(error, headers)
+            return self._answer_error(error, headers), route
         except web.HTTPException as error:
-            return self._answer_error(_translate(error), headers)
+            return self._answer_error(_translate(error), headers), route
         except ConnectionError:
             raise  # the client is gone: aiohttp knows what to do
         except Exception:
             logger.exception("request failed", extra={"request_id": headers["X-Request-Id"]})
-            return self._answer_error(ChatError(Code.INTERNAL_ERROR, "Internal error"), headers)
+            return self._answer_error(ChatError(Code.INTERNAL_ERROR, "Internal error"), headers), route
 
     def _bind(self, route: Route) -> Any:
         async def answer(request: web.BaseRequest, path: Mapping[str, str], headers: Headers) -> web.StreamResponse:

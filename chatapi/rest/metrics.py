@@ -1,9 +1,87 @@
-"""`GET /metrics`."""
+"""`GET /metrics`: every counter is read where it is kept."""
 
-from chatapi.errors import not_found
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+
+import chatapi
+from chatapi.hub import State
+from chatapi.metrics import CONTENT_TYPE, Exposition, Sample, Total
+from chatapi.models import TenantKey
 from chatapi.rest.call import Call, Reply
+from chatapi.services import Services
+
+OTHER = "other"  # where there was no route for the request
 
 
 async def metrics(call: Call) -> Reply:
     """Metrics for Prometheus."""
-    raise not_found("Route")
+    services = call.services
+    exposition = Exposition(read_samples(services), with_tenants=services.config.metrics.tenant_label)
+    return Reply(200, await asyncio.to_thread(exposition.encode), CONTENT_TYPE)
+
+
+def read_samples(services: Services) -> Iterator[Sample]:
+    """Everything that is counted, as it now stands."""
+    yield "chatapi_info", (chatapi.__version__,), 1
+    yield "chatapi_tenants", (), len(services.tenants.all())
+    yield from _read_connections(services)
+    yield from _read_store(services)
+    yield from _read_edges(services)
+    yield from _read_webhooks(services)
+
+
+def _read_connections(services: Services) -> Iterator[Sample]:
+    hub, rooms = services.hub, services.rooms
+    yield from _per_tenant(services, "chatapi_connections", hub.count_connections())
+    yield from _per_tenant(services, "chatapi_users_online", hub.count_users())
+    recovering = sum(connection.state is State.RECOVERING for connection in hub.connections.values())
+    yield "chatapi_connections_recovering", (), recovering
+    yield "chatapi_connections_opened_total", (), hub.opened
+    yield "chatapi_connections_lagged_total", (), hub.lagged
+    yield "chatapi_deliveries_total", (), hub.deliveries
+    if services.config.metrics.tenant_label:
+        yield from _per_tenant(services, "chatapi_rooms_loaded", rooms.count_per_tenant())
+    else:
+        yield "chatapi_rooms_loaded", (), len(rooms)
+
+
+def _read_store(services: Services) -> Iterator[Sample]:
+    writer = services.store.writer
+    yield from _per_tenant(services, "chatapi_messages_total", services.chat.committed)
+    yield "chatapi_commit_writes", (), writer.commit_writes
+    yield "chatapi_commit_seconds", (), writer.commit_seconds
+    yield "chatapi_write_queue_length", (), len(writer)
+    yield "chatapi_database_writable", (), int(writer.writable)
+
+
+def _read_edges(services: Services) -> Iterator[Sample]:
+    counters = services.counters
+    totals: defaultdict[tuple[str, str, str], Total] = defaultdict(Total)
+    for (method, route, status), total in counters.requests.items():
+        folded = totals[method or OTHER, route.removeprefix("/v1") or OTHER, str(status)]
+        folded.count += total.count
+        folded.sum += total.sum
+    for labels, total in totals.items():
+        yield "chatapi_http_request_seconds", labels, total
+    yield "chatapi_websocket_frames_total", (), counters.frames
+    yield "chatapi_websocket_bad_frames_total", (), counters.bad_frames
+    yield "chatapi_rate_limited_total", ("http",), counters.limited_requests
+    yield "chatapi_rate_limited_total", ("websocket",), counters.limited_frames
+    yield "chatapi_wrong_credentials_total", (), services.auth.wrong_credentials
+
+
+def _read_webhooks(services: Services) -> Iterator[Sample]:
+    webhooks = services.webhooks
+    for outcome in ("delivered", "failed", "dropped"):
+        yield "chatapi_webhook_calls_total", (outcome,), getattr(webhooks, outcome)
+    yield "chatapi_dead_letters_total", (), webhooks.dead
+
+
+def _per_tenant(services: Services, name: str, counts: Mapping[TenantKey, int]) -> Iterator[Sample]:
+    """A sample for each tenant under `metrics.tenant_label`, else their sum, of tenants gone by too."""
+    if not services.config.metrics.tenant_label:
+        yield name, (), sum(counts.values())
+        return
+    for tenant in services.tenants.all():
+        yield name, (tenant.tenant_id,), counts.get(tenant.tenant_key, 0)

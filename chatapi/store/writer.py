@@ -15,6 +15,7 @@ import aiosqlite
 
 from chatapi.clock import Clock
 from chatapi.errors import ChatError, Code, unavailable
+from chatapi.metrics import Histogram, Total
 from chatapi.models import Message
 from chatapi.protocol.json import dumps_text
 from chatapi.store import log
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 MAX_BATCH = 512  # writes per commit: past this the commit's latency grows faster than its throughput
 MAX_QUEUED = 20_000  # writes: more are refused with 503 rather than kept waiting for seconds
+
+COMMIT_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # writes; MAX_BATCH ends the last one
 
 KEY_EPOCH_US = 1_577_836_800_000_000  # 2020-01-01: 51 bits of microseconds from there last until 2091
 
@@ -176,6 +179,8 @@ class Writer:
         self._wake = asyncio.Event()
         self._closing = False
         self.writable = True
+        self.commit_writes = Histogram(COMMIT_BUCKETS)
+        self.commit_seconds = Total()
         self.admit: Callable[[MessageWrite], None] = _admit_all
         self.accompany: Callable[[Sequence[MessageWrite]], Sequence[Statement]] = _accompany_nothing
         self.publish: Callable[[Sequence[Write]], None] = _publish_to_callers
@@ -237,6 +242,7 @@ class Writer:
         return batch
 
     async def _commit(self, batch: Sequence[Write]) -> None:
+        started_s = self._clock.monotonic_s()
         try:
             await self._commit_together(batch)
         except Exception as error:  # whatever a write does wrong, it must fail alone
@@ -250,6 +256,8 @@ class Writer:
                 for write in batch:
                     await self._commit([write])
         else:
+            self.commit_writes.add(len(batch))
+            self.commit_seconds.add(self._clock.monotonic_s() - started_s)
             if not self.writable:
                 logger.info("the database accepts writes again")
                 self.writable = True

@@ -101,6 +101,7 @@ class Session:
     async def _take_frame(self, payload: bytes) -> None:
         connection, services = self._connection, self._services
         request_id = None
+        services.counters.frames += 1
         try:
             frame = parse_frame(payload)
             request_id = frame.request_id
@@ -125,6 +126,7 @@ class Session:
         if frame.type not in LIGHT_FRAMES:
             retry_after_s = services.tenants.bucket(connection.tenant).take(now_s)
             if retry_after_s:
+                services.counters.limited_frames += 1
                 raise rate_limited(retry_after_s)
             return True
         retry_after_s = connection.take_light(now_s)
@@ -138,6 +140,7 @@ class Session:
 
     def _count_bad_frame(self, payload: bytes) -> None:
         connection, hub = self._connection, self._services.hub
+        self._services.counters.bad_frames += 1
         try:
             payload.decode()
         except UnicodeDecodeError:

@@ -1,0 +1,201 @@
+"""Every metric, declared once; and what counts them.
+
+Counters are plain numbers, kept where things happen and read only when Prometheus asks: the hot path pays an addition.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
+from functools import cache
+from typing import NamedTuple
+
+from prometheus_client import ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
+from prometheus_client.registry import Collector
+
+__all__ = ["CONTENT_TYPE"]
+
+
+class Kind(StrEnum):
+    GAUGE = "gauge"
+    COUNTER = "counter"
+    SUMMARY = "summary"  # a sum and a count, with no quantiles
+    HISTOGRAM = "histogram"
+
+
+class Declared(NamedTuple):
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+TENANT = "tenant"
+"""The label that metrics get only under `metrics.tenant_label`; its value is the tenant's id."""
+
+METRICS: Mapping[str, Declared] = {
+    "chatapi_info": Declared(Kind.GAUGE, "Always 1; the version is a label.", ("version",)),
+    "chatapi_tenants": Declared(Kind.GAUGE, "Tenants."),
+    "chatapi_connections": Declared(Kind.GAUGE, "Open WebSockets.", (TENANT,)),
+    "chatapi_users_online": Declared(Kind.GAUGE, "Users with at least one open WebSocket.", (TENANT,)),
+    "chatapi_connections_recovering": Declared(
+        Kind.GAUGE, "WebSockets that are served from the log: just opened, or too slow for live delivery."
+    ),
+    "chatapi_connections_opened_total": Declared(Kind.COUNTER, "WebSockets accepted."),
+    "chatapi_connections_lagged_total": Declared(
+        Kind.COUNTER, "Times that a WebSocket left live delivery, most often because its client was too slow."
+    ),
+    "chatapi_rooms_loaded": Declared(Kind.GAUGE, "Rooms in memory.", (TENANT,)),
+    "chatapi_messages_total": Declared(Kind.COUNTER, "Messages committed.", (TENANT,)),
+    "chatapi_deliveries_total": Declared(Kind.COUNTER, "Durable events handed to WebSockets, one for each recipient."),
+    "chatapi_commit_writes": Declared(
+        Kind.HISTOGRAM, "Writes (messages and other changes) in one commit; its count is the number of commits."
+    ),
+    "chatapi_commit_seconds": Declared(Kind.SUMMARY, "Time that commits took, the disk's included."),
+    "chatapi_write_queue_length": Declared(Kind.GAUGE, "Writes that wait for a commit."),
+    "chatapi_database_writable": Declared(Kind.GAUGE, "1 while the database accepts writes, else 0."),
+    "chatapi_http_request_seconds": Declared(
+        Kind.SUMMARY,
+        "Time from a request's head to its answer; its count is the number of requests. WebSockets are not in it.",
+        ("method", "route", "status"),
+    ),
+    "chatapi_websocket_frames_total": Declared(Kind.COUNTER, "Frames received from clients."),
+    "chatapi_websocket_bad_frames_total": Declared(Kind.COUNTER, "Frames received that could not be parsed."),
+    "chatapi_rate_limited_total": Declared(
+        Kind.COUNTER, "Requests and frames refused by a tenant's rate limit.", ("transport",)
+    ),
+    "chatapi_wrong_credentials_total": Declared(Kind.COUNTER, "Wrong keys, tokens and tickets presented."),
+    "chatapi_webhook_calls_total": Declared(
+        Kind.COUNTER,
+        "Webhook calls by outcome: delivered, failed (tried again, unless it was the last try), dropped (pointless by"
+        " then).",
+        ("outcome",),
+    ),
+    "chatapi_dead_letters_total": Declared(Kind.COUNTER, "Webhook calls that failed for good."),
+}
+
+PROCESS_METRICS = (
+    "process_cpu_seconds_total",
+    "process_max_fds",
+    "process_open_fds",
+    "process_resident_memory_bytes",
+    "process_start_time_seconds",
+    "process_virtual_memory_bytes",
+)
+"""Those that prometheus-client reads from the operating system, on Linux."""
+
+
+class Total:
+    """How many, and how much in all."""
+
+    __slots__ = ("count", "sum")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.sum = 0.0
+
+    def add(self, amount: float) -> None:
+        self.count += 1
+        self.sum += amount
+
+
+class Histogram:
+    """How often each size; `bounds` are the greatest sizes of the buckets, ascending, but the last one's."""
+
+    __slots__ = ("_counts", "bounds", "sum")
+
+    def __init__(self, bounds: Sequence[int]) -> None:
+        self.bounds = bounds
+        self.sum = 0
+        self._counts = [0] * (len(bounds) + 1)
+
+    def add(self, size: int) -> None:
+        self._counts[bisect_left(self.bounds, size)] += 1
+        self.sum += size
+
+    def cumulate(self) -> list[tuple[str, float]]:
+        """As Prometheus wants it: how many were at most this."""
+        total = 0
+        buckets: list[tuple[str, float]] = []
+        for bound, count in zip((*self.bounds, "+Inf"), self._counts, strict=True):
+            total += count
+            buckets.append((str(bound), total))
+        return buckets
+
+
+class Counters:
+    """What the edges count."""
+
+    __slots__ = ("bad_frames", "frames", "limited_frames", "limited_requests", "requests")
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.bad_frames = 0
+        self.limited_frames = 0
+        self.limited_requests = 0
+        self.requests: dict[tuple[str, str, int], Total] = {}  # by method, route and status
+
+    def add_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        total = self.requests.get((method, route, status))
+        if total is None:
+            total = self.requests[method, route, status] = Total()
+        total.count += 1
+        total.sum += seconds
+
+
+Value = float | Total | Histogram
+Sample = tuple[str, tuple[str, ...], Value]
+"""A metric's name, the values of its labels, and its value."""
+
+
+class Exposition(Collector):
+    """One answer to Prometheus: the samples, and what the operating system says of this process."""
+
+    def __init__(self, samples: Iterable[Sample], *, with_tenants: bool) -> None:
+        """`samples` hold a tenant's id exactly where the metric has the label and `with_tenants` is true."""
+        self._families: dict[str, Metric] = {}
+        for name, declared in METRICS.items():
+            labels = [label for label in declared.labels if with_tenants or label != TENANT]
+            self._families[name] = _FAMILIES[declared.kind](name.removesuffix("_total"), declared.help, labels=labels)
+        for name, labels_, value in samples:
+            _add(self._families[name], labels_, value)
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._families.values()
+        yield from _read_process().collect()
+
+    def encode(self) -> bytes:
+        """Reads files below /proc: not to be called in the loop."""
+        return generate_latest(self)
+
+
+_FAMILIES = {
+    Kind.GAUGE: GaugeMetricFamily,
+    Kind.COUNTER: CounterMetricFamily,
+    Kind.SUMMARY: SummaryMetricFamily,
+    Kind.HISTOGRAM: HistogramMetricFamily,
+}
+
+
+def _add(family: Metric, labels: tuple[str, ...], value: Value) -> None:
+    if isinstance(family, HistogramMetricFamily):
+        assert isinstance(value, Histogram)
+        family.add_metric(labels, buckets=value.cumulate(), sum_value=value.sum)
+    elif isinstance(family, SummaryMetricFamily):
+        assert isinstance(value, Total)
+        family.add_metric(labels, count_value=value.count, sum_value=value.sum)
+    else:
+        assert isinstance(family, GaugeMetricFamily | CounterMetricFamily)
+        assert isinstance(value, int | float)
+        family.add_metric(labels, value)
+
+
+@cache
+def _read_process() -> ProcessCollector:
+    return ProcessCollector(registry=None)

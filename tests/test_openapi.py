@@ -1,0 +1,233 @@
+"""The OpenAPI document against the route table, the specification, the server's own answers and other tools."""
+
+import re
+from typing import Any
+
+import msgspec
+import pytest
+from driver import Reply, Server
+from openapi_spec_validator import validate
+
+from chatapi.errors import HTTP_STATUS, Code
+from chatapi.protocol.requests import Body
+from chatapi.rest import ROUTES
+from chatapi.rest.call import Route
+from chatapi.rest.documents.openapi import ERRORS, HEADERS, build_openapi, list_successes
+
+DOCUMENT = build_openapi(ROUTES, "")
+OPERATIONS = {
+    (method.upper(), path): operation for path, item in DOCUMENT["paths"].items() for method, operation in item.items()
+}
+
+
+def name_route(route: Route) -> str:
+    return f"{route.method} {route.path}"
+
+
+def resolve(part: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in part:
+        found: Any = DOCUMENT
+        for name in part["$ref"].removeprefix("#/").split("/"):
+            found = found[name]
+        part = found
+    return part
+
+
+def test_it_is_valid() -> None:
+    validate(DOCUMENT)
+
+
+def test_every_route_is_in_it_and_back() -> None:
+    assert set(OPERATIONS) == {(route.method, route.path) for route in ROUTES}
+    assert len(ROUTES) == len(OPERATIONS)
+
+
+def test_everything_in_its_components_is_used() -> None:
+    text = msgspec.json.encode(DOCUMENT).decode()
+    for kind, parts in DOCUMENT["components"].items():
+        if kind != "securitySchemes":
+            unused = [name for name in parts if f'"#/components/{kind}/{name}"' not in text]
+            assert not unused, kind
+
+
+def test_every_error_code_is_documented() -> None:
+    codes = {code for code, _, _ in ERRORS.values()}
+    assert codes == set(Code)
+    for code, status in HTTP_STATUS.items():
+        assert ERRORS[status][0] is code
+    used = {status for operation in OPERATIONS.values() for status in operation["responses"]}
+    assert {str(status) for status in ERRORS} <= used
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=name_route)
+def test_each_route_says_what_it_takes(route: Route) -> None:
+    operation = OPERATIONS[route.method, route.path]
+    assert operation["summary"] != route.path
+    parameters = [resolve(parameter) for parameter in operation.get("parameters", [])]
+    in_path = [parameter["name"] for parameter in parameters if parameter["in"] == "path"]
+    assert in_path == re.findall(r"{(\w+)}", route.path)
+    in_query = {parameter["name"] for parameter in parameters if parameter["in"] == "query"}
+    assert in_query == set(route.query.__struct_fields__ if route.query else ())
+    assert ("requestBody" in operation) is (route.body is not None)
+
+
+@pytest.mark.parametrize("route", [route for route in ROUTES if route.body], ids=name_route)
+def test_each_example_of_a_body_is_taken(route: Route) -> None:
+    assert route.body is not None
+    content = OPERATIONS[route.method, route.path]["requestBody"]["content"]["application/json"]
+    assert content["example"]
+    body: Body = msgspec.convert(content["example"], route.body)
+    body.check()
+
+
+@pytest.mark.parametrize("route", [route for route in ROUTES if route.answer], ids=name_route)
+def test_each_example_of_an_answer_is_one(route: Route) -> None:
+    for status in list_successes(route):
+        answer = OPERATIONS[route.method, route.path]["responses"][str(status)]
+        data = answer["content"]["application/json"]["example"]["data"]
+        assert msgspec.to_builtins(msgspec.convert(data, route.answer)) == data
+
+
+def test_bounds_are_stated() -> None:
+    limit = next(p for p in OPERATIONS["GET", "/rooms"]["parameters"] if p["name"] == "limit")
+    assert limit["schema"] == {"type": "integer", "minimum": 1, "maximum": 100, "default": 50}
+    name = DOCUMENT["components"]["schemas"]["CreateRoom"]["properties"]["name"]["anyOf"][0]
+    assert (name["minLength"], name["maxLength"]) == (1, 200)
+
+
+def test_servers_are_where_clients_reach_it() -> None:
+    assert [server["url"] for server in DOCUMENT["servers"]] == ["/", "/v1"]
+    behind_proxy = build_openapi(ROUTES, "https://chat.example.com/")
+    urls = [server["url"] for server in behind_proxy["servers"]]
+    assert urls == ["https://chat.example.com", "https://chat.example.com/v1"]
+
+
+async def test_it_is_served_the_same_under_both_prefixes(server: Server) -> None:
+    plain, prefixed = await server.request("GET", "/openapi.json"), await server.request("GET", "/v1/openapi.json")
+    assert plain.status == 200
+    assert plain.body == prefixed.body == msgspec.to_builtins(DOCUMENT)
+    assert plain.headers["Content-Type"].startswith("application/json")
+    assert "X-Request-Id" in plain.headers
+    assert "X-RateLimit-Limit" not in plain.headers
+
+
+class Recorder:
+    """Calls routes, and compares each answer with the document, field by field."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.seen: set[tuple[str, str]] = set()
+
+    async def call(
+        self, method: str, path: str, expected: int, body: object = None, *, user: str | None = "alice", **names: str
+    ) -> Any:
+        """`names` fill the path; `user` None calls as the operator."""
+        route = next(route for route in ROUTES if (route.method, route.path) == (method, path))
+        self.seen.add((method, path))
+        filled = path.format(**names)
+        headers = {"X-API-Key": self._server.api_key, "X-User-Id": user} if user else {}
+        if user is None:
+            headers["X-Master-Key"] = self._server.master_key
+        reply = await self._server.request(method, filled, body, headers=headers)
+        assert reply.status == expected, reply
+        self._compare(route, reply)
+        return reply.data if route.answer is not None and reply.status < 400 else None
+
+    def _compare(self, route: Route, reply: Reply) -> None:
+        answer = resolve(OPERATIONS[route.method, route.path]["responses"][str(reply.status)])
+        documented = set(answer["headers"])
+        assert {name for name in HEADERS if name in reply.headers} <= documented
+        if reply.status >= 400:
+            assert resolve(answer)["content"]["application/json"]["example"]["error"]["code"] == reply.error["code"]
+            assert set(reply.error) <= {"code", "message", "field", "details"}
+            return
+        assert not [name for name in documented if name not in reply.headers]
+        if route.answer is None:
+            assert route.media is not None or reply.body is None
+            return
+        # Through the record and back: a field that it does not know would be lost, one that it lacks is an error.
+        record = msgspec.convert(reply.data, route.answer)
+        assert msgspec.to_builtins(record) == reply.data
+
+
+async def test_every_route_answers_as_documented(server: Server) -> None:
+    recorder = Recorder(server)
+    call = recorder.call
+    room_id = (
+        await call("POST", "/rooms", 201, {"type": "group", "name": "x", "metadata": {"a": 1}, "members": ["bob"]})
+    )["room_id"]
+    dm = {"type": "dm", "members": ["bob"]}
+    await call("POST", "/rooms", 201, dm)
+    await call("POST", "/rooms", 409, dm)
+    await call("POST", "/rooms", 400, {"type": "attic"})
+    await call("POST", "/rooms", 201, {"type": "channel"})
+    await call("GET", "/channels", 200)
+    await call("GET", "/rooms/{room_id}", 200, room_id=room_id)
+    await call("GET", "/rooms/{room_id}", 404, room_id="room_0")
+    await call("GET", "/rooms/{room_id}", 403, room_id=room_id, user="eve")
+    await call("PATCH", "/rooms/{room_id}", 200, {"name": "y"}, room_id=room_id)
+    messages = "/rooms/{room_id}/messages"
+    draft = {"content": "hi", "meta": {"k": [1]}, "client_message_id": "c-1"}
+    message = await call("POST", messages, 201, draft, room_id=room_id)
+    await call("POST", messages, 200, draft, room_id=room_id)
+    await call("POST", messages, 409, {**draft, "content": "other"}, room_id=room_id)
+    one = {"room_id": room_id, "message_id": message["message_id"]}
+    await call("GET", "/rooms", 200)
+    await call("GET", f"{messages}/{{message_id}}", 200, **one)
+    await call("PUT", f"{messages}/{{message_id}}", 200, {"content": "ho"}, **one)
+    await call("DELETE", f"{messages}/{{message_id}}", 204, **one)
+    await call("GET", messages, 200, room_id=room_id)
+    members = "/rooms/{room_id}/members"
+    await call("POST", members, 201, {"user_id": "carol"}, room_id=room_id)
+    await call("POST", members, 409, {"user_id": "carol"}, room_id=room_id)
+    await call("PATCH", f"{members}/{{user_id}}", 200, {"role": "admin"}, room_id=room_id, user_id="carol")
+    await call("DELETE", f"{members}/{{user_id}}", 204, room_id=room_id, user_id="carol")
+    await call("GET", members, 200, room_id=room_id)
+    await call("GET", "/rooms/{room_id}/events", 200, room_id=room_id)
+    await call("POST", "/rooms/{room_id}/read", 200, {"seq": 2}, room_id=room_id)
+    await call("POST", "/acks", 200, {"room_id": room_id, "seq": 3})
+    await call("GET", "/rooms/{room_id}/receipts", 200, room_id=room_id)
+    await call("GET", "/rooms/{room_id}/presence", 200, room_id=room_id)
+    note = {"topic": "t", "payload": [1], "targets": {"user_ids": ["alice", "bob"]}}
+    notification_id = (await call("POST", "/notify", 202, note))["notification_id"]
+    await call("GET", "/notifications", 200)
+    await call("POST", "/notifications/{notification_id}/ack", 200, notification_id=notification_id)
+    await call("GET", "/notifications", 200)
+    topic = await call("POST", "/subscriptions", 201, {"topic": "t"})
+    await call("POST", "/subscriptions", 200, {"topic": "t"})
+    await call("GET", "/subscriptions", 200)
+    await call("DELETE", "/subscriptions/{subscription_id}", 204, subscription_id=topic["subscription_id"])
+    await call("POST", "/tokens", 201, {"user_id": "bob"})
+    await call("POST", "/ws/token", 200)
+    for path in ("/livez", "/readyz", "/health", "/metrics", "/openapi.json", "/asyncapi.json"):
+        await call("GET", path, 200)
+    await call("DELETE", "/rooms/{room_id}", 204, room_id=room_id)
+    await check_operators_routes(server, recorder)
+    assert recorder.seen == set(OPERATIONS)
+
+
+async def check_operators_routes(server: Server, recorder: Recorder) -> None:
+    async def call(method: str, path: str, expected: int, body: object = None, **names: str) -> Any:
+        return await recorder.call(method, f"/admin{path}", expected, body, user=None, **names)
+
+    with_webhook = {"webhook_url": "https://example.com/hook"}
+    made = await call("POST", "/tenants", 201, {"name": "other"})
+    await call("POST", "/tenants", 201, {"name": "third", "config": with_webhook})
+    tenant = {"tenant_id": made["tenant_id"]}
+    await call("GET", "/tenants", 200)
+    await call("GET", "/tenants/{tenant_id}", 200, **tenant)
+    await call("PATCH", "/tenants/{tenant_id}", 200, {"config": with_webhook}, **tenant)
+    await call("PATCH", "/tenants/{tenant_id}", 200, {"name": "renamed"}, **tenant)
+    key = await call("POST", "/tenants/{tenant_id}/keys", 201, **tenant)
+    await server.request("GET", "/rooms", headers={"X-API-Key": key["api_key"], "X-User-Id": "alice"})
+    await server.services.tenants.write_used_keys()
+    await call("GET", "/tenants/{tenant_id}/keys", 200, **tenant)
+    await call("DELETE", "/tenants/{tenant_id}/keys/{key_id}", 204, **tenant, key_id=key["key_id"])
+    await call("POST", "/tenants/{tenant_id}/token-secret", 201, **tenant)
+    await call("POST", "/tenants/{tenant_id}/webhook-secret", 201, **tenant)
+    await call("GET", "/dead-letters", 200)
+    await call("POST", "/dead-letters/retry", 202, tenant)
+    await call("POST", "/dead-letters/{dead_letter_id}/retry", 404, dead_letter_id="dlv_0")
+    await call("GET", "/stats", 200)
+    await call("DELETE", "/tenants/{tenant_id}", 204, **tenant)
+    await call("GET", "/tenants/{tenant_id}", 404, **tenant)
