@@ -135,6 +135,8 @@ function gist(frame) {
   if (frame.type === "error") return frame.message;
   if (frame.type === "ready") return frame.rooms.length === 1 ? "1 room" : `${frame.rooms.length} rooms`;
   if (frame.type === "sync" || frame.type === "sync.complete") return cursors(frame.rooms);
+  if (frame.type === "sync.gap") return `#${frame.from_seq} to #${frame.to_seq}`;
+  if (frame.room_type) return frame.name ?? frame.room_type;
   const parts = [];
   if (frame.seq !== undefined) parts.push(`#${frame.seq}`);
   if (typeof frame.content === "string") parts.push(frame.content);

@@ -1238,7 +1238,11 @@ export class Connection {
       const id = randomId();
       const request = { frame: { ...frame, request_id: id }, lane, attempts: 0, maxAttempts, resolve, reject };
       this.#requests.set(id, request);
-      if (lane !== undefined) this.#lanes.set(lane, [...(this.#lanes.get(lane) ?? []), request]);
+      if (lane !== undefined) {
+        const waiting = this.#lanes.get(lane) ?? [];
+        waiting.push(request);
+        this.#lanes.set(lane, waiting);
+      }
       this.#trySend(request);
     });
   }
