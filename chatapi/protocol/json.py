@@ -12,6 +12,9 @@ MAX_DEPTH = 32  # the body itself counts as 1
 MAX_INTEGER = 2**53 - 1  # what a JavaScript number holds exactly
 
 _LONG_INTEGER = re.compile(rb"[0-9]{16}")  # 2**53 has 16 digits: shorter runs need no look
+# What orjson reads as a float: an integer beyond 64 bits, which has 19 digits or more.
+_HUGE_INTEGER = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}(?![0-9.eE])")
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 _PATH = re.compile(r" - at `(?P<path>[^`]*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]*)`")
 
@@ -39,7 +42,8 @@ def loads(body: bytes) -> Any:
     # A look at the bytes rules out the three for nearly every body; only a suspect is walked.
     deep = body.count(b"{") + body.count(b"[") > MAX_DEPTH
     if deep or b"\\u0000" in body or _LONG_INTEGER.search(body):
-        _check(value, "", 1)
+        is_huge = _HUGE_INTEGER.search(_STRING.sub(b'""', body)) is not None
+        _check(value, "", 1, float if is_huge else int)
     return value
 
 
@@ -48,24 +52,23 @@ def loads_stored(text: str | bytes) -> Any:
     return orjson.loads(text)
 
 
-def _check(value: object, path: str, depth: int) -> None:
+def _check(value: object, path: str, depth: int, bounded: type[float] | type[int]) -> None:
     if isinstance(value, str):
         if "\x00" in value:
             raise invalid("Strings must not contain U+0000", path or None)
-    elif isinstance(value, int | float):
-        # orjson reads an integer beyond 64 bits as a float.
-        if abs(value) > MAX_INTEGER and value == int(value):
+    elif isinstance(value, int | bounded):
+        if abs(value) > MAX_INTEGER:
             raise invalid("Integers must be below 2^53", path or None)
     elif isinstance(value, dict | list):
         if depth > MAX_DEPTH:
             raise invalid(f"JSON nests deeper than {MAX_DEPTH}")
         if isinstance(value, list):
             for index, item in enumerate(value):
-                _check(item, f"{path}[{index}]", depth + 1)
+                _check(item, f"{path}[{index}]", depth + 1, bounded)
         else:
             for key, item in value.items():
-                _check(key, path, depth + 1)
-                _check(item, f"{path}.{key}" if path else key, depth + 1)
+                _check(key, path, depth + 1, bounded)
+                _check(item, f"{path}.{key}" if path else key, depth + 1, bounded)
 
 
 def convert(value: object, record: type[T], *, is_text: bool = False) -> T:
