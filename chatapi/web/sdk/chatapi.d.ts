@@ -545,7 +545,11 @@ export declare class Connection {
      * @returns {Promise<Sent>}
      */
     send(roomId: string, message: string | NewMessage): Promise<Sent>;
-    /** @param {string} roomId @param {string} messageId @param {string | {content: string, meta?: Json | null}} change @returns {Promise<EventMap["message.edited"]>} */
+    /**
+     * Changes a message. Tried again after an interruption, so that the room's log may then hold the same edit twice.
+     * @param {string} roomId @param {string} messageId @param {string | {content: string, meta?: Json | null}} change
+     * @returns {Promise<EventMap["message.edited"]>}
+     */
     edit(roomId: string, messageId: string, change: string | {
         content: string;
         meta?: Json | null;

@@ -664,7 +664,11 @@ export class Connection {
     return this.#request(frame, { lane: roomId, maxAttempts: Infinity });
   }
 
-  /** @param {string} roomId @param {string} messageId @param {string | {content: string, meta?: Json | null}} change @returns {Promise<EventMap["message.edited"]>} */
+  /**
+   * Changes a message. Tried again after an interruption, so that the room's log may then hold the same edit twice.
+   * @param {string} roomId @param {string} messageId @param {string | {content: string, meta?: Json | null}} change
+   * @returns {Promise<EventMap["message.edited"]>}
+   */
   edit(roomId, messageId, change) {
     const fields = typeof change === "string" ? { content: change } : change;
     return this.#request({ type: "message.edit", room_id: roomId, message_id: messageId, ...fields });
