@@ -60,7 +60,7 @@ _ROOM_MESSAGES = """
     WHERE r.room_key = :room_key AND r.tenant_key = :tenant_key
 """
 
-# `beyond` is the first message past the page: it bounds the page and says that there is more, so that the page itself is
+# `beyond` is the first message past the page: it bounds the page and says that there is more, so that the page is
 # read once, in its final order.
 _HISTORY_AFTER = f"""
     WITH beyond AS (
