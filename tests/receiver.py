@@ -70,7 +70,7 @@ async def open_receiver() -> AsyncIterator[Receiver]:
     receiver = Receiver()
     app = web.Application(client_max_size=2**20)
     app.router.add_route("*", "/{path:.*}", receiver.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

@@ -26,6 +26,7 @@ from chatapi.tasks import Tasks
 logger = logging.getLogger(__name__)
 
 TENANT_SHARE = 4  # a tenant has at most 1/4 of the calls under way
+FAILING_AFTER = 3  # calls without an answer, one after the other: then the tenant may try one at a time only
 READ_AHEAD = 100  # deliveries of a tenant that are read at a time, in one look-up by index
 EXPAND_ROWS = 1_000  # deliveries made from an event at a time: about 5 ms of the writer's time
 RECORD_BATCH = 64
@@ -53,7 +54,7 @@ class Step(NamedTuple):
 class Lane:
     """One tenant's calls. `look_at_us` is when the store may have something for it that is not in `ready`."""
 
-    __slots__ = ("is_failing", "look_at_us", "may_have_events", "ready", "running", "tenant", "under_way")
+    __slots__ = ("look_at_us", "may_have_events", "ready", "running", "tenant", "unanswered", "under_way")
 
     def __init__(self, tenant: Tenant) -> None:
         self.tenant = tenant
@@ -62,7 +63,11 @@ class Lane:
         self.running = 0
         self.look_at_us = 0
         self.may_have_events = True
-        self.is_failing = False  # the last call got no answer: it may try one at a time only
+        self.unanswered = 0  # calls since the last answer
+
+    @property
+    def is_failing(self) -> bool:
+        return self.unanswered >= FAILING_AFTER
 
     @property
     def is_over(self) -> bool:
@@ -166,9 +171,9 @@ class Webhooks:
         lane.ready.extend(due)
         if len(due) < len(rows):
             lane.look_at_us = min(lane.look_at_us, rows[len(due)].next_attempt_at_us)
-        elif len(rows) == READ_AHEAD:
-            lane.look_at_us = 0
-        if lane.may_have_events and not due:
+        if len(due) == READ_AHEAD or (due and lane.may_have_events):
+            lane.look_at_us = 0  # once these are on their way
+        elif lane.may_have_events:
             await self._expand(lane)
 
     async def _expand(self, lane: Lane) -> None:
@@ -276,11 +281,11 @@ class Webhooks:
         return await self._caller.call(url, headers, body, now_us)
 
     def _note(self, lane: Lane, answer: Answer) -> None:
-        is_failing = answer.status is None
-        if is_failing is not lane.is_failing:
-            lane.is_failing = is_failing
+        was_failing = lane.is_failing
+        lane.unanswered = lane.unanswered + 1 if answer.status is None else 0
+        if lane.is_failing is not was_failing:
             fields = {"tenant_id": lane.tenant.tenant_id, "error": answer.error}
-            logger.info("webhook gives no answer" if is_failing else "webhook answers again", extra=fields)
+            logger.info("webhook answers again" if was_failing else "webhook gives no answer", extra=fields)
 
     def _judge(self, due: Due, answer: Answer, error: str) -> Failure:
         """When the next try is, counted from now; none after the last one of the schedule, and none after a 410."""

@@ -161,7 +161,7 @@ _DEAD_LETTER = f"""
             'attempts', d.attempts, 'last_attempt_at', {_TIME.format("d.last_attempt_at_us")}, 'error', d.error))
 """
 _DEAD_LETTER_PARTS = """
-    CROSS JOIN tenants AS t ON t.tenant_key = d.tenant_key
+    CROSS JOIN tenants AS t ON t.tenant_key = d.tenant_key AND t.deleted_at_us IS NULL
     LEFT JOIN rooms AS r ON r.room_key = d.room_key
     LEFT JOIN notifications AS n ON d.room_key IS NULL AND n.notification_key = d.event_key
     ORDER BY d.last_attempt_at_us DESC
@@ -179,7 +179,8 @@ _LIST_DEAD_OF_TENANT = f"""
 """
 _REVIVE = """
     UPDATE webhook_deliveries SET attempts = 0, next_attempt_at_us = :due_at_us
-    WHERE event_key = :event_key AND ordinal = :ordinal AND next_attempt_at_us IS NULL
+    WHERE event_key = :event_key AND ordinal = :ordinal AND next_attempt_at_us IS NULL AND EXISTS (
+        SELECT 1 FROM tenants AS t WHERE t.tenant_key = webhook_deliveries.tenant_key AND t.deleted_at_us IS NULL)
     RETURNING tenant_key
 """
 _REVIVE_OF_TENANT = """
