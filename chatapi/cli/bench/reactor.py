@@ -103,9 +103,7 @@ class Peer:
             return
         try:
             sent = self.socket.send(data)
-        except (BlockingIOError, OSError) as error:
-            if not isinstance(error, BlockingIOError) and error.errno not in (errno.ENOTCONN, errno.EPIPE):
-                raise
+        except OSError:  # not now; if never, reading tells why
             sent = 0
         if sent < len(data):
             self._unsent = data[sent:]

@@ -48,15 +48,15 @@ class Series:
 
 
 def format_table(title: str, series: Sequence[Series]) -> str:
-    """One column per server; with several, how the first one stands to each other one."""
+    """One column per server; with several, the first one's figures divided by each other one's."""
     figures = [one.median_figures() for one in series]
     rounds = len(series[0].outcomes)
-    rows = [["" if rounds == 1 else f"median of {rounds} rounds", *(one.name for one in series)]]
-    rows[0] += [f"{series[0].name} / {other.name}" for other in series[1:]]
+    rows = [["" if rounds == 1 else f"medians of {rounds} rounds", *(one.name for one in series)]]
+    rows[0] += ["ratio" if len(series) == 2 else f"ratio to {other.name}" for other in series[1:]]
     for key, (label, form) in FIGURES.items():
         if any(key in column for column in figures):
             row = [label, *(form.format(column[key]) if key in column else "-" for column in figures)]
-            rows.append(row + [_ratio(figures[0].get(key), other.get(key)) for other in figures[1:]])
+            rows.append(row + [_ratio(key, figures[0], other) for other in figures[1:]])
     lines = [title, *_align(rows)]
     for one in series:
         for number, outcome in enumerate(one.outcomes, start=1):
@@ -83,15 +83,21 @@ def format_json(scenario: str, options: Mapping[str, object], series: Sequence[S
             for one, medians in zip(series, figures, strict=True)
         ],
         "ratios": {
-            other.name: {key: figures[0][key] / value for key, value in medians.items() if value and key in figures[0]}
+            other.name: {
+                key: figures[0][key] / medians[key] for key in FIGURES if _have_ratio(key, figures[0], medians)
+            }
             for other, medians in zip(series[1:], figures[1:], strict=True)
         },
     }
     return dumps_text(document)
 
 
-def _ratio(first: float | None, other: float | None) -> str:
-    return f"{first / other:.2f} x" if first is not None and other else "-"
+def _have_ratio(key: str, first: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    return key != "other_cores" and key in first and bool(other.get(key))
+
+
+def _ratio(key: str, first: Mapping[str, float], other: Mapping[str, float]) -> str:
+    return f"{first[key] / other[key]:.2f} x" if _have_ratio(key, first, other) else ""
 
 
 def _align(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -2,14 +2,13 @@
 
 import random
 from array import array
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from time import monotonic
 from typing import Any
 
-from chatapi.cli.bench.crew import Link, Window, share
+from chatapi.cli.bench.crew import Link, Window, percentile, share
 from chatapi.cli.bench.errors import BenchError
 from chatapi.cli.bench.http import HttpPeer, encode_request
 from chatapi.cli.bench.reactor import Reactor
@@ -51,7 +50,7 @@ class MixedResult:
     window: Window
     latencies: "array[float]"  # of the window
     records: dict[str, RoomRecord]  # by room id
-    kinds: Counter[str]
+    kinds: dict[str, "array[float]"]  # latencies by kind, the warm-up's included
     delivered: int = 0
     missing: int = 0
     doubled: int = 0
@@ -61,7 +60,7 @@ class MixedResult:
 class Tally:
     def __init__(self) -> None:
         self.latencies: array[float] = array("d")
-        self.kinds: Counter[str] = Counter()
+        self.kinds: dict[str, array[float]] = {kind: array("d") for kind in _WEIGHTS}
         self.busy = 0  # people who wait for an answer
         self.is_over = False
 
@@ -130,8 +129,9 @@ class Person:
 
     def _done(self) -> None:
         tally = self._tally
-        tally.latencies.append(monotonic() - self._began_s)
-        tally.kinds[self._doing] += 1
+        latency_s = monotonic() - self._began_s
+        tally.latencies.append(latency_s)
+        tally.kinds[self._doing].append(latency_s)
         tally.busy -= 1
         self._doing = ""
         self._reactor.call_at(monotonic(), self.act)
@@ -235,17 +235,22 @@ def run_mixed(stage: Stage) -> Outcome:
     outcome.figures["operations_per_s"] = sum(window.count / window.seconds for window in windows)
     outcome.add_latencies([latency for result in results for latency in result.latencies])
     outcome.add_generator(windows)
-    kinds: Counter[str] = Counter()
     records: dict[str, RoomRecord] = {}
     for result in results:
-        kinds += result.kinds
         records |= result.records
         outcome.check.add(result)
-    outcome.check.notes.append(", ".join(f"{kinds[kind]:,} {kind}" for kind in _WEIGHTS))
+    outcome.check.notes += [
+        _spell_kind(kind, [one for result in results for one in result.kinds[kind]]) for kind in _WEIGHTS
+    ]
     logs = stage.read_events({room: records[room.room_id].last_seq for room in rooms})
     for room_id, record in records.items():
         _check_log(outcome.check, room_id, record, logs[room_id])
     return outcome
+
+
+def _spell_kind(kind: str, latencies: list[float]) -> str:
+    latencies.sort()
+    return f"{len(latencies):,} {kind} (p99 {percentile(latencies, 99) * 1000:.1f} ms)"
 
 
 def _check_log(check: Check, room_id: str, record: RoomRecord, events: Sequence[Mapping[str, Any]]) -> None:

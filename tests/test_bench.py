@@ -1,0 +1,383 @@
+"""`chatapi bench`: that it tells a right result from a wrong one; small forms of all scenarios. None asserts a time."""
+
+import json
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatapi.cli import bench, main
+from chatapi.cli.bench.crew import percentile, share
+from chatapi.cli.bench.errors import BenchError
+from chatapi.cli.bench.http import HttpPeer, encode_request
+from chatapi.cli.bench.reactor import Reactor, find_address
+from chatapi.cli.bench.report import Series, format_json, format_table
+from chatapi.cli.bench.result import Check, Outcome, check_stored
+from chatapi.cli.bench.scenarios import SCENARIOS
+from chatapi.cli.bench.scenarios.fanout import Audience, Listener
+from chatapi.cli.bench.scenarios.mixed import RoomRecord, _check_log
+from chatapi.cli.bench.stage import Access
+from chatapi.cli.bench.stream import CONNECTING, READY, SYNCED, Member
+from chatapi.cli.bench.target import Target, find_listener, read_usage
+from chatapi.cli.bench.websocket import encode_text, find_seq
+from chatapi.clock import Clock
+from chatapi.protocol import wire
+from chatapi.store.prefill import prefill
+
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
+
+# Each scenario in its smallest useful form.
+SMALL_FORMS = {
+    "rest-send": ["--clients", "4"],
+    "ws-send": ["--clients", "4", "--window", "2"],
+    "fanout": ["--members", "20", "--window", "2"],
+    "idle": ["--connections", "40"],
+    "connect": ["--connections", "40", "--window", "10"],
+    "recovery": ["--connections", "40", "--missed", "5"],
+    "history": ["--clients", "2"],
+    "slow": ["--connections", "5", "--stall", "1", "--rate", "200"],
+    "mixed": ["--clients", "6", "--members", "3"],
+}
+
+
+def run_bench(arguments: Sequence[str]) -> int:
+    return main(["bench", *arguments])
+
+
+def read_report(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture
+def listening() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+@pytest.fixture
+def reactor() -> Iterator[Reactor]:
+    with closing(Reactor()) as reactor:
+        yield reactor
+
+
+@pytest.fixture
+def access(listening: socket.socket) -> Access:
+    return Access(find_address(*listening.getsockname()), "localhost", "sk_test")
+
+
+def frame(kind: str, **fields: object) -> bytes:
+    return wire.encode_text(json.dumps({"type": kind, **fields}, separators=(",", ":")).encode())
+
+
+def message(seq: int) -> bytes:
+    return frame("message", message_id="msg_1", seq=seq, sender_id="u1", content="hello")
+
+
+def feed(member: Member, *seqs: int) -> None:
+    member.on_data(SWITCHED + b"".join(map(message, seqs)))
+
+
+def outcome(**figures: float) -> Outcome:
+    return Outcome(dict(figures))
+
+
+# What it reads
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 2, 3, 7, 64, 100_000])
+def test_frames_may_be_cut_anywhere(reactor: Reactor, access: Access, piece_bytes: int) -> None:
+    member = Member(reactor, access, "room_1", "u1")
+    long = frame("message", seq=2, content="x" * 70_000)
+    data = SWITCHED + frame("ready", user_id="u1") + message(1) + long + frame("sync.complete") + message(3)
+    for start in range(0, len(data), piece_bytes):
+        member.on_data(data[start : start + piece_bytes])
+    assert (member.next_seq, member.missing, member.doubled, member.stage) == (4, 0, 0, SYNCED)
+
+
+def test_frames_with_other_spacing_are_understood(reactor: Reactor, access: Access) -> None:
+    member = Member(reactor, access, "room_1", "u1")
+    member.on_data(SWITCHED + wire.encode_text(b'{"seq": 1, "type": "message"}'))
+    assert member.next_seq == 2
+
+
+def test_seq_is_found_at_the_end_of_an_object() -> None:
+    data = b'{"type":"x","content":"\\"seq\\":7,","seq":12}'
+    assert find_seq(data, 0, len(data)) == 12
+
+
+@pytest.mark.parametrize("size", [1, 125, 126, 65_535, 65_536])
+def test_client_frames_carry_a_mask_that_changes_nothing(size: int) -> None:
+    encoded = encode_text(b"x" * size)
+    header, key, payload = encoded[: -size - 4], encoded[-size - 4 : -size], encoded[-size:]
+    assert (header[0], key, payload) == (0x81, b"\0" * 4, b"x" * size)
+    assert header[1] & 0x80
+    length = header[1] & 0x7F
+    assert size == (length if length < 126 else int.from_bytes(header[2:]))
+
+
+def test_ping_is_answered(reactor: Reactor, access: Access, listening: socket.socket) -> None:
+    member = Member(reactor, access, "room_1", "u1")
+    with listening.accept()[0] as server:
+        reactor.run_until(0.0)
+        member.on_data(SWITCHED + b"\x89\x02ab")
+        server.settimeout(5)
+        received = b""
+        while not received.endswith(b"\x8a\x82\0\0\0\0ab"):
+            received += server.recv(1000)
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"HTTP/1.1 401 Unauthorized\r\n\r\n", "401"),
+        (SWITCHED + frame("error", code="RATE_LIMIT_EXCEEDED", message="Too fast"), "RATE_LIMIT_EXCEEDED"),
+        (SWITCHED + wire.encode_close(4009, "slow"), "4009"),
+        (SWITCHED + b"\x82\x01a", "0x82"),
+    ],
+)
+def test_what_no_run_survives(reactor: Reactor, access: Access, data: bytes, complaint: str) -> None:
+    member = Member(reactor, access, "room_1", "u1")
+    with pytest.raises(BenchError, match=complaint):
+        member.on_data(data)
+
+
+@pytest.mark.parametrize("header", ["Content-Length", "content-length"])
+def test_http_replies_may_be_cut_anywhere(reactor: Reactor, access: Access, header: str) -> None:
+    replies: list[tuple[int, bytes]] = []
+    peer = HttpPeer(reactor, access.address, lambda status, body: replies.append((status, body)))
+    for byte in f"HTTP/1.1 201 Created\r\n{header}: 2\r\n\r\n{{}}".encode():
+        peer.on_data(bytes((byte,)))
+    peer.on_data(b"HTTP/1.1 204 No Content\r\n\r\n")
+    assert replies == [(201, b"{}"), (204, b"")]
+
+
+def test_a_request_says_how_long_its_body_is() -> None:
+    assert encode_request("POST", "/acks", "h", "A: b\r\n", b"{}").endswith(b"Content-Length: 2\r\n\r\n{}")
+    assert b"Content-" not in encode_request("GET", "/rooms", "h", "")
+
+
+# What it calls wrong
+
+
+@pytest.mark.parametrize(
+    ("seqs", "missing", "doubled"),
+    [((1, 2, 3), 0, 0), ((1, 3), 1, 0), ((1, 2, 2, 3), 0, 1), ((1, 3, 2), 1, 1), ((1, 2), 1, 0), ((), 3, 0)],
+)
+def test_a_stream_is_judged(
+    reactor: Reactor, access: Access, seqs: tuple[int, ...], missing: int, doubled: int
+) -> None:
+    member = Member(reactor, access, "room_1", "u1")
+    feed(member, *seqs)
+    check = Check()
+    member.add_to(check, 3)
+    assert (check.missing, check.doubled, check.is_ok) == (missing, doubled, not missing + doubled)
+
+
+def test_more_than_was_sent_is_wrong(reactor: Reactor, access: Access) -> None:
+    member = Member(reactor, access, "room_1", "u1")
+    feed(member, 1, 2, 3)
+    check = Check()
+    member.add_to(check, 2)
+    assert not check.is_ok
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [frame("ready", user_id="another")],
+        [frame("ready", user_id="u1")] * 2,
+        [frame("sync.complete")],
+        [frame("sync.gap", room_id="room_1", from_seq=1, to_seq=2)],
+    ],
+)
+def test_frames_out_of_place_are_problems(reactor: Reactor, access: Access, frames: list[bytes]) -> None:
+    member = Member(reactor, access, "room_1", "u1")
+    assert member.stage is CONNECTING
+    member.on_data(SWITCHED + b"".join(frames))
+    assert member.stage in (CONNECTING, READY, SYNCED)
+    assert member.problems
+
+
+def test_an_audience_counts_what_all_have(reactor: Reactor, access: Access) -> None:
+    audience = Audience()
+    listeners = [Listener(reactor, access, "room_1", f"u{number}", audience) for number in range(3)]
+    for listener in listeners:
+        listener.on_data(SWITCHED + frame("ready", user_id=listener.user) + frame("sync.complete"))
+    for listener in listeners:
+        listener.on_data(message(1) + message(2))
+    listeners[0].on_data(message(3))
+    listeners[1].on_data(message(4))  # the same bytes would have been a message of its own for the others
+    assert audience.complete == 2
+    assert [listener.next_seq for listener in listeners] == [4, 5, 3]
+    assert [listener.missing for listener in listeners] == [0, 1, 0]
+
+
+STORED = [{"seq": 1, "client_message_id": "a"}, {"seq": 2, "client_message_id": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("stored", "is_ok"),
+    [
+        (STORED, True),
+        (STORED[:1], False),
+        (STORED[::-1], False),
+        ([*STORED, {"seq": 3, "client_message_id": "c"}], False),
+        ([STORED[0], {"seq": 2, "client_message_id": "x"}], False),
+        ([STORED[0], {"seq": 3, "client_message_id": "b"}], False),
+    ],
+)
+def test_what_is_stored_is_compared_with_what_was_confirmed(stored: list[dict[str, object]], is_ok: bool) -> None:
+    check = Check()
+    check_stored(check, {"room_1": {1: "a", 2: "b"}}, {"room_1": stored})
+    assert check.is_ok is is_ok
+    assert check.spell().startswith("ok" if is_ok else "WRONG")
+
+
+LOG: list[dict[str, Any]] = [
+    {"type": "message", "seq": 1, "message_id": "msg_1", "client_message_id": "a", "content": "new"},
+    {"type": "message.edited", "seq": 2, "message_id": "msg_1", "client_message_id": "a", "content": "new"},
+]
+
+
+@pytest.mark.parametrize(
+    ("events", "is_ok"),
+    [
+        (LOG, True),
+        (LOG[:1], False),
+        ([{**LOG[0], "content": "old"}, LOG[1]], False),
+        ([LOG[0], {**LOG[1], "message_id": "msg_2"}], False),
+        ([LOG[0], {**LOG[1], "seq": 3}], False),
+    ],
+)
+def test_a_log_is_compared_with_what_was_confirmed(events: list[dict[str, Any]], is_ok: bool) -> None:
+    check = Check()
+    _check_log(check, "room_1", RoomRecord({1: "a"}, {2: ("msg_1", "new")}), events)
+    assert check.is_ok is is_ok
+
+
+def test_a_wrong_result_is_a_failed_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = outcome(messages_per_s=1_000_000.0)
+    wrong.check.missing = 1
+    monkeypatch.setattr(bench, "_run_once", lambda *_arguments: wrong)
+    assert run_bench(["ws-send"]) == 1
+    assert "WRONG" in capsys.readouterr().out
+    assert run_bench(["ws-send", "--json"]) == 1
+    assert read_report(capsys)["ok"] is False
+
+
+# What it reports
+
+
+def test_percentiles_are_by_nearest_rank() -> None:
+    values = [float(value) for value in range(1, 101)]
+    assert [percentile(values, percent) for percent in (50, 99, 99.5, 100)] == [50, 99, 100, 100]
+    assert percentile([], 50) == 0.0
+    assert percentile([7.0], 1) == 7.0
+
+
+def test_clients_are_shared_among_processes() -> None:
+    assert share([1, 2, 3, 4, 5], 2) == [[1, 3, 5], [2, 4]]
+    assert share([1], 4) == [[1]]
+
+
+def test_a_comparison_shows_medians_and_ratios() -> None:
+    series = [
+        Series("a", [outcome(messages_per_s=value, p99_ms=2.0) for value in (10.0, 30.0, 20.0)]),
+        Series("b", [outcome(messages_per_s=value) for value in (5.0, 40.0, 10.0)]),
+    ]
+    lines = format_table("title", series).splitlines()
+    assert lines[1].split() == ["medians", "of", "3", "rounds", "a", "b", "ratio"]
+    assert lines[2].split()[-4:] == ["20", "10", "2.00", "x"]
+    assert lines[3].split() == ["latency", "p99", "2.00", "ms", "-"]
+    assert len(lines) == 4 + 6  # a line on each round
+    document = json.loads(format_json("ws-send", {}, series))
+    assert document["ratios"] == {"b": {"messages_per_s": 2.0}}
+
+
+def test_the_server_of_a_port_is_found(listening: socket.socket) -> None:
+    port = listening.getsockname()[1]
+    assert find_listener(port) == os.getpid()
+    target = Target(f"http://127.0.0.1:{port}", "")
+    usage = target.usage()
+    assert usage is not None
+    assert usage.rss_bytes > 1_000_000
+    assert read_usage(2**30) is None
+    listening.close()
+    assert find_listener(port) is None
+
+
+# What it is told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["idle", "--rate", "5"], "idle takes no --rate"),
+        (["ws-send", "--clients", "0"], "--clients 0: too small"),
+        (["ws-send", "--processes", "0"], "--processes"),
+        (["ws-send", "--url", "http://127.0.0.1:1"], "--master-key"),
+        (["ws-send", "--url", "ftp://127.0.0.1:1", "--master-key", "mk"], "expected http"),
+        (["ws-send", "--url", "http://127.0.0.1:1", "--master-key", "mk"], "a connection ended"),
+        (["ws-send", "--url", "http://a", "--against", "http://a", "--master-key", "mk"], "with itself"),
+        (["ws-send", "--set", "limits=3"], "SECTION.KEY=VALUE"),
+        (["ws-send", "--set", "limits.nonsense=3"], "an unknown key"),
+        (["ws-send", "--prefill", "10", "--python", "/bin/false"], "cannot prefill"),
+    ],
+)
+def test_what_it_cannot_do_is_one_line(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CHATAPI_AUTH_MASTER_KEY", raising=False)
+    assert run_bench(arguments) == 1
+    assert complaint in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_prefilled_database_is_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "chatapi.db")
+    prefill(path, 2_500, Clock())
+    assert main(["check", path]) == 0
+    prefill(path, 3, Clock())
+    assert main(["check", path]) == 0
+
+
+# The scenarios
+
+
+def test_every_scenario_has_a_small_form() -> None:
+    assert set(SMALL_FORMS) == set(SCENARIOS)
+
+
+def form(scenario: str, seconds: float) -> list[str]:
+    timed = [] if "seconds" not in SCENARIOS[scenario].defaults else ["--seconds", str(seconds), "--warmup", "0.2"]
+    return [scenario, *SMALL_FORMS[scenario], *timed]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_scenario_finds_a_sound_server(scenario: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status = run_bench([*form(scenario, 0.3), "--processes", "2", "--json"])
+    report = read_report(capsys)
+    assert report["ok"], report["servers"]
+    assert status == 0
+
+
+@pytest.mark.slow
+def test_two_servers_in_turn(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_bench([*form("ws-send", 0.3), "--prefill", "500", "--against-prefill", "0", "--rounds", "2"]) == 0
+    output = capsys.readouterr()
+    assert "500 rows" in output.out
+    steps = [line for line in output.err.splitlines() if line.startswith("round")]
+    assert [step.partition(": ")[2] for step in steps] == ["500 rows", "0 rows"] * 2
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_measure(scenario: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status = run_bench(form(scenario, 1.0))
+    with capsys.disabled():
+        print(f"\n{capsys.readouterr().out}")
+    assert status == 0
