@@ -107,6 +107,8 @@ def _describe(error: Exception) -> str:
         text = f"cannot resolve {error.host}"
     elif isinstance(error, aiohttp.ClientConnectorError):
         text = f"cannot connect: {error.os_error.strerror or error.os_error}"
+    elif isinstance(error, aiohttp.InvalidURL):
+        text = "not a URL that can be called"
     elif isinstance(error, aiohttp.ServerDisconnectedError):
         text = "closed without an answer"
     else:

@@ -1,0 +1,51 @@
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from chatapi.models import Tenant, TenantId, TenantKey
+from chatapi.outbox.signing import list_secrets, sign
+from chatapi.tenants import make_webhook_secret
+
+
+def make_tenant(secret: str | None, old: str | None = None, until_us: int = 0) -> Tenant:
+    return Tenant(
+        tenant_key=TenantKey(1),
+        tenant_id=TenantId("tenant_1"),
+        name="x",
+        token_secret="x",
+        config={},
+        created_at_us=0,
+        webhook_secret=secret,
+        old_webhook_secret=old,
+        old_webhook_secret_until_us=until_us,
+    )
+
+
+@given(st.text(max_size=200), st.integers(0, 2**31))
+def test_a_signature_is_what_the_reference_library_makes(text: str, timestamp_s: int) -> None:
+    secret, body = make_webhook_secret(), text.encode()
+    headers = sign([secret], "dlv_1", timestamp_s, body)
+    at = datetime.fromtimestamp(timestamp_s, UTC)
+    assert headers["webhook-signature"] == Webhook(secret).sign("dlv_1", at, body.decode())
+
+
+def test_each_secret_verifies_and_no_other() -> None:
+    secrets = [make_webhook_secret(), make_webhook_secret()]
+    timestamp_s = int(datetime.now(UTC).timestamp())
+    headers = dict(sign(secrets, "dlv_1", timestamp_s, b'{"a":1}'))
+    for secret in secrets:
+        assert Webhook(secret).verify(b'{"a":1}', headers) == {"a": 1}
+        with pytest.raises(WebhookVerificationError):
+            Webhook(secret).verify(b'{"a":2}', headers)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(make_webhook_secret()).verify(b'{"a":1}', headers)
+
+
+def test_a_replaced_secret_signs_until_its_time_is_over() -> None:
+    tenant = make_tenant("whsec_new", "whsec_old", until_us=1000)
+    assert list_secrets(tenant, 999) == ["whsec_new", "whsec_old"]
+    assert list_secrets(tenant, 1000) == ["whsec_new"]
+    assert list_secrets(make_tenant(None), 0) == []
