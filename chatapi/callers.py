@@ -4,10 +4,10 @@ client's address, and the page's origin."""
 import ipaddress
 from collections.abc import Sequence
 from functools import lru_cache
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from chatapi.config import ServerConfig
 from chatapi.errors import ChatError, Code
 from chatapi.models import Principal
 from chatapi.services import Services
@@ -22,8 +22,12 @@ PREFLIGHT_SECONDS = 600  # how long a browser may keep a preflight's answer
 
 
 class Origins:
-    def __init__(self, allowed: Sequence[str]) -> None:
-        self._allowed = frozenset(origin.rstrip("/").lower() for origin in allowed)
+    """Which web pages may use the API from a browser: `server.allowed_origins`, and the server's own."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._allowed = frozenset(origin.rstrip("/").lower() for origin in config.allowed_origins)
+        # A proxy may pass its own name on as Host, so that pages of the server itself seem to be of another one.
+        self._own_host = _get_host(config.public_url.lower())
 
     def is_allowed(self, request: web.BaseRequest) -> bool:
         """No Origin, the same host, and those on the list."""
@@ -39,11 +43,11 @@ class Origins:
 
     def add_headers(self, request: web.BaseRequest, headers: Headers) -> None:
         """What a browser needs to let a page of an allowed origin read the answer."""
-        origin = request.headers.get("Origin")
-        if origin is None:
+        if not self._allowed:
             return
-        headers["Vary"] = "Origin"
-        if not self._is_listed(origin):
+        headers["Vary"] = "Origin"  # also where there is none: a cache must not give that answer to another page
+        origin = request.headers.get("Origin")
+        if origin is None or not self._is_listed(origin):
             return
         headers["Access-Control-Allow-Origin"] = origin
         headers["Access-Control-Expose-Headers"] = EXPOSED
@@ -56,8 +60,13 @@ class Origins:
         return "*" in self._allowed or origin.lower() in self._allowed
 
     def _is_same_host(self, request: web.BaseRequest, origin: str) -> bool:
-        host = request.headers.get("Host", "")
-        return urlsplit(origin).netloc.lower() == host.lower()
+        host = _get_host(origin.lower())
+        return host != "" and host in (request.headers.get("Host", "").lower(), self._own_host)
+
+
+def _get_host(url: str) -> str:
+    """Host and port, as they stand in an origin; nothing for `null`."""
+    return url.partition("://")[2].partition("/")[0]
 
 
 @lru_cache(maxsize=64)

@@ -40,7 +40,7 @@ class Edge:
 
     def __init__(self, services: Services, routes: tuple[Route, ...], raw_routes: tuple[RawRoute, ...]) -> None:
         self._services = services
-        self._origins = Origins(services.config.server.allowed_origins)
+        self._origins = Origins(services.config.server)
         self._router = web.UrlDispatcher()
         for prefix in ("", "/v1"):
             for route in routes:

@@ -78,7 +78,7 @@ def _check_upgrade(services: Services, request: web.BaseRequest) -> None:
             status=426,
             headers={"Upgrade": "websocket", "Connection": "Upgrade"},
         )
-    if not Origins(services.config.server.allowed_origins).is_allowed(request):
+    if not Origins(services.config.server).is_allowed(request):
         raise forbidden("This origin is not allowed")
     if services.is_draining:
         raise unavailable("The server is shutting down")
