@@ -6,10 +6,8 @@ alone, and an outbox is written once per turn of the loop: the send system call 
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from enum import Enum, auto
-
-from aiohttp.abc import AbstractStreamWriter
 
 from chatapi.clock import Clock
 from chatapi.errors import ChatError
@@ -68,14 +66,14 @@ class Connection:
         connection_id: str,
         principal: Principal,
         transport: asyncio.Transport,
-        writer: AbstractStreamWriter,
+        drain: Callable[[], Awaitable[None]],
         buffer_limit_bytes: int,
         now_s: float,
     ) -> None:
         self.connection_id = connection_id
         self.principal = principal
         self.transport = transport
-        self.drain = writer.drain
+        self.drain = drain  # returns once the peer has read most of what was written
         self.buffer_limit_bytes = buffer_limit_bytes
         self.state = State.PAUSED
         self.is_ready = False  # `ready` was sent
@@ -251,6 +249,12 @@ class Hub:
     def send_ephemeral(self, connection: Connection, frame: bytes) -> None:
         """A frame that may be dropped: when the connection is not live, or already has half of its bound to read."""
         if connection.state is State.LIVE and connection.unsent_bytes() < connection.buffer_limit_bytes // 2:
+            self.send(connection, frame)
+
+    def send_within_bound(self, connection: Connection, frame: bytes) -> None:
+        """A frame that later ones of its kind make good: it goes out also during a recovery, which would not bring it,
+        and is dropped only for a connection that does not read."""
+        if connection.is_ready and connection.unsent_bytes() < connection.buffer_limit_bytes:
             self.send(connection, frame)
 
     def send_to_user(self, tenant_key: TenantKey, user_id: UserId, frame: bytes) -> None:

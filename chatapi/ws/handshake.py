@@ -126,7 +126,7 @@ def _make_connection(services: Services, principal: Principal, request: web.Base
         connection_id=f"conn_{secrets.token_hex(8)}",
         principal=principal,
         transport=transport,
-        writer=request.writer,
+        drain=request.writer.drain,
         buffer_limit_bytes=services.config.limits.send_buffer_bytes,
         now_s=services.clock.monotonic_s(),
     )
