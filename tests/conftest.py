@@ -80,6 +80,8 @@ async def start_server(database: Path, blocking: BlockBuster) -> AsyncIterator[S
 
         yield start
         await session.close()
+        for server in servers:
+            await server.hang_up()
         blocking.deactivate()  # the start and the end may wait for files
         for server in servers:
             await _close(server)

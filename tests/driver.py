@@ -1,6 +1,8 @@
 """A running server and its users, as tests drive them: real HTTP and real WebSockets on loopback."""
 
 import asyncio
+import base64
+import contextlib
 import json
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -13,7 +15,15 @@ from chatapi.clock import Clock
 from chatapi.hub import Connection
 from chatapi.store import Transaction
 
+TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA  # opcodes of RFC 6455
 WAIT_SECONDS = 5.0  # for something that has to happen; a test that fails waits no longer
+
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": base64.b64encode(bytes(16)).decode(),
+}
 
 
 class HandClock(Clock):
@@ -99,6 +109,64 @@ class Socket:
         await self.websocket.close()
 
 
+class RawSocket:
+    """One WebSocket, frame by frame (RFC 6455), for what no well-behaved client sends and to see what it is not shown."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self.writer = writer
+
+    def send(self, opcode: int, payload: bytes = b"", *, first_byte: int = 0x80, masked: bool = True) -> None:
+        size = len(payload)
+        if size < 126:
+            length = bytes((size | masked << 7,))
+        elif size < 1 << 16:
+            length = bytes((126 | masked << 7,)) + size.to_bytes(2, "big")
+        else:
+            length = bytes((127 | masked << 7,)) + size.to_bytes(8, "big")
+        # A mask of zeros changes nothing.
+        self.writer.write(bytes((first_byte | opcode,)) + length + bytes(4 * masked) + payload)
+
+    def send_frame(self, frame_type: str, **fields: object) -> None:
+        self.send(TEXT, json.dumps({"type": frame_type, **fields}).encode())
+
+    async def next(self) -> tuple[int, bytes]:
+        """The next frame: its opcode and payload. The server's are unmasked and unfragmented."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            first, second = await self._reader.readexactly(2)
+            assert first & 0x70 == 0, "reserved bits"
+            assert first & 0x80, "a fragment"
+            assert second < 128, "a mask"
+            size = second
+            if size == 126:
+                size = int.from_bytes(await self._reader.readexactly(2), "big")
+            elif size == 127:
+                size = int.from_bytes(await self._reader.readexactly(8), "big")
+            return first & 0x0F, await self._reader.readexactly(size)
+
+    async def expect(self, frame_type: str) -> dict[str, Any]:
+        while True:
+            opcode, payload = await self.next()
+            if opcode == TEXT and (frame := json.loads(payload))["type"] == frame_type:
+                return dict(frame)
+
+    async def close_code(self) -> int:
+        """Reads up to the close frame, answers it, and sees the connection end."""
+        while (frame := await self.next())[0] != CLOSE:
+            pass
+        self.send(CLOSE, frame[1][:2])
+        assert await self.end() == b""
+        return int.from_bytes(frame[1][:2], "big")
+
+    async def end(self) -> bytes:
+        """What still comes until the server closes the connection."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            try:
+                return await self._reader.read()
+            except ConnectionResetError:  # it had not read all that was sent
+                return b""
+
+
 class User:
     """A user of a tenant, through the tenant's API key."""
 
@@ -131,10 +199,18 @@ class User:
         websocket = await self.server.session.ws_connect(
             f"{self.server.url}/ws", headers=self.headers, params=params, autoping=True
         )
-        socket = Socket(websocket)
+        socket = self.server.keep(Socket(websocket))
         if ready:
             await socket.expect("sync.complete")
         return socket
+
+    async def connect_raw(self, query: str = "") -> RawSocket:
+        """A WebSocket without a client's help; nothing is read after the handshake."""
+        reader, writer = await self.server.open()
+        headers = "".join(f"{name}: {value}\r\n" for name, value in {**HANDSHAKE, **self.headers}.items())
+        writer.write(f"GET /ws{query} HTTP/1.1\r\nHost: chat\r\n{headers}\r\n".encode())
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        return RawSocket(reader, writer)
 
     async def make_room(self, *members: str, room_type: str = "group", **fields: object) -> str:
         reply = await self.post("/rooms", {"type": room_type, "members": list(members), **fields})
@@ -154,6 +230,8 @@ class Server:
         self.host, port = self.url.removeprefix("http://").rsplit(":", 1)
         self.port = int(port)
         self.api_key = ""
+        self._sockets: list[Socket] = []
+        self._writers: list[asyncio.StreamWriter] = []
 
     async def request(self, method: str, path: str, body: object = None, **options: Any) -> Reply:
         if body is not None:
@@ -188,7 +266,12 @@ class Server:
         websocket = await self.session.ws_connect(
             f"{self.url}/ws", headers=headers, protocols=protocols, params=params, autoping=True
         )
-        return Socket(websocket)
+        return self.keep(Socket(websocket))
+
+    def keep(self, socket: Socket) -> Socket:
+        """What nobody refers to any more is closed by the garbage collector."""
+        self._sockets.append(socket)
+        return socket
 
     async def together(self, *requests: Coroutine[Any, Any, Reply]) -> list[Reply]:
         """Carries them out so that their writes, one each, come in this order and in one batch."""
@@ -207,19 +290,29 @@ class Server:
         release.set()
         return (await asyncio.gather(*tasks))[1:]
 
+    async def refused_handshake(self, path: str = "/ws", **options: Any) -> Reply:
+        """What a handshake with these headers and parameters is answered, when it is not accepted."""
+        return await self.request("GET", path, headers={**HANDSHAKE, **options.pop("headers", {})}, **options)
+
     async def exchange(self, data: bytes) -> bytes:
         """All that the server answers to these bytes, until it closes the connection."""
         reader, writer = await self.open()
         writer.write(data)
         async with asyncio.timeout(WAIT_SECONDS):
-            answer = await reader.read()
-        writer.close()
-        await writer.wait_closed()
-        return answer
+            return await reader.read()
 
     async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A bare connection."""
-        return await asyncio.open_connection(self.host, self.port)
+        reader, writer = await asyncio.open_connection(self.host, self.port)
+        self._writers.append(writer)
+        return reader, writer
+
+    async def hang_up(self) -> None:
+        """Ends all bare connections that are still open."""
+        for writer in self._writers:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
     def connections_of(self, user_id: str) -> list[Connection]:
         return [found for found in self.services.hub.connections.values() if found.user_id == user_id]

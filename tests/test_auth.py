@@ -2,6 +2,7 @@
 
 import base64
 import json
+from typing import Any
 
 import jwt
 import pytest
@@ -34,17 +35,8 @@ async def refused_in_frame(socket: Socket) -> str:
     return str(frame["code"])
 
 
-async def refused_in_handshake(server: Server, **options) -> tuple[int, str]:
-    url = f"{server.url}/ws"
-    headers = {
-        "Connection": "Upgrade",
-        "Upgrade": "websocket",
-        "Sec-WebSocket-Version": "13",
-        "Sec-WebSocket-Key": base64.b64encode(bytes(16)).decode(),
-        **options.pop("headers", {}),
-    }
-    async with server.session.get(url, headers=headers, **options) as answer:
-        return answer.status, (await answer.json())["error"]["code"]
+async def refused_in_handshake(server: Server, **options: Any) -> tuple[int, str]:
+    return refusal(await server.refused_handshake(**options))
 
 
 # API keys

@@ -8,7 +8,7 @@ import secrets
 from aiohttp import web
 
 from chatapi.callers import Headers, Origins, authenticate_headers, client_address, take_token
-from chatapi.errors import ChatError, Code, forbidden, rate_limited, unauthenticated, unavailable
+from chatapi.errors import ChatError, Code, forbidden, invalid, rate_limited, unauthenticated, unavailable
 from chatapi.hub import Connection
 from chatapi.models import Principal
 from chatapi.protocol.frames import MAX_FRAME_BYTES
@@ -40,6 +40,8 @@ async def serve_websocket(services: Services, request: web.BaseRequest, headers:
         timeout=CLOSE_SECONDS,
         decode_text=False,
     )
+    if not socket.can_prepare(request):
+        raise invalid("The handshake's Sec-WebSocket-Key, Sec-WebSocket-Version or Connection is not RFC 6455's")
     try:
         principal = _authenticate(services, request)
     except _RefusedInFrame as refusal:

@@ -1,0 +1,583 @@
+"""One WebSocket: its handshake, what it is sent, what it may send, and how it ends."""
+
+import asyncio
+import json
+
+import aiohttp
+import pytest
+from conftest import StartServer
+from driver import BINARY, CLOSE, HANDSHAKE, PING, PONG, TEXT, HandClock, RawSocket, Server
+
+from chatapi.protocol.frames import CLIENT_FRAMES, MAX_FRAME_BYTES
+from chatapi.ws.session import MAX_BAD_FRAMES
+
+# The handshake
+
+
+async def test_ready_comes_first_and_tells_where_the_user_stands(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    await alice.make_room("carol")
+    for n in range(3):
+        await alice.say(room_id, f"{n}")
+    await bob.post(f"/rooms/{room_id}/read", {"seq": 1})
+    await bob.post("/acks", {"room_id": room_id, "seq": 2})
+    socket = await bob.connect(ready=False)
+    ready = await socket.next()
+    assert ready["connection_id"] in server.services.hub.connections
+    assert ready["server_time"].endswith("Z")
+    assert {name: ready[name] for name in ("type", "user_id", "epoch", "heartbeat_seconds", "rooms")} == {
+        "type": "ready",
+        "user_id": "bob",
+        "epoch": server.services.store.epoch,
+        "heartbeat_seconds": 30,
+        "rooms": [{"room_id": room_id, "type": "group", "last_seq": 3, "last_ack": 2, "last_read": 1}],
+    }
+    assert (await socket.next())["seq"] == 3
+    assert await socket.next() == {"type": "sync.complete", "rooms": {room_id: 3}}
+
+
+async def test_it_is_served_under_v1_too(server: Server) -> None:
+    async with server.session.ws_connect(f"{server.url}/v1/ws", headers=server.user("alice").headers) as websocket:
+        assert json.loads((await websocket.receive()).data)["type"] == "ready"
+
+
+async def test_every_connection_has_an_id_of_its_own(server: Server) -> None:
+    ids = {(await (await server.user("alice").connect(ready=False)).next())["connection_id"] for _ in range(3)}
+    assert len(ids) == 3
+
+
+async def test_a_plain_get_is_426(server: Server) -> None:
+    for headers in ({}, {"Upgrade": "h2c", "Connection": "Upgrade"}):
+        reply = await server.request("GET", "/ws", headers={**server.user("alice").headers, **headers})
+        assert (reply.status, reply.error["code"]) == (426, "VALIDATION_ERROR")
+        assert reply.headers["Upgrade"] == "websocket"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-WebSocket-Version": "12"},
+        {"Sec-WebSocket-Version": ""},
+        {"Sec-WebSocket-Key": ""},
+        {"Sec-WebSocket-Key": "short"},
+        {"Connection": "close"},
+    ],
+)
+async def test_a_handshake_that_is_none_gets_the_envelope(server: Server, headers: dict[str, str]) -> None:
+    lines = {**HANDSHAKE, **server.user("alice").headers, **headers}
+    text = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value)
+    reader, writer = await server.open()
+    writer.write(f"GET /ws HTTP/1.1\r\nHost: a\r\n{text}\r\n".encode())
+    answer = await reader.readuntil(b"}}")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "VALIDATION_ERROR"
+    assert not server.services.hub.connections
+
+
+@pytest.mark.parametrize("name", ["?token=x", "bearer"])
+async def test_a_bad_handshake_with_a_browsers_credential_gets_the_envelope(server: Server, name: str) -> None:
+    protocol = {"Sec-WebSocket-Protocol": "chatapi.v1, bearer.x"} if name == "bearer" else {}
+    path = "/ws" if name == "bearer" else "/ws?token=x"
+    reply = await server.refused_handshake(path, headers={**protocol, "Sec-WebSocket-Version": "12"})
+    assert (reply.status, reply.error["code"]) == (400, "VALIDATION_ERROR")
+
+
+async def test_the_handshake_takes_a_token_and_tells_what_is_left(start_server: StartServer) -> None:
+    server = await start_server({"limits.rate_limit": 1, "limits.rate_burst": 2}, clock=HandClock())
+    alice = server.user("alice")
+    reader, writer = await server.open()
+    headers = "".join(f"{name}: {value}\r\n" for name, value in {**HANDSHAKE, **alice.headers}.items())
+    writer.write(f"GET /ws HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\n{headers}\r\n".encode())
+    answer = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    assert "x-ratelimit-remaining: 1\r\n" in answer
+    assert "x-request-id: mine\r\n" in answer
+    assert "sec-websocket-extensions" not in answer  # no compression: one event is the same bytes for all
+    await alice.get("/rooms")
+    reply = await server.refused_handshake(headers=alice.headers)
+    assert (reply.status, reply.error["code"]) == (429, "RATE_LIMIT_EXCEEDED")
+    assert int(reply.headers["Retry-After"]) >= 1
+
+
+# Origins
+
+
+async def test_pages_of_other_origins_are_kept_out(start_server: StartServer) -> None:
+    server = await start_server({"server.allowed_origins": ["https://app.example"]})
+    alice = server.user("alice")
+    own = f"http://{server.host}:{server.port}"
+    for origin in ("https://app.example", "HTTPS://APP.EXAMPLE", own):
+        socket = await server.handshake(headers={**alice.headers, "Origin": origin})
+        await socket.expect("ready")
+        await socket.close()
+    for origin in ("https://evil.example", "https://app.example.evil.example", "http://app.example", "null", ""):
+        reply = await server.refused_handshake(headers={**alice.headers, "Origin": origin})
+        assert (reply.status, reply.error["code"]) == (403, "AUTHORIZATION_ERROR"), origin
+    # It is looked at before the credential, so that a page cannot try them out.
+    assert (await server.refused_handshake(headers={"Origin": "https://evil.example"})).status == 403
+
+
+async def test_all_origins_may_be_allowed(start_server: StartServer) -> None:
+    server = await start_server({"server.allowed_origins": ["*"]})
+    socket = await server.handshake(headers={**server.user("alice").headers, "Origin": "https://any.example"})
+    await socket.expect("ready")
+
+
+# Limits on connections
+
+
+async def check_limit(server: Server, headers: dict[str, str], status: int) -> None:
+    if status == 101:
+        await (await server.handshake(headers=headers)).expect("ready")
+    else:
+        reply = await server.refused_handshake(headers=headers)
+        assert (reply.status, reply.error["code"]) == (429, "RATE_LIMIT_EXCEEDED")
+        assert "Retry-After" in reply.headers
+
+
+async def test_a_user_holds_ten_connections(server: Server) -> None:
+    alice = server.user("alice")
+    sockets = [await alice.connect() for _ in range(10)]
+    await check_limit(server, alice.headers, 429)
+    await check_limit(server, server.user("bob").headers, 101)
+    await sockets[4].close()
+    await alice.connect()
+    await check_limit(server, alice.headers, 429)
+
+
+async def test_a_tenant_has_limits_of_its_own(server: Server) -> None:
+    tenant = await server.make_tenant("small", connections_per_user=2, connections_per_tenant=3)
+    alice, bob = (server.user(name, tenant["api_key"]) for name in ("alice", "bob"))
+    for _ in range(2):
+        await check_limit(server, alice.headers, 101)
+    await check_limit(server, alice.headers, 429)
+    await check_limit(server, bob.headers, 101)
+    await check_limit(server, bob.headers, 429)
+    await check_limit(server, server.user("alice").headers, 101)  # of another tenant
+    await server.admin("PATCH", f"/tenants/{tenant['tenant_id']}", {"config": {"connections_per_tenant": 4}})
+    await check_limit(server, bob.headers, 101)
+
+
+# Sending
+
+
+async def test_the_sender_is_confirmed_before_it_gets_its_message(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    phone, laptop, other = await alice.connect(), await alice.connect(), await bob.connect()
+    await phone.send(
+        "send_message", room_id=room_id, content="hi", meta={"k": 1}, client_message_id="m-1", request_id="r-1"
+    )
+    sent = await phone.next()
+    message = (await alice.get(f"/rooms/{room_id}/messages")).data["messages"][0]
+    assert sent == {
+        "type": "message.sent",
+        "request_id": "r-1",
+        "room_id": room_id,
+        "message_id": message["message_id"],
+        "seq": 1,
+        "client_message_id": "m-1",
+        "created_at": message["created_at"],
+    }
+    for socket in (phone, laptop, other):
+        assert await socket.next() == {"type": "message", **message}
+    await laptop.expect_nothing("message.sent")
+
+
+async def test_many_messages_at_once_are_each_confirmed_before_they_come(server: Server) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    socket = await alice.connect_raw()
+    await socket.expect("sync.complete")
+    for n in range(300):
+        socket.send_frame("send_message", room_id=room_id, content=f"{n}", request_id=f"{n}")
+    confirmed, delivered = [], []
+    while len(delivered) < 300:
+        _opcode, payload = await socket.next()
+        frame = json.loads(payload)
+        if frame["type"] == "message.sent":
+            confirmed.append((frame["request_id"], frame["seq"]))
+        else:
+            delivered.append((frame["content"], frame["seq"]))
+            assert delivered[-1] in confirmed
+    assert confirmed == delivered == [(f"{n}", n + 1) for n in range(300)]
+
+
+async def test_fields_may_be_nested_in_data(server: Server) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    socket = await alice.connect()
+    await socket.send("send_message", data={"room_id": room_id, "content": "hi", "request_id": "inner"})
+    await socket.expect("message.sent", request_id="inner")
+    await socket.send("send_message", request_id="outer", data={"room_id": room_id, "content": "hi"})
+    await socket.expect("message.sent", request_id="outer")
+    await socket.send("send_message", request_id="r", data={"room_id": room_id})
+    await socket.expect("error", request_id="r", field="content")
+
+
+async def test_edits_and_deletions_answer_the_asker_and_tell_everyone(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    message = await alice.say(room_id, "teh")
+    asker, other = await alice.connect(), await bob.connect()
+    names = {"room_id": room_id, "message_id": message["message_id"]}
+    await asker.send("message.edit", **names, content="the", request_id="r-1")
+    edited = await other.next()
+    assert (edited["type"], edited["content"], edited["seq"], edited["target_seq"]) == ("message.edited", "the", 2, 1)
+    assert await asker.next() == {**edited, "request_id": "r-1"}
+    await asker.send("message.delete", **names, request_id="r-2")
+    deleted = await other.next()
+    assert deleted == {"type": "message.deleted", **names, "seq": 3, "target_seq": 1}
+    assert await asker.next() == {**deleted, "request_id": "r-2"}
+    await asker.send("message.delete", **names, request_id="r-3")  # again: an answer, but no event
+    assert await asker.next() == {**deleted, "request_id": "r-3"}
+    await other.expect_nothing("message.deleted")
+    await asker.send("message.edit", **names, content="more")
+    await asker.expect("error", code="NOT_FOUND")
+
+
+async def test_who_has_unsubscribed_still_gets_its_answers(server: Server) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    message = await alice.say(room_id)
+    socket = await alice.connect()
+    await socket.send("unsubscribe", room_id=room_id)
+    assert await socket.next() == {"type": "unsubscribed", "room_id": room_id}
+    await socket.send("send_message", room_id=room_id, content="x", request_id="r-1")
+    await socket.send("message.edit", room_id=room_id, message_id=message["message_id"], content="y", request_id="r-2")
+    assert [(frame["type"], frame["request_id"]) for frame in (await socket.next(), await socket.next())] == [
+        ("message.sent", "r-1"),
+        ("message.edited", "r-2"),
+    ]
+    await socket.expect_nothing("message")
+
+
+# Subscriptions
+
+
+async def test_subscriptions_are_each_connections_own(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    quiet, loud = await bob.connect(), await bob.connect()
+    await quiet.send("unsubscribe", room_id=room_id, request_id="r-1")
+    await quiet.expect("unsubscribed", request_id="r-1", room_id=room_id)
+    await quiet.send("unsubscribe", room_id=room_id)
+    await quiet.expect("unsubscribed")
+    await alice.say(room_id, "unseen")
+    await loud.expect("message", content="unseen")
+    await quiet.expect_nothing("message")
+    await quiet.send("subscribe", room_id=room_id, request_id="r-2")
+    assert await quiet.next() == {"type": "subscribed", "room_id": room_id, "last_seq": 1, "request_id": "r-2"}
+    await quiet.send("subscribe", room_id=room_id)
+    await quiet.expect("subscribed")
+    await alice.say(room_id, "seen")
+    assert (await quiet.next())["content"] == "seen"
+    await quiet.expect_nothing("message")  # subscribed twice is not delivered twice
+
+
+async def test_a_channel_can_be_listened_to_without_joining(server: Server) -> None:
+    alice, eve = server.user("alice"), server.user("eve")
+    channel = await alice.make_room(room_type="channel")
+    group = await alice.make_room()
+    await alice.say(channel, "before")
+    socket = await eve.connect()
+    await alice.say(channel, "not yet")
+    await socket.send("subscribe", room_id=channel)
+    await socket.expect("subscribed", room_id=channel, last_seq=2)
+    await alice.say(channel, "now")
+    assert (await socket.next())["content"] == "now"
+    await socket.send("send_message", room_id=channel, content="x")
+    await socket.expect("error", code="AUTHORIZATION_ERROR")
+    await socket.send("subscribe", room_id=group)
+    await socket.expect("error", code="AUTHORIZATION_ERROR")
+    await socket.send("unsubscribe", room_id=channel)
+    await socket.expect("unsubscribed")
+    await alice.say(channel, "after")
+    await socket.expect_nothing("message")
+
+
+# Frames that are no good
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("", None),
+        ("nonsense", None),
+        ("{", None),
+        ("[]", None),
+        ("null", None),
+        ("7", None),
+        ("{}", "type"),
+        ('{"type":null}', "type"),
+        ('{"type":7}', "type"),
+        ('{"type":["ping"]}', "type"),
+        ('{"type":{"a":1}}', "type"),
+        ('{"type":"unheard-of"}', "type"),
+        ('{"type":"ready"}', "type"),
+        ('{"type":"send_message"}', None),
+        ('{"type":"send_message","room_id":"x","content":7}', "content"),
+        ('{"type":"send_message","room_id":"x","content":""}', "content"),
+        ('{"type":"send_message","room_id":7,"content":"x"}', "room_id"),
+        ('{"type":"send_message","room_id":"x","content":"y","meta":[]}', "meta"),
+        ('{"type":"send_message","room_id":"x","content":"a\\u0000"}', "content"),
+        ('{"type":"ack","room_id":"x","seq":"1"}', "seq"),
+        ('{"type":"ack","room_id":"x","seq":-1}', "seq"),
+        ('{"type":"ack","room_id":"x","seq":1.5}', "seq"),
+        ('{"type":"ack","room_id":"x","seq":9007199254740992}', "seq"),
+        ('{"type":"ack","room_id":"x"}', "seq"),
+        ('{"type":"message.edit","room_id":"x","message_id":"y"}', "content"),
+        ('{"type":"message.delete","room_id":"x"}', "message_id"),
+        ('{"type":"subscribe"}', "room_id"),
+        ('{"type":"sync","rooms":[]}', "rooms"),
+        ('{"type":"sync","rooms":{"x":"1"}}', "rooms.x"),
+        ('{"type":"sync","rooms":{"x":-1}}', "rooms.x"),
+        ('{"type":"sync","epoch":7}', "epoch"),
+        ('{"type":"notification.ack"}', "notification_id"),
+        ('{"type":"ping","request_id":7}', "request_id"),
+        ('{"type":"ping","request_id":"' + "r" * 65 + '"}', "request_id"),
+        ('{"type":"ping","x":9007199254740992}', "x"),
+        ('{"type":"ping","x":' + "[" * 40 + "]" * 40 + "}", None),
+        ('{"type":"send_message","data":[1]}', None),
+    ],
+)
+async def test_a_bad_frame_gets_an_error_and_the_connection_stays(server: Server, text: str, field: str | None) -> None:
+    socket = await server.user("alice").connect()
+    await socket.websocket.send_str(text)
+    error = await socket.next()
+    assert (error["type"], error["code"]) == ("error", "VALIDATION_ERROR")
+    if field is not None:
+        assert error["field"] == field
+    await socket.send("ping")
+    assert (await socket.next())["type"] == "pong"
+
+
+async def test_the_answer_to_a_bad_frame_repeats_its_request_id(server: Server) -> None:
+    socket = await server.user("alice").connect()
+    for frame_type in [*CLIENT_FRAMES, "unheard-of"]:
+        await socket.send(frame_type, room_id=7, rooms=7, notification_id=7, request_id="r" * 64)
+        frame = await socket.next()
+        assert frame["type"] == ("pong" if frame_type == "ping" else "error")
+        assert frame["request_id"] == "r" * 64
+
+
+async def test_what_is_refused_is_told_in_an_error_frame(server: Server) -> None:
+    alice, eve = server.user("alice"), server.user("eve")
+    room_id = await alice.make_room()
+    message = await alice.say(room_id)
+    socket = await eve.connect()
+    names = {"room_id": room_id, "message_id": message["message_id"]}
+    frames = {
+        "send_message": {"content": "x"},
+        "message.edit": {"content": "x"},
+        "message.delete": {},
+        "ack": {"seq": 1},
+        "read": {"seq": 1},
+        "typing.start": {},
+        "typing.stop": {},
+        "subscribe": {},
+        "unsubscribe": {},
+    }
+    for frame_type, fields in frames.items():
+        for wrong, code in ((names, "AUTHORIZATION_ERROR"), ({**names, "room_id": "room_x"}, "NOT_FOUND")):
+            await socket.send(frame_type, **wrong, **fields, request_id="r-1")
+            error = await socket.next()
+            assert (error["type"], error["code"], error["request_id"]) == ("error", code, "r-1"), frame_type
+            assert isinstance(error["message"], str)
+    mine = await alice.connect()
+    for frame_type in ("ack", "read"):
+        await mine.send(frame_type, room_id=room_id, seq=2)
+        await mine.expect("error", code="VALIDATION_ERROR", field="seq")
+    await mine.send("notification.ack", notification_id="notif_x")
+    await mine.expect("error", code="NOT_FOUND")
+
+
+async def test_a_hundred_bad_frames_a_minute_are_borne(start_server: StartServer) -> None:
+    clock = HandClock()
+    server = await start_server(clock=clock)
+    socket = await server.user("alice").connect_raw()
+    await socket.expect("sync.complete")
+    for _ in range(MAX_BAD_FRAMES):
+        socket.send(TEXT, b"bad")
+    for _ in range(MAX_BAD_FRAMES):
+        await socket.expect("error")
+    clock.advance(61)
+    for _ in range(MAX_BAD_FRAMES):
+        socket.send(TEXT, b"bad")
+        await socket.expect("error")
+    socket.send(TEXT, b"bad")
+    assert MAX_BAD_FRAMES == 100
+    assert await socket.close_code() == 4029
+
+
+# Frames that end the connection
+
+
+async def raw(server: Server) -> RawSocket:
+    socket = await server.user("alice").connect_raw()
+    await socket.expect("sync.complete")
+    return socket
+
+
+async def test_a_binary_frame_is_1003(server: Server) -> None:
+    socket = await raw(server)
+    socket.send(BINARY, b'{"type":"ping"}')
+    assert await socket.close_code() == 1003
+
+
+@pytest.mark.parametrize("payload", [b"\xff", b'{"type":"ping","x":"\xff"}', b"\xed\xa0\x80", b'"\xc3'])
+async def test_what_is_not_utf8_is_1007(server: Server, payload: bytes) -> None:
+    socket = await raw(server)
+    socket.send(TEXT, payload)
+    assert await socket.close_code() == 1007
+
+
+def padded_ping(size_bytes: int) -> bytes:
+    frame = b'{"type":"ping","x":""}'
+    return frame[:-2] + b"x" * (size_bytes - len(frame)) + frame[-2:]
+
+
+async def test_a_frame_may_have_128_kib(server: Server) -> None:
+    socket = await raw(server)
+    assert MAX_FRAME_BYTES == 128 * 1024
+    socket.send(TEXT, padded_ping(MAX_FRAME_BYTES))
+    await socket.expect("pong")
+    socket.send(TEXT, padded_ping(MAX_FRAME_BYTES + 1))
+    assert await socket.close_code() == 1009
+
+
+async def test_the_bound_holds_for_fragments_together(server: Server) -> None:
+    socket = await raw(server)
+    data = padded_ping(MAX_FRAME_BYTES + 1)
+    socket.send(TEXT, data[:100_000], first_byte=0)
+    socket.send(0, data[100_000:])
+    assert await socket.close_code() == 1009
+
+
+async def test_fragments_are_put_together(server: Server) -> None:
+    socket = await raw(server)
+    socket.send(TEXT, b'{"type":', first_byte=0)
+    socket.send(PING, b"between")
+    socket.send(0, b'"pi', first_byte=0)
+    socket.send(0, b'ng"}')
+    assert await socket.next() == (PONG, b"between")
+    await socket.expect("pong")
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda socket: socket.send(0x3, b""),  # a reserved opcode
+        lambda socket: socket.send(TEXT, b"{}", first_byte=0xC0),  # a reserved bit: compression, which we do not have
+        lambda socket: socket.send(PING, b"x" * 126),
+        lambda socket: socket.send(PING, b"x", first_byte=0),  # a fragmented control frame
+        lambda socket: socket.send(0, b"x"),  # a fragment of nothing
+    ],
+)
+async def test_what_is_no_websocket_ends_the_connection(server: Server, break_it) -> None:
+    socket = await raw(server)
+    break_it(socket)
+    assert await socket.close_code() == 1002
+
+
+@pytest.mark.parametrize("payload", [b"", b"\x03\xe8", b"\x03\xe8bye", b"\x0f\xa0", b"\x13\x87"])
+async def test_a_close_is_answered_with_its_code(server: Server, payload: bytes) -> None:
+    socket = await raw(server)
+    socket.send(CLOSE, payload)
+    opcode, answer = await socket.next()
+    assert (opcode, answer) == (CLOSE, payload[:2] or b"\x03\xe8")
+    assert await socket.end() == b""
+
+
+async def test_after_its_close_frame_the_server_says_nothing_more(server: Server) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    socket = await raw(server)
+    socket.send(BINARY, b"x")
+    socket.send_frame("send_message", room_id=room_id, content="late")
+    socket.send_frame("ping")
+    while (await socket.next())[0] != CLOSE:
+        pass
+    await alice.say(room_id, "on time")
+    socket.send(CLOSE, b"\x03\xeb")
+    assert await socket.end() == b""
+    assert (await alice.get(f"/rooms/{room_id}")).data["last_seq"] == 1
+
+
+async def test_a_peer_that_vanishes_is_forgotten(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    watcher = await bob.connect()
+    socket = await raw(server)
+    await watcher.expect("presence.update", user_id="alice", status="online")
+    socket.writer.transport.abort()
+    await watcher.expect("presence.update", user_id="alice", status="offline")
+    assert not server.connections_of("alice")
+    await alice.say(room_id)
+
+
+# Control frames and data
+
+
+async def test_control_frames_keep_their_place_among_the_others(server: Server) -> None:
+    socket = await raw(server)
+    expected = []
+    for n in range(500):
+        if n % 3 == 2:
+            socket.send_frame("ping", request_id=f"{n}")
+        else:
+            socket.send(PING, f"{n}".encode())
+        expected.append(f"{n}")
+    # 20 `ping`s a second pass, after a burst of 40: a flood is slowed down, so take what comes first.
+    seen = []
+    while len(seen) < 115:
+        opcode, payload = await socket.next()
+        seen.append(payload.decode() if opcode == PONG else json.loads(payload)["request_id"])
+    assert seen == expected[:115]
+    socket.writer.transport.abort()
+
+
+async def test_a_pong_that_nobody_asked_for_is_nothing(server: Server) -> None:
+    socket = await raw(server)
+    socket.send(PONG, b"here I am")
+    socket.send(PING, b"")
+    assert await socket.next() == (PONG, b"")
+
+
+# Heartbeat
+
+
+async def test_the_server_pings_and_drops_who_is_silent(start_server: StartServer) -> None:
+    clock = HandClock()
+    server = await start_server({"websocket.heartbeat_seconds": 0.2, "websocket.timeout_seconds": 1}, clock=clock)
+    silent, alive = await raw(server), await raw(server)
+    clock.advance(0.3)
+    assert await silent.next() == (PING, b"")
+    assert await alive.next() == (PING, b"")
+    alive.send(PONG)
+    alive.send(PING, b"seen")
+    assert await alive.next() == (PONG, b"seen")
+    clock.advance(0.8)  # 1.1 s after the last sign of `silent`, 0.8 s after that of `alive`
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+        while await silent.next():
+            pass
+    assert await alive.next() == (PING, b"")
+    assert len(server.connections_of("alice")) == 1
+
+
+async def test_ping_gets_pong(server: Server) -> None:
+    socket = await server.user("alice").connect()
+    await socket.send("ping", request_id="r-1")
+    assert await socket.next() == {"type": "pong", "request_id": "r-1"}
+    await socket.send("ping")
+    assert await socket.next() == {"type": "pong"}
+
+
+async def test_ordinary_clients_get_along(server: Server) -> None:
+    """aiohttp's client offers compression, and checks the close handshake."""
+    async with server.session.ws_connect(
+        f"{server.url}/ws", headers=server.user("alice").headers, compress=15
+    ) as websocket:
+        assert (await websocket.receive()).type is aiohttp.WSMsgType.TEXT
+        await websocket.close(code=4000)
+        assert websocket.close_code == 4000
