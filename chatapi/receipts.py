@@ -119,8 +119,8 @@ class Receipts:
     def _tell_own(self, room: RoomState, user_id: UserId, kind: str, seq: int, answered: set[Connection]) -> None:
         frame = encode_receipt(kind, room.room_id, user_id, seq)
         for connection in self._hub.connections_of(room.tenant.tenant_key, user_id):
-            if connection not in answered and connection.is_ready:
-                self._hub.send_ephemeral(connection, frame)
+            if connection not in answered:
+                self._hub.send_within_bound(connection, frame)
 
     def _tell_others_later(self, room: RoomState, user_id: UserId, kind: str, seq: int) -> None:
         if len(room.members) > MAX_TOLD_MEMBERS:
@@ -135,7 +135,7 @@ class Receipts:
             frame = encode_receipt(kind, room.room_id, user_id, seq)
             for connection in room.subscribers:
                 if connection.user_id != user_id and connection.user_id in room.members:
-                    self._hub.send_ephemeral(connection, frame)
+                    self._hub.send_within_bound(connection, frame)
 
     def _report_failure(self, batch: _Batch, future: "asyncio.Future[None]") -> None:
         error = None if future.cancelled() else future.exception()

@@ -75,10 +75,14 @@ _UPDATE_ROLE = """
 _DELETE_MEMBER = """
     DELETE FROM members WHERE room_key = :room_key AND user_id = :user_id AND tenant_key = :tenant_key
 """
+# One row per member: of several that match, UPDATE … FROM would take any one and leave out the others.
 _UPDATE_CURSORS = """
-    UPDATE members SET last_ack = max(last_ack, w.value ->> 2), last_read = max(last_read, w.value ->> 3)
-    FROM json_each(:cursors) AS w
-    WHERE members.room_key = w.value ->> 0 AND members.user_id = w.value ->> 1
+    UPDATE members SET last_ack = max(last_ack, w.acked), last_read = max(last_read, w.read)
+    FROM (
+        SELECT value ->> 0 AS room_key, value ->> 1 AS user_id, max(value ->> 2) AS acked, max(value ->> 3) AS read
+        FROM json_each(:cursors) GROUP BY 1, 2
+    ) AS w
+    WHERE members.room_key = w.room_key AND members.user_id = w.user_id
 """
 
 # Unread are others' messages after last_read, deleted ones apart, counted to 1,000 (CONTRACT section 4).
