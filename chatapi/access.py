@@ -20,7 +20,7 @@ class Access:
     async def access_reader(self, principal: Principal, room_id: str) -> RoomState:
         """A room that the caller may read: as a member, or since it is a channel."""
         room = await self._rooms.get(principal.tenant, room_id)
-        if room.type is not RoomType.CHANNEL:
+        if not can_read(room, principal.user_id):
             check_member(room, principal.user_id)
         return room
 
@@ -38,6 +38,11 @@ def check_alive(room: RoomState) -> None:
     """For use in a write's own turn: the room may have been deleted since it was asked for."""
     if room.gone:
         raise not_found("Room")
+
+
+def can_read(room: RoomState, user_id: UserId) -> bool:
+    """As a member, or since it is a channel."""
+    return not room.gone and (room.type is RoomType.CHANNEL or user_id in room.members)
 
 
 def check_member(room: RoomState, user_id: UserId) -> None:

@@ -14,30 +14,39 @@ class Batcher(Generic[K, V]):
     def __init__(self, load_many: Callable[[Sequence[K]], Awaitable[Sequence[V]]], max_batch: int) -> None:
         self._load_many = load_many
         self._max_batch = max_batch
-        self._futures: dict[K, asyncio.Future[V]] = {}  # of all keys that are asked for, oldest first
+        self._waiting: dict[K, asyncio.Future[V]] = {}  # of the keys that no look-up has been begun for, oldest first
         self._turn = asyncio.Lock()
 
     async def get(self, key: K) -> V:
-        """Raises what `load_many` raised for the batch. Callers of one key share one look-up."""
-        future = self._futures.get(key)
-        if future is None:
-            future = self._futures[key] = asyncio.get_running_loop().create_future()
-        # Whoever has the turn loads for all who wait, itself perhaps not yet included.
-        while not future.done():
+        """Raises what `load_many` raised for the batch.
+
+        Callers of one key share a look-up that is still to begin, never one that has begun: it may not see what was
+        committed before they asked.
+        """
+        while True:
+            future = self._waiting.get(key)
+            if future is None:
+                future = self._waiting[key] = asyncio.get_running_loop().create_future()
+            # Whoever has the turn loads for all who wait, itself perhaps not yet included.
             async with self._turn:
-                if not future.done():
+                while not future.done():
                     await self._load_some()
-        return future.result()
+            if not future.cancelled():  # else the one who had the turn was: ask again
+                return future.result()
 
     async def _load_some(self) -> None:
-        keys = [key for key, _ in zip(self._futures, range(self._max_batch), strict=False)]
+        keys = [key for key, _ in zip(self._waiting, range(self._max_batch), strict=False)]
+        futures = [self._waiting.pop(key) for key in keys]
         try:
             values = await self._load_many(keys)
         except Exception as error:
-            for key in keys:
-                future = self._futures.pop(key)
+            for future in futures:
                 future.set_exception(error)
                 future.exception()  # seen: those who asked may have been cancelled
             raise
-        for key, value in zip(keys, values, strict=True):
-            self._futures.pop(key).set_result(value)
+        except asyncio.CancelledError:
+            for future in futures:
+                future.cancel()
+            raise
+        for future, value in zip(futures, values, strict=True):
+            future.set_result(value)

@@ -101,6 +101,9 @@ class Recovery:
                     return
         finally:
             connection.is_recovering = False
+            if connection.state is State.RECOVERING:
+                # The store failed: the client comes back and is served anew, rather than waiting here for ever.
+                connection.transport.abort()
 
     async def _has_drained(self, connection: Connection) -> bool:
         """True once the peer has read most of what it was sent; False when it did not within its grace."""
@@ -126,6 +129,8 @@ class Recovery:
 
     async def _serve_room(self, connection: Connection, room: RoomState) -> int:
         """Sends the next events after the connection's cursor, as many as its buffer takes; returns their bytes."""
+        if room not in connection.cursors:
+            return 0  # deleted or unsubscribed from, or the connection closed, while another room was served
         self._skip(connection, room, room.pruned_seq)
         cursor = connection.cursors[room]
         frames = room.ring.after(cursor)

@@ -285,7 +285,13 @@ class Rooms:
 
     async def _load_many(self, places: Sequence[tuple[Tenant, str]]) -> list[RoomState | None]:
         tenants = {tenant.tenant_key: tenant for tenant, _ in places}
-        rows = await store_rooms.load_rooms(self._readers, [(tenant.tenant_key, room_id) for tenant, room_id in places])
+        # One that the batch before has loaded may be deleted while this one is read: it must not come back.
+        wanted = [
+            (tenant.tenant_key, room_id)
+            for tenant, room_id in places
+            if (tenant.tenant_key, room_id) not in self._loaded
+        ]
+        rows = await store_rooms.load_rooms(self._readers, wanted)
         fresh = {RoomKey(row[0]): _read_room(tenants[row[1]], row) for row in rows}
         for step, row in enumerate(await store_rooms.load_members(self._readers, list(fresh)), start=1):
             member = store_rooms.read_member(row)

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from chatapi.access import can_read
 from chatapi.chat import get_outcome
 from chatapi.errors import ChatError
 from chatapi.hub import Connection, State
@@ -116,19 +117,23 @@ class Commands:
             except ChatError as error:
                 error.field = f"rooms.{room_id}"
                 services.hub.send(connection, encode_error_frame(error, request_id))
+        if connection.state is State.CLOSED:
+            return  # while a room was loaded
         is_foreign = body.epoch is not None and body.epoch != services.store.epoch
         if connection.state is State.LIVE:
             connection.cursors = {room: room.published_seq for room in connection.rooms}
         reset: dict[str, object] = {}
         for room, after_seq in rooms:
+            if not can_read(room, connection.user_id):
+                continue  # it was left or deleted while another one was loaded
             cursor = after_seq
             if is_foreign or after_seq > room.published_seq:
                 member = room.members.get(connection.user_id)
                 cursor = room.published_seq if member is None else member.last_ack
                 reset[room.room_id] = cursor
             connection.state = State.PAUSED
-            services.hub.enter(connection, room, cursor)
             connection.cursors[room] = cursor
+            services.hub.enter(connection, room, cursor)
         if reset or is_foreign:
             self._answer("sync.reset", {"epoch": services.store.epoch, "rooms": reset}, request_id)
         services.recovery.begin(connection, request_id)

@@ -1,0 +1,486 @@
+"""What a client gets that was away: the backlog, `sync`, gaps and resets, and what it was entitled to."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from conftest import StartServer
+from driver import Server, Socket, User, eventually
+
+from chatapi.batching import Batcher
+from chatapi.housekeeping import apply_retention
+from chatapi.hub import State
+
+Frame = dict[str, Any]
+
+RING_IS_LEFT = 400  # events: more than a room's ring holds, so that some have to be read from the store
+
+
+class Gate:
+    """Stands in for an async method: calls wait until it is opened."""
+
+    def __init__(self, method: Any) -> None:
+        self._method = method
+        self._is_open = asyncio.Event()
+        self.arrived = asyncio.Event()
+
+    async def __call__(self, *args: Any) -> Any:
+        self.arrived.set()
+        await self._is_open.wait()
+        return await self._method(*args)
+
+    def open(self) -> None:
+        self._is_open.set()
+
+
+async def restart(start_server: StartServer, server: Server, settings: dict[str, object] | None = None) -> Server:
+    """The same database with nothing in memory."""
+    await server.app.close()
+    return await start_server(settings)
+
+
+async def say_many(user: User, room_id: str, count: int) -> None:
+    socket = await user.connect(sync="none", ready=False)
+    for number in range(count):
+        await socket.send("send_message", room_id=room_id, content=f"{user.user_id} {number}")
+    for _ in range(count):
+        await socket.expect("message.sent")
+    await socket.close()
+
+
+async def resume(user: User, cursors: dict[str, int], **fields: object) -> tuple[Socket, list[Frame]]:
+    """A connection with its own cursors, and what came up to `sync.complete`."""
+    socket = await user.connect(sync="none", ready=False)
+    await socket.expect("ready")
+    await socket.send("sync", rooms=cursors, **fields)
+    return socket, await socket.collect("sync.complete")
+
+
+def seqs(frames: Sequence[Frame], room_id: str) -> list[int]:
+    return [frame["seq"] for frame in frames if frame.get("room_id") == room_id and "seq" in frame]
+
+
+# The backlog at a connect
+
+
+async def test_the_backlog_begins_after_last_ack_and_is_in_order_per_room(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    rooms = [await alice.make_room("bob") for _ in range(3)]
+    for room_id in rooms * 4:
+        await alice.say(room_id)
+    await bob.post("/acks", {"room_id": rooms[1], "seq": 3})
+    socket = await bob.connect(ready=False)
+    ready = await socket.next()
+    assert {room["room_id"]: (room["last_seq"], room["last_ack"]) for room in ready["rooms"]} == {
+        rooms[0]: (4, 0),
+        rooms[1]: (4, 3),
+        rooms[2]: (4, 0),
+    }
+    backlog = await socket.collect("sync.complete")
+    assert [seqs(backlog, room_id) for room_id in rooms] == [[1, 2, 3, 4], [4], [1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_a_long_backlog_comes_from_memory_and_store_alike(start_server: StartServer, is_restarted: bool) -> None:
+    server = await start_server()
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    await say_many(alice, room_id, RING_IS_LEFT)
+    message = await alice.say(room_id, "changes")
+    await alice.put(f"/rooms/{room_id}/messages/{message['message_id']}", {"content": "changed"})
+    await alice.delete(f"/rooms/{room_id}/messages/{message['message_id']}")
+    if is_restarted:
+        bob = (await restart(start_server, server)).user("bob")
+    socket = await bob.connect(ready=False)
+    await socket.expect("ready")
+    backlog = await socket.collect("sync.complete")
+    assert seqs(backlog, room_id) == list(range(1, RING_IS_LEFT + 4))
+    assert [frame["type"] for frame in backlog[-3:]] == ["message", "message.edited", "message.deleted"]
+    # A message is shown as it now stands.
+    assert [frame.get("content") for frame in backlog[-3:]] == [None, None, None]
+    assert backlog == (await read_events(bob, room_id))
+
+
+async def read_events(user: User, room_id: str) -> list[Frame]:
+    events: list[Frame] = []
+    has_more = True
+    while has_more:
+        after_seq = events[-1]["seq"] if events else 0
+        page = (await user.get(f"/rooms/{room_id}/events", after_seq=after_seq, limit=100)).data
+        events += page["events"]
+        has_more = page["has_more"]
+    return events
+
+
+async def test_live_events_never_overtake_the_backlog(start_server: StartServer) -> None:
+    server = await start_server()
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    await say_many(alice, room_id, RING_IS_LEFT)
+    server = await restart(start_server, server)
+    alice, bob = server.user("alice"), server.user("bob")
+    pages = server.services.recovery._pages
+    gate = Gate(pages.get)
+    server.services.recovery._pages.get = gate  # type: ignore[method-assign]
+    socket = await bob.connect(ready=False)
+    await gate.arrived.wait()
+    await alice.say(room_id, "live, while the backlog is read")
+    gate.open()
+    backlog = await socket.collect("sync.complete")
+    await alice.say(room_id, "live")
+    assert seqs([*backlog, await socket.next()], room_id) == list(range(1, RING_IS_LEFT + 3))
+
+
+async def test_nobody_gets_anything_twice_when_nothing_is_missing(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    socket = await bob.connect()
+    await alice.say(room_id)
+    await socket.expect("message", seq=1)
+    await socket.send("sync", rooms={room_id: 1})
+    assert (await socket.next()) == {"type": "sync.complete", "rooms": {room_id: 1}}
+    await alice.say(room_id)
+    await socket.expect("message", seq=2)
+
+
+async def test_a_member_who_connects_while_it_is_added_gets_the_room(server: Server) -> None:
+    """The look-up of bob's rooms for his first connection has begun before he is added, the second one comes after."""
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room()
+    room_ids = server.services.recovery._room_ids
+    release = asyncio.Event()
+    load_many = room_ids._load_many
+
+    async def load_slowly(keys: Sequence[Any]) -> Sequence[list[str]]:
+        values = await load_many(keys)
+        await release.wait()
+        return values
+
+    room_ids._load_many = load_slowly
+    first = await bob.connect(ready=False)
+    await eventually(lambda: room_ids._turn.locked())
+    await alice.post(f"/rooms/{room_id}/members", {"user_id": "bob"})
+    second = await bob.connect(ready=False)
+    await eventually(lambda: len(server.connections_of("bob")) == 2)
+    release.set()
+    for socket in (first, second):
+        assert [room["room_id"] for room in (await socket.expect("ready"))["rooms"]] == [room_id]
+        await socket.expect("sync.complete", rooms={room_id: 1})
+
+
+# `sync` with the client's own cursors
+
+
+async def test_a_connection_without_sync_gets_nothing_until_it_asks(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    named, unnamed = await alice.make_room("bob"), await alice.make_room("bob")
+    for room_id in (named, unnamed) * 3:
+        await alice.say(room_id)
+    await bob.post("/acks", {"room_id": unnamed, "seq": 2})
+    socket = await bob.connect(sync="none", ready=False)
+    await socket.expect("ready")
+    await alice.say(named)
+    await socket.expect_nothing("message", "sync.complete")
+    await socket.send("sync", rooms={named: 1}, request_id="s-1")
+    backlog = await socket.collect("sync.complete")
+    assert (seqs(backlog, named), seqs(backlog, unnamed)) == ([2, 3, 4], [3])
+    await alice.say(unnamed)
+    await socket.expect("message", room_id=unnamed, seq=4)
+
+
+async def test_every_sync_is_answered_with_its_request_id(server: Server) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    await alice.say(room_id)
+    socket = await alice.connect()
+    await socket.send("sync", rooms={room_id: 0}, request_id="s-1")
+    await socket.send("sync", rooms={room_id: 0}, request_id="s-2")
+    for request_id in ("s-1", "s-2"):
+        await socket.expect("sync.complete", request_id=request_id, rooms={room_id: 1})
+
+
+async def test_impossible_cursors_are_reset_and_served_from_last_ack(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    possible, impossible = await alice.make_room("bob"), await alice.make_room("bob")
+    for room_id in (possible, impossible) * 3:
+        await alice.say(room_id)
+    await bob.post("/acks", {"room_id": impossible, "seq": 1})
+    _, backlog = await resume(bob, {possible: 2, impossible: 99})
+    epoch = server.services.store.epoch
+    assert backlog[0] == {"type": "sync.reset", "epoch": epoch, "rooms": {impossible: 1}}
+    assert (seqs(backlog, possible), seqs(backlog, impossible)) == ([3], [2, 3])
+
+
+async def test_another_epoch_resets_every_room_that_is_named(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    named, unnamed = await alice.make_room("bob"), await alice.make_room("bob")
+    for room_id in (named, unnamed) * 2:
+        await alice.say(room_id)
+    _, backlog = await resume(bob, {named: 2}, epoch="of another database")
+    assert backlog[0] == {"type": "sync.reset", "epoch": server.services.store.epoch, "rooms": {named: 0}}
+    assert (seqs(backlog, named), seqs(backlog, unnamed)) == ([1, 2], [1, 2])
+    _, backlog = await resume(bob, {named: 2}, epoch=server.services.store.epoch)
+    assert (backlog[0]["type"], seqs(backlog, named)) == ("message", [])
+
+
+async def test_rooms_that_cannot_be_read_get_an_error_and_the_others_are_served(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id, foreign = await alice.make_room("bob"), await alice.make_room("carol")
+    await alice.say(room_id)
+    _, backlog = await resume(bob, {foreign: 0, "room_of_nobody": 0, room_id: 0}, request_id="s-1")
+    errors = [(frame["field"], frame["code"], frame["request_id"]) for frame in backlog if frame["type"] == "error"]
+    assert errors == [
+        (f"rooms.{foreign}", "AUTHORIZATION_ERROR", "s-1"),
+        ("rooms.room_of_nobody", "NOT_FOUND", "s-1"),
+    ]
+    assert seqs(backlog, room_id) == [1]
+
+
+async def test_a_long_backlog_is_named_and_only_its_newest_events_come(start_server: StartServer) -> None:
+    server = await start_server({"limits.sync_limit": 3})
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    for _ in range(8):
+        await alice.say(room_id)
+    await bob.post("/acks", {"room_id": room_id, "seq": 2})
+    socket = await bob.connect(ready=False)
+    await socket.expect("ready")
+    backlog = await socket.collect("sync.complete")
+    assert backlog[0] == {"type": "sync.gap", "room_id": room_id, "from_seq": 3, "to_seq": 5}
+    assert seqs(backlog, room_id) == [6, 7, 8]
+    skipped = (await bob.get(f"/rooms/{room_id}/events", after_seq=2, limit=3)).data["events"]
+    assert seqs(skipped, room_id) == [3, 4, 5]
+    await socket.send("sync", rooms={room_id: 5})
+    assert seqs(await socket.collect("sync.complete"), room_id) == [6, 7, 8]  # exactly the limit: no gap
+
+
+async def test_what_retention_removed_is_named_too(start_server: StartServer) -> None:
+    server = await start_server()
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    for _ in range(4):
+        await alice.say(room_id)
+    tenant = server.services.tenants.all()[0]
+    tenant.retention_days = 1e-12
+    await apply_retention(server.services, tenant)
+    tenant.retention_days = 0.0
+    await alice.say(room_id)
+    socket = await bob.connect(ready=False)
+    await socket.expect("ready")
+    backlog = await socket.collect("sync.complete")
+    assert backlog[0] == {"type": "sync.gap", "room_id": room_id, "from_seq": 1, "to_seq": 4}
+    assert seqs(backlog, room_id) == [5]
+
+
+async def test_after_unsubscribe_a_subscribe_continues_from_the_present(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    socket = await bob.connect()
+    await socket.send("unsubscribe", room_id=room_id)
+    await socket.expect("unsubscribed", room_id=room_id)
+    await alice.say(room_id)
+    await socket.expect_nothing("message")
+    await socket.send("subscribe", room_id=room_id)
+    await socket.expect("subscribed", room_id=room_id, last_seq=1)
+    await alice.say(room_id)
+    assert (await socket.next())["seq"] == 2
+
+
+# Membership that changes
+
+
+async def test_who_is_added_while_away_gets_what_came_after(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room()
+    await alice.say(room_id)
+    await alice.post(f"/rooms/{room_id}/members", {"user_id": "bob"})
+    await alice.say(room_id)
+    socket = await bob.connect(ready=False)
+    await socket.expect("ready")
+    assert seqs(await socket.collect("sync.complete"), room_id) == [3]
+
+
+async def test_who_is_removed_while_away_gets_nothing_more(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    await alice.say(room_id)
+    await alice.delete(f"/rooms/{room_id}/members/bob")
+    socket = await bob.connect(ready=False)
+    assert (await socket.expect("ready"))["rooms"] == []
+    assert await socket.collect("sync.complete") == []
+    _, backlog = await resume(bob, {room_id: 0})
+    assert [(frame["type"], frame["field"]) for frame in backlog] == [("error", f"rooms.{room_id}")]
+
+
+async def test_who_is_removed_and_added_again_while_away_begins_after_its_return(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    await alice.delete(f"/rooms/{room_id}/members/bob")
+    await alice.say(room_id, "not for bob")
+    await alice.post(f"/rooms/{room_id}/members", {"user_id": "bob"})
+    await alice.say(room_id, "for bob")
+    socket = await bob.connect(ready=False)
+    await socket.expect("ready")
+    assert seqs(await socket.collect("sync.complete"), room_id) == [4]
+
+
+async def test_a_live_connection_follows_its_membership(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room()
+    socket = await bob.connect()
+    await alice.say(room_id)
+    await alice.post(f"/rooms/{room_id}/members", {"user_id": "bob"})
+    await alice.say(room_id)
+    assert (await socket.expect("room.created"))["last_seq"] == 2
+    await socket.expect("message", seq=3)
+    await alice.delete(f"/rooms/{room_id}/members/bob")
+    await alice.say(room_id)
+    assert (await socket.next())["type"] == "member.left"
+    await socket.expect_nothing("message")
+
+
+async def test_a_connection_that_is_behind_gets_all_up_to_its_own_leaving(start_server: StartServer) -> None:
+    server = await start_server()
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    await alice.say(room_id)
+    socket = await bob.connect(sync="none", ready=False)
+    await socket.expect("ready")
+    await alice.delete(f"/rooms/{room_id}/members/bob")
+    await alice.say(room_id)
+    await socket.send("sync", rooms={})
+    backlog = await socket.collect("sync.complete")
+    assert [(frame["type"], frame["seq"]) for frame in backlog] == [("message", 1), ("member.left", 2)]
+    await alice.say(room_id)
+    await socket.expect_nothing("message")
+
+
+async def test_who_is_back_before_it_was_told_of_its_leaving_goes_on_after_its_return(
+    start_server: StartServer,
+) -> None:
+    server = await start_server()
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    await alice.say(room_id)
+    server = await restart(start_server, server)
+    alice, bob = server.user("alice"), server.user("bob")
+    gate = Gate(server.services.rooms.fill_ring)
+    server.services.rooms.fill_ring = gate  # type: ignore[method-assign]
+    socket = await bob.connect(ready=False)
+    await socket.expect("ready")
+    await gate.arrived.wait()
+    await alice.delete(f"/rooms/{room_id}/members/bob")
+    await alice.say(room_id, "not for bob")
+    await alice.post(f"/rooms/{room_id}/members", {"user_id": "bob"})
+    gate.open()
+    frames = await socket.collect("sync.complete")
+    await alice.say(room_id, "for bob")
+    assert [frame["type"] for frame in frames] == ["room.created", "sync.gap"]
+    assert (frames[1]["from_seq"], frames[1]["to_seq"]) == (1, 4)
+    await socket.expect("message", seq=5)
+
+
+async def test_a_room_that_is_deleted_while_it_is_served_holds_nobody_up(start_server: StartServer) -> None:
+    server = await start_server()
+    alice, bob = server.user("alice"), server.user("bob")
+    rooms = [await alice.make_room("bob") for _ in range(2)]
+    for room_id in rooms:
+        await alice.say(room_id)
+    server = await restart(start_server, server)
+    alice, bob = server.user("alice"), server.user("bob")
+    gate = Gate(server.services.rooms.fill_ring)
+    server.services.rooms.fill_ring = gate  # type: ignore[method-assign]
+    socket = await bob.connect(ready=False)
+    ready = await socket.expect("ready")
+    await gate.arrived.wait()
+    served, waiting = (room["room_id"] for room in ready["rooms"])
+    await alice.delete(f"/rooms/{waiting}")
+    gate.open()
+    await socket.expect("room.deleted", room_id=waiting)
+    assert seqs(await socket.collect("sync.complete"), served) == [1]
+
+
+async def test_a_connection_whose_log_cannot_be_read_is_ended(start_server: StartServer) -> None:
+    """It comes back and is served anew; as it stands it would wait for ever."""
+    server = await start_server()
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    await alice.say(room_id)
+    server = await restart(start_server, server)
+    bob = server.user("bob")
+
+    async def fail(_room: object) -> None:
+        raise OSError("the disk is gone")
+
+    server.services.rooms.fill_ring = fail  # type: ignore[method-assign, assignment]
+    socket = await bob.connect(ready=False)
+    assert await socket.close_code() == 1006
+    await eventually(lambda: not server.connections_of("bob"))
+
+
+# Storms
+
+
+async def test_a_storm_of_connects_is_served_with_few_queries(start_server: StartServer) -> None:
+    server = await start_server()
+    alice = server.user("alice")
+    users = [server.user(f"user{number}") for number in range(60)]
+    room_id = await alice.make_room(*(user.user_id for user in users))
+    for _ in range(5):
+        await alice.say(room_id)
+    server = await restart(start_server, server)
+    fetches = 0
+    fetch = server.services.store.readers.fetch
+
+    async def count(sql: str, parameters: Any) -> Any:
+        nonlocal fetches
+        fetches += 1
+        return await fetch(sql, parameters)
+
+    server.services.store.readers.fetch = count  # type: ignore[method-assign]
+    async with asyncio.TaskGroup() as group:
+        connecting = [group.create_task(server.user(user.user_id).connect(ready=False)) for user in users]
+    for task in connecting:
+        await task.result().expect("ready")
+        assert seqs(await task.result().collect("sync.complete"), room_id) == [1, 2, 3, 4, 5]
+    assert fetches < len(users)  # for rooms, members, events and notifications together
+    assert all(connection.state is State.LIVE for connection in server.services.hub.connections.values())
+
+
+async def test_a_look_up_is_shared_by_those_who_ask_before_it_begins() -> None:
+    asked: list[list[str]] = []
+    release = asyncio.Event()
+
+    async def load(keys: Sequence[str]) -> Sequence[int]:
+        asked.append(list(keys))
+        await release.wait()
+        return [len(asked)] * len(keys)
+
+    batcher = Batcher(load, 2)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(batcher.get("a"))]
+        await eventually(lambda: asked)
+        tasks += [group.create_task(batcher.get(key)) for key in ("a", "b", "a", "c")]
+        await asyncio.sleep(0)
+        release.set()
+    assert asked == [["a"], ["a", "b"], ["c"]]
+    assert [task.result() for task in tasks] == [1, 2, 2, 2, 3]
+
+
+async def test_a_look_up_that_is_cancelled_is_made_by_another_one() -> None:
+    begun = asyncio.Event()
+
+    async def load(keys: Sequence[str]) -> Sequence[str]:
+        if not begun.is_set():
+            begun.set()
+            await asyncio.Event().wait()
+        return keys
+
+    batcher = Batcher(load, 10)
+    first = asyncio.create_task(batcher.get("a"))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(batcher.get("a"))
+    await begun.wait()
+    first.cancel()
+    assert await second == "a"
