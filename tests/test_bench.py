@@ -359,7 +359,7 @@ def form(scenario: str, seconds: float) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_scenario_finds_a_sound_server(scenario: str, capsys: pytest.CaptureFixture[str]) -> None:
-    status = run_bench([*form(scenario, 0.3), "--processes", "2", "--json"])
+    status = run_bench([*form(scenario, 0.3), "--processes", "2", "--pauses", "--json"])
     report = read_report(capsys)
     assert report["ok"], report["servers"]
     assert status == 0

@@ -51,6 +51,9 @@ def _add_load_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("load")
     for name, (kind, metavar, text) in _SCENARIO_OPTIONS.items():
         group.add_argument(f"--{name}", type=kind, metavar=metavar, help=f"{text} ({_spell_defaults(name)})")
+    group.add_argument(
+        "--pauses", action="store_true", help="also find the server's longest pause; it costs about 1%% of its time"
+    )
     processes = max(1, (os.cpu_count() or 2) - 1)
     group.add_argument(
         "--processes", type=int, default=processes, metavar="N", help=f"of the generator (default: {processes})"
@@ -132,13 +135,16 @@ def _run_once(
     try:
         usage = target.usage()
         stage = Stage(target, options, progress)
-        outcome = scenario.run(stage)
+        try:
+            outcome = scenario.run(stage)
+        finally:
+            if variant.url:
+                stage.close()
+        outcome.add_cost()
         if isinstance(target, ThrowAwayServer):
             outcome.check.problems += target.complaints()
             assert usage is not None
             outcome.figures["server_rss_start_mb"] = usage.rss_bytes / MEGABYTE
-        else:
-            stage.close()
         return outcome
     finally:
         target.close()
@@ -156,7 +162,7 @@ def _read_options(args: argparse.Namespace, scenario: Scenario) -> Options:
             raise BenchError(f"--{name} {value:g}: too small")
     if args.processes < 1:
         raise BenchError("--processes: at least 1")
-    return Options(processes=args.processes, **chosen)  # type: ignore[arg-type]  # each option's own type
+    return Options(processes=args.processes, pauses=args.pauses, **chosen)  # type: ignore[arg-type]  # each option's own type
 
 
 def _used_options(scenario: Scenario, options: Options) -> dict[str, float]:

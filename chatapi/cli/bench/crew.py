@@ -1,5 +1,6 @@
 """Generator processes: one per core that the server leaves, each with its part of the clients."""
 
+import gc
 import multiprocessing
 import sys
 import time
@@ -75,6 +76,7 @@ class Link:
 
 def _work(connection: Connection, function: Callable[[Any, Link], Any], job: Any) -> None:
     raise_descriptor_limit()
+    gc.disable()  # a pause of the generator would look like one of the server; it lives for seconds
     try:
         connection.send(("done", function(job, Link(connection))))
     except BenchError as error:

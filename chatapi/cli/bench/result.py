@@ -72,6 +72,12 @@ class Outcome:
         self.figures["other_cores"] = (after.machine_s - before.machine_s) / seconds - self.figures["server_cores"]
         self.figures["server_rss_mb"] = after.rss_bytes / MEGABYTE
 
+    def add_cost(self) -> None:
+        """Called when the other figures are there."""
+        rate = next((self.figures[name] for name in RATES if self.figures.get(name)), 0.0)
+        if rate and "server_cores" in self.figures:
+            self.figures["server_us_each"] = self.figures["server_cores"] / rate * 1e6
+
     def add_generator(self, windows: Sequence[Window]) -> None:
         """The busiest process is the one that may have been the limit. Called after `add_server`: what is neither
         side's is the rest of the machine's."""
@@ -79,6 +85,11 @@ class Outcome:
         self.figures["generator_busiest"] = max(window.cpu_s / window.seconds for window in windows)
         if "other_cores" in self.figures:
             self.figures["other_cores"] = max(0.0, self.figures["other_cores"] - self.figures["generator_cores"])
+
+
+# What a scenario counts, of which the server's processor time for each one is told: it depends less on what else the
+# machine does than the rate.
+RATES = ("messages_per_s", "deliveries_per_s", "requests_per_s", "operations_per_s", "handshakes_per_s")
 
 
 def check_stored(

@@ -1,10 +1,12 @@
 """A measurement as most scenarios make it: start the generator, warm up, measure both sides for a while."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from time import monotonic
 from typing import TypeVar
 
 from chatapi.cli.bench.crew import Crew, Link, Schedule
+from chatapi.cli.bench.probe import PauseProbe
 from chatapi.cli.bench.result import Outcome
 from chatapi.cli.bench.stage import Stage
 
@@ -14,11 +16,25 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
+@contextmanager
+def observe(stage: Stage, outcome: Outcome) -> Iterator[None]:
+    """Puts what the server takes inside into the outcome."""
+    before, began_s = stage.target.usage(), monotonic()
+    if stage.options.pauses:
+        with PauseProbe(stage.target) as probe:
+            yield
+        outcome.figures["longest_pause_ms"] = probe.longest_s * 1000
+        outcome.check.problems += [probe.failure] if probe.failure else []
+    else:
+        yield
+    outcome.add_server(before, stage.target.usage(), monotonic() - began_s)
+
+
 def measure(
     stage: Stage, function: Callable[[Job, Link], Result], jobs: Sequence[Job], noun: str
 ) -> tuple[Outcome, list[Result]]:
     """The server's side is in the outcome; the results are the generator's."""
-    options, progress, target = stage.options, stage.progress, stage.target
+    options, progress = stage.options, stage.progress
     outcome = Outcome()
     progress.step("connecting")
     with Crew(function, jobs) as crew:
@@ -28,11 +44,9 @@ def measure(
         crew.start(schedule)
         progress.step("warming up")
         crew.watch(schedule.begin_s, lambda count: progress.show(f"{count:,} {noun}"))
-        before, began_s = target.usage(), monotonic()
         progress.step(f"measuring for {options.seconds:g} s")
-        crew.watch(schedule.end_s, lambda count: progress.show(f"{count:,} {noun}"))
-        after = target.usage()
-        outcome.add_server(before, after, monotonic() - began_s)
+        with observe(stage, outcome):
+            crew.watch(schedule.end_s, lambda count: progress.show(f"{count:,} {noun}"))
         progress.step("waiting for what is under way")
         results = crew.finish()
     return outcome, results

@@ -33,6 +33,7 @@ class Options:
     missed: int = 20
     stall: float = 20.0
     processes: int = 1
+    pauses: bool = False
 
     @property
     def content(self) -> str:

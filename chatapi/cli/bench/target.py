@@ -30,7 +30,6 @@ RAISED_LIMITS = {
     "CHATAPI_LIMITS_RATE_LIMIT": "1000000",
     "CHATAPI_LIMITS_RATE_BURST": "1000000",
     "CHATAPI_LIMITS_CONNECTIONS_PER_USER": "1000",
-    "CHATAPI_LOG_LEVEL": "warning",
 }
 TENANT_CONFIG = {"rate_limit": 1_000_000, "rate_burst": 1_000_000, "connections_per_user": 1000}
 
@@ -108,13 +107,11 @@ class ThrowAwayServer(Target):
 
     def _start(self, port: int) -> str:
         self._log.write_bytes(b"")
-        # The line that says where it listens is of the level info.
-        environment = {**self._environment, "CHATAPI_LOG_LEVEL": "info"}
         launch = ["-c", _START_WITH_UVLOOP] if self._variant.loop == "uvloop" else ["-m", "chatapi"]
         command = [self._variant.python, *launch, "serve", "--port", str(port), "--db", "chatapi.db"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the operator's own interpreter
-                command, env=environment, cwd=self._folder, stdout=log, stderr=subprocess.STDOUT
+                command, env=self._environment, cwd=self._folder, stdout=log, stderr=subprocess.STDOUT
             )
         deadline_s = time.monotonic() + START_SECONDS
         while True:

@@ -10,6 +10,7 @@ from chatapi.cli.bench.crew import PROGRESS_SECONDS, Crew, Link, Schedule, Windo
 from chatapi.cli.bench.errors import BenchError
 from chatapi.cli.bench.reactor import Reactor
 from chatapi.cli.bench.result import MEGABYTE, Outcome
+from chatapi.cli.bench.run import observe
 from chatapi.cli.bench.stage import Access, Options, Room, Stage
 from chatapi.cli.bench.stream import SYNCED, Member
 from chatapi.cli.bench.target import ThrowAwayServer, Usage
@@ -115,11 +116,10 @@ def arrive(job: ArriveJob, link: Link) -> ArriveResult:
 
 @dataclass(slots=True)
 class Storm:
-    """How it went, from all processes, and the server before, right after the last one was served, and later."""
+    """How it went, from all processes, and the server before and a while after the last one was served."""
 
     results: Sequence[ArriveResult]
     before: Usage | None
-    after: Usage | None
     settled: Usage | None
 
     @property
@@ -135,7 +135,8 @@ class Storm:
         return max(result.last_ready_s for result in self.results) - self.first_s
 
 
-def _let_all_in(stage: Stage, users: Sequence[tuple[str, str]], last_seq: int) -> Storm:
+def _let_all_in(stage: Stage, outcome: Outcome, users: Sequence[tuple[str, str]], last_seq: int = 0) -> Storm:
+    """The server's side is in the outcome."""
     options, progress, target = stage.options, stage.progress, stage.target
     parts = share(users, options.processes)
     window = max(1, options.window // len(parts))
@@ -144,37 +145,35 @@ def _let_all_in(stage: Stage, users: Sequence[tuple[str, str]], last_seq: int) -
         now = Schedule(0.0, 0.0)
         crew.wait_until_ready(_ignore)
         before = target.usage()
-        crew.start(now)
-        crew.wait_until_ready(lambda count: progress.show(f"{count:,}"))
-        after = target.usage()
+        with observe(stage, outcome):
+            crew.start(now)
+            crew.wait_until_ready(lambda count: progress.show(f"{count:,}"))
         crew.start(now)
         crew.wait_until_ready(_ignore)
         settled = target.usage()
         crew.start(now)
-        return Storm(crew.finish(), before, after, settled)
+        return Storm(crew.finish(), before, settled)
 
 
 def _ignore(_count: int) -> None:
     return
 
 
-def _report(stage: Stage, storm: Storm) -> Outcome:
-    outcome = Outcome()
-    outcome.add_server(storm.before, storm.after, storm.seconds)
-    if storm.before is not None and storm.after is not None and storm.settled is not None:
+def _report(stage: Stage, storm: Storm, outcome: Outcome) -> None:
+    if storm.before is not None and storm.settled is not None:
         outcome.figures["server_rss_before_mb"] = storm.before.rss_bytes / MEGABYTE
         outcome.figures["server_rss_mb"] = storm.settled.rss_bytes / MEGABYTE
     outcome.add_generator([Window(seconds=storm.seconds, cpu_s=result.cpu_s) for result in storm.results])
     for result in storm.results:
         outcome.check.add(result)
     outcome.check.notes.append(f"{stage.options.connections:,} connections, each ready and served")
-    return outcome
 
 
 def run_connect(stage: Stage) -> Outcome:
     """Each user is in one room, which is in the server's memory."""
-    storm = _let_all_in(stage, _users_of(_make_rooms(stage.options, stage), stage.options), 0)
-    outcome = _report(stage, storm)
+    outcome = Outcome()
+    storm = _let_all_in(stage, outcome, _users_of(_make_rooms(stage.options, stage), stage.options))
+    _report(stage, storm, outcome)
     outcome.figures["handshakes_per_s"] = stage.options.connections / storm.ready_seconds
     outcome.add_latencies([latency for result in storm.results for latency in result.ready_latencies])
     return outcome
@@ -186,8 +185,9 @@ def run_idle(stage: Stage) -> Outcome:
     if isinstance(stage.target, ThrowAwayServer):
         stage.progress.step("restarting the server")
         stage.target.restart()
-    storm = _let_all_in(stage, _users_of(rooms, stage.options), 0)
-    outcome = _report(stage, storm)
+    outcome = Outcome()
+    storm = _let_all_in(stage, outcome, _users_of(rooms, stage.options))
+    _report(stage, storm, outcome)
     outcome.figures["handshakes_per_s"] = stage.options.connections / storm.ready_seconds
     if storm.before is not None and storm.settled is not None:
         grown_bytes = storm.settled.rss_bytes - storm.before.rss_bytes
@@ -202,8 +202,9 @@ def run_recovery(stage: Stage) -> Outcome:
     stage.seed(rooms, options.missed)
     stage.progress.step("restarting the server")
     stage.target.restart()
-    storm = _let_all_in(stage, _users_of(rooms, options, SEED_SENDER), options.missed)
-    outcome = _report(stage, storm)
+    outcome = Outcome()
+    storm = _let_all_in(stage, outcome, _users_of(rooms, options, SEED_SENDER), options.missed)
+    _report(stage, storm, outcome)
     outcome.figures["caught_up_s"] = storm.seconds
     outcome.add_latencies([latency for result in storm.results for latency in result.served_latencies])
     return outcome

@@ -9,7 +9,7 @@ from time import monotonic
 from chatapi.cli.bench.crew import Crew, Link, Schedule, Window
 from chatapi.cli.bench.reactor import Reactor
 from chatapi.cli.bench.result import MEGABYTE, Outcome, check_stored
-from chatapi.cli.bench.run import START_DELAY_SECONDS
+from chatapi.cli.bench.run import START_DELAY_SECONDS, observe
 from chatapi.cli.bench.scenarios.fanout import QUIET_SECONDS, Audience, Listener, Speaker, drain, start_speaking
 from chatapi.cli.bench.stage import Access, Options, Room, Stage
 from chatapi.cli.bench.stream import DRAIN_SECONDS, Member, all_ready
@@ -129,13 +129,18 @@ def run_slow(stage: Stage) -> Outcome:
         crew.start(schedule)
         crew.watch(schedule.begin_s, _ignore)
         stage.progress.step(f"{options.connections} readers stop for {options.stall:g} s")
-        usages = _sample(stage, schedule, lambda until_s: crew.watch(until_s, _ignore))
+        outcome = Outcome()
+        with observe(stage, outcome):
+            usages = _sample(stage, schedule, lambda until_s: crew.watch(until_s, _ignore))
         stage.progress.step("waiting for all to catch up")
         crew.wait_until_ready(_ignore)
         after = stage.target.usage()
         crew.start(schedule)
         results = crew.finish()
-    return _report(stage, room, results, usages, after)
+    _report(outcome, results, usages, after)
+    last_seqs = {room: len(results[0].confirmed)}
+    check_stored(outcome.check, {room.room_id: results[0].confirmed}, stage.read_messages(last_seqs))
+    return outcome
 
 
 def _sample(stage: Stage, schedule: Schedule, wait_until: Callable[[float], None]) -> list[Usage]:
@@ -151,13 +156,9 @@ def _ignore(_count: int) -> None:
     return
 
 
-def _report(
-    stage: Stage, room: Room, results: Sequence[SlowResult], usages: Sequence[Usage], after: Usage | None
-) -> Outcome:
-    options, outcome = stage.options, Outcome()
+def _report(outcome: Outcome, results: Sequence[SlowResult], usages: Sequence[Usage], after: Usage | None) -> None:
     prompt, slow = results
     if usages and after is not None:
-        outcome.add_server(usages[0], usages[-1], options.stall + options.seconds)
         outcome.figures["server_rss_before_mb"] = usages[0].rss_bytes / MEGABYTE
         outcome.figures["server_rss_peak_mb"] = max(usage.rss_bytes for usage in usages) / MEGABYTE
         outcome.figures["server_rss_mb"] = after.rss_bytes / MEGABYTE
@@ -171,5 +172,3 @@ def _report(
         outcome.check.missing += sum(max(0, last_seq - reached) for reached in result.reached)
         if max(result.reached) > last_seq:
             outcome.check.problems.append(f"seq {max(result.reached)} was delivered, {last_seq} were confirmed")
-    check_stored(outcome.check, {room.room_id: prompt.confirmed}, stage.read_messages({room: last_seq}))
-    return outcome
