@@ -122,6 +122,18 @@ async def test_all_of_a_tenants_can_be_retried(
     assert (await server.admin("POST", "/dead-letters/retry", {})).error["field"] == "tenant_id"
 
 
+async def test_without_a_webhook_they_stay_as_they_are(start_server: StartServer, receiver: Receiver) -> None:
+    server = await start_server(ONCE)
+    hooked = await hook(server, receiver.url)
+    receiver.behave = answer(500)
+    await make_dead(hooked)
+    await server.admin("PATCH", f"/tenants/{hooked.tenant_id}", {"config": {"webhook_url": None}})
+    one = await server.admin("POST", f"/dead-letters/{receiver.ids[0]}/retry")
+    all_of_them = await server.admin("POST", "/dead-letters/retry", {"tenant_id": hooked.tenant_id})
+    assert (one.status, all_of_them.status) == (409, 409)
+    assert (await hooked.queues())["dead_letters"] == 1
+
+
 async def test_one_that_dies_again_while_all_are_retried_stays_dead(
     start_server: StartServer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

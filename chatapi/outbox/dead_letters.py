@@ -2,11 +2,11 @@
 of each tenant are."""
 
 from chatapi.clock import Clock
-from chatapi.errors import not_found
+from chatapi.errors import conflict, not_found
 from chatapi.hub import Hub
 from chatapi.models import Tenant
 from chatapi.outbox.webhooks import Webhooks
-from chatapi.store import Store, stats
+from chatapi.store import Store, Transaction, stats
 from chatapi.store import webhooks as store_webhooks
 from chatapi.tenants import Tenants
 
@@ -41,23 +41,28 @@ class DeadLetters:
         return messages, notifications, has_more
 
     async def retry(self, delivery_id: str) -> None:
-        """The schedule starts anew, with the same `webhook-id`. Raises ChatError NOT_FOUND."""
+        """The schedule starts anew, with the same `webhook-id`. Raises ChatError NOT_FOUND, or CONFLICT when the tenant
+        has no webhook any more."""
         place = store_webhooks.find_place(delivery_id)
         if place is None:
             raise not_found("Dead letter")
         due_at_us = self._clock.now_us() + self._first_wait_us
-        tenant_key = await self._store.writer.change(
-            lambda transaction: store_webhooks.revive(transaction, place, due_at_us)
-        )
-        if tenant_key is None:
-            raise not_found("Dead letter")
-        for tenant in self._tenants.all():
-            if tenant.tenant_key == tenant_key:
-                self._worker.wake(tenant)
+
+        async def apply(transaction: Transaction) -> Tenant:
+            tenant_key = await store_webhooks.find_dead(transaction, place)
+            tenant = next((found for found in self._tenants.all() if found.tenant_key == tenant_key), None)
+            if tenant is None:
+                raise not_found("Dead letter")
+            _check_webhook(tenant)
+            await store_webhooks.revive(transaction, tenant.tenant_key, place, due_at_us)
+            return tenant
+
+        await self._store.writer.change(apply, self._worker.wake)
 
     async def retry_all(self, tenant_id: str) -> int:
         """The same for all of a tenant's; returns how many. Those that die anew meanwhile stay dead."""
         tenant = self._tenants.get(tenant_id)
+        _check_webhook(tenant)
         now_us = self._clock.now_us()
         total = 0
         while True:
@@ -96,3 +101,9 @@ class DeadLetters:
             }
             for tenant, counts in zip(tenants, figures, strict=True)
         ]
+
+
+def _check_webhook(tenant: Tenant) -> None:
+    """Without a webhook what waits is dropped, and a dead letter is kept: it must not get from here to there."""
+    if tenant.webhook_url is None:
+        raise conflict("The tenant has no webhook_url")

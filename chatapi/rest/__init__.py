@@ -98,9 +98,17 @@ ROUTES: tuple[Route, ...] = (
         res.RetriedAll,
         _MASTER,
         body=req.RetryDeadLetters,
-        also=(404,),
+        also=(404, 409),
     ),
-    Route("POST", f"{_DEAD}/{{dead_letter_id}}/retry", dead_letters.retry_dead_letter, 202, res.RetriedOne, _MASTER),
+    Route(
+        "POST",
+        f"{_DEAD}/{{dead_letter_id}}/retry",
+        dead_letters.retry_dead_letter,
+        202,
+        res.RetriedOne,
+        _MASTER,
+        also=(409,),
+    ),
     Route("GET", "/admin/stats", dead_letters.list_stats, 200, res.Stats, _MASTER),
 )
 

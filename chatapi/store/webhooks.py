@@ -177,11 +177,13 @@ _LIST_DEAD_OF_TENANT = f"""
         SELECT * FROM webhook_deliveries WHERE tenant_key = :tenant_key AND next_attempt_at_us IS NULL {_PAGE_OF_DEAD}
     ) AS d {_DEAD_LETTER_PARTS}
 """
+_FIND_DEAD = """
+    SELECT tenant_key FROM webhook_deliveries
+    WHERE event_key = :event_key AND ordinal = :ordinal AND next_attempt_at_us IS NULL
+"""
 _REVIVE = """
     UPDATE webhook_deliveries SET attempts = 0, next_attempt_at_us = :due_at_us
-    WHERE event_key = :event_key AND ordinal = :ordinal AND next_attempt_at_us IS NULL AND EXISTS (
-        SELECT 1 FROM tenants AS t WHERE t.tenant_key = webhook_deliveries.tenant_key AND t.deleted_at_us IS NULL)
-    RETURNING tenant_key
+    WHERE event_key = :event_key AND ordinal = :ordinal AND tenant_key = :tenant_key AND next_attempt_at_us IS NULL
 """
 _REVIVE_OF_TENANT = """
     UPDATE webhook_deliveries SET attempts = 0, next_attempt_at_us = :due_at_us
@@ -295,12 +297,15 @@ async def list_dead(
     return [(bool(row[0]), row[1].encode()) for row in rows[:limit]], len(rows) > limit
 
 
-async def revive(transaction: Transaction, place: Place, due_at_us: int) -> TenantKey | None:
-    """Puts a dead letter back into the queue; whose it is, or None when there is no such dead letter."""
-    rows = await transaction.fetch(
-        _REVIVE, {"event_key": place.event_key, "ordinal": place.ordinal, "due_at_us": due_at_us}
-    )
-    return TenantKey(rows[0][0]) if rows else None
+async def find_dead(transaction: Transaction, place: Place) -> TenantKey | None:
+    """Whose dead letter this is, or None when it is none."""
+    row = await transaction.fetch_one(_FIND_DEAD, place._asdict())
+    return None if row is None else TenantKey(row[0])
+
+
+async def revive(transaction: Transaction, tenant_key: TenantKey, place: Place, due_at_us: int) -> None:
+    """Puts a dead letter back into the queue."""
+    await transaction.execute(_REVIVE, {**place._asdict(), "tenant_key": tenant_key, "due_at_us": due_at_us})
 
 
 async def revive_of_tenant(
