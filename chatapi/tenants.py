@@ -113,32 +113,36 @@ class Tenants:
 
     async def update(self, tenant_id: str, body: PatchTenant) -> tuple[Tenant, str | None]:
         """The tenant, and its webhook secret if this change made it."""
-        tenant = self.get(tenant_id)
-        name = tenant.name if body.name is UNSET else body.name
-        config = tenant.config
-        if body.config is not UNSET:
-            config = self._parse_config({**tenant.config, **body.config})
-        made = make_webhook_secret() if config.get("webhook_url") and tenant.webhook_secret is None else None
-        webhook_secret = made or tenant.webhook_secret
 
-        async def apply(transaction: Transaction) -> None:
+        async def apply(transaction: Transaction) -> tuple[Tenant, str, dict[str, object], str | None]:
+            tenant = self.get(tenant_id)
+            name = tenant.name if body.name is UNSET else body.name
+            config = tenant.config
+            if body.config is not UNSET:
+                config = self._parse_config({**tenant.config, **body.config})
+            made = make_webhook_secret() if config.get("webhook_url") and tenant.webhook_secret is None else None
+            webhook_secret = made or tenant.webhook_secret
             await store_tenants.update_tenant(transaction, tenant.tenant_key, name, config, webhook_secret)
+            return tenant, name, config, made
 
-        def publish(_: None) -> None:
-            tenant.name, tenant.config, tenant.webhook_secret = name, config, webhook_secret
+        def publish(result: tuple[Tenant, str, dict[str, object], str | None]) -> None:
+            tenant, name, config, made = result
+            tenant.name, tenant.config = name, config
+            tenant.webhook_secret = made or tenant.webhook_secret
             self._put_in_force(tenant)
 
-        await self._store.writer.change(apply, publish)
+        tenant, _name, _config, made = await self._store.writer.change(apply, publish, barrier=True)
         return tenant, made
 
     async def delete(self, tenant_id: str) -> None:
         """Gone at once, its sockets included; the rows are purged afterwards."""
-        tenant = self.get(tenant_id)
 
-        async def apply(transaction: Transaction) -> None:
+        async def apply(transaction: Transaction) -> Tenant:
+            tenant = self.get(tenant_id)
             await store_tenants.mark_tenant_deleted(transaction, tenant.tenant_key)
+            return tenant
 
-        def publish(_: None) -> None:
+        def publish(tenant: Tenant) -> None:
             self._by_id.pop(tenant.tenant_id, None)
             self._buckets.pop(tenant.tenant_key, None)
             self._keys = {key: owner for key, owner in self._keys.items() if owner.tenant is not tenant}
@@ -152,13 +156,14 @@ class Tenants:
 
     async def rotate_token_secret(self, tenant_id: str) -> str:
         """The new secret; every user token signed with the old one is void at once."""
-        tenant = self.get(tenant_id)
         token_secret = make_secret()
 
-        async def apply(transaction: Transaction) -> None:
+        async def apply(transaction: Transaction) -> Tenant:
+            tenant = self.get(tenant_id)
             await store_tenants.update_token_secret(transaction, tenant.tenant_key, token_secret)
+            return tenant
 
-        def publish(_: None) -> None:
+        def publish(tenant: Tenant) -> None:
             tenant.token_secret = token_secret
             self._close(
                 lambda connection: connection.tenant is tenant and connection.principal.scope is Scope.USER_TOKEN,
@@ -170,31 +175,35 @@ class Tenants:
 
     async def rotate_webhook_secret(self, tenant_id: str) -> str:
         """The new secret; the old one signs along for a day."""
-        tenant = self.get(tenant_id)
-        secret, old = make_webhook_secret(), tenant.webhook_secret
+        secret = make_webhook_secret()
         until_us = self._clock.now_us() + WEBHOOK_SECRET_OVERLAP_US
 
-        async def apply(transaction: Transaction) -> None:
-            await store_tenants.update_webhook_secret(transaction, tenant.tenant_key, secret, old, until_us)
+        async def apply(transaction: Transaction) -> Tenant:
+            tenant = self.get(tenant_id)
+            await store_tenants.update_webhook_secret(
+                transaction, tenant.tenant_key, secret, tenant.webhook_secret, until_us
+            )
+            return tenant
 
-        def publish(_: None) -> None:
-            tenant.webhook_secret, tenant.old_webhook_secret = secret, old
+        def publish(tenant: Tenant) -> None:
+            tenant.webhook_secret, tenant.old_webhook_secret = secret, tenant.webhook_secret
             tenant.old_webhook_secret_until_us = until_us
 
-        await self._store.writer.change(apply, publish)
+        await self._store.writer.change(apply, publish, barrier=True)
         return secret
 
     # Keys
 
     async def create_key(self, tenant_id: str) -> tuple[KeyId, str]:
         """The key's id, and the key, which is never shown again."""
-        tenant = self.get(tenant_id)
         api_key, key_id = make_api_key(), make_key_id()
 
-        async def apply(transaction: Transaction) -> None:
+        async def apply(transaction: Transaction) -> Tenant:
+            tenant = self.get(tenant_id)
             await store_tenants.insert_key(transaction, tenant.tenant_key, key_id, hash_key(api_key), None)
+            return tenant
 
-        def publish(_: None) -> None:
+        def publish(tenant: Tenant) -> None:
             self._keys[hash_key(api_key)] = KeyOwner(tenant, key_id)
 
         await self._store.writer.change(apply, publish)
