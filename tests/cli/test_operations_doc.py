@@ -1,0 +1,64 @@
+"""What docs/operations.md tells an operator to type and to write into files."""
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from chatapi.cli import COMMANDS, main
+from chatapi.config import SETTINGS, load_config
+
+TEXT = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+
+
+def commands():
+    script = "".join(blocks("sh")).replace("\\\n", " ")
+    for line in script.splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:3] == ["docker", "exec", "chatapi"]:
+            words = words[3:]
+        if words[:1] == ["chatapi"]:
+            yield words[1:]
+
+
+@pytest.mark.parametrize("arguments", list(commands()), ids=" ".join)
+def test_each_command_is_understood(arguments, monkeypatch):
+    ran = []
+    for module in COMMANDS:
+        for name in [name for name in vars(module) if name == "run" or name.startswith("run_")]:
+            monkeypatch.setattr(module, name, lambda args: ran.append(args) or 0)
+    assert main(arguments) == 0
+    assert len(ran) == 1
+
+
+def test_the_commands_are_there():
+    assert {arguments[0] for arguments in commands()} == {"backup", "check", "import", "tenant", "key"}
+
+
+def test_the_settings_file_is_accepted(tmp_path):
+    [text] = blocks("toml")
+    tomllib.loads(text)
+    file = tmp_path / "chatapi.toml"
+    file.write_text(text)
+    assert load_config(str(file), {}, {}).config.database.path == "/var/lib/chatapi/chatapi.db"
+
+
+def test_each_variable_is_a_setting():
+    variables = set(re.findall(r"\bCHATAPI_([A-Z]+_[A-Z_]*[A-Z])\b", TEXT))
+    known = {f"{setting.section}_{setting.key}".upper() for setting in SETTINGS.values()}
+    assert variables
+    assert variables <= known
+
+
+def test_each_setting_that_is_named_exists():
+    named = set(
+        re.findall(r"`((?:server|database|auth|limits|websocket|webhooks|retention|log|metrics)\.[a-z_]+)`", TEXT)
+    )
+    assert named
+    assert named <= set(SETTINGS)
