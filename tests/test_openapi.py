@@ -1,5 +1,6 @@
 """The OpenAPI document against the route table, the specification, the server's own answers and other tools."""
 
+import dataclasses
 import re
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from driver import Reply, Server
 from openapi_spec_validator import validate
 
+from chatapi.config.tenant import TenantConfig
 from chatapi.errors import HTTP_STATUS, Code
 from chatapi.protocol.requests import Body
 from chatapi.rest import ROUTES
@@ -93,6 +95,14 @@ def test_bounds_are_stated() -> None:
     assert limit["schema"] == {"type": "integer", "minimum": 1, "maximum": 100, "default": 50}
     name = DOCUMENT["components"]["schemas"]["CreateRoom"]["properties"]["name"]["anyOf"][0]
     assert (name["minLength"], name["maxLength"]) == (1, 200)
+
+
+def test_a_tenants_settings_are_stated() -> None:
+    schema = DOCUMENT["components"]["schemas"]["TenantConfig"]
+    assert set(schema["properties"]) == {field.name for field in dataclasses.fields(TenantConfig)}
+    assert schema["additionalProperties"] is False
+    own = schema["properties"]["connections_per_user"]["anyOf"][0]
+    assert (own["type"], own["minimum"], own["maximum"]) == ("integer", 1, 100_000)
 
 
 def test_servers_are_where_clients_reach_it() -> None:

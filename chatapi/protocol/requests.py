@@ -48,6 +48,11 @@ MessageIdText = Annotated[PublicId, Meta(examples=["msg_0abc5d2e81f3a704"])]
 NotificationIdText = Annotated[PublicId, Meta(examples=["notif_0abc5d2f02c3a704"])]
 TenantIdText = Annotated[PublicId, Meta(examples=["tenant_9b1f6c3a2d4e5f607182"])]
 JsonObject = Annotated[dict[str, object], Meta(description=f"at most {MAX_OBJECT_BYTES} bytes as JSON")]
+# What it may hold is the settings' to say: the document's schema of this name is made from them.
+TenantConfigObject = Annotated[
+    dict[str, object],
+    Meta(examples=[{"rate_limit": 250}], extra_json_schema={"$ref": "#/components/schemas/TenantConfig"}),
+]
 Limit = Annotated[int, Meta(ge=1, le=100)]
 Offset = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 
@@ -120,6 +125,8 @@ class AckUpTo(Body, frozen=True):
 
 
 class NotifyTargets(msgspec.Struct, frozen=True):
+    """At least one of them; each user that they name together is notified once."""
+
     user_ids: Annotated[list[UserIdText], Meta(max_length=MAX_TARGET_USERS)] | None = None
     room_id: PublicId | None = None
     topic_subscribers: bool = False
@@ -154,14 +161,14 @@ class RetryDeadLetters(Body, frozen=True):
 
 class CreateTenant(Body, frozen=True):
     name: TenantName
-    config: dict[str, object] | None = None
+    config: TenantConfigObject | None = None
 
 
 class PatchTenant(Body, frozen=True):
     """Absent = unchanged. In `config`, a key that is absent stays, and null takes the tenant's own figure back."""
 
     name: TenantName | UnsetType = UNSET
-    config: dict[str, object] | UnsetType = UNSET
+    config: TenantConfigObject | UnsetType = UNSET
 
 
 class Query(msgspec.Struct, frozen=True):

@@ -16,6 +16,7 @@ from chatapi.protocol.requests import (
     MessageIdText,
     NotificationIdText,
     RoomIdText,
+    TenantConfigObject,
     TenantIdText,
     UserIdText,
 )
@@ -498,7 +499,7 @@ class Health(Answer, frozen=True, kw_only=True):
 class Tenant(Answer, frozen=True, kw_only=True):
     tenant_id: TenantIdText
     name: Annotated[str, Meta(examples=["Acme"])]
-    config: Annotated[dict[str, object], Meta(examples=[{"rate_limit": 250}])]
+    config: TenantConfigObject
     created_at: Time
 
 

@@ -8,6 +8,8 @@ import msgspec
 from msgspec import Meta
 
 import chatapi
+from chatapi.config.kinds import Kind, Number, Whole
+from chatapi.config.tenant import TENANT_KINDS
 from chatapi.errors import Code
 from chatapi.protocol import requests as req
 from chatapi.protocol import responses as res
@@ -186,7 +188,8 @@ class _OpenApi:
     def _list_schemas(self) -> Json:
         """Those that something refers to: queries and paths are taken apart into parameters."""
         apart = {PathParameters.__name__, *(route.query.__name__ for route in self._routes if route.query)}
-        return {name: schema for name, schema in self._schemas.components.items() if name not in apart}
+        schemas = {name: schema for name, schema in self._schemas.components.items() if name not in apart}
+        return {**schemas, "TenantConfig": _describe_tenant_config()}
 
     def _list_path_parameters(self) -> Json:
         used = {name for route in self._routes for name in _PARAMETER.findall(route.path)}
@@ -308,6 +311,27 @@ def list_errors(route: Route) -> list[int]:
     if route.method != "GET":
         statuses |= {503}
     return sorted(statuses)
+
+
+def _describe_tenant_config() -> Schema:
+    return {
+        "type": "object",
+        "title": "TenantConfig",
+        "description": "A tenant's own settings; what is null or absent comes from the server's.",
+        "additionalProperties": False,
+        "properties": {
+            name: {"anyOf": [_describe_kind(kind), {"type": "null"}]} for name, kind in TENANT_KINDS.items()
+        },
+    }
+
+
+def _describe_kind(kind: Kind) -> Schema:
+    described: Schema = {"description": kind.expected}
+    if isinstance(kind, Whole):
+        return {**described, "type": "integer", "minimum": kind.low, "maximum": kind.high}
+    if isinstance(kind, Number):
+        return {**described, "type": "number", "minimum": kind.low, "maximum": kind.high}
+    return {**described, "type": "string"}
 
 
 def _describe_envelope(is_success: bool, data: Schema, error: Schema) -> Schema:

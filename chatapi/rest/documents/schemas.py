@@ -38,9 +38,9 @@ class Schemas:
 
         Raises ValueError for what must be there and has none.
         """
-        schema = self.resolve(schema)
         if "examples" in schema:
             return schema["examples"][0]
+        schema = self.resolve(schema)
         if "anyOf" in schema:
             return self.example_of(schema["anyOf"][0])
         for given in ("const", "default"):
