@@ -1,10 +1,13 @@
+import asyncio
 from typing import Any
 
 import pytest
 from conftest import StartServer
 from driver import Server, Socket, User, eventually
+from receiver import Receiver
 
 from chatapi.hub import State
+from chatapi.store import Transaction
 
 
 async def notify(caller: User, topic: str = "news", payload: object = None, **targets: object) -> dict[str, Any]:
@@ -256,3 +259,47 @@ async def test_a_room_deleted_meanwhile_is_not_found(server: Server) -> None:
     room.gone = False
     assert reply.status == 404
     await eventually(lambda: not len(server.services.store.writer))
+
+
+MANY_SUBSCRIBERS = """
+    INSERT INTO subscriptions (subscription_key, tenant_key, user_id, topic, created_at_us)
+    WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < 50000)
+    SELECT number, :tenant_key, 'user-' || (number * 7919 % 1000003), 'news', 0 FROM numbers
+"""
+
+
+@pytest.mark.bench
+async def test_fifty_thousand_recipients_do_not_block_the_loop(
+    start_server: StartServer, receiver: Receiver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half a second would be a pause that users notice; measured are about 10 ms."""
+    server = await start_server({"webhooks.allow_private_addresses": True})
+    made = await server.make_tenant("hooked", webhook_url=receiver.url)
+    tenant_key = server.services.tenants.get(made["tenant_id"]).tenant_key
+
+    async def subscribe(transaction: Transaction) -> None:
+        await transaction.execute(MANY_SUBSCRIBERS, {"tenant_key": tenant_key})
+
+    await server.services.store.writer.change(subscribe)
+    socket = await server.user("user-7919", made["api_key"]).connect()
+    loop, longest_s, done = asyncio.get_running_loop(), 0.0, False
+
+    async def watch() -> None:
+        nonlocal longest_s
+        while not done:
+            before_s = loop.time()
+            await asyncio.sleep(0.001)
+            longest_s = max(longest_s, loop.time() - before_s - 0.001)
+
+    watching = asyncio.create_task(watch())
+    start_s = loop.time()
+    sent = await notify(server.user("app", made["api_key"]), topic_subscribers=True)
+    took_s = loop.time() - start_s
+    await socket.expect("notification", notification_id=sent["notification_id"])
+    await receiver.wait_for(1000)
+    done = True
+    await watching
+    with capsys.disabled():
+        print(f"\n50,000 recipients: stored in {took_s * 1000:.0f} ms, longest pause {longest_s * 1000:.1f} ms")
+    assert sent["recipients"] == 50_000
+    assert longest_s < 0.5
