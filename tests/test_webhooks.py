@@ -160,6 +160,23 @@ async def test_without_a_webhook_nothing_is_queued(server: Server) -> None:
     assert rows == [(0,)]
 
 
+async def test_a_message_sent_again_is_called_for_once(start_server: StartServer, receiver: Receiver) -> None:
+    """Also where retries and first ones are committed together: the index refuses that batch at first."""
+    hooked = await start(start_server, receiver)
+    alice = hooked.user("alice")
+    room_id = await alice.make_room("bob")
+    await alice.say(room_id, "0", client_message_id="0")
+    names = [f"{number % 10}" for number in range(30)]
+    async with asyncio.TaskGroup() as group:
+        for name in names:
+            group.create_task(alice.say(room_id, name, client_message_id=name))
+    await receiver.wait_for(10)
+    await hooked.is_settled()
+    assert sorted(call.content for call in receiver.calls) == sorted(set(names))
+    history = (await alice.get(f"/rooms/{room_id}/messages")).data["messages"]
+    assert [message["seq"] for message in history] == list(range(1, 11))
+
+
 async def test_many_recipients_are_reached_in_steps(
     start_server: StartServer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
