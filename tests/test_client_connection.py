@@ -39,6 +39,18 @@ class Session:
             pass
         return dict(frame)
 
+    async def hear_next(self, *frame_types: str) -> dict[str, Any]:
+        """The next frame, which is of one of these types."""
+        frame = await self._socket.receive_json(timeout=PATIENCE_S)
+        assert frame["type"] in frame_types
+        return dict(frame)
+
+    async def ping(self) -> None:
+        await self._socket.ping(b"still there?")
+
+    async def hear_pong(self) -> None:
+        assert (await self._socket.receive(timeout=PATIENCE_S)).type is WSMsgType.PONG
+
     async def complete(self, **last_seqs: int) -> dict[str, Any]:
         """Answers the `sync`, and returns it."""
         sync = await self.hear("sync")
@@ -67,6 +79,7 @@ class Stage:
         self.log_status = 200
         self.reads: list[tuple[int, int]] = []
         self.dialled = 0
+        self.broken_posts = 0
         self._sessions: asyncio.Queue[tuple[Session, asyncio.Event]] = asyncio.Queue()
         self._ends: list[asyncio.Event] = []
 
@@ -75,7 +88,7 @@ class Stage:
         assert request.query["sync"] == "none"
         if self.refusals:
             return self.refusals.pop(0)
-        socket = web.WebSocketResponse(protocols=("chatapi.v1",))
+        socket = web.WebSocketResponse(protocols=("chatapi.v1",), autoping=False)
         await socket.prepare(request)
         end = asyncio.Event()
         self._ends.append(end)
@@ -91,6 +104,13 @@ class Stage:
         last = min(self.log, after_seq + limit)
         events = [{"type": "message", **message(seq)} for seq in range(after_seq + 1, last + 1)]
         return web.json_response({"success": True, "data": {"events": events, "has_more": last < self.log}})
+
+    async def store_message(self, request: web.Request) -> web.StreamResponse:
+        if self.broken_posts:
+            self.broken_posts -= 1
+            assert request.transport is not None
+            request.transport.abort()
+        return web.json_response({"success": True, "data": message(1)})
 
     async def session(self) -> Session:
         async with asyncio.timeout(PATIENCE_S):
@@ -112,6 +132,7 @@ async def stage(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
     app = web.Application()
     app.router.add_get("/v1/ws", stage.serve_socket)
     app.router.add_get("/v1/rooms/room_a/events", stage.serve_log)
+    app.router.add_post("/v1/rooms/room_a/messages", stage.store_message)
     async with TestServer(app) as server:
         stage.url = str(server.make_url("")).rstrip("/")
         yield stage
@@ -297,16 +318,16 @@ async def test_a_refused_credential_ends_the_connection(connect: Any) -> None:
 async def test_a_refused_credential_before_ready_ends_it_too(stage: Stage, client: ChatAPI) -> None:
     connection = client.connect()
     async with asyncio.TaskGroup() as tasks:
-        opening = tasks.create_task(_refused_open(connection))
+        opening = tasks.create_task(_refused(connection.open()))
         session = await stage.session()
         await session.say("error", code="AUTHENTICATION_ERROR", message="No such token")
         await session.close(4001)
     assert opening.result().message == "No such token"
 
 
-async def _refused_open(connection: Connection) -> ApiError:
+async def _refused(call: Any) -> ApiError:
     with pytest.raises(ApiError) as caught:
-        await connection.open()
+        await call
     return caught.value
 
 
@@ -422,6 +443,81 @@ async def test_a_cancelled_open_leaves_nothing(stage: Stage, client: ChatAPI) ->
             await connection.open()
     assert connection.state == "closed"
     assert len(asyncio.all_tasks()) == 1 + sum("aiohttp" in repr(task) for task in asyncio.all_tasks())
+
+
+async def test_a_long_message_is_tried_over_http_until_it_is_stored(connect: Any, stage: Stage) -> None:
+    connection, session = await connect()
+    await session.complete(room_a=0)
+    stage.broken_posts = 2
+    sent = await connection.send("room_a", '"' * 65_500)
+    assert sent["seq"] == 1
+    assert stage.broken_posts == 0
+
+
+async def test_a_ping_of_the_server_is_answered(connect: Any) -> None:
+    connection, session = await connect()
+    await session.complete(room_a=0)
+    await session.ping()
+    await session.hear_pong()
+    assert connection.state == "live"
+
+
+async def test_a_channel_that_is_gone_at_the_reconnect_is_given_up(connect: Any, stage: Stage) -> None:
+    connection, session = await connect()
+    await session.complete(room_a=0)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(connection.subscribe("channel"))
+        asked = await session.hear("subscribe")
+        await session.say("subscribed", room_id="channel", last_seq=4, request_id=asked["request_id"])
+    await session.close()
+    session = await stage.session()
+    await session.start(room_a=0)
+    asked = await session.hear("subscribe")
+    await session.say("error", code="NOT_FOUND", message="", request_id=asked["request_id"])
+    await session.close()
+    session = await stage.session()
+    await session.start(room_a=0)
+    await session.say("room.deleted", room_id="room_a")
+    await take(connection, "room.deleted")
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_closed(connection.ping()))
+        await session.hear_next("ping")
+        await connection.close()
+
+
+async def test_a_subscription_that_is_refused_is_told(connect: Any) -> None:
+    connection, session = await connect()
+    await session.complete(room_a=0)
+    async with asyncio.TaskGroup() as tasks:
+        subscribing = tasks.create_task(_refused(connection.subscribe("private")))
+        asked = await session.hear("subscribe")
+        await session.say("error", code="AUTHORIZATION_ERROR", message="", request_id=asked["request_id"])
+    assert subscribing.result().status == 403
+
+
+async def test_a_sync_that_is_refused_for_good_is_tried_on_another_socket(connect: Any, stage: Stage) -> None:
+    connection, session = await connect()
+    asked = await session.hear("sync")
+    await session.say("error", code="VALIDATION_ERROR", message="", request_id=asked["request_id"])
+    await (await stage.session()).start(room_a=0)
+    await take(connection, "sync.complete")
+
+
+async def test_what_is_asked_while_offline_waits(connect: Any, stage: Stage) -> None:
+    connection, session = await connect()
+    await session.complete(room_a=0)
+    await connection.pause()
+    await connection.typing("room_a")  # lost
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(connection.ping())
+        await asyncio.sleep(0)
+        await connection.resume()
+        session = await stage.session()
+        await session.say_ready()
+        asked = await session.hear_next("sync", "ping")
+        assert asked["type"] == "sync"
+        asked = await session.hear("ping")
+        await session.say("pong", request_id=asked["request_id"])
 
 
 # Acknowledgements
@@ -599,7 +695,7 @@ async def test_typing_is_told_once_for_many_keys(connect: Any) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(connection.ping())
         types = []
-        while (frame := await session._socket.receive_json(timeout=PATIENCE_S))["type"] != "ping":
+        while (frame := await session.hear_next("typing.start", "typing.stop", "ping"))["type"] != "ping":
             types.append(frame["type"])
         await session.say("pong", request_id=frame["request_id"])
     assert types == ["typing.start", "typing.stop"]

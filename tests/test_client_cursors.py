@@ -77,8 +77,10 @@ def test_what_retention_removed_is_not_waited_for() -> None:
 def test_the_end_of_a_socket_forgets_the_gap() -> None:
     room = RoomCursor(1, is_member=True)
     room.take(event(5))
+    room.is_filling = True
     room.interrupt()
     assert not room.is_behind
+    assert not room.is_filling
     assert room.take(event(2))
 
 

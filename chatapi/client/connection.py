@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
@@ -343,7 +342,7 @@ class Connection:
             else:
                 delay_s, self._next_delay_s = self._next_delay_s, None
             self._set_state("waiting")
-            await self._interruptible_sleep(delay_s)
+            await self._is_interrupted_within(delay_s)
 
     async def _wait_until_wanted(self) -> None:
         inbox = self._feed.inbox
@@ -385,8 +384,7 @@ class Connection:
                 sync = self._feed.start(group, socket.ready)
                 self._socket = socket
                 self._set_state("syncing")
-                group.create_task(self._greet(sync))
-                group.create_task(self._repeat(socket, self._pending.frames()))
+                group.create_task(self._greet(socket, sync, self._pending.frames()))
                 group.create_task(self._read(socket))
                 group.create_task(self._keep_alive(socket))
                 group.create_task(self._flush_acks(socket))
@@ -400,8 +398,8 @@ class Connection:
             self._typing.clear()
             self._feed.stop()
 
-    async def _greet(self, sync: Json) -> None:
-        """Says where this connection stopped."""
+    async def _greet(self, socket: Socket, sync: Json, waiting: list[Json]) -> None:
+        """Says where this connection stopped, and then sends again what got no answer on the last socket."""
         book = self._feed.book
         async with asyncio.TaskGroup() as group:  # each sends its frame when it starts, so these stay in order
             for room_id in book.unwanted:
@@ -409,6 +407,7 @@ class Connection:
             group.create_task(self._insist(sync))
             for room_id in book.wanted:
                 group.create_task(self._insist({"type": "subscribe", "room_id": room_id}))
+            group.create_task(self._repeat(socket, waiting))
 
     async def _insist(self, frame: Json) -> None:
         """For frames of the connection's own, which a rate limit must not lose."""
@@ -421,7 +420,6 @@ class Connection:
             self._feed.book.wanted.pop(frame["room_id"], None)
 
     async def _repeat(self, socket: Socket, waiting: list[Json]) -> None:
-        """What got no answer on the last socket."""
         for frame in waiting:
             await socket.send(frame)
 
@@ -462,8 +460,7 @@ class Connection:
         """Ends a socket on which the server fell silent, and speaks up while the caller is too slow for it."""
         heartbeat_s = socket.ready["heartbeat_seconds"]
         while True:
-            await self._interruptible_sleep(heartbeat_s / 2)
-            if self._interrupted.is_set():
+            if await self._is_interrupted_within(heartbeat_s / 2):
                 raise SocketEnded
             silent_s = now_s() - socket.heard_at_s
             if not self._is_blocked and silent_s > 2 * heartbeat_s:
@@ -484,10 +481,13 @@ class Connection:
     def _take_acks(self) -> Iterator[Json]:
         return self._feed.take_acks(rooms=self._options.auto_ack, notifications=self._options.auto_ack_notifications)
 
-    async def _interruptible_sleep(self, delay_s: float) -> None:
-        with suppress(TimeoutError):
+    async def _is_interrupted_within(self, delay_s: float) -> bool:
+        try:
             async with asyncio.timeout(delay_s):
                 await self._interrupted.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def _set_state(self, state: State) -> None:
         if state != self._state and self._state != "closed":

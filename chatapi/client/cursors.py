@@ -87,6 +87,7 @@ class RoomCursor:
 
     def interrupt(self) -> None:
         """The socket is gone: the next `sync` brings what is missing."""
+        self.is_filling = False  # its task may have been cancelled before it began
         self.gap_end = 0
         self.held.clear()
 

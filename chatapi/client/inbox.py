@@ -25,7 +25,7 @@ class Inbox:
         self._max_items = max_items
         self._entries: deque[Entry] = deque()
         self._size_bytes = 0
-        self._change = asyncio.Event()
+        self._change: asyncio.Event | None = None  # for those who wait, if anybody does
         self._is_ended = False
         self._error: BaseException | None = None
 
@@ -60,11 +60,14 @@ class Inbox:
 
     async def changed(self) -> None:
         """Returns once something was put in or taken out, or somebody called `wake`: for loops over a condition."""
+        if self._change is None:
+            self._change = asyncio.Event()
         await self._change.wait()
 
     def wake(self) -> None:
-        self._change.set()
-        self._change = asyncio.Event()
+        if self._change is not None:
+            self._change.set()
+            self._change = None
 
     def end(self, error: BaseException | None = None, *, discard: bool = False) -> None:
         if self._is_ended:
