@@ -229,7 +229,8 @@ def _prepare_process() -> None:
     """Once per process; the reasons and figures are in DESIGN section 5."""
     gc.set_threshold(50_000, 20, 100)
     # malloc's threshold for mmap rises to what was freed once: else each recv() maps and unmaps its buffer.
-    del bytearray(16 << 20)[:]
+    freed = bytearray(16 << 20)
+    del freed
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

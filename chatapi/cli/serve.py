@@ -9,6 +9,7 @@ import secrets
 import signal
 import ssl
 import sys
+from collections.abc import Callable
 
 from chatapi.app import App, start_app
 from chatapi.cli.errors import CliError
@@ -41,7 +42,17 @@ def run(args: argparse.Namespace) -> int:
     set_up_logging(config.log)
     if args.dev:
         config = _loosen(config)
-    return asyncio.run(_serve(config, dev=args.dev))
+    with asyncio.Runner(loop_factory=_find_loop_factory()) as runner:
+        return runner.run(_serve(config, dev=args.dev))
+
+
+def _find_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it is installed (the extra `chatapi[uvloop]`), else the standard library's loop."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 def _loosen(config: Config) -> Config:

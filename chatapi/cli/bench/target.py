@@ -33,7 +33,8 @@ RAISED_LIMITS = {
 }
 TENANT_CONFIG = {"rate_limit": 1_000_000, "rate_burst": 1_000_000, "connections_per_user": 1000}
 
-_START_WITH_UVLOOP = "import sys, uvloop; uvloop.install(); from chatapi.cli import main; sys.exit(main())"
+# `chatapi serve` takes uvloop where it is installed; None in sys.modules stands for a module that is not.
+_START_WITHOUT_UVLOOP = "import sys; sys.modules['uvloop'] = None; from chatapi.cli import main; sys.exit(main())"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ class ThrowAwayServer(Target):
 
     def _start(self, port: int) -> str:
         self._log.write_bytes(b"")
-        launch = ["-c", _START_WITH_UVLOOP] if self._variant.loop == "uvloop" else ["-m", "chatapi"]
+        launch = ["-m", "chatapi"] if self._variant.loop == "uvloop" else ["-c", _START_WITHOUT_UVLOOP]
         command = [self._variant.python, *launch, "serve", "--port", str(port), "--db", "chatapi.db"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the operator's own interpreter
