@@ -110,7 +110,7 @@ class Socket:
 
 
 class RawSocket:
-    """One WebSocket, frame by frame (RFC 6455), for what no well-behaved client sends and to see what it is not shown."""
+    """One WebSocket, frame by frame (RFC 6455), for what no well-behaved client sends or shows."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
