@@ -1,0 +1,483 @@
+"""The random clients. Each device acts on its own, notes what it does in the journal, and always comes back."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from checker.journal import LOGGED, Attempt, Frame, Journal, Outcome, Stream
+from checker.wire import CALL_SECONDS, Answer, Unreachable, Wire, hang_up, receive, send
+
+WARDEN = "warden"
+"""The user who is an admin of every room and never leaves one."""
+
+MAX_PAUSE_SECONDS = 0.06  # between two actions of a device: with all its frames it stays below the limit for acks
+MAX_ABSENCE_SECONDS = 0.25
+MAX_STALL_SECONDS = 1.5  # of a device that does not read
+MAX_BURST = 12  # messages sent without waiting for the first one's answer
+MAX_FILLER = 3_000  # characters: a stalled device's buffers have to overflow
+
+Action = Callable[[], Awaitable[None]]
+
+
+@dataclass
+class World:
+    """What the clients share. `acting` is cleared to make all of them pause, `ending` set to make them stop."""
+
+    journal: Journal
+    wire: Wire
+    seed: int
+    user_ids: list[str]
+    acting: asyncio.Event = field(default_factory=asyncio.Event)
+    ending: bool = False
+    busy: int = 0  # devices in the middle of an action
+    room_ids: list[str] = field(default_factory=list)
+    channel_ids: list[str] = field(default_factory=list)
+
+
+class Device:
+    def __init__(self, world: World, user_id: str, number: int) -> None:
+        self.world = world
+        self.journal = world.journal
+        self.user_id = user_id
+        self.name = f"{user_id}.{number}"
+        self.random = random.Random(f"{world.seed}/{self.name}")
+        self.stream: Stream | None = None
+        self.room_ids: set[str] = set()  # that the connection streams
+        self.cursors: dict[str, int] = {}  # what this device has seen
+        self._epoch: str | None = None
+        self._websocket: aiohttp.ClientWebSocketResponse | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._answers: dict[str, asyncio.Future[Frame]] = {}
+        self._ready = asyncio.Event()
+        self._complete = asyncio.Event()
+        self._stall_seconds = 0.0
+        self._numbers = 0
+        self._sent: list[Attempt] = []  # its own messages that are confirmed, the newest last
+        self._unanswered: list[Attempt] = []  # its own messages of which it does not know
+        self._actions: list[tuple[int, Action]] = [
+            (30, self._send_burst),
+            (12, self._post_message),
+            (8, self._retry),
+            (8, self._edit),
+            (4, self._delete),
+            (10, self._acknowledge),
+            (4, self._join_or_leave),
+            (3, self._subscribe_or_not),
+            (3, self._sync),
+            (3, self._stall),
+            (3, self._read_page),
+            (3, self._type),
+            (3, self._disconnect),
+        ]
+
+    # Its life
+
+    async def run(self) -> None:
+        while not self.world.ending:
+            if self.random.random() < 0.1:
+                await self._act_offline()
+            await self.live(self.random.choice(("backlog", "cursors")), self._act)
+            await asyncio.sleep(self.random.uniform(0, MAX_ABSENCE_SECONDS))
+
+    async def live(self, mode: str, act: Action) -> None:
+        """One connection, to its end."""
+        stream = Stream(self.user_id, mode, self.journal.tick())
+        try:
+            params = {"sync": "none"} if mode == "cursors" else {}
+            self._websocket = await self.world.wire.connect(self.user_id, **params)
+        except Unreachable:
+            return
+        self.journal.streams.append(stream)
+        self.stream = stream
+        self._ready.clear()
+        self._complete.clear()
+        self._reading = asyncio.create_task(self._read(stream, self._websocket))
+        try:
+            await self._wait_until_ready(self._reading)
+            if mode == "cursors":
+                await self._sync()
+            await act()
+        except Unreachable:
+            pass
+        finally:
+            self.stream = None
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+            await hang_up(self._websocket, politely=self.random.random() < 0.5)
+
+    async def listen(self) -> None:
+        """What the last connection does."""
+        await self.world.acting.wait()
+
+    def has_got(self, stream: Stream, seqs: dict[str, int]) -> bool:
+        """Whether this connection, if it is still there, has got each of its rooms up to these seqs."""
+        if self.stream is not stream:
+            return True
+        return self._complete.is_set() and all(
+            self.cursors.get(room_id, 0) >= seqs.get(room_id, 0) for room_id in self.room_ids
+        )
+
+    async def _act(self) -> None:
+        while not self.world.ending:
+            await self.world.acting.wait()
+            await self._do_one(self._pick())
+            await asyncio.sleep(self.random.uniform(0, MAX_PAUSE_SECONDS))
+
+    async def _act_offline(self) -> None:
+        for action in (self._post_message, self._edit, self._retry):
+            await self.world.acting.wait()
+            try:
+                await self._do_one(action)
+            except Unreachable:
+                return
+
+    async def _do_one(self, action: Action) -> None:
+        self.world.busy += 1
+        try:
+            await action()
+        finally:
+            self.world.busy -= 1
+
+    def _pick(self) -> Action:
+        weights = [weight for weight, _ in self._actions]
+        return self.random.choices([action for _, action in self._actions], weights)[0]
+
+    # What comes in
+
+    async def _read(self, stream: Stream, websocket: aiohttp.ClientWebSocketResponse) -> None:
+        try:
+            while (frame := await receive(websocket)) is not None:
+                self.journal.keep(stream, frame)
+                self._take(frame)
+                if self._stall_seconds:
+                    await asyncio.sleep(self._stall_seconds)
+                    self._stall_seconds = 0.0
+        finally:
+            self._abandon()
+
+    def _take(self, frame: Frame) -> None:
+        kind, room_id = frame["type"], frame.get("room_id")
+        future = self._answers.pop(frame.get("request_id") or "", None)
+        if future is not None and not future.done():
+            future.set_result(frame)
+        if kind == "ready":
+            self._epoch = frame["epoch"]
+            self.room_ids = {room["room_id"] for room in frame["rooms"]}
+            self._ready.set()
+        elif kind == "sync.complete":
+            self._complete.set()
+        elif kind in ("room.created", "subscribed"):
+            self.room_ids.add(frame["room_id"])
+        elif kind == "unsubscribed":
+            self.room_ids.discard(frame["room_id"])
+        elif kind == "sync.gap":
+            self.cursors[frame["room_id"]] = max(frame["to_seq"], self.cursors.get(frame["room_id"], 0))
+        elif kind == "error" and frame["code"] == "INTERNAL_ERROR":
+            self.journal.fault(f"{self.name} got {frame}")
+        if kind in LOGGED and room_id is not None:
+            self.journal.counts["events received"] += 1
+            self.journal.learn(room_id, frame["seq"])
+            self.cursors[room_id] = max(frame["seq"], self.cursors.get(room_id, 0))
+            if kind == "member.left" and frame["user_id"] == self.user_id:
+                self.room_ids.discard(room_id)
+
+    def _abandon(self) -> None:
+        """Nobody answers any more."""
+        for future in self._answers.values():
+            if not future.done():
+                future.set_exception(Unreachable())
+                future.exception()  # seen: perhaps nobody waits for it
+        self._answers.clear()
+
+    async def _wait_until_ready(self, reading: asyncio.Task[None]) -> None:
+        waiting = asyncio.create_task(self._ready.wait())
+        await asyncio.wait([waiting, reading], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if not self._ready.is_set():
+            raise Unreachable
+
+    # What goes out
+
+    async def _ask(self, kind: str, *, note: bool = False, **fields: Any) -> "asyncio.Future[Frame]":
+        """Sends a frame; the future gets the one that answers it."""
+        assert self._websocket is not None
+        assert self._reading is not None
+        if self._reading.done():
+            raise Unreachable
+        self._numbers += 1
+        request_id = f"r{self._numbers}"
+        future: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        self._answers[request_id] = future
+        frame = {"type": kind, "request_id": request_id, **fields}
+        if note and self.stream is not None:
+            self.journal.keep(self.stream, frame, is_sent=True)
+        await send(self._websocket, frame)
+        return future
+
+    async def _answer(self, future: "asyncio.Future[Frame]", what: str) -> Frame:
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                return await future
+        except TimeoutError:
+            self.journal.fault(f"{self.name} got no answer to {what}")
+            raise Unreachable from None
+
+    async def _call(self, method: str, path: str, body: object = None, **params: object) -> Answer:
+        answer = await self.world.wire.call(self.user_id, method, path, body, **params)
+        if answer.status == 503:
+            raise Unreachable  # it shuts down
+        if answer.status >= 500 or answer.status == 400:
+            self.journal.fault(f"{self.name}: {method} {path} {body} answered {answer}")
+        return answer
+
+    def _pick_room(self) -> str | None:
+        return self.random.choice(sorted(self.room_ids)) if self.room_ids else None
+
+    def _write_message(self, room_id: str) -> Attempt:
+        self._numbers += 1
+        identity = f"{self.name}.{self._numbers}"
+        content = identity + " " * self.random.choice((0, 0, self.random.randrange(MAX_FILLER)))
+        attempt = self.journal.begin("send", self.user_id, room_id, client_message_id=identity, content=content)
+        self._unanswered.append(attempt)
+        return attempt
+
+    def _settle_message(self, attempt: Attempt, confirmation: Frame | None, *, was_tried_before: bool = False) -> None:
+        """`confirmation` is None when the server refused it."""
+        if confirmation is None:
+            # What was tried before may have been stored then, though now the sender is not in the room any more.
+            self._unanswered.remove(attempt)
+            self.journal.settle(attempt, Outcome.UNKNOWN if was_tried_before else Outcome.REFUSED)
+            return
+        self._unanswered.remove(attempt)
+        self.journal.settle(attempt, Outcome.CONFIRMED, message_id=confirmation["message_id"], seq=confirmation["seq"])
+        if confirmation["client_message_id"] != attempt.client_message_id:
+            self.journal.fault(f"{self.name}: {attempt} was confirmed as {confirmation}")
+        self._sent.append(attempt)
+        del self._sent[:-20]
+
+    # Actions
+
+    async def _send_burst(self) -> None:
+        room_id = self._pick_room()
+        if room_id is None:
+            return
+        waiting = []
+        for _ in range(self.random.randint(1, MAX_BURST)):
+            attempt = self._write_message(room_id)
+            fields = {"content": attempt.content, "client_message_id": attempt.client_message_id}
+            waiting.append((attempt, await self._ask("send_message", room_id=room_id, **fields)))
+        for attempt, future in waiting:
+            frame = await self._answer(future, "send_message")
+            self._settle_message(attempt, frame if frame["type"] == "message.sent" else None)
+
+    async def _post_message(self) -> None:
+        room_id = self.random.choice(self.world.room_ids)  # its own or not
+        await self._post(self._write_message(room_id), was_tried_before=False)
+
+    async def _retry(self) -> None:
+        """Sends again what was not answered, over the other transport as it comes."""
+        if not self._unanswered:
+            return
+        attempt = self._unanswered[0]
+        if self.stream is None or self.random.random() < 0.5:
+            await self._post(attempt, was_tried_before=True)
+            return
+        fields = {"content": attempt.content, "client_message_id": attempt.client_message_id}
+        frame = await self._answer(await self._ask("send_message", room_id=attempt.room_id, **fields), "a retry")
+        self._settle_message(attempt, frame if frame["type"] == "message.sent" else None, was_tried_before=True)
+        self.journal.counts["retries"] += 1
+
+    async def _post(self, attempt: Attempt, *, was_tried_before: bool) -> None:
+        body = {"content": attempt.content, "client_message_id": attempt.client_message_id}
+        answer = await self._call("POST", f"/rooms/{attempt.room_id}/messages", body)
+        if was_tried_before:
+            self.journal.counts["retries"] += 1
+        elif answer.status == 200:
+            self.journal.fault(f"{self.name}: {attempt} was answered 200, as if it had been sent before")
+        if answer.status == 409:
+            self.journal.fault(f"{self.name}: {attempt} met a message with another body")
+        self._settle_message(attempt, answer.data, was_tried_before=was_tried_before)
+
+    async def retry_all(self) -> None:
+        """Until there is nothing of which the outcome is not known."""
+        while self._unanswered:
+            await self._post(self._unanswered[0], was_tried_before=True)
+
+    async def _edit(self) -> None:
+        if not self._sent:
+            return
+        message = self.random.choice(self._sent)
+        self._numbers += 1
+        content = f"{message.client_message_id} edited {self._numbers}"
+        attempt = self.journal.begin(
+            "edit", self.user_id, message.room_id, message_id=message.message_id, content=content
+        )
+        if self.stream is None or self.random.random() < 0.5:
+            path = f"/rooms/{message.room_id}/messages/{message.message_id}"
+            answer = await self._call("PUT", path, {"content": content})
+            self.journal.settle(attempt, Outcome.CONFIRMED if answer.status == 200 else Outcome.REFUSED)
+            return
+        place = {"room_id": message.room_id, "message_id": message.message_id}
+        frame = await self._answer(await self._ask("message.edit", **place, content=content), "message.edit")
+        if frame["type"] == "message.edited":
+            self.journal.settle(attempt, Outcome.CONFIRMED, seq=frame["seq"])
+        else:
+            self.journal.settle(attempt, Outcome.REFUSED)
+
+    async def _delete(self) -> None:
+        if self._sent:
+            await self._bury(self._sent.pop(self.random.randrange(len(self._sent))))
+
+    async def _bury(self, message: Attempt) -> None:
+        attempt = self.journal.begin("delete", self.user_id, message.room_id, message_id=message.message_id)
+        if self.stream is None or self.random.random() < 0.5:
+            answer = await self._call("DELETE", f"/rooms/{message.room_id}/messages/{message.message_id}")
+            self.journal.settle(attempt, Outcome.CONFIRMED if answer.status == 204 else Outcome.REFUSED)
+            return
+        place = {"room_id": message.room_id, "message_id": message.message_id}
+        frame = await self._answer(await self._ask("message.delete", **place), "message.delete")
+        if frame["type"] == "message.deleted":
+            self.journal.settle(attempt, Outcome.CONFIRMED, seq=frame["seq"])
+        else:
+            self.journal.settle(attempt, Outcome.REFUSED)
+
+    async def _acknowledge(self) -> None:
+        room_id = self._pick_room()
+        if room_id is None or room_id not in self.cursors:
+            return
+        seq = self.random.randint(max(0, self.cursors[room_id] - 5), self.cursors[room_id])
+        kind = self.random.choice(("ack", "ack", "read"))
+        attempt = self.journal.begin(kind, self.user_id, room_id, seq=seq)
+        if self.random.random() < 0.5:
+            frame = await self._answer(await self._ask(kind, room_id=room_id, seq=seq), kind)
+            standing = frame["seq"] if frame["type"] in ("ack.received", "read.updated") else None
+        else:
+            body = {"room_id": room_id, "seq": seq} if kind == "ack" else {"seq": seq}
+            answer = await self._call("POST", "/acks" if kind == "ack" else f"/rooms/{room_id}/read", body)
+            standing = answer.data["seq"] if answer.status == 200 else None
+        self.journal.settle(attempt, Outcome.REFUSED if standing is None else Outcome.CONFIRMED)
+        if standing is not None and standing < seq:
+            self.journal.fault(f"{self.name}: {kind} of {seq} was answered {standing}")
+
+    async def _join_or_leave(self) -> None:
+        if self.random.random() < 0.5:
+            room_id = self.random.choice(self.world.channel_ids)
+            attempt = self.journal.begin("join", self.user_id, room_id)
+            answer = await self._call("POST", f"/rooms/{room_id}/members", {"user_id": self.user_id})
+        else:
+            room_id = self.random.choice(self.world.room_ids)
+            attempt = self.journal.begin("leave", self.user_id, room_id)
+            answer = await self._call("DELETE", f"/rooms/{room_id}/members/{self.user_id}")
+        self.journal.settle(attempt, Outcome.CONFIRMED if answer.status in (201, 204) else Outcome.REFUSED)
+
+    async def _subscribe_or_not(self) -> None:
+        """Only channels: what a member of a group has unsubscribed from would be lost to this test."""
+        room_id = self.random.choice(self.world.channel_ids)
+        kind = self.random.choice(("subscribe", "subscribe", "unsubscribe"))
+        await self._answer(await self._ask(kind, room_id=room_id, note=True), kind)
+
+    async def _sync(self) -> None:
+        """From the device's own cursors, as far as it has one, its former rooms included."""
+        rooms = {room_id: seq for room_id, seq in self.cursors.items() if self.random.random() < 0.9}
+        epoch = "another" if self.random.random() < 0.05 else self._epoch
+        await self._ask("sync", note=True, epoch=epoch, rooms=rooms)
+
+    async def _stall(self) -> None:
+        self._stall_seconds = self.random.uniform(0, MAX_STALL_SECONDS)
+
+    async def _read_page(self) -> None:
+        room_id = self._pick_room()
+        if room_id is None:
+            return
+        known_seq = self.journal.known_seq(room_id)
+        after_seq = self.random.choice((0, max(0, known_seq - 1), self.random.randint(0, known_seq)))
+        answer = await self._call("GET", f"/rooms/{room_id}/events", after_seq=after_seq, limit=100)
+        if answer.status == 200:
+            self.journal.note_page(self.user_id, room_id, after_seq, known_seq, answer.data["events"])
+
+    async def _type(self) -> None:
+        room_id = self._pick_room()
+        if room_id is not None:
+            assert self._websocket is not None
+            await send(self._websocket, {"type": "typing.start", "room_id": room_id})
+
+    async def _disconnect(self) -> None:
+        raise Unreachable
+
+
+class Warden(Device):
+    """The admin of all rooms: who is in them, what they are called, and what of others is deleted."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world, WARDEN, 0)
+        self._actions += [(25, self._move_member), (6, self._rename), (6, self._delete_any), (1, self._make_room)]
+
+    async def make_rooms(self, groups: int, channels: int) -> None:
+        for _ in range(groups):
+            await self._make_room()
+        for _ in range(channels):
+            await self._make_room("channel")
+
+    async def _make_room(self, kind: str = "group") -> None:
+        if len(self.world.room_ids) > 12:
+            return
+        members = [user_id for user_id in self.world.user_ids if self.random.random() < 0.6]
+        body = {"type": kind, "members": members, "metadata": {"founders": [WARDEN, *members]}}
+        answer = await self._call("POST", "/rooms", body)
+        self.world.room_ids.append(answer.data["room_id"])
+        if kind == "channel":
+            self.world.channel_ids.append(answer.data["room_id"])
+
+    async def _join_or_leave(self) -> None:
+        await self._move_member()
+
+    async def _move_member(self) -> None:
+        room_id = self.random.choice(self.world.room_ids)
+        user_id = self.random.choice(self.world.user_ids)
+        if self.random.random() < 0.6:
+            attempt = self.journal.begin("join", user_id, room_id)
+            answer = await self._call("POST", f"/rooms/{room_id}/members", {"user_id": user_id})
+        else:
+            attempt = self.journal.begin("leave", user_id, room_id)
+            answer = await self._call("DELETE", f"/rooms/{room_id}/members/{user_id}")
+        self.journal.settle(attempt, Outcome.CONFIRMED if answer.status in (201, 204) else Outcome.REFUSED)
+
+    async def _rename(self) -> None:
+        room_id = self.random.choice(self.world.room_ids)
+        self._numbers += 1
+        attempt = self.journal.begin("rename", self.user_id, room_id, content=f"name {self._numbers}")
+        answer = await self._call("PATCH", f"/rooms/{room_id}", {"name": attempt.content})
+        self.journal.settle(attempt, Outcome.CONFIRMED if answer.status == 200 else Outcome.REFUSED)
+
+    async def _delete_any(self) -> None:
+        sends = [attempt for attempt in self.journal.attempts[-300:] if attempt.kind == "send" and attempt.message_id]
+        if sends:
+            await self._bury(self.random.choice(sends))
+
+    async def read_log(self, room_id: str) -> list[Frame]:
+        """All of it."""
+        events: list[Frame] = []
+        has_more = True
+        while has_more:
+            after_seq = events[-1]["seq"] if events else 0
+            answer = await self._call("GET", f"/rooms/{room_id}/events", after_seq=after_seq, limit=100)
+            events += answer.data["events"]
+            has_more = answer.data["has_more"]
+        return events
+
+    async def list_rooms(self) -> list[Frame]:
+        answer = await self._call("GET", "/rooms", limit=100)
+        assert not answer.data["has_more"]
+        return list(answer.data["rooms"])
+
+    async def list_receipts(self, room_id: str) -> list[Frame]:
+        answer = await self._call("GET", f"/rooms/{room_id}/receipts", limit=100)
+        return list(answer.data["receipts"])
+
+    async def greet(self, room_id: str) -> None:
+        """A message that everybody in the room has to get."""
+        await self._post(self._write_message(room_id), was_tried_before=False)

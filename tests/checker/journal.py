@@ -1,0 +1,132 @@
+"""What the clients did and were told, in the order in which they noticed it."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+
+Frame = dict[str, Any]
+
+LOGGED = frozenset(
+    {
+        "message",
+        "message.edited",
+        "message.deleted",
+        "room.updated",
+        "member.joined",
+        "member.updated",
+        "member.left",
+    }
+)
+"""The types of the events that take a `seq`."""
+
+
+class Outcome(Enum):
+    UNKNOWN = auto()  # the connection or the server went first: it may have happened, or not
+    CONFIRMED = auto()
+    REFUSED = auto()
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One thing that a client asked for. `begun` and `settled` are ticks of the journal."""
+
+    kind: str
+    user_id: str
+    room_id: str
+    begun: int
+    outcome: Outcome = Outcome.UNKNOWN
+    settled: int = 0
+    client_message_id: str | None = None
+    message_id: str | None = None
+    content: str | None = None
+    seq: int | None = None
+
+
+@dataclass(slots=True)
+class Stream:
+    """One connection: what came in, and the `sync` and `subscribe` frames that went out, in order.
+
+    `mode` is "backlog" or "cursors" (`?sync=none`, then a `sync`).
+    """
+
+    user_id: str
+    mode: str
+    begun: int
+    entries: list[tuple[int, bool, Frame]] = field(default_factory=list)  # (tick, was it sent by the client, frame)
+
+
+@dataclass(slots=True)
+class Page:
+    """A page of a room's log that somebody read meanwhile."""
+
+    user_id: str
+    room_id: str
+    after_seq: int
+    known_seq: int  # the greatest seq of the room that anybody knew of when the page was asked for
+    events: list[Frame]
+
+
+class Journal:
+    def __init__(self) -> None:
+        self.now = 0
+        self.attempts: list[Attempt] = []
+        self.streams: list[Stream] = []
+        self.pages: list[Page] = []
+        self.faults: list[str] = []  # what is wrong whatever else happened
+        self.counts: Counter[str] = Counter()
+        self._contents: dict[str, str] = {}
+        self._acked: dict[tuple[str, str], list[tuple[int, int]]] = {}  # by user and room: (tick, what was confirmed)
+        self.known: dict[str, list[tuple[int, int]]] = {}  # by room: (tick, a new greatest seq that somebody knew of)
+
+    def tick(self) -> int:
+        self.now += 1
+        return self.now
+
+    def begin(self, kind: str, user_id: str, room_id: str, **fields: Any) -> Attempt:
+        attempt = Attempt(kind, user_id, room_id, self.tick(), **fields)
+        self.attempts.append(attempt)
+        return attempt
+
+    def settle(self, attempt: Attempt, outcome: Outcome, **fields: Any) -> None:
+        attempt.outcome = outcome
+        attempt.settled = self.tick()
+        for name, value in fields.items():
+            setattr(attempt, name, value)
+        self.counts[f"{attempt.kind} {outcome.name.lower()}"] += 1
+        if attempt.kind in ("ack", "read") and outcome is Outcome.CONFIRMED and attempt.seq is not None:
+            acked = self._acked.setdefault((attempt.user_id, attempt.room_id), [])
+            acked.append((self.now, attempt.seq))
+        if outcome is Outcome.CONFIRMED and attempt.seq is not None:
+            self.learn(attempt.room_id, attempt.seq)
+
+    def note_page(self, user_id: str, room_id: str, after_seq: int, known_seq: int, events: list[Frame]) -> None:
+        self.pages.append(Page(user_id, room_id, after_seq, known_seq, events))
+        self.counts["pages read"] += 1
+
+    def keep(self, stream: Stream, frame: Frame, *, is_sent: bool = False) -> None:
+        """Notes a frame. All its copies share one content: it is most of them."""
+        content = frame.get("content")
+        if content is not None:
+            frame["content"] = self._contents.setdefault(content, content)
+        stream.entries.append((self.tick(), is_sent, frame))
+
+    def learn(self, room_id: str, seq: int) -> None:
+        """Somebody was shown this seq: from now on it has to exist for ever."""
+        known = self.known.setdefault(room_id, [])
+        if not known or known[-1][1] < seq:
+            known.append((self.now, seq))
+
+    def known_seq(self, room_id: str, tick: int | None = None) -> int:
+        """The greatest seq of the room that anybody knew of at that time."""
+        known = self.known.get(room_id, [])
+        if tick is None:
+            return known[-1][1] if known else 0
+        return max((seq for at, seq in known if at < tick), default=0)
+
+    def fault(self, text: str) -> None:
+        self.faults.append(f"at tick {self.now}: {text}")
+
+    def acked_seq(self, user_id: str, room_id: str, tick: int) -> int:
+        """What the user had acknowledged for sure at that time."""
+        return max((seq for at, seq in self._acked.get((user_id, room_id), []) if at < tick), default=0)

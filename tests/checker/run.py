@@ -1,0 +1,159 @@
+"""A run: a server that is killed again and again, clients that go on, and the verdict."""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from server_process import ServerProcess
+
+from checker.clients import Device, Warden, World
+from checker.journal import Journal
+from checker.truth import read_truth
+from checker.verdict import find_violations
+from checker.wire import Wire
+
+USERS = 10
+DEVICES_PER_USER = 2
+GROUPS = 4
+CHANNELS = 2
+
+MAX_UP_SECONDS = 2.5  # the server's life, at random: some die while the clients still reconnect
+STOPS = 0.1  # of its ends: gracefully, with exit status 0
+SETTLES = 0.15  # of its lives end only after everybody has got everything
+SETTLE_SECONDS = 20.0
+POLL_SECONDS = 0.02
+
+SETTINGS = {
+    "limits.send_buffer_bytes": "16384",  # a client that stalls for a moment falls behind
+    "limits.sync_limit": "300",  # some backlogs are longer
+    "limits.connections_per_user": "50",  # the server may not know yet that the others are gone
+    "limits.rate_limit": "100000",
+}
+
+
+@dataclass
+class Report:
+    seed: int
+    cycles: int
+    kills: int
+    stops: int
+    settles: int
+    seconds: float
+    events: int
+    counts: Counter[str]
+    violations: list[str]
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{name} {count}" for name, count in sorted(self.counts.items()))
+        lines = [
+            f"seed {self.seed}: {self.cycles} cycles ({self.kills} kills, {self.stops} stops), {self.settles} pauses in"
+            f" which everybody caught up, {self.seconds:.0f} s",
+            f"{self.counts['send confirmed']} messages confirmed, {self.events} events in the logs,"
+            f" {self.counts['events received']} received over {self.counts['connections']} connections",
+            counts,
+            f"{len(self.violations)} violations",
+            *self.violations[:20],
+        ]
+        return "\n".join(lines)
+
+
+class Run:
+    def __init__(self, directory: Path, seed: int) -> None:
+        self._server = ServerProcess(directory, SETTINGS)
+        self._random = random.Random(f"{seed}/run")
+        self._seed = seed
+        self._journal = Journal()
+        self._counts: Counter[str] = Counter()
+
+    async def run(self, is_enough: Callable[[int], bool]) -> Report:
+        """Ends after the first cycle for which `is_enough(cycles so far)`."""
+        begun_s = time.monotonic()
+        await asyncio.to_thread(self._server.start)
+        wire = Wire(self._server.url, await asyncio.to_thread(self._server.create_tenant, "checker"))
+        user_ids = [f"user{number}" for number in range(USERS)]
+        world = World(self._journal, wire, self._seed, user_ids)
+        warden = Warden(world)
+        devices = [Device(world, user_id, number) for user_id in user_ids for number in range(DEVICES_PER_USER)]
+        try:
+            await warden.make_rooms(GROUPS, CHANNELS)
+            world.acting.set()
+            async with asyncio.TaskGroup() as group:
+                for device in (warden, *devices):
+                    group.create_task(device.run())
+                while not is_enough(self._counts["cycles"]):
+                    await self._cycle(world, warden, devices)
+                world.ending = True
+            await self._finish(world, warden, devices)
+            truth = await read_truth(warden)
+        finally:
+            await wire.close()
+            await asyncio.to_thread(self._server.__exit__)
+        self._journal.counts["connections"] = len(self._journal.streams)
+        return Report(
+            seed=self._seed,
+            cycles=self._counts["cycles"],
+            kills=self._counts["kills"],
+            stops=self._counts["stops"],
+            settles=self._counts["settles"],
+            seconds=time.monotonic() - begun_s,
+            events=sum(room.last_seq for room in truth.values()),
+            counts=self._journal.counts,
+            violations=[*find_violations(self._journal, truth), *self._read_server_log()],
+        )
+
+    async def _cycle(self, world: World, warden: Warden, devices: list[Device]) -> None:
+        await asyncio.sleep(self._random.uniform(0, MAX_UP_SECONDS))
+        if self._random.random() < SETTLES:
+            world.acting.clear()
+            await self._settle(world, warden, devices)
+            world.acting.set()
+        if self._random.random() < STOPS:
+            await asyncio.to_thread(self._server.stop)
+            self._counts["stops"] += 1
+        else:
+            await asyncio.to_thread(self._server.kill)
+            self._counts["kills"] += 1
+        await asyncio.to_thread(self._server.start)
+        self._counts["cycles"] += 1
+
+    async def _settle(self, world: World, warden: Warden, devices: list[Device]) -> None:
+        """With nobody acting, every connection has to get the last message of every room."""
+        self._counts["settles"] += 1
+        await self._wait_until(lambda: not world.busy, "an action did not end")
+        streams = [(device, device.stream) for device in devices if device.stream is not None]
+        for room_id in world.room_ids:
+            await warden.greet(room_id)
+        seqs = {room_id: self._journal.known_seq(room_id) for room_id in world.room_ids}
+        for device, stream in streams:
+            what = f"{device.name}'s stream begun at tick {stream.begun} has not got everything"
+            await self._wait_until(lambda device=device, stream=stream: device.has_got(stream, seqs), what)
+
+    async def _wait_until(self, condition: Callable[[], bool], otherwise: str) -> None:
+        deadline_s = time.monotonic() + SETTLE_SECONDS
+        while not condition():
+            if time.monotonic() > deadline_s:
+                self._journal.fault(otherwise)
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _finish(self, world: World, warden: Warden, devices: list[Device]) -> None:
+        """Everybody comes back once more, after a last restart."""
+        await asyncio.to_thread(self._server.kill)
+        await asyncio.to_thread(self._server.start)
+        for device in (warden, *devices):
+            await device.retry_all()
+        world.acting.clear()
+        async with asyncio.TaskGroup() as group:
+            for number, device in enumerate(devices):
+                group.create_task(device.live("backlog" if number % 2 else "cursors", device.listen))
+            await self._wait_until(lambda: all(device.stream for device in devices), "not everybody came back")
+            await self._settle(world, warden, devices)
+            world.acting.set()
+
+    def _read_server_log(self) -> list[str]:
+        log = self._server.log.read_text()
+        return [f"the server logged a traceback:\n{log}"] if "Traceback" in log else []

@@ -1,0 +1,104 @@
+"""The thinnest client there is: one HTTP call, one WebSocket, and one exception for a server that is not there."""
+
+import asyncio
+import json
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+CALL_SECONDS = 15.0  # an answer that takes longer is a fault of the server, unless it was killed
+CLOSING = aiohttp.ClientWSTimeout(ws_close=2.0)
+SMALL_RECEIVE_BYTES = 8 * 1024  # of a client that does not hide behind the kernel's buffers when it stops reading
+
+
+class Unreachable(Exception):
+    """The server went away: whether it did what was asked is not known."""
+
+
+@dataclass(slots=True)
+class Answer:
+    status: int
+    data: Any
+    code: str | None
+
+
+class Wire:
+    """One tenant's connections to the server."""
+
+    def __init__(self, url: str, api_key: str) -> None:
+        self._url = url
+        self._api_key = api_key
+        timeout = aiohttp.ClientTimeout(total=CALL_SECONDS)
+        # A connection per call: on a kept one aiohttp would repeat a PUT by itself, and hide that from the journal.
+        self._calls = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True), timeout=timeout)
+        self._sockets = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=_make_socket), timeout=timeout
+        )
+
+    async def close(self) -> None:
+        await self._calls.close()
+        await self._sockets.close()
+
+    async def call(self, user_id: str, method: str, path: str, body: object = None, **params: object) -> Answer:
+        """Raises Unreachable."""
+        headers = self._headers(user_id)
+        data = None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            data = json.dumps(body).encode()
+        query = {name: str(value) for name, value in params.items()}
+        try:
+            async with self._calls.request(
+                method, self._url + path, data=data, headers=headers, params=query
+            ) as response:
+                text = await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise Unreachable from error
+        envelope = json.loads(text) if text else {"data": None, "error": None}
+        return Answer(response.status, envelope["data"], envelope["error"] and envelope["error"]["code"])
+
+    async def connect(self, user_id: str, **params: str) -> aiohttp.ClientWebSocketResponse:
+        """Raises Unreachable."""
+        try:
+            return await self._sockets.ws_connect(
+                f"{self._url}/ws", headers=self._headers(user_id), params=params, max_msg_size=0, timeout=CLOSING
+            )
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise Unreachable from error
+
+    def _headers(self, user_id: str) -> dict[str, str]:
+        return {"X-API-Key": self._api_key, "X-User-Id": user_id}
+
+
+async def send(websocket: aiohttp.ClientWebSocketResponse, frame: dict[str, Any]) -> None:
+    """Raises Unreachable."""
+    try:
+        async with asyncio.timeout(CALL_SECONDS):
+            await websocket.send_str(json.dumps(frame))
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise Unreachable from error
+
+
+async def receive(websocket: aiohttp.ClientWebSocketResponse) -> dict[str, Any] | None:
+    """The next frame, or None at the end of the connection."""
+    message = await websocket.receive()
+    return json.loads(message.data) if message.type is aiohttp.WSMsgType.TEXT else None
+
+
+async def hang_up(websocket: aiohttp.ClientWebSocketResponse, *, politely: bool) -> None:
+    """Ends a connection, with the closing handshake or as a lost network does."""
+    if not politely and (connected := websocket.get_extra_info("socket")) is not None:
+        with suppress(OSError):  # it is closed already
+            connected.shutdown(socket.SHUT_RDWR)
+    await websocket.close()
+
+
+def _make_socket(address: Any) -> socket.socket:
+    family, kind, protocol = address[:3]
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_RECEIVE_BYTES)
+    made.setblocking(False)
+    return made

@@ -1,0 +1,211 @@
+"""The checker as CI runs it, and that its verifier sees what it is there to see."""
+
+import copy
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checker.journal import Frame, Journal, Outcome, Stream
+from checker.run import Run
+from checker.truth import RoomTruth, find_stays
+from checker.verdict import find_violations
+
+SECONDS = 90.0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(290)
+async def test_nothing_is_lost_over_random_kills(tmp_path: Path) -> None:
+    seed = secrets.randbits(32)
+    print(f"seed {seed}")
+    end_s = time.monotonic() + SECONDS
+    report = await Run(tmp_path, seed).run(lambda _: time.monotonic() >= end_s)
+    print(report)
+    assert report.kills
+    assert report.counts["send confirmed"] > 1000
+    assert not report.violations
+
+
+# A small world without a fault: alice and bob are in a room from the start; alice sends three messages and edits the
+# first one, bob leaves; bob's one connection has got all of it.
+
+ROOM = "room_1"
+
+
+def message(seq: int, **fields: Any) -> Frame:
+    return {
+        "type": "message",
+        "room_id": ROOM,
+        "message_id": f"msg_{seq}",
+        "seq": seq,
+        "sender_id": "alice",
+        "content": f"m-{seq}",
+        "client_message_id": f"m-{seq}",
+        "deleted_at": None,
+        **fields,
+    }
+
+
+class World:
+    def __init__(self) -> None:
+        self.journal = journal = Journal()
+        edited = message(4, type="message.edited", message_id="msg_1", content="edited", client_message_id="m-1")
+        edited["target_seq"] = 1
+        left = {"type": "member.left", "room_id": ROOM, "user_id": "bob", "seq": 5}
+        self.events = [message(1, content="edited"), message(2), message(3), edited, left]
+        for seq in (1, 2, 3):
+            attempt = journal.begin("send", "alice", ROOM, client_message_id=f"m-{seq}", content=f"m-{seq}")
+            journal.settle(attempt, Outcome.CONFIRMED, message_id=f"msg_{seq}", seq=seq)
+        attempt = journal.begin("edit", "alice", ROOM, message_id="msg_1", content="edited")
+        journal.settle(attempt, Outcome.CONFIRMED, seq=4)
+        self.ack = journal.begin("ack", "alice", ROOM, seq=2)
+        journal.settle(self.ack, Outcome.CONFIRMED)
+        journal.settle(journal.begin("leave", "bob", ROOM), Outcome.CONFIRMED)
+        self.stream = Stream("bob", "backlog", 0)
+        journal.streams.append(self.stream)
+        self.receive(
+            {"type": "ready", "rooms": [{"room_id": ROOM, "last_seq": 2, "last_ack": 0}]},
+            message(1),
+            message(2),
+            {"type": "sync.complete", "rooms": {ROOM: 2}},
+            *self.events[2:],
+        )
+        journal.note_page("alice", ROOM, 1, 3, copy.deepcopy(self.events[1:4]))
+        self.receipts: dict[str, Frame] = {"alice": {"last_ack": 2}}
+
+    def receive(self, *frames: Frame) -> None:
+        self.stream.entries += [(self.journal.tick(), False, copy.deepcopy(frame)) for frame in frames]
+
+    def frames(self) -> list[Frame]:
+        return [frame for _, _, frame in self.stream.entries]
+
+    def forget(self, index: int) -> None:
+        del self.stream.entries[index]
+
+    def find_violations(self) -> list[str]:
+        truth = RoomTruth(ROOM, len(self.events), self.events, self.receipts)
+        truth.stays = find_stays(["alice", "bob"], self.events)
+        return find_violations(self.journal, {ROOM: truth})
+
+
+def test_a_world_without_a_fault_has_no_violations() -> None:
+    assert World().find_violations() == []
+
+
+def lose_a_confirmed_message(world: World) -> None:
+    attempt = world.journal.begin("send", "alice", ROOM, client_message_id="m-9", content="m-9")
+    world.journal.settle(attempt, Outcome.CONFIRMED, message_id="msg_9", seq=6)
+
+
+def store_a_message_twice(world: World) -> None:
+    world.events.append(message(6, message_id="msg_6", client_message_id="m-3", content="m-3"))
+
+
+def store_a_refused_message(world: World) -> None:
+    attempt = world.journal.begin("send", "alice", ROOM, client_message_id="m-6", content="m-6")
+    world.journal.settle(attempt, Outcome.REFUSED)
+    world.events.append(message(6))
+
+
+def store_what_nobody_sent(world: World) -> None:
+    world.events.append(message(6))
+
+
+def leave_out_a_seq(world: World) -> None:
+    del world.events[1]
+
+
+def undo_an_edit(world: World) -> None:
+    world.events[0]["content"] = "m-1"
+
+
+def lose_an_edit(world: World) -> None:
+    world.events[3] = {"type": "room.updated", "room_id": ROOM, "seq": 4}
+
+
+def lose_an_ack(world: World) -> None:
+    world.receipts["alice"]["last_ack"] = 1
+
+
+def acknowledge_by_itself(world: World) -> None:
+    world.receipts["alice"]["last_ack"] = 3
+
+
+def deliver_nothing_of_one_event(world: World) -> None:
+    world.forget(4)
+
+
+def begin_too_late(world: World) -> None:
+    world.forget(1)
+
+
+def deliver_twice(world: World) -> None:
+    world.stream.entries.insert(5, world.stream.entries[4])
+
+
+def deliver_in_another_order(world: World) -> None:
+    entries = world.stream.entries
+    entries[4], entries[5] = entries[5], entries[4]
+
+
+def deliver_what_was_never_stored(world: World) -> None:
+    world.frames()[4]["message_id"] = "msg_of_a_lost_batch"
+
+
+def deliver_another_content(world: World) -> None:
+    world.frames()[4]["content"] = "nobody said so"
+
+
+def deliver_after_leaving(world: World) -> None:
+    world.events.append({"type": "room.updated", "room_id": ROOM, "seq": 6})
+    world.receive(world.events[-1])
+
+
+def show_a_shorter_log(world: World) -> None:
+    world.stream.begun = world.journal.tick()  # after everybody knew of more
+
+
+def complete_too_early(world: World) -> None:
+    world.frames()[3]["rooms"][ROOM] = 3
+
+
+def read_a_page_with_a_gap(world: World) -> None:
+    del world.journal.pages[0].events[1]
+
+
+def read_a_page_that_ends_early(world: World) -> None:
+    world.journal.pages[0].events.clear()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lose_a_confirmed_message,
+        store_a_message_twice,
+        store_a_refused_message,
+        store_what_nobody_sent,
+        leave_out_a_seq,
+        undo_an_edit,
+        lose_an_edit,
+        lose_an_ack,
+        acknowledge_by_itself,
+        deliver_nothing_of_one_event,
+        begin_too_late,
+        deliver_twice,
+        deliver_in_another_order,
+        deliver_what_was_never_stored,
+        deliver_another_content,
+        deliver_after_leaving,
+        show_a_shorter_log,
+        complete_too_early,
+        read_a_page_with_a_gap,
+        read_a_page_that_ends_early,
+    ],
+)
+def test_the_verifier_sees_every_kind_of_fault(fault: Callable[[World], None]) -> None:
+    world = World()
+    fault(world)
+    assert world.find_violations()
