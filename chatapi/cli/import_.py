@@ -32,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
         report = import_go_database(args.file, target, clock=Clock(), credentials=credentials)
     except UnusableDatabase as error:
         raise CliError(str(error)) from error
+    except KeyboardInterrupt:
+        raise CliError("interrupted; nothing was imported") from None
     _print_report(report)
     return 0
 

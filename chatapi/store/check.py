@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from chatapi.models import UserId, encode_dm_key
-from chatapi.store.offline import open_snapshot
+from chatapi.store.offline import SQLITE_ERRORS, one_line, open_snapshot
 
 MAX_FINDINGS = 100  # of each kind: a ruined file has millions
 
@@ -124,7 +124,7 @@ def check_database(path: str) -> Report:
             findings += _run(connection, name, statement)
         try:
             row = connection.execute(_COUNTS).fetchone()
-        except sqlite3.DatabaseError:
+        except SQLITE_ERRORS:
             row = ()
     names = ("tenants", "rooms", "members", "messages", "other events", "notifications")
     return Report(findings, dict(zip(names, row, strict=False)))
@@ -136,9 +136,9 @@ def _run(connection: sqlite3.Connection, name: str, statement: str) -> Iterator[
             if number == MAX_FINDINGS:
                 yield f"{name}: there is more of this kind"
                 return
-            yield line
-    except sqlite3.DatabaseError as error:  # a damaged page is found by whoever reads it
-        yield f"{name}: {error}"
+            yield one_line(line)
+    except SQLITE_ERRORS as error:  # a damaged page is found by whoever reads it
+        yield f"{name}: {one_line(error)}"
 
 
 def _encode_dm_key(first: str | None, second: str | None) -> str | None:

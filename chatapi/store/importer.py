@@ -19,7 +19,7 @@ from chatapi.store.go.run import Count, Credentials, Report, Run
 from chatapi.store.go.source import attach_old
 from chatapi.store.go.tenants import take_tenants
 from chatapi.store.lock import DatabaseInUse, DatabaseLock
-from chatapi.store.offline import UnusableDatabase, explain_errors
+from chatapi.store.offline import UnusableDatabase, decode_text, explain_errors, one_line
 
 __all__ = ["Count", "Credentials", "Report", "import_go_database"]
 
@@ -35,6 +35,7 @@ def import_go_database(source: str, target: str, *, clock: Clock, credentials: C
     try:
         with explain_errors(source), closing(_connect(":memory:")) as probe:
             attach_old(probe, source)  # before anything is made
+            _check_old(probe, source)
         with DatabaseLock(target):
             asyncio.run(_make_database(target, clock))
             with explain_errors(f"{source} into {target}"), closing(_connect(target)) as connection:
@@ -46,9 +47,16 @@ def import_go_database(source: str, target: str, *, clock: Clock, credentials: C
                 connection.execute("COMMIT")
                 return run.report
     except (DatabaseInUse, StoreError) as error:
-        raise UnusableDatabase(str(error)) from error
+        raise UnusableDatabase(one_line(error)) from error
     except OSError as error:
         raise UnusableDatabase(f"{error.filename or target}: {error.strerror}") from error
+
+
+def _check_old(connection: sqlite3.Connection, source: str) -> None:
+    """A damaged file could be read and yet miss rows."""
+    [finding] = connection.execute("PRAGMA old.integrity_check(1)").fetchone()
+    if finding != "ok":
+        raise UnusableDatabase(f"{source}: damaged: {one_line(finding)}")
 
 
 async def _make_database(path: str, clock: Clock) -> None:
@@ -60,11 +68,7 @@ def _connect(path: str) -> sqlite3.Connection:
     # As a URI, so that the old database can be attached as one.
     uri = path if path == ":memory:" else f"file:{quote(os.path.abspath(path))}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None)
-    connection.text_factory = _decode
+    connection.text_factory = decode_text
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA cache_size = -65536")  # 64 MiB: rows come by time, and so to many places of the indexes
     return connection
-
-
-def _decode(text: bytes) -> str:
-    return text.decode("utf-8", errors="replace")

@@ -15,6 +15,9 @@ from chatapi.store.migrate import list_migrations
 
 BUSY_TIMEOUT_SECONDS = 5.0  # a server that starts or recovers holds the file for a moment
 
+# sqlite3 decodes what SQLite says strictly, and that may quote a damaged file.
+SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+
 _CANNOT_MAKE_FILES = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
 
@@ -37,8 +40,18 @@ def explain_errors(path: str) -> Iterator[None]:
     """Turns what SQLite says about the file into UnusableDatabase."""
     try:
         yield
-    except sqlite3.Error as error:
-        raise UnusableDatabase(f"{path}: {error}") from error
+    except SQLITE_ERRORS as error:
+        raise UnusableDatabase(f"{path}: {one_line(error)}") from error
+
+
+def one_line(text: object) -> str:
+    """What SQLite says of a damaged file may quote any of its bytes."""
+    return " ".join(str(text).split())
+
+
+def decode_text(text: bytes) -> str:
+    """The `text_factory` for databases that may hold anything."""
+    return text.decode("utf-8", errors="replace")
 
 
 def find_read_uri(path: str) -> str:
@@ -64,7 +77,9 @@ def _try_reading(uri: str) -> None:
 
 
 def _connect(uri: str) -> sqlite3.Connection:
-    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS)
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS)
+    connection.text_factory = decode_text
+    return connection
 
 
 def _check_schema(connection: sqlite3.Connection, path: str) -> None:

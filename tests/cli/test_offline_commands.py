@@ -193,3 +193,13 @@ def test_what_cannot_be_imported_is_one_line(run, directory):
     status, _, err = run("import", "chatapi.db")
     assert status == 1
     assert err.startswith("chatapi: chatapi.db: not a database of the Go ChatAPI v0.1 ")
+
+
+def test_an_import_that_is_interrupted_is_one_line(run, directory, monkeypatch):
+    def interrupt(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    make_go_database(directory / "go.db")
+    monkeypatch.setattr("chatapi.store.importer.Run", interrupt)
+    assert run("import", "go.db") == (1, "", "chatapi: interrupted; nothing was imported\n")
+    assert query(directory / "chatapi.db", "SELECT count(*) FROM tenants") == [(0,)]

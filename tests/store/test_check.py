@@ -2,6 +2,7 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -140,6 +141,28 @@ def test_damaged_pages_are_findings(database):
     assert lines
     assert all(line.count("\n") == 0 for line in lines)
     assert any("malformed" in line for line in lines)
+
+
+def test_any_damage_is_a_finding_or_one_line(database, tmp_path):
+    """Whatever bytes a damaged file holds, and SQLite quotes."""
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+    sound = database.read_bytes()
+    random = Random(7)
+    refused = found = 0
+    for _ in range(100):
+        data = bytearray(sound)
+        for _ in range(random.choice((1, 20, 200))):
+            data[random.randrange(len(data))] = random.randrange(256)
+        database.write_bytes(data)
+        try:
+            lines = findings(database)
+        except UnusableDatabase as error:
+            refused += 1
+            lines = [str(error)]
+        found += bool(lines)
+        assert all(len(line.splitlines()) == 1 for line in lines)
+    assert 0 < refused < found < 100
 
 
 def test_a_live_database_is_seen_at_one_moment_and_only_read(database):

@@ -361,6 +361,21 @@ def test_what_is_no_go_database_is_refused_and_nothing_is_made(tmp_path, new):
     assert not new.exists()
 
 
+def test_a_damaged_database_is_refused_and_nothing_is_made(old, new):
+    """An index that misses a row: everything can be read, but not everything is found."""
+    damage(
+        old,
+        """
+        CREATE INDEX members_user ON room_members (user_id);
+        PRAGMA writable_schema = ON;
+        UPDATE sqlite_schema SET sql = 'CREATE INDEX members_user ON room_members (role)' WHERE name = 'members_user';
+        """,
+    )
+    with pytest.raises(UnusableDatabase, match=r"go\.db: damaged: "):
+        take_over(old, new)
+    assert not new.exists()
+
+
 def test_a_target_that_cannot_be_used_is_one_line(old, tmp_path):
     (tmp_path / "notes.txt").write_text("no database" * 1000)
     for target in (tmp_path / "notes.txt", tmp_path / "nowhere" / "chatapi.db"):
