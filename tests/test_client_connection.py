@@ -359,6 +359,25 @@ async def test_a_refusal_that_may_pass_is_waited_out(stage: Stage, client: ChatA
     await connection.close()
 
 
+async def test_what_get_token_raises_ends_the_connection(stage: Stage) -> None:
+    def get_token() -> str:
+        raise LookupError("no session")
+
+    async with ChatAPI(stage.url, get_token=get_token) as client:
+        with pytest.raises(LookupError):
+            await client.connect().open()
+
+
+async def test_a_closed_connection_stays_closed(connect: Any, client: ChatAPI) -> None:
+    connection, _session = await connect()
+    await connection.close()
+    await connection.close()
+    for closed in (connection, client.connect()):
+        await closed.close()
+        with pytest.raises(Closed):
+            await closed.open()
+
+
 # What is sent
 
 

@@ -66,6 +66,13 @@ def test_a_hole_in_what_is_held_is_read_too() -> None:
     assert room.gap_end == 6
 
 
+def test_what_is_held_is_read_again_when_the_gap_moves() -> None:
+    room = RoomCursor(0, is_member=True)
+    room.take(event(3))
+    room.skip_to(2)
+    assert room.gap_end == 3
+
+
 def test_what_retention_removed_is_not_waited_for() -> None:
     room = RoomCursor(0, is_member=True)
     room.skip_to(10)

@@ -117,7 +117,8 @@ class Connection:
 
     async def open(self) -> Self:
         """Returns when the server has said `ready`, however long that takes: give it a deadline of your own. Raises
-        ApiError when the server refuses."""
+        ApiError when the server refuses, Closed after `close`."""
+        self._check_open()
         if self._runner is None:
             self._opened = asyncio.get_running_loop().create_future()
             self._runner = asyncio.create_task(self._run(), name="chatapi connection")

@@ -62,8 +62,10 @@ class RoomCursor:
             self.skip_to(seq)
 
     def skip_to(self, seq: int) -> None:
-        """Everything up to `seq` is to be read from the log."""
-        self.held.clear()
+        """Everything up to `seq` is to be read from the log, and what is held with it."""
+        if self.held:
+            seq = max(seq, self.held[-1]["seq"])
+            self.held.clear()
         if self.received is None:
             self.received = self.handled = seq - 1
         self.gap_end = max(self.gap_end, seq)
