@@ -71,6 +71,8 @@ async def open_store(path: str, *, synchronous: str, readers: int, clock: Clock)
         raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old: 3.38 or newer is needed")
     opened: list[aiosqlite.Connection] = []
     try:
+        # When this fails in aiosqlite, its thread complains on stderr once the loop is gone.
+        sqlite3.connect(path).close()
         connection = await _connect(path, _WRITER_PRAGMAS, opened)
         await connection.execute(f"PRAGMA synchronous = {'FULL' if synchronous == 'full' else 'NORMAL'}")
         await migrate(connection)

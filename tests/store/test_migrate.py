@@ -1,0 +1,108 @@
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from chatapi.clock import Clock
+from chatapi.store import StoreError, open_store
+from chatapi.store.migrate import list_migrations
+
+
+async def open_and_close(path: Path) -> str:
+    """The database's epoch."""
+    store = await open_store(str(path), synchronous="full", readers=1, clock=Clock())
+    await store.close()
+    return store.epoch
+
+
+def query(path: Path, sql: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def schema(path: Path) -> list[tuple[object, ...]]:
+    return query(path, "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name")
+
+
+def test_migrations_are_numbered_without_a_gap() -> None:
+    assert [number for number, _ in list_migrations()] == list(range(1, len(list_migrations()) + 1))
+
+
+@pytest.mark.parametrize("number", range(len(list_migrations())))
+def test_a_migration_and_its_version_are_one_transaction(number: int) -> None:
+    version, script = list_migrations()[number]
+    statements = [line.strip() for line in script.splitlines() if line.strip() and not line.strip().startswith("--")]
+    assert statements[0] == "BEGIN;"
+    assert statements[-2:] == [f"PRAGMA user_version = {version};", "COMMIT;"]
+
+
+async def test_a_new_database_gets_the_newest_schema(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    await open_and_close(path)
+    assert query(path, "PRAGMA user_version") == [(list_migrations()[-1][0],)]
+    assert query(path, "PRAGMA journal_mode") == [("wal",)]
+    tables = query(path, "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND NOT strict")
+    assert [name for (name,) in tables if not str(name).startswith("sqlite_")] == []
+
+
+async def test_opening_it_again_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    epoch = await open_and_close(path)
+    before = schema(path)
+    assert await open_and_close(path) == epoch
+    assert schema(path) == before
+
+
+async def test_each_database_has_an_epoch_of_its_own(tmp_path: Path) -> None:
+    epochs = {await open_and_close(tmp_path / name) for name in ("a.db", "b.db")}
+    assert len(epochs) == 2
+
+
+@pytest.mark.parametrize("version", range(len(list_migrations())))
+async def test_an_older_database_is_brought_up_to_date(tmp_path: Path, version: int) -> None:
+    old, new = tmp_path / "old.db", tmp_path / "new.db"
+    with closing(sqlite3.connect(old)) as connection:
+        for _, script in list_migrations()[:version]:
+            connection.executescript(script)
+    await open_and_close(old)
+    await open_and_close(new)
+    assert schema(old) == schema(new)
+
+
+async def test_a_newer_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    await open_and_close(path)
+    newer = list_migrations()[-1][0] + 1
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version = {newer}")
+    with pytest.raises(StoreError, match=f"schema version {newer}, this ChatAPI knows {newer - 1}"):
+        await open_and_close(path)
+    assert query(path, "PRAGMA user_version") == [(newer,)]
+
+
+@pytest.mark.parametrize("kind", ["a folder", "another file", "no folder"])
+async def test_what_is_no_database_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "chat.db"
+    if kind == "a folder":
+        path.mkdir()
+    elif kind == "another file":
+        path.write_bytes(b"not a database, but long enough to be looked at" * 100)
+    else:
+        path = tmp_path / "nowhere" / "chat.db"
+    with pytest.raises(StoreError, match=r"cannot open the database .*chat\.db"):
+        await open_and_close(path)
+
+
+async def test_the_pragmas_are_in_force(tmp_path: Path) -> None:
+    for setting, level in (("full", 2), ("normal", 1)):
+        store = await open_store(str(tmp_path / "chat.db"), synchronous=setting, readers=2, clock=Clock())
+
+        async def of_writer(pragma: str, store=store) -> object:
+            return (await store._connection.execute_fetchall(f"PRAGMA {pragma}"))[0][0]
+
+        assert await of_writer("synchronous") == level
+        assert await of_writer("foreign_keys") == 1
+        assert await of_writer("busy_timeout") == 5000
+        assert [await store.readers.fetch_one("PRAGMA query_only", {}) for _ in range(2)] == [(1,), (1,)]
+        await store.close()

@@ -1,0 +1,80 @@
+"""Every statement finds its rows by an index: none reads a whole table that grows with use."""
+
+import importlib
+import pkgutil
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import chatapi.store
+
+# Tenants and their keys are few and all in memory; they are read once, at the start.
+SMALL = {"tenants", "api_keys", "meta"}
+
+# Indexes of the few rows that wait for somebody: to read one of them from its start is no scan.
+SHORT = {"rooms_deleted"}
+
+# Modules whose statements look at everything, on purpose: commands run by hand, on a copy or an offline database.
+OFFLINE = {"backup", "check", "importer", "offline", "go", "prefill"}
+
+
+def find_statements() -> Iterator[tuple[str, str]]:
+    for info in pkgutil.walk_packages(chatapi.store.__path__, "chatapi.store."):
+        name = info.name.removeprefix("chatapi.store.")
+        if name.split(".")[0] in OFFLINE:
+            continue
+        for constant, value in vars(importlib.import_module(info.name)).items():
+            for sql in value if isinstance(value, tuple) else (value,):
+                if isinstance(sql, str) and re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", sql):
+                    yield f"{name}.{constant}", sql
+
+
+FOUND = sorted(set(find_statements()))
+# Some are parts of others, which name their tables.
+STATEMENTS = [(name, sql) for name, sql in FOUND if not any(sql in other and sql != other for _, other in FOUND)]
+
+
+@pytest.fixture(scope="module")
+def connection(migrated_database: Path) -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(f"file:{migrated_database}?mode=ro", uri=True)
+    yield connection
+    connection.close()
+
+
+def explain(connection: sqlite3.Connection, sql: str) -> list[str]:
+    parameters = dict.fromkeys(re.findall(r"[:](\w+)", re.sub(r"'[^']*'", "", sql)), 1)
+    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]
+
+
+def find_scans(connection: sqlite3.Connection, sql: str) -> list[str]:
+    """The tables of ours that a statement reads from end to end."""
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    aliases = {alias: table for table, alias in re.findall(r"(\w+) AS (\w+)", sql) if table in tables}
+    steps = [re.match(r"SCAN (\w+)(?: USING (?:COVERING )?INDEX (\w+))?", step) for step in explain(connection, sql)]
+    scanned = [step[1] for step in steps if step is not None and step[2] not in SHORT]
+    return [table for name in scanned if (table := aliases.get(name, name)) in tables]
+
+
+def test_the_statements_are_found() -> None:
+    assert len(STATEMENTS) >= 40
+    assert "log._EVENTS" in dict(STATEMENTS)
+
+
+def test_a_scan_is_noticed(connection: sqlite3.Connection) -> None:
+    assert find_scans(connection, "SELECT * FROM messages AS m WHERE m.content = :content") == ["messages"]
+    assert find_scans(connection, "SELECT seq FROM messages WHERE room_key = :room_key AND seq > 7") == []
+
+
+@pytest.mark.parametrize(("name", "sql"), STATEMENTS, ids=[name for name, _ in STATEMENTS])
+def test_no_statement_reads_a_whole_table(connection: sqlite3.Connection, name: str, sql: str) -> None:
+    assert set(find_scans(connection, sql)) <= SMALL
+
+
+@pytest.mark.parametrize("name", ["log._HISTORY_AFTER", "log._HISTORY_BEFORE", "log._EVENTS"])
+def test_pages_of_the_log_are_read_in_its_order(connection: sqlite3.Connection, name: str) -> None:
+    for step in explain(connection, dict(STATEMENTS)[name]):
+        # Sorting a page is cheap; sorting a room's whole log to cut a page from it is not.
+        assert "USE TEMP B-TREE FOR ORDER BY" not in step or name == "log._EVENTS"

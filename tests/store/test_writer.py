@@ -1,0 +1,387 @@
+"""The one writer: batches, order, and what happens to a batch that fails."""
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from driver import HandClock
+
+from chatapi.clock import Clock
+from chatapi.errors import ChatError, conflict, forbidden
+from chatapi.models import RoomKey, TenantId, TenantKey, UserId
+from chatapi.store import MessageWrite, SeqCounter, Store, Transaction, Write, log, open_store, rooms, tenants
+from chatapi.store.writer import MAX_BATCH, MAX_QUEUED, KeyMaker
+
+
+class Bench:
+    """A store with one room and a writer whose batches are kept."""
+
+    def __init__(self, store: Store, counter: SeqCounter) -> None:
+        self.store = store
+        self.writer = store.writer
+        self.counter = counter
+        self.batches: list[list[Write]] = []
+        self.commits = 0
+
+    def message(
+        self, content: str = "x", *, sender_id: Any = "alice", client_message_id: str | None = None, digest: int = 1
+    ) -> "asyncio.Future[MessageWrite]":
+        """Submits one; the future ends when it is settled."""
+        future: asyncio.Future[MessageWrite] = asyncio.get_running_loop().create_future()
+        self.writer.submit(
+            MessageWrite(
+                room=None,
+                counter=self.counter,
+                sender_id=sender_id,
+                content=content,
+                meta=None,
+                reply_to=None,
+                client_message_id=client_message_id,
+                body_digest=None if client_message_id is None else digest,
+                confirm=future.set_result,
+            )
+        )
+        return future
+
+    def change(
+        self, apply: Callable[[Transaction], Any] | None = None, publish: Any = None, *, barrier: bool = False
+    ) -> "asyncio.Task[Any]":
+        return asyncio.ensure_future(self.writer.change(apply or self.append, publish, barrier=barrier))
+
+    async def append(self, transaction: Transaction) -> int:
+        """One event of the log."""
+        seq = transaction.take_seq(self.counter)
+        await log.append_change(transaction, self.counter, seq, {"type": "x", "seq": seq}, None)
+        return seq
+
+    async def seqs(self) -> list[int]:
+        rows = await self.store.readers.fetch(
+            "SELECT seq FROM messages UNION ALL SELECT seq FROM changes ORDER BY seq", {}
+        )
+        return [seq for (seq,) in rows]
+
+
+@pytest.fixture
+async def bench(database: Path) -> AsyncIterator[Bench]:
+    """The writer runs from `async with running(bench)` on, so that a test decides what comes in one batch."""
+    store = await open_store(str(database), synchronous="full", readers=1, clock=Clock())
+    made: list[SeqCounter] = []
+
+    async def make_room(transaction: Transaction) -> None:
+        tenant = await tenants.insert_tenant(transaction, TenantId("tenant_a"), "a", {}, "secret", None)
+        room_key = await rooms.insert_room(
+            transaction,
+            tenant.tenant_key,
+            room_id="room_a",
+            room_type="group",
+            unique_key=None,
+            name=None,
+            metadata=None,
+            created_by="alice",
+        )
+        made.append(SeqCounter(room_key, 0))
+
+    writing = asyncio.ensure_future(store.writer.run())
+    await store.writer.change(make_room)
+    writing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await writing
+    bench = Bench(store, made[0])
+    settle = store.writer.publish
+
+    def publish(batch: list[Write]) -> None:
+        bench.batches.append(list(batch))
+        settle(batch)
+
+    store.writer.publish = publish
+    await store._connection.set_trace_callback(
+        lambda sql: setattr(bench, "commits", bench.commits + sql.startswith("COMMIT"))
+    )
+    yield bench
+    assert not store._connection.in_transaction
+    await store.close()
+
+
+@contextlib.asynccontextmanager
+async def running(bench: Bench) -> AsyncIterator[None]:
+    """Runs the writer; at the end all that was queued is written."""
+    writing = asyncio.ensure_future(bench.writer.run())
+    yield
+    bench.writer.close()
+    async with asyncio.timeout(5):
+        await writing
+
+
+async def test_what_waits_is_one_batch(bench: Bench) -> None:
+    messages = [bench.message(f"{n}") for n in range(100)]
+    async with running(bench):
+        settled = [await message for message in messages]
+    assert [write.seq for write in settled] == list(range(1, 101))
+    assert [len(batch) for batch in bench.batches] == [100]
+    assert bench.commits == 0  # one statement is a transaction of its own
+    assert await bench.seqs() == list(range(1, 101))
+
+
+async def test_batches_are_bounded(bench: Bench) -> None:
+    messages = [bench.message() for _ in range(2 * MAX_BATCH + 1)]
+    async with running(bench):
+        for message in messages:
+            await message
+    assert [len(batch) for batch in bench.batches] == [MAX_BATCH, MAX_BATCH, 1]
+
+
+async def test_messages_and_changes_share_one_transaction_and_keep_their_order(bench: Bench) -> None:
+    first, change, second, last = bench.message(), bench.change(), bench.message(), bench.change()
+    await asyncio.sleep(0)  # the changes queue themselves when they begin
+    third = bench.message()
+    async with running(bench):
+        seqs = [(await first).seq, (await second).seq, await change, await last, (await third).seq]
+    assert seqs == [1, 2, 3, 4, 5]
+    assert [len(batch) for batch in bench.batches] == [5]
+    assert bench.commits == 1
+
+
+async def test_a_barrier_ends_its_batch(bench: Bench) -> None:
+    seen: list[str] = []
+
+    async def apply(_: Transaction) -> None:
+        seen.append("applied")
+
+    tasks = [bench.change(apply, lambda _: seen.append("published"), barrier=True) for _ in range(3)]
+    async with running(bench):
+        for task in tasks:
+            await task
+    assert seen == ["applied", "published"] * 3
+    assert [len(batch) for batch in bench.batches] == [1, 1, 1]
+
+
+async def test_nothing_is_published_before_it_is_committed(bench: Bench) -> None:
+    visible: list[int] = []
+    path = (await bench.store._connection.execute_fetchall("PRAGMA database_list"))[0][2]
+
+    def look(_: object) -> None:
+        with contextlib.closing(sqlite3.connect(path)) as other:
+            visible.append(other.execute("SELECT count(*) FROM changes").fetchone()[0])
+
+    tasks = [bench.change(publish=look) for _ in range(3)]
+    async with running(bench):
+        for task in tasks:
+            await task
+    assert visible == [3, 3, 3]  # one commit, then all three
+
+
+# What goes wrong
+
+
+async def test_a_refusal_is_its_callers_alone(bench: Bench) -> None:
+    async def refuse(_: Transaction) -> None:
+        raise conflict("no")
+
+    before, refused, after = bench.change(), bench.change(refuse), bench.change()
+    async with running(bench):
+        assert [await before, await after] == [1, 2]
+        with pytest.raises(ChatError, match="no"):
+            await refused
+    assert [len(batch) for batch in bench.batches] == [3]
+
+
+async def test_one_bad_write_fails_alone_and_skips_no_seq(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    async def fail_late(transaction: Transaction) -> None:
+        await bench.append(transaction)
+        raise RuntimeError("a bug")
+
+    async def fail_in_sql(transaction: Transaction) -> None:
+        await bench.append(transaction)
+        await transaction.execute("INSERT INTO nowhere VALUES (1)", {})
+
+    tasks = [bench.change(), bench.change(fail_late), bench.change(), bench.change(fail_in_sql), bench.change()]
+    await asyncio.sleep(0)
+    message = bench.message()
+    async with running(bench):
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert (await message).seq == 4
+    assert [outcome for outcome in outcomes if isinstance(outcome, int)] == [1, 2, 3]
+    failures = [outcome for outcome in outcomes if not isinstance(outcome, int)]
+    assert [(type(failure), failure.status) for failure in failures] == [(ChatError, 500)] * 2
+    assert await bench.seqs() == [1, 2, 3, 4]
+    assert [record.message for record in caplog.records] == ["write failed"] * 2
+    assert bench.writer.writable
+
+
+async def test_one_bad_message_fails_alone(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    messages = [bench.message("1"), bench.message(sender_id=None), bench.message("2")]
+    bad = messages[1]
+    async with running(bench):
+        settled = [await message for message in messages]
+    assert [(write.error is None, write.seq) for write in settled if write is not await bad] == [(True, 1), (True, 2)]
+    assert (await bad).error is not None
+    assert await bench.seqs() == [1, 2]
+    assert "write failed" in caplog.text
+
+
+async def test_who_is_not_admitted_takes_no_seq(bench: Bench) -> None:
+    def admit(write: MessageWrite) -> None:
+        if write.content == "late":
+            raise forbidden("not a member any more")
+
+    bench.writer.admit = admit
+    messages = [bench.message("1"), bench.message("late"), bench.message("2")]
+    async with running(bench):
+        settled = [await message for message in messages]
+    assert [write.error and write.error.status for write in settled] == [None, 403, None]
+    assert await bench.seqs() == [1, 2]
+
+
+async def test_a_known_client_message_id_is_set_aside(bench: Bench) -> None:
+    async with running(bench):
+        first = await bench.message("first", client_message_id="m-1", digest=7)
+        later = [bench.message("before"), bench.message("again", client_message_id="m-1"), bench.message("after")]
+        settled = [await message for message in later]
+    assert [write.seq for write in (settled[0], settled[2])] == [2, 3]
+    assert settled[1].stored is not None
+    assert (settled[1].stored[0], settled[1].stored[1]) == (7, first.message_key)
+    assert await bench.seqs() == [1, 2, 3]
+
+
+async def test_a_full_disk_refuses_the_batch_and_heals(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    big = "x" * 60_000
+
+    async def limit(transaction: Transaction) -> None:
+        [(pages,)] = await transaction.fetch("PRAGMA page_count", {})
+        await transaction.fetch(f"PRAGMA max_page_count = {pages + 4}", {})
+
+    async def lift(transaction: Transaction) -> None:
+        await transaction.fetch("PRAGMA max_page_count = 1000000", {})
+
+    async with running(bench):
+        assert (await bench.message()).seq == 1
+        await bench.change(limit)
+        refused = [await message for message in [bench.message(big) for _ in range(20)]]
+        assert {write.error.status for write in refused if write.error} == {503}
+        assert all(write.error for write in refused)
+        assert not bench.writer.writable
+        change = bench.change()
+        await asyncio.sleep(0)
+        message = bench.message(big)  # in one batch with it
+        with pytest.raises(ChatError) as refusal:
+            await change
+        assert refusal.value.status == 503
+        assert (await message).error is not None
+        assert bench.counter.last_seq == 1
+        await bench.change(lift)
+        assert [(await message).seq for message in [bench.message(big) for _ in range(20)]] == list(range(2, 22))
+        assert bench.writer.writable
+    assert await bench.seqs() == list(range(1, 22))
+    levels = [record.levelno for record in caplog.records]
+    assert levels[0] == logging.ERROR  # said once, not for each batch that is refused
+
+
+async def test_a_caller_who_gives_up_loses_only_the_answer(bench: Bench) -> None:
+    published: list[int] = []
+    task = bench.change(publish=published.append)
+    await asyncio.sleep(0)
+    task.cancel()
+    follower = bench.change(publish=published.append)
+    async with running(bench):
+        assert await follower == 2
+    assert task.cancelled()
+    assert published == [1, 2]
+    assert await bench.seqs() == [1, 2]
+
+
+async def test_a_caller_who_gives_up_in_the_middle_leaves_no_transaction_open(bench: Bench) -> None:
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(transaction: Transaction) -> int:
+        seq = await bench.append(transaction)
+        started.set()
+        await go_on.wait()
+        return seq
+
+    async with running(bench):
+        task = bench.change(slow)
+        await started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go_on.set()
+        assert await bench.change() == 2
+    assert await bench.seqs() == [1, 2]
+
+
+async def test_the_queue_is_bounded(bench: Bench) -> None:
+    for _ in range(MAX_QUEUED):
+        bench.message()
+    with pytest.raises(ChatError) as refusal:
+        bench.message()
+    assert refusal.value.status == 503
+    bench.writer._queue.clear()
+
+
+async def test_closing_writes_what_is_queued_and_takes_no_more(bench: Bench) -> None:
+    messages = [bench.message() for _ in range(MAX_BATCH + 1)]
+    bench.writer.close()
+    with pytest.raises(ChatError) as refusal:
+        bench.message()
+    assert refusal.value.status == 503
+    await bench.writer.run()
+    assert all(message.done() for message in messages)
+    assert len(await bench.seqs()) == MAX_BATCH + 1
+
+
+async def test_company_of_a_message_is_in_its_transaction(bench: Bench) -> None:
+    """What `accompany` adds is stored with the messages, or not at all."""
+
+    def accompany(fresh: Any) -> list[tuple[str, dict[str, object]]]:
+        return [
+            ("INSERT INTO meta VALUES (:name, :value)", {"name": f"of {write.content}", "value": str(write.seq)})
+            for write in fresh
+        ]
+
+    bench.writer.accompany = accompany
+    async with running(bench):
+        assert (await bench.message("a")).error is None
+        failed = await bench.message("a")  # the same name again: the statement beside it fails
+    assert failed.error is not None
+    rows = await bench.store.readers.fetch("SELECT value FROM meta WHERE name LIKE 'of %'", {})
+    assert rows == [("1",)]
+    assert await bench.seqs() == [1]
+
+
+# Keys
+
+
+def test_keys_grow_also_when_the_clock_steps_back() -> None:
+    clock = HandClock()
+    maker = KeyMaker(clock, last_key=0)
+    keys = [maker.next_key() for _ in range(3)]
+    clock.advance(-3600)
+    keys += [maker.next_key() for _ in range(3)]
+    clock.advance(7200)
+    keys += [maker.next_key() for _ in range(3)]
+    assert keys == sorted(set(keys))
+    assert all(0 < key < 1 << 63 for key in keys)
+
+
+def test_keys_grow_beyond_those_in_the_database() -> None:
+    ahead = KeyMaker(HandClock(), last_key=0).next_key() + (3600 * 1_000_000 << 12)
+    assert KeyMaker(HandClock(), last_key=ahead).next_key() > ahead
+
+
+async def test_cursors_in_bulk_only_grow(bench: Bench) -> None:
+    room_key = RoomKey(bench.counter.room_key)
+
+    async def join(transaction: Transaction) -> None:
+        await rooms.insert_members(transaction, TenantKey(1), room_key, [(UserId("alice"), "member")], 5)  # type: ignore[list-item]
+
+    async with running(bench):
+        await bench.change(join)
+        for ack, read in ((7, 6), (3, 2), (8, 0)):
+            row = (room_key, UserId("alice"), ack, read)
+            await bench.change(lambda transaction, row=row: rooms.update_cursors(transaction, [row]))
+    assert await bench.store.readers.fetch("SELECT last_ack, last_read FROM members", {}) == [(8, 6)]
