@@ -296,6 +296,7 @@ def test_rooms_of_every_type(browser: Browser, server: ServerProcess, screenshot
         dialog.locator("[name=members]").fill("")
         page.screenshot(path=screenshots / "new-room.png")
         dialog.get_by_role("button", name="Create").click()
+        expect(page.locator(".room[aria-current]")).to_contain_text("harbour news")
         alice.say("in the channel")
         bob.expect_contents(["in the channel"])
         expect(bob.input).to_be_hidden()
