@@ -44,6 +44,8 @@ class Presence:
         for room in list(sessions.typing):
             self._stop_typing(sessions, room)
         if sessions.announced:
+            if sessions.offline_timer is not None:
+                return  # this one was never told `ready`: the grace after the one before goes on
             loop = asyncio.get_running_loop()
             sessions.offline_timer = loop.call_later(self._grace_seconds, self._leave, sessions, rooms)
         else:
