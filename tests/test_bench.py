@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from server_process import ServerProcess
 
 from chatapi.cli import bench, main
 from chatapi.cli.bench.crew import percentile, share
@@ -372,6 +373,48 @@ def test_two_servers_in_turn(capsys: pytest.CaptureFixture[str]) -> None:
     assert "500 rows" in output.out
     steps = [line for line in output.err.splitlines() if line.startswith("round")]
     assert [step.partition(": ")[2] for step in steps] == ["500 rows", "0 rows"] * 2
+
+
+# Python imports a `sitecustomize` by itself: here it makes a server that breaks its word now and then.
+BROKEN_SERVERS = {
+    "1 missing": "room.published_seq += len(frames)",
+    "1 doubled": "publish(hub, room, frames); publish(hub, room, frames); room.published_seq -= len(frames)",
+}
+SABOTAGE = """
+from chatapi.hub import Hub
+publish = Hub.publish
+def publish_badly(hub, room, frames):
+    if room.published_seq < 10 <= room.published_seq + len(frames):
+        {how}
+    else:
+        publish(hub, room, frames)
+Hub.publish = publish_badly
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("found", "how"), BROKEN_SERVERS.items(), ids=BROKEN_SERVERS)
+def test_a_broken_server_is_found_out(found: str, how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SABOTAGE.format(how=how))
+    arguments = ["ws-send", "--clients", "1", "--seconds", "0.3", "--warmup", "0.2", "--tree", str(tmp_path)]
+    assert run_bench(arguments) == 1
+    assert found in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_running_server_is_left_as_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with ServerProcess(tmp_path, dev=False) as server:
+        other_name = server.url.replace("127.0.0.1", "localhost")
+        arguments = ["--url", server.url, "--against", other_name, "--master-key", server.master_key, "--rounds", "1"]
+        assert run_bench([*form("rest-send", 0.3), *arguments, "--json"]) == 0
+        report = read_report(capsys)
+        assert [one["name"] for one in report["servers"]] == [server.url, other_name]
+        assert report["servers"][0]["figures"]["server_rss_mb"] > 1
+        connection = ["--url", server.url, "--master-key", server.master_key, "--json"]
+        assert main(["tenant", "list", *connection]) == 0
+        assert "bench" not in capsys.readouterr().out
+        assert run_bench([*form("recovery", 0.3), *arguments]) == 1
+        assert "throw-away" in capsys.readouterr().err
 
 
 @pytest.mark.bench
