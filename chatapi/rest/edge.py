@@ -41,6 +41,7 @@ class Edge:
     def __init__(self, services: Services, routes: tuple[Route, ...], raw_routes: tuple[RawRoute, ...]) -> None:
         self._services = services
         self._origins = Origins(services.config.server)
+        self._logs_requests = services.config.log.requests
         self._router = web.UrlDispatcher()
         for prefix in ("", "/v1"):
             for route in routes:
@@ -58,6 +59,8 @@ class Edge:
             seconds = self._services.clock.monotonic_s() - started_s
             # Another method than a route's own may be any text: it is no label.
             self._services.counters.add_request(request.method if route else "", route, response.status, seconds)
+            if self._logs_requests:
+                _log_request(request, response, headers["X-Request-Id"], seconds)
         return response
 
     async def _answer(self, request: web.BaseRequest, headers: Headers) -> tuple[web.StreamResponse, str]:
@@ -161,6 +164,18 @@ def _answer(reply: Reply, headers: Headers) -> web.Response:
     if reply.status != 204:
         headers["Content-Type"] = reply.content_type
     return web.Response(body=reply.body, status=reply.status, headers=headers)
+
+
+def _log_request(request: web.BaseRequest, response: web.StreamResponse, request_id: str, seconds: float) -> None:
+    """Without the query, in which a credential may stand."""
+    fields = {
+        "method": request.method,
+        "path": request.rel_url.raw_path,  # quoted: no line break of a client gets into the log
+        "status": response.status,
+        "ms": round(seconds * 1000, 2),
+        "request_id": request_id,
+    }
+    logger.info("request", extra=fields)
 
 
 def _take_request_id(request: web.BaseRequest) -> str:
