@@ -77,6 +77,10 @@ METRICS: Mapping[str, Declared] = {
         " then).",
         ("outcome",),
     ),
+    "chatapi_webhook_calls_running": Declared(Kind.GAUGE, "Webhook calls under way."),
+    "chatapi_webhook_calls_waiting": Declared(
+        Kind.GAUGE, "Webhook calls still to be made, now or at a later try, counted to 10,000."
+    ),
     "chatapi_dead_letters_total": Declared(Kind.COUNTER, "Webhook calls that failed for good."),
 }
 

@@ -10,6 +10,7 @@ from driver import Server, eventually
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
+from receiver import Receiver
 
 from chatapi.metrics import METRICS, PROCESS_METRICS, TENANT, Counters, Exposition, Histogram, Kind
 
@@ -102,6 +103,28 @@ async def test_tenants_are_told_apart_on_demand(start_server: StartServer) -> No
         assert found.pop(other["tenant_id"]) == 1
         assert list(found.values()) == [0]
     await socket.close()
+
+
+async def test_webhook_calls_are_counted(start_server: StartServer, receiver: Receiver) -> None:
+    server = await start_server({"webhooks.allow_private_addresses": True})
+    hooked = await server.make_tenant("hooked", webhook_url=receiver.url)
+    alice = server.user("alice", hooked["api_key"])
+    await alice.say(await alice.make_room("bob"))
+    await eventually(lambda: server.services.webhooks.delivered)
+    samples = await scrape(server)
+    assert samples["chatapi_webhook_calls_total", "delivered"] == 1
+    assert samples["chatapi_webhook_calls_total", "failed"] == 0
+    assert samples["chatapi_webhook_calls_running",] == 0
+    assert samples["chatapi_dead_letters_total",] == 0
+
+
+async def test_webhook_calls_that_wait_are_counted(start_server: StartServer) -> None:
+    schedule = {"webhooks.retry_schedule_seconds": [3600], "webhooks.allow_private_addresses": True}
+    server = await start_server(schedule)
+    hooked = await server.make_tenant("hooked", webhook_url="http://127.0.0.1:9/")
+    alice = server.user("alice", hooked["api_key"])
+    await alice.say(await alice.make_room("bob", "carol"))
+    assert (await scrape(server))["chatapi_webhook_calls_waiting",] == 2
 
 
 async def test_keys_and_content_are_in_no_metric(server: Server) -> None:

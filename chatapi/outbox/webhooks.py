@@ -99,6 +99,11 @@ class Webhooks:
         self.dropped = 0
         self.dead = 0
 
+    @property
+    def running(self) -> int:
+        """Calls under way."""
+        return self._running
+
     def wake(self, tenant: Tenant) -> None:
         """There is something for this tenant's webhook in the store."""
         lane = self._lanes.get(tenant.tenant_key)

@@ -10,19 +10,23 @@ from chatapi.metrics import CONTENT_TYPE, Exposition, Sample, Total
 from chatapi.models import TenantKey
 from chatapi.rest.call import Call, Reply
 from chatapi.services import Services
+from chatapi.store.webhooks import count_waiting
 
 OTHER = "other"  # where there was no route for the request
+MAX_WAITING = 10_000  # counted; 0.2 ms of a reader's time
 
 
 async def metrics(call: Call) -> Reply:
     """Metrics for Prometheus."""
     services = call.services
-    exposition = Exposition(read_samples(services), with_tenants=services.config.metrics.tenant_label)
+    waiting = await count_waiting(services.store.readers, MAX_WAITING)
+    samples = [*read_samples(services), ("chatapi_webhook_calls_waiting", (), waiting)]
+    exposition = Exposition(samples, with_tenants=services.config.metrics.tenant_label)
     return Reply(200, await asyncio.to_thread(exposition.encode), CONTENT_TYPE)
 
 
 def read_samples(services: Services) -> Iterator[Sample]:
-    """Everything that is counted, as it now stands."""
+    """All that is counted in memory, as it now stands."""
     yield "chatapi_info", (chatapi.__version__,), 1
     yield "chatapi_tenants", (), len(services.tenants.all())
     yield from _read_connections(services)
@@ -75,6 +79,7 @@ def _read_webhooks(services: Services) -> Iterator[Sample]:
     webhooks = services.webhooks
     for outcome in ("delivered", "failed", "dropped"):
         yield "chatapi_webhook_calls_total", (outcome,), getattr(webhooks, outcome)
+    yield "chatapi_webhook_calls_running", (), webhooks.running
     yield "chatapi_dead_letters_total", (), webhooks.dead
 
 

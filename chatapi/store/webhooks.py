@@ -94,6 +94,9 @@ _TENANTS_WITH_WORK = """
     WHERE EXISTS (SELECT 1 FROM webhook_events WHERE tenant_key = w.value)
        OR EXISTS (SELECT 1 FROM webhook_deliveries WHERE tenant_key = w.value AND next_attempt_at_us IS NOT NULL)
 """
+_COUNT_WAITING = """
+    SELECT count(*) FROM (SELECT 1 FROM webhook_deliveries WHERE next_attempt_at_us IS NOT NULL LIMIT :limit)
+"""
 _LIST_NEXT = """
     SELECT event_key, ordinal, user_id, attempts, next_attempt_at_us FROM webhook_deliveries
     WHERE tenant_key = :tenant_key AND next_attempt_at_us IS NOT NULL
@@ -254,6 +257,13 @@ async def list_tenants_with_work(readers: Readers, tenant_keys: Sequence[TenantK
     """Those of the tenants that have calls to be made, now or later."""
     rows = await readers.fetch(_TENANTS_WITH_WORK, {"tenant_keys": dumps_text(tenant_keys)})
     return {TenantKey(row[0]) for row in rows}
+
+
+async def count_waiting(readers: Readers, limit: int) -> int:
+    """How many deliveries of all tenants wait, due or not, counted to `limit`."""
+    row = await readers.fetch_one(_COUNT_WAITING, {"limit": limit})
+    assert row is not None  # an aggregate
+    return int(row[0])
 
 
 async def list_next(readers: Readers, tenant_key: TenantKey, but: Sequence[Place], limit: int) -> list[Due]:
