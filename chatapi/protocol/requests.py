@@ -65,8 +65,8 @@ class Body(msgspec.Struct, frozen=True):
 
 
 class CreateRoom(Body, frozen=True):
-    type: RoomType
-    members: Annotated[list[UserIdText], Meta(max_length=MAX_MEMBERS_AT_CREATION)] | None = None
+    type: Annotated[RoomType, Meta(examples=["group"])]
+    members: Annotated[list[UserIdText], Meta(max_length=MAX_MEMBERS_AT_CREATION, examples=[["bob"]])] | None = None
     name: RoomName | None = None
     metadata: JsonObject | None = None
 
@@ -86,7 +86,7 @@ class PatchRoom(Body, frozen=True):
 
 
 class AddMember(Body, frozen=True):
-    user_id: UserIdText
+    user_id: Annotated[UserIdText, Meta(examples=["bob"])]
     role: Role = Role.MEMBER
 
 
@@ -127,7 +127,7 @@ class AckUpTo(Body, frozen=True):
 class NotifyTargets(msgspec.Struct, frozen=True):
     """At least one of them; each user that they name together is notified once."""
 
-    user_ids: Annotated[list[UserIdText], Meta(max_length=MAX_TARGET_USERS)] | None = None
+    user_ids: Annotated[list[UserIdText], Meta(max_length=MAX_TARGET_USERS, examples=[["bob"]])] | None = None
     room_id: PublicId | None = None
     topic_subscribers: bool = False
 

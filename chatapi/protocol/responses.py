@@ -62,8 +62,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 # Rooms
 
 
-class RoomFields(Answer, frozen=True, kw_only=True):
+class Room(Answer, frozen=True, kw_only=True):
     room_id: RoomIdText
+    type: Annotated[RoomType, Meta(examples=["group"])]
     unique_key: Annotated[str | None, Meta(description="of a dm: the same for both orders", examples=[None])]
     name: Annotated[str | None, Meta(examples=["Lighthouse keepers"])]
     metadata: Metadata
@@ -72,10 +73,6 @@ class RoomFields(Answer, frozen=True, kw_only=True):
     created_by: UserIdText
     created_at: Time
     updated_at: Time
-
-
-class Room(RoomFields, frozen=True, kw_only=True):
-    type: Annotated[RoomType, Meta(examples=["group"])]
 
 
 class Message(Answer, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Annotated, Any
 
 import msgspec
@@ -238,14 +239,14 @@ class _OpenApi:
         return {"schema": {**schema, "example": example}, "example": example}
 
     def _list_answers(self, route: Route) -> Json:
-        answers: Json = {str(status): self._describe_success(route) for status in list_successes(route)}
+        answers: Json = {str(status): self._describe_success(route, status) for status in list_successes(route)}
         for status in list_errors(route):
             answers[str(status)] = {"$ref": f"#/components/responses/{_name_error(status)}"}
         return answers
 
-    def _describe_success(self, route: Route) -> Json:
+    def _describe_success(self, route: Route, status: int) -> Json:
         headers = ["X-Request-Id", *(_RATE_HEADERS if route.credential in _LIMITED else ())]
-        answer: Json = {"description": summarize(route), "headers": _refer_to_headers(headers)}
+        answer: Json = {"description": HTTPStatus(status).phrase, "headers": _refer_to_headers(headers)}
         if route.answer is not None:
             data = self._schemas.get(route.answer)
             schema = _describe_envelope(True, data, {"type": "null"})
@@ -253,8 +254,6 @@ class _OpenApi:
             answer["content"] = {"application/json": {"schema": schema, "example": example}}
         elif route.media is not None:
             answer["content"] = {route.media.value: {"schema": _MEDIA_SCHEMAS[route.media]}}
-        else:
-            answer["description"] = "Done; there is no body."
         return answer
 
     def _describe_error(self, status: int) -> Json:
