@@ -7,12 +7,17 @@ import aiohttp
 import pytest
 from blockbuster import BlockBuster
 from driver import Server, eventually
+from hypothesis import HealthCheck, settings
 from receiver import Receiver, open_receiver
 
 from chatapi.app import start_app
 from chatapi.clock import Clock
 from chatapi.config import load_config
 from chatapi.store import open_store
+
+# A busy machine is no bug of ours.
+settings.register_profile("chatapi", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("chatapi")
 
 MASTER_KEY = "master-key-of-the-tests-0123456789"
 

@@ -37,5 +37,5 @@ def decode_text(frame: bytes) -> bytes:
 
 def encode_close(code: int, reason: str) -> bytes:
     """One close frame (section 5.5.1); the reason is cut to what fits."""
-    payload = struct.pack("!H", code) + reason.encode()[:MAX_CLOSE_REASON_BYTES]
+    payload = struct.pack("!H", code) + reason.encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore").encode()
     return bytes((_FIN_CLOSE, len(payload))) + payload

@@ -1,0 +1,133 @@
+import contextlib
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatapi.errors import ChatError
+from chatapi.protocol.json import MAX_DEPTH, MAX_INTEGER, convert, dumps, dumps_text, loads, loads_stored
+from chatapi.protocol.requests import AddMember, CreateRoom, HistoryQuery, MessageDraft, Notify, PageQuery, PatchRoom
+
+TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=30)
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-MAX_INTEGER, MAX_INTEGER),
+    st.floats(allow_nan=False, allow_infinity=False),
+    TEXT,
+)
+JSON = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(TEXT, inner, max_size=5))
+
+
+@given(JSON)
+def test_what_is_within_the_bounds_comes_through_unchanged(value: object) -> None:
+    assert loads(dumps(value)) == value
+    assert loads(json.dumps(value).encode()) == value
+    assert loads_stored(dumps_text(value)) == value
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_parsed_or_refused(body: bytes) -> None:
+    with contextlib.suppress(ChatError):  # and nothing else is raised
+        loads(body)
+
+
+def place(depth: int, value: object) -> tuple[object, str]:
+    """The value, nested in objects and lists in turn, and its path."""
+    path = ""
+    for level in range(depth):
+        value = {"k": value} if level % 2 else [value]
+        path = (".k" if level % 2 else "[0]") + path
+    return value, path.removeprefix(".")
+
+
+@given(st.integers(0, MAX_DEPTH - 1), st.integers(MAX_INTEGER + 1, 2**200), st.booleans())
+def test_an_integer_out_of_bounds_is_found_wherever_it_is(depth: int, number: int, is_negative: bool) -> None:
+    value, path = place(depth, -number if is_negative else number)
+    with pytest.raises(ChatError) as refusal:
+        loads(json.dumps(value).encode())
+    assert refusal.value.field == (path or None)
+
+
+@given(st.integers(0, MAX_DEPTH - 1), TEXT, TEXT)
+def test_a_nul_is_found_wherever_it_is(depth: int, before: str, after: str) -> None:
+    value, path = place(depth, f"{before}\x00{after}")
+    with pytest.raises(ChatError) as refusal:
+        loads(json.dumps(value).encode())
+    assert refusal.value.field == (path or None)
+
+
+@pytest.mark.parametrize(("depth", "is_allowed"), [(MAX_DEPTH, True), (MAX_DEPTH + 1, False), (2000, False)])
+def test_depth(depth: int, is_allowed: bool) -> None:
+    for body in (b"[" * depth + b"]" * depth, b'{"a":' * (depth - 1) + b"{}" + b"}" * (depth - 1)):
+        if is_allowed:
+            loads(body)
+        else:
+            with pytest.raises(ChatError):
+                loads(body)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.text("0123456789", min_size=16, max_size=30))
+def test_other_numbers_are_not_bounded_whatever_stands_beside_them(number: float, digits: str) -> None:
+    body = json.dumps([number, digits])
+    assert loads(body.encode()) == [number, digits]
+
+
+# Which field is to blame: msgspec's own words, so that a new version of it cannot change ours unnoticed.
+
+
+@pytest.mark.parametrize(
+    ("record", "value", "field", "message"),
+    [
+        (CreateRoom, {}, "type", "Required"),
+        (CreateRoom, [], None, "Expected `object`, got `array`"),
+        (CreateRoom, {"type": 1}, "type", "Expected `str`, got `int`"),
+        (CreateRoom, {"type": "x"}, "type", "Invalid enum value 'x'"),
+        (CreateRoom, {"type": "group", "members": ["a", 1]}, "members[1]", "Expected `str`, got `int`"),
+        (Notify, {"topic": "t", "payload": 1}, "targets", "Required"),
+        (Notify, {"topic": "t", "targets": {}}, "payload", "Required"),
+        (
+            Notify,
+            {"topic": "t", "payload": 1, "targets": {"user_ids": ["a", "b", "c", 4]}},
+            "targets.user_ids[3]",
+            "Expected `str`, got `int`",
+        ),
+        (
+            Notify,
+            {"topic": "t", "payload": 1, "targets": {"topic_subscribers": "yes"}},
+            "targets.topic_subscribers",
+            "Expected `bool`, got `str`",
+        ),
+        (AddMember, {"user_id": None}, "user_id", "Expected `str`, got `null`"),
+        (MessageDraft, {"content": ""}, "content", "Expected `str` of length >= 1"),
+        (PatchRoom, {"metadata": 1}, "metadata", None),
+    ],
+)
+def test_the_culprit_is_named(
+    record: type[msgspec.Struct], value: object, field: str | None, message: str | None
+) -> None:
+    with pytest.raises(ChatError) as refusal:
+        convert(value, record)
+    assert refusal.value.field == field
+    if message is not None:
+        assert refusal.value.message == message
+
+
+def test_a_query_is_read_from_text() -> None:
+    assert convert({"limit": "7", "other": "x"}, PageQuery, is_text=True) == PageQuery(limit=7)
+    assert convert({"after_seq": "3"}, HistoryQuery, is_text=True) == HistoryQuery(after_seq=3)
+    for value in ("", "7.5", "x", "0x7"):
+        with pytest.raises(ChatError) as refusal:
+            convert({"limit": value}, PageQuery, is_text=True)
+        assert refusal.value.field == "limit"
+    with pytest.raises(ChatError):
+        convert({"limit": 7.5}, PageQuery)
+
+
+@given(st.text(max_size=130))
+def test_user_ids_are_printable_ascii_without_spaces(user_id: str) -> None:
+    is_good = 1 <= len(user_id) <= 128 and all("!" <= character <= "~" for character in user_id)
+    with contextlib.nullcontext() if is_good else pytest.raises(ChatError, match="Expected `str`"):
+        convert({"user_id": user_id}, AddMember)
