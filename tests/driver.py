@@ -68,7 +68,7 @@ class Socket:
         self.websocket = websocket
 
     async def send(self, frame_type: str, **fields: object) -> None:
-        await self.websocket.send_str(json.dumps({"type": frame_type, **fields}))
+        await self.websocket.send_str(json.dumps({"type": frame_type, **fields}, ensure_ascii=False))
 
     async def next(self) -> dict[str, Any]:
         """The next frame; fails when the connection ends first."""

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from chatapi.errors import ChatError, invalid
-from chatapi.protocol.json import convert, loads
+from chatapi.protocol.json import check_bounds, convert, loads_unchecked
 from chatapi.protocol.requests import (
     Body,
     Cursor,
@@ -128,12 +128,13 @@ def parse_frame(payload: bytes) -> ClientFrame:
     """A client's frame. Its fields may also be nested in `data`. Raises BadFrame."""
     request_id: str | None = None
     try:
-        outer = loads(payload)
+        outer = loads_unchecked(payload)
         if not isinstance(outer, dict):
             raise invalid("A frame is a JSON object")
         nested = outer.get("data")
         fields = nested if isinstance(nested, dict) else outer
         request_id = _parse_request_id(outer.get("request_id", fields.get("request_id")))
+        check_bounds(payload, outer)
         frame_type = outer.get("type")
         record = CLIENT_FRAMES.get(frame_type) if isinstance(frame_type, str) else None
         if record is None:

@@ -35,16 +35,26 @@ def loads(body: bytes) -> Any:
     Raises ChatError (VALIDATION_ERROR) when it is not JSON, not UTF-8, nested too deep, or holds an integer of 2^53
     or more or a U+0000.
     """
+    value = loads_unchecked(body)
+    check_bounds(body, value)
+    return value
+
+
+def loads_unchecked(body: bytes) -> Any:
+    """As `loads`, for a caller that looks at the value before it calls `check_bounds`."""
     try:
-        value = orjson.loads(body)
+        return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise invalid(f"Malformed JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
+
+
+def check_bounds(body: bytes, value: object) -> None:
+    """Raises ChatError, as `loads` does, for the value of this body."""
     # A look at the bytes rules out the three for nearly every body; only a suspect is walked.
     deep = body.count(b"{") + body.count(b"[") > MAX_DEPTH
     if deep or b"\\u0000" in body or _LONG_INTEGER.search(body):
         is_huge = _HUGE_INTEGER.search(_STRING.sub(b'""', body)) is not None
         _check(value, "", 1, float if is_huge else int)
-    return value
 
 
 def loads_stored(text: str | bytes) -> Any:
