@@ -174,7 +174,7 @@ async def test_they_expire(start_server: StartServer, receiver: Receiver, monkey
     clock.advance(2 * 86_400 - 1)
     await worker.expire_dead_letters()
     assert (await hooked.queues())["dead_letters"] == 5
-    clock.advance(2)
+    clock.advance(700)  # more than the pause between two looks
     alice = hooked.user("alice")
     await alice.say(await alice.make_room("bob"))  # wakes the worker, which then looks for itself
     await eventually(lambda: worker.dead == 6)

@@ -13,6 +13,7 @@ from receiver import Call, Receiver, answer, close_early, hang, in_turn
 from server_process import ServerProcess
 from standardwebhooks import Webhook
 
+from chatapi.errors import unavailable
 from chatapi.outbox import webhooks as worker
 from chatapi.store import webhooks as store_webhooks
 
@@ -505,27 +506,29 @@ async def test_a_call_that_hangs_does_not_keep_the_server_from_ending(
     assert len(set(receiver.ids)) == 1
 
 
-async def test_an_outcome_that_the_store_refuses_is_stored_later(
-    start_server: StartServer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("refused", ["record", "expand_event"])
+async def test_what_the_store_refuses_is_stored_later(
+    start_server: StartServer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
-    """Meanwhile the call is not made again."""
-    from chatapi.errors import unavailable
-
+    """Meanwhile no call is made twice, and none is forgotten."""
     monkeypatch.setattr(worker, "STORE_PAUSE_SECONDS", 0.05)
-    record, refusals = store_webhooks.record, [1, 2, 3]
+    work, refusals = getattr(store_webhooks, refused), [1, 2, 3]
 
-    async def refuse(*args: Any) -> None:
+    async def refuse(*args: Any) -> Any:
         if refusals:
             refusals.pop()
             raise unavailable("The database cannot accept writes")
-        await record(*args)
+        return await work(*args)
 
-    monkeypatch.setattr(store_webhooks, "record", refuse)
+    monkeypatch.setattr(store_webhooks, refused, refuse)
     hooked = await start(start_server, receiver)
     alice = hooked.user("alice")
-    await alice.say(await alice.make_room("bob"))
+    members = [f"m{number}" for number in range(30)]
+    await alice.say(await alice.make_room(*members))
+    await receiver.wait_for(30)
     await hooked.is_settled()
-    assert (len(receiver.calls), refusals) == (1, [])
+    assert sorted(call.user_id for call in receiver.calls) == sorted(members)
+    assert refusals == []
 
 
 @pytest.mark.slow

@@ -20,7 +20,8 @@ _COUNT = f"""
             FROM rooms AS r WHERE r.tenant_key = w.value AND r.deleted_at_us IS NULL),
         (SELECT count(*) FROM notification_recipients AS p INDEXED BY notification_recipients_pending
             WHERE p.tenant_key = w.value AND p.acked_at_us IS NULL),
-        (SELECT count(*) FROM webhook_deliveries WHERE tenant_key = w.value AND next_attempt_at_us IS NOT NULL),
+        (SELECT count(*) FROM webhook_deliveries WHERE tenant_key = w.value AND next_attempt_at_us IS NOT NULL)
+            + (SELECT count(*) FROM webhook_events WHERE tenant_key = w.value),
         (SELECT count(*) FROM webhook_deliveries
             WHERE tenant_key = w.value AND next_attempt_at_us IS NULL AND last_attempt_at_us > 0)
     FROM json_each(:tenant_keys) AS w ORDER BY w.key
@@ -29,7 +30,8 @@ _COUNT = f"""
 
 class Counts(NamedTuple):
     """`messages` includes those that were deleted and left a tombstone. `notifications` are the recipients who have not
-    acknowledged, `webhooks` the calls still to be made."""
+    acknowledged, `webhooks` the calls still to be made, where an event with many recipients that is not yet made into
+    calls counts as one."""
 
     rooms: int
     messages: int
