@@ -209,6 +209,43 @@ def test_dms_that_cannot_be_one_here_keep_their_messages_as_groups(old, new):
     )
 
 
+def test_what_belongs_to_no_usable_tenant_is_skipped_and_counted(old, new):
+    damage(
+        old,
+        """
+        INSERT INTO tenants (tenant_id, api_key_hash, name) VALUES ('', 'x', 'Nobody'), ('tenant_odd', 'no hash', '');
+        INSERT INTO rooms (room_id, tenant_id, type) VALUES
+            ('room_lost', 'tenant_gone', 'group'), ('', 'tenant_one', 'group');
+        INSERT INTO messages (message_id, tenant_id, chatroom_id, sender_id, seq, content) VALUES
+            ('m-lost', 'tenant_gone', 'room_lost', 'a', 1, '');
+        INSERT INTO notification_subscriptions (tenant_id, subscriber_id, topic) VALUES ('tenant_gone', 'a', 'news');
+        INSERT INTO notifications (notification_id, tenant_id, topic, payload) VALUES ('n-9', 'tenant_gone', 'x', '{}');
+        """,
+    )
+    report = take_over(old, new)
+    assert imported(report) == {
+        "tenants": (4, 3, 0, 1),
+        "API keys": (4, 2, 0, 2),
+        "rooms": (5, 3, 0, 2),
+        "members": (8, 6, 0, 2),
+        "messages": (8, 5, 0, 3),
+        "acks": (4, 3, 0, 1),
+        "subscriptions": (5, 2, 1, 2),
+        "notifications": (4, 2, 0, 2),
+    }
+    assert query(new, "SELECT name FROM tenants WHERE tenant_id = 'tenant_odd'") == [("tenant_odd",)]
+
+
+def test_a_key_that_another_tenant_has_here_stays_theirs(old, new):
+    make_database(new)
+    row = {"hash": hash_key(KEYS["tenant_one"])}
+    with closing(sqlite3.connect(new)) as connection, connection:
+        connection.execute("UPDATE api_keys SET key_hash = :hash", row)
+    report = take_over(old, new)
+    assert imported(report)["API keys"] == (2, 1, 0, 1)
+    assert query(new, "SELECT tenant_key, key_id FROM api_keys WHERE key_id = 'key_a'") == [(1, "key_a")]
+
+
 def test_notifications_reach_those_whom_they_were_for(old, new):
     take_over(old, new)
     assert query(
