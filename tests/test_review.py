@@ -1,10 +1,24 @@
 """Regressions that fit no other file: what a review of the whole core has found."""
 
 import asyncio
+import socket
 
 import pytest
 from conftest import StartServer
-from driver import eventually
+from driver import CLOSE, HANDSHAKE, PING, RawSocket, Server, eventually
+
+
+async def connect_without_reading(server: Server, user_id: str) -> RawSocket:
+    """A WebSocket whose peer reads its handshake and nothing more; the kernel holds little for it."""
+    bare = socket.socket()
+    bare.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    bare.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(bare, (server.host, server.port))
+    reader, writer = await asyncio.open_connection(sock=bare, limit=1)
+    lines = [f"{name}: {value}" for name, value in {**HANDSHAKE, **server.user(user_id).headers}.items()]
+    writer.write("\r\n".join(["GET /ws HTTP/1.1", "Host: chat", *lines, "", ""]).encode())
+    await eventually(lambda: server.connections_of(user_id))
+    return RawSocket(reader, writer)
 
 
 async def test_who_fails_to_come_back_is_told_offline_once(
@@ -33,3 +47,19 @@ async def test_who_fails_to_come_back_is_told_offline_once(
     await asyncio.sleep(0.3)
     await watcher.expect_nothing("presence.update")
     await socket.close()
+
+
+async def test_pings_of_who_reads_nothing_are_not_all_answered(server: Server) -> None:
+    """Each pong is memory until it is read: who does not read is not read from."""
+    flooder = await connect_without_reading(server, "alice")
+    [connection] = server.connections_of("alice")
+    unsent = []
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(3):
+            while True:
+                for _ in range(1000):
+                    flooder.send(PING, b"x" * 125)
+                await flooder.writer.drain()
+                unsent.append(connection.unsent_bytes())
+    assert max(unsent) < connection.buffer_limit_bytes
+    flooder.writer.transport.abort()

@@ -83,10 +83,6 @@ class Session:
             if kind is WSMsgType.TEXT:
                 if connection.state is not State.CLOSED:
                     await self._take_frame(message.data)
-                stretch += 1
-                if stretch == FRAMES_AT_A_STRETCH:
-                    stretch = 0
-                    await asyncio.sleep(0)
             elif kind is WSMsgType.PING:
                 self._services.hub.send(connection, encode_pong(message.data))
             elif kind is WSMsgType.BINARY:
@@ -97,6 +93,11 @@ class Session:
                 return
             elif kind is not WSMsgType.PONG:
                 return
+            await self._commands.wait_for_room()
+            stretch += 1
+            if stretch == FRAMES_AT_A_STRETCH:
+                stretch = 0
+                await asyncio.sleep(0)
 
     async def _take_frame(self, payload: bytes) -> None:
         connection, services = self._connection, self._services
@@ -117,7 +118,6 @@ class Session:
             logger.exception("frame failed", extra={"connection_id": connection.connection_id})
             internal = ChatError(Code.INTERNAL_ERROR, "Internal error")
             services.hub.send(connection, encode_error_frame(internal, request_id))
-        await self._commands.wait_for_room()
 
     async def _is_allowed(self, frame: ClientFrame) -> bool:
         """Takes a token: the connection's own for light frames, else one of the tenant's. Raises ChatError."""
