@@ -14,7 +14,8 @@ from chatapi import app, recovery, tenants
 from chatapi.errors import Code
 from chatapi.protocol.frames import CLIENT_FRAMES, parse_frame
 from chatapi.protocol.responses import SERVER_FRAMES, ServerFrame
-from chatapi.rest.documents.asyncapi import ANSWERS, CLOSE_CODES, build_asyncapi, get_type
+from chatapi.rest.documents.asyncapi import ANSWERS, CLOSE_CODES, build_asyncapi
+from chatapi.rest.documents.schemas import get_type
 from chatapi.ws import session
 
 DOCUMENT = build_asyncapi("")

@@ -1,20 +1,25 @@
 """The OpenAPI document against the route table, the specification, the server's own answers and other tools."""
 
 import dataclasses
+import json
 import re
 from typing import Any
 
 import msgspec
 import pytest
+from conftest import StartServer
 from driver import Reply, Server
 from openapi_spec_validator import validate
+from receiver import Receiver
 
 from chatapi.config.tenant import TenantConfig
 from chatapi.errors import HTTP_STATUS, Code
 from chatapi.protocol.requests import Body
+from chatapi.protocol.responses import WEBHOOK_CALLS
 from chatapi.rest import ROUTES
 from chatapi.rest.call import Route
 from chatapi.rest.documents.openapi import ERRORS, HEADERS, build_openapi, list_successes
+from chatapi.rest.documents.schemas import get_type
 
 DOCUMENT = build_openapi(ROUTES, "")
 OPERATIONS = {
@@ -119,6 +124,20 @@ async def test_it_is_served_the_same_under_both_prefixes(server: Server) -> None
     assert plain.headers["Content-Type"].startswith("application/json")
     assert "X-Request-Id" in plain.headers
     assert "X-RateLimit-Limit" not in plain.headers
+
+
+async def test_webhooks_are_called_as_documented(start_server: StartServer, receiver: Receiver) -> None:
+    server = await start_server({"webhooks.allow_private_addresses": True})
+    hooked = await server.make_tenant("hooked", webhook_url=receiver.url)
+    alice = server.user("alice", hooked["api_key"])
+    await alice.say(await alice.make_room("bob", metadata={"a": 1}))
+    await alice.post("/notify", {"topic": "t", "payload": [1], "targets": {"user_ids": ["bob"]}})
+    for call in await receiver.wait_for(len(WEBHOOK_CALLS)):
+        body = json.loads(call.body)
+        documented = DOCUMENT["webhooks"][body["type"]]["post"]
+        [record] = [record for record in WEBHOOK_CALLS if get_type(record) == body["type"]]
+        assert msgspec.to_builtins(msgspec.convert(body, record)) == body
+        assert all(parameter["name"] in call.headers for parameter in documented["parameters"])
 
 
 class Recorder:

@@ -11,8 +11,9 @@ import pytest
 from chatapi.protocol.frames import CLIENT_FRAMES
 from chatapi.protocol.responses import SERVER_FRAMES
 from chatapi.rest import ROUTES
-from chatapi.rest.documents.asyncapi import build_asyncapi, get_type
+from chatapi.rest.documents.asyncapi import build_asyncapi
 from chatapi.rest.documents.openapi import build_openapi
+from chatapi.rest.documents.schemas import get_type
 
 HERE = Path(__file__).parent / "documents"
 

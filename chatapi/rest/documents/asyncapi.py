@@ -9,7 +9,7 @@ import msgspec
 import chatapi
 from chatapi.protocol import responses as res
 from chatapi.protocol.frames import CLIENT_FRAMES, LIGHT_FRAMES, MAX_FRAME_BYTES
-from chatapi.rest.documents.schemas import Schema, Schemas
+from chatapi.rest.documents.schemas import Schema, Schemas, get_type
 
 Json = dict[str, Any]
 
@@ -191,11 +191,6 @@ def _describe_operation(frame_type: str) -> Json:
             "messages": [_refer_to_message(answer) for answer in (*answers, "error")],
         }
     return operation
-
-
-def get_type(record: type[res.ServerFrame]) -> str:
-    """The `type` that the frame carries."""
-    return str(record.__struct_config__.tag)
 
 
 def _refer_to_message(frame_type: str) -> Json:

@@ -15,7 +15,7 @@ from chatapi.errors import Code
 from chatapi.protocol import requests as req
 from chatapi.protocol import responses as res
 from chatapi.rest.call import Credential, Media, Route
-from chatapi.rest.documents.schemas import Schema, Schemas
+from chatapi.rest.documents.schemas import Schema, Schemas, get_type
 
 Json = dict[str, Any]
 
@@ -60,6 +60,8 @@ TAGS = {
     "documents": ("Documents", "These descriptions"),
     "metrics": ("Server", "Whether it is alive, ready and able to write"),
 }
+
+WEBHOOKS = ("Webhooks", "What the server calls, for users who are offline")
 
 SECURITY_SCHEMES: Json = {
     "apiKey": {
@@ -155,9 +157,12 @@ class _OpenApi:
     def __init__(self, routes: Sequence[Route], base_url: str) -> None:
         self._routes = routes
         self._base_url = base_url
-        records = [record for route in routes for record in (route.body, route.query, route.answer) if record]
+        records = [record for route in routes for record in (route.body, route.answer) if record]
         annotated = [header[0] for header in HEADERS.values()]
-        self._schemas = Schemas([*records, *annotated, PathParameters, res.ErrorBody])
+        queries = [route.query for route in routes if route.query]
+        apart: list[type] = [PathParameters, res.WebhookHeaders, *queries]
+        self._apart = {record.__name__ for record in apart}
+        self._schemas = Schemas([*records, *annotated, *apart, *res.WEBHOOK_CALLS, res.ErrorBody])
 
     def build(self) -> Json:
         paths: Json = {}
@@ -175,8 +180,9 @@ class _OpenApi:
                 {"url": self._base_url or "/", "description": "v1, as it is without a prefix"},
                 {"url": f"{self._base_url}/v1", "description": "v1"},
             ],
-            "tags": [{"name": name, "description": text} for name, text in dict(TAGS.values()).items()],
+            "tags": [{"name": name, "description": text} for name, text in dict([*TAGS.values(), WEBHOOKS]).items()],
             "paths": paths,
+            "webhooks": {get_type(call): {"post": self._describe_call(call)} for call in res.WEBHOOK_CALLS},
             "components": {
                 "schemas": self._list_schemas(),
                 "parameters": self._list_path_parameters(),
@@ -188,8 +194,7 @@ class _OpenApi:
 
     def _list_schemas(self) -> Json:
         """Those that something refers to: queries and paths are taken apart into parameters."""
-        apart = {PathParameters.__name__, *(route.query.__name__ for route in self._routes if route.query)}
-        schemas = {name: schema for name, schema in self._schemas.components.items() if name not in apart}
+        schemas = {name: schema for name, schema in self._schemas.components.items() if name not in self._apart}
         return {**schemas, "TenantConfig": _describe_tenant_config()}
 
     def _list_path_parameters(self) -> Json:
@@ -223,6 +228,26 @@ class _OpenApi:
             operation["requestBody"] = {"required": True, "content": {"application/json": self._show(route.body)}}
         operation["responses"] = self._list_answers(route)
         return operation
+
+    def _describe_call(self, call: type[res.WebhookCall]) -> Json:
+        schema = self._schemas.get(call)
+        return {
+            "operationId": get_type(call).replace(".", "_"),
+            "summary": self._schemas.resolve(schema)["description"].removesuffix("."),
+            "description": "Made at least once, to the `webhook_url` of the tenant's config.",
+            "tags": ["Webhooks"],
+            "security": [],
+            "parameters": [
+                {"name": name, "in": "header", "required": True, "schema": header, "example": header["examples"][0]}
+                for name, header in self._schemas.properties_of(res.WebhookHeaders).items()
+            ],
+            "requestBody": {"required": True, "content": {"application/json": self._show(call)}},
+            "responses": {
+                "2XX": {"description": "Taken; that was it."},
+                "410": {"description": "Not wanted: it is not tried again."},
+                "default": {"description": "Tried again later; a `Retry-After` is obeyed."},
+            },
+        }
 
     def _list_query_parameters(self, route: Route) -> list[Json]:
         if route.query is None:

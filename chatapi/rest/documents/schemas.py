@@ -1,4 +1,4 @@
-"""JSON Schemas of records, and examples that follow from the schemas."""
+"""JSON Schemas of records, and examples that follow from them."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -64,6 +64,11 @@ class Schemas:
     def _has_example(self, schema: Schema) -> bool:
         parts = [*schema.get("anyOf", ()), *([schema["items"]] if "items" in schema else [])]
         return "examples" in schema or any(map(self._has_example, parts))
+
+
+def get_type(record: type[msgspec.Struct]) -> str:
+    """The `type` that a frame, or a call of a webhook, carries."""
+    return str(record.__struct_config__.tag)
 
 
 def _describe_anything(record: type) -> Schema:
