@@ -7,6 +7,8 @@ import pytest
 from conftest import StartServer
 from driver import CLOSE, HANDSHAKE, PING, RawSocket, Server, eventually
 
+from chatapi.ws import handshake
+
 
 async def connect_without_reading(server: Server, user_id: str) -> RawSocket:
     """A WebSocket whose peer reads its handshake and nothing more; the kernel holds little for it."""
@@ -63,3 +65,21 @@ async def test_pings_of_who_reads_nothing_are_not_all_answered(server: Server) -
                 unsent.append(connection.unsent_bytes())
     assert max(unsent) < connection.buffer_limit_bytes
     flooder.writer.transport.abort()
+
+
+async def test_who_says_goodbye_and_reads_nothing_is_cut_off(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it left unread was kept for as long as it kept its end open, and counted for nobody."""
+    monkeypatch.setattr(handshake, "CLOSE_SECONDS", 0.1)
+    bob = server.user("bob")
+    room_id = await bob.make_room("alice")
+    leaver = await connect_without_reading(server, "alice")
+    [connection] = server.connections_of("alice")
+    while not connection.transport.get_write_buffer_size():
+        await bob.say(room_id, "x" * 60_000)
+    leaver.send(CLOSE, b"\x03\xe8")
+    await eventually(lambda: not server.connections_of("alice"))
+    assert connection.transport.get_write_buffer_size()
+    await eventually(lambda: not connection.transport.get_write_buffer_size())
+    leaver.writer.transport.abort()

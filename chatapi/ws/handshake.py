@@ -22,6 +22,7 @@ SUBPROTOCOL = "chatapi.v1"
 BEARER = "bearer."
 
 SPARE_DESCRIPTORS = 100  # kept for REST, the database and webhooks when the process runs out of descriptors
+MAX_UNDRAINED_BYTES = 64 * 1024  # unsent; above it `drain` waits, and what recovers is written no further
 CLOSE_SECONDS = 5.0  # for the peer to answer a close frame
 
 # aiohttp logs the subprotocols offered when it knows none of them, and a token may stand among them.
@@ -61,6 +62,9 @@ async def serve_websocket(services: Services, request: web.BaseRequest, headers:
         services.presence.disconnected(services.hub.detach(connection), rooms)
         # aiohttp would send a close frame of its own, and wait for its answer; ours has been sent.
         connection.transport.close()
+        if connection.transport.get_write_buffer_size():
+            # That waits for a peer to read the rest, which one that says goodbye and stays may never do.
+            asyncio.get_running_loop().call_later(CLOSE_SECONDS, connection.transport.abort)
     return socket
 
 
@@ -124,12 +128,14 @@ def _make_connection(services: Services, principal: Principal, request: web.Base
     transport = request.transport
     if transport is None:
         raise ConnectionResetError("The client is gone")
+    buffer_limit_bytes = services.config.limits.send_buffer_bytes
+    transport.set_write_buffer_limits(min(MAX_UNDRAINED_BYTES, buffer_limit_bytes // 2))
     return Connection(
         connection_id=f"conn_{secrets.token_hex(8)}",
         principal=principal,
         transport=transport,
         drain=request.writer.drain,
-        buffer_limit_bytes=services.config.limits.send_buffer_bytes,
+        buffer_limit_bytes=buffer_limit_bytes,
         now_s=services.clock.monotonic_s(),
     )
 
