@@ -284,13 +284,17 @@ class Hub:
         Called by the committer alone, in commit order; `flush` follows.
         """
         chunk = frames[0] if len(frames) == 1 else b"".join(frames)
+        size = len(chunk)
         dirty = self._dirty
         slow: list[Connection] = []
         for connection in room.subscribers:
             if connection.state is not State.LIVE:
                 continue
             outbox = connection.outbox
-            if connection.buffered_bytes and self._is_full(connection, len(chunk)):
+            # Nearly all have nothing unsent: only the others, and a batch larger than the bound itself, are looked at.
+            if (connection.buffered_bytes or outbox or size > connection.buffer_limit_bytes) and self._is_full(
+                connection, size
+            ):
                 slow.append(connection)
             elif outbox:
                 outbox.append(chunk)

@@ -106,17 +106,23 @@ class Recovery:
                 connection.transport.abort()
 
     async def _has_drained(self, connection: Connection) -> bool:
-        """True once the peer has read most of what it was sent; False when it did not within its grace."""
+        """True once the peer has read most of what it was sent; False when it has read nothing during its grace."""
         await asyncio.sleep(0)  # lets the outbox be written, and others have their turn
-        try:
-            async with asyncio.timeout(self._slow_consumer_seconds):
-                await connection.drain()
-        except TimeoutError:
-            return False
-        except ConnectionError:
-            # The peer is gone: the session's own loop hears of it too, and ends the connection.
-            connection.state = State.CLOSED
-        return True
+        unsent = connection.unsent_bytes()
+        while True:
+            try:
+                async with asyncio.timeout(self._slow_consumer_seconds):
+                    await connection.drain()
+            except TimeoutError:
+                before, unsent = unsent, connection.unsent_bytes()
+                if unsent >= before:
+                    return False
+            except ConnectionError:
+                # The peer is gone: the session's own loop hears of it too, and ends the connection.
+                connection.state = State.CLOSED
+                return True
+            else:
+                return True
 
     async def _step(self, connection: Connection) -> None:
         written = 0
