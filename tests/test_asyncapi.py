@@ -13,7 +13,7 @@ from jsonschema import Draft7Validator
 from chatapi import app, recovery, tenants
 from chatapi.errors import Code
 from chatapi.protocol.frames import CLIENT_FRAMES, parse_frame
-from chatapi.protocol.responses import SERVER_FRAMES, ServerFrame
+from chatapi.protocol.server_frames import SERVER_FRAMES, ServerFrame
 from chatapi.rest.documents.asyncapi import ANSWERS, CLOSE_CODES, build_asyncapi
 from chatapi.rest.documents.schemas import get_type
 from chatapi.ws import session

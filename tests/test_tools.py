@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chatapi.protocol.frames import CLIENT_FRAMES
-from chatapi.protocol.responses import SERVER_FRAMES
+from chatapi.protocol.server_frames import SERVER_FRAMES
 from chatapi.rest import ROUTES
 from chatapi.rest.documents.asyncapi import build_asyncapi
 from chatapi.rest.documents.openapi import build_openapi

@@ -1,7 +1,7 @@
-"""What clients get: one record per answer and per server frame, for the documents alone.
+"""What REST callers and webhooks get: one record per answer and call, for the documents alone.
 
 The server itself writes these shapes with the encoders of `replies` and in SQL, never through a record; tests compare
-every answer and frame with its record here. The examples make those of the documents.
+every answer, call and frame with its record. The examples make those of the documents.
 """
 
 from typing import Annotated, Literal
@@ -11,7 +11,21 @@ from msgspec import UNSET, Meta, UnsetType
 
 from chatapi.errors import Code
 from chatapi.models import Role, RoomType
-from chatapi.protocol.json import MAX_INTEGER
+from chatapi.protocol.fields import (
+    EXAMPLE_TIME,
+    DeadLetterIdText,
+    HasMore,
+    KeyIdText,
+    LogSeq,
+    Metadata,
+    Never,
+    OneTimeKey,
+    OneTimeSecret,
+    Position,
+    SubscriptionIdText,
+    Time,
+    WebhookSecret,
+)
 from chatapi.protocol.requests import (
     MessageIdText,
     NotificationIdText,
@@ -20,39 +34,7 @@ from chatapi.protocol.requests import (
     TenantIdText,
     UserIdText,
 )
-
-TIME_PATTERN = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"
-_EXAMPLE_TIME = "2025-12-13T12:00:00.123456Z"
-
-SubscriptionIdText = Annotated[str, Meta(examples=["sub_0abc5d2f9113a704"])]
-KeyIdText = Annotated[str, Meta(examples=["key_1c2d3e4f5a6b7c8d"])]
-DeadLetterIdText = Annotated[str, Meta(examples=["dlv_0abc5d2e81f3a70400000001"])]
-Time = Annotated[
-    str,
-    Meta(
-        pattern=TIME_PATTERN,
-        description="RFC 3339 in UTC with microseconds",
-        examples=[_EXAMPLE_TIME],
-        extra_json_schema={"format": "date-time"},
-    ),
-]
-Never = Annotated[
-    str | None,
-    Meta(
-        description="a time, or null until it has happened",
-        examples=[None],
-        extra_json_schema={"format": "date-time"},
-    ),
-]
-LogSeq = Annotated[int, Meta(ge=1, le=MAX_INTEGER, examples=[42], description="the event's place in the room's log")]
-Position = Annotated[int, Meta(ge=0, le=MAX_INTEGER, examples=[42], description="the seq up to which")]
-RequestIdText = Annotated[str, Meta(max_length=64, description="as it stood in the frame that this answers")]
-Epoch = Annotated[str, Meta(description="changes when the database is restored", examples=["9f2c61d0a4b84e17"])]
-Metadata = Annotated[dict[str, object] | None, Meta(examples=[{"project": "lighthouse"}])]
-OneTimeKey = Annotated[str, Meta(examples=["sk_shown-once-and-stored-as-a-hash-only"])]
-OneTimeSecret = Annotated[str, Meta(examples=["shown-once-signs-user-tokens"])]
-WebhookSecret = Annotated[str, Meta(examples=["whsec_c2hvd24tb25jZS1zaWducy13ZWJob29rcw=="])]
-HasMore = Annotated[bool, Meta(description="whether there is another page", examples=[False])]
+from chatapi.protocol.server_frames import LogEvent
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,270 +131,6 @@ class History(Answer, frozen=True, kw_only=True):
 
     messages: list[Message]
     has_more: HasMore
-
-
-# Frames that the server sends. Those with a `seq` are what stands in a room's log, too.
-
-
-class ServerFrame(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    pass
-
-
-class RoomInReady(msgspec.Struct, frozen=True, kw_only=True):
-    room_id: RoomIdText
-    type: Annotated[RoomType, Meta(examples=["group"])]
-    last_seq: Position
-    last_ack: Position
-    last_read: Position
-
-
-class ReadyFrame(ServerFrame, frozen=True, kw_only=True, tag="ready"):
-    """Once, first."""
-
-    connection_id: Annotated[str, Meta(examples=["conn_3f9a6d0c2b1e4857"])]
-    user_id: UserIdText
-    epoch: Epoch
-    server_time: Time
-    heartbeat_seconds: Annotated[float, Meta(examples=[30])]
-    rooms: list[RoomInReady]
-
-
-class MessageSentFrame(ServerFrame, frozen=True, kw_only=True, tag="message.sent"):
-    """The answer to `send_message`, once the message is on disk; it comes before the message itself."""
-
-    request_id: RequestIdText | UnsetType = UNSET
-    room_id: RoomIdText
-    message_id: MessageIdText
-    seq: LogSeq
-    client_message_id: Annotated[str | None, Meta(examples=["draft-17"])]
-    created_at: Time
-
-
-class MessageFrame(ServerFrame, frozen=True, kw_only=True, tag="message"):
-    """To every connection of every member, the sender's included."""
-
-    message_id: MessageIdText
-    room_id: RoomIdText
-    seq: LogSeq
-    sender_id: UserIdText
-    content: Annotated[str | None, Meta(examples=["Hello, Bob"])]
-    meta: Annotated[dict[str, object] | None, Meta(examples=[None])]
-    reply_to: Annotated[str | None, Meta(examples=[None])]
-    client_message_id: Annotated[str | None, Meta(examples=["draft-17"])]
-    created_at: Time
-    edited_at: Never
-    deleted_at: Never
-
-
-class MessageEditedFrame(ServerFrame, frozen=True, kw_only=True, tag="message.edited"):
-    """The message as it now stands, with the edit's own `seq`; its own is `target_seq`."""
-
-    request_id: RequestIdText | UnsetType = UNSET
-    message_id: MessageIdText
-    room_id: RoomIdText
-    seq: LogSeq
-    target_seq: Annotated[int, Meta(ge=1, examples=[41])]
-    sender_id: UserIdText
-    content: Annotated[str | None, Meta(examples=["Hello, Bobby"])]
-    meta: Annotated[dict[str, object] | None, Meta(examples=[None])]
-    reply_to: Annotated[str | None, Meta(examples=[None])]
-    client_message_id: Annotated[str | None, Meta(examples=["draft-17"])]
-    created_at: Time
-    edited_at: Annotated[Never, Meta(examples=["2025-12-13T12:00:07.654321Z"])]
-    deleted_at: Never
-
-
-class MessageDeletedFrame(ServerFrame, frozen=True, kw_only=True, tag="message.deleted"):
-    request_id: RequestIdText | UnsetType = UNSET
-    room_id: RoomIdText
-    message_id: MessageIdText
-    seq: LogSeq
-    target_seq: Annotated[int, Meta(ge=1, examples=[41], description="the deleted message's own seq")]
-
-
-class RoomFrame(ServerFrame, frozen=True, kw_only=True):
-    """The room's fields; its own type is `room_type`."""
-
-    room_id: RoomIdText
-    room_type: Annotated[RoomType, Meta(examples=["group"])]
-    unique_key: Annotated[str | None, Meta(examples=[None])]
-    name: Annotated[str | None, Meta(examples=["Lighthouse keepers"])]
-    metadata: Metadata
-    last_seq: Annotated[int, Meta(ge=0, examples=[42])]
-    member_count: Annotated[int, Meta(ge=0, examples=[2])]
-    created_by: UserIdText
-    created_at: Time
-    updated_at: Time
-
-
-class RoomCreatedFrame(RoomFrame, frozen=True, kw_only=True, tag="room.created"):
-    """A room that was created with this user, or to which it was added."""
-
-
-class RoomUpdatedFrame(RoomFrame, frozen=True, kw_only=True, tag="room.updated"):
-    seq: LogSeq
-
-
-class RoomDeletedFrame(RoomFrame, frozen=True, kw_only=True, tag="room.deleted"):
-    pass
-
-
-class MemberJoinedFrame(ServerFrame, frozen=True, kw_only=True, tag="member.joined"):
-    room_id: RoomIdText
-    user_id: UserIdText
-    role: Annotated[Role, Meta(examples=["member"])]
-    seq: LogSeq
-
-
-class MemberUpdatedFrame(ServerFrame, frozen=True, kw_only=True, tag="member.updated"):
-    room_id: RoomIdText
-    user_id: UserIdText
-    role: Annotated[Role, Meta(examples=["admin"])]
-    seq: LogSeq
-
-
-class MemberLeftFrame(ServerFrame, frozen=True, kw_only=True, tag="member.left"):
-    room_id: RoomIdText
-    user_id: UserIdText
-    seq: LogSeq
-
-
-class AckReceivedFrame(ServerFrame, frozen=True, kw_only=True, tag="ack.received"):
-    """This user has got everything up to `seq`."""
-
-    request_id: RequestIdText | UnsetType = UNSET
-    room_id: RoomIdText
-    seq: Position
-    user_id: UserIdText
-
-
-class ReadUpdatedFrame(ServerFrame, frozen=True, kw_only=True, tag="read.updated"):
-    """This user has read everything up to `seq`."""
-
-    request_id: RequestIdText | UnsetType = UNSET
-    room_id: RoomIdText
-    seq: Position
-    user_id: UserIdText
-
-
-class SubscribedFrame(ServerFrame, frozen=True, kw_only=True, tag="subscribed"):
-    request_id: RequestIdText | UnsetType = UNSET
-    room_id: RoomIdText
-    last_seq: Position
-
-
-class UnsubscribedFrame(ServerFrame, frozen=True, kw_only=True, tag="unsubscribed"):
-    request_id: RequestIdText | UnsetType = UNSET
-    room_id: RoomIdText
-
-
-class PresenceUpdateFrame(ServerFrame, frozen=True, kw_only=True, tag="presence.update"):
-    """Online at a user's first connection, offline some seconds after its last one ended. May be dropped."""
-
-    user_id: UserIdText
-    status: Literal["online", "offline"]
-
-
-class TypingFrame(ServerFrame, frozen=True, kw_only=True, tag="typing"):
-    """Never to the typist. May be dropped."""
-
-    room_id: RoomIdText
-    user_id: UserIdText
-    action: Literal["start", "stop"]
-
-
-class NotificationFrame(ServerFrame, frozen=True, kw_only=True, tag="notification"):
-    """Until it is acknowledged, again at each connect."""
-
-    notification_id: NotificationIdText
-    topic: Annotated[str, Meta(examples=["order.shipped"])]
-    payload: Annotated[object, Meta(examples=[{"order": 1234}])]
-    created_at: Time
-
-
-RoomCursors = Annotated[dict[str, int], Meta(examples=[{"room_5f3a9c0e71b24d6688aa10cf": 42}])]
-
-
-class SyncCompleteFrame(ServerFrame, frozen=True, kw_only=True, tag="sync.complete"):
-    """The backlog is sent; from here on it is live. `rooms`: the last seq sent in each."""
-
-    request_id: RequestIdText | UnsetType = UNSET
-    rooms: RoomCursors
-
-
-class SyncGapFrame(ServerFrame, frozen=True, kw_only=True, tag="sync.gap"):
-    """Too much to stream: these events, both ends included, are to be read over REST, and the newest ones follow."""
-
-    room_id: RoomIdText
-    from_seq: Annotated[int, Meta(ge=1, examples=[43])]
-    to_seq: Annotated[int, Meta(ge=1, examples=[2048])]
-
-
-class SyncResetFrame(ServerFrame, frozen=True, kw_only=True, tag="sync.reset"):
-    """The client's cursors cannot be right: it is served from these."""
-
-    request_id: RequestIdText | UnsetType = UNSET
-    epoch: Epoch
-    rooms: RoomCursors
-
-
-class ErrorFrame(ServerFrame, frozen=True, kw_only=True, tag="error"):
-    """The frame that it answers had no other effect."""
-
-    request_id: RequestIdText | UnsetType = UNSET
-    code: Annotated[Code, Meta(examples=["RATE_LIMIT_EXCEEDED"])]
-    message: Annotated[str, Meta(examples=["Rate limit exceeded"])]
-    field: str | UnsetType = UNSET
-    details: dict[str, object] | UnsetType = UNSET
-    retry_after_ms: Annotated[int, Meta(ge=1, examples=[120])] | UnsetType = UNSET
-
-
-class ServerShutdownFrame(ServerFrame, frozen=True, kw_only=True, tag="server.shutdown"):
-    """Before the close with 1001. The delay differs, so that clients do not return all at once."""
-
-    reconnect_after_ms: Annotated[int, Meta(ge=0, examples=[730])]
-
-
-class PongFrame(ServerFrame, frozen=True, kw_only=True, tag="pong"):
-    request_id: RequestIdText | UnsetType = UNSET
-
-
-LogEvent = (
-    MessageFrame
-    | MessageEditedFrame
-    | MessageDeletedFrame
-    | RoomUpdatedFrame
-    | MemberJoinedFrame
-    | MemberUpdatedFrame
-    | MemberLeftFrame
-)
-
-SERVER_FRAMES: tuple[type[ServerFrame], ...] = (
-    ReadyFrame,
-    MessageSentFrame,
-    MessageFrame,
-    MessageEditedFrame,
-    MessageDeletedFrame,
-    RoomCreatedFrame,
-    RoomUpdatedFrame,
-    RoomDeletedFrame,
-    MemberJoinedFrame,
-    MemberUpdatedFrame,
-    MemberLeftFrame,
-    AckReceivedFrame,
-    ReadUpdatedFrame,
-    SubscribedFrame,
-    UnsubscribedFrame,
-    PresenceUpdateFrame,
-    TypingFrame,
-    NotificationFrame,
-    SyncCompleteFrame,
-    SyncGapFrame,
-    SyncResetFrame,
-    ErrorFrame,
-    ServerShutdownFrame,
-    PongFrame,
-)
 
 
 class Events(Answer, frozen=True, kw_only=True):
@@ -523,7 +241,7 @@ class NewKey(Answer, frozen=True, kw_only=True):
 class Key(Answer, frozen=True, kw_only=True):
     key_id: KeyIdText
     created_at: Time
-    last_used_at: Annotated[Never, Meta(examples=[_EXAMPLE_TIME])]
+    last_used_at: Annotated[Never, Meta(examples=[EXAMPLE_TIME])]
 
 
 class Keys(Answer, frozen=True, kw_only=True):

@@ -7,8 +7,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 import chatapi
-from chatapi.protocol import responses as res
+from chatapi.protocol.fields import RequestIdText
 from chatapi.protocol.frames import CLIENT_FRAMES, LIGHT_FRAMES, MAX_FRAME_BYTES
+from chatapi.protocol.server_frames import SERVER_FRAMES, ServerFrame
 from chatapi.rest.documents.schemas import Schema, Schemas, get_type
 
 Json = dict[str, Any]
@@ -61,14 +62,14 @@ Close codes:
 
 
 class _RequestId(msgspec.Struct, frozen=True):
-    request_id: res.RequestIdText
+    request_id: RequestIdText
 
 
 def build_asyncapi(public_url: str) -> Json:
     """The document. `public_url` is where clients reach the server; empty: on this machine, for trying it out."""
-    schemas = Schemas([*CLIENT_FRAMES.values(), *res.SERVER_FRAMES, _RequestId])
+    schemas = Schemas([*CLIENT_FRAMES.values(), *SERVER_FRAMES, _RequestId])
     client = {frame_type: _describe_client_frame(schemas, frame_type) for frame_type in CLIENT_FRAMES}
-    server = {get_type(record): _describe_server_frame(schemas, record) for record in res.SERVER_FRAMES}
+    server = {get_type(record): _describe_server_frame(schemas, record) for record in SERVER_FRAMES}
     messages = {_name(frame_type): message for frame_type, message in (*client.items(), *server.items())}
     apart = {_RequestId.__name__, *(record.__name__ for record in CLIENT_FRAMES.values())}
     return {
@@ -161,7 +162,7 @@ def _describe_client_frame(schemas: Schemas, frame_type: str) -> Json:
     )
 
 
-def _describe_server_frame(schemas: Schemas, record: type[res.ServerFrame]) -> Json:
+def _describe_server_frame(schemas: Schemas, record: type[ServerFrame]) -> Json:
     schema = schemas.get(record)
     text = schemas.resolve(schema).get("description", "")
     return _describe_message(get_type(record), schema, schemas.example_of(schema), text)

@@ -12,6 +12,7 @@ import chatapi
 from chatapi.config.kinds import Kind, Number, Whole
 from chatapi.config.tenant import TENANT_KINDS
 from chatapi.errors import Code
+from chatapi.protocol import fields
 from chatapi.protocol import requests as req
 from chatapi.protocol import responses as res
 from chatapi.rest.call import Credential, Media, Route
@@ -29,10 +30,10 @@ class PathParameters(msgspec.Struct, frozen=True, kw_only=True):
     user_id: req.UserIdText
     message_id: req.MessageIdText
     notification_id: req.NotificationIdText
-    subscription_id: res.SubscriptionIdText
+    subscription_id: fields.SubscriptionIdText
     tenant_id: req.TenantIdText
-    key_id: res.KeyIdText
-    dead_letter_id: res.DeadLetterIdText
+    key_id: fields.KeyIdText
+    dead_letter_id: fields.DeadLetterIdText
 
 
 DESCRIPTION = """\
