@@ -2,11 +2,14 @@
 
 import asyncio
 import socket
+from collections.abc import Sequence
 
 import pytest
 from conftest import StartServer
 from driver import CLOSE, HANDSHAKE, PING, RawSocket, Server, eventually
 
+from chatapi.errors import ChatError
+from chatapi.store import Transaction, Write
 from chatapi.ws import handshake
 
 
@@ -83,3 +86,29 @@ async def test_who_says_goodbye_and_reads_nothing_is_cut_off(
     assert connection.transport.get_write_buffer_size()
     await eventually(lambda: not connection.transport.get_write_buffer_size())
     leaver.writer.transport.abort()
+
+
+async def test_a_writer_that_crashes_keeps_nobody_waiting(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shutdown that follows notes when keys were last used: it waited for the writer, for ever."""
+    crashed: list[str] = []
+    monkeypatch.setattr(server.services.tasks, "_on_crash", crashed.append)
+    writer = server.services.store.writer
+
+    def fail(_batch: Sequence[Write]) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(writer, "publish", fail)
+    writing = [asyncio.ensure_future(writer.change(nothing, barrier=True)) for _ in range(2)]
+    with pytest.raises(ChatError, match="shutting down"):
+        await writing[1]
+    assert crashed == ["writer"]
+    assert (await server.user("alice").get("/rooms")).status == 200
+    async with asyncio.timeout(5):
+        await server.app.close()
+    writing[0].cancel()
+
+
+async def nothing(_transaction: Transaction) -> None:
+    """A change that changes nothing."""

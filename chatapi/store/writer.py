@@ -222,14 +222,21 @@ class Writer:
         self._wake.set()
 
     async def run(self) -> None:
-        while self._queue or not self._closing:
-            if self._queue:
-                batch = self._take_batch()
-                await self._commit(batch)
-                self.publish(batch)
-            else:
-                self._wake.clear()
-                await self._wake.wait()
+        try:
+            while self._queue or not self._closing:
+                if self._queue:
+                    batch = self._take_batch()
+                    await self._commit(batch)
+                    self.publish(batch)
+                else:
+                    self._wake.clear()
+                    await self._wake.wait()
+        finally:
+            # It may have crashed: nobody is to wait for a writer that is gone, the shutdown least of all.
+            self._closing = True
+            for write in self._queue:
+                write.error = unavailable("The server is shutting down")
+            _publish_to_callers(self._queue)
 
     def _take_batch(self) -> list[Write]:
         size = 0
