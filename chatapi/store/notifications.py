@@ -66,24 +66,28 @@ _ITEM = f"""
         'acked_at', iif(p.acked_at_us IS NULL, NULL, strftime('%Y-%m-%dT%H:%M:%S', p.acked_at_us / 1000000, 'unixepoch')
             || printf('.%06dZ', p.acked_at_us % 1000000)))
 """
+# The newest first. The page is cut before its payloads are read.
 _OF_USER = "p.tenant_key = :tenant_key AND p.user_id = :user_id"
 _NEWEST_FIRST = "ORDER BY p.notification_key DESC LIMIT :limit + 1 OFFSET :offset"
-# The newest first. The page is cut before its payloads are read.
-_LIST: Mapping[str, str] = {
-    status: f"""
-        SELECT {_ITEM} FROM (
-            SELECT p.notification_key, p.acked_at_us FROM {source}
-            WHERE {_OF_USER} {condition} {_NEWEST_FIRST}
-        ) AS p CROSS JOIN notifications AS n
-        WHERE n.notification_key = p.notification_key AND n.tenant_key = :tenant_key
-        ORDER BY p.notification_key DESC
-    """
-    for status, source, condition in (
-        ("all", "notification_recipients AS p", ""),
-        ("pending", _PENDING, "AND p.acked_at_us IS NULL"),
-        ("delivered", "notification_recipients AS p", "AND p.acked_at_us IS NOT NULL"),
-    )
-}
+_PAGE = """
+    AS p CROSS JOIN notifications AS n
+    WHERE n.notification_key = p.notification_key AND n.tenant_key = :tenant_key
+    ORDER BY p.notification_key DESC
+"""
+_LIST_ALL = f"""
+    SELECT {_ITEM} FROM (SELECT * FROM notification_recipients AS p WHERE {_OF_USER} {_NEWEST_FIRST}) {_PAGE}
+"""
+_LIST_PENDING = f"""
+    SELECT {_ITEM} FROM (
+        SELECT * FROM {_PENDING} WHERE {_OF_USER} AND p.acked_at_us IS NULL {_NEWEST_FIRST}
+    ) {_PAGE}
+"""
+_LIST_DELIVERED = f"""
+    SELECT {_ITEM} FROM (
+        SELECT * FROM notification_recipients AS p WHERE {_OF_USER} AND p.acked_at_us IS NOT NULL {_NEWEST_FIRST}
+    ) {_PAGE}
+"""
+_LISTS: Mapping[str, str] = {"all": _LIST_ALL, "pending": _LIST_PENDING, "delivered": _LIST_DELIVERED}
 
 _FIND_SUBSCRIPTION = """
     SELECT subscription_key, created_at_us FROM subscriptions
@@ -173,7 +177,7 @@ async def list_of_user(
     """The user's notifications as JSON, the newest first, and whether there are more. `status`: pending, delivered
     or all."""
     rows = await readers.fetch(
-        _LIST[status], {"tenant_key": tenant_key, "user_id": user_id, "limit": limit, "offset": offset}
+        _LISTS[status], {"tenant_key": tenant_key, "user_id": user_id, "limit": limit, "offset": offset}
     )
     return [row[0].encode() for row in rows[:limit]], len(rows) > limit
 

@@ -95,7 +95,8 @@ _TENANTS_WITH_WORK = """
        OR EXISTS (SELECT 1 FROM webhook_deliveries WHERE tenant_key = w.value AND next_attempt_at_us IS NOT NULL)
 """
 _COUNT_WAITING = """
-    SELECT count(*) FROM (SELECT 1 FROM webhook_deliveries WHERE next_attempt_at_us IS NOT NULL LIMIT :limit)
+    SELECT count(*) FROM (
+        SELECT 1 FROM webhook_deliveries WHERE tenant_key > 0 AND next_attempt_at_us IS NOT NULL LIMIT :limit)
 """
 _LIST_NEXT = """
     SELECT event_key, ordinal, user_id, attempts, next_attempt_at_us FROM webhook_deliveries
