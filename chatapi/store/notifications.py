@@ -62,17 +62,17 @@ _ACKNOWLEDGE = """
 
 _ITEM = f"""
     json_object({FIELDS},
-        'status', iif(p.acked_at_us IS NULL, 'pending', 'delivered'),
-        'acked_at', iif(p.acked_at_us IS NULL, NULL, strftime('%Y-%m-%dT%H:%M:%S', p.acked_at_us / 1000000, 'unixepoch')
-            || printf('.%06dZ', p.acked_at_us % 1000000)))
+        'status', iif(page.acked_at_us IS NULL, 'pending', 'delivered'),
+        'acked_at', iif(page.acked_at_us IS NULL, NULL, strftime('%Y-%m-%dT%H:%M:%S', page.acked_at_us / 1000000, 'unixepoch')
+            || printf('.%06dZ', page.acked_at_us % 1000000)))
 """
 # The newest first. The page is cut before its payloads are read.
 _OF_USER = "p.tenant_key = :tenant_key AND p.user_id = :user_id"
 _NEWEST_FIRST = "ORDER BY p.notification_key DESC LIMIT :limit + 1 OFFSET :offset"
 _PAGE = """
-    AS p CROSS JOIN notifications AS n
-    WHERE n.notification_key = p.notification_key AND n.tenant_key = :tenant_key
-    ORDER BY p.notification_key DESC
+    AS page CROSS JOIN notifications AS n
+    WHERE n.notification_key = page.notification_key AND n.tenant_key = :tenant_key
+    ORDER BY page.notification_key DESC
 """
 _LIST_ALL = f"""
     SELECT {_ITEM} FROM (SELECT * FROM notification_recipients AS p WHERE {_OF_USER} {_NEWEST_FIRST}) {_PAGE}
