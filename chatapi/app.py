@@ -236,8 +236,14 @@ def _prepare_process() -> None:
 
 
 def _bind(host: str, port: int) -> list[socket.socket]:
-    """A socket for each address of the host; only the first one when the port is for the system to pick."""
-    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    """A socket for each address of the host; only the first one when the port is for the system to pick.
+
+    Raises OSError that says where.
+    """
+    try:
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise OSError(f"{host}: {error.strerror}") from error
     addresses = list(dict.fromkeys((family, address[:2]) for family, _, _, _, address in infos))
     sockets: list[socket.socket] = []
     for family, address in addresses[:1] if port == 0 else addresses:
@@ -248,10 +254,10 @@ def _bind(host: str, port: int) -> list[socket.socket]:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         try:
             listening.bind(address)
-        except OSError:
+        except OSError as error:
             for opened in [*sockets, listening]:
                 opened.close()
-            raise
+            raise OSError(f"{host} port {port}: {error.strerror}") from error
         sockets.append(listening)
     return sockets
 
