@@ -63,8 +63,9 @@ _ACKNOWLEDGE = """
 _ITEM = f"""
     json_object({FIELDS},
         'status', iif(page.acked_at_us IS NULL, 'pending', 'delivered'),
-        'acked_at', iif(page.acked_at_us IS NULL, NULL, strftime('%Y-%m-%dT%H:%M:%S', page.acked_at_us / 1000000, 'unixepoch')
-            || printf('.%06dZ', page.acked_at_us % 1000000)))
+        'acked_at', iif(page.acked_at_us IS NULL, NULL,
+            strftime('%Y-%m-%dT%H:%M:%S', page.acked_at_us / 1000000, 'unixepoch')
+                || printf('.%06dZ', page.acked_at_us % 1000000)))
 """
 # The newest first. The page is cut before its payloads are read.
 _OF_USER = "p.tenant_key = :tenant_key AND p.user_id = :user_id"
