@@ -96,7 +96,7 @@ class ThrowAwayServer(Target):
         self._process: subprocess.Popen[bytes] | None = None
         self._variant = variant
         if template is not None:
-            shutil.copy(template, self._folder / "chatapi.db")
+            _copy(template, self._folder / "chatapi.db")
         master_key = f"mk_{secrets.token_urlsafe(32)}"
         self._environment = {**server_environment(variant), **RAISED_LIMITS, "CHATAPI_AUTH_MASTER_KEY": master_key}
         self._environment.update(variant.settings)
@@ -161,6 +161,13 @@ class ThrowAwayServer(Target):
 
     def _last_lines(self) -> str:
         return " | ".join(self._read_log().splitlines()[-LOG_LINES_SHOWN:]) or "it said nothing"
+
+
+def _copy(source: Path, target: Path) -> None:
+    """On return the copy is on the disk: else the server's commits would wait for its pages to be written."""
+    shutil.copy(source, target)
+    with target.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ and when the slow ones read again, they must get all that they have missed."""
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, process_time
 
 from chatapi.cli.bench.crew import Crew, Link, Schedule, Window
 from chatapi.cli.bench.reactor import Reactor
@@ -31,7 +31,7 @@ class SlowJob:
 
 @dataclass(slots=True)
 class SlowResult:
-    window: Window
+    window: Window  # of the slow ones: from when they read again until they had caught up
     confirmed: dict[int, str] = field(default_factory=dict)  # seq → client_message_id, of the process that sends
     reached: list[int] = field(default_factory=list)  # each reader's last seq
     latencies: "array[float]" = field(default_factory=lambda: array("d"))  # to the last of the prompt readers
@@ -84,12 +84,13 @@ def _read_slowly(job: SlowJob, link: Link) -> SlowResult:
     result = SlowResult(Window())
     for reader in readers:
         reader.start_reading()
-    resumed_s, last_seq = monotonic(), witness.next_seq - 1
+    resumed_s, resumed_cpu_s, last_seq = monotonic(), process_time(), witness.next_seq - 1
     if reactor.run(lambda: all(reader.next_seq > last_seq for reader in readers), resumed_s + DRAIN_SECONDS):
         result.caught_up_s = monotonic() - resumed_s
     else:
         behind = sum(reader.next_seq <= last_seq for reader in readers)
         result.problems.append(f"{behind} slow readers had not caught up after {DRAIN_SECONDS:g} s")
+    result.window.seconds, result.window.cpu_s = monotonic() - resumed_s, process_time() - resumed_cpu_s
     reactor.run_until(schedule.end_s)
     _wait_for_quiet(reactor, witness)
     _settle(reactor, link, [witness, *readers], result)
@@ -165,7 +166,7 @@ def _report(outcome: Outcome, results: Sequence[SlowResult], usages: Sequence[Us
     outcome.figures["messages_per_s"] = prompt.window.count / prompt.window.seconds
     outcome.figures["caught_up_s"] = slow.caught_up_s
     outcome.add_latencies(prompt.latencies)
-    outcome.add_generator([prompt.window])
+    outcome.add_generator([prompt.window, slow.window])
     last_seq = len(prompt.confirmed)
     for result in results:
         outcome.check.add(result)
