@@ -1,0 +1,243 @@
+"""Who is online and who is typing: told to those concerned, once, and never stored."""
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import pytest
+from conftest import StartServer
+from driver import Server, Socket, User, eventually
+
+from chatapi.presence import MAX_PRESENCE_MEMBERS
+
+GRACE: dict[str, object] = {"websocket.presence_grace_seconds": 0.2}
+TYPING: dict[str, object] = {"websocket.typing_seconds": 0.2}
+
+
+async def online(user: User, room_id: str) -> list[str]:
+    return list((await user.get(f"/rooms/{room_id}/presence")).data["online"])
+
+
+async def heard(socket: Socket, frame_type: str) -> list[dict[str, Any]]:
+    """All frames of this type that have come so far."""
+    await socket.send("ping", request_id="so-far")
+    frames = []
+    while (frame := await socket.next()).get("request_id") != "so-far":
+        frames += [frame] if frame["type"] == frame_type else []
+    return frames
+
+
+# Presence
+
+
+async def test_online_at_the_first_connection_and_offline_after_the_last(start_server: StartServer) -> None:
+    server = await start_server(GRACE)
+    alice, bob = server.user("alice"), server.user("bob")
+    await alice.make_room("bob")
+    watcher = await alice.connect()
+    first = await bob.connect()
+    await watcher.expect("presence.update", user_id="bob", status="online")
+    second = await bob.connect()
+    await first.close()
+    await eventually(lambda: len(server.connections_of("bob")) == 1)
+    assert await heard(watcher, "presence.update") == []
+    await second.close()
+    await watcher.expect("presence.update", user_id="bob", status="offline")
+
+
+async def test_a_reconnect_within_the_grace_is_no_event(start_server: StartServer) -> None:
+    server = await start_server({"websocket.presence_grace_seconds": 300})
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    watcher = await alice.connect()
+    socket = await bob.connect()
+    await watcher.expect("presence.update", user_id="bob", status="online")
+    for _ in range(3):
+        await socket.close()
+        await eventually(lambda: not server.connections_of("bob"))
+        assert await online(alice, room_id) == ["alice", "bob"]
+        socket = await bob.connect()
+    assert await heard(watcher, "presence.update") == []
+    await socket.close()
+    await eventually(lambda: not server.connections_of("bob"))
+    sessions = server.services.hub.find_sessions(server.services.tenants.all()[0].tenant_key, "bob")  # type: ignore[arg-type]
+    assert sessions is not None
+    assert sessions.offline_timer is not None
+    sessions.offline_timer.cancel()
+    server.services.presence._leave(sessions, list(server.services.rooms.of_tenant(sessions.tenant.tenant_key)))
+    await watcher.expect("presence.update", user_id="bob", status="offline")
+    assert await online(alice, room_id) == ["alice"]
+
+
+async def test_it_is_told_once_however_many_rooms_are_shared(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    for _ in range(3):
+        await alice.make_room("bob")
+    watcher = await alice.connect()
+    await bob.connect()
+    await watcher.expect("presence.update", user_id="bob", status="online")
+    assert await heard(watcher, "presence.update") == []
+
+
+async def test_it_is_never_told_to_oneself_nor_to_strangers(server: Server) -> None:
+    alice, bob, carol = (server.user(name) for name in ("alice", "bob", "carol"))
+    await alice.make_room("bob")
+    await carol.make_room()
+    stranger, own_device, friend = await carol.connect(), await bob.connect(), await alice.connect()
+    await friend.expect_nothing("presence.update")  # bob and alice have come together: told in one turn
+    await bob.connect()
+    await own_device.expect("presence.update", user_id="alice", status="online")
+    assert await heard(own_device, "presence.update") == []
+    assert await heard(stranger, "presence.update") == []
+
+
+@pytest.mark.parametrize(("members", "is_told"), [(MAX_PRESENCE_MEMBERS, True), (MAX_PRESENCE_MEMBERS + 1, False)])
+async def test_only_rooms_of_up_to_200_members_are_told(server: Server, members: int, is_told: bool) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob", *(f"user{number}" for number in range(members - 2)))
+    small_room = await server.user("carol").make_room("alice")
+    watcher = await alice.connect()
+    await bob.connect()
+    await server.user("carol").connect()
+    # Carol is told of after bob, in the same turn.
+    await watcher.expect("presence.update", **({"user_id": "bob"} if is_told else {"user_id": "carol"}))
+    assert await online(alice, room_id) == ["alice", "bob"]
+    assert await online(alice, small_room) == ["carol", "alice"]
+
+
+async def test_a_newcomer_asks_who_is_there(server: Server) -> None:
+    alice, bob, carol = (server.user(name) for name in ("alice", "bob", "carol"))
+    room_id = await alice.make_room("bob", "carol")
+    await bob.connect()
+    assert await online(carol, room_id) == ["bob"]
+    assert (await server.user("mallory").get(f"/rooms/{room_id}/presence")).status == 403
+
+
+@pytest.mark.slow
+async def test_a_crowd_that_reconnects_makes_few_frames(start_server: StartServer) -> None:
+    """1,000 users of rooms of 50 come back after a restart: each is told to those who are there, once, and the frames
+    that are due go out in a few writes. Told one by one to a room of 1,000 it would be a million."""
+    server = await start_server()
+    names = [f"user{number}" for number in range(1000)]
+    owner = server.user("owner")
+    for first in range(0, 1000, 50):
+        await owner.make_room(*names[first : first + 50])
+    await owner.make_room(*names[:999])  # too large for presence
+    frames = 0
+    send_ephemeral = server.services.hub.send_ephemeral
+
+    def count(connection: Any, frame: bytes) -> None:
+        nonlocal frames
+        frames += b"presence.update" in frame
+        send_ephemeral(connection, frame)
+
+    server.services.hub.send_ephemeral = count  # type: ignore[method-assign]
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as server.session:
+        await connect_all(server, names)
+        await eventually(lambda: not server.services.presence._arrivals)
+        assert 0 < frames <= 1000 * 49
+        # An absence of everybody, as the restart of a proxy makes, is no event at all when it is short.
+        frames = 0
+        server.services.presence._grace_seconds = 300
+        for connection in list(server.services.hub.connections.values()):
+            connection.transport.abort()
+        await eventually(lambda: not server.services.hub.connections)
+        await connect_all(server, names)
+        assert len(server.services.hub.connections) == 1000
+        assert not server.services.presence._arrivals
+        assert frames == 0
+        server.services.presence._grace_seconds = 0
+
+
+async def connect_all(server: Server, names: list[str]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for name in names:
+            group.create_task(server.user(name).connect())
+
+
+# Typing
+
+
+async def room_of_two(server: Server) -> tuple[str, Socket, Socket]:
+    """The room, the typist's connection and the other member's."""
+    room_id = await server.user("alice").make_room("bob")
+    return room_id, await server.user("alice").connect(), await server.user("bob").connect()
+
+
+async def test_typing_goes_to_the_others_and_never_to_the_typist(server: Server) -> None:
+    room_id, typist, other = await room_of_two(server)
+    device = await server.user("alice").connect()
+    await typist.send("typing.start", room_id=room_id)
+    frame = await other.expect("typing")
+    assert frame == {"type": "typing", "room_id": room_id, "user_id": "alice", "action": "start"}
+    await typist.send("typing.stop", room_id=room_id)
+    await other.expect("typing", action="stop")
+    await typist.expect_nothing("typing")
+    await device.expect_nothing("typing")
+
+
+async def test_a_start_that_is_repeated_is_told_once(server: Server) -> None:
+    room_id, typist, other = await room_of_two(server)
+    for _ in range(3):
+        await typist.send("typing.start", room_id=room_id)
+    await typist.expect_nothing("error")
+    assert len(await heard(other, "typing")) == 1
+    await typist.send("typing.stop", room_id=room_id)
+    await typist.send("typing.stop", room_id=room_id)
+    await typist.expect_nothing("error")
+    assert len(await heard(other, "typing")) == 1
+
+
+async def test_the_server_stops_it(start_server: StartServer) -> None:
+    server = await start_server(TYPING)
+    room_id, typist, other = await room_of_two(server)
+    await typist.send("typing.start", room_id=room_id)
+    await other.expect("typing", action="start")
+    await other.expect("typing", action="stop", user_id="alice")
+
+
+@pytest.mark.parametrize("ending", ["message", "rest message", "leave", "removal", "disconnect"])
+async def test_it_ends_with(server: Server, ending: str) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await bob.make_room("alice")
+    typist, other = await alice.connect(), await bob.connect()
+    await typist.send("typing.start", room_id=room_id)
+    await other.expect("typing", action="start")
+    if ending == "message":
+        await typist.send("send_message", room_id=room_id, content="done")
+    elif ending == "rest message":
+        await alice.say(room_id, "done")
+    elif ending == "disconnect":
+        await typist.close()
+    else:
+        await (alice if ending == "leave" else bob).delete(f"/rooms/{room_id}/members/alice")
+    await other.expect("typing", action="stop", user_id="alice")
+    assert await heard(other, "typing") == []
+
+
+async def test_it_is_not_stored(server: Server) -> None:
+    room_id, typist, other = await room_of_two(server)
+    await typist.send("typing.start", room_id=room_id)
+    await other.expect("typing", action="start")
+    assert (await server.user("bob").get(f"/rooms/{room_id}/events")).data["events"] == []
+    late = await server.user("bob").connect(ready=False)
+    assert [frame["type"] for frame in await late.collect("sync.complete")] == ["ready"]
+
+
+async def test_strangers_may_not_type(server: Server) -> None:
+    room_id = await server.user("alice").make_room()
+    socket = await server.user("mallory").connect()
+    await socket.send("typing.start", room_id=room_id, request_id="r-1")
+    await socket.expect("error", code="AUTHORIZATION_ERROR", request_id="r-1")
+
+
+async def test_who_merely_reads_a_channel_is_told_of_nobody(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob", room_type="channel")
+    reader = await server.user("mallory").connect()
+    await reader.send("subscribe", room_id=room_id)
+    await reader.expect("subscribed")
+    typist, member = await alice.connect(), await bob.connect()
+    await typist.send("typing.start", room_id=room_id)
+    await member.expect("typing", action="start")
+    await reader.expect_nothing("typing", "presence.update")
