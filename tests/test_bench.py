@@ -2,7 +2,10 @@
 
 import json
 import os
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -415,6 +418,23 @@ def test_a_running_server_is_left_as_it_was(tmp_path: Path, capsys: pytest.Captu
         assert "bench" not in capsys.readouterr().out
         assert run_bench([*form("recovery", 0.3), *arguments]) == 1
         assert "throw-away" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_early_it_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "chatapi", "bench", *form("ws-send", 60.0)]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if line.startswith("measuring"):
+                process.send_signal(number)
+        assert process.wait(30) == 1
+    assert said[-1] == "chatapi: interrupted\n"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.bench

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import os
+import signal
 import sys
 from collections.abc import Mapping
 
@@ -108,13 +109,18 @@ def run(args: argparse.Namespace) -> int:
     progress = Progress()
     outcomes: dict[Variant, list[Outcome]] = {variant: [] for variant in variants}
     launcher = Launcher()
+    # However it is stopped, the server and its files go too.
+    on_terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for number in range(1, rounds + 1):
             for variant in variants:
                 if rounds > 1 or len(variants) > 1:
                     progress.step(f"round {number} of {rounds}: {variant.name}")
                 outcomes[variant].append(_run_once(launcher, variant, scenario, options, progress))
+    except KeyboardInterrupt:
+        raise BenchError("interrupted") from None
     finally:
+        signal.signal(signal.SIGTERM, on_terminate)
         launcher.close()
         progress.end()
     series = [Series(variant.name, outcomes[variant]) for variant in variants]

@@ -2,6 +2,7 @@
 
 import gc
 import multiprocessing
+import signal
 import sys
 import time
 import traceback
@@ -76,6 +77,7 @@ class Link:
 
 def _work(connection: Connection, function: Callable[[Any, Link], Any], job: Any) -> None:
     raise_descriptor_limit()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command ends its processes
     gc.disable()  # a pause of the generator would look like one of the server; it lives for seconds
     try:
         connection.send(("done", function(job, Link(connection))))

@@ -112,7 +112,12 @@ class ThrowAwayServer(Target):
         command = [self._variant.python, *launch, "serve", "--port", str(port), "--db", "chatapi.db"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the operator's own interpreter
-                command, env=self._environment, cwd=self._folder, stdout=log, stderr=subprocess.STDOUT
+                command,
+                env=self._environment,
+                cwd=self._folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the command, which then ends the server
             )
         deadline_s = time.monotonic() + START_SECONDS
         while True:
