@@ -66,9 +66,8 @@ async def _purge_old_events(
     services: Services, tenant: Tenant, room_key: RoomKey, room_id: str, before_us: int
 ) -> bool:
     def publish(last_seq: int | None) -> None:
-        room = services.rooms.find_loaded(tenant.tenant_key, room_id)
-        if room is not None and last_seq is not None:
-            room.pruned_seq = last_seq
+        if last_seq is not None:
+            services.rooms.prune(tenant.tenant_key, room_id, last_seq)
 
     last_seq = await services.store.writer.change(
         lambda transaction: purge.purge_old_events(transaction, tenant.tenant_key, room_key, before_us), publish

@@ -188,6 +188,7 @@ class Rooms:
         self._clock = clock
         self._loaded: OrderedDict[tuple[TenantKey, str], RoomState] = OrderedDict()  # the least recently active first
         self._loads: Batcher[tuple[Tenant, str], RoomState | None] = Batcher(self._load_many, LOAD_BATCH)
+        self._loading: dict[tuple[TenantKey, str], int] = {}  # rooms being read, and what retention removed meanwhile
         self._fills: Batcher[RoomState, None] = Batcher(self._fill_rings, LOAD_BATCH)
         self._ring_bytes = 0
 
@@ -218,6 +219,15 @@ class Rooms:
         room.gone = True
         self._ring_bytes -= room.ring.size_bytes
         del self._loaded[room.tenant.tenant_key, room.room_id]
+
+    def prune(self, tenant_key: TenantKey, room_id: str, last_seq: int) -> None:
+        """Retention has removed the beginning of this room's log, up to `last_seq`."""
+        place = tenant_key, room_id
+        if place in self._loading:
+            self._loading[place] = last_seq
+        room = self._loaded.get(place)
+        if room is not None:
+            room.pruned_seq = last_seq
 
     def of_tenant(self, tenant_key: TenantKey) -> list[RoomState]:
         return [room for (key, _), room in self._loaded.items() if key == tenant_key]
@@ -276,11 +286,15 @@ class Rooms:
         pages = await log.read_events(self._readers, wants)
         for room, want, revision, page in zip(rooms, wants, revisions, pages, strict=True):
             ring = room.ring
+            if room.gone:
+                continue
             # Meanwhile the ring may have dropped entries, or an entry may have changed: then it is read again later.
             if ring.first_seq == want[3] + 1 and ring.revision == revision and len(page) == want[3] - want[2]:
                 self._ring_bytes -= ring.size_bytes
                 ring.fill([encode_text(event) for _, event, _ in page], [target for _, _, target in page])
                 self._ring_bytes += ring.size_bytes
+        if self._ring_bytes > ALL_RINGS_BYTES:
+            self._empty_rings()
         return [None] * len(rooms)
 
     async def _load_many(self, places: Sequence[tuple[Tenant, str]]) -> list[RoomState | None]:
@@ -291,6 +305,7 @@ class Rooms:
             for tenant, room_id in places
             if (tenant.tenant_key, room_id) not in self._loaded
         ]
+        self._loading = dict.fromkeys(wanted, 0)
         rows = await store_rooms.load_rooms(self._readers, wanted)
         fresh = {RoomKey(row[0]): _read_room(tenants[row[1]], row) for row in rows}
         for step, row in enumerate(await store_rooms.load_members(self._readers, list(fresh)), start=1):
@@ -299,9 +314,11 @@ class Rooms:
             if step % MEMBERS_PER_STEP == 0:
                 await asyncio.sleep(0)
         for room in fresh.values():
+            room.pruned_seq = max(room.pruned_seq, self._loading[room.tenant.tenant_key, room.room_id])
             # It may have been created, and so adopted, meanwhile.
             if self.find_loaded(room.tenant.tenant_key, room.room_id) is None:
                 self.adopt(room)
+        self._loading.clear()
         return [self.find_loaded(tenant.tenant_key, room_id) for tenant, room_id in places]
 
 

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 import pytest
 from conftest import StartServer
-from driver import CLOSE, HANDSHAKE, PING, RawSocket, Server, eventually
+from driver import CLOSE, HANDSHAKE, PING, HandClock, RawSocket, Server, eventually
+from test_recovery import Gate, restart, say_many, seqs
 
+from chatapi import rooms
 from chatapi.errors import ChatError
+from chatapi.housekeeping import apply_retention
 from chatapi.store import Transaction, Write
 from chatapi.ws import handshake
 
@@ -59,20 +62,21 @@ async def test_pings_of_who_reads_nothing_are_not_all_answered(server: Server) -
     flooder = await connect_without_reading(server, "alice")
     [connection] = server.connections_of("alice")
     unsent = []
+
+    async def flood() -> None:
+        while True:
+            for _ in range(1000):
+                flooder.send(PING, b"x" * 125)
+            await flooder.writer.drain()
+            unsent.append(connection.unsent_bytes())
+
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(3):
-            while True:
-                for _ in range(1000):
-                    flooder.send(PING, b"x" * 125)
-                await flooder.writer.drain()
-                unsent.append(connection.unsent_bytes())
+        await asyncio.wait_for(flood(), 2)
     assert max(unsent) < connection.buffer_limit_bytes
     flooder.writer.transport.abort()
 
 
-async def test_who_says_goodbye_and_reads_nothing_is_cut_off(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_who_says_goodbye_and_reads_nothing_is_cut_off(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it left unread was kept for as long as it kept its end open, and counted for nobody."""
     monkeypatch.setattr(handshake, "CLOSE_SECONDS", 0.1)
     bob = server.user("bob")
@@ -88,9 +92,7 @@ async def test_who_says_goodbye_and_reads_nothing_is_cut_off(
     leaver.writer.transport.abort()
 
 
-async def test_a_writer_that_crashes_keeps_nobody_waiting(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_writer_that_crashes_keeps_nobody_waiting(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shutdown that follows notes when keys were last used: it waited for the writer, for ever."""
     crashed: list[str] = []
     monkeypatch.setattr(server.services.tasks, "_on_crash", crashed.append)
@@ -112,3 +114,64 @@ async def test_a_writer_that_crashes_keeps_nobody_waiting(
 
 async def nothing(_transaction: Transaction) -> None:
     """A change that changes nothing."""
+
+
+async def test_retention_reaches_a_room_that_is_being_loaded(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was read before and kept after, so that its beginning was looked for in vain, over and over."""
+    clock = HandClock()
+    server = await start_server(clock=clock)
+    room_id = await server.user("alice").make_room("bob")
+    await say_many(server.user("alice"), room_id, 250)
+    clock.advance(2 * 86_400)
+    await say_many(server.user("alice"), room_id, 150)
+    await server.app.close()
+    server = await start_server(clock=clock)
+    [tenant] = server.services.tenants.all()
+    tenant.retention_days = 1
+    gate = Gate(rooms.store_rooms.load_members)
+    monkeypatch.setattr(rooms.store_rooms, "load_members", gate)
+    connecting = asyncio.ensure_future(server.user("bob").connect(ready=False))
+    await gate.arrived.wait()
+    await apply_retention(server.services, tenant)
+    gate.open()
+    bob = await connecting
+    frames = await bob.collect("sync.complete")
+    gap = next(frame for frame in frames if frame["type"] == "sync.gap")
+    assert (gap["from_seq"], gap["to_seq"]) == (1, 250)
+    assert seqs(frames, room_id) == list(range(251, 401))
+
+
+async def test_what_is_read_into_memory_for_a_reconnect_is_bounded(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rooms, "ALL_RINGS_BYTES", 200_000)
+    server = await start_server()
+    alice = server.user("alice")
+    for _ in range(10):
+        room_id = await alice.make_room("bob")
+        for _ in range(8):
+            await alice.say(room_id, "x" * 10_000)
+    server = await restart(start_server, server)
+    await server.user("bob").connect()
+    loaded = server.services.rooms.of_tenant(server.services.tenants.all()[0].tenant_key)
+    assert sum(room.ring.size_bytes for room in loaded) <= 200_000
+
+
+async def test_a_room_that_is_deleted_while_it_is_read_takes_no_memory(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await start_server()
+    alice = server.user("alice")
+    room_id = await alice.make_room("bob")
+    await alice.say(room_id)
+    server = await restart(start_server, server)
+    gate = Gate(rooms.log.read_events)
+    monkeypatch.setattr(rooms.log, "read_events", gate)
+    connecting = asyncio.ensure_future(server.user("bob").connect())
+    await gate.arrived.wait()
+    assert (await server.user("alice").delete(f"/rooms/{room_id}")).status == 204
+    gate.open()
+    await connecting
+    assert server.services.rooms._ring_bytes == 0
