@@ -70,28 +70,19 @@ class Bench:
 async def bench(database: Path) -> AsyncIterator[Bench]:
     """The writer runs from `async with running(bench)` on, so that a test decides what comes in one batch."""
     store = await open_store(str(database), synchronous="full", readers=1, clock=Clock())
-    made: list[SeqCounter] = []
-
-    async def make_room(transaction: Transaction) -> None:
-        tenant = await tenants.insert_tenant(transaction, TenantId("tenant_a"), "a", {}, "secret", None)
-        room_key = await rooms.insert_room(
-            transaction,
-            tenant.tenant_key,
-            room_id="room_a",
-            room_type="group",
-            unique_key=None,
-            name=None,
-            metadata=None,
-            created_by="alice",
-        )
-        made.append(SeqCounter(room_key, 0))
-
-    writing = asyncio.ensure_future(store.writer.run())
-    await store.writer.change(make_room)
-    writing.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await writing
-    bench = Bench(store, made[0])
+    transaction = Transaction(store._connection, Clock().now_us())
+    tenant = await tenants.insert_tenant(transaction, TenantId("tenant_a"), "a", {}, "secret", None)
+    room_key = await rooms.insert_room(
+        transaction,
+        tenant.tenant_key,
+        room_id="room_a",
+        room_type="group",
+        unique_key=None,
+        name=None,
+        metadata=None,
+        created_by="alice",
+    )
+    bench = Bench(store, SeqCounter(room_key, 0))
     settle = store.writer.publish
 
     def publish(batch: list[Write]) -> None:
