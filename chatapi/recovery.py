@@ -138,13 +138,18 @@ class Recovery:
         if room not in connection.cursors:
             return 0  # deleted or unsubscribed from, or the connection closed, while another room was served
         self._skip(connection, room, room.pruned_seq)
+        if not _is_behind(connection, room):
+            return 0  # nothing is left of what it may see
         cursor = connection.cursors[room]
         frames = room.ring.after(cursor)
         if frames is None and room.published_seq - cursor <= RING_EVENTS:
             await self._rooms.fill_ring(room)
             frames = room.ring.after(cursor)
         if frames is None:
-            frames = [encode_text(event) for _, event, _ in await self._pages.get((room, cursor))]
+            page = await self._pages.get((room, cursor))
+            if page and page[0][0] != cursor + 1:
+                return 0  # retention has removed the rest, and is about to say so
+            frames = [encode_text(event) for _, event, _ in page]
         if connection.state is not State.RECOVERING or connection.cursors.get(room) != cursor:
             return 0  # closed, removed or synced anew while the store was read
         if cursor < room.pruned_seq:
@@ -161,7 +166,7 @@ class Recovery:
 
     def _skip(self, connection: Connection, room: RoomState, to_seq: int) -> None:
         """Names what is not streamed: too much of it, or no longer there."""
-        cursor = connection.cursors[room]
+        cursor, to_seq = connection.cursors[room], min(to_seq, _last_seq(connection, room))
         if cursor < to_seq:
             self._hub.send(connection, encode_sync_gap(room.room_id, cursor + 1, to_seq))
             connection.cursors[room] = to_seq
