@@ -264,10 +264,11 @@ class Hub:
 
     def publish_answer(self, room: RoomState, frame: bytes, asker: Connection | None, request_id: str | None) -> None:
         """As `publish`, of one event that somebody asked for: in the asker's copy stands its `request_id`."""
-        if asker is None or request_id is None or asker not in room.subscribers:
+        if asker is not None and (asker not in room.subscribers or asker.state is State.PAUSED):
             self.publish(room, [frame])
-            if asker is not None and asker not in room.subscribers:
-                self.send(asker, add_request_id(frame, request_id))
+            self.send(asker, add_request_id(frame, request_id))
+        elif asker is None or request_id is None:
+            self.publish(room, [frame])
         elif asker.state is not State.LIVE:
             asker.answers[room, room.published_seq + 1] = request_id
             self.publish(room, [frame])

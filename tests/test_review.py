@@ -175,3 +175,39 @@ async def test_a_room_that_is_deleted_while_it_is_read_takes_no_memory(
     gate.open()
     await connecting
     assert server.services.rooms._ring_bytes == 0
+
+
+async def test_who_waits_with_its_sync_still_gets_its_answers(server: Server) -> None:
+    """They were kept for the backlog, which may never be asked for."""
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    message = await alice.say(room_id)
+    waiting = await alice.connect(sync="none", ready=False)
+    target = {"room_id": room_id, "message_id": message["message_id"]}
+    await waiting.send("message.edit", **target, content="edited", request_id="edit")
+    await waiting.expect("message.edited", seq=2, request_id="edit")
+    await waiting.send("message.delete", **target, request_id="delete")
+    await waiting.expect("message.deleted", seq=3, request_id="delete")
+    await waiting.expect_nothing("message.deleted")
+
+
+async def test_retention_shows_no_more_to_who_was_removed_while_it_was_behind(start_server: StartServer) -> None:
+    """The cursor was moved past the member's own leaving, and what came after was counted from there."""
+    clock = HandClock()
+    server = await start_server(clock=clock)
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    behind = await bob.connect(sync="none", ready=False)
+    await behind.expect("ready")
+    await alice.delete(f"/rooms/{room_id}/members/bob")
+    for _ in range(5):
+        await alice.say(room_id, "secret")
+    clock.advance(2 * 86_400)
+    for _ in range(20):
+        await alice.say(room_id, "secret")
+    [tenant] = server.services.tenants.all()
+    tenant.retention_days = 1
+    await apply_retention(server.services, tenant)
+    await behind.send("sync", rooms={})
+    frames = await behind.collect("sync.complete")
+    assert [(frame["type"], frame["from_seq"], frame["to_seq"]) for frame in frames] == [("sync.gap", 1, 1)]
