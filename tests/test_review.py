@@ -211,3 +211,16 @@ async def test_retention_shows_no_more_to_who_was_removed_while_it_was_behind(st
     await behind.send("sync", rooms={})
     frames = await behind.collect("sync.complete")
     assert [(frame["type"], frame["from_seq"], frame["to_seq"]) for frame in frames] == [("sync.gap", 1, 1)]
+
+
+async def test_who_waits_to_be_asked_for_its_body_is_asked(server: Server) -> None:
+    reader, writer = await server.open()
+    body = b'{"type":"group"}'
+    head = ["POST /rooms HTTP/1.1", "Host: chat", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+    credential = [f"{name}: {value}" for name, value in server.user("alice").headers.items()]
+    writer.write("\r\n".join([*head, *credential, "Expect: 100-continue", "Connection: close", "", ""]).encode())
+    async with asyncio.timeout(5):
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(body)
+        assert (await reader.read()).startswith(b"HTTP/1.1 201 Created")
+    writer.close()

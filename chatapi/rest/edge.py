@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, cast
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from chatapi.callers import Headers, Origins, authenticate_headers, client_address, take_token
 from chatapi.errors import ChatError, Code, not_found
@@ -135,12 +135,20 @@ async def _read_body(request: web.BaseRequest, record: type[Body]) -> Body:
     else:
         try:
             async with asyncio.timeout(BODY_SECONDS):
+                await _ask_for_body(request)
                 data = await request.read()
         except TimeoutError:
             raise ChatError(Code.VALIDATION_ERROR, "The body did not arrive in time", status=408) from None
     body = convert(loads(data), record)
     body.check()
     return body
+
+
+async def _ask_for_body(request: web.BaseRequest) -> None:
+    """A client may send its head alone, and wait a second or more to be told to go on (RFC 9110, section 10.1.1)."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.version == HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer itself has not begun
 
 
 def _read_query(request: web.BaseRequest, record: type[Query]) -> Query:
