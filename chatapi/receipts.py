@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from chatapi.access import Access
-from chatapi.errors import ChatError, invalid
+from chatapi.errors import ChatError, forbidden, invalid
 from chatapi.hub import Connection, Hub
 from chatapi.models import Principal, RoomKey, UserId
 from chatapi.protocol.replies import encode_error_frame, encode_receipt
@@ -100,15 +100,16 @@ class Receipts:
 
     def _publish(self, batch: _Batch) -> None:
         for (room, user_id, kind), seq in batch.cursors.items():
+            answers = batch.answers.get((room, user_id, kind), [])
             member = room.members.get(user_id)
             if member is None:  # it has left the room meanwhile
+                self._refuse(answers, forbidden("Not a member of this room"))
                 continue
             before = member.last_ack if kind == ACK else member.last_read
             member.last_ack = max(member.last_ack, seq)
             if kind == READ:
                 member.last_read = max(member.last_read, seq)
             standing = max(before, seq)
-            answers = batch.answers.get((room, user_id, kind), [])
             for answer in answers:
                 frame = encode_receipt(kind, room.room_id, user_id, standing, answer.request_id)
                 self._hub.send(answer.connection, frame)
@@ -141,5 +142,8 @@ class Receipts:
         error = None if future.cancelled() else future.exception()
         if isinstance(error, ChatError):
             for answers in batch.answers.values():
-                for connection, request_id in answers:
-                    self._hub.send(connection, encode_error_frame(error, request_id))
+                self._refuse(answers, error)
+
+    def _refuse(self, answers: list[Answer], error: ChatError) -> None:
+        for connection, request_id in answers:
+            self._hub.send(connection, encode_error_frame(error, request_id))

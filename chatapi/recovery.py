@@ -83,7 +83,7 @@ class Recovery:
         """The backlog, as asked for at the connect or by a `sync`; `sync.complete` follows it."""
         connection.sync_requests.append(request_id)
         for room in connection.cursors:
-            self._skip(connection, room, max(room.pruned_seq, room.published_seq - self._sync_limit))
+            self._skip(connection, room, max(room.pruned_seq, _last_seq(connection, room) - self._sync_limit))
         connection.state = State.RECOVERING
         if not self._finish_if_caught_up(connection):
             self.start(connection)

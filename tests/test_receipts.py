@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from conftest import StartServer
-from driver import Reply, Server, User
+from driver import Reply, Server, User, eventually
 
 KINDS = pytest.mark.parametrize("kind", ["ack", "read"])
 ANSWERS = {"ack": "ack.received", "read": "read.updated"}
@@ -97,6 +97,19 @@ async def test_all_that_was_confirmed_is_there_after_a_restart(start_server: Sta
     server = await start_server()
     for name in ("bob", "carol"):
         assert await standing(server.user(name), room_id) == (5, 2)
+
+
+@KINDS
+async def test_who_leaves_before_it_is_noted_gets_an_error(server: Server, kind: str) -> None:
+    room_id = await make_room_of(server, 1, "bob")
+    bob = server.user("bob")
+    socket = await bob.connect()
+    await socket.send(kind, room_id=room_id, seq=1, request_id="r-1")
+    await eventually(lambda: server.services.receipts._batch)
+    room = server.services.rooms.find_loaded(server.connections_of("bob")[0].tenant.tenant_key, room_id)
+    assert room is not None
+    del room.members["bob"]  # type: ignore[arg-type]  # as its removal does, within the few milliseconds that are left
+    await socket.expect("error", code="AUTHORIZATION_ERROR", request_id="r-1")
 
 
 async def test_many_share_a_transaction(server: Server) -> None:

@@ -356,6 +356,23 @@ async def test_a_connection_that_is_behind_gets_all_up_to_its_own_leaving(start_
     await socket.expect_nothing("message")
 
 
+async def test_its_own_leaving_comes_though_more_than_the_limit_went_on_since(start_server: StartServer) -> None:
+    server = await start_server({"limits.sync_limit": 2})
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    for _ in range(3):
+        await alice.say(room_id)
+    socket = await bob.connect(sync="none", ready=False)
+    await socket.expect("ready")
+    await alice.delete(f"/rooms/{room_id}/members/bob")
+    for _ in range(5):
+        await alice.say(room_id)
+    await socket.send("sync", rooms={})
+    frames = await socket.collect("sync.complete")
+    assert frames[0] == {"type": "sync.gap", "room_id": room_id, "from_seq": 1, "to_seq": 2}
+    assert [(frame["type"], frame["seq"]) for frame in frames[1:]] == [("message", 3), ("member.left", 4)]
+
+
 async def test_who_is_back_before_it_was_told_of_its_leaving_goes_on_after_its_return(
     start_server: StartServer,
 ) -> None:

@@ -113,13 +113,18 @@ class Device:
         """What the last connection does."""
         await self.world.acting.wait()
 
-    def has_got(self, stream: Stream, seqs: dict[str, int]) -> bool:
-        """Whether this connection, if it is still there, has got each of its rooms up to these seqs."""
-        if self.stream is not stream:
-            return True
-        return self._complete.is_set() and all(
-            self.cursors.get(room_id, 0) >= seqs.get(room_id, 0) for room_id in self.room_ids
-        )
+    def find_missing(self, stream: Stream, seqs: dict[str, int]) -> str:
+        """What this connection, if it is still there, has not got of its rooms up to these seqs; empty when nothing."""
+        if self.stream is not stream or self._reading is None or self._reading.done():
+            return ""
+        if not self._complete.is_set():
+            return "its sync is not complete"
+        behind = {
+            room_id: f"{self.cursors.get(room_id)} of {seqs[room_id]}"
+            for room_id in self.room_ids & seqs.keys()
+            if self.cursors.get(room_id, 0) < seqs[room_id]
+        }
+        return f"it has got {behind}" if behind else ""
 
     async def _act(self) -> None:
         while not self.world.ending:

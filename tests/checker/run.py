@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from server_process import ServerProcess
@@ -123,20 +124,21 @@ class Run:
     async def _settle(self, world: World, warden: Warden, devices: list[Device]) -> None:
         """With nobody acting, every connection has to get the last message of every room."""
         self._counts["settles"] += 1
-        await self._wait_until(lambda: not world.busy, "an action did not end")
+        await self._wait_while(lambda: world.busy, "actions that did not end")
         streams = [(device, device.stream) for device in devices if device.stream is not None]
         for room_id in world.room_ids:
             await warden.greet(room_id)
         seqs = {room_id: self._journal.known_seq(room_id) for room_id in world.room_ids}
         for device, stream in streams:
-            what = f"{device.name}'s stream begun at tick {stream.begun} has not got everything"
-            await self._wait_until(lambda device=device, stream=stream: device.has_got(stream, seqs), what)
+            find_missing = partial(device.find_missing, stream, seqs)
+            await self._wait_while(find_missing, f"{device.name}'s stream begun at tick {stream.begun} waits")
 
-    async def _wait_until(self, condition: Callable[[], bool], otherwise: str) -> None:
+    async def _wait_while(self, find_fault: Callable[[], object], what: str) -> None:
+        """Until there is nothing to be found any more."""
         deadline_s = time.monotonic() + SETTLE_SECONDS
-        while not condition():
+        while found := find_fault():
             if time.monotonic() > deadline_s:
-                self._journal.fault(otherwise)
+                self._journal.fault(f"{what}: {found}")
                 return
             await asyncio.sleep(POLL_SECONDS)
 
@@ -150,7 +152,9 @@ class Run:
         async with asyncio.TaskGroup() as group:
             for number, device in enumerate(devices):
                 group.create_task(device.live("backlog" if number % 2 else "cursors", device.listen))
-            await self._wait_until(lambda: all(device.stream for device in devices), "not everybody came back")
+            await self._wait_while(
+                lambda: [device.name for device in devices if device.stream is None], "those who did not come back"
+            )
             await self._settle(world, warden, devices)
             world.acting.set()
 

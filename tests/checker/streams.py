@@ -45,10 +45,13 @@ class Place:
     def after(cls, seq: int) -> "Place":
         return cls(seq + 1, seq + 1, set())
 
+    def is_past(self, seq: int) -> bool:
+        return seq < self.low and seq not in self.others
+
     def take(self, seq: int) -> str | None:
         """Moves on; returns what is wrong."""
         wrong = None
-        if seq not in self.others and seq < self.low:
+        if self.is_past(seq):
             wrong = f"seq {seq} came again, or late: {self.low} was due"
         elif seq not in self.others and seq > self.high:
             wrong = f"seq {seq} came, and {self.high} was due: something is missing"
@@ -160,7 +163,7 @@ class StreamCheck:
     def _take_event(self, frame: Frame) -> None:
         room_id, seq = frame["room_id"], frame["seq"]
         place = self._places.get(room_id)
-        if "request_id" in frame and (place is None or (frame["type"] == "message.deleted" and seq < place.low)):
+        if "request_id" in frame and (place is None or (frame["type"] == "message.deleted" and place.is_past(seq))):
             return  # an answer only: to somebody who does not listen there, or who deleted it again
         if self._paused or place is None:
             self._found.append("nothing of this room was to come")
