@@ -1,0 +1,179 @@
+"""The end: everybody is told, what was taken is finished, and nothing confirmed is lost."""
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from conftest import StartServer
+from driver import Server, eventually
+from server_process import ServerProcess
+
+
+async def test_everybody_is_told_when_to_come_back_and_closed_with_1001(server: Server) -> None:
+    sockets = [await server.user(f"user{number}").connect() for number in range(20)]
+
+    async def take_leave(number: int) -> int:
+        frame = await sockets[number].expect("server.shutdown")
+        assert await sockets[number].close_code() == 1001
+        return int(frame["reconnect_after_ms"])
+
+    async with asyncio.TaskGroup() as group:
+        delays = [group.create_task(take_leave(number)) for number in range(20)]
+        group.create_task(server.app.close())
+    spread = {task.result() for task in delays}
+    assert len(spread) > 10  # at random, so that they do not come back all at once
+    assert min(spread) >= 0
+    assert max(spread) <= 1000
+
+
+async def test_nobody_new_is_let_in(server: Server) -> None:
+    server.services.is_draining = True
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await server.user("alice").connect()
+    assert refused.value.status == 503
+    server.services.is_draining = False
+
+
+async def test_readyz_is_503_meanwhile_over_a_kept_connection(server: Server) -> None:
+    """A load balancer's own connection is still open: it has to hear of it there."""
+    reader, writer = await server.open()
+
+    async def ask() -> tuple[int, Any]:
+        writer.write(b"GET /readyz HTTP/1.1\r\nHost: test\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(int(line.split(b":")[1]) for line in head.splitlines() if line.lower().startswith(b"content-len"))
+        return int(head.split()[1]), json.loads(await reader.readexactly(length))
+
+    assert (await ask())[0] == 200
+    stays = await server.user("alice").connect()  # does not read, so that the shutdown waits for it
+    closing = asyncio.create_task(server.app.close())
+    await eventually(lambda: server.services.is_draining)
+    status, body = await ask()
+    assert (status, body["success"], body["error"]["code"]) == (503, False, "INTERNAL_ERROR")
+    assert await stays.close_code() == 1001
+    await closing
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_what_is_queued_is_written_and_confirmed(start_server: StartServer) -> None:
+    server = await start_server()
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    socket = await alice.connect()
+    for number in range(200):
+        await socket.send("send_message", room_id=room_id, content=str(number), request_id=str(number))
+    closing = asyncio.create_task(server.app.close())
+    confirmed, refused = [], []
+    while (frame := await socket.next())["type"] != "server.shutdown":
+        if frame["type"] == "message.sent":
+            confirmed.append(frame["seq"])
+        elif frame["type"] == "error":
+            refused.append(frame["request_id"])
+    await socket.close_code()
+    await closing
+    server = await start_server()
+    stored = (await server.user("alice").get(f"/rooms/{room_id}")).data["last_seq"]
+    assert stored >= len(confirmed)
+    assert confirmed == list(range(1, len(confirmed) + 1))
+
+
+async def test_a_request_that_is_being_served_is_answered(server: Server) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    release = asyncio.Event()
+
+    async def hold(_transaction: object) -> None:
+        await release.wait()
+
+    holding = asyncio.create_task(server.services.store.writer.change(hold))
+    await eventually(lambda: not server.services.store.writer)
+    sending = asyncio.create_task(alice.say(room_id, "in time"))
+    await eventually(lambda: server.services.store.writer)
+    closing = asyncio.create_task(server.app.close())
+    await eventually(lambda: server.services.is_draining)
+    release.set()
+    assert (await sending)["seq"] == 1
+    await closing
+    await holding
+
+
+# As a process
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> ServerProcess:
+    return ServerProcess(tmp_path)
+
+
+def send_message(process: ServerProcess, key: str, path: str, body: object) -> Any:
+    request = urllib.request.Request(
+        f"{process.url}{path}",
+        data=json.dumps(body).encode(),
+        headers={"X-API-Key": key, "X-User-Id": "alice", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)["data"]
+
+
+def open_websocket(process: ServerProcess, key: str) -> socket.socket:
+    """One that answers no close frame; its backlog is read."""
+    opened = socket.create_connection(("127.0.0.1", process.port))
+    head = f"X-API-Key: {key}\r\nX-User-Id: alice\r\nUpgrade: websocket\r\nConnection: Upgrade"
+    handshake = f"{head}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {'A' * 22}=="
+    opened.sendall(f"GET /ws HTTP/1.1\r\nHost: test\r\n{handshake}\r\n\r\n".encode())
+    while b"sync.complete" not in opened.recv(65536):
+        pass
+    return opened
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_status_0(process: ServerProcess, number: signal.Signals) -> None:
+    process.start()
+    running = process._process
+    assert running is not None
+    running.send_signal(number)
+    assert running.wait(10) == 0
+    assert "shutting down" in process.log.read_text()
+
+
+def test_it_ends_within_its_grace_though_a_client_does_not_go(tmp_path: Path) -> None:
+    process = ServerProcess(tmp_path, {"server.shutdown_grace_seconds": "0.5"})
+    process.start()
+    running = process._process
+    assert running is not None
+    with open_websocket(process, process.create_tenant("acme")):
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(4) == 0  # less than the linger of a connection that was told to go
+
+
+def test_a_second_signal_ends_it_at_once_and_loses_nothing(process: ServerProcess) -> None:
+    process.start()
+    key = process.create_tenant("acme")
+    room_id = send_message(process, key, "/rooms", {"type": "group"})["room_id"]
+    sent = send_message(process, key, f"/rooms/{room_id}/messages", {"content": "confirmed"})
+    running = process._process
+    assert running is not None
+    with open_websocket(process, key) as stuck:
+        running.send_signal(signal.SIGTERM)
+        while b"server.shutdown" not in stuck.recv(65536):
+            pass
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.wait(0.2)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(1) == 1
+    process._process = None
+    process.start()
+    page = urllib.request.Request(
+        f"{process.url}/rooms/{room_id}/messages", headers={"X-API-Key": key, "X-User-Id": "alice"}
+    )
+    with urllib.request.urlopen(page, timeout=10) as answer:
+        assert json.load(answer)["data"]["messages"] == [sent]
+    process.stop()
