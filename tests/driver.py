@@ -307,6 +307,12 @@ class Server:
         self._writers.append(writer)
         return reader, writer
 
+    async def stop(self) -> None:
+        """As `app.close()`, once nobody is connected: a peer that reads no more is waited for a while."""
+        for socket in self._sockets:
+            await socket.close()
+        await self.app.close()
+
     async def hang_up(self) -> None:
         """Ends all bare connections that are still open."""
         for writer in self._writers:

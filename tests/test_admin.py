@@ -286,6 +286,29 @@ async def test_keys_are_stored_as_their_digest_only(server: Server, database: Pa
     assert not any(tenant["api_key"].encode() in content for content in files)
 
 
+async def test_the_dev_tenant_has_one_key_that_is_shown_again(start_server: StartServer) -> None:
+    async def start() -> tuple[Server, str]:
+        server = await start_server(dev=True)
+        key = server.services.dev_key
+        assert key is not None
+        assert (await server.user("alice", key).get("/rooms")).status == 200
+        return server, key
+
+    server, first = await start()
+    await server.app.close()
+    server, second = await start()
+    assert second == first
+    [key] = await keys_of(server, "tenant_dev")
+    await server.admin("DELETE", f"/tenants/tenant_dev/keys/{key['key_id']}")
+    await server.app.close()
+    server, third = await start()
+    assert third != first
+    assert (await server.user("alice", first).get("/rooms")).status == 401
+    await server.app.close()
+    _server, fourth = await start()
+    assert fourth == third
+
+
 # Secrets
 
 

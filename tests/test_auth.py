@@ -429,3 +429,32 @@ async def test_a_refused_socket_costs_the_tenant_nothing(start_server: StartServ
     for _ in range(5):
         await refused_in_handshake(server, headers={"X-API-Key": "sk_x", "X-User-Id": "alice"})
     assert (await server.user("alice").get("/rooms")).headers["X-RateLimit-Remaining"] == "1"
+
+
+async def test_what_is_remembered_of_strangers_is_bounded(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatapi.auth.MAX_ADDRESSES", 2)
+    server = await start_server({"server.trusted_proxies": ["127.0.0.1"]}, clock=HandClock())
+    for n in range(5):
+        headers = {"X-API-Key": "sk_guess", "X-User-Id": "alice", "X-Forwarded-For": f"203.0.113.{n}"}
+        assert (await server.request("GET", "/rooms", headers=headers)).status == 401
+    assert len(server.services.auth._wrong_keys) == 2
+
+
+async def test_what_is_remembered_of_users_is_bounded(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatapi.auth.MAX_TICKETS", 2)
+    monkeypatch.setattr("chatapi.auth.MAX_CACHED_TOKENS", 2)
+    clock = HandClock()
+    server = await start_server(clock=clock)
+    alice = server.user("alice")
+    tickets = [(await alice.post("/ws/token")).status for _ in range(3)]
+    assert tickets == [200, 200, 429]
+    clock.advance(TICKET_SECONDS + 1)  # those that have ended make room
+    assert (await alice.post("/ws/token")).status == 200
+    tokens = [await mint(server, expires_in=60 + n) for n in range(4)]
+    for token in tokens * 2:
+        assert (await server.bearer("alice", token).get("/rooms")).status == 200
+    assert len(server.services.auth._tokens) == 2

@@ -325,6 +325,16 @@ async def test_a_client_that_leaves_in_its_body_harms_nobody(server: Server) -> 
     assert (await server.user("a").get("/rooms")).data["rooms"] == []
 
 
+async def test_a_body_that_does_not_come_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatapi.rest.edge.BODY_SECONDS", 0.05)
+    head = f"POST /rooms {HEAD}X-API-Key: {server.api_key}\r\nX-User-Id: a\r\nContent-Type: application/json\r\n"
+    reader, writer = await server.open()
+    writer.write(f"{head}Content-Length: 5\r\n\r\n{{".encode())
+    check_error(parse(await reader.readuntil(b"}}")), 408, "VALIDATION_ERROR")
+    writer.write(b"    ")
+    assert await reader.read() == b""
+
+
 async def test_requests_in_one_packet_are_answered_in_order(server: Server) -> None:
     first = "GET /livez HTTP/1.1\r\nHost: a\r\nX-Request-Id: first\r\n\r\n"
     last = "GET /nowhere HTTP/1.1\r\nHost: a\r\nX-Request-Id: last\r\nConnection: close\r\n\r\n"

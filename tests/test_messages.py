@@ -379,7 +379,7 @@ async def test_what_was_edited_or_deleted_is_shown_so_in_the_log_from_memory_and
     assert [event.get("content") for event in events] == ["new words", None, "new words", None]
     [_ready, *backlog] = await (await bob.connect(ready=False)).collect("sync.complete")
     assert backlog == events
-    await server.app.close()
+    await server.stop()
     server = await start_server()
     alice, bob = server.user("alice"), server.user("bob")
     assert (await alice.get(f"/rooms/{room_id}/events")).data["events"] == events

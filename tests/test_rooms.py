@@ -51,7 +51,7 @@ async def test_a_room_reads_the_same_from_memory_and_from_disk(start_server) -> 
     before = [(await alice.get(f"/rooms/{room_id}")).data for room_id in room_ids]
     listed = {room["room_id"]: room for room in (await alice.get("/rooms")).data["rooms"]}
     assert [{key: listed[room["room_id"]][key] for key in room} for room in before] == before
-    await server.app.close()
+    await server.stop()
     again = (await start_server()).user("alice")
     assert [(await again.get(f"/rooms/{room_id}")).data for room_id in room_ids] == before
 
@@ -398,7 +398,7 @@ async def test_a_deleted_room_is_gone_with_everything_in_it(start_server) -> Non
 
     await check(alice)
     await check(bob)
-    await server.app.close()
+    await server.stop()
     await check((await start_server()).user("alice"))
 
 
