@@ -333,6 +333,8 @@ class Hub:
             if not transport.is_closing():
                 transport.write(data)
                 connection.buffered_bytes = transport.get_write_buffer_size()
+                if connection.buffered_bytes > connection.buffer_limit_bytes and connection.state is State.LIVE:
+                    self.leave_live(connection)  # by frames that only it got: it has its grace to read them
 
     # Ending
 

@@ -12,6 +12,8 @@ from test_recovery import Gate, restart, say_many, seqs
 from chatapi import rooms
 from chatapi.errors import ChatError
 from chatapi.housekeeping import apply_retention
+from chatapi.hub import State
+from chatapi.recovery import SLOW_CONSUMER
 from chatapi.store import Transaction, Write
 from chatapi.ws import handshake
 
@@ -224,3 +226,17 @@ async def test_who_waits_to_be_asked_for_its_body_is_asked(server: Server) -> No
         writer.write(body)
         assert (await reader.read()).startswith(b"HTTP/1.1 201 Created")
     writer.close()
+
+
+async def test_frames_of_its_own_make_a_connection_slow_too(start_server: StartServer) -> None:
+    """`room.created` is published to nobody, so nobody noticed that it piled up."""
+    server = await start_server({"limits.slow_consumer_seconds": 1})
+    alice = server.user("alice")
+    reluctant = await connect_without_reading(server, "bob")
+    [connection] = server.connections_of("bob")
+    await eventually(lambda: connection.state is State.LIVE)
+    while connection.unsent_bytes() <= connection.buffer_limit_bytes:
+        await alice.make_room("bob", metadata={"x": "y" * 16_000})
+    await eventually(lambda: connection.state is State.RECOVERING)
+    await eventually(lambda: connection.close_code == SLOW_CONSUMER)
+    reluctant.writer.transport.abort()
