@@ -43,6 +43,7 @@ class Tenants:
         self._hub = hub
         self._by_id: dict[str, Tenant] = {}
         self._keys: dict[bytes, KeyOwner] = {}  # by the key's SHA-256: equal time whether a prefix matches or not
+        self._key_ids: set[KeyId] = set()
         self._buckets: dict[TenantKey, TokenBucket] = {}
         self._used_keys: dict[KeyId, int] = {}  # when, in microseconds; not yet written
 
@@ -53,7 +54,7 @@ class Tenants:
             by_key[tenant.tenant_key] = tenant
             self._register(tenant)
         for key_hash, key_id, tenant_key in await store_tenants.load_keys(self._store.readers):
-            self._keys[key_hash] = KeyOwner(by_key[tenant_key], key_id)
+            self._add_key(key_hash, by_key[tenant_key], key_id)
 
     def find(self, tenant_id: str) -> Tenant | None:
         return self._by_id.get(tenant_id)
@@ -77,7 +78,7 @@ class Tenants:
         return owner
 
     def has_key(self, key_id: KeyId) -> bool:
-        return any(owner.key_id == key_id for owner in self._keys.values())
+        return key_id in self._key_ids
 
     def bucket(self, tenant: Tenant) -> TokenBucket:
         return self._buckets[tenant.tenant_key]
@@ -107,7 +108,7 @@ class Tenants:
 
         def publish(tenant: Tenant) -> None:
             self._register(tenant)
-            self._keys[hash_key(api_key)] = KeyOwner(tenant, key_id)
+            self._add_key(hash_key(api_key), tenant, key_id)
 
         return await self._store.writer.change(apply, publish), api_key
 
@@ -146,6 +147,7 @@ class Tenants:
             self._by_id.pop(tenant.tenant_id, None)
             self._buckets.pop(tenant.tenant_key, None)
             self._keys = {key: owner for key, owner in self._keys.items() if owner.tenant is not tenant}
+            self._key_ids = {owner.key_id for owner in self._keys.values()}
             self._close(lambda connection: connection.tenant is tenant, "The tenant was deleted")
             for room in self._rooms.of_tenant(tenant.tenant_key):
                 self._rooms.drop(room)
@@ -204,10 +206,14 @@ class Tenants:
             return tenant
 
         def publish(tenant: Tenant) -> None:
-            self._keys[hash_key(api_key)] = KeyOwner(tenant, key_id)
+            self._add_key(hash_key(api_key), tenant, key_id)
 
         await self._store.writer.change(apply, publish)
         return key_id, api_key
+
+    def _add_key(self, key_hash: bytes, tenant: Tenant, key_id: KeyId) -> None:
+        self._keys[key_hash] = KeyOwner(tenant, key_id)
+        self._key_ids.add(key_id)
 
     async def list_keys(self, tenant_id: str, limit: int, offset: int) -> tuple[list[dict[str, object]], bool]:
         tenant = self.get(tenant_id)
@@ -225,6 +231,7 @@ class Tenants:
 
         def publish(key_hash: bytes) -> None:
             self._keys.pop(key_hash, None)
+            self._key_ids.discard(KeyId(key_id))
             self._close(lambda connection: connection.principal.key_id == key_id, "The API key was revoked")
 
         await self._store.writer.change(apply, publish)
@@ -256,7 +263,7 @@ class Tenants:
                 transaction, tenant.tenant_key, key_id, hash_key(api_key), api_key
             )
         )
-        self._keys[hash_key(api_key)] = KeyOwner(tenant, key_id)
+        self._add_key(hash_key(api_key), tenant, key_id)
         return api_key
 
     # What is in force
