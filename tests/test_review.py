@@ -1,6 +1,7 @@
 """Regressions that fit no other file: what a review of the whole core has found."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Sequence
 
@@ -14,17 +15,23 @@ from chatapi.errors import ChatError
 from chatapi.housekeeping import apply_retention
 from chatapi.hub import State
 from chatapi.recovery import SLOW_CONSUMER
+from chatapi.rest import server as server_module
 from chatapi.store import Transaction, Write
 from chatapi.ws import handshake
 
 
-async def connect_without_reading(server: Server, user_id: str) -> RawSocket:
-    """A WebSocket whose peer reads its handshake and nothing more; the kernel holds little for it."""
+async def open_narrow(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A bare connection for which neither kernel nor test hold much that is unread."""
     bare = socket.socket()
     bare.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     bare.setblocking(False)
     await asyncio.get_running_loop().sock_connect(bare, (server.host, server.port))
-    reader, writer = await asyncio.open_connection(sock=bare, limit=1)
+    return await asyncio.open_connection(sock=bare, limit=1)
+
+
+async def connect_without_reading(server: Server, user_id: str) -> RawSocket:
+    """A WebSocket whose peer reads its handshake and nothing more."""
+    reader, writer = await open_narrow(server)
     lines = [f"{name}: {value}" for name, value in {**HANDSHAKE, **server.user(user_id).headers}.items()]
     writer.write("\r\n".join(["GET /ws HTTP/1.1", "Host: chat", *lines, "", ""]).encode())
     await eventually(lambda: server.connections_of(user_id))
@@ -240,3 +247,29 @@ async def test_frames_of_its_own_make_a_connection_slow_too(start_server: StartS
     await eventually(lambda: connection.state is State.RECOVERING)
     await eventually(lambda: connection.close_code == SLOW_CONSUMER)
     reluctant.writer.transport.abort()
+
+
+@pytest.mark.parametrize("reads", [False, True])
+async def test_an_answer_that_nobody_reads_is_given_up(
+    server: Server, monkeypatch: pytest.MonkeyPatch, reads: bool
+) -> None:
+    """It was held for as long as the client kept its end open."""
+    monkeypatch.setattr(server_module, "UNREAD_SECONDS", 0.2)
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    for _ in range(20):
+        await alice.say(room_id, "x" * 60_000)
+    reader, writer = await open_narrow(server)
+    lines = [f"{name}: {value}" for name, value in alice.headers.items()]
+    head = [f"GET /rooms/{room_id}/messages HTTP/1.1", "Host: chat", *lines, "Connection: close", "", ""]
+    writer.write("\r\n".join(head).encode())
+    received = 0
+    with contextlib.suppress(ConnectionResetError):
+        if not reads:
+            await asyncio.sleep(1)
+        while data := await reader.read(20_000):
+            received += len(data)
+            if reads:
+                await asyncio.sleep(0.004)  # 1.2 MB take far longer than UNREAD_SECONDS
+    assert (received > 1_200_000) is reads
+    writer.close()

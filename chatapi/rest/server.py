@@ -1,5 +1,6 @@
 """aiohttp's server with the product's envelope also for what is not even HTTP."""
 
+import asyncio
 import logging
 from typing import Any
 
@@ -11,6 +12,7 @@ from chatapi.rest.call import JSON
 from chatapi.rest.edge import MAX_BODY_BYTES, Edge, make_request_id
 
 KEEPALIVE_SECONDS = 75.0  # longer than the 60 s after which the usual proxies reuse a connection no more
+UNREAD_SECONDS = 30.0  # a client that reads nothing of its answer for this long is cut off: it is held in memory
 
 # Its lines repeat what the client sent, a credential in a malformed header included.
 _silent = logging.getLogger("chatapi.malformed")
@@ -39,7 +41,42 @@ class EnvelopeServer(web.Server):
 
 
 class _EnvelopeProtocol(web.RequestHandler):
-    __slots__ = ()
+    __slots__ = ("_unread_check",)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._unread_check: asyncio.TimerHandle | None = None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._stop_checking()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Much is unread. A WebSocket has bounds and a grace of its own (`Hub`, `Recovery`)."""
+        super().pause_writing()
+        if not self._upgraded:
+            self._check_later()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_checking()
+
+    def _check_later(self) -> None:
+        assert self.transport is not None  # it is being written to
+        unread = self.transport.get_write_buffer_size()
+        self._unread_check = self._loop.call_later(UNREAD_SECONDS, self._check_progress, unread)
+
+    def _check_progress(self, before: int) -> None:
+        assert self.transport is not None  # connection_lost stops the checks
+        if self.transport.get_write_buffer_size() >= before:
+            self.transport.abort()
+        else:
+            self._check_later()
+
+    def _stop_checking(self) -> None:
+        if self._unread_check is not None:
+            self._unread_check.cancel()
+            self._unread_check = None
 
     def handle_error(
         self,
