@@ -19,7 +19,7 @@ from chatapi.protocol.responses import WEBHOOK_CALLS
 from chatapi.rest import ROUTES
 from chatapi.rest.call import Route
 from chatapi.rest.documents.openapi import ERRORS, HEADERS, build_openapi, list_successes
-from chatapi.rest.documents.schemas import get_type
+from chatapi.rest.documents.schemas import Schemas, get_type
 
 DOCUMENT = build_openapi(ROUTES, "")
 OPERATIONS = {
@@ -100,6 +100,15 @@ def test_bounds_are_stated() -> None:
     assert limit["schema"] == {"type": "integer", "minimum": 1, "maximum": 100, "default": 50}
     name = DOCUMENT["components"]["schemas"]["CreateRoom"]["properties"]["name"]["anyOf"][0]
     assert (name["minLength"], name["maxLength"]) == (1, 200)
+
+
+def test_a_field_must_have_an_example() -> None:
+    class Bare(msgspec.Struct):
+        name: str
+
+    schemas = Schemas([Bare])
+    with pytest.raises(ValueError, match="no example"):
+        schemas.example_of(schemas.get(Bare))
 
 
 def test_a_tenants_settings_are_stated() -> None:

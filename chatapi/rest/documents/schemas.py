@@ -57,8 +57,6 @@ class Schemas:
                 for name, part in schema["properties"].items()
                 if name in required or self._has_example(part)
             }
-        if schema.get("type") == "object":
-            return {}
         raise ValueError(f"no example for {schema}")
 
     def _has_example(self, schema: Schema) -> bool:
