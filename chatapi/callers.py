@@ -17,6 +17,8 @@ Headers = dict[str, str]
 
 EXPOSED = "X-Request-Id, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After"
 ALLOWED_HEADERS = "Authorization, Content-Type, X-API-Key, X-User-Id, X-Master-Key, X-Request-Id"
+UNIX_PEER = "unix"  # what stands for the address of a peer that has none
+
 ALLOWED_METHODS = "GET, POST, PUT, PATCH, DELETE"
 PREFLIGHT_SECONDS = 600  # how long a browser may keep a preflight's answer
 
@@ -77,13 +79,16 @@ def _parse_networks(
 
 
 def client_address(request: web.BaseRequest, trusted_proxies: tuple[str, ...]) -> str:
-    """The peer's address or, from a trusted proxy, the last one in X-Forwarded-For that is not a proxy's."""
-    peer = request.remote or "unix"
-    if not trusted_proxies:
+    """The peer's address or, from a trusted proxy, the last one in X-Forwarded-For that is not a proxy's.
+
+    Over a Unix socket only a proxy of this machine connects: it is trusted.
+    """
+    peer = request.remote or UNIX_PEER
+    if not trusted_proxies and peer != UNIX_PEER:
         return peer
     networks = _parse_networks(trusted_proxies)
     hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",") if hop.strip()]
-    while hops and _is_in(peer, networks):
+    while hops and (peer == UNIX_PEER or _is_in(peer, networks)):
         peer = hops.pop()
     return peer
 

@@ -9,6 +9,8 @@ from chatapi.cli import backup, bench, check, config, import_, key, serve, tenan
 from chatapi.cli.errors import CliError
 from chatapi.config import ConfigError
 
+INTERRUPTED = 128 + 2  # as a shell spells the end by SIGINT
+
 COMMANDS = (serve, tenant, key, backup, check, import_, bench, config)
 
 
@@ -25,3 +27,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CliError, ConfigError) as error:
         print(f"chatapi: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("chatapi: interrupted", file=sys.stderr)
+        return INTERRUPTED

@@ -1,5 +1,6 @@
 """The durable side: one SQLite file, one writer, a few readers. All SQL is in this folder."""
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -71,6 +72,7 @@ async def open_store(path: str, *, synchronous: str, readers: int, clock: Clock)
         raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old: 3.38 or newer is needed")
     opened: list[aiosqlite.Connection] = []
     try:
+        _make_private(path)
         # When this fails in aiosqlite, its thread complains on stderr once the loop is gone.
         sqlite3.connect(path).close()
         connection = await _connect(path, _WRITER_PRAGMAS, opened)
@@ -88,6 +90,14 @@ async def open_store(path: str, *, synchronous: str, readers: int, clock: Clock)
             raise StoreError(f"cannot open the database {path}: {error}") from error
         raise
     return Store(connection, Writer(connection, clock, keys), reading, epoch[0])
+
+
+def _make_private(path: str) -> None:
+    """A new database is for its owner only: it holds secrets. SQLite gives its other files the same mode."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        return
 
 
 async def _connect(path: str, pragmas: tuple[str, ...], opened: list[aiosqlite.Connection]) -> aiosqlite.Connection:
