@@ -70,7 +70,7 @@ class Membership:
         def publish(room: RoomState) -> None:
             for user_id, role in members.items():
                 room.members[user_id] = Member(user_id, role, room.created_at_us, 0, 0)
-            self._rooms.adopt(room)
+            room = self._rooms.adopt(room)
             for user_id in members:
                 self._welcome(room, user_id, 0)
 

@@ -209,10 +209,12 @@ class Rooms:
             raise not_found("Room")
         return room
 
-    def adopt(self, room: RoomState) -> None:
-        """A room that was just created."""
+    def adopt(self, room: RoomState) -> RoomState:
+        """A room that was just created, or read. Returns the one object for it: another, where one of the two has
+        overtaken the other."""
+        room = self._loaded.setdefault((room.tenant.tenant_key, room.room_id), room)
         room.used_at_s = self._clock.monotonic_s()
-        self._loaded[room.tenant.tenant_key, room.room_id] = room
+        return room
 
     def drop(self, room: RoomState) -> None:
         """A room that was deleted: from now on nothing is written through this object."""
@@ -315,9 +317,7 @@ class Rooms:
                 await asyncio.sleep(0)
         for room in fresh.values():
             room.pruned_seq = max(room.pruned_seq, self._loading[room.tenant.tenant_key, room.room_id])
-            # It may have been created, and so adopted, meanwhile.
-            if self.find_loaded(room.tenant.tenant_key, room.room_id) is None:
-                self.adopt(room)
+            self.adopt(room)
         self._loading.clear()
         return [self.find_loaded(tenant.tenant_key, room_id) for tenant, room_id in places]
 

@@ -273,3 +273,29 @@ async def test_an_answer_that_nobody_reads_is_given_up(
                 await asyncio.sleep(0.004)  # 1.2 MB take far longer than UNREAD_SECONDS
     assert (received > 1_200_000) is reads
     writer.close()
+
+
+async def test_a_room_that_is_read_before_its_creation_is_published_is_one(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two objects of one room would each give its next `seq`."""
+    alice, bob = server.user("alice"), server.user("bob")
+    writer = server.services.store.writer
+    gate, commit = asyncio.Event(), writer._commit
+    committed = asyncio.Event()
+
+    async def commit_and_wait(batch: Sequence[Write]) -> None:
+        await commit(batch)
+        committed.set()
+        await gate.wait()
+
+    monkeypatch.setattr(writer, "_commit", commit_and_wait)
+    creating = asyncio.ensure_future(alice.make_room("bob"))
+    await committed.wait()
+    listener = await bob.connect()
+    gate.set()
+    room_id = await creating
+    [connection] = server.connections_of("bob")
+    assert len(connection.rooms) == 1
+    await alice.say(room_id)
+    await listener.expect("message", seq=1)
