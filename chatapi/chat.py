@@ -16,10 +16,11 @@ from chatapi.protocol.json import dumps
 from chatapi.protocol.replies import (
     encode_frame,
     encode_message,
+    encode_messages,
     message_deleted_fields,
     message_edited_fields,
 )
-from chatapi.protocol.requests import MessageDraft, MessageRevision
+from chatapi.protocol.requests import HistoryQuery, MessageDraft, MessageRevision
 from chatapi.rooms import Rooms, RoomState
 from chatapi.store import Change, MessageWrite, Store, Transaction, Write, log
 
@@ -81,6 +82,28 @@ class Chat:
         return message.message_id
 
     # Reading
+
+    async def list_messages(self, principal: Principal, room_id: str, query: HistoryQuery) -> tuple[bytes, bool]:
+        """A page of history as a JSON array, ascending, and whether there are more in the direction asked for.
+
+        The newest page, which is the one that everybody opens a room with, is kept in memory.
+        """
+        room = await self._access.access_reader(principal, room_id)
+        after_seq, before_seq, limit = query.after_seq, query.before_seq, query.limit
+        found = room.find_messages(after_seq, before_seq, limit)
+        if found is None and after_seq is None and before_seq is None:
+            await self._rooms.fill_ring(room)
+            found = room.find_messages(after_seq, before_seq, limit)
+        if found is not None:
+            return encode_messages(found[0]), found[1]
+        return await log.history_page(
+            self._store.readers,
+            room.tenant.tenant_key,
+            room.room_key,
+            after_seq=after_seq,
+            before_seq=before_seq,
+            limit=limit,
+        )
 
     async def get_message(self, principal: Principal, room_id: str, message_id: str) -> Message:
         room = await self._access.access_reader(principal, room_id)

@@ -64,6 +64,17 @@ class Ring:
         """Every event after `seq`, or None when the ring does not go back that far."""
         return None if seq + 1 < self.first_seq else self._frames[seq + 1 - self.first_seq :]
 
+    def messages(self, seqs: range, limit: int) -> list[bytes]:
+        """Frames of the first `limit` messages among these events, all of which must be here."""
+        found: list[bytes] = []
+        for seq in seqs:
+            index = seq - self.first_seq
+            if self._targets[index] == seq:  # an edit shows a message too, but under another seq
+                found.append(self._frames[index])
+                if len(found) == limit:
+                    break
+        return found
+
     def replace(self, target_seq: int, encode: Callable[[int], bytes]) -> None:
         """A message was edited or deleted: every entry that shows it shows it as it now stands (CONTRACT section 9).
 
@@ -175,6 +186,23 @@ class RoomState:
         fields = self.fields()
         fields["room_type"] = fields.pop("type")
         return fields
+
+    def find_messages(
+        self, after_seq: int | None, before_seq: int | None, limit: int
+    ) -> tuple[list[bytes], bool] | None:
+        """A page of history from memory: frames, ascending, and whether there are more; None when it must be read."""
+        first_seq = max(self.ring.first_seq, self.pruned_seq + 1)
+        if after_seq is not None:
+            if after_seq + 1 < first_seq:
+                return None
+            found = self.ring.messages(range(after_seq + 1, self.published_seq + 1), limit + 1)
+            return found[:limit], len(found) > limit
+        end_seq = self.published_seq + 1 if before_seq is None else min(before_seq, self.published_seq + 1)
+        found = self.ring.messages(range(end_seq - 1, first_seq - 1, -1), limit + 1)
+        has_all = first_seq == self.pruned_seq + 1
+        if len(found) <= limit and not has_all:
+            return None
+        return found[limit - 1 :: -1], len(found) > limit
 
     def has_other_admin(self, user_id: UserId) -> bool:
         return any(member.role is Role.ADMIN for member in self.members.values() if member.user_id != user_id)

@@ -80,6 +80,14 @@ def encode_message(message: Message) -> bytes:
     return encode_text(dumps({"type": "message", **message_fields(message)}))
 
 
+_TYPE = b'"type":"message",'
+
+
+def encode_messages(frames: Iterable[bytes]) -> bytes:
+    """A JSON array of the messages that frames of type `message` hold."""
+    return join_json(decode_text(frame).replace(_TYPE, b"", 1) for frame in frames)
+
+
 def encode_message_sent(message: Message, request_id: str | None) -> bytes:
     body = {
         "type": "message.sent",

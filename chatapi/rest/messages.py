@@ -13,16 +13,7 @@ async def send_message(call: Call) -> Reply:
 
 
 async def list_messages(call: Call) -> Reply:
-    """A room's messages, ascending by seq; without a bound the newest page."""
-    room = await call.services.access.access_reader(call.principal, call.path["room_id"])
-    messages, has_more = await log.history_page(
-        call.services.store.readers,
-        room.tenant.tenant_key,
-        room.room_key,
-        after_seq=call.query.after_seq,
-        before_seq=call.query.before_seq,
-        limit=call.query.limit,
-    )
+    messages, has_more = await call.services.chat.list_messages(call.principal, call.path["room_id"], call.query)
     return Reply(200, encode_page(b"messages", messages, has_more))
 
 
