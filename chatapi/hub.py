@@ -56,6 +56,7 @@ class Connection:
         "principal",
         "rooms",
         "state",
+        "swept_bytes",
         "sync_requests",
         "transport",
     )
@@ -89,6 +90,7 @@ class Connection:
         self.sync_requests: list[str | None] = []  # request ids of the `sync`s to be answered
         self.heard_at_s = now_s
         self.pinged_at_s = now_s
+        self.swept_bytes = 0  # unsent in the transport when its silence was last looked at
         self.light_bucket: TokenBucket | None = None
         self.bad_frames = 0
         self.bad_since_s = now_s

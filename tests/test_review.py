@@ -299,3 +299,26 @@ async def test_a_room_that_is_read_before_its_creation_is_published_is_one(
     assert len(connection.rooms) == 1
     await alice.say(room_id)
     await listener.expect("message", seq=1)
+
+
+async def test_who_reads_slowly_is_not_silent(start_server: StartServer) -> None:
+    """Pings wait behind what it has to read, and so do its answers: it was dropped in the middle of a long backlog."""
+    clock = HandClock()
+    server = await start_server({"websocket.heartbeat_seconds": 0.2, "websocket.timeout_seconds": 10}, clock=clock)
+    alice = server.user("alice")
+    room_id = await alice.make_room("bob")
+    slow = await connect_without_reading(server, "bob")
+    [connection] = server.connections_of("bob")
+    while connection.transport.get_write_buffer_size() < 500_000:
+        await alice.say(room_id, "x" * 60_000)
+    for _ in range(5):
+        clock.advance(4)
+        heard_at_s = connection.heard_at_s
+        async with asyncio.timeout(5):
+            while connection.heard_at_s == heard_at_s:
+                await slow._reader.read(4096)
+                await asyncio.sleep(0.005)
+    assert server.connections_of("bob") == [connection]
+    clock.advance(11)
+    await eventually(lambda: not server.connections_of("bob"))
+    slow.writer.transport.abort()

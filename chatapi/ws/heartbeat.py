@@ -29,6 +29,8 @@ def _sweep(services: Services, connections: list[Connection]) -> None:
     settings = services.config.websocket
     now_s, now_us = services.clock.monotonic_s(), services.clock.now_us()
     for connection in connections:
+        if now_s - connection.heard_at_s > settings.heartbeat_seconds and _is_reading(connection):
+            connection.heard_at_s = now_s
         expires_at_us = connection.principal.expires_at_us
         if expires_at_us is not None and expires_at_us <= now_us:
             services.hub.close(connection, CREDENTIAL_GONE, unauthenticated("The user token has expired"))
@@ -37,3 +39,10 @@ def _sweep(services: Services, connections: list[Connection]) -> None:
         elif now_s - connection.pinged_at_s >= settings.heartbeat_seconds:
             connection.pinged_at_s = now_s
             services.hub.send(connection, PING)
+
+
+def _is_reading(connection: Connection) -> bool:
+    """Whether a silent peer has read some of what it had to read at the sweep before: behind that our ping still waits,
+    for minutes where the network is slow."""
+    before, connection.swept_bytes = connection.swept_bytes, connection.transport.get_write_buffer_size()
+    return 0 < connection.swept_bytes < before
