@@ -30,7 +30,7 @@ HTTP_STATUS: Mapping[Code, int] = {
 
 
 class ChatError(Exception):
-    """What the caller is told. `status` differs from the code's usual one only for 405, 413, 415, 426 and 503."""
+    """What the caller is told. `status` differs from the code's usual one only for 405, 408, 413, 415, 426 and 503."""
 
     def __init__(
         self,

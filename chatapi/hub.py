@@ -50,7 +50,6 @@ class Connection:
         "light_bucket",
         "notifications_due",
         "notified_key",
-        "opened_at_us",
         "outbox",
         "pinged_at_s",
         "principal",
@@ -258,11 +257,6 @@ class Hub:
         and is dropped only for a connection that does not read."""
         if connection.is_ready and connection.unsent_bytes() < connection.buffer_limit_bytes:
             self.send(connection, frame)
-
-    def send_to_user(self, tenant_key: TenantKey, user_id: UserId, frame: bytes) -> None:
-        for connection in self.connections_of(tenant_key, user_id):
-            if connection.is_ready:
-                self.send(connection, frame)
 
     def publish_answer(self, room: RoomState, frame: bytes, asker: Connection | None, request_id: str | None) -> None:
         """As `publish`, of one event that somebody asked for: in the asker's copy stands its `request_id`."""

@@ -1,7 +1,7 @@
 """What the server sends: envelopes, and one encoder for each frame. Every event's shape is stated here and nowhere else
 in Python; `store.log` states it once more in SQL, and a test holds the two together."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from chatapi.errors import ChatError
 from chatapi.models import Member, Message, RoomId, UserId, encode_time
@@ -136,7 +136,3 @@ def encode_sync_gap(room_id: RoomId, from_seq: int, to_seq: int) -> bytes:
 
 def join_json(items: Iterable[bytes]) -> bytes:
     return b"[" + b",".join(items) + b"]"
-
-
-def encode_list(name: str, items: Sequence[object], has_more: bool) -> bytes:
-    return encode_envelope({name: items, "has_more": has_more})
