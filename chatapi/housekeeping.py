@@ -9,7 +9,7 @@ from functools import partial
 from chatapi.errors import ChatError
 from chatapi.models import RoomKey, Tenant
 from chatapi.services import Services
-from chatapi.store import purge
+from chatapi.store import meta, purge
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +24,9 @@ async def keep_house(services: Services) -> None:
     rounds = 0
     while True:
         try:
+            if not services.store.writer.writable:
+                # While /readyz says so, nobody else may come to try.
+                await services.store.writer.change(meta.write_heartbeat)
             services.rooms.forget_idle()
             await services.tenants.write_used_keys()
             await _purge_deleted(services)

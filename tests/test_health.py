@@ -1,4 +1,6 @@
-from driver import HandClock, Server
+import pytest
+from conftest import StartServer
+from driver import HandClock, Server, eventually
 
 from chatapi import __version__
 
@@ -10,7 +12,7 @@ async def test_they_are_open(server: Server) -> None:
             assert (reply.status, reply.data) == (200, {"status": "ok"})
 
 
-async def test_health_tells_version_and_uptime(start_server) -> None:
+async def test_health_tells_version_and_uptime(start_server: StartServer) -> None:
     clock = HandClock()
     server = await start_server(clock=clock)
     clock.advance(3 * 86_400 + 4 * 3600 + 5 * 60 + 6)
@@ -29,7 +31,7 @@ async def count_writes(server: Server) -> int:
     return int(rows[0][0]) if rows else 0
 
 
-async def test_a_real_write_is_tried_once_a_second(start_server) -> None:
+async def test_a_real_write_is_tried_once_a_second(start_server: StartServer) -> None:
     clock = HandClock()
     server = await start_server(clock=clock)
     written = [await count_writes(server)]
@@ -41,7 +43,7 @@ async def test_a_real_write_is_tried_once_a_second(start_server) -> None:
     assert written[1] == written[2] < written[3] == written[4]
 
 
-async def test_health_notices_a_database_that_refuses_and_one_that_heals(start_server) -> None:
+async def test_health_notices_a_database_that_refuses_and_one_that_heals(start_server: StartServer) -> None:
     clock = HandClock()
     server = await start_server(clock=clock)
     store = server.services.store
@@ -58,7 +60,22 @@ async def test_health_notices_a_database_that_refuses_and_one_that_heals(start_s
     assert (await server.request("GET", "/readyz")).status == 200
 
 
-async def test_who_is_closing_is_not_ready(start_server) -> None:
+async def test_a_database_that_heals_is_noticed_though_nobody_comes(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("chatapi.housekeeping.PAUSE_SECONDS", 0.01)
+    server = await start_server()
+    store = server.services.store
+    await store.writer.change(lambda transaction: transaction.fetch("PRAGMA query_only = ON", {}))
+    assert (await server.user("alice").post("/rooms", {"type": "group"})).status == 503
+    await eventually(lambda: caplog.text.count("housekeeping waits") >= 3)
+    assert (await server.request("GET", "/readyz")).status == 503
+    await store._connection.execute_fetchall("PRAGMA query_only = OFF")
+    await eventually(lambda: store.writer.writable)
+    assert (await server.request("GET", "/readyz")).status == 200
+
+
+async def test_who_is_closing_is_not_ready(start_server: StartServer) -> None:
     server = await start_server()
     server.services.is_draining = True
     reply = await server.request("GET", "/readyz")

@@ -250,6 +250,7 @@ class Writer:
 
     async def _commit(self, batch: Sequence[Write]) -> None:
         started_s = self._clock.monotonic_s()
+        changes_before = self._connection.total_changes
         try:
             await self._commit_together(batch)
         except Exception as error:  # whatever a write does wrong, it must fail alone
@@ -265,7 +266,8 @@ class Writer:
         else:
             self.commit_writes.add(len(batch))
             self.commit_seconds.add(self._clock.monotonic_s() - started_s)
-            if not self.writable:
+            # A transaction that wrote nothing also succeeds on a full disk.
+            if not self.writable and self._connection.total_changes > changes_before:
                 logger.info("the database accepts writes again")
                 self.writable = True
 

@@ -97,12 +97,11 @@ async def test_what_is_no_database_is_refused(tmp_path: Path, kind: str) -> None
 async def test_the_pragmas_are_in_force(tmp_path: Path) -> None:
     for setting, level in (("full", 2), ("normal", 1)):
         store = await open_store(str(tmp_path / "chat.db"), synchronous=setting, readers=2, clock=Clock())
-
-        async def of_writer(pragma: str, store=store) -> object:
-            return (await store._connection.execute_fetchall(f"PRAGMA {pragma}"))[0][0]
-
-        assert await of_writer("synchronous") == level
-        assert await of_writer("foreign_keys") == 1
-        assert await of_writer("busy_timeout") == 5000
-        assert [await store.readers.fetch_one("PRAGMA query_only", {}) for _ in range(2)] == [(1,), (1,)]
+        found = [
+            (await store._connection.execute_fetchall(f"PRAGMA {pragma}"))[0][0]
+            for pragma in ("synchronous", "foreign_keys", "busy_timeout")
+        ]
+        query_only = [await store.readers.fetch_one("PRAGMA query_only", {}) for _ in range(2)]
         await store.close()
+        assert found == [level, 1, 5000]
+        assert query_only == [(1,), (1,)]

@@ -265,6 +265,7 @@ async def test_a_full_disk_refuses_the_batch_and_heals(bench: Bench, caplog: pyt
         assert (await message).error is not None
         assert bench.counter.last_seq == 1
         await bench.change(lift)
+        assert not bench.writer.writable  # nothing was written yet, which says nothing of the disk
         assert [(await message).seq for message in [bench.message(big) for _ in range(20)]] == list(range(2, 22))
         assert bench.writer.writable
     assert await bench.seqs() == list(range(1, 22))
