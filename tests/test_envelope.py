@@ -119,6 +119,9 @@ async def test_a_body_may_have_256_kib(server: Server) -> None:
     assert len(padded(MAX_BODY_BYTES)) == MAX_BODY_BYTES == 256 * 1024
     assert (await send(server, padded(MAX_BODY_BYTES))).status == 201
     check_error(await send(server, padded(MAX_BODY_BYTES + 1)), 413, "VALIDATION_ERROR")
+    # The bound comes first.
+    reply = await send(server, b"\xff" * (MAX_BODY_BYTES + 1), **{"Content-Type": "text/plain"})
+    check_error(reply, 413, "VALIDATION_ERROR")
 
 
 async def test_the_bound_holds_for_a_body_of_unknown_length(server: Server) -> None:

@@ -126,10 +126,10 @@ class Edge:
 
 
 async def _read_body(request: web.BaseRequest, record: type[Body]) -> Body:
-    if request.content_type != "application/json" or "Content-Encoding" in request.headers:
-        raise ChatError(Code.VALIDATION_ERROR, "The body must be application/json, not encoded", status=415)
     if request.content_length is not None and request.content_length > MAX_BODY_BYTES:
         raise _too_large()
+    if request.content_type != "application/json" or "Content-Encoding" in request.headers:
+        raise ChatError(Code.VALIDATION_ERROR, "The body must be application/json, not encoded", status=415)
     if request.content.is_eof():
         data = await request.read()
     else:
