@@ -85,6 +85,29 @@ async def test_what_is_queued_is_written_and_confirmed(start_server: StartServer
     assert confirmed == list(range(1, len(confirmed) + 1))
 
 
+async def test_the_writer_finishes_what_it_has_taken(server: Server) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    socket = await alice.connect()
+    writer = server.services.store.writer
+    release = asyncio.Event()
+
+    async def hold(_transaction: object) -> None:
+        await release.wait()
+
+    holding = asyncio.create_task(writer.change(hold, barrier=True))
+    await eventually(lambda: not writer)
+    for _ in range(3):
+        await socket.send("send_message", room_id=room_id, content="taken")
+    await eventually(lambda: len(writer) == 3)
+    writer.close()
+    release.set()
+    for seq in (1, 2, 3):
+        await socket.expect("message.sent", seq=seq)
+    await holding
+    assert (await alice.post(f"/rooms/{room_id}/messages", {"content": "too late"})).status == 503
+
+
 async def test_a_request_that_is_being_served_is_answered(server: Server) -> None:
     alice = server.user("alice")
     room_id = await alice.make_room()

@@ -155,7 +155,8 @@ class Device:
 
     async def _read(self, stream: Stream, websocket: aiohttp.ClientWebSocketResponse) -> None:
         try:
-            while (frame := await receive(websocket)) is not None:
+            while (text := await receive(websocket)) is not None:
+                frame = self.journal.read(text)
                 self.journal.keep(stream, frame)
                 self._take(frame)
                 if self._stall_seconds:

@@ -1,5 +1,6 @@
 """What the clients did and were told, in the order in which they noticed it."""
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -75,7 +76,7 @@ class Journal:
         self.pages: list[Page] = []
         self.faults: list[str] = []  # what is wrong whatever else happened
         self.counts: Counter[str] = Counter()
-        self._contents: dict[str, str] = {}
+        self._events: dict[str, Frame] = {}
         self._acked: dict[tuple[str, str], list[tuple[int, int]]] = {}  # by user and room: (tick, what was confirmed)
         self.known: dict[str, list[tuple[int, int]]] = {}  # by room: (tick, a new greatest seq that somebody knew of)
 
@@ -104,11 +105,16 @@ class Journal:
         self.pages.append(Page(user_id, room_id, after_seq, known_seq, events))
         self.counts["pages read"] += 1
 
+    def read(self, text: str) -> Frame:
+        """What was received. All who got the same event share one object: else a long run would not fit in memory."""
+        frame: Frame | None = self._events.get(text)
+        if frame is None:
+            frame = json.loads(text)
+            if frame["type"] in LOGGED:
+                self._events[text] = frame
+        return frame
+
     def keep(self, stream: Stream, frame: Frame, *, is_sent: bool = False) -> None:
-        """Notes a frame. All its copies share one content: it is most of them."""
-        content = frame.get("content")
-        if content is not None:
-            frame["content"] = self._contents.setdefault(content, content)
         stream.entries.append((self.tick(), is_sent, frame))
 
     def learn(self, room_id: str, seq: int) -> None:

@@ -82,10 +82,10 @@ async def send(websocket: aiohttp.ClientWebSocketResponse, frame: dict[str, Any]
         raise Unreachable from error
 
 
-async def receive(websocket: aiohttp.ClientWebSocketResponse) -> dict[str, Any] | None:
-    """The next frame, or None at the end of the connection."""
+async def receive(websocket: aiohttp.ClientWebSocketResponse) -> str | None:
+    """The next frame's text, or None at the end of the connection."""
     message = await websocket.receive()
-    return json.loads(message.data) if message.type is aiohttp.WSMsgType.TEXT else None
+    return str(message.data) if message.type is aiohttp.WSMsgType.TEXT else None
 
 
 async def hang_up(websocket: aiohttp.ClientWebSocketResponse, *, politely: bool) -> None:
