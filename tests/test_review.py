@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Sequence
+from urllib.parse import quote
 
 import pytest
+import yarl
 from conftest import StartServer
 from driver import CLOSE, HANDSHAKE, PING, HandClock, RawSocket, Server, eventually
 from test_recovery import Gate, restart, say_many, seqs
@@ -322,3 +324,12 @@ async def test_who_reads_slowly_is_not_silent(start_server: StartServer) -> None
     clock.advance(11)
     await eventually(lambda: not server.connections_of("bob"))
     slow.writer.transport.abort()
+
+
+@pytest.mark.parametrize("user_id", ["{", "}", "{x}", "a/b", "100%", "a+b?c#d"])
+async def test_every_user_id_fits_into_a_path(server: Server, user_id: str) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room(user_id)
+    path = yarl.URL(f"{server.url}/rooms/{room_id}/members/{quote(user_id, safe='')}", encoded=True)
+    async with server.session.delete(path, headers=alice.headers) as response:
+        assert response.status == 204

@@ -29,6 +29,7 @@ MAX_BODY_BYTES = 256 * 1024
 SWITCHED = 101  # to a WebSocket, which ends much later
 BODY_SECONDS = 30.0  # for a body to arrive, once its head has: 256 KiB at 70 kbit/s
 
+_PARAMETER = re.compile(r"{(\w+)}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _PROCESS = secrets.token_hex(6)
 _requests = itertools.count(1)
@@ -45,7 +46,7 @@ class Edge:
         self._router = web.UrlDispatcher()
         for prefix in ("", "/v1"):
             for route in routes:
-                self._router.add_route(route.method, prefix + route.path, self._bind(route))
+                self._router.add_route(route.method, prefix + _widen(route.path), self._bind(route))
             for raw_route in raw_routes:
                 self._router.add_route(raw_route.method, prefix + raw_route.path, self._bind_raw(raw_route))
         self._router.freeze()
@@ -123,6 +124,11 @@ class Edge:
         if error.retry_after_s is not None:
             headers["Retry-After"] = str(max(1, -int(-error.retry_after_s // 1)))
         return _answer(Reply(error.status, encode_error_envelope(error)), headers)
+
+
+def _widen(path: str) -> str:
+    """The route's pattern: aiohttp's own for a parameter takes no braces, which a user id may hold."""
+    return _PARAMETER.sub(r"{\1:[^/]+}", path)
 
 
 async def _read_body(request: web.BaseRequest, record: type[Body]) -> Body:
