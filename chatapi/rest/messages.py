@@ -13,6 +13,7 @@ async def send_message(call: Call) -> Reply:
 
 
 async def list_messages(call: Call) -> Reply:
+    """A room's messages, ascending by seq; without a bound the newest page."""
     messages, has_more = await call.services.chat.list_messages(call.principal, call.path["room_id"], call.query)
     return Reply(200, encode_page(b"messages", messages, has_more))
 
