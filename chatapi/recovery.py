@@ -32,6 +32,8 @@ SLOW_CONSUMER = 4009
 """The close code for a connection that did not drain within its grace."""
 
 Want = tuple[RoomState, int]
+Page = tuple[int, list[bytes]]
+"""Its first event's seq, and the frames; shared by all who asked for it."""
 
 
 class Recovery:
@@ -53,7 +55,7 @@ class Recovery:
         self._slow_consumer_seconds = slow_consumer_seconds
         self._steps = asyncio.Semaphore(CONCURRENT_STEPS)
         self._room_ids: Batcher[tuple[TenantKey, UserId], list[str]] = Batcher(self._list_room_ids, BATCH_USERS)
-        self._pages: Batcher[Want, list[tuple[int, bytes, int]]] = Batcher(self._read_pages, BATCH_PAGES)
+        self._pages: Batcher[Want, Page] = Batcher(self._read_pages, BATCH_PAGES)
         self._pending: Batcher[tuple[TenantKey, UserId, int], list[tuple[int, bytes]]] = Batcher(
             self._read_notifications, BATCH_USERS
         )
@@ -146,15 +148,14 @@ class Recovery:
             await self._rooms.fill_ring(room)
             frames = room.ring.after(cursor)
         if frames is None:
-            page = await self._pages.get((room, cursor))
-            if page and page[0][0] != cursor + 1:
+            first_seq, frames = await self._pages.get((room, cursor))
+            if first_seq != cursor + 1:
                 return 0  # retention has removed the rest, and is about to say so
-            frames = [encode_text(event) for _, event, _ in page]
         if connection.state is not State.RECOVERING or connection.cursors.get(room) != cursor:
             return 0  # closed, removed or synced anew while the store was read
         if cursor < room.pruned_seq:
             return 0  # retention has removed some of it meanwhile
-        del frames[_last_seq(connection, room) - cursor :]
+        frames = frames[: _last_seq(connection, room) - cursor]
         if connection.answers:
             frames = _answer(connection, room, cursor, frames)
         fitting = _fitting(frames, connection.buffer_limit_bytes // 2 - connection.unsent_bytes())
@@ -206,14 +207,14 @@ class Recovery:
     async def _list_room_ids(self, users: Sequence[tuple[TenantKey, UserId]]) -> list[list[str]]:
         return await store_rooms.list_room_ids(self._readers, users)
 
-    async def _read_pages(self, wants: Sequence[Want]) -> list[list[tuple[int, bytes, int]]]:
-        return await log.read_events(
-            self._readers,
-            [
-                (room.room_key, room.tenant.tenant_key, cursor, min(cursor + PAGE_EVENTS, room.published_seq))
-                for room, cursor in wants
-            ],
-        )
+    async def _read_pages(self, wants: Sequence[Want]) -> list[Page]:
+        """Pages end at multiples of `PAGE_EVENTS`: those who have stalled in one room soon read the same ones."""
+        ranges = []
+        for room, cursor in wants:
+            page_end = (cursor // PAGE_EVENTS + 1) * PAGE_EVENTS
+            ranges.append((room.room_key, room.tenant.tenant_key, cursor, min(page_end, room.published_seq)))
+        pages = await log.read_events(self._readers, ranges)
+        return [(page[0][0] if page else 0, [encode_text(event) for _, event, _ in page]) for page in pages]
 
     async def _read_notifications(
         self, wants: Sequence[tuple[TenantKey, UserId, int]]
