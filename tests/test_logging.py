@@ -84,7 +84,7 @@ async def test_no_key_token_or_content_is_in_any_line(
     await socket.send("send_message", room_id=room_id, content="SECRET-CONTENT", meta="SECRET-META")
     with monkeypatch.context() as patch:
         patch.setattr(server.services.store.readers, "fetch", explode)
-        await alice.get(f"/rooms/{room_id}/messages")
+        await alice.get("/rooms")
         await socket.send("send_message", room_id=room_id, content="SECRET-CONTENT", reply_to="msg_x", request_id="r")
         while (frame := await socket.next()).get("request_id") != "r":
             pass
