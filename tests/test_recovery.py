@@ -398,6 +398,25 @@ async def test_who_is_back_before_it_was_told_of_its_leaving_goes_on_after_its_r
     await socket.expect("message", seq=5)
 
 
+async def test_a_room_that_is_left_while_a_sync_loads_another_one_is_refused(start_server: StartServer) -> None:
+    server = await start_server()
+    alice, bob = server.user("alice"), server.user("bob")
+    left, other = await alice.make_room("bob"), await alice.make_room(room_type="channel")
+    server = await restart(start_server, server)
+    alice, bob = server.user("alice"), server.user("bob")
+    socket = await bob.connect(sync="none", ready=False)
+    await socket.expect("ready")
+    gate = Gate(server.services.rooms.get)
+    server.services.rooms.get = gate  # type: ignore[method-assign]
+    await socket.send("sync", rooms={left: 0, other: 0}, request_id="s-1")
+    await gate.arrived.wait()
+    room = server.services.rooms.find_loaded(server.connections_of("bob")[0].tenant.tenant_key, left)
+    assert room is not None
+    del room.members["bob"]  # type: ignore[arg-type]  # as its removal does
+    gate.open()
+    await socket.expect("error", code="AUTHORIZATION_ERROR", field=f"rooms.{left}", request_id="s-1")
+
+
 async def test_a_room_that_is_deleted_while_it_is_served_holds_nobody_up(start_server: StartServer) -> None:
     server = await start_server()
     alice, bob = server.user("alice"), server.user("bob")

@@ -4,7 +4,7 @@ import asyncio
 
 from chatapi.access import can_read
 from chatapi.chat import get_outcome
-from chatapi.errors import ChatError
+from chatapi.errors import ChatError, Code
 from chatapi.hub import Connection, State
 from chatapi.protocol import frames
 from chatapi.protocol.frames import ClientFrame
@@ -124,8 +124,10 @@ class Commands:
             connection.cursors = {room: room.published_seq for room in connection.rooms}
         reset: dict[str, object] = {}
         for room, after_seq in rooms:
-            if not can_read(room, connection.user_id):
-                continue  # it was left or deleted while another one was loaded
+            if not can_read(room, connection.user_id):  # it was left or deleted while another one was loaded
+                error = ChatError(Code.AUTHORIZATION_ERROR, "Not a member of this room", field=f"rooms.{room.room_id}")
+                services.hub.send(connection, encode_error_frame(error, request_id))
+                continue
             cursor = after_seq
             if is_foreign or after_seq > room.published_seq:
                 member = room.members.get(connection.user_id)
