@@ -125,7 +125,9 @@ class Commands:
         reset: dict[str, object] = {}
         for room, after_seq in rooms:
             if not can_read(room, connection.user_id):  # it was left or deleted while another one was loaded
-                refusal = ChatError(Code.AUTHORIZATION_ERROR, "Not a member of this room", field=f"rooms.{room.room_id}")
+                refusal = ChatError(
+                    Code.AUTHORIZATION_ERROR, "Not a member of this room", field=f"rooms.{room.room_id}"
+                )
                 services.hub.send(connection, encode_error_frame(refusal, request_id))
                 continue
             cursor = after_seq
