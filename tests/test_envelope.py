@@ -61,6 +61,13 @@ async def test_unknown_routes(server: Server, path: str) -> None:
         assert not [name for name in reply.headers if name.startswith("X-RateLimit")]
 
 
+async def test_bytes_that_are_no_text_name_nothing(server: Server) -> None:
+    credentials = f"X-API-Key: {server.api_key}\r\nX-User-Id: alice\r\n"
+    answer = await server.exchange(b"GET /rooms/\xff " + f"{HEAD}{credentials}\r\n".encode())
+    assert parse(answer).status in (400, 404)
+    check_error(parse(await server.exchange(f"GET /rooms/%FF {HEAD}{credentials}\r\n".encode())), 404, "NOT_FOUND")
+
+
 async def test_every_route_refuses_other_methods_and_names_its_own(server: Server) -> None:
     by_path: dict[str, set[str]] = {"/ws": {"GET"}}
     for route in ROUTES:
