@@ -6,6 +6,7 @@ import random
 import pytest
 from driver import Server
 
+from chatapi.protocol.json import MAX_INTEGER
 from chatapi.rooms import RING_EVENTS, RoomState
 from chatapi.store import log
 
@@ -13,14 +14,9 @@ from chatapi.store import log
 async def read_page(
     server: Server, room: RoomState, after_seq: int | None, before_seq: int | None, limit: int
 ) -> tuple[list[object], bool]:
-    items, has_more = await log.history_page(
-        server.services.store.readers,
-        room.tenant.tenant_key,
-        room.room_key,
-        after_seq=after_seq,
-        before_seq=before_seq,
-        limit=limit,
-    )
+    seq = after_seq if after_seq is not None else MAX_INTEGER if before_seq is None else before_seq
+    want = log.HistoryWant(room.room_key, room.tenant.tenant_key, after_seq is not None, seq, limit)
+    [(items, has_more)] = await log.history_pages(server.services.store.readers, [want])
     return json.loads(items), has_more
 
 

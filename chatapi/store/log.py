@@ -4,7 +4,7 @@ Pages are built as JSON by SQLite: that runs outside the GIL, and makes no Pytho
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from chatapi.models import Message, MessageId, RoomId, RoomKey, TenantKey, UserId, encode_message_id, find_key
 from chatapi.protocol.json import MAX_INTEGER, dumps_text, loads_stored
@@ -60,25 +60,28 @@ _ROOM_MESSAGES = """
     WHERE r.room_key = :room_key AND r.tenant_key = :tenant_key
 """
 
-# `beyond` is the first message past the page: it bounds the page and says that there is more, so that the page is
-# read once, in its final order.
+# Pages of several rooms at once, of whatever tenants: `wanted` holds [room_key, tenant_key, seq] each, and a row is
+# [which of them, page, whether there are more]. `beyond` is the first message past a page: it bounds the page, so that
+# this is read once, in its order.
+_WANTED_MESSAGES = """
+    rooms AS r CROSS JOIN messages AS m
+    WHERE r.room_key = w.value ->> 0 AND r.tenant_key = w.value ->> 1 AND m.room_key = r.room_key
+"""
 _HISTORY_AFTER = f"""
-    WITH beyond AS (
-        SELECT m.seq AS seq FROM {_ROOM_MESSAGES} AND m.seq > :after_seq ORDER BY m.seq LIMIT 1 OFFSET :limit
-    )
-    SELECT '[' || coalesce(group_concat(item), '') || ']', (SELECT seq FROM beyond) IS NOT NULL FROM (
-        SELECT {MESSAGE_JSON} AS item
-        FROM {_ROOM_MESSAGES} AND m.seq > :after_seq AND m.seq < coalesce((SELECT seq FROM beyond), {MAX_INTEGER})
-        ORDER BY m.seq)
+    SELECT w.key, (SELECT '[' || coalesce(group_concat(item), '') || ']' FROM (
+        SELECT {MESSAGE_JSON} AS item FROM {_WANTED_MESSAGES} AND m.seq > w.value ->> 2 AND m.seq < w.beyond
+        ORDER BY m.seq)), w.beyond < {MAX_INTEGER}
+    FROM (SELECT key, value, coalesce((
+        SELECT m.seq FROM {_WANTED_MESSAGES} AND m.seq > w.value ->> 2 ORDER BY m.seq LIMIT 1 OFFSET :limit
+    ), {MAX_INTEGER}) AS beyond FROM json_each(:wanted) AS w) AS w
 """
 _HISTORY_BEFORE = f"""
-    WITH beyond AS (
-        SELECT m.seq AS seq FROM {_ROOM_MESSAGES} AND m.seq < :before_seq ORDER BY m.seq DESC LIMIT 1 OFFSET :limit
-    )
-    SELECT '[' || coalesce(group_concat(item), '') || ']', (SELECT seq FROM beyond) IS NOT NULL FROM (
-        SELECT {MESSAGE_JSON} AS item
-        FROM {_ROOM_MESSAGES} AND m.seq < :before_seq AND m.seq > coalesce((SELECT seq FROM beyond), 0)
-        ORDER BY m.seq)
+    SELECT w.key, (SELECT '[' || coalesce(group_concat(item), '') || ']' FROM (
+        SELECT {MESSAGE_JSON} AS item FROM {_WANTED_MESSAGES} AND m.seq < w.value ->> 2 AND m.seq > w.beyond
+        ORDER BY m.seq)), w.beyond > 0
+    FROM (SELECT key, value, coalesce((
+        SELECT m.seq FROM {_WANTED_MESSAGES} AND m.seq < w.value ->> 2 ORDER BY m.seq DESC LIMIT 1 OFFSET :limit
+    ), 0) AS beyond FROM json_each(:wanted) AS w) AS w
 """
 
 # For several rooms at once, of whatever tenants: `wanted` holds [room_key, tenant_key, after_seq, to_seq] each, and a
@@ -146,24 +149,32 @@ def read_message(room_id: RoomId, row: Row) -> Message:
     )
 
 
-async def history_page(
-    readers: Readers,
-    tenant_key: TenantKey,
-    room_key: RoomKey,
-    *,
-    after_seq: int | None,
-    before_seq: int | None,
-    limit: int,
-) -> tuple[bytes, bool]:
-    """A JSON array of messages, ascending, and whether there are more in the direction asked for."""
-    scope = {"tenant_key": tenant_key, "room_key": room_key, "limit": limit}
-    if after_seq is not None:
-        row = await readers.fetch_one(_HISTORY_AFTER, {**scope, "after_seq": after_seq})
-    else:
-        before = MAX_INTEGER if before_seq is None else before_seq
-        row = await readers.fetch_one(_HISTORY_BEFORE, {**scope, "before_seq": before})
-    assert row is not None  # the statement has no WHERE of its own
-    return row[0].encode(), bool(row[1])
+class HistoryWant(NamedTuple):
+    """One page of history: at most `limit` messages just after, or just before, `seq`."""
+
+    room_key: RoomKey
+    tenant_key: TenantKey
+    is_after: bool
+    seq: int
+    limit: int
+
+
+async def history_pages(readers: Readers, wants: Sequence[HistoryWant]) -> list[tuple[bytes, bool]]:
+    """For each a JSON array of messages, ascending, and whether there are more in the direction asked for.
+
+    Those alike in direction and limit, as nearly all are, share one statement.
+    """
+    alike: dict[tuple[bool, int], list[int]] = {}
+    for index, want in enumerate(wants):
+        alike.setdefault((want.is_after, want.limit), []).append(index)
+    pages: list[tuple[bytes, bool]] = [(b"[]", False)] * len(wants)
+    for (is_after, limit), indexes in alike.items():
+        wanted = dumps_text([(wants[index].room_key, wants[index].tenant_key, wants[index].seq) for index in indexes])
+        statement = _HISTORY_AFTER if is_after else _HISTORY_BEFORE
+        rows = await readers.fetch(statement, {"wanted": wanted, "limit": limit})
+        for place, items, has_more in rows:
+            pages[indexes[place]] = (items.encode(), bool(has_more))
+    return pages
 
 
 async def read_events(
