@@ -142,8 +142,14 @@ class Auth:
                 algorithms=["HS256"],
                 issuer=tenant.tenant_id,
                 leeway=CLOCK_SKEW_SECONDS,
-                # When it ends is checked below, by our own clock; when it was made is nothing that we ask for.
-                options={"require": ["exp", "iss", "sub"], "verify_exp": False, "verify_iat": False},
+                # When it ends is checked below, by our own clock; when it was made, and for whom else, is nothing that
+                # we ask for.
+                options={
+                    "require": ["exp", "iss", "sub"],
+                    "verify_exp": False,
+                    "verify_iat": False,
+                    "verify_aud": False,
+                },
             )
             expires_at_s = int(claims["exp"])
         except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError):

@@ -68,7 +68,7 @@ class Membership:
             )
 
         def publish(room: RoomState) -> None:
-            for user_id, role in members.items():
+            for user_id, role in sorted(members.items()):  # those who joined together, as they will be loaded
                 room.members[user_id] = Member(user_id, role, room.created_at_us, 0, 0)
             room = self._rooms.adopt(room)
             for user_id in members:

@@ -6,6 +6,7 @@ is no event. Frames of both kinds may be dropped.
 
 import asyncio
 from collections.abc import Iterable
+from itertools import islice
 
 from chatapi.hub import Connection, Hub, UserSessions
 from chatapi.models import UserId
@@ -13,6 +14,8 @@ from chatapi.protocol.replies import encode_frame
 from chatapi.rooms import RoomState
 
 MAX_PRESENCE_MEMBERS = 200  # presence in larger rooms would be mostly noise, and a storm at each restart
+ARRIVALS_AT_A_STRETCH = 20  # each may concern hundreds of connections: about 5 ms of the loop's time
+STRETCH_SECONDS = 0.01  # between two stretches of a storm, for everything else
 ANNOUNCE_SECONDS = 0.25  # those who come online together are told of in one turn, to those who are there by then
 
 
@@ -57,9 +60,10 @@ class Presence:
         return [user_id for user_id in room.members if self._hub.find_sessions(tenant_key, user_id) is not None]
 
     def _announce(self) -> None:
-        arrivals, self._arrivals = self._arrivals, {}
-        for sessions, rooms in arrivals.items():
-            self._tell(sessions, rooms, "online")
+        for sessions in list(islice(self._arrivals, ARRIVALS_AT_A_STRETCH)):
+            self._tell(sessions, self._arrivals.pop(sessions), "online")
+        if self._arrivals:
+            asyncio.get_running_loop().call_later(STRETCH_SECONDS, self._announce)
 
     def _leave(self, sessions: UserSessions, rooms: list[RoomState]) -> None:
         sessions.offline_timer = None

@@ -150,7 +150,14 @@ async def test_a_backend_may_sign_tokens_itself(server: Server) -> None:
     token = jwt.encode(claims, tenant["token_secret"], algorithm="HS256")
     assert (await server.bearer("alice", token).get("/rooms")).status == 200
     # A clock that is a little ahead of ours, and claims that we do not know.
-    claims |= {"exp": now_s() + DAY + 3, "iat": now_s() + 3, "nbf": now_s() + 3, "jti": "x", "role": "admin"}
+    claims |= {
+        "exp": now_s() + DAY + 3,
+        "iat": now_s() + 3,
+        "nbf": now_s() + 3,
+        "jti": "x",
+        "aud": ["chat"],
+        "role": "admin",
+    }
     token = jwt.encode(claims, tenant["token_secret"], algorithm="HS256")
     assert (await server.bearer("alice", token).get("/rooms")).status == 200
 

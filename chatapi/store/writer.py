@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 MAX_BATCH = 512  # writes per commit: past this the commit's latency grows faster than its throughput
 MAX_QUEUED = 20_000  # writes: more are refused with 503 rather than kept waiting for seconds
+MAX_QUEUED_CHARACTERS = 64 * 1024 * 1024  # of the messages among them, whose contents are most of their memory
 
 COMMIT_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # writes; MAX_BATCH ends the last one
 
@@ -176,6 +177,7 @@ class Writer:
         self._clock = clock
         self._keys = keys
         self._queue: list[Write] = []
+        self._queued_characters = 0
         self._wake = asyncio.Event()
         self._closing = False
         self.writable = True
@@ -196,8 +198,10 @@ class Writer:
         """Queues one write; the outcome arrives through it. Raises ChatError 503 when the server is closing or full."""
         if self._closing:
             raise unavailable("The server is shutting down")
-        if len(self._queue) >= MAX_QUEUED:
+        if len(self._queue) >= MAX_QUEUED or self._queued_characters >= MAX_QUEUED_CHARACTERS:
             raise unavailable("Too many writes are waiting")
+        if isinstance(write, MessageWrite):
+            self._queued_characters += len(write.content)
         self._queue.append(write)
         self._wake.set()
 
@@ -242,6 +246,8 @@ class Writer:
         size = 0
         for write in self._queue[:MAX_BATCH]:
             size += 1
+            if isinstance(write, MessageWrite):
+                self._queued_characters -= len(write.content)
             if isinstance(write, Change) and write.barrier:
                 break
         batch = self._queue[:size]

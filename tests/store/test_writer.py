@@ -15,7 +15,7 @@ from chatapi.clock import Clock
 from chatapi.errors import ChatError, conflict, forbidden
 from chatapi.models import RoomKey, TenantId, TenantKey, UserId
 from chatapi.store import MessageWrite, SeqCounter, Store, Transaction, Write, log, open_store, rooms, tenants
-from chatapi.store.writer import MAX_BATCH, MAX_QUEUED, KeyMaker
+from chatapi.store.writer import MAX_BATCH, MAX_QUEUED, MAX_QUEUED_CHARACTERS, KeyMaker
 
 
 class Bench:
@@ -313,6 +313,17 @@ async def test_the_queue_is_bounded(bench: Bench) -> None:
         bench.message()
     assert refusal.value.status == 503
     bench.writer._queue.clear()
+
+
+async def test_the_queue_is_bounded_in_size_too(bench: Bench) -> None:
+    size = MAX_QUEUED_CHARACTERS // 4
+    settled = [bench.message("x" * size) for _ in range(4)]
+    with pytest.raises(ChatError) as refusal:
+        bench.message("x")
+    assert refusal.value.status == 503
+    async with running(bench):
+        await asyncio.wait(settled)
+        await bench.message("there is room again")
 
 
 async def test_closing_writes_what_is_queued_and_takes_no_more(bench: Bench) -> None:
