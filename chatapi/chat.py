@@ -188,7 +188,7 @@ class Chat:
                 frame = encode_frame("message.deleted", fields)
                 self._publish_change(room, buried, frame, asker, request_id, shows_message=False)
             elif asker is not None:
-                self._hub.send(asker, encode_frame("message.deleted", fields, request_id))
+                self._hub.answer_again(asker, room, seq, encode_frame("message.deleted", fields), request_id)
 
         await self._store.writer.change(apply, publish)
 

@@ -275,6 +275,14 @@ class Hub:
             room.subscribers[asker] = None
             self.send(asker, add_request_id(frame, request_id))
 
+    def answer_again(self, asker: Connection, room: RoomState, seq: int, frame: bytes, request_id: str | None) -> None:
+        """Answers what had happened before with its event. One that the asker is still to get from the log answers
+        when it comes: ahead of its turn it would look as if all before it were missing."""
+        if asker.cursors.get(room, seq) >= seq:
+            self.send(asker, add_request_id(frame, request_id))
+        elif request_id is not None:
+            asker.answers[room, seq] = request_id
+
     def publish(self, room: RoomState, frames: Sequence[bytes]) -> None:
         """The room's next durable events, committed and encoded, to every live subscriber.
 

@@ -169,6 +169,30 @@ async def test_a_member_who_connects_while_it_is_added_gets_the_room(server: Ser
         await socket.expect("sync.complete", rooms={room_id: 1})
 
 
+async def test_an_answer_never_runs_ahead_of_the_backlog(start_server: StartServer) -> None:
+    """Deleting again what was deleted is answered with that event, which this connection is still to get."""
+    server = await start_server()
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    message = await alice.say(room_id)
+    await alice.delete(f"/rooms/{room_id}/messages/{message['message_id']}")
+    server = await restart(start_server, server)
+    gate = Gate(server.services.rooms.fill_ring)
+    server.services.rooms.fill_ring = gate  # type: ignore[method-assign]
+    socket = await server.user("alice").connect(ready=False)
+    await socket.expect("ready")
+    await gate.arrived.wait()
+    delete = {"room_id": room_id, "message_id": message["message_id"], "request_id": "d-1"}
+    await socket.send("message.delete", **delete)
+    await socket.expect_nothing("message.deleted")
+    gate.open()
+    backlog = await socket.collect("sync.complete")
+    assert [(frame["type"], frame["seq"]) for frame in backlog] == [("message", 1), ("message.deleted", 2)]
+    assert backlog[1]["request_id"] == "d-1"
+    await socket.send("message.delete", **delete)
+    await socket.expect("message.deleted", seq=2, target_seq=1, request_id="d-1")
+
+
 # `sync` with the client's own cursors
 
 
