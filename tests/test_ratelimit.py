@@ -268,5 +268,5 @@ async def test_acks_over_the_limit_are_delayed_not_lost(start_server: StartServe
         await socket.expect("ack.received", request_id=f"{seq}")
     [receipt] = (await alice.get(f"/rooms/{room_id}/receipts")).data["receipts"]
     assert receipt["last_ack"] == LIGHT_BURST
-    clock.advance(0.05)
+    clock.advance(0.06)
     await socket.expect("ack.received", request_id=f"{LIGHT_BURST + 1}", seq=LIGHT_BURST + 1)
