@@ -11,6 +11,7 @@ import msgspec
 from chatapi.access import Access, check_alive, check_member
 from chatapi.batching import Batcher
 from chatapi.errors import conflict, forbidden, invalid, not_found
+from chatapi.history import History
 from chatapi.hub import Connection, Hub
 from chatapi.models import Message, MessageId, Principal, Role, TenantKey, UserId, encode_message_id
 from chatapi.presence import Presence
@@ -19,6 +20,7 @@ from chatapi.protocol.replies import (
     encode_frame,
     encode_message,
     encode_messages,
+    join_json,
     message_deleted_fields,
     message_edited_fields,
 )
@@ -36,6 +38,7 @@ class Chat:
         self._hub = hub
         self._presence = presence
         self._access = access
+        self._history = History(store.readers)
         self._pages: Batcher[log.HistoryWant, tuple[bytes, bool]] = Batcher(
             partial(log.history_pages, store.readers), PAGES_PER_QUERY
         )
@@ -105,6 +108,10 @@ class Chat:
             return encode_messages(found[0]), found[1]
         is_after = after_seq is not None
         seq = after_seq if after_seq is not None else MAX_INTEGER if before_seq is None else before_seq
+        find = self._history.find_after if is_after else self._history.find_before
+        kept = await find(room, seq, limit)
+        if kept is not None:
+            return join_json(kept[0]), kept[1]
         return await self._pages.get(log.HistoryWant(room.room_key, room.tenant.tenant_key, is_after, seq, limit))
 
     async def get_message(self, principal: Principal, room_id: str, message_id: str) -> Message:
@@ -219,6 +226,7 @@ class Chat:
             return encode_frame("message.edited", message_edited_fields(message, seq))
 
         self._rooms.revise(room, message.seq, encode_entry)
+        self._history.forget(room, message.seq)
         self._rooms.remember(room, frame, message.seq if shows_message else 0)
         self._hub.publish_answer(room, frame, asker, request_id)
 

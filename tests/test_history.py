@@ -2,10 +2,12 @@
 
 import json
 import random
+from typing import Any
 
 import pytest
-from driver import Server
+from driver import Server, User
 
+from chatapi.history import BLOCK_EVENTS, MAX_BLOCKS
 from chatapi.protocol.json import MAX_INTEGER
 from chatapi.rooms import RING_EVENTS, RoomState
 from chatapi.store import log
@@ -13,7 +15,7 @@ from chatapi.store import log
 
 async def read_page(
     server: Server, room: RoomState, after_seq: int | None, before_seq: int | None, limit: int
-) -> tuple[list[object], bool]:
+) -> tuple[list[Any], bool]:
     seq = after_seq if after_seq is not None else MAX_INTEGER if before_seq is None else before_seq
     want = log.HistoryWant(room.room_key, room.tenant.tenant_key, after_seq is not None, seq, limit)
     [(items, has_more)] = await log.history_pages(server.services.store.readers, [want])
@@ -75,3 +77,79 @@ async def test_what_retention_has_removed_is_not_shown_from_memory(server: Serve
     page = (await alice.get(f"/rooms/{room_id}/messages")).data
     assert [message["seq"] for message in page["messages"]] == [5, 6, 7, 8, 9, 10]
     assert page["has_more"] is False
+
+
+async def make_long_room(server: Server, messages: int) -> tuple[User, str, RoomState, list[str]]:
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    sent = [(await alice.say(room_id, f"message {number}"))["message_id"] for number in range(messages)]
+    [room] = server.services.rooms.of_tenant(server.services.tenants.all()[0].tenant_key)
+    return alice, room_id, room, sent
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_blocks_and_store_agree(server: Server, seed: int) -> None:
+    chance = random.Random(seed)
+    alice, room_id, room, sent = await make_long_room(server, 3 * BLOCK_EVENTS + 10)
+    for step in range(150):
+        match chance.randrange(8):
+            case 0:
+                await alice.put(f"/rooms/{room_id}/messages/{chance.choice(sent)}", {"content": f"edit {step}"})
+            case 1:
+                await alice.delete(f"/rooms/{room_id}/messages/{chance.choice(sent)}")
+            case 2:
+                room.pruned_seq = min(room.pruned_seq + 1, 20)
+        room.ring.clear()
+        limit, seq = chance.randint(1, 100), chance.randint(0, room.published_seq + 2)
+        kind = chance.choice(("after_seq", "before_seq"))
+        after_seq, before_seq = (seq, None) if kind == "after_seq" else (None, seq)
+        found = (await alice.get(f"/rooms/{room_id}/messages", **{kind: seq, "limit": limit})).data
+        wanted, has_more = await read_page(server, room, after_seq, before_seq, 100)
+        kept = [message for message in wanted if message["seq"] > room.pruned_seq]
+        page = kept[:limit] if kind == "after_seq" else kept[-limit:]
+        assert found["messages"] == page
+        assert found["has_more"] is (len(kept) > limit or (has_more and len(kept) == 100))
+    assert len(server.services.chat._history._blocks) >= 2
+
+
+async def test_an_edit_while_a_block_is_read_is_not_lost(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice, room_id, room, sent = await make_long_room(server, BLOCK_EVENTS)
+    readers = server.services.store.readers
+    fetch = readers.fetch
+
+    async def fetch_then_edit(sql: str, parameters: Any) -> Any:
+        rows = await fetch(sql, parameters)
+        monkeypatch.setattr(readers, "fetch", fetch)
+        await alice.put(f"/rooms/{room_id}/messages/{sent[3]}", {"content": "edited"})
+        return rows
+
+    room.ring.clear()
+    monkeypatch.setattr(readers, "fetch", fetch_then_edit)
+    await alice.get(f"/rooms/{room_id}/messages", before_seq=30)
+    room.ring.clear()
+    page = (await alice.get(f"/rooms/{room_id}/messages", before_seq=30)).data["messages"]
+    assert page[3]["content"] == "edited"
+
+
+async def test_sparse_messages_are_found_by_their_index(server: Server) -> None:
+    alice, room_id, room, _sent = await make_long_room(server, 3)
+    for number in range((MAX_BLOCKS + 1) * BLOCK_EVENTS):
+        await alice.patch(f"/rooms/{room_id}", {"name": f"name {number}"})
+    room.ring.clear()
+    assert await server.services.chat._history.find_before(room, room.published_seq, 50) is None
+    page = (await alice.get(f"/rooms/{room_id}/messages", before_seq=room.published_seq)).data
+    assert [message["seq"] for message in page["messages"]] == [1, 2, 3]
+    assert page["has_more"] is False
+
+
+async def test_the_blocks_are_bounded(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice, room_id, room, _sent = await make_long_room(server, 3 * BLOCK_EVENTS)
+    history = server.services.chat._history
+    monkeypatch.setattr("chatapi.history.CACHE_BYTES", 30_000)
+    for number in (1, 2, 3, 1, 2):
+        room.ring.clear()
+        await alice.get(f"/rooms/{room_id}/messages", before_seq=number * BLOCK_EVENTS, limit=50)
+        assert (
+            history._size_bytes == sum(len(item) for block in history._blocks.values() for _, item in block) <= 30_000
+        )
+    assert len(history._blocks) == 1

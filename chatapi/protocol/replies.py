@@ -85,7 +85,12 @@ _TYPE = b'"type":"message",'
 
 def encode_messages(frames: Iterable[bytes]) -> bytes:
     """A JSON array of the messages that frames of type `message` hold."""
-    return join_json(decode_text(frame).replace(_TYPE, b"", 1) for frame in frames)
+    return join_json(strip_type(decode_text(frame)) for frame in frames)
+
+
+def strip_type(event: bytes) -> bytes:
+    """The message that an event of type `message` holds."""
+    return event.replace(_TYPE, b"", 1)
 
 
 def encode_message_sent(message: Message, request_id: str | None) -> bytes:
