@@ -320,6 +320,7 @@ async def test_user_token_is_renewed(rig: Rig) -> None:
         await bob.connection.close()
 
 
+@pytest.mark.slow
 async def test_rate_limit_is_waited_out(process: ServerProcess) -> None:
     async with make_rig(process.url, process.master_key, rate_limit=20, rate_burst=20) as rig:
         room = await rig.group("alice", "bob")

@@ -68,6 +68,7 @@ async def test_who_fails_to_come_back_is_told_offline_once(
     await socket.close()
 
 
+@pytest.mark.slow
 async def test_pings_of_who_reads_nothing_are_not_all_answered(server: Server) -> None:
     """Each pong is memory until it is read: who does not read is not read from."""
     flooder = await connect_without_reading(server, "alice")
@@ -251,6 +252,7 @@ async def test_frames_of_its_own_make_a_connection_slow_too(start_server: StartS
     reluctant.writer.transport.abort()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reads", [False, True])
 async def test_an_answer_that_nobody_reads_is_given_up(
     server: Server, monkeypatch: pytest.MonkeyPatch, reads: bool

@@ -199,6 +199,7 @@ async def test_many_recipients_are_reached_in_steps(
     await online.expect("notification")
 
 
+@pytest.mark.slow
 async def test_who_left_or_acknowledged_before_its_turn_is_passed_over(
     start_server: StartServer, receiver: Receiver
 ) -> None:
@@ -331,6 +332,7 @@ async def test_endpoints_that_hang_delay_nobody_else(start_server: StartServer, 
     assert (await hooked.queues())["webhooks"] == 20
 
 
+@pytest.mark.slow
 async def test_however_many_endpoints_give_no_answer_the_others_go_on(
     start_server: StartServer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -315,6 +315,7 @@ async def test_the_queue_is_bounded(bench: Bench) -> None:
     bench.writer._queue.clear()
 
 
+@pytest.mark.slow
 async def test_the_queue_is_bounded_in_size_too(bench: Bench) -> None:
     size = MAX_QUEUED_CHARACTERS // 4
     settled = [bench.message("x" * size) for _ in range(4)]
