@@ -96,7 +96,8 @@ class Chat:
     async def list_messages(self, principal: Principal, room_id: str, query: HistoryQuery) -> tuple[bytes, bool]:
         """A page of history as a JSON array, ascending, and whether there are more in the direction asked for.
 
-        The newest page, which is the one that everybody opens a room with, is kept in memory.
+        From memory where it can be: the newest page, which everybody opens a room with, from the room's ring; older
+        ones from blocks that somebody has read before.
         """
         room = await self._access.access_reader(principal, room_id)
         after_seq, before_seq, limit = query.after_seq, query.before_seq, query.limit
