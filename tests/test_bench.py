@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -273,6 +275,16 @@ def test_a_wrong_result_is_a_failed_run(monkeypatch: pytest.MonkeyPatch, capsys:
     assert read_report(capsys)["ok"] is False
 
 
+@pytest.mark.parametrize(("polls", "is_asleep"), [(False, True), (True, False)])
+def test_one_that_polls_never_sleeps(polls: bool, is_asleep: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Reactor(polls=polls)) as reactor:
+        waits: list[float] = []
+        monkeypatch.setattr(reactor, "_epoll", SimpleNamespace(poll=lambda wait_s, _most: waits.append(wait_s) or []))
+        reactor.run(lambda: len(waits) == 3, monotonic() + 60)
+        assert [wait_s > 0 for wait_s in waits] == [is_asleep] * 3
+        monkeypatch.undo()
+
+
 # What it reports
 
 
@@ -321,6 +333,7 @@ def test_the_server_of_a_port_is_found(listening: socket.socket) -> None:
     ("arguments", "complaint"),
     [
         (["idle", "--rate", "5"], "idle takes no --rate"),
+        (["idle", "--busy-poll"], "idle takes no --busy-poll"),
         (["ws-send", "--clients", "0"], "--clients 0: too small"),
         (["ws-send", "--processes", "0"], "--processes"),
         (["ws-send", "--url", "http://127.0.0.1:1"], "--master-key"),
@@ -338,6 +351,28 @@ def test_what_it_cannot_do_is_one_line(
     monkeypatch.delenv("CHATAPI_AUTH_MASTER_KEY", raising=False)
     assert run_bench(arguments) == 1
     assert complaint in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cores", "polls"),
+    [
+        (["fanout"], 2, False),
+        (["fanout", "--rate", "10"], 2, True),
+        (["fanout", "--rate", "10"], 1, False),
+        (["fanout", "--rate", "10", "--processes", "2"], 2, False),
+        (["fanout", "--rate", "10", "--no-busy-poll"], 2, False),
+        (["fanout", "--busy-poll"], 2, True),
+        (["rest-send"], 2, False),
+    ],
+)
+def test_it_polls_where_the_load_leaves_it_a_core(
+    arguments: list[str], cores: int, polls: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "_CORES", cores)
+    monkeypatch.setattr(bench, "_run_once", lambda *_arguments: outcome(messages_per_s=1.0))
+    processes = [] if "--processes" in arguments else ["--processes", "1"]
+    assert run_bench([*arguments, *processes, "--json"]) == 0
+    assert read_report(capsys)["options"]["busy_poll"] is polls
 
 
 def test_a_prefilled_database_is_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

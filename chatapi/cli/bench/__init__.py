@@ -30,7 +30,8 @@ _SCENARIO_OPTIONS = {
     "seconds": (float, "N", "how long it is measured"),
     "warmup": (float, "N", "seconds before that"),
 }
-_MAY_BE_ZERO = frozenset({"rate", "warmup"})
+_MAY_BE_ZERO = frozenset({"rate", "warmup", "busy_poll"})
+_CORES = os.cpu_count() or 1
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -55,9 +56,15 @@ def _add_load_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--pauses", action="store_true", help="also find the server's longest pause; it costs about 1%% of its time"
     )
-    processes = max(1, (os.cpu_count() or 2) - 1)
+    processes = max(1, _CORES - 1)
     group.add_argument(
         "--processes", type=int, default=processes, metavar="N", help=f"of the generator (default: {processes})"
+    )
+    group.add_argument(
+        "--busy-poll",
+        action=argparse.BooleanOptionalAction,
+        help="the generator never sleeps, so that the server does not pay for waking it; it takes a core for each"
+        " process (default: with --rate, where there is a core for it)",
     )
 
 
@@ -158,16 +165,18 @@ def _run_once(
 
 def _read_options(args: argparse.Namespace, scenario: Scenario) -> Options:
     chosen = dict(scenario.defaults)
-    for name in _SCENARIO_OPTIONS:
+    for name in [*_SCENARIO_OPTIONS, "busy_poll"]:
         if (value := getattr(args, name)) is not None:
             if name not in scenario.defaults:
-                raise BenchError(f"{scenario.name} takes no --{name}")
+                raise BenchError(f"{scenario.name} takes no --{name.replace('_', '-')}")
             chosen[name] = value
     for name, value in chosen.items():
         if value < 0 or (value == 0 and name not in _MAY_BE_ZERO):
             raise BenchError(f"--{name} {value:g}: too small")
     if args.processes < 1:
         raise BenchError("--processes: at least 1")
+    if args.busy_poll is None and "busy_poll" in chosen and chosen.get("rate"):
+        chosen["busy_poll"] = args.processes < _CORES
     return Options(processes=args.processes, pauses=args.pauses, **chosen)  # type: ignore[arg-type]  # each option's own type
 
 

@@ -34,6 +34,7 @@ class Options:
     stall: float = 20.0
     processes: int = 1
     pauses: bool = False
+    busy_poll: bool = False
 
     @property
     def content(self) -> str:

@@ -22,6 +22,7 @@ class Scenario:
 
 
 _LOAD = {"size": 100, "seconds": 5.0, "warmup": 1.0}
+_SENT_LOAD = {**_LOAD, "busy_poll": False}
 
 SCENARIOS: Mapping[str, Scenario] = {
     scenario.name: scenario
@@ -30,19 +31,19 @@ SCENARIOS: Mapping[str, Scenario] = {
             "rest-send",
             "clients send over REST, each its next message when the last one is confirmed",
             run_rest_send,
-            {"clients": 64, "members": 2, **_LOAD},
+            {"clients": 64, "members": 2, **_SENT_LOAD},
         ),
         Scenario(
             "ws-send",
             "clients send over WebSocket, in rooms of 2, and get what is sent there",
             run_ws_send,
-            {"clients": 50, "members": 2, "window": 1, **_LOAD},
+            {"clients": 50, "members": 2, "window": 1, **_SENT_LOAD},
         ),
         Scenario(
             "fanout",
             "one sender in a room of 1,000 connected members; a latency ends at the last member",
             run_fanout,
-            {"members": 1000, "window": 4, "rate": 0.0, **_LOAD},
+            {"members": 1000, "window": 4, "rate": 0.0, **_SENT_LOAD},
         ),
         Scenario(
             "idle",
@@ -78,7 +79,7 @@ SCENARIOS: Mapping[str, Scenario] = {
             "mixed",
             "people send, edit, read history, acknowledge, type and reconnect, in rooms of 10",
             run_mixed,
-            {"clients": 50, "members": 10, **_LOAD},
+            {"clients": 50, "members": 10, **_SENT_LOAD},
         ),
     )
 }

@@ -127,7 +127,7 @@ class Speaker(Listener):
 
 
 def fan_out(job: FanoutJob, link: Link) -> FanoutResult:
-    reactor, audience, options = Reactor(), Audience(), job.options
+    reactor, audience, options = Reactor(polls=job.options.busy_poll), Audience(), job.options
     speaker: Speaker | None = None
     listeners: list[Listener] = []
     for user in job.users:

@@ -198,7 +198,7 @@ class Person:
 
 
 def live(job: MixedJob, link: Link) -> MixedResult:
-    reactor, tally = Reactor(), Tally()
+    reactor, tally = Reactor(polls=job.options.busy_poll), Tally()
     records = {room.room_id: RoomRecord() for room in job.rooms}
     people = [
         Person(reactor, tally, job, room.room_id, user, records[room.room_id])

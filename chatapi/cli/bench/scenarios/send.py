@@ -140,7 +140,7 @@ def confirmed_ids(senders: Sequence[RestSender] | Sequence[SocketSender]) -> dic
 
 
 def send_over_rest(job: SendJob, link: Link) -> SendResult:
-    reactor, tally = Reactor(), Tally()
+    reactor, tally = Reactor(polls=job.options.busy_poll), Tally()
     senders = [
         RestSender(reactor, tally, job.access, room.room_id, user, job.options)
         for room in job.rooms
@@ -157,7 +157,7 @@ def send_over_rest(job: SendJob, link: Link) -> SendResult:
 
 
 def send_over_sockets(job: SendJob, link: Link) -> SendResult:
-    reactor, tally = Reactor(), Tally()
+    reactor, tally = Reactor(polls=job.options.busy_poll), Tally()
     rooms = [
         [SocketSender(reactor, tally, job.access, room.room_id, user, job.options) for user in room.users]
         for room in job.rooms
