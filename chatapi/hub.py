@@ -83,7 +83,7 @@ class Connection:
         self.rooms: dict[RoomState, None] = {}
         self.cursors: dict[RoomState, int] = {}  # while not LIVE: the last seq sent, of each room
         self.last_seqs: dict[RoomState, int] = {}  # rooms that it has left, and the last seq it may still see there
-        self.notifications_due = True  # there may be notifications to read from the store
+        self.notifications_due = False  # there may be notifications to read from the store
         self.notified_key = 0  # the newest notification sent, by its key
         self.answers: dict[tuple[RoomState, int], str] = {}  # request ids that go into events still to be sent
         self.sync_requests: list[str | None] = []  # request ids of the `sync`s to be answered

@@ -34,6 +34,8 @@ SLOW_CONSUMER = 4009
 Want = tuple[RoomState, int]
 Page = tuple[int, list[bytes]]
 """Its first event's seq, and the frames; shared by all who asked for it."""
+Return = tuple[list[str], bool]
+"""Of a user who connects: the ids of its rooms, and whether notifications wait for it."""
 
 
 class Recovery:
@@ -54,7 +56,7 @@ class Recovery:
         self._sync_limit = sync_limit
         self._slow_consumer_seconds = slow_consumer_seconds
         self._steps = asyncio.Semaphore(CONCURRENT_STEPS)
-        self._room_ids: Batcher[tuple[TenantKey, UserId], list[str]] = Batcher(self._list_room_ids, BATCH_USERS)
+        self._returns: Batcher[tuple[TenantKey, UserId], Return] = Batcher(self._read_returns, BATCH_USERS)
         self._pages: Batcher[Want, Page] = Batcher(self._read_pages, BATCH_PAGES)
         self._pending: Batcher[tuple[TenantKey, UserId, int], list[tuple[int, bytes]]] = Batcher(
             self._read_notifications, BATCH_USERS
@@ -66,7 +68,11 @@ class Recovery:
         The hub knows the connection already: a membership that changes meanwhile reaches it on its own.
         """
         tenant, user_id = connection.tenant, connection.user_id
-        for room_id in await self._room_ids.get((tenant.tenant_key, user_id)):
+        # Cleared first: one that is published while the store is read sets it again.
+        connection.notifications_due = False
+        room_ids, have_pending = await self._returns.get((tenant.tenant_key, user_id))
+        connection.notifications_due |= have_pending
+        for room_id in room_ids:
             try:
                 room = await self._rooms.get(tenant, room_id)
             except ChatError:
@@ -204,8 +210,9 @@ class Recovery:
             connection.sync_requests.clear()
         return True
 
-    async def _list_room_ids(self, users: Sequence[tuple[TenantKey, UserId]]) -> list[list[str]]:
-        return await store_rooms.list_room_ids(self._readers, users)
+    async def _read_returns(self, users: Sequence[tuple[TenantKey, UserId]]) -> list[Return]:
+        room_ids = await store_rooms.list_room_ids(self._readers, users)
+        return list(zip(room_ids, await notifications.have_pending(self._readers, users), strict=True))
 
     async def _read_pages(self, wants: Sequence[Want]) -> list[Page]:
         """Pages end at multiples of `PAGE_EVENTS`: those who have stalled in one room soon read the same ones."""

@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -6,7 +7,8 @@ from conftest import StartServer
 from driver import Server, Socket, User, eventually
 from receiver import Receiver
 
-from chatapi.hub import State
+from chatapi.hub import Connection, State
+from chatapi.recovery import Return
 from chatapi.store import Transaction
 
 
@@ -135,6 +137,37 @@ async def test_none_comes_twice_when_a_recovery_reads_it_before_it_is_published(
     await notify(server.user("app"), user_ids=["bob"])
     writer.publish = publish
     await socket.expect_nothing("notification")
+
+
+async def test_one_that_comes_during_the_handshake_is_not_missed(server: Server) -> None:
+    """It is committed after the look-up of what waits for bob, and published before its answer is taken."""
+    returns = server.services.recovery._returns
+    load_many = returns._load_many
+
+    async def load_and_notify(keys: Sequence[Any]) -> Sequence[Return]:
+        values = await load_many(keys)
+        await notify(server.user("app"), user_ids=["bob"])
+        return values
+
+    returns._load_many = load_and_notify
+    socket = await server.user("bob").connect(ready=False)
+    assert len(await socket.collect("notification")) == 1  # `ready` only
+    await socket.expect("sync.complete")
+
+
+async def test_who_has_nothing_to_wait_for_is_live_at_once(server: Server) -> None:
+    """One look-up for all that a connect needs, and no recovery where nothing is missing."""
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    sent = await notify(server.user("app"), user_ids=["alice"])
+    await alice.post(f"/notifications/{sent['notification_id']}/ack")
+    started: list[Connection] = []
+    server.services.recovery.start = started.append  # type: ignore[method-assign]
+    socket = await alice.connect(ready=False)
+    assert [(await socket.next())["type"] for _ in range(2)] == ["ready", "sync.complete"]
+    await alice.say(room_id)
+    await socket.expect("message")
+    assert started == []
 
 
 async def test_the_list_is_paged_and_filtered(server: Server) -> None:

@@ -11,6 +11,7 @@ from driver import Server, Socket, User, eventually
 from chatapi.batching import Batcher
 from chatapi.housekeeping import apply_retention
 from chatapi.hub import State
+from chatapi.recovery import Return
 
 Frame = dict[str, Any]
 
@@ -148,18 +149,18 @@ async def test_a_member_who_connects_while_it_is_added_gets_the_room(server: Ser
     """The look-up of bob's rooms for his first connection has begun before he is added, the second one comes after."""
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room()
-    room_ids = server.services.recovery._room_ids
+    returns = server.services.recovery._returns
     release = asyncio.Event()
-    load_many = room_ids._load_many
+    load_many = returns._load_many
 
-    async def load_slowly(keys: Sequence[Any]) -> Sequence[list[str]]:
+    async def load_slowly(keys: Sequence[Any]) -> Sequence[Return]:
         values = await load_many(keys)
         await release.wait()
         return values
 
-    room_ids._load_many = load_slowly
+    returns._load_many = load_slowly
     first = await bob.connect(ready=False)
-    await eventually(lambda: room_ids._turn.locked())
+    await eventually(lambda: returns._turn.locked())
     await alice.post(f"/rooms/{room_id}/members", {"user_id": "bob"})
     second = await bob.connect(ready=False)
     await eventually(lambda: len(server.connections_of("bob")) == 2)

@@ -30,6 +30,12 @@ _READ_PENDING = f"""
     ORDER BY want, notification_key
 """
 
+_HAVE_PENDING = f"""
+    SELECT w.key FROM json_each(:users) AS w
+    WHERE EXISTS (SELECT 1 FROM {_PENDING}
+        WHERE p.tenant_key = w.value ->> 0 AND p.user_id = w.value ->> 1 AND p.acked_at_us IS NULL)
+"""
+
 _INSERT_NOTIFICATION = """
     INSERT INTO notifications (notification_key, tenant_key, topic, payload, created_at_us)
     VALUES (:notification_key, :tenant_key, :topic, :payload, :now_us)
@@ -106,6 +112,12 @@ _DELETE_SUBSCRIPTION = """
     DELETE FROM subscriptions
     WHERE subscription_key = :subscription_key AND tenant_key = :tenant_key AND user_id = :user_id
 """
+
+
+async def have_pending(readers: Readers, users: Sequence[tuple[TenantKey, UserId]]) -> list[bool]:
+    """For each (tenant_key, user_id) whether there is anything that the user has not acknowledged."""
+    found = {user for (user,) in await readers.fetch(_HAVE_PENDING, {"users": dumps_text(users)})}
+    return [user in found for user in range(len(users))]
 
 
 async def read_pending(
