@@ -6,7 +6,6 @@ is no event. Frames of both kinds may be dropped.
 
 import asyncio
 from collections.abc import Iterable
-from itertools import islice
 
 from chatapi.hub import Connection, Hub, UserSessions
 from chatapi.models import UserId
@@ -14,7 +13,7 @@ from chatapi.protocol.replies import encode_frame
 from chatapi.rooms import RoomState
 
 MAX_PRESENCE_MEMBERS = 200  # presence in larger rooms would be mostly noise, and a storm at each restart
-ARRIVALS_AT_A_STRETCH = 20  # each may concern hundreds of connections: about 5 ms of the loop's time
+TOLD_AT_A_STRETCH = 1_000  # frames: about 5 ms of the loop's time
 STRETCH_SECONDS = 0.01  # between two stretches of a storm, for everything else
 ANNOUNCE_SECONDS = 0.25  # those who come online together are told of in one turn, to those who are there by then
 
@@ -60,8 +59,10 @@ class Presence:
         return [user_id for user_id in room.members if self._hub.find_sessions(tenant_key, user_id) is not None]
 
     def _announce(self) -> None:
-        for sessions in list(islice(self._arrivals, ARRIVALS_AT_A_STRETCH)):
-            self._tell(sessions, self._arrivals.pop(sessions), "online")
+        told = 0
+        while self._arrivals and told < TOLD_AT_A_STRETCH:
+            sessions = next(iter(self._arrivals))
+            told += 1 + self._tell(sessions, self._arrivals.pop(sessions), "online")
         if self._arrivals:
             asyncio.get_running_loop().call_later(STRETCH_SECONDS, self._announce)
 
@@ -73,8 +74,8 @@ class Presence:
         if self._arrivals.pop(sessions, None) is None:  # else nobody was told of the arrival
             self._tell(sessions, rooms, "offline")
 
-    def _tell(self, sessions: UserSessions, rooms: Iterable[RoomState], status: str) -> None:
-        """Tells each connection of those who share a room once, however many rooms they share."""
+    def _tell(self, sessions: UserSessions, rooms: Iterable[RoomState], status: str) -> int:
+        """Tells each connection of those who share a room once, however many rooms they share; returns how many."""
         concerned: dict[Connection, None] = {}
         for room in rooms:
             if len(room.members) <= MAX_PRESENCE_MEMBERS and sessions.user_id in room.members:
@@ -82,6 +83,7 @@ class Presence:
         frame = encode_frame("presence.update", {"user_id": sessions.user_id, "status": status})
         for connection in concerned:
             self._hub.send_ephemeral(connection, frame)
+        return len(concerned)
 
     # Typing
 

@@ -8,6 +8,7 @@ import pytest
 from conftest import StartServer
 from driver import Server, Socket, User, eventually
 
+from chatapi import presence
 from chatapi.presence import MAX_PRESENCE_MEMBERS
 
 GRACE: dict[str, object] = {"websocket.presence_grace_seconds": 0.2}
@@ -147,6 +148,29 @@ async def test_a_crowd_that_reconnects_makes_few_frames(start_server: StartServe
         assert not server.services.presence._arrivals
         assert frames == 0
         server.services.presence._grace_seconds = 0
+
+
+async def test_a_crowd_is_told_of_bit_by_bit(start_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "TOLD_AT_A_STRETCH", 4)
+    server = await start_server()
+    names = [f"user{number}" for number in range(10)]
+    await server.user("owner").make_room(*names)
+    watcher = await server.user("owner").connect()
+    stretches: list[int] = []
+    announce = server.services.presence._announce
+
+    def count() -> None:
+        before = len(server.services.presence._arrivals)
+        announce()
+        stretches.append(before - len(server.services.presence._arrivals))
+
+    server.services.presence._announce = count  # type: ignore[method-assign]
+    await connect_all(server, names)
+    told = [(await watcher.expect("presence.update", status="online"))["user_id"] for _ in names]
+    assert sorted(told) == names
+    # Each tells at least the watcher, so that no stretch has more than four.
+    assert len(stretches) >= 3
+    assert max(stretches) <= 4
 
 
 async def connect_all(server: Server, names: list[str]) -> None:
