@@ -37,13 +37,12 @@ class Session:
         self._socket = socket
         self._commands = Commands(services, connection)
 
-    async def run(self, *, wants_sync: bool) -> None:
-        """Returns when the connection has ended, whoever ended it."""
+    async def open(self, *, wants_sync: bool) -> None:
+        """Sends `ready`; the backlog follows, or waits for a `sync`."""
         await self._services.recovery.enter_rooms(self._connection)
         self._send_ready()
         if wants_sync and self._connection.state is State.PAUSED:
             self._services.recovery.begin(self._connection, None)
-        await self._read()
 
     def _send_ready(self) -> None:
         connection, services = self._connection, self._services
@@ -72,7 +71,8 @@ class Session:
         connection.is_ready = True
         services.presence.connected(connection, self._sessions)
 
-    async def _read(self) -> None:
+    async def read(self) -> None:
+        """Returns when the connection has ended, whoever ended it."""
         connection, socket = self._connection, self._socket
         clock = self._services.clock
         stretch = 0
