@@ -80,8 +80,8 @@ class Route:
     media: Media | None = None
 
 
-RawHandler = Callable[[Services, web.BaseRequest, dict[str, str]], Awaitable[web.StreamResponse]]
-"""Gets the headers that every answer carries."""
+RawHandler = Callable[[Services, web.BaseRequest, Mapping[str, str], dict[str, str]], Awaitable[web.StreamResponse]]
+"""Gets what the path holds, and the headers that every answer carries."""
 
 
 @dataclass(slots=True, frozen=True)

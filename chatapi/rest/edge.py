@@ -10,6 +10,7 @@ import logging
 import re
 import secrets
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast
 
 from aiohttp import HttpVersion11, web
@@ -48,23 +49,26 @@ class Edge:
             for route in routes:
                 self._router.add_route(route.method, prefix + _widen(route.path), self._bind(route))
             for raw_route in raw_routes:
-                self._router.add_route(raw_route.method, prefix + raw_route.path, self._bind_raw(raw_route))
+                self._router.add_route(raw_route.method, prefix + raw_route.path, partial(raw_route.handler, services))
         self._router.freeze()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         started_s = self._services.clock.monotonic_s()
-        headers: Headers = {"X-Request-Id": _take_request_id(request)}
+        request_id = _take_request_id(request)
+        headers: Headers = {"X-Request-Id": request_id}
         self._origins.add_headers(request, headers)
-        response, route = await self._answer(request, headers)
+        response, route = await self._answer(request, request_id, headers)
         if response.status != SWITCHED:
             seconds = self._services.clock.monotonic_s() - started_s
             # Another method than a route's own may be any text: it is no label.
             self._services.counters.add_request(request.method if route else "", route, response.status, seconds)
             if self._logs_requests:
-                _log_request(request, response, headers["X-Request-Id"], seconds)
+                _log_request(request, response, request_id, seconds)
         return response
 
-    async def _answer(self, request: web.BaseRequest, headers: Headers) -> tuple[web.StreamResponse, str]:
+    async def _answer(
+        self, request: web.BaseRequest, request_id: str, headers: Headers
+    ) -> tuple[web.StreamResponse, str]:
         """The answer, and the path of the route that gave it, or nothing."""
         route = ""
         try:
@@ -82,7 +86,7 @@ class Edge:
         except ConnectionError:
             raise  # the client is gone: aiohttp knows what to do
         except Exception:
-            logger.exception("request failed", extra={"request_id": headers["X-Request-Id"]})
+            logger.exception("request failed", extra={"request_id": request_id})
             return self._answer_error(ChatError(Code.INTERNAL_ERROR, "Internal error"), headers), route
 
     def _bind(self, route: Route) -> Any:
@@ -93,12 +97,6 @@ class Edge:
             _check_path(path)
             reply = await route.handler(Call(self._services, principal, path, body, query))
             return _answer(reply, headers)
-
-        return answer
-
-    def _bind_raw(self, route: RawRoute) -> Any:
-        async def answer(request: web.BaseRequest, _path: Mapping[str, str], headers: Headers) -> web.StreamResponse:
-            return await route.handler(self._services, request, headers)
 
         return answer
 

@@ -2,6 +2,7 @@
 listens, and every file has a route of its own: no part of a request becomes a path."""
 
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -81,7 +82,9 @@ def _make_handler(path: str, body: bytes) -> RawHandler:
         fixed["Content-Security-Policy"] = REST_PAGE_POLICY if path == REST_PAGE else POLICY
         fixed["Cross-Origin-Resource-Policy"] = "same-origin"
 
-    async def serve(_services: Services, request: web.BaseRequest, headers: dict[str, str]) -> web.StreamResponse:
+    async def serve(
+        _services: Services, request: web.BaseRequest, _path: Mapping[str, str], headers: dict[str, str]
+    ) -> web.StreamResponse:
         headers.update(fixed)
         if etag in request.headers.get("If-None-Match", ""):
             return web.Response(status=304, headers=headers)
@@ -92,7 +95,7 @@ def _make_handler(path: str, body: bytes) -> RawHandler:
 
 
 async def serve_playground_config(
-    services: Services, _request: web.BaseRequest, headers: dict[str, str]
+    services: Services, _request: web.BaseRequest, _path: Mapping[str, str], headers: dict[str, str]
 ) -> web.StreamResponse:
     """The key of the tenant `dev`, under `serve --dev` only, for pages of this very host: no other may read it, though
     `--dev` allows all origins."""
