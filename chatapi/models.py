@@ -163,6 +163,7 @@ def _encode_second(second: int) -> str:
     return datetime.datetime.fromtimestamp(second, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
+@lru_cache(maxsize=256)  # all messages of a commit have one time, and each is written twice
 def encode_time(time_us: int) -> str:
     """RFC 3339 in UTC with microseconds, as in `2025-12-13T12:00:00.123456Z`."""
     second, microsecond = divmod(time_us, 1_000_000)
