@@ -68,10 +68,8 @@ class Recovery:
         The hub knows the connection already: a membership that changes meanwhile reaches it on its own.
         """
         tenant, user_id = connection.tenant, connection.user_id
-        # Cleared first: one that is published while the store is read sets it again.
-        connection.notifications_due = False
         room_ids, have_pending = await self._returns.get((tenant.tenant_key, user_id))
-        connection.notifications_due |= have_pending
+        connection.notifications_due |= have_pending  # one that was published meanwhile may have set it
         for room_id in room_ids:
             try:
                 room = await self._rooms.get(tenant, room_id)
