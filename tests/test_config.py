@@ -339,10 +339,10 @@ def test_a_tenants_config_is_checked(key, value):
 @pytest.fixture
 def run(capsys):
     parser = argparse.ArgumentParser()
-    command.add_parser(parser.add_subparsers())
+    command.add_arguments(parser)
 
     def run_command(*arguments):
-        args = parser.parse_args(["config", *arguments])
+        args = parser.parse_args(arguments)
         assert args.run(args) == 0
         return capsys.readouterr().out
 

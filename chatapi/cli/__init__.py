@@ -1,26 +1,41 @@
-"""The command line: one module per command, each with `add_parser`."""
+"""The command line: one module per command, each with `add_arguments`."""
 
 import argparse
+import importlib
+import keyword
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 import chatapi
-from chatapi.cli import backup, bench, check, config, import_, key, serve, tenant
 from chatapi.cli.errors import CliError
 from chatapi.config import ConfigError
 
 INTERRUPTED = 128 + 2  # as a shell spells the end by SIGINT
 
-COMMANDS = (serve, tenant, key, backup, check, import_, bench, config)
+COMMANDS = {
+    "serve": "run the server",
+    "tenant": "create, list, show, change and delete tenants",
+    "key": "create, list and revoke API keys",
+    "backup": "copy the database, also while the server runs",
+    "check": "verify the database or a copy of it",
+    "import": "take over the database of the Go ChatAPI v0.1",
+    "bench": "measure a server from this machine",
+    "config": "show the effective configuration and where each value comes from",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status. What goes wrong is one line on stderr."""
+    if arguments is None:
+        arguments = sys.argv[1:]
     parser = argparse.ArgumentParser(prog="chatapi", description="A self-hosted chat backend in one process.")
     parser.add_argument("--version", action="version", version=f"chatapi {chatapi.__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add_parser(subparsers)
+    for name, does in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=does)
+        if name in arguments:
+            load_command(name).add_arguments(subparser)
     args = parser.parse_args(arguments)
     try:
         return int(args.run(args))
@@ -30,3 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("chatapi: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def load_command(name: str) -> ModuleType:
+    """Loaded only when it is given: a server needs none of the others, nor the memory that they take."""
+    return importlib.import_module(f"chatapi.cli.{name}_" if keyword.iskeyword(name) else f"chatapi.cli.{name}")

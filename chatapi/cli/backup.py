@@ -11,12 +11,8 @@ from chatapi.store.backup import back_up
 from chatapi.store.offline import UnusableDatabase
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = subparsers.add_parser(
-        "backup",
-        help="copy the database, also while the server runs",
-        description="Copies the database as it stands at this moment into one new file, while the server runs.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Copies the database as it stands at this moment into one new file, while the server runs."
     database.add_options(parser)
     parser.add_argument("target", metavar="TARGET", help="the copy; it must not exist yet")
     parser.set_defaults(run=run)

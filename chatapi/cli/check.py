@@ -8,12 +8,10 @@ from chatapi.store.check import check_database
 from chatapi.store.offline import UnusableDatabase
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = subparsers.add_parser(
-        "check",
-        help="verify the database or a copy of it",
-        description="Verifies a database, also while the server runs: SQLite's integrity check, every room's log"
-        " without a gap, nothing without its parent. Prints a line for each finding, and exits with 1 if there is one.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Verifies a database, also while the server runs: SQLite's integrity check, every room's log without a gap,"
+        " nothing without its parent. Prints a line for each finding, and exits with 1 if there is one."
     )
     database.add_options(parser)
     parser.add_argument("file", metavar="FILE", nargs="?", help="the database (default: the configured one)")

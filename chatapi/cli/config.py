@@ -19,8 +19,7 @@ PREAMBLE = """\
 # Unknown keys, wrong types and values out of bounds stop the start."""
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = subparsers.add_parser("config", help="show the effective configuration and where each value comes from")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help="read this file instead of the usual places")
     parser.add_argument("--default", action="store_true", help="print a commented chatapi.toml with all defaults")
     parser.set_defaults(run=run)

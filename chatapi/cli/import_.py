@@ -11,13 +11,11 @@ from chatapi.store.offline import UnusableDatabase
 from chatapi.tenants import hash_key, make_key_id, make_secret
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = subparsers.add_parser(
-        "import",
-        help="take over the database of the Go ChatAPI v0.1",
-        description="Takes over the database of the Go ChatAPI v0.1: tenants with their keys, rooms, members, messages,"
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Takes over the database of the Go ChatAPI v0.1: tenants with their keys, rooms, members, messages,"
         " acknowledgements, subscriptions and pending notifications. All of it or nothing, and it can be run again."
-        " Stop both servers first. FILE is only read.",
+        " Stop both servers first. FILE is only read."
     )
     database.add_options(parser)
     parser.add_argument("file", metavar="FILE", help="the database of the Go ChatAPI")

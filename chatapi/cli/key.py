@@ -6,11 +6,9 @@ from chatapi.cli.admin import ask, list_all, make_options
 from chatapi.cli.output import print_fields, print_json, print_table
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = subparsers.add_parser(
-        "key",
-        help="create, list and revoke API keys",
-        description="API keys of a tenant. To replace one without downtime: create another, deploy it, revoke the old.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "API keys of a tenant. To replace one without downtime: create another, deploy it, revoke the old."
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     options = make_options()

@@ -22,8 +22,8 @@ from chatapi.store.lock import DatabaseInUse
 logger = logging.getLogger("chatapi")
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = subparsers.add_parser("serve", help="run the server", description="Run the server.")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Run the server."
     parser.add_argument("--config", metavar="FILE", help="the settings (default: ./chatapi.toml if there is one)")
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="TCP port to listen on; 0 picks a free one (default: 8080)")

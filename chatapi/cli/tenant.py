@@ -13,10 +13,8 @@ from chatapi.cli.output import print_fields, print_json, print_table
 from chatapi.client import AdminAPI
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = subparsers.add_parser(
-        "tenant", help="create, list, show, change and delete tenants", description="Tenants of a running server."
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Tenants of a running server."
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     options = make_options()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chatapi.cli import COMMANDS, main
+from chatapi.cli import COMMANDS, load_command, main
 from chatapi.config import SETTINGS, load_config
 
 TEXT = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
@@ -30,7 +30,7 @@ def commands():
 @pytest.mark.parametrize("arguments", list(commands()), ids=" ".join)
 def test_each_command_is_understood(arguments, monkeypatch):
     ran = []
-    for module in COMMANDS:
+    for module in map(load_command, COMMANDS):
         for name in [name for name in vars(module) if name == "run" or name.startswith("run_")]:
             monkeypatch.setattr(module, name, lambda args: ran.append(args) or 0)
     assert main(arguments) == 0

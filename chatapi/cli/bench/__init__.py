@@ -34,14 +34,12 @@ _MAY_BE_ZERO = frozenset({"rate", "warmup", "busy_poll"})
 _CORES = os.cpu_count() or 1
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = subparsers.add_parser(
-        "bench",
-        help="measure a server from this machine",
-        description="Measures a throw-away server, or the one at --url, and checks that nothing was lost, doubled or"
-        " out of order. A wrong result exits with 1, however fast it was.",
-        epilog="scenarios: " + "; ".join(f"{scenario.name}: {scenario.does}" for scenario in SCENARIOS.values()),
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Measures a throw-away server, or the one at --url, and checks that nothing was lost, doubled or out of order."
+        " A wrong result exits with 1, however fast it was."
     )
+    parser.epilog = "scenarios: " + "; ".join(f"{scenario.name}: {scenario.does}" for scenario in SCENARIOS.values())
     parser.add_argument("scenario", choices=SCENARIOS, metavar="SCENARIO", help=", ".join(SCENARIOS))
     _add_load_options(parser)
     _add_server_options(parser)
