@@ -40,6 +40,7 @@ async def connect_without_reading(server: Server, user_id: str) -> RawSocket:
     return RawSocket(reader, writer)
 
 
+@pytest.mark.slow
 async def test_who_fails_to_come_back_is_told_offline_once(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +239,7 @@ async def test_who_waits_to_be_asked_for_its_body_is_asked(server: Server) -> No
     writer.close()
 
 
+@pytest.mark.slow
 async def test_frames_of_its_own_make_a_connection_slow_too(start_server: StartServer) -> None:
     """`room.created` is published to nobody, so nobody noticed that it piled up."""
     server = await start_server({"limits.slow_consumer_seconds": 1})
