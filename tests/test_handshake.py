@@ -1,0 +1,157 @@
+"""How a WebSocket begins: the handshake, origins, and limits on connections."""
+
+import json
+
+import pytest
+from conftest import StartServer
+from driver import HANDSHAKE, HandClock, Server
+
+
+async def test_ready_comes_first_and_tells_where_the_user_stands(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    await alice.make_room("carol")
+    for n in range(3):
+        await alice.say(room_id, f"{n}")
+    await bob.post(f"/rooms/{room_id}/read", {"seq": 1})
+    await bob.post("/acks", {"room_id": room_id, "seq": 2})
+    socket = await bob.connect(ready=False)
+    ready = await socket.next()
+    assert ready["connection_id"] in server.services.hub.connections
+    assert ready["server_time"].endswith("Z")
+    assert {name: ready[name] for name in ("type", "user_id", "epoch", "heartbeat_seconds", "rooms")} == {
+        "type": "ready",
+        "user_id": "bob",
+        "epoch": server.services.store.epoch,
+        "heartbeat_seconds": 30,
+        "rooms": [{"room_id": room_id, "type": "group", "last_seq": 3, "last_ack": 2, "last_read": 1}],
+    }
+    assert (await socket.next())["seq"] == 3
+    assert await socket.next() == {"type": "sync.complete", "rooms": {room_id: 3}}
+
+
+async def test_it_is_served_under_v1_too(server: Server) -> None:
+    async with server.session.ws_connect(f"{server.url}/v1/ws", headers=server.user("alice").headers) as websocket:
+        assert json.loads((await websocket.receive()).data)["type"] == "ready"
+
+
+async def test_every_connection_has_an_id_of_its_own(server: Server) -> None:
+    ids = {(await (await server.user("alice").connect(ready=False)).next())["connection_id"] for _ in range(3)}
+    assert len(ids) == 3
+
+
+async def test_a_plain_get_is_426(server: Server) -> None:
+    for headers in ({}, {"Upgrade": "h2c", "Connection": "Upgrade"}):
+        reply = await server.request("GET", "/ws", headers={**server.user("alice").headers, **headers})
+        assert (reply.status, reply.error["code"]) == (426, "VALIDATION_ERROR")
+        assert reply.headers["Upgrade"] == "websocket"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-WebSocket-Version": "12"},
+        {"Sec-WebSocket-Version": ""},
+        {"Sec-WebSocket-Key": ""},
+        {"Sec-WebSocket-Key": "short"},
+        {"Connection": "close"},
+    ],
+)
+async def test_a_handshake_that_is_none_gets_the_envelope(server: Server, headers: dict[str, str]) -> None:
+    lines = {**HANDSHAKE, **server.user("alice").headers, **headers}
+    text = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value)
+    reader, writer = await server.open()
+    writer.write(f"GET /ws HTTP/1.1\r\nHost: a\r\n{text}\r\n".encode())
+    answer = await reader.readuntil(b"}}")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "VALIDATION_ERROR"
+    assert not server.services.hub.connections
+
+
+@pytest.mark.parametrize("name", ["?token=x", "bearer"])
+async def test_a_bad_handshake_with_a_browsers_credential_gets_the_envelope(server: Server, name: str) -> None:
+    protocol = {"Sec-WebSocket-Protocol": "chatapi.v1, bearer.x"} if name == "bearer" else {}
+    path = "/ws" if name == "bearer" else "/ws?token=x"
+    reply = await server.refused_handshake(path, headers={**protocol, "Sec-WebSocket-Version": "12"})
+    assert (reply.status, reply.error["code"]) == (400, "VALIDATION_ERROR")
+
+
+async def test_the_handshake_takes_a_token_and_tells_what_is_left(start_server: StartServer) -> None:
+    server = await start_server({"limits.rate_limit": 1, "limits.rate_burst": 2}, clock=HandClock())
+    alice = server.user("alice")
+    reader, writer = await server.open()
+    headers = "".join(f"{name}: {value}\r\n" for name, value in {**HANDSHAKE, **alice.headers}.items())
+    writer.write(f"GET /ws HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\n{headers}\r\n".encode())
+    answer = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    assert "x-ratelimit-remaining: 1\r\n" in answer
+    assert "x-request-id: mine\r\n" in answer
+    assert "sec-websocket-extensions" not in answer  # no compression: one event is the same bytes for all
+    await alice.get("/rooms")
+    reply = await server.refused_handshake(headers=alice.headers)
+    assert (reply.status, reply.error["code"]) == (429, "RATE_LIMIT_EXCEEDED")
+    assert int(reply.headers["Retry-After"]) >= 1
+
+
+# Origins
+
+
+async def test_pages_of_other_origins_are_kept_out(start_server: StartServer) -> None:
+    server = await start_server({"server.allowed_origins": ["https://app.example"]})
+    alice = server.user("alice")
+    own = f"http://{server.host}:{server.port}"
+    for origin in ("https://app.example", "HTTPS://APP.EXAMPLE", own):
+        socket = await server.handshake(headers={**alice.headers, "Origin": origin})
+        await socket.expect("ready")
+        await socket.close()
+    for origin in ("https://evil.example", "https://app.example.evil.example", "http://app.example", "null", ""):
+        reply = await server.refused_handshake(headers={**alice.headers, "Origin": origin})
+        assert (reply.status, reply.error["code"]) == (403, "AUTHORIZATION_ERROR"), origin
+    # It is looked at before the credential, so that a page cannot try them out.
+    assert (await server.refused_handshake(headers={"Origin": "https://evil.example"})).status == 403
+
+
+async def test_all_origins_may_be_allowed(start_server: StartServer) -> None:
+    server = await start_server({"server.allowed_origins": ["*"]})
+    socket = await server.handshake(headers={**server.user("alice").headers, "Origin": "https://any.example"})
+    await socket.expect("ready")
+
+
+# Limits on connections
+
+
+async def check_limit(server: Server, headers: dict[str, str], status: int) -> None:
+    if status == 101:
+        await (await server.handshake(headers=headers)).expect("ready")
+    else:
+        reply = await server.refused_handshake(headers=headers)
+        assert (reply.status, reply.error["code"]) == (429, "RATE_LIMIT_EXCEEDED")
+        assert "Retry-After" in reply.headers
+
+
+async def test_a_user_holds_ten_connections(server: Server) -> None:
+    alice = server.user("alice")
+    sockets = [await alice.connect() for _ in range(10)]
+    await check_limit(server, alice.headers, 429)
+    await check_limit(server, server.user("bob").headers, 101)
+    await sockets[4].close()
+    await alice.connect()
+    await check_limit(server, alice.headers, 429)
+
+
+async def test_a_tenant_has_limits_of_its_own(server: Server) -> None:
+    tenant = await server.make_tenant("small", connections_per_user=2, connections_per_tenant=3)
+    alice, bob = (server.user(name, tenant["api_key"]) for name in ("alice", "bob"))
+    for _ in range(2):
+        await check_limit(server, alice.headers, 101)
+    await check_limit(server, alice.headers, 429)
+    await check_limit(server, bob.headers, 101)
+    await check_limit(server, bob.headers, 429)
+    await check_limit(server, server.user("alice").headers, 101)  # of another tenant
+    await server.admin("PATCH", f"/tenants/{tenant['tenant_id']}", {"config": {"connections_per_tenant": 4}})
+    await check_limit(server, bob.headers, 101)
+
+
+async def test_descriptors_are_kept_for_everything_else(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatapi.ws.handshake.SPARE_DESCRIPTORS", 2**40)
+    reply = await server.refused_handshake(headers=server.user("alice").headers)
+    assert (reply.status, reply.error["code"]) == (503, "INTERNAL_ERROR")
