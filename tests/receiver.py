@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 20.0
 
 
 @dataclass

@@ -126,7 +126,7 @@ class Listener:
 
     async def until(self, frame_type: str, **fields: object) -> dict[str, Any]:
         while True:
-            frame = await self._socket.next()
+            frame = await self._socket.next_of_any_type()
             check_frame(frame)
             check_schema(frame["type"], frame)
             self.types.add(frame["type"])

@@ -13,7 +13,7 @@ from chatapi.client import connection as client_connection
 from chatapi.client import socket as client_socket
 from chatapi.errors import Code
 
-PATIENCE_S = 5.0
+PATIENCE_S = 20.0
 ROOM = {"room_id": "room_a", "type": "group", "last_seq": 0, "last_ack": 0, "last_read": 0}
 
 

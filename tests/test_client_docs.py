@@ -14,7 +14,7 @@ from chatapi.client import AdminAPI, ChatAPI, Connection
 
 PAGE = (Path(__file__).parent.parent / "docs" / "python-sdk.md").read_text()
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-PATIENCE_S = 10.0
+PATIENCE_S = 20.0
 
 
 async def test_the_examples_run(server: Server, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ async def heard(socket: Socket, frame_type: str) -> list[dict[str, Any]]:
     """All frames of this type that have come so far."""
     await socket.send("ping", request_id="so-far")
     frames = []
-    while (frame := await socket.next()).get("request_id") != "so-far":
+    while (frame := await socket.next_of_any_type()).get("request_id") != "so-far":
         frames += [frame] if frame["type"] == frame_type else []
     return frames
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 import yarl
 from conftest import StartServer
-from driver import CLOSE, HANDSHAKE, PING, HandClock, RawSocket, Server, eventually
+from driver import CLOSE, HANDSHAKE, PING, WAIT_SECONDS, HandClock, RawSocket, Server, eventually
 from test_recovery import Gate, restart, say_many, seqs
 
 from chatapi import rooms
@@ -120,7 +120,7 @@ async def test_a_writer_that_crashes_keeps_nobody_waiting(server: Server, monkey
         await writing[1]
     assert crashed == ["writer"]
     assert (await server.user("alice").get("/rooms")).status == 200
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_SECONDS):
         await server.app.close()
     writing[0].cancel()
 
@@ -215,7 +215,7 @@ async def test_retention_shows_no_more_to_who_was_removed_while_it_was_behind(st
     await alice.delete(f"/rooms/{room_id}/members/bob")
     for _ in range(5):
         await alice.say(room_id, "secret")
-    clock.advance(2 * 86_400)
+    clock.set_forward(2 * 86_400)
     for _ in range(20):
         await alice.say(room_id, "secret")
     [tenant] = server.services.tenants.all()
@@ -232,7 +232,7 @@ async def test_who_waits_to_be_asked_for_its_body_is_asked(server: Server) -> No
     head = ["POST /rooms HTTP/1.1", "Host: chat", "Content-Type: application/json", f"Content-Length: {len(body)}"]
     credential = [f"{name}: {value}" for name, value in server.user("alice").headers.items()]
     writer.write("\r\n".join([*head, *credential, "Expect: 100-continue", "Connection: close", "", ""]).encode())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_SECONDS):
         assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         writer.write(body)
         assert (await reader.read()).startswith(b"HTTP/1.1 201 Created")
@@ -320,7 +320,7 @@ async def test_who_reads_slowly_is_not_silent(start_server: StartServer) -> None
     for _ in range(5):
         clock.advance(4)
         heard_at_s = connection.heard_at_s
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT_SECONDS):
             while connection.heard_at_s == heard_at_s:
                 await slow._reader.read(4096)
                 await asyncio.sleep(0.005)

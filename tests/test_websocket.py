@@ -252,7 +252,7 @@ async def test_what_is_refused_is_told_in_an_error_frame(server: Server) -> None
 
 async def test_a_hundred_bad_frames_a_minute_are_borne(start_server: StartServer) -> None:
     clock = HandClock()
-    server = await start_server(clock=clock)
+    server = await start_server({"websocket.timeout_seconds": 3600}, clock=clock)
     socket = await server.user("alice").connect_raw()
     await socket.expect("sync.complete")
     for _ in range(MAX_BAD_FRAMES):

@@ -100,7 +100,7 @@ async def run_example(code: str, port: int, secret: str) -> AsyncIterator[AsyncI
             yield line.decode().rstrip()
 
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while True:
                 try:
                     _reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -104,7 +104,7 @@ async def running(bench: Bench) -> AsyncIterator[None]:
     writing = asyncio.ensure_future(bench.writer.run())
     yield
     bench.writer.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await writing
 
 
