@@ -207,9 +207,10 @@ class Hub:
 
     def enter(self, connection: Connection, room: RoomState, cursor: int) -> None:
         """From now on the connection gets the room's events after `cursor`."""
-        if connection.last_seqs.pop(room, None) is not None:
-            # Its user left and is back before it was told of the first: as to one who was away, the rest is only named.
-            if connection.state is State.RECOVERING and connection.cursors[room] < cursor:
+        left_at_seq = connection.last_seqs.pop(room, None)
+        if left_at_seq is not None:
+            # Its user left and is back. Before it was told of that, it is as one who was away: the rest is only named.
+            if connection.state is State.RECOVERING and connection.cursors[room] < left_at_seq:
                 self.send(connection, encode_sync_gap(room.room_id, connection.cursors[room] + 1, cursor))
             connection.cursors[room] = cursor
         if room in connection.rooms:

@@ -12,6 +12,7 @@ from chatapi.batching import Batcher
 from chatapi.housekeeping import apply_retention
 from chatapi.hub import State
 from chatapi.recovery import Return
+from chatapi.store import notifications
 
 Frame = dict[str, Any]
 
@@ -421,6 +422,32 @@ async def test_who_is_back_before_it_was_told_of_its_leaving_goes_on_after_its_r
     assert [frame["type"] for frame in frames] == ["room.created", "sync.gap"]
     assert (frames[1]["from_seq"], frames[1]["to_seq"]) == (1, 4)
     await socket.expect("message", seq=5)
+
+
+async def test_who_was_told_of_its_leaving_is_told_of_no_gap_when_it_is_back(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it still waits for something else: what went on in between is nothing that it missed."""
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    await alice.post("/notify", {"topic": "t", "payload": 1, "targets": {"user_ids": ["bob"]}})
+    socket = await bob.connect(sync="none", ready=False)
+    await socket.expect("ready")
+    gate = Gate(notifications.read_pending)
+    monkeypatch.setattr(notifications, "read_pending", gate)
+    await alice.delete(f"/rooms/{room_id}/members/bob")
+    await socket.send("sync", rooms={})
+    await socket.expect("member.left", seq=1)
+    await gate.arrived.wait()
+    await alice.say(room_id, "not for bob")
+    await alice.post(f"/rooms/{room_id}/members", {"user_id": "bob"})
+    await alice.say(room_id, "for bob")
+    gate.open()
+    frames = await socket.collect("sync.complete")
+    assert [(frame["type"], frame.get("seq")) for frame in frames if frame["type"] != "notification"] == [
+        ("room.created", None),
+        ("message", 4),
+    ]
 
 
 async def test_a_room_that_is_left_while_a_sync_loads_another_one_is_refused(start_server: StartServer) -> None:
