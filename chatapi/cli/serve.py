@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _find_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it is installed (the extra `chatapi[uvloop]`), else the standard library's loop."""
+    """uvloop where it is installed (the extra `uvloop`), else the standard library's loop."""
     try:
         import uvloop
     except ImportError:

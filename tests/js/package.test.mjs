@@ -32,7 +32,7 @@ test("npm pack makes a package that imports", { timeout: 120_000 }, () => inScra
   await run("npm", ["install", "--no-audit", "--no-fund", "--offline", join(scratch, filename)], { cwd: scratch });
   await symlink(join(here, "node_modules/ws"), join(scratch, "node_modules/ws"));
   await writeFile(join(scratch, "use.mjs"), `
-    import { ChatAPI } from "chatapi";
+    import { ChatAPI } from "chatapi-js";
     import WebSocket from "ws";
     const chat = new ChatAPI({ url: "${url}", apiKey: "sk_none", userId: "alice", WebSocket });
     console.log((await chat.health()).status);
