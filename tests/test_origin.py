@@ -61,7 +61,7 @@ async def test_preflight_of_another_origin(listing: Server) -> None:
 
 async def test_answers_can_be_read_by_allowed_origins_only(listing: Server) -> None:
     alice = listing.user("alice")
-    for path in ("/rooms", "/rooms/room_0", "/nowhere", "/health", "/openapi.json", "/sdk/chatapi.js"):
+    for path in ("/rooms", "/rooms/room_0", "/nowhere", "/health", "/openapi.json"):
         allowed = await alice.request("GET", path, headers={"Origin": ALLOWED})
         assert is_readable(allowed, ALLOWED), path
         exposed = allowed.headers["Access-Control-Expose-Headers"]
@@ -80,7 +80,22 @@ async def test_a_refused_credential_can_be_read_too(listing: Server) -> None:
 
 
 async def test_an_answer_without_origin_is_not_kept_for_others(listing: Server) -> None:
-    assert (await listing.request("GET", "/sdk/chatapi.js")).headers["Vary"] == "Origin"
+    assert (await listing.request("GET", "/health")).headers["Vary"] == "Origin"
+
+
+@pytest.mark.parametrize("origins", [[], [ALLOWED], ["*"]])
+async def test_pages_of_every_origin_may_import_the_sdk(start_server: StartServer, origins: list[str]) -> None:
+    server = await start_server({"server.allowed_origins": origins})
+    etag = (await server.request("GET", "/sdk/chatapi.js")).headers["ETag"]
+    for path in ("/sdk/chatapi.js", "/v1/sdk/chatapi.js"):
+        for origin in ({}, {"Origin": FOREIGN}, {"Origin": ALLOWED}, {"Origin": "null"}):
+            for method, more, status in (("GET", {}, 200), ("HEAD", {}, 200), ("GET", {"If-None-Match": etag}, 304)):
+                reply = await server.request(method, path, headers={**origin, **more})
+                assert reply.status == status
+                assert reply.headers.getall("Access-Control-Allow-Origin") == ["*"], (path, origin, method)
+                assert "Vary" not in reply.headers, "one copy is for every origin"
+    playground = await server.request("GET", "/playground", headers={"Origin": FOREIGN})
+    assert is_readable(playground, FOREIGN) == ("*" in origins)
 
 
 async def test_without_a_list_nobody_else_may_read(server: Server) -> None:
@@ -219,7 +234,7 @@ def test_a_page_on_another_port(is_allowed: bool, page_origin: str, tmp_path: Pa
 
         assert attempt(FETCH, key) == ([201, True, True] if is_allowed else None)
         assert attempt(CONNECT, token) == ("ready" if is_allowed else 1006)
-        assert attempt(IMPORT) == ("function" if is_allowed else None)
+        assert attempt(IMPORT) == "function", "the file itself is for every page"
         browser.close()
 
 

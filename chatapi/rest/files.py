@@ -40,6 +40,7 @@ _FILE_HEADERS = {
     **_HEADERS,
     "Cache-Control": "no-cache",
 }  # kept, but asked for at each use: a new version shows at once
+_SDK_HEADERS = {"Access-Control-Allow-Origin": "*"}  # it is public: pages of any origin may import it
 
 DEV_USERS = ("alice", "bob")
 
@@ -81,11 +82,15 @@ def _make_handler(path: str, body: bytes) -> RawHandler:
     if path.startswith("/playground"):
         fixed["Content-Security-Policy"] = REST_PAGE_POLICY if path == REST_PAGE else POLICY
         fixed["Cross-Origin-Resource-Policy"] = "same-origin"
+    is_public = path.startswith("/sdk/")
 
     async def serve(
         _services: Services, request: web.BaseRequest, _path: Mapping[str, str], headers: dict[str, str]
     ) -> web.StreamResponse:
         headers.update(fixed)
+        if is_public:
+            headers.pop("Vary", None)  # the same for every origin: a cache may keep one copy for all
+            headers.update(_SDK_HEADERS)
         if etag in request.headers.get("If-None-Match", ""):
             return web.Response(status=304, headers=headers)
         headers["Content-Type"] = kind
