@@ -15,7 +15,7 @@ from chatapi.history import History
 from chatapi.hub import Connection, Hub
 from chatapi.models import Message, MessageId, Principal, Role, TenantKey, UserId, encode_message_id
 from chatapi.presence import Presence
-from chatapi.protocol.json import MAX_INTEGER, dumps
+from chatapi.protocol.json import MAX_INTEGER, dumps_canonical
 from chatapi.protocol.replies import (
     encode_frame,
     encode_message,
@@ -316,5 +316,5 @@ def check_content(content: str, max_bytes: int) -> None:
 
 def digest_body(draft: MessageDraft) -> int:
     """What tells two bodies apart, as a signed 63-bit integer: 2^31 different ones before a clash is likely."""
-    body = dumps([draft.content, draft.meta, draft.reply_to])
+    body = dumps_canonical([draft.content, draft.meta, draft.reply_to])
     return int.from_bytes(hashlib.blake2b(body, digest_size=8).digest(), "big") >> 1

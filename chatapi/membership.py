@@ -10,7 +10,7 @@ from chatapi.errors import conflict, forbidden, invalid, not_found
 from chatapi.hub import Hub
 from chatapi.models import Member, Principal, Role, RoomId, RoomType, Scope, UserId, encode_dm_key, encode_time
 from chatapi.presence import Presence
-from chatapi.protocol.json import dumps
+from chatapi.protocol.json import dumps, dumps_canonical
 from chatapi.protocol.replies import encode_frame
 from chatapi.protocol.requests import AddMember, CreateRoom, PatchRoom
 from chatapi.protocol.wire import encode_text
@@ -84,7 +84,7 @@ class Membership:
             check_admin(room, principal.user_id)
             name = room.name if body.name is UNSET else body.name
             metadata = room.metadata if body.metadata is UNSET else body.metadata
-            if (name, metadata) == (room.name, room.metadata):
+            if dumps_canonical([name, metadata]) == dumps_canonical([room.name, room.metadata]):
                 return None
             seq = transaction.take_seq(room.counter)
             event = {

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 from typing import Any
 
 import jwt
@@ -215,6 +216,74 @@ async def test_tokens_that_are_not_what_they_should_be_are_refused(server: Serve
         server.services.auth._wrong_keys.clear()  # the limit on guessing has a test of its own
         answers[name] = refusal(await server.bearer("alice", token).get("/rooms"))
     assert answers == dict.fromkeys(bad, UNAUTHENTICATED)
+
+
+@pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
+async def test_claims_nobody_asked_for_are_not_judged(server: Server) -> None:
+    tenant = await server.make_tenant("own")
+    good = {"iss": tenant["tenant_id"], "sub": "alice", "exp": now_s() + 60.5}
+    strange: list[object] = [7, 1.5, True, None, "", "x" * 1000, [], [7], {}, {"a": [1]}, -1, 10**300]
+    names = ("jti", "iat", "aud", "typ", "cty", "azp", "scope", "auth_time", "nonce", "Sub", "EXP", "role")
+    for name in names:
+        for value in strange:
+            token = _encode_any({**good, name: value}, tenant["token_secret"])
+            reply = await server.bearer("alice", token).get("/rooms?limit=1")
+            assert reply.status == 200, (name, value, reply.body)
+
+
+async def test_a_validly_signed_token_is_told_its_fault_and_is_no_guess(server: Server) -> None:
+    tenant = await server.make_tenant("own")
+    good = {"iss": tenant["tenant_id"], "sub": "alice", "exp": now_s() + 60}
+    huge = 10**400
+    faults: list[tuple[dict[str, object], str]] = [
+        ({"exp": now_s() - 1}, "has expired"),
+        ({"exp": 0}, "has expired"),
+        ({"exp": -huge}, "has expired"),
+        ({"exp": -math.inf}, "has expired"),
+        ({"exp": now_s() + DAY + 60}, "more than 24 hours"),
+        ({"exp": huge}, "more than 24 hours"),
+        ({"exp": math.inf}, "more than 24 hours"),
+        ({"exp": math.nan}, "exp must be a number"),
+        ({"exp": str(now_s() + 60)}, "exp must be a number"),
+        ({"exp": True}, "exp must be a number"),
+        ({"exp": [now_s()]}, "exp must be a number"),
+        ({"exp": None}, "has no exp"),
+        ({"nbf": now_s() + 60}, "nbf is ahead"),
+        ({"nbf": huge}, "nbf is ahead"),
+        ({"nbf": "soon"}, "nbf must be a number"),
+        ({"nbf": math.nan}, "nbf must be a number"),
+        ({"nbf": False}, "nbf must be a number"),
+        ({"sub": None}, "sub must be a user id"),
+        ({"sub": 7}, "sub must be a user id"),
+        ({"sub": ["alice"]}, "sub must be a user id"),
+        ({"sub": "a b"}, "sub must be a user id"),
+        ({"sub": "alice\n"}, "sub must be a user id"),
+        ({"sub": "x" * 129}, "sub must be a user id"),
+    ]
+    assert len(faults) > WRONG_KEYS_PER_MINUTE
+    for changes, message in faults:
+        claims = {name: value for name, value in {**good, **changes}.items() if value is not None}
+        reply = await server.bearer("alice", _encode_any(claims, tenant["token_secret"])).get("/rooms")
+        assert refusal(reply) == UNAUTHENTICATED, changes  # never 429: none of them was counted as a guess
+        assert message in reply.error["message"], (changes, reply.error)
+    assert server.services.auth.wrong_credentials == 0
+
+
+async def test_a_token_begins_at_its_nbf_less_ten_seconds(start_server: StartServer) -> None:
+    clock = HandClock()
+    server = await start_server(clock=clock)
+    tenant = await server.make_tenant("own")
+    now = clock.now_us() // 1_000_000
+    claims = {"iss": tenant["tenant_id"], "sub": "alice", "exp": now + 60, "nbf": now + 20}
+    alice = server.bearer("alice", jwt.encode(claims, tenant["token_secret"], algorithm="HS256"))
+    assert (await alice.get("/rooms")).status == 401
+    clock.advance(11)
+    assert (await alice.get("/rooms")).status == 200
+
+
+def _encode_any(claims: dict[str, object], secret: str) -> str:
+    """A signed token with claims that PyJWT itself would not encode."""
+    return jwt.PyJWS().encode(json.dumps(claims).encode(), secret, algorithm="HS256")
 
 
 async def test_other_schemes_are_refused(server: Server) -> None:

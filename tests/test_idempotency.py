@@ -59,6 +59,64 @@ async def test_another_body_is_a_conflict(server: Server, other: dict[str, objec
     assert (await alice.get(path)).data["messages"] == [first]
 
 
+# Pairs that Python takes for equal, or that differ in nothing but the order of keys.
+DIFFERENT = [
+    (1, True),
+    (0, False),
+    (1, 1.0),
+    (True, 1.0),
+    (0, -0.0),
+    ([1], [True]),
+    ({"a": {"b": [0]}}, {"a": {"b": [False]}}),
+    ([1, 2], [2, 1]),
+    ("1", 1),
+    (None, False),
+    ({}, []),
+]
+SAME = [
+    ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+    ({"a": [{"x": 1, "y": {"p": 1, "q": 2}}]}, {"a": [{"y": {"q": 2, "p": 1}, "x": 1}]}),
+    ({"é": 1, "z": 2, "\U0001f642": 3}, {"\U0001f642": 3, "z": 2, "é": 1}),
+    (100.0, 1e2),
+]
+
+
+async def test_a_retry_is_the_same_whatever_the_order_of_its_keys(server: Server) -> None:
+    alice = server.user("alice")
+    path = f"/rooms/{await alice.make_room()}/messages"
+    for number, (first, second) in enumerate(SAME):
+        draft = {"content": "x", "client_message_id": f"same-{number}"}
+        stored = await alice.post(path, {**draft, "meta": {"value": first}})
+        again = await alice.post(path, {"meta": {"value": second}, **draft})
+        assert (again.status, again.data) == (200, stored.data), (first, second)
+
+
+async def test_a_retry_with_a_value_of_another_type_is_a_conflict(server: Server) -> None:
+    alice = server.user("alice")
+    path = f"/rooms/{await alice.make_room()}/messages"
+    for number, (first, second) in enumerate(DIFFERENT):
+        draft = {"content": "x", "client_message_id": f"different-{number}"}
+        assert (await alice.post(path, {**draft, "meta": {"value": first}})).status == 201
+        assert (await alice.post(path, {**draft, "meta": {"value": second}})).status == 409, (first, second)
+        assert (await alice.post(path, {**draft, "meta": {"value": first}})).status == 200
+
+
+async def test_a_change_of_type_alone_changes_a_room_and_an_order_of_keys_does_not(server: Server) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    last_seq = 0
+    for before, after in DIFFERENT:
+        await alice.patch(f"/rooms/{room_id}", {"metadata": {"value": before}})
+        reply = await alice.patch(f"/rooms/{room_id}", {"metadata": {"value": after}})
+        assert repr(reply.data["metadata"]) == repr({"value": after})
+        assert reply.data["last_seq"] == last_seq + 2, (before, after)
+        last_seq = reply.data["last_seq"]
+        assert repr((await alice.get(f"/rooms/{room_id}")).data["metadata"]) == repr({"value": after})
+    for before, after in SAME:
+        last_seq = (await alice.patch(f"/rooms/{room_id}", {"metadata": {"value": before}})).data["last_seq"]
+        assert (await alice.patch(f"/rooms/{room_id}", {"metadata": {"value": after}})).data["last_seq"] == last_seq
+
+
 async def test_a_retry_is_compared_with_what_was_first_sent_and_shows_the_message_as_it_now_stands(
     server: Server,
 ) -> None:

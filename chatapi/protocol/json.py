@@ -32,6 +32,12 @@ def dumps_text(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
+def dumps_canonical(value: object) -> bytes:
+    """The one form of a value by which two are compared (CONTRACT section 1): keys in one order, and the types told
+    apart that `==` of Python takes for the same, so that 1, 1.0 and true are three values."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
 def loads(body: bytes) -> Any:
     """Parse what a client sent.
 
