@@ -35,7 +35,7 @@ DEPENDENCY = re.compile(
 def find_registry_installs(text: str) -> Iterator[str]:
     joined = re.sub(r"\\\n\s*", " ", text)
     for line in joined.splitlines():
-        for installer in INSTALLERS.finditer(line):
+        for installer in INSTALLERS.finditer(line) if "chatapi" in line.lower() else ():
             command = re.split(r"`|&&|\|\||;| #", line[installer.end() :])[0]
             if FROM_REGISTRY.search(command):
                 yield line.strip()

@@ -4,7 +4,6 @@ listens, and every file has a route of its own: no part of a request becomes a p
 import hashlib
 from collections.abc import Mapping
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 from aiohttp import web
@@ -15,8 +14,7 @@ from chatapi.rest.call import RawHandler, RawRoute
 from chatapi.services import Services
 
 WEB = Path(__file__).parent.parent / "web"
-SWAGGER_PACKAGE = "mkdocs_swagger_ui_tag"
-SWAGGER_FILES = ("stylesheets/swagger-ui.css", "javascripts/swagger-ui-bundle.js")
+SWAGGER_FILES = ("swagger-ui.css", "swagger-ui-bundle.js")
 SDK_FILES = ("chatapi.js",)
 
 CONTENT_TYPES = {
@@ -67,11 +65,7 @@ def read_playground() -> dict[str, bytes]:
     """By the path under which each is served."""
     own = {f"/playground/{file.name}": file.read_bytes() for file in sorted((WEB / "playground").iterdir())}
     index = own.pop("/playground/index.html")
-    package = find_spec(SWAGGER_PACKAGE)
-    assert package is not None  # a dependency
-    assert package.submodule_search_locations is not None
-    folder = Path(package.submodule_search_locations[0]) / "swagger-ui"
-    swagger = {f"/playground/swagger/{Path(name).name}": (folder / name).read_bytes() for name in SWAGGER_FILES}
+    swagger = {f"/playground/swagger/{name}": (WEB / "swagger" / name).read_bytes() for name in SWAGGER_FILES}
     return {"/playground": index, "/playground/": index, **own, **swagger}
 
 
