@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from typing import Any
 
 from chatapi.config import LogConfig
@@ -45,3 +46,25 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return dumps_text(line)
+
+
+SELDOM_SECONDS = 60.0
+
+
+class Seldom:
+    """Lines for what may happen ten thousand times a second: each event is logged at most once a minute, and the next
+    line of it says how many were left out."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._logged: dict[str, tuple[float, int]] = {}  # by event: when it was logged last, how often it came since
+
+    def error(self, event: str, *arguments: object) -> None:
+        """`event` is a constant of the code: it has an entry for ever."""
+        now_s = time.monotonic()
+        logged_s, omitted = self._logged.get(event, (-SELDOM_SECONDS, 0))
+        if now_s - logged_s < SELDOM_SECONDS:
+            self._logged[event] = (logged_s, omitted + 1)
+            return
+        self._logged[event] = (now_s, 0)
+        self._logger.error(event, *arguments, extra={"omitted": omitted} if omitted else {})

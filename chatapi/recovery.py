@@ -73,7 +73,9 @@ class Recovery:
         for room_id in room_ids:
             try:
                 room = await self._rooms.get(tenant, room_id)
-            except ChatError:
+            except ChatError as error:
+                if error.code is not Code.NOT_FOUND:
+                    raise
                 continue  # deleted meanwhile
             member = room.members.get(user_id)
             if member is not None:

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from chatapi.errors import ChatError
+
 logger = logging.getLogger(__name__)
 
 
@@ -52,5 +54,9 @@ class Tasks:
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
+    if task.cancelled() or (error := task.exception()) is None:
+        return
+    if isinstance(error, ChatError):  # the database refuses, which is logged there: not a bug, and may be every task's
+        logger.debug("task ended: %s", error.message, extra={"task": task.get_name()})
+    else:
         logger.error("task failed", exc_info=error, extra={"task": task.get_name()})

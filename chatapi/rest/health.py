@@ -53,7 +53,9 @@ async def _probe(services: Services) -> bool:
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_SECONDS):
                 await services.store.writer.change(meta.write_heartbeat)
-        except (ChatError, TimeoutError):
+        except TimeoutError:
+            services.store.writer.give_up_waiting()
+        except ChatError:
             return False
     return services.store.writer.writable
 

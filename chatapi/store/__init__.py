@@ -11,7 +11,7 @@ from chatapi.store import log
 from chatapi.store.migrate import DatabaseTooNew, migrate
 from chatapi.store.readers import Readers
 from chatapi.store.transaction import SeqCounter, Transaction
-from chatapi.store.writer import Change, KeyMaker, MessageWrite, Write, Writer
+from chatapi.store.writer import BUSY_SECONDS, Change, KeyMaker, MessageWrite, Write, Writer
 
 __all__ = [
     "Change",
@@ -44,7 +44,6 @@ _READER_PRAGMAS = (
     "PRAGMA temp_store = MEMORY",
     "PRAGMA cache_size = -8192",  # 8 MiB each
 )
-_BUSY_TIMEOUT_SECONDS = 5.0  # a backup or a check from another process may hold the file for a moment
 
 
 class StoreError(Exception):
@@ -101,7 +100,7 @@ def _make_private(path: str) -> None:
 
 
 async def _connect(path: str, pragmas: tuple[str, ...], opened: list[aiosqlite.Connection]) -> aiosqlite.Connection:
-    connection = await aiosqlite.connect(Path(path), isolation_level=None, timeout=_BUSY_TIMEOUT_SECONDS)
+    connection = await aiosqlite.connect(Path(path), isolation_level=None, timeout=BUSY_SECONDS)
     opened.append(connection)
     for pragma in pragmas:
         await connection.execute_fetchall(pragma)

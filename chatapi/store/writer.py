@@ -15,10 +15,12 @@ import aiosqlite
 
 from chatapi.clock import Clock
 from chatapi.errors import ChatError, Code, unavailable
+from chatapi.log import Seldom
 from chatapi.metrics import Histogram, Total
 from chatapi.models import Message
 from chatapi.protocol.json import dumps_text
 from chatapi.store import log
+from chatapi.store.failures import describe, is_lock_failure, is_store_failure
 from chatapi.store.transaction import Row, SeqCounter, Transaction
 
 logger = logging.getLogger(__name__)
@@ -33,16 +35,10 @@ KEY_EPOCH_US = 1_577_836_800_000_000  # 2020-01-01: 51 bits of microseconds from
 
 T = TypeVar("T")
 
-# The disk's or the file's refusals concern every write alike: such a batch is not tried again one by one.
-_STORE_ERRORS = frozenset(
-    {
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_CORRUPT,
-    }
-)
+# How long SQLite waits for a lock of another process. Once it has waited in vain writes are refused at once, until one
+# of them succeeds.
+BUSY_SECONDS = 5.0
+NOT_WRITABLE = "The database cannot accept writes"
 
 
 class MessageWrite:
@@ -180,6 +176,10 @@ class Writer:
         self._queued_characters = 0
         self._wake = asyncio.Event()
         self._closing = False
+        self._seldom = Seldom(logger)
+        self._is_patient = True  # SQLite waits for locks
+        self._is_committing = False
+        self._is_stuck = False  # a commit is under way that nobody waits for any more
         self.writable = True
         self.commit_writes = Histogram(COMMIT_BUCKETS)
         self.commit_seconds = Total()
@@ -195,9 +195,12 @@ class Writer:
         return self._keys.next_key()
 
     def submit(self, write: Write) -> None:
-        """Queues one write; the outcome arrives through it. Raises ChatError 503 when the server is closing or full."""
+        """Queues one write; the outcome arrives through it. Raises ChatError 503 when the server is closing, the queue
+        is full, or a commit does not end."""
         if self._closing:
             raise unavailable("The server is shutting down")
+        if self._is_stuck:
+            raise unavailable(NOT_WRITABLE)
         if len(self._queue) >= MAX_QUEUED or self._queued_characters >= MAX_QUEUED_CHARACTERS:
             raise unavailable("Too many writes are waiting")
         if isinstance(write, MessageWrite):
@@ -220,6 +223,16 @@ class Writer:
         self.submit(Change(apply, publish, barrier, future))
         return await future
 
+    def give_up_waiting(self) -> None:
+        """The commit under way takes too long to be waited for: what is queued behind it is refused, and all that comes
+        until it ends. Does nothing when there is none."""
+        if not self._is_committing or self._is_stuck:
+            return
+        self._is_stuck = True
+        self.writable = False
+        logger.error("a commit does not end: the database accepts no writes")
+        self._refuse_queue()
+
     def close(self) -> None:
         """No more writes are taken; `run` returns when all that was queued is committed."""
         self._closing = True
@@ -229,9 +242,7 @@ class Writer:
         try:
             while self._queue or not self._closing:
                 if self._queue:
-                    batch = self._take_batch()
-                    await self._commit(batch)
-                    self.publish(batch)
+                    await self._write(self._take_batch())
                 else:
                     self._wake.clear()
                     await self._wake.wait()
@@ -241,6 +252,21 @@ class Writer:
             for write in self._queue:
                 write.error = unavailable("The server is shutting down")
             _publish_to_callers(self._queue)
+
+    async def _write(self, batch: Sequence[Write]) -> None:
+        self._is_committing = True
+        try:
+            was_refused = await self._commit(batch)
+        except BaseException:
+            # The task ends, and with it the process: nobody is told that this was stored, which only a restart can say.
+            for write in batch:
+                write.error = unavailable(NOT_WRITABLE)
+            _publish_to_callers(batch)
+            raise
+        self._is_committing = self._is_stuck = False
+        self.publish(batch)
+        if was_refused:  # what waits would find the same, and a lock only after seconds
+            self._refuse_queue()
 
     def _take_batch(self) -> list[Write]:
         size = 0
@@ -254,28 +280,29 @@ class Writer:
         del self._queue[:size]
         return batch
 
-    async def _commit(self, batch: Sequence[Write]) -> None:
+    async def _commit(self, batch: Sequence[Write]) -> bool:
+        """Whether the database refused; then every write of the batch says so."""
         started_s = self._clock.monotonic_s()
         changes_before = self._connection.total_changes
         try:
             await self._commit_together(batch)
         except Exception as error:  # whatever a write does wrong, it must fail alone
             await self._roll_back()
-            if _is_store_error(error):
-                self._refuse(batch, error)
-            elif len(batch) == 1:
+            if is_store_failure(error):
+                await self._refuse(batch, error)
+                return True
+            if len(batch) == 1:
                 logger.error("write failed", exc_info=error)
                 batch[0].error = ChatError(Code.INTERNAL_ERROR, "The write failed")
             else:
-                for write in batch:
-                    await self._commit([write])
+                return any([await self._commit([write]) for write in batch])
         else:
             self.commit_writes.add(len(batch))
             self.commit_seconds.add(self._clock.monotonic_s() - started_s)
             # A transaction that wrote nothing also succeeds on a full disk.
             if not self.writable and self._connection.total_changes > changes_before:
-                logger.info("the database accepts writes again")
-                self.writable = True
+                await self._accept_again()
+        return False
 
     async def _commit_together(self, batch: Sequence[Write]) -> None:
         transaction = Transaction(self._connection, self._clock.now_us())
@@ -382,17 +409,30 @@ class Writer:
         if self._connection.in_transaction:
             await self._connection.execute("ROLLBACK")
 
-    def _refuse(self, batch: Sequence[Write], error: Exception) -> None:
-        if self.writable:
-            logger.error("the database refuses writes", exc_info=error)
+    async def _refuse(self, batch: Sequence[Write], error: Exception) -> None:
+        self._seldom.error("the database refuses writes: %s", describe(error))
         self.writable = False
         for write in batch:
-            write.error = unavailable("The database cannot accept writes")
+            write.error = unavailable(NOT_WRITABLE)
+        if is_lock_failure(error):
+            await self._set_patience(False)
 
+    def _refuse_queue(self) -> None:
+        refused, self._queue = self._queue, []
+        self._queued_characters = 0
+        for write in refused:
+            write.error = unavailable(NOT_WRITABLE)
+        self.publish(refused)
 
-def _is_store_error(error: Exception) -> bool:
-    # An extended code holds the primary one in its low byte.
-    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _STORE_ERRORS
+    async def _accept_again(self) -> None:
+        logger.info("the database accepts writes again")
+        self.writable = True
+        await self._set_patience(True)
+
+    async def _set_patience(self, is_patient: bool) -> None:
+        if is_patient is not self._is_patient:
+            self._is_patient = is_patient
+            await self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000) if is_patient else 0}")
 
 
 def _admit_all(_write: MessageWrite) -> None:
