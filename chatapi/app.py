@@ -3,11 +3,13 @@
 import asyncio
 import gc
 import logging
+import os
 import random
 import resource
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from aiohttp import web
 
@@ -47,6 +49,8 @@ logger = logging.getLogger(__name__)
 GOING_AWAY = 1001
 LISTEN_BACKLOG = 4096  # connections that the kernel holds while the loop is busy with a storm
 SOCKET_SEND_BYTES = 64 * 1024  # else the kernel hides 3.9 MB per client before we notice that it does not read
+# The folder says who may connect: a proxy is another user, and a umask that guards the database must not shut it out.
+UNIX_SOCKET_MODE = 0o666
 RECONNECT_MS_PER_CONNECTION = 1  # those who were connected come back over this long, at random...
 MIN_RECONNECT_MS = 1_000  # ...and over at least this
 
@@ -72,14 +76,23 @@ class App:
         server = self.services.config.server
         tls = _make_tls(self.services.config)
         if server.unix_socket:
-            await web.UnixSite(self._runner, server.unix_socket, backlog=LISTEN_BACKLOG, ssl_context=tls).start()
-            self.addresses.append(f"unix:{server.unix_socket}")
+            await self._listen_at(server.unix_socket, tls)
             return
         for listening in _bind(server.host, server.port):
             await web.SockSite(self._runner, listening, backlog=LISTEN_BACKLOG, ssl_context=tls).start()
             host, port = listening.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             self.addresses.append(f"{'https' if tls else 'http'}://{shown}:{port}")
+
+    async def _listen_at(self, path: str, tls: ssl.SSLContext | None) -> None:
+        """A socket that a killed server has left behind is replaced, one that is in use is not."""
+        _check_unix_path(path)
+        try:
+            await web.UnixSite(self._runner, path, backlog=LISTEN_BACKLOG, ssl_context=tls).start()
+            os.chmod(path, UNIX_SOCKET_MODE)
+        except OSError as error:
+            raise OSError(f"{path}: {error.strerror}") from error
+        self.addresses.append(f"unix:{path}")
 
     async def close(self) -> None:
         """No new connections; everyone is told; requests and queued writes end; then the database closes.
@@ -262,6 +275,23 @@ def _bind(host: str, port: int) -> list[socket.socket]:
             raise OSError(f"{host} port {port}: {error.strerror}") from error
         sockets.append(listening)
     return sockets
+
+
+def _check_unix_path(path: str) -> None:
+    """Raises OSError unless the path is free, or a socket at which nobody listens any more."""
+    if Path(path).exists() and not Path(path).is_socket():
+        raise OSError(f"{path}: there is a file that is not a socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return
+        except BlockingIOError:
+            pass  # it is there, with a full backlog
+        except OSError as error:
+            raise OSError(f"{path}: {error.strerror}") from error
+    raise OSError(f"{path}: another server listens there")
 
 
 def _make_tls(config: Config) -> ssl.SSLContext | None:
