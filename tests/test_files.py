@@ -1,5 +1,7 @@
 """The playground's files and the SDK, as a browser gets them."""
 
+import asyncio
+import gzip
 import re
 from pathlib import Path
 
@@ -8,9 +10,12 @@ import yarl
 from conftest import StartServer
 from driver import Server
 
-from chatapi.rest.files import POLICY, REST_PAGE_POLICY, read_playground, read_sdk
+from chatapi.rest import files
+from chatapi.rest.files import POLICY, REST_PAGE_POLICY, list_playground, list_sdk
 
-FILES = {**read_playground(), **read_sdk()}
+PATHS = {**list_playground(), **list_sdk()}
+FILES = {path: file.read_bytes() for path, file in PATHS.items()}
+BUNDLE = "/playground/swagger/swagger-ui-bundle.js"
 
 
 @pytest.mark.parametrize(
@@ -35,7 +40,7 @@ async def test_each_file_with_its_type(server: Server, path: str, content_type: 
         assert reply.headers["Content-Type"] == content_type
         assert reply.headers["X-Content-Type-Options"] == "nosniff"
         assert reply.headers["Referrer-Policy"] == "no-referrer"
-        assert reply.headers["Cache-Control"] == "no-cache"
+        assert reply.headers["Cache-Control"] == ("max-age=86400" if "/swagger/" in path else "no-cache")
         assert "X-Request-Id" in reply.headers
 
 
@@ -58,8 +63,106 @@ async def test_a_file_that_has_not_changed_is_not_sent_again(server: Server) -> 
     assert other.status == 200
 
 
+@pytest.mark.parametrize(
+    ("accepted", "gzipped"),
+    [
+        ("gzip", True),
+        ("br, GZIP ;Q=0.5", True),
+        ("*", True),
+        ("x-gzip", True),
+        ("deflate, gzip;q=1.0, *;q=0", True),
+        ("", False),
+        ("identity", False),
+        ("br, deflate, zstd", False),
+        ("gzip;q=0", False),
+        ("gzip;q=0.000, *", False),
+        ("*;q=0", False),
+        ("gzip;q=nan", False),
+        ("gzip;q=", False),
+        ("gzip;q=2", False),
+        (";;,,=", False),
+        ("gzipped", False),
+    ],
+)
+async def test_compressed_for_those_who_can_read_it(server: Server, accepted: str, gzipped: bool) -> None:
+    for path in ("/playground", "/playground/playground.js", "/sdk/chatapi.js", "/playground/swagger/swagger-ui.css"):
+        head, body = await get_bytes(server, path, accepted)
+        assert ("content-encoding: gzip" in head) == gzipped
+        assert "vary: accept-encoding" in head
+        assert (gzip.decompress(body) if gzipped else body) == FILES[path]
+        assert f"content-length: {len(body)}\r\n" in head
+        assert (await get_bytes(server, path, accepted, method="HEAD")) == (head, b"")
+
+
+async def test_the_documents_for_machines_are_compressed_as_well(server: Server) -> None:
+    for path in ("/openapi.json", "/asyncapi.json"):
+        plain_head, plain = await get_bytes(server, path, "identity")
+        head, body = await get_bytes(server, path, "gzip")
+        assert gzip.decompress(body) == plain
+        assert len(body) < len(plain) / 5
+        assert "content-encoding: gzip" in head
+        assert "content-encoding" not in plain_head
+        assert "vary: accept-encoding" in head
+        assert "vary: accept-encoding" in plain_head
+
+
+async def get_bytes(server: Server, path: str, accepted: str, *, method: str = "GET") -> tuple[str, bytes]:
+    """The answer's head in lower case, without what changes from answer to answer, and its body as sent."""
+    lines = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: {accepted}\r\nConnection: close\r\n\r\n"
+    head, _, body = (await server.exchange(lines.encode())).partition(b"\r\n\r\n")
+    kept = [line for line in head.decode().lower().split("\r\n") if not line.startswith(("x-request-id", "date"))]
+    return "\r\n".join(kept) + "\r\n", body
+
+
+async def test_each_encoding_has_a_tag_of_its_own(server: Server) -> None:
+    for path in ("/playground", "/sdk/chatapi.js", BUNDLE):
+        tags = []
+        for accepted in ("gzip", "identity"):
+            headers = {"Accept-Encoding": accepted}
+            tags.append((await server.request("GET", path, headers=headers)).headers["ETag"])
+            for known in (tags[-1], f'"other", W/{tags[-1]}', "*"):
+                again = await server.request("GET", path, headers={**headers, "If-None-Match": known})
+                assert (again.status, again.body, again.headers["ETag"]) == (304, None, tags[-1])
+                assert again.headers["Vary"] == "Accept-Encoding"
+                assert "Cache-Control" in again.headers
+                assert "Content-Encoding" not in again.headers
+            unknown = tags[0] if accepted == "identity" else tags[-1][:-2] + '"'
+            changed = await server.request("GET", path, headers={**headers, "If-None-Match": unknown})
+            assert changed.status == 200
+        assert tags[0] != tags[1]
+
+
+async def test_what_depends_on_the_origin_too_says_both(start_server: StartServer) -> None:
+    server = await start_server({"server.allowed_origins": ["https://app.example.com"]})
+    reply = await server.request("GET", "/playground", headers={"Origin": "https://app.example.com"})
+    assert reply.headers["Vary"] == "Origin, Accept-Encoding"
+
+
+async def test_swagger_ui_is_read_once_and_when_it_is_asked_for(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compressed: list[int] = []
+
+    def compress(data: bytes) -> bytes:
+        compressed.append(len(data))
+        return gzip.compress(data, 1)
+
+    monkeypatch.setattr(files, "compress", compress)
+    files.read_file.cache_clear()
+    try:
+        server = await start_server()
+        assert sum(compressed) < 400_000, "the small files only"
+        compressed.clear()
+        async with asyncio.TaskGroup() as together:
+            calls = [together.create_task(server.request("GET", BUNDLE)) for _ in range(20)]
+        assert {call.result().body for call in calls} == {FILES[BUNDLE].decode()}
+        assert compressed == [len(FILES[BUNDLE])]
+    finally:
+        files.read_file.cache_clear()
+
+
 async def test_head_is_answered_without_the_body(server: Server) -> None:
-    reply = await server.request("HEAD", "/playground")
+    reply = await server.request("HEAD", "/playground", headers={"Accept-Encoding": "identity"})
     assert (reply.status, reply.body) == (200, None)
     assert int(reply.headers["Content-Length"]) == len(FILES["/playground"])
     reply = await server.request("POST", "/playground", {})
@@ -119,5 +222,5 @@ async def test_the_dev_key_is_handed_out_under_dev_only(start_server: StartServe
 
 def test_every_file_is_in_the_package() -> None:
     folder = Path(__file__).parent.parent / "chatapi" / "web" / "playground"
-    served = {Path(path).name for path in read_playground()}
+    served = {Path(path).name for path in list_playground()}
     assert {file.name for file in folder.iterdir()} - {"index.html"} <= served

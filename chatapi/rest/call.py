@@ -38,12 +38,13 @@ class Call:
 
 @dataclass(slots=True)
 class Reply:
-    """An answer: JSON that is encoded already."""
+    """An answer: JSON that is encoded already. `gzipped` is the same body, kept for those who can read it."""
 
     status: int
     body: bytes
     content_type: str = JSON
     headers: Mapping[str, str] | None = None
+    gzipped: bytes | None = None
 
 
 def ok(data: Mapping[str, object], status: int = 200) -> Reply:

@@ -22,6 +22,7 @@ from chatapi.protocol.json import convert, loads
 from chatapi.protocol.replies import encode_error_envelope
 from chatapi.protocol.requests import Body, Query
 from chatapi.rest.call import Call, Credential, RawRoute, Reply, Route
+from chatapi.rest.encoding import accepts_gzip, vary_on_encoding
 from chatapi.services import Services
 
 logger = logging.getLogger(__name__)
@@ -96,6 +97,8 @@ class Edge:
             query = None if route.query is None else _read_query(request, route.query)
             _check_path(path)
             reply = await route.handler(Call(self._services, principal, path, body, query))
+            if reply.gzipped is not None:
+                _choose_encoding(reply, request, headers)
             return _answer(reply, headers)
 
         return answer
@@ -168,6 +171,13 @@ def _check_path(path: Mapping[str, str]) -> None:
             value.encode()
         except UnicodeEncodeError:
             raise not_found("Resource") from None
+
+
+def _choose_encoding(reply: Reply, request: web.BaseRequest, headers: Headers) -> None:
+    vary_on_encoding(headers)
+    if reply.gzipped is not None and accepts_gzip(request):
+        reply.body = reply.gzipped
+        headers["Content-Encoding"] = "gzip"
 
 
 def _answer(reply: Reply, headers: Headers) -> web.Response:
