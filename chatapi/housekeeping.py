@@ -27,7 +27,7 @@ async def keep_house(services: Services) -> None:
             if not services.store.writer.writable:
                 # While /readyz says so, nobody else may come to try.
                 await services.store.writer.change(meta.write_heartbeat)
-            services.rooms.forget_idle()
+            await services.rooms.forget_idle()
             await services.tenants.write_used_keys()
             await _purge_deleted(services)
             if rounds % RETENTION_EVERY == 0:

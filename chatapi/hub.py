@@ -5,7 +5,6 @@ alone, and an outbox is written once per turn of the loop: the send system call 
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from enum import Enum, auto
 
@@ -132,7 +131,7 @@ class Hub:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._users: dict[tuple[TenantKey, UserId], UserSessions] = {}
+        self._users: dict[TenantKey, dict[UserId, UserSessions]] = {}
         self._tenant_counts: dict[TenantKey, int] = {}
         self._dirty: list[Connection] = []
         self._is_flush_due = False
@@ -146,13 +145,14 @@ class Hub:
 
     def attach(self, connection: Connection) -> UserSessions:
         """A connection whose handshake is done; its rooms come with `enter`."""
-        place = (connection.tenant.tenant_key, connection.user_id)
-        sessions = self._users.get(place)
+        tenant_key = connection.tenant.tenant_key
+        users = self._users.setdefault(tenant_key, {})
+        sessions = users.get(connection.user_id)
         if sessions is None:
-            sessions = self._users[place] = UserSessions(connection.tenant, connection.user_id)
+            sessions = users[connection.user_id] = UserSessions(connection.tenant, connection.user_id)
         sessions.connections[connection] = None
         self.connections[connection.connection_id] = connection
-        self._tenant_counts[place[0]] = self._tenant_counts.get(place[0], 0) + 1
+        self._tenant_counts[tenant_key] = self._tenant_counts.get(tenant_key, 0) + 1
         self.opened += 1
         return sessions
 
@@ -165,7 +165,7 @@ class Hub:
         connection.cursors.clear()
         connection.outbox.clear()
         tenant_key = connection.tenant.tenant_key
-        sessions = self._users[tenant_key, connection.user_id]
+        sessions = self._users[tenant_key][connection.user_id]
         sessions.connections.pop(connection, None)
         self.connections.pop(connection.connection_id, None)
         self._tenant_counts[tenant_key] -= 1
@@ -175,17 +175,26 @@ class Hub:
 
     def forget(self, sessions: UserSessions) -> None:
         """A user who is offline for good."""
-        self._users.pop((sessions.tenant.tenant_key, sessions.user_id), None)
+        tenant_key = sessions.tenant.tenant_key
+        users = self._users.get(tenant_key, {})
+        users.pop(sessions.user_id, None)
+        if not users:
+            self._users.pop(tenant_key, None)
+
+    def online_of_tenant(self, tenant_key: TenantKey) -> Mapping[UserId, UserSessions]:
+        """The users who are online, those within their grace included."""
+        return self._users.get(tenant_key, {})
 
     def find_sessions(self, tenant_key: TenantKey, user_id: UserId) -> UserSessions | None:
-        return self._users.get((tenant_key, user_id))
+        users = self._users.get(tenant_key)
+        return None if users is None else users.get(user_id)
 
     def connections_of(self, tenant_key: TenantKey, user_id: UserId) -> Iterable[Connection]:
-        sessions = self._users.get((tenant_key, user_id))
+        sessions = self.find_sessions(tenant_key, user_id)
         return sessions.connections if sessions else ()
 
     def is_connected(self, tenant_key: TenantKey, user_id: UserId) -> bool:
-        sessions = self._users.get((tenant_key, user_id))
+        sessions = self.find_sessions(tenant_key, user_id)
         return sessions is not None and bool(sessions.connections)
 
     def count_of_tenant(self, tenant_key: TenantKey) -> int:
@@ -197,10 +206,13 @@ class Hub:
 
     def count_users(self) -> Mapping[TenantKey, int]:
         """How many users of each tenant have a connection. Looks at every one: for metrics."""
-        return Counter(tenant_key for (tenant_key, _), sessions in self._users.items() if sessions.connections)
+        return {
+            tenant_key: sum(bool(sessions.connections) for sessions in users.values())
+            for tenant_key, users in self._users.items()
+        }
 
     def count_of_user(self, tenant_key: TenantKey, user_id: UserId) -> int:
-        sessions = self._users.get((tenant_key, user_id))
+        sessions = self.find_sessions(tenant_key, user_id)
         return len(sessions.connections) if sessions else 0
 
     # Who listens where

@@ -69,7 +69,7 @@ class Membership:
 
         def publish(room: RoomState) -> None:
             for user_id, role in sorted(members.items()):  # those who joined together, as they will be loaded
-                room.members[user_id] = Member(user_id, role, room.created_at_us, 0, 0)
+                room.add_member(Member(user_id, role, room.created_at_us, 0, 0))
             room = self._rooms.adopt(room)
             for user_id in members:
                 self._welcome(room, user_id, 0)
@@ -148,7 +148,7 @@ class Membership:
 
         def publish(result: tuple[Member, Event]) -> None:
             member, event = result
-            room.members[user_id] = member
+            room.add_member(member)
             self._publish(room, event)
             self._welcome(room, user_id, member.last_ack)
 
@@ -174,7 +174,7 @@ class Membership:
 
         def publish(event: Event | None) -> None:
             if event is not None:
-                room.members[user_id].role = role
+                room.set_role(user_id, role)
                 self._publish(room, event)
 
         await self._store.writer.change(apply, publish, barrier=True)
@@ -207,12 +207,12 @@ class Membership:
         def publish(result: tuple[Event, UserId | None, Event | None]) -> None:
             left, heir, promoted = result
             self._presence.stop_typing(room, user_id)
-            del room.members[user_id]
+            room.remove_member(user_id)
             self._publish(room, left)
             for connection in list(self._hub.connections_of(room.tenant.tenant_key, user_id)):
                 self._hub.leave(connection, room, last_seq=room.published_seq)
             if heir is not None and promoted is not None:
-                room.members[heir].role = Role.ADMIN
+                room.set_role(heir, Role.ADMIN)
                 self._publish(room, promoted)
 
         await self._store.writer.change(apply, publish, barrier=True)

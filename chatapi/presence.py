@@ -5,7 +5,7 @@ is no event. Frames of both kinds may be dropped.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections import deque
 
 from chatapi.hub import Connection, Hub, UserSessions
 from chatapi.models import UserId
@@ -13,9 +13,22 @@ from chatapi.protocol.replies import encode_frame
 from chatapi.rooms import RoomState
 
 MAX_PRESENCE_MEMBERS = 200  # presence in larger rooms would be mostly noise, and a storm at each restart
-TOLD_AT_A_STRETCH = 1_000  # frames: about 5 ms of the loop's time
+TOLD_AT_A_STRETCH = 1_000  # rooms and frames: about 5 ms of the loop's time
 STRETCH_SECONDS = 0.01  # between two stretches of a storm, for everything else
+LOOKED_AT_A_STRETCH = 10_000  # users: about 1 ms of the loop's time
 ANNOUNCE_SECONDS = 0.25  # those who come online together are told of in one turn, to those who are there by then
+
+
+class _News:
+    """That a user has come or gone, and to whom that is still to be told."""
+
+    __slots__ = ("rooms", "sessions", "status", "told")
+
+    def __init__(self, sessions: UserSessions, status: str, rooms: list[RoomState]) -> None:
+        self.sessions = sessions
+        self.status = status
+        self.rooms = rooms
+        self.told: set[Connection] = set()
 
 
 class Presence:
@@ -23,7 +36,9 @@ class Presence:
         self._hub = hub
         self._grace_seconds = grace_seconds
         self._typing_seconds = typing_seconds
-        self._arrivals: dict[UserSessions, list[RoomState]] = {}
+        self._arrivals: dict[UserSessions, list[RoomState]] = {}  # not told of yet
+        self._news: deque[_News] = deque()  # being told, the oldest first
+        self._is_due = False  # there is a timer for the next stretch
 
     # Online and offline
 
@@ -35,8 +50,7 @@ class Presence:
         if sessions.announced:
             return
         sessions.announced = True
-        if not self._arrivals:
-            asyncio.get_running_loop().call_later(ANNOUNCE_SECONDS, self._announce)
+        self._announce_in(ANNOUNCE_SECONDS)
         self._arrivals[sessions] = list(connection.rooms)
 
     def disconnected(self, sessions: UserSessions, rooms: list[RoomState]) -> None:
@@ -53,18 +67,40 @@ class Presence:
         else:
             self._hub.forget(sessions)
 
-    def online_in(self, room: RoomState) -> list[UserId]:
-        """The members who are online, the longest-standing first; one within its grace is online."""
-        tenant_key = room.tenant.tenant_key
-        return [user_id for user_id in room.members if self._hub.find_sessions(tenant_key, user_id) is not None]
+    async def list_online(self, room: RoomState) -> list[UserId]:
+        """The members who are online, the longest-standing first; one within its grace is online.
+
+        Looks at the fewer of both, the members and the users online in the tenant, and lets others have their turn.
+        """
+        online, members = self._hub.online_of_tenant(room.tenant.tenant_key), room.members
+        candidates, others = (list(online), members) if len(online) < len(members) else (list(members), online)
+        found: list[UserId] = []
+        for start in range(0, len(candidates), LOOKED_AT_A_STRETCH):
+            if start:
+                await asyncio.sleep(0)
+            found += [user_id for user_id in candidates[start : start + LOOKED_AT_A_STRETCH] if user_id in others]
+        standing = [member for user_id in found if (member := members.get(user_id)) is not None]
+        standing.sort(key=lambda member: (member.joined_at_us, member.user_id))
+        return [member.user_id for member in standing]
 
     def _announce(self) -> None:
-        told = 0
-        while self._arrivals and told < TOLD_AT_A_STRETCH:
-            sessions = next(iter(self._arrivals))
-            told += 1 + self._tell(sessions, self._arrivals.pop(sessions), "online")
-        if self._arrivals:
-            asyncio.get_running_loop().call_later(STRETCH_SECONDS, self._announce)
+        """One stretch of what is to be told, in the order in which it happened."""
+        self._is_due = False
+        cost = 0
+        while (self._news or self._arrivals) and cost < TOLD_AT_A_STRETCH:
+            if not self._news:
+                sessions = next(iter(self._arrivals))
+                self._news.append(_News(sessions, "online", self._arrivals.pop(sessions)))
+            cost += 1 + self._tell(self._news[0], TOLD_AT_A_STRETCH - cost)
+            if not self._news[0].rooms:
+                self._news.popleft()
+        if self._news or self._arrivals:
+            self._announce_in(STRETCH_SECONDS)
+
+    def _announce_in(self, seconds: float) -> None:
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_later(seconds, self._announce)
 
     def _leave(self, sessions: UserSessions, rooms: list[RoomState]) -> None:
         sessions.offline_timer = None
@@ -72,18 +108,41 @@ class Presence:
             return
         self._hub.forget(sessions)
         if self._arrivals.pop(sessions, None) is None:  # else nobody was told of the arrival
-            self._tell(sessions, rooms, "offline")
+            self._news.append(_News(sessions, "offline", rooms))
+            self._announce_in(0)
 
-    def _tell(self, sessions: UserSessions, rooms: Iterable[RoomState], status: str) -> int:
-        """Tells each connection of those who share a room once, however many rooms they share; returns how many."""
-        concerned: dict[Connection, None] = {}
-        for room in rooms:
-            if len(room.members) <= MAX_PRESENCE_MEMBERS and sessions.user_id in room.members:
-                concerned.update((connection, None) for connection in _members_in(room, sessions.user_id))
-        frame = encode_frame("presence.update", {"user_id": sessions.user_id, "status": status})
-        for connection in concerned:
-            self._hub.send_ephemeral(connection, frame)
-        return len(concerned)
+    def _tell(self, news: "_News", most: int) -> int:
+        """Tells those who share a room, each connection once, however many rooms they share; what is left of the rooms
+        is told later. Returns the cost in rooms and connections looked at, `most` or somewhat more."""
+        user_id = news.sessions.user_id
+        frame = encode_frame("presence.update", {"user_id": user_id, "status": news.status})
+        cost = 0
+        while news.rooms and cost < most:
+            room = news.rooms.pop()
+            cost += 1
+            if len(room.members) > MAX_PRESENCE_MEMBERS or user_id not in room.members:
+                continue
+            for connection in self._listeners(room, user_id):
+                cost += 1
+                if connection not in news.told:
+                    news.told.add(connection)
+                    self._hub.send_ephemeral(connection, frame)
+        return cost
+
+    def _listeners(self, room: RoomState, but: UserId) -> list[Connection]:
+        """The listening members, but one: those who merely read a channel are told of nobody. Looks at the fewer of
+        both, the members and the listeners."""
+        members, subscribers = room.members, room.subscribers
+        if len(members) < len(subscribers):
+            tenant_key = room.tenant.tenant_key
+            return [
+                connection
+                for user_id in members
+                if user_id != but
+                for connection in self._hub.connections_of(tenant_key, user_id)
+                if connection in subscribers
+            ]
+        return [connection for connection in subscribers if connection.user_id != but and connection.user_id in members]
 
     # Typing
 
@@ -110,14 +169,5 @@ class Presence:
 
     def _tell_typing(self, room: RoomState, user_id: UserId, action: str) -> None:
         frame = encode_frame("typing", {"room_id": room.room_id, "user_id": user_id, "action": action})
-        for connection in _members_in(room, user_id):
+        for connection in self._listeners(room, user_id):
             self._hub.send_ephemeral(connection, frame)
-
-
-def _members_in(room: RoomState, but: UserId) -> list[Connection]:
-    """The listening members, but one: those who merely read a channel are told of nobody."""
-    return [
-        connection
-        for connection in room.subscribers
-        if connection.user_id != but and connection.user_id in room.members
-    ]

@@ -27,6 +27,7 @@ ALL_RINGS_BYTES = 48 * 1024 * 1024  # of the process: beyond it the rings of the
 IDLE_ROOMS = 2_000  # rooms that nobody listens to are kept at most this many
 IDLE_SECONDS = 300.0  # and forgotten no sooner than this after their last use, so that no request still holds one
 LOAD_BATCH = 64  # rooms per query: more would make the others of a reconnect storm wait for one long statement
+ROOMS_PER_STEP = 5_000  # rooms looked at at a stretch: about 1 ms of the loop's time
 MEMBERS_PER_STEP = 5_000  # members made at a stretch: about 3 ms of the loop's time
 
 
@@ -105,6 +106,7 @@ class RoomState:
     """A loaded room. `last_seq` is what is published; the counter may be ahead of it."""
 
     __slots__ = (
+        "admins",
         "counter",
         "created_at_us",
         "created_by",
@@ -153,6 +155,7 @@ class RoomState:
         self.published_seq = last_seq
         self.counter = SeqCounter(room_key, last_seq)
         self.members: dict[UserId, Member] = {}  # the longest-standing first
+        self.admins: set[UserId] = set()  # those of the members
         self.subscribers: dict[Connection, None] = {}  # a set that keeps its order
         self.ring = Ring(last_seq + 1)
         self.gone = False  # deleted, or forgotten: nothing may be written through this object any more
@@ -204,8 +207,21 @@ class RoomState:
             return None
         return found[limit - 1 :: -1], len(found) > limit
 
+    def add_member(self, member: Member) -> None:
+        self.members[member.user_id] = member
+        if member.role is Role.ADMIN:
+            self.admins.add(member.user_id)
+
+    def remove_member(self, user_id: UserId) -> None:
+        del self.members[user_id]
+        self.admins.discard(user_id)
+
+    def set_role(self, user_id: UserId, role: Role) -> None:
+        self.members[user_id].role = role
+        (self.admins.add if role is Role.ADMIN else self.admins.discard)(user_id)
+
     def has_other_admin(self, user_id: UserId) -> bool:
-        return any(member.role is Role.ADMIN for member in self.members.values() if member.user_id != user_id)
+        return len(self.admins) > (user_id in self.admins)
 
 
 class Rooms:
@@ -289,18 +305,26 @@ class Rooms:
             self._ring_bytes -= room.ring.size_bytes
             room.ring.clear()
 
-    def forget_idle(self) -> None:
+    async def forget_idle(self) -> None:
         """Makes room when there are more than `IDLE_ROOMS` that nobody listens to. Called now and then."""
-        spare = sum(room.is_idle for room in self._loaded.values()) - IDLE_ROOMS
+        idle: list[RoomState] = []
+        for step, room in enumerate(list(self._loaded.values()), start=1):
+            if room.is_idle:
+                idle.append(room)
+            if step % ROOMS_PER_STEP == 0:
+                await asyncio.sleep(0)
         long_ago_s = self._clock.monotonic_s() - IDLE_SECONDS
-        for place, room in list(self._loaded.items()):
+        spare = len(idle) - IDLE_ROOMS
+        for step, room in enumerate(idle, start=1):
             if spare <= 0:
                 return
-            if room.is_idle and room.used_at_s < long_ago_s:
+            if room.is_idle and room.used_at_s < long_ago_s and not room.gone:
                 room.gone = True
                 self._ring_bytes -= room.ring.size_bytes
-                del self._loaded[place]
+                del self._loaded[room.tenant.tenant_key, room.room_id]
                 spare -= 1
+            if step % ROOMS_PER_STEP == 0:
+                await asyncio.sleep(0)
 
     async def fill_ring(self, room: RoomState) -> None:
         """Reads the newest `RING_EVENTS` events of the room into its ring; many rooms share one query."""
@@ -339,8 +363,7 @@ class Rooms:
         rows = await store_rooms.load_rooms(self._readers, wanted)
         fresh = {RoomKey(row[0]): _read_room(tenants[row[1]], row) for row in rows}
         for step, row in enumerate(await store_rooms.load_members(self._readers, list(fresh)), start=1):
-            member = store_rooms.read_member(row)
-            fresh[row[0]].members[member.user_id] = member
+            fresh[row[0]].add_member(store_rooms.read_member(row))
             if step % MEMBERS_PER_STEP == 0:
                 await asyncio.sleep(0)
         for room in fresh.values():

@@ -79,4 +79,4 @@ async def remove_member(call: Call) -> Reply:
 async def list_online(call: Call) -> Reply:
     """Who of a room is online."""
     room = await call.services.access.access_member(call.principal, call.path["room_id"])
-    return ok({"online": call.services.presence.online_in(room)})
+    return ok({"online": await call.services.presence.list_online(room)})

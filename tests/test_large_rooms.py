@@ -1,0 +1,145 @@
+"""Rooms of very many members: what a request looks at is bounded by its answer, not by the room."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import StartServer
+from driver import Server, eventually
+
+from chatapi import presence
+from chatapi.rooms import RoomState
+
+MEMBERS = 3_000
+
+
+class Watched(dict[Any, Any]):
+    """Counts how many of its entries are looked at."""
+
+    looked_at = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for key in super().__iter__():
+            self.looked_at += 1
+            yield key
+
+    def __contains__(self, key: object) -> bool:
+        self.looked_at += 1
+        return super().__contains__(key)
+
+    def values(self) -> Any:
+        return (self[key] for key in self)
+
+    def items(self) -> Any:
+        return ((key, self[key]) for key in self)
+
+
+async def make_large_room(start_server: StartServer, database: Path, room_type: str = "group") -> tuple[Server, str]:
+    """A room of alice's with `MEMBERS` others in it, who were never there."""
+    server = await start_server()
+    room_id = await server.user("alice").make_room("bob", "carol", room_type=room_type)
+    await server.app.close()
+    with sqlite3.connect(database) as connection:
+        connection.execute(
+            """INSERT INTO members (room_key, user_id, tenant_key, role, joined_at_us)
+               WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?)
+               SELECT room_key, printf('user%06d', n), tenant_key, 'member', created_at_us + n
+               FROM rooms CROSS JOIN numbers WHERE room_id = ?""",
+            (MEMBERS, room_id),
+        )
+    connection.close()
+    return await start_server(), room_id
+
+
+async def watch(server: Server, room_id: str) -> Watched:
+    """The room's members, loaded and watched."""
+    [tenant] = server.services.tenants.all()
+    room: RoomState = await server.services.rooms.get(tenant, room_id)
+    room.members = watched = Watched(room.members)
+    return watched
+
+
+async def test_who_is_online_is_asked_of_the_connected(start_server: StartServer, database: Path) -> None:
+    server, room_id = await make_large_room(start_server, database)
+    for name in ("user000007", "carol", "stranger", "user000003"):
+        await server.user(name).connect()
+    members = await watch(server, room_id)
+    online = (await server.user("alice").get(f"/rooms/{room_id}/presence")).data["online"]
+    assert online == ["carol", "user000003", "user000007"]  # the longest-standing first
+    assert members.looked_at < 20
+
+
+async def test_a_crowd_is_looked_at_bit_by_bit(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "LOOKED_AT_A_STRETCH", 2)
+    alice = server.user("alice")
+    room_id = await alice.make_room("bob", "carol", "dave", "erin")
+    for name in ("dave", "bob", "erin", "alice", "carol"):
+        await server.user(name).connect()
+    assert (await alice.get(f"/rooms/{room_id}/presence")).data["online"] == ["alice", "bob", "carol", "dave", "erin"]
+    small = await alice.make_room("dave")
+    assert (await alice.get(f"/rooms/{small}/presence")).data["online"] == ["alice", "dave"]
+
+
+async def test_roles_change_without_a_look_at_every_member(start_server: StartServer, database: Path) -> None:
+    server, room_id = await make_large_room(start_server, database)
+    alice = server.user("alice")
+    members = await watch(server, room_id)
+    path = f"/rooms/{room_id}/members"
+    assert (await alice.patch(f"{path}/alice", {"role": "member"})).status == 409
+    assert (await alice.patch(f"{path}/user002999", {"role": "admin"})).status == 200
+    assert (await alice.patch(f"{path}/alice", {"role": "member"})).status == 200
+    assert (await server.user("user002999").delete(f"{path}/user002999")).status == 204
+    assert members.looked_at < 100
+    assert (await alice.delete(f"{path}/user000001")).status == 204  # as the longest-standing, she is the admin again
+
+
+async def test_few_members_among_many_listeners_are_found_by_who_they_are(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob", room_type="channel")
+    [tenant] = server.services.tenants.all()
+    room = await server.services.rooms.get(tenant, room_id)
+    other = await bob.connect()
+    for number in range(5):
+        listener = await server.user(f"listener{number}").connect()
+        await listener.send("subscribe", room_id=room_id)
+        await listener.expect("subscribed")
+    typist = await alice.connect()
+    await other.expect("presence.update", user_id="alice")
+    assert len(room.subscribers) > len(room.members)
+    room.subscribers = subscribers = Watched(room.subscribers)
+    await typist.send("typing.start", room_id=room_id)
+    await other.expect("typing", user_id="alice")
+    assert subscribers.looked_at <= len(room.members)
+    await listener.expect_nothing("typing", "presence.update")
+
+
+async def test_a_user_of_many_rooms_is_told_of_bit_by_bit(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "TOLD_AT_A_STRETCH", 4)
+    server = await start_server({"websocket.presence_grace_seconds": 0})
+    alice = server.user("alice")
+    others = [f"user{number}" for number in range(12)]
+    for name in others:
+        await alice.make_room(name)
+    watchers = [await server.user(name).connect() for name in others]
+    stretches = []
+    tell = server.services.presence._tell
+
+    def count(news: Any, most: int) -> int:
+        stretches.append(tell(news, most))
+        return stretches[-1]
+
+    server.services.presence._tell = count  # type: ignore[method-assign]
+    for _ in range(2):
+        socket = await alice.connect()
+        for watcher in watchers:
+            await watcher.expect("presence.update", user_id="alice", status="online")
+        await socket.close()
+        for watcher in watchers:
+            await watcher.expect("presence.update", user_id="alice", status="offline")
+        await eventually(lambda: not server.services.presence._news)
+    assert max(stretches) <= 6
+    assert sum(stretches) >= 4 * 2 * len(others)
