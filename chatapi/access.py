@@ -1,6 +1,8 @@
 """The gates: the only way to a room, and the permission checks that stand in it."""
 
-from chatapi.errors import conflict, forbidden, not_found
+from collections.abc import Collection
+
+from chatapi.errors import ChatError, conflict, forbidden, not_found
 from chatapi.models import Principal, Role, RoomType, UserId
 from chatapi.rooms import Rooms, RoomState
 
@@ -16,6 +18,25 @@ class Access:
             room = await self._rooms.get(principal.tenant, room_id)
         check_member(room, principal.user_id)
         return room
+
+    async def access_members(
+        self, principal: Principal, room_ids: Collection[str]
+    ) -> tuple[dict[str, RoomState], dict[str, ChatError]]:
+        """Those of the rooms that the caller is a member of, and for each other one what `access_member` raises."""
+        await self._rooms.load_many(principal.tenant, room_ids)
+        rooms: dict[str, RoomState] = {}
+        errors: dict[str, ChatError] = {}
+        for room_id in room_ids:
+            room = self._rooms.find_loaded(principal.tenant.tenant_key, room_id)
+            try:
+                if room is None:
+                    raise not_found("Room")
+                check_member(room, principal.user_id)
+            except ChatError as error:
+                errors[room_id] = error
+            else:
+                rooms[room_id] = room
+        return rooms, errors
 
     async def access_reader(self, principal: Principal, room_id: str) -> RoomState:
         """A room that the caller may read: as a member, or since it is a channel."""

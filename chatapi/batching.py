@@ -23,16 +23,33 @@ class Batcher(Generic[K, V]):
         Callers of one key share a look-up that is still to begin, never one that has begun: it may not see what was
         committed before they asked.
         """
+        return await self._settle(key, self._join(key))
+
+    async def get_many(self, keys: Sequence[K]) -> list[V]:
+        """As `get` of each of these distinct keys, a batch at a time: in between others have their turn."""
+        values: list[V] = []
+        for start in range(0, len(keys), self._max_batch):
+            joined = [(key, self._join(key)) for key in keys[start : start + self._max_batch]]
+            for key, future in joined:
+                values.append(await self._settle(key, future))
+        return values
+
+    def _join(self, key: K) -> asyncio.Future[V]:
+        future = self._waiting.get(key)
+        if future is None:
+            future = self._waiting[key] = asyncio.get_running_loop().create_future()
+        return future
+
+    async def _settle(self, key: K, future: asyncio.Future[V]) -> V:
         while True:
-            future = self._waiting.get(key)
-            if future is None:
-                future = self._waiting[key] = asyncio.get_running_loop().create_future()
-            # Whoever has the turn loads for all who wait, itself perhaps not yet included.
-            async with self._turn:
-                while not future.done():
-                    await self._load_some()
+            while not future.done():
+                # Whoever has the turn loads for all who wait, itself perhaps not yet included.
+                async with self._turn:
+                    if not future.done():
+                        await self._load_some()
             if not future.cancelled():  # else the one who had the turn was: ask again
                 return future.result()
+            future = self._join(key)
 
     async def _load_some(self) -> None:
         keys = [key for key, _ in zip(self._waiting, range(self._max_batch), strict=False)]

@@ -52,6 +52,18 @@ class ChatError(Exception):
         self.retry_after_s = retry_after_s
         self.headers = headers
 
+    def at(self, field: str) -> "ChatError":
+        """The same, of one part of what was asked for."""
+        return ChatError(
+            self.code,
+            self.message,
+            field=field,
+            status=self.status,
+            details=self.details,
+            retry_after_s=self.retry_after_s,
+            headers=self.headers,
+        )
+
 
 def invalid(message: str, field: str | None = None) -> ChatError:
     return ChatError(Code.VALIDATION_ERROR, message, field=field)

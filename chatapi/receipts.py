@@ -5,14 +5,16 @@ An acknowledgement is confirmed once it is committed. They come often and one tr
 """
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from chatapi.access import Access
-from chatapi.errors import ChatError, forbidden, invalid
+from chatapi.access import Access, check_alive, check_member
+from chatapi.errors import ChatError, invalid
 from chatapi.hub import Connection, Hub
-from chatapi.models import Principal, RoomKey, UserId
+from chatapi.models import Member, Principal, RoomKey, UserId
 from chatapi.protocol.replies import encode_error_frame, encode_receipt
+from chatapi.protocol.requests import parse_seq
 from chatapi.rooms import RoomState
 from chatapi.store import Change, Store, Transaction
 from chatapi.store import rooms as store_rooms
@@ -20,7 +22,9 @@ from chatapi.store import rooms as store_rooms
 FLUSH_SECONDS = 0.02
 TELL_SECONDS = 0.2  # others hear at most 5 times a second (CONTRACT section 6)
 MAX_TOLD_MEMBERS = 100  # in larger rooms others hear nothing: every read would go to everybody
-MAX_PER_FLUSH = 2_000  # cursors in one statement
+TOLD_AT_A_STRETCH = 1_000  # frames: about 2 ms of the loop's time
+STRETCH_SECONDS = 0.01  # between two stretches, for everything else
+MAX_PER_FLUSH = 1_000  # cursors in one statement
 
 ACK = "ack.received"
 READ = "read.updated"
@@ -31,15 +35,20 @@ class Answer(NamedTuple):
 
     connection: Connection
     request_id: str | None
+    is_one_of_many: bool = False  # a refusal names its room
+
+
+Cursor = tuple[RoomState, UserId, str]
+"""What moves: in a room, of a user, `ACK` or `READ`."""
 
 
 @dataclass(slots=True)
 class _Batch:
-    """What waits for the same transaction. `cursors` holds the greatest seq of each kind."""
+    """What waits for the same transaction. `cursors` holds the greatest seq of each."""
 
     future: asyncio.Future[None]
-    cursors: dict[tuple[RoomState, UserId, str], int] = field(default_factory=dict)
-    answers: dict[tuple[RoomState, UserId, str], list[Answer]] = field(default_factory=dict)
+    cursors: dict[Cursor, int] = field(default_factory=dict)
+    answers: dict[Cursor, list[Answer]] = field(default_factory=dict)
 
 
 class Receipts:
@@ -48,7 +57,8 @@ class Receipts:
         self._hub = hub
         self._access = access
         self._batch: _Batch | None = None
-        self._untold: dict[tuple[RoomState, UserId, str], int] = {}
+        self._untold: dict[Cursor, None] = {}  # what the other members are to be told next
+        self._telling: dict[Cursor, None] = {}  # what they are being told
 
     async def acknowledge(
         self, principal: Principal, room_id: str, seq: int, kind: str, answer: Answer | None = None
@@ -58,27 +68,71 @@ class Receipts:
         The future ends when that is committed; `answer` is sent then. Raises ChatError.
         """
         room = await self._access.access_member(principal, room_id)
-        if seq > room.published_seq:
-            raise invalid(f"Above the room's last_seq {room.published_seq}", "seq")
-        if self._batch is None:
-            self._batch = _Batch(asyncio.get_running_loop().create_future())
-            asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
-        batch = self._batch
-        key = (room, principal.user_id, kind)
-        batch.cursors[key] = max(seq, batch.cursors.get(key, 0))
-        if answer is not None:
-            batch.answers.setdefault(key, []).append(answer)
-        if len(batch.cursors) >= MAX_PER_FLUSH:
-            self._flush()
-        return batch.future
+        _check_exists(room, seq, "seq")
+        return self._note(room, principal.user_id, seq, kind, answer)
 
     async def acknowledge_and_wait(self, principal: Principal, room_id: str, seq: int, kind: str) -> int:
         """Where the user then stands; committed."""
         future = await self.acknowledge(principal, room_id, seq, kind)
         await asyncio.shield(future)  # others wait for it too
         room = await self._access.access_member(principal, room_id)
-        member = room.members[principal.user_id]
-        return member.last_ack if kind == ACK else member.last_read
+        return _standing(room.members[principal.user_id], kind)
+
+    async def acknowledge_rooms(
+        self, principal: Principal, seqs: Mapping[str, object], answer: Answer | None = None
+    ) -> tuple[dict[str, RoomState], dict[str, ChatError], list["asyncio.Future[None]"]]:
+        """As `acknowledge` of `ACK` in each of many rooms, judged one by one: the rooms in which it was noted, why not
+        in the others, and the futures of those that were, in the order in which they end.
+
+        `answer` is for each room in which it was noted; what is refused here is in the errors alone.
+        """
+        rooms, refused = await self._access.access_members(principal, seqs)
+        errors = {room_id: error.at(f"rooms.{room_id}") for room_id, error in refused.items()}
+        noted: dict[str, RoomState] = {}
+        futures: dict[asyncio.Future[None], None] = {}
+        for room_id, room in rooms.items():
+            try:
+                seq = parse_seq(seqs[room_id], f"rooms.{room_id}")
+                _check_exists(room, seq, f"rooms.{room_id}")
+            except ChatError as error:
+                errors[room_id] = error
+            else:
+                futures[self._note(room, principal.user_id, seq, ACK, answer)] = None
+                noted[room_id] = room
+        return noted, errors, list(futures)
+
+    async def acknowledge_rooms_and_wait(
+        self, principal: Principal, seqs: Mapping[str, object]
+    ) -> tuple[dict[str, int], dict[str, ChatError]]:
+        """Where the user then stands in each room, committed, and why not in the others."""
+        rooms, errors, futures = await self.acknowledge_rooms(principal, seqs)
+        for future in futures:
+            await asyncio.shield(future)
+        standings: dict[str, int] = {}
+        for room_id, room in rooms.items():
+            try:
+                check_alive(room)
+                check_member(room, principal.user_id)
+            except ChatError as error:  # it left the room meanwhile, or the room was deleted
+                errors[room_id] = error.at(f"rooms.{room_id}")
+            else:
+                standings[room_id] = _standing(room.members[principal.user_id], ACK)
+        return standings, errors
+
+    def _note(
+        self, room: RoomState, user_id: UserId, seq: int, kind: str, answer: Answer | None
+    ) -> "asyncio.Future[None]":
+        if self._batch is None:
+            self._batch = _Batch(asyncio.get_running_loop().create_future())
+            asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
+        batch = self._batch
+        key = (room, user_id, kind)
+        batch.cursors[key] = max(seq, batch.cursors.get(key, 0))
+        if answer is not None:
+            batch.answers.setdefault(key, []).append(answer)
+        if len(batch.cursors) >= MAX_PER_FLUSH:
+            self._flush()
+        return batch.future
 
     def _flush(self) -> None:
         batch, self._batch = self._batch, None
@@ -99,51 +153,97 @@ class Receipts:
             batch.future.set_exception(error)
 
     def _publish(self, batch: _Batch) -> None:
-        for (room, user_id, kind), seq in batch.cursors.items():
-            answers = batch.answers.get((room, user_id, kind), [])
-            member = room.members.get(user_id)
-            if member is None:  # it has left the room meanwhile
-                self._refuse(answers, forbidden("Not a member of this room"))
+        # What one connection gets goes out as one: an ack of many rooms has many answers.
+        replies: dict[Connection, list[bytes]] = {}
+        news: dict[Connection, list[bytes]] = {}
+        for key, seq in batch.cursors.items():
+            room, user_id, kind = key
+            answers = batch.answers.get(key, ())
+            try:
+                check_alive(room)
+                check_member(room, user_id)
+            except ChatError as error:  # it has left the room meanwhile, or the room was deleted
+                self._refuse(answers, room, error)
                 continue
-            before = member.last_ack if kind == ACK else member.last_read
-            member.last_ack = max(member.last_ack, seq)
-            if kind == READ:
-                member.last_read = max(member.last_read, seq)
-            standing = max(before, seq)
+            is_new = _move(room.members[user_id], seq, kind)
+            standing = _standing(room.members[user_id], kind)
             for answer in answers:
                 frame = encode_receipt(kind, room.room_id, user_id, standing, answer.request_id)
-                self._hub.send(answer.connection, frame)
-            if standing > before:
-                self._tell_own(room, user_id, kind, standing, {answer.connection for answer in answers})
-                self._tell_others_later(room, user_id, kind, standing)
+                replies.setdefault(answer.connection, []).append(frame)
+            if is_new:
+                frame = encode_receipt(kind, room.room_id, user_id, standing)
+                answered = {answer.connection for answer in answers}
+                for connection in self._hub.connections_of(room.tenant.tenant_key, user_id):
+                    if connection not in answered:
+                        news.setdefault(connection, []).append(frame)
+                self._tell_others_later(key)
+        for connection, frames in replies.items():
+            self._hub.send(connection, b"".join(frames))
+        for connection, frames in news.items():
+            self._hub.send_within_bound(connection, b"".join(frames))
 
-    def _tell_own(self, room: RoomState, user_id: UserId, kind: str, seq: int, answered: set[Connection]) -> None:
-        frame = encode_receipt(kind, room.room_id, user_id, seq)
-        for connection in self._hub.connections_of(room.tenant.tenant_key, user_id):
-            if connection not in answered:
-                self._hub.send_within_bound(connection, frame)
-
-    def _tell_others_later(self, room: RoomState, user_id: UserId, kind: str, seq: int) -> None:
-        if len(room.members) > MAX_TOLD_MEMBERS:
+    def _tell_others_later(self, key: Cursor) -> None:
+        if len(key[0].members) > MAX_TOLD_MEMBERS:
             return
-        if not self._untold:
+        if not self._untold and not self._telling:
             asyncio.get_running_loop().call_later(TELL_SECONDS, self._tell_others)
-        self._untold[room, user_id, kind] = seq
+        self._untold[key] = None
 
     def _tell_others(self) -> None:
-        untold, self._untold = self._untold, {}
-        for (room, user_id, kind), seq in untold.items():
-            frame = encode_receipt(kind, room.room_id, user_id, seq)
-            for connection in room.subscribers:
-                if connection.user_id != user_id and connection.user_id in room.members:
-                    self._hub.send_within_bound(connection, frame)
+        """Bit by bit: an ack of 1,000 rooms of 100 members each is news to 100,000."""
+        if not self._telling:
+            self._telling, self._untold = self._untold, {}
+        told = 0
+        while self._telling and told < TOLD_AT_A_STRETCH:
+            key = next(iter(self._telling))
+            del self._telling[key]
+            told += 1 + self._tell_members(*key)
+        if self._telling:
+            asyncio.get_running_loop().call_later(STRETCH_SECONDS, self._tell_others)
+        elif self._untold:
+            asyncio.get_running_loop().call_later(TELL_SECONDS, self._tell_others)
+
+    def _tell_members(self, room: RoomState, user_id: UserId, kind: str) -> int:
+        """How far the user has got by now, to the others who listen; returns how many they are."""
+        member = room.members.get(user_id)
+        if member is None or len(room.members) > MAX_TOLD_MEMBERS:
+            return 0
+        frame = encode_receipt(kind, room.room_id, user_id, _standing(member, kind))
+        told = 0
+        # By members, who are few: a channel may have any number of listeners besides.
+        for other_id in room.members:
+            if other_id != user_id:
+                for connection in self._hub.connections_of(room.tenant.tenant_key, other_id):
+                    if room in connection.rooms:
+                        self._hub.send_within_bound(connection, frame)
+                        told += 1
+        return told
 
     def _report_failure(self, batch: _Batch, future: "asyncio.Future[None]") -> None:
         error = None if future.cancelled() else future.exception()
         if isinstance(error, ChatError):
-            for answers in batch.answers.values():
-                self._refuse(answers, error)
+            for (room, _user_id, _kind), answers in batch.answers.items():
+                self._refuse(answers, room, error)
 
-    def _refuse(self, answers: list[Answer], error: ChatError) -> None:
-        for connection, request_id in answers:
-            self._hub.send(connection, encode_error_frame(error, request_id))
+    def _refuse(self, answers: Sequence[Answer], room: RoomState, error: ChatError) -> None:
+        for answer in answers:
+            refusal = error.at(f"rooms.{room.room_id}") if answer.is_one_of_many else error
+            self._hub.send(answer.connection, encode_error_frame(refusal, answer.request_id))
+
+
+def _check_exists(room: RoomState, seq: int, field: str) -> None:
+    if seq > room.published_seq:
+        raise invalid(f"Above the room's last_seq {room.published_seq}", field)
+
+
+def _move(member: Member, seq: int, kind: str) -> bool:
+    """Whether that is further than the member stood."""
+    before = _standing(member, kind)
+    member.last_ack = max(member.last_ack, seq)
+    if kind == READ:
+        member.last_read = max(member.last_read, seq)
+    return seq > before
+
+
+def _standing(member: Member, kind: str) -> int:
+    return member.last_ack if kind == ACK else member.last_read

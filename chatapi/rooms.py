@@ -6,7 +6,7 @@ is committed: it changes only when the committer publishes.
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from chatapi.batching import Batcher
@@ -252,6 +252,12 @@ class Rooms:
         if room is None or room.gone:
             raise not_found("Room")
         return room
+
+    async def load_many(self, tenant: Tenant, room_ids: Iterable[str]) -> None:
+        """Loads those of the tenant's rooms that are not in memory; afterwards `find_loaded` finds all that exist."""
+        missing = [(tenant, room_id) for room_id in room_ids if (tenant.tenant_key, room_id) not in self._loaded]
+        if missing:
+            await self._loads.get_many(missing)
 
     def adopt(self, room: RoomState) -> RoomState:
         """A room that was just created, or read. Returns the one object for it: another, where one of the two has

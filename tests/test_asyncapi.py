@@ -155,6 +155,7 @@ async def test_every_frame_of_a_server_is_as_documented(start_server: StartServe
     await listener.ask("message.delete", "message.deleted", **one)
     await other.until("message.deleted")
     await other.ask("ack", "ack.received", room_id=room_id, seq=1)
+    await other.ask("ack", "ack.received", rooms={room_id: 1})
     await other.ask("read", "read.updated", room_id=room_id, seq=2)
     await listener.until("read.updated", user_id="bob")
     await there.send("typing.start", room_id=room_id)

@@ -224,6 +224,7 @@ async def test_every_route_answers_as_documented(server: Server) -> None:
     await call("GET", "/rooms/{room_id}/events", 200, room_id=room_id)
     await call("POST", "/rooms/{room_id}/read", 200, {"seq": 2}, room_id=room_id)
     await call("POST", "/acks", 200, {"room_id": room_id, "seq": 3})
+    await call("POST", "/acks", 200, {"rooms": {room_id: 3, "room_0": 1}})
     await call("GET", "/rooms/{room_id}/receipts", 200, room_id=room_id)
     await call("GET", "/rooms/{room_id}/presence", 200, room_id=room_id)
     note = {"topic": "t", "payload": [1], "targets": {"user_ids": ["alice", "bob"]}}

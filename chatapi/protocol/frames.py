@@ -8,6 +8,7 @@ from msgspec import Meta
 from chatapi.errors import ChatError, invalid
 from chatapi.protocol.json import check_bounds, convert, loads_unchecked
 from chatapi.protocol.requests import (
+    AckUpTo,
     Body,
     Cursor,
     MessageDraft,
@@ -15,7 +16,7 @@ from chatapi.protocol.requests import (
     MessageRevision,
     NotificationIdText,
     RoomIdText,
-    Seq,
+    parse_seq,
 )
 
 MAX_FRAME_BYTES = 128 * 1024
@@ -36,9 +37,9 @@ class DeleteMessage(Body, frozen=True):
     message_id: MessageIdText
 
 
-class Ack(Body, frozen=True):
-    room_id: RoomIdText
-    seq: Cursor
+class Ack(AckUpTo, frozen=True):
+    """Either `room_id` and `seq`, or `rooms` alone: `{room_id: seq}` of up to 1,000 rooms, each judged and answered on
+    its own."""
 
 
 class Read(Body, frozen=True):
@@ -72,10 +73,7 @@ class Sync(Body, frozen=True):
 
     def check(self) -> None:
         for room_id, after_seq in self.rooms.items():
-            try:
-                msgspec.convert(after_seq, Seq)
-            except msgspec.ValidationError as error:
-                raise invalid(str(error), f"rooms.{room_id}") from None
+            parse_seq(after_seq, f"rooms.{room_id}")
 
     @property
     def cursors(self) -> dict[str, int]:

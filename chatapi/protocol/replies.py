@@ -24,13 +24,17 @@ def encode_page(name: bytes, items: bytes, has_more: bool) -> bytes:
     return b'{"success":true,"data":{"' + name + b'":' + items + b',"has_more":' + more + b'},"error":null}'
 
 
-def encode_error_envelope(error: ChatError) -> bytes:
+def error_fields(error: ChatError) -> dict[str, object]:
     body: dict[str, object] = {"code": error.code, "message": error.message}
     if error.field is not None:
         body["field"] = error.field
     if error.details is not None:
         body["details"] = error.details
-    return dumps({"success": False, "data": None, "error": body})
+    return body
+
+
+def encode_error_envelope(error: ChatError) -> bytes:
+    return dumps({"success": False, "data": None, "error": error_fields(error)})
 
 
 def encode_frame(frame_type: str, fields: Mapping[str, object], request_id: str | None = None) -> bytes:
@@ -50,11 +54,7 @@ def add_request_id(frame: bytes, request_id: str | None) -> bytes:
 
 
 def encode_error_frame(error: ChatError, request_id: str | None = None) -> bytes:
-    body: dict[str, object] = {"code": error.code, "message": error.message}
-    if error.field is not None:
-        body["field"] = error.field
-    if error.details is not None:
-        body["details"] = error.details
+    body = error_fields(error)
     if error.retry_after_s is not None:
         body["retry_after_ms"] = max(1, round(error.retry_after_s * 1000))
     return encode_frame("error", body, request_id)

@@ -4,7 +4,7 @@ The same records validate the request and make its OpenAPI schema. Where a bound
 UTF-8, bytes of an object), `check` states it.
 """
 
-from typing import Annotated
+from typing import Annotated, cast
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -17,6 +17,7 @@ MAX_OBJECT_BYTES = 16 * 1024  # metadata and meta
 MAX_PAYLOAD_BYTES = 64 * 1024  # of a notification
 MAX_MEMBERS_AT_CREATION = 1000
 MAX_TARGET_USERS = 1000
+MAX_ACKED_ROOMS = 1000  # in one call: about 3 ms of the writer's time
 MAX_TOKEN_SECONDS = 86400
 
 # `$` alone would also match before a trailing newline.
@@ -120,8 +121,33 @@ class ReadUpTo(Body, frozen=True):
 
 
 class AckUpTo(Body, frozen=True):
-    room_id: RoomIdText
-    seq: Cursor
+    """Either `room_id` and `seq`, or `rooms` alone: `{room_id: seq}` of up to 1,000 rooms, each judged on its own."""
+
+    room_id: RoomIdText | UnsetType = UNSET
+    seq: Cursor | UnsetType = UNSET
+    # No example: a request has one form or the other, and the document's example is made of all that have one.
+    rooms: Annotated[dict[str, object], Meta(max_length=MAX_ACKED_ROOMS)] | UnsetType = UNSET
+
+    def check(self) -> None:
+        if self.rooms is not UNSET:
+            if self.room_id is not UNSET or self.seq is not UNSET:
+                raise invalid("Give either room_id and seq, or rooms", "rooms")
+        elif self.room_id is UNSET:
+            raise invalid("Required, unless rooms is given", "room_id")
+        elif self.seq is UNSET:
+            raise invalid("Required", "seq")
+
+    @property
+    def place(self) -> tuple[str, int]:
+        return cast(tuple[str, int], (self.room_id, self.seq))  # of the form without `rooms`; `check` has seen both
+
+
+def parse_seq(value: object, field: str) -> int:
+    """One value of an object of cursors. Raises ChatError."""
+    try:
+        return msgspec.convert(value, Seq)
+    except msgspec.ValidationError as error:
+        raise invalid(str(error), field) from None
 
 
 class NotifyTargets(msgspec.Struct, frozen=True):

@@ -115,6 +115,15 @@ class Standing(Answer, frozen=True, kw_only=True):
     seq: Position
 
 
+class Acknowledged(Answer, frozen=True, kw_only=True):
+    """Where the caller now stands: in the one room, or in each of `rooms`; `errors` has those that were refused."""
+
+    room_id: RoomIdText | UnsetType = UNSET
+    seq: Position | UnsetType = UNSET
+    rooms: dict[RoomIdText, Position] | UnsetType = UNSET
+    errors: "dict[RoomIdText, ErrorBody] | UnsetType" = UNSET
+
+
 class Receipt(Answer, frozen=True, kw_only=True):
     user_id: UserIdText
     last_ack: Position

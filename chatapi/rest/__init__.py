@@ -38,7 +38,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", f"{_ROOM}/events", messages.list_events, 200, res.Events, query=req.EventsQuery),
     Route("POST", f"{_ROOM}/read", messages.read_up_to, 200, res.Standing, body=req.ReadUpTo),
     Route("GET", f"{_ROOM}/receipts", messages.list_receipts, 200, res.ReceiptPage, query=req.PageQuery),
-    Route("POST", "/acks", messages.ack_up_to, 200, res.Standing, body=req.AckUpTo, also=(403, 404)),
+    Route("POST", "/acks", messages.ack_up_to, 200, res.Acknowledged, body=req.AckUpTo, also=(403, 404)),
     Route("POST", "/rooms", rooms.create_room, 201, res.Room, body=req.CreateRoom, also=(403, 409)),
     Route("GET", "/rooms", rooms.list_rooms, 200, res.OwnRooms, query=req.PageQuery),
     Route("GET", _ROOM, rooms.get_room, 200, res.Room),

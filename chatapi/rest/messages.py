@@ -1,6 +1,8 @@
 """Messages, the room's log, and how far its members have got."""
 
-from chatapi.protocol.replies import encode_page, join_json, message_fields
+from msgspec import UNSET
+
+from chatapi.protocol.replies import encode_page, error_fields, join_json, message_fields
 from chatapi.receipts import ACK, READ
 from chatapi.rest.call import NO_CONTENT, Call, Reply, ok
 from chatapi.store import log
@@ -58,10 +60,13 @@ async def read_up_to(call: Call) -> Reply:
 
 
 async def ack_up_to(call: Call) -> Reply:
-    """Note that the caller has got everything up to seq."""
-    room_id = call.body.room_id
-    seq = await call.services.receipts.acknowledge_and_wait(call.principal, room_id, call.body.seq, ACK)
-    return ok({"room_id": room_id, "seq": seq})
+    """Note that the caller has got everything up to seq, in one room or in each of many."""
+    receipts, body = call.services.receipts, call.body
+    if body.rooms is UNSET:
+        room_id, seq = body.place
+        return ok({"room_id": room_id, "seq": await receipts.acknowledge_and_wait(call.principal, room_id, seq, ACK)})
+    seqs, errors = await receipts.acknowledge_rooms_and_wait(call.principal, body.rooms)
+    return ok({"rooms": seqs, "errors": {room_id: error_fields(error) for room_id, error in errors.items()}})
 
 
 async def list_receipts(call: Call) -> Reply:

@@ -2,6 +2,8 @@
 
 import asyncio
 
+from msgspec import UNSET
+
 from chatapi.access import can_read
 from chatapi.chat import get_outcome
 from chatapi.errors import ChatError, Code
@@ -14,7 +16,8 @@ from chatapi.rooms import RoomState
 from chatapi.services import Services
 from chatapi.store import MessageWrite
 
-MAX_IN_FLIGHT = 256  # messages of one connection that wait for their commit; then it is not read from
+MAX_IN_FLIGHT = 256  # messages, and rooms acknowledged together, of one connection that wait for their commit: at so
+# many it is not read from, since their answers are in no buffer yet
 
 
 class Commands:
@@ -32,9 +35,10 @@ class Commands:
         if isinstance(body, frames.SendMessage):  # first, since nearly all are
             await self._send_message(body, frame.request_id)
         elif isinstance(body, frames.Ack):
-            await self._acknowledge(body, ACK, frame.request_id)
+            await self._acknowledge(body, frame.request_id)
         elif isinstance(body, frames.Read):
-            await self._acknowledge(body, READ, frame.request_id)
+            answer = Answer(self._connection, frame.request_id)
+            await self._services.receipts.acknowledge(self._connection.principal, body.room_id, body.seq, READ, answer)
         elif isinstance(body, frames.TypingStart):
             self._services.presence.start_typing(self._connection, await self._access_member(body.room_id))
         elif isinstance(body, frames.TypingStop):
@@ -80,9 +84,7 @@ class Commands:
 
     async def _send_message(self, body: frames.SendMessage, request_id: str | None) -> None:
         def confirm(write: MessageWrite) -> None:
-            self._in_flight -= 1
-            if self._settled is not None and not self._settled.done():
-                self._settled.set_result(None)
+            self._settle(1)
             try:
                 message, _is_new = get_outcome(write)
             except ChatError as error:
@@ -93,9 +95,25 @@ class Commands:
         await self._services.chat.send_message(self._connection.principal, body.room_id, body, confirm)
         self._in_flight += 1
 
-    async def _acknowledge(self, body: frames.Ack | frames.Read, kind: str, request_id: str | None) -> None:
-        answer = Answer(self._connection, request_id)
-        await self._services.receipts.acknowledge(self._connection.principal, body.room_id, body.seq, kind, answer)
+    def _settle(self, count: int) -> None:
+        self._in_flight -= count
+        if self._settled is not None and not self._settled.done():
+            self._settled.set_result(None)
+
+    async def _acknowledge(self, body: frames.Ack, request_id: str | None) -> None:
+        receipts, connection = self._services.receipts, self._connection
+        answer = Answer(connection, request_id)
+        if body.rooms is UNSET:
+            await receipts.acknowledge(connection.principal, *body.place, ACK, answer)
+            return
+        answer = answer._replace(is_one_of_many=True)
+        rooms, errors, futures = await receipts.acknowledge_rooms(connection.principal, body.rooms, answer)
+        if errors:
+            refusals = [encode_error_frame(error, request_id) for error in errors.values()]
+            self._services.hub.send(connection, b"".join(refusals))
+        if futures:
+            self._in_flight += len(rooms)
+            futures[-1].add_done_callback(lambda _: self._settle(len(rooms)))
 
     async def _subscribe(self, body: frames.SubscribeRoom, request_id: str | None) -> None:
         room = await self._services.access.access_reader(self._connection.principal, body.room_id)
