@@ -1,8 +1,10 @@
-"""Which addresses a webhook may call: public ones, so that no tenant can make this server reach into the operator's
-network (SSRF). No I/O: whoever connects asks about the very address that it connects to."""
+"""Addresses as values, and which of them a webhook may call: public ones, so that no tenant can make this server reach
+into the operator's network (SSRF). No I/O: whoever connects asks about the very address that it connects to."""
 
+import re
 import socket
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
 from chatapi.errors import invalid
@@ -41,6 +43,52 @@ _REFUSED_V6 = [
     )
 ]
 _NAT64 = IPv6Network("64:ff9b::/96")  # how a host with IPv6 only reaches IPv4: the last 32 bits count
+
+
+# What a proxy may write for a client: quotes are of RFC 7239, and with a port an IPv6 address is in brackets.
+_HOP = re.compile(r'"?(?:\[([^\[\]]+)\](?::[0-9]+)?|([0-9.]+)(?::[0-9]+)?|([0-9A-Fa-f:.]+(?:%.+)?))"?')
+_MAX_HOP_CHARACTERS = 64  # an IPv6 address with its zone and a port
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+
+@lru_cache(maxsize=4096)
+def read_address(text: str) -> str | None:
+    """The one spelling of an address as a proxy or a socket may write it, its port and zone dropped; an IPv4 address
+    that is mapped into IPv6 is the IPv4 address. None for any other text."""
+    match = _HOP.fullmatch(text) if len(text) <= _MAX_HOP_CHARACTERS else None
+    if match is None:
+        return None
+    try:
+        address = ip_address((match[1] or match[2] or match[3]).partition("%")[0])
+    except ValueError:
+        return None
+    return str(_unmap(address))
+
+
+def _unmap(address: Address) -> Address:
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def read_network(text: str) -> Network:
+    """An address or a network in CIDR notation, whatever its host bits. Raises ValueError."""
+    network = ip_network(text, strict=False)
+    if isinstance(network, IPv6Network) and network.prefixlen >= 96:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return IPv4Network((mapped, network.prefixlen - 96))
+    return network
+
+
+@lru_cache(maxsize=4096)
+def is_in_networks(address: str, networks: tuple[str, ...]) -> bool:
+    """False for what is no address. Raises ValueError for what is no network."""
+    spelling = read_address(address)
+    if spelling is None:
+        return False
+    return any(ip_address(spelling) in network for network in map(read_network, networks))
 
 
 def is_public(address: str) -> bool:

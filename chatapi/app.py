@@ -22,6 +22,7 @@ from chatapi.errors import ChatError
 from chatapi.housekeeping import keep_house
 from chatapi.hub import Hub
 from chatapi.membership import Membership
+from chatapi.origin import OriginPolicy
 from chatapi.outbox.dead_letters import DeadLetters
 from chatapi.outbox.notifications import Notifications
 from chatapi.outbox.offline import Offline
@@ -210,6 +211,7 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
         ),
         tenants=tenants,
         auth=Auth(tenants, config, clock),
+        origins=OriginPolicy(config.server.allowed_origins, config.server.public_url),
         started_at_s=clock.monotonic_s(),
     )
     writing = tasks.start("writer", store.writer.run())

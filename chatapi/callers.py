@@ -1,16 +1,18 @@
 """Who is calling, as an HTTP request tells it, for REST and WebSocket alike: the credential in its headers, the
 client's address, and the page's origin."""
 
-import ipaddress
-from collections.abc import Sequence
-from functools import lru_cache
+import logging
 
 from aiohttp import web
 
-from chatapi.config import ServerConfig
-from chatapi.errors import ChatError, Code
+from chatapi.address import is_in_networks, read_address
+from chatapi.errors import ChatError, Code, invalid
+from chatapi.log import Seldom
 from chatapi.models import Principal
+from chatapi.origin import OriginPolicy
 from chatapi.services import Services
+
+_seldom = Seldom(logging.getLogger(__name__))
 
 Headers = dict[str, str]
 """Those that an answer is to carry."""
@@ -18,95 +20,86 @@ Headers = dict[str, str]
 EXPOSED = "X-Request-Id, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After"
 ALLOWED_HEADERS = "Authorization, Content-Type, X-API-Key, X-User-Id, X-Master-Key, X-Request-Id"
 UNIX_PEER = "unix"  # what stands for the address of a peer that has none
+UNKNOWN_ADDRESS = "unknown"  # what stands for whatever a trusted proxy says that is no address
 
 ALLOWED_METHODS = "GET, POST, PUT, PATCH, DELETE"
 PREFLIGHT_SECONDS = 600  # how long a browser may keep a preflight's answer
 
 
-class Origins:
-    """Which web pages may use the API from a browser: `server.allowed_origins`, and the server's own."""
-
-    def __init__(self, config: ServerConfig) -> None:
-        self._allowed = frozenset(origin.rstrip("/").lower() for origin in config.allowed_origins)
-        # A proxy may pass its own name on as Host, so that pages of the server itself seem to be of another one.
-        self._own_host = _get_host(config.public_url.lower())
-
-    def is_allowed(self, request: web.BaseRequest) -> bool:
-        """No Origin, the same host, and those on the list."""
-        origin = request.headers.get("Origin")
-        return origin is None or self._is_same_host(request, origin) or self._is_listed(origin)
-
-    def is_preflight(self, request: web.BaseRequest) -> bool:
-        return (
-            request.method == "OPTIONS"
-            and "Origin" in request.headers
-            and "Access-Control-Request-Method" in request.headers
-        )
-
-    def add_headers(self, request: web.BaseRequest, headers: Headers) -> None:
-        """What a browser needs to let a page of an allowed origin read the answer."""
-        if not self._allowed:
-            return
-        headers["Vary"] = "Origin"  # also where there is none: a cache must not give that answer to another page
-        origin = request.headers.get("Origin")
-        if origin is None or not self._is_listed(origin):
-            return
-        headers["Access-Control-Allow-Origin"] = origin
-        headers["Access-Control-Expose-Headers"] = EXPOSED
-        if request.method == "OPTIONS":
-            headers["Access-Control-Allow-Methods"] = ALLOWED_METHODS
-            headers["Access-Control-Allow-Headers"] = ALLOWED_HEADERS
-            headers["Access-Control-Max-Age"] = str(PREFLIGHT_SECONDS)
-
-    def _is_listed(self, origin: str) -> bool:
-        return "*" in self._allowed or origin.lower() in self._allowed
-
-    def _is_same_host(self, request: web.BaseRequest, origin: str) -> bool:
-        host = _get_host(origin.lower())
-        return host != "" and host in (request.headers.get("Host", "").lower(), self._own_host)
+def read_header(request: web.BaseRequest, name: str) -> str | None:
+    """A header that holds one value. Raises ChatError when it stands there several times with different ones: a proxy
+    might go by another one than we do."""
+    values = request.headers.getall(name, ())
+    if not values:
+        return None
+    if any(value != values[0] for value in values):
+        raise invalid("This header has several values", name)
+    return values[0]
 
 
-def _get_host(url: str) -> str:
-    """Host and port, as they stand in an origin; nothing for `null`."""
-    return url.partition("://")[2].partition("/")[0]
+def is_origin_allowed(policy: OriginPolicy, request: web.BaseRequest) -> bool:
+    """No Origin, the server's own host, and those on the list. The log tells of others, at most once a minute."""
+    origin = read_header(request, "Origin")
+    if origin is None:
+        return True
+    host = read_header(request, "Host") or ""
+    if policy.is_own(origin, host) or policy.is_listed(origin):
+        return True
+    _seldom.warning(
+        "refused a page of the origin %.200r: it is not in server.allowed_origins, and the request's host is %.200r",
+        origin,
+        host,
+    )
+    return False
 
 
-@lru_cache(maxsize=64)
-def _parse_networks(
-    trusted: tuple[str, ...],
-) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
-    return tuple(ipaddress.ip_network(network, strict=False) for network in trusted)
+def is_preflight(request: web.BaseRequest) -> bool:
+    return (
+        request.method == "OPTIONS"
+        and "Origin" in request.headers
+        and "Access-Control-Request-Method" in request.headers
+    )
+
+
+def add_cors_headers(policy: OriginPolicy, request: web.BaseRequest, headers: Headers) -> None:
+    """What a browser needs to let a page of an allowed origin read the answer."""
+    if not policy.has_list:
+        return
+    headers["Vary"] = "Origin"  # also where there is none: a cache must not give that answer to another page
+    origins = request.headers.getall("Origin", ())
+    if len(origins) != 1 or not policy.is_listed(origins[0]):
+        return
+    headers["Access-Control-Allow-Origin"] = origins[0]
+    headers["Access-Control-Expose-Headers"] = EXPOSED
+    if request.method == "OPTIONS":
+        headers["Access-Control-Allow-Methods"] = ALLOWED_METHODS
+        headers["Access-Control-Allow-Headers"] = ALLOWED_HEADERS
+        headers["Access-Control-Max-Age"] = str(PREFLIGHT_SECONDS)
 
 
 def client_address(request: web.BaseRequest, trusted_proxies: tuple[str, ...]) -> str:
-    """The peer's address or, from a trusted proxy, the last one in X-Forwarded-For that is not a proxy's.
+    """The peer's address or, from a trusted proxy, the last one in X-Forwarded-For that is not a proxy's; one spelling
+    for each address, and `UNKNOWN_ADDRESS` where a proxy names none.
 
     Over a Unix socket only a proxy of this machine connects: it is trusted.
     """
     peer = request.remote or UNIX_PEER
     if not trusted_proxies and peer != UNIX_PEER:
         return peer
-    networks = _parse_networks(trusted_proxies)
-    hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",") if hop.strip()]
-    while hops and (peer == UNIX_PEER or _is_in(peer, networks)):
-        peer = hops.pop()
+    # Several lines of one header are one list (RFC 9110, section 5.3).
+    hops = [hop.strip() for line in request.headers.getall("X-Forwarded-For", ()) for hop in line.split(",")]
+    while hops and (peer == UNIX_PEER or is_in_networks(peer, trusted_proxies)):
+        if hop := hops.pop():
+            peer = read_address(hop) or UNKNOWN_ADDRESS
     return peer
-
-
-def _is_in(address: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return any(parsed in network for network in networks)
 
 
 def authenticate_headers(services: Services, request: web.BaseRequest, address: str) -> Principal | None:
     """The caller by its headers, or None when they hold no credential. The first kind is the only one looked at."""
-    api_key = request.headers.get("X-API-Key")
+    api_key = read_header(request, "X-API-Key")
     if api_key is not None:
-        return services.auth.authenticate_key(api_key, request.headers.get("X-User-Id"), address)
-    authorization = request.headers.get("Authorization")
+        return services.auth.authenticate_key(api_key, read_header(request, "X-User-Id"), address)
+    authorization = read_header(request, "Authorization")
     if authorization is not None:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":

@@ -1,13 +1,14 @@
 """Logging: the standard library's, as text for people or as JSON for collectors."""
 
 import logging
+import math
 import sys
 import time
 from typing import Any
 
 from chatapi.config import LogConfig
 from chatapi.models import encode_time
-from chatapi.protocol.json import dumps_text
+from chatapi.protocol.json import MAX_INTEGER, dumps_text
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -42,10 +43,19 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "event": record.getMessage(),
         }
-        line.update((name, str(value)) for name, value in _extra_fields(record).items())
+        line.update((name, _as_json(value)) for name, value in _extra_fields(record).items())
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return dumps_text(line)
+
+
+def _as_json(value: object) -> object:
+    """Numbers, true, false and null as themselves; anything else, a number that JSON cannot hold included, as text."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) <= MAX_INTEGER else str(value)
+    return value if isinstance(value, float) and math.isfinite(value) else str(value)
 
 
 SELDOM_SECONDS = 60.0
@@ -61,10 +71,16 @@ class Seldom:
 
     def error(self, event: str, *arguments: object) -> None:
         """`event` is a constant of the code: it has an entry for ever."""
+        self._log(logging.ERROR, event, *arguments)
+
+    def warning(self, event: str, *arguments: object) -> None:
+        self._log(logging.WARNING, event, *arguments)
+
+    def _log(self, level: int, event: str, *arguments: object) -> None:
         now_s = time.monotonic()
         logged_s, omitted = self._logged.get(event, (-SELDOM_SECONDS, 0))
         if now_s - logged_s < SELDOM_SECONDS:
             self._logged[event] = (logged_s, omitted + 1)
             return
         self._logged[event] = (now_s, 0)
-        self._logger.error(event, *arguments, extra={"omitted": omitted} if omitted else {})
+        self._logger.log(level, event, *arguments, extra={"omitted": omitted} if omitted else {})

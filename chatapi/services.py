@@ -10,6 +10,7 @@ from chatapi.config import Config
 from chatapi.hub import Hub
 from chatapi.membership import Membership
 from chatapi.metrics import Counters
+from chatapi.origin import OriginPolicy
 from chatapi.outbox.dead_letters import DeadLetters
 from chatapi.outbox.notifications import Notifications
 from chatapi.outbox.webhooks import Webhooks
@@ -41,6 +42,7 @@ class Services:
     dead_letters: DeadLetters
     tenants: Tenants
     auth: Auth
+    origins: OriginPolicy
     started_at_s: float  # monotonic
     is_draining: bool = False  # the shutdown has begun
     probed_at_s: float = float("-inf")  # monotonic; when a write was last tried for /health

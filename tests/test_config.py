@@ -130,10 +130,10 @@ def test_a_file_that_was_named_has_to_exist(path, environ):
 @pytest.mark.parametrize(
     ("variable", "text", "name", "value"),
     [
-        ("CHATAPI_AUTH_MASTER_KEY", "1234", "auth.master_key", "1234"),
-        ("CHATAPI_AUTH_MASTER_KEY", "true", "auth.master_key", "true"),
-        ("CHATAPI_AUTH_MASTER_KEY", '"quoted"', "auth.master_key", "quoted"),
-        ("CHATAPI_AUTH_MASTER_KEY", '"half', "auth.master_key", '"half'),
+        ("CHATAPI_AUTH_MASTER_KEY", "1234567890123456", "auth.master_key", "1234567890123456"),
+        ("CHATAPI_AUTH_MASTER_KEY", "[1,2,3,4,5,6,7,8]", "auth.master_key", "[1,2,3,4,5,6,7,8]"),
+        ("CHATAPI_AUTH_MASTER_KEY", '"quoted-in-a-shell"', "auth.master_key", "quoted-in-a-shell"),
+        ("CHATAPI_AUTH_MASTER_KEY", '"half-of-the-quotes', "auth.master_key", '"half-of-the-quotes'),
         ("CHATAPI_DATABASE_PATH", "/data/chat.db", "database.path", "/data/chat.db"),
         ("CHATAPI_LOG_LEVEL", "debug", "log.level", "debug"),
         ("CHATAPI_LOG_REQUESTS", "true", "log.requests", True),
@@ -149,11 +149,44 @@ def test_variables_hold_toml(variable, text, name, value):
     assert loaded.value(SETTINGS[name]) == value
 
 
-def test_variables_of_other_programs_are_left_alone():
-    assert load(environ={"CHATAPI_URL": "x", "CHATAPI_SERVER": "x", "PATH": "x"}).config == Config()
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("CHATAPI_URL", "x"),
+        ("CHATAPI_SERVER", "x"),
+        ("CHATAPI_KEY", "x"),
+        ("CHATAPI_TO_MASTER_KEY", "x" * 20),
+        ("PATH", "x"),
+        ("SEVER_PORT", "1"),
+        # Kubernetes sets these for a service of the name `chatapi`.
+        ("CHATAPI_SERVICE_HOST", "10.0.0.1"),
+        ("CHATAPI_SERVICE_PORT", "8080"),
+        ("CHATAPI_PORT", "tcp://10.0.0.1:8080"),
+        ("CHATAPI_PORT_8080_TCP_ADDR", "10.0.0.1"),
+    ],
+)
+def test_variables_of_other_programs_are_left_alone(variable, text):
+    assert load(environ={variable: text}).config == Config()
 
 
-@given(st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="\"'"), min_size=1, max_size=512))
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("CHATAPI_SEVER_PORT", "CHATAPI_SERVER_PORT"),
+        ("CHATAPI_SERVERPORT", "CHATAPI_SERVER_PORT"),
+        ("CHATAPI_PORT", "CHATAPI_SERVER_PORT"),
+        ("CHATAPI_MASTER_KEY", "CHATAPI_AUTH_MASTER_KEY"),
+        ("CHATAPI_LIMIT_RATE_LIMIT", "CHATAPI_LIMITS_RATE_LIMIT"),
+        ("CHATAPI_AUHT_MASTER_KEY", "CHATAPI_AUTH_MASTER_KEY"),
+        ("CHATAPI_WEBSOCKETS_HEARTBEAT_SECONDS", "CHATAPI_WEBSOCKET_HEARTBEAT_SECONDS"),
+    ],
+)
+def test_a_variable_that_looks_like_a_slip_stops_the_start(variable, meant):
+    error = refusal(environ={variable: "top-secret-of-the-test"})
+    assert str(error) == f"environment: {variable}: expected {meant}, got an unknown section"
+
+
+@given(st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="\"'"), min_size=16, max_size=512))
 def test_any_key_passes_through_a_variable_unchanged(key):
     assert load_config(None, {"CHATAPI_AUTH_MASTER_KEY": key}, {}).config.auth.master_key == key
 
@@ -231,16 +264,54 @@ def test_a_refusal_never_shows_a_secret(text):
     [
         (
             "server.allowed_origins",
-            ["*", "null", "https://a.example:8443", "app://x"],
-            ["a.example", "https://a/", "https://"],
+            [
+                *("*", "null", "https://a.example:8443", "app://x", "HTTPS://A.Example:443", "http://[::1]:3000"),
+                *("https://bücher.example", "chrome-extension://abcdefgh", "http://a_b.example.", "http://10.0.0.1"),
+            ],
+            [
+                *("a.example", "https://a/", "https://", "https://*.example.com", "https://a.example/path"),
+                *(
+                    "https://a?b",
+                    "https://u@a.example",
+                    "https://a.example:0",
+                    "https://a.example:65536",
+                    "https://a:b",
+                ),
+                *("https://[::1", "https://[fe80::1%eth0]", "https://a b", "https://a.example#x", "file://", "null "),
+                *("NULL", "", "//a"),
+            ],
         ),
-        ("server.trusted_proxies", ["10.0.0.0/8", "10.1.2.3/8", "::1"], ["10.0.0.0/33", "proxy", ""]),
+        (
+            "server.trusted_proxies",
+            ["10.0.0.0/8", "10.1.2.3/8", "::1", "::ffff:10.0.0.0/104", "2001:DB8::/32"],
+            ["10.0.0.0/33", "proxy", "", "10.0.0.1:80", "[::1]", "10.0.0.0/8,::1", "*"],
+        ),
+        ("webhooks.retry_schedule_seconds", [0, 5], [True, "5", -1]),
     ],
 )
 def test_items_of_lists_are_checked(name, good, bad):
     kind = SETTINGS[name].kind
     assert kind.accepts(good)
     assert not [item for item in bad if kind.accepts([item])]
+
+
+def test_a_refused_list_names_the_item():
+    error = str(refusal("[server]\nallowed_origins = ['https://a.example', 'https://*.b.example']"))
+    assert error.startswith("chatapi.toml: server.allowed_origins: expected a list of 0 to 1000 items, each an origin")
+    assert error.endswith("got 'https://*.b.example' as item 1")
+    assert "no wildcard" in error
+
+
+@pytest.mark.parametrize("host", ["[::1]", "a b", "", "http://localhost", "localhost/x"])
+def test_a_host_to_listen_on_has_no_brackets_and_no_scheme(host):
+    assert not SETTINGS["server.host"].kind.accepts(host)
+    assert SETTINGS["server.host"].kind.accepts("::1")
+
+
+@pytest.mark.parametrize("url", ["https://a.example/?b", "https://a.example/#b", "https://u@a.example", "a.example"])
+def test_a_public_url_takes_a_path_at_its_end(url):
+    assert not SETTINGS["server.public_url"].kind.accepts(url)
+    assert SETTINGS["server.public_url"].kind.accepts("https://a.example/base")
 
 
 def test_a_socket_path_is_bounded_in_bytes():
@@ -253,17 +324,19 @@ def test_a_socket_path_is_bounded_in_bytes():
 
 
 def test_the_master_key_is_read_from_its_file(empty_directory):
-    (empty_directory / "key").write_text("  the-key\n")
+    (empty_directory / "key").write_text("  the-key-of-the-file\n")
     loaded = load("[auth]\nmaster_key_file = 'key'")
-    assert loaded.config.auth.master_key == "the-key"
+    assert loaded.config.auth.master_key == "the-key-of-the-file"
     assert loaded.sources["auth.master_key"] == "key"
 
 
 def test_a_master_key_goes_before_its_file():
-    assert load("[auth]\nmaster_key = 'a'\nmaster_key_file = 'absent'").config.auth.master_key == "a"
+    assert load("[auth]\nmaster_key = 'sixteen-letters.'\nmaster_key_file = 'absent'").config.auth.master_key == (
+        "sixteen-letters."
+    )
 
 
-@pytest.mark.parametrize("content", [None, b"", b"two words", b"x" * 5000, b"\xff"])
+@pytest.mark.parametrize("content", [None, b"", b"two words", b"x" * 5000, b"x" * 15, b"\xff"])
 def test_an_unusable_key_file_stops_the_start(empty_directory, content):
     if content is not None:
         (empty_directory / "key").write_bytes(content)
@@ -271,7 +344,7 @@ def test_an_unusable_key_file_stops_the_start(empty_directory, content):
 
 
 def test_the_master_key_is_not_in_the_configurations_text():
-    assert "the-key" not in repr(load(environ={"CHATAPI_AUTH_MASTER_KEY": "the-key"}))
+    assert "the-secret" not in repr(load(environ={"CHATAPI_AUTH_MASTER_KEY": "the-secret-of-the-test"}))
 
 
 # A tenant's own figures
@@ -357,13 +430,13 @@ def test_the_command_shows_values_with_their_sources(run, monkeypatch, empty_dir
     (empty_directory / "my.toml").write_text(
         '[server]\npublic_url = "https://a.example/"\n[database]\npath = "a\\"\\u0007b"'
     )
-    monkeypatch.setenv("CHATAPI_AUTH_MASTER_KEY", "the-key")
+    monkeypatch.setenv("CHATAPI_AUTH_MASTER_KEY", "the-secret-of-the-test")
     output = run("--config", "my.toml")
     assert "# file: my.toml\n" in output
     assert 'public_url = "https://a.example/"  # my.toml\n' in output
     assert 'master_key = "********"  # CHATAPI_AUTH_MASTER_KEY\n' in output
     assert "port = 8080  # default\n" in output
-    assert "the-key" not in output
+    assert "the-secret" not in output
     assert tomllib.loads(output)["database"]["path"] == 'a"\ab'
 
 

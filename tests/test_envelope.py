@@ -158,6 +158,23 @@ async def test_a_huge_body_is_refused_before_it_is_sent(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ({}, "Send the header Content-Type: application/json"),
+        ({"Content-Type": "text/plain"}, "with the header Content-Type: application/json, not text/plain"),
+        ({"Content-Type": "application/json", "Content-Encoding": "gzip"}, "without Content-Encoding"),
+        ({"Content-Encoding": "identity"}, "without Content-Encoding"),
+    ],
+)
+async def test_a_refused_type_says_what_to_send(server: Server, headers: dict[str, str], message: str) -> None:
+    credential = "".join(f"{name}: {value}\r\n" for name, value in {**server.user("alice").headers, **headers}.items())
+    request = f"POST /rooms HTTP/1.0\r\n{credential}Content-Length: 2\r\n\r\n{{}}"
+    answer = await server.exchange(request.encode())
+    assert answer.split()[1] == b"415"
+    assert message.encode() in answer
+
+
+@pytest.mark.parametrize(
     "headers",
     [
         {"Content-Type": ""},

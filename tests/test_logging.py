@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import logging
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -132,7 +133,7 @@ async def test_each_request_has_a_line_where_that_is_switched_on(start_server: S
     await alice.request("GET", "/rooms?limit=7", headers={"X-Request-Id": "mine"})
     await alice.request("GET", "/nowhere", headers={"X-Request-Id": "other"})
     lines = {line["request_id"]: line for line in map(json.loads, log.lines) if "request_id" in line}
-    assert (lines["mine"]["status"], lines["other"]["status"]) == ("200", "404")
+    assert (lines["mine"]["status"], lines["other"]["status"]) == (200, 404)
     assert "limit=7" not in log.text
 
 
@@ -181,3 +182,22 @@ def test_the_level_is_obeyed(log: Log, level: str, expected: int) -> None:
     for number in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
         logging.getLogger("chatapi.x").log(number, "line")
     assert len(log.lines) == expected
+
+
+async def test_numbers_stay_numbers_in_json(log: Log) -> None:
+    log.use("json")
+    fields = {
+        "whole": 7,
+        "float": 1.5,
+        "flag": True,
+        "none": None,
+        "text": "7",
+        "huge": 2**60,
+        "nan": math.nan,
+        "list": [1],
+    }
+    logging.getLogger("chatapi").info("event", extra=fields)
+    line = json.loads(log.lines[-1])
+    shown = {name: line[name] for name in fields}
+    assert shown == {**fields, "huge": str(2**60), "nan": "nan", "list": "[1]"}
+    assert shown["flag"] is True

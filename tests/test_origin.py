@@ -15,6 +15,8 @@ from conftest import StartServer
 from driver import Reply, Server
 from server_process import ServerProcess
 
+from chatapi import callers
+
 ALLOWED = "https://app.example.com"
 FOREIGN = "https://elsewhere.example"
 SETTINGS = {"server.allowed_origins": [ALLOWED, "http://localhost:3000"]}
@@ -161,6 +163,44 @@ async def test_pages_of_the_public_address_are_its_own(start_server: StartServer
     server = await start_server({"server.public_url": "https://Chat.example.com/base"})
     assert await handshake(server, "https://chat.example.com", Host="upstream:8080") == 101
     assert await handshake(server, FOREIGN, Host="upstream:8080") == 403
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "status"),
+    [
+        ("https://chat.example.com", "chat.example.com:443", 101),
+        ("https://chat.example.com:443", "Chat.Example.com", 101),
+        ("http://chat.example.com", "chat.example.com:80", 101),
+        ("https://chat.example.com", "chat.example.com:8443", 403),
+        ("https://chat.example.com", "chat.example.com.evil.example", 403),
+        ("https://app.example.com:443", "elsewhere", 101),
+    ],
+)
+async def test_default_ports_and_case_make_no_difference(listing: Server, origin: str, host: str, status: int) -> None:
+    assert await handshake(listing, origin, Host=host) == status
+
+
+async def test_an_origin_that_stands_there_twice_is_refused(listing: Server) -> None:
+    twice = f"Host: a\r\nOrigin: {ALLOWED}\r\nOrigin: {FOREIGN}\r\n"
+    upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n"
+    for request, status in ((f"/rooms HTTP/1.0\r\n{twice}", b"401"), (f"/ws HTTP/1.0\r\n{twice}{upgrade}", b"400")):
+        answer = await listing.exchange(f"GET {request}\r\n".encode())
+        assert answer.split()[1] == status
+        assert b"Access-Control-Allow-Origin" not in answer
+
+
+async def test_the_log_tells_of_a_refused_origin(listing: Server, caplog: pytest.LogCaptureFixture) -> None:
+    callers._seldom._logged.clear()
+    for _ in range(3):
+        assert await handshake(listing, FOREIGN, Host="chat.example.com") == 403
+    lines = [record.getMessage() for record in caplog.records if "refused a page" in record.getMessage()]
+    assert lines == [
+        f"refused a page of the origin '{FOREIGN}': it is not in server.allowed_origins,"
+        " and the request's host is 'chat.example.com'"
+    ]
+    callers._seldom._logged.clear()
+    await preflight(listing, FOREIGN)
+    assert caplog.records[-1].getMessage().startswith(f"refused a page of the origin '{FOREIGN}'")
 
 
 async def test_null_is_allowed_only_where_it_is_listed(start_server: StartServer) -> None:

@@ -95,6 +95,27 @@ def test_it_says_where_it_listens_and_ends_with_0(tmp_path: Path, number: signal
     assert not [line for line in serve.errors if "Traceback" in line]
 
 
+def test_it_says_with_what_it_started(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text("[database]\npath = 'own.db'\n")
+    with serving(tmp_path, "--config", "own.toml") as serve:
+        serve.wait_until_it_listens()
+        serve.end(signal.SIGTERM)
+    (line,) = [line for line in serve.errors if " started " in line]
+    for part in (f"version={__version__}", f"database={tmp_path}/own.db", f"config={tmp_path}/own.toml"):
+        assert part in line
+    (warning,) = [line for line in serve.errors if "master key" in line]
+    assert "CHATAPI_AUTH_MASTER_KEY" in warning
+
+
+@pytest.mark.parametrize("arguments", [(), ("--dev",)])
+def test_it_warns_of_no_master_key_only_where_there_is_none(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    key = {} if arguments else {"CHATAPI_AUTH_MASTER_KEY": "master-key-of-the-tests"}
+    with serving(tmp_path, *arguments, **key) as serve:
+        serve.wait_until_it_listens()
+        serve.end(signal.SIGTERM)
+    assert not [line for line in serve.errors if "master key" in line]
+
+
 def test_what_dev_prints_works_when_pasted(directory: Path) -> None:
     keys = []
     for _ in range(2):

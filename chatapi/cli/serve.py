@@ -10,7 +10,9 @@ import signal
 import ssl
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
+import chatapi
 from chatapi.app import App, start_app
 from chatapi.cli.errors import CliError
 from chatapi.clock import Clock
@@ -38,12 +40,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     flags = {"server.host": args.host, "server.port": args.port, "database.path": args.db}
-    config = load_config(args.config, os.environ, flags).config
+    loaded = load_config(args.config, os.environ, flags)
+    config = loaded.config
     set_up_logging(config.log)
     if args.dev:
         config = _loosen(config)
     with asyncio.Runner(loop_factory=_find_loop_factory()) as runner:
-        return runner.run(_serve(config, dev=args.dev))
+        return runner.run(_serve(config, loaded.file, dev=args.dev))
+
+
+def _log_start(config: Config, file: Path | None) -> None:
+    fields = {
+        "version": chatapi.__version__,
+        "database": str(Path(config.database.path).absolute()),
+        "config": str(file.absolute()) if file else "none, only defaults and variables",
+    }
+    logger.info("started", extra=fields)
+    if not config.auth.master_key:
+        logger.warning(
+            "no master key is set, so that nobody can make or change tenants: set auth.master_key or the variable"
+            " CHATAPI_AUTH_MASTER_KEY, with a key from `openssl rand -hex 32`"
+        )
 
 
 def _find_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -69,7 +86,7 @@ def _loosen(config: Config) -> Config:
     )
 
 
-async def _serve(config: Config, *, dev: bool) -> int:
+async def _serve(config: Config, file: Path | None, *, dev: bool) -> int:
     stop = asyncio.Event()
     crashed: list[str] = []
 
@@ -86,6 +103,7 @@ async def _serve(config: Config, *, dev: bool) -> int:
     except OSError as error:
         raise CliError(f"cannot start: {error}") from error
     _stop_on_signals(stop)
+    _log_start(config, file)
     for address in app.addresses:
         logger.info("listening on %s", address)
     if dev:

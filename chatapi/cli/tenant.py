@@ -1,6 +1,7 @@
 """`chatapi tenant`: the tenants of a running server."""
 
 import argparse
+import sys
 import tomllib
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     delete = actions.add_parser("delete", parents=[options], help="delete a tenant and all its data, at once")
     delete.add_argument("tenant_id", metavar="ID")
+    delete.add_argument("--yes", action="store_true", help="do not ask")
     delete.set_defaults(run=run_delete)
 
 
@@ -72,12 +74,27 @@ def run_list(args: argparse.Namespace) -> int:
 
 
 def run_delete(args: argparse.Namespace) -> int:
+    if not args.yes:
+        _confirm_deletion(args)
     data = ask(args, lambda api: api.delete_tenant(args.tenant_id))
     if args.json:
         print_json(data)
     else:
         print(f"{args.tenant_id} is deleted")
     return 0
+
+
+def _confirm_deletion(args: argparse.Namespace) -> None:
+    """Raises CliError unless the answer is yes."""
+    name = ask(args, lambda api: api.get_tenant(args.tenant_id))["name"]
+    question = f"Delete the tenant {name} ({args.tenant_id}) with all its rooms and messages, for good? [y/N] "
+    print(question, end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    if not answer:
+        print(file=sys.stderr)
+        raise CliError("nothing was deleted: give --yes where nobody can be asked")
+    if answer.strip().lower() not in ("y", "yes"):
+        raise CliError("nothing was deleted")
 
 
 def _print_tenant(args: argparse.Namespace, question: Callable[[AdminAPI], Awaitable[Any]]) -> int:

@@ -1,12 +1,14 @@
 """What a setting accepts: one check and one sentence for each, the latter for errors and for chatapi.toml."""
 
-import ipaddress
 import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
+
+from chatapi.address import read_network
+from chatapi.origin import ANY, OPAQUE, parse_origin
 
 MAX_URL_CHARS = 2048  # what proxies and HTTP servers commonly accept
 
@@ -92,10 +94,13 @@ class ListOf:
 
     def accepts(self, value: object) -> bool:
         return (
-            isinstance(value, list | tuple)
-            and self.low <= len(value) <= self.high
-            and all(map(self.item.accepts, value))
+            isinstance(value, list | tuple) and self.low <= len(value) <= self.high and self.find_culprit(value) is None
         )
+
+    def find_culprit(self, value: object) -> tuple[int, object] | None:
+        """The first item that is not accepted, with its index."""
+        items = value if isinstance(value, list | tuple) else ()
+        return next(((index, item) for index, item in enumerate(items) if not self.item.accepts(item)), None)
 
 
 def is_web_url(text: str) -> bool:
@@ -110,13 +115,22 @@ def is_web_url(text: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0 and "@" not in parts.netloc
 
 
+def is_base_url(text: str) -> bool:
+    """Paths are appended to it."""
+    return is_web_url(text) and "?" not in text and "#" not in text
+
+
+def is_host(text: str) -> bool:
+    return re.fullmatch(r"[^\s\[\]/]{1,255}", text) is not None
+
+
 def is_origin(text: str) -> bool:
-    return text in ("*", "null") or re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s/?#@]{1,255}", text) is not None
+    return text in (ANY, OPAQUE) or parse_origin(text) is not None
 
 
 def is_network(text: str) -> bool:
     try:
-        ipaddress.ip_network(text, strict=False)
+        read_network(text)
     except ValueError:
         return False
     return True
@@ -127,7 +141,7 @@ def is_path(text: str) -> bool:
 
 
 def is_key(text: str) -> bool:
-    return re.fullmatch(r"[!-~]{1,512}", text) is not None
+    return re.fullmatch(r"[!-~]{16,512}", text) is not None
 
 
 # sun_path holds 108 bytes on Linux, 104 on macOS, the closing zero included.

@@ -6,12 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from chatapi.config.kinds import Kind, OneOf, Text, is_key
+from chatapi.config.kinds import Kind, ListOf, OneOf, Text, is_key
 from chatapi.config.settings import SECTION_CLASSES, SETTINGS, Config, Setting
 
 SEARCH_PATHS = (Path("chatapi.toml"), Path("/etc/chatapi/chatapi.toml"))
 FILE_VARIABLE = "CHATAPI_CONFIG"
 VARIABLE_PREFIX = "CHATAPI_"
+SLIP_CUTOFF = (
+    0.87  # of difflib: takes SEVER_PORT and SERVERPORT for SERVER_PORT, but not TO_MASTER_KEY for AUTH_MASTER_KEY
+)
 MAX_KEY_FILE_BYTES = 4096  # a key is far shorter; a wrong path to a large file should not be read into memory
 
 
@@ -89,14 +92,30 @@ def _read_environment(environ: Mapping[str, str]) -> list[tuple[str, str, object
     """Sorted, so that of several mistakes it is always the same one that is reported."""
     found: list[tuple[str, str, object]] = []
     for variable, text in sorted(environ.items()):
+        if not variable.startswith(VARIABLE_PREFIX):
+            continue
         section, _, key = variable.removeprefix(VARIABLE_PREFIX).lower().partition("_")
-        if not variable.startswith(VARIABLE_PREFIX) or section not in SECTION_CLASSES or not key:
+        if section not in SECTION_CLASSES or not key:
+            if meant := _find_slip(variable, text):
+                raise ConfigError("environment", variable, meant, "an unknown section")
             continue  # other programs may use the prefix too
         setting = _find_setting("environment", section, key, variable)
         if text.strip():
             value = _accept(setting, _parse_text(setting.kind, text.strip()), "environment", variable)
             found.append((variable, setting.name, value))
     return found
+
+
+def _find_slip(variable: str, text: str) -> str | None:
+    """The variable that this one seems to mean: a section misspelt or left out, as in CHATAPI_SEVER_PORT and
+    CHATAPI_MASTER_KEY. None for what another program may have set, Kubernetes for its service `chatapi` above all."""
+    name = variable.removeprefix(VARIABLE_PREFIX).lower()
+    if variable == FILE_VARIABLE or name.startswith("service_") or text.startswith("tcp://"):
+        return None
+    settings = {setting.name.replace(".", "_"): setting.key for setting in SETTINGS.values()}
+    without_section = [full_name for full_name, key in settings.items() if key == name]
+    alike = without_section or difflib.get_close_matches(name, settings, n=1, cutoff=SLIP_CUTOFF)
+    return f"{VARIABLE_PREFIX}{alike[0].upper()}" if alike else None
 
 
 def _read_flags(flags: Mapping[str, object]) -> dict[str, object]:
@@ -129,9 +148,13 @@ def _parse_text(kind: Kind, text: str) -> object:
 
 
 def _accept(setting: Setting, value: object, source: str, shown_key: str) -> object:
-    if not setting.kind.accepts(value):
+    kind = setting.kind
+    if not kind.accepts(value):
         got = "" if setting.secret else _shown(value)
-        raise ConfigError(source, shown_key, setting.kind.expected, got)
+        if isinstance(kind, ListOf) and (culprit := kind.find_culprit(value)):
+            index, item = culprit
+            got = f"{_shown(item)} as item {index}"
+        raise ConfigError(source, shown_key, kind.expected, got)
     return tuple(value) if isinstance(value, list) else value
 
 

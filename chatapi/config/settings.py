@@ -17,6 +17,8 @@ from chatapi.config.kinds import (
     OneOf,
     Text,
     Whole,
+    is_base_url,
+    is_host,
     is_key,
     is_network,
     is_origin,
@@ -31,6 +33,11 @@ OPTIONAL_PATH = Text("a path of up to 4096 characters", is_path, optional=True)
 WEB_URL = Text(
     f"an http or https URL of up to {MAX_URL_CHARS} characters without credentials", is_web_url, optional=True
 )
+ORIGIN = Text(
+    'an origin such as "https://app.example.com" (scheme, host and port, with no path and no wildcard), "null",'
+    ' or "*" for all',
+    is_origin,
+)
 RATE = Number(0.001, 1_000_000)
 BURST = Whole(0, 1_000_000)
 CONNECTIONS_PER_USER = Whole(1, 100_000)
@@ -43,7 +50,7 @@ RETENTION_DAYS = Number(0, 100 * YEAR_DAYS)
 class ServerConfig:
     host: Annotated[
         str,
-        Text("a host name or address of 1 to 255 characters", lambda text: 0 < len(text) <= 255 and " " not in text),
+        Text("a host name or an address without brackets, of 1 to 255 characters", is_host),
         "Address to listen on. Only this machine can connect by default, so that nothing is exposed by accident;"
         " behind a proxy or in a container use 0.0.0.0.",
     ] = "127.0.0.1"
@@ -59,15 +66,15 @@ class ServerConfig:
     tls_key: Annotated[str, OPTIONAL_PATH, "PEM file with the certificate's private key."] = ""
     public_url: Annotated[
         str,
-        WEB_URL,
+        Text(f"{WEB_URL.what}, query or fragment", is_base_url, optional=True),
         "The address under which clients reach the server, where it differs from the one it listens on (a proxy);"
         " it is what the playground and the API documents show.",
     ] = ""
     allowed_origins: Annotated[
         tuple[str, ...],
-        ListOf(Text('an origin such as "https://app.example.com", "null" or "*" for all', is_origin), 0, 1000),
+        ListOf(ORIGIN, 0, 1000),
         "Origins of web pages that may use the API from a browser, over CORS and WebSocket. The server's own host"
-        " always may.",
+        " always may. Case and default ports make no difference; each subdomain stands for itself.",
     ] = ()
     trusted_proxies: Annotated[
         tuple[str, ...],
@@ -109,7 +116,7 @@ class DatabaseConfig:
 class AuthConfig:
     master_key: Annotated[
         str,
-        Text("1 to 512 characters of printable ASCII without spaces", is_key, optional=True, secret=True),
+        Text("16 to 512 characters of printable ASCII without spaces", is_key, optional=True, secret=True),
         "The operator's key, for /admin and the commands that use it. Without one /admin answers 401, always."
         " Choose a long random one, for instance with `openssl rand -hex 32`.",
     ] = field(default="", repr=False)

@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 import msgspec
 import orjson
 
-from chatapi.errors import ChatError, invalid
+from chatapi.errors import invalid
+from chatapi.protocol.refusals import explain_refusal
 
 MAX_DEPTH = 32  # the body itself counts as 1
 MAX_INTEGER = 2**53 - 1  # what a JavaScript number holds exactly
@@ -18,8 +19,6 @@ _LONG_INTEGER = b"0" * 16
 # What orjson reads as a float: an integer beyond 64 bits, which has 19 digits or more.
 _HUGE_INTEGER = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}(?![0-9.eE])")
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
-_PATH = re.compile(r" - at `(?P<path>[^`]*)`$")
-_MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]*)`")
 
 T = TypeVar("T")
 
@@ -98,19 +97,7 @@ def convert(value: object, record: type[T], *, is_text: bool = False) -> T:
     try:
         return msgspec.convert(value, record, strict=not is_text)
     except msgspec.ValidationError as error:
-        raise _explain(str(error)) from None
-
-
-def _explain(text: str) -> ChatError:
-    # msgspec tells the place only inside its message: this is the one spot that reads it, pinned by tests.
-    path = ""
-    if at := _PATH.search(text):
-        path = at["path"].removeprefix("$").removeprefix(".")
-        text = text[: at.start()]
-    if missing := _MISSING.match(text):
-        path = f"{path}.{missing['name']}" if path else missing["name"]
-        text = "Required"
-    return invalid(text, path or None)
+        raise explain_refusal(error, record) from None
 
 
 def check_object_bytes(value: dict[str, object] | None, field: str, max_bytes: int) -> None:

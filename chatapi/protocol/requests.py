@@ -4,6 +4,7 @@ The same records validate the request and make its OpenAPI schema. Where a bound
 UTF-8, bytes of an object), `check` states it.
 """
 
+from enum import StrEnum
 from typing import Annotated, cast
 
 import msgspec
@@ -229,8 +230,14 @@ class EventsQuery(Query, frozen=True):
     limit: Limit = 50
 
 
+class NotificationStatus(StrEnum):
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    ALL = "all"
+
+
 class NotificationsQuery(PageQuery, frozen=True):
-    status: Annotated[str, Meta(pattern="^(pending|delivered|all)$")] = "all"
+    status: NotificationStatus = NotificationStatus.ALL
 
 
 class DeadLettersQuery(AdminPageQuery, frozen=True):

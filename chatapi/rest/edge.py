@@ -15,7 +15,16 @@ from typing import Any, cast
 
 from aiohttp import HttpVersion11, web
 
-from chatapi.callers import Headers, Origins, authenticate_headers, client_address, take_token
+from chatapi.callers import (
+    Headers,
+    add_cors_headers,
+    authenticate_headers,
+    client_address,
+    is_origin_allowed,
+    is_preflight,
+    read_header,
+    take_token,
+)
 from chatapi.errors import ChatError, Code, not_found
 from chatapi.models import Principal
 from chatapi.protocol.json import convert, loads
@@ -43,7 +52,6 @@ class Edge:
 
     def __init__(self, services: Services, routes: tuple[Route, ...], raw_routes: tuple[RawRoute, ...]) -> None:
         self._services = services
-        self._origins = Origins(services.config.server)
         self._logs_requests = services.config.log.requests
         self._router = web.UrlDispatcher()
         for prefix in ("", "/v1"):
@@ -57,7 +65,7 @@ class Edge:
         started_s = self._services.clock.monotonic_s()
         request_id = _take_request_id(request)
         headers: Headers = {"X-Request-Id": request_id}
-        self._origins.add_headers(request, headers)
+        add_cors_headers(self._services.origins, request, headers)
         response, route = await self._answer(request, request_id, headers)
         if response.status != SWITCHED:
             seconds = self._services.clock.monotonic_s() - started_s
@@ -73,7 +81,8 @@ class Edge:
         """The answer, and the path of the route that gave it, or nothing."""
         route = ""
         try:
-            if self._origins.is_preflight(request):
+            if is_preflight(request):
+                is_origin_allowed(self._services.origins, request)  # for the log: the browser refuses by itself
                 return web.Response(status=204, headers=headers), route
             match = await self._router.resolve(request)  # type: ignore[arg-type]  # it reads method and path
             if match.http_exception is not None:
@@ -109,7 +118,7 @@ class Edge:
             return _NO_PRINCIPAL
         address = client_address(request, services.config.server.trusted_proxies)
         if route.credential is Credential.MASTER:
-            services.auth.check_master_key(request.headers.get("X-Master-Key"), address)
+            services.auth.check_master_key(read_header(request, "X-Master-Key"), address)
             return _NO_PRINCIPAL
         principal = authenticate_headers(services, request, address)
         if principal is None:
@@ -135,8 +144,7 @@ def _widen(path: str) -> str:
 async def _read_body(request: web.BaseRequest, record: type[Body]) -> Body:
     if request.content_length is not None and request.content_length > MAX_BODY_BYTES:
         raise _too_large()
-    if request.content_type != "application/json" or "Content-Encoding" in request.headers:
-        raise ChatError(Code.VALIDATION_ERROR, "The body must be application/json, not encoded", status=415)
+    _check_media(request)
     if request.content.is_eof():
         data = await request.read()
     else:
@@ -149,6 +157,18 @@ async def _read_body(request: web.BaseRequest, record: type[Body]) -> Body:
     body = convert(loads(data), record)
     body.check()
     return body
+
+
+def _check_media(request: web.BaseRequest) -> None:
+    if "Content-Encoding" in request.headers:
+        message = "Send the body as it is, without Content-Encoding: compressed bodies are not taken"
+    elif "Content-Type" not in request.headers:
+        message = "Send the header Content-Type: application/json"
+    elif request.content_type != "application/json":
+        message = f"Send the body as JSON, with the header Content-Type: application/json, not {request.content_type}"
+    else:
+        return
+    raise ChatError(Code.VALIDATION_ERROR, message, status=415)
 
 
 async def _ask_for_body(request: web.BaseRequest) -> None:

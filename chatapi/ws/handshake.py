@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from aiohttp import WSCloseCode, web
 
-from chatapi.callers import Headers, Origins, authenticate_headers, client_address, take_token
+from chatapi.callers import Headers, authenticate_headers, client_address, is_origin_allowed, take_token
 from chatapi.errors import ChatError, Code, forbidden, invalid, rate_limited, unauthenticated, unavailable
 from chatapi.hub import Connection
 from chatapi.models import Principal
@@ -100,7 +100,7 @@ def _check_upgrade(services: Services, request: web.BaseRequest) -> None:
             status=426,
             headers={"Upgrade": "websocket", "Connection": "Upgrade"},
         )
-    if not Origins(services.config.server).is_allowed(request):
+    if not is_origin_allowed(services.origins, request):
         raise forbidden("This origin is not allowed")
     if services.is_draining:
         raise unavailable("The server is shutting down")
@@ -114,18 +114,32 @@ def _authenticate(services: Services, request: web.BaseRequest) -> Principal:
     if principal is not None:
         return principal
     try:
-        for offered in request.headers.get("Sec-WebSocket-Protocol", "").split(","):
-            if offered.strip().startswith(BEARER):
-                return auth.authenticate_token(offered.strip().removeprefix(BEARER), address)
-        if (token := request.query.get("token")) is not None:
+        for offered in _list_protocols(request):
+            if offered.startswith(BEARER):
+                return auth.authenticate_token(offered.removeprefix(BEARER), address)
+        if (token := _read_parameter(request, "token")) is not None:
             if auth.is_ticket(token):
                 return auth.authenticate_ticket(token, address)
             return auth.authenticate_token(token, address)
-        if services.config.auth.query_api_key and (api_key := request.query.get("api_key")) is not None:
-            return auth.authenticate_key(api_key, request.query.get("user_id"), address)
+        if services.config.auth.query_api_key and (api_key := _read_parameter(request, "api_key")) is not None:
+            return auth.authenticate_key(api_key, _read_parameter(request, "user_id"), address)
     except ChatError as error:
         raise _RefusedInFrame(error) from None
     raise unauthenticated("No credential in an accepted form")
+
+
+def _list_protocols(request: web.BaseRequest) -> list[str]:
+    """Several lines of the header are one list (RFC 6455, section 11.3.4)."""
+    lines = request.headers.getall("Sec-WebSocket-Protocol", ())
+    return [offered.strip() for line in lines for offered in line.split(",")]
+
+
+def _read_parameter(request: web.BaseRequest, name: str) -> str | None:
+    """Of the query. Raises ChatError when it stands there several times with different values."""
+    values = request.query.getall(name, [])
+    if any(value != values[0] for value in values):
+        raise invalid("This parameter has several values", name)
+    return values[0] if values else None
 
 
 def _check_limits(services: Services, principal: Principal) -> None:

@@ -1,5 +1,6 @@
 """`chatapi tenant` and `chatapi key` against a server process, as an operator or a script runs them."""
 
+import io
 import json
 import socketserver
 import threading
@@ -138,12 +139,28 @@ def test_a_webhook_secret_is_shown_to_people_once(ask, run):
     assert "webhook_secret" not in run("tenant", "set", tenant_id, "rate_limit=5")
 
 
+@pytest.mark.parametrize(
+    ("answer", "is_deleted"),
+    [("y\n", True), ("Yes\n", True), ("n\n", False), ("\n", False), ("acme\n", False), ("", False)],
+)
+def test_deleting_a_tenant_asks_first(server, ask, operator, capsys, monkeypatch, answer, is_deleted):
+    tenant_id = ask("tenant", "create", "Acme")["tenant_id"]
+    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+    status = main(("tenant", "delete", tenant_id))
+    out, err = capsys.readouterr()
+    assert f"Delete the tenant Acme ({tenant_id})" in err
+    assert (status, out) == ((0, f"{tenant_id} is deleted\n") if is_deleted else (1, ""))
+    assert ("nothing was deleted" in err) is not is_deleted
+    assert ("--yes" in err) is (answer == "")
+    assert (tenant_id in [tenant["tenant_id"] for tenant in ask("tenant", "list")["tenants"]]) is not is_deleted
+
+
 def test_a_deleted_tenant_is_gone(server, ask, run, refuse):
     tenant = ask("tenant", "create", "Acme")
-    assert run("tenant", "delete", tenant["tenant_id"]) == f"{tenant['tenant_id']} is deleted\n"
+    assert run("tenant", "delete", "--yes", tenant["tenant_id"]) == f"{tenant['tenant_id']} is deleted\n"
     assert not is_accepted(server, tenant["api_key"])
-    assert "NOT_FOUND" in refuse("tenant", "delete", tenant["tenant_id"])
-    assert ask("tenant", "delete", ask("tenant", "create", "Acme")["tenant_id"]) == {}
+    assert "NOT_FOUND" in refuse("tenant", "delete", "--yes", tenant["tenant_id"])
+    assert ask("tenant", "delete", "--yes", ask("tenant", "create", "Acme")["tenant_id"]) == {}
 
 
 # Keys
