@@ -57,7 +57,8 @@ def test_each_needed_field_is_missed_by_name(frame_type: str) -> None:
         fields = {key: value for key, value in GOOD[frame_type].items() if key != name}
         with pytest.raises(BadFrame) as bad:
             parse_frame(encode(type=frame_type, request_id="q", **fields))
-        assert (bad.value.error.field, bad.value.error.message, bad.value.request_id) == (name, "Required", "q")
+        assert (bad.value.error.field, bad.value.request_id) == (name, "q")
+        assert bad.value.error.message.startswith("Required")
 
 
 @pytest.mark.parametrize("bad", ['"a\\u0000"', "9007199254740992", "[" * 40 + "]" * 40])
