@@ -16,7 +16,7 @@ from aiohttp import web
 from chatapi.access import Access
 from chatapi.auth import Auth
 from chatapi.chat import Chat
-from chatapi.clock import Clock
+from chatapi.clock import Clock, SteadyClock
 from chatapi.config import Config
 from chatapi.errors import ChatError
 from chatapi.housekeeping import keep_house
@@ -177,9 +177,10 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
     access = Access(rooms)
     chat = Chat(store, rooms, hub, presence, access)
     tenants = Tenants(store, config, clock, rooms, hub)
-    webhooks = Webhooks(store=store, hub=hub, tasks=tasks, clock=clock, config=config.webhooks)
+    steady = SteadyClock(clock, store.latest_us)
+    webhooks = Webhooks(store=store, hub=hub, tasks=tasks, clock=clock, steady=steady, config=config.webhooks)
     first_wait_seconds = config.webhooks.retry_schedule_seconds[0]
-    offline = Offline(hub, first_wait_seconds, webhooks.wake)
+    offline = Offline(hub, steady, first_wait_seconds, webhooks.wake)
 
     def publish(batch: Sequence[Write]) -> None:
         chat.publish(batch)
@@ -206,7 +207,7 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
             hub=hub,
             tenants=tenants,
             worker=webhooks,
-            clock=clock,
+            steady=steady,
             first_wait_seconds=first_wait_seconds,
         ),
         tenants=tenants,

@@ -73,8 +73,8 @@ METRICS: Mapping[str, Declared] = {
     "chatapi_wrong_credentials_total": Declared(Kind.COUNTER, "Wrong keys, tokens and tickets presented."),
     "chatapi_webhook_calls_total": Declared(
         Kind.COUNTER,
-        "Webhook calls by outcome: delivered, failed (tried again, unless it was the last try), dropped (pointless by"
-        " then).",
+        "Webhook calls by outcome: delivered, failed (tried again, unless it was the last try), delayed (the user was"
+        " connected), dropped (pointless by then).",
         ("outcome",),
     ),
     "chatapi_webhook_calls_running": Declared(Kind.GAUGE, "Webhook calls under way."),

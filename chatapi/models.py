@@ -5,9 +5,10 @@ key in the database; the public id is an encoding of it, so that no second index
 """
 
 import datetime
+from collections.abc import Sequence
 from enum import StrEnum
 from functools import lru_cache
-from typing import NewType
+from typing import NamedTuple, NewType
 
 import msgspec
 
@@ -40,6 +41,13 @@ class Scope(StrEnum):
     USER_TOKEN = "user_token"
 
 
+class ReplacedSecret(NamedTuple):
+    """A webhook secret that signs along until then."""
+
+    secret: str
+    until_us: int
+
+
 class Tenant:
     """A tenant as it now stands: one object for each, shared by all who hold it, changed only after a commit.
 
@@ -53,10 +61,9 @@ class Tenant:
         "created_at_us",
         "max_message_bytes",
         "name",
-        "old_webhook_secret",
-        "old_webhook_secret_until_us",
         "rate_burst",
         "rate_limit",
+        "replaced_webhook_secrets",
         "retention_days",
         "tenant_id",
         "tenant_key",
@@ -75,8 +82,7 @@ class Tenant:
         config: dict[str, object],
         created_at_us: int,
         webhook_secret: str | None = None,
-        old_webhook_secret: str | None = None,
-        old_webhook_secret_until_us: int = 0,
+        replaced_webhook_secrets: Sequence[ReplacedSecret] = (),
     ) -> None:
         self.tenant_key = tenant_key
         self.tenant_id = tenant_id
@@ -85,8 +91,7 @@ class Tenant:
         self.config = config
         self.created_at_us = created_at_us
         self.webhook_secret = webhook_secret
-        self.old_webhook_secret = old_webhook_secret
-        self.old_webhook_secret_until_us = old_webhook_secret_until_us
+        self.replaced_webhook_secrets = list(replaced_webhook_secrets)
         self.rate_limit = 0.0  # tokens per second
         self.rate_burst = 0
         self.connections_per_user = 0

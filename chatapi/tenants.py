@@ -11,9 +11,9 @@ from msgspec import UNSET
 from chatapi.address import check_webhook_url
 from chatapi.clock import Clock
 from chatapi.config import Config, parse_tenant_config
-from chatapi.errors import not_found, unauthenticated
+from chatapi.errors import conflict, not_found, unauthenticated
 from chatapi.hub import Connection, Hub
-from chatapi.models import KeyId, Scope, Tenant, TenantId, TenantKey
+from chatapi.models import KeyId, ReplacedSecret, Scope, Tenant, TenantId, TenantKey
 from chatapi.protocol.requests import CreateTenant, PatchTenant
 from chatapi.ratelimit import TokenBucket
 from chatapi.rooms import Rooms
@@ -25,6 +25,7 @@ CREDENTIAL_GONE = 4001
 
 KEY_BYTES = 32  # random, of API keys and secrets
 WEBHOOK_SECRET_OVERLAP_US = 24 * 3600 * 1_000_000  # how long a replaced webhook secret signs along
+MAX_REPLACED_WEBHOOK_SECRETS = 50  # at once: each adds 48 bytes to a header, and receivers refuse long ones
 
 DEV_TENANT_ID = TenantId("tenant_dev")
 
@@ -176,20 +177,23 @@ class Tenants:
         return token_secret
 
     async def rotate_webhook_secret(self, tenant_id: str) -> str:
-        """The new secret; the old one signs along for a day."""
+        """The new secret; the old one signs along for a day. Raises ChatError CONFLICT when too many do already."""
         secret = make_webhook_secret()
-        until_us = self._clock.now_us() + WEBHOOK_SECRET_OVERLAP_US
+        now_us = self._clock.now_us()
 
-        async def apply(transaction: Transaction) -> Tenant:
+        async def apply(transaction: Transaction) -> tuple[Tenant, list[ReplacedSecret]]:
             tenant = self.get(tenant_id)
-            await store_tenants.update_webhook_secret(
-                transaction, tenant.tenant_key, secret, tenant.webhook_secret, until_us
-            )
-            return tenant
+            replaced = [found for found in tenant.replaced_webhook_secrets if found.until_us > now_us]
+            if len(replaced) >= MAX_REPLACED_WEBHOOK_SECRETS:
+                raise conflict(f"{len(replaced)} replaced webhook secrets sign along already, each for 24 hours")
+            if tenant.webhook_secret is not None:
+                replaced.insert(0, ReplacedSecret(tenant.webhook_secret, now_us + WEBHOOK_SECRET_OVERLAP_US))
+            await store_tenants.update_webhook_secret(transaction, tenant.tenant_key, secret, replaced)
+            return tenant, replaced
 
-        def publish(tenant: Tenant) -> None:
-            tenant.webhook_secret, tenant.old_webhook_secret = secret, tenant.webhook_secret
-            tenant.old_webhook_secret_until_us = until_us
+        def publish(result: tuple[Tenant, list[ReplacedSecret]]) -> None:
+            tenant, replaced = result
+            tenant.webhook_secret, tenant.replaced_webhook_secrets = secret, replaced
 
         await self._store.writer.change(apply, publish, barrier=True)
         return secret

@@ -7,6 +7,7 @@ import errno
 import socket
 import threading
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ ANSWER_SECONDS = 1.0
 
 KEEPALIVE_SECONDS = 30.0
 MAX_ERROR_CHARACTERS = 200
+MAX_RETRY_AFTER_SECONDS = 86_400.0  # what is beyond a day is taken for one: no endpoint holds a row for ever
 
 AddressInfo = tuple[Any, Any, int, str, tuple[Any, ...]]
 
@@ -70,7 +72,7 @@ class Caller:
                 return Answer(response.status, f"HTTP {response.status}", retry_after_s)
         except TimeoutError:
             return Answer(None, f"no answer within {self._timeout_seconds:g} s")
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever aiohttp makes of an answer is the endpoint's doing
             return Answer(None, _describe(error))
 
     async def close(self) -> None:
@@ -87,16 +89,19 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
 
 
 def parse_retry_after(value: str | None, now_us: int) -> float:
-    """Seconds from now, 0 when the header is absent or makes no sense (RFC 9110, section 10.2.3)."""
+    """Seconds from now, at most `MAX_RETRY_AFTER_SECONDS`; 0 when the header is absent or makes no sense (RFC 9110,
+    section 10.2.3)."""
     if value is None:
         return 0.0
     if value.isascii() and value.isdigit():
-        return float(value)
+        return min(float(value), MAX_RETRY_AFTER_SECONDS)
     try:
-        until_s = parsedate_to_datetime(value).timestamp()
-    except ValueError:
+        until = parsedate_to_datetime(value)
+        # A date of zone "-0000" comes without one, and is of UTC.
+        until_s = (until if until.tzinfo else until.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError, TypeError, IndexError):  # it promises only the first
         return 0.0
-    return max(0.0, until_s - now_us / 1_000_000)
+    return min(max(0.0, until_s - now_us / 1_000_000), MAX_RETRY_AFTER_SECONDS)
 
 
 def _describe(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """Calls that failed for good: what the operator sees of them, and their return into the queue. And how long the queues
 of each tenant are."""
 
-from chatapi.clock import Clock
+from chatapi.clock import SteadyClock
 from chatapi.errors import conflict, not_found
 from chatapi.hub import Hub
 from chatapi.models import Tenant
@@ -21,14 +21,14 @@ class DeadLetters:
         hub: Hub,
         tenants: Tenants,
         worker: Webhooks,
-        clock: Clock,
+        steady: SteadyClock,
         first_wait_seconds: float,
     ) -> None:
         self._store = store
         self._hub = hub
         self._tenants = tenants
         self._worker = worker
-        self._clock = clock
+        self._steady = steady
         self._first_wait_us = int(first_wait_seconds * 1_000_000)
 
     async def list_page(self, tenant_id: str | None, limit: int, offset: int) -> tuple[list[bytes], list[bytes], bool]:
@@ -46,7 +46,7 @@ class DeadLetters:
         place = store_webhooks.find_place(delivery_id)
         if place is None:
             raise not_found("Dead letter")
-        due_at_us = self._clock.now_us() + self._first_wait_us
+        due_at_us = self._steady.now_us() + self._first_wait_us
 
         async def apply(transaction: Transaction) -> Tenant:
             tenant_key = await store_webhooks.find_dead(transaction, place)
@@ -63,16 +63,17 @@ class DeadLetters:
         """The same for all of a tenant's; returns how many. Those that die anew meanwhile stay dead."""
         tenant = self._tenants.get(tenant_id)
         _check_webhook(tenant)
-        now_us = self._clock.now_us()
+        # Not the clock's present: it may have been set back since the last one died.
+        until_us = await store_webhooks.find_last_death(self._store.readers, tenant.tenant_key)
         total = 0
         while True:
-            revived = await self._revive_some(tenant, now_us)
+            revived = await self._revive_some(tenant, until_us)
             total += revived
             if revived < REVIVE_ROWS:
                 return total
 
     async def _revive_some(self, tenant: Tenant, until_us: int) -> int:
-        due_at_us = self._clock.now_us() + self._first_wait_us
+        due_at_us = self._steady.now_us() + self._first_wait_us
         revived = await self._store.writer.change(
             lambda transaction: store_webhooks.revive_of_tenant(
                 transaction, tenant.tenant_key, until_us, due_at_us, REVIVE_ROWS

@@ -6,6 +6,7 @@ the worker makes them.
 
 from collections.abc import Callable, Collection, Sequence
 
+from chatapi.clock import SteadyClock
 from chatapi.hub import Hub
 from chatapi.models import Tenant, TenantKey, UserId
 from chatapi.protocol.json import dumps_text
@@ -22,8 +23,11 @@ Row = tuple[object, ...]
 class Offline:
     """`wake(tenant)` tells the worker that the store holds something for it."""
 
-    def __init__(self, hub: Hub, first_wait_seconds: float, wake: Callable[[Tenant], None]) -> None:
+    def __init__(
+        self, hub: Hub, steady: SteadyClock, first_wait_seconds: float, wake: Callable[[Tenant], None]
+    ) -> None:
         self._hub = hub
+        self._steady = steady
         self._first_wait_us = int(first_wait_seconds * 1_000_000)
         self._wake = wake
         self._concerned: dict[Tenant, None] = {}  # for whom something is being committed
@@ -43,7 +47,7 @@ class Offline:
             room: RoomState = write.room
             if room.tenant.webhook_url is None:
                 continue
-            due_at_us = write.created_at_us + self._first_wait_us
+            due_at_us = self._steady.now_us() + self._first_wait_us
             if len(room.members) <= DIRECT_RECIPIENTS and len(rows) < DIRECT_ROWS:
                 rows.extend(self._list_deliveries(write, room, due_at_us))
                 continue
@@ -82,7 +86,7 @@ class Offline:
         if tenant.webhook_url is None:
             return
         tenant_key = tenant.tenant_key
-        due_at_us = transaction.now_us + self._first_wait_us
+        due_at_us = self._steady.now_us() + self._first_wait_us
         excluded = list_connected(self._hub, tenant_key, recipients)
         if len(excluded) == len(recipients):
             return

@@ -15,11 +15,9 @@ SECRET_PREFIX = "whsec_"
 
 
 def list_secrets(tenant: Tenant, now_us: int) -> list[str]:
-    """Those that sign: the tenant's own, and for a day the one that it replaced."""
+    """Those that sign: the tenant's own, and for a day each one that was replaced."""
     secrets = [] if tenant.webhook_secret is None else [tenant.webhook_secret]
-    if tenant.old_webhook_secret is not None and now_us < tenant.old_webhook_secret_until_us:
-        secrets.append(tenant.old_webhook_secret)
-    return secrets
+    return secrets + [replaced.secret for replaced in tenant.replaced_webhook_secrets if now_us < replaced.until_us]
 
 
 def sign(secrets: Sequence[str], delivery_id: str, timestamp_s: int, body: bytes) -> Mapping[str, str]:

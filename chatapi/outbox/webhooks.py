@@ -12,15 +12,15 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from chatapi.batching import Batcher
-from chatapi.clock import Clock
+from chatapi.clock import Clock, SteadyClock
 from chatapi.config import WebhooksConfig
 from chatapi.errors import ChatError
 from chatapi.hub import Hub
 from chatapi.models import Tenant, TenantKey
 from chatapi.outbox.caller import Answer, Caller
 from chatapi.outbox.signing import list_secrets, sign
-from chatapi.store import Store, Transaction, webhooks
-from chatapi.store.webhooks import Due, Failure, Place, encode_delivery_id
+from chatapi.store import Store, Transaction, meta, webhooks
+from chatapi.store.webhooks import Delay, Due, Failure, Place, encode_delivery_id
 from chatapi.tasks import Tasks
 
 logger = logging.getLogger(__name__)
@@ -33,10 +33,9 @@ RECORD_BATCH = 64
 BODY_BATCH = 32
 CHORE_ROWS = 1_000  # rows deleted at a time
 JITTER = 0.1  # of each wait, added at random, so that what failed together does not return together
-MAX_RETRY_AFTER_SECONDS = 86_400.0  # a Retry-After beyond a day is taken for one: no endpoint holds a row for ever
 CLOSE_SECONDS = 2.0  # for calls under way when the server stops; what is cut off is repeated at the next start
 STORE_PAUSE_SECONDS = 1.0  # before the store is asked again after it has refused a write
-MAX_SLEEP_SECONDS = 60.0  # so that a wall clock that was set is noticed
+MAX_SLEEP_SECONDS = 60.0
 EXPIRY_PAUSE_US = 600 * 1_000_000  # between two looks for dead letters that have expired
 
 NEVER_US = 1 << 62
@@ -45,10 +44,10 @@ GONE = 410
 
 
 class Step(NamedTuple):
-    """What follows from a try: done with it, or a failure to be noted."""
+    """What follows from a try: done with it, or a failure or a delay to be noted."""
 
     place: Place
-    failure: Failure | None
+    noted: Failure | Delay | None = None
 
 
 class Lane:
@@ -75,13 +74,19 @@ class Lane:
 
 
 class Webhooks:
-    """`run` is its one long-lived task. The counts are since the start."""
+    """`run` is its one long-lived task. The counts are since the start.
 
-    def __init__(self, *, store: Store, hub: Hub, tasks: Tasks, clock: Clock, config: WebhooksConfig) -> None:
+    When something is due is counted by the steady clock; the wall's is for what others see.
+    """
+
+    def __init__(
+        self, *, store: Store, hub: Hub, tasks: Tasks, clock: Clock, steady: SteadyClock, config: WebhooksConfig
+    ) -> None:
         self._store = store
         self._hub = hub
         self._tasks = tasks
         self._clock = clock
+        self._steady = steady
         self._config = config
         self._per_tenant = max(1, config.concurrency // TENANT_SHARE)
         self._lanes: OrderedDict[TenantKey, Lane] = OrderedDict()  # the longest not served first
@@ -96,6 +101,7 @@ class Webhooks:
         self._bodies: Batcher[tuple[TenantKey, Place], bytes | None] = Batcher(self._read_bodies, BODY_BATCH)
         self.delivered = 0
         self.failed = 0
+        self.delayed = 0
         self.dropped = 0
         self.dead = 0
 
@@ -150,7 +156,7 @@ class Webhooks:
     # Taking turns
 
     async def _serve(self) -> None:
-        now_us = self._clock.now_us()
+        now_us = self._steady.now_us()
         if now_us >= self._expire_at_us:
             self._expire_at_us = now_us + EXPIRY_PAUSE_US
             await self.expire_dead_letters()
@@ -171,7 +177,7 @@ class Webhooks:
         # Set first: what is stored while the store is read sets it again.
         lane.look_at_us = NEVER_US
         rows = await webhooks.list_next(self._store.readers, tenant.tenant_key, list(lane.under_way), READ_AHEAD)
-        now_us = self._clock.now_us()
+        now_us = self._steady.now_us()
         due = [row for row in rows if row.next_attempt_at_us <= now_us]
         lane.ready.extend(due)
         if len(due) < len(rows):
@@ -236,7 +242,7 @@ class Webhooks:
     async def _sleep(self) -> None:
         """Until something happens, or the next delivery is due."""
         looks = [lane.look_at_us for lane in self._lanes.values() if not lane.ready]
-        wait_s = (min([self._expire_at_us, *looks]) - self._clock.now_us()) / 1_000_000
+        wait_s = (min([self._expire_at_us, *looks]) - self._steady.now_us()) / 1_000_000
         if wait_s <= 0:
             await asyncio.sleep(0)
             return
@@ -254,8 +260,8 @@ class Webhooks:
             await self._store_step(step)
             # Only now may it be read again. After a bug in the lines above it is not: that waits for the next start.
             lane.under_way.discard(due.place)
-            if step.failure is not None and step.failure.next_attempt_at_us is not None:
-                lane.look_at_us = min(lane.look_at_us, step.failure.next_attempt_at_us)
+            if step.noted is not None and step.noted.next_attempt_at_us is not None:
+                lane.look_at_us = min(lane.look_at_us, step.noted.next_attempt_at_us)
         finally:
             lane.running -= 1
             self._running -= 1
@@ -264,16 +270,18 @@ class Webhooks:
 
     async def _make_step(self, lane: Lane, due: Due) -> Step:
         tenant = lane.tenant
-        body = await self._bodies.get((tenant.tenant_key, due.place))
-        is_online = self._hub.is_connected(tenant.tenant_key, due.user_id)
-        if body is None or is_online or tenant.webhook_url is None:
+        body = await self._read_body(tenant.tenant_key, due.place)
+        if body is None or tenant.webhook_url is None:
             self.dropped += 1
-            return Step(due.place, None)
+            return Step(due.place)
+        if due.step < self._last_step and self._hub.is_connected(tenant.tenant_key, due.user_id):
+            self.delayed += 1
+            return Step(due.place, Delay(due.place, due.step + 1, self._find_due(due.step + 1)))
         answer = await self._call(tenant, tenant.webhook_url, due, body)
         self._note(lane, answer)
         if answer.error is None:
             self.delivered += 1
-            return Step(due.place, None)
+            return Step(due.place)
         failure = self._judge(due, answer, answer.error)
         self.failed += 1
         self.dead += failure.next_attempt_at_us is None
@@ -293,16 +301,30 @@ class Webhooks:
             logger.info("webhook answers again" if was_failing else "webhook gives no answer", extra=fields)
 
     def _judge(self, due: Due, answer: Answer, error: str) -> Failure:
-        """When the next try is, counted from now; none after the last one of the schedule, and none after a 410."""
-        now_us = self._clock.now_us()
-        attempts = due.attempts + 1
-        schedule = self._config.retry_schedule_seconds
-        next_attempt_at_us = None
-        if attempts < len(schedule) and answer.status != GONE:
-            wait_s = schedule[attempts] * (1 + JITTER * secrets.randbelow(1000) / 1000)
-            wait_s = max(wait_s, min(answer.retry_after_s, MAX_RETRY_AFTER_SECONDS))
-            next_attempt_at_us = now_us + int(wait_s * 1_000_000)
-        return Failure(due.place, attempts, next_attempt_at_us, now_us, error)
+        """When the next try is; none after the last one of the schedule, and none after a 410."""
+        step, next_attempt_at_us = due.step + 1, None
+        if due.step < self._last_step and answer.status != GONE:
+            next_attempt_at_us = self._find_due(step, answer.retry_after_s)
+        return Failure(due.place, due.attempts + 1, step, next_attempt_at_us, self._clock.now_us(), error)
+
+    @property
+    def _last_step(self) -> int:
+        return len(self._config.retry_schedule_seconds) - 1
+
+    def _find_due(self, step: int, at_least_s: float = 0.0) -> int:
+        """When a try of the schedule is due, counted from now, in microseconds."""
+        wait_s = self._config.retry_schedule_seconds[step] * (1 + JITTER * secrets.randbelow(1000) / 1000)
+        return self._steady.now_us() + int(max(wait_s, at_least_s) * 1_000_000)
+
+    async def _read_body(self, tenant_key: TenantKey, place: Place) -> bytes | None:
+        """None when the call has become pointless. A database that cannot be read is waited for."""
+        while True:
+            try:
+                return await self._bodies.get((tenant_key, place))
+            except ChatError as error:
+                if error.status != UNAVAILABLE:
+                    raise
+                await asyncio.sleep(STORE_PAUSE_SECONDS)
 
     async def _store_step(self, step: Step) -> None:
         """Until it is stored the delivery stays under way, so that it is not made again at once."""
@@ -317,11 +339,14 @@ class Webhooks:
                 return
 
     async def _record(self, steps: Sequence[Step]) -> list[None]:
-        done = [step.place for step in steps if step.failure is None]
-        failures = [step.failure for step in steps if step.failure is not None]
+        done = [step.place for step in steps if step.noted is None]
+        delays = [step.noted for step in steps if isinstance(step.noted, Delay)]
+        failures = [step.noted for step in steps if isinstance(step.noted, Failure)]
 
         async def apply(transaction: Transaction) -> None:
-            await webhooks.record(transaction, done, failures)
+            await webhooks.record(transaction, done, delays, failures)
+            if delays or failures:
+                await meta.write_time(transaction, self._steady.now_us())
 
         await self._store.writer.change(apply)
         return [None] * len(steps)

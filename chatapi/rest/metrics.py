@@ -77,7 +77,7 @@ def _read_edges(services: Services) -> Iterator[Sample]:
 
 def _read_webhooks(services: Services) -> Iterator[Sample]:
     webhooks = services.webhooks
-    for outcome in ("delivered", "failed", "dropped"):
+    for outcome in ("delivered", "failed", "delayed", "dropped"):
         yield "chatapi_webhook_calls_total", (outcome,), getattr(webhooks, outcome)
     yield "chatapi_webhook_calls_running", (), webhooks.running
     yield "chatapi_dead_letters_total", (), webhooks.dead

@@ -7,11 +7,11 @@ from pathlib import Path
 import aiosqlite
 
 from chatapi.clock import Clock
-from chatapi.store import log
+from chatapi.store import log, meta
 from chatapi.store.migrate import DatabaseTooNew, migrate
 from chatapi.store.readers import Readers
 from chatapi.store.transaction import SeqCounter, Transaction
-from chatapi.store.writer import BUSY_SECONDS, Change, KeyMaker, MessageWrite, Write, Writer
+from chatapi.store.writer import BUSY_SECONDS, Change, KeyMaker, MessageWrite, Write, Writer, find_key_time
 
 __all__ = [
     "Change",
@@ -53,11 +53,14 @@ class StoreError(Exception):
 class Store:
     """`writer` changes, `readers` read. Made by `open_store`."""
 
-    def __init__(self, connection: aiosqlite.Connection, writer: Writer, readers: Readers, epoch: str) -> None:
+    def __init__(
+        self, connection: aiosqlite.Connection, writer: Writer, readers: Readers, *, epoch: str, latest_us: int
+    ) -> None:
         self._connection = connection
         self.writer = writer
         self.readers = readers
         self.epoch = epoch
+        self.latest_us = latest_us  # the latest time that was stored before this start; 0 = none
 
     async def close(self) -> None:
         """Closes the files. The writer's task must have ended, or have been cancelled."""
@@ -80,7 +83,8 @@ async def open_store(path: str, *, synchronous: str, readers: int, clock: Clock)
         reading = Readers([await _connect(path, _READER_PRAGMAS, opened) for _ in range(readers)])
         epoch = await reading.fetch_one("SELECT value FROM meta WHERE name = 'epoch'", {})
         assert epoch is not None  # the first migration wrote it
-        keys = KeyMaker(clock, await log.get_last_key(reading))
+        last_key = await log.get_last_key(reading)
+        latest_us = max(find_key_time(last_key) if last_key else 0, await meta.get_time(reading))
     except BaseException as error:
         # aiosqlite's threads keep the process alive: whatever fails at start closes them.
         for connection in opened:
@@ -88,7 +92,8 @@ async def open_store(path: str, *, synchronous: str, readers: int, clock: Clock)
         if isinstance(error, sqlite3.Error | DatabaseTooNew | OSError):
             raise StoreError(f"cannot open the database {path}: {error}") from error
         raise
-    return Store(connection, Writer(connection, clock, keys), reading, epoch[0])
+    writer = Writer(connection, clock, KeyMaker(clock, last_key))
+    return Store(connection, writer, reading, epoch=epoch[0], latest_us=latest_us)
 
 
 def _make_private(path: str) -> None:

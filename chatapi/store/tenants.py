@@ -1,8 +1,9 @@
 """Tenants and their API keys in SQL. Keys are stored as SHA-256 only."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from chatapi.models import KeyId, Tenant, TenantId, TenantKey, encode_time
+from chatapi.models import KeyId, ReplacedSecret, Tenant, TenantId, TenantKey, encode_time
 from chatapi.protocol.json import dumps_text, loads_stored
 from chatapi.store.readers import Readers
 from chatapi.store.transaction import Transaction
@@ -10,8 +11,7 @@ from chatapi.store.transaction import Transaction
 Row = tuple[Any, ...]
 
 _LOAD_TENANTS = """
-    SELECT tenant_key, tenant_id, name, config, token_secret, webhook_secret, old_webhook_secret,
-           old_webhook_secret_until_us, created_at_us
+    SELECT tenant_key, tenant_id, name, config, token_secret, webhook_secret, replaced_webhook_secrets, created_at_us
     FROM tenants WHERE deleted_at_us IS NULL ORDER BY tenant_key
 """
 _LOAD_KEYS = """
@@ -28,8 +28,7 @@ _UPDATE_TENANT = """
 """
 _UPDATE_TOKEN_SECRET = "UPDATE tenants SET token_secret = :token_secret WHERE tenant_key = :tenant_key"
 _UPDATE_WEBHOOK_SECRET = """
-    UPDATE tenants SET webhook_secret = :webhook_secret, old_webhook_secret = :old_webhook_secret,
-                       old_webhook_secret_until_us = :until_us
+    UPDATE tenants SET webhook_secret = :webhook_secret, replaced_webhook_secrets = :replaced
     WHERE tenant_key = :tenant_key
 """
 _MARK_DELETED = "UPDATE tenants SET deleted_at_us = :now_us WHERE tenant_key = :tenant_key"
@@ -67,9 +66,8 @@ def _read_tenant(row: Row) -> Tenant:
         config=loads_stored(row[3]),
         token_secret=row[4],
         webhook_secret=row[5],
-        old_webhook_secret=row[6],
-        old_webhook_secret_until_us=row[7],
-        created_at_us=row[8],
+        replaced_webhook_secrets=[ReplacedSecret(*item) for item in loads_stored(row[6])],
+        created_at_us=row[7],
     )
 
 
@@ -122,16 +120,15 @@ async def update_token_secret(transaction: Transaction, tenant_key: TenantKey, t
 
 
 async def update_webhook_secret(
-    transaction: Transaction, tenant_key: TenantKey, webhook_secret: str, old: str | None, until_us: int
+    transaction: Transaction, tenant_key: TenantKey, webhook_secret: str, replaced: Sequence[ReplacedSecret]
 ) -> None:
-    """`old` signs along until `until_us`."""
+    """`replaced` are all that sign along."""
     await transaction.execute(
         _UPDATE_WEBHOOK_SECRET,
         {
             "tenant_key": tenant_key,
             "webhook_secret": webhook_secret,
-            "old_webhook_secret": old,
-            "until_us": until_us,
+            "replaced": dumps_text([tuple(found) for found in replaced]),
         },
     )
 

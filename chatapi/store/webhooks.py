@@ -25,11 +25,20 @@ class Place(NamedTuple):
 
 
 class Due(NamedTuple):
-    """A delivery that waits; `attempts` were made so far."""
+    """A delivery that waits. `attempts` were made so far; `step` is its place in the schedule."""
 
     place: Place
     user_id: UserId
     attempts: int
+    step: int
+    next_attempt_at_us: int
+
+
+class Delay(NamedTuple):
+    """A try that was put off."""
+
+    place: Place
+    step: int
     next_attempt_at_us: int
 
 
@@ -38,6 +47,7 @@ class Failure(NamedTuple):
 
     place: Place
     attempts: int
+    step: int
     next_attempt_at_us: int | None
     last_attempt_at_us: int
     error: str
@@ -99,7 +109,7 @@ _COUNT_WAITING = """
         SELECT 1 FROM webhook_deliveries WHERE tenant_key > 0 AND next_attempt_at_us IS NOT NULL LIMIT :limit)
 """
 _LIST_NEXT = """
-    SELECT event_key, ordinal, user_id, attempts, next_attempt_at_us FROM webhook_deliveries
+    SELECT event_key, ordinal, user_id, attempts, step, next_attempt_at_us FROM webhook_deliveries
     WHERE tenant_key = :tenant_key AND next_attempt_at_us IS NOT NULL
       AND (event_key, ordinal) NOT IN (SELECT value ->> 0, value ->> 1 FROM json_each(:but))
     ORDER BY next_attempt_at_us LIMIT :limit
@@ -140,9 +150,14 @@ _DELETE_DELIVERIES = """
     WHERE (event_key, ordinal) IN (SELECT value ->> 0, value ->> 1 FROM json_each(:places))
 """
 _NOTE_FAILURES = """
-    UPDATE webhook_deliveries SET attempts = w.value ->> 2, next_attempt_at_us = w.value ->> 3,
-                                  last_attempt_at_us = w.value ->> 4, error = w.value ->> 5
+    UPDATE webhook_deliveries SET attempts = w.value ->> 2, step = w.value ->> 3, next_attempt_at_us = w.value ->> 4,
+                                  last_attempt_at_us = w.value ->> 5, error = w.value ->> 6
     FROM json_each(:failures) AS w
+    WHERE event_key = w.value ->> 0 AND ordinal = w.value ->> 1
+"""
+_NOTE_DELAYS = """
+    UPDATE webhook_deliveries SET step = w.value ->> 2, next_attempt_at_us = w.value ->> 3
+    FROM json_each(:delays) AS w
     WHERE event_key = w.value ->> 0 AND ordinal = w.value ->> 1
 """
 _DROP_QUEUE = """
@@ -186,15 +201,19 @@ _FIND_DEAD = """
     WHERE event_key = :event_key AND ordinal = :ordinal AND next_attempt_at_us IS NULL
 """
 _REVIVE = """
-    UPDATE webhook_deliveries SET attempts = 0, next_attempt_at_us = :due_at_us
+    UPDATE webhook_deliveries SET attempts = 0, step = 0, next_attempt_at_us = :due_at_us
     WHERE event_key = :event_key AND ordinal = :ordinal AND tenant_key = :tenant_key AND next_attempt_at_us IS NULL
 """
 _REVIVE_OF_TENANT = """
-    UPDATE webhook_deliveries SET attempts = 0, next_attempt_at_us = :due_at_us
+    UPDATE webhook_deliveries SET attempts = 0, step = 0, next_attempt_at_us = :due_at_us
     WHERE (event_key, ordinal) IN (
         SELECT event_key, ordinal FROM webhook_deliveries
         WHERE tenant_key = :tenant_key AND next_attempt_at_us IS NULL AND last_attempt_at_us <= :until_us
         ORDER BY last_attempt_at_us LIMIT :limit)
+"""
+_LAST_DEATH = """
+    SELECT coalesce(max(last_attempt_at_us), 0) FROM webhook_deliveries
+    WHERE tenant_key = :tenant_key AND next_attempt_at_us IS NULL
 """
 _EXPIRE = """
     DELETE FROM webhook_deliveries WHERE (event_key, ordinal) IN (
@@ -270,7 +289,7 @@ async def count_waiting(readers: Readers, limit: int) -> int:
 async def list_next(readers: Readers, tenant_key: TenantKey, but: Sequence[Place], limit: int) -> list[Due]:
     """The tenant's next deliveries in the order of time, due or not, but those that are under way."""
     rows = await readers.fetch(_LIST_NEXT, {"tenant_key": tenant_key, "but": _encode(but), "limit": limit})
-    return [Due(Place(row[0], row[1]), UserId(row[2]), row[3], row[4]) for row in rows]
+    return [Due(Place(row[0], row[1]), UserId(row[2]), *row[3:]) for row in rows]
 
 
 async def read_bodies(readers: Readers, wants: Sequence[tuple[TenantKey, Place]]) -> list[bytes | None]:
@@ -282,12 +301,17 @@ async def read_bodies(readers: Readers, wants: Sequence[tuple[TenantKey, Place]]
     return bodies
 
 
-async def record(transaction: Transaction, done: Sequence[Place], failures: Sequence[Failure]) -> None:
+async def record(
+    transaction: Transaction, done: Sequence[Place], delays: Sequence[Delay], failures: Sequence[Failure]
+) -> None:
     if done:
         await transaction.execute(_DELETE_DELIVERIES, {"places": _encode(done)})
+    if delays:
+        await transaction.execute(_NOTE_DELAYS, {"delays": dumps_text([(*row.place, *row[1:]) for row in delays])})
     if failures:
-        rows = [(*failure.place, *failure[1:]) for failure in failures]
-        await transaction.execute(_NOTE_FAILURES, {"failures": dumps_text(rows)})
+        await transaction.execute(
+            _NOTE_FAILURES, {"failures": dumps_text([(*row.place, *row[1:]) for row in failures])}
+        )
 
 
 async def drop_queue(transaction: Transaction, tenant_key: TenantKey, limit: int) -> int:
@@ -317,6 +341,13 @@ async def find_dead(transaction: Transaction, place: Place) -> TenantKey | None:
 async def revive(transaction: Transaction, tenant_key: TenantKey, place: Place, due_at_us: int) -> None:
     """Puts a dead letter back into the queue."""
     await transaction.execute(_REVIVE, {**place._asdict(), "tenant_key": tenant_key, "due_at_us": due_at_us})
+
+
+async def find_last_death(readers: Readers, tenant_key: TenantKey) -> int:
+    """The last attempt of the tenant's newest dead letter, in microseconds; 0 when it has none."""
+    row = await readers.fetch_one(_LAST_DEATH, {"tenant_key": tenant_key})
+    assert row is not None  # an aggregate
+    return int(row[0])
 
 
 async def revive_of_tenant(

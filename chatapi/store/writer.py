@@ -143,6 +143,11 @@ Write = MessageWrite | Change[Any]
 Statement = tuple[str, Mapping[str, object]]
 
 
+def find_key_time(key: int) -> int:
+    """When a key was made, in microseconds since the Unix epoch."""
+    return (key >> 12) + KEY_EPOCH_US
+
+
 class KeyMaker:
     """Time-ordered 63-bit keys: microseconds, then 12 bits that differ between processes. Never the same twice, also
     when the clock steps back: `last_key` is the greatest one in the database at start."""

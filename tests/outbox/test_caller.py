@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 from receiver import Receiver, answer, close_early, hang
 
 from chatapi.outbox import caller as module
@@ -40,11 +42,24 @@ async def call(url: str, *, body: bytes = b"{}", timeout_seconds: float = 2, all
         ("soon", 0),
         ("", 0),
         ("\u0664", 0),
-        ("9" * 400, float("inf")),
+        ("86401", 86_400),
+        ("9" * 4000, 86_400),
+        ("Sat, 13 Dec 2025 12:01:30 -0000", 90),
+        ("Sat, 13 Dec 2026 12:01:30 GMT", 86_400),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float) -> None:
     assert parse_retry_after(header, NOW_US) == seconds
+
+
+@given(
+    st.one_of(
+        st.text(max_size=50),
+        st.from_regex(r"\A[A-Z][a-z]{2}, [0-9]{1,20} [A-Z][a-z]{2} [0-9]{1,20} [0-9:]{1,20} [-+]?[0-9A-Z]{1,20}\Z"),
+    )
+)
+def test_no_retry_after_can_be_absurd(header: str) -> None:
+    assert 0 <= parse_retry_after(header, NOW_US) <= 86_400
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 299])

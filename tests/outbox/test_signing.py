@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from chatapi.models import Tenant, TenantId, TenantKey
+from chatapi.models import ReplacedSecret, Tenant, TenantId, TenantKey
 from chatapi.outbox.signing import list_secrets, sign
 from chatapi.tenants import make_webhook_secret
 
 
-def make_tenant(secret: str | None, old: str | None = None, until_us: int = 0) -> Tenant:
+def make_tenant(secret: str | None, *replaced: ReplacedSecret) -> Tenant:
     return Tenant(
         tenant_key=TenantKey(1),
         tenant_id=TenantId("tenant_1"),
@@ -19,8 +19,7 @@ def make_tenant(secret: str | None, old: str | None = None, until_us: int = 0) -
         config={},
         created_at_us=0,
         webhook_secret=secret,
-        old_webhook_secret=old,
-        old_webhook_secret_until_us=until_us,
+        replaced_webhook_secrets=replaced,
     )
 
 
@@ -45,7 +44,8 @@ def test_each_secret_verifies_and_no_other() -> None:
 
 
 def test_a_replaced_secret_signs_until_its_time_is_over() -> None:
-    tenant = make_tenant("whsec_new", "whsec_old", until_us=1000)
+    tenant = make_tenant("whsec_new", ReplacedSecret("whsec_old", 1000), ReplacedSecret("whsec_older", 500))
+    assert list_secrets(tenant, 499) == ["whsec_new", "whsec_old", "whsec_older"]
     assert list_secrets(tenant, 999) == ["whsec_new", "whsec_old"]
     assert list_secrets(tenant, 1000) == ["whsec_new"]
     assert list_secrets(make_tenant(None), 0) == []

@@ -105,3 +105,18 @@ async def test_the_pragmas_are_in_force(tmp_path: Path) -> None:
         await store.close()
         assert found == [level, 1, 5000]
         assert query_only == [(1,), (1,)]
+
+
+async def test_a_replaced_webhook_secret_and_the_place_in_the_schedule_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    with closing(sqlite3.connect(path)) as connection:
+        for _, script in list_migrations()[:2]:
+            connection.executescript(script)
+        connection.execute("INSERT INTO tenants VALUES (1, 'tenant_a', 'a', '{}', 's', 'new', 'old', 5000, 1, NULL)")
+        connection.execute("INSERT INTO tenants VALUES (2, 'tenant_b', 'b', '{}', 's', 'new', NULL, 0, 1, NULL)")
+        connection.execute("INSERT INTO webhook_deliveries VALUES (1, 1, 1, NULL, 'bob', 3, 7, 6, 'HTTP 500')")
+        connection.commit()
+    await open_and_close(path)
+    secrets = query(path, "SELECT replaced_webhook_secrets FROM tenants ORDER BY tenant_key")
+    assert secrets == [('[["old",5000]]',), ("[]",)]
+    assert query(path, "SELECT attempts, step FROM webhook_deliveries") == [(3, 3)]
