@@ -238,7 +238,7 @@ async def test_every_route_answers_as_documented(server: Server) -> None:
     await call("DELETE", "/subscriptions/{subscription_id}", 204, subscription_id=topic["subscription_id"])
     await call("POST", "/tokens", 201, {"user_id": "bob"})
     await call("POST", "/ws/token", 200)
-    for path in ("/livez", "/readyz", "/health", "/metrics", "/openapi.json", "/asyncapi.json"):
+    for path in ("/", "/livez", "/readyz", "/health", "/metrics", "/openapi.json", "/asyncapi.json"):
         await call("GET", path, 200)
     await call("DELETE", "/rooms/{room_id}", 204, room_id=room_id)
     await check_operators_routes(server, recorder)

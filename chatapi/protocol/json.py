@@ -89,13 +89,13 @@ def _check(value: object, path: str, depth: int, bounded: type[float] | type[int
                 _check(item, f"{path}.{key}" if path else key, depth + 1, bounded)
 
 
-def convert(value: object, record: type[T], *, is_text: bool = False) -> T:
-    """A typed record from parsed JSON, or from text as a query string holds it; unknown fields are ignored.
+def convert(value: object, record: type[T]) -> T:
+    """A typed record from parsed JSON; unknown fields are ignored.
 
     Raises ChatError (VALIDATION_ERROR) with `field` naming the culprit, as in `targets.user_ids[3]`.
     """
     try:
-        return msgspec.convert(value, record, strict=not is_text)
+        return msgspec.convert(value, record)
     except msgspec.ValidationError as error:
         raise explain_refusal(error, record) from None
 

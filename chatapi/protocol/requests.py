@@ -4,15 +4,18 @@ The same records validate the request and make its OpenAPI schema. Where a bound
 UTF-8, bytes of an object), `check` states it.
 """
 
+import re
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import Annotated, cast
+from functools import cache
+from typing import Annotated, TypeVar, cast
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, UnsetType, inspect
 
 from chatapi.errors import invalid
 from chatapi.models import Role, RoomType
-from chatapi.protocol.json import MAX_INTEGER, check_object_bytes
+from chatapi.protocol.json import MAX_INTEGER, check_object_bytes, convert
 
 MAX_OBJECT_BYTES = 16 * 1024  # metadata and meta
 MAX_PAYLOAD_BYTES = 64 * 1024  # of a notification
@@ -199,10 +202,49 @@ class PatchTenant(Body, frozen=True):
 
 
 class Query(msgspec.Struct, frozen=True):
-    """A request's query string, converted leniently from text."""
+    """A request's query string."""
 
     def check(self) -> None:
         return
+
+
+Q = TypeVar("Q", bound=Query)
+
+_WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,29})")  # more digits than any bound has
+
+
+def parse_query(parameters: Iterable[tuple[str, str]], record: type[Q]) -> Q:
+    """The record of a query string's names and values; names that it does not know are ignored. Raises ChatError."""
+    is_number = _find_numbers(record)
+    values: dict[str, str | int] = {}
+    for name, text in parameters:
+        if name not in is_number:
+            continue
+        if name in values:
+            raise invalid("Given more than once", name)
+        if not is_number[name]:
+            values[name] = text
+        elif _WHOLE_NUMBER.fullmatch(text):
+            values[name] = int(text)
+        else:
+            raise invalid("Must be a whole number in decimal digits", name)
+    query = convert(values, record)
+    query.check()
+    return query
+
+
+@cache
+def _find_numbers(record: type[Query]) -> dict[str, bool]:
+    """Of each parameter, whether it is a number: the others are text."""
+    described = inspect.type_info(record)
+    assert isinstance(described, inspect.StructType)
+    return {
+        field.encode_name: any(
+            isinstance(part, inspect.IntType)
+            for part in (field.type.types if isinstance(field.type, inspect.UnionType) else (field.type,))
+        )
+        for field in described.fields
+    }
 
 
 class PageQuery(Query, frozen=True):

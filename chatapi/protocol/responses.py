@@ -204,6 +204,12 @@ class Ticket(Answer, frozen=True, kw_only=True):
 # The server
 
 
+class Root(Answer, frozen=True, kw_only=True):
+    name: Literal["ChatAPI"]
+    version: Annotated[str, Meta(examples=["1.0.0"])]
+    links: Annotated[dict[str, str], Meta(description="paths", examples=[{"openapi": "/openapi.json"}])]
+
+
 class Status(Answer, frozen=True, kw_only=True):
     status: Literal["ok"]
 

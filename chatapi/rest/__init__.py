@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+import chatapi
 from chatapi.config import Config
 from chatapi.protocol import requests as req
 from chatapi.protocol import responses as res
 from chatapi.rest import dead_letters, documents, health, messages, metrics, notifications, rooms, tenants, tokens
-from chatapi.rest.call import Call, Credential, Media, Reply, Route
+from chatapi.rest.call import Call, Credential, Media, Reply, Route, ok
 
 _OPEN = Credential.NONE
 _API_KEY = Credential.API_KEY
@@ -21,11 +22,30 @@ _KEY = "/admin/tenants/{tenant_id}/keys/{key_id}"
 _DEAD = "/admin/dead-letters"
 _METRICS = "/metrics"
 
+PLAYGROUND = "/playground"
+
 
 async def openapi(call: Call) -> Reply:
     """This document."""
     config = call.services.config
     return documents.serve_openapi(list_routes(config), config.server.public_url)
+
+
+async def root(call: Call) -> Reply:
+    """What this server is, and where to go on. A browser is led to the playground."""
+    config = call.services.config
+    links = {
+        "openapi": "/openapi.json",
+        "asyncapi": "/asyncapi.json",
+        "websocket": "/ws",
+        "health": "/health",
+        "sdk": "/sdk/chatapi.js",
+    }
+    if config.playground.enabled:
+        links["playground"] = PLAYGROUND
+    reply = ok({"name": "ChatAPI", "version": chatapi.__version__, "links": links})
+    reply.page = links.get("playground")
+    return reply
 
 
 ROUTES: tuple[Route, ...] = (
@@ -65,6 +85,7 @@ ROUTES: tuple[Route, ...] = (
     Route("DELETE", _SUBSCRIPTION, notifications.unsubscribe, 204),
     Route("POST", "/tokens", tokens.mint_token, 201, res.UserToken, _API_KEY, body=req.MintToken),
     Route("POST", "/ws/token", tokens.mint_ticket, 200, res.Ticket),
+    Route("GET", "/", root, 200, res.Root, _OPEN),
     Route("GET", "/livez", health.livez, 200, res.Status, _OPEN),
     Route("GET", "/readyz", health.readyz, 200, res.Status, _OPEN, also=(503,)),
     Route("GET", "/health", health.health, 200, res.Health, _OPEN, also=(503,)),

@@ -38,13 +38,15 @@ class Call:
 
 @dataclass(slots=True)
 class Reply:
-    """An answer: JSON that is encoded already. `gzipped` is the same body, kept for those who can read it."""
+    """An answer: JSON that is encoded already. `gzipped` is the same body, kept for those who can read it; `page` is
+    where a browser is led instead."""
 
     status: int
     body: bytes
     content_type: str = JSON
     headers: Mapping[str, str] | None = None
     gzipped: bytes | None = None
+    page: str | None = None
 
 
 def ok(data: Mapping[str, object], status: int = 200) -> Reply:

@@ -29,9 +29,9 @@ from chatapi.errors import ChatError, Code, not_found
 from chatapi.models import Principal
 from chatapi.protocol.json import convert, loads
 from chatapi.protocol.replies import encode_error_envelope
-from chatapi.protocol.requests import Body, Query
+from chatapi.protocol.requests import Body, parse_query
 from chatapi.rest.call import Call, Credential, RawRoute, Reply, Route
-from chatapi.rest.encoding import accepts_gzip, vary_on_encoding
+from chatapi.rest.encoding import accepts_gzip, prefers_html, vary_on
 from chatapi.services import Services
 
 logger = logging.getLogger(__name__)
@@ -56,10 +56,16 @@ class Edge:
         self._router = web.UrlDispatcher()
         for prefix in ("", "/v1"):
             for route in routes:
-                self._router.add_route(route.method, prefix + _widen(route.path), self._bind(route))
+                self._add_route(route.method, prefix + _widen(route.path), self._bind(route))
             for raw_route in raw_routes:
-                self._router.add_route(raw_route.method, prefix + raw_route.path, partial(raw_route.handler, services))
+                self._add_route(raw_route.method, prefix + raw_route.path, partial(raw_route.handler, services))
         self._router.freeze()
+
+    def _add_route(self, method: str, path: str, handler: Any) -> None:
+        """HEAD is answered as GET is, and aiohttp leaves the body out."""
+        self._router.add_route(method, path, handler)
+        if method == "GET":
+            self._router.add_route("HEAD", path, handler)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         started_s = self._services.clock.monotonic_s()
@@ -103,11 +109,13 @@ class Edge:
         async def answer(request: web.BaseRequest, path: Mapping[str, str], headers: Headers) -> web.StreamResponse:
             principal = self._authenticate(route, request, headers)
             body = None if route.body is None else await _read_body(request, route.body)
-            query = None if route.query is None else _read_query(request, route.query)
+            query = None if route.query is None else parse_query(request.query.items(), route.query)
             _check_path(path)
             reply = await route.handler(Call(self._services, principal, path, body, query))
             if reply.gzipped is not None:
                 _choose_encoding(reply, request, headers)
+            elif reply.page is not None:
+                _choose_page(reply, reply.page, request, headers)
             return _answer(reply, headers)
 
         return answer
@@ -178,12 +186,6 @@ async def _ask_for_body(request: web.BaseRequest) -> None:
         request.writer.output_size = 0  # the answer itself has not begun
 
 
-def _read_query(request: web.BaseRequest, record: type[Query]) -> Query:
-    query = convert(dict(request.query), record, is_text=True)
-    query.check()
-    return query
-
-
 def _check_path(path: Mapping[str, str]) -> None:
     """An id that no database can hold names nothing."""
     for value in path.values():
@@ -194,16 +196,23 @@ def _check_path(path: Mapping[str, str]) -> None:
 
 
 def _choose_encoding(reply: Reply, request: web.BaseRequest, headers: Headers) -> None:
-    vary_on_encoding(headers)
+    vary_on(headers, "Accept-Encoding")
     if reply.gzipped is not None and accepts_gzip(request):
         reply.body = reply.gzipped
         headers["Content-Encoding"] = "gzip"
 
 
+def _choose_page(reply: Reply, page: str, request: web.BaseRequest, headers: Headers) -> None:
+    vary_on(headers, "Accept")
+    if prefers_html(request):
+        reply.status, reply.body = 302, b""
+        headers["Location"] = page
+
+
 def _answer(reply: Reply, headers: Headers) -> web.Response:
     if reply.headers is not None:
         headers.update(reply.headers)
-    if reply.status != 204:
+    if reply.body:
         headers["Content-Type"] = reply.content_type
     return web.Response(body=reply.body, status=reply.status, headers=headers)
 

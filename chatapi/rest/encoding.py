@@ -1,4 +1,4 @@
-"""Answers that are sent compressed to those who can read it."""
+"""In which form a client reads an answer best: compressed or not, as a page or as JSON."""
 
 import gzip
 from collections.abc import Iterable
@@ -19,21 +19,28 @@ def accepts_gzip(request: web.BaseRequest) -> bool:
     return weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0))) > 0
 
 
-def vary_on_encoding(headers: dict[str, str]) -> None:
-    """Tells caches that the answer depends on what the client can read, beside what it depends on already."""
+def prefers_html(request: web.BaseRequest) -> bool:
+    """Whether it is a browser that shows the answer: it names `text/html`, and likes JSON less."""
+    weights = dict(_read_weights(request.headers.getall(hdrs.ACCEPT, ())))
+    json = weights.get("application/json", weights.get("application/*", weights.get("*/*", 0.0)))
+    return weights.get("text/html", 0.0) > json
+
+
+def vary_on(headers: dict[str, str], name: str) -> None:
+    """Tells caches that the answer depends on this header of the request, beside what it depends on already."""
     others = headers.get("Vary")
-    headers["Vary"] = "Accept-Encoding" if others is None else f"{others}, Accept-Encoding"
+    headers["Vary"] = name if others is None else f"{others}, {name}"
 
 
 def _read_weights(lines: Iterable[str]) -> Iterable[tuple[str, float]]:
     for part in ",".join(lines).split(","):
-        coding, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
         weight = 1.0
         for parameter in parameters:
-            name, _, value = parameter.partition("=")
-            if name.strip() == "q":
+            key, _, value = parameter.partition("=")
+            if key.strip() == "q":
                 weight = _read_weight(value)
-        yield coding, weight
+        yield name, weight
 
 
 def _read_weight(text: str) -> float:

@@ -14,7 +14,7 @@ from aiohttp import web
 from chatapi.config import Config
 from chatapi.protocol.json import dumps
 from chatapi.rest.call import RawHandler, RawRoute
-from chatapi.rest.encoding import accepts_gzip, compress, vary_on_encoding
+from chatapi.rest.encoding import accepts_gzip, compress, vary_on
 from chatapi.services import Services
 
 WEB = Path(__file__).parent.parent / "web"
@@ -59,7 +59,7 @@ def make_file_routes(config: Config) -> list[RawRoute]:
         handlers[path] = _make_handler(path, file, turn)
         if not _is_large(path):
             read_file(file)
-    return [RawRoute(method, path, handler) for path, handler in handlers.items() for method in ("GET", "HEAD")]
+    return [RawRoute("GET", path, handler) for path, handler in handlers.items()]
 
 
 def list_sdk() -> dict[str, Path]:
@@ -118,7 +118,7 @@ def _make_handler(path: str, file: Path, turn: asyncio.Lock) -> RawHandler:
         if is_public:
             headers.pop("Vary", None)  # the same for every origin: a cache may keep one copy for all
             headers.update(_SDK_HEADERS)
-        vary_on_encoding(headers)
+        vary_on(headers, "Accept-Encoding")
         is_gzipped = accepts_gzip(request)
         headers["ETag"] = f'"{found.digest}-gzip"' if is_gzipped else f'"{found.digest}"'
         if _has(request, headers["ETag"]):

@@ -37,7 +37,14 @@ class EnvelopeServer(web.Server):
     def _make_bounded_request(
         self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any
     ) -> web.BaseRequest:
-        return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=MAX_BODY_BYTES)
+        return _Request(message, payload, protocol, writer, task, self._loop, client_max_size=MAX_BODY_BYTES)
+
+
+class _Request(web.BaseRequest):
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        """Called when an answer's headers are complete. aiohttp's own name and version, and Python's, help attackers
+        alone."""
+        response.headers.popall("Server", None)
 
 
 class _EnvelopeProtocol(web.RequestHandler):

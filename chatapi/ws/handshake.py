@@ -93,7 +93,7 @@ class _RefusedInFrame(Exception):
 
 
 def _check_upgrade(services: Services, request: web.BaseRequest) -> None:
-    if request.headers.get("Upgrade", "").lower() != "websocket":
+    if request.method != "GET" or request.headers.get("Upgrade", "").lower() != "websocket":
         raise ChatError(
             Code.VALIDATION_ERROR,
             "This is a WebSocket",

@@ -11,12 +11,16 @@ from chatapi.protocol.json import MAX_DEPTH, MAX_INTEGER, convert, dumps, dumps_
 from chatapi.protocol.requests import (
     AddMember,
     CreateRoom,
+    DeadLettersQuery,
+    EventsQuery,
     HistoryQuery,
     MessageDraft,
     MintToken,
+    NotificationsQuery,
     Notify,
     PageQuery,
     PatchRoom,
+    parse_query,
 )
 
 TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=30)
@@ -142,14 +146,70 @@ def test_the_culprit_is_named(
 
 
 def test_a_query_is_read_from_text() -> None:
-    assert convert({"limit": "7", "other": "x"}, PageQuery, is_text=True) == PageQuery(limit=7)
-    assert convert({"after_seq": "3"}, HistoryQuery, is_text=True) == HistoryQuery(after_seq=3)
-    for value in ("", "7.5", "x", "0x7"):
+    assert parse_query([("limit", "7"), ("other", "x"), ("other", "y")], PageQuery) == PageQuery(limit=7)
+    assert parse_query([("after_seq", "3")], HistoryQuery) == HistoryQuery(after_seq=3)
+    assert parse_query([("tenant_id", "7"), ("offset", "-0")], DeadLettersQuery) == DeadLettersQuery(tenant_id="7")
+    assert parse_query([("after_seq", str(MAX_INTEGER))], EventsQuery) == EventsQuery(after_seq=MAX_INTEGER)
+
+
+NO_NUMBERS = [
+    "",
+    "x",
+    "7.5",
+    "7.0",
+    "1e1",
+    "1E1",
+    "+5",
+    " 5",
+    "5 ",
+    "5\n",
+    "0x5",
+    "0b1",
+    "1_0",
+    "007",
+    "--5",
+    "-",
+    "true",
+    "null",
+    "NaN",
+    "Infinity",
+    "5,5",
+    "5;",
+    "0.5e1",
+]
+OTHER_DIGITS = [
+    "\N{ARABIC-INDIC DIGIT FIVE}",
+    "\N{FULLWIDTH DIGIT FIVE}",
+    "\N{SUPERSCRIPT TWO}",
+    "\N{ROMAN NUMERAL FIVE}",
+]
+
+
+@pytest.mark.parametrize(
+    "text", [*NO_NUMBERS, *OTHER_DIGITS, "-1", "0", "101", str(MAX_INTEGER + 1), "9" * 40, "1" * 5_000]
+)
+def test_a_number_of_a_query_is_decimal_and_within_its_bounds(text: str) -> None:
+    with pytest.raises(ChatError) as refusal:
+        parse_query([("limit", text)], PageQuery)
+    assert (refusal.value.status, refusal.value.field) == (400, "limit")
+    if text != "0":
         with pytest.raises(ChatError) as refusal:
-            convert({"limit": value}, PageQuery, is_text=True)
+            parse_query([("after_seq", text if text != "101" else "-101")], HistoryQuery)
+        assert (refusal.value.status, refusal.value.field) == (400, "after_seq")
+
+
+def test_a_parameter_is_given_once() -> None:
+    for values in (("7", "8"), ("7", "7"), ("7", "")):
+        with pytest.raises(ChatError) as refusal:
+            parse_query([("limit", value) for value in values], PageQuery)
         assert refusal.value.field == "limit"
-    with pytest.raises(ChatError):
-        convert({"limit": 7.5}, PageQuery)
+
+
+@pytest.mark.parametrize("status", ["", "All", "all\n", " all", "none"])
+def test_a_word_of_a_query_is_one_of_those_that_there_are(status: str) -> None:
+    with pytest.raises(ChatError) as refusal:
+        parse_query([("status", status)], NotificationsQuery)
+    assert refusal.value.field == "status"
 
 
 @given(st.text(max_size=130))

@@ -42,7 +42,7 @@ comes over the WebSocket `/ws`, which `/asyncapi.json` describes.
 
 Every JSON answer is `{"success": true, "data": {…}, "error": null}` or
 `{"success": false, "data": null, "error": {"code", "message", "field", "details"}}`. Fields that are not known are
-ignored in requests, and may be added to answers. All routes also stand under `/v1`.
+ignored in requests, and may be added to answers. All routes also stand under `/v1`, and what answers GET answers HEAD.
 
 A wrong method on a known path is 405 with `Allow`. Bodies are at most 256 KiB of JSON that nests at most 32 deep, with
 integers below 2^53 and no U+0000.
