@@ -1,21 +1,71 @@
 """Look-ups that wait at the same time, joined into one query: what keeps a reconnect storm from being 5,000 queries."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import Generic, TypeVar
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+L = TypeVar("L", bound=Hashable)
+T = TypeVar("T")
+
+
+class Turns(Generic[L, T]):
+    """A queue for each owner of what waits. They have their turns, so that one that has many waits no less than the
+    others."""
+
+    def __init__(self) -> None:
+        self._queues: OrderedDict[L, deque[T]] = OrderedDict()  # none is empty; the next one first
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def count(self, owner: L) -> int:
+        queue = self._queues.get(owner)
+        return 0 if queue is None else len(queue)
+
+    def put(self, owner: L, item: T) -> None:
+        self._queues.setdefault(owner, deque()).append(item)
+        self._size += 1
+
+    def next(self) -> T:
+        """The oldest of the owner whose turn it is. Raises StopIteration when nothing waits."""
+        return next(iter(self._queues.values()))[0]
+
+    def take(self) -> T:
+        """As `next`, which is then the following one."""
+        owner, queue = next(iter(self._queues.items()))
+        item = queue.popleft()
+        self._size -= 1
+        if queue:
+            self._queues.move_to_end(owner)
+        else:
+            del self._queues[owner]
+        return item
+
+
+_LOAD: Any = object()  # what a waiting future gets when it is its caller's turn to load
 
 
 class Batcher(Generic[K, V]):
-    """`load_many` answers a batch of distinct keys in their order. One batch is under way at a time."""
+    """`load_many` answers a batch of distinct keys in their order. One batch is under way at a time. What waits gets
+    into it in turns of the keys' owners, which `owner_of` tells: a tenant."""
 
-    def __init__(self, load_many: Callable[[Sequence[K]], Awaitable[Sequence[V]]], max_batch: int) -> None:
+    def __init__(
+        self,
+        load_many: Callable[[Sequence[K]], Awaitable[Sequence[V]]],
+        max_batch: int,
+        owner_of: Callable[[K], Hashable],
+    ) -> None:
         self._load_many = load_many
         self._max_batch = max_batch
-        self._waiting: dict[K, asyncio.Future[V]] = {}  # of the keys that no look-up has been begun for, oldest first
-        self._turn = asyncio.Lock()
+        self._owner_of = owner_of
+        self._waiting: dict[K, list[asyncio.Future[V]]] = {}  # by key, of those that no look-up has been begun for
+        self._turns: Turns[Hashable, K] = Turns()  # the same keys
+        self._is_loading = False
+        self._sleeping: dict[asyncio.Future[V], None] = {}  # of those who wait for another's load, the longest first
 
     async def get(self, key: K) -> V:
         """Raises what `load_many` raised for the batch.
@@ -35,35 +85,72 @@ class Batcher(Generic[K, V]):
         return values
 
     def _join(self, key: K) -> asyncio.Future[V]:
-        future = self._waiting.get(key)
-        if future is None:
-            future = self._waiting[key] = asyncio.get_running_loop().create_future()
+        """A future of the caller's own for the key's next look-up."""
+        future: asyncio.Future[V] = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            waiting = self._waiting[key] = []
+            self._turns.put(self._owner_of(key), key)
+        waiting.append(future)
         return future
 
     async def _settle(self, key: K, future: asyncio.Future[V]) -> V:
-        while True:
-            while not future.done():
-                # Whoever has the turn loads for all who wait, itself perhaps not yet included.
-                async with self._turn:
-                    if not future.done():
-                        await self._load_some()
-            if not future.cancelled():  # else the one who had the turn was: ask again
-                return future.result()
+        if self._is_loading and not future.done():
+            self._sleeping[future] = None
+            try:
+                value = await future
+            except asyncio.CancelledError:
+                if not future.cancelled() and future.exception() is None and future.result() is _LOAD:
+                    self._hand_over()
+                raise
+            finally:
+                del self._sleeping[future]
+            if value is not _LOAD:
+                return value
             future = self._join(key)
+        elif future.done():
+            return future.result()
+        # Whoever has the turn loads for all who wait, until its own key was among them.
+        self._is_loading = True
+        try:
+            while not future.done():
+                await self._load_some()
+        finally:
+            self._hand_over()
+        return future.result()
+
+    def _hand_over(self) -> None:
+        """The turn goes to the one who has waited longest."""
+        for future in self._sleeping:
+            if not future.done():
+                future.set_result(_LOAD)
+                return
+        self._is_loading = False
 
     async def _load_some(self) -> None:
-        keys = [key for key, _ in zip(self._waiting, range(self._max_batch), strict=False)]
-        futures = [self._waiting.pop(key) for key in keys]
+        keys = [self._turns.take() for _ in range(min(self._max_batch, len(self._turns)))]
+        waiting = [self._waiting.pop(key) for key in keys]
         try:
             values = await self._load_many(keys)
         except Exception as error:
-            for future in futures:
+            for future in _pending(waiting):
                 future.set_exception(error)
-                future.exception()  # seen: those who asked may have been cancelled
+                future.exception()  # seen: of `get_many` the first one is raised
             raise
         except asyncio.CancelledError:
-            for future in futures:
-                future.cancel()
+            # Somebody else has to load them: they wait anew.
+            for key, futures in zip(keys, waiting, strict=True):
+                if key not in self._waiting:
+                    self._waiting[key] = []
+                    self._turns.put(self._owner_of(key), key)
+                self._waiting[key] += futures
             raise
-        for future, value in zip(futures, values, strict=True):
-            future.set_result(value)
+        else:
+            for futures, value in zip(waiting, values, strict=True):
+                for future in _pending([futures]):
+                    future.set_result(value)
+
+
+def _pending(waiting: Iterable[Iterable[asyncio.Future[V]]]) -> Iterator[asyncio.Future[V]]:
+    """Those whose callers were not cancelled meanwhile."""
+    return (future for futures in waiting for future in futures if not future.done())

@@ -40,7 +40,7 @@ class Chat:
         self._access = access
         self._history = History(store.readers)
         self._pages: Batcher[log.HistoryWant, tuple[bytes, bool]] = Batcher(
-            partial(log.history_pages, store.readers), PAGES_PER_QUERY
+            partial(log.history_pages, store.readers), PAGES_PER_QUERY, lambda want: want.tenant_key
         )
         self.committed: Counter[TenantKey] = Counter()  # messages, of each tenant
 

@@ -25,7 +25,9 @@ class History:
         self._readers = readers
         self._blocks: OrderedDict[tuple[RoomState, int], Block] = OrderedDict()  # the least recently read first
         self._size_bytes = 0
-        self._reads: Batcher[tuple[RoomState, int], Block] = Batcher(self._read_many, BLOCKS_PER_QUERY)
+        self._reads: Batcher[tuple[RoomState, int], Block] = Batcher(
+            self._read_many, BLOCKS_PER_QUERY, lambda place: place[0].tenant
+        )
 
     async def find_before(self, room: RoomState, before_seq: int, limit: int) -> tuple[list[bytes], bool] | None:
         """The newest `limit` messages before `before_seq` as JSON, ascending, and whether there are more; None when

@@ -56,10 +56,12 @@ class Recovery:
         self._sync_limit = sync_limit
         self._slow_consumer_seconds = slow_consumer_seconds
         self._steps = asyncio.Semaphore(CONCURRENT_STEPS)
-        self._returns: Batcher[tuple[TenantKey, UserId], Return] = Batcher(self._read_returns, BATCH_USERS)
-        self._pages: Batcher[Want, Page] = Batcher(self._read_pages, BATCH_PAGES)
+        self._returns: Batcher[tuple[TenantKey, UserId], Return] = Batcher(
+            self._read_returns, BATCH_USERS, lambda user: user[0]
+        )
+        self._pages: Batcher[Want, Page] = Batcher(self._read_pages, BATCH_PAGES, lambda want: want[0].tenant)
         self._pending: Batcher[tuple[TenantKey, UserId, int], list[tuple[int, bytes]]] = Batcher(
-            self._read_notifications, BATCH_USERS
+            self._read_notifications, BATCH_USERS, lambda want: want[0]
         )
 
     async def enter_rooms(self, connection: Connection) -> None:

@@ -231,9 +231,11 @@ class Rooms:
         self._readers = readers
         self._clock = clock
         self._loaded: OrderedDict[tuple[TenantKey, str], RoomState] = OrderedDict()  # the least recently active first
-        self._loads: Batcher[tuple[Tenant, str], RoomState | None] = Batcher(self._load_many, LOAD_BATCH)
+        self._loads: Batcher[tuple[Tenant, str], RoomState | None] = Batcher(
+            self._load_many, LOAD_BATCH, lambda place: place[0]
+        )
         self._loading: dict[tuple[TenantKey, str], int] = {}  # rooms being read, and what retention removed meanwhile
-        self._fills: Batcher[RoomState, None] = Batcher(self._fill_rings, LOAD_BATCH)
+        self._fills: Batcher[RoomState, None] = Batcher(self._fill_rings, LOAD_BATCH, lambda room: room.tenant)
         self._ring_bytes = 0
 
     def __len__(self) -> int:

@@ -8,7 +8,6 @@ import pytest
 from conftest import StartServer
 from driver import Server, Socket, User, eventually
 
-from chatapi.batching import Batcher
 from chatapi.housekeeping import apply_retention
 from chatapi.hub import State
 from chatapi.recovery import Return
@@ -161,7 +160,7 @@ async def test_a_member_who_connects_while_it_is_added_gets_the_room(server: Ser
 
     returns._load_many = load_slowly
     first = await bob.connect(ready=False)
-    await eventually(lambda: returns._turn.locked())
+    await eventually(lambda: returns._is_loading)
     await alice.post(f"/rooms/{room_id}/members", {"user_id": "bob"})
     second = await bob.connect(ready=False)
     await eventually(lambda: len(server.connections_of("bob")) == 2)
@@ -534,41 +533,3 @@ async def test_a_storm_of_connects_is_served_with_few_queries(start_server: Star
         assert seqs(await task.result().collect("sync.complete"), room_id) == [1, 2, 3, 4, 5]
     assert fetches < len(users)  # for rooms, members, events and notifications together
     assert all(connection.state is State.LIVE for connection in server.services.hub.connections.values())
-
-
-async def test_a_look_up_is_shared_by_those_who_ask_before_it_begins() -> None:
-    asked: list[list[str]] = []
-    release = asyncio.Event()
-
-    async def load(keys: Sequence[str]) -> Sequence[int]:
-        asked.append(list(keys))
-        await release.wait()
-        return [len(asked)] * len(keys)
-
-    batcher = Batcher(load, 2)
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(batcher.get("a"))]
-        await eventually(lambda: asked)
-        tasks += [group.create_task(batcher.get(key)) for key in ("a", "b", "a", "c")]
-        await asyncio.sleep(0)
-        release.set()
-    assert asked == [["a"], ["a", "b"], ["c"]]
-    assert [task.result() for task in tasks] == [1, 2, 2, 2, 3]
-
-
-async def test_a_look_up_that_is_cancelled_is_made_by_another_one() -> None:
-    begun = asyncio.Event()
-
-    async def load(keys: Sequence[str]) -> Sequence[str]:
-        if not begun.is_set():
-            begun.set()
-            await asyncio.Event().wait()
-        return keys
-
-    batcher = Batcher(load, 10)
-    first = asyncio.create_task(batcher.get("a"))
-    await asyncio.sleep(0)
-    second = asyncio.create_task(batcher.get("a"))
-    await begun.wait()
-    first.cancel()
-    assert await second == "a"

@@ -97,8 +97,10 @@ class Webhooks:
         self._closing = False
         self._expire_at_us = 0
         self._caller: Caller | None = None
-        self._steps: Batcher[Step, None] = Batcher(self._record, RECORD_BATCH)
-        self._bodies: Batcher[tuple[TenantKey, Place], bytes | None] = Batcher(self._read_bodies, BODY_BATCH)
+        self._steps: Batcher[Step, None] = Batcher(self._record, RECORD_BATCH, lambda _step: None)
+        self._bodies: Batcher[tuple[TenantKey, Place], bytes | None] = Batcher(
+            self._read_bodies, BODY_BATCH, lambda want: want[0]
+        )
         self.delivered = 0
         self.failed = 0
         self.delayed = 0

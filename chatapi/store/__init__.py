@@ -9,7 +9,7 @@ import aiosqlite
 from chatapi.clock import Clock
 from chatapi.store import log, meta
 from chatapi.store.migrate import DatabaseTooNew, migrate
-from chatapi.store.readers import Readers
+from chatapi.store.readers import Reader, Readers
 from chatapi.store.transaction import SeqCounter, Transaction
 from chatapi.store.writer import BUSY_SECONDS, Change, KeyMaker, MessageWrite, Write, Writer, find_key_time
 
@@ -72,7 +72,7 @@ async def open_store(path: str, *, synchronous: str, readers: int, clock: Clock)
     """Opens the database, makes it if need be, and migrates it. Raises StoreError; then nothing is left open."""
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old: 3.38 or newer is needed")
-    opened: list[aiosqlite.Connection] = []
+    opened: list[aiosqlite.Connection | Readers] = []
     try:
         _make_private(path)
         # When this fails in aiosqlite, its thread complains on stderr once the loop is gone.
@@ -80,15 +80,17 @@ async def open_store(path: str, *, synchronous: str, readers: int, clock: Clock)
         connection = await _connect(path, _WRITER_PRAGMAS, opened)
         await connection.execute(f"PRAGMA synchronous = {'FULL' if synchronous == 'full' else 'NORMAL'}")
         await migrate(connection)
-        reading = Readers([await _connect(path, _READER_PRAGMAS, opened) for _ in range(readers)])
+        reading = Readers([Reader(path, _READER_PRAGMAS, BUSY_SECONDS) for _ in range(readers)])
+        opened.append(reading)
+        await reading.open()
         epoch = await reading.fetch_one("SELECT value FROM meta WHERE name = 'epoch'", {})
         assert epoch is not None  # the first migration wrote it
         last_key = await log.get_last_key(reading)
         latest_us = max(find_key_time(last_key) if last_key else 0, await meta.get_time(reading))
     except BaseException as error:
-        # aiosqlite's threads keep the process alive: whatever fails at start closes them.
-        for connection in opened:
-            await connection.close()
+        # Their threads keep the process alive: whatever fails at start closes them.
+        for part in opened:
+            await part.close()
         if isinstance(error, sqlite3.Error | DatabaseTooNew | OSError):
             raise StoreError(f"cannot open the database {path}: {error}") from error
         raise
@@ -104,7 +106,9 @@ def _make_private(path: str) -> None:
         return
 
 
-async def _connect(path: str, pragmas: tuple[str, ...], opened: list[aiosqlite.Connection]) -> aiosqlite.Connection:
+async def _connect(
+    path: str, pragmas: tuple[str, ...], opened: list[aiosqlite.Connection | Readers]
+) -> aiosqlite.Connection:
     connection = await aiosqlite.connect(Path(path), isolation_level=None, timeout=BUSY_SECONDS)
     opened.append(connection)
     for pragma in pragmas:

@@ -1,81 +1,247 @@
-"""The read connections: `query_only`, short transactions, never awaited by the writer."""
+"""The read connections: `query_only`, short transactions, never awaited by the writer. Tenants have them in turns."""
 
 import asyncio
 import logging
 import sqlite3
+import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from itertools import cycle
-from typing import Any
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, NamedTuple, TypeVar, cast
 
-import aiosqlite
-
-from chatapi.errors import unavailable
+from chatapi.batching import Turns
+from chatapi.errors import ChatError, Code, unavailable
 from chatapi.log import Seldom
 from chatapi.store.failures import describe, is_store_failure
 
 logger = logging.getLogger(__name__)
 
+MAX_WAITING_OF_TENANT = 1_000  # reads: more are refused with 503, a second's work for one reader
+HOP_SECONDS = 0.001  # of reads that a reader gets at once; one that may take longer goes alone
+PAGE_BYTES = 1024 * 1024 - 4096  # of a page's items: with the envelope around them 1 MiB (CONTRACT section 4)
+
 Row = tuple[Any, ...]
+Parameters = Mapping[str, object]
+T = TypeVar("T")
+
+
+class Page(NamedTuple):
+    rows: list[Row]
+    has_more: bool
+
+
+class Reader:
+    """One connection in a thread of its own, which is there from `open` to `close`."""
+
+    def __init__(self, path: str, pragmas: Sequence[str], busy_seconds: float) -> None:
+        self._path = path
+        self._pragmas = pragmas
+        self._busy_seconds = busy_seconds
+        self._connection: sqlite3.Connection | None = None
+        self._inbox: SimpleQueue[Sequence[_Job] | None] = SimpleQueue()
+        self._on_done: Callable[[Sequence[_Job]], None] = _ignore
+        self._thread = Thread(target=self._serve, name="reader")
+
+    async def open(self, on_done: Callable[["Reader", Sequence["_Job"]], None]) -> None:
+        """`on_done(self, jobs)` is called in the loop when these jobs have ended. Raises sqlite3.Error."""
+        loop = asyncio.get_running_loop()
+        self._on_done = lambda jobs: cast(None, loop.call_soon_threadsafe(on_done, self, jobs))
+        await asyncio.to_thread(self._connect)
+        self._thread.start()
+
+    def _connect(self) -> None:
+        # Used by its own thread alone from here on.
+        self._connection = sqlite3.connect(
+            self._path, isolation_level=None, timeout=self._busy_seconds, check_same_thread=False
+        )
+        for pragma in self._pragmas:
+            self._connection.execute(pragma).fetchall()
+
+    def submit(self, jobs: Sequence["_Job"]) -> None:
+        self._inbox.put(jobs)
+
+    def _serve(self) -> None:
+        assert self._connection is not None  # opened
+        while (jobs := self._inbox.get()) is not None:
+            for job in jobs:
+                job.run(self._connection)
+            self._on_done(jobs)
+            del jobs, job  # results are not kept until the next ones come
+
+    async def close(self) -> None:
+        """Ends the thread, once it has done what it was given, and the connection."""
+        if self._thread.is_alive():
+            self._inbox.put(None)
+            await asyncio.to_thread(self._thread.join)
+        if self._connection is not None:
+            self._connection.close()
+
+
+class _Job:
+    """One read, from its caller to a reader's thread and back."""
+
+    __slots__ = ("answer", "error", "result", "seconds", "tenant_key", "work")
+
+    def __init__(self, tenant_key: int | None, work: Callable[[sqlite3.Connection], Any]) -> None:
+        self.tenant_key = tenant_key
+        self.work = work
+        self.answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.result: Any = None
+        self.error: Exception | None = None
+        self.seconds = 0.0
+
+    def run(self, connection: sqlite3.Connection) -> None:
+        started_s = time.perf_counter()
+        try:
+            self.result = self.work(connection)
+        except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
+            self.error = error
+        self.seconds = time.perf_counter() - started_s
 
 
 class Readers:
-    """A read raises ChatError 503 when the database cannot be read.
+    """Reads wait for a connection in one queue per tenant, which have their turns, so that many reads of one tenant
+    hold up no other. A read is of the tenant that its parameter `tenant_key` names; those that serve several at once
+    (`Batcher`) have every second turn.
+
+    A read raises ChatError 503 when the database cannot be read, or when too many of its tenant wait.
 
     `hold` keeps new reads back, so that the log (the WAL) can begin anew: a read that is under way keeps what was
     written since it began.
     """
 
-    def __init__(self, connections: Sequence[aiosqlite.Connection]) -> None:
-        self._connections = connections
-        self._turns = cycle(connections)
+    def __init__(self, readers: Sequence[Reader]) -> None:
+        self._readers = readers
+        self._idle = list(readers)
+        self._shared: deque[_Job] = deque()
+        self._of_tenants: Turns[int, _Job] = Turns()
+        self._is_turn_of_shared = True
+        self._usual_s: dict[int | None, float] = {}  # how long a read of each tenant takes
         self._seldom = Seldom(logger)
-        self._running = 0  # statements handed to a connection
-        self._held: asyncio.Future[None] | None = None
+        self._is_held = False
         self.on_quiet: Callable[[], None] = _do_nothing
         """Called when the last read has ended while the others are held back."""
 
-    async def fetch(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
-        """All rows of one statement, in one hop to a connection's thread. They see what is committed by then."""
-        while self._held is not None:
-            await asyncio.shield(self._held)
-        self._running += 1
-        try:
-            return list(await next(self._turns).execute_fetchall(sql, parameters))  # type: ignore[arg-type]  # plain tuples
-        except (sqlite3.Error, MemoryError) as error:
-            if not is_store_failure(error):
-                raise
-            self._seldom.error("the database cannot be read: %s", describe(error))
-            raise unavailable("The database cannot be read") from error
-        finally:
-            self._running -= 1
-            if self.is_held and self.is_quiet:
-                self.on_quiet()
+    async def open(self) -> None:
+        """Returns once all connections are open. Raises sqlite3.Error."""
+        for reader in self._readers:
+            await reader.open(self._end)
 
-    async def fetch_one(self, sql: str, parameters: Mapping[str, object]) -> Row | None:
+    async def fetch(self, sql: str, parameters: Parameters) -> list[Row]:
+        """All rows of one statement, in one hop to a connection's thread. They see what is committed by then."""
+        return await self._run(parameters, lambda connection: connection.execute(sql, parameters).fetchall())
+
+    async def fetch_one(self, sql: str, parameters: Parameters) -> Row | None:
         rows = await self.fetch(sql, parameters)
         return rows[0] if rows else None
 
+    async def fetch_page(self, sql: str, parameters: Parameters, limit: int) -> Page:
+        """The first `limit` rows, or fewer, as `read_rows` has it."""
+        return await self._run(parameters, partial(read_rows, sql, parameters, limit, PAGE_BYTES))
+
+    async def fetch_pages(self, sql: str, wants: Sequence[Parameters], limit: int, max_bytes: int) -> list[Page]:
+        """`read_rows` of one statement with each of these parameters, in one hop."""
+
+        def read(connection: sqlite3.Connection) -> list[Page]:
+            return [read_rows(sql, want, limit, max_bytes, connection) for want in wants]
+
+        return await self._run({}, read)
+
+    async def _run(self, parameters: Parameters, work: Callable[[sqlite3.Connection], T]) -> T:
+        job = _Job(cast(int | None, parameters.get("tenant_key")), work)
+        self._queue(job)
+        self._serve_waiting()
+        await job.answer
+        if job.error is None:
+            return cast(T, job.result)
+        if not is_store_failure(job.error):
+            raise job.error
+        self._seldom.error("the database cannot be read: %s", describe(job.error))
+        raise unavailable("The database cannot be read") from job.error
+
+    def _queue(self, job: _Job) -> None:
+        if job.tenant_key is None:
+            self._shared.append(job)
+        elif self._of_tenants.count(job.tenant_key) < MAX_WAITING_OF_TENANT:
+            self._of_tenants.put(job.tenant_key, job)
+        else:
+            raise ChatError(
+                Code.INTERNAL_ERROR, "Too many reads of this tenant are waiting", status=503, retry_after_s=1.0
+            )
+
+    def _serve_waiting(self) -> None:
+        while self._idle and not self._is_held and (jobs := self._take_jobs()):
+            self._idle.pop().submit(jobs)
+
+    def _take_jobs(self) -> list[_Job]:
+        """What a reader gets at once: more than one read if they are short, since waking its thread costs more than
+        they do."""
+        jobs: list[_Job] = []
+        expected_s = 0.0
+        while (self._shared or self._of_tenants) and expected_s < HOP_SECONDS:
+            self._is_turn_of_shared = not self._is_turn_of_shared
+            if self._shared and (self._is_turn_of_shared or not self._of_tenants):
+                job = self._shared.popleft()
+            else:
+                job = self._of_tenants.take()
+            if not job.answer.done():  # else its caller was cancelled
+                jobs.append(job)
+                expected_s += self._usual_s.get(job.tenant_key, HOP_SECONDS)
+        return jobs
+
+    # A reader is free when its thread says so: a caller that is cancelled does not stop its statement.
+    def _end(self, reader: Reader, jobs: Sequence[_Job]) -> None:
+        self._idle.append(reader)
+        for job in jobs:
+            usual_s = self._usual_s.get(job.tenant_key, 0.0)
+            self._usual_s[job.tenant_key] = max(job.seconds, 0.9 * usual_s + 0.1 * job.seconds)
+            if not job.answer.done():
+                job.answer.set_result(None)
+        self._serve_waiting()
+        if self._is_held and self.is_quiet:
+            self.on_quiet()
+
     @property
     def is_held(self) -> bool:
-        return self._held is not None
+        return self._is_held
 
     @property
     def is_quiet(self) -> bool:
-        return not self._running
+        return len(self._idle) == len(self._readers)
 
     def hold(self) -> None:
         """No new read begins until `release`. Does nothing when they are held already."""
-        if self._held is None:
-            self._held = asyncio.get_running_loop().create_future()
+        self._is_held = True
 
     def release(self) -> None:
-        if self._held is not None:
-            self._held.set_result(None)
-            self._held = None
+        self._is_held = False
+        self._serve_waiting()
 
     async def close(self) -> None:
-        for connection in self._connections:
-            await connection.close()
+        for reader in self._readers:
+            await reader.close()
+
+
+def read_rows(sql: str, parameters: Parameters, limit: int, max_bytes: int, connection: sqlite3.Connection) -> Page:
+    """The statement's first rows, at most `limit`, and whether there are more. The last column is JSON: of that there
+    are at most `max_bytes`, unless the first row has more. What is not returned is not read from the file either, as
+    long as the statement sorts nothing."""
+    rows: list[Row] = []
+    size = 0
+    cursor = connection.execute(sql, parameters)
+    for row in cursor:
+        size += len(row[-1])
+        if len(rows) == limit or (rows and size > max_bytes):
+            cursor.close()
+            return Page(rows, True)
+        rows.append(row)
+    return Page(rows, False)
+
+
+def _ignore(_jobs: Sequence[_Job]) -> None:
+    return
 
 
 def _do_nothing() -> None:

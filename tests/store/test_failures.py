@@ -165,8 +165,9 @@ async def test_a_damaged_database_is_503_for_readers_without_a_traceback(
         size = file.seek(0, 2)
         file.seek(4096)
         file.write(b"\xff" * (size - 4096))
-    for reader in store.readers._connections:
-        await reader.execute_fetchall("PRAGMA shrink_memory")
+    for reader in store.readers._readers:
+        assert reader._connection is not None
+        reader._connection.execute("PRAGMA shrink_memory").close()
     for _ in range(3):
         reply = await alice.get("/rooms")
         assert (reply.status, reply.error["message"]) == (503, "The database cannot be read")
