@@ -8,6 +8,7 @@ import pytest
 from blockbuster import BlockBuster
 from driver import Server, eventually
 from hypothesis import HealthCheck, settings
+from installation import installation, installed  # noqa: F401 - fixtures of more than one module
 from receiver import Receiver, open_receiver
 
 from chatapi.app import start_app

@@ -1,4 +1,6 @@
 import argparse
+import contextlib
+import os
 import tomllib
 from dataclasses import fields, replace
 from pathlib import Path
@@ -23,6 +25,8 @@ from chatapi.config import (
 from chatapi.errors import ChatError, Code
 
 ROOT = Path(__file__).parent.parent
+
+NOBODY = 65534
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +107,38 @@ def test_later_sources_win_and_are_named():
     assert loaded.sources["server.host"] == "CHATAPI_SERVER_HOST"
     assert loaded.sources["limits.rate_limit"] == "chatapi.toml"
     assert loaded.sources["database.path"] == "default"
+
+
+@contextlib.contextmanager
+def kept_out(folder):
+    """As another user than the folder's, also where the tests run as root."""
+    folder.chmod(0)
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+        folder.chmod(0o700)
+
+
+def test_a_current_directory_of_somebody_else_has_no_file(tmp_path, monkeypatch):
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    monkeypatch.chdir(foreign)
+    monkeypatch.setattr("chatapi.config.load.SEARCH_PATHS", (Path("chatapi.toml"), Path("/nowhere/chatapi.toml")))
+    with kept_out(foreign):
+        assert load_config(None, {}, {}).config == Config()
+
+
+def test_a_usual_place_that_may_not_be_looked_into_stops_the_start(tmp_path, monkeypatch):
+    foreign = tmp_path / "etc"
+    foreign.mkdir()
+    monkeypatch.setattr("chatapi.config.load.SEARCH_PATHS", (foreign / "chatapi.toml",))
+    with kept_out(foreign), pytest.raises(ConfigError, match=r"etc/chatapi.toml: expected a readable file"):
+        load_config(None, {}, {})
 
 
 def test_the_file_is_looked_for_in_order(empty_directory):

@@ -116,6 +116,26 @@ def test_it_warns_of_no_master_key_only_where_there_is_none(tmp_path: Path, argu
     assert not [line for line in serve.errors if "master key" in line]
 
 
+@pytest.mark.parametrize("is_abstract", [False, True])
+def test_systemd_is_told_when_it_listens_and_when_it_stops(directory: Path, is_abstract: bool) -> None:
+    name = f"chatapi-test-{os.getpid()}" if is_abstract else str(directory / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(f"\0{name}" if is_abstract else name)
+        told.settimeout(END_SECONDS)
+        with serving(directory, NOTIFY_SOCKET=f"@{name}" if is_abstract else name) as serve:
+            assert told.recv(100) == b"READY=1"
+            with urllib.request.urlopen(f"{serve.wait_until_it_listens()}/readyz", timeout=5) as answer:
+                assert answer.status == 200
+            assert serve.end(signal.SIGTERM) == 0
+            assert told.recv(100) == b"STOPPING=1"
+
+
+def test_it_starts_where_nobody_hears_it(directory: Path) -> None:
+    with serving(directory, NOTIFY_SOCKET=str(directory / "nobody")) as serve:
+        serve.wait_until_it_listens()
+        assert serve.end(signal.SIGTERM) == 0
+
+
 def test_what_dev_prints_works_when_pasted(directory: Path) -> None:
     keys = []
     for _ in range(2):

@@ -2,11 +2,13 @@
 
 import argparse
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import os
 import secrets
 import signal
+import socket
 import ssl
 import sys
 from collections.abc import Callable
@@ -106,10 +108,12 @@ async def _serve(config: Config, file: Path | None, *, dev: bool) -> int:
     _log_start(config, file)
     for address in app.addresses:
         logger.info("listening on %s", address)
+    _tell_systemd("READY=1")
     if dev:
         _print_first_steps(app, config)
     await stop.wait()
     logger.info("shutting down")
+    _tell_systemd("STOPPING=1")
     await app.close()
     return 1 if crashed else 0
 
@@ -124,6 +128,19 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
+
+
+def _tell_systemd(state: str) -> None:
+    """To a unit of `Type=notify`: `systemctl start` then returns once requests are answered, or fails.
+
+    The protocol is that of sd_notify(3). Somebody who is not there any more need not hear it.
+    """
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.setblocking(False)
+        told.sendto(state.encode(), f"\0{address[1:]}" if address.startswith("@") else address)
 
 
 def _print_first_steps(app: App, config: Config) -> None:

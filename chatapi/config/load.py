@@ -63,7 +63,17 @@ def _find_file(path: str | None, environ: Mapping[str, str]) -> Path | None:
     named = path or environ.get(FILE_VARIABLE)
     if named:
         return Path(named)
-    return next((place for place in SEARCH_PATHS if place.exists()), None)
+    return next((place for place in SEARCH_PATHS if _is_there(place)), None)
+
+
+def _is_there(place: Path) -> bool:
+    """Also False for the file of a current directory that may not be looked into: `runuser` and `sudo` keep root's."""
+    try:
+        return place.exists()
+    except PermissionError as error:
+        if place.is_absolute():
+            raise ConfigError(str(place), "", "a readable file", error.strerror or "") from None
+        return False
 
 
 def _read_file(file: Path) -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,20 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
 
 
+PREFIXES = (
+    ["docker", "exec", "chatapi"],
+    ["kubectl", "exec", "deploy/chatapi", "--"],
+    ["runuser", "-u", "chatapi", "--"],
+)
+
+
 def commands():
     script = "".join(blocks("sh")).replace("\\\n", " ")
     for line in script.splitlines():
         words = shlex.split(line, comments=True)
-        if words[:3] == ["docker", "exec", "chatapi"]:
-            words = words[3:]
+        for prefix in PREFIXES:
+            if words[: len(prefix)] == prefix:
+                words = words[len(prefix) :]
         if words[:1] == ["chatapi"]:
             yield words[1:]
 
@@ -41,12 +48,13 @@ def test_the_commands_are_there():
     assert {arguments[0] for arguments in commands()} == {"backup", "check", "import", "tenant", "key"}
 
 
-def test_the_settings_file_is_accepted(tmp_path):
-    [text] = blocks("toml")
-    tomllib.loads(text)
+@pytest.mark.parametrize("text", blocks("toml"))
+def test_each_settings_file_is_accepted(tmp_path, text):
+    key = tmp_path / "master-key"
+    key.write_text("0123456789abcdef" * 4)
     file = tmp_path / "chatapi.toml"
-    file.write_text(text)
-    assert load_config(str(file), {}, {}).config.database.path == "/var/lib/chatapi/chatapi.db"
+    file.write_text(text.replace("/etc/chatapi/master-key", str(key)))
+    load_config(str(file), {}, {})
 
 
 def test_each_variable_is_a_setting():

@@ -1,0 +1,180 @@
+"""docs/operations.md on a machine with systemd: what it has an operator write and paste."""
+
+import json
+import re
+import sqlite3
+
+import pytest
+from examples import ROOT, example
+from go_database import make_go_database
+from installation import CHECKOUT, PIP, Installation
+from machine import SHARED
+
+pytestmark = [pytest.mark.deploy, pytest.mark.timeout(300)]
+
+TENANTS = example("docs/operations.md", "sh", "chatapi tenant list\n")
+BACKUP_SCRIPT = example("docs/operations.md", "sh", "#!/bin/sh")
+BACKUP_UNIT = example("docs/operations.md", "ini", "chatapi-backup.service")
+BACKUP_TIMER = example("docs/operations.md", "ini", "chatapi-backup.timer")
+START_TIMER = example("docs/operations.md", "sh", "enable --now chatapi-backup.timer")
+SQLITE_VERSION = example("docs/operations.md", "sh", "sqlite_version")
+LITESTREAM = example("docs/operations.md", "sh", "litestream restore")
+RESTORE = example("docs/operations.md", "sh", "BROKEN")
+CHECK = example("docs/operations.md", "sh", "chatapi check   ")
+UPGRADE = example("docs/operations.md", "sh", "pip install --upgrade")
+IMPORT = example("docs/operations.md", "sh", "chatapi import")
+
+MAIN_PID = "systemctl show -P MainPID chatapi"
+RESTARTS = "systemctl show -P NRestarts chatapi"
+
+
+def test_the_installed_server_runs_as_the_unit_says(installed: Installation) -> None:
+    pid = installed.run(MAIN_PID).strip()
+    status = installed.run(f"cat /proc/{pid}/status; stat -c %U /proc/{pid}")
+    assert re.search(r"^CapEff:\s+0+$", status, re.MULTILINE)
+    assert re.search(r"^Seccomp:\s+2$", status, re.MULTILINE)
+    assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
+    assert status.endswith("chatapi\n")
+    assert re.search(r" / / ro[ ,]", installed.run(f"cat /proc/{pid}/mountinfo"))
+    assert "/uvloop/" in installed.run(f"cat /proc/{pid}/maps")
+    assert installed.read(installed.say("Hello")) == ["Hello"]
+    assert "process_start_time_seconds 1." in installed.run("curl -s localhost:8080/metrics"), "of now, not of 1970"
+
+
+def test_its_exposure_is_what_the_document_says(installed: Installation) -> None:
+    assert installed.run("systemd-analyze verify chatapi.service") == ""
+    [told] = re.findall(r"exposure at ([\d.]+) of 10", (ROOT / "docs/operations.md").read_text())
+    rated = installed.run("systemd-analyze security --no-pager chatapi.service")
+    assert f"Overall exposure level for chatapi.service: {told} OK" in rated
+    assert float(told) <= 1.5
+
+
+def test_after_a_crash_all_that_was_confirmed_is_there(installed: Installation) -> None:
+    room_id = installed.say("confirmed")
+    installed.run("""
+        before=$(systemctl show -P MainPID chatapi)
+        systemctl kill --signal=KILL chatapi
+        until curl -sf localhost:8080/readyz && [ $(systemctl show -P MainPID chatapi) != $before ]; do sleep 0.1; done
+    """)
+    assert installed.read(room_id) == ["confirmed"]
+
+
+def test_a_start_that_cannot_be_is_told(installed: Installation) -> None:
+    installed.machine.write("/etc/chatapi/chatapi.toml", "[server]\nprot = 1\n")
+    installed.run("systemctl restart chatapi", status=1)
+    assert "server.prot: expected port, got an unknown key" in installed.run("journalctl -u chatapi -n 30")
+
+
+def test_the_commands_find_the_master_key(installed: Installation) -> None:
+    key_id = json.loads(installed.run(f"chatapi key create {installed.tenant_id} --json"))["key_id"]
+    script = TENANTS.replace("tenant_1", installed.tenant_id).replace("key_1", key_id)
+    done = installed.run(script.replace("--url https://chat.example.com", "--url http://127.0.0.1:8080"))
+    assert "webhook_url=https://app.example.com/hooks" in done
+    assert f"{key_id} is revoked" in done
+    assert installed.tenant_id in installed.run("runuser -u chatapi -- chatapi tenant list")
+    assert "master_key_file: expected a readable file (Permission denied)" in installed.run(
+        "runuser -u www-data -- chatapi tenant list", status=1
+    )
+
+
+def test_a_backup_a_loss_and_a_restore(installed: Installation) -> None:
+    room_id = installed.say("before the backup")
+    installed.make_backup()
+    installed.say("lost with the disk", room_id)
+    for _ in range(2):  # it may be needed more than once
+        installed.run("dd if=/dev/zero of=/var/lib/chatapi/chatapi.db bs=4096 count=8 conv=notrunc; sleep 1")
+        installed.run(RESTORE)
+        assert installed.read(room_id) == ["before the backup"]
+    assert installed.run("stat -c '%U:%G %a' /var/lib/chatapi/chatapi.db").strip() == "chatapi:chatapi 600"
+    assert installed.run(RESTARTS).strip() == "0"
+    installed.say("after the restore", room_id)
+    installed.restart()
+    assert installed.read(room_id) == ["before the backup", "after the restore"]
+    assert installed.run(CHECK).count(": ok: ") == 2
+
+
+def test_every_night_there_is_a_checked_copy_and_old_ones_go(installed: Installation) -> None:
+    installed.make_backup()
+    for block in (BACKUP_SCRIPT, BACKUP_UNIT, BACKUP_TIMER):
+        installed.write(block)
+    installed.run("""
+        cd /var/backups/chatapi
+        touch -d '9 days ago' chatapi-20250101T031500Z.db chatapi-20250102T031500Z.db.new notes.txt
+        touch -d '6 days ago' chatapi-20250105T031500Z.db
+    """)
+    installed.run(START_TIMER)
+    names = set(installed.run("ls /var/backups/chatapi").split())
+    [copy] = names - {"by-hand.db", "chatapi-20250105T031500Z.db", "notes.txt"}
+    assert re.fullmatch(r"chatapi-\d{8}T\d{6}Z\.db", copy)
+    assert ": ok: " in installed.run(f"runuser -u chatapi -- chatapi check /var/backups/chatapi/{copy}")
+    assert installed.run("systemctl is-active chatapi-backup.timer").strip() == "active"
+    assert installed.run("systemd-analyze verify chatapi-backup.service chatapi-backup.timer") == ""
+    [calendar] = re.findall(r"^OnCalendar=(.+)$", BACKUP_TIMER, re.MULTILINE)
+    assert "Normalized form: *-*-* 03:15:00" in installed.run(f"systemd-analyze calendar '{calendar}'")
+
+
+def test_a_copy_that_is_not_sound_keeps_the_old_ones(installed: Installation) -> None:
+    installed.make_backup()
+    installed.write(BACKUP_SCRIPT, 0o755)
+    installed.write(BACKUP_UNIT)
+    installed.machine.write("/run/fake/chatapi", "#!/bin/sh\n[ $1 = backup ] && : > $2\n", 0o755)
+    installed.machine.write(
+        "/run/systemd/system/chatapi-backup.service.d/fake.conf", "[Service]\nEnvironment=PATH=/run/fake:/usr/bin\n"
+    )
+    installed.run("touch -d '9 days ago' /var/backups/chatapi/chatapi-20250101T031500Z.db; systemctl daemon-reload")
+    try:
+        installed.run("systemctl start chatapi-backup", status=1)
+        assert "chatapi-backup.service" in installed.run("systemctl --failed")
+    finally:
+        installed.run("rm -r /run/systemd/system/chatapi-backup.service.d; systemctl daemon-reload")
+    assert "chatapi-20250101T031500Z.db\n" in installed.run("ls /var/backups/chatapi")
+
+
+def test_commands_of_root_leave_nothing_that_keeps_the_server_from_starting(installed: Installation) -> None:
+    """The document says otherwise, and somebody will forget it: what only reads does no harm."""
+    installed.run("systemctl stop chatapi; chatapi check; rm -f /root/copy.db; chatapi backup /root/copy.db")
+    installed.run("systemctl start chatapi")
+    installed.say("Hello")
+
+
+def test_an_upgrade(installed: Installation) -> None:
+    installed.make_backup()
+    before = installed.run(MAIN_PID)
+    installed.run(UPGRADE, cwd=CHECKOUT, **PIP)
+    assert installed.run(MAIN_PID) != before
+    installed.say("Hello")
+    assert "before-" in installed.run("ls /var/backups/chatapi")
+
+
+def test_the_database_of_the_go_chatapi_is_taken_over(installed: Installation) -> None:
+    folder = installed.machine.shared / "go"
+    folder.mkdir()
+    make_go_database(folder / "chatapi.db")
+    installed.run(IMPORT.replace("/path/of/the/old", f"{SHARED}/go"))
+    installed.say("Hello")
+    assert installed.run("stat -c %U /var/lib/chatapi/chatapi.db.lock").strip() == "chatapi"
+
+
+def test_what_litestream_has_restored_gets_an_epoch_of_its_own(installed: Installation) -> None:
+    installed.make_backup()
+    installed.run("cp /var/backups/chatapi/by-hand.db /run/replica.db; chmod 644 /run/replica.db")
+    # In its place: what it does with these arguments.
+    installed.machine.write(
+        "/usr/local/bin/litestream", '#!/bin/sh\n[ "$1 $2" = "restore -o" ] && cp /run/replica.db "$3"\n', 0o755
+    )
+    installed.run(LITESTREAM)
+    epochs = {read_epoch(installed, name) for name in ("by-hand", "litestream", "restored")}
+    assert len(epochs) == 2
+    installed.run(RESTORE.replace("by-hand", "restored"))
+    installed.say("Hello")
+
+
+def read_epoch(installed: Installation, name: str) -> str:
+    installed.run(f"cp /var/backups/chatapi/{name}.db {SHARED}/{name}.db")
+    with sqlite3.connect(installed.machine.shared / f"{name}.db") as database:
+        [[epoch]] = database.execute("SELECT value FROM meta WHERE name = 'epoch'")
+    return str(epoch)
+
+
+def test_the_servers_sqlite_is_shown(installed: Installation) -> None:
+    assert re.fullmatch(r"3\.\d+\.\d+\n", installed.run(SQLITE_VERSION))
