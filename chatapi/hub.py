@@ -57,6 +57,8 @@ class Connection:
         "swept_bytes",
         "sync_requests",
         "transport",
+        "unanswered",
+        "unsubscribed",
     )
 
     def __init__(
@@ -80,11 +82,13 @@ class Connection:
         self.outbox: list[bytes] = []
         self.buffered_bytes = 0  # unsent in the transport when it was last written to
         self.rooms: dict[RoomState, None] = {}
+        self.unsubscribed: dict[RoomState, None] = {}  # those of its user's that it wants to hear nothing of
         self.cursors: dict[RoomState, int] = {}  # while not LIVE: the last seq sent, of each room
         self.last_seqs: dict[RoomState, int] = {}  # rooms that it has left, and the last seq it may still see there
         self.notifications_due = False  # there may be notifications to read from the store
         self.notified_key = 0  # the newest notification sent, by its key
         self.answers: dict[tuple[RoomState, int], str] = {}  # request ids that go into events still to be sent
+        self.unanswered: list[tuple[RoomState, int, str]] = []  # those whose events it will not get, or has got
         self.sync_requests: list[str | None] = []  # request ids of the `sync`s to be answered
         self.heard_at_s = now_s
         self.pinged_at_s = now_s
@@ -115,7 +119,7 @@ class Connection:
 class UserSessions:
     """A user's open connections, and whether the others were told that it is online."""
 
-    __slots__ = ("announced", "connections", "offline_timer", "tenant", "typing", "user_id")
+    __slots__ = ("announced", "connections", "last_rooms", "offline_timer", "tenant", "typing", "user_id")
 
     def __init__(self, tenant: Tenant, user_id: UserId) -> None:
         self.tenant = tenant
@@ -123,6 +127,7 @@ class UserSessions:
         self.connections: dict[Connection, None] = {}
         self.announced = False
         self.offline_timer: asyncio.TimerHandle | None = None
+        self.last_rooms: list[RoomState] = []  # those in which others are to be told, while no connection is `ready`
         self.typing: dict[RoomState, asyncio.TimerHandle] = {}  # the server's own stop, by room
 
 
@@ -161,7 +166,10 @@ class Hub:
         connection.state = State.CLOSED
         for room in connection.rooms:
             room.subscribers.pop(connection, None)
+        for room in connection.unsubscribed:
+            room.unsubscribed.pop(connection, None)
         connection.rooms.clear()
+        connection.unsubscribed.clear()
         connection.cursors.clear()
         connection.outbox.clear()
         tenant_key = connection.tenant.tenant_key
@@ -221,12 +229,14 @@ class Hub:
         """From now on the connection gets the room's events after `cursor`."""
         left_at_seq = connection.last_seqs.pop(room, None)
         if left_at_seq is not None:
+            self.answer_apart(connection, room, cursor)
             # Its user left and is back. Before it was told of that, it is as one who was away: the rest is only named.
             if connection.state is State.RECOVERING and connection.cursors[room] < left_at_seq:
                 self.send(connection, encode_sync_gap(room.room_id, connection.cursors[room] + 1, cursor))
             connection.cursors[room] = cursor
         if room in connection.rooms:
             return
+        self._forget_unsubscribed(connection, room)
         connection.rooms[room] = None
         room.subscribers[connection] = None
         if connection.state is not State.LIVE:
@@ -237,15 +247,29 @@ class Hub:
 
     def leave(self, connection: Connection, room: RoomState, last_seq: int | None = None) -> None:
         """No more of this room, once a connection that is not LIVE has been served up to `last_seq`."""
+        self._forget_unsubscribed(connection, room)
         if room not in connection.rooms:
             return
         if last_seq is not None and connection.cursors.get(room, last_seq) < last_seq:
             connection.last_seqs[room] = last_seq
             return
+        self.answer_apart(connection, room, room.published_seq)
         room.subscribers.pop(connection, None)
         del connection.rooms[room]
         connection.cursors.pop(room, None)
         connection.last_seqs.pop(room, None)
+
+    def unsubscribe(self, connection: Connection, room: RoomState) -> None:
+        """As `leave`, at the connection's own wish: a member still shares the room with the others."""
+        self.leave(connection, room)
+        if connection.user_id in room.members:
+            connection.unsubscribed[room] = None
+            room.unsubscribed[connection] = None
+
+    def _forget_unsubscribed(self, connection: Connection, room: RoomState) -> None:
+        if room in connection.unsubscribed:
+            del connection.unsubscribed[room]
+            del room.unsubscribed[connection]
 
     # Sending
 
@@ -294,7 +318,17 @@ class Hub:
         if asker.cursors.get(room, seq) >= seq:
             self.send(asker, add_request_id(frame, request_id))
         elif request_id is not None:
-            asker.answers[room, seq] = request_id
+            if (room, seq) in asker.answers:  # it takes one request id
+                asker.unanswered.append((room, seq, request_id))
+            else:
+                asker.answers[room, seq] = request_id
+
+    def answer_apart(self, connection: Connection, room: RoomState, to_seq: int) -> None:
+        """The connection will not get the room's events up to `to_seq`. What is asked for in them is answered all the
+        same, once its recovery has come to the end."""
+        if connection.answers:
+            for place in [place for place in connection.answers if place[0] is room and place[1] <= to_seq]:
+                connection.unanswered.append((*place, connection.answers.pop(place)))
 
     def publish(self, room: RoomState, frames: Sequence[bytes]) -> None:
         """The room's next durable events, committed and encoded, to every live subscriber.

@@ -126,7 +126,7 @@ class Membership:
         """Tells those who listen that the room is deleted, and forgets it."""
         frame = encode_frame("room.deleted", room.frame_fields())
         self._rooms.drop(room)
-        for connection in list(room.subscribers):
+        for connection in [*room.subscribers, *room.unsubscribed]:
             if connection.is_ready:
                 self._hub.send(connection, frame)
             self._hub.leave(connection, room)
@@ -238,6 +238,7 @@ class Membership:
             if connection.is_ready:
                 self._hub.send(connection, frame)
             self._hub.enter(connection, room, cursor)
+        self._presence.joined(room, user_id)
 
 
 def _founders(principal: Principal, body: CreateRoom) -> dict[UserId, Role]:
@@ -258,9 +259,9 @@ def _founders(principal: Principal, body: CreateRoom) -> dict[UserId, Role]:
 
 def _check_may_add(principal: Principal, room: RoomState, user_id: UserId, role: Role) -> Role:
     """The role with which the caller may add this user."""
-    if not room.members and principal.scope is Scope.API_KEY:
-        return Role.ADMIN  # an empty room's first member
     joins = room.type is RoomType.CHANNEL and user_id == principal.user_id
+    if not room.members and (joins or principal.scope is Scope.API_KEY):
+        return Role.ADMIN  # an empty room's first member
     if not joins:
         check_member(room, principal.user_id)
         check_not_dm(room)

@@ -47,6 +47,7 @@ class Presence:
         if sessions.offline_timer is not None:
             sessions.offline_timer.cancel()
             sessions.offline_timer = None
+        sessions.last_rooms = []
         if sessions.announced:
             return
         sessions.announced = True
@@ -63,9 +64,16 @@ class Presence:
             if sessions.offline_timer is not None:
                 return  # this one was never told `ready`: the grace after the one before goes on
             loop = asyncio.get_running_loop()
-            sessions.offline_timer = loop.call_later(self._grace_seconds, self._leave, sessions, rooms)
+            sessions.offline_timer = loop.call_later(self._grace_seconds, self._leave, sessions)
+            sessions.last_rooms += rooms
         else:
             self._hub.forget(sessions)
+
+    def joined(self, room: RoomState, user_id: UserId) -> None:
+        """Its other members take a user who is within its grace for online, and are to hear of its leaving as well."""
+        sessions = self._hub.find_sessions(room.tenant.tenant_key, user_id)
+        if sessions is not None and sessions.offline_timer is not None:
+            sessions.last_rooms.append(room)
 
     async def list_online(self, room: RoomState) -> list[UserId]:
         """The members who are online, the longest-standing first; one within its grace is online.
@@ -102,10 +110,11 @@ class Presence:
             self._is_due = True
             asyncio.get_running_loop().call_later(seconds, self._announce)
 
-    def _leave(self, sessions: UserSessions, rooms: list[RoomState]) -> None:
+    def _leave(self, sessions: UserSessions) -> None:
         sessions.offline_timer = None
         if sessions.connections:  # one that has not been told `ready` yet: the user stays online
             return
+        rooms = sessions.last_rooms
         self._hub.forget(sessions)
         if self._arrivals.pop(sessions, None) is None:  # else nobody was told of the arrival
             self._news.append(_News(sessions, "offline", rooms))
@@ -122,9 +131,9 @@ class Presence:
             cost += 1
             if len(room.members) > MAX_PRESENCE_MEMBERS or user_id not in room.members:
                 continue
-            for connection in self._listeners(room, user_id):
+            for connection in [*self._listeners(room, user_id), *room.unsubscribed]:
                 cost += 1
-                if connection not in news.told:
+                if connection not in news.told and connection.user_id != user_id:
                     news.told.add(connection)
                     self._hub.send_ephemeral(connection, frame)
         return cost

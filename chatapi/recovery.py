@@ -9,10 +9,10 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from chatapi.batching import Batcher
-from chatapi.errors import ChatError, Code
+from chatapi.errors import ChatError, Code, not_found
 from chatapi.hub import Connection, Hub, State
 from chatapi.models import RoomId, TenantKey, UserId
-from chatapi.protocol.replies import add_request_id, encode_sync_complete, encode_sync_gap
+from chatapi.protocol.replies import add_request_id, encode_error_frame, encode_sync_complete, encode_sync_gap
 from chatapi.protocol.wire import encode_text
 from chatapi.rooms import RING_EVENTS, Rooms, RoomState
 from chatapi.store import Readers, log, notifications
@@ -140,7 +140,9 @@ class Recovery:
             written += await self._serve_room(connection, room)
             if written >= STEP_BYTES or connection.unsent_bytes() >= connection.buffer_limit_bytes // 2:
                 return
-        if not written and connection.notifications_due:
+        if not written and connection.unanswered:
+            await self._answer_next(connection)
+        elif not written and connection.notifications_due:
             await self._serve_notifications(connection)
 
     async def _serve_room(self, connection: Connection, room: RoomState) -> int:
@@ -177,8 +179,25 @@ class Recovery:
         """Names what is not streamed: too much of it, or no longer there."""
         cursor, to_seq = connection.cursors[room], min(to_seq, _last_seq(connection, room))
         if cursor < to_seq:
+            self._hub.answer_apart(connection, room, to_seq)
             self._hub.send(connection, encode_sync_gap(room.room_id, cursor + 1, to_seq))
             connection.cursors[room] = to_seq
+
+    async def _answer_next(self, connection: Connection) -> None:
+        """With the event that was asked for, read again: kept for a slow connection, they would have no bound."""
+        room, seq, request_id = connection.unanswered[0]
+        frames = room.ring.after(seq - 1)
+        if not frames:
+            first_seq, frames = await self._pages.get((room, seq - 1))
+            if first_seq != seq:
+                frames = []  # retention has removed it, or the room was deleted
+        if connection.state is not State.RECOVERING:
+            return
+        del connection.unanswered[0]
+        if frames:
+            self._hub.send(connection, add_request_id(frames[0], request_id))
+        else:
+            self._hub.send(connection, encode_error_frame(not_found("Message"), request_id))
 
     async def _serve_notifications(self, connection: Connection) -> None:
         # Cleared first: one that is published while the store is read sets it again.
@@ -198,7 +217,11 @@ class Recovery:
         """Back to live delivery in this very step, unless something is missing."""
         if connection.state is not State.RECOVERING:
             return True
-        if connection.notifications_due or any(_is_behind(connection, room) for room in connection.cursors):
+        if (
+            connection.notifications_due
+            or connection.unanswered
+            or any(_is_behind(connection, room) for room in connection.cursors)
+        ):
             return False
         for room in list(connection.last_seqs):
             self._hub.leave(connection, room)

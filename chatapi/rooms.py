@@ -122,6 +122,7 @@ class RoomState:
         "tenant",
         "type",
         "unique_key",
+        "unsubscribed",
         "updated_at_us",
         "used_at_s",
     )
@@ -157,6 +158,7 @@ class RoomState:
         self.members: dict[UserId, Member] = {}  # the longest-standing first
         self.admins: set[UserId] = set()  # those of the members
         self.subscribers: dict[Connection, None] = {}  # a set that keeps its order
+        self.unsubscribed: dict[Connection, None] = {}  # of members, who hear of what is no event of its log
         self.ring = Ring(last_seq + 1)
         self.gone = False  # deleted, or forgotten: nothing may be written through this object any more
         self.used_at_s = 0.0
@@ -167,7 +169,7 @@ class RoomState:
 
     @property
     def is_idle(self) -> bool:
-        return not self.subscribers and self.counter.last_seq == self.published_seq
+        return not self.subscribers and not self.unsubscribed and self.counter.last_seq == self.published_seq
 
     def fields(self) -> dict[str, object]:
         """The room as clients see it."""

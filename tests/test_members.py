@@ -234,6 +234,33 @@ async def test_an_empty_room_stays_and_its_first_new_member_is_admin(start_serve
     assert (await bob.get(f"/rooms/{room_id}/messages")).data["messages"][0]["content"] == "remember me"
 
 
+async def test_who_joins_an_empty_channel_becomes_its_admin(server: Server) -> None:
+    """With a token of its own as well: else nobody could ever change the channel again."""
+    alice = server.user("alice")
+    tokens = {name: (await server.user(name).post("/tokens")).data["token"] for name in ("eve", "bob")}
+    eve, bob = (server.bearer(name, token) for name, token in tokens.items())
+    for asked in ({}, {"role": "member"}, {"role": "admin"}):
+        room_id = await alice.make_room(room_type="channel")
+        await alice.delete(f"/rooms/{room_id}/members/alice")
+        # Nobody else can be put in there with a token.
+        assert refused(await eve.post(f"/rooms/{room_id}/members", {"user_id": "bob"})) == (403, "AUTHORIZATION_ERROR")
+        reply = await eve.post(f"/rooms/{room_id}/members", {"user_id": "eve", **asked})
+        assert (reply.status, reply.data["role"]) == (201, "admin")
+        assert (await bob.post(f"/rooms/{room_id}/members", {"user_id": "bob"})).data["role"] == "member"
+        assert (await eve.patch(f"/rooms/{room_id}", {"name": "ours"})).status == 200
+        events = (await eve.get(f"/rooms/{room_id}/events")).data["events"]
+        assert [event.get("role") for event in events] == [None, "admin", "member", None]
+
+
+async def test_two_who_join_an_empty_channel_at_once_are_an_admin_and_a_member(server: Server) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room(room_type="channel")
+    await alice.delete(f"/rooms/{room_id}/members/alice")
+    path = f"/rooms/{room_id}/members"
+    replies = await server.together(*(server.user(name).post(path, {"user_id": name}) for name in ("bob", "carol")))
+    assert [reply.data["role"] for reply in replies] == ["admin", "member"]
+
+
 async def test_ids_with_reserved_characters_work_in_paths(server: Server) -> None:
     alice = server.user("alice")
     room_id = await alice.make_room()

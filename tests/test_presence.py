@@ -28,6 +28,11 @@ async def heard(socket: Socket, frame_type: str) -> list[dict[str, Any]]:
     return frames
 
 
+async def hear(socket: Socket, user_id: str, status: str) -> None:
+    while (frame := await socket.expect("presence.update"))["user_id"] != user_id or frame["status"] != status:
+        pass
+
+
 # Presence
 
 
@@ -65,9 +70,73 @@ async def test_a_reconnect_within_the_grace_is_no_event(start_server: StartServe
     assert sessions is not None
     assert sessions.offline_timer is not None
     sessions.offline_timer.cancel()
-    server.services.presence._leave(sessions, list(server.services.rooms.of_tenant(sessions.tenant.tenant_key)))
+    server.services.presence._leave(sessions)
     await watcher.expect("presence.update", user_id="bob", status="offline")
     assert await online(alice, room_id) == ["alice"]
+
+
+async def unsubscribe(socket: Socket, room_id: str) -> None:
+    await socket.send("unsubscribe", room_id=room_id)
+    await socket.expect("unsubscribed", room_id=room_id)
+
+
+@pytest.mark.parametrize("who", ["both", "an earlier device"])
+async def test_who_has_unsubscribed_shares_the_room_all_the_same(start_server: StartServer, who: str) -> None:
+    server = await start_server(GRACE)
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    watcher, socket = await alice.connect(), await bob.connect()
+    await watcher.expect("presence.update", user_id="bob", status="online")
+    if who == "both":
+        await unsubscribe(watcher, room_id)
+        await unsubscribe(socket, room_id)
+    else:
+        second = await bob.connect()
+        await unsubscribe(second, room_id)
+        await socket.close()
+        await eventually(lambda: len(server.connections_of("bob")) == 1)
+        socket = second
+    await socket.close()
+    await watcher.expect("presence.update", user_id="bob", status="offline")
+
+
+async def test_who_has_unsubscribed_and_is_removed_hears_nothing_more(start_server: StartServer) -> None:
+    server = await start_server(GRACE)
+    alice, bob, carol = server.user("alice"), server.user("bob"), server.user("carol")
+    room_id = await alice.make_room("bob", "carol")
+    removed, witness, socket = await carol.connect(), await alice.connect(), await bob.connect()
+    await hear(witness, "bob", "online")
+    await unsubscribe(removed, room_id)
+    await alice.delete(f"/rooms/{room_id}/members/carol")
+    [room] = server.services.rooms.of_tenant(server.connections_of("bob")[0].tenant.tenant_key)
+    assert not room.unsubscribed
+    await heard(removed, "presence.update")
+    await socket.close()
+    await hear(witness, "bob", "offline")
+    assert await heard(removed, "presence.update") == []
+    await removed.close()
+    await witness.send("subscribe", room_id=room_id)
+    await unsubscribe(witness, room_id)
+    await witness.send("subscribe", room_id=room_id)
+    await witness.expect("subscribed")
+    assert (len(room.subscribers), len(room.unsubscribed)) == (1, 0)
+    await unsubscribe(witness, room_id)
+    await witness.close()
+    await eventually(lambda: not server.connections_of("alice"))
+    assert (len(room.subscribers), len(room.unsubscribed)) == (0, 0)
+
+
+async def test_who_joins_a_room_within_the_grace_leaves_it_too(start_server: StartServer) -> None:
+    """To the members of that room it was online: that is what they were told when they asked."""
+    server = await start_server({"websocket.presence_grace_seconds": 0.5})
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room()
+    watcher, socket = await alice.connect(), await bob.connect()
+    await socket.close()
+    await eventually(lambda: not server.connections_of("bob"))
+    await alice.post(f"/rooms/{room_id}/members", {"user_id": "bob"})
+    assert await online(alice, room_id) == ["alice", "bob"]
+    await watcher.expect("presence.update", user_id="bob", status="offline")
 
 
 async def test_it_is_told_once_however_many_rooms_are_shared(server: Server) -> None:

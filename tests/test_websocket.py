@@ -131,6 +131,10 @@ async def test_subscriptions_are_each_connections_own(server: Server) -> None:
     await alice.say(room_id, "seen")
     assert (await quiet.next())["content"] == "seen"
     await quiet.expect_nothing("message")  # subscribed twice is not delivered twice
+    await quiet.send("unsubscribe", room_id=room_id)
+    await quiet.expect("unsubscribed")
+    await alice.delete(f"/rooms/{room_id}")
+    await quiet.expect("room.deleted", room_id=room_id)  # no event of its log: the user's rooms are one less
 
 
 async def test_a_channel_can_be_listened_to_without_joining(server: Server) -> None:

@@ -122,7 +122,7 @@ class Commands:
 
     async def _unsubscribe(self, body: frames.UnsubscribeRoom, request_id: str | None) -> None:
         room = await self._services.access.access_reader(self._connection.principal, body.room_id)
-        self._services.hub.leave(self._connection, room)
+        self._services.hub.unsubscribe(self._connection, room)
         self._answer("unsubscribed", {"room_id": room.room_id}, request_id)
 
     async def _sync(self, body: frames.Sync, request_id: str | None) -> None:
@@ -154,6 +154,7 @@ class Commands:
                 cursor = room.published_seq if member is None else member.last_ack
                 reset[room.room_id] = cursor
             connection.state = State.PAUSED
+            services.hub.answer_apart(connection, room, cursor)
             connection.cursors[room] = cursor
             services.hub.enter(connection, room, cursor)
         if reset or is_foreign:

@@ -66,7 +66,7 @@ async def serve_websocket(
         await session.read()
     finally:
         services.hub.flush()
-        rooms = list(connection.rooms)
+        rooms = [*connection.rooms, *connection.unsubscribed]
         services.presence.disconnected(services.hub.detach(connection), rooms)
         # aiohttp would send a close frame of its own, and wait for its answer; ours has been sent.
         connection.transport.close()
