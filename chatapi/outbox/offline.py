@@ -12,7 +12,7 @@ from chatapi.models import Tenant, TenantKey, UserId
 from chatapi.protocol.json import dumps_text
 from chatapi.rooms import RoomState
 from chatapi.store import MessageWrite, Transaction, webhooks
-from chatapi.store.writer import Statement
+from chatapi.store.writes import Statement
 
 DIRECT_RECIPIENTS = 20  # up to so many are written with the event: most rooms are small
 DIRECT_ROWS = 1_000  # and so many in one transaction, a few ms of the writer's time

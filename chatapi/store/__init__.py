@@ -8,10 +8,12 @@ import aiosqlite
 
 from chatapi.clock import Clock
 from chatapi.store import log, meta
+from chatapi.store.keys import KeyMaker, find_key_time
 from chatapi.store.migrate import DatabaseTooNew, migrate
 from chatapi.store.readers import Reader, Readers
 from chatapi.store.transaction import SeqCounter, Transaction
-from chatapi.store.writer import BUSY_SECONDS, Change, KeyMaker, MessageWrite, Write, Writer, find_key_time
+from chatapi.store.writer import BUSY_SECONDS, Writer
+from chatapi.store.writes import Change, MessageWrite, Write
 
 __all__ = [
     "Change",

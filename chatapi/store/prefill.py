@@ -13,7 +13,7 @@ from pathlib import Path
 
 from chatapi.clock import Clock
 from chatapi.store import open_store
-from chatapi.store.writer import KEY_EPOCH_US
+from chatapi.store.keys import KEY_EPOCH_US
 
 MESSAGES_PER_ROOM = 1000
 USERS_PER_ROOM = 2

@@ -6,10 +6,9 @@ moment, commits, and then hands the whole batch to `publish`, in order. Nobody e
 
 import asyncio
 import logging
-import secrets
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import aiosqlite
 
@@ -17,11 +16,12 @@ from chatapi.clock import Clock
 from chatapi.errors import ChatError, Code, unavailable
 from chatapi.log import Seldom
 from chatapi.metrics import Histogram, Total
-from chatapi.models import Message
 from chatapi.protocol.json import dumps_text
 from chatapi.store import log
 from chatapi.store.failures import describe, is_lock_failure, is_store_failure
-from chatapi.store.transaction import Row, SeqCounter, Transaction
+from chatapi.store.keys import KeyMaker
+from chatapi.store.transaction import Transaction
+from chatapi.store.writes import Change, MessageWrite, Statement, Write
 
 logger = logging.getLogger(__name__)
 
@@ -31,138 +31,12 @@ MAX_QUEUED_CHARACTERS = 64 * 1024 * 1024  # of the messages among them, whose co
 
 COMMIT_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # writes; MAX_BATCH ends the last one
 
-KEY_EPOCH_US = 1_577_836_800_000_000  # 2020-01-01: 51 bits of microseconds from there last until 2091
-
 T = TypeVar("T")
 
 # How long SQLite waits for a lock of another process. Once it has waited in vain writes are refused at once, until one
 # of them succeeds.
 BUSY_SECONDS = 5.0
 NOT_WRITABLE = "The database cannot accept writes"
-
-
-class MessageWrite:
-    """One message on its way to disk, from any transport; `confirm` is called by the publisher with the outcome.
-
-    After the commit `message_key`, `seq` and `created_at_us` are set. For a `client_message_id` that was seen before,
-    `stored` is the first one's row instead, or `repeats` the first one when that came in the same batch. `error` says
-    that nothing was stored.
-    """
-
-    __slots__ = (
-        "body_digest",
-        "client_message_id",
-        "confirm",
-        "content",
-        "counter",
-        "created_at_us",
-        "error",
-        "message",
-        "message_key",
-        "meta",
-        "repeats",
-        "reply_to",
-        "room",
-        "sender_id",
-        "seq",
-        "stored",
-    )
-
-    def __init__(
-        self,
-        *,
-        room: Any,
-        counter: SeqCounter,
-        sender_id: str,
-        content: str,
-        meta: dict[str, object] | None,
-        reply_to: str | None,
-        client_message_id: str | None,
-        body_digest: int | None,
-        confirm: Callable[["MessageWrite"], None],
-    ) -> None:
-        self.room = room  # the publisher's own; the writer knows a room only as its counter
-        self.counter = counter
-        self.sender_id = sender_id
-        self.content = content
-        self.meta = meta
-        self.reply_to = reply_to
-        self.client_message_id = client_message_id
-        self.body_digest = body_digest
-        self.confirm = confirm
-        self.message_key = 0
-        self.seq = 0
-        self.created_at_us = 0
-        self.stored: Row | None = None
-        self.repeats: MessageWrite | None = None
-        self.error: ChatError | None = None
-        self.message: Message | None = None  # set by the publisher
-
-    @property
-    def identity(self) -> tuple[int, str, str | None]:
-        """What is unique: the room, the sender and the client's own id."""
-        return self.counter.room_key, self.sender_id, self.client_message_id
-
-
-class Change(Generic[T]):
-    """Any other write. `apply` may refuse by raising ChatError, before its first statement that writes.
-
-    A barrier ends its batch, and is published before anything else is taken: by what it publishes later writes are
-    admitted, or applied.
-    """
-
-    __slots__ = ("apply", "barrier", "error", "future", "publish", "result")
-
-    def __init__(
-        self,
-        apply: Callable[[Transaction], Awaitable[T]],
-        publish: Callable[[T], None] | None,
-        barrier: bool,
-        future: asyncio.Future[T],
-    ) -> None:
-        self.apply = apply
-        self.publish = publish
-        self.barrier = barrier
-        self.future = future
-        self.result: T | None = None
-        self.error: ChatError | None = None
-
-    def settle(self) -> None:
-        """Publishes what was committed and wakes the caller, or tells the caller why there was nothing."""
-        if self.error is None and self.publish is not None:
-            self.publish(self.result)  # type: ignore[arg-type]  # set by apply
-        if self.future.done():  # the caller was cancelled
-            return
-        if self.error is None:
-            self.future.set_result(self.result)  # type: ignore[arg-type]
-        else:
-            self.future.set_exception(self.error)
-
-
-Write = MessageWrite | Change[Any]
-Statement = tuple[str, Mapping[str, object]]
-
-
-def find_key_time(key: int) -> int:
-    """When a key was made, in microseconds since the Unix epoch."""
-    return (key >> 12) + KEY_EPOCH_US
-
-
-class KeyMaker:
-    """Time-ordered 63-bit keys: microseconds, then 12 bits that differ between processes. Never the same twice, also
-    when the clock steps back: `last_key` is the greatest one in the database at start."""
-
-    def __init__(self, clock: Clock, last_key: int) -> None:
-        self._clock = clock
-        self._last_key = last_key
-        self._suffix = secrets.randbits(12)
-
-    def next_key(self) -> int:
-        key = self._clock.now_us() - KEY_EPOCH_US << 12 | self._suffix
-        if key <= self._last_key:
-            key = self._last_key + (1 << 12)
-        self._last_key = key
-        return key
 
 
 class Writer:

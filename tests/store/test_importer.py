@@ -10,9 +10,9 @@ from chatapi.models import encode_dm_key
 from chatapi.store import importer
 from chatapi.store.check import check_database
 from chatapi.store.importer import Credentials, import_go_database
+from chatapi.store.keys import KEY_EPOCH_US
 from chatapi.store.lock import DatabaseLock
 from chatapi.store.offline import UnusableDatabase
-from chatapi.store.writer import KEY_EPOCH_US
 from chatapi.tenants import hash_key, make_key_id, make_secret
 
 CREDENTIALS = Credentials(make_key_id, make_secret, hash_key)

@@ -15,7 +15,8 @@ from chatapi.clock import Clock
 from chatapi.errors import ChatError, conflict, forbidden
 from chatapi.models import RoomKey, TenantId, TenantKey, UserId
 from chatapi.store import MessageWrite, SeqCounter, Store, Transaction, Write, log, open_store, rooms, tenants
-from chatapi.store.writer import MAX_BATCH, MAX_QUEUED, MAX_QUEUED_CHARACTERS, KeyMaker
+from chatapi.store.keys import KeyMaker
+from chatapi.store.writer import MAX_BATCH, MAX_QUEUED, MAX_QUEUED_CHARACTERS
 
 
 class Bench:

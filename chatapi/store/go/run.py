@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from chatapi.clock import Clock
-from chatapi.store.writer import KeyMaker
+from chatapi.store.keys import KeyMaker
 
 BAD_USER_ID = "the user id is not 1 to 128 characters of printable ASCII without spaces"
 BAD_ID = "the id is empty or too long"

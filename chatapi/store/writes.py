@@ -1,0 +1,113 @@
+"""What the writer is given."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Generic, TypeVar
+
+from chatapi.errors import ChatError
+from chatapi.models import Message
+from chatapi.store.transaction import Row, SeqCounter, Transaction
+
+T = TypeVar("T")
+
+
+class MessageWrite:
+    """One message on its way to disk, from any transport; `confirm` is called by the publisher with the outcome.
+
+    After the commit `message_key`, `seq` and `created_at_us` are set. For a `client_message_id` that was seen before,
+    `stored` is the first one's row instead, or `repeats` the first one when that came in the same batch. `error` says
+    that nothing was stored.
+    """
+
+    __slots__ = (
+        "body_digest",
+        "client_message_id",
+        "confirm",
+        "content",
+        "counter",
+        "created_at_us",
+        "error",
+        "message",
+        "message_key",
+        "meta",
+        "repeats",
+        "reply_to",
+        "room",
+        "sender_id",
+        "seq",
+        "stored",
+    )
+
+    def __init__(
+        self,
+        *,
+        room: Any,
+        counter: SeqCounter,
+        sender_id: str,
+        content: str,
+        meta: dict[str, object] | None,
+        reply_to: str | None,
+        client_message_id: str | None,
+        body_digest: int | None,
+        confirm: Callable[["MessageWrite"], None],
+    ) -> None:
+        self.room = room  # the publisher's own; the writer knows a room only as its counter
+        self.counter = counter
+        self.sender_id = sender_id
+        self.content = content
+        self.meta = meta
+        self.reply_to = reply_to
+        self.client_message_id = client_message_id
+        self.body_digest = body_digest
+        self.confirm = confirm
+        self.message_key = 0
+        self.seq = 0
+        self.created_at_us = 0
+        self.stored: Row | None = None
+        self.repeats: MessageWrite | None = None
+        self.error: ChatError | None = None
+        self.message: Message | None = None  # set by the publisher
+
+    @property
+    def identity(self) -> tuple[int, str, str | None]:
+        """What is unique: the room, the sender and the client's own id."""
+        return self.counter.room_key, self.sender_id, self.client_message_id
+
+
+class Change(Generic[T]):
+    """Any other write. `apply` may refuse by raising ChatError, before its first statement that writes.
+
+    A barrier ends its batch, and is published before anything else is taken: by what it publishes later writes are
+    admitted, or applied.
+    """
+
+    __slots__ = ("apply", "barrier", "error", "future", "publish", "result")
+
+    def __init__(
+        self,
+        apply: Callable[[Transaction], Awaitable[T]],
+        publish: Callable[[T], None] | None,
+        barrier: bool,
+        future: asyncio.Future[T],
+    ) -> None:
+        self.apply = apply
+        self.publish = publish
+        self.barrier = barrier
+        self.future = future
+        self.result: T | None = None
+        self.error: ChatError | None = None
+
+    def settle(self) -> None:
+        """Publishes what was committed and wakes the caller, or tells the caller why there was nothing."""
+        if self.error is None and self.publish is not None:
+            self.publish(self.result)  # type: ignore[arg-type]  # set by apply
+        if self.future.done():  # the caller was cancelled
+            return
+        if self.error is None:
+            self.future.set_result(self.result)  # type: ignore[arg-type]
+        else:
+            self.future.set_exception(self.error)
+
+
+Write = MessageWrite | Change[Any]
+Statement = tuple[str, Mapping[str, object]]
