@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from chatapi.batching import Batcher
 from chatapi.errors import ChatError, Code, not_found
 from chatapi.hub import Connection, Hub, State
-from chatapi.models import RoomId, TenantKey, UserId
+from chatapi.models import RoomId, RoomKey, TenantKey, UserId
 from chatapi.protocol.replies import add_request_id, encode_error_frame, encode_sync_complete, encode_sync_gap
 from chatapi.protocol.wire import encode_text
 from chatapi.rooms import RING_EVENTS, Rooms, RoomState
@@ -25,6 +25,7 @@ CONCURRENT_STEPS = 64  # connections that read the log at once; the others of a 
 STEP_BYTES = 256 * 1024  # written to one connection at a stretch, before others get their turn
 PAGE_EVENTS = 100  # read from the store at a time
 PAGE_NOTIFICATIONS = 25  # of up to 64 KiB each
+ROOMS_OF_USER = 500  # of one user in one look-up: about 1 ms of a reader's time, and of the loop's to enter them
 BATCH_USERS = 256  # users per look-up of rooms
 BATCH_PAGES = 32  # pages per query of the log
 
@@ -34,8 +35,10 @@ SLOW_CONSUMER = 4009
 Want = tuple[RoomState, int]
 Page = tuple[int, list[bytes]]
 """Its first event's seq, and the frames; shared by all who asked for it."""
-Return = tuple[list[str], bool]
-"""Of a user who connects: the ids of its rooms, and whether notifications wait for it."""
+Place = tuple[TenantKey, UserId, RoomKey]
+"""A user who connects, and the room after which its rooms are looked up."""
+Return = tuple[store_rooms.OfUser, bool]
+"""Some of its rooms, and whether notifications wait for it."""
 
 
 class Recovery:
@@ -56,9 +59,7 @@ class Recovery:
         self._sync_limit = sync_limit
         self._slow_consumer_seconds = slow_consumer_seconds
         self._steps = asyncio.Semaphore(CONCURRENT_STEPS)
-        self._returns: Batcher[tuple[TenantKey, UserId], Return] = Batcher(
-            self._read_returns, BATCH_USERS, lambda user: user[0]
-        )
+        self._returns: Batcher[Place, Return] = Batcher(self._read_returns, BATCH_USERS, lambda user: user[0])
         self._pages: Batcher[Want, Page] = Batcher(self._read_pages, BATCH_PAGES, lambda want: want[0].tenant)
         self._pending: Batcher[tuple[TenantKey, UserId, int], list[tuple[int, bytes]]] = Batcher(
             self._read_notifications, BATCH_USERS, lambda want: want[0]
@@ -70,18 +71,16 @@ class Recovery:
         The hub knows the connection already: a membership that changes meanwhile reaches it on its own.
         """
         tenant, user_id = connection.tenant, connection.user_id
-        room_ids, have_pending = await self._returns.get((tenant.tenant_key, user_id))
-        connection.notifications_due |= have_pending  # one that was published meanwhile may have set it
-        for room_id in room_ids:
-            try:
-                room = await self._rooms.get(tenant, room_id)
-            except ChatError as error:
-                if error.code is not Code.NOT_FOUND:
-                    raise
-                continue  # deleted meanwhile
-            member = room.members.get(user_id)
-            if member is not None:
-                self._hub.enter(connection, room, member.last_ack)
+        last_key: RoomKey | None = RoomKey(0)
+        while last_key is not None:
+            (room_ids, last_key), have_pending = await self._returns.get((tenant.tenant_key, user_id, last_key))
+            connection.notifications_due |= have_pending  # one that was published meanwhile may have set it
+            await self._rooms.load_many(tenant, room_ids)
+            for room_id in room_ids:
+                room = self._rooms.find_loaded(tenant.tenant_key, room_id)
+                member = None if room is None else room.members.get(user_id)
+                if room is not None and member is not None:  # else it was deleted or left meanwhile
+                    self._hub.enter(connection, room, member.last_ack)
 
     def start(self, connection: Connection) -> None:
         """Begins, or goes on with, recovery of a connection that is RECOVERING."""
@@ -235,9 +234,10 @@ class Recovery:
             connection.sync_requests.clear()
         return True
 
-    async def _read_returns(self, users: Sequence[tuple[TenantKey, UserId]]) -> list[Return]:
-        room_ids = await store_rooms.list_room_ids(self._readers, users)
-        return list(zip(room_ids, await notifications.have_pending(self._readers, users), strict=True))
+    async def _read_returns(self, places: Sequence[Place]) -> list[Return]:
+        rooms = await store_rooms.list_room_ids(self._readers, places, ROOMS_OF_USER)
+        have_pending = await notifications.have_pending(self._readers, [place[:2] for place in places])
+        return list(zip(rooms, have_pending, strict=True))
 
     async def _read_pages(self, wants: Sequence[Want]) -> list[Page]:
         """Pages end at multiples of `PAGE_EVENTS`: those who have stalled in one room soon read the same ones."""

@@ -7,6 +7,7 @@ is committed: it changes only when the committer publishes.
 import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chatapi.batching import Batcher
@@ -26,9 +27,14 @@ RING_BYTES = 256 * 1024  # per room
 ALL_RINGS_BYTES = 48 * 1024 * 1024  # of the process: beyond it the rings of the least recently active rooms are emptied
 IDLE_ROOMS = 2_000  # rooms that nobody listens to are kept at most this many
 IDLE_SECONDS = 300.0  # and forgotten no sooner than this after their last use, so that no request still holds one
-LOAD_BATCH = 64  # rooms per query: more would make the others of a reconnect storm wait for one long statement
+LOAD_BATCH = 128  # rooms per query, about 1 ms of a reader's time: more would make the others of a storm wait
 ROOMS_PER_STEP = 5_000  # rooms looked at at a stretch: about 1 ms of the loop's time
-MEMBERS_PER_STEP = 5_000  # members made at a stretch: about 3 ms of the loop's time
+MEMBERS_PER_STEP = 2_000  # members read and made at a stretch: about 2 ms of a reader's time, and of the loop's
+LARGE_MEMBERS = 2_000  # a room with more is loaded by itself, so that nobody else's rooms wait for its members
+
+
+Place = tuple[Tenant, str]
+"""Where a room is: its tenant, and its id."""
 
 
 class Ring:
@@ -233,10 +239,14 @@ class Rooms:
         self._readers = readers
         self._clock = clock
         self._loaded: OrderedDict[tuple[TenantKey, str], RoomState] = OrderedDict()  # the least recently active first
-        self._loads: Batcher[tuple[Tenant, str], RoomState | None] = Batcher(
-            self._load_many, LOAD_BATCH, lambda place: place[0]
+        self._loads: Batcher[Place, tuple[RoomState | None, bool]] = Batcher(
+            partial(self._load, False), LOAD_BATCH, lambda place: place[0]
         )
-        self._loading: dict[tuple[TenantKey, str], int] = {}  # rooms being read, and what retention removed meanwhile
+        self._large_loads: Batcher[Place, tuple[RoomState | None, bool]] = Batcher(
+            partial(self._load, True), 1, lambda place: place[0]
+        )
+        # Of each load under way: the rooms being read, and what retention removed of them meanwhile.
+        self._loading: list[dict[tuple[TenantKey, str], int]] = []
         self._fills: Batcher[RoomState, None] = Batcher(self._fill_rings, LOAD_BATCH, lambda room: room.tenant)
         self._ring_bytes = 0
 
@@ -252,7 +262,11 @@ class Rooms:
 
     async def get(self, tenant: Tenant, room_id: str) -> RoomState:
         """The tenant's room, loaded if need be. Raises ChatError NOT_FOUND."""
-        room = self.find_loaded(tenant.tenant_key, room_id) or await self._loads.get((tenant, room_id))
+        room = self.find_loaded(tenant.tenant_key, room_id)
+        if room is None:
+            room, is_large = await self._loads.get((tenant, room_id))
+            if is_large:
+                room, _ = await self._large_loads.get((tenant, room_id))
         if room is None or room.gone:
             raise not_found("Room")
         return room
@@ -261,7 +275,10 @@ class Rooms:
         """Loads those of the tenant's rooms that are not in memory; afterwards `find_loaded` finds all that exist."""
         missing = [(tenant, room_id) for room_id in room_ids if (tenant.tenant_key, room_id) not in self._loaded]
         if missing:
-            await self._loads.get_many(missing)
+            loads = await self._loads.get_many(missing)
+            await self._large_loads.get_many(
+                [place for place, (_, is_large) in zip(missing, loads, strict=True) if is_large]
+            )
 
     def adopt(self, room: RoomState) -> RoomState:
         """A room that was just created, or read. Returns the one object for it: another, where one of the two has
@@ -279,8 +296,9 @@ class Rooms:
     def prune(self, tenant_key: TenantKey, room_id: str, last_seq: int) -> None:
         """Retention has removed the beginning of this room's log, up to `last_seq`."""
         place = tenant_key, room_id
-        if place in self._loading:
-            self._loading[place] = last_seq
+        for pruned in self._loading:
+            if place in pruned:
+                pruned[place] = last_seq
         room = self._loaded.get(place)
         if room is not None:
             room.pruned_seq = last_seq
@@ -361,26 +379,50 @@ class Rooms:
             self._empty_rings()
         return [None] * len(rooms)
 
-    async def _load_many(self, places: Sequence[tuple[Tenant, str]]) -> list[RoomState | None]:
+    async def _load(self, with_large: bool, places: Sequence[Place]) -> list[tuple[RoomState | None, bool]]:
+        """For each the room, if it exists, or that it is a large one, whose members take long to read."""
         tenants = {tenant.tenant_key: tenant for tenant, _ in places}
+        keys = [(tenant.tenant_key, room_id) for tenant, room_id in places]
         # One that the batch before has loaded may be deleted while this one is read: it must not come back.
-        wanted = [
-            (tenant.tenant_key, room_id)
-            for tenant, room_id in places
-            if (tenant.tenant_key, room_id) not in self._loaded
-        ]
-        self._loading = dict.fromkeys(wanted, 0)
-        rows = await store_rooms.load_rooms(self._readers, wanted)
-        fresh = {RoomKey(row[0]): _read_room(tenants[row[1]], row) for row in rows}
-        for step, row in enumerate(await store_rooms.load_members(self._readers, list(fresh)), start=1):
-            fresh[row[0]].add_member(store_rooms.read_member(row))
-            if step % MEMBERS_PER_STEP == 0:
-                await asyncio.sleep(0)
-        for room in fresh.values():
-            room.pruned_seq = max(room.pruned_seq, self._loading[room.tenant.tenant_key, room.room_id])
+        pruned = {key: 0 for key in keys if key not in self._loaded}
+        self._loading.append(pruned)
+        try:
+            rows = await store_rooms.load_rooms(self._readers, list(pruned))
+            found = [(_read_room(tenants[row[1]], row[:-1]), row[-1]) for row in rows]
+            small = [(room, count) for room, count in found if count <= LARGE_MEMBERS]
+            large = [room for room, count in found if count > LARGE_MEMBERS]
+            await self._load_members(small)
+            for room in large if with_large else ():
+                await self._load_many_members(room)
+        finally:
+            self._loading.remove(pruned)
+        for room in [room for room, _ in small] + (large if with_large else []):
+            room.pruned_seq = max(room.pruned_seq, pruned[room.tenant.tenant_key, room.room_id])
             self.adopt(room)
-        self._loading.clear()
-        return [self.find_loaded(tenant.tenant_key, room_id) for tenant, room_id in places]
+        are_large = {(room.tenant.tenant_key, room.room_id) for room in large if not with_large}
+        return [(self.find_loaded(*key), key in are_large) for key in keys]
+
+    async def _load_members(self, rooms: Sequence[tuple[RoomState, int]]) -> None:
+        """Rooms share a statement as long as they have few members together."""
+        waiting: dict[RoomKey, RoomState] = {}
+        size = 0
+        for index, (room, count) in enumerate(rooms, start=1):
+            waiting[room.room_key] = room
+            size += count
+            if size >= MEMBERS_PER_STEP or index == len(rooms):
+                for row in await store_rooms.load_members(self._readers, list(waiting)):
+                    waiting[row[0]].add_member(store_rooms.read_member(row))
+                waiting, size = {}, 0
+
+    async def _load_many_members(self, room: RoomState) -> None:
+        last: Member | None = None
+        while True:
+            rows = await store_rooms.load_members_after(self._readers, room.room_key, last, MEMBERS_PER_STEP)
+            for row in rows:
+                last = store_rooms.read_member(row)
+                room.add_member(last)
+            if len(rows) < MEMBERS_PER_STEP:
+                return
 
 
 def _read_room(tenant: Tenant, row: tuple[Any, ...]) -> RoomState:

@@ -9,7 +9,7 @@ import pytest
 from conftest import StartServer
 from driver import Server, eventually
 
-from chatapi import presence
+from chatapi import presence, recovery, rooms
 from chatapi.rooms import RoomState
 
 MEMBERS = 3_000
@@ -143,3 +143,64 @@ async def test_a_user_of_many_rooms_is_told_of_bit_by_bit(
         await eventually(lambda: not server.services.presence._news)
     assert max(stretches) <= 6
     assert sum(stretches) >= 4 * 2 * len(others)
+
+
+async def test_a_large_room_is_loaded_bit_by_bit_and_in_order(
+    start_server: StartServer, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rooms, "MEMBERS_PER_STEP", 700)
+    server, room_id = await make_large_room(start_server, database)
+    alice = server.user("alice")
+    small = [await alice.make_room("bob") for _ in range(3)]
+    await server.stop()
+    server = await start_server()
+    fetch, sizes = server.services.store.readers.fetch, []
+
+    async def count(sql: str, parameters: Any) -> Any:
+        rows = await fetch(sql, parameters)
+        sizes.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(server.services.store.readers, "fetch", count)
+    socket = await server.user("alice").connect(ready=False)
+    ready = await socket.expect("ready")
+    assert {room["room_id"] for room in ready["rooms"]} == {room_id, *small}
+    assert max(sizes) == 700
+    [tenant] = server.services.tenants.all()
+    room = await server.services.rooms.get(tenant, room_id)
+    standing = [(member.joined_at_us, member.user_id) for member in room.members.values()]
+    assert len(standing) == MEMBERS + 3
+    assert standing == sorted(standing)
+    assert room.admins == {"alice"}
+
+
+async def test_a_user_of_many_rooms_connects_in_few_look_ups(
+    start_server: StartServer, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "ROOMS_OF_USER", 200)
+    server = await start_server()
+    await server.user("alice").make_room("bob")
+    await server.app.close()
+    with sqlite3.connect(database) as connection:
+        for statement in (
+            """INSERT INTO rooms (tenant_key, room_id, type, created_by, created_at_us, updated_at_us, deleted_at_us)
+               WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 1000)
+               SELECT tenant_key, printf('room_%04d', n), 'group', 'bob', n, n, iif(n % 10 = 0, n, NULL)
+               FROM rooms CROSS JOIN numbers""",
+            """INSERT INTO members (room_key, user_id, tenant_key, role, joined_at_us)
+               SELECT room_key, 'bob', tenant_key, 'member', 1 FROM rooms WHERE created_by = 'bob'""",
+        ):
+            connection.execute(statement)
+    connection.close()
+    server = await start_server()
+    fetch, fetches = server.services.store.readers.fetch, 0
+
+    async def count(sql: str, parameters: Any) -> Any:
+        nonlocal fetches
+        fetches += 1
+        return await fetch(sql, parameters)
+
+    monkeypatch.setattr(server.services.store.readers, "fetch", count)
+    socket = await server.user("bob").connect(ready=False)
+    assert len((await socket.expect("ready"))["rooms"]) == 901
+    assert fetches <= 2 * 6 + 2 * 12  # the rooms' ids and what is pending, and the rooms with their members

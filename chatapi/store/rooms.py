@@ -1,7 +1,7 @@
 """Rooms and members in SQL."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from chatapi.models import Member, Role, RoomKey, TenantKey, UserId
 from chatapi.protocol.json import dumps_text
@@ -33,7 +33,7 @@ _ROOM_JSON_FIELDS = f"""
 
 _LOAD_ROOMS = f"""
     SELECT r.room_key, r.tenant_key, r.room_id, r.type, r.unique_key, r.name, r.metadata, r.created_by,
-           r.created_at_us, r.updated_at_us, r.pruned_seq, {LAST_SEQ}
+           r.created_at_us, r.updated_at_us, r.pruned_seq, {LAST_SEQ}, r.member_count
     FROM json_each(:wanted) AS w CROSS JOIN rooms AS r
     WHERE r.tenant_key = w.value ->> 0 AND r.room_id = w.value ->> 1 AND r.deleted_at_us IS NULL
 """
@@ -43,10 +43,21 @@ _LOAD_MEMBERS = """
     FROM json_each(:room_keys) AS w CROSS JOIN members AS m
     WHERE m.room_key = w.value ORDER BY m.room_key, m.joined_at_us, m.user_id
 """
+_LOAD_MEMBERS_AFTER = """
+    SELECT m.room_key, m.user_id, m.role, m.joined_at_us, m.last_ack, m.last_read
+    FROM members AS m INDEXED BY members_standing
+    WHERE m.room_key = :room_key AND (m.joined_at_us, m.user_id) > (:joined_at_us, :user_id)
+    ORDER BY m.joined_at_us, m.user_id LIMIT :limit
+"""
+# The next rooms of each user after a room_key; those that are deleted have no id any more.
 _ROOMS_OF_USERS = """
-    SELECT w.key, r.room_id FROM json_each(:users) AS w CROSS JOIN members AS m CROSS JOIN rooms AS r
-    WHERE m.tenant_key = w.value ->> 0 AND m.user_id = w.value ->> 1
-      AND r.room_key = m.room_key AND r.deleted_at_us IS NULL
+    SELECT w.key, m.room_key, iif(r.deleted_at_us IS NULL, r.room_id, NULL)
+    FROM json_each(:users) AS w CROSS JOIN members AS m CROSS JOIN rooms AS r
+    WHERE m.tenant_key = w.value ->> 0 AND m.user_id = w.value ->> 1 AND m.room_key IN (
+            SELECT room_key FROM members
+            WHERE tenant_key = w.value ->> 0 AND user_id = w.value ->> 1 AND room_key > w.value ->> 2
+            ORDER BY room_key LIMIT :limit)
+      AND r.room_key = m.room_key
 """
 _INSERT_ROOM = """
     INSERT INTO rooms (tenant_key, room_id, type, unique_key, name, metadata, created_by, created_at_us, updated_at_us)
@@ -115,9 +126,16 @@ _LIST_CHANNELS = f"""
 """
 
 
+class OfUser(NamedTuple):
+    """The next rooms of a user: the ids of those that are not deleted, and the key after which there may be more."""
+
+    room_ids: list[str]
+    last_key: RoomKey | None
+
+
 async def load_rooms(readers: Readers, wanted: Sequence[tuple[TenantKey, str]]) -> list[Row]:
     """Rows of (room_key, tenant_key, room_id, type, unique_key, name, metadata, created_by, created_at_us,
-    updated_at_us, pruned_seq, last_seq), for those of the wanted (tenant_key, room_id) that exist."""
+    updated_at_us, pruned_seq, last_seq, member_count), for those of the wanted (tenant_key, room_id) that exist."""
     return await readers.fetch(_LOAD_ROOMS, {"wanted": dumps_text(wanted)})
 
 
@@ -126,12 +144,26 @@ async def load_members(readers: Readers, room_keys: Sequence[RoomKey]) -> list[R
     return await readers.fetch(_LOAD_MEMBERS, {"room_keys": dumps_text(room_keys)})
 
 
-async def list_room_ids(readers: Readers, users: Sequence[tuple[TenantKey, UserId]]) -> list[list[str]]:
-    """For each (tenant_key, user_id) the ids of the rooms that it is a member of."""
+async def load_members_after(readers: Readers, room_key: RoomKey, last: Member | None, limit: int) -> list[Row]:
+    """As `load_members`: the next `limit` of one room's."""
+    place = {"joined_at_us": -1, "user_id": ""}
+    if last is not None:
+        place = {"joined_at_us": last.joined_at_us, "user_id": last.user_id}
+    return await readers.fetch(_LOAD_MEMBERS_AFTER, {**place, "room_key": room_key, "limit": limit})
+
+
+async def list_room_ids(
+    readers: Readers, users: Sequence[tuple[TenantKey, UserId, RoomKey]], limit: int
+) -> list[OfUser]:
+    """For each (tenant_key, user_id, after_key) the next rooms that the user is a member of, `limit` at most."""
     found: list[list[str]] = [[] for _ in users]
-    for user, room_id in await readers.fetch(_ROOMS_OF_USERS, {"users": dumps_text(users)}):
-        found[user].append(room_id)
-    return found
+    keys: list[list[RoomKey]] = [[] for _ in users]
+    for user, room_key, room_id in await readers.fetch(_ROOMS_OF_USERS, {"users": dumps_text(users), "limit": limit}):
+        keys[user].append(room_key)
+        if room_id is not None:
+            found[user].append(room_id)
+    last_keys = [max(some) if len(some) == limit else None for some in keys]
+    return [OfUser(room_ids, last_key) for room_ids, last_key in zip(found, last_keys, strict=True)]
 
 
 async def insert_room(
