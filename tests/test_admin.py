@@ -343,3 +343,25 @@ async def test_tenants_that_do_not_exist_are_not_found(server: Server) -> None:
     ):
         reply = await server.admin(method, path + suffix, body)
         assert (reply.status, reply.error["code"]) == (404, "NOT_FOUND"), (method, suffix)
+
+
+async def test_a_webhook_secret_is_shown_once(server: Server) -> None:
+    """By whatever shows it first: the answer that sets the address, or its own route before that."""
+    url = {"config": {"webhook_url": "https://example.com/hook"}}
+    plain = await server.make_tenant("plain")
+    assert "webhook_secret" not in plain
+    path = f"/tenants/{plain['tenant_id']}"
+    assert "webhook_secret" not in (await server.admin("PATCH", path, {"config": {"webhook_url": ""}})).data
+    first = (await server.admin("PATCH", path, url)).data
+    assert first["webhook_secret"].startswith("whsec_")
+    for cleared in (None, ""):
+        reply = await server.admin("PATCH", path, {"config": {"webhook_url": cleared}})
+        assert "webhook_url" not in reply.data["config"]
+        assert "webhook_secret" not in reply.data
+        assert "webhook_secret" not in (await server.admin("PATCH", path, url)).data
+    asked = await server.make_tenant("asked")
+    path = f"/tenants/{asked['tenant_id']}"
+    assert (await server.admin("POST", f"{path}/webhook-secret")).data["webhook_secret"]
+    assert "webhook_secret" not in (await server.admin("PATCH", path, url)).data
+    assert "webhook_secret" in await server.make_tenant("set", **url["config"])
+    assert "webhook_secret" not in await server.make_tenant("empty", webhook_url="")

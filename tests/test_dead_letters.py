@@ -51,6 +51,7 @@ async def test_they_are_listed_by_kind_the_latest_first(start_server: StartServe
         "attempts": 1,
         "error": "HTTP 500",
     }
+    assert page["failed_events"] == []
     # A page is of both kinds together.
     first = await list_dead(server, limit=2)
     assert (len(first["failed_messages"]), len(first["failed_notifications"]), first["has_more"]) == (1, 1, True)
@@ -224,6 +225,10 @@ async def test_stats_count_what_there_is(server: Server) -> None:
     }
     stats = await find_stats(server, other["tenant_id"])
     assert (stats["rooms"], stats["messages"], stats["connections"]) == (0, 0, 0)
+    eve = server.user("eve", other["api_key"])
+    await eve.post("/notify", {"topic": "t", "payload": 1, "targets": {"user_ids": ["eve", "zoe"]}})
+    queues = (await server.admin("GET", "/stats")).data["queues"]
+    assert queues == {"writes": 0, "notifications": 3, "webhooks": 0, "dead_letters": 0}
 
 
 @pytest.mark.parametrize(

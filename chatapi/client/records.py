@@ -242,8 +242,10 @@ class DeadLetters(TypedDict):
 
     failed_messages: list[Json]
     failed_notifications: list[Json]
+    failed_events: list[Json]
     has_more: bool
 
 
 class Stats(TypedDict):
     tenants: list[Json]
+    queues: Json

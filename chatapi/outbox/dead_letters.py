@@ -10,6 +10,7 @@ from chatapi.store import Store, Transaction, stats
 from chatapi.store import webhooks as store_webhooks
 from chatapi.tenants import Tenants
 
+QUEUES = ("notifications", "webhooks", "dead_letters")
 REVIVE_ROWS = 1_000  # in one transaction, a few ms of the writer's time
 
 
@@ -83,25 +84,27 @@ class DeadLetters:
             self._worker.wake(tenant)
         return revived
 
-    async def list_stats(self) -> list[dict[str, object]]:
-        """Each tenant's figures, in the order in which the tenants were created."""
+    async def list_stats(self) -> tuple[list[dict[str, object]], dict[str, int]]:
+        """Each tenant's figures, in the order in which the tenants were created, and the queues of all together."""
         tenants = self._tenants.all()
         figures = await stats.count_per_tenant(self._store.readers, [tenant.tenant_key for tenant in tenants])
-        return [
+        queues = [
+            {"notifications": counts.notifications, "webhooks": counts.webhooks, "dead_letters": counts.dead_letters}
+            for counts in figures
+        ]
+        totals = {name: sum(lengths[name] for lengths in queues) for name in QUEUES}
+        listed: list[dict[str, object]] = [
             {
                 "tenant_id": tenant.tenant_id,
                 "name": tenant.name,
                 "rooms": counts.rooms,
                 "messages": counts.messages,
                 "connections": self._hub.count_of_tenant(tenant.tenant_key),
-                "queues": {
-                    "notifications": counts.notifications,
-                    "webhooks": counts.webhooks,
-                    "dead_letters": counts.dead_letters,
-                },
+                "queues": lengths,
             }
-            for tenant, counts in zip(tenants, figures, strict=True)
+            for tenant, counts, lengths in zip(tenants, figures, queues, strict=True)
         ]
+        return listed, totals
 
 
 def _check_webhook(tenant: Tenant) -> None:

@@ -296,6 +296,7 @@ class DeadLetters(Answer, frozen=True, kw_only=True):
 
     failed_messages: list[FailedMessage]
     failed_notifications: list[FailedNotification]
+    failed_events: Annotated[list[FailedCall], Meta(description="of other events: none are sent yet", examples=[[]])]
     has_more: HasMore
 
 
@@ -322,8 +323,15 @@ class TenantStats(Answer, frozen=True, kw_only=True):
     queues: Queues
 
 
+class AllQueues(Queues, frozen=True, kw_only=True):
+    """Of all tenants together."""
+
+    writes: Annotated[int, Meta(ge=0, description="waiting for the disk", examples=[0])]
+
+
 class Stats(Answer, frozen=True, kw_only=True):
     tenants: list[TenantStats]
+    queues: AllQueues
 
 
 # What a tenant's webhook gets

@@ -10,7 +10,7 @@ async def list_dead_letters(call: Call) -> Reply:
     messages, notifications, has_more = await call.services.dead_letters.list_page(
         query.tenant_id, query.limit, query.offset
     )
-    fields = b'{"failed_messages":%s,"failed_notifications":%s,"has_more":%s}' % (
+    fields = b'{"failed_messages":%s,"failed_notifications":%s,"failed_events":[],"has_more":%s}' % (
         join_json(messages),
         join_json(notifications),
         b"true" if has_more else b"false",
@@ -31,5 +31,6 @@ async def retry_dead_letters(call: Call) -> Reply:
 
 
 async def list_stats(call: Call) -> Reply:
-    """Each tenant's rooms, messages, connections and queues."""
-    return ok({"tenants": await call.services.dead_letters.list_stats()})
+    """Each tenant's rooms, messages, connections and queues; and the queues of all."""
+    tenants, queues = await call.services.dead_letters.list_stats()
+    return ok({"tenants": tenants, "queues": {"writes": len(call.services.store.writer), **queues}})
