@@ -6,10 +6,11 @@ import logging
 from aiohttp import web
 
 from chatapi.address import is_in_networks, read_address
+from chatapi.config import ServerConfig
 from chatapi.errors import ChatError, Code, invalid
 from chatapi.log import Seldom
 from chatapi.models import Principal
-from chatapi.origin import OriginPolicy
+from chatapi.origin import Host, OriginPolicy, parse_host
 from chatapi.services import Services
 
 _seldom = Seldom(logging.getLogger(__name__))
@@ -92,6 +93,19 @@ def client_address(request: web.BaseRequest, trusted_proxies: tuple[str, ...]) -
         if hop := hops.pop():
             peer = read_address(hop) or UNKNOWN_ADDRESS
     return peer
+
+
+def find_base(request: web.BaseRequest, server: ServerConfig) -> tuple[str, str]:
+    """The scheme and the host, with its port, by which the client reached the server. A trusted proxy's
+    X-Forwarded-Proto is believed."""
+    scheme = "https" if server.tls_cert else "http"
+    peer = request.remote or UNIX_PEER
+    if peer == UNIX_PEER or is_in_networks(peer, server.trusted_proxies):
+        forwarded = read_header(request, "X-Forwarded-Proto")
+        scheme = "https" if forwarded is not None and forwarded.lower() == "https" else scheme
+    host = parse_host(read_header(request, "Host") or "", scheme) or Host("localhost", server.port)
+    name = f"[{host.name}]" if ":" in host.name else host.name
+    return scheme, name if host.port is None else f"{name}:{host.port}"
 
 
 def authenticate_headers(services: Services, request: web.BaseRequest, address: str) -> Principal | None:

@@ -1,5 +1,6 @@
 import asyncio
 import shutil
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -117,3 +118,14 @@ async def receiver() -> AsyncIterator[Receiver]:
     """An endpoint for webhooks."""
     async with open_receiver() as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def document_tools() -> None:
+    """What tests/documents/package.json names, installed when it has changed; none of their install scripts is run."""
+    folder = Path(__file__).parent / "documents"
+    stamp, wanted = folder / "node_modules" / ".package.json", folder / "package.json"
+    if not stamp.is_file() or stamp.read_bytes() != wanted.read_bytes():
+        npm = shutil.which("npm") or "npm"
+        subprocess.run([npm, "install", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=folder, check=True)
+        shutil.copy(wanted, stamp)

@@ -16,12 +16,13 @@ from chatapi.config.tenant import TenantConfig
 from chatapi.errors import HTTP_STATUS, Code
 from chatapi.protocol.requests import Body
 from chatapi.protocol.responses import WEBHOOK_CALLS
-from chatapi.rest import ROUTES
-from chatapi.rest.call import Route
+from chatapi.rest import ROUTES, documents
+from chatapi.rest.call import Credential, Route
+from chatapi.rest.documents import MAX_COMPRESSED
 from chatapi.rest.documents.openapi import ERRORS, HEADERS, build_openapi, list_successes
 from chatapi.rest.documents.schemas import Schemas, get_type
 
-DOCUMENT = build_openapi(ROUTES, "")
+DOCUMENT = build_openapi(ROUTES, "http://localhost:8080")
 OPERATIONS = {
     (method.upper(), path): operation for path, item in DOCUMENT["paths"].items() for method, operation in item.items()
 }
@@ -96,7 +97,7 @@ def test_each_example_of_an_answer_is_one(route: Route) -> None:
 
 
 def test_bounds_are_stated() -> None:
-    limit = next(p for p in OPERATIONS["GET", "/rooms"]["parameters"] if p["name"] == "limit")
+    limit = next(p for p in OPERATIONS["GET", "/rooms"]["parameters"] if p.get("name") == "limit")
     assert limit["schema"] == {"type": "integer", "minimum": 1, "maximum": 100, "default": 50}
     name = DOCUMENT["components"]["schemas"]["CreateRoom"]["properties"]["name"]["anyOf"][0]
     assert (name["minLength"], name["maxLength"]) == (1, 200)
@@ -120,7 +121,7 @@ def test_a_tenants_settings_are_stated() -> None:
 
 
 def test_servers_are_where_clients_reach_it() -> None:
-    assert [server["url"] for server in DOCUMENT["servers"]] == ["/", "/v1"]
+    assert [server["url"] for server in DOCUMENT["servers"]] == ["http://localhost:8080", "http://localhost:8080/v1"]
     behind_proxy = build_openapi(ROUTES, "https://chat.example.com/")
     urls = [server["url"] for server in behind_proxy["servers"]]
     assert urls == ["https://chat.example.com", "https://chat.example.com/v1"]
@@ -129,7 +130,7 @@ def test_servers_are_where_clients_reach_it() -> None:
 async def test_it_is_served_the_same_under_both_prefixes(server: Server) -> None:
     plain, prefixed = await server.request("GET", "/openapi.json"), await server.request("GET", "/v1/openapi.json")
     assert plain.status == 200
-    assert plain.body == prefixed.body == msgspec.to_builtins(DOCUMENT)
+    assert plain.body == prefixed.body == msgspec.to_builtins(build_openapi(ROUTES, server.url))
     assert plain.headers["Content-Type"].startswith("application/json")
     assert "X-Request-Id" in plain.headers
     assert "X-RateLimit-Limit" not in plain.headers
@@ -147,6 +148,58 @@ async def test_webhooks_are_called_as_documented(start_server: StartServer, rece
         [record] = [record for record in WEBHOOK_CALLS if get_type(record) == body["type"]]
         assert msgspec.to_builtins(msgspec.convert(body, record)) == body
         assert all(parameter["name"] in call.headers for parameter in documented["parameters"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "headers", "url"),
+    [
+        ({}, {"Host": "chat.example.com"}, "http://chat.example.com"),
+        ({}, {"Host": "[2001:DB8::1]:8080"}, "http://[2001:db8::1]:8080"),
+        ({}, {"Host": "chat.example.com", "X-Forwarded-Proto": "https"}, "http://chat.example.com"),
+        ({}, {"Host": 'a"b'}, "http://localhost:"),
+        (
+            {"server.trusted_proxies": ["127.0.0.1"]},
+            {"Host": "chat.example.com:443", "X-Forwarded-Proto": "HTTPS"},
+            "https://chat.example.com",
+        ),
+        ({"server.public_url": "https://a.example/base/"}, {"Host": "upstream"}, "https://a.example/base"),
+    ],
+)
+async def test_the_documents_name_the_address_that_the_client_used(
+    start_server: StartServer, settings: dict[str, object], headers: dict[str, str], url: str
+) -> None:
+    server = await start_server(settings)
+    reply = await server.request("GET", "/openapi.json", headers=headers)
+    served = reply.body["servers"][0]["url"]
+    assert served.startswith(url) if url.endswith(":") else served == url
+    chat = (await server.request("GET", "/asyncapi.json", headers=headers)).body["servers"]["chat"]
+    assert f"{chat['protocol']}://{chat['host']}{chat.get('pathname', '')}" == served.replace("http", "ws", 1)
+
+
+async def test_made_up_hosts_do_not_pile_up(server: Server) -> None:
+    for number in range(MAX_COMPRESSED + 4):
+        headers = {"Host": f"made-up-{number}.example", "Accept-Encoding": "gzip"}
+        reply = await server.request("GET", "/openapi.json", headers=headers)
+        assert reply.body["servers"][0]["url"] == f"http://made-up-{number}.example"
+    document = documents._make_openapi(ROUTES, f"http://{documents.ANY_HOST}")
+    assert len(document._compressed) == MAX_COMPRESSED
+
+
+def test_a_backends_user_is_a_header_beside_the_credential() -> None:
+    for route in ROUTES:
+        parameters = [resolve(part) for part in OPERATIONS[route.method, route.path].get("parameters", [])]
+        users = [part for part in parameters if part["name"] == "X-User-Id"]
+        needs_user = route.credential in (Credential.USER, Credential.API_KEY)
+        assert [part["example"] for part in users] == (["alice"] if needs_user else [])
+
+
+def test_no_body_has_a_default_and_no_query_takes_null() -> None:
+    for name, schema in DOCUMENT["components"]["schemas"].items():
+        assert not [part for part in schema.get("properties", {}).values() if "default" in part], name
+    for operation in OPERATIONS.values():
+        for part in map(resolve, operation.get("parameters", [])):
+            assert "null" not in json.dumps(part["schema"])
+    assert DOCUMENT["components"]["schemas"]["AddMember"]["properties"]["role"]["description"] == 'default: "member"'
 
 
 class Recorder:

@@ -272,15 +272,15 @@ class EventsQuery(Query, frozen=True):
     limit: Limit = 50
 
 
-class NotificationStatus(StrEnum):
+class StatusFilter(StrEnum):
     PENDING = "pending"
     DELIVERED = "delivered"
     ALL = "all"
 
 
 class NotificationsQuery(PageQuery, frozen=True):
-    status: NotificationStatus = NotificationStatus.ALL
+    status: StatusFilter = StatusFilter.ALL
 
 
 class DeadLettersQuery(AdminPageQuery, frozen=True):
-    tenant_id: PublicId | None = None
+    tenant_id: TenantIdText | None = None

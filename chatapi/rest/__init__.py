@@ -27,8 +27,7 @@ PLAYGROUND = "/playground"
 
 async def openapi(call: Call) -> Reply:
     """This document."""
-    config = call.services.config
-    return documents.serve_openapi(list_routes(config), config.server.public_url)
+    return documents.serve_openapi(list_routes(call.services.config), call)
 
 
 async def root(call: Call) -> Reply:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import web
 
@@ -25,15 +25,26 @@ class Credential(Enum):
     MASTER = auto()
 
 
+class Base(NamedTuple):
+    """How the client reached the server."""
+
+    scheme: str
+    host: str  # with its port
+
+
+NOWHERE = Base("http", "localhost")
+
+
 @dataclass(slots=True)
 class Call:
-    """`body` and `query` are records of the types that the route names."""
+    """`body` and `query` are records of the types that the route names. `base` is known to documents alone."""
 
     services: Services
     principal: Principal
     path: Mapping[str, str]
     body: Any
     query: Any
+    base: Base = NOWHERE
 
 
 @dataclass(slots=True)

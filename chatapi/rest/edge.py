@@ -20,6 +20,7 @@ from chatapi.callers import (
     add_cors_headers,
     authenticate_headers,
     client_address,
+    find_base,
     is_origin_allowed,
     is_preflight,
     read_header,
@@ -30,7 +31,7 @@ from chatapi.models import Principal
 from chatapi.protocol.json import convert, loads
 from chatapi.protocol.replies import encode_error_envelope
 from chatapi.protocol.requests import Body, parse_query
-from chatapi.rest.call import Call, Credential, RawRoute, Reply, Route
+from chatapi.rest.call import Base, Call, Credential, Media, RawRoute, Reply, Route
 from chatapi.rest.encoding import accepts_gzip, prefers_html, vary_on
 from chatapi.services import Services
 
@@ -111,7 +112,10 @@ class Edge:
             body = None if route.body is None else await _read_body(request, route.body)
             query = None if route.query is None else parse_query(request.query.items(), route.query)
             _check_path(path)
-            reply = await route.handler(Call(self._services, principal, path, body, query))
+            call = Call(self._services, principal, path, body, query)
+            if route.media is Media.JSON:
+                call.base = Base(*find_base(request, self._services.config.server))
+            reply = await route.handler(call)
             if reply.gzipped is not None:
                 _choose_encoding(reply, request, headers)
             elif reply.page is not None:

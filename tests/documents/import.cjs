@@ -1,5 +1,5 @@
 // Reads a document as Postman, Insomnia or AsyncAPI's own parser does, and prints what it found as JSON.
-// node import.cjs postman|insomnia|asyncapi FILE
+// node import.cjs postman|collection|insomnia|asyncapi FILE
 const fs = require("node:fs");
 
 const [, , tool, file] = process.argv;
@@ -16,6 +16,18 @@ const tools = {
     const visit = (item) => (item.item ? item.item.forEach(visit) : requests.push(item.request));
     answer.output[0].data.item.forEach(visit);
     return requests.map((request) => ({ method: request.method, body: request.body?.raw ?? null }));
+  },
+
+  // As Postman's import does with "Parameter generation: Example".
+  async collection() {
+    const { convertV2 } = require("openapi-to-postmanv2");
+    const answer = await new Promise((resolve, reject) => {
+      convertV2({ type: "string", data: text }, { parametersResolution: "Example" }, (error, result) =>
+        error ? reject(error) : resolve(result),
+      );
+    });
+    if (!answer.result) throw new Error(answer.reason);
+    return answer.output[0].data;
   },
 
   async insomnia() {

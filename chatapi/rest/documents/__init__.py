@@ -9,26 +9,43 @@ from chatapi.rest.documents.asyncapi import build_asyncapi
 from chatapi.rest.documents.openapi import build_openapi
 from chatapi.rest.encoding import compress
 
+ANY_HOST = "host.invalid"  # what stands for the host until it is known (RFC 2606)
+MAX_COMPRESSED = 16  # hosts for which a document is kept compressed: clients name the host, and may make any up
 
-def serve_openapi(routes: Sequence[Route], public_url: str) -> Reply:
-    document, gzipped = _encode_openapi(tuple(routes), public_url)
-    return Reply(200, document, gzipped=gzipped)
+
+class _Document:
+    """Made once, in about 10 ms, and shown under each host by which a client reaches the server."""
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+        self._compressed: dict[str, bytes] = {}
+
+    def serve(self, host: str) -> Reply:
+        text = self._text.replace(ANY_HOST.encode(), host.encode())
+        if host not in self._compressed and len(self._compressed) < MAX_COMPRESSED:
+            self._compressed[host] = compress(text)
+        return Reply(200, text, gzipped=self._compressed.get(host))
+
+
+def serve_openapi(routes: Sequence[Route], call: Call) -> Reply:
+    return _make_openapi(tuple(routes), _generalize(call)).serve(call.base.host)
 
 
 async def asyncapi(call: Call) -> Reply:
     """The WebSocket's AsyncAPI document."""
-    document, gzipped = _encode_asyncapi(call.services.config.server.public_url)
-    return Reply(200, document, gzipped=gzipped)
+    return _make_asyncapi(_generalize(call)).serve(call.base.host)
 
 
-# Made at the first request, in about 10 ms; a process has one public_url, so nothing piles up.
-@lru_cache(maxsize=4)
-def _encode_openapi(routes: tuple[Route, ...], public_url: str) -> tuple[bytes, bytes]:
-    document = dumps(build_openapi(routes, public_url))
-    return document, compress(document)
+def _generalize(call: Call) -> str:
+    """The address that the server has by its settings; else that of the request, without its host."""
+    return call.services.config.server.public_url or f"{call.base.scheme}://{ANY_HOST}"
 
 
 @lru_cache(maxsize=4)
-def _encode_asyncapi(public_url: str) -> tuple[bytes, bytes]:
-    document = dumps(build_asyncapi(public_url))
-    return document, compress(document)
+def _make_openapi(routes: tuple[Route, ...], base_url: str) -> _Document:
+    return _Document(dumps(build_openapi(routes, base_url)))
+
+
+@lru_cache(maxsize=4)
+def _make_asyncapi(base_url: str) -> _Document:
+    return _Document(dumps(build_asyncapi(base_url)))

@@ -65,8 +65,8 @@ class _RequestId(msgspec.Struct, frozen=True):
     request_id: RequestIdText
 
 
-def build_asyncapi(public_url: str) -> Json:
-    """The document. `public_url` is where clients reach the server; empty: on this machine, for trying it out."""
+def build_asyncapi(base_url: str) -> Json:
+    """The document. `base_url` is where clients reach the server."""
     schemas = Schemas([*CLIENT_FRAMES.values(), *SERVER_FRAMES, _RequestId])
     client = {frame_type: _describe_client_frame(schemas, frame_type) for frame_type in CLIENT_FRAMES}
     server = {get_type(record): _describe_server_frame(schemas, record) for record in SERVER_FRAMES}
@@ -81,7 +81,7 @@ def build_asyncapi(public_url: str) -> Json:
             "license": {"name": "MIT"},
         },
         "defaultContentType": "application/json",
-        "servers": {"chat": _describe_server(public_url)},
+        "servers": {"chat": _describe_server(base_url)},
         "channels": {
             "ws": {
                 "address": "/ws",
@@ -132,8 +132,8 @@ _SECURITY_SCHEMES: Json = {
 }
 
 
-def _describe_server(public_url: str) -> Json:
-    parts = urlsplit(public_url or "http://localhost:8080")
+def _describe_server(base_url: str) -> Json:
+    parts = urlsplit(base_url)
     server: Json = {
         "host": parts.netloc,
         "protocol": "wss" if parts.scheme == "https" else "ws",

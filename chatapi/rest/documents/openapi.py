@@ -27,7 +27,7 @@ class PathParameters(msgspec.Struct, frozen=True, kw_only=True):
     """What stands in paths, by its name there."""
 
     room_id: req.RoomIdText
-    user_id: req.UserIdText
+    user_id: Annotated[req.UserIdText, Meta(examples=["bob"])]  # somebody else than X-User-Id
     message_id: req.MessageIdText
     notification_id: req.NotificationIdText
     subscription_id: fields.SubscriptionIdText
@@ -90,6 +90,16 @@ SECURITY_SCHEMES: Json = {
         "description": "The operator's key.",
     },
 }
+# It stands among the credentials too; but many tools send one credential at a time, and without it every call of a
+# backend is refused.
+USER_HEADER: Json = {
+    "name": "X-User-Id",
+    "in": "header",
+    "required": False,
+    "description": "The user as whom the backend acts. Needed beside X-API-Key, ignored beside a user token.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"},
+    "example": "alice",
+}
 _AS_BACKEND: Json = {"apiKey": [], "userId": []}
 SECURITY: dict[Credential, list[Json]] = {
     Credential.NONE: [],
@@ -122,7 +132,7 @@ ERRORS: dict[int, tuple[Code, str, Json]] = {
     415: (
         Code.VALIDATION_ERROR,
         "The body is not application/json, or is encoded.",
-        {"message": "The body must be application/json, not encoded"},
+        {"message": "Send the header Content-Type: application/json"},
     ),
     429: (Code.RATE_LIMIT_EXCEEDED, "Too much at once; `Retry-After` says when.", {"message": "Rate limit exceeded"}),
     500: (Code.INTERNAL_ERROR, "A failure of the server.", {"message": "Internal error"}),
@@ -149,9 +159,9 @@ _RATE_HEADERS = tuple(name for name in HEADERS if name.startswith("X-RateLimit")
 _LIMITED = (Credential.USER, Credential.API_KEY)
 
 
-def build_openapi(routes: Sequence[Route], public_url: str) -> Json:
-    """The document. `public_url` is where clients reach the server; empty: where they got the document from."""
-    return _OpenApi(routes, public_url.rstrip("/")).build()
+def build_openapi(routes: Sequence[Route], base_url: str) -> Json:
+    """The document. `base_url` is where clients reach the server: tools that import a file take no relative address."""
+    return _OpenApi(routes, base_url.rstrip("/")).build()
 
 
 class _OpenApi:
@@ -178,7 +188,7 @@ class _OpenApi:
                 "license": {"name": "MIT", "identifier": "MIT"},
             },
             "servers": [
-                {"url": self._base_url or "/", "description": "v1, as it is without a prefix"},
+                {"url": self._base_url, "description": "v1, as it is without a prefix"},
                 {"url": f"{self._base_url}/v1", "description": "v1"},
             ],
             "tags": [{"name": name, "description": text} for name, text in dict([*TAGS.values(), WEBHOOKS]).items()],
@@ -186,7 +196,7 @@ class _OpenApi:
             "webhooks": {get_type(call): {"post": self._describe_call(call)} for call in res.WEBHOOK_CALLS},
             "components": {
                 "schemas": self._list_schemas(),
-                "parameters": self._list_path_parameters(),
+                "parameters": {**self._list_path_parameters(), "X-User-Id": USER_HEADER},
                 "headers": {name: self._describe_header(name) for name in HEADERS},
                 "responses": {_name_error(status): self._describe_error(status) for status in ERRORS},
                 "securitySchemes": SECURITY_SCHEMES,
@@ -219,8 +229,9 @@ class _OpenApi:
             "tags": [TAGS[route.handler.__module__.rpartition(".")[2]][0]],
             "security": SECURITY[route.credential],
         }
+        names = [*_PARAMETER.findall(route.path), *(["X-User-Id"] if route.credential in _LIMITED else [])]
         parameters = [
-            *({"$ref": f"#/components/parameters/{name}"} for name in _PARAMETER.findall(route.path)),
+            *({"$ref": f"#/components/parameters/{name}"} for name in names),
             *self._list_query_parameters(route),
         ]
         if parameters:
@@ -285,13 +296,12 @@ class _OpenApi:
     def _describe_error(self, status: int) -> Json:
         code, when, error = ERRORS[status]
         headers = ["X-Request-Id", *_RATE_HEADERS, *(["Retry-After"] if status == 429 else [])]
-        body: Schema = {"allOf": [self._schemas.get(res.ErrorBody), {"properties": {"code": {"const": code}}}]}
         return {
             "description": when,
             "headers": _refer_to_headers(headers),
             "content": {
                 "application/json": {
-                    "schema": _describe_envelope(False, {"type": "null"}, body),
+                    "schema": _describe_envelope(False, {"type": "null"}, self._schemas.get(res.ErrorBody)),
                     "example": {"success": False, "data": None, "error": {"code": code, **error}},
                 }
             },

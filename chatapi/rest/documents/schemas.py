@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 
+from chatapi.protocol.requests import Query
+
 Schema = dict[str, Any]
 
 _REF = "#/components/schemas/"
@@ -20,6 +22,11 @@ class Schemas:
             self._records, schema_hook=_describe_anything, ref_template=_REF + "{name}"
         )
         self._schemas: dict[Any, Schema] = dict(zip(self._records, schemas, strict=True))
+        queries = {
+            record.__name__ for record in self._records if isinstance(record, type) and issubclass(record, Query)
+        }
+        for name, schema in self.components.items():
+            (_leave_out_null if name in queries else _tell_defaults_in_words)(schema.get("properties", {}))
 
     def get(self, record: Any) -> Schema:
         """A reference, or the schema itself of what is no record."""
@@ -62,6 +69,27 @@ class Schemas:
     def _has_example(self, schema: Schema) -> bool:
         parts = [*schema.get("anyOf", ()), *([schema["items"]] if "items" in schema else [])]
         return "examples" in schema or any(map(self._has_example, parts))
+
+
+def _leave_out_null(properties: dict[str, Schema]) -> None:
+    """A query has no way to say null: there a field is absent instead."""
+    for name, part in properties.items():
+        if part.get("default", ...) is None:
+            (properties[name],) = (choice for choice in part["anyOf"] if choice != {"type": "null"})
+
+
+def _tell_defaults_in_words(properties: dict[str, Schema]) -> None:
+    """Generators of TypeScript take a field with a default for one that is always there, and demand it in requests."""
+    for name, part in properties.items():
+        default = part.pop("default", None)
+        if not default and default is not False:
+            continue
+        said = f"default: {msgspec.json.encode(default).decode()}"
+        whole = {"allOf": [part]} if "$ref" in part else part
+        properties[name] = {
+            **whole,
+            "description": f"{whole['description']}; {said}" if "description" in whole else said,
+        }
 
 
 def get_type(record: type[msgspec.Struct]) -> str:

@@ -2,6 +2,7 @@
 (async () => {
   const credentials = JSON.parse(sessionStorage.getItem("chatapi-playground") ?? "null");
   const spec = await (await fetch("/openapi.json")).json();
+  spec.servers = [{ url: location.origin }]; // behind a proxy the page may know its address better than the server
   const roomId = sessionStorage.getItem("chatapi-playground-room");
   for (const parameter of parametersOf(spec)) if (parameter.name === "room_id" && roomId) parameter.example = roomId;
   const headers = { "x-api-key": credentials?.apiKey, "x-user-id": credentials?.a };

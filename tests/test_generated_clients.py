@@ -1,0 +1,177 @@
+"""Calls that other tools make of the OpenAPI document: a collection in Postman, and generated clients."""
+
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from server_process import ServerProcess, free_port
+
+HERE = Path(__file__).parent / "documents"
+DEAD_LETTER_SECONDS = 20.0
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    settings = {"webhooks.allow_private_addresses": "true", "webhooks.retry_schedule_seconds": "[0]"}
+    with ServerProcess(tmp_path, settings, dev=False) as server:
+        yield server
+
+
+def call(server: ServerProcess, method: str, path: str, body: object = None, **headers: str) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(
+        server.url + path, data, {"Content-Type": "application/json", **named}, method=method
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        text = answer.read()
+    return json.loads(text)["data"] if text else None
+
+
+def run(*command: str, directory: Path) -> str:
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def save_document(server: ServerProcess, directory: Path) -> Path:
+    with urllib.request.urlopen(f"{server.url}/openapi.json", timeout=10) as answer:
+        (directory / "openapi.json").write_bytes(answer.read())
+    return directory / "openapi.json"
+
+
+# Postman
+
+
+def make_what_the_examples_name(server: ServerProcess) -> tuple[str, dict[str, str]]:
+    """A tenant in which there is one of everything: its key, and the ids for those of the examples."""
+    master = {"X_Master_Key": server.master_key}
+    config = {"webhook_url": f"http://127.0.0.1:{free_port()}/"}
+    tenant = call(server, "POST", "/admin/tenants", {"name": "Acme", "config": config}, **master)
+    alice = {"X_API_Key": tenant["api_key"], "X_User_Id": "alice"}
+    room = call(server, "POST", "/rooms", {"type": "group", "members": ["zoe"]}, **alice)["room_id"]
+    for _ in range(42):  # the examples' seq
+        message = call(server, "POST", f"/rooms/{room}/messages", {"content": "Hello"}, **alice)
+    targets = {"topic": "t", "payload": 1, "targets": {"user_ids": ["alice"]}}
+    call(server, "POST", "/notify", targets, **alice)
+    admin = f"/admin/tenants/{tenant['tenant_id']}"
+    ids = {
+        "room_5f3a9c0e71b24d6688aa10cf": room,
+        "msg_0abc5d2e81f3a704": message["message_id"],
+        "notif_0abc5d2f02c3a704": call(server, "GET", "/notifications", **alice)["notifications"][0]["notification_id"],
+        "sub_0abc5d2f9113a704": call(server, "POST", "/subscriptions", {"topic": "x"}, **alice)["subscription_id"],
+        "tenant_9b1f6c3a2d4e5f607182": tenant["tenant_id"],
+        "key_1c2d3e4f5a6b7c8d": call(server, "POST", f"{admin}/keys", **master)["key_id"],
+        "dlv_0abc5d2e81f3a70400000001": wait_for_dead_letter(server, master),
+    }
+    return tenant["api_key"], ids
+
+
+def wait_for_dead_letter(server: ServerProcess, master: dict[str, str]) -> str:
+    deadline_s = time.monotonic() + DEAD_LETTER_SECONDS
+    while not (dead := call(server, "GET", "/admin/dead-letters", **master)["failed_messages"]):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    return str(dead[0]["id"])
+
+
+# Last, and in this order: each takes something away that the others need.
+DELETIONS = ("dead-letters", "messages", "members", "subscriptions", "rooms", "keys", "tenants")
+
+
+def list_requests(folder: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for item in folder["item"]:
+        if "item" in item:
+            yield from list_requests(item)
+        else:
+            yield item
+
+
+def rank(item: dict[str, Any]) -> int:
+    request = item["request"]
+    path = request["url"]["path"]
+    if request["method"] != "DELETE" and path != ["admin", "dead-letters", "retry"]:
+        return -1
+    names = [part for part in path if part in DELETIONS]
+    return DELETIONS.index(names[-1])
+
+
+def make_collection(converted: str, ids: dict[str, str], api_key: str, master_key: str) -> dict[str, Any]:
+    """What a person does after the import: fills in the keys, and the ids of what there is."""
+    for example, real in ids.items():
+        assert example in converted
+        converted = converted.replace(example, real)
+    collection: dict[str, Any] = json.loads(converted)
+    items = sorted(list_requests(collection), key=rank)
+    for item in items:
+        request = item["request"]
+        for entry in (request.get("auth") or {}).get("apikey", ()):
+            if entry["key"] == "value":
+                is_operators = {"key": "key", "value": "X-Master-Key"} in request["auth"]["apikey"]
+                entry["value"] = master_key if is_operators else api_key
+        for parameter in request["url"].get("query", ()):
+            # One page has one place to start from.
+            parameter["disabled"] = parameter["key"] in ("before_seq", "cursor")
+    collection["item"] = items
+    check = "pm.test('2xx', () => pm.expect(pm.response.code, pm.response.text()).to.be.within(200, 299));"
+    collection["event"] = [{"listen": "test", "script": {"exec": [check]}}]
+    return collection
+
+
+def test_newman_runs_the_collection_green(document_tools: None, server: ServerProcess, tmp_path: Path) -> None:
+    api_key, ids = make_what_the_examples_name(server)
+    document = save_document(server, tmp_path)
+    converted = run("node", "import.cjs", "collection", str(document), directory=HERE)
+    assert json.loads(converted)["variable"] == [{"key": "baseUrl", "value": server.url}]
+    collection = make_collection(converted, ids, api_key, server.master_key)
+    (tmp_path / "collection.json").write_text(json.dumps(collection))
+    operations = [op for path in json.loads(document.read_text())["paths"].values() for op in path.values()]
+    assert len(collection["item"]) == len(operations)
+    newman = str(HERE / "node_modules" / ".bin" / "newman")
+    run(newman, "run", "collection.json", "--color", "off", directory=tmp_path)
+
+
+# Generated clients
+
+
+def test_the_types_of_openapi_typescript(document_tools: None, server: ServerProcess, tmp_path: Path) -> None:
+    tools = HERE / "node_modules" / ".bin"
+    run(str(tools / "openapi-typescript"), str(save_document(server, tmp_path)), "-o", "schema.d.ts", directory=HERE)
+    run(str(tools / "tsc"), "--project", "tsconfig.json", directory=HERE)
+    assert run("node", "typed.mjs", server.url, server.create_tenant("acme"), directory=HERE) == "ok\n"
+
+
+PYTHON_CLIENT = """
+import sys
+from chat_api_client import Client
+from chat_api_client.api.messages import list_messages, send_message
+from chat_api_client.api.rooms import create_room, list_rooms
+from chat_api_client.models import CreateRoom, MessageDraft, RoomType
+
+url, key = sys.argv[1:]
+client = Client(base_url=url, headers={"X-API-Key": key}, raise_on_unexpected_status=True)
+room = create_room.sync(client=client, body=CreateRoom(type_=RoomType.GROUP, members=["bob"]), x_user_id="alice")
+draft = MessageDraft(content="Hello")
+sent = send_message.sync(room.data.room_id, client=client, body=draft, x_user_id="alice")
+page = list_messages.sync(room.data.room_id, client=client, x_user_id="bob", limit=10)
+rooms = list_rooms.sync(client=client, x_user_id="bob")
+assert [message.content for message in page.data.messages] == ["Hello"], page
+assert rooms.data.rooms[0].last_message.seq == sent.data.seq == 1
+print("ok")
+"""
+
+
+def test_the_client_of_openapi_python_client(server: ServerProcess, tmp_path: Path) -> None:
+    generate = (sys.executable, "-m", "openapi_python_client", "generate", "--meta", "none", "--fail-on-warning")
+    said = run(*generate, "--path", str(save_document(server, tmp_path)), directory=tmp_path)
+    assert "WARNING" not in said
+    (tmp_path / "use.py").write_text(PYTHON_CLIENT)
+    assert run(sys.executable, "use.py", server.url, server.create_tenant("acme"), directory=tmp_path) == "ok\n"
