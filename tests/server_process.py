@@ -17,6 +17,7 @@ START_SECONDS = 20.0
 STOP_SECONDS = 15.0  # more than shutdown_grace_seconds
 POLL_SECONDS = 0.02
 CALL_SECONDS = 10.0
+NO_CONTENT = 204
 
 
 class ServerProcess:
@@ -82,7 +83,7 @@ class ServerProcess:
     def call(
         self, method: str, path: str, body: dict[str, object] | None = None, *, key: str, user: str
     ) -> dict[str, Any]:
-        """The `data` of a REST call's answer."""
+        """The `data` of a REST call's answer; nothing of a 204."""
         return self._call(method, path, body, {"X-API-Key": key, "X-User-Id": user})
 
     def _call(self, method: str, path: str, body: dict[str, object] | None, headers: dict[str, str]) -> dict[str, Any]:
@@ -90,7 +91,7 @@ class ServerProcess:
         headers = {**headers, "Content-Type": "application/json"}
         request = urllib.request.Request(self.url + path, data, headers, method=method)
         with urllib.request.urlopen(request, timeout=CALL_SECONDS) as answer:
-            return json.load(answer)["data"]
+            return {} if answer.status == NO_CONTENT else json.load(answer)["data"]
 
     def _is_ready(self) -> bool:
         try:

@@ -25,7 +25,7 @@ BUNDLE = "/playground/swagger/swagger-ui-bundle.js"
         ("/playground/", "text/html; charset=utf-8"),
         ("/playground/rest.html", "text/html; charset=utf-8"),
         ("/playground/playground.js", "text/javascript; charset=utf-8"),
-        ("/playground/playground.css", "text/css; charset=utf-8"),
+        ("/playground/base.css", "text/css; charset=utf-8"),
         ("/playground/icon.svg", "image/svg+xml"),
         ("/playground/swagger/swagger-ui.css", "text/css; charset=utf-8"),
         ("/playground/swagger/swagger-ui-bundle.js", "text/javascript; charset=utf-8"),

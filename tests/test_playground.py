@@ -5,34 +5,22 @@ Screenshots are kept where PLAYGROUND_SCREENSHOTS says, else in the test's own t
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+from browser_rig import PHONE, UNREACHABLE, PaneOf, open_browser, panes, visit
+from playwright.sync_api import Browser, expect
 from server_process import ServerProcess
 
 import chatapi
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-DESKTOP = {"width": 1440, "height": 900}
-PHONE = {"width": 390, "height": 844}
-UNREACHABLE = ("net::ERR_", "WebSocket connection to")  # what the browser itself says of a server that is away
 WRITE_HISTORY = """async (count) => {
   const { ChatAPI } = await import("/sdk/chatapi.js");
   const { apiKey, a } = JSON.parse(sessionStorage.getItem("chatapi-playground"));
@@ -57,18 +45,12 @@ try {
   document.title = `failed: ${error}`;
 }
 </script>"""
-PATIENCE_MS = 15_000  # a restart of the server and the back-off included
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    executable = shutil.which("chromium") or shutil.which("google-chrome")
-    assert executable, "these tests need Chromium"
-    expect.set_options(timeout=PATIENCE_MS)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS, headless=True)
+    with open_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -82,77 +64,6 @@ def screenshots(tmp_path: Path) -> Path:
     directory = Path(os.environ.get("PLAYGROUND_SCREENSHOTS", tmp_path / "screenshots"))
     directory.mkdir(parents=True, exist_ok=True)
     return directory
-
-
-class Visitor:
-    """A person with a browser profile of their own. What must never happen in any of its tabs is collected."""
-
-    def __init__(self, context: BrowserContext, url: str) -> None:
-        self.context = context
-        self.url = url
-        self.complaints: list[str] = []
-        self.hosts: set[str] = set()
-        context.on("page", self._watch)
-
-    def open(self, path: str = "/playground") -> Page:
-        page = self.context.new_page()
-        page.goto(self.url + path)
-        return page
-
-    def _watch(self, page: Page) -> None:
-        page.on("console", lambda message: self._hear(message.type, message.text))
-        page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
-        page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
-        page.on("websocket", lambda socket: self.hosts.add(urlsplit(socket.url).netloc))
-
-    def _hear(self, kind: str, text: str) -> None:
-        if kind == "error":
-            self.complaints.append(text)
-
-
-@contextmanager
-def visit(browser: Browser, url: str, *, excused: tuple[str, ...] = (), **options: object) -> Iterator[Visitor]:
-    """At the end: no request went elsewhere, and no error on the console but those whose text is `excused`."""
-    context = browser.new_context(**{"viewport": DESKTOP, **options})  # type: ignore[arg-type]
-    visitor = Visitor(context, url)
-    yield visitor
-    context.close()
-    assert [text for text in visitor.complaints if not any(excuse in text for excuse in excused)] == []
-    assert visitor.hosts == {urlsplit(url).netloc}
-
-
-class PaneOf:
-    def __init__(self, page: Page, slot: str) -> None:
-        self.root = page.locator(f".pane[data-slot={slot}]")
-        self.state = self.root.locator(".state")
-        self.input = self.root.locator("textarea")
-        self.own = self.root.locator(".messages:not(.drafts) .message.own")
-        self.messages = self.root.locator(".messages:not(.drafts) .message")
-        self.cut = self.root.locator(".pane-head .button")
-
-    def say(self, text: str) -> None:
-        self.input.fill(text)
-        self.input.press("Enter")
-
-    def expect_live(self) -> None:
-        expect(self.state).to_have_attribute("data-state", "live")
-
-    def expect_contents(self, texts: list[str]) -> None:
-        expect(self.messages.locator(".content")).to_have_text(texts)
-
-    def contents(self) -> list[str]:
-        return self.messages.locator(".content").all_inner_texts()
-
-    def message(self, text: str) -> Locator:
-        return self.messages.filter(has_text=text)
-
-
-def panes(page: Page) -> tuple[PaneOf, PaneOf]:
-    both = PaneOf(page, "a"), PaneOf(page, "b")
-    for pane in both:
-        pane.expect_live()
-    expect(page.locator(".room[aria-current]")).to_have_count(1)
-    return both
 
 
 def test_works_with_no_typing_at_all(browser: Browser, server: ServerProcess, screenshots: Path) -> None:

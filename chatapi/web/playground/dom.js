@@ -54,10 +54,15 @@ export function avatar(userId, slot) {
   return element;
 }
 
+// Made once: a formatter for each message would take longer than the message.
+const CLOCK = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit" });
+const DAY = new Intl.DateTimeFormat([], { weekday: "long", day: "numeric", month: "long", year: "numeric" });
+
 /** @param {string} time RFC 3339 */
-export function clock(time) {
-  return new Date(time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-}
+export function clock(time) { return CLOCK.format(new Date(time)); }
+
+/** @param {number} time in ms */
+export function day(time) { return DAY.format(new Date(time)); }
 
 let toastTimer = 0;
 

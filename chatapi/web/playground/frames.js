@@ -2,16 +2,22 @@
  * The live frames of both users, in both directions: filtered, paused, opened as trees.
  * @module
  */
-import { h, icon, iconButton, toast } from "./dom.js";
+import { copy } from "./copy.js";
+import { h, icon, iconButton } from "./dom.js";
+import { menuButton } from "./menu.js";
+import { deedOf, snippetsOf } from "./snippets.js";
+import { tree } from "./tree.js";
 
 /** @typedef {import("/sdk/chatapi.js").ServerEvent} ServerEvent */
-/** @typedef {{slot: "a" | "b", user: string, direction: "in" | "out", frame: ServerEvent, at: Date}} Entry */
+/** @typedef {{slot: "a" | "b", user: string, direction: "in" | "out", frame: any, at: Date}} Entry a raw frame may be anything, text that is no JSON too */
 
 const KEPT = 500; // of the newest frames, so that a long session stays quick
+const TIME = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23" });
 const NOISE = new Set(["ping", "pong", "typing", "typing.start", "typing.stop", "presence.update", "ack", "ack.received"]);
 
 export class Frames {
   /** @type {Entry[]} */ #entries = [];
+  /** Not drawn yet. @type {Entry[]} */ #waiting = [];
   #paused = false;
   #missed = 0;
   #filter = { a: true, b: true, noise: true, text: "" };
@@ -21,28 +27,29 @@ export class Frames {
     this.list = h("ol.frame-list", { tabindex: 0, "aria-label": "Frames, newest last" });
     this.empty = h("p.empty", {}, "Frames appear here as they cross the two WebSockets.");
     this.count = h("span.badge", { title: "frames shown" }, "0");
+    this.foot = h("div.frame-foot");
     this.pauseButton = h("button.icon-button", { type: "button", onclick: () => this.#togglePause() });
     this.userButtons = ["a", "b"].map((slot) => h("button.chip", {
       type: "button", "data-slot": slot, "aria-pressed": "true", onclick: (/** @type {any} */ { currentTarget }) => this.#toggle(slot, currentTarget),
     }));
     root.append(
-      h("header.panel-head", {}, h("h2", {}, "Frames"), this.count, h("span.grow"), this.pauseButton,
-        iconButton("delete", "Clear the list", () => this.#clear())),
       h("div.frame-filter", {},
         ...this.userButtons,
         h("button.chip", { type: "button", "aria-pressed": "true", title: "pings, acks, typing and presence",
           onclick: (/** @type {any} */ { currentTarget }) => this.#toggle("noise", currentTarget) }, "small talk"),
         h("input", { type: "search", placeholder: "type or text", "aria-label": "Filter frames by type or text",
-          oninput: (/** @type {any} */ { target }) => { this.#filter.text = target.value.trim().toLowerCase(); this.#render(); } })),
-      h("div.frame-body", {}, this.empty, this.list),
-    );
+          oninput: (/** @type {any} */ { target }) => { this.#filter.text = target.value.trim().toLowerCase(); this.#render(); } }),
+        this.count, this.pauseButton, iconButton("delete", "Clear the list", () => this.#clear())),
+      h("div.frame-body", {}, this.empty, this.list), this.foot);
     this.#showPause();
   }
 
   /** @param {string} a @param {string} b */
   setUsers(a, b) {
-    this.userButtons[0].textContent = a;
-    this.userButtons[1].textContent = b;
+    for (const [button, user] of /** @type {[any, string][]} */ ([[this.userButtons[0], a], [this.userButtons[1], b]])) {
+      button.textContent = user;
+      button.title = user;
+    }
   }
 
   /** @param {Entry} entry */
@@ -87,21 +94,28 @@ export class Frames {
   /** @param {Entry} entry */
   #passes({ slot, frame }) {
     const { noise, text } = this.#filter;
-    return this.#filter[slot] && (noise || !NOISE.has(frame.type)) && (!text || JSON.stringify(frame).toLowerCase().includes(text));
+    return this.#filter[slot] && (noise || !NOISE.has(frame?.type)) && (!text || JSON.stringify(frame).toLowerCase().includes(text));
   }
 
   #render() {
-    this.list.replaceChildren();
-    for (const entry of this.#entries) this.#append(entry);
+    this.#waiting = [];
+    this.list.replaceChildren(...this.#entries.filter((entry) => this.#passes(entry)).map(row));
+    this.list.scrollTop = this.list.scrollHeight;
     this.#showCount();
   }
 
-  /** @param {Entry} entry */
+  /** Draws what has come once for each picture of the screen. @param {Entry} entry */
   #append(entry) {
     if (!this.#passes(entry)) return;
+    this.#waiting.push(entry);
+    if (this.#waiting.length > KEPT) this.#waiting.shift(); // nothing is drawn while the page is hidden
+    if (this.#waiting.length === 1) requestAnimationFrame(() => this.#draw());
+  }
+
+  #draw() {
     const atEnd = this.list.scrollHeight - this.list.scrollTop - this.list.clientHeight < 60;
-    this.list.append(row(entry));
-    if (this.list.childElementCount > KEPT) this.list.firstElementChild.remove();
+    this.list.append(...this.#waiting.splice(0).map(row));
+    while (this.list.childElementCount > KEPT) this.list.firstElementChild.remove();
     this.#showCount();
     if (atEnd) this.list.scrollTop = this.list.scrollHeight;
   }
@@ -114,27 +128,36 @@ export class Frames {
 
 /** @param {Entry} entry */
 function row({ slot, user, direction, frame, at }) {
-  const details = h("details", { "data-slot": slot, "data-direction": direction, "data-type": frame.type },
+  const type = frame?.type ?? "not a frame";
+  const preview = gist(frame);
+  const details = h("details", { "data-slot": slot, "data-direction": direction, "data-type": type },
     h("summary", {},
       h("span.arrow", { title: direction === "out" ? `${user} to the server` : `the server to ${user}` }, direction === "out" ? "↑" : "↓"),
-      h("span.frame-type", {}, frame.type),
-      h("span.frame-gist", {}, gist(frame)),
-      h("time", { datetime: at.toISOString() }, at.toLocaleTimeString([], { hour12: false }) + "." + String(at.getMilliseconds()).padStart(3, "0"))));
+      h("span.sr", {}, direction === "out" ? `${user} sent ` : `${user} received `),
+      h("span.frame-type", {}, String(type)),
+      h("span.frame-gist", { dir: "auto", title: preview }, preview),
+      h("time", { datetime: at.toISOString() }, TIME.format(at))));
   details.addEventListener("toggle", () => {
     if (details.childElementCount > 1) return;
-    const text = JSON.stringify(frame, null, 2);
-    details.append(h("div.tree", {},
-      iconButton("copy", "Copy this frame", () => navigator.clipboard?.writeText(text).then(() => toast("Frame copied"))),
-      tree(frame, 0)));
+    details.append(h("div.tree", {}, menuButton("Copy this frame", () => ({ choices: copies(frame, direction, user) }), "copy"), tree(frame)));
   }, { once: true });
   return h("li", {}, details);
 }
 
+/** @param {any} frame @param {"in" | "out"} direction @param {string} user @returns {import("./menu.js").Choice[]} */
+function copies(frame, direction, user) {
+  return [
+    { label: "Copy as JSON", run: () => copy(typeof frame === "string" ? frame : JSON.stringify(frame, null, 2), "The frame") },
+    ...snippetsOf(deedOf(frame, direction), user).map(({ label, hint, text }) => ({ label, hint, run: () => copy(text, label.replace("Copy as ", "")) })),
+  ];
+}
+
 /** What tells two frames of one type apart at a glance. @param {ServerEvent} frame */
 function gist(frame) {
+  if (frame === null || typeof frame !== "object") return String(frame).slice(0, 120);
   if (frame.type === "error") return frame.message;
-  if (frame.type === "ready") return frame.rooms.length === 1 ? "1 room" : `${frame.rooms.length} rooms`;
-  if (frame.type === "sync" || frame.type === "sync.complete") return cursors(frame.rooms);
+  if (frame.type === "ready" || frame.type === "ready.rooms") return frame.rooms.length === 1 ? "1 room" : `${frame.rooms.length} rooms`;
+  if (frame.rooms && !Array.isArray(frame.rooms)) return cursors(frame.rooms);
   if (frame.type === "sync.gap") return `#${frame.from_seq} to #${frame.to_seq}`;
   if (frame.room_type) return frame.name ?? frame.room_type;
   const parts = [];
@@ -151,19 +174,3 @@ function cursors(rooms = {}) {
   return seqs.length === 1 ? `#${seqs[0]}` : `${seqs.length} rooms`;
 }
 
-/** @param {unknown} value @param {number} depth @returns {HTMLElement} */
-function tree(value, depth) {
-  if (value === null || typeof value !== "object") {
-    return h("span", { class: `json-${value === null ? "null" : typeof value}` }, JSON.stringify(value));
-  }
-  const entries = Object.entries(value);
-  const [open, close] = Array.isArray(value) ? "[]" : "{}";
-  if (!entries.length) return h("span.json-brace", {}, open + close);
-  const branch = h("details.json", { open: depth < 2 },
-    h("summary", {}, h("span.json-brace", {}, open), h("span.json-size", {}, ` ${entries.length} `)));
-  for (const [key, child] of entries) {
-    branch.append(h("div.json-entry", {}, Array.isArray(value) ? null : h("span.json-key", {}, `${key}: `), tree(child, depth + 1)));
-  }
-  branch.append(h("span.json-brace", {}, close));
-  return branch;
-}

@@ -1,62 +1,90 @@
 /**
- * One of the two users: a connection of their own, and the open room as they see it.
+ * One of the two users: the open room as they see it.
  * @module
  */
-import { avatar, describe, h, icon, iconButton, toast } from "./dom.js";
+import { Composer } from "./composer.js";
+import { describe, h, toast } from "./dom.js";
+import { PaneHead } from "./pane-head.js";
+import { Link } from "./link.js";
 import { Timeline } from "./timeline.js";
 
 /** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
 /** @typedef {import("/sdk/chatapi.js").Message} Message */
 /** @typedef {import("/sdk/chatapi.js").Room} Room */
 /** @typedef {import("/sdk/chatapi.js").ServerEvent} ServerEvent */
-/** @typedef {import("/sdk/chatapi.js").StateChange} StateChange */
+/** @typedef {import("/sdk/chatapi.js").Standing} Standing */
 
 /**
  * @typedef {object} Surroundings
- * @property {(entry: import("./frames.js").Entry) => void} frame
- * @property {(event: ServerEvent) => void} roomsChanged
+ * @property {(entry: {direction: "in" | "out", frame: any}) => void} frame
+ * @property {(event: ServerEvent) => void} happened an event that rooms, members or notifications may show
  * @property {(userId: string) => "a" | "b" | undefined} slotOf
+ * @property {(roomId: string) => Standing | undefined} standing how this user stands in a room, as far as the list of rooms is loaded
+ * @property {(room: Room) => string} nameOf
  * @property {(roomId: string, userId: string) => Promise<void>} invite lets the other user add this one
- * @property {(error: Error) => void} ended the connection is closed for good
+ * @property {(condition: import("./link.js").Condition) => void} condition of the connection
+ * @property {() => void} details shows more of the open room
  */
 
 const PAGE = 30;
 const READ_DELAY_MS = 80; // many messages at once, as after a reconnect, are one receipt
+const KNOWN_MS = 2000; // for the connection to tell which rooms the user is in
+const RECEIPTS_UP_TO = 100; // members: the server tells nobody of receipts in larger rooms,
+const PRESENCE_UP_TO = 200; // nor of presence
+const TYPING_MS = 8000; // a lost stop must not stay
 const LOGGED = new Set(["message", "message.edited", "message.deleted", "room.updated", "member.joined", "member.updated", "member.left"]);
-const STATE_TEXT = { connecting: "connecting", syncing: "catching up", live: "live", waiting: "reconnecting", paused: "cut", closed: "closed" };
 
 export class Pane {
   /** @type {Room | null} */ #room = null;
+  #member = false;
   /** Counts openings, so that what a slow answer brings for an earlier room is dropped. */ #opening = 0;
   /** Events that came while the room was loading. @type {ServerEvent[] | null} */ #early = null;
   /** @type {Map<string, {ack: number, read: number}>} */ #receipts = new Map();
   /** @type {Map<string, ReturnType<typeof setTimeout>>} */ #typists = new Map();
-  /** @type {Map<string, string>} user → role */ #members = new Map();
+  /** The first of them, all in a small room. @type {Set<string>} */ #members = new Set();
+  #memberCount = 0;
   /** @type {Set<string>} */ #online = new Set();
-  /** @type {Message | null} */ #editing = null;
-  /** @type {Message | null} */ #replying = null;
+  /** The room could not be loaded, though it may be there. */ #failed = false;
   #attended = false;
   #unread = 0;
+  /** The newest seq of the room that somebody else wrote. */ #newest = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ #readTimer;
   /** The connection was lost at this time, and is not back. @type {number | null} */ #downSince = null;
   /** What came between `ready` and `sync.complete`. @type {{events: number, since: number} | null} */ #recovery = null;
 
-  /** @param {ChatAPI} client @param {string} user @param {"a" | "b"} slot @param {Surroundings} surroundings */
-  constructor(client, user, slot, surroundings) {
+  /** @param {ChatAPI} client @param {import("./link.js").Wire} wire @param {string} user @param {"a" | "b"} slot @param {Surroundings} around */
+  constructor(client, wire, user, slot, around) {
     this.client = client;
     this.user = user;
     this.slot = slot;
-    this.around = surroundings;
-    this.timeline = new Timeline(user, surroundings.slotOf, {
-      reply: (message) => this.#startReply(message),
-      edit: (message) => this.#startEdit(message),
+    this.around = around;
+    this.timeline = new Timeline(user, around.slotOf, {
+      reply: (message) => this.composer.reply(message),
+      edit: (message) => this.composer.edit(message),
       remove: (message) => this.#try(this.connection.delete(message.room_id, message.message_id)),
       retry: (draft) => this.#send(draft),
       older: () => this.#loadOlder(),
     });
-    this.#build();
-    this.connection = client.connect();
-    this.#listen();
+    this.composer = new Composer(user, {
+      send: (content, replyTo) => this.#send({ content, reply_to: replyTo, client_message_id: `pg-${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 10)}` }),
+      edit: ({ room_id: roomId, message_id: messageId, meta }, content) => this.#try(this.connection.edit(roomId, messageId, { content, meta })),
+      typing: (active) => { if (this.#room) this.connection.typing(this.#room.room_id, active); },
+      lastOwn: () => this.timeline.lastOwn(),
+    });
+    this.head = new PaneHead(user, slot, { toggle: () => this.link.toggle(), retry: () => this.link.retryNow(), details: () => around.details() });
+    this.outside = h("div.outside", { hidden: true });
+    this.element = h("section.pane.panel", { "data-slot": slot, "aria-label": user },
+      this.head.element, this.head.notice, this.timeline.element, this.outside, this.composer.element);
+    this.link = new Link(client, user, wire, {
+      frame: (direction, frame) => around.frame({ direction, frame }),
+      event: (event) => this.#onEvent(event),
+      condition: (condition) => this.#onCondition(condition),
+      error: (error) => this.#complain(error),
+      rooms: () => this.#reconsider(),
+    });
   }
+
+  get connection() { return this.link.connection; }
 
   /** The user looks at this pane, or no longer does. @param {boolean} attended */
   attend(attended) {
@@ -65,15 +93,22 @@ export class Pane {
     if (attended) this.#markRead();
   }
 
+  /** What a raw frame about the open room may name. @returns {import("./raw.js").Present} */
+  present() {
+    const own = this.timeline.lastOwn();
+    return { room_id: this.#room?.room_id, seq: this.timeline.newestSeq, ...(own && { message_id: own.message_id }) };
+  }
+
   close() {
-    this.connection.close();
+    this.link.close();
+    this.head.close();
     this.element.remove();
   }
 
   /** @param {Room} room */
   async open(room) {
     const opening = ++this.#opening;
-    if (this.#room && !this.#members.has(this.user)) this.#try(this.connection.unsubscribe(this.#room.room_id));
+    if (this.#room && !this.#member && this.#room.room_id !== room.room_id) this.#try(this.connection.unsubscribe(this.#room.room_id));
     this.#room = room;
     this.#early = [];
     this.#members.clear();
@@ -81,9 +116,11 @@ export class Pane {
     this.#online.clear();
     this.#unread = 0;
     this.#newest = 0;
-    this.#cancel();
+    this.#failed = false;
+    this.composer.cancel();
     for (const userId of [...this.#typists.keys()]) this.#stopTyping(userId);
     this.timeline.reset((message) => this.#markOf(message));
+    this.showName();
     try {
       await this.#load(room, opening);
     } catch (/** @type {any} */ error) {
@@ -91,135 +128,122 @@ export class Pane {
     }
   }
 
+  /** The room's name, which others may have changed. */
+  showName() {
+    if (!this.#room) return;
+    const name = this.around.nameOf(this.#room);
+    this.head.showRoom(name);
+    this.element.setAttribute("aria-label", `${this.user} in ${name}`);
+  }
+
   /** @param {Room} room @param {number} opening */
   async #load(room, opening) {
     const roomId = room.room_id;
-    const { members } = await this.client.listMembers(roomId, { limit: 100 });
-    const isMember = members.some((member) => member.user_id === this.user);
-    if (!isMember && room.type === "channel") await this.connection.subscribe(roomId);
+    const { members, has_more: hasMore } = await this.client.listMembers(roomId, { limit: RECEIPTS_UP_TO });
+    const member = await this.#findMembership(room, members.map((one) => one.user_id), hasMore);
+    if (opening !== this.#opening) return;
+    if (!member && room.type === "channel") await this.connection.subscribe(roomId);
+    const count = hasMore ? Math.max(room.member_count, members.length + 1) : members.length;
     const [page, presence, receipts] = await Promise.all([
       this.client.listMessages(roomId, { limit: PAGE }),
-      isMember ? this.client.getPresence(roomId) : { online: [] },
-      isMember ? this.client.listReceipts(roomId, { limit: 100 }) : { receipts: [] },
+      member && count <= PRESENCE_UP_TO ? this.client.getPresence(roomId) : { online: [] },
+      member && count <= RECEIPTS_UP_TO ? this.client.listReceipts(roomId, { limit: RECEIPTS_UP_TO }) : { receipts: [] },
     ]);
     if (opening !== this.#opening) return;
-    for (const member of members) this.#members.set(member.user_id, member.role);
+    this.#member = member;
+    this.#memberCount = count;
+    for (const { user_id: userId } of members) this.#members.add(userId);
     for (const userId of presence.online) this.#online.add(userId);
     for (const receipt of receipts.receipts) this.#receipts.set(receipt.user_id, { ack: receipt.last_ack, read: receipt.last_read });
-    const lastRead = this.#receipts.get(this.user)?.read ?? room.last_seq;
     this.timeline.putAll(page.messages);
     this.timeline.started(page.has_more);
-    this.#unread = !isMember ? 0 : page.messages.filter((message) => message.sender_id !== this.user && message.seq > lastRead && !message.deleted_at).length;
+    this.#unread = this.#countUnread(page);
     const early = this.#early ?? [];
     this.#early = null;
     for (const event of early) this.#apply(event);
     this.#showComposer();
     this.#showOthers();
-    this.#showUnread();
+    this.head.showUnread(this.#unread);
     if (this.#attended) this.#markRead();
+  }
+
+  /**
+   * Whether this user is in the room. A list of members says so only when it is whole or names them: the connection knows all of
+   * the user's rooms, and whoever reads a private room is in it.
+   * @param {Room} room @param {string[]} members the first of them @param {boolean} more there are
+   */
+  async #findMembership(room, members, more) {
+    if (members.includes(this.user)) return true;
+    if (!more) return false;
+    if (room.type !== "channel" || this.around.standing(room.room_id)) return true;
+    await this.link.known(KNOWN_MS);
+    return this.link.isMember(room.room_id)
+      ?? this.client.getPresence(room.room_id).then(() => true, (error) => { if (error.status === 403) return false; throw error; });
+  }
+
+  /** @param {{messages: Message[], has_more: boolean}} page */
+  #countUnread({ messages, has_more: hasMore }) {
+    const roomId = /** @type {Room} */ (this.#room).room_id;
+    const standing = this.around.standing(roomId);
+    const lastRead = this.#receipts.get(this.user)?.read ?? this.link.lastRead(roomId) ?? standing?.last_read;
+    if (!this.#member || lastRead === undefined) return 0;
+    this.#receipts.set(this.user, { ack: 0, ...this.#receipts.get(this.user), read: lastRead });
+    const others = messages.filter((message) => message.sender_id !== this.user && !message.deleted_at);
+    this.#newest = others.at(-1)?.seq ?? 0;
+    const unread = others.filter((message) => message.seq > lastRead).length;
+    const beyond = hasMore && messages[0].seq > lastRead + 1; // the page is not all of it
+    return beyond ? Math.max(unread, standing?.unread_count ?? 0) : unread;
+  }
+
+  /** The connection tells its rooms: it may have been taken for something else. */
+  #reconsider() {
+    const room = this.#room;
+    if (!room || this.#early) return;
+    const member = this.link.isMember(room.room_id);
+    if (member !== undefined && member !== this.#member) void this.open(room);
   }
 
   /** The room cannot be shown to this user. @param {any} error */
   #refuse(error) {
     this.#early = null;
+    this.#member = false;
+    this.#memberCount = 0;
+    const room = /** @type {Room} */ (this.#room);
     const outside = error.status === 403 || error.status === 404;
+    this.#failed = !outside;
     this.timeline.reset(() => ({ kind: "stored", label: "" }), outside ? `${this.user} is not in this room.` : `Could not be loaded: ${describe(error)}`);
     this.#showOthers();
-    this.composer.hidden = true;
+    this.composer.element.hidden = true;
     this.outside.hidden = false;
-    const room = /** @type {Room} */ (this.#room);
-    this.outside.replaceChildren(outside
-      ? h("button.button.primary", { type: "button", onclick: () => this.#try(this.around.invite(room.room_id, this.user)) }, `Add ${this.user}`)
-      : h("button.button", { type: "button", onclick: () => this.open(room) }, "Try again"));
-  }
-
-  /* What is on the page */
-
-  #build() {
-    this.stateText = h("span", {}, "connecting");
-    this.statePill = h("span.state", { "data-state": "connecting", role: "status" }, this.stateText);
-    this.cutButton = h("button.button.small", { type: "button", onclick: () => this.#toggleConnection() });
-    this.unreadBadge = h("span.badge.unread", { hidden: true });
-    this.others = h("p.others");
-    this.hint = h("div.hint", { hidden: true });
-    this.input = h("textarea", {
-      rows: 1, placeholder: "Message", "aria-label": `Message as ${this.user}`, maxlength: 65536,
-      oninput: () => this.#typed(), onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event),
-      onblur: () => { if (this.#room) this.connection.typing(this.#room.room_id, false); },
-    });
-    this.composer = h("form.composer", { onsubmit: (/** @type {Event} */ event) => { event.preventDefault(); this.#submit(); } },
-      this.hint, h("div.composer-row", {}, this.input, h("button.send", { type: "submit", title: "Send", "aria-label": `Send as ${this.user}` }, icon("send"))));
-    this.outside = h("div.outside", { hidden: true });
-    this.element = h("section.pane.panel", { "data-slot": this.slot, "aria-label": this.user },
-      h("header.pane-head", {}, avatar(this.user, this.slot),
-        h("div.pane-title", {}, h("h2", {}, this.user), this.others),
-        this.unreadBadge, this.statePill, this.cutButton),
-      this.timeline.element, this.outside, this.composer);
-    this.#showCut(false);
-  }
-
-  /** @param {boolean} cut */
-  #showCut(cut) {
-    const label = cut ? "Reconnect" : "Cut";
-    this.cutButton.replaceChildren(icon(cut ? "plug" : "cut"), label);
-    this.cutButton.title = cut ? "Connect again and catch up" : "Cut this user's connection";
+    const add = h("button.button.primary", { type: "button", onclick: () => this.#try(this.around.invite(room.room_id, this.user)) }, `Add ${this.user}`);
+    const again = h("button.button", { type: "button", onclick: () => this.open(room) }, "Try again");
+    this.outside.replaceChildren(!outside ? again : room.type === "dm" ? "A direct message has two members, for ever." : add);
   }
 
   #showComposer() {
     const room = /** @type {Room} */ (this.#room);
-    const member = this.#members.has(this.user);
-    this.composer.hidden = !member;
-    this.outside.hidden = member;
-    if (!member) {
-      this.outside.replaceChildren(h("span.muted", {}, "Following without being a member."),
-        h("button.button.primary", { type: "button", onclick: () => this.#try(this.client.addMember(room.room_id, this.user)) }, "Join to write"));
-    }
+    this.composer.element.hidden = !this.#member;
+    this.outside.hidden = this.#member;
+    if (this.#member) return;
+    this.outside.replaceChildren(h("span.muted", {}, "Following without being a member."),
+      h("button.button.primary", { type: "button", onclick: () => this.#try(this.client.addMember(room.room_id, this.user)) }, "Join to write"));
   }
 
   #showOthers() {
-    const others = [...this.#members.keys()].filter((userId) => userId !== this.user);
-    const told = this.#members.has(this.user); // who only follows is not told of presence
-    this.others.replaceChildren(...others.slice(0, 4).map((userId) => {
-      const status = this.#online.has(userId) ? "online" : "offline";
-      return told ? h("span.presence", { "data-online": String(status === "online"), title: status }, userId, h("span.sr", {}, ` is ${status}`))
-        : h("span", {}, userId);
-    }), ...(others.length > 4 ? [`+${others.length - 4}`] : []));
-  }
-
-  #showUnread() {
-    this.unreadBadge.hidden = !this.#unread;
-    this.unreadBadge.textContent = String(this.#unread);
-    this.unreadBadge.title = `${this.#unread} unread: look into this pane to read`;
-  }
-
-  /** @param {StateChange} change */
-  #showState({ state, delayMs }) {
-    this.statePill.dataset.state = state;
-    this.stateText.textContent = state === "waiting" && delayMs ? `retry in ${(delayMs / 1000).toFixed(1)} s` : STATE_TEXT[state];
-    this.#showCut(state === "paused");
-    this.element.classList.toggle("offline", state !== "live" && state !== "syncing");
+    const others = [...this.#members].filter((userId) => userId !== this.user);
+    const told = this.#member && this.link?.isUp && this.#memberCount <= PRESENCE_UP_TO; // whoever only follows is not told of presence
+    this.head.showOthers(others, this.#memberCount - (this.#member ? 1 : 0), told ? this.#online : null);
   }
 
   /* The connection */
 
-  #listen() {
-    this.connection.on("frame", ({ direction, frame }) =>
-      this.around.frame({ slot: this.slot, user: this.user, direction, frame, at: new Date() }));
-    this.connection.on("state", (change) => this.#onState(change));
-    this.connection.on("error", (error) => toast(`${this.user}: ${describe(error)}`));
-    this.connection.on("*", (event) => this.#onEvent(event));
-  }
-
-  #toggleConnection() {
-    if (this.connection.state === "paused") this.connection.resume();
-    else this.connection.pause();
-  }
-
-  /** @param {StateChange} change */
-  #onState(change) {
-    this.#showState(change);
-    if (change.state === "waiting" || change.state === "paused") this.#downSince ??= Date.now();
-    if (change.state === "closed" && change.error) this.around.ended(change.error);
+  /** @param {import("./link.js").Condition} condition */
+  #onCondition(condition) {
+    this.head.showCondition(condition);
+    this.element.classList.toggle("offline", condition.state !== "live" && condition.state !== "syncing");
+    if (condition.state === "waiting" || condition.state === "paused") this.#downSince ??= Date.now();
+    this.#showOthers();
+    this.around.condition(condition);
   }
 
   /** @param {ServerEvent} event */
@@ -227,8 +251,7 @@ export class Pane {
     if (event.type === "ready" && this.#downSince !== null) this.#recovery = { events: 0, since: performance.now() };
     else if (event.type === "sync.complete") this.#recovered();
     if (this.#recovery && LOGGED.has(event.type) && event.sender_id !== this.user) this.#recovery.events++;
-    if (event.type.startsWith("room.") || LOGGED.has(event.type)
-      || (event.type === "read.updated" && event.user_id === this.user)) this.around.roomsChanged(event);
+    this.around.happened(event);
     if (event.type === "presence.update") return this.#onPresence(event);
     if (event.type === "sync.reset" && this.#room) return void this.open(this.#room); // the server has another past now
     if (event.room_id !== this.#room?.room_id) return;
@@ -244,13 +267,14 @@ export class Pane {
     this.timeline.note(`Back after ${away} s: ${events === 1 ? "1 event" : `${events} events`} recovered in ${took} ms`, "recovery");
     this.#recovery = null;
     this.#downSince = null;
+    if (this.#room && this.#failed) return void this.open(this.#room);
     void this.#refreshPresence();
   }
 
   /** Presence is not in the log, so what changed meanwhile is asked for. */
   async #refreshPresence() {
     const room = this.#room;
-    if (!room || !this.#members.has(this.user)) return;
+    if (!room || !this.#member || this.#memberCount > PRESENCE_UP_TO) return;
     const { online } = await this.client.getPresence(room.room_id).catch(() => ({ online: null }));
     if (!online || room !== this.#room) return;
     this.#online = new Set(online);
@@ -278,6 +302,7 @@ export class Pane {
       case "member.left": return this.#onMember(event);
       case "room.updated":
         this.#room = { .../** @type {Room} */ (this.#room), name: event.name, metadata: event.metadata };
+        this.showName();
         return this.timeline.note(`The room is now called ${event.name ?? "nothing"}`, "", event.seq);
       case "room.deleted": return this.#refuse({ status: 404 });
       case "room.created": return void this.open(/** @type {Room} */ (this.#room)); // this user was added
@@ -291,10 +316,9 @@ export class Pane {
     this.timeline.put(message, { recovered: Boolean(this.#recovery) && message.sender_id !== this.user });
     if (message.sender_id === this.user || message.deleted_at) return;
     this.#newest = message.seq;
-    if (!this.#members.has(this.user)) return; // who only follows has no receipt
+    if (!this.#member) return; // whoever only follows has no receipt
     if (known || message.seq <= (this.#receipts.get(this.user)?.read ?? 0)) return;
-    this.#unread++;
-    this.#showUnread();
+    this.head.showUnread(++this.#unread);
     if (this.#attended) this.#markRead();
   }
 
@@ -312,11 +336,15 @@ export class Pane {
 
   /** @param {ServerEvent} event */
   #onMember({ type, user_id: userId, role, seq }) {
-    if (type === "member.left") this.#members.delete(userId);
-    else this.#members.set(userId, role);
+    if (type === "member.left") {
+      if (this.#members.delete(userId) || this.#memberCount > this.#members.size) this.#memberCount--;
+    } else if (type === "member.joined" && !this.#members.has(userId)) {
+      this.#memberCount++;
+      if (this.#memberCount <= RECEIPTS_UP_TO) this.#members.add(userId);
+    }
     const what = { "member.joined": "joined", "member.left": "left", "member.updated": `is now ${role}` }[type];
     this.timeline.note(`${userId} ${what}`, "", seq);
-    if (userId === this.user) void this.open(/** @type {Room} */ (this.#room));
+    if (userId === this.user && type !== "member.updated") void this.open(/** @type {Room} */ (this.#room));
     else this.#showOthers();
   }
 
@@ -329,32 +357,27 @@ export class Pane {
 
   /** How far one's own message has come: with all the others, or only stored. @param {Message} message */
   #markOf(message) {
-    const others = [...this.#members.keys()].filter((userId) => userId !== this.user).map((userId) => this.#receipts.get(userId));
+    if (this.#memberCount > RECEIPTS_UP_TO) return { kind: "stored", label: `Stored; a room of more than ${RECEIPTS_UP_TO} tells nobody who has read` };
+    const others = [...this.#members].filter((userId) => userId !== this.user).map((userId) => this.#receipts.get(userId));
     if (others.length && others.every((receipt) => (receipt?.read ?? 0) >= message.seq)) return { kind: "read", label: "Read" };
     if (others.length && others.every((receipt) => (receipt?.ack ?? 0) >= message.seq)) return { kind: "delivered", label: "Delivered" };
     return { kind: "stored", label: "Stored" };
   }
 
-  /** The newest seq of the room that somebody else wrote. */ #newest = 0;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */ #readTimer;
-
   #markRead() {
     const room = this.#room;
-    if (!room || !this.#unread || !this.#members.has(this.user)) return;
-    this.#unread = 0;
-    this.#showUnread();
+    if (!room || !this.#unread || !this.#member) return;
+    this.head.showUnread(this.#unread = 0);
     clearTimeout(this.#readTimer);
     this.#readTimer = setTimeout(() => {
-      if (room !== this.#room) return;
-      const seq = Math.max(this.#newest, Number(this.timeline.list.lastElementChild?.dataset.seq ?? 0));
-      this.#try(this.connection.read(room.room_id, seq));
+      if (room.room_id === this.#room?.room_id && this.#newest) this.#try(this.connection.read(room.room_id, this.#newest));
     }, READ_DELAY_MS);
   }
 
   /** @param {string} userId */
   #startTyping(userId) {
     clearTimeout(this.#typists.get(userId));
-    this.#typists.set(userId, setTimeout(() => this.#stopTyping(userId), 8000)); // a lost stop must not stay
+    this.#typists.set(userId, setTimeout(() => this.#stopTyping(userId), TYPING_MS));
     this.timeline.showTyping([...this.#typists.keys()]);
   }
 
@@ -382,80 +405,16 @@ export class Pane {
 
   /* Writing */
 
-  /** @param {Message} message */
-  #startReply(message) {
-    this.#cancel();
-    this.#replying = message;
-    this.#showHint(`Reply to ${message.sender_id}`, message.content ?? "");
-  }
-
-  /** @param {Message} message */
-  #startEdit(message) {
-    this.#cancel();
-    this.#editing = message;
-    this.input.value = message.content;
-    this.#showHint("Edit", message.content ?? "");
-  }
-
-  /** @param {string} title @param {string} text */
-  #showHint(title, text) {
-    this.hint.replaceChildren(h("b", {}, title), h("span", {}, text), iconButton("close", "Cancel", () => this.#cancel()));
-    this.hint.hidden = false;
-    this.#fit();
-    this.input.focus();
-  }
-
-  #cancel() {
-    if (this.#editing) this.input.value = "";
-    this.#editing = this.#replying = null;
-    this.hint.hidden = true;
-    this.#fit();
-  }
-
-  #typed() {
-    this.#fit();
-    if (this.#room && !this.#editing) this.connection.typing(this.#room.room_id, this.input.value !== "");
-  }
-
-  #fit() {
-    this.input.style.setProperty("height", "auto");
-    this.input.style.setProperty("height", `${Math.min(this.input.scrollHeight, 160)}px`);
-  }
-
-  /** @param {KeyboardEvent} event */
-  #key(event) {
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-      event.preventDefault();
-      this.#submit();
-    } else if (event.key === "Escape") this.#cancel();
-    else if (event.key === "ArrowUp" && this.input.value === "") {
-      const last = this.timeline.lastOwn();
-      if (last) { event.preventDefault(); this.#startEdit(last); }
-    }
-  }
-
-  #submit() {
-    const content = this.input.value.trim();
-    const room = this.#room;
-    if (!content || !room) return;
-    this.input.value = "";
-    const editing = this.#editing;
-    const replyTo = this.#replying?.message_id ?? null;
-    this.#editing = null;
-    this.#cancel();
-    if (!editing) this.#send({ content, reply_to: replyTo, client_message_id: `pg-${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 10)}` });
-    else if (content !== editing.content) this.#try(this.connection.edit(room.room_id, editing.message_id, { content, meta: editing.meta }));
-  }
-
-  /** @param {import("./timeline.js").Draft} draft */
+  /** @param {import("./message.js").Draft} draft */
   async #send({ content, reply_to, client_message_id }) {
-    const room = /** @type {Room} */ (this.#room);
+    const room = this.#room;
+    if (!room) return;
     const draft = { content, reply_to, client_message_id };
     this.timeline.putDraft(draft);
     try {
       await this.connection.send(room.room_id, { content, client_message_id, ...(reply_to && { reply_to }) });
     } catch (/** @type {any} */ error) {
-      if (error.code !== "CLOSED" && room === this.#room) this.timeline.putDraft({ ...draft, error: describe(error) });
+      if (error.code !== "CLOSED" && room.room_id === this.#room?.room_id) this.timeline.putDraft({ ...draft, error: describe(error) });
     }
   }
 
@@ -463,8 +422,13 @@ export class Pane {
   async #try(call) {
     try {
       await call;
-    } catch (/** @type {any} */ error) {
-      if (error.code !== "CLOSED") toast(`${this.user}: ${describe(error)}`);
+    } catch (error) {
+      this.#complain(error);
     }
+  }
+
+  /** @param {any} error */
+  #complain(error) {
+    if (error.code !== "CLOSED") toast(`${this.user}: ${describe(error)}`);
   }
 }

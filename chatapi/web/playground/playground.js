@@ -3,98 +3,80 @@
  * @module
  */
 import { ChatAPI } from "/sdk/chatapi.js";
+import { findCredentials, keepCredentials, keptCredentials, Setup } from "./credentials.js";
 import { avatar, describe, h, toast } from "./dom.js";
 import { Frames } from "./frames.js";
+import { Wire } from "./link.js";
+import { Members } from "./members.js";
+import { NewRoom } from "./new-room.js";
 import { Pane } from "./pane.js";
+import { RawFrame } from "./raw.js";
+import { explainError } from "./reasons.js";
 import { Rooms } from "./rooms.js";
+import { ServerHealth } from "./server.js";
+import { showSide, showSideCount, watchSide } from "./side.js";
+import { Topics } from "./topics.js";
+import { Trouble } from "./trouble.js";
 
 /** @typedef {import("/sdk/chatapi.js").Room} Room */
-/** @typedef {{apiKey: string, a: string, b: string, dev?: boolean}} Credentials */
+/** @typedef {import("./credentials.js").Credentials} Credentials */
+/** @typedef {Record<"a" | "b", string>} Users */
+/** @typedef {{panes: Pane[], rooms: Rooms, members: Members, topics: Topics, room: Room | null}} Session */
 
-/** Of this tab only, and gone with it. The REST page reads it too. */
-const CREDENTIALS = "chatapi-playground";
-const ROOM = "chatapi-playground-room";
+const ROOM = "chatapi-playground-room"; // the REST page reads it too
 const PHONE = matchMedia("(max-width: 760px)");
+const SLOTS = /** @type {const} */ (["a", "b"]);
+const LISTED = new Set(["message", "message.edited", "message.deleted"]);
 
 const byId = (/** @type {string} */ id) => /** @type {any} */ (document.getElementById(id));
-const frames = new Frames(byId("frames"));
-/** @type {{panes: Pane[], rooms: Rooms} | null} */
+/** @type {Session | null} */
 let session = null;
+/** The last that were tried. @type {Credentials | null} */
+let tried = null;
 
-/* Credentials */
-
-/** What the server hands out under `serve --dev`. @returns {Promise<Credentials | null>} */
-async function developerCredentials() {
-  try {
-    const { dev } = await (await fetch("/playground/config.json")).json();
-    return dev && { apiKey: dev.api_key, a: dev.users[0], b: dev.users[1], dev: true };
-  } catch {
-    return null;
-  }
-}
-
-/** @returns {Credentials | null} */
-function keptCredentials() {
-  return JSON.parse(sessionStorage.getItem(CREDENTIALS) ?? "null");
-}
-
-/** @param {Credentials | null} credentials @param {string} [problem] */
-function askForCredentials(credentials, problem) {
-  const dialog = byId("setup");
-  const form = dialog.querySelector("form");
-  form.apiKey.value = credentials?.apiKey ?? "";
-  form.a.value = credentials?.a ?? "alice";
-  form.b.value = credentials?.b ?? "bob";
-  form.querySelector("[data-cancel]").hidden = !session;
-  showProblem(form, problem);
-  if (!dialog.open) dialog.showModal();
-}
-
-/** @param {HTMLFormElement} form @param {string} [problem] */
-function showProblem(form, problem) {
-  const line = /** @type {HTMLElement} */ (form.querySelector(".form-error"));
-  line.hidden = !problem;
-  line.textContent = problem ?? "";
-}
-
-function listenToSetup() {
-  const dialog = byId("setup");
-  const form = dialog.querySelector("form");
-  form.addEventListener("submit", async (/** @type {Event} */ event) => {
-    event.preventDefault();
-    const credentials = { apiKey: form.apiKey.value.trim(), a: form.a.value.trim(), b: form.b.value.trim() };
-    if (credentials.a === credentials.b) return showProblem(form, "Two different users are needed.");
-    await start(credentials);
-  });
-  form.querySelector("[data-cancel]").addEventListener("click", () => dialog.close());
-  dialog.addEventListener("cancel", (/** @type {Event} */ event) => { if (!session) event.preventDefault(); });
-  byId("credentials").addEventListener("click", () => askForCredentials(keptCredentials()));
-}
-
-/** @param {any} error */
-function problemOf(error) {
-  if (error.status === 401) return "The server refused this key (401). Check that it is complete and not revoked.";
-  if (error.status === 429) return "Too many wrong keys from this address (429). Wait a minute.";
-  if (error.status === 0) return "The server could not be reached.";
-  return describe(error);
-}
+const server = new ServerHealth(byId("server"));
+const frames = new Frames(byId("frames"));
+const raw = new RawFrame(frames.foot, {
+  send: (slot, text) => session?.panes.find((pane) => pane.slot === slot)?.link.sendRaw(text) ?? false,
+  sent: (slot, frame) => frames.add({ slot, user: tried?.[slot] ?? "", direction: "out", frame, at: new Date() }),
+  present: () => session?.panes[0].present() ?? {},
+});
+const setup = new Setup(byId("setup"), { needed: () => !session && !trouble.element.isConnected, given: start });
+const trouble = new Trouble(byId("panes"), () => begin());
 
 /* The session */
 
 /** @param {Credentials} credentials */
 async function start(credentials) {
+  tried = credentials;
   const users = { a: credentials.a, b: credentials.b };
+  const wires = { a: new Wire(), b: new Wire() };
   try {
-    const base = { url: location.origin, apiKey: credentials.apiKey };
-    const clients = { a: new ChatAPI({ ...base, userId: users.a }), b: new ChatAPI({ ...base, userId: users.b }) };
-    await Promise.all([clients.a.listRooms({ limit: 1 }), clients.b.listRooms({ limit: 1 })]);
+    const clients = /** @type {Record<"a" | "b", ChatAPI>} */ (Object.fromEntries(SLOTS.map((slot) => [slot,
+      new ChatAPI({ url: location.origin, apiKey: credentials.apiKey, userId: users[slot], WebSocket: wires[slot].WebSocket, retries: 1 })])));
+    await Promise.all(SLOTS.map((slot) => clients[slot].listRooms({ limit: 1 })));
     stop();
-    sessionStorage.setItem(CREDENTIALS, JSON.stringify(credentials));
-    byId("setup").close();
-    await play(clients, users);
+    keepCredentials(credentials);
+    setup.close();
+    trouble.hide();
+    await play(clients, wires, users);
   } catch (error) {
-    askForCredentials(credentials, problemOf(error));
+    failed(credentials, error);
   }
+}
+
+/** A wrong key or user can be mended in the form; for the rest it is tried again. @param {Credentials} credentials @param {any} error */
+function failed(credentials, error) {
+  server.askSoon();
+  if (byId("setup").open || error.status === 400 || error.status === 401) return setup.ask(credentials, explainError(error));
+  stop();
+  trouble.show(explainError(error));
+}
+
+async function begin() {
+  const credentials = await findCredentials() ?? tried;
+  if (credentials) await start(credentials);
+  else setup.ask(null);
 }
 
 function stop() {
@@ -104,35 +86,71 @@ function stop() {
   byId("rest").replaceChildren();
 }
 
-/** @param {Record<"a" | "b", ChatAPI>} clients @param {Record<"a" | "b", string>} users */
-async function play(clients, users) {
-  const rooms = new Rooms(byId("rooms"), byId("new-room"), { clients, users, open: (room) => open(room) });
-  const slots = /** @type {const} */ (["a", "b"]);
-  const panes = slots.map((slot) => new Pane(clients[slot], users[slot], slot, {
-    frame: (entry) => frames.add(entry),
-    roomsChanged: () => rooms.refreshSoon(),
-    slotOf: (userId) => slots.find((one) => users[one] === userId),
-    invite: (roomId, userId) => clients[slot === "a" ? "b" : "a"].addMember(roomId, userId).then(() => open(/** @type {Room} */ (rooms.get(roomId)))),
-    ended: (error) => { stop(); askForCredentials(keptCredentials(), problemOf(error)); },
+/** @param {Record<"a" | "b", ChatAPI>} clients @param {Record<"a" | "b", Wire>} wires @param {Users} users */
+async function play(clients, wires, users) {
+  const newRoom = new NewRoom(byId("new-room"), clients, users, async (room) => { await rooms.refresh(); open(room); });
+  const rooms = new Rooms(byId("rooms"), {
+    clients, users, open, create: () => newRoom.ask(), changed: () => { for (const pane of session?.panes ?? []) pane.showName(); } });
+  const members = new Members(byId("members"), { clients, users, standing: (roomId, slot) => rooms.standing(roomId, slot), nameOf: (room) => rooms.nameOf(room) });
+  const topics = new Topics(byId("topics"), clients, users, (pending) => showSideCount("topics", pending));
+  const panes = SLOTS.map((slot) => new Pane(clients[slot], wires[slot], users[slot], slot, {
+    frame: ({ direction, frame }) => {
+      frames.add({ slot, user: users[slot], direction, frame, at: new Date() });
+      if (direction === "in") raw.heard(slot, frame);
+    },
+    happened: (event) => happened(slot, event),
+    slotOf: (userId) => SLOTS.find((one) => users[one] === userId),
+    standing: (roomId) => rooms.standing(roomId, slot),
+    nameOf: (room) => rooms.nameOf(room),
+    invite: (roomId, userId) => clients[slot === "a" ? "b" : "a"].addMember(roomId, userId).then(() => { if (session?.room) open(session.room); }),
+    condition: (condition) => conditionChanged(condition),
+    details: showDetails,
   }));
-  session = { panes, rooms };
+  session = { panes, rooms, members, topics, room: null };
   frames.setUsers(users.a, users.b);
+  raw.setUsers(users);
   byId("panes").replaceChildren(...panes.map((pane) => pane.element));
   nameViews(users);
   panes.forEach(followAttention);
   showTab(document.body.dataset.tab ?? "chat");
+  watchSide("members", (shown) => members.show(shown));
+  watchSide("topics", (shown) => topics.show(shown));
   await rooms.refresh();
-  const kept = rooms.get(sessionStorage.getItem(ROOM) ?? "");
-  open(kept ?? await rooms.openDirect());
+  const kept = sessionStorage.getItem(ROOM);
+  open((kept && await rooms.find(kept)) || await rooms.openDirect());
   rooms.refreshSoon();
+}
+
+/** @param {"a" | "b"} slot @param {import("/sdk/chatapi.js").ServerEvent} event */
+function happened(slot, event) {
+  if (!session) return;
+  const { rooms, members, topics } = session;
+  const user = tried?.[slot];
+  if (event.type === "room.deleted") rooms.forget(event.room_id);
+  else if (event.type === "member.left" && event.user_id === user) rooms.forget(event.room_id, slot);
+  else if (event.type === "notification") topics.heard(slot);
+  if (event.type.startsWith("room.") || event.type.startsWith("member.") || LISTED.has(event.type)
+    || (event.type === "read.updated" && event.user_id === user)) rooms.refreshSoon();
+  if (event.type.startsWith("room.") || event.type.startsWith("member.")) members.happened(event);
+}
+
+/** @param {import("./link.js").Condition} condition */
+function conditionChanged({ state, error }) {
+  server.askSoon();
+  if (state !== "closed" || error?.status !== 401) return;
+  stop();
+  setup.ask(keptCredentials(), explainError(error));
 }
 
 /** @param {Room} room */
 function open(room) {
   if (!session) return;
+  session.room = room;
   sessionStorage.setItem(ROOM, room.room_id);
-  session.rooms.select(room.room_id);
+  session.rooms.select(room);
   for (const pane of session.panes) void pane.open(room);
+  session.members.open(room);
+  session.topics.open(room);
   if (PHONE.matches && document.body.dataset.view === "rooms") showView("a");
 }
 
@@ -168,20 +186,24 @@ function showView(view) {
   for (const pane of session?.panes ?? []) pane.element.dispatchEvent(new Event("view"));
 }
 
-/** @param {Record<"a" | "b", string>} users */
+function showDetails() {
+  showSide("members");
+  if (PHONE.matches) showView("frames");
+}
+
+/** @param {Users} users */
 function nameViews(users) {
-  for (const slot of /** @type {const} */ (["a", "b"])) {
-    document.querySelector(`.views [data-view=${slot}]`)?.replaceChildren(avatar(users[slot], slot), users[slot]);
+  for (const slot of SLOTS) {
+    const button = /** @type {HTMLElement} */ (document.querySelector(`.views [data-view=${slot}]`));
+    button.replaceChildren(avatar(users[slot], slot), h("span.view-name", {}, users[slot]));
+    button.title = users[slot];
   }
 }
 
 for (const button of document.querySelectorAll(".tabs button")) button.addEventListener("click", () => showTab(/** @type {any} */ (button).dataset.tab));
 for (const button of document.querySelectorAll(".views button")) button.addEventListener("click", () => showView(/** @type {any} */ (button).dataset.view));
 PHONE.addEventListener("change", () => showView(document.body.dataset.view ?? "a"));
+byId("credentials").addEventListener("click", () => setup.ask(keptCredentials()));
 addEventListener("unhandledrejection", (event) => { if (event.reason?.code !== "CLOSED") toast(describe(event.reason)); });
 
-listenToSetup();
-const kept = keptCredentials();
-const credentials = kept && !kept.dev ? kept : await developerCredentials(); // a new database has a new developer's key
-if (credentials) await start(credentials);
-else askForCredentials(null);
+await begin();

@@ -1,43 +1,55 @@
 /**
- * The rooms of the two users, the tenant's channels, and the form that makes new ones.
+ * The list of rooms: the newest first, more on scroll, a filter, and what there is to say of the open one.
  * @module
  */
+import { copy } from "./copy.js";
 import { describe, h, iconButton, toast } from "./dom.js";
+import { dmUsers, RoomIndex } from "./room-index.js";
 
 /** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
 /** @typedef {import("/sdk/chatapi.js").Room} Room */
 /** @typedef {import("/sdk/chatapi.js").Standing} Standing */
-/** @typedef {{room: Room, standings: Partial<Record<"a" | "b", Standing>>}} Listed */
+/** @typedef {import("./room-index.js").Listed} Listed */
 
 const REFRESH_MS = 400; // at most this often: three calls each time, of the tenant's hundred a second
+const ROWS = 60; // more are drawn when they are scrolled to
+const SEARCHED_PAGES = 20; // at once, for a filter that matches little of what is here
 const GLYPH = { dm: "@", group: "●", channel: "#" };
 
 export class Rooms {
-  /** @type {Map<string, Listed>} */ #rooms = new Map();
   /** @type {string | null} */ #current = null;
+  #filter = "";
+  #drawn = ROWS;
+  #loading = false;
+  #searched = 0;
+  /** @type {Map<string, {looks: string, row: HTMLElement}>} */ #rows = new Map();
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
 
-  /**
-   * @param {HTMLElement} root @param {HTMLDialogElement} dialog
-   * @param {{clients: Record<"a" | "b", ChatAPI>, users: Record<"a" | "b", string>, open: (room: Room) => void}} given
-   */
-  constructor(root, dialog, { clients, users, open }) {
+  /** @param {HTMLElement} root @param {{clients: Record<"a" | "b", ChatAPI>, users: Record<"a" | "b", string>, open: (room: Room) => void, create: () => void, changed: () => void}} given */
+  constructor(root, { clients, users, open, create, changed }) {
     this.clients = clients;
     this.users = users;
     this.onOpen = open;
-    this.dialog = dialog;
-    this.form = /** @type {HTMLFormElement} */ (dialog.querySelector("form"));
-    this.list = h("ul.room-list");
+    this.onChange = changed;
+    this.index = new RoomIndex(clients);
+    this.list = h("ul.room-list", { "aria-label": "Rooms, the most recently active first" });
+    this.count = h("p.room-count.muted", { role: "status" });
+    this.more = h("button.button.small.room-more", { type: "button", hidden: true, onclick: () => this.#showMore() }, "More rooms");
     this.about = h("footer.room-about", { hidden: true });
     root.replaceChildren(
-      h("header.panel-head", {}, h("h2", {}, "Rooms"), h("span.grow"), iconButton("plus", "New room", () => this.#askForRoom())),
-      this.list, this.about);
-    this.form.onsubmit = (event) => { event.preventDefault(); void this.#create(); };
-    this.form.onchange = () => this.#fitForm();
-    /** @type {HTMLElement} */ (this.form.querySelector("[data-cancel]")).onclick = () => dialog.close();
+      h("header.panel-head", {}, h("h2", {}, "Rooms"), h("span.grow"), iconButton("plus", "New room", create)),
+      h("div.room-filter", {}, h("input", { type: "search", placeholder: "Find a room", "aria-label": "Find a room by name, user or id",
+        oninput: (/** @type {any} */ { target }) => this.#search(target.value) })),
+      this.count, h("div.room-scroll", { tabindex: -1 }, this.list, this.more), this.about);
+    this.watcher = new IntersectionObserver((seen) => { if (seen.some((one) => one.isIntersecting)) void this.#showMore(); },
+      { root: this.more.parentElement, rootMargin: "200px" });
+    this.watcher.observe(this.more);
   }
 
-  stop() { clearTimeout(this.#timer); }
+  stop() {
+    clearTimeout(this.#timer);
+    this.watcher.disconnect();
+  }
 
   refreshSoon() {
     this.#timer ??= setTimeout(() => {
@@ -47,34 +59,43 @@ export class Rooms {
   }
 
   async refresh() {
-    const [a, b, channels] = await Promise.all([
-      this.clients.a.listRooms({ limit: 100 }), this.clients.b.listRooms({ limit: 100 }), this.clients.a.listChannels({ limit: 100 })]);
-    /** @type {Map<string, Listed>} */
-    const rooms = new Map();
-    for (const [slot, rooms_] of /** @type {["a" | "b", (Room & Standing)[]][]} */ ([["a", a.rooms], ["b", b.rooms]])) {
-      for (const room of rooms_) {
-        const listed = rooms.get(room.room_id) ?? { room, standings: {} };
-        listed.standings[slot] = room;
-        rooms.set(room.room_id, listed);
-      }
+    await this.index.refresh();
+    this.#render();
+    this.onChange();
+  }
+
+  /** @param {string} roomId @returns {Room | undefined} */
+  get(roomId) { return this.index.get(roomId)?.room; }
+
+  /** The room, wherever in the lists it stands. @param {string} roomId @returns {Promise<Room | undefined>} */
+  async find(roomId) {
+    for (const client of [this.clients.a, this.clients.b]) {
+      const room = this.get(roomId) ?? await client.getRoom(roomId).catch(() => undefined);
+      if (room) return room;
     }
-    for (const room of channels.rooms) if (!rooms.has(room.room_id)) rooms.set(room.room_id, { room, standings: {} });
-    this.#rooms = rooms;
+    return undefined;
+  }
+
+  /** @param {string} roomId @param {"a" | "b"} slot */
+  standing(roomId, slot) { return this.index.get(roomId)?.standings[slot]; }
+
+  /** @param {string} roomId @param {"a" | "b"} [slot] */
+  forget(roomId, slot) {
+    this.index.forget(roomId, slot);
     this.#render();
   }
 
-  /** @param {string} roomId */
-  get(roomId) { return this.#rooms.get(roomId)?.room; }
-
-  /** @param {string} roomId */
-  select(roomId) {
-    this.#current = roomId;
+  /** @param {Room} room */
+  select(room) {
+    this.#current = room.room_id;
+    if (!this.get(room.room_id)) this.index.add(room);
     this.#render();
   }
 
   /** The room that both users have for themselves, made if need be. @returns {Promise<Room>} */
   async openDirect() {
-    for (const { room } of this.#rooms.values()) if (room.type === "dm" && this.#isDirect(room)) return room;
+    const pair = new Set([this.users.a, this.users.b]);
+    for (const { room } of this.index.sorted()) if (room.type === "dm" && dmUsers(room).every((user) => pair.has(user))) return room;
     try {
       return await this.clients.a.createRoom({ type: "dm", members: [this.users.a, this.users.b] });
     } catch (/** @type {any} */ error) {
@@ -85,97 +106,125 @@ export class Rooms {
 
   /** @param {Room} room */
   nameOf(room) {
-    if (room.name) return room.name;
-    if (room.type === "dm") return room.unique_key && this.#isDirect(room) ? `${this.users.a} & ${this.users.b}` : "Direct message";
-    return `${room.type === "group" ? "Group" : "Channel"} of ${room.member_count}`;
-  }
-
-  /** A dm in both users' lists is theirs. @param {Room} room */
-  #isDirect(room) {
-    const listed = this.#rooms.get(room.room_id);
-    return Boolean(listed?.standings.a && listed.standings.b);
-  }
-
-  #render() {
-    const current = this.#rooms.get(this.#current ?? "")?.room;
-    this.about.hidden = !current;
-    if (current) {
-      this.about.replaceChildren(
-        h("p.muted", {}, `${current.type}, ${current.member_count} ${current.member_count === 1 ? "member" : "members"}`),
-        h("div.room-id", {}, h("code", {}, current.room_id), iconButton("copy", "Copy the room's id", () => copy(current.room_id))));
+    const known = this.get(room.room_id) ?? room;
+    if (known.name) return known.name;
+    if (known.type === "dm") {
+      const users = dmUsers(known);
+      const ours = [this.users.a, this.users.b].filter((user) => users.includes(user));
+      return [...ours, ...users.filter((user) => !ours.includes(user))].join(" & ") || "Direct message";
     }
-    this.list.replaceChildren(...[...this.#rooms.values()].sort(byActivity).map((listed) => this.#row(listed)));
+    return `${known.type === "group" ? "Group" : "Channel"} of ${known.member_count}`;
+  }
+
+  /* Finding one */
+
+  /** @param {string} text */
+  #search(text) {
+    this.#filter = text.trim().toLowerCase();
+    this.#drawn = ROWS;
+    this.#searched = 0;
+    this.#render();
+    if (/^room_[0-9a-f]{8,}$/.test(this.#filter) && !this.get(this.#filter)) void this.#findById(this.#filter);
+  }
+
+  /** @param {string} roomId */
+  async #findById(roomId) {
+    const room = await this.find(roomId);
+    if (!room) return;
+    this.index.add(room);
+    this.#render();
   }
 
   /** @param {Listed} listed */
-  #row({ room, standings }) {
-    const last = standings.a?.last_message ?? standings.b?.last_message;
-    const preview = last ? `${last.sender_id}: ${last.deleted_at ? "deleted" : last.content}` : room.type === "channel" && !standings.a && !standings.b ? "not joined" : "no messages";
-    return h("li", {}, h("button.room", { type: "button", "aria-current": room.room_id === this.#current ? "true" : null, onclick: () => this.onOpen(room) },
-      h("span.glyph", { "aria-hidden": "true", "data-type": room.type }, GLYPH[room.type]),
-      h("span.room-text", {}, h("span.room-name", {}, this.nameOf(room), h("span.sr", {}, `, ${room.type}`)), h("span.room-last", {}, preview)),
-      h("span.room-unread", {}, ...(/** @type {const} */ (["a", "b"])).map((slot) => standings[slot]?.unread_count
-        ? h("span.badge", { "data-slot": slot, title: `unread by ${this.users[slot]}` }, String(standings[slot].unread_count)) : null))));
+  #matches({ room }) {
+    if (!this.#filter) return true;
+    return [this.nameOf(room), room.room_id, room.type].some((text) => text.toLowerCase().includes(this.#filter));
   }
 
-  #askForRoom() {
-    this.form.reset();
-    this.form.creator.replaceChildren(...Object.values(this.users).map((user) => h("option", { value: user }, user)));
-    this.form.members.value = this.users.b;
-    this.#complain(null);
-    this.#fitForm();
-    this.dialog.showModal();
-  }
-
-  #fitForm() {
-    const { creator, members, roomName } = this.form;
-    const direct = this.form.type.value === "dm";
-    roomName.closest("label").hidden = direct;
-    members.placeholder = direct ? "the other user's id" : "user ids, separated by commas";
-    members.required = direct;
-    const other = Object.values(this.users).find((user) => user !== creator.value) ?? "";
-    if ((direct && members.value === "") || Object.values(this.users).includes(members.value)) members.value = other;
-  }
-
-  async #create() {
-    const { type, creator, members, roomName } = this.form;
-    const slot = creator.value === this.users.a ? "a" : "b";
-    try {
-      const room = await this.clients[slot].createRoom({
-        type: type.value,
-        members: members.value.split(/[\s,]+/).filter(Boolean),
-        ...(type.value !== "dm" && roomName.value.trim() ? { name: roomName.value.trim() } : {}),
-      });
-      await this.#show(room);
-    } catch (/** @type {any} */ error) {
-      if (error.code !== "CONFLICT" || !error.details?.room_id) return this.#complain(error);
-      await this.#show(await this.clients[slot].getRoom(error.details.room_id)); // this dm exists: go there
+  /** More of what is here, else of what the server has. */
+  async #showMore() {
+    if (this.#loading) return;
+    const found = this.index.sorted().filter((listed) => this.#matches(listed)).length;
+    if (this.#drawn < found) {
+      this.#drawn += ROWS;
+      return this.#render();
     }
+    if (!this.index.more || (this.#filter && this.#searched >= SEARCHED_PAGES)) return;
+    this.#loading = true;
+    this.#searched++;
+    this.#render();
+    try {
+      await this.index.loadMore();
+      this.#drawn += ROWS;
+    } catch (error) {
+      toast(`Rooms: ${describe(error)}`);
+      this.#searched = SEARCHED_PAGES;
+    } finally {
+      this.#loading = false;
+      this.#render();
+    }
+    this.watcher.unobserve(this.more); // observing anew reports a button that is still in sight
+    this.watcher.observe(this.more);
   }
 
-  /** @param {Room} room */
-  async #show(room) {
-    this.dialog.close();
-    await this.refresh();
-    this.onOpen(room);
+  /* What is on the page */
+
+  #render() {
+    const focused = /** @type {HTMLElement | null} */ (document.activeElement)?.dataset?.roomId;
+    const found = this.index.sorted().filter((listed) => this.#matches(listed));
+    const drawn = found.slice(0, this.#drawn);
+    const current = this.index.get(this.#current ?? "");
+    if (current && !this.#filter && !drawn.includes(current)) drawn.unshift(current); // one sees where one is
+    const rows = drawn.map((listed) => this.#row(listed));
+    const before = [...this.list.children];
+    if (rows.length !== before.length || rows.some((row, at) => row !== before[at])) this.list.replaceChildren(...rows);
+    if (focused && document.activeElement === document.body) this.list.querySelector(`[data-room-id="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+    this.#showCount(found.length);
+    this.more.hidden = found.length <= this.#drawn && !this.index.more;
+    this.more.textContent = this.#loading ? "Loading …" : this.#filter && found.length <= this.#drawn ? "Look further" : "More rooms";
+    this.#showAbout();
   }
 
-  /** @param {any} error */
-  #complain(error) {
-    const line = /** @type {HTMLElement} */ (this.form.querySelector(".form-error"));
-    line.hidden = !error;
-    line.textContent = error ? describe(error) : "";
+  /** @param {number} found */
+  #showCount(found) {
+    const all = `${this.index.size.toLocaleString()}${this.index.more ? "+" : ""}`;
+    this.count.hidden = !this.#filter && !this.index.more && this.index.size <= ROWS;
+    const text = this.#filter ? `${found.toLocaleString()} of ${all} rooms` : `${all} rooms`;
+    if (this.count.textContent !== text) this.count.textContent = text;
   }
-}
 
-/** @param {string} roomId */
-async function copy(roomId) {
-  await navigator.clipboard?.writeText(roomId);
-  toast("The room's id is in the clipboard");
-}
+  #showAbout() {
+    const current = this.get(this.#current ?? "");
+    this.about.hidden = !current;
+    if (!current || this.about.dataset.looks === `${current.room_id} ${current.member_count}`) return;
+    this.about.dataset.looks = `${current.room_id} ${current.member_count}`;
+    this.about.replaceChildren(
+      h("p.muted", {}, `${current.type}, ${current.member_count.toLocaleString()} ${current.member_count === 1 ? "member" : "members"}`),
+      h("div.room-id", {}, h("code", { title: current.room_id }, current.room_id), iconButton("copy", "Copy the room's id", () => copy(current.room_id, "The room's id"))));
+  }
 
-/** @param {Listed} one @param {Listed} other */
-function byActivity(one, other) {
-  const time = (/** @type {Listed} */ { room, standings }) => (standings.a?.last_message ?? standings.b?.last_message)?.created_at ?? room.created_at;
-  return time(one) < time(other) ? 1 : -1;
+  /** The same element for a room that looks the same, so that the focus stays. @param {Listed} listed */
+  #row(listed) {
+    const { room, standings } = listed;
+    const last = standings.a?.last_message ?? standings.b?.last_message;
+    const preview = last ? `${last.sender_id}: ${last.deleted_at ? "deleted" : (last.content ?? "").slice(0, 200)}`
+      : room.type === "channel" && !standings.a && !standings.b ? "not joined" : "no messages";
+    const name = this.nameOf(room);
+    const unread = /** @type {const} */ (["a", "b"]).map((slot) => standings[slot]?.unread_count ?? 0);
+    const current = room.room_id === this.#current;
+    const looks = JSON.stringify([name, preview, unread, current, room.type]);
+    const known = this.#rows.get(room.room_id);
+    if (known?.looks === looks) return known.row;
+    const row = h("li", {}, h("button.room", {
+      type: "button", "aria-current": current ? "true" : null, "data-room-id": room.room_id, title: `${name} (${room.type})\n${preview}`,
+      onclick: () => this.onOpen(/** @type {Room} */ (this.get(room.room_id) ?? room)),
+    },
+      h("span.glyph", { "aria-hidden": "true", "data-type": room.type }, GLYPH[room.type]),
+      h("span.room-text", {}, h("span.room-name", { dir: "auto" }, name, h("span.sr", {}, `, ${room.type}`)), h("span.room-last", { dir: "auto" }, preview)),
+      h("span.room-unread", {}, ...(/** @type {const} */ (["a", "b"])).map((slot, at) => unread[at]
+        ? h("span.badge", { "data-slot": slot, title: `unread by ${this.users[slot]}` }, unread[at] >= 1000 ? "1000+" : String(unread[at]),
+          h("span.sr", {}, ` unread by ${this.users[slot]}`)) : null))));
+    this.#rows.set(room.room_id, { looks, row });
+    return row;
+  }
 }

@@ -1,45 +1,47 @@
 /**
- * One user's view of a room's messages: in order, with marks, actions and history on scroll.
+ * One user's view of a room's messages: in order, by day, with history on scroll.
  * @module
  */
-import { avatar, clock, h, icon, iconButton } from "./dom.js";
+import { day, h, icon } from "./dom.js";
+import { draftElement, markElement, messageElement } from "./message.js";
 
 /** @typedef {import("/sdk/chatapi.js").Message} Message */
-/** @typedef {{content: string, reply_to?: string | null, client_message_id: string, error?: string}} Draft a message that is not confirmed */
-
-/**
- * @typedef {object} Actions
- * @property {(message: Message) => void} reply
- * @property {(message: Message) => void} edit
- * @property {(message: Message) => void} remove
- * @property {(draft: Draft) => void} retry
- * @property {() => Promise<boolean>} older loads a page of history; false when there is no more
- */
+/** @typedef {import("./message.js").Draft} Draft */
+/** @typedef {import("./message.js").Mark} Mark */
 
 const NEAR_END_PX = 80;
 const GROUP_MS = 5 * 60_000; // messages of one sender within this time stand together
+const KEPT = 600; // messages on the page; older ones come back from the history
+const DROPPED = 200;
 
 export class Timeline {
   /** @type {Map<string, {message: Message, element: HTMLElement}>} */ #items = new Map();
   /** @type {Map<string, HTMLElement>} */ #drafts = new Map();
-  /** @type {(message: Message) => {kind: string, label: string}} */ #markOf = () => ({ kind: "check", label: "stored" });
   #loadingOlder = false;
+  /** Where the end was when the page last went there, in pixels. */ #endTop = 0;
+  #sticking = false;
   /** Before the last change of size, which must not hide the newest message. */ #atEnd = true;
 
-  /** @param {string} user @param {(userId: string) => string | undefined} slotOf @param {Actions} actions */
+  /** @param {string} user @param {(userId: string) => string | undefined} slotOf @param {import("./message.js").Actions} actions */
   constructor(user, slotOf, actions) {
     this.user = user;
-    this.slotOf = slotOf;
-    this.actions = actions;
+    this.older = actions.older;
+    /** @type {import("./message.js").View} */
+    this.view = {
+      user, slotOf, actions, markOf: () => ({ kind: "stored", label: "Stored" }),
+      get: (messageId) => this.get(messageId), show: (messageId) => this.#show(messageId),
+    };
     this.top = h("div.history-end");
     this.list = h("ol.messages");
     this.drafts = h("ol.messages.drafts");
-    this.typing = h("p.typing", { "aria-live": "polite" });
-    this.log = h("div.log", { role: "log", tabindex: 0, "aria-label": `Messages as ${user} sees them` }, this.top, this.list, this.drafts, this.typing);
+    this.typing = h("p.typing");
+    this.log = h("div.log", { role: "log", "aria-live": "off", tabindex: 0, "aria-label": `Messages as ${user} sees them` },
+      this.top, this.list, this.drafts, this.typing);
     this.newer = h("button.newer", { type: "button", hidden: true, onclick: () => this.toEnd() }, icon("down"), "New messages");
     this.element = h("div.timeline", {}, this.log, this.newer);
     this.log.addEventListener("scroll", () => {
-      this.#atEnd = this.#nearEnd();
+      if (this.#nearEnd()) this.#atEnd = true;
+      else if (this.log.scrollTop < this.#endTop - 1) this.#atEnd = false; // not when more came before this event did
       if (this.#atEnd) this.newer.hidden = true;
     }, { passive: true });
     new ResizeObserver(() => { if (this.#atEnd) this.toEnd(); }).observe(this.log);
@@ -47,12 +49,13 @@ export class Timeline {
       { root: this.log, rootMargin: "120px 0px 0px" });
   }
 
-  /** @param {(message: Message) => {kind: string, label: string}} markOf @param {string} [notice] instead of messages */
+  /** @param {(message: Message) => Mark} markOf @param {string} [notice] instead of messages */
   reset(markOf, notice) {
     this.watcher.disconnect();
+    this.log.setAttribute("aria-live", "off"); // what was there before is no news
     this.#items.clear();
     this.#drafts.clear();
-    this.#markOf = markOf;
+    this.view.markOf = markOf;
     this.list.replaceChildren();
     this.drafts.replaceChildren();
     this.typing.replaceChildren();
@@ -65,12 +68,16 @@ export class Timeline {
     if (!hasMore) this.#showBeginning();
     this.toEnd();
     if (hasMore) this.watcher.observe(this.top);
+    setTimeout(() => this.log.setAttribute("aria-live", "polite"));
   }
 
   get oldestSeq() {
-    for (const { message } of this.#items.values()) return Math.min(message.seq, ...[...this.#items.values()].map((item) => item.message.seq));
-    return undefined;
+    let oldest = Infinity;
+    for (const { message } of this.#items.values()) oldest = Math.min(oldest, message.seq);
+    return oldest === Infinity ? undefined : oldest;
   }
+
+  get newestSeq() { return Number(/** @type {any} */ (this.list.lastElementChild)?.dataset.seq ?? 0); }
 
   /** @param {string} messageId */
   get(messageId) { return this.#items.get(messageId)?.message; }
@@ -83,20 +90,19 @@ export class Timeline {
 
   /** Puts a message in its place, or a changed one in the place of the old. @param {Message} message @param {{recovered?: boolean}} [how] */
   put(message, how = {}) {
-    const stick = this.#nearEnd();
     const known = this.#items.get(message.message_id);
-    const element = this.#render(message);
-    element.dataset.seq = String(message.seq);
+    const element = messageElement(message, this.view);
     if (how.recovered) element.classList.add("recovered");
     if (known) known.element.replaceWith(element);
     else this.#place(element);
     this.#items.set(message.message_id, { message, element });
     if (message.client_message_id) this.dropDraft(message.client_message_id);
-    this.#group(element);
-    if (element.nextElementSibling) this.#group(/** @type {HTMLElement} */ (element.nextElementSibling));
+    this.#settle(element);
     for (const { message: other } of known ? this.#items.values() : []) if (other.reply_to === message.message_id) this.#redraw(other);
-    if (stick) this.toEnd();
-    else if (!known && !this.#loadingOlder) this.newer.hidden = false;
+    if (this.#loadingOlder) return;
+    if (this.#atEnd) this.#stick();
+    else if (!known) this.newer.hidden = false;
+    if (this.#atEnd && this.#items.size > KEPT) this.#dropOldest();
   }
 
   /** @param {Message[]} messages */
@@ -106,20 +112,15 @@ export class Timeline {
 
   /** A line that is not a message. @param {string} text @param {string} [kind] @param {number} [seq] */
   note(text, kind = "", seq) {
-    const stick = this.#nearEnd();
     const element = h("li.note", { class: `note ${kind}` }, h("span", {}, text));
     element.dataset.seq = String(seq ?? /** @type {any} */ (this.list.lastElementChild)?.dataset.seq ?? 0);
     this.#place(element);
-    if (stick) this.toEnd();
+    if (this.#atEnd) this.#stick();
   }
 
   /** @param {Draft} draft */
   putDraft(draft) {
-    const element = h("li.message.own", { class: `message own pending${draft.error ? " failed" : ""}` },
-      h("div.bubble", {}, this.#quote(draft.reply_to), h("p.content", {}, draft.content),
-        h("p.meta", {}, draft.error ? h("span.failure", {}, draft.error) : "", icon("clock"))),
-      draft.error ? h("div.tools", {}, iconButton("send", "Try again", () => this.actions.retry(draft)),
-        iconButton("delete", "Discard", () => this.dropDraft(draft.client_message_id))) : null);
+    const element = draftElement(draft, this.view, () => this.dropDraft(draft.client_message_id));
     this.dropDraft(draft.client_message_id);
     this.#drafts.set(draft.client_message_id, element);
     this.drafts.append(element);
@@ -134,24 +135,31 @@ export class Timeline {
 
   /** Receipts have moved. */
   refreshMarks() {
-    for (const { message, element } of this.#items.values()) {
-      const mark = element.querySelector(".mark");
-      if (mark) mark.replaceWith(this.#mark(message));
-    }
+    for (const { message, element } of this.#items.values()) element.querySelector(".mark")?.replaceWith(markElement(message, this.view));
   }
 
   /** @param {string[]} users */
   showTyping(users) {
-    const stick = this.#nearEnd();
     this.typing.replaceChildren(...(users.length ? [h("span.dots", { "aria-hidden": "true" }, h("i"), h("i"), h("i")),
       `${users.join(", ")} ${users.length > 1 ? "are" : "is"} typing`] : []));
-    if (stick) this.toEnd();
+    if (this.#atEnd) this.#stick();
   }
 
   toEnd() {
     this.log.scrollTop = this.log.scrollHeight;
+    this.#endTop = this.log.scrollTop;
     this.#atEnd = true;
     this.newer.hidden = true;
+  }
+
+  /** To the end once for all that comes within a frame: each look at the height would lay the page out anew. */
+  #stick() {
+    if (this.#sticking) return;
+    this.#sticking = true;
+    requestAnimationFrame(() => {
+      this.#sticking = false;
+      if (this.#atEnd) this.toEnd();
+    });
   }
 
   #nearEnd() { return this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < NEAR_END_PX; }
@@ -160,10 +168,11 @@ export class Timeline {
     if (this.#loadingOlder) return;
     this.#loadingOlder = true;
     this.top.replaceChildren(h("span.muted", {}, "Loading…"));
+    this.log.setAttribute("aria-live", "off");
     const fromEnd = this.log.scrollHeight - this.log.scrollTop;
     let more = false;
     try {
-      more = await this.actions.older();
+      more = await this.older();
     } finally {
       this.#loadingOlder = false;
       this.top.replaceChildren();
@@ -171,11 +180,26 @@ export class Timeline {
       if (more) this.watcher.observe(this.top); // observing anew reports a top that is still in sight
       else this.#showBeginning();
       this.log.scrollTop = this.log.scrollHeight - fromEnd;
+      setTimeout(() => this.log.setAttribute("aria-live", "polite"));
     }
   }
 
   #showBeginning() {
     this.top.replaceChildren(h("p.beginning", {}, this.#items.size ? "The beginning of this room" : "No messages yet. Say hello."));
+  }
+
+  /** Of a long session: the page stays quick, and the history brings them back. */
+  #dropOldest() {
+    const oldest = [...this.#items.values()].sort((one, other) => one.message.seq - other.message.seq).slice(0, DROPPED);
+    for (const { message, element } of oldest) {
+      this.#items.delete(message.message_id);
+      element.remove();
+    }
+    const first = this.oldestSeq ?? 0;
+    for (let line = this.list.firstElementChild; line && Number(line.dataset.seq) < first; line = this.list.firstElementChild) line.remove();
+    this.top.replaceChildren();
+    this.watcher.disconnect();
+    this.watcher.observe(this.top);
   }
 
   /** Behind what has the same or a lower `data-seq`. @param {HTMLElement} element */
@@ -186,6 +210,30 @@ export class Timeline {
     this.list.insertBefore(element, before);
     const beginning = this.top.querySelector(".beginning");
     if (beginning) beginning.textContent = "The beginning of this room";
+  }
+
+  /** Day lines and groups around a message that is new here. @param {HTMLElement} element */
+  #settle(element) {
+    this.#separate(element);
+    this.#group(element);
+    let next = element.nextElementSibling;
+    while (next && !next.classList.contains("message")) next = next.nextElementSibling;
+    if (!next) return;
+    this.#separate(/** @type {HTMLElement} */ (next));
+    this.#group(/** @type {HTMLElement} */ (next));
+  }
+
+  /** The first message of a day has the day above it. @param {HTMLElement} element */
+  #separate(element) {
+    const above = /** @type {HTMLElement | null} */ (element.previousElementSibling);
+    const line = above?.classList.contains("day") ? above : null;
+    let previous = (line ?? element).previousElementSibling;
+    while (previous && !previous.classList.contains("message")) previous = previous.previousElementSibling;
+    const today = day(Number(element.dataset.time));
+    const before = previous && day(Number(/** @type {HTMLElement} */ (previous).dataset.time));
+    line?.remove();
+    if (today === before) return;
+    this.list.insertBefore(h("li.day", { "data-seq": element.dataset.seq }, h("span", {}, today)), element);
   }
 
   /** @param {HTMLElement} element */
@@ -200,43 +248,10 @@ export class Timeline {
   #redraw(message) {
     const item = this.#items.get(message.message_id);
     if (!item) return;
-    const element = this.#render(message);
-    element.dataset.seq = String(message.seq);
+    const element = messageElement(message, this.view);
     item.element.replaceWith(element);
     item.element = element;
     this.#group(element);
-  }
-
-  /** @param {Message} message */
-  #render(message) {
-    const own = message.sender_id === this.user;
-    const gone = message.deleted_at !== null;
-    const slot = this.slotOf(message.sender_id);
-    return h("li", {
-      class: `message ${own ? "own" : "other"}${gone ? " gone" : ""}`, tabindex: -1, "data-slot": slot,
-      "data-sender": message.sender_id, "data-time": Date.parse(message.created_at), "data-message": message.message_id,
-    },
-      own ? null : avatar(message.sender_id, slot),
-      h("div.bubble", {},
-        own ? null : h("p.sender", {}, message.sender_id),
-        gone ? null : this.#quote(message.reply_to),
-        h("p.content", {}, gone ? "Message deleted" : message.content),
-        h("p.meta", {},
-          message.edited_at && !gone ? h("span", { title: `edited at ${message.edited_at}` }, "edited") : null,
-          h("time", { datetime: message.created_at, title: `${message.created_at}, seq ${message.seq}` }, clock(message.created_at)),
-          own && !gone ? this.#mark(message) : null)),
-      gone ? null : h("div.tools", {},
-        iconButton("reply", "Reply", () => this.actions.reply(message)),
-        own ? iconButton("edit", "Edit", () => this.actions.edit(message)) : null,
-        own ? iconButton("delete", "Delete", () => this.actions.remove(message)) : null));
-  }
-
-  /** @param {string | null | undefined} messageId */
-  #quote(messageId) {
-    if (!messageId) return null;
-    const target = this.get(messageId);
-    return h("button.quote", { type: "button", title: "Show this message", onclick: () => this.#show(messageId) },
-      h("b", {}, target?.sender_id ?? "An earlier message"), h("span", {}, target ? target.content ?? "Message deleted" : ""));
   }
 
   /** @param {string} messageId */
@@ -244,11 +259,5 @@ export class Timeline {
     const element = this.#items.get(messageId)?.element;
     element?.scrollIntoView({ block: "center" });
     element?.focus();
-  }
-
-  /** @param {Message} message */
-  #mark(message) {
-    const { kind, label } = this.#markOf(message);
-    return h("span.mark", { "data-mark": kind, title: label, "aria-label": label, role: "img" }, icon(kind === "stored" ? "check" : "checks"));
   }
 }

@@ -1,0 +1,199 @@
+/**
+ * One user's connection: whether it is there and why not, trying again, the rooms that the user is in, acknowledgements,
+ * and frames that are sent as they are.
+ * @module
+ */
+import { explain } from "./reasons.js";
+
+/** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
+/** @typedef {import("/sdk/chatapi.js").ServerEvent} ServerEvent */
+/** @typedef {import("/sdk/chatapi.js").StateChange} StateChange */
+/** @typedef {{state: string, reason: string, retryAt: number | null, error?: any}} Condition */
+
+/**
+ * @typedef {object} Listener
+ * @property {(direction: "in" | "out", frame: any) => void} frame every frame, as it passes
+ * @property {(event: ServerEvent) => void} event in the order of the room's log, once each
+ * @property {(condition: Condition) => void} condition
+ * @property {(error: Error) => void} error
+ * @property {() => void} rooms it is known now which rooms the user is in
+ */
+
+const LOGGED = new Set(["message", "message.edited", "message.deleted", "room.updated", "member.joined", "member.updated", "member.left"]);
+const ACK_MS = 100; // a burst of messages is one acknowledgement
+const ACKS_AT_ONCE = 1; // so that many rooms stay below the server's 20 a second
+const RAW_MS = 2000;
+const FOCUS_RETRY_MS = 1000; // looking back and forth is no storm of handshakes
+
+/** The WebSockets of one connection, of which the page sees what the SDK keeps for itself. */
+export class Wire {
+  /** @type {WebSocket | null} */ socket = null;
+  opened = false;
+
+  constructor() {
+    const wire = this;
+    this.WebSocket = class extends WebSocket {
+      /** @param {string} url @param {string[]} protocols */
+      constructor(url, protocols) {
+        super(url, protocols);
+        wire.socket = this;
+        wire.opened = false;
+        this.addEventListener("open", () => { if (wire.socket === this) wire.opened = true; });
+      }
+    };
+  }
+}
+
+export class Link {
+  /** Room → what the user has read there; of this connection's `ready` and of what came since. @type {Map<string, number>} */ #rooms = new Map();
+  #knowsAll = false;
+  /** @type {Map<string, number>} */ #unacked = new Map();
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ #ackTimer;
+  /** Between hanging up and dialling again at once. */ #redialling = false;
+  #retriedAt = 0;
+  /** Until then an error may be the answer to a raw frame, which is shown where that was sent. */ #rawUntil = 0;
+  /** @type {Condition} */ condition = { state: "connecting", reason: "", retryAt: null };
+
+  /** @param {ChatAPI} client @param {string} user @param {Wire} wire @param {Listener} listener */
+  constructor(client, user, wire, listener) {
+    this.client = client;
+    this.user = user;
+    this.wire = wire;
+    this.listener = listener;
+    this.look = () => { if (document.visibilityState === "visible") this.#retryOnFocus(); };
+    for (const type of ["focus", "online"]) addEventListener(type, this.look);
+    document.addEventListener("visibilitychange", this.look);
+    this.#connect();
+  }
+
+  get isUp() { return this.condition.state === "live" || this.condition.state === "syncing"; }
+
+  /** Whether the user is a member; undefined when this connection cannot say. @param {string} roomId @returns {boolean | undefined} */
+  isMember(roomId) {
+    if (this.#rooms.has(roomId)) return true;
+    return this.#knowsAll && this.isUp ? false : undefined;
+  }
+
+  /** Up to where the user had read a room when the connection began. @param {string} roomId */
+  lastRead(roomId) { return this.#rooms.get(roomId); }
+
+  /** Resolves when it is known which rooms the user is in, or after this time. @param {number} ms @returns {Promise<void>} */
+  async known(ms) {
+    const end = Date.now() + ms;
+    while (!(this.#knowsAll && this.isUp) && Date.now() < end && this.condition.state !== "paused" && this.condition.state !== "closed") {
+      await new Promise((resolve) => { setTimeout(resolve, 50); });
+    }
+  }
+
+  /** Tries at once, whatever the connection waits for. */
+  retryNow() {
+    const { state } = this.condition;
+    if (state === "closed") return this.#connect();
+    if (state !== "waiting" && state !== "connecting") return;
+    this.#redialling = true;
+    this.connection.pause();
+    this.#redialling = false;
+    this.connection.resume();
+  }
+
+  /** Cuts the connection, or connects again. */
+  toggle() {
+    if (this.condition.state === "closed") this.#connect();
+    else if (this.condition.state === "paused") this.connection.resume();
+    else this.connection.pause();
+  }
+
+  /** A frame as it was typed. @param {string} text @returns {boolean} false when there is no connection */
+  sendRaw(text) {
+    if (!this.isUp || this.wire.socket?.readyState !== WebSocket.OPEN) return false;
+    this.#rawUntil = Date.now() + RAW_MS;
+    this.wire.socket.send(text);
+    return true;
+  }
+
+  close() {
+    for (const type of ["focus", "online"]) removeEventListener(type, this.look);
+    document.removeEventListener("visibilitychange", this.look);
+    clearTimeout(this.#ackTimer);
+    this.connection.close();
+  }
+
+  #connect() {
+    // Notifications are acknowledged by hand here, so the connection leaves all of it to this page.
+    const connection = this.client.connect({ autoAck: false, cursors: this.connection?.cursors });
+    this.connection = connection;
+    connection.on("frame", ({ direction, frame }) => this.#onFrame(direction, frame));
+    connection.on("state", (change) => { if (connection === this.connection) void this.#onState(change); });
+    connection.on("error", (error) => { if (Date.now() > this.#rawUntil) this.listener.error(error); });
+    connection.on("*", (event) => {
+      this.listener.event(event);
+      this.#handled(event);
+    });
+  }
+
+  #retryOnFocus() {
+    if (this.condition.state !== "waiting" || Date.now() - this.#retriedAt < FOCUS_RETRY_MS) return;
+    this.#retriedAt = Date.now();
+    this.retryNow();
+  }
+
+  /** @param {StateChange} change */
+  async #onState({ state, delayMs, error, closeCode }) {
+    if (state === "paused" && this.#redialling) return;
+    const down = state === "waiting" || state === "closed";
+    const failure = { error, closeCode, handshakeFailed: closeCode !== undefined && !this.wire.opened };
+    const reason = down ? explain(failure) : state === "connecting" ? this.condition.reason : "";
+    const condition = { state, reason, error, retryAt: state === "waiting" ? Date.now() + (delayMs ?? 0) : null };
+    this.#tell(condition);
+    if (!down || error || !failure.handshakeFailed) return;
+    const restAnswers = await this.client.health({ retries: 0 }).then(() => true, (/** @type {any} */ { status }) => status > 0);
+    const better = explain({ ...failure, restAnswers });
+    if (this.condition === condition || this.condition.reason === reason) this.#tell({ ...this.condition, reason: better });
+  }
+
+  /** @param {Condition} condition */
+  #tell(condition) {
+    this.condition = condition;
+    this.listener.condition(condition);
+  }
+
+  /** @param {"in" | "out"} direction @param {any} frame */
+  #onFrame(direction, frame) {
+    this.listener.frame(direction, frame);
+    if (direction === "out") return;
+    switch (frame.type) {
+      case "ready":
+        this.#rooms.clear();
+        return this.#learn(frame);
+      case "ready.rooms": return this.#learn(frame);
+      case "room.created": return void this.#rooms.set(frame.room_id, 0);
+      case "room.deleted": return void this.#rooms.delete(frame.room_id);
+      case "member.joined": return void (frame.user_id === this.user && this.#rooms.set(frame.room_id, frame.seq));
+      case "member.left": return void (frame.user_id === this.user && this.#rooms.delete(frame.room_id));
+      case "read.updated": return void (frame.user_id === this.user && this.#rooms.set(frame.room_id, frame.seq));
+    }
+  }
+
+  /** A part of the list of the user's rooms, or all of it. @param {any} frame */
+  #learn({ rooms, more }) {
+    for (const { room_id: roomId, last_read: lastRead } of rooms) this.#rooms.set(roomId, lastRead ?? 0);
+    this.#knowsAll = !more;
+    if (!more) setTimeout(() => this.listener.rooms()); // after the SDK has taken it in
+  }
+
+  /** @param {ServerEvent} event */
+  #handled(event) {
+    if (!LOGGED.has(event.type) || !this.#rooms.has(event.room_id)) return; // who only follows has nothing to acknowledge
+    this.#unacked.set(event.room_id, Math.max(event.seq, this.#unacked.get(event.room_id) ?? 0));
+    this.#ackTimer ??= setTimeout(() => this.#ack(), ACK_MS);
+  }
+
+  #ack() {
+    this.#ackTimer = undefined;
+    for (const [roomId, seq] of [...this.#unacked].slice(0, ACKS_AT_ONCE)) {
+      this.#unacked.delete(roomId);
+      this.connection.ack(roomId, seq).catch(() => {}); // lost with the room or the connection: the events come again
+    }
+    if (this.#unacked.size) this.#ackTimer = setTimeout(() => this.#ack(), ACK_MS);
+  }
+}

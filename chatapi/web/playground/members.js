@@ -1,0 +1,186 @@
+/**
+ * The members of the open room with their roles, page by page, and what an admin may do with them.
+ * @module
+ */
+import { avatar, describe, h, toast } from "./dom.js";
+import { menuButton } from "./menu.js";
+
+/** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
+/** @typedef {import("/sdk/chatapi.js").Member} Member */
+/** @typedef {import("/sdk/chatapi.js").Room} Room */
+/** @typedef {import("/sdk/chatapi.js").ServerEvent} ServerEvent */
+
+/**
+ * @typedef {object} Given
+ * @property {Record<"a" | "b", ChatAPI>} clients
+ * @property {Record<"a" | "b", string>} users
+ * @property {(roomId: string, slot: "a" | "b") => {role: string} | undefined} standing
+ * @property {(room: Room) => string} nameOf
+ */
+
+const PAGE = 50;
+
+export class Members {
+  /** @type {Room | null} */ #room = null;
+  /** @type {Map<string, Member>} */ #members = new Map();
+  /** @type {string | undefined} */ #cursor;
+  #offset = 0;
+  #more = false;
+  #opening = 0;
+  #shown = false;
+
+  /** @param {HTMLElement} root @param {Given} given */
+  constructor(root, given) {
+    this.given = given;
+    this.title = h("p.side-title");
+    this.acting = h("p.muted");
+    this.list = h("ul.member-list", { "aria-label": "Members of the open room" });
+    this.moreButton = h("button.button.small", { type: "button", hidden: true, onclick: () => this.#load() }, "More members");
+    this.userId = h("input", { "aria-label": "User id to add", placeholder: "user id", autocomplete: "off", spellcheck: "false", required: true, maxlength: 128, pattern: "[!-~]+", title: "printable ASCII without spaces" });
+    this.role = h("select", { "aria-label": "Role of the new member" }, h("option", { value: "member" }, "member"), h("option", { value: "admin" }, "admin"));
+    this.form = h("form.side-form", { onsubmit: (/** @type {Event} */ event) => { event.preventDefault(); void this.#add(); } },
+      this.userId, this.role, h("button.button.small.primary", { type: "submit" }, "Add"));
+    root.replaceChildren(h("div.side-head", {}, this.title, this.acting), this.form,
+      h("div.side-scroll", { tabindex: 0, role: "region", "aria-label": "Members" }, this.list, this.moreButton));
+  }
+
+  /** @param {Room} room */
+  open(room) {
+    this.#room = room;
+    this.#reset();
+  }
+
+  /** Members are asked for when somebody looks. @param {boolean} shown */
+  show(shown) {
+    const begins = shown && !this.#shown;
+    this.#shown = shown;
+    if (begins && this.#offset === 0) void this.#load();
+    else if (begins) this.#render();
+  }
+
+  /** @param {ServerEvent} event */
+  happened(event) {
+    if (event.room_id !== this.#room?.room_id || this.#offset === 0) return;
+    if (event.type === "member.left") this.#members.delete(event.user_id);
+    else if (event.type === "member.updated" && this.#members.has(event.user_id)) this.#put({ ...this.#members.get(event.user_id), role: event.role });
+    else if (event.type === "member.joined" && !this.#more && !this.#members.has(event.user_id)) this.#put({ user_id: event.user_id, role: event.role, joined_at: new Date().toISOString() });
+    else if (event.type === "room.created") return this.#reset();
+    else if (!event.type.startsWith("room.")) return;
+    this.#render();
+  }
+
+  /** @param {any} member */
+  #put(member) { this.#members.set(member.user_id, member); }
+
+  #reset() {
+    this.#opening++;
+    this.#members.clear();
+    this.#cursor = undefined;
+    this.#offset = 0;
+    this.#more = false;
+    this.#render();
+    if (this.#shown) void this.#load();
+  }
+
+  /** The slot of the user who acts: an admin, else a member, else the first. @returns {"a" | "b"} */
+  #actor() {
+    const slots = /** @type {const} */ (["a", "b"]);
+    return slots.find((slot) => this.#roleOf(slot) === "admin") ?? slots.find((slot) => this.#roleOf(slot)) ?? "a";
+  }
+
+  /** @param {"a" | "b"} slot @returns {string | undefined} */
+  #roleOf(slot) {
+    const room = this.#room;
+    return room ? this.#members.get(this.given.users[slot])?.role ?? this.given.standing(room.room_id, slot)?.role : undefined;
+  }
+
+  async #load() {
+    const room = this.#room;
+    const opening = this.#opening;
+    if (!room) return;
+    try {
+      const place = this.#cursor ? { cursor: this.#cursor } : { offset: this.#offset };
+      const page = await this.#readAsEither(room, { limit: PAGE, ...place });
+      if (opening !== this.#opening) return;
+      for (const member of page.members) this.#put(member);
+      this.#offset += page.members.length;
+      this.#cursor = page.next_cursor ?? undefined;
+      this.#more = page.has_more;
+      this.#render();
+    } catch (error) {
+      if (opening === this.#opening) this.list.replaceChildren(h("li.empty", {}, `Could not be loaded: ${describe(error)}`));
+    }
+  }
+
+  /** One of the two may be outside. @param {Room} room @param {any} page @returns {Promise<any>} */
+  async #readAsEither(room, page) {
+    const slot = this.#actor();
+    try {
+      return await this.given.clients[slot].listMembers(room.room_id, page);
+    } catch (/** @type {any} */ error) {
+      if (error.status !== 403) throw error;
+      return this.given.clients[slot === "a" ? "b" : "a"].listMembers(room.room_id, page);
+    }
+  }
+
+  #render() {
+    const room = this.#room;
+    if (!room) return;
+    const name = this.given.nameOf(room);
+    const actor = this.#actor();
+    const role = this.#roleOf(actor);
+    const fixed = room.type === "dm";
+    this.title.textContent = name;
+    this.title.title = name;
+    this.acting.textContent = fixed ? "A direct message has two members, for ever." : `Changes are made as ${this.given.users[actor]}${role ? ` (${role})` : ""}.`;
+    this.form.hidden = fixed;
+    this.list.replaceChildren(...[...this.#members.values()].map((member) => this.#row(member, fixed)));
+    this.moreButton.hidden = !this.#more;
+  }
+
+  /** @param {Member} member @param {boolean} fixed */
+  #row(member, fixed) {
+    const { users } = this.given;
+    const slot = /** @type {const} */ (["a", "b"]).find((one) => users[one] === member.user_id);
+    return h("li.member", { "data-user": member.user_id }, avatar(member.user_id, slot),
+      h("span.member-name", { title: `${member.user_id}, since ${member.joined_at}` }, member.user_id),
+      h("span.role", { "data-role": member.role }, member.role),
+      fixed ? null : menuButton(`Change ${member.user_id}`, () => ({ choices: this.#choices(member) }), "more"));
+  }
+
+  /** @param {Member} member @returns {import("./menu.js").Choice[]} */
+  #choices({ user_id: userId, role }) {
+    const room = /** @type {Room} */ (this.#room);
+    const other = role === "admin" ? "member" : "admin";
+    return [
+      { label: `Make ${userId} ${other === "admin" ? "an admin" : "a member"}`, run: () => this.#try((client) => client.updateMember(room.room_id, userId, { role: other })) },
+      { label: `Remove ${userId}`, danger: true, run: () => this.#remove(room, userId) },
+    ];
+  }
+
+  /** Whoever is one of the two leaves by themselves. @param {Room} room @param {string} userId */
+  #remove(room, userId) {
+    const { clients, users } = this.given;
+    const own = /** @type {const} */ (["a", "b"]).find((slot) => users[slot] === userId);
+    return this.#try((client) => (own ? clients[own] : client).removeMember(room.room_id, userId));
+  }
+
+  async #add() {
+    const room = /** @type {Room} */ (this.#room);
+    const userId = this.userId.value.trim();
+    const done = await this.#try((client) => client.addMember(room.room_id, userId, { role: this.role.value }));
+    if (done) this.userId.value = "";
+  }
+
+  /** @param {(client: ChatAPI) => Promise<unknown>} change */
+  async #try(change) {
+    try {
+      await change(this.given.clients[this.#actor()]);
+      if (this.#more || !this.#offset) this.#reset(); // the new one may be beyond what is shown
+      return true;
+    } catch (error) {
+      toast(`Members: ${describe(error)}`);
+      return false;
+    }
+  }
+}

@@ -1,0 +1,91 @@
+/**
+ * One message as an element: what was written, its number, marks and what can be done with it.
+ * @module
+ */
+import { contentOf } from "./content.js";
+import { copy } from "./copy.js";
+import { avatar, clock, h, icon, iconButton } from "./dom.js";
+import { menuButton } from "./menu.js";
+import { deedOfMessage, snippetsOf } from "./snippets.js";
+
+/** @typedef {import("/sdk/chatapi.js").Message} Message */
+/** @typedef {{content: string, reply_to?: string | null, client_message_id: string, error?: string}} Draft a message that is not confirmed */
+/** @typedef {{kind: string, label: string}} Mark */
+
+/**
+ * @typedef {object} Actions
+ * @property {(message: Message) => void} reply
+ * @property {(message: Message) => void} edit
+ * @property {(message: Message) => void} remove
+ * @property {(draft: Draft) => void} retry
+ * @property {() => Promise<boolean>} older loads a page of history; false when there is no more
+ */
+
+/**
+ * @typedef {object} View who looks, and what is around the message
+ * @property {string} user
+ * @property {(userId: string) => string | undefined} slotOf
+ * @property {(messageId: string) => Message | undefined} get
+ * @property {(messageId: string) => void} show
+ * @property {(message: Message) => Mark} markOf
+ * @property {Actions} actions
+ */
+
+/** @param {Message} message @param {View} view */
+export function messageElement(message, view) {
+  const own = message.sender_id === view.user;
+  const gone = message.deleted_at !== null;
+  const slot = view.slotOf(message.sender_id);
+  return h("li", {
+    class: `message ${own ? "own" : "other"}${gone ? " gone" : ""}`, tabindex: -1, "data-slot": slot, "data-seq": message.seq,
+    "data-sender": message.sender_id, "data-time": Date.parse(message.created_at), "data-message": message.message_id,
+  },
+    own ? null : avatar(message.sender_id, slot),
+    h("div.bubble", {},
+      own ? null : h("p.sender", { title: message.sender_id }, message.sender_id),
+      gone ? null : quote(message.reply_to, view),
+      ...(gone ? [h("p.content", {}, "Message deleted")] : contentOf(message.content ?? "")),
+      h("p.meta", {},
+        h("span.seq", { title: `number ${message.seq} in the room's log` }, `#${message.seq}`),
+        message.edited_at && !gone ? h("span", { title: `edited at ${message.edited_at}` }, "edited") : null,
+        h("time", { datetime: message.created_at, title: message.created_at }, clock(message.created_at)),
+        own && !gone ? markElement(message, view) : null)),
+    gone ? null : tools(message, own, view));
+}
+
+/** @param {Message} message @param {boolean} own @param {View} view */
+function tools(message, own, { user, actions }) {
+  const copies = () => [
+    ...snippetsOf(deedOfMessage(message), user).map(({ label, hint, text }) => ({ label, hint, run: () => copy(text, label.replace("Copy as ", "")) })),
+    { label: "Copy the text", run: () => copy(message.content ?? "", "The text") },
+    { label: "Copy the id", hint: message.message_id, run: () => copy(message.message_id, "The message's id") },
+  ];
+  return h("div.tools", {},
+    iconButton("reply", "Reply", () => actions.reply(message)),
+    own ? iconButton("edit", "Edit", () => actions.edit(message)) : null,
+    own ? iconButton("delete", "Delete", () => actions.remove(message)) : null,
+    menuButton("Copy", () => ({ choices: copies() }), "copy"));
+}
+
+/** @param {string | null | undefined} messageId @param {View} view */
+function quote(messageId, { get, show }) {
+  if (!messageId) return null;
+  const target = get(messageId);
+  return h("button.quote", { type: "button", title: "Show this message", onclick: () => show(messageId) },
+    h("b", {}, target?.sender_id ?? "An earlier message"),
+    h("span", { dir: "auto" }, target ? (target.content ?? "Message deleted").slice(0, 200) : ""));
+}
+
+/** @param {Message} message @param {View} view */
+export function markElement(message, { markOf }) {
+  const { kind, label } = markOf(message);
+  return h("span.mark", { "data-mark": kind, title: label, "aria-label": label, role: "img" }, icon(kind === "stored" ? "check" : "checks"));
+}
+
+/** @param {Draft} draft @param {View} view @param {() => void} discard */
+export function draftElement(draft, view, discard) {
+  return h("li", { class: `message own pending${draft.error ? " failed" : ""}` },
+    h("div.bubble", {}, quote(draft.reply_to, view), ...contentOf(draft.content),
+      h("p.meta", {}, draft.error ? h("span.failure", {}, draft.error) : h("span.sr", {}, "not stored yet"), icon("clock"))),
+    draft.error ? h("div.tools", {}, iconButton("send", "Try again", () => view.actions.retry(draft)), iconButton("delete", "Discard", discard)) : null);
+}

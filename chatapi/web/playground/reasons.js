@@ -1,0 +1,58 @@
+/**
+ * Why there is no connection, in words that say what to do.
+ * @module
+ */
+import { describe } from "./dom.js";
+
+/**
+ * @typedef {object} Failure
+ * @property {any} [error] of the SDK
+ * @property {number} [closeCode] of the WebSocket that ended
+ * @property {boolean} [handshakeFailed] it was never open
+ * @property {boolean} [restAnswers] while the handshake failed, the server answered a REST call
+ */
+
+/** @type {Record<number, string>} */
+const CLOSED = {
+  1001: "The server is going away: it stops or restarts.",
+  1002: "The server ended the connection: a frame broke the WebSocket protocol (1002).",
+  1003: "The server ended the connection: it takes text frames only (1003).",
+  1007: "The server ended the connection: a frame was not UTF-8 (1007).",
+  1008: "The server ended the connection for its policy (1008).",
+  1009: "The server ended the connection: a frame was larger than 128 KiB (1009).",
+  1011: "The server ended the connection after an error of its own (1011).",
+  4001: "The server refused the credential: it expired or was revoked (4001).",
+  4009: "The server gave this connection up: it read too slowly (4009).",
+  4029: "The server ended the connection: too many invalid frames in a minute (4029).",
+};
+
+/** @param {Failure} failure @returns {string} */
+export function explain({ error, closeCode, handshakeFailed, restAnswers }) {
+  if (navigator.onLine === false) return "This browser is offline.";
+  if (error) return explainError(error);
+  if (handshakeFailed) return restAnswers ? explainHandshake() : `No answer from ${location.host}: the server is down, or something in between lets nothing through.`;
+  return CLOSED[closeCode ?? 0] ?? `The connection broke off${closeCode && closeCode !== 1006 ? ` (${closeCode})` : ""}.`;
+}
+
+/** @param {any} error */
+export function explainError(error) {
+  const { code, status } = error;
+  if (code === "TIMEOUT") return "The server did not answer in time.";
+  if (code === "NETWORK_ERROR" || (status === 0 && code !== "CLOSED")) return `No answer from ${location.host}: the server is down, or something in between lets nothing through.`;
+  if (isForeign(error)) return `Something other than ChatAPI answered at ${location.host}${status ? ` (HTTP ${status})` : ""}: probably a proxy in front of it that does not reach it.`;
+  if (status === 401) return "The server refused this key (401). Check that it is complete and not revoked.";
+  if (status === 403) return `The server refused it (403): ${describe(error)}.`;
+  if (status === 429) return `A limit is reached (429): ${describe(error)}.`;
+  if (status === 503) return `The server cannot serve this now (503): ${describe(error)}.`;
+  return status ? `${describe(error)} (${status}).` : describe(error);
+}
+
+/** Every answer of ChatAPI carries the id of its request; what has none, but a status, comes from something in between. @param {any} error */
+function isForeign({ code, status, requestId }) {
+  return code === "INTERNAL_ERROR" && status !== 0 && !requestId;
+}
+
+function explainHandshake() {
+  return `The server answers, but refuses the WebSocket. Either ${location.origin} is not in its server.allowed_origins, `
+    + "or this user or tenant has as many connections as they may (10 for a user by default), or a proxy in between passes no WebSockets on.";
+}

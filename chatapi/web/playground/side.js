@@ -1,0 +1,50 @@
+/**
+ * The panel at the side: three tabs, of which one is shown.
+ * @module
+ */
+
+const tabs = /** @type {HTMLElement[]} */ ([...document.querySelectorAll("[data-side]")]);
+/** @type {Map<string, (shown: boolean) => void>} */
+const watchers = new Map();
+
+/** @param {string} name @param {(shown: boolean) => void} watcher told at once, and whenever it is shown or hidden */
+export function watchSide(name, watcher) {
+  watchers.set(name, watcher);
+  watcher(shownSide() === name);
+}
+
+export function shownSide() {
+  return tabs.find((tab) => tab.getAttribute("aria-selected") === "true")?.dataset.side ?? "";
+}
+
+/** @param {string} name */
+export function showSide(name) {
+  for (const tab of tabs) {
+    const shown = tab.dataset.side === name;
+    tab.setAttribute("aria-selected", String(shown));
+    tab.tabIndex = shown ? 0 : -1;
+    /** @type {HTMLElement} */ (document.getElementById(tab.dataset.side ?? "")).hidden = !shown;
+    watchers.get(tab.dataset.side ?? "")?.(shown);
+  }
+}
+
+/** @param {string} name @param {number} count */
+export function showSideCount(name, count) {
+  const badge = /** @type {HTMLElement} */ (tabs.find((tab) => tab.dataset.side === name)?.querySelector(".badge"));
+  badge.hidden = !count;
+  badge.textContent = String(count);
+  badge.title = `${count} to be acknowledged`;
+}
+
+for (const tab of tabs) {
+  tab.addEventListener("click", () => showSide(tab.dataset.side ?? ""));
+  tab.addEventListener("keydown", (event) => {
+    const at = tabs.indexOf(tab);
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: tabs.length - 1 }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    const next = tabs[(to + tabs.length) % tabs.length];
+    showSide(next.dataset.side ?? "");
+    next.focus();
+  });
+}
