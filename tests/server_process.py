@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -23,13 +24,20 @@ NO_CONTENT = 204
 class ServerProcess:
     """Settings are those of `chatapi.toml`: `{"limits.sync_limit": "20"}`."""
 
-    def __init__(self, directory: Path, settings: dict[str, str] | None = None, *, dev: bool = True) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        settings: dict[str, str] | None = None,
+        *,
+        dev: bool = True,
+        command: Sequence[str] = (sys.executable, "-m", "chatapi"),
+    ) -> None:
         self.log = directory / "server.log"
         self.master_key = "master-key-of-the-tests-0123456789"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         database = str(directory / "chatapi.db")
-        self._command = [sys.executable, "-m", "chatapi", "serve", "--port", str(self.port), "--db", database]
+        self._command = [*command, "serve", "--port", str(self.port), "--db", database]
         if dev:
             self._command.append("--dev")
         self._environment = {

@@ -1,0 +1,90 @@
+"""What is packed: one version, one licence, and nothing that is not needed."""
+
+import json
+import re
+import runpy
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from chatapi import __version__
+
+ROOT = Path(__file__).parent.parent
+SDK = ROOT / "packaging" / "chatapi-python"
+JAVASCRIPT = ROOT / "chatapi" / "web" / "sdk"
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Dockerfile")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *(folder / "README.md" for folder in (SDK, JAVASCRIPT)),
+]
+
+
+def read_project(folder: Path) -> dict[str, object]:
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    assert isinstance(project, dict)
+    return project
+
+
+def find_versions(text: str) -> set[str]:
+    """Those of ChatAPI: of a file's name, or an image's tag."""
+    return set(re.findall(r"\bchatapi(?:[-_](?:server|python|js))?[-:@](\d+\.\d+(?:\.\d+)?\w*)", text))
+
+
+def test_all_versions_are_the_one_of_the_package() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+", __version__)  # the one spelling that pip and npm share
+    assert json.loads((JAVASCRIPT / "package.json").read_text())["version"] == __version__
+    for folder in (ROOT, SDK):
+        assert read_project(folder)["dynamic"] == ["version"]
+    found = {file.name: find_versions(file.read_text()) for file in DOCUMENTS}
+    assert "operations.md" in {name for name, versions in found.items() if versions}
+    assert {name: versions - {__version__} for name, versions in found.items() if versions - {__version__}} == {}
+
+
+def test_the_changelog_ends_with_this_version() -> None:
+    newest = re.search(
+        r"^Will be released as (\S+)\.$|^## \[(\d\S+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
+    assert newest is not None
+    assert __version__ in newest.groups()
+
+
+@pytest.mark.parametrize("folder", [SDK, JAVASCRIPT])
+def test_each_package_holds_the_licence(folder: Path) -> None:
+    assert (folder / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+
+
+def test_the_sdk_asks_for_what_the_server_asks_for() -> None:
+    server, sdk = read_project(ROOT), read_project(SDK)
+    assert isinstance(sdk["dependencies"], list)
+    assert {re.split("[<>=]", line)[0] for line in sdk["dependencies"]} == {"aiohttp", "msgspec", "orjson"}
+    assert isinstance(server["dependencies"], list)
+    assert set(sdk["dependencies"]) < set(server["dependencies"])
+    assert sdk["requires-python"] == server["requires-python"]
+
+
+def test_the_sdk_holds_all_that_it_imports() -> None:
+    config = tomllib.loads((SDK / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    held = [(SDK / source).resolve() for source in config["force-include"]]
+    assert all(path.exists() for path in held)
+    code = (
+        "import sys, chatapi.client;"
+        "print(*(m.__file__ for name, m in sys.modules.items() if name.split('.')[0] == 'chatapi'), sep='\\n')"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    files = [Path(line) for line in loaded.split()]
+    assert ROOT / "chatapi" / "client" / "api.py" in files
+    assert [file for file in files if not any(file.is_relative_to(path) for path in held)] == []
+
+
+def test_a_pyz_for_another_python_says_so(tmp_path: Path) -> None:
+    preamble = str(ROOT / "packaging" / "pyz_preamble.py")
+    packed = tmp_path / "orjson"
+    packed.mkdir()
+    (packed / "orjson.abi3.so").touch()
+    runpy.run_path(preamble, {"site_packages": tmp_path})
+    (packed / "orjson.cpython-399-riscv64-linux-gnu.so").touch()
+    with pytest.raises(SystemExit, match=r"made for Pythons that load `\.cpython-399-riscv64-linux-gnu\.so`"):
+        runpy.run_path(preamble, {"site_packages": tmp_path})

@@ -1,0 +1,231 @@
+"""What `.ci/release` makes, each in an environment that holds nothing else and far from the checkout."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from server_process import ServerProcess
+
+from chatapi import __version__
+
+ROOT = Path(__file__).parent.parent
+SDIST = f"chatapi_server-{__version__}.tar.gz"
+SERVER_WHEEL = f"chatapi_server-{__version__}-py3-none-any.whl"
+SDK_WHEEL = f"chatapi_python-{__version__}-py3-none-any.whl"
+PYZ = "chatapi.pyz"
+TARBALL = f"chatapi-js-{__version__}.tgz"
+OLDEST_NODE = 20
+
+SOME_TESTS = "test_docs or test_config or test_packaging or test_operations_doc"
+
+WHERE = "import chatapi.client; print(chatapi.client.__file__)"
+SEND_AND_RECEIVE = """
+import asyncio, sys
+from chatapi.client import ChatAPI
+
+async def main(url, key):
+    async with ChatAPI(url, api_key=key, user_id="alice") as alice:
+        room = await alice.create_room("group", ["bob"])
+        await alice.send_message(room["room_id"], "Hello, Bob")
+        async with alice.as_user("bob").connect() as connection:
+            async for event in connection:
+                if event["type"] == "message":
+                    return print(event["sender_id"], event["content"])
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+SEND_FROM_NODE = """
+import { ChatAPI } from "chatapi-js";
+
+const [url, apiKey] = process.argv.slice(2);
+const alice = new ChatAPI({ url, apiKey, userId: "alice" });
+const { room_id } = await alice.createRoom({ type: "group", members: ["bob"] });
+await alice.sendMessage(room_id, { content: "Hello, Bob" });
+const { messages } = await alice.asUser("bob").listMessages(room_id);
+console.log(messages[0].sender_id, messages[0].content);
+"""
+
+pytestmark = [pytest.mark.release, pytest.mark.timeout(300)]
+
+
+def run(*command: str | Path, cwd: Path, **variables: str) -> str:
+    """What it prints. Nothing of the checkout, or of the environment that runs the tests, is in its way."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("CHATAPI_", "COV", "PYTEST")) and name not in ("PYTHONPATH", "VIRTUAL_ENV")
+    }
+    environment |= {"PIP_DISABLE_PIP_VERSION_CHECK": "1", **variables}
+    result = subprocess.run([str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, f"{command}\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}"
+    return result.stdout
+
+
+@dataclass
+class Environment:
+    """A bare virtual environment; commands run beside it."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.bin = self.folder / "venv" / "bin"
+        run(sys.executable, "-m", "venv", "--without-pip", self.folder / "venv", cwd=self.folder)
+
+    def pip(self, *arguments: str | Path) -> str:
+        return run(sys.executable, "-m", "pip", "--python", self.bin / "python", *arguments, cwd=self.folder)
+
+    def install(self, wheel: Path, *options: str) -> None:
+        self.pip("install", "--quiet", "--no-compile", *options, wheel)
+
+    def python(self, code: str, *arguments: str) -> str:
+        return run(self.bin / "python", "-c", code, *arguments, cwd=self.folder).strip()
+
+    def packages(self) -> set[str]:
+        return {line.split("==")[0].lower() for line in self.pip("list", "--format=freeze").split()}
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("release")
+    run(ROOT / ".ci" / "release", folder, cwd=folder, PYTHON=sys.executable)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environment(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    made = Environment(tmp_path_factory.mktemp("server"))
+    made.install(release / SERVER_WHEEL)
+    return made
+
+
+@pytest.fixture(scope="module")
+def server(environment: Environment) -> Iterator[ServerProcess]:
+    """The server of the wheel."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONPATH", raising=False)
+        with ServerProcess(environment.folder, dev=False, command=[str(environment.bin / "chatapi")]) as process:
+            yield process
+
+
+@pytest.fixture(scope="module")
+def key(server: ServerProcess) -> str:
+    return server.create_tenant("release")
+
+
+def chat(server: ServerProcess) -> None:
+    key = server.create_tenant("chat")
+    room = server.call("POST", "/rooms", {"type": "group", "members": ["bob"]}, key=key, user="alice")
+    path = f"/rooms/{room['room_id']}/messages"
+    server.call("POST", path, {"content": "Hello, Bob"}, key=key, user="alice")
+    [message] = server.call("GET", path, key=key, user="bob")["messages"]
+    assert (message["sender_id"], message["content"]) == ("alice", "Hello, Bob")
+
+
+def test_it_is_five_files(release: Path) -> None:
+    assert {file.name for file in release.iterdir()} == {SDIST, SERVER_WHEEL, SDK_WHEEL, PYZ, TARBALL}
+
+
+def test_the_sdist_is_the_whole_tree(release: Path) -> None:
+    with tarfile.open(release / SDIST) as archive:
+        held = {member.name.split("/", 1)[1] for member in archive.getmembers() if member.isfile()}
+    listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).splitlines()
+    tracked = {name for name in listed if (ROOT / name).exists()}
+    assert tracked <= held
+    assert {name for name in held - tracked if not name.startswith("chatapi_server.egg-info/")} == {"PKG-INFO"}
+
+
+def test_the_tests_run_in_the_unpacked_sdist(release: Path, tmp_path: Path) -> None:
+    with tarfile.open(release / SDIST) as archive:
+        archive.extractall(tmp_path, filter="data")
+    source = tmp_path / SDIST.removesuffix(".tar.gz")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", SOME_TESTS]
+    printed = run(*command, cwd=source, PYTHONPATH=str(source))  # all are collected
+    assert "tests/test_docs.py" in printed
+
+
+def test_the_wheels_hold_what_is_not_python_too(release: Path) -> None:
+    with zipfile.ZipFile(release / SERVER_WHEEL) as wheel:
+        held = set(wheel.namelist())
+        metadata = wheel.read(f"chatapi_server-{__version__}.dist-info/METADATA").decode()
+    package = ROOT / "chatapi"
+    files = {str(file.relative_to(ROOT)) for file in package.rglob("*") if file.is_file() and file.suffix != ".pyc"}
+    assert files == {name for name in held if name.startswith("chatapi/")}
+    assert {"chatapi/py.typed", "chatapi/store/migrations/0001_create_core.sql", "chatapi/web/sdk/chatapi.js"} <= files
+    licences = {name.split("/licenses/")[1] for name in held if "/licenses/" in name}
+    swagger = "chatapi/web/swagger"
+    assert {"LICENSE", f"{swagger}/LICENSE", f"{swagger}/NOTICE"} <= licences
+    assert f"{swagger}/swagger-ui-bundle.js.LICENSE.txt" in licences
+    assert "License-Expression: MIT AND Apache-2.0" in metadata
+    with zipfile.ZipFile(release / SDK_WHEEL) as wheel:
+        held = set(wheel.namelist())
+    assert {"chatapi_python.pth", "chatapi_python/chatapi/py.typed"} <= held
+    assert f"chatapi_python-{__version__}.dist-info/licenses/LICENSE" in held
+    assert not [name for name in held if name.startswith("chatapi/")]  # the server's
+
+
+def test_the_wheel_serves(environment: Environment, server: ServerProcess) -> None:
+    assert not {"beautifulsoup4", "mkdocs-swagger-ui-tag", "pytest", "chatapi"} & environment.packages()
+    assert run(environment.bin / "chatapi", "--version", cwd=environment.folder) == f"chatapi {__version__}\n"
+    chat(server)
+    created = run(
+        *(environment.bin / "chatapi", "tenant", "create", "My app", "--url", server.url, "--json"),
+        cwd=environment.folder,
+        CHATAPI_AUTH_MASTER_KEY=server.master_key,
+    )
+    assert re.search(r'"api_key": ?"sk_', created)
+    files = ["/playground", "/playground/swagger/swagger-ui.css", "/sdk/chatapi.js", "/openapi.json"]
+    fetch = "import sys, urllib.request as r; print(*(r.urlopen(url).status for url in sys.argv[1:]))"
+    assert environment.python(fetch, *(server.url + path for path in files)) == "200 200 200 200"
+
+
+def test_the_pyz_serves(release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setenv("SHIV_ROOT", str(tmp_path / "unpacked"))
+    pyz = str(shutil.copy(release / PYZ, tmp_path))
+    bare = [sys.executable, "-I", pyz]  # -I: nothing of the environment that runs the tests
+    with ServerProcess(tmp_path, dev=False, command=bare) as server:
+        chat(server)
+        server.stop()
+    measured = run(*bare, "bench", "rest-send", "--seconds", "0.2", "--warmup", "0", cwd=tmp_path)
+    assert "rest-send" in measured  # which starts a server of its own, from the same file
+
+
+def test_the_sdk_needs_nothing_of_the_server(release: Path, server: ServerProcess, key: str, tmp_path: Path) -> None:
+    sdk = Environment(tmp_path)
+    sdk.install(release / SDK_WHEEL)
+    assert not {"chatapi-server", "aiosqlite", "pyjwt", "prometheus-client", "prometheus_client"} & sdk.packages()
+    assert "/chatapi_python/chatapi/" in sdk.python(WHERE)
+    assert sdk.python(SEND_AND_RECEIVE, server.url, key) == "alice Hello, Bob"
+
+
+def test_the_sdk_and_the_server_share_no_file(
+    release: Path, environment: Environment, server: ServerProcess, key: str
+) -> None:
+    environment.install(release / SDK_WHEEL, "--no-deps")
+    owned = "from importlib.metadata import files; import sys; print(*files(sys.argv[1]), sep='\\n')"
+    of_server, of_sdk = (
+        set(environment.python(owned, name).splitlines()) for name in ("chatapi-server", "chatapi-python")
+    )
+    assert "chatapi/client/api.py" in of_server
+    assert not of_server & of_sdk
+    assert "/chatapi_python/" not in environment.python(WHERE)  # the server's own comes first
+    environment.pip("uninstall", "--yes", "chatapi-python")
+    assert environment.python(SEND_AND_RECEIVE, server.url, key) == "alice Hello, Bob"
+
+
+def test_the_tarball_sends_from_node(release: Path, server: ServerProcess, key: str, tmp_path: Path) -> None:
+    version = run("node", "--version", cwd=tmp_path)
+    assert int(version.split(".")[0][1:]) >= OLDEST_NODE, f"the SDK needs Node {OLDEST_NODE}, this is {version}"
+    (tmp_path / "package.json").write_text('{"private": true, "type": "module"}')
+    npm = shutil.which("npm") or "npm"
+    run(npm, "install", "--no-audit", "--no-fund", "--offline", release / TARBALL, cwd=tmp_path)
+    (tmp_path / "send.mjs").write_text(SEND_FROM_NODE)
+    assert run("node", "send.mjs", server.url, key, cwd=tmp_path) == "alice Hello, Bob\n"
