@@ -1,15 +1,10 @@
 """What the documents say is held to what the server does."""
 
-import asyncio
 import re
-import subprocess
-import textwrap
 import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import StartServer
-from driver import Server, eventually
 
 from chatapi.config import SETTINGS
 from chatapi.errors import Code
@@ -18,10 +13,6 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs/guide.md").read_text(encoding="utf-8")
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
-
-
-def code_blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
 def in_words(value: object) -> str:
@@ -57,36 +48,3 @@ def test_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text(encoding="utf-8")):
         if not target.startswith("http"):
             assert (document.parent / target).exists(), target
-
-
-async def test_the_first_chat_of_the_readme(start_server: StartServer) -> None:
-    server = await start_server(dev=True)
-    [script] = [block for block in code_blocks(README, "sh") if "ROOM=" in block]
-    script = script.replace("localhost:8080", server.url)
-    run = await asyncio.to_thread(
-        subprocess.run,
-        ["bash", "-euo", "pipefail", "-c", script],
-        env={"KEY": str(server.services.dev_key), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.count('"success":true') == 3
-    assert '"content":"Hello, Bob"' in run.stdout
-
-
-async def test_the_python_example_of_the_readme(server: Server) -> None:
-    alice = server.user("alice")
-    room_id = await alice.make_room("bob")
-    [example] = code_blocks(README, "python")
-    head, body = example.split("\n\n", 1)
-    code = f"{head}\nasync def example():\n{textwrap.indent(body, '    ')}"
-    seen: list[dict[str, object]] = []
-    names = {"KEY": server.api_key, "room_id": room_id, "print": seen.append}
-    exec(code.replace("http://localhost:8080", server.url), names)
-    running = asyncio.create_task(names["example"]())
-    await eventually(lambda: any(event.get("content") == "Hello, Alice" for event in seen))
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
