@@ -5,11 +5,12 @@ alone, and an outbox is written once per turn of the loop: the send system call 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum, auto
 
 from chatapi.clock import Clock
 from chatapi.errors import ChatError
+from chatapi.link import Link
 from chatapi.models import Principal, Tenant, TenantKey, UserId
 from chatapi.protocol.replies import add_request_id, encode_error_frame, encode_sync_gap
 from chatapi.protocol.wire import encode_close
@@ -41,12 +42,12 @@ class Connection:
         "close_code",
         "connection_id",
         "cursors",
-        "drain",
         "heard_at_s",
         "is_ready",
         "is_recovering",
         "last_seqs",
         "light_bucket",
+        "link",
         "notifications_due",
         "notified_key",
         "outbox",
@@ -54,7 +55,8 @@ class Connection:
         "principal",
         "rooms",
         "state",
-        "swept_bytes",
+        "swept_heard_at_s",
+        "swept_taken",
         "sync_requests",
         "transport",
         "unanswered",
@@ -67,14 +69,14 @@ class Connection:
         connection_id: str,
         principal: Principal,
         transport: asyncio.Transport,
-        drain: Callable[[], Awaitable[None]],
+        link: Link,
         buffer_limit_bytes: int,
         now_s: float,
     ) -> None:
         self.connection_id = connection_id
         self.principal = principal
         self.transport = transport
-        self.drain = drain  # returns once the peer has read most of what was written
+        self.link = link
         self.buffer_limit_bytes = buffer_limit_bytes
         self.state = State.PAUSED
         self.is_ready = False  # `ready` was sent
@@ -92,7 +94,8 @@ class Connection:
         self.sync_requests: list[str | None] = []  # request ids of the `sync`s to be answered
         self.heard_at_s = now_s
         self.pinged_at_s = now_s
-        self.swept_bytes = 0  # unsent in the transport when its silence was last looked at
+        self.swept_taken = 0  # bytes that its peer had taken when its silence was last looked at...
+        self.swept_heard_at_s = -1.0  # ...and the silence that this was
         self.light_bucket: TokenBucket | None = None
         self.bad_frames = 0
         self.bad_since_s = now_s
@@ -398,8 +401,7 @@ class Hub:
         self.send(connection, encode_close(code, reason))
         connection.close_code = code
         connection.state = State.CLOSED
-        loop = asyncio.get_running_loop()
-        loop.call_later(CLOSE_LINGER_SECONDS, connection.transport.abort)
+        connection.link.cut_off_later(CLOSE_LINGER_SECONDS)
 
     def close_where(self, should_close: Callable[[Connection], bool], code: int, error: ChatError) -> int:
         """Closes the connections that match; returns how many."""

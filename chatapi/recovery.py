@@ -30,7 +30,7 @@ BATCH_USERS = 256  # users per look-up of rooms
 BATCH_PAGES = 32  # pages per query of the log
 
 SLOW_CONSUMER = 4009
-"""The close code for a connection that did not drain within its grace."""
+"""The close code for a connection whose peer took nothing during its grace."""
 
 Want = tuple[RoomState, int]
 Page = tuple[int, list[bytes]]
@@ -100,9 +100,7 @@ class Recovery:
     async def _run(self, connection: Connection) -> None:
         try:
             while connection.state is State.RECOVERING:
-                if not await self._has_drained(connection):
-                    error = ChatError(Code.RATE_LIMIT_EXCEEDED, "Too slow: reconnect to continue where you stopped")
-                    self._hub.close(connection, SLOW_CONSUMER, error, "slow consumer")
+                if not await self.let_drain(connection):
                     return
                 async with self._steps:
                     await self._step(connection)
@@ -112,26 +110,18 @@ class Recovery:
             connection.is_recovering = False
             if connection.state is State.RECOVERING:
                 # The store failed: the client comes back and is served anew, rather than waiting here for ever.
-                connection.transport.abort()
+                connection.link.cut_off()
 
-    async def _has_drained(self, connection: Connection) -> bool:
-        """True once the peer has read most of what it was sent; False when it has read nothing during its grace."""
+    async def let_drain(self, connection: Connection) -> bool:
+        """Returns once the peer has taken most of what it was sent: True, unless the connection has ended. One that
+        takes no byte during its grace is closed."""
         await asyncio.sleep(0)  # lets the outbox be written, and others have their turn
-        unsent = connection.unsent_bytes()
-        while True:
-            try:
-                async with asyncio.timeout(self._slow_consumer_seconds):
-                    await connection.drain()
-            except TimeoutError:
-                before, unsent = unsent, connection.unsent_bytes()
-                if unsent >= before:
-                    return False
-            except ConnectionError:
-                # The peer is gone: the session's own loop hears of it too, and ends the connection.
-                connection.state = State.CLOSED
-                return True
-            else:
-                return True
+        if not await connection.link.wait_for_room(self._slow_consumer_seconds):
+            error = ChatError(Code.RATE_LIMIT_EXCEEDED, "Too slow: reconnect to continue where you stopped")
+            self._hub.close(connection, SLOW_CONSUMER, error, "slow consumer")
+        elif connection.link.is_lost:
+            connection.state = State.CLOSED  # the session's own loop hears of it too, and ends the connection
+        return connection.state is not State.CLOSED
 
     async def _step(self, connection: Connection) -> None:
         written = 0

@@ -9,10 +9,13 @@ import struct
 from contextlib import suppress
 from typing import Any
 
+import pytest
 from conftest import StartServer
 from driver import WAIT_SECONDS, Server, User, eventually
 
+from chatapi import hub
 from chatapi.hub import State
+from chatapi.ws import handshake
 
 SMALL: dict[str, object] = {"limits.send_buffer_bytes": 8192, "websocket.presence_grace_seconds": 0}
 RECEIVE_BYTES = 4096  # of the client's socket
@@ -81,6 +84,10 @@ class SlowReader:
         assert frame is not None, self.close_code
         return frame
 
+    async def take(self, size: int) -> None:
+        """Reads at most so many bytes, and looks at none of them yet."""
+        self._buffer += await asyncio.get_running_loop().sock_recv(self._socket, size)
+
     async def send(self, frame_type: str, **fields: object) -> None:
         payload = json.dumps({"type": frame_type, **fields}).encode()
         assert len(payload) < 126
@@ -89,6 +96,9 @@ class SlowReader:
         await asyncio.get_running_loop().sock_sendall(
             self._socket, bytes((0x80 | TEXT, 0x80 | len(payload))) + mask + masked
         )
+
+    async def say_goodbye(self) -> None:
+        await asyncio.get_running_loop().sock_sendall(self._socket, bytes((0x88, 0x82, 0, 0, 0, 0, 3, 0xE8)))
 
     async def _fill_until(self, is_there: Any) -> None:
         loop = asyncio.get_running_loop()
@@ -213,24 +223,50 @@ async def test_it_is_given_up_after_its_grace(start_server: StartServer) -> None
         await again.expect("message", seq=seq)
 
 
-class Trickle:
-    """Stands in for a connection that never drains, though for a while its peer reads a little within each grace."""
+@pytest.mark.parametrize(
+    ("grace_s", "pause_s", "size"), [(0.4, 0.04, 1500), pytest.param(0.8, 0.72, 16_384, marks=pytest.mark.slow)]
+)
+async def test_one_that_reads_slowly_is_kept_and_misses_nothing(
+    start_server: StartServer, grace_s: float, pause_s: float, size: int
+) -> None:
+    """Steadily, or with pauses of nine tenths of its grace; more is said in the room meanwhile."""
+    settings = {"limits.slow_consumer_seconds": grace_s, "limits.send_buffer_bytes": 65536}
+    server = await start_server({**SMALL, **settings})  # what it has to read at a time takes longer than its grace
+    alice = server.user("alice")
+    room_id = await alice.make_room("bob")
+    bob = await SlowReader.connect(server.user("bob"))
+    await bob.expect("sync.complete")
+    [connection] = server.connections_of("bob")
 
-    def __init__(self, *unsent: int) -> None:
-        self.left = list(unsent)
+    async def read_slowly() -> None:
+        for _ in range(round(3 * grace_s / pause_s)):
+            await asyncio.sleep(pause_s)
+            await bob.take(size)
+            assert connection.close_code is None
 
-    def unsent_bytes(self) -> int:
-        return self.left.pop(0)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(read_slowly())
+        group.create_task(flood(alice, room_id))
+    assert connection.state is State.RECOVERING
+    assert [(await bob.expect("message"))["seq"] for _ in range(ENOUGH)] == list(range(1, ENOUGH + 1))
+    await eventually(lambda: connection.state is State.LIVE)
+    bob.close()
 
-    async def drain(self) -> None:
-        await asyncio.Event().wait()
 
-
-async def test_one_that_reads_slowly_but_steadily_is_kept(start_server: StartServer) -> None:
-    server = await start_server({"limits.slow_consumer_seconds": 0.1})
-    connection = Trickle(5000, 4000, 3000, 3000, 2000)
-    assert not await server.services.recovery._has_drained(connection)  # type: ignore[arg-type]
-    assert connection.left == [2000]
+async def test_one_whose_answers_wait_unread_is_given_up_too(start_server: StartServer) -> None:
+    """It is not read from meanwhile, so that its silence was all that ended it, without a word."""
+    server = await start_server({**SMALL, "limits.slow_consumer_seconds": 0.2, "limits.send_buffer_bytes": 65536})
+    room_id = await server.user("alice").make_room("bob")
+    bob = await SlowReader.connect(server.user("bob"))
+    await bob.expect("sync.complete")
+    [connection] = server.connections_of("bob")
+    with suppress(TimeoutError, ConnectionError):
+        async with asyncio.timeout(2):
+            while connection.close_code is None:
+                await bob.send("subscribe", room_id=room_id, request_id="r" * 20)
+                await asyncio.sleep(0)
+    assert connection.close_code == 4009
+    bob.close()
 
 
 async def test_one_that_sends_and_does_not_read_is_not_read_from(start_server: StartServer) -> None:
@@ -243,4 +279,29 @@ async def test_one_that_sends_and_does_not_read_is_not_read_from(start_server: S
             while True:  # it blocks once the server does not read any more
                 await bob.send("sync", request_id="r" * 60)
     assert connection.unsent_bytes() <= 2 * 8192
+    bob.close()
+
+
+@pytest.mark.parametrize("how", ["told to go", "says goodbye"])
+async def test_one_that_reads_its_backlog_after_the_end_leaves_no_trace(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """What was to cut it off later called a transport that asyncio had let go: a traceback in the log."""
+    failures: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: failures.append(context))
+    monkeypatch.setattr(hub, "CLOSE_LINGER_SECONDS", 0.3)
+    monkeypatch.setattr(handshake, "CLOSE_SECONDS", 0.3)
+    server, _, _, bob = await start_with_a_stalled_bob(start_server)
+    [connection] = server.connections_of("bob")
+    await eventually(connection.transport.get_write_buffer_size)
+    if how == "told to go":
+        server.services.hub.close(connection, 4001)
+    await bob.say_goodbye()
+    await eventually(lambda: not server.connections_of("bob"))
+    assert connection.transport.get_write_buffer_size()
+    with suppress(AssertionError):
+        while await bob.next() is not None:
+            pass
+    await asyncio.sleep(0.4)
+    assert not failures
     bob.close()

@@ -167,8 +167,8 @@ class LimitsConfig:
     slow_consumer_seconds: Annotated[
         float,
         Number(0.1, 3600),
-        "Seconds without any progress after which a slow connection is closed (4009). Nothing is lost: it continues"
-        " where it stopped when it reconnects.",
+        "Seconds after which a slow connection is closed (4009) if its client has taken not a single byte. Nothing is"
+        " lost: it continues where it stopped when it reconnects.",
     ] = 30
 
 

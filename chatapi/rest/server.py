@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 
 from chatapi.errors import ChatError, Code
+from chatapi.link import Link
 from chatapi.protocol.replies import encode_error_envelope
 from chatapi.rest.call import JSON
 from chatapi.rest.edge import MAX_BODY_BYTES, Edge, make_request_id
@@ -48,42 +49,29 @@ class _Request(web.BaseRequest):
 
 
 class _EnvelopeProtocol(web.RequestHandler):
-    __slots__ = ("_unread_check",)
+    __slots__ = ("link",)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.link = Link(cast(asyncio.Transport, transport), UNREAD_SECONDS)
         super().connection_made(transport)
-        self._unread_check: asyncio.TimerHandle | None = None
+        assert self._task_handler is not None  # it serves the requests of this connection
+        self._task_handler.add_done_callback(self._end)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._stop_checking()
+        self.link.lose()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Much is unread. A WebSocket has bounds and a grace of its own (`Hub`, `Recovery`)."""
         super().pause_writing()
-        if not self._upgraded:
-            self._check_later()
+        self.link.pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._stop_checking()
+        self.link.resume()
 
-    def _check_later(self) -> None:
-        assert self.transport is not None  # it is being written to
-        unread = self.transport.get_write_buffer_size()
-        self._unread_check = self._loop.call_later(UNREAD_SECONDS, self._check_progress, unread)
-
-    def _check_progress(self, before: int) -> None:
-        assert self.transport is not None  # connection_lost stops the checks
-        if self.transport.get_write_buffer_size() >= before:
-            self.transport.abort()
-        else:
-            self._check_later()
-
-    def _stop_checking(self) -> None:
-        if self._unread_check is not None:
-            self._unread_check.cancel()
-            self._unread_check = None
+    def _end(self, _task: object) -> None:
+        """No more is served; a transport that closes still waits for its peer to read the rest."""
+        self.link.look_for_stall()
 
     def handle_error(
         self,

@@ -71,10 +71,7 @@ class Commands:
             await self._settled
         connection = self._connection
         if connection.buffered_bytes and connection.unsent_bytes() > connection.buffer_limit_bytes // 2:
-            try:
-                await connection.drain()
-            except ConnectionError:
-                return  # the next receive tells
+            await self._services.recovery.let_drain(connection)
 
     def _answer(self, frame_type: str, fields: dict[str, object], request_id: str | None) -> None:
         self._services.hub.send(self._connection, encode_frame(frame_type, fields, request_id))

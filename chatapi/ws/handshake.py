@@ -11,6 +11,7 @@ from aiohttp import WSCloseCode, web
 from chatapi.callers import Headers, authenticate_headers, client_address, is_origin_allowed, take_token
 from chatapi.errors import ChatError, Code, forbidden, invalid, rate_limited, unauthenticated, unavailable
 from chatapi.hub import Connection
+from chatapi.link import Link
 from chatapi.models import Principal
 from chatapi.protocol.frames import MAX_FRAME_BYTES
 from chatapi.protocol.replies import encode_error_frame
@@ -70,9 +71,8 @@ async def serve_websocket(
         services.presence.disconnected(services.hub.detach(connection), rooms)
         # aiohttp would send a close frame of its own, and wait for its answer; ours has been sent.
         connection.transport.close()
-        if connection.transport.get_write_buffer_size():
-            # That waits for a peer to read the rest, which one that says goodbye and stays may never do.
-            asyncio.get_running_loop().call_later(CLOSE_SECONDS, connection.transport.abort)
+        # That waits for a peer to read the rest, which one that says goodbye and stays may never do.
+        connection.link.cut_off_later(CLOSE_SECONDS)
     return socket
 
 
@@ -158,13 +158,15 @@ def _make_connection(services: Services, principal: Principal, request: web.Base
     transport = request.transport
     if transport is None:
         raise ConnectionResetError("The client is gone")
+    link = _find_link(request)
+    link.release()
     buffer_limit_bytes = services.config.limits.send_buffer_bytes
     transport.set_write_buffer_limits(min(MAX_UNDRAINED_BYTES, buffer_limit_bytes // 2))
     return Connection(
         connection_id=f"conn_{secrets.token_hex(8)}",
         principal=principal,
         transport=transport,
-        drain=request.writer.drain,
+        link=link,
         buffer_limit_bytes=buffer_limit_bytes,
         now_s=services.clock.monotonic_s(),
     )
@@ -181,4 +183,10 @@ async def _refuse(socket: web.WebSocketResponse, request: web.BaseRequest, error
         except TimeoutError:
             pass
         transport.close()
+        _find_link(request).cut_off_later(CLOSE_SECONDS)
     return socket
+
+
+def _find_link(request: web.BaseRequest) -> Link:
+    link: Link = request.protocol.link  # type: ignore[attr-defined]  # each of our own server's protocols has one
+    return link

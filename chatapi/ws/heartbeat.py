@@ -30,19 +30,22 @@ def _sweep(services: Services, connections: list[Connection]) -> None:
     now_s, now_us = services.clock.monotonic_s(), services.clock.now_us()
     for connection in connections:
         if now_s - connection.heard_at_s > settings.heartbeat_seconds and _is_reading(connection):
-            connection.heard_at_s = now_s
+            connection.heard_at_s = connection.swept_heard_at_s = now_s
         expires_at_us = connection.principal.expires_at_us
         if expires_at_us is not None and expires_at_us <= now_us:
             services.hub.close(connection, CREDENTIAL_GONE, unauthenticated("The user token has expired"))
         elif now_s - connection.heard_at_s > settings.timeout_seconds:
-            connection.transport.abort()  # nobody is there to be told
+            connection.link.cut_off()  # nobody is there to be told
         elif now_s - connection.pinged_at_s >= settings.heartbeat_seconds:
             connection.pinged_at_s = now_s
             services.hub.send(connection, PING)
 
 
 def _is_reading(connection: Connection) -> bool:
-    """Whether a silent peer has read some of what it had to read at the sweep before: behind that our ping still waits,
-    for minutes where the network is slow."""
-    before, connection.swept_bytes = connection.swept_bytes, connection.transport.get_write_buffer_size()
-    return 0 < connection.swept_bytes < before
+    """Whether a silent peer has taken some of what it had to read at the sweep before: behind that our ping still
+    waits, for minutes where the network is slow."""
+    link = connection.link
+    is_same_silence = connection.swept_heard_at_s == connection.heard_at_s
+    before, connection.swept_taken = connection.swept_taken, link.count_taken()
+    connection.swept_heard_at_s = connection.heard_at_s
+    return is_same_silence and connection.swept_taken > before and link.count_untaken() > 0
