@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from dockerfile import list_build_context, read_steps
 
 from chatapi import __version__
 
@@ -88,3 +89,25 @@ def test_a_pyz_for_another_python_says_so(tmp_path: Path) -> None:
     (packed / "orjson.cpython-399-riscv64-linux-gnu.so").touch()
     with pytest.raises(SystemExit, match=r"made for Pythons that load `\.cpython-399-riscv64-linux-gnu\.so`"):
         runpy.run_path(preamble, {"site_packages": tmp_path})
+
+
+def test_the_image_runs_as_a_number_that_is_not_root() -> None:
+    user, group = read_steps("USER")[-1].removeprefix("USER ").split(":")
+    assert int(user) > 0
+    assert int(group) > 0
+    [made] = [step for step in read_steps("RUN") if "useradd" in step]
+    assert f"--uid {user} --gid {group} " in made
+    assert f"install -d -o {user} -g {group} /data" in made
+
+
+def test_what_the_image_depends_on_is_a_layer_before_the_sources() -> None:
+    steps = read_steps("COPY", "RUN", "USER")
+    order = [next(i for i, step in enumerate(steps) if mark in step) for mark in ("-r /src/", "COPY . ", "--no-deps")]
+    assert order == sorted(order)
+    assert steps[order[0] - 1] == "COPY pyproject.toml /src/"
+    assert "rm -rf /src" in steps[order[2]]
+
+
+def test_the_image_is_built_from_what_it_needs_only() -> None:
+    context = list_build_context()
+    assert {"chatapi", "pyproject.toml", "README.md", "LICENSE"} == context

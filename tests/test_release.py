@@ -1,5 +1,6 @@
 """What `.ci/release` makes, each in an environment that holds nothing else and far from the checkout."""
 
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from dockerfile import list_build_context, read_steps
 from server_process import ServerProcess
 
 from chatapi import __version__
@@ -229,3 +231,27 @@ def test_the_tarball_sends_from_node(release: Path, server: ServerProcess, key: 
     run(npm, "install", "--no-audit", "--no-fund", "--offline", release / TARBALL, cwd=tmp_path)
     (tmp_path / "send.mjs").write_text(SEND_FROM_NODE)
     assert run("node", "send.mjs", server.url, key, cwd=tmp_path) == "alice Hello, Bob\n"
+
+
+def test_the_steps_of_the_image_install_the_server(tmp_path: Path) -> None:
+    """Docker runs them as root in a directory of its own; here they run in a virtual environment."""
+    source = tmp_path / "src"
+    source.mkdir()
+    image = Environment(tmp_path)
+    for name in list_build_context():
+        shutil.copytree(ROOT / name, source / name) if (ROOT / name).is_dir() else shutil.copy(ROOT / name, source)
+    pip = f"{sys.executable} -m pip --python {image.bin / 'python'}"
+    steps = [step for step in read_steps("RUN") if "pip install" in step]
+    for step in steps:
+        here = step.replace("/src", str(source)).replace("pip install", f"{pip} install --quiet --no-compile")
+        run("sh", "-euc", here.replace("RUN python ", f"{image.bin / 'python'} ").removeprefix("RUN "), cwd=tmp_path)
+        assert ("chatapi-server" in image.packages()) == (step == steps[-1])
+    assert {"aiohttp", "uvloop"} <= image.packages()
+    assert not source.exists()
+    [check] = read_steps("HEALTHCHECK")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONPATH", raising=False)
+        with ServerProcess(tmp_path, dev=False, command=[str(image.bin / "chatapi")]) as server:
+            chat(server)
+            code = json.loads(check[check.index("[") :])[2].replace("http://127.0.0.1:8080", server.url)
+            image.python(code)

@@ -25,7 +25,7 @@ async function inScratch(work) {
 test("npm pack makes a package that imports", { timeout: 120_000 }, () => inScratch(async (scratch) => {
   const { stdout } = await run("npm", ["pack", "--json", "--pack-destination", scratch], { cwd: sdk });
   const [{ filename, files, version }] = JSON.parse(stdout);
-  assert.deepEqual(files.map((file) => file.path).sort(), ["README.md", "chatapi.d.ts", "chatapi.js", "package.json"]);
+  assert.deepEqual(files.map((file) => file.path).sort(), ["LICENSE", "README.md", "chatapi.d.ts", "chatapi.js", "package.json"]);
   const init = await readFile(join(here, "../../chatapi/__init__.py"), "utf8");
   assert.equal(version, /__version__ = "(.+)"/.exec(init)?.[1]);
   await writeFile(join(scratch, "package.json"), '{"private": true, "type": "module"}');
