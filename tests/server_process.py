@@ -85,8 +85,12 @@ class ServerProcess:
 
     def create_tenant(self, name: str) -> str:
         """Its API key."""
+        return str(self.make_tenant(name)["api_key"])
+
+    def make_tenant(self, name: str) -> dict[str, Any]:
+        """The answer: tenant_id, api_key, token_secret, …"""
         body = {"name": name, "config": {"rate_limit": 10_000}}
-        return str(self._call("POST", "/admin/tenants", body, {"X-Master-Key": self.master_key})["api_key"])
+        return self._call("POST", "/admin/tenants", body, {"X-Master-Key": self.master_key})
 
     def call(
         self, method: str, path: str, body: dict[str, object] | None = None, *, key: str, user: str

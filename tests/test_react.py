@@ -1,0 +1,172 @@
+"""The React hook of docs/recipes.md: in Chromium, on a page of Django's, against a server of another origin."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from threading import Thread
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import pytest
+from django_site import Site, make_site
+from examples import example
+from playwright.sync_api import Page, Route, expect, sync_playwright
+from server_process import ServerProcess, free_port
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+HOOK = example("docs/recipes.md", "jsx", "useRoom")
+HERE = Path(__file__).parent / "recipes"
+PAGE = """<!doctype html><title>chat</title><link rel="icon" href="data:,">{%% verbatim %%}
+<script id="rooms" type="application/json">%s</script><div id="root"></div><script type="module">%s</script>
+{%% endverbatim %%}"""
+PATIENCE_MS = 15_000
+DEVELOPMENT = '--define:process.env.NODE_ENV="development"'  # StrictMode then runs each effect twice
+MIXES = "window.renders.filter(([room, rooms]) => rooms.some((other) => other !== room))"
+
+
+class QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class ThreadingServer(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+@pytest.fixture(scope="module")
+def bundler() -> str:
+    if not (HERE / "node_modules" / "react-dom").is_dir():
+        subprocess.run([shutil.which("npm") or "npm", "install", "--no-audit", "--no-fund"], cwd=HERE, check=True)
+    return str(HERE / "node_modules" / ".bin" / "esbuild")
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Site, str]]:
+    """Django's site, and its origin."""
+    site = make_site()
+    listener = make_server("127.0.0.1", free_port(), site.application, ThreadingServer, QuietHandler)
+    thread = Thread(target=listener.serve_forever, daemon=True)
+    thread.start()
+    yield site, f"http://127.0.0.1:{listener.server_port}"
+    listener.shutdown()
+    listener.server_close()
+    thread.join()
+
+
+class Friend:
+    """Bob, who chats with the page's user in two rooms."""
+
+    def __init__(self, server: ServerProcess, key: str, user_id: str) -> None:
+        self.server, self.key = server, key
+        room = {"type": "group", "members": [user_id]}
+        self.rooms = [str(self.call("POST", "", room)["room_id"]) for _ in range(2)]
+
+    def call(self, method: str, path: str, body: dict[str, object] | None = None) -> dict[str, Any]:
+        return self.server.call(method, f"/rooms{path}", body or {}, key=self.key, user="bob")
+
+    def say(self, room: int, text: str) -> str:
+        """Its path."""
+        path = f"/{self.rooms[room]}/messages"
+        return f"{path}/{self.call('POST', path, {'content': text})['message_id']}"
+
+
+def bundle(bundler: str, directory: Path, url: str) -> str:
+    (directory / "chat.jsx").write_text(HOOK.replace("https://chat.example.com", url))
+    shutil.copy(HERE / "page.jsx", directory)
+    (directory / "node_modules").symlink_to(HERE / "node_modules")
+    built = subprocess.run(
+        [bundler, "page.jsx", "--bundle", "--format=esm", "--jsx=automatic", DEVELOPMENT],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return built.stdout.replace("</script", "<\\/script")
+
+
+@pytest.fixture
+def opened(
+    site: tuple[Site, str], bundler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Page, Friend]]:
+    """The page, logged in, and its friend."""
+    django, origin = site
+    with ServerProcess(tmp_path, {"server.allowed_origins": f'["{origin}"]'}, dev=False) as server:
+        tenant = server.make_tenant("acme")
+        monkeypatch.setenv("CHATAPI_TENANT_ID", tenant["tenant_id"])
+        monkeypatch.setenv("CHATAPI_TOKEN_SECRET", tenant["token_secret"])
+        friend = Friend(server, tenant["api_key"], django.user_id)
+        django.template.write_text(PAGE % (json.dumps(friend.rooms), bundle(bundler, tmp_path, server.url)))
+        with sync_playwright() as playwright:
+            executable = shutil.which("chromium") or shutil.which("google-chrome")
+            browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"], headless=True)
+            expect.set_options(timeout=PATIENCE_MS)
+            page = browser.new_page()
+            complaints: list[str] = []
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+            page.goto(f"{origin}/enter")
+            page.goto(origin)
+            yield page, friend
+            assert page.evaluate(MIXES) == [], "a room showed another one's messages"
+            browser.close()
+        assert complaints == []
+
+
+def test_the_hook_shows_a_room_as_it_stands(opened: tuple[Page, Friend]) -> None:
+    page, friend = opened
+    expect(page.locator("main")).to_be_visible()
+    shown = page.locator("li")
+    first = friend.say(0, "one")
+    friend.say(0, "two")
+    friend.say(1, "elsewhere")
+    expect(shown).to_have_text(["one", "two"])
+    friend.call("PUT", first, {"content": "one, edited"})
+    expect(shown).to_have_text(["one, edited", "two"])
+    friend.call("DELETE", first)
+    expect(shown).to_have_text(["(deleted)", "two"])
+    page.get_by_role("button", name="send").click()
+    expect(shown).to_have_text(["(deleted)", "two", "from the page"])
+    page.get_by_role("button", name="room 1").click()
+    expect(shown).to_have_text(["elsewhere"])
+    page.get_by_role("button", name="room 0").click()
+    expect(shown).to_have_text(["(deleted)", "two", "from the page"])
+
+
+def test_a_page_of_history_that_comes_late(opened: tuple[Page, Friend]) -> None:
+    """It belongs to the room that asked for it, and knows less than the events that came meanwhile."""
+    page, friend = opened
+    held: list[Route] = []
+    message = friend.say(1, "old")
+    friend.say(0, "of room 0")
+    expect(page.locator("li")).to_have_text(["of room 0"])
+    page.route(f"**/rooms/{friend.rooms[1]}/messages*", lambda route: held.append(route))
+    with page.expect_request(f"**/rooms/{friend.rooms[1]}/messages*"):
+        page.get_by_role("button", name="room 1").click()
+    stale = [route.fetch() for route in held]  # as the server has it now; the page gets it later
+    friend.call("PUT", message, {"content": "new"})
+    expect(page.locator("li")).to_have_text(["new"])
+    for route, answer in zip(held, stale, strict=True):
+        route.fulfill(response=answer)
+    friend.say(1, "after it")
+    expect(page.locator("li")).to_have_text(["new", "after it"])
+
+
+def test_a_page_that_comes_for_the_room_before(opened: tuple[Page, Friend]) -> None:
+    page, friend = opened
+    held: list[Route] = []
+    friend.say(0, "of room 0")
+    expect(page.locator("li")).to_have_text(["of room 0"])
+    friend.say(1, "of room 1")
+    page.route(f"**/rooms/{friend.rooms[1]}/messages*", lambda route: held.append(route))
+    with page.expect_request(f"**/rooms/{friend.rooms[1]}/messages*"):
+        page.get_by_role("button", name="room 1").click()
+    page.get_by_role("button", name="room 0").click()
+    expect(page.locator("li")).to_have_text(["of room 0"])
+    for route in held:
+        route.continue_()
+    friend.say(0, "later")
+    expect(page.locator("li")).to_have_text(["of room 0", "later"])
