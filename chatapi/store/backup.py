@@ -42,8 +42,9 @@ def back_up(path: str, target: str) -> int:
         raise FileExistsError(target)
     partial = final.with_name(f"{final.name}.{secrets.token_hex(4)}.partial")
     with open_snapshot(path) as source:
-        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
+        descriptor = None
+        try:  # from before the file is there: a signal may come at any moment
+            descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with explain_errors(target):
                 _copy(source, partial, _make_pacer(descriptor))
                 _make_standalone(partial)
@@ -51,7 +52,8 @@ def back_up(path: str, target: str) -> int:
             size_bytes = os.fstat(descriptor).st_size
             _publish(partial, final)
         finally:
-            os.close(descriptor)
+            if descriptor is not None:
+                os.close(descriptor)
             for suffix in ("", "-journal", "-wal", "-shm"):
                 Path(f"{partial}{suffix}").unlink(missing_ok=True)
     return size_bytes
