@@ -36,6 +36,7 @@ from chatapi.rest.call import RawRoute
 from chatapi.rest.edge import Edge
 from chatapi.rest.files import make_file_routes
 from chatapi.rest.server import EnvelopeServer
+from chatapi.room_lists import RoomLists
 from chatapi.rooms import Rooms
 from chatapi.services import Services
 from chatapi.store import Write, open_store
@@ -193,6 +194,7 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
         tasks=tasks,
         store=store,
         rooms=rooms,
+        room_lists=RoomLists(store.readers, rooms),
         hub=hub,
         presence=presence,
         recovery=recovery,

@@ -27,6 +27,7 @@ from chatapi.protocol.replies import (
 from chatapi.protocol.requests import HistoryQuery, MessageDraft, MessageRevision
 from chatapi.rooms import Rooms, RoomState
 from chatapi.store import Change, MessageWrite, Store, Transaction, Write, log
+from chatapi.store.keys import find_key_time
 
 PAGES_PER_QUERY = 8  # about 1 ms of a reader's time: what waits meanwhile shares the next trip to its thread
 
@@ -193,6 +194,7 @@ class Chat:
             buried, seq, is_new = result
             fields = message_deleted_fields(buried, seq)
             if is_new:
+                self._rooms.orders.revise(room.room_key)
                 frame = encode_frame("message.deleted", fields)
                 self._publish_change(room, buried, frame, asker, request_id, shows_message=False)
             elif asker is not None:
@@ -272,7 +274,7 @@ class Chat:
         )
         write.confirm(write)
         frame = encode_message(message)
-        self._rooms.remember(room, frame, write.seq)
+        self._rooms.remember(room, frame, write.seq, find_key_time(write.message_key))
         chunks.setdefault(room, []).append(frame)
         self._presence.stop_typing(room, message.sender_id)
 

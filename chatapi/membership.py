@@ -70,7 +70,7 @@ class Membership:
         def publish(room: RoomState) -> None:
             for user_id, role in sorted(members.items()):  # those who joined together, as they will be loaded
                 room.add_member(Member(user_id, role, room.created_at_us, 0, 0))
-            room = self._rooms.adopt(room)
+            room = self._rooms.add(room)
             for user_id in members:
                 self._welcome(room, user_id, 0)
 
@@ -208,6 +208,7 @@ class Membership:
             left, heir, promoted = result
             self._presence.stop_typing(room, user_id)
             room.remove_member(user_id)
+            self._rooms.orders.leave(room.tenant.tenant_key, user_id, room.room_key)
             self._publish(room, left)
             for connection in list(self._hub.connections_of(room.tenant.tenant_key, user_id)):
                 self._hub.leave(connection, room, last_seq=room.published_seq)
@@ -233,6 +234,7 @@ class Membership:
 
     def _welcome(self, room: RoomState, user_id: UserId, cursor: int) -> None:
         """A user who is in the room from now on gets it at once, on all its connections."""
+        self._rooms.orders.join(room.tenant.tenant_key, user_id, room.room_key, room.active_us)
         frame = encode_frame("room.created", room.frame_fields())
         for connection in self._hub.connections_of(room.tenant.tenant_key, user_id):
             if connection.is_ready:

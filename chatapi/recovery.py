@@ -14,7 +14,8 @@ from chatapi.hub import Connection, Hub, State
 from chatapi.models import RoomId, RoomKey, TenantKey, UserId
 from chatapi.protocol.replies import add_request_id, encode_error_frame, encode_sync_complete, encode_sync_gap
 from chatapi.protocol.wire import encode_text
-from chatapi.rooms import RING_EVENTS, Rooms, RoomState
+from chatapi.ring import RING_EVENTS
+from chatapi.rooms import Rooms, RoomState
 from chatapi.store import Readers, log, notifications
 from chatapi.store import rooms as store_rooms
 from chatapi.tasks import Tasks

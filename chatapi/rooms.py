@@ -5,25 +5,26 @@ is committed: it changes only when the committer publishes.
 """
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from heapq import merge
 from typing import TYPE_CHECKING, Any
 
 from chatapi.batching import Batcher
 from chatapi.clock import Clock
 from chatapi.errors import not_found
 from chatapi.models import Member, Role, RoomId, RoomKey, RoomType, Tenant, TenantKey, UserId, encode_time
+from chatapi.orders import Orders
 from chatapi.protocol.json import loads_stored
 from chatapi.protocol.wire import encode_text
+from chatapi.ring import RING_EVENTS, Ring
 from chatapi.store import Readers, SeqCounter, log
 from chatapi.store import rooms as store_rooms
 
 if TYPE_CHECKING:
     from chatapi.hub import Connection
 
-RING_EVENTS = 128  # per room: a client that was away for a moment is served from memory
-RING_BYTES = 256 * 1024  # per room
 ALL_RINGS_BYTES = 48 * 1024 * 1024  # of the process: beyond it the rings of the least recently active rooms are emptied
 IDLE_ROOMS = 2_000  # rooms that nobody listens to are kept at most this many
 IDLE_SECONDS = 300.0  # and forgotten no sooner than this after their last use, so that no request still holds one
@@ -37,81 +38,11 @@ Place = tuple[Tenant, str]
 """Where a room is: its tenant, and its id."""
 
 
-class Ring:
-    """The newest events of a room, encoded, without a gap: those from `first_seq` to the room's `last_seq`."""
-
-    __slots__ = ("_frames", "_targets", "first_seq", "revision", "size_bytes")
-
-    def __init__(self, first_seq: int) -> None:
-        self.first_seq = first_seq
-        self._frames: list[bytes] = []
-        self._targets: list[int] = []  # the seq of the message that an entry shows, 0 for other events
-        self.size_bytes = 0
-        self.revision = 0  # grows when an entry changes: what was read from the store before that is stale
-
-    def __len__(self) -> int:
-        return len(self._frames)
-
-    def append(self, frame: bytes, target_seq: int) -> None:
-        self._frames.append(frame)
-        self._targets.append(target_seq)
-        self.size_bytes += len(frame)
-        # In steps, since each removal from the front of a list moves the rest.
-        if len(self._frames) > 2 * RING_EVENTS or self.size_bytes > 2 * RING_BYTES:
-            self._shrink()
-
-    def _shrink(self) -> None:
-        while self._frames and (len(self._frames) > RING_EVENTS or self.size_bytes > RING_BYTES):
-            drop = max(1, len(self._frames) - RING_EVENTS)
-            self.size_bytes -= sum(map(len, self._frames[:drop]))
-            del self._frames[:drop], self._targets[:drop]
-            self.first_seq += drop
-
-    def after(self, seq: int) -> list[bytes] | None:
-        """Every event after `seq`, or None when the ring does not go back that far."""
-        return None if seq + 1 < self.first_seq else self._frames[seq + 1 - self.first_seq :]
-
-    def messages(self, seqs: range, limit: int) -> list[bytes]:
-        """Frames of the first `limit` messages among these events, all of which must be here."""
-        found: list[bytes] = []
-        for seq in seqs:
-            index = seq - self.first_seq
-            if self._targets[index] == seq:  # an edit shows a message too, but under another seq
-                found.append(self._frames[index])
-                if len(found) == limit:
-                    break
-        return found
-
-    def replace(self, target_seq: int, encode: Callable[[int], bytes]) -> None:
-        """A message was edited or deleted: every entry that shows it shows it as it now stands (CONTRACT section 9).
-
-        `encode` makes the frame of the event with the given `seq`.
-        """
-        self.revision += 1
-        for index, target in enumerate(self._targets):
-            if target == target_seq:
-                frame = encode(self.first_seq + index)
-                self.size_bytes += len(frame) - len(self._frames[index])
-                self._frames[index] = frame
-
-    def fill(self, frames: Sequence[bytes], targets: Sequence[int]) -> None:
-        """Puts the events that came just before the oldest one, read from the store, in front of it."""
-        self._frames[:0] = frames
-        self._targets[:0] = targets
-        self.first_seq -= len(frames)
-        self.size_bytes += sum(map(len, frames))
-
-    def clear(self) -> None:
-        self.first_seq += len(self._frames)
-        self._frames.clear()
-        self._targets.clear()
-        self.size_bytes = 0
-
-
 class RoomState:
     """A loaded room. `last_seq` is what is published; the counter may be ahead of it."""
 
     __slots__ = (
+        "active_us",
         "admins",
         "counter",
         "created_at_us",
@@ -168,6 +99,7 @@ class RoomState:
         self.ring = Ring(last_seq + 1)
         self.gone = False  # deleted, or forgotten: nothing may be written through this object any more
         self.used_at_s = 0.0
+        self.active_us = 0  # when its newest event came, of those since it was loaded
 
     @property
     def room_key(self) -> RoomKey:
@@ -238,7 +170,9 @@ class Rooms:
     def __init__(self, readers: Readers, clock: Clock) -> None:
         self._readers = readers
         self._clock = clock
-        self._loaded: OrderedDict[tuple[TenantKey, str], RoomState] = OrderedDict()  # the least recently active first
+        # By tenant and id; those that were active since they were loaded come last, the latest at the end.
+        self._loaded: dict[TenantKey, OrderedDict[str, RoomState]] = {}
+        self._newest_us = 0  # `active_us` of the room that was last active
         self._loads: Batcher[Place, tuple[RoomState | None, bool]] = Batcher(
             partial(self._load, False), LOAD_BATCH, lambda place: place[0]
         )
@@ -249,13 +183,15 @@ class Rooms:
         self._loading: list[dict[tuple[TenantKey, str], int]] = []
         self._fills: Batcher[RoomState, None] = Batcher(self._fill_rings, LOAD_BATCH, lambda room: room.tenant)
         self._ring_bytes = 0
+        self.orders = Orders()
 
     def __len__(self) -> int:
-        return len(self._loaded)
+        return sum(map(len, self._loaded.values()))
 
     def find_loaded(self, tenant_key: TenantKey, room_id: str) -> RoomState | None:
         """The room if it is in memory: no await, for the hot path."""
-        room = self._loaded.get((tenant_key, room_id))
+        rooms = self._loaded.get(tenant_key)
+        room = None if rooms is None else rooms.get(room_id)
         if room is not None:
             room.used_at_s = self._clock.monotonic_s()
         return room
@@ -273,7 +209,8 @@ class Rooms:
 
     async def load_many(self, tenant: Tenant, room_ids: Iterable[str]) -> None:
         """Loads those of the tenant's rooms that are not in memory; afterwards `find_loaded` finds all that exist."""
-        missing = [(tenant, room_id) for room_id in room_ids if (tenant.tenant_key, room_id) not in self._loaded]
+        loaded = self._loaded.get(tenant.tenant_key, ())
+        missing = [(tenant, room_id) for room_id in room_ids if room_id not in loaded]
         if missing:
             loads = await self._loads.get_many(missing)
             await self._large_loads.get_many(
@@ -281,44 +218,81 @@ class Rooms:
             )
 
     def adopt(self, room: RoomState) -> RoomState:
-        """A room that was just created, or read. Returns the one object for it: another, where one of the two has
-        overtaken the other."""
-        room = self._loaded.setdefault((room.tenant.tenant_key, room.room_id), room)
-        room.used_at_s = self._clock.monotonic_s()
+        """A room that was read. Returns the one object for it: another, where one of the two has overtaken the
+        other."""
+        rooms = self._loaded.setdefault(room.tenant.tenant_key, OrderedDict())
+        found = rooms.setdefault(room.room_id, room)
+        if found is room:
+            rooms.move_to_end(room.room_id, last=False)
+        found.used_at_s = self._clock.monotonic_s()
+        return found
+
+    def add(self, room: RoomState) -> RoomState:
+        """A room that was just created, which is its first activity. See `adopt`."""
+        room = self.adopt(room)
+        self._note_activity(room, room.created_at_us)
         return room
 
     def drop(self, room: RoomState) -> None:
         """A room that was deleted: from now on nothing is written through this object."""
+        self._forget(room)
+        self.orders.drop(room.tenant.tenant_key, room.room_key, room.members)
+
+    def _forget(self, room: RoomState) -> None:
         room.gone = True
         self._ring_bytes -= room.ring.size_bytes
-        del self._loaded[room.tenant.tenant_key, room.room_id]
+        rooms = self._loaded[room.tenant.tenant_key]
+        del rooms[room.room_id]
+        if not rooms:
+            del self._loaded[room.tenant.tenant_key]
 
     def prune(self, tenant_key: TenantKey, room_id: str, last_seq: int) -> None:
         """Retention has removed the beginning of this room's log, up to `last_seq`."""
-        place = tenant_key, room_id
         for pruned in self._loading:
-            if place in pruned:
-                pruned[place] = last_seq
-        room = self._loaded.get(place)
+            if (tenant_key, room_id) in pruned:
+                pruned[tenant_key, room_id] = last_seq
+        rooms = self._loaded.get(tenant_key)
+        room = None if rooms is None else rooms.get(room_id)
         if room is not None:
             room.pruned_seq = last_seq
 
     def of_tenant(self, tenant_key: TenantKey) -> list[RoomState]:
-        return [room for (key, _), room in self._loaded.items() if key == tenant_key]
+        return list(self._loaded[tenant_key].values()) if tenant_key in self._loaded else []
 
     def count_per_tenant(self) -> Mapping[TenantKey, int]:
-        """Looks at every loaded room: for metrics."""
-        return Counter(tenant_key for tenant_key, _ in self._loaded)
+        return {tenant_key: len(rooms) for tenant_key, rooms in self._loaded.items()}
 
-    def remember(self, room: RoomState, frame: bytes, target_seq: int = 0) -> None:
-        """The room's next event, as it was encoded. `target_seq` is that of the message which it shows, if any."""
+    @property
+    def newest_us(self) -> int:
+        """When any room was last active; what comes later has a greater `active_us`."""
+        return self._newest_us
+
+    def active_since(self, tenant_key: TenantKey, us: int, most: int) -> list[RoomState] | None:
+        """The loaded rooms that were active after that, the most recent first; None if they are more than `most`."""
+        found: list[RoomState] = []
+        for room in reversed(self._loaded.get(tenant_key, {}).values()):
+            if room.active_us <= us:
+                break
+            if len(found) == most:
+                return None
+            found.append(room)
+        return found
+
+    def remember(self, room: RoomState, frame: bytes, target_seq: int = 0, at_us: int | None = None) -> None:
+        """The room's next event, as it was encoded, and when it came, which is now by default. `target_seq` is that of
+        the message which it shows, if any."""
         ring = room.ring
         before = ring.size_bytes
         ring.append(frame, target_seq)
         self._ring_bytes += ring.size_bytes - before
-        self._loaded.move_to_end((room.tenant.tenant_key, room.room_id))
+        self._note_activity(room, self._clock.now_us() if at_us is None else at_us)
         if self._ring_bytes > ALL_RINGS_BYTES:
             self._empty_rings()
+
+    def _note_activity(self, room: RoomState, at_us: int) -> None:
+        # Never the same twice and never less than before, whatever the clock does: lists are paged by it.
+        self._newest_us = room.active_us = max(at_us, self._newest_us + 1)
+        self._loaded[room.tenant.tenant_key].move_to_end(room.room_id)
 
     def revise(self, room: RoomState, target_seq: int, encode: Callable[[int], bytes]) -> None:
         """A message was edited or deleted; see `Ring.replace`."""
@@ -327,7 +301,8 @@ class Rooms:
         self._ring_bytes += room.ring.size_bytes
 
     def _empty_rings(self) -> None:
-        for room in self._loaded.values():
+        """The least recently active rooms' first."""
+        for room in merge(*(rooms.values() for rooms in self._loaded.values()), key=lambda room: room.active_us):
             if self._ring_bytes <= ALL_RINGS_BYTES // 2:
                 return
             self._ring_bytes -= room.ring.size_bytes
@@ -336,20 +311,20 @@ class Rooms:
     async def forget_idle(self) -> None:
         """Makes room when there are more than `IDLE_ROOMS` that nobody listens to. Called now and then."""
         idle: list[RoomState] = []
-        for step, room in enumerate(list(self._loaded.values()), start=1):
-            if room.is_idle:
-                idle.append(room)
-            if step % ROOMS_PER_STEP == 0:
-                await asyncio.sleep(0)
+        for tenant_key in list(self._loaded):
+            for step, room in enumerate(self.of_tenant(tenant_key), start=1):
+                if room.is_idle:
+                    idle.append(room)
+                if step % ROOMS_PER_STEP == 0:
+                    await asyncio.sleep(0)
         long_ago_s = self._clock.monotonic_s() - IDLE_SECONDS
         spare = len(idle) - IDLE_ROOMS
         for step, room in enumerate(idle, start=1):
             if spare <= 0:
                 return
             if room.is_idle and room.used_at_s < long_ago_s and not room.gone:
-                room.gone = True
-                self._ring_bytes -= room.ring.size_bytes
-                del self._loaded[room.tenant.tenant_key, room.room_id]
+                self._forget(room)
+                self.orders.forget_until(room.tenant.tenant_key, room.active_us)
                 spare -= 1
             if step % ROOMS_PER_STEP == 0:
                 await asyncio.sleep(0)
@@ -384,7 +359,7 @@ class Rooms:
         tenants = {tenant.tenant_key: tenant for tenant, _ in places}
         keys = [(tenant.tenant_key, room_id) for tenant, room_id in places]
         # One that the batch before has loaded may be deleted while this one is read: it must not come back.
-        pruned = {key: 0 for key in keys if key not in self._loaded}
+        pruned = {key: 0 for key in keys if key[1] not in self._loaded.get(key[0], ())}
         self._loading.append(pruned)
         try:
             rows = await store_rooms.load_rooms(self._readers, list(pruned))

@@ -17,6 +17,7 @@ from chatapi.outbox.webhooks import Webhooks
 from chatapi.presence import Presence
 from chatapi.receipts import Receipts
 from chatapi.recovery import Recovery
+from chatapi.room_lists import RoomLists
 from chatapi.rooms import Rooms
 from chatapi.store import Store
 from chatapi.tasks import Tasks
@@ -30,6 +31,7 @@ class Services:
     tasks: Tasks
     store: Store
     rooms: Rooms
+    room_lists: RoomLists
     hub: Hub
     presence: Presence
     recovery: Recovery

@@ -152,6 +152,7 @@ class Tenants:
             self._close(lambda connection: connection.tenant is tenant, "The tenant was deleted")
             for room in self._rooms.of_tenant(tenant.tenant_key):
                 self._rooms.drop(room)
+            self._rooms.orders.drop_tenant(tenant.tenant_key)
 
         await self._store.writer.change(apply, publish, barrier=True)
 

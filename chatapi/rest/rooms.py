@@ -14,11 +14,8 @@ async def create_room(call: Call) -> Reply:
 
 async def list_rooms(call: Call) -> Reply:
     """The caller's rooms, the most recently active first."""
-    principal, query = call.principal, call.query
-    rooms, has_more = await store_rooms.list_rooms(
-        call.services.store.readers, principal.tenant.tenant_key, principal.user_id, query.limit, query.offset
-    )
-    return Reply(200, encode_page(b"rooms", rooms, has_more))
+    rooms, has_more = await call.services.room_lists.list_page(call.principal, call.query.limit, call.query.offset)
+    return Reply(200, encode_page(b"rooms", join_json(rooms), has_more))
 
 
 async def list_channels(call: Call) -> Reply:

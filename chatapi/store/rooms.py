@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from chatapi.models import Member, Role, RoomKey, TenantKey, UserId
-from chatapi.protocol.json import dumps_text
+from chatapi.protocol.json import dumps_text, loads_stored
+from chatapi.store.keys import KEY_EPOCH_US
 from chatapi.store.log import MESSAGE_JSON
 from chatapi.store.readers import Readers
 from chatapi.store.transaction import Transaction
@@ -16,11 +17,6 @@ LAST_SEQ = """
     max(r.pruned_seq,
         coalesce((SELECT max(seq) FROM messages WHERE room_key = r.room_key), 0),
         coalesce((SELECT max(seq) FROM changes WHERE room_key = r.room_key), 0))
-"""
-_LAST_ACTIVITY = """
-    max(r.created_at_us,
-        coalesce((SELECT created_at_us FROM messages WHERE room_key = r.room_key ORDER BY seq DESC LIMIT 1), 0),
-        coalesce((SELECT created_at_us FROM changes WHERE room_key = r.room_key ORDER BY seq DESC LIMIT 1), 0))
 """
 _ROOM_JSON_FIELDS = f"""
     'room_id', r.room_id, 'type', r.type, 'unique_key', r.unique_key, 'name', r.name, 'metadata', json(r.metadata),
@@ -96,28 +92,40 @@ _UPDATE_CURSORS = """
     WHERE members.room_key = w.room_key AND members.user_id = w.user_id
 """
 
-# Unread are others' messages after last_read, deleted ones apart, counted to 1,000 (CONTRACT section 4).
+# The next rooms of a user after a room_key, and when each was last active; null for those that are deleted. A message's
+# time is taken from its key, so that its row is not read.
+_RANK_ROOMS = f"""
+    SELECT m.room_key, iif(r.deleted_at_us IS NULL, max(r.created_at_us,
+        coalesce((SELECT (message_key >> 12) + {KEY_EPOCH_US} FROM messages
+            WHERE room_key = r.room_key ORDER BY seq DESC LIMIT 1), 0),
+        coalesce((SELECT created_at_us FROM changes WHERE room_key = r.room_key ORDER BY seq DESC LIMIT 1), 0)), NULL)
+    FROM (SELECT room_key FROM members WHERE tenant_key = :tenant_key AND user_id = :user_id AND room_key > :after_key
+        ORDER BY room_key LIMIT :limit) AS m CROSS JOIN rooms AS r ON r.room_key = m.room_key
+"""
+# Unread are others' messages that are not deleted: `deleted_at_us` tells without a look at a long content. It is an
+# array of how many messages were looked at, how many of them are unread, and the seq of the last one.
+_COUNT_UNREAD = """
+    (SELECT json_array(count(*), coalesce(sum(is_unread), 0), coalesce(max(seq), 0)) FROM (
+        SELECT seq, sender_id <> :user_id AND deleted_at_us IS NULL AS is_unread
+        FROM messages WHERE room_key = {room_key} AND seq > {after_seq} ORDER BY seq LIMIT :examined))
+"""
+# `wanted` holds [room_key, the seq up to which it is known what is unread] each. The item lacks its `unread_count`.
 _LIST_ROOMS = f"""
-    WITH mine AS (
-        SELECT r.room_key AS room_key, m.role AS role, m.last_ack AS last_ack, m.last_read AS last_read,
-               {_LAST_ACTIVITY} AS active_us
-        FROM members AS m CROSS JOIN rooms AS r ON r.room_key = m.room_key
-        WHERE m.tenant_key = :tenant_key AND m.user_id = :user_id AND r.deleted_at_us IS NULL
-        ORDER BY active_us DESC, r.room_key DESC LIMIT :limit + 1 OFFSET :offset
-    )
-    SELECT (
-        SELECT '[' || coalesce(group_concat(item), '') || ']' FROM (
-            SELECT json_object({_ROOM_JSON_FIELDS},
-                'role', mine.role, 'last_ack', mine.last_ack, 'last_read', mine.last_read,
-                'unread_count', (SELECT count(*) FROM (
-                    SELECT 1 FROM messages WHERE room_key = r.room_key AND seq > mine.last_read
-                        AND sender_id <> :user_id AND content IS NOT NULL LIMIT 1000)),
-                'last_message', json((SELECT {MESSAGE_JSON} FROM messages AS m WHERE m.room_key = r.room_key
-                    ORDER BY m.seq DESC LIMIT 1))
-            ) AS item
-            FROM mine CROSS JOIN rooms AS r ON r.room_key = mine.room_key
-            ORDER BY mine.active_us DESC, mine.room_key DESC LIMIT :limit
-        )), (SELECT count(*) FROM mine) > :limit
+    SELECT w.key, r.room_key, m.last_read, r.pruned_seq,
+        {_COUNT_UNREAD.format(room_key="r.room_key", after_seq="max(m.last_read, w.value ->> 1)")},
+        CAST(json_object({_ROOM_JSON_FIELDS},
+            'role', m.role, 'last_ack', m.last_ack, 'last_read', m.last_read,
+            'last_message', json((SELECT {MESSAGE_JSON} FROM messages AS m WHERE m.room_key = r.room_key
+                ORDER BY m.seq DESC LIMIT 1))) AS BLOB)
+    FROM json_each(:wanted) AS w CROSS JOIN members AS m CROSS JOIN rooms AS r
+    WHERE m.room_key = w.value ->> 0 AND m.user_id = :user_id AND +m.tenant_key = :tenant_key
+      AND r.room_key = m.room_key AND r.deleted_at_us IS NULL
+"""
+# `wanted` holds [room_key, after_seq] each.
+_COUNT_MORE = f"""
+    SELECT w.value ->> 0, {_COUNT_UNREAD.format(room_key="r.room_key", after_seq="(w.value ->> 1)")}
+    FROM json_each(:wanted) AS w CROSS JOIN rooms AS r
+    WHERE r.room_key = w.value ->> 0 AND r.tenant_key = :tenant_key
 """
 _LIST_CHANNELS = f"""
     SELECT json_object({_ROOM_JSON_FIELDS}) FROM rooms AS r
@@ -262,15 +270,52 @@ async def update_cursors(transaction: Transaction, cursors: Sequence[tuple[RoomK
     await transaction.execute(_UPDATE_CURSORS, {"cursors": dumps_text(cursors)})
 
 
+class ListedRoom(NamedTuple):
+    """`item` is the room as JSON but for its `unread_count`; `counted` is of the messages after what was known."""
+
+    room_key: RoomKey
+    last_read: int
+    pruned_seq: int
+    counted: "Counted"
+    item: bytes
+
+
+class Counted(NamedTuple):
+    """Of `examined` messages, up to `seq`, `unread` are unread."""
+
+    examined: int
+    unread: int
+    seq: int
+
+
+async def rank_rooms(
+    readers: Readers, tenant_key: TenantKey, user_id: UserId, after_key: RoomKey, limit: int
+) -> tuple[list[tuple[int, RoomKey]], RoomKey | None]:
+    """When the next rooms of the user after that key were last active, and the key after which there may be more."""
+    scope = {"tenant_key": tenant_key, "user_id": user_id, "after_key": after_key, "limit": limit}
+    rows = await readers.fetch(_RANK_ROOMS, scope)
+    places = [(active_us, room_key) for room_key, active_us in rows if active_us is not None]
+    return places, max(row[0] for row in rows) if len(rows) == limit else None
+
+
 async def list_rooms(
-    readers: Readers, tenant_key: TenantKey, user_id: UserId, limit: int, offset: int
-) -> tuple[bytes, bool]:
-    """A JSON array of the user's rooms, most recently active first, and whether there are more."""
-    row = await readers.fetch_one(
-        _LIST_ROOMS, {"tenant_key": tenant_key, "user_id": user_id, "limit": limit, "offset": offset}
-    )
-    assert row is not None  # an aggregate
-    return row[0].encode(), bool(row[1])
+    readers: Readers, tenant_key: TenantKey, user_id: UserId, wanted: Sequence[tuple[RoomKey, int]], examined: int
+) -> tuple[list[ListedRoom], bool]:
+    """Those of the wanted (room_key, known_seq) that the user is a member of, in that order, and whether the page was
+    full before the last one. Unread is counted in `examined` messages of each."""
+    scope = {"tenant_key": tenant_key, "user_id": user_id, "examined": examined}
+    page = await readers.fetch_page(_LIST_ROOMS, {**scope, "wanted": dumps_text(wanted)}, len(wanted))
+    rows = sorted(page.rows, key=lambda row: int(row[0]))
+    return [ListedRoom(row[1], row[2], row[3], Counted(*loads_stored(row[4])), row[5]) for row in rows], page.has_more
+
+
+async def count_unread(
+    readers: Readers, tenant_key: TenantKey, user_id: UserId, wanted: Sequence[tuple[RoomKey, int]], examined: int
+) -> dict[RoomKey, Counted]:
+    """For each (room_key, after_seq) what is unread in the next `examined` messages."""
+    scope = {"tenant_key": tenant_key, "user_id": user_id, "examined": examined}
+    rows = await readers.fetch(_COUNT_MORE, {**scope, "wanted": dumps_text(wanted)})
+    return {room_key: Counted(*loads_stored(counted)) for room_key, counted in rows}
 
 
 async def list_channels(readers: Readers, tenant_key: TenantKey, limit: int, offset: int) -> tuple[list[bytes], bool]:

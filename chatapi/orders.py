@@ -1,0 +1,156 @@
+"""The order of users' rooms, as `GET /rooms` lists them, and what was unread in them: kept for those who asked lately.
+
+To rank 10,000 rooms by the newest event of each takes SQLite 15 ms or more, and to count what is unread as long as that
+is: here both are done once, and then brought up to date with what has happened since.
+"""
+
+from bisect import bisect_left, bisect_right, insort
+from collections import OrderedDict
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+from chatapi.models import RoomKey, TenantKey, UserId
+
+MAX_ENTRIES = 100_000  # rooms in all orders: 25 MB
+BASE_WEIGHT = 10  # what an order takes without any room, in entries
+MAX_REVISIONS = 100_000  # rooms in which messages were deleted: 10 MB
+
+Place = tuple[int, RoomKey]
+"""When a room was last active, in microseconds, and which it is: unique, and later ones are greater."""
+
+
+class Unread(NamedTuple):
+    """How many messages after `last_read` and up to `seq` are unread, as long as the other two are what they are."""
+
+    last_read: int
+    seq: int
+    unread: int
+    pruned_seq: int
+    revision: int
+
+
+class Order:
+    """The rooms of one user. `is_complete` once all of them are in it, as they were at `seen_us` or later."""
+
+    def __init__(self, seen_us: int) -> None:
+        self.places: list[Place] = []  # ascending
+        self.unread: dict[RoomKey, Unread] = {}
+        self.seen_us = seen_us
+        self.is_complete = False
+        self.weight = 0
+        self._active_us: dict[RoomKey, int] = {}
+
+    def __contains__(self, room_key: RoomKey) -> bool:
+        return room_key in self._active_us
+
+    def put(self, room_key: RoomKey, active_us: int) -> None:
+        """Adds a room, or moves it forward."""
+        before = self._active_us.get(room_key)
+        if before is not None:
+            if active_us <= before:
+                return
+            del self.places[bisect_left(self.places, (before, room_key))]
+        self._active_us[room_key] = active_us
+        insort(self.places, (active_us, room_key))
+
+    def put_all(self, places: Iterable[Place]) -> None:
+        """As `put` of each."""
+        for active_us, room_key in places:
+            self._active_us[room_key] = max(active_us, self._active_us.get(room_key, 0))
+        self.places = sorted((active_us, room_key) for room_key, active_us in self._active_us.items())
+
+    def drop(self, room_key: RoomKey) -> None:
+        active_us = self._active_us.pop(room_key, None)
+        if active_us is not None:
+            del self.places[bisect_left(self.places, (active_us, room_key))]
+            self.unread.pop(room_key, None)
+
+    def before(self, place: Place, limit: int) -> list[Place]:
+        """The next rooms that were active before this one, the latest first."""
+        end = bisect_left(self.places, place)
+        return self.places[max(0, end - limit) : end][::-1]
+
+    def latest(self, offset: int, limit: int) -> list[Place]:
+        """The latest first."""
+        end = max(0, len(self.places) - offset)
+        return self.places[max(0, end - limit) : end][::-1]
+
+    def active_after(self, us: int, before_key: RoomKey, limit: int) -> list[Place]:
+        """Those that were active after that, in the order of their keys, the greatest below `before_key` first."""
+        first = bisect_right(self.places, us, key=lambda place: place[0])
+        chosen = [place for place in self.places[first:] if place[1] < before_key]
+        return sorted(chosen, key=lambda place: -place[1])[:limit]
+
+
+class Orders:
+    def __init__(self) -> None:
+        self._of_users: OrderedDict[tuple[TenantKey, UserId], Order] = OrderedDict()  # the least recently asked first
+        self._size = 0  # in entries, as each was when it was complete
+        self._forgotten_us: dict[TenantKey, int] = {}  # what was active until then is no longer known to `Rooms`
+        self._revisions: dict[RoomKey, int] = {}
+        self._last_revision = self._other_revision = 0  # the latter of rooms that are not in there
+
+    def find(self, tenant_key: TenantKey, user_id: UserId) -> Order | None:
+        """Complete, but for what has happened since `seen_us`."""
+        order = self._of_users.get((tenant_key, user_id))
+        if order is None or not order.is_complete or order.seen_us < self._forgotten_us.get(tenant_key, 0):
+            return None
+        self._of_users.move_to_end((tenant_key, user_id))
+        return order
+
+    def begin(self, tenant_key: TenantKey, user_id: UserId, seen_us: int) -> Order:
+        """An order for its caller to fill; it hears of joins and departures meanwhile."""
+        self._remove(tenant_key, user_id)
+        order = self._of_users[tenant_key, user_id] = Order(seen_us)
+        return order
+
+    def complete(self, order: Order) -> None:
+        order.is_complete = True
+        order.weight = len(order.places) + BASE_WEIGHT
+        self._size += order.weight
+        while self._size > MAX_ENTRIES and len(self._of_users) > 1:
+            self._remove(*next(iter(self._of_users)))
+
+    def _remove(self, tenant_key: TenantKey, user_id: UserId) -> None:
+        order = self._of_users.pop((tenant_key, user_id), None)
+        if order is not None:
+            self._size -= order.weight
+
+    def join(self, tenant_key: TenantKey, user_id: UserId, room_key: RoomKey, active_us: int) -> None:
+        order = self._of_users.get((tenant_key, user_id))
+        if order is not None:
+            order.put(room_key, active_us)
+
+    def leave(self, tenant_key: TenantKey, user_id: UserId, room_key: RoomKey) -> None:
+        order = self._of_users.get((tenant_key, user_id))
+        if order is not None:
+            order.drop(room_key)
+
+    def drop(self, tenant_key: TenantKey, room_key: RoomKey, members: Collection[UserId]) -> None:
+        """The room was deleted."""
+        if len(members) < len(self._of_users):
+            for user_id in members:
+                self.leave(tenant_key, user_id, room_key)
+        else:
+            for order in self._of_users.values():
+                order.drop(room_key)
+        self._revisions.pop(room_key, None)
+
+    def drop_tenant(self, tenant_key: TenantKey) -> None:
+        for place in [place for place in self._of_users if place[0] == tenant_key]:
+            self._remove(*place)
+
+    def forget_until(self, tenant_key: TenantKey, us: int) -> None:
+        """`Rooms` has forgotten a room that was active then."""
+        self._forgotten_us[tenant_key] = max(us, self._forgotten_us.get(tenant_key, 0))
+
+    def revision(self, room_key: RoomKey) -> int:
+        """Another one whenever a message of the room is deleted."""
+        return self._revisions.get(room_key, self._other_revision)
+
+    def revise(self, room_key: RoomKey) -> None:
+        self._last_revision += 1
+        if len(self._revisions) >= MAX_REVISIONS:
+            self._revisions.clear()
+            self._other_revision = self._last_revision
+        self._revisions[room_key] = self._last_revision

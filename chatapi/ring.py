@@ -1,0 +1,77 @@
+"""The newest events of one room in memory, as they were encoded."""
+
+from collections.abc import Callable, Sequence
+
+RING_EVENTS = 128  # per room: a client that was away for a moment is served from memory
+RING_BYTES = 256 * 1024  # per room
+
+
+class Ring:
+    """The newest events of a room, encoded, without a gap: those from `first_seq` to the room's `last_seq`."""
+
+    __slots__ = ("_frames", "_targets", "first_seq", "revision", "size_bytes")
+
+    def __init__(self, first_seq: int) -> None:
+        self.first_seq = first_seq
+        self._frames: list[bytes] = []
+        self._targets: list[int] = []  # the seq of the message that an entry shows, 0 for other events
+        self.size_bytes = 0
+        self.revision = 0  # grows when an entry changes: what was read from the store before that is stale
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def append(self, frame: bytes, target_seq: int) -> None:
+        self._frames.append(frame)
+        self._targets.append(target_seq)
+        self.size_bytes += len(frame)
+        # In steps, since each removal from the front of a list moves the rest.
+        if len(self._frames) > 2 * RING_EVENTS or self.size_bytes > 2 * RING_BYTES:
+            self._shrink()
+
+    def _shrink(self) -> None:
+        while self._frames and (len(self._frames) > RING_EVENTS or self.size_bytes > RING_BYTES):
+            drop = max(1, len(self._frames) - RING_EVENTS)
+            self.size_bytes -= sum(map(len, self._frames[:drop]))
+            del self._frames[:drop], self._targets[:drop]
+            self.first_seq += drop
+
+    def after(self, seq: int) -> list[bytes] | None:
+        """Every event after `seq`, or None when the ring does not go back that far."""
+        return None if seq + 1 < self.first_seq else self._frames[seq + 1 - self.first_seq :]
+
+    def messages(self, seqs: range, limit: int) -> list[bytes]:
+        """Frames of the first `limit` messages among these events, all of which must be here."""
+        found: list[bytes] = []
+        for seq in seqs:
+            index = seq - self.first_seq
+            if self._targets[index] == seq:  # an edit shows a message too, but under another seq
+                found.append(self._frames[index])
+                if len(found) == limit:
+                    break
+        return found
+
+    def replace(self, target_seq: int, encode: Callable[[int], bytes]) -> None:
+        """A message was edited or deleted: every entry that shows it shows it as it now stands (CONTRACT section 9).
+
+        `encode` makes the frame of the event with the given `seq`.
+        """
+        self.revision += 1
+        for index, target in enumerate(self._targets):
+            if target == target_seq:
+                frame = encode(self.first_seq + index)
+                self.size_bytes += len(frame) - len(self._frames[index])
+                self._frames[index] = frame
+
+    def fill(self, frames: Sequence[bytes], targets: Sequence[int]) -> None:
+        """Puts the events that came just before the oldest one, read from the store, in front of it."""
+        self._frames[:0] = frames
+        self._targets[:0] = targets
+        self.first_seq -= len(frames)
+        self.size_bytes += sum(map(len, frames))
+
+    def clear(self) -> None:
+        self.first_seq += len(self._frames)
+        self._frames.clear()
+        self._targets.clear()
+        self.size_bytes = 0

@@ -1,0 +1,124 @@
+"""`GET /rooms`: a user's rooms by their last activity, and what is unread in each.
+
+A page costs its own rooms, however many the user has and whatever is unread in them. Their order and the counts are
+kept in memory (`orders`); what is not there is read in steps of a few milliseconds, between which others have their
+turn.
+"""
+
+from collections.abc import Sequence
+
+from chatapi.models import Principal, RoomKey, TenantKey, UserId
+from chatapi.orders import Order, Place, Unread
+from chatapi.rooms import Rooms
+from chatapi.store import Readers
+from chatapi.store import rooms as store_rooms
+from chatapi.store.rooms import Counted, ListedRoom
+
+RANKED_ROOMS = 500  # per statement: about 2 ms of a reader's time
+EXAMINED_MESSAGES = 10_000  # per statement, of all its rooms together, to count what is unread: about 3 ms
+MAX_UNREAD = 1_000  # counted (CONTRACT section 4)
+KEPT_MESSAGES = 50  # a count of fewer is not worth its memory
+CAUGHT_UP_ROOMS = 5_000  # active since an order was asked for last; beyond, to rank the user's rooms anew costs less
+
+NOTHING = Counted(0, 0, 0)
+
+
+class RoomLists:
+    def __init__(self, readers: Readers, rooms: Rooms) -> None:
+        self._readers = readers
+        self._rooms = rooms
+
+    async def list_page(self, principal: Principal, limit: int, offset: int) -> tuple[list[bytes], bool]:
+        """Rooms as JSON, and whether there are more."""
+        tenant_key, user_id = principal.tenant.tenant_key, principal.user_id
+        order = await self._get_order(tenant_key, user_id)
+        places = order.latest(offset, limit + 1)
+        items, was_cut = await self._read(tenant_key, user_id, order, places[:limit])
+        return items, was_cut or len(places) > limit
+
+    async def _get_order(self, tenant_key: TenantKey, user_id: UserId) -> Order:
+        order = self._rooms.orders.find(tenant_key, user_id)
+        if order is None or not self._catch_up(tenant_key, order):
+            order = await self._make_order(tenant_key, user_id)
+            self._catch_up(tenant_key, order)
+        return order
+
+    def _catch_up(self, tenant_key: TenantKey, order: Order) -> bool:
+        """Brings the order up to date, or says that too much has happened."""
+        active = self._rooms.active_since(tenant_key, order.seen_us, CAUGHT_UP_ROOMS)
+        if active is None:
+            return False
+        order.put_all([(room.active_us, room.room_key) for room in active if room.room_key in order])
+        order.seen_us = self._rooms.newest_us
+        return True
+
+    async def _make_order(self, tenant_key: TenantKey, user_id: UserId) -> Order:
+        orders = self._rooms.orders
+        order = orders.begin(tenant_key, user_id, self._rooms.newest_us)
+        last_key: RoomKey | None = RoomKey(0)
+        while last_key is not None:
+            places, last_key = await store_rooms.rank_rooms(self._readers, tenant_key, user_id, last_key, RANKED_ROOMS)
+            order.put_all(places)
+        orders.complete(order)
+        return order
+
+    async def _read(
+        self, tenant_key: TenantKey, user_id: UserId, order: Order, places: Sequence[Place]
+    ) -> tuple[list[bytes], bool]:
+        """The rooms at these places, as JSON, and whether the page was full before the last one."""
+        if not places:
+            return [], False
+        revisions = {room_key: self._rooms.orders.revision(room_key) for _, room_key in places}
+        known = {
+            room_key: unread
+            for room_key, revision in revisions.items()
+            if (unread := order.unread.get(room_key)) is not None and unread.revision == revision
+        }
+        wanted = [(room_key, known[room_key].seq if room_key in known else 0) for _, room_key in places]
+        examined = max(1, EXAMINED_MESSAGES // len(wanted))
+        rooms, was_full = await store_rooms.list_rooms(self._readers, tenant_key, user_id, wanted, examined)
+        counting = [_Counting(room, known.get(room.room_key), revisions[room.room_key], examined) for room in rooms]
+        await self._count_rest(tenant_key, user_id, counting)
+        for count in counting:
+            count.keep(order)
+        return [
+            b'%s,"unread_count":%d}' % (count.room.item[:-1], min(count.unread, MAX_UNREAD)) for count in counting
+        ], was_full
+
+    async def _count_rest(self, tenant_key: TenantKey, user_id: UserId, counting: Sequence["_Counting"]) -> None:
+        while unfinished := {count.room.room_key: count for count in counting if not count.is_done}:
+            wanted = [(room_key, count.seq) for room_key, count in unfinished.items()]
+            examined = max(1, EXAMINED_MESSAGES // len(wanted))
+            counted = await store_rooms.count_unread(self._readers, tenant_key, user_id, wanted, examined)
+            for room_key, count in unfinished.items():
+                count.add(counted.get(room_key, NOTHING), examined)
+
+
+class _Counting:
+    """What is unread in one room, as far as it is counted: up to `seq`."""
+
+    def __init__(self, room: ListedRoom, known: Unread | None, revision: int, examined: int) -> None:
+        self.room = room
+        self.revision = revision
+        self.unread = 0
+        self.seq = room.last_read
+        self.is_done = False
+        if known is None or known.seq <= room.last_read:
+            self.add(room.counted, examined)
+        elif (known.last_read, known.pruned_seq) == (room.last_read, room.pruned_seq):
+            self.unread, self.seq = known.unread, known.seq
+            self.add(room.counted, examined)
+        # Else it was counted after `known.seq` only: it has to be counted anew.
+
+    def add(self, counted: Counted, examined: int) -> None:
+        self.unread += counted.unread
+        self.seq = max(self.seq, counted.seq)
+        self.is_done = counted.examined < examined or self.unread >= MAX_UNREAD
+
+    def keep(self, order: Order) -> None:
+        """What was much to count is kept for the next time."""
+        room = self.room
+        if room.room_key in order and self.seq - room.last_read > KEPT_MESSAGES:
+            order.unread[room.room_key] = Unread(room.last_read, self.seq, self.unread, room.pruned_seq, self.revision)
+        else:
+            order.unread.pop(room.room_key, None)
