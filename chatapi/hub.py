@@ -17,6 +17,12 @@ from chatapi.protocol.wire import encode_close
 from chatapi.ratelimit import TokenBucket
 from chatapi.rooms import RoomState
 
+# The types of frames outside the log that may not be dropped.
+ROOM_CREATED = "room.created"
+ROOM_DELETED = "room.deleted"
+ACK_RECEIVED = "ack.received"
+READ_UPDATED = "read.updated"
+
 CLOSE_LINGER_SECONDS = 5.0  # how long a peer that was told to go may take to read that before it is cut off
 
 LIGHT_RATE_PER_S = 20.0  # acks, typing and pings of one connection (CONTRACT section 3)
@@ -51,6 +57,7 @@ class Connection:
         "notifications_due",
         "notified_key",
         "outbox",
+        "owed",
         "pinged_at_s",
         "principal",
         "rooms",
@@ -82,6 +89,7 @@ class Connection:
         self.is_ready = False  # `ready` was sent
         self.is_recovering = False  # its recovery task runs
         self.outbox: list[bytes] = []
+        self.owed: dict[tuple[RoomState, str], bytes] = {}  # frames outside the log that wait, by room and type
         self.buffered_bytes = 0  # unsent in the transport when it was last written to
         self.rooms: dict[RoomState, None] = {}
         self.unsubscribed: dict[RoomState, None] = {}  # those of its user's that it wants to hear nothing of
@@ -175,6 +183,7 @@ class Hub:
         connection.unsubscribed.clear()
         connection.cursors.clear()
         connection.outbox.clear()
+        connection.owed.clear()
         tenant_key = connection.tenant.tenant_key
         sessions = self._users[tenant_key][connection.user_id]
         sessions.connections.pop(connection, None)
@@ -293,10 +302,43 @@ class Hub:
             self.send(connection, frame)
 
     def send_within_bound(self, connection: Connection, frame: bytes) -> None:
-        """A frame that later ones of its kind make good: it goes out also during a recovery, which would not bring it,
-        and is dropped only for a connection that does not read."""
+        """Another user's receipt, which a later one makes good: it goes out also during a recovery, which would not
+        bring it, and is dropped only for a connection that does not read."""
         if connection.is_ready and connection.unsent_bytes() < connection.buffer_limit_bytes:
             self.send(connection, frame)
+
+    def owe(self, connection: Connection, frames: Mapping[tuple[RoomState, str], bytes]) -> None:
+        """Frames outside the log that may not be dropped. They go out at once or, to a connection that does not read,
+        later, and then the latest of each type in each room alone: however much happens, that is bounded."""
+        if not connection.is_ready:
+            return  # `ready` will show it
+        if connection.owed:
+            self.pay(connection)
+        if not connection.owed and connection.unsent_bytes() < connection.buffer_limit_bytes:
+            self.send(connection, b"".join(frames.values()))
+            return
+        connection.owed.update(frames)
+        if connection.state is State.LIVE:
+            self.leave_live(connection)
+
+    def pay(self, connection: Connection) -> None:
+        """Sends what is owed, as far as there is room."""
+        left_bytes = connection.buffer_limit_bytes // 2 - connection.unsent_bytes()
+        frames = []
+        while connection.owed and left_bytes > 0:
+            place = next(iter(connection.owed))
+            frames.append(connection.owed.pop(place))
+            left_bytes -= len(frames[-1])
+        if frames:
+            self.send(connection, b"".join(frames))
+
+    def tell_deleted(self, connection: Connection, room: RoomState, frame: bytes) -> None:
+        """Unless the connection was not told of the room yet: then it never is."""
+        is_unknown = connection.owed.pop((room, ROOM_CREATED), None) is not None
+        for frame_type in (ACK_RECEIVED, READ_UPDATED):
+            connection.owed.pop((room, frame_type), None)
+        if not is_unknown:
+            self.owe(connection, {(room, ROOM_DELETED): frame})
 
     def publish_answer(self, room: RoomState, frame: bytes, asker: Connection | None, request_id: str | None) -> None:
         """As `publish`, of one event that somebody asked for: in the asker's copy stands its `request_id`."""

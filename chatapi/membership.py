@@ -7,7 +7,7 @@ from msgspec import UNSET
 
 from chatapi.access import Access, check_admin, check_alive, check_member, check_not_dm
 from chatapi.errors import conflict, forbidden, invalid, not_found
-from chatapi.hub import Hub
+from chatapi.hub import ROOM_CREATED, ROOM_DELETED, Hub
 from chatapi.models import Member, Principal, Role, RoomId, RoomType, Scope, UserId, encode_dm_key, encode_time
 from chatapi.presence import Presence
 from chatapi.protocol.json import dumps, dumps_canonical
@@ -124,11 +124,10 @@ class Membership:
 
     def discard(self, room: RoomState) -> None:
         """Tells those who listen that the room is deleted, and forgets it."""
-        frame = encode_frame("room.deleted", room.frame_fields())
+        frame = encode_frame(ROOM_DELETED, room.frame_fields())
         self._rooms.drop(room)
         for connection in [*room.subscribers, *room.unsubscribed]:
-            if connection.is_ready:
-                self._hub.send(connection, frame)
+            self._hub.tell_deleted(connection, room, frame)
             self._hub.leave(connection, room)
 
     # Members
@@ -235,10 +234,9 @@ class Membership:
     def _welcome(self, room: RoomState, user_id: UserId, cursor: int) -> None:
         """A user who is in the room from now on gets it at once, on all its connections."""
         self._rooms.orders.join(room.tenant.tenant_key, user_id, room.room_key, room.active_us)
-        frame = encode_frame("room.created", room.frame_fields())
+        frame = encode_frame(ROOM_CREATED, room.frame_fields())
         for connection in self._hub.connections_of(room.tenant.tenant_key, user_id):
-            if connection.is_ready:
-                self._hub.send(connection, frame)
+            self._hub.owe(connection, {(room, ROOM_CREATED): frame})
             self._hub.enter(connection, room, cursor)
         self._presence.joined(room, user_id)
 

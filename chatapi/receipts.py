@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from chatapi.access import Access, check_alive, check_member
 from chatapi.errors import ChatError, invalid
-from chatapi.hub import Connection, Hub
+from chatapi.hub import ACK_RECEIVED, READ_UPDATED, Connection, Hub
 from chatapi.models import Member, Principal, RoomKey, UserId
 from chatapi.protocol.replies import encode_error_frame, encode_receipt
 from chatapi.protocol.requests import parse_seq
@@ -26,8 +26,7 @@ TOLD_AT_A_STRETCH = 1_000  # frames: about 2 ms of the loop's time
 STRETCH_SECONDS = 0.01  # between two stretches, for everything else
 MAX_PER_FLUSH = 1_000  # cursors in one statement
 
-ACK = "ack.received"
-READ = "read.updated"
+ACK, READ = ACK_RECEIVED, READ_UPDATED
 
 
 class Answer(NamedTuple):
@@ -155,7 +154,7 @@ class Receipts:
     def _publish(self, batch: _Batch) -> None:
         # What one connection gets goes out as one: an ack of many rooms has many answers.
         replies: dict[Connection, list[bytes]] = {}
-        news: dict[Connection, list[bytes]] = {}
+        news: dict[Connection, dict[tuple[RoomState, str], bytes]] = {}
         for key, seq in batch.cursors.items():
             room, user_id, kind = key
             answers = batch.answers.get(key, ())
@@ -175,12 +174,12 @@ class Receipts:
                 answered = {answer.connection for answer in answers}
                 for connection in self._hub.connections_of(room.tenant.tenant_key, user_id):
                     if connection not in answered:
-                        news.setdefault(connection, []).append(frame)
+                        news.setdefault(connection, {})[room, kind] = frame
                 self._tell_others_later(key)
         for connection, frames in replies.items():
             self._hub.send(connection, b"".join(frames))
-        for connection, frames in news.items():
-            self._hub.send_within_bound(connection, b"".join(frames))
+        for connection, told in news.items():
+            self._hub.owe(connection, told)
 
     def _tell_others_later(self, key: Cursor) -> None:
         if len(key[0].members) > MAX_TOLD_MEMBERS:

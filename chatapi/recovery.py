@@ -125,6 +125,10 @@ class Recovery:
         return connection.state is not State.CLOSED
 
     async def _step(self, connection: Connection) -> None:
+        if connection.owed:
+            self._hub.pay(connection)
+            if connection.owed:
+                return
         written = 0
         for room in [room for room in connection.cursors if _is_behind(connection, room)]:
             written += await self._serve_room(connection, room)
