@@ -41,6 +41,7 @@ export class Frames {
           oninput: (/** @type {any} */ { target }) => { this.#filter.text = target.value.trim().toLowerCase(); this.#render(); } }),
         this.count, this.pauseButton, iconButton("delete", "Clear the list", () => this.#clear())),
       h("div.frame-body", {}, this.empty, this.list), this.foot);
+    this.setUsers("first user", "second user");
     this.#showPause();
   }
 

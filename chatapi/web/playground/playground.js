@@ -50,6 +50,7 @@ const trouble = new Trouble(byId("panes"), () => begin());
 async function start(credentials) {
   tried = credentials;
   const users = { a: credentials.a, b: credentials.b };
+  if (!session) nameUsers(users);
   const wires = { a: new Wire(), b: new Wire() };
   try {
     const clients = /** @type {Record<"a" | "b", ChatAPI>} */ (Object.fromEntries(SLOTS.map((slot) => [slot,
@@ -57,6 +58,7 @@ async function start(credentials) {
     await Promise.all(SLOTS.map((slot) => clients[slot].listRooms({ limit: 1 })));
     stop();
     keepCredentials(credentials);
+    nameUsers(users);
     setup.close();
     trouble.hide();
     await play(clients, wires, users);
@@ -107,10 +109,7 @@ async function play(clients, wires, users) {
     details: showDetails,
   }));
   session = { panes, rooms, members, topics, room: null };
-  frames.setUsers(users.a, users.b);
-  raw.setUsers(users);
   byId("panes").replaceChildren(...panes.map((pane) => pane.element));
-  nameViews(users);
   panes.forEach(followAttention);
   showTab(document.body.dataset.tab ?? "chat");
   watchSide("members", (shown) => members.show(shown));
@@ -192,7 +191,9 @@ function showDetails() {
 }
 
 /** @param {Users} users */
-function nameViews(users) {
+function nameUsers(users) {
+  frames.setUsers(users.a, users.b);
+  raw.setUsers(users);
   for (const slot of SLOTS) {
     const button = /** @type {HTMLElement} */ (document.querySelector(`.views [data-view=${slot}]`));
     button.replaceChildren(avatar(users[slot], slot), h("span.view-name", {}, users[slot]));

@@ -27,7 +27,7 @@ export class Topics {
     this.members = h("input", { type: "checkbox" });
     this.outcome = h("p.outcome", { role: "status", hidden: true });
     const form = h("form.notify-form", { onsubmit: (/** @type {Event} */ event) => { event.preventDefault(); void this.#notify(); } },
-      h("h3", {}, "Notify"), this.topic, this.payload, this.users,
+      h("h2", {}, "Notify"), this.topic, this.payload, this.users,
       h("label.check", {}, this.subscribers, "subscribers of the topic"), h("label.check", {}, this.members, "members of the open room"),
       h("div.raw-row", {}, h("button.button.small.primary", { type: "submit" }, "Notify"), this.outcome));
     root.replaceChildren(h("div.side-scroll", { tabindex: 0, role: "region", "aria-label": "Notifications" }, form, ...this.#inboxes.map((inbox) => inbox.element)));
@@ -92,7 +92,7 @@ class Inbox {
     this.more = h("button.button.small", { type: "button", hidden: true, onclick: () => this.#loadMore() }, "Older ones");
     this.input = h("input", { "aria-label": `Topic for ${user}`, placeholder: "topic", required: true, maxlength: 200, dir: "auto" });
     this.element = h("section.inbox", { "data-slot": slot, "aria-label": `Notifications of ${user}` },
-      h("h3", {}, avatar(user, slot), h("span.member-name", { title: user }, user)),
+      h("h2", {}, avatar(user, slot), h("span.member-name", { title: user }, user)),
       this.topics,
       h("form.side-form", { onsubmit: (/** @type {Event} */ event) => { event.preventDefault(); void this.#subscribe(); } },
         this.input, h("button.button.small", { type: "submit" }, "Subscribe")),
