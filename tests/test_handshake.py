@@ -6,6 +6,9 @@ import pytest
 from conftest import StartServer
 from driver import HANDSHAKE, HandClock, Server
 
+from chatapi.protocol import replies
+from chatapi.protocol.wire import decode_text
+
 
 async def test_ready_comes_first_and_tells_where_the_user_stands(server: Server) -> None:
     alice, bob = server.user("alice"), server.user("bob")
@@ -28,6 +31,46 @@ async def test_ready_comes_first_and_tells_where_the_user_stands(server: Server)
     }
     assert (await socket.next())["seq"] == 3
     assert await socket.next() == {"type": "sync.complete", "rooms": {room_id: 3}}
+
+
+async def test_ready_of_many_rooms_comes_in_parts(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replies, "MAX_READY_BYTES", 500)
+    alice = server.user("alice")
+    rooms = [await alice.make_room() for _ in range(8)]
+    await alice.say(rooms[0])
+    socket = await alice.connect(ready=False)
+    ready = await socket.next()
+    assert (ready["type"], ready["more"]) == ("ready", True)
+    parts = [ready]
+    while parts[-1]["more"]:
+        parts.append(await socket.next())
+        assert set(parts[-1]) == {"type", "rooms", "more"}
+        assert parts[-1]["type"] == "ready.rooms"
+    assert len(parts) > 2
+    assert [room["room_id"] for part in parts for room in part["rooms"]] == rooms
+    assert max(len(json.dumps(part, separators=(",", ":"))) for part in parts) <= 500
+    assert (await socket.next())["type"] == "message"  # then the backlog, and not before
+    assert (await socket.next())["type"] == "sync.complete"
+    monkeypatch.undo()
+    assert "more" not in await (await alice.connect(ready=False)).next()
+
+
+@pytest.mark.parametrize(("count", "id_length"), [(0, 0), (1_500, 29), (20_000, 29), (2_000, 5_000), (3, 300_000)])
+def test_each_part_is_of_256_kib_at_most(count: int, id_length: int) -> None:
+    fields: dict[str, object] = {"connection_id": "conn_1", "user_id": "u" * 128, "heartbeat_seconds": 30}
+    rooms: list[dict[str, object]] = [
+        {"room_id": f"{number:0{id_length if number % 2 else 1}}", "type": "channel", "last_seq": 2**53 - 1}
+        for number in range(count)
+    ]
+    frames = replies.encode_ready(fields, rooms)
+    parts = [json.loads(decode_text(frame)) for frame in frames]
+    assert [room for part in parts for room in part["rooms"]] == rooms
+    assert {name: parts[0][name] for name in fields} == fields
+    assert [part.get("more", False) for part in parts] == [True] * (len(parts) - 1) + [False]
+    assert [part["type"] for part in parts] == ["ready"] + ["ready.rooms"] * (len(parts) - 1)
+    for frame, part in zip(frames, parts, strict=True):
+        assert len(frame) <= 256 * 1024 or len(part["rooms"]) == 1
+    assert len(parts) <= 2 + sum(map(len, frames)) // 100_000
 
 
 async def test_it_is_served_under_v1_too(server: Server) -> None:

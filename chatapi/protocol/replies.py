@@ -1,12 +1,15 @@
 """What the server sends: envelopes, and one encoder for each frame. Every event's shape is stated here and nowhere else
 in Python; `store.log` states it once more in SQL, and a test holds the two together."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from chatapi.errors import ChatError
 from chatapi.models import Member, Message, RoomId, UserId, encode_time
 from chatapi.protocol.json import dumps, loads_stored
 from chatapi.protocol.wire import decode_text, encode_text
+
+T = TypeVar("T")
 
 
 def encode_envelope(data: Mapping[str, object]) -> bytes:
@@ -128,6 +131,35 @@ def member_fields(member: Member) -> dict[str, object]:
 def encode_receipt(frame_type: str, room_id: RoomId, user_id: UserId, seq: int, request_id: str | None = None) -> bytes:
     """`ack.received` or `read.updated`."""
     return encode_frame(frame_type, {"room_id": room_id, "seq": seq, "user_id": user_id}, request_id)
+
+
+MAX_READY_BYTES = 256 * 1024  # of each part: many clients take frames of 1 MiB at most (CONTRACT section 5)
+
+
+def encode_ready(fields: Mapping[str, object], rooms: Sequence[Mapping[str, object]]) -> list[bytes]:
+    """`ready`, followed by `ready.rooms` as long as there are more rooms than go into one frame."""
+    whole = encode_frame("ready", {**fields, "rooms": rooms})
+    if len(whole) <= MAX_READY_BYTES:
+        return [whole]
+    # Most rooms are alike: as many as may be expected to fit, with a sixth to spare.
+    per_part = max(1, len(rooms) * MAX_READY_BYTES * 5 // (len(whole) * 6))
+    first, *others = _split(rooms, per_part, MAX_READY_BYTES - len(dumps(fields)) - 100)
+    frames = [encode_frame("ready", {**fields, "rooms": first, "more": True})]
+    for number, part in enumerate(others, start=1):
+        frames.append(encode_frame("ready.rooms", {"rooms": part, "more": number < len(others)}))
+    return frames
+
+
+def _split(items: Sequence[T], per_part: int, max_bytes: int) -> list[Sequence[T]]:
+    """Parts of at most `per_part` items, and of at most `max_bytes` as JSON unless it is one item."""
+    parts = [items[start : start + per_part] for start in range(0, len(items), per_part)]
+    return [
+        smaller
+        for part in parts
+        for smaller in (
+            [part] if len(part) == 1 or len(dumps(part)) <= max_bytes else _split(part, len(part) // 2, max_bytes)
+        )
+    ]
 
 
 def encode_sync_complete(cursors: Mapping[RoomId, int], request_id: str | None = None) -> bytes:

@@ -37,7 +37,7 @@ class RoomInReady(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReadyFrame(ServerFrame, frozen=True, kw_only=True, tag="ready"):
-    """Once, first."""
+    """Once, first. Of many rooms it holds the first ones, and the others follow in `ready.rooms`."""
 
     connection_id: Annotated[str, Meta(examples=["conn_3f9a6d0c2b1e4857"])]
     user_id: UserIdText
@@ -45,6 +45,14 @@ class ReadyFrame(ServerFrame, frozen=True, kw_only=True, tag="ready"):
     server_time: Time
     heartbeat_seconds: Annotated[float, Meta(examples=[30])]
     rooms: list[RoomInReady]
+    more: Annotated[Literal[True], Meta(description="`ready.rooms` follows at once")] | UnsetType = UNSET
+
+
+class ReadyRoomsFrame(ServerFrame, frozen=True, kw_only=True, tag="ready.rooms"):
+    """The next rooms of `ready`, which has no room for them: a frame of either has at most 256 KiB."""
+
+    rooms: list[RoomInReady]
+    more: Annotated[bool, Meta(description="whether another one follows", examples=[False])]
 
 
 class MessageSentFrame(ServerFrame, frozen=True, kw_only=True, tag="message.sent"):
@@ -259,6 +267,7 @@ LogEvent = (
 
 SERVER_FRAMES: tuple[type[ServerFrame], ...] = (
     ReadyFrame,
+    ReadyRoomsFrame,
     MessageSentFrame,
     MessageFrame,
     MessageEditedFrame,

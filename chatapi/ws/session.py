@@ -9,7 +9,7 @@ from chatapi.errors import ChatError, Code, rate_limited
 from chatapi.hub import Connection, State, UserSessions
 from chatapi.models import encode_time
 from chatapi.protocol.frames import LIGHT_FRAMES, BadFrame, ClientFrame, parse_frame
-from chatapi.protocol.replies import encode_error_frame, encode_frame
+from chatapi.protocol.replies import encode_error_frame, encode_ready
 from chatapi.protocol.wire import encode_close, encode_pong
 from chatapi.services import Services
 from chatapi.ws.commands import Commands
@@ -65,9 +65,9 @@ class Session:
             "epoch": services.store.epoch,
             "server_time": encode_time(services.clock.now_us()),
             "heartbeat_seconds": services.config.websocket.heartbeat_seconds,
-            "rooms": rooms,
         }
-        services.hub.send(connection, encode_frame("ready", fields))
+        for frame in encode_ready(fields, rooms):
+            services.hub.send(connection, frame)
         connection.is_ready = True
         services.presence.connected(connection, self._sessions)
 

@@ -48,8 +48,9 @@ DESCRIPTION = f"""\
 Frames are JSON text, one object each, at most {MAX_FRAME_BYTES} bytes. The fields of a client's frame may also be
 nested in `data`; its `request_id` is repeated in the answer.
 
-The server sends `ready` first, then per room what the user has not acknowledged in the order of `seq`, then pending
-notifications, then `sync.complete`. Everything of a room comes in the order of `seq` with none left out.
+The server sends `ready` first (of many rooms in parts: `more` tells that `ready.rooms` follows), then per room what the
+user has not acknowledged in the order of `seq`, then pending notifications, then `sync.complete`. Everything of a room
+comes in the order of `seq` with none left out.
 
 Credentials, in this order: the headers of REST; the subprotocols `chatapi.v1` and `bearer.<user token>`; `?token=` with
 a user token or a ticket of `POST /ws/token`. Wrong ones in headers are answered 401; others with an `error` frame and
