@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from dockerfile import list_build_context, read_steps
+from examples import example
 from server_process import ServerProcess
 
 from chatapi import __version__
@@ -26,6 +27,8 @@ PYZ = "chatapi.pyz"
 TARBALL = f"chatapi-js-{__version__}.tgz"
 OLDEST_NODE = 20
 
+INSTALL_SERVER = example("README.md", "sh", "pipx install")
+INSTALL_SDK = example("packaging/chatapi-python/README.md", "sh", "pip install")
 SOME_TESTS = "test_docs or test_config or test_packaging or test_operations_doc"
 
 WHERE = "import chatapi.client; print(chatapi.client.__file__)"
@@ -231,6 +234,29 @@ def test_the_tarball_sends_from_node(release: Path, server: ServerProcess, key: 
     run(npm, "install", "--no-audit", "--no-fund", "--offline", release / TARBALL, cwd=tmp_path)
     (tmp_path / "send.mjs").write_text(SEND_FROM_NODE)
     assert run("node", "send.mjs", server.url, key, cwd=tmp_path) == "alice Hello, Bob\n"
+
+
+def test_the_install_lines_work(release: Path, tmp_path: Path) -> None:
+    """Each for somebody who has installed nothing yet, in a checkout with `dist/`."""
+    with tarfile.open(release / SDIST) as archive:
+        archive.extractall(tmp_path, filter="data")
+    checkout = tmp_path / SDIST.removesuffix(".tar.gz")
+    (checkout / "dist").symlink_to(release)
+    shutil.copy(release / SDK_WHEEL, checkout)
+    tools = Environment(tmp_path)
+    tools.pip("install", "--quiet", "--no-compile", "pip", "pipx", "uv")
+    cache = tools.pip("cache", "dir").strip()
+    for number, line in enumerate((INSTALL_SERVER + INSTALL_SDK).splitlines()):
+        home = tmp_path / f"home-{number}"
+        path = f"{tools.bin}:{home}/.local/bin:/usr/bin:/bin"
+        command = line.replace("https://git.example.com/chatapi.git", f"file://{ROOT}")
+        run("sh", "-euc", command, cwd=checkout, HOME=str(home), PATH=path, PIP_CACHE_DIR=cache, PIP_NO_COMPILE="1")
+        if line in INSTALL_SERVER:
+            assert run("chatapi", "--version", cwd=tmp_path, PATH=path) == f"chatapi {__version__}\n", line
+        for name in {"chatapi-server", "chatapi-python"} & tools.packages():
+            assert line.startswith("pip ")
+            tools.pip("uninstall", "--quiet", "--yes", name)
+    assert not (tools.bin / "chatapi").exists()
 
 
 def test_the_steps_of_the_image_install_the_server(tmp_path: Path) -> None:
