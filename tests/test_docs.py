@@ -48,3 +48,7 @@ def test_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text(encoding="utf-8")):
         if not target.startswith("http"):
             assert (document.parent / target).exists(), target
+
+
+def test_pictures_are_small() -> None:
+    assert max(picture.stat().st_size for picture in (ROOT / "docs").glob("*.png")) <= 300_000
