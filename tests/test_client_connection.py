@@ -1,142 +1,23 @@
 """The Python SDK's connection against a server of our own making, which says what a real one says only rarely."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from aiohttp import WSMsgType, web
-from aiohttp.test_utils import TestServer
+from aiohttp import web
+from stage import ROOM, Connector, Session, Stage, fails, make_jwt, message, open_stage, refusal, take, take_seqs
 
-from chatapi.client import ApiError, ChatAPI, Closed, Connection
-from chatapi.client import connection as client_connection
+from chatapi.client import ApiError, ChatAPI, Closed, NotChatAPI, NoToken
 from chatapi.client import socket as client_socket
 from chatapi.errors import Code
-
-PATIENCE_S = 20.0
-ROOM = {"room_id": "room_a", "type": "group", "last_seq": 0, "last_ack": 0, "last_read": 0}
-
-
-class Session:
-    """One accepted WebSocket, from the server's side."""
-
-    def __init__(self, socket: web.WebSocketResponse) -> None:
-        self._socket = socket
-
-    async def say(self, frame_type: str, **fields: object) -> None:
-        await self._socket.send_json({"type": frame_type, **fields})
-
-    async def say_ready(self, epoch: str = "e1", **fields: object) -> None:
-        ready = {"connection_id": "c", "user_id": "alice", "server_time": "", "heartbeat_seconds": 30, "rooms": [ROOM]}
-        await self.say("ready", epoch=epoch, **{**ready, **fields})
-
-    async def say_message(self, seq: int) -> None:
-        await self.say("message", **message(seq))
-
-    async def hear(self, frame_type: str) -> dict[str, Any]:
-        """The next frame of this type; others before it are passed over."""
-        while (frame := await self._socket.receive_json(timeout=PATIENCE_S))["type"] != frame_type:
-            pass
-        return dict(frame)
-
-    async def hear_next(self, *frame_types: str) -> dict[str, Any]:
-        """The next frame, which is of one of these types."""
-        frame = await self._socket.receive_json(timeout=PATIENCE_S)
-        assert frame["type"] in frame_types
-        return dict(frame)
-
-    async def ping(self) -> None:
-        await self._socket.ping(b"still there?")
-
-    async def hear_pong(self) -> None:
-        assert (await self._socket.receive(timeout=PATIENCE_S)).type is WSMsgType.PONG
-
-    async def complete(self, **last_seqs: int) -> dict[str, Any]:
-        """Answers the `sync`, and returns it."""
-        sync = await self.hear("sync")
-        await self.say("sync.complete", rooms=last_seqs, request_id=sync["request_id"])
-        return sync
-
-    async def start(self, **last_seqs: int) -> dict[str, Any]:
-        await self.say_ready()
-        return await self.complete(**last_seqs)
-
-    async def close(self, code: int = 1001) -> None:
-        await self._socket.close(code=code)
-
-    async def ended(self) -> None:
-        while (await self._socket.receive(timeout=PATIENCE_S)).type in (WSMsgType.TEXT, WSMsgType.PING):
-            pass
-
-
-class Stage:
-    """A server whose every session a test plays by hand."""
-
-    def __init__(self) -> None:
-        self.url = ""
-        self.refusals: list[web.StreamResponse] = []
-        self.log = 0  # the last seq of the log that is served over REST
-        self.log_status = 200
-        self.reads: list[tuple[int, int]] = []
-        self.dialled = 0
-        self.broken_posts = 0
-        self._sessions: asyncio.Queue[tuple[Session, asyncio.Event]] = asyncio.Queue()
-        self._ends: list[asyncio.Event] = []
-
-    async def serve_socket(self, request: web.Request) -> web.StreamResponse:
-        self.dialled += 1
-        assert request.query["sync"] == "none"
-        if self.refusals:
-            return self.refusals.pop(0)
-        socket = web.WebSocketResponse(protocols=("chatapi.v1",), autoping=False)
-        await socket.prepare(request)
-        end = asyncio.Event()
-        self._ends.append(end)
-        await self._sessions.put((Session(socket), end))
-        await end.wait()
-        return socket
-
-    async def serve_log(self, request: web.Request) -> web.StreamResponse:
-        if self.log_status != 200:
-            return web.Response(status=self.log_status)
-        after_seq, limit = int(request.query["after_seq"]), int(request.query["limit"])
-        self.reads.append((after_seq, limit))
-        last = min(self.log, after_seq + limit)
-        events = [{"type": "message", **message(seq)} for seq in range(after_seq + 1, last + 1)]
-        return web.json_response({"success": True, "data": {"events": events, "has_more": last < self.log}})
-
-    async def store_message(self, request: web.Request) -> web.StreamResponse:
-        if self.broken_posts:
-            self.broken_posts -= 1
-            assert request.transport is not None
-            request.transport.abort()
-        return web.json_response({"success": True, "data": message(1)})
-
-    async def session(self) -> Session:
-        async with asyncio.timeout(PATIENCE_S):
-            return (await self._sessions.get())[0]
-
-    def close(self) -> None:
-        for end in self._ends:
-            end.set()
-
-
-def message(seq: int) -> dict[str, Any]:
-    return {"room_id": "room_a", "seq": seq, "message_id": f"msg_{seq}", "sender_id": "bob", "content": str(seq)}
 
 
 @pytest.fixture
 async def stage(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
     monkeypatch.setattr(client_socket, "CLOSE_TIMEOUT_S", 0.05)  # a session of ours does not say goodbye
-    stage = Stage()
-    app = web.Application()
-    app.router.add_get("/v1/ws", stage.serve_socket)
-    app.router.add_get("/v1/rooms/room_a/events", stage.serve_log)
-    app.router.add_post("/v1/rooms/room_a/messages", stage.store_message)
-    async with TestServer(app) as server:
-        stage.url = str(server.make_url("")).rstrip("/")
+    async with open_stage() as stage:
         yield stage
-        stage.close()
 
 
 @pytest.fixture
@@ -146,35 +27,10 @@ async def client(stage: Stage) -> AsyncIterator[ChatAPI]:
 
 
 @pytest.fixture
-async def connect(stage: Stage, client: ChatAPI) -> AsyncIterator[Callable[..., Any]]:
-    """`connection, session = await connect()`: open, but nothing said after `ready`."""
-    open_connections: list[Connection] = []
-
-    async def connect(**options: Any) -> tuple[Connection, Session]:
-        connection = client.connect(**{"min_delay_s": 0.01, "max_delay_s": 0.05, **options})
-        open_connections.append(connection)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(connection.open())
-            session = await stage.session()
-            await session.say_ready()
-        return connection, session
-
+async def connect(stage: Stage, client: ChatAPI) -> AsyncIterator[Connector]:
+    connect = Connector(stage, client)
     yield connect
-    stage.close()
-    for connection in open_connections:
-        await connection.close()
-
-
-async def take(connection: Connection, event_type: str) -> Any:
-    """The next event of this type; others before it are passed over."""
-    async with asyncio.timeout(PATIENCE_S):
-        while (event := await anext(connection))["type"] != event_type:
-            pass
-    return event
-
-
-async def take_seqs(connection: Connection, count: int) -> list[int]:
-    return [(await take(connection, "message"))["seq"] for _ in range(count)]
+    await connect.close()
 
 
 # What the server may do to a connection
@@ -216,25 +72,116 @@ async def test_a_backlog_that_ends_too_early_is_completed_from_the_log(connect: 
     await take(connection, "sync.complete")
 
 
-async def test_a_log_that_cannot_be_read_now_is_asked_for_again(connect: Any, stage: Stage) -> None:
-    connection, session = await connect()
+async def test_a_log_that_cannot_be_read_now_is_asked_for_again_and_the_rest_goes_on(
+    connect: Any, stage: Stage
+) -> None:
+    told: list[Exception] = []
+    connection, session = await connect(on_error=told.append)
     await session.complete(room_a=0)
     stage.log = 2
-    stage.log_status = 503
+    stage.log_answers = [
+        web.Response(status=404, text="page not found"),
+        web.Response(status=404, text="page not found"),
+        refusal(503, "INTERNAL_ERROR"),
+        web.json_response({"success": True, "data": {"events": None}}),
+        web.json_response({"success": True, "data": {"events": [], "has_more": True}}),
+        web.json_response({"success": True, "data": {"events": [{"type": "x", **message(9)}], "has_more": 1}}),
+    ]
     await session.say("sync.gap", room_id="room_a", from_seq=1, to_seq=2)
-    session = await stage.session()
-    stage.log_status = 200
-    await session.say_ready()
-    await session.complete(room_a=2)
+    await session.say("message", **{**message(1), "room_id": "room_b"})
+    assert (await take(connection, "message"))["room_id"] == "room_b"
     assert await take_seqs(connection, 2) == [1, 2]
+    assert stage.log_answers == []
+    assert stage.dialled == 1
+    assert [type(error) for error in told][:2] == [NotChatAPI, ApiError]
 
 
 async def test_a_log_that_may_not_be_read_any_more_is_given_up(connect: Any, stage: Stage) -> None:
     connection, session = await connect()
-    stage.log_status = 403
+    stage.log_answers = [refusal(403, "AUTHORIZATION_ERROR")]
     await session.complete(room_a=3)
     await take(connection, "sync.complete")
     assert connection.cursors["rooms"] == {}
+
+
+NO_FRAMES = [
+    "not JSON",
+    "[]",
+    "null",
+    "{}",
+    '{"type": 7}',
+    '{"type": "message", "room_id": "room_a", "seq": "1"}',
+    '{"type": "message", "seq": 1}',
+    '{"type": "message", "room_id": "room_a", "seq": true}',
+    '{"type": "sync.complete", "rooms": {"room_a": null}}',
+    '{"type": "sync.complete"}',
+    '{"type": "sync.gap", "room_id": "room_a"}',
+    '{"type": "subscribed", "room_id": "room_a"}',
+    '{"type": "notification"}',
+    '{"type": "error", "message": "no code"}',
+    b"binary",
+    "[" * 100_000,
+]
+
+
+async def test_what_is_no_frame_ends_the_socket_and_the_next_one_goes_on(connect: Any, stage: Stage) -> None:
+    told: list[Exception] = []
+    connection, session = await connect(on_error=told.append)
+    for count, text in enumerate(NO_FRAMES):
+        await session.complete(room_a=count)
+        await session.say_message(count + 1)
+        assert await take_seqs(connection, 1) == [count + 1]
+        await session.say_raw(text)
+        session = await stage.session()
+        await session.say_ready(rooms=[{**ROOM, "last_seq": count + 1}])
+    assert told
+    assert {type(error) for error in told} == {NotChatAPI}
+    await session.complete(room_a=len(NO_FRAMES))
+
+
+async def test_what_is_no_ready_is_no_chatapi(connect: Any, stage: Stage, client: ChatAPI) -> None:
+    connection = client.connect(min_delay_s=0.001, max_delay_s=0.002)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(connection.open())
+        rooms = ['"none"', "[1]", '[{"room_id": "room_a"}]']
+        for text in ("hello", '{"type": "ready"}', *(f'{{"type": "ready", "rooms": {bad}}}' for bad in rooms)):
+            await (await stage.session()).say_raw(text)
+        session = await stage.session()
+        await session.close(4001)  # nobody has said that this was ChatAPI
+        session = await stage.session()
+        await session.say("hello", room_id=7)  # a type that is not known is passed over
+        await session.say_ready()
+    await connection.close()
+
+
+async def test_ready_comes_in_parts(connect: Any, stage: Stage, client: ChatAPI) -> None:
+    connection = client.connect()
+    rooms = [{**ROOM, "room_id": f"room_{number}"} for number in range(6)]
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(connection.open())
+        session = await stage.session()
+        await session.say_ready(rooms=rooms[:2], more=True)
+        await session.say("room.created", room_id="room_new", last_seq=0)
+        await session.say("ready.rooms", rooms=rooms[2:4], more=True)
+        await session.say("ready.rooms", rooms=rooms[4:], more=False)
+        await session.complete()
+    assert connection.ready["rooms"] == rooms
+    assert "more" not in connection.ready
+    assert [(await anext(connection))["type"] for _ in range(3)] == ["ready", "room.created", "sync.complete"]
+    assert connection.cursors["rooms"] == {**{room["room_id"]: 0 for room in rooms}, "room_new": 0}
+    await connection.close()
+
+
+async def test_an_event_of_a_kind_that_is_not_known_yet_counts(connect: Any, stage: Stage) -> None:
+    connection, session = await connect()
+    await session.complete(room_a=0)
+    await session.say_message(1)
+    await session.say("reaction.added", room_id="room_a", seq=2, emoji="+1")
+    await session.say("weather", room_id="room_a", wind=3)
+    await session.say_message(3)
+    assert [(await take(connection, name))["type"] for name in ("message", "reaction.added", "weather", "message")]
+    assert stage.reads == []
+    assert connection.cursors["rooms"] == {"room_a": 2}
 
 
 async def test_a_reset_forgets_the_old_log(connect: Any, stage: Stage) -> None:
@@ -318,17 +265,11 @@ async def test_a_refused_credential_ends_the_connection(connect: Any) -> None:
 async def test_a_refused_credential_before_ready_ends_it_too(stage: Stage, client: ChatAPI) -> None:
     connection = client.connect()
     async with asyncio.TaskGroup() as tasks:
-        opening = tasks.create_task(_refused(connection.open()))
+        opening = tasks.create_task(fails(ApiError, connection.open()))
         session = await stage.session()
         await session.say("error", code="AUTHENTICATION_ERROR", message="No such token")
         await session.close(4001)
     assert opening.result().message == "No such token"
-
-
-async def _refused(call: Any) -> ApiError:
-    with pytest.raises(ApiError) as caught:
-        await call
-    return caught.value
 
 
 async def test_new_tokens_are_tried_twice_in_a_row(stage: Stage) -> None:
@@ -339,7 +280,7 @@ async def test_new_tokens_are_tried_twice_in_a_row(stage: Stage) -> None:
         asked += 1
         return f"token-{asked}"
 
-    stage.refusals = [web.Response(status=401) for _ in range(10)]
+    stage.refusals = [refusal(401, "AUTHENTICATION_ERROR") for _ in range(10)]
     async with ChatAPI(stage.url, get_token=get_token) as client:
         with pytest.raises(ApiError) as caught:
             await client.connect(min_delay_s=0.01, max_delay_s=0.05).open()
@@ -348,7 +289,7 @@ async def test_new_tokens_are_tried_twice_in_a_row(stage: Stage) -> None:
 
 
 async def test_a_refusal_that_may_pass_is_waited_out(stage: Stage, client: ChatAPI) -> None:
-    stage.refusals = [web.Response(status=503), web.Response(status=429, headers={"Retry-After": "1"})]
+    stage.refusals = [web.Response(status=503), refusal(429, "RATE_LIMIT_EXCEEDED", **{"Retry-After": "1"})]
     loop = asyncio.get_running_loop()
     started_at_s = loop.time()
     connection = client.connect(min_delay_s=0.01, max_delay_s=0.05)
@@ -359,13 +300,65 @@ async def test_a_refusal_that_may_pass_is_waited_out(stage: Stage, client: ChatA
     await connection.close()
 
 
-async def test_what_get_token_raises_ends_the_connection(stage: Stage) -> None:
-    def get_token() -> str:
-        raise LookupError("no session")
+async def test_a_wait_can_be_cut_short(stage: Stage, client: ChatAPI) -> None:
+    stage.refusals = [web.Response(status=502)]
+    waiting = asyncio.Event()
 
-    async with ChatAPI(stage.url, get_token=get_token) as client:
-        with pytest.raises(LookupError):
-            await client.connect().open()
+    def on_state(state: str) -> None:
+        if state == "waiting":
+            waiting.set()
+        raise KeyError("of the application's own")
+
+    connection = client.connect(min_delay_s=3600.0, max_delay_s=3600.0, on_state=on_state)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(connection.open())
+        await waiting.wait()
+        assert isinstance(connection.error, NotChatAPI)
+        assert connection.error.http_status == 502
+        await connection.resume()
+        await (await stage.session()).say_ready()
+    await connection.close()
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+async def test_a_refusal_that_will_not_pass_ends_it_and_says_why(stage: Stage, client: ChatAPI, status: int) -> None:
+    stage.refusals = [web.Response(status=status), refusal(status, "AUTHORIZATION_ERROR", "This origin is not allowed")]
+    told: list[Exception] = []
+    connection = client.connect(min_delay_s=0.001, max_delay_s=0.002, on_error=told.append)
+    error = await fails(ApiError, connection.open())
+    assert (error.status, error.message) == (status, "This origin is not allowed")
+    assert (connection.state, connection.error) == ("closed", error)
+    assert [type(one) for one in told] == [NotChatAPI, ApiError]
+
+
+async def test_whatever_get_token_does_it_is_told_and_asked_again(stage: Stage) -> None:
+    """Raises, is cancelled, hangs, or returns what is no token, or one that has expired: none of it ends anything."""
+    never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    expired = make_jwt(exp=1)
+    answers: list[Any] = [LookupError("no session"), asyncio.CancelledError(), never, None, "", 7, b"t"]
+    answers += ["a\nb", '"quoted"', "t\u00f6ken", *[expired] * 5, "good"]
+    expected = [NoToken] * 8 + [ApiError]  # each once: three strings are refused with the same words
+    stage.refusals = [refusal(401, "AUTHENTICATION_ERROR", f"{number}") for number in range(5)]
+    told: list[Exception] = []
+
+    async def get_token() -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return await answer if answer is never else answer
+
+    async with ChatAPI(stage.url, get_token=get_token, timeout_s=0.05) as client:
+        connection = client.connect(min_delay_s=0.001, max_delay_s=0.002, on_error=told.append)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(connection.open())
+            await (await stage.session()).say_ready()
+        assert connection.error is None
+        await connection.close()
+    assert answers == []
+    assert stage.dialled == 6
+    assert [type(error) for error in told][: len(expected)] == expected
+    assert isinstance(told[0].__cause__, LookupError)
+    assert "no session" in str(told[0])
 
 
 async def test_a_closed_connection_stays_closed(connect: Any, client: ChatAPI) -> None:
@@ -378,282 +371,48 @@ async def test_a_closed_connection_stays_closed(connect: Any, client: ChatAPI) -
             await closed.open()
 
 
-# What is sent
-
-
-async def test_a_message_without_an_answer_is_sent_again_with_its_id(connect: Any, stage: Stage) -> None:
-    connection, session = await connect()
-    await session.complete(room_a=0)
-    async with asyncio.TaskGroup() as tasks:
-        sending = tasks.create_task(connection.send("room_a", "hello"))
-        first = await session.hear("send_message")
-        await session.close()
-        session = await stage.session()
-        await session.say_ready()
-        second = await session.hear("send_message")
-        assert second == first
-        await session.say("message.sent", seq=1, request_id=second["request_id"])
-    assert sending.result()["seq"] == 1
-
-
-async def test_a_refusal_for_now_keeps_the_order(connect: Any) -> None:
-    connection, session = await connect()
-    await session.complete(room_a=0)
-    async with asyncio.TaskGroup() as tasks:
-        for text in ("one", "two"):
-            tasks.create_task(connection.send("room_a", text))
-        sent = await session.hear("send_message")
-        await session.say(
-            "error", code="RATE_LIMIT_EXCEEDED", message="", retry_after_ms=5, request_id=sent["request_id"]
-        )
-        heard = []
-        for seq in (1, 2):
-            sent = await session.hear("send_message")
-            heard.append(sent["content"])
-            await session.say("message.sent", seq=seq, request_id=sent["request_id"])
-    assert heard == ["one", "two"]
-
-
-async def test_other_refusals_are_told(connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_connection, "RETRY_CAP_S", 0.01)
-    connection, session = await connect()
-    await session.complete(room_a=0)
-
-    async def refuse(code: str, frame_type: str, times: int = 1) -> None:
-        for _ in range(times):
-            frame = await session.hear(frame_type)
-            await session.say("error", code=code, message="", field="seq", request_id=frame["request_id"])
-
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(refuse("VALIDATION_ERROR", "read"))
-        with pytest.raises(ApiError) as caught:
-            await connection.read("room_a", 99)
-        assert caught.value.field == "seq"
-        tasks.create_task(refuse("INTERNAL_ERROR", "message.delete", client_connection.ATTEMPTS))
-        with pytest.raises(ApiError) as caught:
-            await connection.delete("room_a", "msg_1")
-        assert caught.value.code is Code.INTERNAL_ERROR
-
-
-async def test_closing_tells_those_who_wait(connect: Any) -> None:
-    connection, session = await connect()
-    await session.complete(room_a=0)
-    async with asyncio.TaskGroup() as tasks:
-        sending = tasks.create_task(_closed(connection.send("room_a", "hello", client_message_id="mine")))
-        pinging = tasks.create_task(_closed(connection.ping()))
-        await session.hear("ping")
-        await connection.close()
-    assert sending.result().client_message_id == "mine"
-    assert pinging.result().client_message_id is None
-    assert [event async for event in connection] == []
-
-
-async def _closed(call: Any) -> Closed:
-    with pytest.raises(Closed) as caught:
-        await call
-    return caught.value
-
-
-async def test_a_cancelled_open_leaves_nothing(stage: Stage, client: ChatAPI) -> None:
-    stage.refusals = [web.Response(status=503) for _ in range(1000)]
-    connection = client.connect(min_delay_s=0.01, max_delay_s=0.01)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.1):
-            await connection.open()
-    assert connection.state == "closed"
-    assert len(asyncio.all_tasks()) == 1 + sum("aiohttp" in repr(task) for task in asyncio.all_tasks())
-
-
-async def test_a_long_message_is_tried_over_http_until_it_is_stored(connect: Any, stage: Stage) -> None:
-    connection, session = await connect()
-    await session.complete(room_a=0)
-    stage.broken_posts = 2
-    sent = await connection.send("room_a", '"' * 65_500)
-    assert sent["seq"] == 1
-    assert stage.broken_posts == 0
-
-
-async def test_a_ping_of_the_server_is_answered(connect: Any) -> None:
-    connection, session = await connect()
-    await session.complete(room_a=0)
-    await session.ping()
-    await session.hear_pong()
-    assert connection.state == "live"
-
-
-async def test_a_channel_that_is_gone_at_the_reconnect_is_given_up(connect: Any, stage: Stage) -> None:
-    connection, session = await connect()
-    await session.complete(room_a=0)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(connection.subscribe("channel"))
-        asked = await session.hear("subscribe")
-        await session.say("subscribed", room_id="channel", last_seq=4, request_id=asked["request_id"])
-    await session.close()
-    session = await stage.session()
-    await session.start(room_a=0)
-    asked = await session.hear("subscribe")
-    await session.say("error", code="NOT_FOUND", message="", request_id=asked["request_id"])
-    await session.close()
-    session = await stage.session()
-    await session.start(room_a=0)
-    await session.say("room.deleted", room_id="room_a")
-    await take(connection, "room.deleted")
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_closed(connection.ping()))
-        await session.hear_next("ping")
-        await connection.close()
-
-
-async def test_a_subscription_that_is_refused_is_told(connect: Any) -> None:
-    connection, session = await connect()
-    await session.complete(room_a=0)
-    async with asyncio.TaskGroup() as tasks:
-        subscribing = tasks.create_task(_refused(connection.subscribe("private")))
-        asked = await session.hear("subscribe")
-        await session.say("error", code="AUTHORIZATION_ERROR", message="", request_id=asked["request_id"])
-    assert subscribing.result().status == 403
-
-
-async def test_a_sync_that_is_refused_for_good_is_tried_on_another_socket(connect: Any, stage: Stage) -> None:
-    connection, session = await connect()
-    asked = await session.hear("sync")
-    await session.say("error", code="VALIDATION_ERROR", message="", request_id=asked["request_id"])
-    await (await stage.session()).start(room_a=0)
-    await take(connection, "sync.complete")
-
-
-async def test_what_is_asked_while_offline_waits(connect: Any, stage: Stage) -> None:
-    connection, session = await connect()
-    await session.complete(room_a=0)
-    await connection.pause()
-    await connection.typing("room_a")  # lost
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(connection.ping())
-        await asyncio.sleep(0)
-        await connection.resume()
-        session = await stage.session()
-        await session.say_ready()
-        asked = await session.hear_next("sync", "ping")
-        assert asked["type"] == "sync"
-        asked = await session.hear("ping")
-        await session.say("pong", request_id=asked["request_id"])
-
-
-# Acknowledgements
-
-
-async def test_acks_are_joined_and_of_what_was_handled(connect: Any) -> None:
-    connection, session = await connect()
-    await session.complete(room_a=0)
-    for seq in (1, 2, 3):
-        await session.say_message(seq)
-    assert await take_seqs(connection, 3) == [1, 2, 3]
-    assert await session.hear("ack") == {"type": "ack", "room_id": "room_a", "seq": 2}
-    await connection.close()
-    assert await session.hear("ack") == {"type": "ack", "room_id": "room_a", "seq": 3}
-
-
-async def test_what_the_caller_failed_at_is_not_acknowledged(connect: Any) -> None:
-    connection, session = await connect()
-    await session.complete(room_a=0)
-    await session.say_message(1)
-    with pytest.raises(KeyError):
-        await _fail_at_one(connection)
-    with pytest.raises(TypeError):  # the end of the session instead
-        await session.hear("ack")
-    assert connection.cursors["rooms"] == {"room_a": 0}
-
-
-async def _fail_at_one(connection: Connection) -> None:
-    async with connection:
-        await take_seqs(connection, 1)
-        raise KeyError
-
-
-async def test_acks_can_be_switched_off(connect: Any) -> None:
-    connection, session = await connect(auto_ack=False, auto_ack_notifications=False)
-    await session.complete(room_a=0)
-    await session.say_message(1)
-    await session.say("notification", notification_id="notif_1", topic="t", payload=1, created_at="")
-    await take(connection, "notification")
-    await connection.ack_notification("notif_1")
-    async with asyncio.TaskGroup() as tasks:
-        acking = tasks.create_task(connection.ack("room_a", 1))
-        frame = await session.hear("ack")
-        assert frame["seq"] == 1
-        await session.say("ack.received", room_id="room_a", seq=1, user_id="alice", request_id=frame["request_id"])
-    assert acking.result()["seq"] == 1
-    assert (await session.hear("notification.ack"))["notification_id"] == "notif_1"
-
-
-# A slow caller
-
-
-async def test_a_slow_caller_stops_the_reading_and_the_connection_lives(stage: Stage, client: ChatAPI) -> None:
-    connection = client.connect(max_pending=5)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(connection.open())
-        session = await stage.session()
-        await session.say_ready(heartbeat_seconds=0.2)
-    for seq in range(1, 20):
-        await session.say_message(seq)
-    for _ in range(3):  # past any silence that would end it
-        await session.hear("ping")
-    assert stage.reads == []
-    assert await take_seqs(connection, 19) == list(range(1, 20))
-    assert stage.reads == []
-    assert stage.dialled == 1
-    await connection.close()
-
-
-async def test_a_slow_caller_who_sends_gets_the_answer_and_misses_nothing(connect: Any, stage: Stage) -> None:
-    connection, session = await connect(max_pending=5)
-    await session.complete(room_a=0)
-    stage.log = 30
-    for seq in range(1, 31):
-        await session.say_message(seq)
-    seen = []
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(30):
-            seen += await take_seqs(connection, 1)
-            answering = tasks.create_task(_answer(session))
-            await connection.ping()
-            await answering
-    assert seen == list(range(1, 31))
-    assert stage.reads
-    assert all(limit <= 5 for _, limit in stage.reads)
-
-
-async def _answer(session: Session) -> None:
-    ping = await session.hear("ping")
-    await session.say("pong", request_id=ping["request_id"])
-
-
-async def test_a_notification_without_space_comes_again(connect: Any, stage: Stage) -> None:
-    connection, session = await connect(max_pending=2)
-    await session.complete(room_a=0)
-    for number in range(6):
-        await session.say("notification", notification_id=f"n{number}", topic="t", payload=number, created_at="")
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_answer(session))
-        await connection.ping()
-    came: list[int] = []
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_play_notifications_again(stage))
-        while len(came) < 6:
-            came.append((await take(connection, "notification"))["payload"])
-    assert sorted(came) == list(range(6))
-
-
-async def _play_notifications_again(stage: Stage) -> None:
-    session = await stage.session()
-    await session.say_ready()
-    for number in range(6):
-        await session.say("notification", notification_id=f"n{number}", topic="t", payload=number, created_at="")
-    await session.complete(room_a=0)
-
-
 # Rooms that come and go
+
+
+async def test_a_leaving_that_is_history_ends_nothing(connect: Any, stage: Stage) -> None:
+    """The user was removed and added again while this device was away, and the log tells of both."""
+    connection, session = await connect(ready={"rooms": [{**ROOM, "last_seq": 120}]})
+    stage.log = 120
+    stage.left_at = 50
+    await session.complete(room_a=120)
+    assert len(await take_seqs(connection, 119)) == 119
+    await session.say_message(121)
+    assert await take_seqs(connection, 1) == [121]
+    assert connection.cursors["rooms"] == {"room_a": 120}
+    while (await session.hear("ack"))["seq"] < 120:
+        pass
+
+
+async def test_a_refusal_from_before_the_return_ends_nothing(connect: Any, stage: Stage) -> None:
+    """The log is asked for, the server refuses, and by then the user has been added again."""
+    connection, session = await connect()
+    await session.complete(room_a=0)
+    stage.log = 3
+    stage.log_hold = asyncio.Event()
+    stage.log_answers = [refusal(403, "AUTHORIZATION_ERROR")]
+    await session.say("sync.gap", room_id="room_a", from_seq=1, to_seq=3)
+    await stage.log_asked.wait()
+    await session.say("room.created", room_id="room_a", last_seq=3)
+    await take(connection, "room.created")
+    stage.log_hold.set()
+    assert await take_seqs(connection, 3) == [1, 2, 3]
+    assert (await session.hear("ack"))["seq"] in (2, 3)
+
+
+async def test_a_room_that_the_server_goes_on_telling_of_is_one_of_the_users(connect: Any, stage: Stage) -> None:
+    connection, session = await connect()
+    stage.log_answers = [refusal(404, "NOT_FOUND")]
+    await session.complete(room_a=3)
+    await take(connection, "sync.complete")
+    for seq in (4, 5, 6):
+        await session.say_message(seq)
+    assert await take_seqs(connection, 3) == [4, 5, 6]
+    assert (await session.hear("ack"))["seq"] >= 4
 
 
 async def test_a_room_that_is_joined_begins_after_its_creation(connect: Any) -> None:
@@ -681,13 +440,24 @@ async def test_a_room_that_is_not_wanted_stays_away_after_a_reconnect(connect: A
         await session.say("unsubscribed", room_id="room_a", request_id=frame["request_id"])
     await session.close()
     session = await stage.session()
-    await session.say_ready()
-    frame = await session.hear("unsubscribe")
-    await session.say("unsubscribed", room_id="room_a", request_id=frame["request_id"])
+    await session.say_ready(rooms=[{**ROOM, "last_seq": 1}])
+    sync = await session.hear_next("sync")
+    assert sync["rooms"] == {"room_a": 1}  # nothing of it is streamed again
     await session.say_message(2)
-    await session.complete(room_a=2)
+    await session.say_message(3)
+    await session.say("typing", room_id="room_a", user_id="bob", action="start")
+    await session.say("sync.complete", rooms={"room_a": 3}, request_id=sync["request_id"])
     while (event := await anext(connection))["type"] != "sync.complete" or connection.state != "live":
-        assert event["type"] != "message"
+        assert event["type"] not in ("message", "typing")
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(connection.ping())
+        assert (await session.hear_next("unsubscribe"))["room_id"] == "room_a"  # said once, when it was heard of
+        await _answer_ping(session)
+
+
+async def _answer_ping(session: Session) -> None:
+    ping = await session.hear_next("ping")
+    await session.say("pong", request_id=ping["request_id"])
 
 
 async def test_a_pause_and_a_resume(connect: Any, stage: Stage) -> None:

@@ -33,6 +33,7 @@ async def test_the_examples_run(server: Server, capsys: pytest.CaptureFixture[st
         "alice Hello, Bob",
         "While you were away",
         "NOT_FOUND 404",
+        "None",
         "deploys {'version': '1.4'}",
         "[]",
     ]

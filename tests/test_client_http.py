@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from chatapi.client import AdminAPI, ApiError, ChatAPI, NoAnswer
+from chatapi.client import AdminAPI, ApiError, ChatAPI, NoAnswer, NotChatAPI
 from chatapi.client import http as client_http
 from chatapi.errors import Code
 
@@ -88,10 +89,10 @@ async def test_an_error_carries_all_that_the_server_said(script: Script) -> None
     assert str(error) == "CONFLICT: no (members[1])"
 
 
-async def test_a_foreign_page_is_an_error_too(script: Script) -> None:
-    script.answers = [shows(502, "<h1>Bad gateway</h1>"), shows(404, "[]"), refuses(418, "TEAPOT")]
+async def test_a_code_that_is_not_known_yet_is_the_nearest_one(script: Script) -> None:
+    script.answers = [refuses(418, "TEAPOT"), refuses(404, "LOST")]
     async with script.client(retries=0) as client:
-        for status, code in ((502, Code.INTERNAL_ERROR), (404, Code.NOT_FOUND), (418, Code.INTERNAL_ERROR)):
+        for status, code in ((418, Code.INTERNAL_ERROR), (404, Code.NOT_FOUND)):
             with pytest.raises(ApiError) as caught:
                 await client.list_rooms()
             assert (caught.value.status, caught.value.code) == (status, code)
@@ -113,12 +114,11 @@ async def test_a_message_is_repeated_with_its_id(script: Script) -> None:
 
 
 async def test_what_may_not_be_repeated_is_not(script: Script) -> None:
-    script.answers = [breaks, shows(503)]
+    script.answers = [breaks, shows(503), shows(429), refuses(503, "INTERNAL_ERROR")]
     async with script.client() as client:
-        with pytest.raises(NoAnswer):
-            await client.notify("news", 1, {"user_ids": ["bob"]})
-        with pytest.raises(ApiError):
-            await client.notify("news", 1, {"user_ids": ["bob"]})
+        for expected in (NoAnswer, NotChatAPI, NotChatAPI, ApiError):
+            with pytest.raises(expected):
+                await client.notify("news", 1, {"user_ids": ["bob"]})
 
 
 async def test_the_tries_are_bounded(script: Script) -> None:
@@ -154,6 +154,30 @@ async def test_a_long_retry_after_is_the_callers_to_decide(script: Script) -> No
     assert caught.value.retry_after_s == 3600
 
 
+async def test_a_proxys_retry_after_is_advice(script: Script) -> None:
+    async def busy(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=503, headers={"Retry-After": "0" if len(script.requests) < 3 else "soon"})
+
+    script.answers = [busy, busy, busy, says({"rooms": []})]
+    async with script.client() as client:
+        await client.list_rooms()
+
+
+async def test_what_a_header_cannot_carry_is_refused_at_once() -> None:
+    for options in ({"api_key": "sk\n1", "user_id": "a"}, {"api_key": "sk", "user_id": "a\r\nX: 1"}, {"token": "a b"}):
+        with pytest.raises(ValueError, match="characters"):
+            ChatAPI("http://127.0.0.1", **options)
+    with pytest.raises(ValueError, match="characters"):
+        ChatAPI("http://127.0.0.1", api_key="sk", user_id="a").as_user("b\n")
+
+
+async def test_a_session_of_the_callers_keeps_its_own_rules_to_itself(script: Script) -> None:
+    script.answers = [refuses(404, "NOT_FOUND")]
+    async with aiohttp.ClientSession(raise_for_status=True) as session, script.client(session=session) as client:
+        with pytest.raises(ApiError):
+            await client.get_room("room_1")
+
+
 async def test_a_token_is_asked_for_once_and_renewed_once(script: Script) -> None:
     tokens = iter(["first", "second", "third"])
     script.answers = [
@@ -187,7 +211,12 @@ async def test_the_parts_of_a_path_are_escaped(script: Script) -> None:
 
 
 async def test_only_what_is_given_is_changed(script: Script) -> None:
-    script.answers = [says({})] * 4
+    script.answers = [
+        says({"room_id": "r"}),
+        says({"room_id": "r"}),
+        says({"message_id": "m"}),
+        says({"tenant_id": "t"}),
+    ]
     async with script.client() as client:
         await client.update_room("room_1", name=None)
         await client.update_room("room_1", metadata={"a": 1})

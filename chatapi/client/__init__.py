@@ -2,9 +2,10 @@
 
 from chatapi.client.admin import AdminAPI
 from chatapi.client.api import ChatAPI
-from chatapi.client.connection import Connection, State
-from chatapi.client.errors import ApiError, Closed, NoAnswer
+from chatapi.client.connection import Connection
+from chatapi.client.errors import ApiError, Closed, NoAnswer, NotChatAPI, NoToken
 from chatapi.client.events import Event, LogEvent
+from chatapi.client.options import State
 from chatapi.client.records import Cursors
 
 __all__ = [
@@ -17,5 +18,7 @@ __all__ = [
     "Event",
     "LogEvent",
     "NoAnswer",
+    "NoToken",
+    "NotChatAPI",
     "State",
 ]

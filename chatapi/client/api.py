@@ -5,9 +5,12 @@ from typing import Any, Literal, cast
 import aiohttp
 from msgspec import UNSET, UnsetType
 
-from chatapi.client.connection import Connection, OnState, Options
+from chatapi.client.connection import Connection
+from chatapi.client.credentials import Credentials, GetToken, is_token
+from chatapi.client.envelope import Shape
 from chatapi.client.events import EventPage
-from chatapi.client.http import RETRIES, TIMEOUT_S, Caller, Credentials, GetToken, Http, escape
+from chatapi.client.http import RETRIES, TIMEOUT_S, Caller, Http, escape
+from chatapi.client.options import OnError, OnState, Options
 from chatapi.client.pending import new_id
 from chatapi.client.records import (
     Cursors,
@@ -33,13 +36,20 @@ from chatapi.client.records import (
     UserToken,
 )
 
+_ROOM: Shape = {"room_id": str}
+_ROOMS: Shape = {"rooms": list}
+_MEMBER: Shape = {"user_id": str}
+_MESSAGE: Shape = {"message_id": str}
+_POSITION: Shape = {"seq": int}
+
 
 class ChatAPI(Caller):
     """One caller of one server: a tenant's backend acting as a user (`api_key` and `user_id`), or a user (`token`, or
     `get_token`, which is asked first and again when the server refuses the last one).
 
-    Every call raises ApiError when the server refuses, and NoAnswer when it cannot be reached. What may be repeated
-    is tried again up to `retries` times, and anything after a 429.
+    Every call raises ApiError when the server refuses, NoAnswer when it cannot be reached, and NotChatAPI, which is a
+    NoAnswer too, when something else answers. What may be repeated is tried again up to `retries` times, and anything
+    after a 429 of the server's.
     """
 
     def __init__(
@@ -55,7 +65,7 @@ class ChatAPI(Caller):
         session: aiohttp.ClientSession | None = None,
     ) -> None:
         """`session`, when given, stays the caller's to close; its connector bounds the number of connections."""
-        credentials = _choose_credentials(api_key, user_id, token, get_token)
+        credentials = _choose_credentials(api_key, user_id, token, get_token, timeout_s)
         super().__init__(Http(url, timeout_s=timeout_s, retries=retries, session=session), credentials)
         self._api_key = api_key
 
@@ -64,7 +74,7 @@ class ChatAPI(Caller):
         if self._api_key is None:
             raise ValueError("only an API key can act as another user")
         other = ChatAPI.__new__(ChatAPI)
-        credentials = _choose_credentials(self._api_key, user_id, None, None)
+        credentials = _choose_credentials(self._api_key, user_id)
         Caller.__init__(other, self._http, credentials, owns_http=False)
         other._api_key = self._api_key
         return other
@@ -79,13 +89,15 @@ class ChatAPI(Caller):
         max_delay_s: float = Options.max_delay_s,
         max_pending: int = Options.max_pending,
         on_state: OnState | None = None,
+        on_error: OnError | None = None,
     ) -> Connection:
         """A connection that comes back by itself, for `async with`.
 
         `cursors`: where this device stopped; without it the server continues from what the user acknowledged.
         `auto_ack`, `auto_ack_notifications`: acknowledge what the caller has handled. `min_delay_s`, `max_delay_s`:
         bounds of the first and of any later wait before a reconnect, of which a random part is waited. `max_pending`:
-        events that wait for the caller before the socket is read no further.
+        events that wait for the caller before the socket is read no further. `on_error` is told, once each, what keeps
+        the connection from coming up although the network is there: ApiError, NotChatAPI, NoToken; see `error`.
         """
         options = Options(
             auto_ack=auto_ack,
@@ -94,6 +106,7 @@ class ChatAPI(Caller):
             max_delay_s=max_delay_s,
             max_pending=max_pending,
             on_state=on_state,
+            on_error=on_error,
         )
         return Connection(self, self._http, self._credentials, cursors, options)
 
@@ -108,25 +121,29 @@ class ChatAPI(Caller):
         metadata: Json | None = None,
     ) -> Room:
         body = {"type": room_type, "members": members or [], "name": name, "metadata": metadata}
-        return cast(Room, await self.call("POST", "/rooms", body=body))
+        return cast(Room, await self.call("POST", "/rooms", body=body, shape=_ROOM))
 
     async def list_rooms(self, *, limit: int | None = None, offset: int | None = None) -> OwnRoomPage:
         """The caller's rooms, the most recently active first."""
-        return cast(OwnRoomPage, await self.call("GET", "/rooms", query={"limit": limit, "offset": offset}))
+        return cast(
+            OwnRoomPage, await self.call("GET", "/rooms", query={"limit": limit, "offset": offset}, shape=_ROOMS)
+        )
 
     async def list_channels(self, *, limit: int | None = None, offset: int | None = None) -> RoomPage:
         """The tenant's channels."""
-        return cast(RoomPage, await self.call("GET", "/channels", query={"limit": limit, "offset": offset}))
+        return cast(
+            RoomPage, await self.call("GET", "/channels", query={"limit": limit, "offset": offset}, shape=_ROOMS)
+        )
 
     async def get_room(self, room_id: str) -> Room:
-        return cast(Room, await self.call("GET", _room(room_id)))
+        return cast(Room, await self.call("GET", _room(room_id), shape=_ROOM))
 
     async def update_room(
         self, room_id: str, *, name: str | UnsetType | None = UNSET, metadata: Json | UnsetType | None = UNSET
     ) -> Room:
         """What is not given stays, None clears."""
         body = _given(name=name, metadata=metadata)
-        return cast(Room, await self.call("PATCH", _room(room_id), body=body))
+        return cast(Room, await self.call("PATCH", _room(room_id), body=body, shape=_ROOM))
 
     async def delete_room(self, room_id: str) -> None:
         """Removes everything in it."""
@@ -134,14 +151,16 @@ class ChatAPI(Caller):
 
     async def list_members(self, room_id: str, *, limit: int | None = None, offset: int | None = None) -> MemberPage:
         query = {"limit": limit, "offset": offset}
-        return cast(MemberPage, await self.call("GET", f"{_room(room_id)}/members", query=query))
+        return cast(
+            MemberPage, await self.call("GET", f"{_room(room_id)}/members", query=query, shape={"members": list})
+        )
 
     async def add_member(self, room_id: str, user_id: str, role: Role = "member") -> Member:
         body = {"user_id": user_id, "role": role}
-        return cast(Member, await self.call("POST", f"{_room(room_id)}/members", body=body))
+        return cast(Member, await self.call("POST", f"{_room(room_id)}/members", body=body, shape=_MEMBER))
 
     async def update_member(self, room_id: str, user_id: str, role: Role) -> Member:
-        return cast(Member, await self.call("PATCH", _member(room_id, user_id), body={"role": role}))
+        return cast(Member, await self.call("PATCH", _member(room_id, user_id), body={"role": role}, shape=_MEMBER))
 
     async def remove_member(self, room_id: str, user_id: str) -> None:
         await self.call("DELETE", _member(room_id, user_id))
@@ -166,24 +185,26 @@ class ChatAPI(Caller):
             "client_message_id": client_message_id or new_id(),
         }
         path = f"{_room(room_id)}/messages"
-        return cast(Message, await self.call("POST", path, body=body, is_idempotent=True))
+        return cast(Message, await self.call("POST", path, body=body, is_idempotent=True, shape=_MESSAGE))
 
     async def list_messages(
         self, room_id: str, *, after_seq: int | None = None, before_seq: int | None = None, limit: int | None = None
     ) -> MessagePage:
         """Ascending by `seq`; without a bound the newest page."""
         query = {"after_seq": after_seq, "before_seq": before_seq, "limit": limit}
-        return cast(MessagePage, await self.call("GET", f"{_room(room_id)}/messages", query=query))
+        return cast(
+            MessagePage, await self.call("GET", f"{_room(room_id)}/messages", query=query, shape={"messages": list})
+        )
 
     async def get_message(self, room_id: str, message_id: str) -> Message:
-        return cast(Message, await self.call("GET", _message(room_id, message_id)))
+        return cast(Message, await self.call("GET", _message(room_id, message_id), shape=_MESSAGE))
 
     async def edit_message(
         self, room_id: str, message_id: str, content: str, *, meta: Json | UnsetType | None = UNSET
     ) -> Message:
         """`meta` stays when it is not given, None clears it."""
         body = _given(content=content, meta=meta)
-        return cast(Message, await self.call("PUT", _message(room_id, message_id), body=body))
+        return cast(Message, await self.call("PUT", _message(room_id, message_id), body=body, shape=_MESSAGE))
 
     async def delete_message(self, room_id: str, message_id: str) -> None:
         await self.call("DELETE", _message(room_id, message_id))
@@ -191,32 +212,37 @@ class ChatAPI(Caller):
     async def list_events(self, room_id: str, *, after_seq: int = 0, limit: int | None = None) -> EventPage:
         """The room's log: messages, edits, deletions, membership and room changes."""
         query = {"after_seq": after_seq, "limit": limit}
-        return cast(EventPage, await self.call("GET", f"{_room(room_id)}/events", query=query))
+        return cast(
+            EventPage,
+            await self.call("GET", f"{_room(room_id)}/events", query=query, shape={"events": list, "has_more": bool}),
+        )
 
     async def mark_read(self, room_id: str, seq: int) -> Position:
         """Read up to `seq`, which is acknowledged with it; a lower one than before changes nothing."""
         path = f"{_room(room_id)}/read"
-        return cast(Position, await self.call("POST", path, body={"seq": seq}, is_idempotent=True))
+        return cast(Position, await self.call("POST", path, body={"seq": seq}, is_idempotent=True, shape=_POSITION))
 
     async def ack(self, room_id: str, seq: int) -> Position:
         """Delivered up to `seq`; a lower one than before changes nothing."""
         body = {"room_id": room_id, "seq": seq}
-        return cast(Position, await self.call("POST", "/acks", body=body, is_idempotent=True))
+        return cast(Position, await self.call("POST", "/acks", body=body, is_idempotent=True, shape=_POSITION))
 
     async def list_receipts(self, room_id: str, *, limit: int | None = None, offset: int | None = None) -> ReceiptPage:
         query = {"limit": limit, "offset": offset}
-        return cast(ReceiptPage, await self.call("GET", f"{_room(room_id)}/receipts", query=query))
+        return cast(
+            ReceiptPage, await self.call("GET", f"{_room(room_id)}/receipts", query=query, shape={"receipts": list})
+        )
 
     async def get_presence(self, room_id: str) -> Presence:
         """Who of the room is online."""
-        return cast(Presence, await self.call("GET", f"{_room(room_id)}/presence"))
+        return cast(Presence, await self.call("GET", f"{_room(room_id)}/presence", shape={"online": list}))
 
     # Notifications and topics
 
     async def notify(self, topic: str, payload: Any, targets: Targets) -> Notified:
         """With an API key only. Not tried again after a lost answer, as it could then arrive twice."""
         body = {"topic": topic, "payload": payload, "targets": targets}
-        return cast(Notified, await self.call("POST", "/notify", body=body))
+        return cast(Notified, await self.call("POST", "/notify", body=body, shape={"notification_id": str}))
 
     async def list_notifications(
         self,
@@ -226,7 +252,9 @@ class ChatAPI(Caller):
         offset: int | None = None,
     ) -> NotificationPage:
         query = {"status": status, "limit": limit, "offset": offset}
-        return cast(NotificationPage, await self.call("GET", "/notifications", query=query))
+        return cast(
+            NotificationPage, await self.call("GET", "/notifications", query=query, shape={"notifications": list})
+        )
 
     async def ack_notification(self, notification_id: str) -> Json:
         path = f"/notifications/{escape(notification_id)}/ack"
@@ -235,10 +263,13 @@ class ChatAPI(Caller):
     async def subscribe_topic(self, topic: str) -> Subscription:
         """Subscribing twice is the same subscription."""
         body = {"topic": topic}
-        return cast(Subscription, await self.call("POST", "/subscriptions", body=body, is_idempotent=True))
+        return cast(
+            Subscription,
+            await self.call("POST", "/subscriptions", body=body, is_idempotent=True, shape={"subscription_id": str}),
+        )
 
     async def list_subscriptions(self) -> SubscriptionList:
-        return cast(SubscriptionList, await self.call("GET", "/subscriptions"))
+        return cast(SubscriptionList, await self.call("GET", "/subscriptions", shape={"subscriptions": list}))
 
     async def unsubscribe_topic(self, subscription_id: str) -> None:
         await self.call("DELETE", f"/subscriptions/{escape(subscription_id)}")
@@ -250,22 +281,28 @@ class ChatAPI(Caller):
         body = {
             name: value for name, value in (("user_id", user_id), ("expires_in", expires_in_s)) if value is not None
         }
-        return cast(UserToken, await self.call("POST", "/tokens", body=body, is_idempotent=True))
+        return cast(UserToken, await self.call("POST", "/tokens", body=body, is_idempotent=True, shape={"token": str}))
 
     async def create_ticket(self) -> Ticket:
         """A ticket for one WebSocket, good for a minute."""
-        return cast(Ticket, await self.call("POST", "/ws/token", is_idempotent=True))
+        return cast(Ticket, await self.call("POST", "/ws/token", is_idempotent=True, shape={"token": str}))
 
 
 def _choose_credentials(
-    api_key: str | None, user_id: str | None, token: str | None, get_token: GetToken | None
+    api_key: str | None,
+    user_id: str | None,
+    token: str | None = None,
+    get_token: GetToken | None = None,
+    timeout_s: float = TIMEOUT_S,
 ) -> Credentials:
     if api_key is not None and user_id is not None and token is None and get_token is None:
         return Credentials({"X-API-Key": api_key, "X-User-Id": user_id})
     if api_key is None and token is not None and get_token is None:
+        if not is_token(token):
+            raise ValueError("token holds characters that no user token has")
         return Credentials({"Authorization": f"Bearer {token}"})
     if api_key is None and get_token is not None and token is None:
-        return Credentials({}, get_token)
+        return Credentials({}, get_token, timeout_s)
     raise ValueError("give api_key and user_id, or token, or get_token")
 
 

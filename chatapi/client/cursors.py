@@ -15,13 +15,14 @@ class RoomCursor:
     """One room. Replaced, not changed, when the server resets it, so that an event of the log before the reset cannot
     move the cursor in the log after it."""
 
-    __slots__ = ("acked", "gap_end", "handled", "held", "is_filling", "is_member", "received")
+    __slots__ = ("acked", "gap_end", "handled", "held", "is_filling", "is_member", "member_at", "received")
 
     def __init__(self, seq: int | None, *, is_member: bool) -> None:
         self.received = seq  # taken in up to here; None: the next event is the first
         self.handled = seq  # the caller is done with it up to here
         self.acked = seq
         self.is_member = is_member
+        self.member_at = 0  # the log up to here is older than the server's word that the user is a member
         self.gap_end = 0  # above `received`: up to here the log has to be read
         self.is_filling = False
         self.held: deque[LogEvent] = deque()  # what comes after the gap
@@ -111,9 +112,10 @@ class CursorBook:
         return {"epoch": self.epoch, "rooms": {room_id: seq for room_id, seq in handled.items() if seq is not None}}
 
     def get(self, room_id: str) -> RoomCursor:
+        """Of a room that is not followed, the server tells members only."""
         room = self.rooms.get(room_id)
         if room is None:
-            room = self.rooms[room_id] = RoomCursor(None, is_member=False)
+            room = self.rooms[room_id] = RoomCursor(None, is_member=room_id not in self.wanted)
         return room
 
     def is_current(self, room_id: str, room: RoomCursor) -> bool:
@@ -125,18 +127,18 @@ class CursorBook:
 
     def meet(self, epoch: str, listed: Sequence[ReadyRoom]) -> dict[str, int]:
         """Brings the book in line with the server's list of the user's rooms. Returns the cursors to name in `sync`:
-        those that differ from `last_ack`, where the server begins anyway, as many as fit. A room that had no place
-        heals by itself: what comes too often is known, what is left out shows as a gap."""
-        present = {room["room_id"] for room in listed}
-        for room_id in [room_id for room_id, room in self.rooms.items() if room.is_member and room_id not in present]:
-            self.drop(room_id)
+        those of followed channels, which are followed by it, and those that differ from `last_ack`, where the server
+        begins anyway, as many as fit. A room that had no place heals by itself: what comes too often is known, what is
+        left out shows as a gap."""
+        self._forget_left({room["room_id"] for room in listed})
         is_same_log = self.epoch in (None, epoch)
-        named: dict[str, int] = {}
-        size = 0
+        named = self._name_followed()
+        size = sum(len(room_id) + NAME_BYTES for room_id in named)
         for entry in listed:
             room_id, last_ack = entry["room_id"], entry["last_ack"]
             room = self.get(room_id)
             room.is_member = True
+            room.member_at = entry["last_seq"]
             if room.received is None:
                 room.received = last_ack
             if room.handled is None:
@@ -144,10 +146,31 @@ class CursorBook:
             room.acked = last_ack
             if is_same_log and room.handled > last_ack:
                 self.unacked[room_id] = room  # the last ack got lost
-            if room_id in self.unwanted or (is_same_log and room.received == last_ack):
+            after_seq = entry["last_seq"] if room_id in self.unwanted else room.received
+            if room_id in named or (is_same_log and after_seq == last_ack):
                 continue
             size += len(room_id) + NAME_BYTES
             if size <= MAX_SYNC_BYTES:
+                named[room_id] = after_seq
+        return named
+
+    def _forget_left(self, present: set[str]) -> None:
+        """Rooms that the user was a member of and is no more."""
+        for room_id, room in list(self.rooms.items()):
+            if not room.is_member or room_id in present:
+                continue
+            if room_id in self.wanted:
+                room.is_member = False  # a channel that goes on being followed
+            else:
+                self.drop(room_id)
+
+    def _name_followed(self) -> dict[str, int]:
+        named: dict[str, int] = {}
+        size = 0
+        for room_id in self.wanted:
+            room = self.rooms.get(room_id)
+            size += len(room_id) + NAME_BYTES
+            if room is not None and room.received is not None and size <= MAX_SYNC_BYTES:
                 named[room_id] = room.received
         return named
 
@@ -158,21 +181,38 @@ class CursorBook:
                 if not room.is_member:
                     self.drop(room_id)
                 elif room_id not in rooms:  # one that had no place in the `sync`; `acked` is from this `ready`
-                    self.rooms[room_id] = RoomCursor(room.acked, is_member=True)
+                    self._begin_anew(room_id, room.acked, room.member_at)
         self.epoch = epoch
         for room_id, last_ack in rooms.items():
-            self.rooms[room_id] = RoomCursor(last_ack, is_member=True)
-            self.unacked.pop(room_id, None)
+            self._begin_anew(room_id, last_ack, self.get(room_id).member_at)
+
+    def _begin_anew(self, room_id: str, seq: int | None, member_at: int) -> None:
+        room = RoomCursor(seq, is_member=self.get(room_id).is_member)
+        room.member_at = member_at
+        self.rooms[room_id] = room
+        self.unacked.pop(room_id, None)
 
     def join(self, room_id: str, last_seq: int) -> None:
         """The user is a member from now on, and gets what follows `last_seq`."""
-        if room_id not in self.rooms:
-            self.rooms[room_id] = RoomCursor(last_seq, is_member=True)
-        self.rooms[room_id].is_member = True
+        room = self.rooms.get(room_id)
+        if room is None:
+            room = self.rooms[room_id] = RoomCursor(last_seq, is_member=True)
+        room.is_member = True
+        room.member_at = max(room.member_at, last_seq)
+
+    def leave(self, room_id: str, room: RoomCursor, seq: int) -> None:
+        """The log says that the user has left, or was removed, at `seq`: history, where the server has said since then
+        that they are a member."""
+        if seq <= room.member_at or not self.is_current(room_id, room):
+            return
+        if room_id in self.wanted:
+            room.is_member = False
+        else:
+            self.drop(room_id)
 
     def note_last(self, room_id: str, last_seq: int) -> RoomCursor:
         """What the server said to be the newest event so far: opens a gap when that has not come."""
-        room = self.get(room_id)
+        room = self.rooms.setdefault(room_id, RoomCursor(None, is_member=False))
         if room.received is None:
             room.received = room.handled = last_seq
         elif last_seq > room.received and not room.is_behind:

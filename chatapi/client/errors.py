@@ -1,6 +1,8 @@
-"""What can go wrong for a caller: the server refused (`ApiError`), or there was no answer (`NoAnswer`, `Closed`)."""
+"""What can go wrong for a caller: the server refused (`ApiError`), or there was no answer of its own (`NoAnswer`,
+`NotChatAPI`, `NoToken`, `Closed`)."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from chatapi.errors import HTTP_STATUS, ChatError, Code
 
@@ -39,6 +41,22 @@ class ApiError(ChatError):
 class NoAnswer(ConnectionError):
     """The server could not be reached, or did not answer in time, on every try."""
 
+    retry_after_s = 0.0  # what a proxy asked for
+
+
+class NotChatAPI(NoAnswer):
+    """Something else answered, such as a proxy with a page of its own. Whether the server has done what it was asked is
+    not known. `http_status` is what that answer said; it says nothing about rooms or messages."""
+
+    def __init__(self, message: str, *, http_status: int | None = None, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.http_status = http_status
+        self.retry_after_s = retry_after_s
+
+
+class NoToken(NoAnswer):
+    """`get_token` raised (`__cause__` is what), took too long, or returned what cannot be a token. Nothing was sent."""
+
 
 class Closed(ConnectionError):
     """The connection was closed before the answer came. What was asked for may have been done: a `send` is safe to
@@ -50,15 +68,19 @@ class Closed(ConnectionError):
 
 
 def parse_error(
-    error: object, *, status: int | None = None, retry_after_s: float | None = None, request_id: str | None = None
+    fields: Mapping[str, Any],
+    *,
+    status: int | None = None,
+    retry_after_s: float | None = None,
+    request_id: str | None = None,
 ) -> ApiError:
-    """The error of an envelope or of an `error` frame; of anything else, such as a proxy's page, what `status` says."""
-    fields = error if isinstance(error, dict) else {}
+    """The error of an envelope, or an `error` frame."""
     details = fields.get("details")
+    field = fields.get("field")
     return ApiError(
         _parse_code(fields.get("code"), status),
-        str(fields.get("message", f"HTTP {status} without an answer of ChatAPI")),
-        field=fields.get("field"),
+        str(fields.get("message", "")),
+        field=field if isinstance(field, str) else None,
         status=status,
         details=details if isinstance(details, dict) else None,
         retry_after_s=retry_after_s,
@@ -67,6 +89,7 @@ def parse_error(
 
 
 def _parse_code(code: object, status: int | None) -> Code:
+    """A code that this SDK does not know yet is the nearest one that it does."""
     if isinstance(code, str) and code in Code.__members__:
         return Code(code)
     known = _SPECIAL_STATUS.get(status or 0) or _CODE_OF_STATUS.get(status or 0)

@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any, cast
 
 from chatapi.client.cursors import CursorBook, RoomCursor
-from chatapi.client.errors import ApiError, NoAnswer
-from chatapi.client.events import LOGGED, Event, EventPage, LogEvent, ReadyEvent
+from chatapi.client.errors import ApiError, NoAnswer, NotChatAPI
+from chatapi.client.events import Event, EventPage, LogEvent, ReadyEvent
+from chatapi.client.frames import is_logged, is_page_of
 from chatapi.client.inbox import Entry, Inbox
 from chatapi.client.notices import Notices
 from chatapi.client.records import Cursors
@@ -16,23 +19,29 @@ from chatapi.protocol.json import dumps
 
 logger = logging.getLogger(__name__)
 
+ACKED_ROOMS = 1000  # the most that one `ack` may name
 PAGE_EVENTS = 100  # the most that the server gives at once
-ANSWERS = frozenset({"message.sent", "unsubscribed", "pong"})  # mean something only to the call that asked
+ANSWERS = frozenset({"message.sent", "unsubscribed", "pong", "ready", "ready.rooms"})  # of no use to the caller
 GONE = frozenset({403, 404})
-
 
 ReadLog = Callable[[str, int, int], Awaitable[EventPage]]
 """Of a room's log the events after a `seq`, at most so many. Raises ApiError, NoAnswer."""
 
 
-class Feed:
-    """`on_live` is called when all that was missed has been handed over."""
+@dataclass(frozen=True)
+class Listener:
+    """Whom a feed tells what concerns the connection."""
 
-    def __init__(
-        self, read_log: ReadLog, cursors: Cursors | None, max_pending: int, on_live: Callable[[], None]
-    ) -> None:
+    went_live: Callable[[], None]  # all that was missed has been handed over
+    has_trouble: Callable[[Exception], None]  # a room's log cannot be read now; it is asked for again
+    find_delay_s: Callable[[int, ApiError | NoAnswer], float]  # how long to wait after so many failures, and this one
+    hears_unwanted: Callable[[str], None]  # the server does not know yet that this room is not wanted
+
+
+class Feed:
+    def __init__(self, read_log: ReadLog, cursors: Cursors | None, max_pending: int, listener: Listener) -> None:
         self._read_log = read_log
-        self._on_live = on_live
+        self._listener = listener
         self.book = CursorBook(cursors)
         self.notices = Notices()
         self.inbox = Inbox(max_pending)
@@ -73,11 +82,19 @@ class Feed:
 
     def take_acks(self, *, rooms: bool, notifications: bool) -> Iterator[dict[str, Any]]:
         """Frames for what was handled, taken as they are sent."""
-        if rooms:
-            for room_id, seq in self.book.take_acks():
+        for acked in self._take_batches() if rooms else ():
+            if len(acked) == 1:
+                [(room_id, seq)] = acked
                 yield {"type": "ack", "room_id": room_id, "seq": seq}
+            else:
+                yield {"type": "ack", "rooms": dict(acked)}
         for notification_id in self.notices.take_acks(handled=notifications):
             yield {"type": "notification.ack", "notification_id": notification_id}
+
+    def _take_batches(self) -> Iterator[list[tuple[str, int]]]:
+        acks = self.book.take_acks()
+        while batch := list(islice(acks, ACKED_ROOMS)):
+            yield batch
 
     # The socket's side
 
@@ -102,9 +119,20 @@ class Feed:
         self._is_returning = False
         self.book.interrupt()
 
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """As long as the present socket lives."""
+        assert self._group is not None  # there is one
+        self._group.create_task(work)
+
+    def lose_room(self, room_id: str) -> None:
+        """The server says that the user may not read it any more."""
+        logger.warning("a room's log cannot be read any more", extra={"room_id": room_id})
+        self.book.wanted.pop(room_id, None)
+        self.book.drop(room_id)
+
     def receive(self, frame: dict[str, Any], size_bytes: int) -> None:
         frame_type = frame["type"]
-        if frame_type in LOGGED:
+        if is_logged(frame):
             self._receive_logged(cast(LogEvent, frame), size_bytes)
         elif frame_type == "notification":
             self._receive_notification(frame, size_bytes)
@@ -128,6 +156,9 @@ class Feed:
         elif frame_type == "room.deleted":
             self.book.wanted.pop(frame["room_id"], None)
             self.book.drop(frame["room_id"])
+        elif frame_type == "typing" and frame.get("room_id") in self.book.unwanted:
+            self._listener.hears_unwanted(frame["room_id"])
+            return
         elif frame_type != "server.shutdown" and self.inbox.is_full:
             return  # presence, typing, receipts: what may be dropped when somebody is slow
         self._put(cast(Event, frame), size_bytes=size_bytes)
@@ -150,6 +181,7 @@ class Feed:
     def _receive_logged(self, event: LogEvent, size_bytes: int) -> None:
         room_id = event["room_id"]
         if room_id in self.book.unwanted:
+            self._listener.hears_unwanted(room_id)
             return
         room = self.book.get(room_id)
         if self.inbox.is_full and not room.is_behind and event["seq"] > (room.received or 0):
@@ -160,8 +192,8 @@ class Feed:
 
     def _put_logged(self, event: LogEvent, room: RoomCursor, size_bytes: int) -> None:
         self._put(event, room, size_bytes)
-        if event["type"] == "member.left" and self.ready is not None and event["user_id"] == self.ready["user_id"]:
-            self.book.drop(event["room_id"])
+        if event["type"] == "member.left" and self.ready is not None and event.get("user_id") == self.ready["user_id"]:
+            self.book.leave(event["room_id"], room, event["seq"])
 
     def _put(self, event: Event, room: RoomCursor | None = None, size_bytes: int = 0) -> None:
         self.inbox.put(Entry(event, room, size_bytes))
@@ -184,27 +216,46 @@ class Feed:
                 await self._wait_for_space()
                 if room.held and not room.has_gap:
                     self._put_logged(room.take_held(), room, 0)
-        except ApiError as error:
-            if error.status not in GONE:
-                raise SocketEnded from error
-            logger.warning("a room's log cannot be read any more", extra={"room_id": room_id})
-            self.book.drop(room_id)
-        except NoAnswer as error:
-            raise SocketEnded from error
         finally:
             room.is_filling = False
         self._fills -= 1
         self._complete_sync()
 
     async def _fill_page(self, room_id: str, room: RoomCursor) -> None:
-        while not (free_items := self.inbox.free_items):
-            await self.inbox.changed()
-        page = await self._read_log(room_id, room.received or 0, min(free_items, PAGE_EVENTS))
+        page = await self._read_page(room_id, room)
         if not self.book.is_current(room_id, room):
+            return
+        if page is None:
+            self.lose_room(room_id)
             return
         size_bytes = len(dumps(page["events"])) // max(1, len(page["events"]))
         for event in room.take_page(page["events"], has_more=page["has_more"]):
             self._put_logged(event, room, size_bytes)
+
+    async def _read_page(self, room_id: str, room: RoomCursor) -> EventPage | None:
+        """Asked for until the server has answered. None when it says that the user may not read this room any more.
+        The other rooms go on meanwhile. Raises SocketEnded where a new `sync` may do better."""
+        attempt = 0
+        while True:
+            while not (free_items := self.inbox.free_items):
+                await self.inbox.changed()
+            after_seq, member_at = room.received or 0, room.member_at
+            try:
+                page = await self._read_log(room_id, after_seq, min(free_items, PAGE_EVENTS))
+                if is_page_of(room_id, after_seq, cast(dict[str, Any], page)):
+                    return page
+                trouble: ApiError | NoAnswer = NotChatAPI("a page of events that are not those asked for")
+            except NoAnswer as error:
+                trouble = error
+            except ApiError as error:
+                if error.status in GONE and room.member_at == member_at:  # and not back again meanwhile
+                    return None
+                if error.status < 500 and error.status not in {*GONE, 429}:
+                    raise SocketEnded(error=error) from error
+                trouble = error
+            self._listener.has_trouble(trouble)
+            await asyncio.sleep(self._listener.find_delay_s(attempt, trouble))
+            attempt += 1
 
     async def _wait_for_space(self) -> None:
         while self.inbox.is_full:
@@ -224,5 +275,5 @@ class Feed:
         event, self._complete = self._complete, None
         if self.ready is not None:
             self.book.epoch = self.ready["epoch"]
-        self._on_live()
+        self._listener.went_live()
         self._put(event)

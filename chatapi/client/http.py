@@ -1,8 +1,8 @@
 """HTTP calls: credentials, tries, and the envelope taken off."""
 
 import asyncio
-import inspect
-from collections.abc import Awaitable, Callable, Mapping
+import contextlib
+from collections.abc import Mapping
 from typing import Any, Self, cast
 from urllib.parse import quote, urlencode
 
@@ -10,41 +10,17 @@ import aiohttp
 from yarl import URL
 
 from chatapi.client.backoff import full_jitter
-from chatapi.client.errors import ApiError, NoAnswer, parse_error
+from chatapi.client.credentials import Credentials
+from chatapi.client.envelope import Shape, parse_answer
+from chatapi.client.errors import ApiError, NoAnswer, NotChatAPI, NoToken
 from chatapi.client.records import Health
-from chatapi.protocol.json import dumps, loads_stored
+from chatapi.protocol.json import dumps
 
 RETRIES = 4
 RETRY_BASE_S = 0.25
 RETRY_CAP_S = 10.0
 MAX_RETRY_AFTER_S = 60.0  # a longer one is the caller's decision, so it gets the error
 TIMEOUT_S = 30.0  # of one try
-
-GetToken = Callable[[], str | Awaitable[str]]
-
-
-class Credentials:
-    """The headers that say who is calling, and where a better one may come from."""
-
-    def __init__(self, headers: Mapping[str, str], get_token: GetToken | None = None) -> None:
-        self._headers = headers
-        self._get_token = get_token
-        self._token: str | None = None
-        self._lock = asyncio.Lock()  # one request for all that wait for a token
-
-    async def headers(self) -> dict[str, str]:
-        if self._get_token is None:
-            return dict(self._headers)
-        async with self._lock:
-            if self._token is None:
-                token = self._get_token()
-                self._token = await token if inspect.isawaitable(token) else token
-            return {**self._headers, "Authorization": f"Bearer {self._token}"}
-
-    def renew(self) -> bool:
-        """Forgets a token that the server refused. True when there may be a better one."""
-        self._token = None
-        return self._get_token is not None
 
 
 class Http:
@@ -60,6 +36,7 @@ class Http:
         self._retries = retries
         self._session = session
         self._owns_session = session is None
+        self._handshakes: aiohttp.ClientSession | None = None
 
     def session(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -72,7 +49,24 @@ class Http:
             self._session._retry_connection = False
         return self._session
 
+    def handshake_session(self, middleware: aiohttp.ClientMiddlewareType) -> aiohttp.ClientSession:
+        """The same sockets and defaults, with a look at what answers a handshake."""
+        if self._handshakes is None:
+            session = self.session()
+            self._handshakes = aiohttp.ClientSession(
+                connector=session.connector,
+                connector_owner=False,
+                headers=session.headers,
+                cookie_jar=session.cookie_jar,
+                trust_env=session.trust_env,
+                middlewares=(middleware,),
+            )
+            self._handshakes._retry_connection = False
+        return self._handshakes
+
     async def close(self) -> None:
+        if self._handshakes is not None:
+            await self._handshakes.close()
         if self._session is not None and self._owns_session:
             await self._session.close()
 
@@ -85,19 +79,20 @@ class Http:
         query: Mapping[str, object] | None = None,
         body: object = None,
         is_idempotent: bool | None = None,
+        shape: Shape | None = None,
     ) -> Any:
         """The answer's `data`, None for a 204. `path` is escaped already, and `query` items that are None are left out.
 
-        Tried again, with growing pauses, when there was no answer or a 502 to 504, unless doing it twice could differ
-        from doing it once (a POST, if not stated otherwise); always after a 429, once `Retry-After` has passed.
-        Raises ApiError, NoAnswer.
+        Tried again, with growing pauses, when there was no answer of the server's or a 502 to 504 of its own, unless
+        doing it twice could differ from doing it once (a POST, if not stated otherwise); always after a 429 of its own,
+        once `Retry-After` has passed. Raises ApiError, NoAnswer, NotChatAPI, NoToken.
         """
         can_repeat = method != "POST" if is_idempotent is None else is_idempotent
         is_renewed = was_lost = False
         attempt = 0
         while True:
             try:
-                return await self._try(credentials, method, path, query, body)
+                return await self._try(credentials, method, path, query, body, shape)
             except ApiError as error:
                 if error.status == 404 and method == "DELETE" and was_lost:
                     return None  # an earlier try did it
@@ -108,15 +103,23 @@ class Http:
                 retry_after_s = error.retry_after_s or 0.0
                 if not may_repeat or attempt >= self._retries or retry_after_s > MAX_RETRY_AFTER_S:
                     raise
-            except NoAnswer:
+            except NoToken:
+                raise
+            except NoAnswer as error:
                 if not can_repeat or attempt >= self._retries:
                     raise
-                was_lost, retry_after_s = True, 0.0
+                was_lost, retry_after_s = True, min(error.retry_after_s, RETRY_CAP_S)
             await asyncio.sleep(max(full_jitter(attempt, RETRY_BASE_S, RETRY_CAP_S), retry_after_s))
             attempt += 1
 
     async def _try(
-        self, credentials: Credentials, method: str, path: str, query: Mapping[str, object] | None, body: object
+        self,
+        credentials: Credentials,
+        method: str,
+        path: str,
+        query: Mapping[str, object] | None,
+        body: object,
+        shape: Shape | None,
     ) -> Any:
         headers = await credentials.headers()
         data = None
@@ -125,11 +128,18 @@ class Http:
             data = dumps({} if body is None else body)
         try:
             async with self.session().request(
-                method, self.address(path, query), headers=headers, data=data, timeout=self._timeout
+                method,
+                self.address(path, query),
+                headers=headers,
+                data=data,
+                timeout=self._timeout,
+                allow_redirects=False,  # the credential is for this server only
+                raise_for_status=False,
             ) as response:
-                return _unwrap(response, await response.read())
+                answer = await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise NoAnswer(f"{method} {path}: {type(error).__name__}") from error
+        return parse_answer(f"{method} {path}", response.status, response.headers, answer, shape)
 
     def address(self, path: str, query: Mapping[str, object] | None = None) -> URL:
         """Escaped already, so that a user id with a slash in it stays one part of the path."""
@@ -144,28 +154,6 @@ def _in_query(value: object) -> str:
 def escape(part: str) -> str:
     """One part of a path."""
     return quote(part, safe="")
-
-
-def _unwrap(response: aiohttp.ClientResponse, body: bytes) -> Any:
-    if response.status == 204:
-        return None
-    try:
-        envelope = loads_stored(body)
-    except ValueError:  # a proxy's page, say
-        envelope = None
-    if isinstance(envelope, dict) and envelope.get("success") is True:
-        return envelope["data"]
-    raise parse_error(
-        envelope.get("error") if isinstance(envelope, dict) else None,
-        status=response.status,
-        retry_after_s=parse_retry_after(response.headers),
-        request_id=response.headers.get("X-Request-Id"),
-    )
-
-
-def parse_retry_after(headers: Mapping[str, str] | None) -> float | None:
-    text = (headers or {}).get("Retry-After", "")
-    return float(text) if text.isascii() and text.isdigit() else None
 
 
 class Caller:
@@ -199,24 +187,31 @@ class Caller:
         query: Mapping[str, object] | None = None,
         body: object = None,
         is_idempotent: bool | None = None,
+        shape: Shape | None = None,
     ) -> Any:
-        """Any route, such as `call("GET", "/rooms", query={"limit": 5})`; see `Http.call`."""
+        """Any route, such as `call("GET", "/rooms", query={"limit": 5})`; see `Http.call`. `shape` names fields of the
+        answer and their types: what lacks them is no answer."""
         return await self._http.call(
-            self._credentials, method, f"/v1{path}", query=query, body=body, is_idempotent=is_idempotent
+            self._credentials, method, f"/v1{path}", query=query, body=body, is_idempotent=is_idempotent, shape=shape
         )
 
     async def health(self) -> Health:
         """Raises ApiError with status 503 when the server cannot write."""
-        return cast(Health, await self.call("GET", "/health"))
+        return cast(Health, await self.call("GET", "/health", shape={"status": str}))
 
     async def read_text(self, path: str) -> str:
-        """What is served without an envelope: `/metrics`, `/openapi.json`. Raises ApiError, NoAnswer."""
+        """What is served without an envelope: `/metrics`, `/openapi.json`. Raises ApiError, NoAnswer,
+        NotChatAPI."""
         headers = await self._credentials.headers()
         try:
-            async with self._http.session().get(self._http.address(path), headers=headers) as response:
+            async with self._http.session().get(
+                self._http.address(path), headers=headers, allow_redirects=False, raise_for_status=False
+            ) as response:
                 body = await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise NoAnswer(f"GET {path}: {type(error).__name__}") from error
-        if response.status != 200:
-            _unwrap(response, body)
-        return body.decode()
+        if response.status == 200:
+            with contextlib.suppress(UnicodeDecodeError):
+                return body.decode()
+        parse_answer(f"GET {path}", response.status, response.headers, body)
+        raise NotChatAPI(f"GET {path}: HTTP {response.status} without a text", http_status=response.status)

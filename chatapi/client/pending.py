@@ -29,6 +29,9 @@ class Pending:
     def remove(self, request_id: str) -> None:
         self._waiting.pop(request_id, None)
 
+    def expects(self, request_id: object) -> bool:
+        return request_id in self._waiting
+
     def frames(self) -> list[dict[str, Any]]:
         """In the order in which they were first sent."""
         return [frame for frame, _ in self._waiting.values()]
@@ -53,23 +56,21 @@ class Pending:
 
 
 class Lanes:
-    """One message to a room at a time, in the order of the calls, so that a refusal does not change their order."""
+    """One message, edit or deletion in a room at a time, in the order of the calls, so that a refusal does not change
+    their order."""
 
     def __init__(self) -> None:
         self._lanes: dict[str, tuple[asyncio.Lock, int]] = {}
-        self.waiting = 0  # messages that are not confirmed yet, in all rooms
 
     @asynccontextmanager
     async def turn(self, room_id: str) -> AsyncIterator[None]:
         lock, users = self._lanes.get(room_id, (None, 0))
         lock = lock or asyncio.Lock()
         self._lanes[room_id] = (lock, users + 1)
-        self.waiting += 1
         try:
             async with lock:
                 yield
         finally:
-            self.waiting -= 1
             users = self._lanes[room_id][1] - 1
             if users:
                 self._lanes[room_id] = (lock, users)
