@@ -14,6 +14,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from proxy import Proxy
+
 START_SECONDS = 20.0
 STOP_SECONDS = 15.0  # more than shutdown_grace_seconds
 POLL_SECONDS = 0.02
@@ -114,16 +116,26 @@ class ServerProcess:
 
 
 class Control:
-    """Lets another process kill, stop and start the server: POST /kill, /stop, /start."""
+    """Lets another process kill, stop and start the server: POST /kill, /stop, /start. POST /proxy, with or without
+    `{method, path, answers}`, tells a proxy before it what to answer itself, and how many of these answers are left."""
 
-    def __init__(self, server: ServerProcess) -> None:
+    def __init__(self, server: ServerProcess, proxy: Proxy | None = None) -> None:
         actions = {"/kill": server.kill, "/stop": server.stop, "/start": server.start}
+
+        def instruct(body: bytes) -> bytes:
+            assert proxy is not None
+            if body:
+                proxy.answer(**json.loads(body))
+            return str(proxy.left).encode()
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 status, text = 200, b""
                 try:
-                    actions[self.path]()
+                    if self.path == "/proxy":
+                        text = instruct(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+                    else:
+                        actions[self.path]()
                 except (AssertionError, OSError, subprocess.SubprocessError) as error:
                     status, text = 500, str(error).encode()
                 self.send_response(status)

@@ -2,13 +2,15 @@
  * What the cases share: a tenant of their own, clients of its users, and events to wait for.
  *
  * Environment: CHATAPI_TEST_URL; CHATAPI_TEST_MASTER_KEY, or CHATAPI_TEST_KEY of a tenant to use; and, for the cases that
- * restart the server, CHATAPI_TEST_CONTROL, an address that takes POST /kill, /stop and /start.
+ * restart the server, CHATAPI_TEST_CONTROL, an address that takes POST /kill, /stop and /start; and CHATAPI_TEST_PROXY, a proxy
+ * before the server, which POST /proxy of the former tells what to answer itself.
  */
 import WebSocket from "ws";
 import { ChatAPI } from "../../chatapi/web/sdk/chatapi.js";
 
 export const url = process.env.CHATAPI_TEST_URL;
-export const canRestart = Boolean(process.env.CHATAPI_TEST_CONTROL);
+export const proxyUrl = process.env.CHATAPI_TEST_PROXY;
+export const can = { restart: Boolean(process.env.CHATAPI_TEST_CONTROL), proxy: Boolean(proxyUrl) };
 
 const PATIENCE_MS = 20_000; // a restart of the server included
 
@@ -16,6 +18,17 @@ const PATIENCE_MS = 20_000; // a restart of the server included
 export async function control(what) {
   const response = await fetch(`${process.env.CHATAPI_TEST_CONTROL}/${what}`, { method: "POST" });
   if (!response.ok) throw new Error(`${what}: ${await response.text()}`);
+}
+
+/** The proxy answers the next requests of this kind itself, with each of these answers once. @param {string[]} answers */
+export async function intercept(method, path, answers) {
+  const response = await fetch(`${process.env.CHATAPI_TEST_CONTROL}/proxy`, { method: "POST", body: JSON.stringify({ method, path, answers }) });
+  if (!response.ok) throw new Error(await response.text());
+}
+
+/** How many of its own answers the proxy has not given yet. */
+export async function answersLeft() {
+  return Number(await (await fetch(`${process.env.CHATAPI_TEST_CONTROL}/proxy`, { method: "POST" })).text());
 }
 
 /** A new tenant, so that no case sees another's rooms or uses up another's rate; without a master key the one given. */

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
-import { canRestart, control, messagesOf, numbered, range, Rig, storedMessages } from "./rig.mjs";
+import { answersLeft, can, control, intercept, messagesOf, numbered, proxyUrl, range, Rig, storedMessages } from "./rig.mjs";
 
 const contents = (messages) => messages.map((message) => message.content);
 const seqs = (events) => events.map((event) => event.seq);
@@ -269,14 +269,105 @@ const cases = {
   async slow_consumer_misses_nothing(rig) {
     const room = await rig.group("alice", "bob");
     const alice = await rig.connect("alice");
-    const bob = await rig.connect("bob", { maxPending: 10, handler: () => new Promise((resolve) => { setTimeout(resolve, 5); }) });
+    let release;
+    const allSent = new Promise((resolve) => { release = resolve; });
+    const bob = await rig.connect("bob", { maxPending: 10, handler: (event) => (event.type === "message" ? allSent : undefined) });
     let interruptions = 0;
     bob.connection.on("state", ({ state }) => { interruptions += state === "waiting" ? 1 : 0; });
     const texts = numbered("message", 80);
     await Promise.all(texts.map((text) => alice.connection.send(room, text)));
+    release();
     const got = await bob.inbox.untilCount(80, messagesOf(room));
     assert.deepEqual(contents(got), texts);
     assert.ok(interruptions > 0, "the bound was never reached");
+  },
+
+  async foreign_answers_are_no_word_on_a_call(rig) {
+    const room = await rig.group("alice", "bob");
+    const direct = rig.client("alice");
+    const { message_id: id } = await direct.sendMessage(room, { content: "once", client_message_id: "mine" });
+    const client = rig.client("alice", { url: proxyUrl });
+    const calls = {
+      GET: (options) => client.listEvents(room, {}, options),
+      POST: (options) => client.sendMessage(room, { content: "once", client_message_id: "mine" }, options),
+      PUT: (options) => client.editMessage(room, id, "twice", options),
+      DELETE: (options) => client.deleteMessage(room, id, options),
+    };
+    for (const [method, call] of Object.entries(calls)) {
+      const answers = Object.entries(foreign).filter(([name]) => method !== "DELETE" || name !== "empty_204").map(([, raw]) => raw);
+      for (const answer of answers) {
+        await intercept(method, "/v1/rooms/", [answer]);
+        await assert.rejects(call({ retries: 0 }), ({ code, status }) => ["NOT_CHATAPI", "NETWORK_ERROR"].includes(code) && status === 0, answer);
+      }
+      await intercept(method, "/v1/rooms/", answers.slice(0, 2));
+      await call();
+      assert.equal(await answersLeft(), 0);
+    }
+    for (const answer of Object.values(foreign)) {
+      await intercept("POST", "/v1/rooms", [answer]);
+      await assert.rejects(client.createRoom({ type: "group" }), { status: 0 });
+    }
+    assert.deepEqual(contents(await storedMessages(direct, room)), [null]);
+    assert.deepEqual((await direct.listRooms()).rooms.map((one) => one.room_id), [room]);
+  },
+
+  async foreign_answers_lose_no_room(rig) {
+    const room = await rig.group("alice", "bob");
+    const alice = rig.client("alice");
+    const bob = await rig.attach(rig.client("bob", { url: proxyUrl, retries: 0 }), { maxDelayMs: 100 });
+    for (const text of numbered("seen", 5)) await alice.sendMessage(room, text);
+    await bob.inbox.untilCount(5, messagesOf(room));
+    bob.connection.pause();
+    for (const text of numbered("missed", 150)) await alice.sendMessage(room, text);
+    bob.inbox.events.length = 0;
+    await intercept("GET", "/events", Object.values(foreign));
+    bob.connection.resume();
+    await bob.inbox.until((event) => event.type === "sync.complete");
+    assert.equal(await answersLeft(), 0);
+    const got = bob.inbox.events.filter((event) => event.type === "message" || event.type === "sync.complete");
+    assert.deepEqual(seqs(got.slice(0, -1)), range(6, 155));
+    assert.equal(got.at(-1).type, "sync.complete");
+    await untilReceipt(alice, room, "bob", 155);
+    await alice.sendMessage(room, "and on");
+    assert.equal((await bob.inbox.untilCount(151, messagesOf(room))).at(-1).content, "and on");
+    await untilReceipt(alice, room, "bob", 156);
+  },
+
+  async foreign_answers_end_no_connection(rig) {
+    const room = await rig.group("alice", "bob");
+    const bob = await rig.attach(rig.client("bob", { url: proxyUrl, retries: 0 }), { maxDelayMs: 100 });
+    bob.connection.pause();
+    await rig.client("alice").sendMessage(room, "meanwhile");
+    await intercept("GET", "/ws\\?", Object.values(foreign));
+    await intercept("POST", "/ws/token", Object.values(foreign));
+    bob.connection.resume();
+    assert.equal((await bob.inbox.until(messagesOf(room))).content, "meanwhile");
+    assert.equal(await answersLeft(), 0);
+    assert.equal(bob.connection.error, undefined);
+    const told = bob.inbox.events.filter((event) => event.type === "local.error").map((event) => event.error.code);
+    assert.deepEqual([...new Set(told)], ["NOT_CHATAPI"]);
+  },
+
+  async a_send_outlasts_foreign_answers(rig) {
+    const room = await rig.group("alice", "bob");
+    const alice = await rig.attach(rig.client("alice", { url: proxyUrl, retries: 0 }), { maxDelayMs: 100 });
+    const bob = await rig.connect("bob");
+    const long = '"'.repeat(65_536);
+    const error = '{"success":false,"data":null,"error":{"code":"INTERNAL_ERROR","message":"The disk is full"}}';
+    const full = `HTTP/1.1 503 Service Unavailable\r\nContent-Length: ${error.length}\r\n\r\n${error}`;
+    await intercept("POST", "/messages", [...Object.values(foreign), full]);
+    await intercept("PUT", "/messages", [foreign.html_502, full]);
+    const sending = ["first", long, "third"].map((text) => alice.connection.send(room, text));
+    assert.equal(alice.connection.unconfirmed, 3);
+    const { message_id: id } = (await bob.inbox.untilCount(2, messagesOf(room)))[1];
+    const editing = alice.connection.edit(room, id, `${long.slice(1)}!`);
+    const deleting = alice.connection.delete(room, id);
+    const last = alice.connection.send(room, "last");
+    assert.deepEqual(seqs(await Promise.all(sending)), [1, 2, 3]);
+    assert.equal((await editing).content, `${long.slice(1)}!`);
+    assert.deepEqual([(await deleting).seq, (await last).seq], [5, 6]);
+    assert.equal(await answersLeft(), 0);
+    assert.deepEqual(contents(await storedMessages(rig.client("alice"), room)), ["first", null, "third", "last"]);
   },
 };
 
@@ -296,14 +387,14 @@ async function until(test) {
   }
 }
 
-const shared = JSON.parse(await readFile(new URL("../sdk_cases.json", import.meta.url), "utf8")).cases;
+const { cases: shared, foreign_answers: foreign } = JSON.parse(await readFile(new URL("../sdk_cases.json", import.meta.url), "utf8"));
 
 test("every shared case is here", () => {
   assert.deepEqual(Object.keys(cases).sort(), shared.map((one) => one.name).sort());
 });
 
 for (const { name, needs } of shared) {
-  test(name, { timeout: 60_000, skip: needs === "restart" && !canRestart && "CHATAPI_TEST_CONTROL is not set" }, async () => {
+  test(name, { timeout: 60_000, skip: needs && !can[needs] && `nothing here to ${needs} with` }, async () => {
     const rig = await Rig.make();
     try {
       await cases[name](rig);

@@ -37,19 +37,17 @@ export function explain({ error, closeCode, handshakeFailed, restAnswers }) {
 /** @param {any} error */
 export function explainError(error) {
   const { code, status } = error;
+  if (code === "NOT_CHATAPI") {
+    const status = error.details?.http_status;
+    return `Something other than ChatAPI answered at ${location.host}${status ? ` (HTTP ${status})` : ""}: probably a proxy in front of it that does not reach it.`;
+  }
   if (code === "TIMEOUT") return "The server did not answer in time.";
   if (code === "NETWORK_ERROR" || (status === 0 && code !== "CLOSED")) return `No answer from ${location.host}: the server is down, or something in between lets nothing through.`;
-  if (isForeign(error)) return `Something other than ChatAPI answered at ${location.host}${status ? ` (HTTP ${status})` : ""}: probably a proxy in front of it that does not reach it.`;
   if (status === 401) return "The server refused this key (401). Check that it is complete and not revoked.";
   if (status === 403) return `The server refused it (403): ${describe(error)}.`;
   if (status === 429) return `A limit is reached (429): ${describe(error)}.`;
   if (status === 503) return `The server cannot serve this now (503): ${describe(error)}.`;
   return status ? `${describe(error)} (${status}).` : describe(error);
-}
-
-/** Every answer of ChatAPI carries the id of its request; what has none, but a status, comes from something in between. @param {any} error */
-function isForeign({ code, status, requestId }) {
-  return code === "INTERNAL_ERROR" && status !== 0 && !requestId;
 }
 
 function explainHandshake() {

@@ -21,7 +21,8 @@ export type ClientOptions = {
     userId?: string;
     token?: string;
     /**
-     * asked at first, and again when the server refuses the last one
+     * asked at first, and again when the server refuses the last one;
+     * when it throws, takes more than 10 s, or returns what is no token, a connection asks again
      */
     getToken?: () => string | Promise<string>;
     fetch?: typeof globalThis.fetch;
@@ -150,7 +151,9 @@ export type StateChange = {
      */
     closeCode?: number;
     /**
-     * what ended the connection for good, or spoilt the last try
+     * what ended the connection for good, or kept the last try from succeeding: a ChatAPIError with
+     * the server's code, such as `RATE_LIMIT_EXCEEDED` (too many connections) or `AUTHORIZATION_ERROR` (the page's origin), or
+     * one of this library's own
      */
     error?: Error;
 };
@@ -268,9 +271,13 @@ export type ServerEvent = {
     type: string;
     [field: string]: any;
 };
+export type Shape = Record<string, "string" | "number" | "boolean" | "array" | "object">;
 /**
- * What the server refused, or what kept it from being asked. `code` is one of the server's codes, or
- * `NETWORK_ERROR` (no answer), `TIMEOUT`, `CLOSED` (the connection was closed before the answer).
+ * What the server refused, or what kept it from being asked. `code` is one of the server's codes, or one of this library's,
+ * whose `status` is 0: `NETWORK_ERROR` (no answer), `TIMEOUT`, `CLOSED` (the connection was closed before the answer),
+ * `NOT_CHATAPI` (something else answered, such as a proxy with a page of its own, whose status is
+ * `details.http_status`; whether the server has done what it was asked is not known), `NO_TOKEN` (`getToken` failed,
+ * `cause` is how, or returned what is no token; nothing was sent).
  */
 export declare class ChatAPIError extends Error {
     code: string;
@@ -399,6 +406,19 @@ export declare class ChatAPI {
         room_id: string;
         seq: number;
     }>;
+    /**
+     * As `ack`, for many rooms, each judged on its own: how each now stands, and why not.
+     * @param {Record<string, number>} seqs by room
+     * @param {CallOptions} [options]
+     * @returns {Promise<{rooms: Record<string, number>, errors: Record<string, {code: string, message: string}>}>}
+     */
+    ackRooms(seqs: Record<string, number>, options?: CallOptions): Promise<{
+        rooms: Record<string, number>;
+        errors: Record<string, {
+            code: string;
+            message: string;
+        }>;
+    }>;
     /** @param {string} roomId @param {{limit?: number, offset?: number}} [page] @param {CallOptions} [options] @returns {Promise<{receipts: Receipt[], has_more: boolean}>} */
     listReceipts(roomId: string, page?: {
         limit?: number;
@@ -482,8 +502,20 @@ export declare class ChatAPI {
     get socketClass(): any;
     /** Forgets a token that the server refused. True when there may be a better one. @internal */
     renewToken(): boolean;
+    /** Whether there may be another token. @internal */
+    get renewsTokens(): boolean;
+    /** Of a token that the server has refused: whether it seems to be one that was good once, so that the next may be. @internal */
+    get tokenHasExpired(): boolean;
     /** @internal */
     get usesApiKey(): boolean;
+    /**
+     * Why the server refuses handshakes: a browser does not show their answers, but a plain GET of their address is answered
+     * alike. Without a credential first, since a page of a foreign origin may not even ask with one. Undefined: it would not refuse.
+     * @internal
+     * @param {AbortSignal} signal
+     * @returns {Promise<ChatAPIError | undefined>}
+     */
+    findRefusal(signal: AbortSignal): Promise<ChatAPIError | undefined>;
 }
 export type Request = {
     frame: ServerEvent;
@@ -496,6 +528,14 @@ export type Request = {
     resolve: (answer: any) => void;
     reject: (error: Error) => void;
     timer?: ReturnType<typeof setTimeout>;
+    /**
+     * instead of a frame, which has no room for it
+     */
+    http?: (signal: AbortSignal) => Promise<any>;
+    /**
+     * over HTTP, now
+     */
+    calling?: boolean;
 };
 /**
  * @typedef {object} Request a frame whose answer somebody waits for
@@ -506,6 +546,8 @@ export type Request = {
  * @property {(answer: any) => void} resolve
  * @property {(error: Error) => void} reject
  * @property {ReturnType<typeof setTimeout>} [timer]
+ * @property {(signal: AbortSignal) => Promise<any>} [http] instead of a frame, which has no room for it
+ * @property {boolean} [calling] over HTTP, now
  */
 /**
  * One user's live connection. It comes back by itself, continues where it stopped, and gives the caller each event
@@ -523,6 +565,8 @@ export declare class Connection {
     /** @param {ChatAPI} client @param {ConnectOptions} options */
     constructor(client: ChatAPI, { cursors, autoAck, minDelayMs, maxDelayMs, maxPending }: ConnectOptions);
     get state(): State;
+    /** Why the newest try to connect failed, or what ended the connection. Undefined while there is a socket. @returns {Error | undefined} */
+    get error(): Error | undefined;
     /** How far the caller has come. JSON; a copy. @returns {Cursors} */
     get cursors(): Cursors;
     /** Messages that the server has not confirmed yet. */
@@ -546,7 +590,9 @@ export declare class Connection {
      */
     send(roomId: string, message: string | NewMessage): Promise<Sent>;
     /**
-     * Changes a message. Tried again after an interruption, so that the room's log may then hold the same edit twice.
+     * Changes a message, in order with the other messages, edits and deletions of the room. Tried again after an interruption, so
+     * that the room's log may then hold the same edit twice. One that is too long for a frame goes over HTTP: then the
+     * answer's `seq` is the message's own.
      * @param {string} roomId @param {string} messageId @param {string | {content: string, meta?: Json | null}} change
      * @returns {Promise<EventMap["message.edited"]>}
      */
@@ -582,6 +628,7 @@ export declare class Connection {
     ping(): Promise<number>;
     /** Drops the connection until `resume`; what is sent meanwhile waits. */
     pause(): void;
+    /** Connects again after `pause`, and at once where the connection waits for its next try. */
     resume(): void;
     /** Ends the connection: acknowledges what was handled, and refuses what waits for an answer with `CLOSED`. */
     close(): void;

@@ -23,7 +23,8 @@
  * @property {string} [apiKey]
  * @property {string} [userId]
  * @property {string} [token]
- * @property {() => string | Promise<string>} [getToken] asked at first, and again when the server refuses the last one
+ * @property {() => string | Promise<string>} [getToken] asked at first, and again when the server refuses the last one;
+ *   when it throws, takes more than 10 s, or returns what is no token, a connection asks again
  * @property {typeof globalThis.fetch} [fetch]
  * @property {any} [WebSocket] a WHATWG WebSocket class; Node 20 has none, `ws` from npm is one
  * @property {number} [timeoutMs] of one HTTP try (30,000)
@@ -107,7 +108,9 @@
  * @property {State} state
  * @property {number} [delayMs] until the next try, when waiting
  * @property {number} [closeCode] of the socket that ended
- * @property {Error} [error] what ended the connection for good, or spoilt the last try
+ * @property {Error} [error] what ended the connection for good, or kept the last try from succeeding: a ChatAPIError with
+ *   the server's code, such as `RATE_LIMIT_EXCEEDED` (too many connections) or `AUTHORIZATION_ERROR` (the page's origin), or
+ *   one of this library's own
  */
 
 /**
@@ -139,7 +142,8 @@
    "frame": {direction: "in" | "out", frame: ServerEvent},
 }} EventMap
  *
- * `error`: a refused frame that nobody waits for, a handler that threw. `frame`: every frame as it passes.
+ * `error`: a refused frame that nobody waits for, a handler that threw, and, once each, what keeps the connection from
+ * coming up although the network is there. `frame`: every frame as it passes.
  */
 
 /** A room as its frames show it: `type` is the frame's there. @typedef {Omit<Room, "type"> & {room_type: RoomType}} RoomFields */
@@ -157,19 +161,57 @@ const MAX_FRAME_BYTES = 128 * 1024; // the server closes with 1009 above it
 const MAX_SYNC_BYTES = 100 * 1024; // of cursors in one `sync`; the rooms beyond it are caught up over REST
 const PAGE = 100;
 const ACK_DELAY_MS = 100; // so that a burst of messages is one ack
+const ACKED_ROOMS = 1_000; // the most that one `ack` may name
 const ACKS_PER_S = 15; // the server delays acks above 20 a second, and drops typing with them
 const TYPING_REPEAT_MS = 3_000; // the server forgets a typist after 6 s
 const REMEMBERED_NOTIFICATIONS = 10_000;
 const ATTEMPTS = 5; // of a frame that is not a message; a message is tried until it is confirmed
 
-/** What takes a number in the room's log. `ack.received` and `read.updated` carry a `seq` too, but are none of it. */
-const LOGGED = new Set([
-  "message", "message.edited", "message.deleted",
-  "room.updated", "member.joined", "member.updated", "member.left",
-]);
+const TOKEN_TIMEOUT_MS = 10_000; // for `getToken`; less than a connect may take, so that its failure is told as its own
+const EXPIRY_LEEWAY_MS = 300_000; // of a refused token: our clock may be behind the server's
+const NEW_TOKENS = 2; // tried in a row when the server refuses them, unless they have only expired
+const ASK_AFTER = 2; // failed handshakes; a browser shows none of their answers, so that HTTP is asked why
+const MAX_RETRY_AFTER_MS = 300_000; // of a connection, whatever is asked for: what was in the way may be gone earlier
+const MAX_TIMER_MS = 2 ** 31 - 1; // a longer one fires at once
 
-/** Answers that mean something only to the call that asked. */
-const ANSWERS = new Set(["message.sent", "subscribed", "unsubscribed", "pong"]);
+/** Frames with `room_id` and `seq` that are no part of the room's log; every other one with both is, whatever its type. */
+const UNLOGGED = new Set(["message.sent", "ack.received", "read.updated", "subscribed"]);
+
+/** Frames that mean nothing to the caller. */
+const ANSWERS = new Set(["message.sent", "subscribed", "unsubscribed", "pong", "ready", "ready.rooms"]);
+
+/** Refusals of the server's that another try may not meet. 426: a proxy does not pass the upgrade on. */
+const PASSING = new Set([408, 426, 429]);
+
+/** @typedef {Record<string, "string" | "number" | "boolean" | "array" | "object">} Shape fields without which a value is not what it should be */
+
+const LOG_EVENT = /** @type {Shape} */ ({ room_id: "string", seq: "number" });
+const ROOM = /** @type {Shape} */ ({ room_id: "string" });
+const ROOMS = /** @type {Shape} */ ({ rooms: "array" });
+const MEMBER = /** @type {Shape} */ ({ user_id: "string" });
+const MESSAGE = /** @type {Shape} */ ({ message_id: "string" });
+const POSITION = /** @type {Shape} */ ({ seq: "number" });
+
+/** What a connection relies on, by the frame's type. @type {Record<string, Shape>} */
+const FRAMES = {
+  "ready": { user_id: "string", epoch: "string", rooms: "array" },
+  "ready.rooms": { rooms: "array", more: "boolean" },
+  "message": LOG_EVENT,
+  "message.edited": LOG_EVENT,
+  "message.deleted": LOG_EVENT,
+  "room.updated": LOG_EVENT,
+  "member.joined": LOG_EVENT,
+  "member.updated": LOG_EVENT,
+  "member.left": { ...LOG_EVENT, user_id: "string" },
+  "room.created": { room_id: "string", last_seq: "number" },
+  "room.deleted": { room_id: "string" },
+  "notification": { notification_id: "string" },
+  "subscribed": { room_id: "string", last_seq: "number" },
+  "sync.gap": { room_id: "string", from_seq: "number", to_seq: "number" },
+  "sync.reset": { epoch: "string", rooms: "object" },
+  "sync.complete": { rooms: "object" },
+  "error": { code: "string" },
+};
 
 /** @type {Record<string, number>} */
 const STATUS_OF_CODE = {
@@ -182,9 +224,78 @@ function randomId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** @param {string} text */
-function byteLength(text) {
-  return new TextEncoder().encode(text).length;
+/** Quotes and the like grow in JSON, beyond what a frame may hold; HTTP has room for them. @param {ServerEvent} frame */
+function fits(frame) {
+  return new TextEncoder().encode(JSON.stringify(frame)).length <= MAX_FRAME_BYTES - 100; // for the request_id
+}
+
+/** An object that has at least these fields. @param {any} value @param {Shape} [shape] */
+function hasShape(value, shape = {}) {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
+  return Object.entries(shape).every(([name, kind]) => {
+    const field = value[name];
+    if (kind === "number") return Number.isInteger(field);
+    if (kind === "array") return Array.isArray(field);
+    return typeof field === kind && field !== null;
+  });
+}
+
+/** The object that a text holds, if it holds one. @param {string} text @returns {any} */
+function parseObject(text) {
+  try {
+    const value = JSON.parse(text);
+    return hasShape(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A frame of ChatAPI's, if it is one. Types and fields that are not known are passed over. @param {unknown} data @returns {ServerEvent | undefined} */
+function parseFrame(data) {
+  const frame = typeof data === "string" ? parseObject(data) : undefined;
+  if (typeof frame?.type !== "string" || !hasShape(frame, FRAMES[frame.type])) return undefined;
+  if (frame.type === "ready" || frame.type === "ready.rooms") {
+    const listed = /** @type {Shape} */ ({ room_id: "string", last_seq: "number", last_ack: "number" });
+    if (!frame.rooms.every((/** @type {unknown} */ room) => hasShape(room, listed))) return undefined;
+  } else if (frame.type === "sync.complete" || frame.type === "sync.reset") {
+    if (!Object.values(frame.rooms).every(Number.isInteger)) return undefined;
+  }
+  return frame;
+}
+
+/** Whether it takes a number in its room's log. @param {ServerEvent} frame */
+function isLogged(frame) {
+  return hasShape(frame, LOG_EVENT) && !UNLOGGED.has(frame.type);
+}
+
+/** Whether these are events of that room's log after `afterSeq`, in order. @param {string} roomId @param {number} afterSeq @param {{events: ServerEvent[], has_more: boolean}} page */
+function isPageOf(roomId, afterSeq, { events, has_more }) {
+  let last = afterSeq;
+  for (const event of events) {
+    if (!hasShape(event, { ...LOG_EVENT, type: "string" }) || event.room_id !== roomId || event.seq <= last) return false;
+    last = event.seq;
+  }
+  return events.length > 0 || !has_more;
+}
+
+/** What a header and a subprotocol can hold. @param {unknown} token */
+function isToken(token) {
+  return typeof token === "string" && /^[A-Za-z0-9._~+/=-]+$/.test(token);
+}
+
+/** Whether a JWT, by its own claim, is past its time: a hint, no proof. @param {string} token */
+function hasExpired(token) {
+  try {
+    const { exp } = JSON.parse(atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")));
+    return exp * 1000 <= Date.now() + EXPIRY_LEEWAY_MS;
+  } catch {
+    return false;
+  }
+}
+
+/** Milliseconds that a timer can wait, or 0. @param {unknown} ms @returns {number} */
+function asDelay(ms) {
+  return typeof ms === "number" && ms > 0 ? Math.min(ms, MAX_TIMER_MS) : 0;
 }
 
 /** Somewhere in the upper half of an exponentially growing delay. @param {number} attempt @param {number} base @param {number} cap */
@@ -203,8 +314,11 @@ function delay(ms, signal) {
 }
 
 /**
- * What the server refused, or what kept it from being asked. `code` is one of the server's codes, or
- * `NETWORK_ERROR` (no answer), `TIMEOUT`, `CLOSED` (the connection was closed before the answer).
+ * What the server refused, or what kept it from being asked. `code` is one of the server's codes, or one of this library's,
+ * whose `status` is 0: `NETWORK_ERROR` (no answer), `TIMEOUT`, `CLOSED` (the connection was closed before the answer),
+ * `NOT_CHATAPI` (something else answered, such as a proxy with a page of its own, whose status is
+ * `details.http_status`; whether the server has done what it was asked is not known), `NO_TOKEN` (`getToken` failed,
+ * `cause` is how, or returned what is no token; nothing was sent).
  */
 export class ChatAPIError extends Error {
   /**
@@ -240,9 +354,13 @@ export class ChatAPI {
     const { url, apiKey, userId, token, getToken } = options;
     if (!/^https?:\/\//.test(url ?? "")) throw new TypeError("url must start with http:// or https://");
     if (apiKey ? !userId : !token && !getToken) throw new TypeError("give apiKey and userId, or token, or getToken");
+    for (const [name, value] of Object.entries({ apiKey, userId })) {
+      if (value !== undefined && !/^[\x20-\x7e\x80-\xff]*$/.test(value)) throw new TypeError(`${name} holds characters that no header can carry`);
+    }
+    if (token && !isToken(token)) throw new TypeError("token holds characters that no user token has");
     this.#options = { ...options };
     this.#base = url.replace(/\/+$/, "");
-    this.#token = token;
+    this.#token = token || undefined;
   }
 
   /** The same tenant as another user; with an API key only. @param {string} userId @returns {ChatAPI} */
@@ -263,31 +381,31 @@ export class ChatAPI {
   // Rooms
 
   /** @param {{type: RoomType, members?: string[], name?: string | null, metadata?: Json | null}} room @param {CallOptions} [options] @returns {Promise<Room>} */
-  createRoom(room, options) { return this.#call("POST", "/rooms", { body: room }, options); }
+  createRoom(room, options) { return this.#call("POST", "/rooms", { body: room, gives: ROOM }, options); }
 
   /** The caller's rooms, the most recently active first. @param {{limit?: number, offset?: number}} [page] @param {CallOptions} [options] @returns {Promise<{rooms: (Room & Standing)[], has_more: boolean}>} */
-  listRooms(page, options) { return this.#call("GET", "/rooms", { query: page }, options); }
+  listRooms(page, options) { return this.#call("GET", "/rooms", { query: page, gives: ROOMS }, options); }
 
   /** The tenant's channels. @param {{limit?: number, offset?: number}} [page] @param {CallOptions} [options] @returns {Promise<{rooms: Room[], has_more: boolean}>} */
-  listChannels(page, options) { return this.#call("GET", "/channels", { query: page }, options); }
+  listChannels(page, options) { return this.#call("GET", "/channels", { query: page, gives: ROOMS }, options); }
 
   /** @param {string} roomId @param {CallOptions} [options] @returns {Promise<Room>} */
-  getRoom(roomId, options) { return this.#call("GET", path`/rooms/${roomId}`, {}, options); }
+  getRoom(roomId, options) { return this.#call("GET", path`/rooms/${roomId}`, { gives: ROOM }, options); }
 
   /** Absent fields stay, `null` clears. @param {string} roomId @param {{name?: string | null, metadata?: Json | null}} change @param {CallOptions} [options] @returns {Promise<Room>} */
-  updateRoom(roomId, change, options) { return this.#call("PATCH", path`/rooms/${roomId}`, { body: change, idempotent: true }, options); }
+  updateRoom(roomId, change, options) { return this.#call("PATCH", path`/rooms/${roomId}`, { body: change, idempotent: true, gives: ROOM }, options); }
 
   /** Removes everything in it. @param {string} roomId @param {CallOptions} [options] @returns {Promise<void>} */
   deleteRoom(roomId, options) { return this.#call("DELETE", path`/rooms/${roomId}`, {}, options); }
 
   /** @param {string} roomId @param {{limit?: number, offset?: number}} [page] @param {CallOptions} [options] @returns {Promise<{members: Member[], has_more: boolean}>} */
-  listMembers(roomId, page, options) { return this.#call("GET", path`/rooms/${roomId}/members`, { query: page }, options); }
+  listMembers(roomId, page, options) { return this.#call("GET", path`/rooms/${roomId}/members`, { query: page, gives: { members: "array" } }, options); }
 
   /** @param {string} roomId @param {string} userId @param {{role?: Role}} [more] @param {CallOptions} [options] @returns {Promise<Member>} */
-  addMember(roomId, userId, more, options) { return this.#call("POST", path`/rooms/${roomId}/members`, { body: { user_id: userId, ...more } }, options); }
+  addMember(roomId, userId, more, options) { return this.#call("POST", path`/rooms/${roomId}/members`, { body: { user_id: userId, ...more }, gives: MEMBER }, options); }
 
   /** @param {string} roomId @param {string} userId @param {{role: Role}} change @param {CallOptions} [options] @returns {Promise<Member>} */
-  updateMember(roomId, userId, change, options) { return this.#call("PATCH", path`/rooms/${roomId}/members/${userId}`, { body: change, idempotent: true }, options); }
+  updateMember(roomId, userId, change, options) { return this.#call("PATCH", path`/rooms/${roomId}/members/${userId}`, { body: change, idempotent: true, gives: MEMBER }, options); }
 
   /** @param {string} roomId @param {string} userId @param {CallOptions} [options] @returns {Promise<void>} */
   removeMember(roomId, userId, options) { return this.#call("DELETE", path`/rooms/${roomId}/members/${userId}`, {}, options); }
@@ -299,54 +417,72 @@ export class ChatAPI {
    * @param {string} roomId @param {string | NewMessage} message @param {CallOptions} [options] @returns {Promise<Message>}
    */
   sendMessage(roomId, message, options) {
-    return this.#call("POST", path`/rooms/${roomId}/messages`, { body: asMessage(message), idempotent: true }, options);
+    return this.#call("POST", path`/rooms/${roomId}/messages`, { body: asMessage(message), idempotent: true, gives: MESSAGE }, options);
   }
 
   /** Ascending by `seq`; without a bound the newest page. @param {string} roomId @param {{after_seq?: number, before_seq?: number, limit?: number}} [page] @param {CallOptions} [options] @returns {Promise<{messages: Message[], has_more: boolean}>} */
-  listMessages(roomId, page, options) { return this.#call("GET", path`/rooms/${roomId}/messages`, { query: page }, options); }
+  listMessages(roomId, page, options) { return this.#call("GET", path`/rooms/${roomId}/messages`, { query: page, gives: { messages: "array" } }, options); }
 
   /** @param {string} roomId @param {string} messageId @param {CallOptions} [options] @returns {Promise<Message>} */
-  getMessage(roomId, messageId, options) { return this.#call("GET", path`/rooms/${roomId}/messages/${messageId}`, {}, options); }
+  getMessage(roomId, messageId, options) { return this.#call("GET", path`/rooms/${roomId}/messages/${messageId}`, { gives: MESSAGE }, options); }
 
   /** @param {string} roomId @param {string} messageId @param {string | {content: string, meta?: Json | null}} change @param {CallOptions} [options] @returns {Promise<Message>} */
   editMessage(roomId, messageId, change, options) {
-    return this.#call("PUT", path`/rooms/${roomId}/messages/${messageId}`, { body: typeof change === "string" ? { content: change } : change }, options);
+    return this.#call("PUT", path`/rooms/${roomId}/messages/${messageId}`, { body: typeof change === "string" ? { content: change } : change, gives: MESSAGE }, options);
   }
 
   /** @param {string} roomId @param {string} messageId @param {CallOptions} [options] @returns {Promise<void>} */
   deleteMessage(roomId, messageId, options) { return this.#call("DELETE", path`/rooms/${roomId}/messages/${messageId}`, {}, options); }
 
   /** The room's log: messages, edits, deletions, membership and room changes. @param {string} roomId @param {{after_seq?: number, limit?: number}} [page] @param {CallOptions} [options] @returns {Promise<{events: ServerEvent[], has_more: boolean}>} */
-  listEvents(roomId, page, options) { return this.#call("GET", path`/rooms/${roomId}/events`, { query: page }, options); }
+  listEvents(roomId, page, options) { return this.#call("GET", path`/rooms/${roomId}/events`, { query: page, gives: { events: "array", has_more: "boolean" } }, options); }
 
   /** @param {string} roomId @param {number} seq @param {CallOptions} [options] @returns {Promise<{room_id: string, seq: number}>} */
-  markRead(roomId, seq, options) { return this.#call("POST", path`/rooms/${roomId}/read`, { body: { seq }, idempotent: true }, options); }
+  markRead(roomId, seq, options) { return this.#call("POST", path`/rooms/${roomId}/read`, { body: { seq }, idempotent: true, gives: POSITION }, options); }
 
   /** @param {string} roomId @param {number} seq @param {CallOptions} [options] @returns {Promise<{room_id: string, seq: number}>} */
-  ack(roomId, seq, options) { return this.#call("POST", "/acks", { body: { room_id: roomId, seq }, idempotent: true }, options); }
+  ack(roomId, seq, options) { return this.#call("POST", "/acks", { body: { room_id: roomId, seq }, idempotent: true, gives: POSITION }, options); }
+
+  /**
+   * As `ack`, for many rooms, each judged on its own: how each now stands, and why not.
+   * @param {Record<string, number>} seqs by room
+   * @param {CallOptions} [options]
+   * @returns {Promise<{rooms: Record<string, number>, errors: Record<string, {code: string, message: string}>}>}
+   */
+  async ackRooms(seqs, options) {
+    const rooms = {}, errors = {};
+    const entries = Object.entries(seqs);
+    for (let first = 0; first < entries.length; first += ACKED_ROOMS) {
+      const body = { rooms: Object.fromEntries(entries.slice(first, first + ACKED_ROOMS)) };
+      const part = await this.#call("POST", "/acks", { body, idempotent: true, gives: { rooms: "object", errors: "object" } }, options);
+      Object.assign(rooms, part.rooms);
+      Object.assign(errors, part.errors);
+    }
+    return { rooms, errors };
+  }
 
   /** @param {string} roomId @param {{limit?: number, offset?: number}} [page] @param {CallOptions} [options] @returns {Promise<{receipts: Receipt[], has_more: boolean}>} */
-  listReceipts(roomId, page, options) { return this.#call("GET", path`/rooms/${roomId}/receipts`, { query: page }, options); }
+  listReceipts(roomId, page, options) { return this.#call("GET", path`/rooms/${roomId}/receipts`, { query: page, gives: { receipts: "array" } }, options); }
 
   /** Who of the room is online. @param {string} roomId @param {CallOptions} [options] @returns {Promise<{online: string[]}>} */
-  getPresence(roomId, options) { return this.#call("GET", path`/rooms/${roomId}/presence`, {}, options); }
+  getPresence(roomId, options) { return this.#call("GET", path`/rooms/${roomId}/presence`, { gives: { online: "array" } }, options); }
 
   // Notifications and topics
 
   /** With an API key only. Not tried again after a lost answer, as it could then arrive twice. @param {{topic: string, payload: unknown, targets: {user_ids?: string[], room_id?: string, topic_subscribers?: boolean}}} notification @param {CallOptions} [options] @returns {Promise<{notification_id: string, created_at: string, recipients: number}>} */
-  notify(notification, options) { return this.#call("POST", "/notify", { body: notification }, options); }
+  notify(notification, options) { return this.#call("POST", "/notify", { body: notification, gives: { notification_id: "string" } }, options); }
 
   /** @param {{status?: "pending" | "delivered" | "all", limit?: number, offset?: number}} [page] @param {CallOptions} [options] @returns {Promise<{notifications: Notification[], has_more: boolean}>} */
-  listNotifications(page, options) { return this.#call("GET", "/notifications", { query: page }, options); }
+  listNotifications(page, options) { return this.#call("GET", "/notifications", { query: page, gives: { notifications: "array" } }, options); }
 
   /** @param {string} notificationId @param {CallOptions} [options] @returns {Promise<Json>} */
   ackNotification(notificationId, options) { return this.#call("POST", path`/notifications/${notificationId}/ack`, { idempotent: true }, options); }
 
   /** @param {string} topic @param {CallOptions} [options] @returns {Promise<Subscription>} */
-  subscribeTopic(topic, options) { return this.#call("POST", "/subscriptions", { body: { topic }, idempotent: true }, options); }
+  subscribeTopic(topic, options) { return this.#call("POST", "/subscriptions", { body: { topic }, idempotent: true, gives: { subscription_id: "string" } }, options); }
 
   /** @param {CallOptions} [options] @returns {Promise<{subscriptions: Subscription[]}>} */
-  listSubscriptions(options) { return this.#call("GET", "/subscriptions", {}, options); }
+  listSubscriptions(options) { return this.#call("GET", "/subscriptions", { gives: { subscriptions: "array" } }, options); }
 
   /** @param {string} subscriptionId @param {CallOptions} [options] @returns {Promise<void>} */
   unsubscribeTopic(subscriptionId, options) { return this.#call("DELETE", path`/subscriptions/${subscriptionId}`, {}, options); }
@@ -354,13 +490,13 @@ export class ChatAPI {
   // Credentials and the server itself
 
   /** A user token, for a page or an app; with an API key only. @param {{user_id?: string, expires_in?: number}} [token] @param {CallOptions} [options] @returns {Promise<{token: string, user_id: string, expires_at: string}>} */
-  createToken(token = {}, options) { return this.#call("POST", "/tokens", { body: token, idempotent: true }, options); }
+  createToken(token = {}, options) { return this.#call("POST", "/tokens", { body: token, idempotent: true, gives: { token: "string" } }, options); }
 
   /** A ticket for one WebSocket, good for a minute. @param {CallOptions} [options] @returns {Promise<{token: string, expires_in: number}>} */
-  createTicket(options) { return this.#call("POST", "/ws/token", { idempotent: true }, options); }
+  createTicket(options) { return this.#call("POST", "/ws/token", { idempotent: true, gives: { token: "string" } }, options); }
 
   /** @param {CallOptions} [options] @returns {Promise<{status: string, service: string, version: string, uptime: string, uptime_seconds: number, db_writable: boolean}>} */
-  health(options) { return this.#call("GET", "/health", {}, options); }
+  health(options) { return this.#call("GET", "/health", { gives: { status: "string" } }, options); }
 
   /**
    * Address and subprotocols of one WebSocket. A user token travels as a subprotocol and an API key not at all: it is
@@ -392,17 +528,58 @@ export class ChatAPI {
     return true;
   }
 
+  /** Whether there may be another token. @internal */
+  get renewsTokens() { return Boolean(this.#options.getToken); }
+
+  /** Of a token that the server has refused: whether it seems to be one that was good once, so that the next may be. @internal */
+  get tokenHasExpired() { return this.renewsTokens && this.#token !== undefined && hasExpired(this.#token); }
+
   /** @internal */
   get usesApiKey() { return Boolean(this.#options.apiKey); }
+
+  /**
+   * Why the server refuses handshakes: a browser does not show their answers, but a plain GET of their address is answered
+   * alike. Without a credential first, since a page of a foreign origin may not even ask with one. Undefined: it would not refuse.
+   * @internal
+   * @param {AbortSignal} signal
+   * @returns {Promise<ChatAPIError | undefined>}
+   */
+  async findRefusal(signal) {
+    for (const anonymous of [true, false]) {
+      try {
+        await this.#once("GET", "/ws", { anonymous }, signal);
+      } catch (error) {
+        if (!(error instanceof ChatAPIError) || error.code === "NO_TOKEN") throw error;
+        if (error.status !== 426) return error;
+      }
+    }
+    return undefined;
+  }
 
   /** One request for all that wait for a token. @returns {Promise<string>} */
   async #currentToken() {
     if (this.#token !== undefined) return this.#token;
-    this.#tokenRequest ??= Promise.resolve()
-      .then(() => /** @type {NonNullable<ClientOptions["getToken"]>} */ (this.#options.getToken)())
-      .then((token) => (this.#token = token))
-      .finally(() => { this.#tokenRequest = undefined; });
+    this.#tokenRequest ??= this.#askForToken().finally(() => { this.#tokenRequest = undefined; });
     return this.#tokenRequest;
+  }
+
+  /** @returns {Promise<string>} */
+  async #askForToken() {
+    const getToken = /** @type {NonNullable<ClientOptions["getToken"]>} */ (this.#options.getToken);
+    const limitMs = Math.min(this.#options.timeoutMs ?? TOKEN_TIMEOUT_MS, TOKEN_TIMEOUT_MS);
+    /** @type {ReturnType<typeof setTimeout> | undefined} */ let timer;
+    let token;
+    try {
+      const late = new Promise((_, reject) => { timer = setTimeout(() => reject(new Error(`nothing within ${limitMs} ms`)), limitMs); });
+      token = await Promise.race([Promise.resolve().then(() => getToken()), late]);
+    } catch (cause) {
+      throw new ChatAPIError("NO_TOKEN", `getToken failed: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    } finally {
+      clearTimeout(timer);
+    }
+    if (isToken(token)) return (this.#token = /** @type {string} */ (token));
+    const what = typeof token !== "string" ? typeof token : token ? "a string with characters that no token has" : "an empty string";
+    throw new ChatAPIError("NO_TOKEN", `getToken returned no token but ${what}`);
   }
 
   /** @returns {Promise<Record<string, string>>} */
@@ -413,43 +590,46 @@ export class ChatAPI {
   }
 
   /**
-   * Tries until there is an answer worth having. What is not idempotent is tried again only when the server said that it
-   * did nothing (429).
+   * Tries until there is an answer of the server's worth having. What is not idempotent is tried again only when the server
+   * said that it did nothing (429). `gives`: what the answer's `data` has at least.
    * @param {string} method
    * @param {string} route
-   * @param {{query?: Record<string, unknown>, body?: unknown, idempotent?: boolean}} request
+   * @param {{query?: Record<string, unknown>, body?: unknown, idempotent?: boolean, gives?: Shape}} request
    * @param {CallOptions} [options]
    * @returns {Promise<any>}
    */
-  async #call(method, route, { query, body, idempotent = method !== "POST" }, options = {}) {
+  async #call(method, route, { idempotent = method !== "POST", ...request }, options = {}) {
     const { signal, retries = this.#options.retries ?? 4 } = options;
     let renewed = false;
     let answerLost = false;
     for (let attempt = 0; ; attempt++) {
       try {
-        return await this.#once(method, route, query, body, signal);
+        return await this.#once(method, route, request, signal);
       } catch (error) {
-        if (!(error instanceof ChatAPIError)) throw error;
+        if (!(error instanceof ChatAPIError) || error.code === "NO_TOKEN") throw error;
         if (error.status === 404 && method === "DELETE" && answerLost) return undefined; // an earlier try did it
         if (error.status === 401 && !renewed && this.renewToken()) { renewed = true; continue; }
         const again = error.status === 429 || (idempotent && (error.status === 0 || error.status >= 502));
-        const tooLong = (error.retryAfter ?? 0) > RETRY_AFTER_LIMIT_S;
+        const retryAfter = error.retryAfter ?? 0; // of a proxy it is advice
+        const tooLong = error.status !== 0 && retryAfter > RETRY_AFTER_LIMIT_S;
         if (!again || tooLong || attempt >= retries) throw error;
         answerLost ||= error.status === 0;
-        await delay(Math.max(backoff(attempt, RETRY_BASE_MS, RETRY_CAP_MS), (error.retryAfter ?? 0) * 1000), signal);
+        const least = error.status === 0 ? Math.min(retryAfter * 1000, RETRY_CAP_MS) : retryAfter * 1000;
+        await delay(Math.max(backoff(attempt, RETRY_BASE_MS, RETRY_CAP_MS), least), signal);
       }
     }
   }
 
   /**
-   * @param {string} method @param {string} route @param {Record<string, unknown> | undefined} query @param {unknown} body
+   * @param {string} method @param {string} route
+   * @param {{query?: Record<string, unknown>, body?: unknown, gives?: Shape, anonymous?: boolean}} request
    * @param {AbortSignal | undefined} signal
    * @returns {Promise<any>}
    */
-  async #once(method, route, query, body, signal) {
+  async #once(method, route, { query, body, gives, anonymous }, signal) {
     const url = new URL(`${this.#base}/v1${route}`);
     for (const [name, value] of Object.entries(query ?? {})) if (value != null) url.searchParams.set(name, String(value));
-    const headers = await this.#credentials();
+    const headers = anonymous ? {} : await this.#credentials();
     if (method !== "GET" && method !== "DELETE") headers["Content-Type"] = "application/json";
     const timeout = new AbortController();
     const stop = () => timeout.abort(signal?.reason);
@@ -458,10 +638,10 @@ export class ChatAPI {
     const timer = setTimeout(() => timeout.abort(), this.#options.timeoutMs ?? 30_000);
     try {
       const response = await (this.#options.fetch ?? globalThis.fetch)(url, {
-        method, headers, signal: timeout.signal, cache: "no-store",
+        method, headers, signal: timeout.signal, cache: "no-store", redirect: "manual", // the credential is for this server only
         body: headers["Content-Type"] ? JSON.stringify(body ?? {}) : undefined,
       });
-      return await unwrap(response);
+      return await unwrap(`${method} ${route}`, response, gives);
     } catch (cause) {
       if (cause instanceof ChatAPIError) throw cause;
       if (signal?.aborted) throw signal.reason;
@@ -485,23 +665,27 @@ function asMessage(message) {
   return { ...fields, client_message_id: fields.client_message_id ?? randomId() };
 }
 
-/** The `data` of an envelope, or its error thrown. @param {Response} response @returns {Promise<any>} */
-async function unwrap(response) {
-  if (response.status === 204) return undefined;
-  const text = await response.text();
-  const requestId = response.headers.get("X-Request-Id") ?? undefined;
-  let envelope;
-  try {
-    envelope = JSON.parse(text);
-  } catch { /* a proxy's page; told below */ }
-  if (envelope?.success === true) return envelope.data;
-  const error = envelope?.error;
-  if (!error?.code) throw new ChatAPIError("INTERNAL_ERROR", `HTTP ${response.status} without an answer of ChatAPI`, { status: response.status, requestId });
-  const retryAfter = Number(response.headers.get("Retry-After") ?? NaN);
-  throw new ChatAPIError(error.code, error.message, {
-    status: response.status, field: error.field, details: error.details, requestId,
-    retryAfter: Number.isFinite(retryAfter) ? retryAfter : undefined,
-  });
+/**
+ * The `data` of the server's envelope, or its error thrown. Anything else is no answer of the server's: a proxy's 404 says
+ * nothing about a room, and its 200 nothing about a message.
+ * @param {string} call method and route
+ * @param {Response} response
+ * @param {Shape} [gives]
+ * @returns {Promise<any>}
+ */
+async function unwrap(call, response, gives) {
+  const { status, headers } = response;
+  const isDeletion = call.startsWith("DELETE ");
+  if (status === 204 && isDeletion) return undefined;
+  const { success, data, error } = parseObject(await response.text()) ?? {};
+  if (success === true && status >= 200 && status < 300 && error == null && !isDeletion && hasShape(data, gives)) return data;
+  const asked = headers.get("Retry-After") ?? "";
+  const retryAfter = /^[0-9]+$/.test(asked) ? Number(asked) : undefined;
+  if (success === false && status >= 400 && data == null && hasShape(error, { code: "string", message: "string" })) {
+    const requestId = headers.get("X-Request-Id") ?? undefined;
+    throw new ChatAPIError(error.code, error.message, { status, field: error.field, details: error.details, requestId, retryAfter });
+  }
+  throw new ChatAPIError("NOT_CHATAPI", `${call}: HTTP ${status} without an answer of ChatAPI`, { details: { http_status: status }, retryAfter });
 }
 
 /* ------------------------------------------------------------------------------------------- connection ---- */
@@ -520,6 +704,8 @@ class RoomCursor {
     /** @type {number | undefined} */
     this.acked = seq;
     this.member = member;
+    /** The log up to here is older than the server's word that the user is a member. */
+    this.memberAt = 0;
     /** While above `received`, a gap is being read over REST and `held` waits behind it. */
     this.gapEnd = 0;
     this.filling = false;
@@ -537,6 +723,8 @@ class RoomCursor {
  * @property {(answer: any) => void} resolve
  * @property {(error: Error) => void} reject
  * @property {ReturnType<typeof setTimeout>} [timer]
+ * @property {(signal: AbortSignal) => Promise<any>} [http] instead of a frame, which has no room for it
+ * @property {boolean} [calling] over HTTP, now
  */
 
 /**
@@ -554,10 +742,18 @@ export class Connection {
   /** True from `ready` on: frames may be sent. */ #open = false;
   #attempt = 0;
   #refusals = 0;
+  /** Tries in a row that did not get as far as `ready`. */ #failures = 0;
+  /** Why the newest try failed, or what ended the connection. @type {Error | undefined} */ #error;
+  /** What the application was told last. */ #told = "";
+  /** The server's word on the credential, before it closes. @type {ChatAPIError | undefined} */ #refusal;
+  /** Why a handshake may be failing, as far as HTTP could tell. @type {ChatAPIError | undefined} */ #suspicion;
+  /** `ready`, until all its parts have come, and frames that came in between. @type {ServerEvent | undefined} */ #parts;
+  /** @type {ServerEvent[]} */ #early = [];
   #readyAt = 0;
   #heardAt = 0;
   /** @type {number | undefined} */ #shutdownDelay;
   /** @type {AbortController} */ #life = new AbortController(); // of one socket: its gap fillers end with it
+  #ending = new AbortController(); // of the connection: what it sends over HTTP ends with it
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer; // the next try, or the deadline of this one
   /** @type {ReturnType<typeof setInterval> | undefined} */ #watchdog;
   /** Stops listening to the browser's on- and offline events. */ #unlisten = () => {};
@@ -566,6 +762,7 @@ export class Connection {
   /** @type {Map<string, RoomCursor>} */ #rooms = new Map();
   /** @type {Set<string>} */ #wanted = new Set(); // channels subscribed to without being a member
   /** @type {Set<string>} */ #unwanted = new Set(); // the user's rooms that this connection does not want
+  /** @type {Set<string>} */ #silenced = new Set(); // of those, what the server was told on this socket
   #userId = "";
   #fills = 0;
   /** The `sync` of this socket, until it is answered. @type {ServerEvent | undefined} */ #sync;
@@ -608,6 +805,9 @@ export class Connection {
 
   get state() { return this.#state; }
 
+  /** Why the newest try to connect failed, or what ended the connection. Undefined while there is a socket. @returns {Error | undefined} */
+  get error() { return this.#error; }
+
   /** How far the caller has come. JSON; a copy. @returns {Cursors} */
   get cursors() {
     /** @type {Record<string, number>} */
@@ -619,7 +819,7 @@ export class Connection {
   /** Messages that the server has not confirmed yet. */
   get unconfirmed() {
     let count = 0;
-    for (const lane of this.#lanes.values()) count += lane.length;
+    for (const lane of this.#lanes.values()) count += lane.filter(({ frame }) => frame.type === "send_message").length;
     return count;
   }
 
@@ -658,25 +858,30 @@ export class Connection {
     this.#typing.delete(roomId); // a message ends the typing, here as on the server
     const fields = asMessage(message);
     const frame = { type: "send_message", room_id: roomId, ...fields };
-    if (byteLength(JSON.stringify(frame)) > MAX_FRAME_BYTES - 100) {
-      return this.#client.sendMessage(roomId, fields); // quotes and the like can double in JSON; HTTP has the room
-    }
-    return this.#request(frame, { lane: roomId, maxAttempts: Infinity });
+    const http = fits(frame) ? undefined : (/** @type {AbortSignal} */ signal) => this.#client.sendMessage(roomId, fields, { signal });
+    return this.#request(frame, { lane: roomId, maxAttempts: Infinity, http });
   }
 
   /**
-   * Changes a message. Tried again after an interruption, so that the room's log may then hold the same edit twice.
+   * Changes a message, in order with the other messages, edits and deletions of the room. Tried again after an interruption, so
+   * that the room's log may then hold the same edit twice. One that is too long for a frame goes over HTTP: then the
+   * answer's `seq` is the message's own.
    * @param {string} roomId @param {string} messageId @param {string | {content: string, meta?: Json | null}} change
    * @returns {Promise<EventMap["message.edited"]>}
    */
   edit(roomId, messageId, change) {
     const fields = typeof change === "string" ? { content: change } : change;
-    return this.#request({ type: "message.edit", room_id: roomId, message_id: messageId, ...fields });
+    const frame = { type: "message.edit", room_id: roomId, message_id: messageId, ...fields };
+    const http = fits(frame) ? undefined : async (/** @type {AbortSignal} */ signal) => {
+      const message = await this.#client.editMessage(roomId, messageId, fields, { signal });
+      return { ...message, type: "message.edited", target_seq: message.seq };
+    };
+    return this.#request(frame, { lane: roomId, http });
   }
 
   /** @param {string} roomId @param {string} messageId @returns {Promise<EventMap["message.deleted"]>} */
   delete(roomId, messageId) {
-    return this.#request({ type: "message.delete", room_id: roomId, message_id: messageId });
+    return this.#request({ type: "message.delete", room_id: roomId, message_id: messageId }, { lane: roomId });
   }
 
   /** Marks as read up to `seq`. @param {string} roomId @param {number} seq @returns {Promise<EventMap["read.updated"]>} */
@@ -740,8 +945,11 @@ export class Connection {
     this.#setState({ state: "paused" });
   }
 
+  /** Connects again after `pause`, and at once where the connection waits for its next try. */
   resume() {
-    if (this.#state === "paused") void this.#dial();
+    if (this.#state !== "paused" && this.#state !== "waiting") return;
+    void this.#dial();
+    for (const request of this.#requests.values()) if (request.http) this.#trySend(request);
   }
 
   /** Ends the connection: acknowledges what was handled, and refuses what waits for an answer with `CLOSED`. */
@@ -766,39 +974,57 @@ export class Connection {
   }
 
   async #dial() {
-    clearTimeout(this.#timer);
+    this.#life.abort(); // of a try that `resume` cut short
     const life = (this.#life = new AbortController());
     this.#setState({ state: "connecting" });
-    this.#timer = setTimeout(() => this.#lost({ error: new ChatAPIError("TIMEOUT", "the server did not answer in time") }), CONNECT_TIMEOUT_MS);
+    this.#limitConnect();
     try {
+      if (this.#failures >= ASK_AFTER) await this.#askWhy(life.signal);
       const { url, protocols } = await this.#client.openSocketWith(life.signal);
       if (life.signal.aborted) return;
       this.#attach(new this.#client.socketClass(url, protocols));
-    } catch (error) {
+    } catch (cause) {
       if (life.signal.aborted) return;
-      const refused = error instanceof ChatAPIError && error.status >= 400 && error.status < 500 && error.status !== 429;
-      if (refused) this.#end(error);
-      else this.#lost({ error: /** @type {Error} */ (error) });
+      const error = cause instanceof Error ? cause : new Error(String(cause));
+      const status = error instanceof ChatAPIError ? error.status : 0;
+      if (status === 401) this.#refused(error);
+      else if (status >= 400 && status < 500 && !PASSING.has(status)) this.#end(error);
+      else this.#lost({ error });
     }
+  }
+
+  #limitConnect() {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#lost({ error: this.#suspicion ?? new ChatAPIError("TIMEOUT", "the server did not answer in time") }), CONNECT_TIMEOUT_MS);
+  }
+
+  /** Throws the server's reason to refuse handshakes, where it has one. @param {AbortSignal} signal */
+  async #askWhy(signal) {
+    const found = await this.#client.findRefusal(signal);
+    if (found?.status) throw found;
+    this.#suspicion = found ?? new ChatAPIError("NOT_CHATAPI", "the server takes WebSockets, but the handshake does not reach it: does a proxy pass the upgrade on?");
   }
 
   /** @param {any} socket */
   #attach(socket) {
     this.#socket = socket;
-    socket.onmessage = (/** @type {{data: unknown}} */ { data }) => { if (typeof data === "string") this.#receive(data); };
+    socket.onmessage = (/** @type {{data: unknown}} */ { data }) => this.#receive(data);
     socket.onerror = () => {}; // a close follows
     socket.onclose = (/** @type {{code: number}} */ { code }) => {
-      if (code === 4001) this.#refused();
-      else this.#lost({ closeCode: code });
+      // A close code alone could be anybody's, unless it was the server that had said `ready`.
+      const refusal = this.#refusal ?? (this.#open ? new ChatAPIError("AUTHENTICATION_ERROR", "the server refused the credential") : undefined);
+      if (code !== 4001 || !refusal) this.#lost({ closeCode: code, error: this.#open ? undefined : this.#suspicion });
+      else if (this.#client.usesApiKey) this.#lost({ closeCode: code, error: refusal }); // the next ticket will tell
+      else this.#refused(refusal, code);
     };
   }
 
-  /** The credential expired, was revoked or never was one. A new token is worth two tries in a row. */
-  #refused() {
-    const another = this.#client.usesApiKey || (this.#client.renewToken() && this.#refusals < 2);
-    this.#refusals++;
-    if (another) this.#lost({ closeCode: 4001 });
-    else this.#end(new ChatAPIError("AUTHENTICATION_ERROR", "the server refused the credential"));
+  /** The token expired, was revoked or never was one. A new one is worth two tries in a row, of expired ones any number. @param {Error} error @param {number} [closeCode] */
+  #refused(error, closeCode) {
+    const { renewsTokens, tokenHasExpired } = this.#client;
+    this.#client.renewToken();
+    if (renewsTokens && (tokenHasExpired || this.#refusals++ < NEW_TOKENS)) this.#lost({ closeCode, error });
+    else this.#end(error);
   }
 
   /** Lets go of the socket and of all that lived with it. */
@@ -809,7 +1035,9 @@ export class Connection {
     const socket = this.#socket;
     this.#socket = null;
     this.#open = false;
-    this.#sync = this.#complete = undefined;
+    this.#sync = this.#complete = this.#parts = this.#refusal = undefined;
+    this.#early = [];
+    this.#silenced.clear();
     this.#typing.clear();
     for (const room of this.#rooms.values()) { room.filling = false; room.gapEnd = 0; room.held = []; }
     this.#fills = 0;
@@ -824,12 +1052,12 @@ export class Connection {
   #lost(cause) {
     if (this.#state === "closed") return;
     if (this.#readyAt && Date.now() - this.#readyAt > STABLE_MS) this.#attempt = 0;
+    if (!this.#readyAt) this.#failures++;
     this.#readyAt = 0;
     this.#hangUp();
-    const delayMs = this.#shutdownDelay ?? Math.max(
-      backoff(this.#attempt++, this.#options.minDelayMs, this.#options.maxDelayMs),
-      cause.error instanceof ChatAPIError ? (cause.error.retryAfter ?? 0) * 1000 : 0,
-    );
+    this.#error = cause.error;
+    if (cause.error) this.#tellOnce(cause.error);
+    const delayMs = this.#shutdownDelay ?? this.#delayAfter(this.#attempt++, cause.error);
     this.#shutdownDelay = undefined;
     this.#setState({ ...cause, state: "waiting", delayMs });
     this.#timer = setTimeout(async () => {
@@ -838,13 +1066,22 @@ export class Connection {
     }, delayMs);
   }
 
-  /** @param {unknown} [error] */
-  #end(error) {
+  /** Of a proxy, what it asks for is advice, which counts up to the longest of our own delays. @param {number} attempt @param {Error} [error] */
+  #delayAfter(attempt, error) {
+    const { minDelayMs, maxDelayMs } = this.#options;
+    const asked = error instanceof ChatAPIError ? (error.retryAfter ?? 0) * 1000 : 0;
+    const longest = error instanceof ChatAPIError && error.status ? MAX_RETRY_AFTER_MS : maxDelayMs;
+    return Math.max(backoff(attempt, minDelayMs, maxDelayMs), Math.min(asked, longest));
+  }
+
+  /** @param {Error} [reason] */
+  #end(reason) {
     if (this.#state === "closed") return;
     this.#hangUp();
     this.#unlisten();
     clearTimeout(this.#ackTimer);
-    const reason = error instanceof Error ? error : undefined;
+    this.#error = reason;
+    if (reason && this.#handlers.get("error")?.size) this.#tellOnce(reason); // the state and what is refused tell of it too
     const closed = reason ?? new ChatAPIError("CLOSED", "the connection was closed");
     this.#setState({ state: "closed", error: reason });
     this.#rejectReady(closed);
@@ -855,6 +1092,7 @@ export class Connection {
     }
     this.#requests.clear();
     this.#lanes.clear();
+    this.#ending.abort(closed);
     this.#queue = [];
     this.#releaseDrained();
     this.#loop?.finish(reason);
@@ -877,34 +1115,54 @@ export class Connection {
 
   /* Frames in */
 
-  /** @param {string} text */
-  #receive(text) {
+  /** @param {unknown} data */
+  #receive(data) {
     this.#heardAt = Date.now();
-    /** @type {ServerEvent} */
-    const frame = JSON.parse(text);
+    const frame = parseFrame(data);
+    if (!frame) return this.#lost({ error: new ChatAPIError("NOT_CHATAPI", "a frame came that is not ChatAPI's") });
     this.#tell("frame", { direction: "in", frame });
+    if (this.#open) this.#take(frame);
+    else this.#gather(frame);
+  }
+
+  /** Before `ready`, which comes in parts where the rooms are many. @param {ServerEvent} frame */
+  #gather(frame) {
+    if (frame.type === "error") return this.#settle(frame);
+    if (frame.type === "ready" && !this.#parts) this.#parts = { ...frame };
+    else if (frame.type === "ready.rooms" && this.#parts) this.#parts = { ...this.#parts, rooms: [...this.#parts.rooms, ...frame.rooms], more: frame.more };
+    else if (this.#parts) this.#early.push(frame);
+    if (!this.#parts) return;
+    if (this.#parts.more === true) return this.#limitConnect();
+    const { more: _, ...ready } = this.#parts;
+    const early = this.#early;
+    this.#onReady(/** @type {ServerEvent} */ (ready));
+    for (const one of early) this.#take(one);
+  }
+
+  /** @param {ServerEvent} frame */
+  #take(frame) {
     this.#settle(frame);
     switch (frame.type) {
-      case "ready": return this.#onReady(frame);
       case "sync.reset": return this.#onReset(frame);
       case "sync.gap": return this.#onGap(frame.room_id, frame.from_seq, frame.to_seq);
       case "sync.complete":
-        this.#sync = undefined;
-        this.#complete = frame;
-        return this.#completeSync();
+        return this.#onComplete(frame);
       case "subscribed": return this.#onSubscribed(frame);
       case "room.created": return this.#onCreated(frame);
       case "room.deleted":
         this.#wanted.delete(frame.room_id);
-        this.#rooms.delete(frame.room_id);
+        this.#drop(frame.room_id);
         return this.#enqueue(frame);
       case "notification": return this.#onNotification(frame);
       case "error": return; // settled, or told
       case "server.shutdown":
-        this.#shutdownDelay = frame.reconnect_after_ms;
+        this.#shutdownDelay = asDelay(frame.reconnect_after_ms);
+        return this.#enqueue(frame);
+      case "typing":
+        if (this.#unwanted.has(frame.room_id)) return this.#silence(frame.room_id);
         return this.#enqueue(frame);
       default:
-        if (LOGGED.has(frame.type)) this.#take(frame);
+        if (isLogged(frame)) this.#takeLogged(frame);
         else if (!ANSWERS.has(frame.type)) this.#enqueue(frame);
     }
   }
@@ -913,17 +1171,20 @@ export class Connection {
   #onReady(frame) {
     clearTimeout(this.#timer);
     this.#open = true;
-    this.#refusals = 0;
+    this.#parts = undefined;
+    this.#early = [];
+    this.#refusals = this.#failures = 0;
+    this.#error = this.#suspicion = undefined;
+    this.#told = "";
     this.#readyAt = Date.now();
     this.#userId = frame.user_id;
     this.#setState({ state: "syncing" });
-    this.#watch(frame.heartbeat_seconds * 1000);
-    const rooms = this.#meetRooms(frame.rooms);
+    this.#watch(asDelay(frame.heartbeat_seconds * 1000) || 30_000);
+    const rooms = this.#meetRooms(frame.epoch, frame.rooms);
     this.#sync = { type: "sync", request_id: randomId(), ...(this.#epoch && { epoch: this.#epoch }), rooms };
     this.#transmit(this.#sync);
     this.#epoch ??= frame.epoch;
-    for (const roomId of this.#wanted) this.#resubscribe(roomId);
-    for (const roomId of this.#unwanted) this.#transmit({ type: "unsubscribe", room_id: roomId });
+    for (const roomId of this.#wanted) if (rooms[roomId] === undefined) this.#resubscribe(roomId);
     for (const request of this.#requests.values()) this.#trySend(request);
     this.#enqueue(frame);
     this.#resolveReady(/** @type {EventMap["ready"]} */ (frame));
@@ -931,41 +1192,103 @@ export class Connection {
   }
 
   /**
-   * Brings what is known of rooms in line with the server's list. Returns the cursors to sync from.
+   * Brings what is known of rooms in line with the server's list. Returns the cursors to name in `sync`: those of followed
+   * channels, which are followed by it, and those that differ from `last_ack`, where the server begins anyway, as many as
+   * fit. A room that had no place heals by itself: what comes too often is known, what is left out shows as a gap.
+   * @param {string} epoch
    * @param {EventMap["ready"]["rooms"]} list
    */
-  #meetRooms(list) {
-    const present = new Set(list.map((room) => room.room_id));
-    for (const [roomId, room] of this.#rooms) if (room.member && !present.has(roomId)) this.#rooms.delete(roomId);
+  #meetRooms(epoch, list) {
+    this.#forgetLeft(new Set(list.map((room) => room.room_id)));
     /** @type {Record<string, number>} */
     const named = {};
     let size = 0;
-    for (const { room_id: roomId, last_ack: lastAck } of list) {
+    const name = (/** @type {string} */ roomId, /** @type {number} */ seq) => {
+      size += roomId.length + 24;
+      if (size < MAX_SYNC_BYTES) named[roomId] = seq;
+    };
+    for (const roomId of this.#wanted) {
+      const seq = this.#rooms.get(roomId)?.received;
+      if (seq !== undefined) name(roomId, seq);
+    }
+    const sameLog = this.#epoch === null || this.#epoch === epoch;
+    for (const { room_id: roomId, last_ack: lastAck, last_seq: lastSeq } of list) {
       const room = this.#rooms.get(roomId) ?? new RoomCursor(lastAck, true);
       this.#rooms.set(roomId, room);
       room.member = true;
+      room.memberAt = lastSeq;
       room.received ??= lastAck;
       room.handled ??= lastAck;
       room.acked = lastAck;
-      if ((room.handled ?? 0) > lastAck) this.#unacked.set(roomId, room);
-      size += roomId.length + 24;
-      if (size < MAX_SYNC_BYTES) named[roomId] = room.received;
-      else if (room.received < lastAck) this.#onGap(roomId, room.received + 1, lastAck);
+      if (sameLog && room.handled > lastAck) this.#unacked.set(roomId, room); // the last ack got lost
+      const seq = this.#unwanted.has(roomId) ? lastSeq : room.received;
+      if (named[roomId] === undefined && !(sameLog && seq === lastAck)) name(roomId, seq);
     }
     return named;
   }
 
+  /** Rooms that the user was a member of and is no more. @param {Set<string>} present */
+  #forgetLeft(present) {
+    for (const [roomId, room] of this.#rooms) {
+      if (!room.member || present.has(roomId)) continue;
+      if (this.#wanted.has(roomId)) room.member = false; // a channel that goes on being followed
+      else this.#drop(roomId);
+    }
+  }
+
+  /** @param {string} roomId */
+  #drop(roomId) {
+    this.#rooms.delete(roomId);
+    this.#unacked.delete(roomId);
+  }
+
+  /** The server says that the user may not read it any more. @param {string} roomId @param {ChatAPIError} error */
+  #lose(roomId, error) {
+    this.#wanted.delete(roomId);
+    this.#drop(roomId);
+    this.#report(error);
+  }
+
+  /**
+   * The log says that the user has left, or was removed: history, where the server has said since then that they are a member.
+   * @param {ServerEvent} event @param {RoomCursor} room
+   */
+  #leave(event, room) {
+    if (event.user_id !== this.#userId || event.seq <= room.memberAt || this.#rooms.get(event.room_id) !== room) return;
+    if (this.#wanted.has(event.room_id)) room.member = false;
+    else this.#drop(event.room_id);
+  }
+
   /** @param {ServerEvent} frame */
   #onReset(frame) {
-    if (frame.epoch !== this.#epoch) {
-      for (const [roomId, room] of this.#rooms) if (!room.member) this.#rooms.delete(roomId);
-    }
+    const foreign = frame.epoch !== this.#epoch;
     this.#epoch = frame.epoch;
     this.#unacked.clear();
-    for (const [roomId, lastAck] of Object.entries(frame.rooms)) {
-      this.#rooms.set(roomId, new RoomCursor(/** @type {number} */ (lastAck), true));
+    for (const [roomId, room] of this.#rooms) {
+      const lastAck = frame.rooms[roomId] ?? (foreign && room.member ? room.acked : undefined); // one that had no place in the `sync`
+      if (lastAck !== undefined) this.#rooms.set(roomId, Object.assign(new RoomCursor(lastAck, room.member), { memberAt: room.memberAt }));
+      else if (foreign) this.#rooms.delete(roomId);
     }
     this.#enqueue(frame);
+  }
+
+  /** @param {ServerEvent} frame */
+  #onComplete(frame) {
+    this.#sync = undefined;
+    this.#complete = frame;
+    for (const [roomId, lastSeq] of Object.entries(frame.rooms)) {
+      const room = this.#rooms.get(roomId);
+      if (room?.received === undefined || room.filling || lastSeq <= room.received || this.#unwanted.has(roomId)) continue;
+      this.#onGap(roomId, room.received + 1, lastSeq);
+    }
+    this.#completeSync();
+  }
+
+  /** Tells the server, once, that a room is not wanted of which it has just sent something. @param {string} roomId */
+  #silence(roomId) {
+    if (this.#silenced.has(roomId) || !this.#open) return;
+    this.#silenced.add(roomId);
+    this.#transmit({ type: "unsubscribe", room_id: roomId });
   }
 
   /** @param {string} roomId */
@@ -990,6 +1313,7 @@ export class Connection {
   #onCreated(frame) {
     const room = this.#rooms.get(frame.room_id) ?? new RoomCursor(frame.last_seq === 0 ? 0 : undefined, true);
     room.member = true;
+    room.memberAt = Math.max(room.memberAt, frame.last_seq);
     this.#rooms.set(frame.room_id, room);
     this.#enqueue(frame);
   }
@@ -1006,11 +1330,11 @@ export class Connection {
   }
 
   /** An event of a room's log: exactly the next one, or it waits for what is missing. @param {ServerEvent} event */
-  #take(event) {
+  #takeLogged(event) {
     const roomId = event.room_id;
-    if (this.#unwanted.has(roomId) || this.#deaf || this.#life.signal.aborted) return;
-    const room = this.#rooms.get(roomId) ?? new RoomCursor(undefined, false);
-    this.#rooms.set(roomId, room);
+    if (this.#unwanted.has(roomId)) return this.#silence(roomId);
+    if (this.#deaf || this.#life.signal.aborted) return;
+    const room = this.#find(roomId);
     if (room.filling) return void room.held.push(event);
     if (room.received !== undefined && event.seq <= room.received) return;
     if (room.received !== undefined && event.seq > room.received + 1) {
@@ -1019,14 +1343,20 @@ export class Connection {
     }
     room.received = event.seq;
     this.#enqueue(event, room);
-    if (event.type === "member.left" && event.user_id === this.#userId) this.#rooms.delete(roomId);
+    if (event.type === "member.left") this.#leave(event, room);
+  }
+
+  /** Of a room that is not followed, the server tells members only. @param {string} roomId @param {number} [seq] @returns {RoomCursor} */
+  #find(roomId, seq) {
+    const room = this.#rooms.get(roomId) ?? new RoomCursor(seq, !this.#wanted.has(roomId));
+    this.#rooms.set(roomId, room);
+    return room;
   }
 
   /** Everything up to `toSeq` is to be read from the log. @param {string} roomId @param {number} fromSeq @param {number} toSeq */
   #onGap(roomId, fromSeq, toSeq) {
     if (this.#deaf) return;
-    const room = this.#rooms.get(roomId) ?? new RoomCursor(fromSeq - 1, false);
-    this.#rooms.set(roomId, room);
+    const room = this.#find(roomId, fromSeq - 1);
     room.received ??= fromSeq - 1;
     room.gapEnd = Math.max(room.gapEnd, toSeq);
     if (!room.filling) void this.#fill(roomId, room, this.#life.signal);
@@ -1040,31 +1370,55 @@ export class Connection {
       while (this.#rooms.get(roomId) === room && (room.received ?? 0) < room.gapEnd) await this.#fillPage(roomId, room, signal);
     } catch (error) {
       if (signal.aborted) return;
-      const gone = error instanceof ChatAPIError && (error.status === 403 || error.status === 404);
-      if (!gone) return this.#lost({ error: /** @type {Error} */ (error) });
-      this.#report(error);
-      this.#rooms.delete(roomId);
+      return this.#lost({ error: /** @type {Error} */ (error) });
     }
     if (signal.aborted) return;
     room.filling = false;
     this.#fills--;
-    if (this.#rooms.get(roomId) === room) for (const event of room.held.splice(0)) this.#take(event);
+    if (this.#rooms.get(roomId) === room) for (const event of room.held.splice(0)) this.#takeLogged(event);
     this.#completeSync();
   }
 
   /** @param {string} roomId @param {RoomCursor} room @param {AbortSignal} signal */
   async #fillPage(roomId, room, signal) {
-    await this.#roomInQueue();
-    const { events, has_more } = await this.#client.listEvents(roomId, { after_seq: room.received ?? 0, limit: PAGE }, { signal });
-    if (signal.aborted || this.#rooms.get(roomId) !== room) return;
+    const page = await this.#readPage(roomId, room, signal);
+    if (!page || signal.aborted || this.#rooms.get(roomId) !== room) return;
+    const { events, has_more } = page;
     for (const event of events) {
       if (event.seq > room.gapEnd) break;
       room.received = event.seq;
       this.#queue.push({ event, room }); // without a look at the bound: this page was asked for because there is room
+      if (event.type === "member.left") this.#leave(event, room);
     }
     void this.#pump();
     // Where retention has removed events the log has nothing more below the end of the gap.
-    if (!has_more || !events.length || events[events.length - 1].seq >= room.gapEnd) room.received = room.gapEnd;
+    if (!has_more || events[events.length - 1].seq >= room.gapEnd) room.received = room.gapEnd;
+  }
+
+  /**
+   * Asked for until the server has answered; the other rooms go on meanwhile. Undefined when it says that the user may not read
+   * this room any more. Throws where a new `sync` may do better.
+   * @param {string} roomId @param {RoomCursor} room @param {AbortSignal} signal
+   */
+  async #readPage(roomId, room, signal) {
+    for (let attempt = 0; ; attempt++) {
+      await this.#roomInQueue();
+      const { received: afterSeq = 0, memberAt } = room;
+      let trouble;
+      try {
+        const page = await this.#client.listEvents(roomId, { after_seq: afterSeq, limit: PAGE }, { signal });
+        if (isPageOf(roomId, afterSeq, page)) return page;
+        trouble = new ChatAPIError("NOT_CHATAPI", "a page of events that are not those asked for");
+      } catch (error) {
+        if (signal.aborted || !(error instanceof ChatAPIError)) throw error;
+        const gone = error.status === 403 || error.status === 404;
+        if (gone && room.memberAt === memberAt) return void this.#lose(roomId, error); // and not back again meanwhile
+        if (error.status >= 400 && error.status < 500 && !gone && error.status !== 429) throw error;
+        trouble = error;
+      }
+      this.#tellOnce(trouble);
+      await delay(this.#delayAfter(attempt, trouble), signal);
+    }
   }
 
   /** The caller hears that it is up to date after the last gap is filled. */
@@ -1164,6 +1518,15 @@ export class Connection {
     }
   }
 
+  /** What keeps the connection from coming up, once until something else does. A network that is not there is told by the state. @param {Error} error */
+  #tellOnce(error) {
+    const code = error instanceof ChatAPIError ? error.code : error.name;
+    const text = `${code}: ${error.message}`;
+    if (code === "NETWORK_ERROR" || code === "TIMEOUT" || code === "CLOSED" || text === this.#told) return;
+    this.#told = text;
+    this.#report(error);
+  }
+
   /** @param {unknown} error */
   #report(error) {
     if (this.#handlers.get("error")?.size) this.#tell("error", error);
@@ -1206,14 +1569,21 @@ export class Connection {
   /** Sends up to `budget` of them. True when some are left. @param {number} budget */
   #sendAcks(budget) {
     if (!this.#open) return false; // `ready` schedules them again
+    /** @type {[string, number][]} */
+    const due = [];
     for (const [roomId, room] of this.#options.autoAck ? this.#unacked : []) {
-      if (budget <= 0) return true;
+      if (due.length >= budget * ACKED_ROOMS) break;
       this.#unacked.delete(roomId);
       if (!room.member || room.handled === undefined || room.handled <= (room.acked ?? -1)) continue;
       room.acked = room.handled;
-      this.#transmit({ type: "ack", room_id: roomId, seq: room.handled });
-      budget--;
+      due.push([roomId, room.handled]);
     }
+    for (; due.length; budget--) {
+      const batch = due.splice(0, ACKED_ROOMS);
+      const [roomId, seq] = batch[0];
+      this.#transmit(batch.length === 1 ? { type: "ack", room_id: roomId, seq } : { type: "ack", rooms: Object.fromEntries(batch) });
+    }
+    if (this.#options.autoAck && this.#unacked.size) return true;
     for (const notificationId of this.#unackedNotifications) {
       if (budget-- <= 0) return true;
       this.#unackedNotifications.delete(notificationId);
@@ -1233,14 +1603,14 @@ export class Connection {
   /**
    * Sends a frame now or when there is a connection, again after each interruption, and resolves with its answer.
    * @param {ServerEvent} frame
-   * @param {{lane?: string, maxAttempts?: number}} [how]
+   * @param {{lane?: string, maxAttempts?: number, http?: (signal: AbortSignal) => Promise<any>}} [how]
    * @returns {Promise<any>}
    */
-  #request(frame, { lane, maxAttempts = ATTEMPTS } = {}) {
+  #request(frame, { lane, maxAttempts = ATTEMPTS, http } = {}) {
     if (this.#state === "closed") return Promise.reject(new ChatAPIError("CLOSED", "the connection is closed"));
     return new Promise((resolve, reject) => {
       const id = randomId();
-      const request = { frame: { ...frame, request_id: id }, lane, attempts: 0, maxAttempts, resolve, reject };
+      const request = { frame: { ...frame, request_id: id }, lane, attempts: 0, maxAttempts, resolve, reject, http };
       this.#requests.set(id, request);
       if (lane !== undefined) {
         const waiting = this.#lanes.get(lane) ?? [];
@@ -1253,9 +1623,35 @@ export class Connection {
 
   /** @param {Request} request */
   #trySend(request) {
-    if (!this.#open || (request.lane !== undefined && this.#lanes.get(request.lane)?.[0] !== request)) return;
+    if (request.lane !== undefined && this.#lanes.get(request.lane)?.[0] !== request) return;
+    if (request.http) return void this.#call(request, request.http);
+    if (!this.#open) return;
     clearTimeout(request.timer);
     this.#transmit(request.frame);
+  }
+
+  /** As patient as a frame: until the server has done or refused it. @param {Request} request @param {NonNullable<Request["http"]>} http */
+  async #call(request, http) {
+    if (request.calling) return;
+    request.calling = true;
+    const { signal } = this.#ending;
+    for (let attempt = 0; this.#state !== "paused" && !signal.aborted; attempt++) {
+      try {
+        const answer = await http(signal);
+        this.#finish(request);
+        return request.resolve(answer);
+      } catch (error) {
+        if (signal.aborted) return; // and refused by that
+        const { status = -1 } = /** @type {{status?: number}} */ (error instanceof ChatAPIError ? error : {});
+        const again = status === 0 || status === 429 || status >= 500 || (status === 401 && this.#client.renewsTokens);
+        if (!again) {
+          this.#finish(request);
+          return request.reject(/** @type {Error} */ (error));
+        }
+        await delay(this.#delayAfter(attempt, /** @type {Error} */ (error)), signal).catch(() => {});
+      }
+    }
+    request.calling = false; // `resume` goes on with it
   }
 
   /** Gives a frame to who waits for it. @param {ServerEvent} frame */
@@ -1270,13 +1666,14 @@ export class Connection {
   /** @param {ServerEvent} frame @param {Request} [request] */
   #onError(frame, request) {
     const { code, message, field, details, retry_after_ms: retryAfterMs } = frame;
-    const error = new ChatAPIError(code, message, { field, details, retryAfter: retryAfterMs && retryAfterMs / 1000 });
+    const error = new ChatAPIError(code, message, { field, details, retryAfter: asDelay(retryAfterMs) / 1000 || undefined });
     if (frame.request_id !== undefined && frame.request_id === this.#sync?.request_id) return this.#onSyncError(error);
+    if (!request && code === "AUTHENTICATION_ERROR") return void (this.#refusal = error); // a close follows
     if (!request) return this.#report(error);
     request.attempts++;
     const passing = code === "RATE_LIMIT_EXCEEDED" || code === "INTERNAL_ERROR";
     if (passing && request.attempts < request.maxAttempts) {
-      const wait = Math.max(retryAfterMs ?? 0, backoff(Math.min(request.attempts, 10), 100, RETRY_CAP_MS));
+      const wait = Math.max(asDelay(retryAfterMs), backoff(Math.min(request.attempts, 10), 100, RETRY_CAP_MS));
       request.timer = setTimeout(() => this.#trySend(request), wait);
     } else {
       this.#finish(request);
@@ -1286,10 +1683,11 @@ export class Connection {
 
   /** Without its `sync` a connection stays silent. @param {ChatAPIError} error */
   #onSyncError(error) {
-    if (error.field) return this.#report(error); // one room that can no longer be read; the others are served
+    const lost = error.status === 403 || error.status === 404;
+    if (lost && error.field?.startsWith("rooms.")) return this.#lose(error.field.slice("rooms.".length), error); // the others are served
+    if (error.status < 500 && error.status !== 429) return this.#lost({ error });
     const sync = this.#sync;
-    setTimeout(() => { if (sync && this.#sync === sync) this.#transmit(sync); },
-      Math.max((error.retryAfter ?? 0) * 1000, backoff(0, this.#options.minDelayMs, RETRY_CAP_MS)));
+    setTimeout(() => { if (sync && this.#sync === sync) this.#transmit(sync); }, this.#delayAfter(0, error));
   }
 
   /** @param {Request} request */
