@@ -122,10 +122,11 @@ def authenticate_headers(services: Services, request: web.BaseRequest, address: 
     return None
 
 
-def take_token(services: Services, principal: Principal, headers: Headers) -> None:
-    """One token of the tenant's bucket; its standing goes into the answer's headers. Raises ChatError."""
+def take_token(services: Services, principal: Principal, headers: Headers, *, is_paid: bool = False) -> None:
+    """One token of the tenant's bucket, unless it was taken before; its standing goes into the answer's headers. Raises
+    ChatError."""
     bucket = services.tenants.bucket(principal.tenant)
-    retry_after_s = bucket.take(services.clock.monotonic_s())
+    retry_after_s = 0.0 if is_paid else bucket.take(services.clock.monotonic_s())
     limit, remaining, full_after_s = bucket.standing()
     headers["X-RateLimit-Limit"] = str(limit)
     headers["X-RateLimit-Remaining"] = str(remaining)

@@ -181,6 +181,23 @@ async def test_a_user_holds_ten_connections(server: Server) -> None:
     await check_limit(server, alice.headers, 429)
 
 
+async def test_a_plain_get_tells_a_page_why_its_handshake_is_refused(start_server: StartServer) -> None:
+    """A browser shows it nothing of a handshake's answer."""
+    server = await start_server({"server.allowed_origins": ["https://app.example"], "limits.connections_per_user": 1})
+    alice = server.user("alice")
+    page = {"Origin": "https://app.example"}
+    assert (await server.request("GET", "/ws", headers={**alice.headers, **page})).status == 426
+    await alice.connect()
+    reply = await server.request("GET", "/ws", headers={**alice.headers, **page})
+    assert (reply.status, reply.error["message"]) == (429, "A user may hold 1 connections")
+    assert reply.headers["Access-Control-Allow-Origin"] == "https://app.example"
+    assert (await server.request("GET", "/ws", headers=page)).status == 426
+    assert (await server.request("GET", "/ws", headers={**alice.headers, "X-API-Key": "sk_wrong"})).status == 426
+    reply = await server.request("GET", "/ws", headers={"Origin": "https://evil.example"})
+    assert (reply.status, reply.error["code"]) == (403, "AUTHORIZATION_ERROR")
+    assert reply.headers["Access-Control-Allow-Origin"] == "*"  # so that the page can read this, and this only
+
+
 async def test_a_tenant_has_limits_of_its_own(server: Server) -> None:
     tenant = await server.make_tenant("small", connections_per_user=2, connections_per_tenant=3)
     alice, bob = (server.user(name, tenant["api_key"]) for name in ("alice", "bob"))

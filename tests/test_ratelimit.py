@@ -219,6 +219,23 @@ async def test_which_frames_take_a_token(start_server: StartServer) -> None:
         assert is_limited is (frame_type not in LIGHT_FRAMES), answer
 
 
+async def test_a_reconnect_takes_one_token(start_server: StartServer) -> None:
+    """The handshake's; the first `sync` under `?sync=none` belongs to it, and whoever had a ticket made has paid."""
+    server = await start_server({"limits.rate_limit": 1, "limits.rate_burst": 3}, clock=HandClock())
+    alice = server.user("alice")
+    socket = await server.handshake(headers=alice.headers, sync="none")  # 2 left
+    await socket.send("sync", rooms={}, request_id="first")
+    await socket.expect("sync.complete", request_id="first")
+    await socket.send("sync", rooms={}, request_id="second")  # 1
+    await socket.expect("sync.complete", request_id="second")
+    ticket = (await alice.post("/ws/token")).data["token"]  # 0
+    ticketed = await server.handshake(sync="none", token=ticket)
+    await ticketed.send("sync", rooms={})
+    await ticketed.expect("sync.complete")
+    await ticketed.send("sync", rooms={}, request_id="again")
+    await ticketed.expect("error", request_id="again", code="RATE_LIMIT_EXCEEDED")
+
+
 async def test_the_limit_closes_no_connection_and_leaves_deliveries_alone(start_server: StartServer) -> None:
     server = await start_server({"limits.rate_limit": 1, "limits.rate_burst": 5}, clock=HandClock())
     alice, bob = server.user("alice"), server.user("bob")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from aiohttp import WSCloseCode, web
 
 from chatapi.callers import Headers, authenticate_headers, client_address, is_origin_allowed, take_token
-from chatapi.errors import ChatError, Code, forbidden, invalid, rate_limited, unauthenticated, unavailable
+from chatapi.errors import ChatError, Code, invalid, rate_limited, unauthenticated, unavailable
 from chatapi.hub import Connection
 from chatapi.link import Link
 from chatapi.models import Principal
@@ -48,11 +48,11 @@ async def serve_websocket(
     if not socket.can_prepare(request):
         raise invalid("The handshake's Sec-WebSocket-Key, Sec-WebSocket-Version or Connection is not RFC 6455's")
     try:
-        principal = _authenticate(services, request)
+        principal, is_ticketed = _authenticate(services, request)
     except _RefusedInFrame as refusal:
         socket.headers.update(headers)
         return await _refuse(socket, request, refusal.error)
-    take_token(services, principal, headers)
+    take_token(services, principal, headers, is_paid=is_ticketed)
     _check_limits(services, principal)
     socket.headers.update(headers)
     connection = _make_connection(services, principal, request)
@@ -93,36 +93,52 @@ class _RefusedInFrame(Exception):
 
 
 def _check_upgrade(services: Services, request: web.BaseRequest) -> None:
+    if not is_origin_allowed(services.origins, request):
+        # For the page to read, over a plain GET: a browser shows it nothing of a refused handshake.
+        readable = {"Access-Control-Allow-Origin": "*"}
+        raise ChatError(Code.AUTHORIZATION_ERROR, "This origin is not allowed", headers=readable)
     if request.method != "GET" or request.headers.get("Upgrade", "").lower() != "websocket":
+        _check_limits_of_plain_get(services, request)
         raise ChatError(
             Code.VALIDATION_ERROR,
             "This is a WebSocket",
             status=426,
             headers={"Upgrade": "websocket", "Connection": "Upgrade"},
         )
-    if not is_origin_allowed(services.origins, request):
-        raise forbidden("This origin is not allowed")
     if services.is_draining:
         raise unavailable("The server is shutting down")
 
 
-def _authenticate(services: Services, request: web.BaseRequest) -> Principal:
-    """The first kind of credential that is there is the only one looked at. Raises ChatError or _RefusedInFrame."""
+def _check_limits_of_plain_get(services: Services, request: web.BaseRequest) -> None:
+    """Tells a page why its handshakes are refused, which it cannot see. A bad credential is told by the handshake, in a
+    frame. Raises ChatError."""
+    address = client_address(request, services.config.server.trusted_proxies)
+    try:
+        principal = authenticate_headers(services, request, address)
+    except ChatError:
+        return
+    if principal is not None:
+        _check_limits(services, principal)
+
+
+def _authenticate(services: Services, request: web.BaseRequest) -> tuple[Principal, bool]:
+    """The first kind of credential that is there is the only one looked at. True: it was a ticket, and making it has
+    taken the token of the handshake. Raises ChatError or _RefusedInFrame."""
     auth = services.auth
     address = client_address(request, services.config.server.trusted_proxies)
     principal = authenticate_headers(services, request, address)
     if principal is not None:
-        return principal
+        return principal, False
     try:
         for offered in _list_protocols(request):
             if offered.startswith(BEARER):
-                return auth.authenticate_token(offered.removeprefix(BEARER), address)
+                return auth.authenticate_token(offered.removeprefix(BEARER), address), False
         if (token := _read_parameter(request, "token")) is not None:
             if auth.is_ticket(token):
-                return auth.authenticate_ticket(token, address)
-            return auth.authenticate_token(token, address)
+                return auth.authenticate_ticket(token, address), True
+            return auth.authenticate_token(token, address), False
         if services.config.auth.query_api_key and (api_key := _read_parameter(request, "api_key")) is not None:
-            return auth.authenticate_key(api_key, _read_parameter(request, "user_id"), address)
+            return auth.authenticate_key(api_key, _read_parameter(request, "user_id"), address), False
     except ChatError as error:
         raise _RefusedInFrame(error) from None
     raise unauthenticated("No credential in an accepted form")

@@ -26,7 +26,7 @@ FRAMES_AT_A_STRETCH = 32  # then others have their turn: a flood of small frames
 
 
 class Session:
-    __slots__ = ("_commands", "_connection", "_services", "_sessions", "_socket")
+    __slots__ = ("_commands", "_connection", "_owes_sync", "_services", "_sessions", "_socket")
 
     def __init__(
         self, services: Services, connection: Connection, sessions: UserSessions, socket: web.WebSocketResponse
@@ -36,9 +36,11 @@ class Session:
         self._sessions = sessions
         self._socket = socket
         self._commands = Commands(services, connection)
+        self._owes_sync = False  # under `?sync=none`, until the first: it belongs to the handshake, which took a token
 
     async def open(self, *, wants_sync: bool) -> None:
         """Sends `ready`; the backlog follows, or waits for a `sync`."""
+        self._owes_sync = not wants_sync
         await self._services.recovery.enter_rooms(self._connection)
         self._send_ready()
         if wants_sync and self._connection.state is State.PAUSED:
@@ -124,6 +126,9 @@ class Session:
         services, connection = self._services, self._connection
         now_s = services.clock.monotonic_s()
         if frame.type not in LIGHT_FRAMES:
+            if self._owes_sync and frame.type == "sync":
+                self._owes_sync = False
+                return True
             retry_after_s = services.tenants.bucket(connection.tenant).take(now_s)
             if retry_after_s:
                 services.counters.limited_frames += 1
