@@ -162,7 +162,7 @@ class Chat:
             frame = encode_frame("message.edited", message_edited_fields(edited, seq))
             self._publish_change(room, edited, frame, asker, request_id, shows_message=True)
 
-        edited, _seq = await self._store.writer.change(apply, publish)
+        edited, _seq = await self._store.writer.change(apply, publish, characters=revision.count_characters())
         return edited
 
     async def delete_message(

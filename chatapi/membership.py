@@ -74,7 +74,7 @@ class Membership:
             for user_id in members:
                 self._welcome(room, user_id, 0)
 
-        return await self._store.writer.change(apply, publish)
+        return await self._store.writer.change(apply, publish, characters=body.count_characters())
 
     async def update_room(self, principal: Principal, room_id: str, body: PatchRoom) -> RoomState:
         room = await self._access.access_admin(principal, room_id)
@@ -108,7 +108,7 @@ class Membership:
             room.metadata = cast(dict[str, object] | None, event["metadata"])
             self._publish(room, event)
 
-        await self._store.writer.change(apply, publish, barrier=True)
+        await self._store.writer.change(apply, publish, barrier=True, characters=body.count_characters())
         return room
 
     async def delete_room(self, principal: Principal, room_id: str) -> None:

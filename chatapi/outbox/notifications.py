@@ -78,7 +78,7 @@ class Notifications:
                 for connection in self._hub.connections_of(tenant.tenant_key, user_id):
                     self._deliver(connection, stored.notification_key, frame)
 
-        stored = await self._store.writer.change(apply, publish)
+        stored = await self._store.writer.change(apply, publish, characters=body.count_characters())
         return {
             "notification_id": encode_notification_id(stored.notification_key),
             "created_at": encode_time(stored.created_at_us),

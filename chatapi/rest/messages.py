@@ -9,7 +9,7 @@ from chatapi.store import log
 
 
 async def send_message(call: Call) -> Reply:
-    """Store a message, then deliver it. A known client_message_id is answered with the first one."""
+    """Store a message, then deliver it. A known client_message_id is answered with its message as it now stands."""
     message, is_new = await call.services.chat.send_and_wait(call.principal, call.path["room_id"], call.body)
     return ok(message_fields(message), 201 if is_new else 200)
 

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 MAX_BATCH = 512  # writes per commit: past this the commit's latency grows faster than its throughput
 MAX_QUEUED = 20_000  # writes: more are refused with 503 rather than kept waiting for seconds
-MAX_QUEUED_CHARACTERS = 64 * 1024 * 1024  # of the messages among them, whose contents are most of their memory
+MAX_QUEUED_CHARACTERS = 64 * 1024 * 1024  # of what callers wrote, which is most of their memory
 
 COMMIT_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # writes; MAX_BATCH ends the last one
 
@@ -82,8 +82,7 @@ class Writer:
             raise unavailable(NOT_WRITABLE)
         if len(self._queue) >= MAX_QUEUED or self._queued_characters >= MAX_QUEUED_CHARACTERS:
             raise unavailable("Too many writes are waiting")
-        if isinstance(write, MessageWrite):
-            self._queued_characters += len(write.content)
+        self._queued_characters += write.characters
         self._queue.append(write)
         self._wake.set()
 
@@ -93,13 +92,14 @@ class Writer:
         publish: Callable[[T], None] | None = None,
         *,
         barrier: bool = False,
+        characters: int = 0,
     ) -> T:
         """Applies a change; on return it is committed and published. Raises what `apply` raised, or ChatError 503.
 
         A caller that is cancelled meanwhile loses only the answer: the change is committed and published all the same.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self.submit(Change(apply, publish, barrier, future))
+        self.submit(Change(apply, publish, barrier, future, characters))
         return await future
 
     def give_up_waiting(self) -> None:
@@ -151,8 +151,7 @@ class Writer:
         size = 0
         for write in self._queue[:MAX_BATCH]:
             size += 1
-            if isinstance(write, MessageWrite):
-                self._queued_characters -= len(write.content)
+            self._queued_characters -= write.characters
             if isinstance(write, Change) and write.barrier:
                 break
         batch = self._queue[:size]
@@ -261,7 +260,7 @@ class Writer:
                     write.seq,
                     write.sender_id,
                     write.content,
-                    None if write.meta is None else dumps_text(write.meta),
+                    write.meta_text,
                     write.reply_to,
                     write.client_message_id,
                     write.body_digest,

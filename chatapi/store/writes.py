@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from chatapi.errors import ChatError
 from chatapi.models import Message
+from chatapi.protocol.json import dumps_text
 from chatapi.store.transaction import Row, SeqCounter, Transaction
 
 T = TypeVar("T")
@@ -21,6 +22,7 @@ class MessageWrite:
 
     __slots__ = (
         "body_digest",
+        "characters",
         "client_message_id",
         "confirm",
         "content",
@@ -30,6 +32,7 @@ class MessageWrite:
         "message",
         "message_key",
         "meta",
+        "meta_text",
         "repeats",
         "reply_to",
         "room",
@@ -56,6 +59,8 @@ class MessageWrite:
         self.sender_id = sender_id
         self.content = content
         self.meta = meta
+        self.meta_text = None if meta is None else dumps_text(meta)
+        self.characters = len(content) if self.meta_text is None else len(content) + len(self.meta_text)
         self.reply_to = reply_to
         self.client_message_id = client_message_id
         self.body_digest = body_digest
@@ -78,10 +83,10 @@ class Change(Generic[T]):
     """Any other write. `apply` may refuse by raising ChatError, before its first statement that writes.
 
     A barrier ends its batch, and is published before anything else is taken: by what it publishes later writes are
-    admitted, or applied.
+    admitted, or applied. `characters` is the size of what it writes, as far as a caller chose that.
     """
 
-    __slots__ = ("apply", "barrier", "error", "future", "publish", "result")
+    __slots__ = ("apply", "barrier", "characters", "error", "future", "publish", "result")
 
     def __init__(
         self,
@@ -89,10 +94,12 @@ class Change(Generic[T]):
         publish: Callable[[T], None] | None,
         barrier: bool,
         future: asyncio.Future[T],
+        characters: int = 0,
     ) -> None:
         self.apply = apply
         self.publish = publish
         self.barrier = barrier
+        self.characters = characters
         self.future = future
         self.result: T | None = None
         self.error: ChatError | None = None
