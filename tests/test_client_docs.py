@@ -1,34 +1,41 @@
 """The examples of docs/python-sdk.md run as they stand, one after the other, and name what there is."""
 
-import ast
 import asyncio
 import inspect
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from driver import Server
+from examples import examples
 
 from chatapi.client import AdminAPI, ChatAPI, Connection
 
 PAGE = (Path(__file__).parent.parent / "docs" / "python-sdk.md").read_text()
-EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-PATIENCE_S = 20.0
+EXAMPLES = examples("docs/python-sdk.md", "python")
+PATIENCE_S = 30.0
+PROMPTS = re.compile(r"^(?:(?:>>>|\.\.\.) )+", re.MULTILINE)
 
 
-async def test_the_examples_run(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    names: dict[str, Any] = {"url": server.url, "api_key": server.api_key}
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            for example in EXAMPLES:
-                code = compile(example, "docs/python-sdk.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-                running = eval(code, names)
-                if running is not None:
-                    await running
-    finally:
-        await names["alice"].close()
-    assert capsys.readouterr().out.splitlines() == [
+async def test_the_examples_can_be_pasted_one_after_the_other(server: Server) -> None:
+    given = f"url = {server.url!r}\napi_key = {server.api_key!r}\n"
+    run = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "asyncio"],
+        input="\n\n".join([given, *EXAMPLES, "await alice.close()\n"]),
+        env={**os.environ, "PYTHON_BASIC_REPL": "1"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert "Error" not in run.stderr, run.stderr
+    assert not re.search("Traceback|Unclosed", run.stderr), run.stderr
+    printed = PROMPTS.sub("", run.stdout).splitlines()
+    # What an expression gives is shown as well: a dictionary, an id.
+    assert [line for line in printed if line and not line.startswith(("{'", "'"))] == [
         "1",
         "alice Hello, Bob",
         "While you were away",
