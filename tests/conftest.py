@@ -1,21 +1,24 @@
 import asyncio
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
 from blockbuster import BlockBuster
 from driver import Server, eventually
 from hypothesis import HealthCheck, settings
-from installation import installation, installed  # noqa: F401 - fixtures of more than one module
 from receiver import Receiver, open_receiver
 
 from chatapi.app import start_app
 from chatapi.clock import Clock
 from chatapi.config import load_config
 from chatapi.store import open_store
+
+if TYPE_CHECKING:
+    from installation import Installation
 
 # A busy machine is no bug of ours.
 settings.register_profile("chatapi", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -129,3 +132,18 @@ def document_tools() -> None:
         npm = shutil.which("npm") or "npm"
         subprocess.run([npm, "install", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=folder, check=True)
         shutil.copy(wanted, stamp)
+
+
+@pytest.fixture(scope="session")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Installation"]:
+    from installation import install  # which reads the document, and only tests of it need
+
+    with install(tmp_path_factory.mktemp("machine"), tmp_path_factory.mktemp("shared")) as installation:
+        yield installation
+
+
+@pytest.fixture
+def installed(installation: "Installation") -> Iterator["Installation"]:
+    """A server that was installed as docs/operations.md says, on a machine of its own."""
+    yield installation
+    installation.start_over()

@@ -6,6 +6,7 @@ all of a kind. tests/test_examples.py reads these calls, and fails for a block t
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -26,6 +27,7 @@ def list_documents() -> list[str]:
     return sorted(str(path.relative_to(ROOT)) for path in [*found, *(ROOT / "packaging").rglob("*.md")])
 
 
+@cache
 def read_blocks(document: str) -> list[Block]:
     text = (ROOT / document).read_text(encoding="utf-8")
     return [

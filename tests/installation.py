@@ -5,9 +5,9 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 from examples import ROOT, example
 from machine import SHARED, Machine
 
@@ -71,20 +71,14 @@ class Installation:
         return [message["content"] for message in messages]
 
 
-@pytest.fixture(scope="session")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    shared = tmp_path_factory.mktemp("shared")
+@contextmanager
+def install(machine: Path, shared: Path) -> Iterator[Installation]:
+    """Two empty directories: for the machine, and for what it shares with this one."""
     shared.chmod(0o755)
     shutil.copytree(ROOT, shared / "checkout", ignore=NOT_OURS)
     make_wheels(shared)
-    with Machine(tmp_path_factory.mktemp("machine"), shared) as machine:
-        yield Installation(machine)
-
-
-@pytest.fixture
-def installed(installation: Installation) -> Iterator[Installation]:
-    yield installation
-    installation.start_over()
+    with Machine(machine, shared) as booted:
+        yield Installation(booted)
 
 
 def make_wheels(shared: Path) -> None:

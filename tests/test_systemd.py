@@ -1,4 +1,4 @@
-"""docs/operations.md on a machine with systemd: what it has an operator write and paste."""
+"""docs/operations.md on a machine with systemd: what it has an operator write and paste. And README's first line."""
 
 import json
 import re
@@ -23,6 +23,7 @@ RESTORE = example("docs/operations.md", "sh", "BROKEN")
 CHECK = example("docs/operations.md", "sh", "chatapi check   ")
 UPGRADE = example("docs/operations.md", "sh", "pip install --upgrade")
 IMPORT = example("docs/operations.md", "sh", "chatapi import")
+NEWCOMER = example("README.md", "sh", "serve --dev")
 
 MAIN_PID = "systemctl show -P MainPID chatapi"
 RESTARTS = "systemctl show -P NRestarts chatapi"
@@ -178,3 +179,17 @@ def read_epoch(installed: Installation, name: str) -> str:
 
 def test_the_servers_sqlite_is_shown(installed: Installation) -> None:
     assert re.fullmatch(r"3\.\d+\.\d+\n", installed.run(SQLITE_VERSION))
+
+
+def test_readmes_first_line_in_a_fresh_checkout(installed: Installation) -> None:
+    installed.machine.write("/root/first-line", NEWCOMER)
+    settings = " ".join(f"--setenv={name}={value}" for name, value in PIP.items())
+    installed.run(f"""
+        systemctl stop chatapi
+        cp -r {CHECKOUT} /root/checkout
+        systemd-run --unit=newcomer --working-directory=/root/checkout {settings} sh -e /root/first-line
+        until curl -sf http://127.0.0.1:8080/readyz; do systemctl is-active --quiet newcomer; sleep 0.2; done
+    """)
+    printed = installed.run("journalctl --output=cat --unit=newcomer")
+    assert "API key     sk_" in printed
+    installed.run("systemctl stop newcomer")

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -13,6 +12,7 @@ from typing import Any
 
 from conftest import StartServer
 from driver import eventually
+from examples import example, examples
 from receiver import Receiver, answer
 from server_process import free_port
 from test_webhooks import QUICK, Hooked, hook
@@ -20,10 +20,6 @@ from test_webhooks import QUICK, Hooked, hook
 from chatapi.config import WebhooksConfig
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/webhooks.md").read_text(encoding="utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", DOCUMENT, re.DOTALL | re.MULTILINE)
 
 
 def shape(value: Any) -> Any:
@@ -50,8 +46,8 @@ async def run_shell(command: str, **names: str) -> Any:
 
 async def test_the_examples_do_what_they_say(start_server: StartServer, receiver: Receiver) -> None:
     server = await start_server({**QUICK, "webhooks.retry_schedule_seconds": [0]})
-    notify, set_up, rotate, list_dead = blocks("sh")
-    frame, event, dead_letters = (json.loads(block) for block in blocks("json"))
+    notify, set_up, rotate, list_dead = examples("docs/webhooks.md", "sh")
+    frame, event, dead_letters = (json.loads(block) for block in examples("docs/webhooks.md", "json"))
     made = await server.make_tenant("example")
     names = {"URL": server.url, "KEY": made["api_key"], "MASTER": server.master_key, "TENANT": made["tenant_id"]}
     set_up = set_up.replace("https://app.example.com/chatapi", receiver.url)
@@ -76,8 +72,7 @@ async def test_the_receiver_of_the_document_takes_what_is_signed_and_nothing_els
     server = await start_server(QUICK)
     port = free_port()
     hooked = await hook(server, f"http://127.0.0.1:{port}/")
-    [example] = blocks("python")
-    async with run_example(example, port, hooked.secret) as lines:
+    async with run_example(example("docs/webhooks.md", "python"), port, hooked.secret) as lines:
         alice = hooked.user("alice")
         await alice.say(await alice.make_room("bob"))
         assert await anext(lines) == "message.offline for bob"

@@ -1,0 +1,127 @@
+"""Examples that need no more than a few lines each: calls of the guide, settings of other tools, command lines."""
+
+import asyncio
+import json
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+import yaml
+from conftest import StartServer
+from driver import Server
+from examples import ROOT, example, examples
+
+from chatapi.cli import load_command, main
+from chatapi.client import ChatAPI
+
+TOKENS = example("docs/guide.md", "sh", "/tokens")
+SIGNED = example("docs/guide.md", "python", "jwt.encode")
+SYNC = example("docs/guide.md", "json", '"sync"')
+SCRAPE = example("docs/metrics.md", "yaml")
+BENCHMARKS = examples("docs/benchmarks.md", "sh")
+SET_UP = example("CONTRIBUTING.md", "sh", "pip install -e")
+RELEASE = example("CONTRIBUTING.md", "sh", ".ci/release")
+RUN_TESTS = example("README.md", "sh", "-m pytest")
+INSTALL = example("README.md", "sh", "pipx install")
+INSTALL_SDK = example("packaging/chatapi-python/README.md", "sh", "pip install")
+
+
+async def run_shell(script: str, **names: str) -> Any:
+    run = await asyncio.to_thread(
+        subprocess.run,
+        ["bash", "-euo", "pipefail", "-c", script],
+        env={"PATH": os.environ["PATH"], **names},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)["data"]
+
+
+async def test_the_guides_tokens(server: Server) -> None:
+    made = await server.make_tenant("shop")
+    minted = await run_shell(TOKENS, URL=server.url, KEY=made["api_key"])
+    names: dict[str, Any] = {"tenant_id": made["tenant_id"], "token_secret": made["token_secret"]}
+    exec(SIGNED, names)
+    for token in (minted["token"], names["token"]):
+        async with ChatAPI(server.url, token=token) as alice:
+            assert (await alice.create_room("group"))["created_by"] == "alice"
+    assert jwt.decode(minted["token"], made["token_secret"], algorithms=["HS256"])["sub"] == "alice"
+
+
+async def test_the_guides_sync(server: Server) -> None:
+    alice = server.user("alice")
+    rooms = [await alice.make_room(), await alice.make_room()]
+    await alice.say(rooms[0])
+    socket = await alice.connect(ready=False, sync="none")
+    ready = await socket.expect("ready")
+    frame = json.loads(SYNC)
+    assert set(frame) == {"type", "epoch", "rooms"}
+    assert {type(cursor) for cursor in frame["rooms"].values()} == {int}
+    await socket.send("sync", epoch=ready["epoch"], rooms=dict.fromkeys(rooms, 0))
+    assert (await socket.expect("message"))["room_id"] == rooms[0]
+    assert (await socket.expect("sync.complete"))["rooms"] == {rooms[0]: 1, rooms[1]: 0}
+
+
+async def test_prometheus_gets_in_with_its_header(start_server: StartServer) -> None:
+    server = await start_server({"metrics.require_master_key": True})
+    [job] = yaml.safe_load(SCRAPE)["scrape_configs"]
+    [[name, values]] = job["http_headers"].items()
+    assert list(values) == ["secrets"]
+    assert (await server.request("GET", "/metrics")).status == 401
+    assert (await server.request("GET", "/metrics", headers={name: server.master_key})).status == 200
+    [[target]] = [config["targets"] for config in job["static_configs"]]
+    assert re.fullmatch(r"[\w.]+:\d+", target)
+
+
+BENCH_DOCUMENTS = ("README.md", "docs/benchmarks.md")
+
+
+def bench_lines() -> list[str]:
+    quoted = re.findall(
+        r"`chatapi (bench [a-z][^`…]*)`", "".join((ROOT / name).read_text() for name in BENCH_DOCUMENTS)
+    )
+    fenced = re.findall(r"^chatapi (.+)$", "".join(BENCHMARKS), re.MULTILINE)
+    return sorted({*quoted, *fenced})
+
+
+@pytest.mark.parametrize("line", bench_lines())
+def test_each_measurement_is_understood(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = []
+    monkeypatch.setattr(load_command("bench"), "run", lambda args: ran.append(args) or 0)
+    assert main(shlex.split(line)) == 0
+    assert len(ran) == 1
+
+
+def test_the_first_commands_of_a_contributor_are_those_of_ci() -> None:
+    ci = (ROOT / ".ci/run").read_text()
+    make, _activate, install, test = SET_UP.splitlines()
+    assert make == "python3 -m venv .venv"
+    assert install.replace("install", "install --quiet") in ci
+    assert f"\n{test} " in ci
+    assert RUN_TESTS.strip() == f".venv/bin/{install} && .venv/bin/{test}"
+    assert os.access(ROOT / shlex.split(RELEASE)[0], os.X_OK)
+
+
+@pytest.mark.parametrize("line", [*INSTALL.splitlines(), *INSTALL_SDK.splitlines()])
+def test_what_is_installed_is_there_or_made_here(line: str) -> None:
+    """tests/test_release.py installs them."""
+    tool = r"(pip install|pipx install|uv tool install)"
+    [what] = re.findall(rf"^{tool} (?P<what>.+)$", line)
+    name = what[1].strip("'")
+    if name.endswith(".whl"):
+        assert f"{Path(name).name.split('-')[0]}-" in (ROOT / "tests/test_release.py").read_text()
+    elif "@" in name:
+        address = re.fullmatch(
+            r"chatapi-(server|python) @ git\+https://git\.example\.com/chatapi\.git(?:#subdirectory=(.+))?", name
+        )
+        assert address is not None
+        assert (ROOT / (address[2] or ".") / "pyproject.toml").exists()
+    else:
+        assert (ROOT / name / "pyproject.toml").exists()
