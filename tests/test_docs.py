@@ -5,14 +5,16 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from examples import list_documents
 
 from chatapi.config import SETTINGS
 from chatapi.errors import Code
+from chatapi.rest.documents.asyncapi import CLOSE_CODES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs/guide.md").read_text(encoding="utf-8")
-DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+DOCUMENTS = [ROOT / name for name in list_documents()]
 
 
 def in_words(value: object) -> str:
@@ -43,11 +45,24 @@ def test_the_guide_explains_every_error_code() -> None:
     assert set(re.findall(r"^\| `([A-Z_]+)` \|", GUIDE, re.MULTILINE)) == set(Code)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def find_anchors(document: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text(encoding="utf-8")):
-        if not target.startswith("http"):
-            assert (document.parent / target).exists(), target
+    for path, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)]+))?\)", document.read_text(encoding="utf-8")):
+        if not path.startswith("http"):
+            target = document.parent / path if path else document
+            assert target.exists(), path
+            assert not anchor or anchor in find_anchors(target), f"{path}#{anchor}"
+
+
+def test_the_guide_explains_every_close_code() -> None:
+    table = GUIDE[GUIDE.index("## Close codes") : GUIDE.index("## Errors")]
+    assert set(CLOSE_CODES) <= {int(code) for code in re.findall(r"\b[14]\d{3}\b", table)}
 
 
 def test_pictures_are_small() -> None:

@@ -28,7 +28,11 @@ logger = logging.getLogger("chatapi")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Run the server."
-    parser.add_argument("--config", metavar="FILE", help="the settings (default: ./chatapi.toml if there is one)")
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="the settings (default: $CHATAPI_CONFIG, else ./chatapi.toml, else /etc/chatapi/chatapi.toml)",
+    )
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="TCP port to listen on; 0 picks a free one (default: 8080)")
     parser.add_argument("--db", metavar="FILE", help="the database (default: ./chatapi.db)")

@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     change.add_argument("settings", metavar="KEY=VALUE", nargs="+")
     change.set_defaults(run=run_set)
 
-    delete = actions.add_parser("delete", parents=[options], help="delete a tenant and all its data, at once")
+    delete = actions.add_parser(
+        "delete", parents=[options], help="delete a tenant: its keys end at once, its data goes in the background"
+    )
     delete.add_argument("tenant_id", metavar="ID")
     delete.add_argument("--yes", action="store_true", help="do not ask")
     delete.set_defaults(run=run_delete)

@@ -52,13 +52,14 @@ class ServerConfig:
         str,
         Text("a host name or an address without brackets, of 1 to 255 characters", is_host),
         "Address to listen on. Only this machine can connect by default, so that nothing is exposed by accident;"
-        " behind a proxy or in a container use 0.0.0.0.",
+        " in a container, or where the proxy is on another machine, use 0.0.0.0.",
     ] = "127.0.0.1"
     port: Annotated[int, Whole(0, 65_535), "TCP port to listen on; 0 picks a free one."] = 8080
     unix_socket: Annotated[
         str,
         Text("a path of up to 103 bytes", is_socket_path, optional=True),
-        "Path of a Unix socket to listen on instead of host and port, for a proxy on the same machine.",
+        "Path of a Unix socket to listen on instead of host and port, for a proxy on the same machine. Its folder says"
+        " who may connect; they are believed about X-Forwarded-For.",
     ] = ""
     tls_cert: Annotated[
         str, OPTIONAL_PATH, "PEM file with the certificate chain. Given together with tls_key, or not at all."
@@ -68,13 +69,14 @@ class ServerConfig:
         str,
         Text(f"{WEB_URL.what}, query or fragment", is_base_url, optional=True),
         "The address under which clients reach the server, where it differs from the one it listens on (a proxy);"
-        " it is what the playground and the API documents show.",
+        " the API documents show it, and its pages count as the server's own where a proxy changes Host.",
     ] = ""
     allowed_origins: Annotated[
         tuple[str, ...],
         ListOf(ORIGIN, 0, 1000),
         "Origins of web pages that may use the API from a browser, over CORS and WebSocket. The server's own host"
-        " always may. Case and default ports make no difference; each subdomain stands for itself.",
+        " always may; every other page is refused. Case and default ports make no difference; each subdomain"
+        " stands for itself.",
     ] = ()
     trusted_proxies: Annotated[
         tuple[str, ...],
