@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from chatapi.models import Principal, RoomKey, TenantKey, UserId
 from chatapi.orders import Order, Place, Unread
+from chatapi.protocol.json import MAX_KEY
+from chatapi.protocol.pages import Page, Value, Window
 from chatapi.rooms import Rooms
 from chatapi.store import Readers
 from chatapi.store import rooms as store_rooms
@@ -21,6 +23,9 @@ KEPT_MESSAGES = 50  # a count of fewer is not worth its memory
 CAUGHT_UP_ROOMS = 5_000  # active since an order was asked for last; beyond, to rank the user's rooms anew costs less
 
 NOTHING = Counted(0, 0, 0)
+ROOMS_START: Sequence[Value] = (0, 0, 0, 0)
+"""A place: when the newest room was active as the paging began, whether those come that were active since, when this
+room was active, and its key."""
 
 
 class RoomLists:
@@ -28,13 +33,21 @@ class RoomLists:
         self._readers = readers
         self._rooms = rooms
 
-    async def list_page(self, principal: Principal, limit: int, offset: int) -> tuple[list[bytes], bool]:
-        """Rooms as JSON, and whether there are more."""
+    async def list_page(self, principal: Principal, window: Window) -> Page:
+        """The caller's rooms, the most recently active first.
+
+        A room that becomes active moves to the front, where those who page on will not look again. So a cursor keeps
+        when the newest room was active as its paging began: after all that have been quiet since then come those that
+        have not, in an order that they do not change any more. Some of them were there before; none is left out.
+        """
         tenant_key, user_id = principal.tenant.tenant_key, principal.user_id
         order = await self._get_order(tenant_key, user_id)
-        places = order.latest(offset, limit + 1)
-        items, was_cut = await self._read(tenant_key, user_id, order, places[:limit])
-        return items, was_cut or len(places) > limit
+        began_us, found = _find_places(order, window)
+        items, was_full = await self._read(tenant_key, user_id, order, found[: window.limit])
+        if not was_full and len(found) <= window.limit:
+            return Page(items, None)
+        active_us, room_key = found[len(items) - 1 if was_full else window.limit - 1]
+        return Page(items, (began_us, int(active_us > began_us), active_us, room_key))
 
     async def _get_order(self, tenant_key: TenantKey, user_id: UserId) -> Order:
         order = self._rooms.orders.find(tenant_key, user_id)
@@ -59,6 +72,8 @@ class RoomLists:
         while last_key is not None:
             places, last_key = await store_rooms.rank_rooms(self._readers, tenant_key, user_id, last_key, RANKED_ROOMS)
             order.put_all(places)
+        if order.places:
+            self._rooms.see(order.places[-1][0])
         orders.complete(order)
         return order
 
@@ -92,6 +107,18 @@ class RoomLists:
             counted = await store_rooms.count_unread(self._readers, tenant_key, user_id, wanted, examined)
             for room_key, count in unfinished.items():
                 count.add(counted.get(room_key, NOTHING), examined)
+
+
+def _find_places(order: Order, window: Window) -> tuple[int, Sequence[Place]]:
+    """When the newest room was active as the paging began, and one place more than the page holds, if there is one."""
+    most = window.limit + 1
+    if window.after is None:
+        return order.places[-1][0] if order.places else 0, order.latest(window.offset, most)
+    began_us, is_moved, active_us, room_key = map(int, window.after)
+    if is_moved:
+        return began_us, order.active_after(began_us, RoomKey(room_key), most)
+    quiet = order.before((active_us, RoomKey(room_key)), most)
+    return began_us, [*quiet, *order.active_after(began_us, RoomKey(MAX_KEY), most - len(quiet))]
 
 
 class _Counting:

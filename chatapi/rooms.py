@@ -262,6 +262,10 @@ class Rooms:
     def count_per_tenant(self) -> Mapping[TenantKey, int]:
         return {tenant_key: len(rooms) for tenant_key, rooms in self._loaded.items()}
 
+    def see(self, us: int) -> None:
+        """A room was active then, before it was loaded: whatever comes from now on is later."""
+        self._newest_us = max(self._newest_us, us)
+
     @property
     def newest_us(self) -> int:
         """When any room was last active; what comes later has a greater `active_us`."""

@@ -14,6 +14,7 @@ from chatapi.config import Config, parse_tenant_config
 from chatapi.errors import conflict, not_found, unauthenticated
 from chatapi.hub import Connection, Hub
 from chatapi.models import KeyId, ReplacedSecret, Scope, Tenant, TenantId, TenantKey
+from chatapi.protocol.pages import Page, Window
 from chatapi.protocol.requests import CreateTenant, PatchTenant
 from chatapi.ratelimit import TokenBucket
 from chatapi.rooms import Rooms
@@ -220,9 +221,9 @@ class Tenants:
         self._keys[key_hash] = KeyOwner(tenant, key_id)
         self._key_ids.add(key_id)
 
-    async def list_keys(self, tenant_id: str, limit: int, offset: int) -> tuple[list[dict[str, object]], bool]:
+    async def list_keys(self, tenant_id: str, window: Window) -> Page:
         tenant = self.get(tenant_id)
-        return await store_tenants.list_keys(self._store.readers, tenant.tenant_key, limit, offset)
+        return await store_tenants.list_keys(self._store.readers, tenant.tenant_key, window)
 
     async def revoke_key(self, tenant_id: str, key_id: str) -> None:
         """It stops working at once, and the sockets opened with it close; those of other credentials stay."""

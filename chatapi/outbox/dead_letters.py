@@ -6,6 +6,7 @@ from chatapi.errors import conflict, not_found
 from chatapi.hub import Hub
 from chatapi.models import Tenant
 from chatapi.outbox.webhooks import Webhooks
+from chatapi.protocol.pages import Page, Window
 from chatapi.store import Store, Transaction, stats
 from chatapi.store import webhooks as store_webhooks
 from chatapi.tenants import Tenants
@@ -32,14 +33,11 @@ class DeadLetters:
         self._steady = steady
         self._first_wait_us = int(first_wait_seconds * 1_000_000)
 
-    async def list_page(self, tenant_id: str | None, limit: int, offset: int) -> tuple[list[bytes], list[bytes], bool]:
-        """Messages and notifications of one page as JSON, the latest first, and whether there are more. Raises
-        ChatError NOT_FOUND for an unknown tenant."""
+    async def list_page(self, tenant_id: str | None, window: Window) -> tuple[Page, Page]:
+        """Messages and notifications of one page, the latest first. Raises ChatError NOT_FOUND for an unknown
+        tenant."""
         tenant_key = None if tenant_id is None else self._tenants.get(tenant_id).tenant_key
-        page, has_more = await store_webhooks.list_dead(self._store.readers, tenant_key, limit, offset)
-        messages = [item for is_notification, item in page if not is_notification]
-        notifications = [item for is_notification, item in page if is_notification]
-        return messages, notifications, has_more
+        return await store_webhooks.list_dead(self._store.readers, tenant_key, window)
 
     async def retry(self, delivery_id: str) -> None:
         """The schedule starts anew, with the same `webhook-id`. Raises ChatError NOT_FOUND, or CONFLICT when the tenant

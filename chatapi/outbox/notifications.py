@@ -15,6 +15,7 @@ from chatapi.models import (
     find_key,
 )
 from chatapi.outbox.offline import Offline, list_connected
+from chatapi.protocol.pages import Page, Window
 from chatapi.protocol.replies import encode_frame
 from chatapi.protocol.requests import Notify
 from chatapi.rooms import RoomState
@@ -97,12 +98,10 @@ class Notifications:
             self._hub.leave_live(connection)
         connection.notifications_due = True
 
-    async def list_of_user(
-        self, principal: Principal, status: str, limit: int, offset: int
-    ) -> tuple[list[bytes], bool]:
-        """The caller's notifications as JSON, the newest first, and whether there are more."""
+    async def list_of_user(self, principal: Principal, status: str, window: Window) -> Page:
+        """The caller's notifications, the newest first."""
         return await store_notifications.list_of_user(
-            self._store.readers, principal.tenant.tenant_key, principal.user_id, status, limit, offset
+            self._store.readers, principal.tenant.tenant_key, principal.user_id, status, window
         )
 
     async def acknowledge(self, principal: Principal, notification_id: str) -> None:
@@ -136,12 +135,11 @@ class Notifications:
         subscription_key, created_at_us, is_new = await self._store.writer.change(apply)
         return _subscription_fields(subscription_key, topic, created_at_us), is_new
 
-    async def list_subscriptions(self, principal: Principal, limit: int, offset: int) -> tuple[list[Fields], bool]:
-        """The caller's, the oldest first, and whether there are more."""
-        rows, has_more = await store_notifications.list_subscriptions(
-            self._store.readers, principal.tenant.tenant_key, principal.user_id, limit, offset
+    async def list_subscriptions(self, principal: Principal, window: Window) -> Page:
+        """The caller's, the oldest first."""
+        return await store_notifications.list_subscriptions(
+            self._store.readers, principal.tenant.tenant_key, principal.user_id, window
         )
-        return [_subscription_fields(*row) for row in rows], has_more
 
     async def unsubscribe(self, principal: Principal, subscription_id: str) -> None:
         """Raises ChatError NOT_FOUND for one that is not the caller's."""

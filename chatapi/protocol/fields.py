@@ -38,3 +38,10 @@ OneTimeKey = Annotated[str, Meta(examples=["sk_shown-once-and-stored-as-a-hash-o
 OneTimeSecret = Annotated[str, Meta(examples=["shown-once-signs-user-tokens"])]
 WebhookSecret = Annotated[str, Meta(examples=["whsec_c2hvd24tb25jZS1zaWducy13ZWJob29rcw=="])]
 HasMore = Annotated[bool, Meta(description="whether there is another page", examples=[False])]
+NextCursor = Annotated[
+    str,
+    Meta(
+        description="where there is another page: its `cursor`, which skips nothing that is there all along",
+        examples=["r3q0b2lZaGVsWzEsImFsaWNlIl0"],
+    ),
+]

@@ -11,6 +11,7 @@ from chatapi.protocol.refusals import explain_refusal
 
 MAX_DEPTH = 32  # the body itself counts as 1
 MAX_INTEGER = 2**53 - 1  # what a JavaScript number holds exactly
+MAX_KEY = 2**63 - 1  # of the database: no client sees one as a number
 
 # 2**53 has 16 digits: shorter runs need no look. With all digits made alike, a run of them is found without a regular
 # expression, in a fifth of its time.

@@ -21,9 +21,11 @@ def encode_raw_envelope(data: bytes) -> bytes:
     return b'{"success":true,"data":' + data + b',"error":null}'
 
 
-def encode_page(name: bytes, items: bytes, has_more: bool) -> bytes:
+def encode_page(name: bytes, items: bytes, has_more: bool, next_cursor: str | None = None) -> bytes:
     """The envelope of a list whose items are JSON already."""
     more = b"true" if has_more else b"false"
+    if next_cursor is not None:
+        more += b',"next_cursor":' + dumps(next_cursor)
     return b'{"success":true,"data":{"' + name + b'":' + items + b',"has_more":' + more + b'},"error":null}'
 
 

@@ -59,7 +59,18 @@ TenantConfigObject = Annotated[
     Meta(examples=[{"rate_limit": 250}], extra_json_schema={"$ref": "#/components/schemas/TenantConfig"}),
 ]
 Limit = Annotated[int, Meta(ge=1, le=100)]
-Offset = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+Offset = Annotated[
+    int,
+    Meta(ge=0, le=MAX_INTEGER, description="items that are passed over", extra_json_schema={"default": 0}),
+]
+PageCursor = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=1000,
+        description="the `next_cursor` of the page before: goes on where that ended, whatever has come or gone",
+    ),
+]
 
 
 class Body(msgspec.Struct, frozen=True):
@@ -242,23 +253,31 @@ def _find_numbers(record: type[Query]) -> dict[str, bool]:
     """Of each parameter, whether it is a number: the others are text."""
     described = inspect.type_info(record)
     assert isinstance(described, inspect.StructType)
-    return {
-        field.encode_name: any(
-            isinstance(part, inspect.IntType)
-            for part in (field.type.types if isinstance(field.type, inspect.UnionType) else (field.type,))
-        )
-        for field in described.fields
-    }
+    return {field.encode_name: _is_number(field.type) for field in described.fields}
+
+
+def _is_number(kind: inspect.Type) -> bool:
+    if isinstance(kind, inspect.Metadata):
+        return _is_number(kind.type)
+    return isinstance(kind, inspect.IntType) or (
+        isinstance(kind, inspect.UnionType) and any(map(_is_number, kind.types))
+    )
 
 
 class PageQuery(Query, frozen=True):
+    """One of the two says where the page begins; without either it is the first page."""
+
     limit: Limit = 50
-    offset: Offset = 0
+    offset: Offset | UnsetType = UNSET
+    cursor: PageCursor | UnsetType = UNSET
+
+    def check(self) -> None:
+        if self.cursor is not UNSET and self.offset is not UNSET:
+            raise invalid("cursor and offset exclude each other", "cursor")
 
 
-class AdminPageQuery(Query, frozen=True):
+class AdminPageQuery(PageQuery, frozen=True):
     limit: Annotated[int, Meta(ge=1, le=1000)] = 50
-    offset: Offset = 0
 
 
 class HistoryQuery(Query, frozen=True):

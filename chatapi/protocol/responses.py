@@ -19,6 +19,7 @@ from chatapi.protocol.fields import (
     LogSeq,
     Metadata,
     Never,
+    NextCursor,
     OneTimeKey,
     OneTimeSecret,
     Position,
@@ -86,11 +87,13 @@ class OwnRoom(Room, frozen=True, kw_only=True):
 class OwnRooms(Answer, frozen=True, kw_only=True):
     rooms: list[OwnRoom]
     has_more: HasMore
+    next_cursor: NextCursor | UnsetType = UNSET
 
 
 class Channels(Answer, frozen=True, kw_only=True):
     rooms: list[Room]
     has_more: HasMore
+    next_cursor: NextCursor | UnsetType = UNSET
 
 
 class Member(Answer, frozen=True, kw_only=True):
@@ -102,6 +105,7 @@ class Member(Answer, frozen=True, kw_only=True):
 class Members(Answer, frozen=True, kw_only=True):
     members: list[Member]
     has_more: HasMore
+    next_cursor: NextCursor | UnsetType = UNSET
 
 
 class Online(Answer, frozen=True, kw_only=True):
@@ -133,6 +137,7 @@ class Receipt(Answer, frozen=True, kw_only=True):
 class ReceiptPage(Answer, frozen=True, kw_only=True):
     receipts: list[Receipt]
     has_more: HasMore
+    next_cursor: NextCursor | UnsetType = UNSET
 
 
 class History(Answer, frozen=True, kw_only=True):
@@ -172,6 +177,7 @@ class NotificationPage(Answer, frozen=True, kw_only=True):
 
     notifications: list[Notification]
     has_more: HasMore
+    next_cursor: NextCursor | UnsetType = UNSET
 
 
 class AckedNotification(Answer, frozen=True, kw_only=True):
@@ -188,6 +194,7 @@ class Subscription(Answer, frozen=True, kw_only=True):
 class Subscriptions(Answer, frozen=True, kw_only=True):
     subscriptions: list[Subscription]
     has_more: HasMore
+    next_cursor: NextCursor | UnsetType = UNSET
 
 
 class UserToken(Answer, frozen=True, kw_only=True):
@@ -246,6 +253,7 @@ class UpdatedTenant(Tenant, frozen=True, kw_only=True):
 class Tenants(Answer, frozen=True, kw_only=True):
     tenants: list[Tenant]
     has_more: HasMore
+    next_cursor: NextCursor | UnsetType = UNSET
 
 
 class NewKey(Answer, frozen=True, kw_only=True):
@@ -262,6 +270,7 @@ class Key(Answer, frozen=True, kw_only=True):
 class Keys(Answer, frozen=True, kw_only=True):
     keys: list[Key]
     has_more: HasMore
+    next_cursor: NextCursor | UnsetType = UNSET
 
 
 class TokenSecret(Answer, frozen=True, kw_only=True):
@@ -298,6 +307,7 @@ class DeadLetters(Answer, frozen=True, kw_only=True):
     failed_notifications: list[FailedNotification]
     failed_events: Annotated[list[FailedCall], Meta(description="of other events: none are sent yet", examples=[[]])]
     has_more: HasMore
+    next_cursor: NextCursor | UnsetType = UNSET
 
 
 class RetriedOne(Answer, frozen=True, kw_only=True):

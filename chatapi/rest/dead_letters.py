@@ -1,21 +1,22 @@
 """The operator's look at what webhooks did not take, and at the queues."""
 
-from chatapi.protocol.replies import encode_raw_envelope, join_json
+from chatapi.protocol.pages import encode_cursor, read_window
+from chatapi.protocol.replies import encode_page, join_json
 from chatapi.rest.call import Call, Reply, ok
+from chatapi.store.webhooks import DEAD_START
 
 
 async def list_dead_letters(call: Call) -> Reply:
     """Webhook calls that failed for good, the latest first."""
-    query = call.query
-    messages, notifications, has_more = await call.services.dead_letters.list_page(
-        query.tenant_id, query.limit, query.offset
+    scope = ("dead letters", call.query.tenant_id or "")
+    window = read_window(call.query, scope, DEAD_START.values())
+    messages, notifications = await call.services.dead_letters.list_page(call.query.tenant_id, window)
+    lists = b'%s,"failed_notifications":%s,"failed_events":[]' % (
+        join_json(messages.items),
+        join_json(notifications.items),
     )
-    fields = b'{"failed_messages":%s,"failed_notifications":%s,"failed_events":[],"has_more":%s}' % (
-        join_json(messages),
-        join_json(notifications),
-        b"true" if has_more else b"false",
-    )
-    return Reply(200, encode_raw_envelope(fields))
+    cursor = None if messages.last is None else encode_cursor(messages.last, scope)
+    return Reply(200, encode_page(b"failed_messages", lists, cursor is not None, cursor))
 
 
 async def retry_dead_letter(call: Call) -> Reply:

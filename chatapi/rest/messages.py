@@ -2,10 +2,13 @@
 
 from msgspec import UNSET
 
+from chatapi.protocol.pages import encode_list, read_window
 from chatapi.protocol.replies import encode_page, error_fields, join_json, message_fields
 from chatapi.receipts import ACK, READ
 from chatapi.rest.call import NO_CONTENT, Call, Reply, ok
 from chatapi.store import log
+from chatapi.store import rooms as store_rooms
+from chatapi.store.rooms import MEMBERS_START
 
 
 async def send_message(call: Call) -> Reply:
@@ -72,10 +75,8 @@ async def ack_up_to(call: Call) -> Reply:
 async def list_receipts(call: Call) -> Reply:
     """How far each member has got and read."""
     room = await call.services.access.access_member(call.principal, call.path["room_id"])
-    first, last = call.query.offset, call.query.offset + call.query.limit
-    members = list(room.members.values())
-    page = [
-        {"user_id": member.user_id, "last_ack": member.last_ack, "last_read": member.last_read}
-        for member in members[first:last]
-    ]
-    return ok({"receipts": page, "has_more": last < len(members)})
+    scope = ("receipts", room.tenant.tenant_id, room.room_id)
+    window = read_window(call.query, scope, MEMBERS_START.values())
+    readers = call.services.store.readers
+    page = await store_rooms.list_receipts(readers, room.tenant.tenant_key, room.room_key, window)
+    return Reply(200, encode_list(b"receipts", page, scope))

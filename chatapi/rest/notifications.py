@@ -1,7 +1,8 @@
 """Notifications and the topics that users subscribe to."""
 
-from chatapi.protocol.replies import encode_page, join_json
+from chatapi.protocol.pages import encode_list, read_window
 from chatapi.rest.call import NO_CONTENT, Call, Reply, ok
+from chatapi.store.notifications import LIST_START, SUBSCRIPTIONS_START
 
 
 async def notify(call: Call) -> Reply:
@@ -11,11 +12,11 @@ async def notify(call: Call) -> Reply:
 
 async def list_notifications(call: Call) -> Reply:
     """The caller's notifications, the newest first."""
-    query = call.query
-    page, has_more = await call.services.notifications.list_of_user(
-        call.principal, query.status, query.limit, query.offset
-    )
-    return Reply(200, encode_page(b"notifications", join_json(page), has_more))
+    query, principal = call.query, call.principal
+    scope = ("notifications", principal.tenant.tenant_id, principal.user_id, query.status)
+    window = read_window(query, scope, LIST_START.values())
+    page = await call.services.notifications.list_of_user(principal, query.status, window)
+    return Reply(200, encode_list(b"notifications", page, scope))
 
 
 async def ack_notification(call: Call) -> Reply:
@@ -33,10 +34,11 @@ async def subscribe(call: Call) -> Reply:
 
 async def list_subscriptions(call: Call) -> Reply:
     """The caller's topics."""
-    subscriptions, has_more = await call.services.notifications.list_subscriptions(
-        call.principal, call.query.limit, call.query.offset
-    )
-    return ok({"subscriptions": subscriptions, "has_more": has_more})
+    principal = call.principal
+    scope = ("subscriptions", principal.tenant.tenant_id, principal.user_id)
+    window = read_window(call.query, scope, SUBSCRIPTIONS_START.values())
+    page = await call.services.notifications.list_subscriptions(principal, window)
+    return Reply(200, encode_list(b"subscriptions", page, scope))
 
 
 async def unsubscribe(call: Call) -> Reply:

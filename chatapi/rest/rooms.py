@@ -1,9 +1,12 @@
 """Rooms and members."""
 
 from chatapi.models import UserId
-from chatapi.protocol.replies import encode_page, join_json, member_fields
+from chatapi.protocol.pages import encode_list, read_window
+from chatapi.protocol.replies import member_fields
 from chatapi.rest.call import NO_CONTENT, Call, Reply, ok
+from chatapi.room_lists import ROOMS_START
 from chatapi.store import rooms as store_rooms
+from chatapi.store.rooms import CHANNELS_START, MEMBERS_START
 
 
 async def create_room(call: Call) -> Reply:
@@ -14,16 +17,18 @@ async def create_room(call: Call) -> Reply:
 
 async def list_rooms(call: Call) -> Reply:
     """The caller's rooms, the most recently active first."""
-    rooms, has_more = await call.services.room_lists.list_page(call.principal, call.query.limit, call.query.offset)
-    return Reply(200, encode_page(b"rooms", join_json(rooms), has_more))
+    scope = ("rooms", call.principal.tenant.tenant_id, call.principal.user_id)
+    page = await call.services.room_lists.list_page(call.principal, read_window(call.query, scope, ROOMS_START))
+    return Reply(200, encode_list(b"rooms", page, scope))
 
 
 async def list_channels(call: Call) -> Reply:
     """The tenant's channels, for discovery."""
-    rooms, has_more = await store_rooms.list_channels(
-        call.services.store.readers, call.principal.tenant.tenant_key, call.query.limit, call.query.offset
-    )
-    return Reply(200, encode_page(b"rooms", join_json(rooms), has_more))
+    tenant = call.principal.tenant
+    scope = ("channels", tenant.tenant_id)
+    window = read_window(call.query, scope, CHANNELS_START.values())
+    page = await store_rooms.list_channels(call.services.store.readers, tenant.tenant_key, window)
+    return Reply(200, encode_list(b"rooms", page, scope))
 
 
 async def get_room(call: Call) -> Reply:
@@ -47,10 +52,11 @@ async def delete_room(call: Call) -> Reply:
 async def list_members(call: Call) -> Reply:
     """A room's members, the longest-standing first."""
     room = await call.services.access.access_reader(call.principal, call.path["room_id"])
-    first, last = call.query.offset, call.query.offset + call.query.limit
-    members = list(room.members.values())
-    page = [member_fields(member) for member in members[first:last]]
-    return ok({"members": page, "has_more": last < len(members)})
+    scope = ("members", room.tenant.tenant_id, room.room_id)
+    window = read_window(call.query, scope, MEMBERS_START.values())
+    readers = call.services.store.readers
+    page = await store_rooms.list_members(readers, room.tenant.tenant_key, room.room_key, window)
+    return Reply(200, encode_list(b"members", page, scope))
 
 
 async def add_member(call: Call) -> Reply:

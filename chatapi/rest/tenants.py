@@ -1,7 +1,12 @@
 """The operator's routes: tenants, their keys and secrets."""
 
+from bisect import bisect_right
+
 from chatapi.models import Tenant, encode_time
+from chatapi.protocol.json import dumps
+from chatapi.protocol.pages import Page, Place, encode_list, read_window
 from chatapi.rest.call import NO_CONTENT, Call, Reply, ok
+from chatapi.store.tenants import KEYS_START
 
 
 def tenant_fields(tenant: Tenant) -> dict[str, object]:
@@ -24,10 +29,17 @@ async def create_tenant(call: Call) -> Reply:
 
 async def list_tenants(call: Call) -> Reply:
     """All tenants."""
-    first, last = call.query.offset, call.query.offset + call.query.limit
+    scope = ("tenants",)
+    limit, offset, after = read_window(call.query, scope, (0,))
     tenants = call.services.tenants.all()
-    page = [tenant_fields(tenant) for tenant in tenants[first:last]]
-    return ok({"tenants": page, "has_more": last < len(tenants)})
+    first = offset if after is None else bisect_right(tenants, after, key=_place_of)
+    page = tenants[first : first + limit]
+    last = _place_of(page[-1]) if first + limit < len(tenants) else None
+    return Reply(200, encode_list(b"tenants", Page([dumps(tenant_fields(tenant)) for tenant in page], last), scope))
+
+
+def _place_of(tenant: Tenant) -> Place:
+    return (tenant.tenant_key,)
 
 
 async def get_tenant(call: Call) -> Reply:
@@ -56,8 +68,10 @@ async def create_key(call: Call) -> Reply:
 
 async def list_keys(call: Call) -> Reply:
     """A tenant's keys, without what is secret of them."""
-    keys, has_more = await call.services.tenants.list_keys(call.path["tenant_id"], call.query.limit, call.query.offset)
-    return ok({"keys": keys, "has_more": has_more})
+    scope = ("keys", call.path["tenant_id"])
+    window = read_window(call.query, scope, KEYS_START.values())
+    page = await call.services.tenants.list_keys(call.path["tenant_id"], window)
+    return Reply(200, encode_list(b"keys", page, scope))
 
 
 async def revoke_key(call: Call) -> Reply:

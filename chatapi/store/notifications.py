@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from chatapi.models import RoomKey, TenantKey, UserId
-from chatapi.protocol.json import dumps_text, loads_stored
+from chatapi.protocol.json import MAX_KEY, dumps_text, loads_stored
+from chatapi.protocol.pages import Page, Value, Window
 from chatapi.protocol.wire import encode_text
 from chatapi.store.readers import Readers
 from chatapi.store.transaction import Row, Transaction
@@ -74,26 +75,30 @@ _ITEM = f"""
                 || printf('.%06dZ', page.acked_at_us % 1000000)))
 """
 # The newest first. The page is cut before its payloads are read.
-_OF_USER = "p.tenant_key = :tenant_key AND p.user_id = :user_id"
+_OF_USER = "p.tenant_key = :tenant_key AND p.user_id = :user_id AND p.notification_key < :notification_key"
 _NEWEST_FIRST = "ORDER BY p.notification_key DESC LIMIT :limit + 1 OFFSET :offset"
+# In the page's own order: to sort them, all payloads would be read before the first one is returned.
 _PAGE = """
     AS page CROSS JOIN notifications AS n
     WHERE n.notification_key = page.notification_key AND n.tenant_key = :tenant_key
-    ORDER BY page.notification_key DESC
 """
 _LIST_ALL = f"""
-    SELECT {_ITEM} FROM (SELECT * FROM notification_recipients AS p WHERE {_OF_USER} {_NEWEST_FIRST}) {_PAGE}
+    SELECT page.notification_key, CAST({_ITEM} AS BLOB) FROM (
+        SELECT * FROM notification_recipients AS p WHERE {_OF_USER} {_NEWEST_FIRST}
+    ) {_PAGE}
 """
 _LIST_PENDING = f"""
-    SELECT {_ITEM} FROM (
+    SELECT page.notification_key, CAST({_ITEM} AS BLOB) FROM (
         SELECT * FROM {_PENDING} WHERE {_OF_USER} AND p.acked_at_us IS NULL {_NEWEST_FIRST}
     ) {_PAGE}
 """
 _LIST_DELIVERED = f"""
-    SELECT {_ITEM} FROM (
-        SELECT * FROM notification_recipients AS p WHERE {_OF_USER} AND p.acked_at_us IS NOT NULL {_NEWEST_FIRST}
+    SELECT page.notification_key, CAST({_ITEM} AS BLOB) FROM (
+        SELECT * FROM notification_recipients AS p INDEXED BY notification_recipients_delivered
+        WHERE {_OF_USER} AND p.acked_at_us IS NOT NULL {_NEWEST_FIRST}
     ) {_PAGE}
 """
+LIST_START: Mapping[str, Value] = {"notification_key": MAX_KEY}
 _LISTS: Mapping[str, str] = {"all": _LIST_ALL, "pending": _LIST_PENDING, "delivered": _LIST_DELIVERED}
 
 _FIND_SUBSCRIPTION = """
@@ -105,9 +110,14 @@ _INSERT_SUBSCRIPTION = """
     VALUES (:subscription_key, :tenant_key, :user_id, :topic, :now_us)
 """
 _LIST_SUBSCRIPTIONS = """
-    SELECT subscription_key, topic, created_at_us FROM subscriptions
-    WHERE tenant_key = :tenant_key AND user_id = :user_id ORDER BY subscription_key LIMIT :limit OFFSET :offset
+    SELECT s.subscription_key, CAST(json_object('subscription_id', printf('sub_%016x', s.subscription_key),
+        'topic', s.topic, 'created_at', strftime('%Y-%m-%dT%H:%M:%S', s.created_at_us / 1000000, 'unixepoch')
+            || printf('.%06dZ', s.created_at_us % 1000000)) AS BLOB)
+    FROM subscriptions AS s
+    WHERE s.tenant_key = :tenant_key AND s.user_id = :user_id AND s.subscription_key > :subscription_key
+    ORDER BY s.subscription_key LIMIT :limit + 1 OFFSET :offset
 """
+SUBSCRIPTIONS_START: Mapping[str, Value] = {"subscription_key": 0}
 _DELETE_SUBSCRIPTION = """
     DELETE FROM subscriptions
     WHERE subscription_key = :subscription_key AND tenant_key = :tenant_key AND user_id = :user_id
@@ -184,15 +194,10 @@ async def acknowledge(transaction: Transaction, tenant_key: TenantKey, user_id: 
     return changed > 0
 
 
-async def list_of_user(
-    readers: Readers, tenant_key: TenantKey, user_id: UserId, status: str, limit: int, offset: int
-) -> tuple[list[bytes], bool]:
-    """The user's notifications as JSON, the newest first, and whether there are more. `status`: pending, delivered
-    or all."""
-    rows = await readers.fetch(
-        _LISTS[status], {"tenant_key": tenant_key, "user_id": user_id, "limit": limit, "offset": offset}
-    )
-    return [row[0].encode() for row in rows[:limit]], len(rows) > limit
+async def list_of_user(readers: Readers, tenant_key: TenantKey, user_id: UserId, status: str, window: Window) -> Page:
+    """The user's notifications, the newest first. `status`: pending, delivered or all."""
+    scope = {"tenant_key": tenant_key, "user_id": user_id}
+    return await readers.fetch_list(_LISTS[status], scope, window, LIST_START)
 
 
 async def find_subscription(transaction: Transaction, tenant_key: TenantKey, user_id: UserId, topic: str) -> Row | None:
@@ -217,15 +222,10 @@ async def insert_subscription(
     )
 
 
-async def list_subscriptions(
-    readers: Readers, tenant_key: TenantKey, user_id: UserId, limit: int, offset: int
-) -> tuple[list[Row], bool]:
-    """Rows of (subscription_key, topic, created_at_us), the oldest first, and whether there are more."""
-    rows = await readers.fetch(
-        _LIST_SUBSCRIPTIONS,
-        {"tenant_key": tenant_key, "user_id": user_id, "limit": limit + 1, "offset": offset},
-    )
-    return rows[:limit], len(rows) > limit
+async def list_subscriptions(readers: Readers, tenant_key: TenantKey, user_id: UserId, window: Window) -> Page:
+    """The user's, the oldest first."""
+    scope = {"tenant_key": tenant_key, "user_id": user_id}
+    return await readers.fetch_list(_LIST_SUBSCRIPTIONS, scope, window, SUBSCRIPTIONS_START)
 
 
 async def delete_subscription(

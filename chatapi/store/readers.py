@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from chatapi.batching import Turns
 from chatapi.errors import ChatError, Code, unavailable
 from chatapi.log import Seldom
+from chatapi.protocol.pages import Page, Value, Window
 from chatapi.store.failures import describe, is_store_failure
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,9 @@ Parameters = Mapping[str, object]
 T = TypeVar("T")
 
 
-class Page(NamedTuple):
+class Rows(NamedTuple):
+    """The first ones, and whether there are more."""
+
     rows: list[Row]
     has_more: bool
 
@@ -137,14 +140,27 @@ class Readers:
         rows = await self.fetch(sql, parameters)
         return rows[0] if rows else None
 
-    async def fetch_page(self, sql: str, parameters: Parameters, limit: int) -> Page:
+    async def fetch_page(self, sql: str, parameters: Parameters, limit: int) -> Rows:
         """The first `limit` rows, or fewer, as `read_rows` has it."""
         return await self._run(parameters, partial(read_rows, sql, parameters, limit, PAGE_BYTES))
 
-    async def fetch_pages(self, sql: str, wants: Sequence[Parameters], limit: int, max_bytes: int) -> list[Page]:
+    async def fetch_list(self, sql: str, scope: Parameters, window: Window, start: Mapping[str, Value]) -> Page:
+        """The page of a list in this window, as far as it fits. The statement begins after the place that the
+        parameters of `start` name, whose values are those before everything; its first columns are those of a place,
+        in the same order."""
+        rows, has_more = await self.fetch_window(sql, scope, window, start)
+        return Page([row[-1] for row in rows], rows[-1][: len(start)] if has_more else None)
+
+    async def fetch_window(self, sql: str, scope: Parameters, window: Window, start: Mapping[str, Value]) -> Rows:
+        """As `fetch_list`, with all columns."""
+        place = start if window.after is None else dict(zip(start, window.after, strict=True))
+        parameters = {**scope, **place, "limit": window.limit, "offset": window.offset}
+        return await self.fetch_page(sql, parameters, window.limit)
+
+    async def fetch_pages(self, sql: str, wants: Sequence[Parameters], limit: int, max_bytes: int) -> list[Rows]:
         """`read_rows` of one statement with each of these parameters, in one hop."""
 
-        def read(connection: sqlite3.Connection) -> list[Page]:
+        def read(connection: sqlite3.Connection) -> list[Rows]:
             return [read_rows(sql, want, limit, max_bytes, connection) for want in wants]
 
         return await self._run({}, read)
@@ -224,7 +240,7 @@ class Readers:
             await reader.close()
 
 
-def read_rows(sql: str, parameters: Parameters, limit: int, max_bytes: int, connection: sqlite3.Connection) -> Page:
+def read_rows(sql: str, parameters: Parameters, limit: int, max_bytes: int, connection: sqlite3.Connection) -> Rows:
     """The statement's first rows, at most `limit`, and whether there are more. The last column is JSON: of that there
     are at most `max_bytes`, unless the first row has more. What is not returned is not read from the file either, as
     long as the statement sorts nothing."""
@@ -235,9 +251,9 @@ def read_rows(sql: str, parameters: Parameters, limit: int, max_bytes: int, conn
         size += len(row[-1])
         if len(rows) == limit or (rows and size > max_bytes):
             cursor.close()
-            return Page(rows, True)
+            return Rows(rows, True)
         rows.append(row)
-    return Page(rows, False)
+    return Rows(rows, False)
 
 
 def _ignore(_jobs: Sequence[_Job]) -> None:

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from chatapi.models import Member, Role, RoomKey, TenantKey, UserId
-from chatapi.protocol.json import dumps_text, loads_stored
+from chatapi.protocol.json import MAX_KEY, dumps_text, loads_stored
+from chatapi.protocol.pages import Page, Value, Window
 from chatapi.store.keys import KEY_EPOCH_US
 from chatapi.store.log import MESSAGE_JSON
 from chatapi.store.readers import Readers
@@ -128,10 +129,29 @@ _COUNT_MORE = f"""
     WHERE r.room_key = w.value ->> 0 AND r.tenant_key = :tenant_key
 """
 _LIST_CHANNELS = f"""
-    SELECT json_object({_ROOM_JSON_FIELDS}) FROM rooms AS r
-    WHERE r.tenant_key = :tenant_key AND r.type = 'channel' AND r.deleted_at_us IS NULL
+    SELECT r.room_key, CAST(json_object({_ROOM_JSON_FIELDS}) AS BLOB) FROM rooms AS r
+    WHERE r.tenant_key = :tenant_key AND r.type = 'channel' AND r.deleted_at_us IS NULL AND r.room_key < :room_key
     ORDER BY r.room_key DESC LIMIT :limit + 1 OFFSET :offset
 """
+CHANNELS_START: Mapping[str, Value] = {"room_key": MAX_KEY}
+_MEMBERS_PAGE = """
+    FROM members AS m INDEXED BY members_standing
+    WHERE m.room_key = :room_key AND m.tenant_key = :tenant_key
+      AND (m.joined_at_us, m.user_id) > (:joined_at_us, :user_id)
+    ORDER BY m.joined_at_us, m.user_id LIMIT :limit + 1 OFFSET :offset
+"""
+_LIST_MEMBERS = f"""
+    SELECT m.joined_at_us, m.user_id, CAST(json_object('user_id', m.user_id, 'role', m.role,
+        'joined_at', strftime('%Y-%m-%dT%H:%M:%S', m.joined_at_us / 1000000, 'unixepoch')
+            || printf('.%06dZ', m.joined_at_us % 1000000)) AS BLOB)
+    {_MEMBERS_PAGE}
+"""
+_LIST_RECEIPTS = f"""
+    SELECT m.joined_at_us, m.user_id, CAST(json_object(
+        'user_id', m.user_id, 'last_ack', m.last_ack, 'last_read', m.last_read) AS BLOB)
+    {_MEMBERS_PAGE}
+"""
+MEMBERS_START: Mapping[str, Value] = {"joined_at_us": -1, "user_id": ""}
 
 
 class OfUser(NamedTuple):
@@ -304,9 +324,9 @@ async def list_rooms(
     """Those of the wanted (room_key, known_seq) that the user is a member of, in that order, and whether the page was
     full before the last one. Unread is counted in `examined` messages of each."""
     scope = {"tenant_key": tenant_key, "user_id": user_id, "examined": examined}
-    page = await readers.fetch_page(_LIST_ROOMS, {**scope, "wanted": dumps_text(wanted)}, len(wanted))
-    rows = sorted(page.rows, key=lambda row: int(row[0]))
-    return [ListedRoom(row[1], row[2], row[3], Counted(*loads_stored(row[4])), row[5]) for row in rows], page.has_more
+    found, was_full = await readers.fetch_page(_LIST_ROOMS, {**scope, "wanted": dumps_text(wanted)}, len(wanted))
+    rows = sorted(found, key=lambda row: int(row[0]))
+    return [ListedRoom(row[1], row[2], row[3], Counted(*loads_stored(row[4])), row[5]) for row in rows], was_full
 
 
 async def count_unread(
@@ -318,10 +338,21 @@ async def count_unread(
     return {room_key: Counted(*loads_stored(counted)) for room_key, counted in rows}
 
 
-async def list_channels(readers: Readers, tenant_key: TenantKey, limit: int, offset: int) -> tuple[list[bytes], bool]:
-    """The tenant's channels as JSON, the newest first, and whether there are more."""
-    rows = await readers.fetch(_LIST_CHANNELS, {"tenant_key": tenant_key, "limit": limit, "offset": offset})
-    return [row[0].encode() for row in rows[:limit]], len(rows) > limit
+async def list_channels(readers: Readers, tenant_key: TenantKey, window: Window) -> Page:
+    """The tenant's channels, the newest first."""
+    return await readers.fetch_list(_LIST_CHANNELS, {"tenant_key": tenant_key}, window, CHANNELS_START)
+
+
+async def list_members(readers: Readers, tenant_key: TenantKey, room_key: RoomKey, window: Window) -> Page:
+    """The longest-standing first."""
+    scope = {"tenant_key": tenant_key, "room_key": room_key}
+    return await readers.fetch_list(_LIST_MEMBERS, scope, window, MEMBERS_START)
+
+
+async def list_receipts(readers: Readers, tenant_key: TenantKey, room_key: RoomKey, window: Window) -> Page:
+    """How far each member has got and read, in the same order."""
+    scope = {"tenant_key": tenant_key, "room_key": room_key}
+    return await readers.fetch_list(_LIST_RECEIPTS, scope, window, MEMBERS_START)
 
 
 def read_member(row: Row) -> Member:

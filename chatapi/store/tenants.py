@@ -1,10 +1,11 @@
 """Tenants and their API keys in SQL. Keys are stored as SHA-256 only."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from chatapi.models import KeyId, ReplacedSecret, Tenant, TenantId, TenantKey, encode_time
+from chatapi.models import KeyId, ReplacedSecret, Tenant, TenantId, TenantKey
 from chatapi.protocol.json import dumps_text, loads_stored
+from chatapi.protocol.pages import Page, Value, Window
 from chatapi.store.readers import Readers
 from chatapi.store.transaction import Transaction
 
@@ -43,9 +44,17 @@ _INSERT_KEY = """
 """
 _DELETE_KEY = "DELETE FROM api_keys WHERE tenant_key = :tenant_key AND key_id = :key_id RETURNING key_hash"
 _LIST_KEYS = """
-    SELECT key_id, created_at_us, last_used_at_us FROM api_keys WHERE tenant_key = :tenant_key
-    ORDER BY created_at_us, key_id LIMIT :limit OFFSET :offset
+    SELECT k.created_at_us, k.key_id, CAST(json_object('key_id', k.key_id,
+        'created_at', strftime('%Y-%m-%dT%H:%M:%S', k.created_at_us / 1000000, 'unixepoch')
+            || printf('.%06dZ', k.created_at_us % 1000000),
+        'last_used_at', iif(k.last_used_at_us IS NULL, NULL,
+            strftime('%Y-%m-%dT%H:%M:%S', k.last_used_at_us / 1000000, 'unixepoch')
+                || printf('.%06dZ', k.last_used_at_us % 1000000))) AS BLOB)
+    FROM api_keys AS k
+    WHERE k.tenant_key = :tenant_key AND (k.created_at_us, k.key_id) > (:created_at_us, :key_id)
+    ORDER BY k.created_at_us, k.key_id LIMIT :limit + 1 OFFSET :offset
 """
+KEYS_START: Mapping[str, Value] = {"created_at_us": -1, "key_id": ""}
 _FIND_SHOWN_KEY = """
     SELECT shown_key FROM api_keys WHERE tenant_key = :tenant_key AND shown_key IS NOT NULL
 """
@@ -162,20 +171,9 @@ async def delete_key(transaction: Transaction, tenant_key: TenantKey, key_id: st
     return None if row is None else bytes(row[0])
 
 
-async def list_keys(
-    readers: Readers, tenant_key: TenantKey, limit: int, offset: int
-) -> tuple[list[dict[str, object]], bool]:
-    """The tenant's keys without any secret, and whether there are more."""
-    rows = await readers.fetch(_LIST_KEYS, {"tenant_key": tenant_key, "limit": limit + 1, "offset": offset})
-    keys = [
-        {
-            "key_id": key_id,
-            "created_at": encode_time(created_at_us),
-            "last_used_at": None if last_used_at_us is None else encode_time(last_used_at_us),
-        }
-        for key_id, created_at_us, last_used_at_us in rows[:limit]
-    ]
-    return keys, len(rows) > limit
+async def list_keys(readers: Readers, tenant_key: TenantKey, window: Window) -> Page:
+    """The tenant's keys without any secret, the oldest first."""
+    return await readers.fetch_list(_LIST_KEYS, {"tenant_key": tenant_key}, window, KEYS_START)
 
 
 async def find_shown_key(readers: Readers, tenant_key: TenantKey) -> str | None:

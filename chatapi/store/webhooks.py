@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from chatapi.models import TenantKey, UserId
-from chatapi.protocol.json import dumps_text
+from chatapi.protocol.json import MAX_KEY, dumps_text
+from chatapi.protocol.pages import Page, Value, Window
 from chatapi.store.log import MESSAGE_JSON
 from chatapi.store.notifications import FIELDS as NOTIFICATION_FIELDS
 from chatapi.store.readers import Readers
@@ -171,21 +172,26 @@ _DROP_EVENTS = """
 """
 
 _DEAD_LETTER = f"""
-    SELECT d.room_key IS NULL, iif(d.room_key IS NULL,
+    SELECT d.last_attempt_at_us, d.event_key, d.ordinal, d.room_key IS NULL,
+        CAST(iif(t.deleted_at_us IS NOT NULL, '', iif(d.room_key IS NULL,
         json_object('id', printf('{ID_PREFIX}%016x%08x', d.event_key, d.ordinal), 'tenant_id', t.tenant_id,
             'user_id', d.user_id, 'notification_id', printf('notif_%016x', d.event_key), 'topic', n.topic,
             'attempts', d.attempts, 'last_attempt_at', {_TIME.format("d.last_attempt_at_us")}, 'error', d.error),
         json_object('id', printf('{ID_PREFIX}%016x%08x', d.event_key, d.ordinal), 'tenant_id', t.tenant_id,
             'user_id', d.user_id, 'message_id', printf('msg_%016x', d.event_key), 'room_id', r.room_id,
-            'attempts', d.attempts, 'last_attempt_at', {_TIME.format("d.last_attempt_at_us")}, 'error', d.error))
+            'attempts', d.attempts, 'last_attempt_at', {_TIME.format("d.last_attempt_at_us")}, 'error', d.error)))
+        AS BLOB)
 """
 _DEAD_LETTER_PARTS = """
-    CROSS JOIN tenants AS t ON t.tenant_key = d.tenant_key AND t.deleted_at_us IS NULL
+    CROSS JOIN tenants AS t ON t.tenant_key = d.tenant_key
     LEFT JOIN rooms AS r ON r.room_key = d.room_key
     LEFT JOIN notifications AS n ON d.room_key IS NULL AND n.notification_key = d.event_key
-    ORDER BY d.last_attempt_at_us DESC
 """
-_PAGE_OF_DEAD = "AND last_attempt_at_us > 0 ORDER BY last_attempt_at_us DESC LIMIT :limit + 1 OFFSET :offset"
+_PAGE_OF_DEAD = """
+    AND last_attempt_at_us > 0
+    AND (last_attempt_at_us, event_key, ordinal) < (:last_attempt_at_us, :event_key, :ordinal)
+    ORDER BY last_attempt_at_us DESC, event_key DESC, ordinal DESC LIMIT :limit + 1 OFFSET :offset
+"""
 _LIST_DEAD = f"""
     {_DEAD_LETTER} FROM (
         SELECT * FROM webhook_deliveries WHERE next_attempt_at_us IS NULL {_PAGE_OF_DEAD}
@@ -196,6 +202,7 @@ _LIST_DEAD_OF_TENANT = f"""
         SELECT * FROM webhook_deliveries WHERE tenant_key = :tenant_key AND next_attempt_at_us IS NULL {_PAGE_OF_DEAD}
     ) AS d {_DEAD_LETTER_PARTS}
 """
+DEAD_START: Mapping[str, Value] = {"last_attempt_at_us": MAX_KEY, "event_key": MAX_KEY, "ordinal": MAX_KEY}
 _FIND_DEAD = """
     SELECT tenant_key FROM webhook_deliveries
     WHERE event_key = :event_key AND ordinal = :ordinal AND next_attempt_at_us IS NULL
@@ -320,16 +327,17 @@ async def drop_queue(transaction: Transaction, tenant_key: TenantKey, limit: int
     return await transaction.execute(_DROP_EVENTS, scope) + await transaction.execute(_DROP_QUEUE, scope)
 
 
-async def list_dead(
-    readers: Readers, tenant_key: TenantKey | None, limit: int, offset: int
-) -> tuple[list[tuple[bool, bytes]], bool]:
-    """(is it a notification, JSON), the latest first, of one tenant or of all; and whether there are more."""
-    scope: Mapping[str, object] = {"limit": limit, "offset": offset}
+async def list_dead(readers: Readers, tenant_key: TenantKey | None, window: Window) -> tuple[Page, Page]:
+    """Messages and notifications of one page, the latest first, of one tenant or of all."""
     if tenant_key is None:
-        rows = await readers.fetch(_LIST_DEAD, scope)
+        rows, has_more = await readers.fetch_window(_LIST_DEAD, {}, window, DEAD_START)
     else:
-        rows = await readers.fetch(_LIST_DEAD_OF_TENANT, {**scope, "tenant_key": tenant_key})
-    return [(bool(row[0]), row[1].encode()) for row in rows[:limit]], len(rows) > limit
+        scope = {"tenant_key": tenant_key}
+        rows, has_more = await readers.fetch_window(_LIST_DEAD_OF_TENANT, scope, window, DEAD_START)
+    last = rows[-1][: len(DEAD_START)] if has_more else None
+    # Those of a deleted tenant are shown to nobody, but have their places until they are purged.
+    messages = [row[-1] for row in rows if not row[-2] and row[-1]]
+    return Page(messages, last), Page([row[-1] for row in rows if row[-2] and row[-1]], last)
 
 
 async def find_dead(transaction: Transaction, place: Place) -> TenantKey | None:

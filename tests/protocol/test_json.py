@@ -148,7 +148,9 @@ def test_the_culprit_is_named(
 def test_a_query_is_read_from_text() -> None:
     assert parse_query([("limit", "7"), ("other", "x"), ("other", "y")], PageQuery) == PageQuery(limit=7)
     assert parse_query([("after_seq", "3")], HistoryQuery) == HistoryQuery(after_seq=3)
-    assert parse_query([("tenant_id", "7"), ("offset", "-0")], DeadLettersQuery) == DeadLettersQuery(tenant_id="7")
+    assert parse_query([("tenant_id", "7"), ("offset", "-0")], DeadLettersQuery) == DeadLettersQuery(
+        tenant_id="7", offset=0
+    )
     assert parse_query([("after_seq", str(MAX_INTEGER))], EventsQuery) == EventsQuery(after_seq=MAX_INTEGER)
 
 

@@ -1,0 +1,86 @@
+"""Pages of lists, and the cursors with which the next one goes on.
+
+A cursor holds the place of the last item, so that what has come or gone before it moves nothing. It is opaque to
+clients. A digest ties it to its list: one that was altered, or is another list's, is refused. It is no credential: each
+statement has its tenant and user from the caller.
+"""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from chatapi.errors import ChatError, invalid
+from chatapi.protocol.json import MAX_KEY, dumps, loads_stored
+from chatapi.protocol.replies import encode_page, join_json
+from chatapi.protocol.requests import PageQuery
+
+DIGEST_BYTES = 8
+
+Value = int | str
+Place = tuple[Value, ...]
+"""What the list is ordered by, of one item."""
+
+
+class Window(NamedTuple):
+    """The part of a list that is asked for."""
+
+    limit: int
+    offset: int = 0
+    after: Place | None = None  # with no offset then
+
+
+class Page(NamedTuple):
+    """Items as JSON. There are more if there is a place after which they come."""
+
+    items: list[bytes]
+    last: Place | None
+
+
+def read_window(query: PageQuery, scope: Sequence[Value], start: Iterable[Value]) -> Window:
+    """`scope` says which list it is, and of whom; places look like `start`. Raises ChatError for a cursor that is not
+    this list's."""
+    if not isinstance(query.cursor, str):
+        return Window(query.limit, query.offset if isinstance(query.offset, int) else 0)
+    return Window(query.limit, after=_decode_cursor(query.cursor, scope, [type(value) for value in start]))
+
+
+def encode_list(name: bytes, page: Page, scope: Sequence[Value]) -> bytes:
+    """The envelope of one page."""
+    cursor = None if page.last is None else encode_cursor(page.last, scope)
+    return encode_page(name, join_json(page.items), cursor is not None, cursor)
+
+
+def encode_cursor(place: Place, scope: Sequence[Value]) -> str:
+    text = dumps(place)
+    return base64.urlsafe_b64encode(_digest(text, scope) + text).rstrip(b"=").decode()
+
+
+def _decode_cursor(cursor: str, scope: Sequence[Value], types: Sequence[type[Value]]) -> Place:
+    try:
+        data = base64.b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        raise _refusal() from None
+    digest, text = data[:DIGEST_BYTES], data[DIGEST_BYTES:]
+    if digest != _digest(text, scope):
+        raise _refusal()
+    # Whoever computes the digest may have put anything in.
+    try:
+        place = tuple(loads_stored(text))
+    except (TypeError, ValueError):
+        raise _refusal() from None
+    is_alike = [type(value) for value in place] == list(types)
+    if not is_alike or max(value for value in place if isinstance(value, int)) > MAX_KEY:
+        raise _refusal()
+    if encode_cursor(place, scope) != cursor:
+        raise _refusal()
+    return place
+
+
+def _digest(text: bytes, scope: Sequence[Value]) -> bytes:
+    return hashlib.blake2b(dumps(scope) + text, digest_size=DIGEST_BYTES).digest()
+
+
+def _refusal() -> ChatError:
+    return invalid("Not a next_cursor of this list", "cursor")
