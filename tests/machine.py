@@ -17,6 +17,7 @@ POLL_SECONDS = 0.1
 SYSTEMD = "/lib/systemd/systemd"
 CGROUPS = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))  # beside the older ones, or alone
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+WITH_US = ("setpriv", "--pdeathsig=KILL")  # it ends with the tests, also where they are killed
 SHARED = "/mnt"  # where a directory of the test is seen inside
 
 # Runs in the new namespaces: $1 is an empty directory, $2 the one to share.
@@ -69,7 +70,7 @@ class Machine:
         boot = ["sh", "-c", BOOT, "boot", str(self._root), str(self.shared)]
         with self._log.open("wb") as log:
             self._outside = subprocess.Popen(
-                ["sh", "-c", enter, "enter", *namespaces, *boot],
+                [*WITH_US, "sh", "-c", enter, "enter", *namespaces, *boot],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
