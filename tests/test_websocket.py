@@ -110,6 +110,20 @@ async def test_who_has_unsubscribed_still_gets_its_answers(server: Server) -> No
     await socket.expect_nothing("message")
 
 
+async def test_an_error_frame_carries_the_details_that_rest_does(server: Server) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    message = await alice.say(room_id, client_message_id="m-1")
+    draft = {"content": "other", "client_message_id": "m-1"}
+    refused = (await alice.post(f"/rooms/{room_id}/messages", draft)).error
+    assert refused["details"] == {"message_id": message["message_id"]}
+    socket = await alice.connect()
+    await socket.send("send_message", room_id=room_id, **draft, request_id="r-1")
+    while (frame := await socket.next())["type"] != "error":
+        pass
+    assert frame == {"type": "error", **refused, "request_id": "r-1"}
+
+
 # Subscriptions
 
 

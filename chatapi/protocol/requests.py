@@ -225,21 +225,22 @@ class Query(msgspec.Struct, frozen=True):
 
 Q = TypeVar("Q", bound=Query)
 
-_WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,29})")  # more digits than any bound has
+_WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,29})").fullmatch  # more digits than any bound has
 
 
 def parse_query(parameters: Iterable[tuple[str, str]], record: type[Q]) -> Q:
     """The record of a query string's names and values; names that it does not know are ignored. Raises ChatError."""
-    is_number = _find_numbers(record)
+    find = _find_numbers(record).get
     values: dict[str, str | int] = {}
     for name, text in parameters:
-        if name not in is_number:
+        is_number = find(name)
+        if is_number is None:
             continue
         if name in values:
             raise invalid("Given more than once", name)
-        if not is_number[name]:
+        if not is_number:
             values[name] = text
-        elif _WHOLE_NUMBER.fullmatch(text):
+        elif _WHOLE_NUMBER(text):
             values[name] = int(text)
         else:
             raise invalid("Must be a whole number in decimal digits", name)
