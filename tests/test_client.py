@@ -59,6 +59,10 @@ async def test_messages_and_positions(alice: ChatAPI) -> None:
     events = await bob.list_events(room_id, after_seq=1)
     assert [event["type"] for event in events["events"]] == ["message", "message.edited", "message.deleted"]
     assert (await bob.ack(room_id, 3))["seq"] == 3
+    acks = await bob.ack_rooms({**{f"room_{number}": 1 for number in range(1000)}, room_id: 2})  # two calls
+    assert acks["rooms"] == {room_id: 3}
+    assert {error["code"] for error in acks["errors"].values()} == {"NOT_FOUND"}
+    assert len(acks["errors"]) == 1000
     assert (await bob.mark_read(room_id, 2))["seq"] == 2
     receipts = {receipt["user_id"]: receipt for receipt in (await alice.list_receipts(room_id))["receipts"]}
     assert (receipts["bob"]["last_ack"], receipts["bob"]["last_read"]) == (3, 2)
@@ -143,6 +147,51 @@ async def test_a_message_beyond_a_frame_goes_over_http(alice: ChatAPI) -> None:
             if event["type"] == "message":
                 assert event["content"] == content
                 break
+
+
+async def test_too_many_connections_are_told_and_waited_out(server: Server, admin: AdminAPI) -> None:
+    tenant = await admin.create_tenant("acme", {"connections_per_user": 1})
+    told: asyncio.Queue[Exception] = asyncio.Queue()
+    async with ChatAPI(server.url, api_key=tenant["api_key"], user_id="alice") as client:
+        first = await client.connect().open()
+        second = client.connect(min_delay_s=0.001, max_delay_s=0.01, on_error=told.put_nowait)
+        async with asyncio.TaskGroup() as opening:
+            opening.create_task(second.open())
+            error = await told.get()
+            assert str(error) == "RATE_LIMIT_EXCEEDED: A user may hold 1 connections"
+            assert second.error is error
+            assert second.state == "waiting"
+            await first.close()
+            await second.resume()  # the server asked for a second
+        assert second.error is None
+        await second.close()
+    assert told.empty()
+
+
+async def test_a_reconnect_takes_one_token(server: Server, admin: AdminAPI) -> None:
+    tenant = await admin.create_tenant("acme", {"rate_limit": 1, "rate_burst": 1000})
+    bucket = server.services.tenants.bucket(server.services.tenants.get(tenant["tenant_id"]))
+    async with ChatAPI(server.url, api_key=tenant["api_key"], user_id="alice") as alice:
+        bob = alice.as_user("bob")
+        rooms = [(await bob.create_room("group", ["alice"]))["room_id"] for _ in range(3)]
+        channel = (await bob.create_room("channel"))["room_id"]
+        async with alice.connect() as connection:
+            await connection.subscribe(channel)
+            await connection.unsubscribe(rooms[0])
+            for room_id in (*rooms, channel):
+                await bob.send_message(room_id, "hello")
+            seen = 0
+            async for event in connection:
+                seen += event["type"] == "message"
+                if seen == 3:
+                    break
+            await connection.pause()
+            before = bucket.standing().remaining
+            await connection.resume()
+            async for event in connection:
+                if event["type"] == "sync.complete" and connection.state == "live":
+                    break
+            assert before - bucket.standing().remaining <= 1
 
 
 async def test_a_revoked_key_ends_the_connection(server: Server, admin: AdminAPI) -> None:

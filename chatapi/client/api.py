@@ -1,5 +1,7 @@
 """The REST calls of a tenant's backend or of one user."""
 
+from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Literal, cast
 
 import aiohttp
@@ -9,6 +11,7 @@ from chatapi.client.connection import Connection
 from chatapi.client.credentials import Credentials, GetToken, is_token
 from chatapi.client.envelope import Shape
 from chatapi.client.events import EventPage
+from chatapi.client.feed import ACKED_ROOMS
 from chatapi.client.http import RETRIES, TIMEOUT_S, Caller, Http, escape
 from chatapi.client.options import OnError, OnState, Options
 from chatapi.client.pending import new_id
@@ -27,6 +30,7 @@ from chatapi.client.records import (
     ReceiptPage,
     Role,
     Room,
+    RoomAcks,
     RoomPage,
     RoomType,
     Subscription,
@@ -41,6 +45,7 @@ _ROOMS: Shape = {"rooms": list}
 _MEMBER: Shape = {"user_id": str}
 _MESSAGE: Shape = {"message_id": str}
 _POSITION: Shape = {"seq": int}
+_ACKS: Shape = {"rooms": dict, "errors": dict}
 
 
 class ChatAPI(Caller):
@@ -226,6 +231,16 @@ class ChatAPI(Caller):
         """Delivered up to `seq`; a lower one than before changes nothing."""
         body = {"room_id": room_id, "seq": seq}
         return cast(Position, await self.call("POST", "/acks", body=body, is_idempotent=True, shape=_POSITION))
+
+    async def ack_rooms(self, seqs: Mapping[str, int]) -> RoomAcks:
+        """As `ack`, for many rooms, each judged on its own: how each now stands, and why not."""
+        stand: RoomAcks = {"rooms": {}, "errors": {}}
+        rooms = iter(seqs.items())
+        while part := dict(islice(rooms, ACKED_ROOMS)):
+            data = await self.call("POST", "/acks", body={"rooms": part}, is_idempotent=True, shape=_ACKS)
+            stand["rooms"] |= data["rooms"]
+            stand["errors"] |= data["errors"]
+        return stand
 
     async def list_receipts(self, room_id: str, *, limit: int | None = None, offset: int | None = None) -> ReceiptPage:
         query = {"limit": limit, "offset": offset}

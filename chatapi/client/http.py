@@ -59,6 +59,8 @@ class Http:
                 headers=session.headers,
                 cookie_jar=session.cookie_jar,
                 trust_env=session.trust_env,
+                proxy=session._default_proxy,
+                proxy_auth=session._default_proxy_auth,
                 middlewares=(middleware,),
             )
             self._handshakes._retry_connection = False

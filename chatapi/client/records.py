@@ -1,7 +1,7 @@
 """The shapes that travel, for a type checker: what arrives stays the plain JSON object that it is on the wire, with
 whatever fields a newer server adds."""
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 Json = dict[str, Any]
 RoomType = Literal["dm", "group", "channel"]
@@ -67,6 +67,19 @@ class Position(TypedDict):
 
     room_id: str
     seq: int
+
+
+class ErrorFields(TypedDict):
+    code: str
+    message: str
+    field: NotRequired[str]
+
+
+class RoomAcks(TypedDict):
+    """By room: where the caller now stands, and why not."""
+
+    rooms: dict[str, int]
+    errors: dict[str, ErrorFields]
 
 
 class Notification(TypedDict):

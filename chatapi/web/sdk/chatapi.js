@@ -171,6 +171,7 @@ const TOKEN_TIMEOUT_MS = 10_000; // for `getToken`; less than a connect may take
 const EXPIRY_LEEWAY_MS = 300_000; // of a refused token: our clock may be behind the server's
 const NEW_TOKENS = 2; // tried in a row when the server refuses them, unless they have only expired
 const ASK_AFTER = 2; // failed handshakes; a browser shows none of their answers, so that HTTP is asked why
+const ASK_TIMEOUT_MS = 3_000; // for each of these questions: without an answer the handshake is tried all the same
 const MAX_RETRY_AFTER_MS = 300_000; // of a connection, whatever is asked for: what was in the way may be gone earlier
 const MAX_TIMER_MS = 2 ** 31 - 1; // a longer one fires at once
 
@@ -547,7 +548,7 @@ export class ChatAPI {
   async findRefusal(signal) {
     for (const anonymous of [true, false]) {
       try {
-        await this.#once("GET", "/ws", { anonymous }, signal);
+        await this.#once("GET", "/ws", { anonymous, limitMs: ASK_TIMEOUT_MS }, signal);
       } catch (error) {
         if (!(error instanceof ChatAPIError) || error.code === "NO_TOKEN") throw error;
         if (error.status !== 426) return error;
@@ -622,11 +623,11 @@ export class ChatAPI {
 
   /**
    * @param {string} method @param {string} route
-   * @param {{query?: Record<string, unknown>, body?: unknown, gives?: Shape, anonymous?: boolean}} request
+   * @param {{query?: Record<string, unknown>, body?: unknown, gives?: Shape, anonymous?: boolean, limitMs?: number}} request
    * @param {AbortSignal | undefined} signal
    * @returns {Promise<any>}
    */
-  async #once(method, route, { query, body, gives, anonymous }, signal) {
+  async #once(method, route, { query, body, gives, anonymous, limitMs = Infinity }, signal) {
     const url = new URL(`${this.#base}/v1${route}`);
     for (const [name, value] of Object.entries(query ?? {})) if (value != null) url.searchParams.set(name, String(value));
     const headers = anonymous ? {} : await this.#credentials();
@@ -635,7 +636,7 @@ export class ChatAPI {
     const stop = () => timeout.abort(signal?.reason);
     if (signal?.aborted) throw signal.reason;
     signal?.addEventListener("abort", stop, { once: true });
-    const timer = setTimeout(() => timeout.abort(), this.#options.timeoutMs ?? 30_000);
+    const timer = setTimeout(() => timeout.abort(), Math.min(this.#options.timeoutMs ?? 30_000, limitMs));
     try {
       const response = await (this.#options.fetch ?? globalThis.fetch)(url, {
         method, headers, signal: timeout.signal, cache: "no-store", redirect: "manual", // the credential is for this server only
@@ -1002,6 +1003,7 @@ export class Connection {
   async #askWhy(signal) {
     const found = await this.#client.findRefusal(signal);
     if (found?.status) throw found;
+    this.#limitConnect();
     this.#suspicion = found ?? new ChatAPIError("NOT_CHATAPI", "the server takes WebSockets, but the handshake does not reach it: does a proxy pass the upgrade on?");
   }
 
