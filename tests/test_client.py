@@ -34,6 +34,9 @@ async def test_rooms_and_members(alice: ChatAPI) -> None:
     await alice.remove_member(room_id, "carol")
     page = await alice.list_members(room_id, limit=1, offset=1)
     assert [member["user_id"] for member in page["members"]] == ["bob/1"]
+    page = await alice.list_members(room_id, limit=1)
+    page = await alice.list_members(room_id, limit=1, cursor=page["next_cursor"])
+    assert [member["user_id"] for member in page["members"]] == ["bob/1"]
     assert not page["has_more"]
     [own] = (await alice.list_rooms())["rooms"]
     assert (own["room_id"], own["role"], own["unread_count"]) == (room_id, "admin", 0)

@@ -46,10 +46,17 @@ class AdminAPI(Caller):
             await self.call("POST", "/admin/tenants", body={"name": name, "config": config or {}}, shape=_TENANT),
         )
 
-    async def list_tenants(self, *, limit: int | None = None, offset: int | None = None) -> TenantPage:
+    async def list_tenants(
+        self, *, limit: int | None = None, offset: int | None = None, cursor: str | None = None
+    ) -> TenantPage:
         return cast(
             TenantPage,
-            await self.call("GET", "/admin/tenants", query={"limit": limit, "offset": offset}, shape={"tenants": list}),
+            await self.call(
+                "GET",
+                "/admin/tenants",
+                query={"limit": limit, "offset": offset, "cursor": cursor},
+                shape={"tenants": list},
+            ),
         )
 
     async def get_tenant(self, tenant_id: str) -> Tenant:
@@ -69,8 +76,10 @@ class AdminAPI(Caller):
     async def create_key(self, tenant_id: str) -> NewKey:
         return cast(NewKey, await self.call("POST", f"{_tenant(tenant_id)}/keys", shape={"api_key": str}))
 
-    async def list_keys(self, tenant_id: str, *, limit: int | None = None, offset: int | None = None) -> KeyPage:
-        query = {"limit": limit, "offset": offset}
+    async def list_keys(
+        self, tenant_id: str, *, limit: int | None = None, offset: int | None = None, cursor: str | None = None
+    ) -> KeyPage:
+        query = {"limit": limit, "offset": offset, "cursor": cursor}
         return cast(KeyPage, await self.call("GET", f"{_tenant(tenant_id)}/keys", query=query, shape={"keys": list}))
 
     async def revoke_key(self, tenant_id: str, key_id: str) -> None:
@@ -90,9 +99,14 @@ class AdminAPI(Caller):
         )
 
     async def list_dead_letters(
-        self, *, tenant_id: str | None = None, limit: int | None = None, offset: int | None = None
+        self,
+        *,
+        tenant_id: str | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        cursor: str | None = None,
     ) -> DeadLetters:
-        query = {"tenant_id": tenant_id, "limit": limit, "offset": offset}
+        query = {"tenant_id": tenant_id, "limit": limit, "offset": offset, "cursor": cursor}
         return cast(
             DeadLetters, await self.call("GET", "/admin/dead-letters", query=query, shape={"failed_messages": list})
         )

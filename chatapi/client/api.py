@@ -34,7 +34,7 @@ from chatapi.client.records import (
     RoomPage,
     RoomType,
     Subscription,
-    SubscriptionList,
+    SubscriptionPage,
     Targets,
     Ticket,
     UserToken,
@@ -128,16 +128,24 @@ class ChatAPI(Caller):
         body = {"type": room_type, "members": members or [], "name": name, "metadata": metadata}
         return cast(Room, await self.call("POST", "/rooms", body=body, shape=_ROOM))
 
-    async def list_rooms(self, *, limit: int | None = None, offset: int | None = None) -> OwnRoomPage:
+    async def list_rooms(
+        self, *, limit: int | None = None, offset: int | None = None, cursor: str | None = None
+    ) -> OwnRoomPage:
         """The caller's rooms, the most recently active first."""
         return cast(
-            OwnRoomPage, await self.call("GET", "/rooms", query={"limit": limit, "offset": offset}, shape=_ROOMS)
+            OwnRoomPage,
+            await self.call("GET", "/rooms", query={"limit": limit, "offset": offset, "cursor": cursor}, shape=_ROOMS),
         )
 
-    async def list_channels(self, *, limit: int | None = None, offset: int | None = None) -> RoomPage:
+    async def list_channels(
+        self, *, limit: int | None = None, offset: int | None = None, cursor: str | None = None
+    ) -> RoomPage:
         """The tenant's channels."""
         return cast(
-            RoomPage, await self.call("GET", "/channels", query={"limit": limit, "offset": offset}, shape=_ROOMS)
+            RoomPage,
+            await self.call(
+                "GET", "/channels", query={"limit": limit, "offset": offset, "cursor": cursor}, shape=_ROOMS
+            ),
         )
 
     async def get_room(self, room_id: str) -> Room:
@@ -154,8 +162,10 @@ class ChatAPI(Caller):
         """Removes everything in it."""
         await self.call("DELETE", _room(room_id))
 
-    async def list_members(self, room_id: str, *, limit: int | None = None, offset: int | None = None) -> MemberPage:
-        query = {"limit": limit, "offset": offset}
+    async def list_members(
+        self, room_id: str, *, limit: int | None = None, offset: int | None = None, cursor: str | None = None
+    ) -> MemberPage:
+        query = {"limit": limit, "offset": offset, "cursor": cursor}
         return cast(
             MemberPage, await self.call("GET", f"{_room(room_id)}/members", query=query, shape={"members": list})
         )
@@ -242,8 +252,10 @@ class ChatAPI(Caller):
             stand["errors"] |= data["errors"]
         return stand
 
-    async def list_receipts(self, room_id: str, *, limit: int | None = None, offset: int | None = None) -> ReceiptPage:
-        query = {"limit": limit, "offset": offset}
+    async def list_receipts(
+        self, room_id: str, *, limit: int | None = None, offset: int | None = None, cursor: str | None = None
+    ) -> ReceiptPage:
+        query = {"limit": limit, "offset": offset, "cursor": cursor}
         return cast(
             ReceiptPage, await self.call("GET", f"{_room(room_id)}/receipts", query=query, shape={"receipts": list})
         )
@@ -265,8 +277,9 @@ class ChatAPI(Caller):
         *,
         limit: int | None = None,
         offset: int | None = None,
+        cursor: str | None = None,
     ) -> NotificationPage:
-        query = {"status": status, "limit": limit, "offset": offset}
+        query = {"status": status, "limit": limit, "offset": offset, "cursor": cursor}
         return cast(
             NotificationPage, await self.call("GET", "/notifications", query=query, shape={"notifications": list})
         )
@@ -283,8 +296,12 @@ class ChatAPI(Caller):
             await self.call("POST", "/subscriptions", body=body, is_idempotent=True, shape={"subscription_id": str}),
         )
 
-    async def list_subscriptions(self) -> SubscriptionList:
-        return cast(SubscriptionList, await self.call("GET", "/subscriptions", shape={"subscriptions": list}))
+    async def list_subscriptions(
+        self, *, limit: int | None = None, offset: int | None = None, cursor: str | None = None
+    ) -> SubscriptionPage:
+        query = {"limit": limit, "offset": offset, "cursor": cursor}
+        shape: Shape = {"subscriptions": list}
+        return cast(SubscriptionPage, await self.call("GET", "/subscriptions", query=query, shape=shape))
 
     async def unsubscribe_topic(self, subscription_id: str) -> None:
         await self.call("DELETE", f"/subscriptions/{escape(subscription_id)}")

@@ -156,19 +156,23 @@ class Health(TypedDict):
 # Pages
 
 
-class OwnRoomPage(TypedDict):
+class _Page(TypedDict):
+    """`next_cursor`, given as `cursor`, goes on where a page with more after it ended."""
+
+    has_more: bool
+    next_cursor: NotRequired[str]
+
+
+class OwnRoomPage(_Page):
     rooms: list[OwnRoom]
-    has_more: bool
 
 
-class RoomPage(TypedDict):
+class RoomPage(_Page):
     rooms: list[Room]
-    has_more: bool
 
 
-class MemberPage(TypedDict):
+class MemberPage(_Page):
     members: list[Member]
-    has_more: bool
 
 
 class MessagePage(TypedDict):
@@ -176,17 +180,15 @@ class MessagePage(TypedDict):
     has_more: bool
 
 
-class ReceiptPage(TypedDict):
+class ReceiptPage(_Page):
     receipts: list[Receipt]
-    has_more: bool
 
 
-class NotificationPage(TypedDict):
+class NotificationPage(_Page):
     notifications: list[Notification]
-    has_more: bool
 
 
-class SubscriptionList(TypedDict):
+class SubscriptionPage(_Page):
     subscriptions: list[Subscription]
 
 
@@ -219,9 +221,8 @@ class NewTenant(ChangedTenant):
     token_secret: str
 
 
-class TenantPage(TypedDict):
+class TenantPage(_Page):
     tenants: list[Tenant]
-    has_more: bool
 
 
 class NewKey(TypedDict):
@@ -237,9 +238,8 @@ class Key(TypedDict):
     last_used_at: str | None
 
 
-class KeyPage(TypedDict):
+class KeyPage(_Page):
     keys: list[Key]
-    has_more: bool
 
 
 class NewTokenSecret(TypedDict):
@@ -250,13 +250,12 @@ class NewWebhookSecret(TypedDict):
     webhook_secret: str
 
 
-class DeadLetters(TypedDict):
+class DeadLetters(_Page):
     """Each has `id`, `attempts`, `last_attempt_at` and `error` beside what could not be delivered."""
 
     failed_messages: list[Json]
     failed_notifications: list[Json]
     failed_events: list[Json]
-    has_more: bool
 
 
 class Stats(TypedDict):

@@ -244,6 +244,11 @@ test("the real server tells that a user has too many connections", { timeout: 30
     first.connection.close();
     await second.ready;
     second.close();
+    const carol = rig.client("carol");
+    const rooms = [await rig.group("carol"), await rig.group("carol")];
+    const page = await carol.listRooms({ limit: 1 });
+    const next = await carol.listRooms({ limit: 1, cursor: page.next_cursor });
+    assert.deepEqual([page.has_more, next.has_more, next.rooms[0].room_id], [true, false, rooms[0]]);
     const result = await rig.client("bob").ackRooms({ room_none: 1 });
     assert.deepEqual([result.rooms, result.errors.room_none.code], [{}, "NOT_FOUND"]);
   } finally {

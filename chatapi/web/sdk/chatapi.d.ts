@@ -43,6 +43,15 @@ export type CallOptions = {
     signal?: AbortSignal;
     retries?: number;
 };
+export type Page = {
+    limit?: number;
+    offset?: number;
+    cursor?: string;
+};
+export type More = {
+    has_more: boolean;
+    next_cursor?: string;
+};
 export type Json = Record<string, unknown>;
 export type RoomType = "dm" | "group" | "channel";
 export type Role = "admin" | "member";
@@ -322,22 +331,14 @@ export declare class ChatAPI {
         name?: string | null;
         metadata?: Json | null;
     }, options?: CallOptions): Promise<Room>;
-    /** The caller's rooms, the most recently active first. @param {{limit?: number, offset?: number}} [page] @param {CallOptions} [options] @returns {Promise<{rooms: (Room & Standing)[], has_more: boolean}>} */
-    listRooms(page?: {
-        limit?: number;
-        offset?: number;
-    }, options?: CallOptions): Promise<{
+    /** The caller's rooms, the most recently active first. @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{rooms: (Room & Standing)[]} & More>} */
+    listRooms(page?: Page, options?: CallOptions): Promise<{
         rooms: (Room & Standing)[];
-        has_more: boolean;
-    }>;
-    /** The tenant's channels. @param {{limit?: number, offset?: number}} [page] @param {CallOptions} [options] @returns {Promise<{rooms: Room[], has_more: boolean}>} */
-    listChannels(page?: {
-        limit?: number;
-        offset?: number;
-    }, options?: CallOptions): Promise<{
+    } & More>;
+    /** The tenant's channels. @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{rooms: Room[]} & More>} */
+    listChannels(page?: Page, options?: CallOptions): Promise<{
         rooms: Room[];
-        has_more: boolean;
-    }>;
+    } & More>;
     /** @param {string} roomId @param {CallOptions} [options] @returns {Promise<Room>} */
     getRoom(roomId: string, options?: CallOptions): Promise<Room>;
     /** Absent fields stay, `null` clears. @param {string} roomId @param {{name?: string | null, metadata?: Json | null}} change @param {CallOptions} [options] @returns {Promise<Room>} */
@@ -347,14 +348,10 @@ export declare class ChatAPI {
     }, options?: CallOptions): Promise<Room>;
     /** Removes everything in it. @param {string} roomId @param {CallOptions} [options] @returns {Promise<void>} */
     deleteRoom(roomId: string, options?: CallOptions): Promise<void>;
-    /** @param {string} roomId @param {{limit?: number, offset?: number}} [page] @param {CallOptions} [options] @returns {Promise<{members: Member[], has_more: boolean}>} */
-    listMembers(roomId: string, page?: {
-        limit?: number;
-        offset?: number;
-    }, options?: CallOptions): Promise<{
+    /** @param {string} roomId @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{members: Member[]} & More>} */
+    listMembers(roomId: string, page?: Page, options?: CallOptions): Promise<{
         members: Member[];
-        has_more: boolean;
-    }>;
+    } & More>;
     /** @param {string} roomId @param {string} userId @param {{role?: Role}} [more] @param {CallOptions} [options] @returns {Promise<Member>} */
     addMember(roomId: string, userId: string, more?: {
         role?: Role;
@@ -419,14 +416,10 @@ export declare class ChatAPI {
             message: string;
         }>;
     }>;
-    /** @param {string} roomId @param {{limit?: number, offset?: number}} [page] @param {CallOptions} [options] @returns {Promise<{receipts: Receipt[], has_more: boolean}>} */
-    listReceipts(roomId: string, page?: {
-        limit?: number;
-        offset?: number;
-    }, options?: CallOptions): Promise<{
+    /** @param {string} roomId @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{receipts: Receipt[]} & More>} */
+    listReceipts(roomId: string, page?: Page, options?: CallOptions): Promise<{
         receipts: Receipt[];
-        has_more: boolean;
-    }>;
+    } & More>;
     /** Who of the room is online. @param {string} roomId @param {CallOptions} [options] @returns {Promise<{online: string[]}>} */
     getPresence(roomId: string, options?: CallOptions): Promise<{
         online: string[];
@@ -445,23 +438,23 @@ export declare class ChatAPI {
         created_at: string;
         recipients: number;
     }>;
-    /** @param {{status?: "pending" | "delivered" | "all", limit?: number, offset?: number}} [page] @param {CallOptions} [options] @returns {Promise<{notifications: Notification[], has_more: boolean}>} */
+    /** @param {{status?: "pending" | "delivered" | "all", limit?: number, offset?: number, cursor?: string}} [page] @param {CallOptions} [options] @returns {Promise<{notifications: Notification[]} & More>} */
     listNotifications(page?: {
         status?: "pending" | "delivered" | "all";
         limit?: number;
         offset?: number;
+        cursor?: string;
     }, options?: CallOptions): Promise<{
         notifications: Notification[];
-        has_more: boolean;
-    }>;
+    } & More>;
     /** @param {string} notificationId @param {CallOptions} [options] @returns {Promise<Json>} */
     ackNotification(notificationId: string, options?: CallOptions): Promise<Json>;
     /** @param {string} topic @param {CallOptions} [options] @returns {Promise<Subscription>} */
     subscribeTopic(topic: string, options?: CallOptions): Promise<Subscription>;
-    /** @param {CallOptions} [options] @returns {Promise<{subscriptions: Subscription[]}>} */
-    listSubscriptions(options?: CallOptions): Promise<{
+    /** @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{subscriptions: Subscription[]} & More>} */
+    listSubscriptions(page?: Page, options?: CallOptions): Promise<{
         subscriptions: Subscription[];
-    }>;
+    } & More>;
     /** @param {string} subscriptionId @param {CallOptions} [options] @returns {Promise<void>} */
     unsubscribeTopic(subscriptionId: string, options?: CallOptions): Promise<void>;
     /** A user token, for a page or an app; with an API key only. @param {{user_id?: string, expires_in?: number}} [token] @param {CallOptions} [options] @returns {Promise<{token: string, user_id: string, expires_at: string}>} */

@@ -37,6 +37,8 @@
  * @property {number} [retries]
  */
 
+/** @typedef {{limit?: number, offset?: number, cursor?: string}} Page part of a list; `cursor` is the `next_cursor` of the page before */
+/** @typedef {{has_more: boolean, next_cursor?: string}} More what a page says of the list behind it */
 /** @typedef {Record<string, unknown>} Json */
 /** @typedef {"dm" | "group" | "channel"} RoomType */
 /** @typedef {"admin" | "member"} Role */
@@ -384,10 +386,10 @@ export class ChatAPI {
   /** @param {{type: RoomType, members?: string[], name?: string | null, metadata?: Json | null}} room @param {CallOptions} [options] @returns {Promise<Room>} */
   createRoom(room, options) { return this.#call("POST", "/rooms", { body: room, gives: ROOM }, options); }
 
-  /** The caller's rooms, the most recently active first. @param {{limit?: number, offset?: number}} [page] @param {CallOptions} [options] @returns {Promise<{rooms: (Room & Standing)[], has_more: boolean}>} */
+  /** The caller's rooms, the most recently active first. @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{rooms: (Room & Standing)[]} & More>} */
   listRooms(page, options) { return this.#call("GET", "/rooms", { query: page, gives: ROOMS }, options); }
 
-  /** The tenant's channels. @param {{limit?: number, offset?: number}} [page] @param {CallOptions} [options] @returns {Promise<{rooms: Room[], has_more: boolean}>} */
+  /** The tenant's channels. @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{rooms: Room[]} & More>} */
   listChannels(page, options) { return this.#call("GET", "/channels", { query: page, gives: ROOMS }, options); }
 
   /** @param {string} roomId @param {CallOptions} [options] @returns {Promise<Room>} */
@@ -399,7 +401,7 @@ export class ChatAPI {
   /** Removes everything in it. @param {string} roomId @param {CallOptions} [options] @returns {Promise<void>} */
   deleteRoom(roomId, options) { return this.#call("DELETE", path`/rooms/${roomId}`, {}, options); }
 
-  /** @param {string} roomId @param {{limit?: number, offset?: number}} [page] @param {CallOptions} [options] @returns {Promise<{members: Member[], has_more: boolean}>} */
+  /** @param {string} roomId @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{members: Member[]} & More>} */
   listMembers(roomId, page, options) { return this.#call("GET", path`/rooms/${roomId}/members`, { query: page, gives: { members: "array" } }, options); }
 
   /** @param {string} roomId @param {string} userId @param {{role?: Role}} [more] @param {CallOptions} [options] @returns {Promise<Member>} */
@@ -462,7 +464,7 @@ export class ChatAPI {
     return { rooms, errors };
   }
 
-  /** @param {string} roomId @param {{limit?: number, offset?: number}} [page] @param {CallOptions} [options] @returns {Promise<{receipts: Receipt[], has_more: boolean}>} */
+  /** @param {string} roomId @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{receipts: Receipt[]} & More>} */
   listReceipts(roomId, page, options) { return this.#call("GET", path`/rooms/${roomId}/receipts`, { query: page, gives: { receipts: "array" } }, options); }
 
   /** Who of the room is online. @param {string} roomId @param {CallOptions} [options] @returns {Promise<{online: string[]}>} */
@@ -473,7 +475,7 @@ export class ChatAPI {
   /** With an API key only. Not tried again after a lost answer, as it could then arrive twice. @param {{topic: string, payload: unknown, targets: {user_ids?: string[], room_id?: string, topic_subscribers?: boolean}}} notification @param {CallOptions} [options] @returns {Promise<{notification_id: string, created_at: string, recipients: number}>} */
   notify(notification, options) { return this.#call("POST", "/notify", { body: notification, gives: { notification_id: "string" } }, options); }
 
-  /** @param {{status?: "pending" | "delivered" | "all", limit?: number, offset?: number}} [page] @param {CallOptions} [options] @returns {Promise<{notifications: Notification[], has_more: boolean}>} */
+  /** @param {{status?: "pending" | "delivered" | "all", limit?: number, offset?: number, cursor?: string}} [page] @param {CallOptions} [options] @returns {Promise<{notifications: Notification[]} & More>} */
   listNotifications(page, options) { return this.#call("GET", "/notifications", { query: page, gives: { notifications: "array" } }, options); }
 
   /** @param {string} notificationId @param {CallOptions} [options] @returns {Promise<Json>} */
@@ -482,8 +484,8 @@ export class ChatAPI {
   /** @param {string} topic @param {CallOptions} [options] @returns {Promise<Subscription>} */
   subscribeTopic(topic, options) { return this.#call("POST", "/subscriptions", { body: { topic }, idempotent: true, gives: { subscription_id: "string" } }, options); }
 
-  /** @param {CallOptions} [options] @returns {Promise<{subscriptions: Subscription[]}>} */
-  listSubscriptions(options) { return this.#call("GET", "/subscriptions", { gives: { subscriptions: "array" } }, options); }
+  /** @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{subscriptions: Subscription[]} & More>} */
+  listSubscriptions(page, options) { return this.#call("GET", "/subscriptions", { query: page, gives: { subscriptions: "array" } }, options); }
 
   /** @param {string} subscriptionId @param {CallOptions} [options] @returns {Promise<void>} */
   unsubscribeTopic(subscriptionId, options) { return this.#call("DELETE", path`/subscriptions/${subscriptionId}`, {}, options); }
