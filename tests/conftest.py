@@ -29,6 +29,18 @@ MASTER_KEY = "master-key-of-the-tests-0123456789"
 StartServer = Callable[..., Awaitable[Server]]
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads it
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Shares the default run among the processors. Tests that are named, and those of another marker, which may measure
+    or drive a browser, have the machine for themselves; `-n` says otherwise. pytest-cov has to be told on the command
+    line: it has looked already."""
+    is_default = config.option.markexpr in config.getini("addopts") and not config.option.keyword
+    is_whole = config.args_source is not pytest.Config.ArgsSource.ARGS
+    is_open = config.getoption("numprocesses", 0) is None and not config.getoption("cov_source", None)
+    if is_default and is_whole and is_open:
+        config.option.numprocesses = "auto"
+
+
 @pytest.fixture(scope="session")
 def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty database, migrated once: a copy takes a fraction of the time of the migrations."""
