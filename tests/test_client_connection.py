@@ -300,6 +300,17 @@ async def test_a_refusal_that_may_pass_is_waited_out(stage: Stage, client: ChatA
     await connection.close()
 
 
+async def test_a_handshake_follows_no_redirect(stage: Stage, client: ChatAPI) -> None:
+    stage.refusals = [web.Response(status=307, headers={"Location": "/v1/ws?sync=none"})]
+    told: list[Any] = []
+    connection = client.connect(min_delay_s=0.001, max_delay_s=0.002, on_error=told.append)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(connection.open())
+        await (await stage.session()).say_ready()
+    assert [error.http_status for error in told] == [307]
+    await connection.close()
+
+
 async def test_a_wait_can_be_cut_short(stage: Stage, client: ChatAPI) -> None:
     stage.refusals = [web.Response(status=502)]
     waiting = asyncio.Event()

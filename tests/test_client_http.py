@@ -171,6 +171,19 @@ async def test_what_a_header_cannot_carry_is_refused_at_once() -> None:
         ChatAPI("http://127.0.0.1", api_key="sk", user_id="a").as_user("b\n")
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed(script: Script, status: int) -> None:
+    async def redirect(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, headers={"Location": "/v1/rooms"})
+
+    script.answers = [redirect, says({"rooms": [], "has_more": False})]
+    async with script.client(retries=0) as client:
+        with pytest.raises(NotChatAPI) as caught:
+            await client.list_rooms()
+    assert caught.value.http_status == status
+    assert len(script.requests) == 1  # the credential went nowhere else
+
+
 async def test_a_session_of_the_callers_keeps_its_own_rules_to_itself(script: Script) -> None:
     script.answers = [refuses(404, "NOT_FOUND")]
     async with aiohttp.ClientSession(raise_for_status=True) as session, script.client(session=session) as client:

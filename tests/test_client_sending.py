@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from stage import Connector, Session, Stage, fails, open_stage, take, take_seqs
+from stage import ROOM, Connector, Session, Stage, fails, message, open_stage, take, take_seqs
 
 from chatapi.client import ApiError, ChatAPI, Closed, Connection, outgoing
 from chatapi.client import socket as client_socket
@@ -123,6 +123,25 @@ async def test_a_long_message_is_tried_over_http_until_it_is_stored(connect: Any
     assert stage.broken_posts == 0
 
 
+async def test_a_long_message_waits_for_a_resume_and_ends_with_the_connection(connect: Any, stage: Stage) -> None:
+    connection, session = await connect()
+    await session.complete(room_a=0)
+    await connection.pause()
+    stage.broken_posts = 1000
+    async with asyncio.TaskGroup() as tasks:
+        sends = [
+            tasks.create_task(fails(Closed, connection.send("room_a", content, client_message_id=content[:5])))
+            for content in ('"' * 65_500, "short")
+        ]
+        await asyncio.sleep(0.02)  # nothing tells that nothing is sent
+        assert stage.broken_posts == 1000
+        await connection.resume()
+        while stage.broken_posts == 1000:  # noqa: ASYNC110 - it is asked of the server
+            await asyncio.sleep(0.001)
+        await connection.close()
+    assert [send.result().client_message_id for send in sends] == ['"' * 5, "short"]
+
+
 async def test_a_ping_of_the_server_is_answered(connect: Any) -> None:
     connection, session = await connect()
     await session.complete(room_a=0)
@@ -205,6 +224,26 @@ async def test_acks_are_joined_and_of_what_was_handled(connect: Any) -> None:
     assert await session.hear("ack") == {"type": "ack", "room_id": "room_a", "seq": 2}
     await connection.close()
     assert await session.hear("ack") == {"type": "ack", "room_id": "room_a", "seq": 3}
+
+
+async def test_rooms_are_acknowledged_together(connect: Any) -> None:
+    rooms = [{**ROOM, "room_id": f"room_{number}"} for number in range(2500)]
+    connection, session = await connect(ready={"rooms": rooms}, max_pending=10_000)
+    await session.complete()
+    for room in rooms:
+        await session.say("message", **{**message(1), "room_id": room["room_id"]})
+    await take_seqs(connection, 2500)
+    await session.say("typing", room_id="room_0", user_id="bob", action="start")
+    await take(connection, "typing")  # and so the last message is handled
+    acked: dict[str, int] = {}
+    frames = 0
+    while len(acked) < 2500:
+        frame = await session.hear_next("ack")
+        frames += 1
+        assert len(frame.get("rooms", {})) <= 1000
+        acked |= frame.get("rooms") or {frame["room_id"]: frame["seq"]}
+    assert frames <= 15
+    assert set(acked.values()) == {1}
 
 
 async def test_what_the_caller_failed_at_is_not_acknowledged(connect: Any) -> None:

@@ -19,6 +19,7 @@ export class Stage {
   plainGet = refusal(426, "VALIDATION_ERROR"); // of /ws
   refusals = []; // of handshakes, by status
   dialled = 0;
+  posts = 0; // none of which is answered
   #sessions = [];
   #waiting = [];
   #connections = [];
@@ -52,11 +53,15 @@ export class Stage {
 
   #serve(request, response) {
     const { pathname, searchParams } = new URL(request.url, "http://a");
-    const answer = ({ status = 200, body }) => {
-      response.writeHead(status, { "Content-Type": "application/json" });
+    const answer = ({ status = 200, body, headers }) => {
+      response.writeHead(status, { "Content-Type": "application/json", ...headers });
       response.end(JSON.stringify(body));
     };
     if (pathname === "/v1/ws") return answer(this.plainGet);
+    if (request.method === "POST") {
+      this.posts++;
+      return request.socket.destroy();
+    }
     const after = Number(searchParams.get("after_seq"));
     const last = Math.min(this.log, after + Number(searchParams.get("limit")));
     const events = [];

@@ -164,6 +164,12 @@ onStage("an origin that the server refuses ends it, with the reason", async (sta
   assert.deepEqual(connection.told.map((error) => error.message), ["This origin is not allowed"]);
 });
 
+onStage("a redirect is not followed", async (stage) => {
+  stage.logAnswers = [{ status: 307, headers: { Location: "/v1/rooms/room_a/events?after_seq=0&limit=5" } }];
+  const client = new ChatAPI({ url: stage.url, token: "t", retries: 0 });
+  await assert.rejects(client.listEvents("room_a", { limit: 5 }), ({ code, details }) => code === "NOT_CHATAPI" && details.http_status === 307);
+});
+
 onStage("a wait can be cut short", async (stage) => {
   stage.refusals = [502];
   const connection = stage.connect({ minDelayMs: 3_600_000, maxDelayMs: 3_600_000 });
@@ -223,6 +229,22 @@ onStage("rooms are acknowledged together", async (stage) => {
     assert.ok(Object.keys(ack.rooms ?? {}).length <= 1_000);
   }
   assert.ok(frames <= 15, `${frames} frames`);
+});
+
+onStage("a long message waits for a resume, and ends with the connection", async (stage) => {
+  const { connection, session } = await stage.start();
+  await session.complete();
+  connection.pause();
+  const long = connection.send("room_a", { content: '"'.repeat(65_500), client_message_id: "long" });
+  const short = connection.send("room_a", { content: "short", client_message_id: "short" });
+  await new Promise((resolve) => { setTimeout(resolve, 20); }); // nothing tells that nothing is sent
+  assert.equal(stage.posts, 0);
+  connection.resume();
+  await until(() => stage.posts > 1);
+  connection.close();
+  for (const [id, sending] of Object.entries({ long, short })) {
+    await assert.rejects(sending, (error) => error.code === "CLOSED" && error.details.client_message_id === id);
+  }
 });
 
 test("what can never be sent is refused at once", () => {
