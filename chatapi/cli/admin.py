@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 
 from chatapi.cli.errors import CliError
-from chatapi.client import AdminAPI, ApiError, NoAnswer
+from chatapi.client import AdminAPI, ApiError, NoAnswer, NotChatAPI
 from chatapi.config import ServerConfig, load_config
 
 Json = dict[str, Any]
@@ -54,6 +54,8 @@ async def _ask(args: argparse.Namespace, question: Callable[[AdminAPI], Awaitabl
             return await question(api) or {}
         except ValueError as error:
             raise CliError(f"--url {url}: {error}") from error
+        except NotChatAPI as error:
+            raise CliError(f"something else than ChatAPI answers at {where}: {error}") from error
         except NoAnswer as error:
             raise CliError(f"no answer from {where}: {_explain(error.__cause__)}; is the server running?") from error
         except ApiError as error:

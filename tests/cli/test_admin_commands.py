@@ -242,7 +242,8 @@ def test_something_else_that_answers(refuse):
     with HTTPServer(("127.0.0.1", 0), Proxy) as proxy:
         threading.Thread(target=proxy.handle_request).start()
         line = refuse("tenant", "list", "--url", f"http://127.0.0.1:{proxy.server_port}")
-    assert line.endswith("INTERNAL_ERROR: HTTP 502 without an answer of ChatAPI")
+    assert line.startswith("something else than ChatAPI answers at http://127.0.0.1:")
+    assert line.endswith("HTTP 502 without an answer of ChatAPI")
 
 
 # Where the server is
