@@ -121,6 +121,18 @@ class Link:
 
     # The end
 
+    async def close_gently(self) -> None:
+        """Sends what is written and an end of file, and returns when the peer has ended the connection too: closed at
+        once, bytes of the peer that nobody has read would reset it, and with it what is on its way. `cut_off_later`
+        bounds the wait."""
+        if self._transport is None or not self._transport.can_write_eof():
+            return
+        self._transport.write_eof()
+        while self._transport is not None:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+
     def cut_off(self) -> None:
         """Ends the connection without waiting for the peer to read the rest."""
         if self._transport is not None:

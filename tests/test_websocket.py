@@ -392,7 +392,7 @@ async def test_a_peer_that_vanishes_is_forgotten(server: Server) -> None:
     await alice.say(room_id)
 
 
-@pytest.mark.parametrize("ending", ["goodbye", "vanishes", "breaks off", "told to go"])
+@pytest.mark.parametrize("ending", ["goodbye", "vanishes", "breaks off", "told to go", "breaks the rules"])
 async def test_what_has_ended_leaves_no_cycle(server: Server, ending: str) -> None:
     """What a connection held, 17 KB, is free at once: a full collection comes only after a hundred million objects."""
     socket = await raw(server)
@@ -405,6 +405,10 @@ async def test_what_has_ended_leaves_no_cycle(server: Server, ending: str) -> No
         elif ending == "told to go":
             server.services.hub.close_where(lambda _: True, 4001, unauthenticated("gone"))
             assert await socket.close_code() == 4001
+        elif ending == "breaks the rules":
+            socket.send(TEXT, b"{}", masked=False)
+            assert await socket.close_code() == 1002
+            socket.writer.close()
         else:
             if ending == "breaks off":
                 reset = struct.pack("ii", 1, 0)  # no lingering: the peer gets a reset

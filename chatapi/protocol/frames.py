@@ -105,6 +105,7 @@ CLIENT_FRAMES: dict[str, type[Body]] = {
 
 # These have a bucket of their own per connection; every other frame takes a token of the tenant's (CONTRACT section 3).
 LIGHT_FRAMES = frozenset({"ack", "typing.start", "typing.stop", "ping", "notification.ack"})
+TYPING_FRAMES = frozenset({"typing.start", "typing.stop"})
 
 
 class ClientFrame(msgspec.Struct, frozen=True):
@@ -114,26 +115,29 @@ class ClientFrame(msgspec.Struct, frozen=True):
 
 
 class BadFrame(Exception):
-    """A frame that cannot be taken, with the `request_id` that its answer repeats, as far as one could be read."""
+    """A frame that cannot be taken, with its type and the `request_id` that its answer repeats, as far as they could be
+    read."""
 
-    def __init__(self, error: ChatError, request_id: str | None) -> None:
+    def __init__(self, error: ChatError, request_id: str | None, frame_type: str | None) -> None:
         super().__init__(error.message)
         self.error = error
         self.request_id = request_id
+        self.frame_type = frame_type
 
 
 def parse_frame(payload: bytes) -> ClientFrame:
     """A client's frame. Its fields may also be nested in `data`. Raises BadFrame."""
     request_id: str | None = None
+    frame_type: object = None
     try:
         outer = loads_unchecked(payload)
         if not isinstance(outer, dict):
             raise invalid("A frame is a JSON object")
+        frame_type = outer.get("type")
         nested = outer.get("data")
         fields = nested if isinstance(nested, dict) else outer
         request_id = _parse_request_id(outer.get("request_id", fields.get("request_id")))
         check_bounds(payload, outer)
-        frame_type = outer.get("type")
         record = CLIENT_FRAMES.get(frame_type) if isinstance(frame_type, str) else None
         if record is None:
             raise invalid("Required" if frame_type is None else "Unknown frame type", "type")
@@ -141,7 +145,7 @@ def parse_frame(payload: bytes) -> ClientFrame:
         body.check()
         return ClientFrame(cast(str, frame_type), request_id, body)
     except ChatError as error:
-        raise BadFrame(error, request_id) from None
+        raise BadFrame(error, request_id, frame_type if isinstance(frame_type, str) else None) from None
 
 
 def _parse_request_id(value: object) -> str | None:

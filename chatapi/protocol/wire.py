@@ -39,3 +39,9 @@ def encode_close(code: int, reason: str) -> bytes:
     """One close frame (section 5.5.1); the reason is cut to what fits."""
     payload = struct.pack("!H", code) + reason.encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore").encode()
     return bytes((_FIN_CLOSE, len(payload))) + payload
+
+
+def may_be_sent(code: int) -> bool:
+    """Whether this code may stand in a close frame: those that RFC 6455 (section 7.4) or IANA's registry defines, and
+    those of libraries and applications. The others only tell an application how a connection ended."""
+    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999

@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, cast
 
 from aiohttp import web
 
 from chatapi.errors import ChatError, Code
 from chatapi.link import Link
+from chatapi.protocol.frame_check import FrameCheck
 from chatapi.protocol.replies import encode_error_envelope
 from chatapi.rest.call import JSON
 from chatapi.rest.edge import MAX_BODY_BYTES, Edge, make_request_id
@@ -68,6 +70,10 @@ class _EnvelopeProtocol(web.RequestHandler):
     def resume_writing(self) -> None:
         super().resume_writing()
         self.link.resume()
+
+    def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
+        """From here on it is a WebSocket."""
+        super().set_parser(cast(Any, FrameCheck(parser)), data_received_cb)
 
     def _end(self, _task: object) -> None:
         """No more is served; a transport that closes still waits for its peer to read the rest."""

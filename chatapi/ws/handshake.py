@@ -78,10 +78,10 @@ async def serve_websocket(
 
 class _Socket(web.WebSocketResponse):
     async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True) -> bool:
-        """Only for those who break the protocol: every other end is the session's, whose close frame has been sent.
-        aiohttp would try to send one more, and keep the failure with its traceback in the socket: a cycle that holds
-        all there was of the connection until a full collection, days later."""
-        return code != WSCloseCode.OK and await super().close(code=code, message=message, drain=drain)
+        """Does nothing: every close frame is the session's. aiohttp would send one ahead of frames that still wait, and
+        keep a failure with its traceback in the socket: a cycle that holds all there was of the connection until a full
+        collection, days later."""
+        return False
 
 
 class _RefusedInFrame(Exception):

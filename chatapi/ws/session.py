@@ -3,19 +3,20 @@
 import asyncio
 import logging
 
-from aiohttp import WSMsgType, web
+from aiohttp import WebSocketError, WSMsgType, web
 
 from chatapi.errors import ChatError, Code, rate_limited
 from chatapi.hub import Connection, State, UserSessions
 from chatapi.models import encode_time
-from chatapi.protocol.frames import LIGHT_FRAMES, BadFrame, ClientFrame, parse_frame
+from chatapi.protocol.frames import LIGHT_FRAMES, TYPING_FRAMES, BadFrame, parse_frame
 from chatapi.protocol.replies import encode_error_frame, encode_ready
-from chatapi.protocol.wire import encode_close, encode_pong
+from chatapi.protocol.wire import encode_close, encode_pong, may_be_sent
 from chatapi.services import Services
 from chatapi.ws.commands import Commands
 
 logger = logging.getLogger(__name__)
 
+PROTOCOL_ERROR = 1002
 BINARY_FRAME = 1003
 NOT_UTF8 = 1007
 TOO_MANY_BAD_FRAMES = 4029
@@ -90,8 +91,13 @@ class Session:
             elif kind is WSMsgType.BINARY:
                 self._services.hub.close(connection, BINARY_FRAME, reason="frames are text")
             elif kind is WSMsgType.CLOSE:
-                if connection.close_code is None:
-                    self._services.hub.send(connection, encode_close(message.data or 1000, ""))
+                self._answer_close(message.data)
+                return
+            elif kind is WSMsgType.ERROR and isinstance(message.data, WebSocketError):
+                message.data.__traceback__ = None  # its frames hold what holds it: all there was of the connection
+                self._services.hub.close(connection, message.data.code, reason="not as RFC 6455 has it")
+                self._services.hub.flush()
+                await connection.link.close_gently()
                 return
             elif kind is not WSMsgType.PONG:
                 return
@@ -101,19 +107,30 @@ class Session:
                 stretch = 0
                 await asyncio.sleep(0)
 
+    def _answer_close(self, code: int) -> None:
+        """Repeats the peer's code; 0 stands for a frame without one."""
+        hub, connection = self._services.hub, self._connection
+        if code and not may_be_sent(code):
+            hub.close(connection, PROTOCOL_ERROR, reason="not a close code")
+        elif connection.close_code is None:
+            hub.send(connection, encode_close(code or 1000, ""))
+
     async def _take_frame(self, payload: bytes) -> None:
         connection, services = self._connection, self._services
         request_id = None
         services.counters.frames += 1
         try:
-            frame = parse_frame(payload)
-            request_id = frame.request_id
-            if not await self._is_allowed(frame):
+            try:
+                frame = parse_frame(payload)
+            except BadFrame as bad:
+                self._count_bad_frame(payload)
+                request_id = bad.request_id
+                if await self._is_allowed(bad.frame_type):
+                    raise bad.error from None
                 return
-            await self._commands.run(frame)
-        except BadFrame as bad:
-            self._count_bad_frame(payload)
-            services.hub.send(connection, encode_error_frame(bad.error, bad.request_id))
+            request_id = frame.request_id
+            if await self._is_allowed(frame.type):
+                await self._commands.run(frame)
         except ChatError as error:
             services.hub.send(connection, encode_error_frame(error, request_id))
         except Exception:
@@ -121,12 +138,12 @@ class Session:
             internal = ChatError(Code.INTERNAL_ERROR, "Internal error")
             services.hub.send(connection, encode_error_frame(internal, request_id))
 
-    async def _is_allowed(self, frame: ClientFrame) -> bool:
+    async def _is_allowed(self, frame_type: str | None) -> bool:
         """Takes a token: the connection's own for light frames, else one of the tenant's. Raises ChatError."""
         services, connection = self._services, self._connection
         now_s = services.clock.monotonic_s()
-        if frame.type not in LIGHT_FRAMES:
-            if self._owes_sync and frame.type == "sync":
+        if frame_type not in LIGHT_FRAMES:
+            if self._owes_sync and frame_type == "sync":
                 self._owes_sync = False
                 return True
             retry_after_s = services.tenants.bucket(connection.tenant).take(now_s)
@@ -136,7 +153,7 @@ class Session:
             return True
         retry_after_s = connection.take_light(now_s)
         while retry_after_s:
-            if frame.type.startswith("typing."):
+            if frame_type in TYPING_FRAMES:
                 return False
             # Reading stops meanwhile, which is all the pressure that an eager client needs.
             await asyncio.sleep(retry_after_s)

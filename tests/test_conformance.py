@@ -1,0 +1,221 @@
+"""RFC 6455, frame by frame: what comes in, and the code of the close frame that goes out."""
+
+import asyncio
+import struct
+
+import pytest
+from conftest import StartServer
+from driver import BINARY, CLOSE, PING, TEXT, HandClock, RawSocket, Server, eventually
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chatapi.protocol.frame_check import FrameCheck
+
+PING_FRAME = b'{"type":"ping"}'
+CONTINUATION, RESERVED = 0x0, (0x3, 0x4, 0x5, 0x6, 0x7, 0xB, 0xC, 0xD, 0xE, 0xF)
+
+Frame = tuple[int, bytes, int, bool]
+"""Opcode, payload, the bits beside the opcode, and whether it is masked."""
+
+
+def frame(opcode: int, payload: bytes = b"", bits: int = 0x80, *, masked: bool = True) -> Frame:
+    return opcode, payload, bits, masked
+
+
+def closing(code: int, reason: bytes = b"") -> Frame:
+    return frame(CLOSE, struct.pack("!H", code) + reason)
+
+
+TABLE: list[tuple[str, list[Frame], int]] = [
+    ("an unmasked text", [frame(TEXT, PING_FRAME, masked=False)], 1002),
+    ("an unmasked text without payload", [frame(TEXT, masked=False)], 1002),
+    ("an unmasked text of 200 bytes", [frame(TEXT, b" " * 200, masked=False)], 1002),
+    ("an unmasked text of 70,000 bytes", [frame(TEXT, b" " * 70_000, masked=False)], 1002),
+    ("an unmasked ping", [frame(PING, b"x", masked=False)], 1002),
+    ("an unmasked close", [frame(CLOSE, b"\x03\xe8", masked=False)], 1002),
+    ("an unmasked binary", [frame(BINARY, b"x", masked=False)], 1002),
+    ("an unmasked frame after a masked one", [frame(TEXT, PING_FRAME), frame(TEXT, PING_FRAME, masked=False)], 1002),
+    ("an unmasked fragment", [frame(TEXT, b"{", 0), frame(CONTINUATION, b"}", masked=False)], 1002),
+    *[(f"opcode {opcode:x}", [frame(opcode)], 1002) for opcode in RESERVED],
+    *[(f"reserved bits {bits:x}", [frame(TEXT, PING_FRAME, 0x80 | bits)], 1002) for bits in (0x40, 0x20, 0x10, 0x70)],
+    ("a compressed ping", [frame(PING, b"", 0xC0)], 1002),
+    ("a fragmented ping", [frame(PING, b"x", 0)], 1002),
+    ("a fragmented close", [frame(CLOSE, b"\x03\xe8", 0)], 1002),
+    ("a ping of 126 bytes", [frame(PING, b"x" * 126)], 1002),
+    ("a close of 126 bytes", [frame(CLOSE, b"\x03\xe8" + b"x" * 124)], 1002),
+    ("a continuation of nothing", [frame(CONTINUATION, b"x")], 1002),
+    ("a continuation of nothing, unfinished", [frame(CONTINUATION, b"x", 0)], 1002),
+    ("a text within a text", [frame(TEXT, b"{", 0), frame(TEXT, b"}")], 1002),
+    ("a text within an empty beginning", [frame(TEXT, b"", 0), frame(TEXT, PING_FRAME)], 1002),
+    ("a binary within a text", [frame(TEXT, b"{", 0), frame(BINARY, b"}", 0)], 1002),
+    ("a binary message", [frame(BINARY, PING_FRAME)], 1003),
+    ("a text that is not UTF-8", [frame(TEXT, b"\xff\xfe")], 1007),
+    ("fragments that are not UTF-8", [frame(TEXT, b"\xc3", 0), frame(CONTINUATION, b"(")], 1007),
+    ("a close without a code", [frame(CLOSE)], 1000),
+    ("a close of one byte", [frame(CLOSE, b"\x03")], 1002),
+    ("a close whose reason is not UTF-8", [closing(1000, b"\xff")], 1007),
+    ("a close with a reason", [closing(1000, "tschüß".encode())], 1000),
+    ("a close with the longest reason", [closing(4000, b"x" * 123)], 4000),
+    *[(f"a close with {code}", [closing(code)], code) for code in (1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010)],
+    *[(f"a close with {code}", [closing(code)], code) for code in (1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999)],
+    *[
+        (f"a close with {code}", [closing(code)], 1002)
+        for code in (0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000)
+    ],
+    *[(f"a close with {code}", [closing(code)], 1002) for code in (2999, 5000, 9999, 65535)],
+    ("a close between fragments", [frame(TEXT, b"{", 0), closing(1001)], 1001),
+]
+
+
+async def take_close(socket: RawSocket) -> int:
+    """The code of the close frame. Whatever came before it has been answered; after it comes nothing."""
+    opcode, payload = await socket.next()
+    while opcode != CLOSE:
+        opcode, payload = await socket.next()
+    socket.send(CLOSE, payload[:2])
+    assert await socket.end() == b""
+    socket.writer.close()
+    return int.from_bytes(payload[:2], "big")
+
+
+@pytest.mark.parametrize("delivery", ["whole", "byte by byte"])
+async def test_each_way_of_breaking_the_protocol_has_its_code(start_server: StartServer, delivery: str) -> None:
+    server = await start_server({"limits.connections_per_user": 1000})
+
+    async def judge(name: str, frames: list[Frame]) -> tuple[str, int]:
+        socket = await server.user("alice").connect_raw("?sync=none")
+        sent: list[bytes] = []
+        writer, write = socket.writer, socket.writer.write
+        writer.write = sent.append  # type: ignore[method-assign, assignment]
+        for opcode, payload, bits, masked in frames:
+            socket.send(opcode, payload, first_byte=bits, masked=masked)
+        writer.write = write  # type: ignore[method-assign]
+        data = b"".join(sent)
+        size = len(data) if delivery == "whole" or len(data) > 1000 else 1
+        for start in range(0, len(data), size):
+            write(data[start : start + size])
+            if size == 1:
+                await asyncio.sleep(0)
+        return name, await take_close(socket)
+
+    async with asyncio.TaskGroup() as group:
+        judged = [group.create_task(judge(name, frames)) for name, frames, _ in TABLE]
+    assert [task.result() for task in judged] == [(name, code) for name, _, code in TABLE]
+    await eventually(lambda: not server.services.hub.connections)
+
+
+async def test_what_came_before_is_answered_first(server: Server) -> None:
+    socket = await server.user("alice").connect_raw("?sync=none")
+    socket.send_frame("ping", request_id="before")
+    socket.send(TEXT, PING_FRAME, masked=False)
+    socket.send_frame("ping", request_id="after")
+    assert (await socket.expect("pong"))["request_id"] == "before"
+    assert await take_close(socket) == 1002
+
+
+async def test_frames_sent_together_with_the_handshake_are_checked_too(server: Server) -> None:
+    reader, writer = await server.open()
+    lines = "".join(f"{name}: {value}\r\n" for name, value in server.user("alice").headers.items())
+    handshake = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+    head = f"GET /ws HTTP/1.1\r\nHost: chat\r\n{lines}{handshake}{'A' * 22}==\r\n\r\n".encode()
+    writer.write(head + b"\x81\x0f" + PING_FRAME)
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    assert await take_close(RawSocket(reader, writer)) == 1002
+
+
+async def test_a_client_that_is_still_sending_hears_why(server: Server) -> None:
+    """Closed at once, what it goes on to send would reset the connection, and the close frame with it."""
+    socket = await server.user("alice").connect_raw("?sync=none")
+    socket.send(TEXT, b" " * (1 << 20))
+    assert await take_close(socket) == 1009
+
+
+class Taken:
+    def __init__(self) -> None:
+        self.data = b""
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self.data += data
+        return False, b""
+
+    def feed_eof(self) -> None:
+        self.data += b"end"
+
+
+lengths = st.one_of(st.integers(0, 130), st.sampled_from([125, 126, 127, 65535, 65536, 70_000]))
+
+
+@settings(max_examples=60)
+@given(
+    sizes=st.lists(lengths, max_size=6),
+    cuts=st.lists(st.integers(0, 1 << 20), max_size=12),
+    bad=st.sampled_from(["", "unmasked", "nested"]),
+)
+def test_however_the_bytes_arrive_legal_frames_pass_and_others_do_not(
+    sizes: list[int], cuts: list[int], bad: str
+) -> None:
+    def encode(size: int, mask: int, first: int = 0x81) -> bytes:
+        if size < 126:
+            return bytes((first, mask | size)) + bytes(size + 4)
+        if size < 65536:
+            return bytes((first, mask | 126)) + size.to_bytes(2, "big") + bytes(size + 4)
+        return bytes((first, mask | 127)) + size.to_bytes(8, "big") + bytes(size + 4)
+
+    def encode_message(size: int) -> bytes:
+        if size % 2:
+            return encode(size, 0x80)
+        return encode(size, 0x80, 0x01) + encode(size, 0x80, 0x00) + encode(3, 0x80, 0x89) + encode(size, 0x80, 0x80)
+
+    legal = b"".join(map(encode_message, sizes))
+    illegal = encode(130, 0) if bad == "unmasked" else encode(130, 0x80, 0x01) + encode(130, 0x80)
+    data = legal + illegal + encode(5, 0x80) if bad else legal
+    passed = legal if bad != "nested" else legal + encode(130, 0x80, 0x01)
+    taken = Taken()
+    check = FrameCheck(taken)
+    ends = sorted({cut % (len(data) + 1) for cut in cuts} | {len(data)})
+    for start, end in zip([0, *ends], ends, strict=False):
+        check.feed_data(data[start:end])
+    check.feed_eof()
+    assert taken.data == passed + (b"\x83\x80\0\0\0\0" if bad else b"") + b"end"
+
+
+# What a bad frame costs
+
+
+@pytest.mark.parametrize("payload", [b"nonsense", b"{}", b'{"type":"bogus"}', b'{"type":"send_message"}', b"[1]"])
+async def test_a_bad_frame_takes_a_token_too(start_server: StartServer, payload: bytes) -> None:
+    """Else it would be the cheapest way to keep the server busy. Over REST a request that is 400 takes one as well."""
+    server = await start_server({"limits.rate_limit": 1, "limits.rate_burst": 5}, clock=HandClock())
+    socket = await server.user("alice").connect_raw("?sync=none")
+    for _ in range(4):  # the handshake has taken one
+        socket.send(TEXT, payload)
+        assert (await socket.expect("error"))["code"] == "VALIDATION_ERROR"
+    socket.send(TEXT, payload)
+    refusal = await socket.expect("error")
+    assert (refusal["code"], refusal["retry_after_ms"] > 0) == ("RATE_LIMIT_EXCEEDED", True)
+    socket.send_frame("unsubscribe", room_id="room_x", request_id="r-1")
+    assert (await socket.expect("error"))["request_id"] == "r-1"
+
+
+async def test_a_bad_light_frame_takes_one_of_the_connections_own(start_server: StartServer) -> None:
+    server = await start_server({"limits.rate_limit": 1, "limits.rate_burst": 2}, clock=HandClock())
+    socket = await server.user("alice").connect_raw("?sync=none")
+    for number in range(40):
+        socket.send_frame("typing.start", request_id=f"{number}")
+    socket.send_frame("typing.start", request_id="over")  # dropped: no answer
+    socket.send_frame("unsubscribe", room_id="room_x", request_id="last")  # takes the one that is left of the tenant's
+    answers = [(await socket.expect("error"))["request_id"] for _ in range(40)]
+    assert answers == [f"{number}" for number in range(40)]
+    answer = await socket.expect("error")
+    assert (answer["request_id"], answer["code"]) == ("last", "NOT_FOUND")
+
+
+async def test_a_request_that_is_refused_takes_one_and_a_wrong_credential_none(start_server: StartServer) -> None:
+    server = await start_server({"limits.rate_limit": 1, "limits.rate_burst": 3}, clock=HandClock())
+    alice = server.user("alice")
+    for status, left in ((400, "2"), (400, "1")):
+        reply = await alice.post("/rooms", {"type": "nonsense"})
+        assert (reply.status, reply.headers["X-RateLimit-Remaining"]) == (status, left)
+    wrong = await server.request("GET", "/rooms", headers={"X-API-Key": "sk_wrong", "X-User-Id": "alice"})
+    assert wrong.status == 401
+    assert (await alice.get("/rooms")).headers["X-RateLimit-Remaining"] == "0"
