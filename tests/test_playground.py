@@ -13,7 +13,7 @@ from threading import Thread
 from urllib.parse import quote
 
 import pytest
-from browser_rig import PHONE, UNREACHABLE, PaneOf, open_browser, panes, visit
+from browser_rig import PHONE, UNREACHABLE, PaneOf, Tenant, open_browser, panes, visit
 from playwright.sync_api import Browser, expect
 from server_process import ServerProcess
 
@@ -38,7 +38,7 @@ try {
   const states = [];
   connection.on("state", ({ state }) => states.push(state));
   const listed = await chat.listRooms().then(({ rooms }) => rooms.length, (error) => error.code);
-  const sent = connection.send(room, "from another origin").then(({ seq }) => seq);
+  const sent = connection.send(room, "from another origin").then(({ seq }) => seq, (error) => error.code);
   const waited = new Promise((resolve) => setTimeout(resolve, 2000, "no connection"));
   document.title = JSON.stringify({ listed, sent: await Promise.race([sent, waited]), live: states.includes("live") });
 } catch (error) {
@@ -57,6 +57,17 @@ def browser() -> Iterator[Browser]:
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
     with ServerProcess(tmp_path, {"limits.sync_limit": "20"}) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with ServerProcess(tmp_path_factory.mktemp("lasting"), dev=False) as server:
+        yield server
+
+
+@pytest.fixture
+def tenant(lasting: ServerProcess, request: pytest.FixtureRequest) -> Tenant:
+    return Tenant(lasting, request.node.name[:100])
 
 
 @pytest.fixture
@@ -171,8 +182,8 @@ def test_server_restarts_in_the_middle(browser: Browser, server: ServerProcess, 
         assert sorted(bob.contents()) == ["before", "me too", "while it was down"]
 
 
-def test_history_on_scroll(browser: Browser, server: ServerProcess) -> None:
-    with visit(browser, server.url) as visitor:
+def test_history_on_scroll(browser: Browser, tenant: Tenant) -> None:
+    with tenant.visit(browser) as visitor:
         page = visitor.open()
         alice, _ = panes(page)
         page.evaluate(WRITE_HISTORY, 75)
@@ -189,8 +200,8 @@ def test_history_on_scroll(browser: Browser, server: ServerProcess) -> None:
         expect(alice.root.locator(".beginning")).to_be_attached()
 
 
-def test_rooms_of_every_type(browser: Browser, server: ServerProcess, screenshots: Path) -> None:
-    with visit(browser, server.url) as visitor:
+def test_rooms_of_every_type(browser: Browser, tenant: Tenant, screenshots: Path) -> None:
+    with tenant.visit(browser) as visitor:
         page = visitor.open()
         alice, bob = panes(page)
         dialog = page.locator("#new-room")
@@ -219,8 +230,8 @@ def test_rooms_of_every_type(browser: Browser, server: ServerProcess, screenshot
         expect(alice.messages).to_have_count(0)
 
 
-def test_frames_are_filtered_paused_and_opened(browser: Browser, server: ServerProcess, screenshots: Path) -> None:
-    with visit(browser, server.url) as visitor:
+def test_frames_are_filtered_paused_and_opened(browser: Browser, tenant: Tenant, screenshots: Path) -> None:
+    with tenant.visit(browser) as visitor:
         page = visitor.open()
         alice, bob = panes(page)
         alice.say("look at this")
@@ -242,8 +253,8 @@ def test_frames_are_filtered_paused_and_opened(browser: Browser, server: ServerP
         expect(rows).to_have_count(4)
 
 
-def test_rest_is_authorized_and_filled_in(browser: Browser, server: ServerProcess, screenshots: Path) -> None:
-    with visit(browser, server.url) as visitor:
+def test_rest_is_authorized_and_filled_in(browser: Browser, tenant: Tenant, screenshots: Path) -> None:
+    with tenant.visit(browser) as visitor:
         page = visitor.open()
         alice, _ = panes(page)
         page.get_by_role("button", name="REST").click()
@@ -286,9 +297,9 @@ def test_without_dev_it_asks(browser: Browser, tmp_path: Path, screenshots: Path
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_on_a_phone(browser: Browser, server: ServerProcess, screenshots: Path, scheme: str) -> None:
+def test_on_a_phone(browser: Browser, tenant: Tenant, screenshots: Path, scheme: str) -> None:
     phone = {"viewport": PHONE, "color_scheme": scheme, "is_mobile": True, "has_touch": True}
-    with visit(browser, server.url, device_scale_factor=2, **phone) as visitor:
+    with tenant.visit(browser, device_scale_factor=2, **phone) as visitor:
         page = visitor.open()
         alice, bob = PaneOf(page, "a"), PaneOf(page, "b")
         alice.expect_live()
@@ -357,7 +368,7 @@ def test_page_of_another_origin(browser: Browser, tmp_path: Path, allowed: bool)
             page = context.new_page()
             page.goto(f"{origin}/#{quote(json.dumps(given))}")
             outcome = {"listed": 1, "sent": 1, "live": True}
-            refusal = {"listed": "NETWORK_ERROR", "sent": "no connection", "live": False}
+            refusal = {"listed": "NETWORK_ERROR", "sent": "AUTHORIZATION_ERROR", "live": False}
             expect(page).to_have_title(json.dumps(outcome if allowed else refusal, separators=(",", ":")))
             stored = server.call("GET", f"/rooms/{room}/messages", key=key, user="alice")["messages"]
             assert [message["content"] for message in stored] == (["from another origin"] if allowed else [])

@@ -14,9 +14,18 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 HERE = Path(__file__).parent / "playground"
 AXE = HERE / "node_modules" / "axe-core" / "axe.min.js"
+# All rules in the light, and in the dark what depends on colours.
 RUN_AXE = """async () => {
-  const { violations } = await axe.run(document, { resultTypes: ["violations"] });
-  return violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => `${node.target} ${node.failureSummary}`)}`);
+  const root = document.documentElement;
+  const all = [];
+  for (const [theme, options] of [["light", {}], ["dark", { runOnly: ["color-contrast"] }]]) {
+    root.dataset.theme = theme;
+    const { violations } = await axe.run(document, { resultTypes: ["violations"], ...options });
+    const nodesOf = ({ nodes }) => nodes.map(({ target, failureSummary }) => `${target} ${failureSummary}`);
+    all.push(...violations.map((violation) => `${theme}: ${violation.id}: ${nodesOf(violation)}`));
+  }
+  root.dataset.theme = "light";
+  return all;
 }"""
 
 
@@ -53,7 +62,7 @@ def fill(tenant: Tenant) -> None:
     name = "A channel whose name is too long for wherever it may stand"
     news = {"type": "channel", "name": name, "members": ["carol"]}
     tenant.call("POST", "/rooms", news, "zoe")
-    for number in range(60):
+    for number in range(8):
         tenant.call("POST", "/rooms", {"type": "group", "name": f"Room {number}", "members": ["bob"]})
     direct = tenant.call("POST", "/rooms", {"type": "dm", "members": ["bob"]})["room_id"]
     first = tenant.call("POST", f"/rooms/{direct}/messages", {"content": "See https://example.com for more"})
@@ -63,7 +72,7 @@ def fill(tenant: Tenant) -> None:
     tenant.call("DELETE", f"/rooms/{direct}/messages/{gone}")
     tenant.call("PUT", f"/rooms/{direct}/messages/{first['message_id']}", {"content": "See https://example.com"})
     tenant.call("POST", "/subscriptions", {"topic": "order.shipped"})
-    for number in range(25):
+    for number in range(3):
         shipped = {"topic": "order.shipped", "payload": {"n": number}, "targets": {"user_ids": ["alice"]}}
         tenant.call("POST", "/notify", shipped)
 
@@ -75,16 +84,16 @@ class Inspector:
         self.found: list[str] = []
 
     def look(self, state: str) -> None:
-        self.page.evaluate(self.axe)
+        if not self.page.evaluate("'axe' in window"):
+            self.page.evaluate(self.axe)
         self.found += [f"{state}: {violation}" for violation in self.page.evaluate(RUN_AXE)]
         width = self.page.viewport_size["width"] if self.page.viewport_size else 0
         if self.page.evaluate("document.documentElement.scrollWidth") > width:
             self.found.append(f"{state}: wider than the screen")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_state_at_a_desk(browser: Browser, tenant: Tenant, server: ServerProcess, axe: str, scheme: str) -> None:
-    with tenant.visit(browser, color_scheme=scheme, excused=(*UNREACHABLE, "status of 403")) as visitor:
+def test_every_state_at_a_desk(browser: Browser, tenant: Tenant, server: ServerProcess, axe: str) -> None:
+    with tenant.visit(browser, excused=(*UNREACHABLE, "status of 403")) as visitor:
         page = visitor.open()
         alice, bob = panes(page)
         inspector = Inspector(page, axe)
@@ -136,9 +145,8 @@ def test_every_state_at_a_desk(browser: Browser, tenant: Tenant, server: ServerP
         assert not inspector.found, "\n".join(inspector.found)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_state_on_a_phone(browser: Browser, tenant: Tenant, server: ServerProcess, axe: str, scheme: str) -> None:
-    phone = {"viewport": PHONE, "color_scheme": scheme, "is_mobile": True, "has_touch": True}
+def test_every_state_on_a_phone(browser: Browser, tenant: Tenant, server: ServerProcess, axe: str) -> None:
+    phone = {"viewport": PHONE, "is_mobile": True, "has_touch": True}
     with tenant.visit(browser, excused=UNREACHABLE, **phone) as visitor:
         page = visitor.open()
         alice = PaneOf(page, "a")
@@ -171,11 +179,11 @@ def test_by_keyboard_alone(browser: Browser, tenant: Tenant) -> None:
         alice, bob = panes(page)
         find = page.get_by_role("searchbox", name="Find a room")
         tab_to(page, find)
-        page.keyboard.type("room 59")
+        page.keyboard.type("room 7")
         expect(page.locator(".room")).to_have_count(1)
         tab_to(page, page.locator(".room").first)
         page.keyboard.press("Enter")
-        expect(alice.room).to_have_text("Room 59")
+        expect(alice.room).to_have_text("Room 7")
         tab_to(page, alice.input)
         page.keyboard.type("by keyboard")
         page.keyboard.press("Enter")

@@ -1,7 +1,11 @@
 """The playground says why it has no connection, and tries again when told to, looked at, or online again."""
 
 import json
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 from browser_rig import UNREACHABLE, PaneOf, Tenant, open_browser, panes
@@ -71,7 +75,6 @@ def test_the_reason_is_told(browser: Browser, tenant: Tenant, handler: Callable[
         alice, bob = panes(page)
         page.route(TICKET, handler)
         reconnect(alice)
-        expect(alice.state).to_have_attribute("data-state", "waiting")
         expect(alice.notice).to_contain_text(reason)
         expect(alice.root.get_by_role("status").filter(has_text=reason)).to_have_count(1)  # and read out
         bob.expect_live()
@@ -96,15 +99,64 @@ def test_it_tries_again_when_somebody_looks(browser: Browser, tenant: Tenant, ev
 
 
 def test_a_connection_beyond_the_limit_says_so(browser: Browser, tenant: Tenant) -> None:
-    with tenant.visit(browser, excused=("WebSocket connection to", "status of 429")) as visitor:
+    with tenant.visit(browser, excused=("WebSocket connection to", "status of 4")) as visitor:
         for _ in range(2):
             panes(visitor.open())
         page = visitor.open()
         alice = PaneOf(page, "a")
         expect(alice.state).to_have_attribute("data-state", "waiting")
-        expect(alice.notice).to_contain_text("connections")
+        expect(alice.notice).to_contain_text("A user may hold 2 connections")
         expect(alice.messages).to_have_count(0)  # REST works: the room is shown
         expect(alice.input).to_be_visible()
+
+
+class HalfProxy(BaseHTTPRequestHandler):
+    """Passes everything on but WebSockets, as a proxy does that was set up for web pages."""
+
+    target = ""
+
+    def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0))) or None
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in ("connection", "upgrade")}
+        request = urllib.request.Request(self.target + self.path, body, headers, method=self.command)
+        try:
+            answer = urllib.request.urlopen(request)
+        except urllib.error.HTTPError as error:
+            answer = error
+        content = answer.read()
+        self.send_response(answer.status)
+        for name, value in answer.headers.items():
+            if name.lower() not in ("connection", "transfer-encoding", "content-length"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_POST = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def half_proxy(server: ServerProcess) -> Iterator[str]:
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), type("Proxy", (HalfProxy,), {"target": server.url}))
+    listener.daemon_threads = True
+    thread = Thread(target=listener.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{listener.server_port}"
+    listener.shutdown()
+    listener.server_close()
+    thread.join()
+
+
+def test_a_proxy_that_passes_no_websockets_on(browser: Browser, tenant: Tenant, half_proxy: str) -> None:
+    with tenant.visit(browser, half_proxy, excused=("WebSocket connection to", "status of 426")) as visitor:
+        page = visitor.open()
+        alice = PaneOf(page, "a")
+        expect(alice.notice).to_contain_text("a proxy in between passes no WebSockets on")
+        expect(alice.notice).to_contain_text(half_proxy)
+        expect(page.locator("#toast")).to_be_hidden()  # it is said once
 
 
 def test_a_revoked_key_is_asked_for_again(browser: Browser, tenant: Tenant, server: ServerProcess) -> None:

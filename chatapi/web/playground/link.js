@@ -21,7 +21,7 @@ import { explain } from "./reasons.js";
 
 const LOGGED = new Set(["message", "message.edited", "message.deleted", "room.updated", "member.joined", "member.updated", "member.left"]);
 const ACK_MS = 100; // a burst of messages is one acknowledgement
-const ACKS_AT_ONCE = 1; // so that many rooms stay below the server's 20 a second
+const ACKS_BY_FRAME = 2; // one call for more rooms than that: the server takes 20 frames of them a second
 const RAW_MS = 2000;
 const FOCUS_RETRY_MS = 1000; // looking back and forth is no storm of handshakes
 
@@ -63,7 +63,7 @@ export class Link {
     this.look = () => { if (document.visibilityState === "visible") this.#retryOnFocus(); };
     for (const type of ["focus", "online"]) addEventListener(type, this.look);
     document.addEventListener("visibilitychange", this.look);
-    this.#connect();
+    this.connection = this.#connect();
   }
 
   get isUp() { return this.condition.state === "live" || this.condition.state === "syncing"; }
@@ -88,7 +88,7 @@ export class Link {
   /** Tries at once, whatever the connection waits for. */
   retryNow() {
     const { state } = this.condition;
-    if (state === "closed") return this.#connect();
+    if (state === "closed") return this.#replace();
     if (state !== "waiting" && state !== "connecting") return;
     this.#redialling = true;
     this.connection.pause();
@@ -98,7 +98,7 @@ export class Link {
 
   /** Cuts the connection, or connects again. */
   toggle() {
-    if (this.condition.state === "closed") this.#connect();
+    if (this.condition.state === "closed") this.#replace();
     else if (this.condition.state === "paused") this.connection.resume();
     else this.connection.pause();
   }
@@ -118,21 +118,30 @@ export class Link {
     this.connection.close();
   }
 
-  #connect() {
+  /** One that ended for good is followed by another, which begins where it stopped. */
+  #replace() {
+    this.connection = this.#connect(this.connection.cursors);
+    this.#tell({ state: "connecting", reason: this.condition.reason, retryAt: null });
+  }
+
+  /** @param {import("/sdk/chatapi.js").Cursors} [cursors] */
+  #connect(cursors) {
     // Notifications are acknowledged by hand here, so the connection leaves all of it to this page.
-    const connection = this.client.connect({ autoAck: false, cursors: this.connection?.cursors });
-    this.connection = connection;
+    const connection = this.client.connect({ autoAck: false, cursors });
     connection.on("frame", ({ direction, frame }) => this.#onFrame(direction, frame));
     connection.on("state", (change) => { if (connection === this.connection) void this.#onState(change); });
-    connection.on("error", (error) => { if (Date.now() > this.#rawUntil) this.listener.error(error); });
+    connection.on("error", (error) => {
+      if (Date.now() > this.#rawUntil) setTimeout(() => { if (error !== this.condition.error) this.listener.error(error); }); // else it is shown as the reason
+    });
     connection.on("*", (event) => {
       this.listener.event(event);
       this.#handled(event);
     });
+    return connection;
   }
 
   #retryOnFocus() {
-    if (this.condition.state !== "waiting" || Date.now() - this.#retriedAt < FOCUS_RETRY_MS) return;
+    if (!["waiting", "closed"].includes(this.condition.state) || Date.now() - this.#retriedAt < FOCUS_RETRY_MS) return;
     this.#retriedAt = Date.now();
     this.retryNow();
   }
@@ -188,12 +197,13 @@ export class Link {
     this.#ackTimer ??= setTimeout(() => this.#ack(), ACK_MS);
   }
 
+  /** What is lost with a room or the connection is streamed again, and acknowledged then. */
   #ack() {
     this.#ackTimer = undefined;
-    for (const [roomId, seq] of [...this.#unacked].slice(0, ACKS_AT_ONCE)) {
-      this.#unacked.delete(roomId);
-      this.connection.ack(roomId, seq).catch(() => {}); // lost with the room or the connection: the events come again
-    }
-    if (this.#unacked.size) this.#ackTimer = setTimeout(() => this.#ack(), ACK_MS);
+    const seqs = Object.fromEntries(this.#unacked);
+    const acks = Object.entries(seqs).length > ACKS_BY_FRAME ? [this.client.ackRooms(seqs)]
+      : Object.entries(seqs).map(([roomId, seq]) => this.connection.ack(roomId, seq));
+    this.#unacked.clear();
+    for (const ack of acks) ack.catch(() => {});
   }
 }

@@ -48,7 +48,7 @@ export class PaneHead {
       if (!online) return h("span", {}, userId);
       const status = online.has(userId) ? "online" : "offline";
       return h("span.presence", { "data-online": String(status === "online") }, userId, h("span.sr", {}, ` is ${status}`));
-    }), ...(count > shown.length ? [h("span", {}, `+${(count - shown.length).toLocaleString()}`)] : []));
+    }), ...(count > shown.length ? [h("span.more", {}, `+${(count - shown.length).toLocaleString()}`)] : []));
     this.others.title = others.map((userId) => online ? `${userId} (${online.has(userId) ? "online" : "offline"})` : userId).slice(0, 30).join(", ")
       + (count > Math.min(others.length, 30) ? ` and ${(count - Math.min(others.length, 30)).toLocaleString()} more` : "");
   }

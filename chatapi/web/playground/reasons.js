@@ -29,6 +29,8 @@ const CLOSED = {
 /** @param {Failure} failure @returns {string} */
 export function explain({ error, closeCode, handshakeFailed, restAnswers }) {
   if (navigator.onLine === false) return "This browser is offline.";
+  if (error?.code === "NOT_CHATAPI" && !error.details?.http_status) return explainHandshake(); // nobody refuses it, and yet it fails
+  if (error?.status === 403) return `The server takes no connections from pages of ${location.origin}: add it to its server.allowed_origins (403).`;
   if (error) return explainError(error);
   if (handshakeFailed) return restAnswers ? explainHandshake() : `No answer from ${location.host}: the server is down, or something in between lets nothing through.`;
   return CLOSED[closeCode ?? 0] ?? `The connection broke off${closeCode && closeCode !== 1006 ? ` (${closeCode})` : ""}.`;
@@ -51,6 +53,6 @@ export function explainError(error) {
 }
 
 function explainHandshake() {
-  return `The server answers, but refuses the WebSocket. Either ${location.origin} is not in its server.allowed_origins, `
-    + "or this user or tenant has as many connections as they may (10 for a user by default), or a proxy in between passes no WebSockets on.";
+  return `The server answers, but no WebSocket comes about. Either a proxy in between passes no WebSockets on, or it passes another Host on `
+    + `and ${location.origin} is not in server.allowed_origins, or there are as many connections as this user or tenant may have.`;
 }

@@ -50,7 +50,7 @@ export class RoomIndex {
       const page = await this.#ask(source, { limit: PAGE });
       const list = this.#lists[source];
       if (!page.has_more) {
-        this.#forgetOthers(source, new Set(page.rooms.map((room) => room.room_id)));
+        this.#forgetOthers(source, new Set(page.rooms.map((/** @type {Room} */ { room_id: roomId }) => roomId)));
         list.more = false;
       }
       if (list.offset === 0) this.#advance(list, page);

@@ -39,7 +39,7 @@ export class ServerHealth {
       this.version.textContent = version;
       this.#show(writable ? "well" : "ill", writable ? "healthy" : "read-only", `ChatAPI ${version}, up for ${uptime}; its database ${writable ? "can" : "cannot"} be written`);
     } else if (envelope) this.#show("ill", "not well", envelope.error?.message ?? `HTTP ${status}`);
-    else this.#show("away", "no answer", explainError({ code: status ? "INTERNAL_ERROR" : "NETWORK_ERROR", status }));
+    else this.#show("away", "no answer", explainError(status ? { code: "NOT_CHATAPI", details: { http_status: status } } : { code: "NETWORK_ERROR", status }));
     if (document.visibilityState === "visible") this.#timer = setTimeout(() => this.#ask(), EVERY_MS);
   }
 

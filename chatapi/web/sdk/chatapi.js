@@ -745,7 +745,7 @@ export class Connection {
   /** True from `ready` on: frames may be sent. */ #open = false;
   #attempt = 0;
   #refusals = 0;
-  /** Tries in a row that did not get as far as `ready`. */ #failures = 0;
+  /** WebSockets in a row that did not get as far as `ready`. */ #failures = 0;
   /** Why the newest try failed, or what ended the connection. @type {Error | undefined} */ #error;
   /** What the application was told last. */ #told = "";
   /** The server's word on the credential, before it closes. @type {ChatAPIError | undefined} */ #refusal;
@@ -1056,7 +1056,7 @@ export class Connection {
   #lost(cause) {
     if (this.#state === "closed") return;
     if (this.#readyAt && Date.now() - this.#readyAt > STABLE_MS) this.#attempt = 0;
-    if (!this.#readyAt) this.#failures++;
+    if (!this.#readyAt && this.#socket) this.#failures++; // a ticket that was not given has told its reason
     this.#readyAt = 0;
     this.#hangUp();
     this.#error = cause.error;
