@@ -13,6 +13,8 @@ from chatapi.store import Readers, log
 
 BLOCK_EVENTS = 64  # a page of 50 lies in one or two
 CACHE_BYTES = 32 * 1024 * 1024
+BLOCK_BYTES = 256 * 1024  # a larger block is not kept, nor read to its end: pages of it come from the store
+ENTRY_BYTES = 200  # of the cache, beside the messages
 BLOCKS_PER_QUERY = 8
 MAX_BLOCKS = 4  # looked through for one page: where messages are that sparse, their own index is faster
 
@@ -23,22 +25,26 @@ Block = list[tuple[int, bytes]]
 class History:
     def __init__(self, readers: Readers) -> None:
         self._readers = readers
-        self._blocks: OrderedDict[tuple[RoomState, int], Block] = OrderedDict()  # the least recently read first
+        # The least recently read first. In place of a block that is too large stands None.
+        self._blocks: OrderedDict[tuple[RoomState, int], Block | None] = OrderedDict()
         self._size_bytes = 0
-        self._reads: Batcher[tuple[RoomState, int], Block] = Batcher(
+        self._reads: Batcher[tuple[RoomState, int], Block | None] = Batcher(
             self._read_many, BLOCKS_PER_QUERY, lambda place: place[0].tenant
         )
 
     async def find_before(self, room: RoomState, before_seq: int, limit: int) -> tuple[list[bytes], bool] | None:
         """The newest `limit` messages before `before_seq` as JSON, ascending, and whether there are more; None when
-        too many blocks would have to be looked through."""
+        too many blocks would have to be looked through, or one of them is too large to be kept."""
         found: list[bytes] = []
         first_seq, seq = room.pruned_seq + 1, min(before_seq - 1, room.published_seq)
         for _ in range(MAX_BLOCKS):
             if seq < first_seq:
                 return found[::-1], False
             number = (seq - 1) // BLOCK_EVENTS
-            found.extend(item for at, item in reversed(await self._get(room, number)) if first_seq <= at <= seq)
+            block = await self._get(room, number)
+            if block is None:
+                return None
+            found.extend(item for at, item in reversed(block) if first_seq <= at <= seq)
             if len(found) > limit:
                 return found[limit - 1 :: -1], True
             seq = number * BLOCK_EVENTS
@@ -52,7 +58,10 @@ class History:
             if seq > room.published_seq:
                 return found, False
             number = (seq - 1) // BLOCK_EVENTS
-            found.extend(item for at, item in await self._get(room, number) if at >= seq)
+            block = await self._get(room, number)
+            if block is None:
+                return None
+            found.extend(item for at, item in block if at >= seq)
             if len(found) > limit:
                 return found[:limit], True
             seq = (number + 1) * BLOCK_EVENTS + 1
@@ -62,29 +71,34 @@ class History:
         """The message with this `seq` was edited or deleted."""
         self._drop((room, (seq - 1) // BLOCK_EVENTS))
 
-    async def _get(self, room: RoomState, number: int) -> Block:
-        block = self._blocks.get((room, number))
-        if block is None:
+    async def _get(self, room: RoomState, number: int) -> Block | None:
+        if (room, number) not in self._blocks:
             return await self._reads.get((room, number))
         self._blocks.move_to_end((room, number))
-        return block
+        return self._blocks[room, number]
 
-    async def _read_many(self, places: Sequence[tuple[RoomState, int]]) -> list[Block]:
+    async def _read_many(self, places: Sequence[tuple[RoomState, int]]) -> list[Block | None]:
         wants, revisions = [], []
         for room, number in places:
             first_seq, last_seq = number * BLOCK_EVENTS, min((number + 1) * BLOCK_EVENTS, room.published_seq)
-            wants.append((room.room_key, room.tenant.tenant_key, first_seq, last_seq))
+            wants.append(log.EventsWant(room.room_key, room.tenant.tenant_key, first_seq, last_seq))
             revisions.append(room.ring.revision)
-        blocks = []
-        for place, revision, page in zip(places, revisions, await log.read_events(self._readers, wants), strict=True):
-            block = [(seq, strip_type(event)) for seq, event, target_seq in page if seq == target_seq]
+        blocks: list[Block | None] = []
+        pages = await log.read_events(self._readers, wants, BLOCK_BYTES)
+        for place, want, revision, page in zip(places, wants, revisions, pages, strict=True):
+            is_cut = len(page) < want.to_seq - max(want.after_seq, place[0].pruned_seq)
+            block = (
+                None
+                if is_cut
+                else [(event.seq, strip_type(event.json)) for event in page if event.target_seq == event.seq]
+            )
             # Only what is settled is kept: a whole block, of which nothing has changed while it was read.
-            if len(page) == BLOCK_EVENTS and place[0].ring.revision == revision and not place[0].gone:
+            if (is_cut or len(page) == BLOCK_EVENTS) and place[0].ring.revision == revision and not place[0].gone:
                 self._keep(place, block)
             blocks.append(block)
         return blocks
 
-    def _keep(self, place: tuple[RoomState, int], block: Block) -> None:
+    def _keep(self, place: tuple[RoomState, int], block: Block | None) -> None:
         self._drop(place)
         self._blocks[place] = block
         self._size_bytes += _size(block)
@@ -92,10 +106,10 @@ class History:
             self._drop(next(iter(self._blocks)))
 
     def _drop(self, place: tuple[RoomState, int]) -> None:
-        block = self._blocks.pop(place, None)
-        if block is not None:
-            self._size_bytes -= _size(block)
+        if place in self._blocks:
+            self._size_bytes -= _size(self._blocks.pop(place))
 
 
-def _size(block: Block) -> int:
-    return sum(len(item) for _, item in block)
+def _size(block: Block | None) -> int:
+    """With what the entry itself takes, so that there are not too many small ones."""
+    return ENTRY_BYTES + sum(len(item) for _, item in block or ())

@@ -62,7 +62,7 @@ class Recovery:
         self._steps = asyncio.Semaphore(CONCURRENT_STEPS)
         self._returns: Batcher[Place, Return] = Batcher(self._read_returns, BATCH_USERS, lambda user: user[0])
         self._pages: Batcher[Want, Page] = Batcher(self._read_pages, BATCH_PAGES, lambda want: want[0].tenant)
-        self._pending: Batcher[tuple[TenantKey, UserId, int], list[tuple[int, bytes]]] = Batcher(
+        self._pending: Batcher[tuple[TenantKey, UserId, int], notifications.Pending] = Batcher(
             self._read_notifications, BATCH_USERS, lambda want: want[0]
         )
 
@@ -197,14 +197,14 @@ class Recovery:
         # Cleared first: one that is published while the store is read sets it again.
         connection.notifications_due = False
         place = (connection.tenant.tenant_key, connection.user_id, connection.notified_key)
-        page = await self._pending.get(place)
+        page, has_more = await self._pending.get(place)
         allowed_bytes = connection.buffer_limit_bytes // 2 - connection.unsent_bytes()
         fitting = _fitting([frame for _, frame in page], allowed_bytes)
         for notification_key, frame in page[:fitting]:
             if notification_key > connection.notified_key:
                 self._hub.send(connection, frame)
                 connection.notified_key = notification_key
-        if fitting < len(page) or len(page) == PAGE_NOTIFICATIONS:
+        if fitting < len(page) or has_more:
             connection.notifications_due = True
 
     def _finish_if_caught_up(self, connection: Connection) -> bool:
@@ -239,14 +239,13 @@ class Recovery:
         ranges = []
         for room, cursor in wants:
             page_end = (cursor // PAGE_EVENTS + 1) * PAGE_EVENTS
-            ranges.append((room.room_key, room.tenant.tenant_key, cursor, min(page_end, room.published_seq)))
-        pages = await log.read_events(self._readers, ranges)
-        return [(page[0][0] if page else 0, [encode_text(event) for _, event, _ in page]) for page in pages]
+            to_seq = min(page_end, room.published_seq)
+            ranges.append(log.EventsWant(room.room_key, room.tenant.tenant_key, cursor, to_seq))
+        pages = await log.read_events(self._readers, ranges, STEP_BYTES)
+        return [(page[0].seq if page else 0, [encode_text(event.json) for event in page]) for page in pages]
 
-    async def _read_notifications(
-        self, wants: Sequence[tuple[TenantKey, UserId, int]]
-    ) -> list[list[tuple[int, bytes]]]:
-        return await notifications.read_pending(self._readers, wants, PAGE_NOTIFICATIONS)
+    async def _read_notifications(self, wants: Sequence[tuple[TenantKey, UserId, int]]) -> list[notifications.Pending]:
+        return await notifications.read_pending(self._readers, wants, PAGE_NOTIFICATIONS, STEP_BYTES)
 
 
 def _answer(connection: Connection, room: RoomState, cursor: int, frames: list[bytes]) -> list[bytes]:

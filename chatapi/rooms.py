@@ -18,7 +18,7 @@ from chatapi.models import Member, Role, RoomId, RoomKey, RoomType, Tenant, Tena
 from chatapi.orders import Orders
 from chatapi.protocol.json import loads_stored
 from chatapi.protocol.wire import encode_text
-from chatapi.ring import RING_EVENTS, Ring
+from chatapi.ring import RING_BYTES, RING_EVENTS, Ring
 from chatapi.store import Readers, SeqCounter, log
 from chatapi.store import rooms as store_rooms
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 ALL_RINGS_BYTES = 48 * 1024 * 1024  # of the process: beyond it the rings of the least recently active rooms are emptied
 IDLE_ROOMS = 2_000  # rooms that nobody listens to are kept at most this many
 IDLE_SECONDS = 300.0  # and forgotten no sooner than this after their last use, so that no request still holds one
+FILL_BATCH = 64  # rings per trip to a reader: 16 MiB where messages are long
 LOAD_BATCH = 128  # rooms per query, about 1 ms of a reader's time: more would make the others of a storm wait
 ROOMS_PER_STEP = 5_000  # rooms looked at at a stretch: about 1 ms of the loop's time
 MEMBERS_PER_STEP = 2_000  # members read and made at a stretch: about 2 ms of a reader's time, and of the loop's
@@ -181,7 +182,7 @@ class Rooms:
         )
         # Of each load under way: the rooms being read, and what retention removed of them meanwhile.
         self._loading: list[dict[tuple[TenantKey, str], int]] = []
-        self._fills: Batcher[RoomState, None] = Batcher(self._fill_rings, LOAD_BATCH, lambda room: room.tenant)
+        self._fills: Batcher[RoomState, None] = Batcher(self._fill_rings, FILL_BATCH, lambda room: room.tenant)
         self._ring_bytes = 0
         self.orders = Orders()
 
@@ -334,25 +335,27 @@ class Rooms:
                 await asyncio.sleep(0)
 
     async def fill_ring(self, room: RoomState) -> None:
-        """Reads the newest `RING_EVENTS` events of the room into its ring; many rooms share one query."""
-        await self._fills.get(room)
+        """Reads the newest `RING_EVENTS` events of the room into its ring, or as many as it takes; many rooms share one
+        trip to a reader."""
+        if room.ring.size_bytes < RING_BYTES // 2:  # else it holds few events, since they are long
+            await self._fills.get(room)
 
     async def _fill_rings(self, rooms: Sequence[RoomState]) -> list[None]:
         wants = []
         for room in rooms:
             last_seq = room.ring.first_seq - 1
             first_wanted = max(room.pruned_seq, room.published_seq - RING_EVENTS)
-            wants.append((room.room_key, room.tenant.tenant_key, min(first_wanted, last_seq), last_seq))
+            wants.append(log.EventsWant(room.room_key, room.tenant.tenant_key, min(first_wanted, last_seq), last_seq))
         revisions = [room.ring.revision for room in rooms]
-        pages = await log.read_events(self._readers, wants)
-        for room, want, revision, page in zip(rooms, wants, revisions, pages, strict=True):
+        pages = await log.read_newest_events(self._readers, wants, RING_BYTES)
+        for room, revision, page in zip(rooms, revisions, pages, strict=True):
             ring = room.ring
             if room.gone:
                 continue
             # Meanwhile the ring may have dropped entries, or an entry may have changed: then it is read again later.
-            if ring.first_seq == want[3] + 1 and ring.revision == revision and len(page) == want[3] - want[2]:
+            if page and ring.first_seq == page[-1].seq + 1 and ring.revision == revision:
                 self._ring_bytes -= ring.size_bytes
-                ring.fill([encode_text(event) for _, event, _ in page], [target for _, _, target in page])
+                ring.fill([encode_text(event.json) for event in page], [event.target_seq for event in page])
                 self._ring_bytes += ring.size_bytes
         if self._ring_bytes > ALL_RINGS_BYTES:
             self._empty_rings()

@@ -5,11 +5,13 @@ import random
 from typing import Any
 
 import pytest
+from conftest import StartServer
 from driver import Server, User
 
-from chatapi.history import BLOCK_EVENTS, MAX_BLOCKS
+from chatapi.history import BLOCK_BYTES, BLOCK_EVENTS, ENTRY_BYTES, MAX_BLOCKS
 from chatapi.protocol.json import MAX_INTEGER
-from chatapi.rooms import RING_EVENTS, RoomState
+from chatapi.ring import RING_BYTES, RING_EVENTS
+from chatapi.rooms import RoomState
 from chatapi.store import log
 
 
@@ -115,20 +117,77 @@ async def test_blocks_and_store_agree(server: Server, seed: int) -> None:
 async def test_an_edit_while_a_block_is_read_is_not_lost(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     alice, room_id, room, sent = await make_long_room(server, BLOCK_EVENTS)
     readers = server.services.store.readers
-    fetch = readers.fetch
+    fetch = readers.fetch_pages
 
-    async def fetch_then_edit(sql: str, parameters: Any) -> Any:
-        rows = await fetch(sql, parameters)
-        monkeypatch.setattr(readers, "fetch", fetch)
+    async def fetch_then_edit(*args: Any) -> Any:
+        rows = await fetch(*args)
+        monkeypatch.setattr(readers, "fetch_pages", fetch)
         await alice.put(f"/rooms/{room_id}/messages/{sent[3]}", {"content": "edited"})
         return rows
 
     room.ring.clear()
-    monkeypatch.setattr(readers, "fetch", fetch_then_edit)
+    monkeypatch.setattr(readers, "fetch_pages", fetch_then_edit)
     await alice.get(f"/rooms/{room_id}/messages", before_seq=30)
     room.ring.clear()
     page = (await alice.get(f"/rooms/{room_id}/messages", before_seq=30)).data["messages"]
     assert page[3]["content"] == "edited"
+
+
+LONG = "ü" * 30_000  # 60 kB: 17 of them fill a page
+
+
+async def make_heavy_room(server: Server) -> tuple[User, str, list[int]]:
+    """Long messages among short ones and among other events, and the seqs of all messages."""
+    alice = server.user("alice")
+    room_id = await alice.make_room("bob")
+    seqs = []
+    for number in range(120):
+        if number % 10 == 9:
+            await alice.patch(f"/rooms/{room_id}", {"name": f"name {number}"})
+        else:
+            seqs.append((await alice.say(room_id, LONG if number % 3 else "short"))["seq"])
+    return alice, room_id, seqs
+
+
+async def walk(user: User, path: str, key: str, *, backwards: bool = False) -> tuple[list[int], int]:
+    """All seqs, page by page of at most 1 MiB; and how many pages that were."""
+    seqs: list[int] = []
+    params: dict[str, object] = {"limit": 100} if backwards else {"limit": 100, "after_seq": 0}
+    pages = 0
+    while True:
+        reply = await user.get(path, **params)
+        pages += 1
+        assert len(json.dumps(reply.body, ensure_ascii=False, separators=(",", ":")).encode()) <= 1024 * 1024
+        page = [item["seq"] for item in reply.data[key]]
+        assert page
+        assert page == sorted(page)
+        seqs = [*page, *seqs] if backwards else [*seqs, *page]
+        if not reply.data["has_more"]:
+            return seqs, pages
+        params.update({"before_seq": page[0]} if backwards else {"after_seq": page[-1]})
+
+
+async def test_pages_of_long_messages_end_early(start_server: StartServer) -> None:
+    server = await start_server()
+    alice, room_id, seqs = await make_heavy_room(server)
+    for is_cold in (False, True):
+        if is_cold:
+            await server.app.close()
+            server = await start_server()
+            alice = server.user("alice")
+        for _ in range(2):  # the second time what can be kept is kept
+            for backwards in (False, True):
+                found, pages = await walk(alice, f"/rooms/{room_id}/messages", "messages", backwards=backwards)
+                assert found == seqs
+                assert 4 < pages < 12
+            events, pages = await walk(alice, f"/rooms/{room_id}/events", "events")
+            assert events == list(range(1, 121))
+            assert 4 < pages < 12
+    [room] = server.services.rooms.of_tenant(server.services.tenants.all()[0].tenant_key)
+    assert room.ring.size_bytes <= 2 * RING_BYTES
+    assert server.services.chat._history._size_bytes < 2 * BLOCK_BYTES
+    socket = await server.user("bob").connect(ready=False)
+    assert [frame["seq"] for frame in (await socket.collect("sync.complete"))[1:]] == list(range(1, 121))
 
 
 async def test_sparse_messages_are_found_by_their_index(server: Server) -> None:
@@ -149,7 +208,6 @@ async def test_the_blocks_are_bounded(server: Server, monkeypatch: pytest.Monkey
     for number in (1, 2, 3, 1, 2):
         room.ring.clear()
         await alice.get(f"/rooms/{room_id}/messages", before_seq=number * BLOCK_EVENTS, limit=50)
-        assert (
-            history._size_bytes == sum(len(item) for block in history._blocks.values() for _, item in block) <= 30_000
-        )
+        sizes = [ENTRY_BYTES + sum(len(item) for _, item in block or ()) for block in history._blocks.values()]
+        assert history._size_bytes == sum(sizes) <= 30_000
     assert len(history._blocks) == 1

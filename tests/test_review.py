@@ -180,8 +180,8 @@ async def test_a_room_that_is_deleted_while_it_is_read_takes_no_memory(
     room_id = await alice.make_room("bob")
     await alice.say(room_id)
     server = await restart(start_server, server)
-    gate = Gate(rooms.log.read_events)
-    monkeypatch.setattr(rooms.log, "read_events", gate)
+    gate = Gate(rooms.log.read_newest_events)
+    monkeypatch.setattr(rooms.log, "read_newest_events", gate)
     connecting = asyncio.ensure_future(server.user("bob").connect())
     await gate.arrived.wait()
     assert (await server.user("alice").delete(f"/rooms/{room_id}")).status == 204

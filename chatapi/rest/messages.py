@@ -8,6 +8,7 @@ from chatapi.receipts import ACK, READ
 from chatapi.rest.call import NO_CONTENT, Call, Reply, ok
 from chatapi.store import log
 from chatapi.store import rooms as store_rooms
+from chatapi.store.readers import PAGE_BYTES
 from chatapi.store.rooms import MEMBERS_START
 
 
@@ -49,10 +50,11 @@ async def list_events(call: Call) -> Reply:
     # The log is gap-free from pruned_seq on, so a page is a range of seq.
     after_seq = max(call.query.after_seq, room.pruned_seq)
     to_seq = min(after_seq + call.query.limit, room.published_seq)
-    want = (room.room_key, room.tenant.tenant_key, after_seq, to_seq)
-    [events] = await log.read_events(call.services.store.readers, [want])
-    page = join_json(event for _, event, _ in events)
-    return Reply(200, encode_page(b"events", page, to_seq < room.published_seq))
+    want = log.EventsWant(room.room_key, room.tenant.tenant_key, after_seq, to_seq)
+    [events] = await log.read_events(call.services.store.readers, [want], PAGE_BYTES)
+    page = join_json(event.json for event in events)
+    last_seq = events[-1].seq if events else to_seq
+    return Reply(200, encode_page(b"events", page, last_seq < room.published_seq))
 
 
 async def read_up_to(call: Call) -> Reply:

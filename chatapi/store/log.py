@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from chatapi.models import Message, MessageId, RoomId, RoomKey, TenantKey, UserId, encode_message_id, find_key
-from chatapi.protocol.json import MAX_INTEGER, dumps_text, loads_stored
-from chatapi.store.readers import Readers
+from chatapi.protocol.json import dumps_text, loads_stored
+from chatapi.protocol.replies import join_json
+from chatapi.store.readers import PAGE_BYTES, Readers
 from chatapi.store.transaction import SeqCounter, Transaction
 
 Row = tuple[Any, ...]
@@ -60,45 +61,28 @@ _ROOM_MESSAGES = """
     WHERE r.room_key = :room_key AND r.tenant_key = :tenant_key
 """
 
-# Pages of several rooms at once, of whatever tenants: `wanted` holds [room_key, tenant_key, seq] each, and a row is
-# [which of them, page, whether there are more]. `beyond` is the first message past a page: it bounds the page, so that
-# this is read once, in its order.
-_WANTED_MESSAGES = """
-    rooms AS r CROSS JOIN messages AS m
-    WHERE r.room_key = w.value ->> 0 AND r.tenant_key = w.value ->> 1 AND m.room_key = r.room_key
-"""
+# Both in an order that an index has, so that what does not fit into a page is not read.
 _HISTORY_AFTER = f"""
-    SELECT w.key, (SELECT '[' || coalesce(group_concat(item), '') || ']' FROM (
-        SELECT {MESSAGE_JSON} AS item FROM {_WANTED_MESSAGES} AND m.seq > w.value ->> 2 AND m.seq < w.beyond
-        ORDER BY m.seq)), w.beyond < {MAX_INTEGER}
-    FROM (SELECT key, value, coalesce((
-        SELECT m.seq FROM {_WANTED_MESSAGES} AND m.seq > w.value ->> 2 ORDER BY m.seq LIMIT 1 OFFSET :limit
-    ), {MAX_INTEGER}) AS beyond FROM json_each(:wanted) AS w) AS w
+    SELECT CAST({MESSAGE_JSON} AS BLOB) FROM {_ROOM_MESSAGES} AND m.seq > :seq ORDER BY m.seq LIMIT :limit + 1
 """
 _HISTORY_BEFORE = f"""
-    SELECT w.key, (SELECT '[' || coalesce(group_concat(item), '') || ']' FROM (
-        SELECT {MESSAGE_JSON} AS item FROM {_WANTED_MESSAGES} AND m.seq < w.value ->> 2 AND m.seq > w.beyond
-        ORDER BY m.seq)), w.beyond > 0
-    FROM (SELECT key, value, coalesce((
-        SELECT m.seq FROM {_WANTED_MESSAGES} AND m.seq < w.value ->> 2 ORDER BY m.seq DESC LIMIT 1 OFFSET :limit
-    ), 0) AS beyond FROM json_each(:wanted) AS w) AS w
+    SELECT CAST({MESSAGE_JSON} AS BLOB) FROM {_ROOM_MESSAGES} AND m.seq < :seq ORDER BY m.seq DESC LIMIT :limit + 1
 """
 
-# For several rooms at once, of whatever tenants: `wanted` holds [room_key, tenant_key, after_seq, to_seq] each, and a
-# row is [which of them, seq, event, the seq of the message that the event shows or 0].
-_EVENTS = f"""
-    SELECT w.key AS want, m.seq AS seq, {_MESSAGE_EVENT} AS event, m.seq AS target_seq
-    FROM json_each(:wanted) AS w CROSS JOIN rooms AS r CROSS JOIN messages AS m
-    WHERE r.room_key = w.value ->> 0 AND r.tenant_key = w.value ->> 1
-      AND m.room_key = r.room_key AND m.seq > w.value ->> 2 AND m.seq <= w.value ->> 3
+# Rows of (seq, the seq of the message that the event shows or 0, event).
+_EVENTS_OF_ROOM = f"""
+    SELECT m.seq AS seq, m.seq AS target_seq, CAST({_MESSAGE_EVENT} AS BLOB) AS event
+    FROM rooms AS r CROSS JOIN messages AS m
+    WHERE r.room_key = :room_key AND r.tenant_key = :tenant_key
+      AND m.room_key = r.room_key AND m.seq > :after_seq AND m.seq <= :to_seq
     UNION ALL
-    SELECT w.key, c.seq, coalesce(c.frame, {_EDIT_EVENT}), iif(c.frame IS NULL, m.seq, 0)
-    FROM json_each(:wanted) AS w CROSS JOIN rooms AS r CROSS JOIN changes AS c
-    LEFT JOIN messages AS m ON m.message_key = c.message_key
-    WHERE r.room_key = w.value ->> 0 AND r.tenant_key = w.value ->> 1
-      AND c.room_key = r.room_key AND c.seq > w.value ->> 2 AND c.seq <= w.value ->> 3
-    ORDER BY want, seq
+    SELECT c.seq, iif(c.frame IS NULL, m.seq, 0), CAST(coalesce(c.frame, {_EDIT_EVENT}) AS BLOB)
+    FROM rooms AS r CROSS JOIN changes AS c LEFT JOIN messages AS m ON m.message_key = c.message_key
+    WHERE r.room_key = :room_key AND r.tenant_key = :tenant_key
+      AND c.room_key = r.room_key AND c.seq > :after_seq AND c.seq <= :to_seq
 """
+_EVENTS = f"{_EVENTS_OF_ROOM} ORDER BY seq ASC"
+_NEWEST_EVENTS = f"{_EVENTS_OF_ROOM} ORDER BY seq DESC"
 
 _GET_MESSAGE = f"SELECT {_COLUMNS} FROM {_ROOM_MESSAGES} AND m.message_key = :message_key"
 _GET_IMPORTED_MESSAGE = f"SELECT {_COLUMNS} FROM {_ROOM_MESSAGES} AND m.imported_id = :message_id"
@@ -118,7 +102,7 @@ _INSERT_CHANGE = """
     VALUES (:room_key, :seq, :frame, :message_key, :now_us)
 """
 _FIND_DELETION = """
-    SELECT c.seq FROM rooms AS r CROSS JOIN changes AS c ON c.room_key = r.room_key
+    SELECT c.seq FROM rooms AS r CROSS JOIN changes AS c INDEXED BY changes_deletions ON c.room_key = r.room_key
     WHERE r.room_key = :room_key AND r.tenant_key = :tenant_key
       AND c.seq > :seq AND c.message_key = :message_key AND c.frame IS NOT NULL
     ORDER BY c.seq LIMIT 1
@@ -159,37 +143,44 @@ class HistoryWant(NamedTuple):
     limit: int
 
 
-async def history_pages(readers: Readers, wants: Sequence[HistoryWant]) -> list[tuple[bytes, bool]]:
-    """For each a JSON array of messages, ascending, and whether there are more in the direction asked for.
+class EventsWant(NamedTuple):
+    """The events of a room after one and up to another `seq`, both of which its caller bounds."""
 
-    Those alike in direction and limit, as nearly all are, share one statement.
-    """
-    alike: dict[tuple[bool, int], list[int]] = {}
-    for index, want in enumerate(wants):
-        alike.setdefault((want.is_after, want.limit), []).append(index)
+    room_key: RoomKey
+    tenant_key: TenantKey
+    after_seq: int
+    to_seq: int
+
+
+class Event(NamedTuple):
+    seq: int
+    target_seq: int  # of the message that it shows, or 0
+    json: bytes
+
+
+async def history_pages(readers: Readers, wants: Sequence[HistoryWant]) -> list[tuple[bytes, bool]]:
+    """For each a JSON array of messages, ascending, and whether there are more in the direction asked for."""
     pages: list[tuple[bytes, bool]] = [(b"[]", False)] * len(wants)
-    for (is_after, limit), indexes in alike.items():
-        wanted = dumps_text([(wants[index].room_key, wants[index].tenant_key, wants[index].seq) for index in indexes])
-        statement = _HISTORY_AFTER if is_after else _HISTORY_BEFORE
-        rows = await readers.fetch(statement, {"wanted": wanted, "limit": limit})
-        for place, items, has_more in rows:
-            pages[indexes[place]] = (items.encode(), bool(has_more))
+    for is_after, statement in ((True, _HISTORY_AFTER), (False, _HISTORY_BEFORE)):
+        indexes = [index for index, want in enumerate(wants) if want.is_after is is_after]
+        if indexes:
+            found = await readers.fetch_pages(statement, [wants[index]._asdict() for index in indexes], PAGE_BYTES)
+            for index, (rows, has_more) in zip(indexes, found, strict=True):
+                items = [row[0] for row in rows]
+                pages[index] = (join_json(items if is_after else items[::-1]), has_more)
     return pages
 
 
-async def read_events(
-    readers: Readers, wants: Sequence[tuple[RoomKey, TenantKey, int, int]]
-) -> list[list[tuple[int, bytes, int]]]:
-    """For each (room_key, tenant_key, after_seq, to_seq) its events, ascending; `to_seq` is included.
+async def read_events(readers: Readers, wants: Sequence[EventsWant], max_bytes: int) -> list[list[Event]]:
+    """For each its events, ascending: the first `max_bytes` of them, and at least one."""
+    pages = await readers.fetch_pages(_EVENTS, [want._asdict() for want in wants], max_bytes)
+    return [[Event(*row) for row in rows] for rows, _ in pages]
 
-    An event is (seq, JSON, the seq of the message that it shows or 0). The caller bounds `to_seq - after_seq`: every
-    event within is read.
-    """
-    rows = await readers.fetch(_EVENTS, {"wanted": dumps_text(wants)})
-    events: list[list[tuple[int, bytes, int]]] = [[] for _ in wants]
-    for want, seq, event, target_seq in rows:
-        events[want].append((seq, event.encode(), target_seq))
-    return events
+
+async def read_newest_events(readers: Readers, wants: Sequence[EventsWant], max_bytes: int) -> list[list[Event]]:
+    """As `read_events`, ascending too, but of each the last `max_bytes`."""
+    pages = await readers.fetch_pages(_NEWEST_EVENTS, [want._asdict() for want in wants], max_bytes)
+    return [[Event(*row) for row in reversed(rows)] for rows, _ in pages]
 
 
 async def find_message(

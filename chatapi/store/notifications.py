@@ -19,16 +19,13 @@ FIELDS = """
 # Without INDEXED BY, SQLite takes the primary key and walks over all that the user has acknowledged.
 _PENDING = "notification_recipients AS p INDEXED BY notification_recipients_pending"
 
-# `wanted` holds [tenant_key, user_id, after_key] each; a row is [which of them, notification_key, frame].
+# In the order of the index, so that payloads that do not fit are not read.
 _READ_PENDING = f"""
-    SELECT w.key AS want, n.notification_key AS notification_key, json_object('type', 'notification', {FIELDS})
-    FROM json_each(:wanted) AS w CROSS JOIN notifications AS n
-    WHERE n.tenant_key = w.value ->> 0 AND n.notification_key IN (
-        SELECT p.notification_key FROM {_PENDING}
-        WHERE p.tenant_key = w.value ->> 0 AND p.user_id = w.value ->> 1 AND p.acked_at_us IS NULL
-          AND p.notification_key > w.value ->> 2
-        ORDER BY p.notification_key LIMIT :limit)
-    ORDER BY want, notification_key
+    SELECT n.notification_key, CAST(json_object('type', 'notification', {FIELDS}) AS BLOB)
+    FROM {_PENDING} CROSS JOIN notifications AS n
+    WHERE p.tenant_key = :tenant_key AND p.user_id = :user_id AND p.acked_at_us IS NULL
+      AND p.notification_key > :after_key AND n.notification_key = p.notification_key AND n.tenant_key = p.tenant_key
+    ORDER BY p.notification_key LIMIT :limit + 1
 """
 
 _HAVE_PENDING = f"""
@@ -124,6 +121,9 @@ _DELETE_SUBSCRIPTION = """
 """
 
 
+Pending = tuple[list[tuple[int, bytes]], bool]
+
+
 async def have_pending(readers: Readers, users: Sequence[tuple[TenantKey, UserId]]) -> list[bool]:
     """For each (tenant_key, user_id) whether there is anything that the user has not acknowledged."""
     found = {user for (user,) in await readers.fetch(_HAVE_PENDING, {"users": dumps_text(users)})}
@@ -131,15 +131,14 @@ async def have_pending(readers: Readers, users: Sequence[tuple[TenantKey, UserId
 
 
 async def read_pending(
-    readers: Readers, wants: Sequence[tuple[TenantKey, UserId, int]], limit: int
-) -> list[list[tuple[int, bytes]]]:
-    """For each (tenant_key, user_id, after_key) what the user has not acknowledged, oldest first, at most `limit`:
-    (notification_key, encoded frame)."""
-    pending: list[list[tuple[int, bytes]]] = [[] for _ in wants]
-    rows = await readers.fetch(_READ_PENDING, {"wanted": dumps_text(wants), "limit": limit})
-    for want, notification_key, frame in rows:
-        pending[want].append((notification_key, encode_text(frame.encode())))
-    return pending
+    readers: Readers, wants: Sequence[tuple[TenantKey, UserId, int]], limit: int, max_bytes: int
+) -> list[Pending]:
+    """For each (tenant_key, user_id, after_key) what the user has not acknowledged, oldest first, at most `limit` and
+    `max_bytes` but at least one: (notification_key, encoded frame); and whether there is more."""
+    names = ("tenant_key", "user_id", "after_key")
+    places = [{**dict(zip(names, want, strict=True)), "limit": limit} for want in wants]
+    pages = await readers.fetch_pages(_READ_PENDING, places, max_bytes)
+    return [([(key, encode_text(frame)) for key, frame in rows], has_more) for rows, has_more in pages]
 
 
 async def insert_notification(

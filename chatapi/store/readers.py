@@ -20,6 +20,7 @@ from chatapi.store.failures import describe, is_store_failure
 logger = logging.getLogger(__name__)
 
 MAX_WAITING_OF_TENANT = 1_000  # reads: more are refused with 503, a second's work for one reader
+NO_LIMIT = 1 << 30  # rows
 HOP_SECONDS = 0.001  # of reads that a reader gets at once; one that may take longer goes alone
 PAGE_BYTES = 1024 * 1024 - 4096  # of a page's items: with the envelope around them 1 MiB (CONTRACT section 4)
 
@@ -45,7 +46,8 @@ class Reader:
         self._connection: sqlite3.Connection | None = None
         self._inbox: SimpleQueue[Sequence[_Job] | None] = SimpleQueue()
         self._on_done: Callable[[Sequence[_Job]], None] = _ignore
-        self._thread = Thread(target=self._serve, name="reader")
+        # It only reads: the end of the process need not wait for it.
+        self._thread = Thread(target=self._serve, name="reader", daemon=True)
 
     async def open(self, on_done: Callable[["Reader", Sequence["_Job"]], None]) -> None:
         """`on_done(self, jobs)` is called in the loop when these jobs have ended. Raises sqlite3.Error."""
@@ -157,13 +159,17 @@ class Readers:
         parameters = {**scope, **place, "limit": window.limit, "offset": window.offset}
         return await self.fetch_page(sql, parameters, window.limit)
 
-    async def fetch_pages(self, sql: str, wants: Sequence[Parameters], limit: int, max_bytes: int) -> list[Rows]:
-        """`read_rows` of one statement with each of these parameters, in one hop."""
+    async def fetch_pages(self, sql: str, wants: Sequence[Parameters], max_bytes: int) -> list[Rows]:
+        """`read_rows` of one statement with each of these parameters, in one hop. A `limit` is one of them, or the
+        statement is bounded otherwise."""
 
         def read(connection: sqlite3.Connection) -> list[Rows]:
-            return [read_rows(sql, want, limit, max_bytes, connection) for want in wants]
+            return [
+                read_rows(sql, want, cast(int, want.get("limit", NO_LIMIT)), max_bytes, connection) for want in wants
+            ]
 
-        return await self._run({}, read)
+        tenants = {want["tenant_key"] for want in wants}
+        return await self._run({"tenant_key": tenants.pop()} if len(tenants) == 1 else {}, read)
 
     async def _run(self, parameters: Parameters, work: Callable[[sqlite3.Connection], T]) -> T:
         job = _Job(cast(int | None, parameters.get("tenant_key")), work)

@@ -1,0 +1,216 @@
+"""What a statement looks at is bounded by what it returns or changes: each is run on data of two sizes, and SQLite's
+steps are counted."""
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from test_queries import STATEMENTS
+
+SMALL, LARGE = 150, 1_500  # of everything that a tenant, a room or a user may have many of
+USED = 1.3  # times as many steps may be needed at ten times the size: a tree is deeper, a page of it fuller
+
+# Statements that look at more the more there is, and why they may.
+GROWING = {
+    "stats._COUNT": "counts all that a tenant has, for the operator",
+    "tenants._LOAD_TENANTS": "once, at the start",
+    "tenants._LOAD_KEYS": "once, at the start",
+    "tenants._FIND_SHOWN_KEY": "once, at the start of --dev",
+    "notifications._LIST_RECIPIENTS": "returns them all, as one value",
+    "notifications._INSERT_MEMBERS": "changes as many, in a conflict none",
+}
+# Modules whose statements run in the background, in steps that end in time.
+BACKGROUND = ("purge.",)
+
+FILL = """
+    INSERT INTO tenants (tenant_key, tenant_id, name, token_secret, created_at_us, deleted_at_us)
+        SELECT n, printf('tenant_%d', n), 'x', 's', n, iif(n = 4, 9, NULL) FROM numbers WHERE n <= 4;
+    INSERT INTO api_keys (key_id, tenant_key, key_hash, created_at_us)
+        SELECT printf('key_%06d', n), 1, CAST(n AS BLOB), n FROM numbers;
+    INSERT INTO rooms (room_key, tenant_key, room_id, type, unique_key, created_by, created_at_us, updated_at_us,
+                       deleted_at_us)
+        SELECT n, iif(n % 50 = 0, 4, 1), printf('room_%d', n), iif(n % 2, 'channel', 'dm'),
+            iif(n % 2, NULL, printf('key_%d', n)), 'u', n, n, iif(n % 50 = 0, 9, NULL) FROM numbers;
+    INSERT INTO members (room_key, user_id, tenant_key, role, joined_at_us)
+        SELECT n, 'u', iif(n % 50 = 0, 4, 1), 'member', n FROM numbers;
+    INSERT INTO members (room_key, user_id, tenant_key, role, joined_at_us)
+        SELECT 1, printf('u%06d', n), 1, 'member', n FROM numbers;
+    INSERT INTO messages (message_key, room_key, seq, sender_id, content, client_message_id, created_at_us,
+                          deleted_at_us, imported_id)
+        SELECT n, 1, 2 * n, iif(n % 3, 'u', 'u000001'), 'x', printf('c%d', n), n, iif(n % 5, NULL, n), printf('i%d', n)
+        FROM numbers;
+    INSERT INTO messages (message_key, room_key, seq, sender_id, content, created_at_us)
+        SELECT 1000000 + n, n, 1, 'u000001', 'x', n FROM numbers WHERE n > 1;
+    INSERT INTO changes (room_key, seq, frame, message_key, created_at_us)
+        SELECT 1, 2 * n + 1, iif(n % 2, '{}', NULL), n, n FROM numbers;
+    INSERT INTO notifications (notification_key, tenant_key, topic, payload, created_at_us)
+        SELECT n, 1, 't', '1', n FROM numbers;
+    INSERT INTO notification_recipients (tenant_key, user_id, notification_key, acked_at_us)
+        SELECT 1, 'u', n, iif(n > (SELECT count(*) FROM numbers) / 2, n, NULL) FROM numbers;
+    INSERT INTO notification_recipients (tenant_key, user_id, notification_key)
+        SELECT 1, printf('u%06d', n), 1 FROM numbers;
+    INSERT INTO subscriptions (subscription_key, tenant_key, user_id, topic, created_at_us)
+        SELECT n, 1, 'u', printf('t%d', n), n FROM numbers;
+    INSERT INTO subscriptions (subscription_key, tenant_key, user_id, topic, created_at_us)
+        SELECT 1000000 + n, 1, printf('u%06d', n), 't', n FROM numbers;
+    INSERT INTO webhook_events (event_key, tenant_key, room_key, seq, excluded, due_at_us)
+        SELECT n, 1, iif(n % 2, 1, NULL), 2 * n, '[]', n FROM numbers;
+    INSERT INTO webhook_deliveries (event_key, ordinal, tenant_key, room_key, user_id, next_attempt_at_us,
+                                    last_attempt_at_us)
+        SELECT n, 1, 1, iif(n % 2, 1, NULL), 'u', iif(n % 2, n, NULL), n FROM numbers;
+"""
+
+PARAMETERS: dict[str, object] = {
+    **dict.fromkeys(("tenant_key", "room_key", "ordinal"), 1),
+    **dict.fromkeys(("limit", "examined"), 10),
+    **dict.fromkeys(("offset", "after_key", "deliveries", "after_seq", "subscription_key"), 0),
+    **dict.fromkeys(("seq", "to_seq", "notification_key", "event_key", "message_key"), 20),
+    **dict.fromkeys(("before_us", "until_us"), 30),
+    **dict.fromkeys(("now_us", "due_at_us", "last_attempt_at_us"), 10**6),
+    **dict.fromkeys(("joined_at_us", "created_at_us"), -1),
+    "user_id": "u",
+    "user_ids": '["a", "b"]',
+    "users": '[[1, "u", 0], [1, "u000001", 0]]',
+    "tenant_keys": "[1, 2, 3]",
+    "room_keys": "[2, 3, 4]",
+    "last_user_id": "",
+    "members": '[["new", "member"]]',
+    "cursors": '[[1, "u", 3, 3], [2, "u", 1, 1]]',
+    "used": '[["key_000003", 5]]',
+    "places": "[[3, 1], [4, 1]]",
+    "but": "[[1, 1]]",
+    "unique_key": "key_4",
+    "topic": "t9",
+    "key_id": "",
+    "message_id": "i9",
+    "role": "admin",
+    "type": "group",
+}
+OF_STATEMENT: dict[str, dict[str, object]] = {
+    "log.FIND_CLIENT_MESSAGES": {"wanted": '[[1, "u", "c4"], [1, "u", "none"]]'},
+    "log.INSERT_MESSAGES": {"rows": '[[99000000, 1, 990000, "u", "x", null, null, "new", null, 1]]'},
+    "log._INSERT_CHANGE": {"seq": 990_000},
+    "log._HISTORY_BEFORE": {"seq": 290},
+    "log._FIND_DELETION": {"message_key": 10},
+    "meta._HEARTBEAT": {"value": "x"},
+    "meta._PUT_TIME": {"value": "1"},
+    "notifications._FIND_SUBSCRIPTION": {"topic": "t9"},
+    "notifications._DELETE_SUBSCRIPTION": {"subscription_key": 9},
+    "notifications._INSERT_NOTIFICATION": {"notification_key": 99_000_000, "payload": "1"},
+    "notifications._INSERT_SUBSCRIPTION": {"subscription_key": 99_000_000, "topic": "new"},
+    "notifications._INSERT_SUBSCRIBERS": {"topic": "t", "notification_key": 7},
+    "rooms._COUNT_MORE": {"wanted": "[[1, 10], [2, 0]]"},
+    "rooms._LIST_ROOMS": {"wanted": "[[1, 10], [2, 0], [3, 0]]"},
+    "rooms._LOAD_ROOMS": {"wanted": '[[1, "room_1"], [1, "room_2"], [1, "room_none"]]'},
+    "rooms._INSERT_ROOM": {"unique_key": None, "created_by": "u", "room_id": "room_new"},
+    "rooms._LIST_CHANNELS": {"room_key": 10**9},
+    "rooms._LIST_MEMBERS": {"user_id": ""},
+    "rooms._LIST_RECEIPTS": {"user_id": ""},
+    "rooms._DELETE_MEMBER": {"room_key": 2},
+    "rooms._UPDATE_ROLE": {"room_key": 2},
+    "rooms._MARK_DELETED": {"room_key": 3},
+    "tenants._DELETE_KEY": {"key_id": "key_000007"},
+    "tenants._INSERT_KEY": {"key_id": "key_new", "key_hash": b"new"},
+    "tenants._INSERT_TENANT": {"tenant_id": "new", "name": "x", "config": "{}", "token_secret": "s"},
+    "tenants._UPDATE_TENANT": {"name": "x", "config": "{}"},
+    "tenants._UPDATE_TOKEN_SECRET": {"token_secret": "s"},
+    "tenants._UPDATE_WEBHOOK_SECRET": {"replaced": "[]"},
+    "webhooks.INSERT_DELIVERIES": {"rows": '[[99000000, 1, 1, null, "u", 1]]'},
+    "webhooks.INSERT_EVENTS": {"rows": "[[99000000, 1, null, null, [], 1]]"},
+    "webhooks._EXPAND_MESSAGE": {"event_key": 99_000_000, "seq": 10},
+    "webhooks._EXPAND_NOTIFICATION": {"event_key": 1, "deliveries": 5},
+    "webhooks._LIST_DEAD": {"event_key": 10**9, "ordinal": 10**9},
+    "webhooks._LIST_DEAD_OF_TENANT": {"event_key": 10**9, "ordinal": 10**9},
+    "webhooks._NOTE_DELAYS": {"delays": "[[3, 1, 2, 9]]"},
+    "webhooks._NOTE_FAILURES": {"failures": '[[3, 1, 2, 2, 9, 9, "HTTP 503"]]'},
+    "webhooks._READ_BODIES": {"wanted": "[[1, 3, 1], [1, 4, 1]]"},
+    "notifications._LIST_ALL": {"notification_key": 10**9},
+    "notifications._LIST_PENDING": {"notification_key": 10**9},
+    "notifications._LIST_DELIVERED": {"notification_key": 10**9},
+}
+
+
+class Cost(NamedTuple):
+    steps: int
+    rows: int  # returned and changed
+
+
+@pytest.fixture(scope="module")
+def databases(
+    migrated_database: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[sqlite3.Connection, sqlite3.Connection]]:
+    connections = []
+    for size in (SMALL, LARGE):
+        connection = sqlite3.connect(tmp_path_factory.mktemp("costs") / f"{size}.db", isolation_level=None)
+        with closing(sqlite3.connect(migrated_database)) as template:
+            template.backup(connection)
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("CREATE TEMP TABLE numbers (n INTEGER PRIMARY KEY)")
+        connection.executemany("INSERT INTO numbers VALUES (?)", ((number,) for number in range(1, size + 1)))
+        for statement in FILL.split(";"):
+            connection.execute(statement)
+        connections.append(connection)
+    yield connections[0], connections[1]
+    for connection in connections:
+        connection.close()
+
+
+def measure(connection: sqlite3.Connection, sql: str, given: dict[str, object]) -> Cost:
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    connection.execute("BEGIN")
+    connection.set_progress_handler(count, 1)
+    try:
+        before = connection.total_changes
+        rows = len(connection.execute(sql, given).fetchall())
+        changed = connection.total_changes - before
+    finally:
+        connection.set_progress_handler(None, 0)
+        connection.execute("ROLLBACK")
+    return Cost(steps, rows + changed)
+
+
+def parameters_of(name: str, sql: str) -> dict[str, Any]:
+    names = set(re.findall(r"[:](\w+)", re.sub(r"'[^']*'", "", sql)))
+    values = {**PARAMETERS, **OF_STATEMENT.get(name, {})}
+    return {parameter: values.get(parameter) for parameter in names}
+
+
+def grows(small: Cost, large: Cost) -> bool:
+    return large.steps > USED * small.steps * max(1.0, large.rows / max(1, small.rows)) + 50
+
+
+CASES = [pair for pair in STATEMENTS if pair[0] not in GROWING and not pair[0].startswith(BACKGROUND)]
+
+
+@pytest.mark.parametrize(("name", "sql"), CASES, ids=[name for name, _ in CASES])
+def test_a_statement_looks_at_what_it_returns(
+    databases: tuple[sqlite3.Connection, sqlite3.Connection], name: str, sql: str
+) -> None:
+    given = parameters_of(name, sql)
+    small, large = (measure(connection, sql, given) for connection in databases)
+    assert not grows(small, large), (small, large)
+
+
+def test_growth_is_noticed(databases: tuple[sqlite3.Connection, sqlite3.Connection]) -> None:
+    for sql in (
+        "SELECT count(*) FROM messages WHERE room_key = 1 AND sender_id = 'nobody'",
+        "SELECT * FROM members WHERE room_key = 1 AND role = 'admin'",
+        "SELECT * FROM members WHERE room_key = 1 ORDER BY last_read LIMIT 5",
+    ):
+        small, large = (measure(connection, sql, {}) for connection in databases)
+        assert grows(small, large), (sql, small, large)
+
+
+def test_the_exceptions_exist() -> None:
+    assert set(GROWING) <= {name for name, _ in STATEMENTS}
+    assert set(OF_STATEMENT) <= {name for name, _ in STATEMENTS}
