@@ -191,6 +191,7 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
     services = Services(
         config=config,
         clock=clock,
+        steady=steady,
         tasks=tasks,
         store=store,
         rooms=rooms,
@@ -228,7 +229,7 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
         app.start_webhooks()
         await runner.setup()
         tasks.start("heartbeat", watch_connections(services))
-        tasks.start("housekeeping", keep_house(services))
+        keep_house(services)
         await app.listen()
     except BaseException:
         await app.close()

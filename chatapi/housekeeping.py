@@ -1,78 +1,168 @@
-"""What has to be done now and then: forgetting idle rooms, noting when keys were used, and removing what was deleted
-or is too old (the setting `retention.days`, or a tenant's own)."""
+"""What has to be done now and then: removing what was deleted or is too old, noting when keys were used, forgetting
+idle rooms.
+
+Each job is a task of its own and takes its steps in the time that the writer has left, so that none keeps another
+waiting, and none delays a message by more than a step. What a job has done is committed: after a crash it goes on.
+"""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from itertools import islice
+from typing import NamedTuple
 
 from chatapi.errors import ChatError
-from chatapi.models import RoomKey, Tenant
+from chatapi.log import Seldom
+from chatapi.models import RoomKey, Tenant, TenantKey
 from chatapi.services import Services
 from chatapi.store import meta, purge
 
 logger = logging.getLogger(__name__)
 
-PAUSE_SECONDS = 5.0
-STEP_PAUSE_SECONDS = 0.02  # between two steps of removing rows, so that they take a fraction of the writer's time
-RETENTION_EVERY = 12  # rounds: once a minute
 DAY_US = 86_400_000_000
+HEARTBEAT_SECONDS = 1.0
+ROUND_SECONDS = 50.0  # after which retention begins anew with the tenants that have come meanwhile: within a minute
+PAGE_ROOMS = 500  # looked at in one read, 2 to 4 ms of a reader's time
+LOOK_ROOMS = 100  # of which the beginning is read at once...
+LOOK_EVENTS = 50  # ...and so many events of each
+TURN_STEPS = 10  # of one tenant, before the next one has its turn
+LOOK_TENANTS = 500  # asked about in one read
 
 
-async def keep_house(services: Services) -> None:
-    """Runs until it is cancelled."""
-    rounds = 0
+class Job(NamedTuple):
+    name: str
+    pause_seconds: float
+    work: Callable[[], Awaitable[None]]
+
+
+def list_jobs(services: Services) -> list[Job]:
+    return [
+        Job("heartbeat", HEARTBEAT_SECONDS, lambda: try_writing(services)),
+        Job("purge", 2.0, lambda: purge_deleted(services)),
+        Job("retention of events", 10.0, Retention(services).take_round),
+        Job("retention of notifications", 30.0, lambda: purge_old_notifications(services)),
+        Job("dead letters", 30.0, services.webhooks.expire_dead_letters),
+        Job("used keys", 5.0, services.tenants.write_used_keys),
+        Job("idle rooms", 5.0, services.rooms.forget_idle),
+    ]
+
+
+def keep_house(services: Services) -> None:
+    """Starts a task for each job."""
+    seldom = Seldom(logger)
+    for job in list_jobs(services):
+        services.tasks.start(f"housekeeping: {job.name}", _repeat(services, job, seldom))
+
+
+async def _repeat(services: Services, job: Job, seldom: Seldom) -> None:
+    """Runs until it is cancelled. A job that fails is tried again in its next round, and stops no other."""
     while True:
         try:
-            if not services.store.writer.writable:
-                # While /readyz says so, nobody else may come to try.
-                await services.store.writer.change(meta.write_heartbeat)
-            await services.rooms.forget_idle()
-            await services.tenants.write_used_keys()
-            await _purge_deleted(services)
-            if rounds % RETENTION_EVERY == 0:
-                for tenant in services.tenants.all():
-                    await apply_retention(services, tenant)
+            await job.work()
         except ChatError as error:
-            logger.warning("housekeeping waits: %s", error.message)  # the disk refuses; the next round tries again
-        rounds += 1
-        await asyncio.sleep(PAUSE_SECONDS)
+            if not services.is_draining:
+                seldom.error("housekeeping waits: %s", error.message)
+        await asyncio.sleep(job.pause_seconds)
 
 
-async def _purge_deleted(services: Services) -> None:
-    await _repeat(lambda: services.store.writer.change(purge.purge_deleted))
+async def try_writing(services: Services) -> None:
+    """Finds out that a database accepts writes again: while /readyz says that it does not, nobody else may come to
+    try."""
+    if not services.store.writer.writable:
+        await services.store.writer.change(meta.write_heartbeat)
 
 
-async def _repeat(step: Callable[[], Awaitable[bool]]) -> None:
-    """Takes steps until one says that there is nothing more to do."""
-    has_more = True
-    while has_more:
-        has_more = await step()
-        await asyncio.sleep(STEP_PAUSE_SECONDS)
+async def purge_deleted(services: Services) -> None:
+    while await services.store.writer.step(purge.purge_deleted):
+        pass
+
+
+# Retention
+
+
+def find_limit(services: Services, tenant: Tenant) -> int:
+    """What is older than that is too old, in microseconds. Both clocks have to agree: one that was set forward by
+    mistake must not cost a tenant its messages."""
+    now_us = min(services.clock.now_us(), services.steady.now_us())
+    return now_us - int(tenant.retention_days * DAY_US)
+
+
+class Retention:
+    """Removes events that are older than their tenant's `retention_days`. The tenants have their turns."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._after: dict[TenantKey, str] = {}  # the room up to which a tenant was looked through in this pass
+
+    async def take_round(self) -> None:
+        """Once through all rooms, or as far as it gets in time; then the next round goes on there."""
+        tenants = deque(tenant for tenant in self._services.tenants.all() if tenant.retention_days)
+        end_s = asyncio.get_running_loop().time() + ROUND_SECONDS
+        failure: ChatError | None = None
+        while tenants and asyncio.get_running_loop().time() < end_s:
+            tenant = tenants.popleft()
+            try:
+                if await self.take_turn(tenant):
+                    tenants.append(tenant)
+            except ChatError as error:  # perhaps only this tenant's rooms are damaged
+                failure = error
+        if failure is not None:
+            raise failure
+
+    async def take_turn(self, tenant: Tenant) -> bool:
+        """Some steps for one tenant; whether there is more to do in this pass."""
+        services = self._services
+        before_us = find_limit(services, tenant)
+        after = self._after.get(tenant.tenant_key, "")
+        page = await purge.list_rooms(services.store.readers, tenant.tenant_key, before_us, after, PAGE_ROOMS)
+        if not await self._empty(tenant, before_us, page.old_room_keys):
+            return True  # the same page again
+        if page.last_room_id is None:
+            self._after.pop(tenant.tenant_key, None)
+            return False
+        self._after[tenant.tenant_key] = page.last_room_id
+        return True
+
+    async def _empty(self, tenant: Tenant, before_us: int, room_keys: list[RoomKey]) -> bool:
+        """Whether all that is old in these rooms is gone, within a turn's steps."""
+        readers, writer = self._services.store.readers, self._services.store.writer
+        left = deque(room_keys)
+        for _ in range(TURN_STEPS):
+            keys = [left.popleft() for _ in range(min(len(left), LOOK_ROOMS))]
+            logs = await purge.find_old_logs(readers, tenant.tenant_key, keys, before_us, LOOK_EVENTS)
+            if logs:
+                work = partial(purge.purge_old_events, tenant.tenant_key, logs)
+                done = await writer.step(work, lambda done: self._publish(tenant, done))
+                left.extend(log.room_key for log in logs[: len(done)] if log.events == LOOK_EVENTS)
+                left.extend(log.room_key for log in logs[len(done) :])
+            if not left:
+                return True
+        return False
+
+    def _publish(self, tenant: Tenant, logs: Sequence[purge.OldLog]) -> None:
+        for log in logs:
+            self._services.rooms.prune(tenant.tenant_key, log.room_id, log.last_seq)
 
 
 async def apply_retention(services: Services, tenant: Tenant) -> None:
-    """Removes the tenant's events and notifications that are older than its `retention_days`."""
-    if not tenant.retention_days:
-        return
-    before_us = services.clock.now_us() - int(tenant.retention_days * DAY_US)
-    for room_key, room_id in await purge.find_old_rooms(services.store.readers, tenant.tenant_key, before_us):
-        await _repeat(partial(_purge_old_events, services, tenant, room_key, room_id, before_us))
-    await _repeat(
-        lambda: services.store.writer.change(
-            lambda transaction: purge.purge_old_notification(transaction, tenant.tenant_key, before_us)
-        )
-    )
+    """Removes all that is too old of one tenant's events."""
+    retention = Retention(services)
+    while await retention.take_turn(tenant):
+        pass
 
 
-async def _purge_old_events(
-    services: Services, tenant: Tenant, room_key: RoomKey, room_id: str, before_us: int
-) -> bool:
-    def publish(last_seq: int | None) -> None:
-        if last_seq is not None:
-            services.rooms.prune(tenant.tenant_key, room_id, last_seq)
-
-    last_seq = await services.store.writer.change(
-        lambda transaction: purge.purge_old_events(transaction, tenant.tenant_key, room_key, before_us), publish
-    )
-    return last_seq is not None
+async def purge_old_notifications(services: Services) -> None:
+    """Removes notifications that are older than their tenant's `retention_days`. The tenants have their turns."""
+    tenants = [tenant for tenant in services.tenants.all() if tenant.retention_days]
+    limits = {tenant.tenant_key: find_limit(services, tenant) for tenant in tenants}
+    left = iter(limits.items())
+    waiting: deque[TenantKey] = deque()
+    while some := dict(islice(left, LOOK_TENANTS)):
+        waiting.extend(await purge.find_old_notifications(services.store.readers, some))
+    end_s = asyncio.get_running_loop().time() + ROUND_SECONDS
+    while waiting and asyncio.get_running_loop().time() < end_s:
+        tenant_key = waiting.popleft()
+        if await services.store.writer.step(partial(purge.purge_old_notifications, tenant_key, limits[tenant_key])):
+            waiting.append(tenant_key)

@@ -59,6 +59,7 @@ class Tenant:
         "connections_per_tenant",
         "connections_per_user",
         "created_at_us",
+        "gone",
         "max_message_bytes",
         "name",
         "rate_burst",
@@ -90,6 +91,7 @@ class Tenant:
         self.token_secret = token_secret
         self.config = config
         self.created_at_us = created_at_us
+        self.gone = False  # deleted: its rooms are there no more, though their rows may be
         self.webhook_secret = webhook_secret
         self.replaced_webhook_secrets = list(replaced_webhook_secrets)
         self.rate_limit = 0.0  # tokens per second

@@ -380,7 +380,8 @@ class Rooms:
             self._loading.remove(pruned)
         for room in [room for room, _ in small] + (large if with_large else []):
             room.pruned_seq = max(room.pruned_seq, pruned[room.tenant.tenant_key, room.room_id])
-            self.adopt(room)
+            if not room.tenant.gone:  # meanwhile; the rows are purged later
+                self.adopt(room)
         are_large = {(room.tenant.tenant_key, room.room_id) for room in large if not with_large}
         return [(self.find_loaded(*key), key in are_large) for key in keys]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from chatapi.access import Access
 from chatapi.auth import Auth
 from chatapi.chat import Chat
-from chatapi.clock import Clock
+from chatapi.clock import Clock, SteadyClock
 from chatapi.config import Config
 from chatapi.hub import Hub
 from chatapi.membership import Membership
@@ -28,6 +28,7 @@ from chatapi.tenants import Tenants
 class Services:
     config: Config
     clock: Clock
+    steady: SteadyClock
     tasks: Tasks
     store: Store
     rooms: Rooms

@@ -63,12 +63,12 @@ async def test_health_notices_a_database_that_refuses_and_one_that_heals(start_s
 async def test_a_database_that_heals_is_noticed_though_nobody_comes(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("chatapi.housekeeping.PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("chatapi.housekeeping.HEARTBEAT_SECONDS", 0.01)
     server = await start_server()
     store = server.services.store
     await store.writer.change(lambda transaction: transaction.fetch("PRAGMA query_only = ON", {}))
     assert (await server.user("alice").post("/rooms", {"type": "group"})).status == 503
-    await eventually(lambda: caplog.text.count("housekeeping waits") >= 3)
+    await eventually(lambda: "housekeeping waits" in caplog.text)
     assert (await server.request("GET", "/readyz")).status == 503
     await store._connection.execute_fetchall("PRAGMA query_only = OFF")
     await eventually(lambda: store.writer.writable)

@@ -209,6 +209,7 @@ async def test_retention_shows_no_more_to_who_was_removed_while_it_was_behind(st
     clock = HandClock()
     server = await start_server(clock=clock)
     alice, bob = server.user("alice"), server.user("bob")
+    clock.set_forward(-2 * 86_400)  # two days ago
     room_id = await alice.make_room("bob")
     behind = await bob.connect(sync="none", ready=False)
     await behind.expect("ready")

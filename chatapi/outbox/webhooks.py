@@ -9,6 +9,7 @@ import logging
 import secrets
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from chatapi.batching import Batcher
@@ -36,7 +37,6 @@ JITTER = 0.1  # of each wait, added at random, so that what failed together does
 CLOSE_SECONDS = 2.0  # for calls under way when the server stops; what is cut off is repeated at the next start
 STORE_PAUSE_SECONDS = 1.0  # before the store is asked again after it has refused a write
 MAX_SLEEP_SECONDS = 60.0
-EXPIRY_PAUSE_US = 600 * 1_000_000  # between two looks for dead letters that have expired
 
 NEVER_US = 1 << 62
 UNAVAILABLE = 503
@@ -95,7 +95,6 @@ class Webhooks:
         self._failing_running = 0
         self._wake = asyncio.Event()
         self._closing = False
-        self._expire_at_us = 0
         self._caller: Caller | None = None
         self._steps: Batcher[Step, None] = Batcher(self._record, RECORD_BATCH, lambda _step: None)
         self._bodies: Batcher[tuple[TenantKey, Place], bytes | None] = Batcher(
@@ -159,9 +158,6 @@ class Webhooks:
 
     async def _serve(self) -> None:
         now_us = self._steady.now_us()
-        if now_us >= self._expire_at_us:
-            self._expire_at_us = now_us + EXPIRY_PAUSE_US
-            await self.expire_dead_letters()
         for lane in list(self._lanes.values()):
             if not lane.ready and lane.look_at_us <= now_us:
                 await self._look(lane)
@@ -244,7 +240,7 @@ class Webhooks:
     async def _sleep(self) -> None:
         """Until something happens, or the next delivery is due."""
         looks = [lane.look_at_us for lane in self._lanes.values() if not lane.ready]
-        wait_s = (min([self._expire_at_us, *looks]) - self._steady.now_us()) / 1_000_000
+        wait_s = (min(looks, default=NEVER_US) - self._steady.now_us()) / 1_000_000
         if wait_s <= 0:
             await asyncio.sleep(0)
             return
@@ -359,7 +355,8 @@ class Webhooks:
     # Dead letters
 
     async def expire_dead_letters(self) -> None:
-        """Deletes those whose last attempt was `dead_letter_days` ago, bit by bit."""
-        before_us = self._clock.now_us() - int(self._config.dead_letter_days * 86_400_000_000)
-        while await self._store.writer.change(lambda t: webhooks.expire_dead(t, before_us, CHORE_ROWS)) == CHORE_ROWS:
+        """Deletes those whose last attempt was `dead_letter_days` ago, bit by bit. Called now and then."""
+        now_us = min(self._clock.now_us(), self._steady.now_us())  # neither may be wrong alone
+        before_us = now_us - int(self._config.dead_letter_days * 86_400_000_000)
+        while await self._store.writer.step(partial(webhooks.expire_dead, before_us)):
             pass

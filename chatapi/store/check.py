@@ -101,7 +101,8 @@ _CHECKS: Mapping[str, str] = {
 
 _COUNTS = """
     SELECT (SELECT count(*) FROM tenants WHERE deleted_at_us IS NULL),
-           (SELECT count(*) FROM rooms WHERE deleted_at_us IS NULL),
+           (SELECT count(*) FROM rooms AS r JOIN tenants AS t ON t.tenant_key = r.tenant_key
+            WHERE r.deleted_at_us IS NULL AND t.deleted_at_us IS NULL),
            (SELECT count(*) FROM members),
            (SELECT count(*) FROM messages),
            (SELECT count(*) FROM changes),

@@ -1,32 +1,40 @@
-"""Removing what was deleted or is too old, a few rows at a time, so that no other write waits long."""
+"""Removing what was deleted or is too old, in the background (`store.background`): in steps that end in time, each of
+statements that remove a few rows.
 
+A statement takes the rows of many rooms, or notifications, at once: what costs is the statement, not the row.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from chatapi.models import RoomId, RoomKey, TenantKey
+from chatapi.protocol.json import dumps_text
+from chatapi.store.background import CHUNK_ROWS
+from chatapi.store.keys import KEY_EPOCH_US
 from chatapi.store.readers import Readers
-from chatapi.store.transaction import Transaction
+from chatapi.store.transaction import Connection
 
-STEP_ROWS = 500  # about 5 ms of the writer's time
-
-_FIND_DELETED_ROOM = "SELECT room_key FROM rooms WHERE deleted_at_us IS NOT NULL LIMIT 1"
+_FIND_DELETED_ROOMS = "SELECT room_key FROM rooms WHERE deleted_at_us IS NOT NULL ORDER BY room_key LIMIT :limit"
 _FIND_DELETED_TENANT = "SELECT tenant_key FROM tenants WHERE deleted_at_us IS NOT NULL LIMIT 1"
 
-# The rows of a deleted room, each statement STEP_ROWS at most; the room itself goes once they are gone.
-_EMPTY_ROOM = (
+# The rows of deleted rooms, at most :limit for each statement; the rooms themselves go once they are gone.
+_EMPTY_ROOMS = (
     """DELETE FROM messages WHERE message_key IN (
-           SELECT message_key FROM messages WHERE room_key = :room_key LIMIT :limit)""",
-    """DELETE FROM changes WHERE room_key = :room_key AND seq IN (
-           SELECT seq FROM changes WHERE room_key = :room_key LIMIT :limit)""",
-    """DELETE FROM members WHERE room_key = :room_key AND user_id IN (
-           SELECT user_id FROM members WHERE room_key = :room_key LIMIT :limit)""",
+           SELECT m.message_key FROM json_each(:keys) AS w CROSS JOIN messages AS m
+           WHERE m.room_key = w.value LIMIT :limit)""",
+    """DELETE FROM changes WHERE (room_key, seq) IN (
+           SELECT c.room_key, c.seq FROM json_each(:keys) AS w CROSS JOIN changes AS c
+           WHERE c.room_key = w.value LIMIT :limit)""",
+    """DELETE FROM members WHERE (room_key, user_id) IN (
+           SELECT b.room_key, b.user_id FROM json_each(:keys) AS w CROSS JOIN members AS b
+           WHERE b.room_key = w.value LIMIT :limit)""",
+    "DELETE FROM rooms WHERE room_key IN (SELECT value FROM json_each(:keys) LIMIT :limit)",
 )
-_DELETE_ROOM = "DELETE FROM rooms WHERE room_key = :room_key"
 
-# The same for a deleted tenant, whose rooms are gone already.
+# The same for a deleted tenant. Its rooms are marked first, and purged as such before it is looked at again.
 _EMPTY_TENANT = (
-    # A room that was being created while the tenant was deleted.
-    """UPDATE rooms SET deleted_at_us = created_at_us, unique_key = NULL
-       WHERE tenant_key = :tenant_key AND deleted_at_us IS NULL""",
+    """UPDATE rooms SET deleted_at_us = created_at_us, unique_key = NULL WHERE room_key IN (
+           SELECT room_key FROM rooms WHERE tenant_key = :tenant_key AND deleted_at_us IS NULL LIMIT :limit)""",
     """DELETE FROM webhook_deliveries WHERE (event_key, ordinal) IN (
            SELECT event_key, ordinal FROM webhook_deliveries
            WHERE tenant_key = :tenant_key AND next_attempt_at_us IS NOT NULL LIMIT :limit)""",
@@ -44,38 +52,52 @@ _EMPTY_TENANT = (
            SELECT notification_key FROM notifications WHERE tenant_key = :tenant_key LIMIT :limit)""",
     """DELETE FROM api_keys WHERE key_id IN (
            SELECT key_id FROM api_keys WHERE tenant_key = :tenant_key LIMIT :limit)""",
+    "DELETE FROM tenants WHERE tenant_key = :tenant_key AND :limit > 0",
 )
-_DELETE_TENANT = "DELETE FROM tenants WHERE tenant_key = :tenant_key"
 
-# Notifications that are too old, with their recipients.
-_FIND_OLD_NOTIFICATION = """
-    SELECT notification_key FROM notifications WHERE tenant_key = :tenant_key AND created_at_us < :before_us
-    ORDER BY notification_key LIMIT 1
+# Which of the tenants have notifications that are too old; rows of [tenant_key, before_key, before_us]. The key is made
+# from the time, so that nothing is looked at that is not too old.
+_FIND_OLD_NOTIFICATIONS = """
+    SELECT w.value ->> 0 FROM json_each(:wanted) AS w
+    WHERE EXISTS (SELECT 1 FROM notifications WHERE tenant_key = w.value ->> 0
+                  AND notification_key < w.value ->> 1 AND created_at_us < w.value ->> 2)
 """
-_DELETE_RECIPIENTS = """
-    DELETE FROM notification_recipients WHERE notification_key = :notification_key AND user_id IN (
-        SELECT user_id FROM notification_recipients WHERE notification_key = :notification_key LIMIT :limit)
+_LIST_OLD_NOTIFICATIONS = """
+    SELECT notification_key FROM notifications
+    WHERE tenant_key = :tenant_key AND notification_key < :before_key AND created_at_us < :before_us
+    ORDER BY notification_key LIMIT :limit
 """
-_DELETE_NOTIFICATION = "DELETE FROM notifications WHERE notification_key = :notification_key"
+_EMPTY_NOTIFICATIONS = (
+    """DELETE FROM notification_recipients WHERE (tenant_key, user_id, notification_key) IN (
+           SELECT p.tenant_key, p.user_id, p.notification_key
+           FROM json_each(:keys) AS w CROSS JOIN notification_recipients AS p
+           WHERE p.notification_key = w.value LIMIT :limit)""",
+    "DELETE FROM notifications WHERE notification_key IN (SELECT value FROM json_each(:keys) LIMIT :limit)",
+)
 
-# A room of which retention has something to remove.
-_FIND_OLD_ROOMS = """
-    SELECT r.room_key, r.room_id FROM rooms AS r
-    WHERE r.tenant_key = :tenant_key AND r.deleted_at_us IS NULL AND min(
+# The tenant's next rooms, and whether the log of each begins with something too old.
+_LIST_ROOMS = """
+    SELECT r.room_key, r.room_id, min(
         coalesce((SELECT created_at_us FROM messages WHERE room_key = r.room_key ORDER BY seq LIMIT 1), :before_us),
         coalesce((SELECT created_at_us FROM changes WHERE room_key = r.room_key ORDER BY seq LIMIT 1), :before_us)
     ) < :before_us
+    FROM rooms AS r
+    WHERE r.tenant_key = :tenant_key AND r.room_id > :after_room_id AND r.deleted_at_us IS NULL
+    ORDER BY r.room_id LIMIT :limit
 """
-# The last seq of the log's beginning in which every event is old.
-_FIND_OLD_SEQ = """
-    WITH oldest AS (
-        SELECT seq, created_at_us FROM (
-            SELECT seq, created_at_us FROM messages WHERE room_key = :room_key
-            UNION ALL
-            SELECT seq, created_at_us FROM changes WHERE room_key = :room_key
-            ORDER BY seq LIMIT :limit)
-    )
-    SELECT coalesce((SELECT min(seq) - 1 FROM oldest WHERE created_at_us >= :before_us), (SELECT max(seq) FROM oldest))
+# For each room the last seq of the log's beginning in which every event is old, and how many events were looked at.
+_OLDEST = """
+    SELECT seq, created_at_us FROM messages WHERE room_key = w.value
+    UNION ALL
+    SELECT seq, created_at_us FROM changes WHERE room_key = w.value
+    ORDER BY seq LIMIT :limit
+"""
+_FIND_OLD_SEQS = f"""
+    SELECT r.room_key, r.room_id,
+           coalesce((SELECT min(seq) - 1 FROM ({_OLDEST}) WHERE created_at_us >= :before_us),
+                    (SELECT max(seq) FROM ({_OLDEST}))),
+           (SELECT count(*) FROM ({_OLDEST}) WHERE created_at_us < :before_us)
+    FROM json_each(:keys) AS w CROSS JOIN rooms AS r WHERE r.room_key = w.value AND r.tenant_key = :tenant_key
 """
 _MOVE_BEGINNING = """
     UPDATE rooms SET pruned_seq = :seq WHERE room_key = :room_key AND tenant_key = :tenant_key AND pruned_seq < :seq
@@ -86,56 +108,99 @@ _DELETE_OLD = (
 )
 
 
-class OldRoom(NamedTuple):
+class RoomPage(NamedTuple):
+    """Some of a tenant's rooms. `last_room_id` is None when there are no more after them."""
+
+    old_room_keys: list[RoomKey]
+    last_room_id: str | None
+
+
+class OldLog(NamedTuple):
+    """The beginning of a room's log that is too old: `events` of them, up to `last_seq`."""
+
     room_key: RoomKey
     room_id: RoomId
+    last_seq: int
+    events: int
 
 
-async def purge_deleted(transaction: Transaction) -> bool:
+def purge_deleted(connection: Connection, is_over: Callable[[], bool]) -> bool:
     """One step of removing what was deleted, rooms first; whether there may be more to do."""
-    row = await transaction.fetch_one(_FIND_DELETED_ROOM, {})
-    if row is not None:
-        await _empty(transaction, _EMPTY_ROOM, _DELETE_ROOM, {"room_key": row[0]})
+    while _purge_some(connection):
+        if is_over():
+            return True
+    return False
+
+
+def _purge_some(connection: Connection) -> bool:
+    found = connection.execute(_FIND_DELETED_ROOMS, {"limit": CHUNK_ROWS}).fetchall()
+    if found:
+        _empty(connection, _EMPTY_ROOMS, {"keys": dumps_text([row[0] for row in found])})
         return True
-    row = await transaction.fetch_one(_FIND_DELETED_TENANT, {})
+    row = connection.execute(_FIND_DELETED_TENANT).fetchone()
     if row is not None:
-        await _empty(transaction, _EMPTY_TENANT, _DELETE_TENANT, {"tenant_key": row[0]})
+        _empty(connection, _EMPTY_TENANT, {"tenant_key": row[0]})
     return row is not None
 
 
-async def _empty(transaction: Transaction, emptying: tuple[str, ...], last: str, place: dict[str, object]) -> None:
-    for statement in emptying:
-        if await transaction.execute(statement, {**place, "limit": STEP_ROWS}):
+def _empty(connection: Connection, statements: Sequence[str], place: dict[str, object]) -> None:
+    """Each statement removes what keeps the next one from being run, and is run once that is gone."""
+    left = CHUNK_ROWS
+    for statement in statements:
+        left -= connection.execute(statement, {**place, "limit": left}).rowcount
+        if left <= 0:
             return
-    await transaction.execute(last, place)
 
 
-async def find_old_rooms(readers: Readers, tenant_key: TenantKey, before_us: int) -> list[OldRoom]:
-    """The tenant's rooms whose log begins with events from before `before_us`."""
-    rows = await readers.fetch(_FIND_OLD_ROOMS, {"tenant_key": tenant_key, "before_us": before_us})
-    return [OldRoom(RoomKey(row[0]), RoomId(row[1])) for row in rows]
+async def list_rooms(
+    readers: Readers, tenant_key: TenantKey, before_us: int, after_room_id: str, limit: int
+) -> RoomPage:
+    """Of the tenant's next rooms after that one those whose log begins with events from before `before_us`."""
+    scope = {"tenant_key": tenant_key, "before_us": before_us, "after_room_id": after_room_id, "limit": limit}
+    rows = await readers.fetch(_LIST_ROOMS, scope)
+    return RoomPage([RoomKey(row[0]) for row in rows if row[2]], rows[-1][1] if len(rows) == limit else None)
 
 
-async def purge_old_events(
-    transaction: Transaction, tenant_key: TenantKey, room_key: RoomKey, before_us: int
-) -> int | None:
-    """One step of removing the beginning of a room's log: the last `seq` removed, or None when nothing is too old."""
-    row = await transaction.fetch_one(_FIND_OLD_SEQ, {"room_key": room_key, "before_us": before_us, "limit": STEP_ROWS})
-    if row is None or not row[0]:
-        return None
-    moved = await transaction.execute(_MOVE_BEGINNING, {"tenant_key": tenant_key, "room_key": room_key, "seq": row[0]})
-    if not moved:
-        return None
-    for statement in _DELETE_OLD:
-        await transaction.execute(statement, {"room_key": room_key, "seq": row[0]})
-    return int(row[0])
+async def find_old_logs(
+    readers: Readers, tenant_key: TenantKey, room_keys: Sequence[RoomKey], before_us: int, limit: int
+) -> list[OldLog]:
+    """Looks at no more than the first `limit` events of each room."""
+    scope = {"tenant_key": tenant_key, "keys": dumps_text(room_keys), "before_us": before_us, "limit": limit}
+    return [OldLog(*row) for row in await readers.fetch(_FIND_OLD_SEQS, scope) if row[2] and row[3]]
 
 
-async def purge_old_notification(transaction: Transaction, tenant_key: TenantKey, before_us: int) -> bool:
+def purge_old_events(
+    tenant_key: TenantKey, logs: Sequence[OldLog], connection: Connection, is_over: Callable[[], bool]
+) -> Sequence[OldLog]:
+    """One step of retention; returns those that it came to. What was found to be old stays so."""
+    for count, log in enumerate(logs, start=1):
+        scope = {"room_key": log.room_key, "tenant_key": tenant_key, "seq": log.last_seq}
+        for statement in (_MOVE_BEGINNING, *_DELETE_OLD):
+            connection.execute(statement, scope)
+        if is_over():
+            return logs[:count]
+    return logs
+
+
+async def find_old_notifications(readers: Readers, before_us: dict[TenantKey, int]) -> list[TenantKey]:
+    """Which of these tenants have notifications from before their time."""
+    wanted = [(tenant_key, _encode_key(time_us), time_us) for tenant_key, time_us in before_us.items()]
+    rows = await readers.fetch(_FIND_OLD_NOTIFICATIONS, {"wanted": dumps_text(wanted)})
+    return [TenantKey(row[0]) for row in rows]
+
+
+def purge_old_notifications(
+    tenant_key: TenantKey, before_us: int, connection: Connection, is_over: Callable[[], bool]
+) -> bool:
     """One step; whether there may be more to do."""
-    row = await transaction.fetch_one(_FIND_OLD_NOTIFICATION, {"tenant_key": tenant_key, "before_us": before_us})
-    if row is None:
-        return False
-    place = {"notification_key": row[0]}
-    await _empty(transaction, (_DELETE_RECIPIENTS,), _DELETE_NOTIFICATION, place)
-    return True
+    scope = {"tenant_key": tenant_key, "before_key": _encode_key(before_us), "before_us": before_us}
+    while found := connection.execute(_LIST_OLD_NOTIFICATIONS, {**scope, "limit": CHUNK_ROWS}).fetchall():
+        _empty(connection, _EMPTY_NOTIFICATIONS, {"keys": dumps_text([row[0] for row in found])})
+        if is_over():
+            return True
+    return False
+
+
+def _encode_key(time_us: int) -> int:
+    """Every key that was made before that is below."""
+    return max(0, time_us - KEY_EPOCH_US) << 12

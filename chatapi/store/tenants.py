@@ -33,11 +33,6 @@ _UPDATE_WEBHOOK_SECRET = """
     WHERE tenant_key = :tenant_key
 """
 _MARK_DELETED = "UPDATE tenants SET deleted_at_us = :now_us WHERE tenant_key = :tenant_key"
-_DELETE_KEYS = "DELETE FROM api_keys WHERE tenant_key = :tenant_key"
-_MARK_ROOMS_DELETED = """
-    UPDATE rooms SET deleted_at_us = :now_us, unique_key = NULL
-    WHERE tenant_key = :tenant_key AND deleted_at_us IS NULL
-"""
 _INSERT_KEY = """
     INSERT INTO api_keys (key_id, tenant_key, key_hash, shown_key, created_at_us)
     VALUES (:key_id, :tenant_key, :key_hash, :shown_key, :now_us)
@@ -143,11 +138,9 @@ async def update_webhook_secret(
 
 
 async def mark_tenant_deleted(transaction: Transaction, tenant_key: TenantKey) -> None:
-    """Gone for everybody from this commit on; `store.purge` removes the rows afterwards."""
-    scope = {"tenant_key": tenant_key, "now_us": transaction.now_us}
-    await transaction.execute(_MARK_DELETED, scope)
-    await transaction.execute(_DELETE_KEYS, {"tenant_key": tenant_key})
-    await transaction.execute(_MARK_ROOMS_DELETED, scope)
+    """Gone for everybody from this commit on; `store.purge` removes the rows afterwards, its rooms and keys among
+    them."""
+    await transaction.execute(_MARK_DELETED, {"tenant_key": tenant_key, "now_us": transaction.now_us})
 
 
 async def insert_key(

@@ -1,11 +1,16 @@
 """What a change may do inside the writer's transaction, and the counters that such a transaction moves."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import aiosqlite
 
 Row = tuple[Any, ...]
+T = TypeVar("T")
+
+Connection = sqlite3.Connection
+"""What `Transaction.run` hands out, for those who run statements there."""
 
 
 class SeqCounter:
@@ -30,6 +35,12 @@ class Transaction:
         """Runs one statement; returns how many rows it changed."""
         cursor = await self._connection.execute(sql, parameters)
         return cursor.rowcount
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Runs many statements in one hop to the connection's thread."""
+        # aiosqlite has no public way to run a function there: each hop would be a chance for the loop to be busy.
+        result: T = await self._connection._execute(work, self._connection._conn)  # type: ignore[no-untyped-call]
+        return result
 
     async def fetch(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
         return list(await self._connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type]  # plain tuples

@@ -4,16 +4,17 @@ A row of `webhook_deliveries` is one call for one recipient of one event. It goe
 become pointless, and is a dead letter when `next_attempt_at_us` is null.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from chatapi.models import TenantKey, UserId
 from chatapi.protocol.json import MAX_KEY, dumps_text
 from chatapi.protocol.pages import Page, Value, Window
+from chatapi.store.background import CHUNK_ROWS
 from chatapi.store.log import MESSAGE_JSON
 from chatapi.store.notifications import FIELDS as NOTIFICATION_FIELDS
 from chatapi.store.readers import Readers
-from chatapi.store.transaction import Transaction
+from chatapi.store.transaction import Connection, Transaction
 
 ID_PREFIX = "dlv_"
 
@@ -368,6 +369,9 @@ async def revive_of_tenant(
     )
 
 
-async def expire_dead(transaction: Transaction, before_us: int, limit: int) -> int:
-    """Deletes dead letters whose last attempt was before that, at most `limit`; returns how many."""
-    return await transaction.execute(_EXPIRE, {"before_us": before_us, "limit": limit})
+def expire_dead(before_us: int, connection: Connection, is_over: Callable[[], bool]) -> bool:
+    """One step of deleting dead letters whose last attempt was before that; whether there may be more to do."""
+    while connection.execute(_EXPIRE, {"before_us": before_us, "limit": CHUNK_ROWS}).rowcount:
+        if is_over():
+            return True
+    return False

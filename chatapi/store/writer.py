@@ -18,6 +18,7 @@ from chatapi.log import Seldom
 from chatapi.metrics import Histogram, Total
 from chatapi.protocol.json import dumps_text
 from chatapi.store import log
+from chatapi.store.background import Background, Work
 from chatapi.store.failures import describe, is_lock_failure, is_store_failure
 from chatapi.store.keys import KeyMaker
 from chatapi.store.transaction import Transaction
@@ -52,6 +53,7 @@ class Writer:
         self._clock = clock
         self._keys = keys
         self._queue: list[Write] = []
+        self._background = Background()
         self._queued_characters = 0
         self._wake = asyncio.Event()
         self._closing = False
@@ -102,6 +104,16 @@ class Writer:
         self.submit(Change(apply, publish, barrier, future, characters))
         return await future
 
+    async def step(self, work: Work[T], publish: Callable[[T], None] | None = None) -> T:
+        """One step of a job that nobody waits for, when it is its turn. Raises what `change` raises."""
+        if self._closing:
+            raise unavailable("The server is shutting down")
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        step = Change(lambda transaction: transaction.run(self._background.limit_time(work)), publish, False, future)
+        self._background.put(step)
+        self._wake.set()
+        return await future
+
     def give_up_waiting(self) -> None:
         """The commit under way takes too long to be waited for: what is queued behind it is refused, and all that comes
         until it ends. Does nothing when there is none."""
@@ -120,17 +132,40 @@ class Writer:
     async def run(self) -> None:
         try:
             while self._queue or not self._closing:
+                step = self._background.take()
+                if step is not None:
+                    await self._write([step])
+                    if self._background.wants_checkpoint and self.writable:
+                        await self._checkpoint()
+                    self._background.end()
                 if self._queue:
                     await self._write(self._take_batch())
-                else:
-                    self._wake.clear()
-                    await self._wake.wait()
+                    self._background.note_foreground()
+                elif step is None:
+                    await self._rest()
         finally:
             # It may have crashed: nobody is to wait for a writer that is gone, the shutdown least of all.
             self._closing = True
-            for write in self._queue:
+            left = [*self._queue, *self._background.take_all()]
+            for write in left:
                 write.error = unavailable("The server is shutting down")
-            _publish_to_callers(self._queue)
+            _publish_to_callers(left)
+
+    async def _checkpoint(self) -> None:
+        """Copies what is in the log (the WAL) into the database, as far as no reader needs it to stay."""
+        try:
+            await self._connection.execute_fetchall("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.Error as error:
+            self._seldom.error("the log cannot be copied into the database: %s", describe(error))
+
+    async def _rest(self) -> None:
+        self._wake.clear()
+        timer = self._background.call_when_due(self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     async def _write(self, batch: Sequence[Write]) -> None:
         self._is_committing = True

@@ -171,7 +171,7 @@ def test_a_copy_beside_a_real_writer_is_whole(database, target):
     finally:
         stop.set()
         thread.join()
-    assert copied == sorted(set(copied))
+    assert copied == sorted(copied)
 
 
 def test_a_folder_that_does_not_exist(database, tmp_path):

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -67,11 +67,11 @@ def test_what_is_no_error_of_sqlite() -> None:
     assert not is_store_failure(RuntimeError())
 
 
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+@contextlib.asynccontextmanager
+async def locked(path: Path) -> AsyncIterator[None]:
     """Another connection holds the right to write."""
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")  # the server may be writing
         yield
         other.execute("ROLLBACK")
 
@@ -88,7 +88,7 @@ async def test_a_locked_database_refuses_all_at_once_and_goes_on_by_itself(
     alice = server.user("alice")
     room_id = await alice.make_room("bob")
     await set_patience(server, 200)
-    with locked(database):
+    async with locked(database):
         # Three batches: the first waits for the lock, those behind it are refused with it.
         sends = [alice.post(f"/rooms/{room_id}/messages", {"content": f"{n}"}) for n in range(3)]
         for status in await asyncio.gather(*(send for send in sends)):
@@ -119,7 +119,7 @@ async def test_what_waits_behind_a_refused_batch_is_refused_with_it(server: Serv
     async def nothing(_: object) -> None:
         return
 
-    with locked(database):
+    async with locked(database):
         async with asyncio.timeout(15):  # 40 batches would wait 12 seconds one by one
             changes = [asyncio.ensure_future(writer.change(nothing)) for _ in range(40 * MAX_BATCH)]
             errors = await asyncio.gather(*changes, return_exceptions=True)

@@ -1,0 +1,84 @@
+"""Writes that nobody waits for (purging, retention): short steps, in turns, in the time that the others leave."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from chatapi.store.transaction import Connection
+from chatapi.store.writes import Change
+
+CHUNK_ROWS = 50  # removed by one statement, a fraction of a millisecond: after each a step may end
+BUSY_SECONDS = 2.0  # after another write the writer is taken to be busy for so long
+# Of a step's statements, before its commit. What others write may have to wait for it; after it they are left alone for
+# so many times as long as it took: a sixth of the writer's time is the background's while they write.
+STEP_SECONDS, REST = 0.004, 5.0
+IDLE_STEP_SECONDS, IDLE_REST = 0.01, 0.5
+MAX_REST_SECONDS = 1.0
+CHECKPOINT_STEPS = 4  # after so many the log is checkpointed, so that no message's commit has to do all of it
+
+T = TypeVar("T")
+
+Work = Callable[[Connection, Callable[[], bool]], T]
+"""Runs statements in the writer's thread, and ends soon after its second argument says that the time is over."""
+
+
+class Background:
+    """The writer's second queue. Each job waits with one step at most, so the first in is a fair turn."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Change[Any]] = deque()
+        self._due_s = 0.0  # of the loop's clock
+        self._started_s = 0.0
+        self._foreground_s = float("-inf")  # when something else was committed last
+        self._steps = 0
+
+    def put(self, step: Change[Any]) -> None:
+        self._waiting.append(step)
+
+    def take(self) -> Change[Any] | None:
+        """The next step, once it is due; `end` has to follow."""
+        now_s = asyncio.get_running_loop().time()
+        if not self._waiting or now_s < self._due_s:
+            return None
+        self._started_s = now_s
+        return self._waiting.popleft()
+
+    def end(self) -> None:
+        """The step that was taken has ended."""
+        now_s = asyncio.get_running_loop().time()
+        rest = REST if self._is_busy(now_s) else IDLE_REST
+        self._due_s = now_s + min(rest * (now_s - self._started_s), MAX_REST_SECONDS)
+        self._steps += 1
+
+    def limit_time(self, work: Work[T]) -> Callable[[Connection], T]:
+        """One step of that work."""
+
+        def run(connection: Connection) -> T:
+            end_s = time.perf_counter() + seconds
+            return work(connection, lambda: time.perf_counter() >= end_s)
+
+        seconds = STEP_SECONDS if self._is_busy(asyncio.get_running_loop().time()) else IDLE_STEP_SECONDS
+        return run
+
+    def _is_busy(self, now_s: float) -> bool:
+        return now_s - self._foreground_s < BUSY_SECONDS
+
+    def note_foreground(self) -> None:
+        """Something else was committed."""
+        self._foreground_s = asyncio.get_running_loop().time()
+
+    @property
+    def wants_checkpoint(self) -> bool:
+        return self._steps % CHECKPOINT_STEPS == 0
+
+    def call_when_due(self, callback: Callable[[], None]) -> asyncio.TimerHandle | None:
+        """None when nothing waits."""
+        return asyncio.get_running_loop().call_at(self._due_s, callback) if self._waiting else None
+
+    def take_all(self) -> list[Change[Any]]:
+        """What waits, at the end."""
+        taken = list(self._waiting)
+        self._waiting.clear()
+        return taken

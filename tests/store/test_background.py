@@ -1,0 +1,110 @@
+"""Steps of work that nobody waits for, beside the writes of others."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from driver import eventually
+from test_writer import Bench, bench, running
+
+from chatapi.errors import ChatError
+from chatapi.store import background
+
+__all__ = ["bench"]  # a fixture
+
+
+async def take_steps(bench: Bench, name: str, log: list[str], count: int) -> None:
+    for _ in range(count):
+        await bench.writer.step(lambda _connection, _is_over: log.append(name))
+
+
+async def test_steps_are_taken_though_others_never_stop_writing(bench: Bench) -> None:
+    done = asyncio.Event()
+
+    async def write() -> None:
+        while not done.is_set():
+            await bench.message()
+
+    log: list[str] = []
+    async with running(bench), asyncio.TaskGroup() as group:
+        for _ in range(4):
+            group.create_task(write())
+        async with asyncio.timeout(20):
+            await take_steps(bench, "step", log, 5)
+        done.set()
+    assert log == ["step"] * 5
+
+
+async def test_each_job_has_every_nth_step(bench: Bench) -> None:
+    log: list[str] = []
+    async with running(bench), asyncio.TaskGroup() as group:
+        for name in "abc":
+            group.create_task(take_steps(bench, name, log, 5))
+    assert log == list("abc") * 5
+
+
+async def test_a_step_rests_and_ends_in_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "IDLE_STEP_SECONDS", 0.02)
+
+    def work(_connection: Any, is_over: Any) -> int:
+        turns = 0
+        while not is_over():
+            turns += 1
+        return turns
+
+    async with running(bench):
+        started_s = asyncio.get_running_loop().time()
+        assert await bench.writer.step(work) > 10
+        # Then the writer is left alone for a while...
+        await eventually(lambda: bench.writer._background._due_s > started_s + 0.02)
+        second = asyncio.ensure_future(bench.writer.step(work))
+        assert (await bench.message()).seq == 1  # ...and others are not kept
+        assert await second > 0
+        assert bench.writer._background._is_busy(asyncio.get_running_loop().time())
+
+
+async def test_a_step_that_fails_is_rolled_back_and_tells(bench: Bench) -> None:
+    def work(connection: sqlite3.Connection, _is_over: Any) -> None:
+        connection.execute("INSERT INTO meta VALUES ('x', 'y')")
+        connection.execute("INSERT INTO nowhere VALUES (1)")
+
+    async with running(bench):
+        with pytest.raises(ChatError) as failure:
+            await bench.writer.step(work)
+        assert failure.value.status == 500
+        assert await bench.writer.step(lambda _connection, _is_over: 7) == 7
+    assert await bench.store.readers.fetch("SELECT * FROM meta WHERE name = 'x'", {}) == []
+
+
+async def test_steps_that_wait_at_the_end_are_told(bench: Bench) -> None:
+    step = asyncio.ensure_future(bench.writer.step(lambda _connection, _is_over: 7))
+    await asyncio.sleep(0)
+    bench.writer._background._due_s = float("inf")
+    async with running(bench):
+        pass
+    with pytest.raises(ChatError) as refusal:
+        await step
+    assert refusal.value.status == 503
+    with pytest.raises(ChatError):
+        await bench.writer.step(lambda _connection, _is_over: 7)
+
+
+async def test_the_log_is_checkpointed_bit_by_bit(bench: Bench, database: Path) -> None:
+    seen: list[int] = []
+
+    def insert(connection: sqlite3.Connection, _is_over: Any) -> None:
+        connection.execute(
+            "INSERT INTO messages (message_key, room_key, seq, sender_id, content, created_at_us)"
+            " VALUES (:key, 1, :key, 'a', :content, 1)",
+            {"key": len(seen) + 1, "content": "x" * 60_000},
+        )
+        seen.append(1)
+
+    async with running(bench):
+        for _ in range(3 * background.CHECKPOINT_STEPS):
+            await bench.writer.step(insert)
+        size = await asyncio.to_thread(lambda: Path(f"{database}-wal").stat().st_size)
+    # One after the other the same frames are written again: all of it would be 3 times as long.
+    assert size < 2 * background.CHECKPOINT_STEPS * 65_536
