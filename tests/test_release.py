@@ -169,6 +169,12 @@ def test_the_sdist_is_the_whole_tree(release: Path) -> None:
     assert {name for name in held - tracked if not name.startswith("chatapi_server.egg-info/")} == {"PKG-INFO"}
 
 
+def test_what_is_made_in_a_checkout_is_ignored_by_git() -> None:
+    database = [f"chatapi.db{suffix}" for suffix in ("", "-wal", "-shm", ".lock")]
+    made = [*database, "master.key", ".venv/bin/chatapi", "build/lib", f"dist/{SDIST}", PYZ, TARBALL]
+    assert run("git", "check-ignore", *made, cwd=ROOT).split() == made
+
+
 def test_the_tests_run_in_the_unpacked_sdist(release: Path, tmp_path: Path) -> None:
     with tarfile.open(release / SDIST) as archive:
         archive.extractall(tmp_path, filter="data")
