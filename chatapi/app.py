@@ -39,7 +39,7 @@ from chatapi.rest.server import EnvelopeServer
 from chatapi.room_lists import RoomLists
 from chatapi.rooms import Rooms
 from chatapi.services import Services
-from chatapi.store import Write, open_store
+from chatapi.store import Write, check_usable, open_store
 from chatapi.store.lock import DatabaseLock
 from chatapi.tasks import Tasks
 from chatapi.tenants import Tenants
@@ -150,6 +150,7 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
     _prepare_process()
     raw_routes = (*RAW_ROUTES, *make_file_routes(config))
     lock = DatabaseLock(config.database.path)
+    check_usable(config.database.path)  # before the lock makes a file beside it
     lock.acquire()
     try:
         store = await open_store(

@@ -10,6 +10,7 @@ from chatapi.clock import Clock
 from chatapi.store import log, meta
 from chatapi.store.keys import KeyMaker, find_key_time
 from chatapi.store.migrate import DatabaseTooNew, migrate
+from chatapi.store.offline import find_objection
 from chatapi.store.readers import Reader, Readers
 from chatapi.store.transaction import SeqCounter, Transaction
 from chatapi.store.writer import BUSY_SECONDS, Writer
@@ -26,6 +27,7 @@ __all__ = [
     "Transaction",
     "Write",
     "Writer",
+    "check_usable",
     "open_store",
 ]
 
@@ -74,6 +76,7 @@ async def open_store(path: str, *, synchronous: str, readers: int, clock: Clock)
     """Opens the database, makes it if need be, and migrates it. Raises StoreError; then nothing is left open."""
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old: 3.38 or newer is needed")
+    check_usable(path)
     opened: list[aiosqlite.Connection | Readers] = []
     try:
         _make_private(path)
@@ -98,6 +101,12 @@ async def open_store(path: str, *, synchronous: str, readers: int, clock: Clock)
         raise
     writer = Writer(connection, clock, KeyMaker(clock, last_key))
     return Store(connection, writer, reading, epoch=epoch[0], latest_us=latest_us)
+
+
+def check_usable(path: str) -> None:
+    """Raises StoreError for what is no database of ours. Nothing is changed, nor made."""
+    if objection := find_objection(path):
+        raise StoreError(f"cannot open the database {path}: {objection}")
 
 
 def _make_private(path: str) -> None:

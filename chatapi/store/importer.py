@@ -11,7 +11,7 @@ from contextlib import closing
 from urllib.parse import quote
 
 from chatapi.clock import Clock
-from chatapi.store import StoreError, open_store
+from chatapi.store import StoreError, check_usable, open_store
 from chatapi.store.go.messages import take_acks, take_messages
 from chatapi.store.go.notifications import take_notifications, take_subscriptions
 from chatapi.store.go.rooms import take_rooms
@@ -36,6 +36,7 @@ def import_go_database(source: str, target: str, *, clock: Clock, credentials: C
         with explain_errors(source), closing(_connect(":memory:")) as probe:
             attach_old(probe, source)  # before anything is made
             _check_old(probe, source)
+        check_usable(target)
         with DatabaseLock(target):
             asyncio.run(_make_database(target, clock))
             with explain_errors(f"{source} into {target}"), closing(_connect(target)) as connection:

@@ -6,6 +6,7 @@ A connection opened with `mode=ro` does neither, not even as the last one to clo
 
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,6 +19,13 @@ BUSY_TIMEOUT_SECONDS = 5.0  # a server that starts or recovers holds the file fo
 # sqlite3 decodes what SQLite says strictly, and that may quote a damaged file.
 SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 
+# "chat", set by a migration: the file is ours, whatever a later version makes of its tables. Databases from before that
+# migration are known by their tables.
+APPLICATION_ID = 0x63686174
+_OUR_TABLES = frozenset({"meta", "tenants", "rooms", "members", "messages", "changes"})
+
+_HEADER_BYTES = 100
+_NOT_OURS = "not a ChatAPI database"
 _CANNOT_MAKE_FILES = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
 
@@ -29,10 +37,43 @@ class UnusableDatabase(Exception):
 def open_snapshot(path: str) -> Iterator[sqlite3.Connection]:
     """A read-only connection to a ChatAPI database, live or not, inside one read transaction: all that is read is of
     one moment. Raises UnusableDatabase, also for what SQLite says later."""
+    if objection := find_objection(path):
+        raise UnusableDatabase(f"{path}: {objection}")
     with explain_errors(path), closing(_connect(find_read_uri(path))) as connection:
         connection.execute("BEGIN")
-        _check_schema(connection, path)
+        if objection := _judge(connection):
+            raise UnusableDatabase(f"{path}: {objection}")
+        if not _get_number(connection, "user_version"):
+            raise UnusableDatabase(f"{path}: {_NOT_OURS}")
         yield connection
+
+
+def find_objection(path: str) -> str | None:
+    """Why the file must not be opened as a database of ours; None when it is one, or is new: not there, or empty.
+
+    The file stays as it is, and none is made beside it, unless another program was killed while it wrote. Must not be
+    called while this process has the database open: closing the file would drop the locks that SQLite holds on it.
+    """
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return error.strerror
+    if stat.S_ISDIR(status.st_mode):
+        return "is a folder"
+    if not stat.S_ISREG(status.st_mode):
+        return "is not a regular file"
+    uri = f"file:{quote(os.path.abspath(path))}?mode=ro"
+    if not _has_content(f"{path}-wal"):
+        if status.st_size < _HEADER_BYTES:  # SQLite would take a short file for an empty database, and overwrite it
+            return "file is not a database" if status.st_size else None
+        uri += "&immutable=1"  # the file says it all; else SQLite would make files beside it
+    try:
+        with closing(_connect(uri)) as connection:
+            return _judge(connection)
+    except SQLITE_ERRORS as error:
+        return one_line(error)
 
 
 @contextmanager
@@ -82,14 +123,27 @@ def _connect(uri: str) -> sqlite3.Connection:
     return connection
 
 
-def _check_schema(connection: sqlite3.Connection, path: str) -> None:
+def _has_content(path: str) -> bool:
+    try:
+        return os.stat(path).st_size > 0
+    except OSError:
+        return False
+
+
+def _judge(connection: sqlite3.Connection) -> str | None:
     """Begins the read transaction, too."""
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    application_id, version = (_get_number(connection, name) for name in ("application_id", "user_version"))
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if application_id not in (0, APPLICATION_ID):
+        return f"{_NOT_OURS} (its application_id is {application_id:#x})"
+    is_new = not application_id and not version and not tables
+    if not is_new and (version < 1 or not (application_id or tables >= _OUR_TABLES)):
+        return _NOT_OURS
     newest = list_migrations()[-1][0]
     if version > newest:
-        raise UnusableDatabase(
-            f"{path}: made by a later version of ChatAPI (its schema is {version}, the newest known here {newest})"
-        )
-    has_meta = connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'meta'").fetchone()
-    if version < 1 or has_meta is None:
-        raise UnusableDatabase(f"{path}: not a ChatAPI database")
+        return f"made by a later version of ChatAPI (its schema is {version}, the newest known here {newest})"
+    return None
+
+
+def _get_number(connection: sqlite3.Connection, pragma: str) -> int:
+    return int(connection.execute(f"PRAGMA {pragma}").fetchone()[0])

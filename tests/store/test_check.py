@@ -215,7 +215,7 @@ def test_what_is_no_database_of_ours_is_one_line(tmp_path):
         "empty.db": "not a ChatAPI database",
         "other.db": "not a ChatAPI database",
         "missing.db": "no such file",
-        ".": "no such file",
+        ".": "is a folder",
     }.items():
         with pytest.raises(UnusableDatabase, match=f"{expected}$") as caught:
             check_database(str(tmp_path / name))
