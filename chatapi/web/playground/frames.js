@@ -12,12 +12,15 @@ import { tree } from "./tree.js";
 /** @typedef {{slot: "a" | "b", user: string, direction: "in" | "out", frame: any, at: Date}} Entry a raw frame may be anything, text that is no JSON too */
 
 const KEPT = 500; // of the newest frames, so that a long session stays quick
+const DRAW_MS = 100; // between two drawings
 const TIME = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23" });
 const NOISE = new Set(["ping", "pong", "typing", "typing.start", "typing.stop", "presence.update", "ack", "ack.received"]);
 
 export class Frames {
   /** @type {Entry[]} */ #entries = [];
   /** Not drawn yet. @type {Entry[]} */ #waiting = [];
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
+  #drawnAt = 0;
   #paused = false;
   #missed = 0;
   #filter = { a: true, b: true, noise: true, text: "" };
@@ -105,15 +108,17 @@ export class Frames {
     this.#showCount();
   }
 
-  /** Draws what has come once for each picture of the screen. @param {Entry} entry */
+  /** Draws what has come together: each drawing lays out and paints the whole list. @param {Entry} entry */
   #append(entry) {
     if (!this.#passes(entry)) return;
     this.#waiting.push(entry);
     if (this.#waiting.length > KEPT) this.#waiting.shift(); // nothing is drawn while the page is hidden
-    if (this.#waiting.length === 1) requestAnimationFrame(() => this.#draw());
+    this.#timer ??= setTimeout(() => requestAnimationFrame(() => this.#draw()), Math.max(0, this.#drawnAt + DRAW_MS - Date.now()));
   }
 
   #draw() {
+    this.#timer = undefined;
+    this.#drawnAt = Date.now();
     const atEnd = this.list.scrollHeight - this.list.scrollTop - this.list.clientHeight < 60;
     this.list.append(...this.#waiting.splice(0).map(row));
     while (this.list.childElementCount > KEPT) this.list.firstElementChild.remove();
