@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 MAX_WAITING_OF_TENANT = 1_000  # reads: more are refused with 503, a second's work for one reader
 NO_LIMIT = 1 << 30  # rows
 HOP_SECONDS = 0.001  # of reads that a reader gets at once; one that may take longer goes alone
+HOLD_SECONDS = 1.0  # that a read under way may keep the others waiting: then it is ended
 PAGE_BYTES = 1024 * 1024 - 4096  # of a page's items: with the envelope around them 1 MiB (CONTRACT section 4)
 
 Row = tuple[Any, ...]
@@ -63,6 +64,11 @@ class Reader:
         )
         for pragma in self._pragmas:
             self._connection.execute(pragma).fetchall()
+
+    def interrupt(self) -> None:
+        """Ends the statement that is under way, if there is one."""
+        if self._connection is not None:
+            self._connection.interrupt()
 
     def submit(self, jobs: Sequence["_Job"]) -> None:
         self._inbox.put(jobs)
@@ -126,6 +132,7 @@ class Readers:
         self._usual_s: dict[int | None, float] = {}  # how long a read of each tenant takes
         self._seldom = Seldom(logger)
         self._is_held = False
+        self._deadline: asyncio.TimerHandle | None = None  # of the reads under way while the others are held back
         self.on_quiet: Callable[[], None] = _do_nothing
         """Called when the last read has ended while the others are held back."""
 
@@ -178,6 +185,8 @@ class Readers:
         await job.answer
         if job.error is None:
             return cast(T, job.result)
+        if getattr(job.error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_INTERRUPT:
+            raise unavailable("The read took too long beside the writes") from job.error
         if not is_store_failure(job.error):
             raise job.error
         self._seldom.error("the database cannot be read: %s", describe(job.error))
@@ -234,10 +243,23 @@ class Readers:
         return len(self._idle) == len(self._readers)
 
     def hold(self) -> None:
-        """No new read begins until `release`. Does nothing when they are held already."""
-        self._is_held = True
+        """No new read begins until `release`, and those under way have `HOLD_SECONDS` to end. Does nothing when they
+        are held already."""
+        if not self._is_held:
+            self._is_held = True
+            self._deadline = asyncio.get_running_loop().call_later(HOLD_SECONDS, self._interrupt)
+
+    def _interrupt(self) -> None:
+        for reader in self._readers:
+            if reader not in self._idle:
+                reader.interrupt()
+        self._deadline = asyncio.get_running_loop().call_later(HOLD_SECONDS, self._interrupt)
 
     def release(self) -> None:
+        """Does nothing when they are not held."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
         self._is_held = False
         self._serve_waiting()
 

@@ -22,6 +22,7 @@ from chatapi.store.background import Background, Work
 from chatapi.store.failures import describe, is_lock_failure, is_store_failure
 from chatapi.store.keys import KeyMaker
 from chatapi.store.transaction import Transaction
+from chatapi.store.wal import LogBound
 from chatapi.store.writes import Change, MessageWrite, Statement, Write
 
 logger = logging.getLogger(__name__)
@@ -48,10 +49,11 @@ class Writer:
     their parameters, to run in the same transaction.
     """
 
-    def __init__(self, connection: aiosqlite.Connection, clock: Clock, keys: KeyMaker) -> None:
+    def __init__(self, connection: aiosqlite.Connection, clock: Clock, keys: KeyMaker, log_bound: LogBound) -> None:
         self._connection = connection
         self._clock = clock
         self._keys = keys
+        self._log_bound = log_bound
         self._queue: list[Write] = []
         self._background = Background()
         self._queued_characters = 0
@@ -143,7 +145,11 @@ class Writer:
                     self._background.note_foreground()
                 elif step is None:
                     await self._rest()
+                await self._log_bound.look()
+                if self._log_bound.is_due:
+                    self._log_bound.end(await self._checkpoint())
         finally:
+            self._log_bound.end(False)
             # It may have crashed: nobody is to wait for a writer that is gone, the shutdown least of all.
             self._closing = True
             left = [*self._queue, *self._background.take_all()]
@@ -151,12 +157,19 @@ class Writer:
                 write.error = unavailable("The server is shutting down")
             _publish_to_callers(left)
 
-    async def _checkpoint(self) -> None:
-        """Copies what is in the log (the WAL) into the database, as far as no reader needs it to stay."""
+    def wake(self) -> None:
+        """A checkpoint may be due."""
+        self._wake.set()
+
+    async def _checkpoint(self) -> bool:
+        """Copies the log (the WAL) into the database; whether that was all of it, since no reader needs it to stay."""
         try:
-            await self._connection.execute_fetchall("PRAGMA wal_checkpoint(PASSIVE)")
+            rows = await self._connection.execute_fetchall("PRAGMA wal_checkpoint(PASSIVE)")
         except sqlite3.Error as error:
             self._seldom.error("the log cannot be copied into the database: %s", describe(error))
+            return False
+        [(_, frames, copied)] = rows
+        return bool(frames == copied)
 
     async def _rest(self) -> None:
         self._wake.clear()
