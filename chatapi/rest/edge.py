@@ -10,7 +10,6 @@ import logging
 import re
 import secrets
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, cast
 
 from aiohttp import HttpVersion11, web
@@ -27,12 +26,13 @@ from chatapi.callers import (
     take_token,
 )
 from chatapi.errors import ChatError, Code, not_found
-from chatapi.models import Principal
+from chatapi.models import Principal, TenantKey
 from chatapi.protocol.json import convert, loads
 from chatapi.protocol.replies import encode_error_envelope
 from chatapi.protocol.requests import Body, parse_query
 from chatapi.rest.call import Base, Call, Credential, Media, RawRoute, Reply, Route
 from chatapi.rest.encoding import accepts_gzip, prefers_html, vary_on
+from chatapi.rest.outflow import SMALL_BYTES, Outflow, Owner, refuse
 from chatapi.services import Services
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,8 @@ _PARAMETER = re.compile(r"{(\w+)}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _PROCESS = secrets.token_hex(6)
 _requests = itertools.count(1)
+OWNER: web.RequestKey[Owner] = web.RequestKey("owner", tuple)
+"""Whose answer it is, of large ones alone."""
 _NO_PRINCIPAL = cast(Principal, None)  # of routes that have none: their handlers do not look
 
 
@@ -54,12 +56,13 @@ class Edge:
     def __init__(self, services: Services, routes: tuple[Route, ...], raw_routes: tuple[RawRoute, ...]) -> None:
         self._services = services
         self._logs_requests = services.config.log.requests
+        self.outflow = Outflow()
         self._router = web.UrlDispatcher()
         for prefix in ("", "/v1"):
             for route in routes:
                 self._add_route(route.method, prefix + _widen(route.path), self._bind(route))
             for raw_route in raw_routes:
-                self._add_route(raw_route.method, prefix + raw_route.path, partial(raw_route.handler, services))
+                self._add_route(raw_route.method, prefix + raw_route.path, self._bind_raw(raw_route))
         self._router.freeze()
 
     def _add_route(self, method: str, path: str, handler: Any) -> None:
@@ -115,7 +118,7 @@ class Edge:
             call = Call(self._services, principal, path, body, query)
             if route.media is Media.JSON:
                 call.base = Base(*find_base(request, self._services.config.server))
-            reply = await route.handler(call)
+            reply = await self._make_reply(route, request, call)
             if reply.gzipped is not None:
                 _choose_encoding(reply, request, headers)
             elif reply.page is not None:
@@ -123,6 +126,46 @@ class Edge:
             return _answer(reply, headers)
 
         return answer
+
+    def _bind_raw(self, route: RawRoute) -> Any:
+        async def answer(request: web.BaseRequest, path: Mapping[str, str], headers: Headers) -> web.StreamResponse:
+            response = await route.handler(self._services, request, path, headers)
+            size = count_bytes(response)
+            if size > SMALL_BYTES:
+                request[OWNER] = owner = self._find_owner(request, None)
+                if not self.outflow.has_room(owner, size):
+                    raise refuse()
+            return response
+
+        return answer
+
+    async def _make_reply(self, route: Route, request: web.BaseRequest, call: Call) -> Reply:
+        """What the handler answers, once there is room for it: a large answer that there is no room for is made again
+        when there is. What changes something is done once, and refused only to those who owe."""
+        is_read = route.method == "GET"
+        principal = None if call.principal is _NO_PRINCIPAL else call.principal
+        owner = self._find_owner(request, principal) if self.outflow.total_bytes else None
+        if not is_read and owner is not None and self.outflow.owes(owner):
+            raise refuse()
+        if not is_read or owner is None or self.outflow.has_room(owner, SMALL_BYTES):
+            reply = await route.handler(call)
+            if len(reply.body) <= SMALL_BYTES:
+                return reply
+            request[OWNER] = owner = owner or self._find_owner(request, principal)
+            if not is_read or self.outflow.has_room(owner, len(reply.body)):
+                return reply
+            del reply
+        async with self.outflow.turn(owner):
+            if request.transport is None:
+                raise ConnectionResetError("The client is gone")
+            reply = await route.handler(call)
+        request[OWNER] = owner
+        return reply
+
+    def _find_owner(self, request: web.BaseRequest, principal: Principal | None) -> Owner:
+        if principal is None:
+            return TenantKey(0), client_address(request, self._services.config.server.trusted_proxies)
+        return principal.tenant.tenant_key, principal.user_id
 
     def _authenticate(self, route: Route, request: web.BaseRequest, headers: Headers) -> Principal:
         services = self._services
@@ -146,6 +189,12 @@ class Edge:
         if error.retry_after_s is not None:
             headers["Retry-After"] = str(max(1, -int(-error.retry_after_s // 1)))
         return _answer(Reply(error.status, encode_error_envelope(error)), headers)
+
+
+def count_bytes(response: web.StreamResponse) -> int:
+    """Of the body, as far as it is in memory."""
+    body = response.body if isinstance(response, web.Response) else None
+    return len(body) if isinstance(body, bytes) else 0
 
 
 def _widen(path: str) -> str:

@@ -12,7 +12,8 @@ from chatapi.link import Link
 from chatapi.protocol.frame_check import FrameCheck
 from chatapi.protocol.replies import encode_error_envelope
 from chatapi.rest.call import JSON
-from chatapi.rest.edge import MAX_BODY_BYTES, Edge, make_request_id
+from chatapi.rest.edge import MAX_BODY_BYTES, OWNER, Edge, count_bytes, make_request_id
+from chatapi.rest.outflow import SMALL_BYTES
 
 KEEPALIVE_SECONDS = 75.0  # longer than the 60 s after which the usual proxies reuse a connection no more
 UNREAD_SECONDS = 30.0  # a client that reads nothing of its answer for this long is cut off: it is held in memory
@@ -26,6 +27,7 @@ _silent.addHandler(logging.NullHandler())
 class EnvelopeServer(web.Server):
     def __init__(self, edge: Edge) -> None:
         super().__init__(edge.handle, request_factory=self._make_bounded_request)
+        self.outflow = edge.outflow
 
     def __call__(self) -> web.RequestHandler:
         return _EnvelopeProtocol(
@@ -55,6 +57,7 @@ class _EnvelopeProtocol(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.link = Link(cast(asyncio.Transport, transport), UNREAD_SECONDS)
+        cast(asyncio.Transport, transport).set_write_buffer_limits(SMALL_BYTES)
         super().connection_made(transport)
         assert self._task_handler is not None  # it serves the requests of this connection
         self._task_handler.add_done_callback(self._end)
@@ -78,6 +81,20 @@ class _EnvelopeProtocol(web.RequestHandler):
     def _end(self, _task: object) -> None:
         """No more is served; a transport that closes still waits for its peer to read the rest."""
         self.link.look_for_stall()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Returns when the peer has taken most of it. A large answer counts meanwhile."""
+        if not len(request):  # no state: a large one has its owner
+            return await super().finish_response(request, resp, start_time)
+        owner, size = request[OWNER], count_bytes(resp)
+        outflow = cast(EnvelopeServer, self._manager).outflow
+        outflow.begin(owner, size)
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            outflow.end(owner, size)
 
     def handle_error(
         self,

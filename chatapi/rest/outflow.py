@@ -1,0 +1,122 @@
+"""Answers that are being sent: how many bytes their clients have not yet taken, by user, by tenant and in all.
+
+A client that asks and does not read leaves its answers in memory. What goes beyond a bound is not made: requests wait
+until there is room, the tenants in turns, or are refused after a while. Small answers are not counted: a connection
+takes the next request only when most of the last answer was read, so that it holds few of them.
+"""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from chatapi.errors import ChatError, Code
+from chatapi.models import TenantKey
+
+SMALL_BYTES = (
+    16 * 1024
+)  # an answer up to this size is not counted, and so much of one may be unread when the next begins
+PAGE_BYTES = 1024 * 1024  # what one who has waited may make
+ALL_BYTES = 64 * 1024 * 1024
+TENANT_BYTES = 16 * 1024 * 1024
+USER_BYTES = 4 * 1024 * 1024  # so that one user's credential does not take all of its tenant's
+MAX_WAITING = 100  # requests of one tenant: more are refused at once
+WAIT_SECONDS = 10.0  # then they are refused too
+
+K = TypeVar("K")
+
+Owner = tuple[TenantKey, str]
+"""The tenant and its user; without a credential 0 and the client's address."""
+
+
+class Outflow:
+    def __init__(self) -> None:
+        self.total_bytes = 0
+        self._of_tenants: dict[TenantKey, int] = {}
+        self._of_users: dict[Owner, int] = {}
+        # Those who wait for room, by tenant: the next one's first, and of each the longest waiting first.
+        self._waiting: OrderedDict[TenantKey, dict[asyncio.Future[None], Owner]] = OrderedDict()
+
+    @property
+    def waiting(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+    def has_room(self, owner: Owner, size: int) -> bool:
+        return (
+            self.total_bytes + size <= ALL_BYTES
+            and self._of_tenants.get(owner[0], 0) + size <= TENANT_BYTES
+            and self._of_users.get(owner, 0) + size <= USER_BYTES
+        )
+
+    def begin(self, owner: Owner, size: int) -> None:
+        """So many bytes are written from now on."""
+        self.total_bytes += size
+        _add(self._of_tenants, owner[0], size)
+        _add(self._of_users, owner, size)
+
+    def owes(self, owner: Owner) -> bool:
+        """Whether the user has to read before more is done for it."""
+        return self._of_users.get(owner, 0) >= USER_BYTES
+
+    def end(self, owner: Owner, size: int) -> None:
+        """They were taken, or the client is gone."""
+        self.begin(owner, -size)
+        self._serve_waiting()
+
+    @asynccontextmanager
+    async def turn(self, owner: Owner) -> AsyncIterator[None]:
+        """Waits until there is room for a page, which is kept free inside. Raises ChatError 503 when that takes too
+        long, or when too many of the tenant's wait."""
+        waiting = self._waiting.setdefault(owner[0], {})
+        if len(waiting) >= MAX_WAITING:
+            raise refuse()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting[future] = owner
+        self._serve_waiting()
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await future
+            yield
+        except TimeoutError:
+            raise refuse() from None
+        finally:
+            if future.done() and not future.cancelled():
+                self.begin(owner, -PAGE_BYTES)
+                # Later: what was made begins in this very step, and the room is its own.
+                asyncio.get_running_loop().call_soon(self._serve_waiting)
+            else:
+                self._remove(owner[0], future)
+
+    def _serve_waiting(self) -> None:
+        """Gives what room there is to those who wait: of each tenant in turn, the first one for whom there is some."""
+        turns = deque(self._waiting)
+        while turns and self.total_bytes + PAGE_BYTES <= ALL_BYTES:
+            tenant_key = turns.popleft()
+            waiting = self._waiting[tenant_key]
+            future = next((future for future, owner in waiting.items() if self.has_room(owner, PAGE_BYTES)), None)
+            if future is None:
+                continue
+            self.begin(waiting[future], PAGE_BYTES)
+            future.set_result(None)
+            self._remove(tenant_key, future)
+            if tenant_key in self._waiting:
+                self._waiting.move_to_end(tenant_key)
+                turns.append(tenant_key)
+
+    def _remove(self, tenant_key: TenantKey, future: asyncio.Future[None]) -> None:
+        self._waiting[tenant_key].pop(future, None)
+        if not self._waiting[tenant_key]:
+            del self._waiting[tenant_key]
+
+
+def _add(sizes: dict[K, int], key: K, size: int) -> None:
+    sizes[key] = sizes.get(key, 0) + size
+    if not sizes[key]:
+        del sizes[key]
+
+
+def refuse() -> ChatError:
+    return ChatError(
+        Code.INTERNAL_ERROR, "Too many answers are waiting to be read: read them first", status=503, retry_after_s=1.0
+    )

@@ -1,0 +1,264 @@
+"""Answers that nobody reads: bounded for a user, for a tenant and in all, on real sockets that do not read."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+from conftest import StartServer
+from driver import Server, User, eventually
+
+from chatapi.errors import ChatError
+from chatapi.models import TenantKey
+from chatapi.rest import outflow
+from chatapi.rest.outflow import Outflow
+
+CONTENT = "x" * 60_000
+MESSAGES = 5
+PAGE = MESSAGES * len(CONTENT)  # bytes of the answer, and a little more
+
+
+class Unread:
+    """One connection that has asked and does not read, before `read`."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self.writer = writer
+
+    async def read(self) -> tuple[int, bytes]:
+        self.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        async with asyncio.timeout(20):
+            head = await self._reader.readuntil(b"\r\n\r\n")
+            length = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+            return int(head.split()[1]), await self._reader.readexactly(int(length.split()[1]))
+
+
+class Clients:
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.opened: list[Unread] = []
+
+    async def ask(self, path: str, user: User | None = None, times: int = 1) -> Unread:
+        beneath = socket.socket()
+        beneath.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # else the kernel reads in the client's place
+        beneath.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(beneath, (self.server.host, self.server.port))
+        reader, writer = await asyncio.open_connection(sock=beneath, limit=1024)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        headers = "".join(f"{name}: {value}\r\n" for name, value in (user.headers if user else {}).items())
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: chat\r\n{headers}\r\n".encode() * times)
+        self.opened.append(Unread(reader, writer))
+        return self.opened[-1]
+
+    def hang_up(self) -> None:
+        for client in self.opened:
+            client.writer.transport.abort()  # type: ignore[attr-defined]
+        self.opened.clear()
+
+
+@pytest.fixture
+async def clients(start_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Clients]:
+    """Room for three pages of a user's, five of a tenant's, and seven in all."""
+    monkeypatch.setattr(outflow, "PAGE_BYTES", int(1.1 * PAGE))
+    monkeypatch.setattr(outflow, "USER_BYTES", int(3.4 * PAGE))
+    monkeypatch.setattr(outflow, "TENANT_BYTES", int(5.4 * PAGE))
+    monkeypatch.setattr(outflow, "ALL_BYTES", int(7.4 * PAGE))
+    opened = Clients(await start_server())
+    yield opened
+    opened.hang_up()
+    await eventually(lambda: not flow(opened.server).total_bytes)
+
+
+def flow(server: Server) -> Outflow:
+    return server.app._runner.server.outflow  # type: ignore[union-attr, no-any-return]
+
+
+async def make_channel(owner: User) -> str:
+    """A room that anybody of the tenant may read; the path of its page."""
+    room_id = await owner.make_room(room_type="channel")
+    for _ in range(MESSAGES):
+        await owner.say(room_id, CONTENT)
+    return f"/rooms/{room_id}/messages"
+
+
+async def test_what_one_user_does_not_read_waits_and_then_comes(clients: Clients) -> None:
+    server = clients.server
+    alice, bob = server.user("alice"), server.user("bob")
+    path = await make_channel(alice)
+    asked = [await clients.ask(path, alice) for _ in range(10)]
+    await eventually(lambda: flow(server).waiting == 7)
+    assert 3 * PAGE < flow(server).total_bytes < 3.4 * PAGE
+    # Nobody else is held up, and alice herself is answered where the answer is small.
+    assert len((await bob.get(path)).data["messages"]) == MESSAGES
+    stranger = server.user("carol", (await server.make_tenant("other"))["api_key"])
+    assert (await stranger.get("/rooms")).status == 200
+    assert (await alice.get("/rooms", limit=0)).status == 400
+    for client in asked:
+        status, body = await client.read()
+        assert status == 200
+        assert len(json.loads(body)["data"]["messages"]) == MESSAGES
+    await eventually(lambda: not flow(server).total_bytes)
+
+
+async def test_the_users_of_one_tenant_leave_room_for_another(clients: Clients) -> None:
+    server = clients.server
+    path = await make_channel(server.user("alice"))
+    for number in range(8):
+        await clients.ask(path, server.user(f"user{number}"))
+    await eventually(lambda: flow(server).waiting == 3)
+    assert 5 * PAGE < flow(server).total_bytes < 5.4 * PAGE
+    other_key = (await server.make_tenant("other"))["api_key"]
+    carol = server.user("carol", other_key)
+    assert len((await carol.get(await make_channel(carol))).data["messages"]) == MESSAGES
+
+
+async def test_all_tenants_together_are_bounded(clients: Clients) -> None:
+    server = clients.server
+    for name in ("a", "b", "c"):
+        api_key = (await server.make_tenant(name))["api_key"]
+        path = await make_channel(server.user("alice", api_key))
+        for number in range(4):
+            await clients.ask(path, server.user(f"user{number}", api_key))
+    await eventually(lambda: flow(server).waiting == 5)
+    assert 7 * PAGE < flow(server).total_bytes < 7.4 * PAGE
+
+
+async def test_who_waits_too_long_or_in_too_great_a_number_is_refused(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = clients.server
+    alice = server.user("alice")
+    path = await make_channel(alice)
+    for _ in range(3):
+        await clients.ask(path, alice)
+    await eventually(lambda: flow(server).total_bytes > 3 * PAGE)
+    with monkeypatch.context() as patch:
+        patch.setattr(outflow, "WAIT_SECONDS", 0.05)
+        reply = await alice.get(path)
+    assert (reply.status, reply.error["code"], reply.headers["Retry-After"]) == (503, "INTERNAL_ERROR", "1")
+    monkeypatch.setattr(outflow, "MAX_WAITING", 2)
+    for _ in range(2):
+        await clients.ask(path, alice)
+    await eventually(lambda: flow(server).waiting >= 2)
+    assert (await alice.get(path)).status == 503
+
+
+async def test_writes_are_refused_only_to_the_one_who_owes(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = clients.server
+    alice, bob = server.user("alice"), server.user("bob")
+    path = await make_channel(alice)
+    await bob.post(path.replace("messages", "members"), {"user_id": "bob"})
+    for _ in range(3):
+        await clients.ask(path, alice)
+    await eventually(lambda: flow(server).total_bytes > 3 * PAGE)
+    assert (await alice.post(path, {"content": "short of the bound"})).status == 201
+    monkeypatch.setattr(outflow, "USER_BYTES", 3 * PAGE)
+    assert (await alice.post(path, {"content": "not stored"})).status == 503
+    assert (await bob.post(path, {"content": "stored"})).status == 201
+    newest = (await bob.get(path, limit=2)).data["messages"]
+    assert [message["content"] for message in newest] == ["short of the bound", "stored"]
+
+
+async def test_nothing_is_made_for_those_who_are_gone(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = clients.server
+    alice = server.user("alice")
+    path = await make_channel(alice)
+    for _ in range(6):
+        await clients.ask(path, alice)
+    await eventually(lambda: flow(server).waiting == 3)
+    calls = 0
+    list_messages = server.services.chat.list_messages
+
+    async def count(*args: object) -> object:
+        nonlocal calls
+        calls += 1
+        return await list_messages(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(server.services.chat, "list_messages", count)
+    clients.hang_up()
+    await eventually(lambda: not flow(server).total_bytes and not flow(server).waiting)
+    assert calls == 0
+    assert not flow(server)._of_tenants
+    assert not flow(server)._of_users
+
+
+async def test_requests_on_one_connection_are_answered_one_at_a_time(clients: Clients) -> None:
+    server = clients.server
+    alice = server.user("alice")
+    path = await make_channel(alice)
+    client = await clients.ask(path, alice, times=5)
+    await eventually(lambda: flow(server).total_bytes)
+    assert (await server.user("bob").get(path)).status == 200
+    await eventually(lambda: flow(server).total_bytes < 1.1 * PAGE)
+    for _ in range(5):
+        assert (await client.read())[0] == 200
+
+
+async def test_it_takes_no_credential_to_be_bounded(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = clients.server
+    monkeypatch.setattr(outflow, "SMALL_BYTES", 1024)
+    size = len((await server.request("GET", "/openapi.json", headers={"Accept-Encoding": "identity"})).body)
+    assert size > 0
+    monkeypatch.setattr(outflow, "USER_BYTES", 500_000)
+    monkeypatch.setattr(outflow, "PAGE_BYTES", 250_000)
+    asked = [await clients.ask("/playground/swagger/swagger-ui-bundle.js") for _ in range(2)]
+    asked += [await clients.ask("/openapi.json") for _ in range(12)]
+    await eventually(lambda: flow(server).total_bytes > 200_000)
+    assert flow(server).total_bytes <= 500_000
+    assert (await server.user("alice").get("/rooms")).status == 200
+    for client in asked[2:]:
+        assert (await client.read())[0] == 200
+
+
+# By itself
+
+
+async def test_owners_wait_in_turns_and_room_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outflow, "PAGE_BYTES", 10)
+    monkeypatch.setattr(outflow, "ALL_BYTES", 25)
+    counted = Outflow()
+    full = (TenantKey(9), "x")
+    counted.begin(full, 20)
+    order: list[int] = []
+
+    async def wait(tenant_key: int) -> None:
+        async with counted.turn((TenantKey(tenant_key), "u")):
+            order.append(tenant_key)
+            assert counted.total_bytes <= 25
+
+    async with asyncio.TaskGroup() as group:
+        for tenant_key in (1, 1, 1, 2, 3):
+            group.create_task(wait(tenant_key))
+        await asyncio.sleep(0)
+        assert order == []
+        counted.end(full, 20)
+    assert sorted(order) == [1, 1, 1, 2, 3]
+    assert set(order[:3]) == {1, 2, 3}
+    assert counted.total_bytes == 0
+
+
+async def test_one_that_is_cancelled_or_fails_leaves_no_room_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outflow, "PAGE_BYTES", 10)
+    monkeypatch.setattr(outflow, "ALL_BYTES", 10)
+    counted = Outflow()
+    owner = (TenantKey(1), "u")
+
+    async def wait(error: Exception | None = None) -> None:
+        async with counted.turn(owner):
+            if error is not None:
+                raise error
+
+    counted.begin(owner, 10)
+    waiting = [asyncio.create_task(wait()) for _ in range(2)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()  # while it waits
+    await asyncio.sleep(0)
+    counted.end(owner, 10)
+    waiting[1].cancel()  # when it has just been given room
+    await asyncio.wait(waiting)
+    with pytest.raises(ChatError):
+        await wait(ChatError(outflow.Code.INTERNAL_ERROR, "x"))
+    await asyncio.sleep(0)
+    assert counted.total_bytes == 0
+    await wait()
