@@ -167,6 +167,7 @@ const ACKED_ROOMS = 1_000; // the most that one `ack` may name
 const ACKS_PER_S = 15; // the server delays acks above 20 a second, and drops typing with them
 const TYPING_REPEAT_MS = 3_000; // the server forgets a typist after 6 s
 const REMEMBERED_NOTIFICATIONS = 10_000;
+const OPEN = 1; // WebSocket.OPEN, which not every implementation names
 const ATTEMPTS = 5; // of a frame that is not a message; a message is tried until it is confirmed
 
 const TOKEN_TIMEOUT_MS = 10_000; // for `getToken`; less than a connect may take, so that its failure is told as its own
@@ -1598,8 +1599,9 @@ export class Connection {
 
   /* Frames out */
 
-  /** @param {ServerEvent} frame */
+  /** What meets a socket that is closing goes out with the next, as if it had been lost on its way. @param {ServerEvent} frame */
   #transmit(frame) {
+    if (this.#socket.readyState !== OPEN) return; // a browser would complain on the console of each
     this.#tell("frame", { direction: "out", frame });
     this.#socket.send(JSON.stringify(frame));
   }
