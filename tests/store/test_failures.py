@@ -142,11 +142,12 @@ async def test_a_commit_that_does_not_end_is_waited_for_by_nobody_else(
     hanging = asyncio.ensure_future(store.writer.change(hang))
     await eventually(lambda: store.writer._is_committing)
     queued = asyncio.ensure_future(server.user("alice").post("/rooms", {"type": "group"}))
-    await eventually(lambda: len(store.writer) == 1)
+    await eventually(lambda: len(store.writer) >= 1)
     assert (await server.request("GET", "/health")).status == 503
     assert (await queued).status == 503
     assert (await server.request("GET", "/readyz")).status == 503
     assert (await server.user("alice").post("/rooms", {"type": "group"})).status == 503
+    monkeypatch.undo()  # from here on a slow disk is no failure
     stuck.set()
     await hanging
     clock.advance(2)
