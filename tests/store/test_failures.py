@@ -136,11 +136,14 @@ async def test_a_commit_that_does_not_end_is_waited_for_by_nobody_else(
     store = server.services.store
     await store._connection.create_function("wait_for_disk", 0, lambda: stuck.wait(20))
 
+    begun = asyncio.Event()
+
     async def hang(transaction: object) -> None:
+        begun.set()
         await store._connection.execute("SELECT wait_for_disk()")
 
     hanging = asyncio.ensure_future(store.writer.change(hang))
-    await eventually(lambda: store.writer._is_committing)
+    await begun.wait()
     queued = asyncio.ensure_future(server.user("alice").post("/rooms", {"type": "group"}))
     await eventually(lambda: len(store.writer) >= 1)
     assert (await server.request("GET", "/health")).status == 503
