@@ -34,6 +34,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """Shares the default run among the processors. Tests that are named, and those of another marker, which may measure
     or drive a browser, have the machine for themselves; `-n` says otherwise. pytest-cov has to be told on the command
     line: it has looked already."""
+    if hasattr(config, "workerinput"):  # a worker reads these lines too: it must not have workers of its own
+        return
     is_default = config.option.markexpr in config.getini("addopts") and not config.option.keyword
     is_whole = config.args_source is not pytest.Config.ArgsSource.ARGS
     is_open = config.getoption("numprocesses", 0) is None and not config.getoption("cov_source", None)
