@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from chatapi.errors import ChatError
 from chatapi.log import Seldom
+from chatapi.memory import give_back_memory
 from chatapi.models import RoomKey, Tenant, TenantKey
 from chatapi.services import Services
 from chatapi.store import meta, purge
@@ -46,6 +47,7 @@ def list_jobs(services: Services) -> list[Job]:
         Job("dead letters", 30.0, services.webhooks.expire_dead_letters),
         Job("used keys", 5.0, services.tenants.write_used_keys),
         Job("idle rooms", 5.0, services.rooms.forget_idle),
+        Job("memory", 30.0, give_back_memory),
     ]
 
 

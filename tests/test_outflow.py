@@ -1,17 +1,20 @@
 """Answers that nobody reads: bounded for a user, for a tenant and in all, on real sockets that do not read."""
 
 import asyncio
+import gc
 import json
 import socket
 from collections.abc import AsyncIterator
 
 import pytest
+from aiohttp import web
 from conftest import StartServer
 from driver import Server, User, eventually
 
 from chatapi.errors import ChatError
 from chatapi.models import TenantKey
 from chatapi.rest import outflow
+from chatapi.rest.edge import count_bytes
 from chatapi.rest.outflow import Outflow
 
 CONTENT = "x" * 60_000
@@ -181,6 +184,28 @@ async def test_nothing_is_made_for_those_who_are_gone(clients: Clients, monkeypa
     assert calls == 0
     assert not flow(server)._of_tenants
     assert not flow(server)._of_users
+
+
+async def test_an_answer_whose_reader_is_gone_is_freed_at_once(clients: Clients) -> None:
+    server = clients.server
+    alice = server.user("alice")
+    path = await make_channel(alice)
+    for _ in range(3):
+        await clients.ask(path, alice)
+    await eventually(lambda: flow(server).total_bytes > 3 * PAGE)
+    gc.collect()
+    gc.disable()
+    try:
+        assert count_large_answers() == 3
+        clients.hang_up()
+        await eventually(lambda: not flow(server).total_bytes)
+        await eventually(lambda: not count_large_answers())
+    finally:
+        gc.enable()
+
+
+def count_large_answers() -> int:
+    return sum(isinstance(found, web.Response) and count_bytes(found) > PAGE for found in gc.get_objects())
 
 
 async def test_requests_on_one_connection_are_answered_one_at_a_time(clients: Clients) -> None:

@@ -82,6 +82,14 @@ class _EnvelopeProtocol(web.RequestHandler):
         """No more is served; a transport that closes still waits for its peer to read the rest."""
         self.link.look_for_stall()
 
+    async def _drain_helper(self) -> None:
+        """Waits while much is unread. aiohttp's own way leaves an error that holds itself, and with it the answer, when
+        the peer has gone: a megabyte each, until the collector looks at what is old, days later."""
+        while self._paused and self.transport is not None:
+            await self.link.wait_for_room(UNREAD_SECONDS)
+        if self.transport is None:
+            raise ConnectionResetError("The client is gone")
+
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
