@@ -1,24 +1,21 @@
 """The composition root: every object is built here once, in order, and closed in reverse."""
 
 import asyncio
+import contextlib
 import gc
 import logging
-import os
 import random
 import resource
-import socket
 import ssl
 from collections.abc import Callable, Sequence
-from pathlib import Path
-
-from aiohttp import web
 
 from chatapi.access import Access
+from chatapi.admission import Admission
 from chatapi.auth import Auth
 from chatapi.chat import Chat
 from chatapi.clock import Clock, SteadyClock
 from chatapi.config import Config
-from chatapi.errors import ChatError
+from chatapi.errors import ChatError, unavailable
 from chatapi.housekeeping import keep_house
 from chatapi.hub import Hub
 from chatapi.membership import Membership
@@ -35,6 +32,7 @@ from chatapi.rest import list_routes
 from chatapi.rest.call import RawRoute
 from chatapi.rest.edge import Edge
 from chatapi.rest.files import make_file_routes
+from chatapi.rest.listener import Listener
 from chatapi.rest.server import EnvelopeServer
 from chatapi.room_lists import RoomLists
 from chatapi.rooms import Rooms
@@ -49,10 +47,10 @@ from chatapi.ws.heartbeat import watch_connections
 logger = logging.getLogger(__name__)
 
 GOING_AWAY = 1001
-LISTEN_BACKLOG = 4096  # connections that the kernel holds while the loop is busy with a storm
-SOCKET_SEND_BYTES = 64 * 1024  # else the kernel hides 3.9 MB per client before we notice that it does not read
-# The folder says who may connect: a proxy is another user, and a umask that guards the database must not shut it out.
-UNIX_SOCKET_MODE = 0o666
+BODIES_UNTIL = 0.9  # of the grace: what has not arrived by then is answered with 503
+OWN_DESCRIPTORS = 64  # the interpreter's, the loop's, the lock's, those of backups and name servers
+MANY_DESCRIPTORS = 1 << 20  # where the system has no limit
+DESCRIPTORS_PER_READER = 3  # the database, its WAL and its shared memory
 RECONNECT_MS_PER_CONNECTION = 1  # those who were connected come back over this long, at random...
 MIN_RECONNECT_MS = 1_000  # ...and over at least this
 
@@ -62,9 +60,17 @@ RAW_ROUTES = (RawRoute("GET", "/ws", serve_websocket),)
 class App:
     """A running server. Made by `start_app`; `close` ends it in order."""
 
-    def __init__(self, services: Services, runner: web.ServerRunner, lock: DatabaseLock, writing: asyncio.Task[None]):
+    def __init__(
+        self,
+        services: Services,
+        server: EnvelopeServer,
+        listener: Listener,
+        lock: DatabaseLock,
+        writing: asyncio.Task[None],
+    ) -> None:
         self.services = services
-        self._runner = runner
+        self._server = server
+        self._listener = listener
         self._lock = lock
         self._writing = writing
         self._calling: asyncio.Task[None] | None = None
@@ -73,28 +79,13 @@ class App:
     def start_webhooks(self) -> None:
         self._calling = self.services.tasks.start("webhooks", self.services.webhooks.run())
 
-    async def listen(self) -> None:
+    def listen(self) -> None:
         """Accepts connections from here on; `addresses` says where. Raises OSError."""
         server = self.services.config.server
-        tls = _make_tls(self.services.config)
         if server.unix_socket:
-            await self._listen_at(server.unix_socket, tls)
-            return
-        for listening in _bind(server.host, server.port):
-            await web.SockSite(self._runner, listening, backlog=LISTEN_BACKLOG, ssl_context=tls).start()
-            host, port = listening.getsockname()[:2]
-            shown = f"[{host}]" if ":" in host else host
-            self.addresses.append(f"{'https' if tls else 'http'}://{shown}:{port}")
-
-    async def _listen_at(self, path: str, tls: ssl.SSLContext | None) -> None:
-        """A socket that a killed server has left behind is replaced, one that is in use is not."""
-        _check_unix_path(path)
-        try:
-            await web.UnixSite(self._runner, path, backlog=LISTEN_BACKLOG, ssl_context=tls).start()
-            os.chmod(path, UNIX_SOCKET_MODE)
-        except OSError as error:
-            raise OSError(f"{path}: {error.strerror}") from error
-        self.addresses.append(f"unix:{path}")
+            self.addresses = self._listener.listen_at_path(server.unix_socket)
+        else:
+            self.addresses = self._listener.listen_on_host(server.host, server.port)
 
     async def close(self) -> None:
         """No new connections; everyone is told; requests and queued writes end; then the database closes.
@@ -103,19 +94,25 @@ class App:
         """
         services = self.services
         services.is_draining = True
+        grace_seconds = services.config.server.shutdown_grace_seconds
+        stopping = unavailable("The server is shutting down")
+        last_call = asyncio.get_running_loop().call_later(
+            BODIES_UNTIL * grace_seconds, self._server.refuse_bodies, stopping
+        )
         try:
-            async with asyncio.timeout(services.config.server.shutdown_grace_seconds):
-                for site in list(self._runner.sites):
-                    await site.stop()
+            async with asyncio.timeout(grace_seconds):
+                self._listener.close()
                 services.webhooks.close()
                 await self._send_away()
-                await self._runner.cleanup()
+                await self._server.finish()
                 if self._calling is not None:
                     await asyncio.wait([self._calling])
         except TimeoutError:
             logger.warning("requests were cut off at the end of the grace")
         finally:
+            last_call.cancel()
             await self._finish_writes()
+            await self._server.end()
             await services.tasks.close()
             await services.store.close()
             self._lock.release()
@@ -148,6 +145,7 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
     `on_crash(task)` is called when a long-lived task has failed: the server has to be closed then.
     """
     _prepare_process()
+    tls = _make_tls(config)
     raw_routes = (*RAW_ROUTES, *make_file_routes(config))
     lock = DatabaseLock(config.database.path)
     check_usable(config.database.path)  # before the lock makes a file beside it
@@ -189,6 +187,7 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
         offline.tell_worker()
 
     store.writer.admit, store.writer.accompany, store.writer.publish = chat.admit, offline.accompany, publish
+    admission = Admission(_count_descriptors(), _reserve_descriptors(config))
     services = Services(
         config=config,
         clock=clock,
@@ -218,20 +217,20 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
         auth=Auth(tenants, config, clock),
         origins=OriginPolicy(config.server.allowed_origins, config.server.public_url),
         started_at_s=clock.monotonic_s(),
+        admission=admission,
     )
     writing = tasks.start("writer", store.writer.run())
-    runner = web.ServerRunner(EnvelopeServer(Edge(services, list_routes(config), raw_routes)))
-    app = App(services, runner, lock, writing)
+    server = EnvelopeServer(Edge(services, list_routes(config), raw_routes), admission)
+    app = App(services, server, Listener(server, admission, tasks, tls), lock, writing)
     try:
         await tenants.load()
         if dev:
             services.dev_key = await tenants.ensure_dev_tenant()
         await webhooks.resume(tenants.all())
         app.start_webhooks()
-        await runner.setup()
         tasks.start("heartbeat", watch_connections(services))
         keep_house(services)
-        await app.listen()
+        app.listen()
     except BaseException:
         await app.close()
         raise
@@ -254,51 +253,19 @@ def _prepare_process() -> None:
     freed = bytes(16 << 20)  # not touched, so that it never counts as resident
     del freed
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with contextlib.suppress(ValueError, OSError):  # where the kernel has a lower limit than the hard one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _bind(host: str, port: int) -> list[socket.socket]:
-    """A socket for each address of the host; only the first one when the port is for the system to pick.
-
-    Raises OSError that says where.
-    """
-    try:
-        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise OSError(f"{host}: {error.strerror}") from error
-    addresses = list(dict.fromkeys((family, address[:2]) for family, _, _, _, address in infos))
-    sockets: list[socket.socket] = []
-    for family, address in addresses[:1] if port == 0 else addresses:
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_SEND_BYTES)
-        if family == socket.AF_INET6:
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        try:
-            listening.bind(address)
-        except OSError as error:
-            for opened in [*sockets, listening]:
-                opened.close()
-            raise OSError(f"{host} port {port}: {error.strerror}") from error
-        sockets.append(listening)
-    return sockets
+def _count_descriptors() -> int:
+    """How many this process may have open."""
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft != resource.RLIM_INFINITY else MANY_DESCRIPTORS
 
 
-def _check_unix_path(path: str) -> None:
-    """Raises OSError unless the path is free, or a socket at which nobody listens any more."""
-    if Path(path).exists() and not Path(path).is_socket():
-        raise OSError(f"{path}: there is a file that is not a socket")
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except (FileNotFoundError, ConnectionRefusedError):
-            return
-        except BlockingIOError:
-            pass  # it is there, with a full backlog
-        except OSError as error:
-            raise OSError(f"{path}: {error.strerror}") from error
-    raise OSError(f"{path}: another server listens there")
+def _reserve_descriptors(config: Config) -> int:
+    """Those that are no client's."""
+    return OWN_DESCRIPTORS + DESCRIPTORS_PER_READER * config.database.readers + config.webhooks.concurrency
 
 
 def _make_tls(config: Config) -> ssl.SSLContext | None:

@@ -35,6 +35,11 @@ class Link:
     def is_lost(self) -> bool:
         return self._transport is None
 
+    @property
+    def is_paused(self) -> bool:
+        """Much of what was written is unread."""
+        return self._is_paused
+
     def release(self) -> None:
         """From now on the owner alone judges: a WebSocket has bounds and a grace of its own (`Hub`, `Recovery`)."""
         self._unread_seconds = None

@@ -51,6 +51,9 @@ METRICS: Mapping[str, Declared] = {
     "chatapi_connections_lagged_total": Declared(
         Kind.COUNTER, "Times that a WebSocket left live delivery, most often because its client was too slow."
     ),
+    "chatapi_connections_shed_total": Declared(
+        Kind.COUNTER, "Connections of any kind that were closed to make room for others, idle ones first."
+    ),
     "chatapi_rooms_loaded": Declared(Kind.GAUGE, "Rooms in memory.", (TENANT,)),
     "chatapi_messages_total": Declared(Kind.COUNTER, "Messages committed.", (TENANT,)),
     "chatapi_deliveries_total": Declared(Kind.COUNTER, "Durable events handed to WebSockets, one for each recipient."),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from chatapi.access import Access
+from chatapi.admission import Admission
 from chatapi.auth import Auth
 from chatapi.chat import Chat
 from chatapi.clock import Clock, SteadyClock
@@ -47,6 +48,7 @@ class Services:
     auth: Auth
     origins: OriginPolicy
     started_at_s: float  # monotonic
+    admission: Admission
     is_draining: bool = False  # the shutdown has begun
     probed_at_s: float = float("-inf")  # monotonic; when a write was last tried for /health
     counters: Counters = field(default_factory=Counters)

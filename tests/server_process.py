@@ -33,7 +33,10 @@ class ServerProcess:
         *,
         dev: bool = True,
         command: Sequence[str] = (sys.executable, "-m", "chatapi"),
+        debug: bool = False,
+        max_descriptors: int | None = None,
     ) -> None:
+        """`debug`: asyncio's own checks are on."""
         self.log = directory / "server.log"
         self.master_key = "master-key-of-the-tests-0123456789"
         self.port = free_port()
@@ -42,9 +45,12 @@ class ServerProcess:
         self._command = [*command, "serve", "--port", str(self.port), "--db", database]
         if dev:
             self._command.append("--dev")
+        if max_descriptors is not None:
+            self._command = ["sh", "-c", f'ulimit -n {max_descriptors} && exec "$@"', "sh", *self._command]
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("CHATAPI_")},
             "CHATAPI_AUTH_MASTER_KEY": self.master_key,
+            **({"PYTHONASYNCIODEBUG": "1"} if debug else {}),
             **{f"CHATAPI_{key.replace('.', '_').upper()}": value for key, value in (settings or {}).items()},
         }
         self._directory = directory
@@ -61,6 +67,7 @@ class ServerProcess:
     def start(self) -> None:
         """Returns when requests are answered."""
         assert self._process is None
+        self.started_s = time.monotonic()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, env=self._environment, cwd=self._directory, stdout=log, stderr=subprocess.STDOUT

@@ -212,6 +212,6 @@ async def test_a_tenant_has_limits_of_its_own(server: Server) -> None:
 
 
 async def test_descriptors_are_kept_for_everything_else(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chatapi.ws.handshake.SPARE_DESCRIPTORS", 2**40)
+    monkeypatch.setattr(server.services.admission, "max_websockets", 0)
     reply = await server.refused_handshake(headers=server.user("alice").headers)
     assert (reply.status, reply.error["code"]) == (503, "INTERNAL_ERROR")

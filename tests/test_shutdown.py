@@ -5,6 +5,7 @@ import json
 import signal
 import socket
 import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ async def test_readyz_is_503_meanwhile_over_a_kept_connection(server: Server) ->
     async def ask() -> tuple[int, Any]:
         writer.write(b"GET /readyz HTTP/1.1\r\nHost: test\r\n\r\n")
         head = await reader.readuntil(b"\r\n\r\n")
+        assert (b"connection: close" in head.lower()) is server.services.is_draining
         length = next(int(line.split(b":")[1]) for line in head.splitlines() if line.lower().startswith(b"content-len"))
         return int(head.split()[1]), json.loads(await reader.readexactly(length))
 
@@ -128,6 +130,67 @@ async def test_a_request_that_is_being_served_is_answered(server: Server) -> Non
     await holding
 
 
+async def begin_request(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]:
+    """All of a request but the second half of its body, which is returned."""
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    reader, writer = await server.open()
+    body = b'{"content": "in two halves"}'
+    lines = "".join(f"{name}: {value}\r\n" for name, value in alice.headers.items())
+    head = f"POST /rooms/{room_id}/messages HTTP/1.1\r\nHost: chat\r\n{lines}Content-Type: application/json\r\n"
+    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:10])
+    await eventually(lambda: any(protocol.is_serving() for protocol in server.app._server._list_open()))
+    return reader, writer, body[10:]
+
+
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes, Any]:
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    return int(head.split()[1]), head.lower(), json.loads(body)
+
+
+async def test_a_request_whose_body_is_still_arriving_is_answered(server: Server) -> None:
+    reader, writer, rest = await begin_request(server)
+    closing = asyncio.create_task(server.app.close())
+    await eventually(lambda: server.services.is_draining)
+    for byte in rest:
+        await asyncio.sleep(0.002)
+        writer.write(bytes((byte,)))
+    status, head, body = await read_answer(reader)
+    assert (status, body["data"]["content"]) == (201, "in two halves")
+    assert b"connection: close" in head
+    await closing
+
+
+async def test_one_whose_body_does_not_arrive_is_told_before_the_end(start_server: StartServer) -> None:
+    server = await start_server({"server.shutdown_grace_seconds": 0.5})
+    reader, _, _ = await begin_request(server)
+    await server.app.close()
+    status, head, body = await read_answer(reader)
+    assert (status, body["error"]["code"]) == (503, "INTERNAL_ERROR")
+    assert b"connection: close" in head
+
+
+async def test_an_answer_that_is_being_read_is_sent_whole(server: Server) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    for _ in range(15):
+        await alice.say(room_id, "x" * 60_000)
+    bare = socket.socket()
+    bare.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    bare.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(bare, (server.host, server.port))
+    reader, writer = await asyncio.open_connection(sock=bare, limit=2000)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in alice.headers.items())
+    writer.write(f"GET /rooms/{room_id}/messages HTTP/1.1\r\nHost: chat\r\n{lines}\r\n".encode())
+    assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
+    closing = asyncio.create_task(server.app.close())
+    await eventually(lambda: server.services.is_draining)
+    received = len(await reader.read())
+    assert received > 15 * 60_000
+    await closing
+    writer.close()
+
+
 # As a process
 
 
@@ -157,7 +220,7 @@ def open_websocket(process: ServerProcess, key: str) -> socket.socket:
     return opened
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_with_status_0(process: ServerProcess, number: signal.Signals) -> None:
     process.start()
     running = process._process
@@ -165,6 +228,17 @@ def test_a_signal_ends_it_with_status_0(process: ServerProcess, number: signal.S
     running.send_signal(number)
     assert running.wait(10) == 0
     assert "shutting down" in process.log.read_text()
+
+
+@pytest.mark.slow
+def test_under_nohup_it_outlives_its_terminal(tmp_path: Path) -> None:
+    process = ServerProcess(tmp_path, command=("nohup", sys.executable, "-m", "chatapi"))
+    process.start()
+    running = process._process
+    assert running is not None
+    running.send_signal(signal.SIGHUP)
+    assert process.create_tenant("acme")
+    process.stop()
 
 
 def test_it_ends_within_its_grace_though_a_client_does_not_go(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`chatapi serve`: the server, until SIGTERM or SIGINT."""
+"""`chatapi serve`: the server, until SIGTERM, SIGINT or SIGHUP."""
 
 import argparse
 import asyncio
@@ -130,7 +130,9 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
             os._exit(1)
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+            continue  # `nohup`: the terminal may close
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
 
 

@@ -78,6 +78,8 @@ class Edge:
         add_cors_headers(self._services.origins, request, headers)
         response, route = await self._answer(request, request_id, headers)
         if response.status != SWITCHED:
+            if self._services.is_draining:
+                response.force_close()
             seconds = self._services.clock.monotonic_s() - started_s
             # Another method than a route's own may be any text: it is no label.
             self._services.counters.add_request(request.method if route else "", route, response.status, seconds)

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
+from chatapi.admission import Admission, Places
 from chatapi.errors import ChatError, Code
 from chatapi.link import Link
 from chatapi.protocol.frame_check import FrameCheck
@@ -16,6 +17,8 @@ from chatapi.rest.edge import MAX_BODY_BYTES, OWNER, Edge, count_bytes, make_req
 from chatapi.rest.outflow import SMALL_BYTES
 
 KEEPALIVE_SECONDS = 75.0  # longer than the 60 s after which the usual proxies reuse a connection no more
+POLL_SECONDS = 0.01
+END_SECONDS = 0.1  # for handlers to end when all is over
 UNREAD_SECONDS = 30.0  # a client that reads nothing of its answer for this long is cut off: it is held in memory
 
 # Its lines repeat what the client sent, a credential in a malformed header included.
@@ -25,19 +28,44 @@ _silent.addHandler(logging.NullHandler())
 
 
 class EnvelopeServer(web.Server):
-    def __init__(self, edge: Edge) -> None:
+    def __init__(self, edge: Edge, admission: Admission) -> None:
         super().__init__(edge.handle, request_factory=self._make_bounded_request)
         self.outflow = edge.outflow
+        self.admission = admission
 
-    def __call__(self) -> web.RequestHandler:
-        return _EnvelopeProtocol(
+    def __call__(self) -> "EnvelopeProtocol":
+        return EnvelopeProtocol(
             self,
             loop=self._loop,
-            access_log=None,  # type: ignore[arg-type]  # aiohttp's own way to have none: it halves the throughput; the edge has a line of its own
+            access_log=None,  # aiohttp's own way to have none: it halves the throughput; the edge has a line of its own
             logger=_silent,
             keepalive_timeout=KEEPALIVE_SECONDS,
             auto_decompress=False,
         )
+
+    async def finish(self) -> None:
+        """Returns when all requests are answered, those whose bodies are still arriving included, and the answers are
+        read."""
+        while any(protocol.is_serving() for protocol in self._list_open()):  # noqa: ASYNC110 - as below
+            await asyncio.sleep(POLL_SECONDS)
+        for protocol in self._list_open():
+            protocol.force_close()
+        while self.connections:  # noqa: ASYNC110 - an event for this would have to be kept by every connection
+            await asyncio.sleep(POLL_SECONDS)
+
+    def refuse_bodies(self, error: ChatError) -> None:
+        """Answers all requests whose bodies are still arriving."""
+        for protocol in self._list_open():
+            protocol.refuse_body(error)
+
+    async def end(self) -> None:
+        """Ends whatever is left."""
+        for protocol in self._list_open():
+            protocol.cut_off()
+        await self.shutdown(END_SECONDS)
+
+    def _list_open(self) -> "list[EnvelopeProtocol]":
+        return cast("list[EnvelopeProtocol]", self.connections)  # it makes no others
 
     def _make_bounded_request(
         self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any
@@ -52,8 +80,20 @@ class _Request(web.BaseRequest):
         response.headers.popall("Server", None)
 
 
-class _EnvelopeProtocol(web.RequestHandler):
-    __slots__ = ("link",)
+class EnvelopeProtocol(web.RequestHandler):
+    """One connection. `place` is where the admission keeps it."""
+
+    __slots__ = ("_admission", "_is_parting", "link", "opening", "place")
+
+    def __init__(self, server: EnvelopeServer, **settings: Any) -> None:
+        super().__init__(server, **settings)
+        self._admission = server.admission
+        self._is_parting = False
+        self.place: Places | None = None
+        self.opening: asyncio.Task[None] | None = None  # a TLS handshake that is under way
+        self.link: Link | None = None
+
+    # Told by the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.link = Link(cast(asyncio.Transport, transport), UNREAD_SECONDS)
@@ -63,30 +103,86 @@ class _EnvelopeProtocol(web.RequestHandler):
         self._task_handler.add_done_callback(self._end)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self.link.lose()
+        self._made_link.lose()
+        self._admission.leave(self)
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self.link.pause()
+        self._made_link.pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self.link.resume()
+        self._made_link.resume()
+
+    @property
+    def _made_link(self) -> Link:
+        assert self.link is not None
+        return self.link
+
+    # Told by aiohttp
+
+    def _handle_request(self, request: Any, start_time: Any, request_handler: Any) -> Any:
+        """From here on it is being served; aiohttp says so only when its task has begun to run."""
+        self._request_in_progress = True
+        self._admission.note_request(self)
+        return super()._handle_request(request, start_time, request_handler)
 
     def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
         """From here on it is a WebSocket."""
         super().set_parser(cast(Any, FrameCheck(parser)), data_received_cb)
 
+    # WebSockets
+
+    def hand_over(self) -> Link:
+        """To a WebSocket's session, which judges its peer itself."""
+        self._made_link.release()
+        self._admission.note_websocket(self)
+        return self._made_link
+
+    def part(self) -> Link:
+        """All is said: only the peer's goodbye is waited for."""
+        self._is_parting = True
+        return self._made_link
+
+    # Asked by the admission, and at the end
+
+    def is_serving(self) -> bool:
+        return self._request_in_progress or bool(self._messages)
+
+    def is_unused(self) -> bool:
+        if self.link is None:
+            return self.opening is not None  # its TLS handshake may be cut off; all others are made at once
+        if self.transport is None:
+            return True  # it is closing
+        return not self.is_serving() and not self.transport.get_write_buffer_size()
+
+    def is_waited_for(self) -> bool:
+        return not self.is_serving() or self._is_parting or self._awaits_body() or self._made_link.is_paused
+
+    def refuse_body(self, error: ChatError) -> None:
+        if self._awaits_body():
+            assert self._current_request is not None
+            self._current_request.content.set_exception(error)
+
+    def cut_off(self) -> None:
+        if self.opening is not None:
+            self.opening.cancel()
+        if self.link is not None:
+            self.link.cut_off()
+
+    def _awaits_body(self) -> bool:
+        return self._current_request is not None and not self._current_request.content.is_eof()
+
     def _end(self, _task: object) -> None:
         """No more is served; a transport that closes still waits for its peer to read the rest."""
-        self.link.look_for_stall()
+        self._made_link.look_for_stall()
 
     async def _drain_helper(self) -> None:
         """Waits while much is unread. aiohttp's own way leaves an error that holds itself, and with it the answer, when
         the peer has gone: a megabyte each, until the collector looks at what is old, days later."""
         while self._paused and self.transport is not None:
-            await self.link.wait_for_room(UNREAD_SECONDS)
+            await self._made_link.wait_for_room(UNREAD_SECONDS)
         if self.transport is None:
             raise ConnectionResetError("The client is gone")
 

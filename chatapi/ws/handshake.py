@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import resource
 import secrets
 from collections.abc import Mapping
 
@@ -23,7 +22,6 @@ from chatapi.ws.session import Session
 SUBPROTOCOL = "chatapi.v1"
 BEARER = "bearer."
 
-SPARE_DESCRIPTORS = 100  # kept for REST, the database and webhooks when the process runs out of descriptors
 MAX_UNDRAINED_BYTES = 64 * 1024  # unsent; above it `drain` waits, and what recovers is written no further
 CLOSE_SECONDS = 5.0  # for the peer to answer a close frame
 
@@ -165,8 +163,7 @@ def _check_limits(services: Services, principal: Principal) -> None:
         raise rate_limited(1.0, f"A user may hold {tenant.connections_per_user} connections")
     if 0 < tenant.connections_per_tenant <= hub.count_of_tenant(tenant.tenant_key):
         raise rate_limited(1.0, f"This tenant may hold {tenant.connections_per_tenant} connections")
-    soft_limit, _hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if len(hub.connections) >= soft_limit - SPARE_DESCRIPTORS:
+    if len(hub.connections) >= services.admission.max_websockets:
         raise unavailable("The server has no descriptor left for another connection")
 
 
@@ -174,8 +171,7 @@ def _make_connection(services: Services, principal: Principal, request: web.Base
     transport = request.transport
     if transport is None:
         raise ConnectionResetError("The client is gone")
-    link = _find_link(request)
-    link.release()
+    link: Link = request.protocol.hand_over()  # type: ignore[attr-defined]  # what our own server makes
     buffer_limit_bytes = services.config.limits.send_buffer_bytes
     transport.set_write_buffer_limits(min(MAX_UNDRAINED_BYTES, buffer_limit_bytes // 2))
     return Connection(
@@ -189,6 +185,7 @@ def _make_connection(services: Services, principal: Principal, request: web.Base
 
 
 async def _refuse(socket: web.WebSocketResponse, request: web.BaseRequest, error: ChatError) -> web.WebSocketResponse:
+    link: Link = request.protocol.part()  # type: ignore[attr-defined]  # as above
     await socket.prepare(request)
     transport = request.transport
     if transport is not None:
@@ -199,10 +196,5 @@ async def _refuse(socket: web.WebSocketResponse, request: web.BaseRequest, error
         except TimeoutError:
             pass
         transport.close()
-        _find_link(request).cut_off_later(CLOSE_SECONDS)
+        link.cut_off_later(CLOSE_SECONDS)
     return socket
-
-
-def _find_link(request: web.BaseRequest) -> Link:
-    link: Link = request.protocol.link  # type: ignore[attr-defined]  # each of our own server's protocols has one
-    return link

@@ -1,0 +1,97 @@
+"""Who may stay when there are more connections than descriptors: the database, webhooks and those who are being served
+come first, and connections that nobody uses go."""
+
+import logging
+from typing import Protocol
+
+from chatapi.log import Seldom
+
+logger = logging.getLogger(__name__)
+
+MIN_PLACES = 8
+REST_PLACES = 32  # kept from WebSockets, which stay for hours, so that REST always finds one
+
+
+class Guest(Protocol):
+    """An accepted connection, from its acceptance to its end."""
+
+    place: "Places | None"
+
+    def is_unused(self) -> bool:
+        """No request of it is being served, no answer of it is unread."""
+
+    def is_waited_for(self) -> bool:
+        """What it holds up is its client's alone: the rest of a body, or an answer that it does not read."""
+
+    def cut_off(self) -> None:
+        """Ends the connection at once, its TLS handshake included."""
+
+
+Places = dict[Guest, None]
+
+
+class Admission:
+    def __init__(self, max_descriptors: int, reserved_descriptors: int) -> None:
+        """`reserved_descriptors` are for all that is no client; of a small limit they are at most half."""
+        self.capacity = max(MIN_PLACES, max_descriptors - min(reserved_descriptors, max_descriptors // 2))
+        self.max_websockets = self.capacity - min(REST_PLACES, self.capacity // 8)
+        self.shed = 0
+        self._seldom = Seldom(logger)
+        # Oldest first: those that have sent no whole request yet, and those that have, by their last one.
+        self._newcomers: Places = {}
+        self._known: Places = {}
+        self._websockets: Places = {}
+
+    def __len__(self) -> int:
+        return len(self._newcomers) + len(self._known) + len(self._websockets)
+
+    def enter(self, guest: Guest) -> None:
+        self._move(guest, self._newcomers)
+
+    def note_request(self, guest: Guest) -> None:
+        if guest.place is not None:  # else it has been shed, and is about to hear of it
+            self._move(guest, self._known)
+
+    def note_websocket(self, guest: Guest) -> None:
+        if guest.place is not None:
+            self._move(guest, self._websockets)
+
+    def leave(self, guest: Guest) -> None:
+        if guest.place is not None:
+            del guest.place[guest]
+            guest.place = None
+
+    def make_room(self) -> bool:
+        """Whether one more may be accepted. If all places are taken, the connection that matters least goes: one
+        without a request, then one that is idle, then one that only waits for its client; the oldest first."""
+        return len(self) < self.capacity or self.shed_one()
+
+    def shed_one(self) -> bool:
+        """False if nobody can go."""
+        guest = _find_unused(self._newcomers) or _find_unused(self._known)
+        if guest is None:
+            guest = next((known for known in self._known if known.is_waited_for()), None)
+        if guest is None:
+            self._seldom.warning("all %d connections are in use: no other is accepted for now", len(self))
+            return False
+        self._seldom.warning("all %d connections are taken: idle ones are closed to make room", len(self))
+        self.leave(guest)
+        self.shed += 1
+        guest.cut_off()
+        return True
+
+    def _move(self, guest: Guest, place: Places) -> None:
+        self.leave(guest)
+        place[guest] = None
+        guest.place = place
+
+
+def _find_unused(places: Places) -> Guest | None:
+    """The oldest that is unused. Those before it become the youngest, so that nobody looks at them again and again."""
+    for _ in range(len(places)):
+        guest = next(iter(places))
+        if guest.is_unused():
+            return guest
+        del places[guest]
+        places[guest] = None
+    return None

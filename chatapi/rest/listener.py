@@ -1,0 +1,171 @@
+"""Accepting connections, ourselves: asyncio accepts until the descriptors are used up, and logs each failure with a
+traceback."""
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import ssl
+from pathlib import Path
+
+from chatapi.admission import Admission
+from chatapi.log import Seldom
+from chatapi.rest.server import EnvelopeProtocol, EnvelopeServer
+from chatapi.tasks import Tasks
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 4096  # connections that the kernel holds while the loop is busy with a storm
+SEND_BYTES = 64 * 1024  # else the kernel hides 3.9 MB per client before we notice that it does not read
+ACCEPTS_AT_A_STRETCH = 32  # then others have their turn, and those that were shed give their descriptors back
+FULL_PAUSE_SECONDS = 0.05  # until we look again whether somebody has left
+TLS_HANDSHAKE_SECONDS = 15.0
+# The folder says who may connect: a proxy is another user, and a umask that guards the database must not shut it out.
+UNIX_SOCKET_MODE = 0o666
+
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class Listener:
+    def __init__(
+        self, server: EnvelopeServer, admission: Admission, tasks: Tasks, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._server = server
+        self._admission = admission
+        self._tasks = tasks
+        self._tls = tls
+        self._seldom = Seldom(logger)
+        self._listening: list[socket.socket] = []
+        self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
+
+    def listen_on_host(self, host: str, port: int) -> list[str]:
+        """Returns where it listens now. Raises OSError that says where it cannot."""
+        addresses = []
+        for listening in _bind(host, port):
+            self._start(listening)
+            own_host, own_port = listening.getsockname()[:2]
+            shown = f"[{own_host}]" if ":" in own_host else own_host
+            addresses.append(f"{'https' if self._tls else 'http'}://{shown}:{own_port}")
+        return addresses
+
+    def listen_at_path(self, path: str) -> list[str]:
+        """A socket that a killed server has left behind is replaced, one that is in use is not. Raises OSError."""
+        _check_unix_path(path)
+        listening = socket.socket(socket.AF_UNIX)
+        try:
+            Path(path).unlink(missing_ok=True)
+            listening.bind(path)
+            os.chmod(path, UNIX_SOCKET_MODE)
+        except OSError as error:
+            listening.close()
+            raise OSError(f"{path}: {error.strerror}") from error
+        self._start(listening)
+        return [f"unix:{path}"]
+
+    def close(self) -> None:
+        """Accepts no more. What was accepted stays."""
+        loop = asyncio.get_running_loop()
+        for listening in self._listening:
+            if (pause := self._pauses.pop(listening, None)) is not None:
+                pause.cancel()
+            loop.remove_reader(listening)
+            listening.close()
+        self._listening.clear()
+
+    def _start(self, listening: socket.socket) -> None:
+        listening.setblocking(False)
+        listening.listen(BACKLOG)
+        self._listening.append(listening)
+        self._resume(listening)
+
+    def _resume(self, listening: socket.socket) -> None:
+        self._pauses.pop(listening, None)
+        asyncio.get_running_loop().add_reader(listening, self._accept, listening)
+
+    def _pause(self, listening: socket.socket, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listening)
+        self._pauses[listening] = loop.call_later(seconds, self._resume, listening)
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(min(ACCEPTS_AT_A_STRETCH, self._admission.capacity // 4)):
+            if not self._admission.make_room():
+                self._pause(listening, FULL_PAUSE_SECONDS)
+                return
+            try:
+                accepted, _ = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                # Something else than connections has used up what was kept for it.
+                self._seldom.error("cannot accept connections: %s", error.strerror)
+                self._admission.shed_one()
+                self._pause(listening, FULL_PAUSE_SECONDS)
+                return
+            accepted.setblocking(False)
+            protocol = self._server()
+            self._admission.enter(protocol)
+            opening = self._tasks.spawn("accept", self._open(accepted, protocol))
+            if self._tls is not None:
+                protocol.opening = opening
+
+    async def _open(self, accepted: socket.socket, protocol: EnvelopeProtocol) -> None:
+        """Ends when the connection is made, its TLS handshake done; then the protocol takes care of itself."""
+        timeout = None if self._tls is None else TLS_HANDSHAKE_SECONDS
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: protocol, accepted, ssl=self._tls, ssl_handshake_timeout=timeout
+            )
+        except OSError:
+            pass  # the client has gone, or does not speak TLS as we do
+        finally:
+            protocol.opening = None
+            if protocol.link is None:
+                self._admission.leave(protocol)
+
+
+def _bind(host: str, port: int) -> list[socket.socket]:
+    """A socket for each address of the host; only the first one when the port is for the system to pick.
+
+    Raises OSError that says where.
+    """
+    try:
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise OSError(f"{host}: {error.strerror}") from error
+    addresses = list(dict.fromkeys((family, address[:2]) for family, _, _, _, address in infos))
+    sockets: list[socket.socket] = []
+    for family, address in addresses[:1] if port == 0 else addresses:
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            listening.bind(address)
+        except OSError as error:
+            for opened in [*sockets, listening]:
+                opened.close()
+            raise OSError(f"{host} port {port}: {error.strerror}") from error
+        sockets.append(listening)
+    return sockets
+
+
+def _check_unix_path(path: str) -> None:
+    """Raises OSError unless the path is free, or a socket at which nobody listens any more."""
+    if Path(path).exists() and not Path(path).is_socket():
+        raise OSError(f"{path}: there is a file that is not a socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return
+        except BlockingIOError:
+            pass  # it is there, with a full backlog
+        except OSError as error:
+            raise OSError(f"{path}: {error.strerror}") from error
+    raise OSError(f"{path}: another server listens there")
