@@ -18,12 +18,14 @@ from chatapi.log import Seldom
 from chatapi.memory import give_back_memory
 from chatapi.models import RoomKey, Tenant, TenantKey
 from chatapi.services import Services
-from chatapi.store import meta, purge
+from chatapi.store import DatabaseGone, Writer, meta, purge
 
 logger = logging.getLogger(__name__)
 
 DAY_US = 86_400_000_000
 HEARTBEAT_SECONDS = 1.0
+FILES_SECONDS = 0.5  # between two looks at the database's files
+RETURN_SECONDS = 10.0  # that files which are gone have to come back, before the server ends
 ROUND_SECONDS = 50.0  # after which retention begins anew with the tenants that have come meanwhile: within a minute
 PAGE_ROOMS = 500  # looked at in one read, 2 to 4 ms of a reader's time
 LOOK_ROOMS = 100  # of which the beginning is read at once...
@@ -53,6 +55,7 @@ def list_jobs(services: Services) -> list[Job]:
 
 def keep_house(services: Services) -> None:
     """Starts a task for each job."""
+    services.tasks.start("housekeeping: files", watch_files(services.store.writer))
     seldom = Seldom(logger)
     for job in list_jobs(services):
         services.tasks.start(f"housekeeping: {job.name}", _repeat(services, job, seldom))
@@ -74,6 +77,28 @@ async def try_writing(services: Services) -> None:
     try."""
     if not services.store.writer.writable:
         await services.store.writer.change(meta.write_heartbeat)
+
+
+async def watch_files(writer: Writer) -> None:
+    """Runs until it is cancelled. Raises DatabaseGone, which ends the server, when the database was removed or replaced
+    and does not come back."""
+    loop = asyncio.get_running_loop()
+    gone_s: float | None = None
+    while True:
+        if writer.files.is_there():
+            gone_s = None
+        elif gone_s is None:
+            gone_s = loop.time()
+            writer.writable = False
+            logger.error(
+                "the database was removed or replaced under the running server: no writes are taken, and the server"
+                " ends unless it is back within %g seconds",
+                RETURN_SECONDS,
+                extra={"database": writer.files.path},
+            )
+        elif loop.time() - gone_s >= RETURN_SECONDS:
+            raise DatabaseGone(writer.files.path)
+        await asyncio.sleep(FILES_SECONDS)
 
 
 async def purge_deleted(services: Services) -> None:

@@ -66,7 +66,9 @@ def database(migrated_database: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def blocking() -> BlockBuster:
     """While it is active, a call of ours that blocks the loop raises in it."""
-    return BlockBuster(["chatapi"])
+    blocking = BlockBuster(["chatapi"])
+    blocking.functions["os.stat"].can_block_in("chatapi/store/file.py", {"is_there", "_identify"})
+    return blocking
 
 
 @pytest.fixture

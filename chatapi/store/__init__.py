@@ -8,6 +8,7 @@ import aiosqlite
 
 from chatapi.clock import Clock
 from chatapi.store import log, meta
+from chatapi.store.file import DatabaseFiles, DatabaseGone
 from chatapi.store.keys import KeyMaker, find_key_time
 from chatapi.store.migrate import DatabaseTooNew, migrate
 from chatapi.store.offline import find_objection
@@ -19,6 +20,7 @@ from chatapi.store.writes import Change, MessageWrite, Write
 
 __all__ = [
     "Change",
+    "DatabaseGone",
     "DatabaseTooNew",
     "MessageWrite",
     "Readers",
@@ -92,6 +94,7 @@ async def open_store(path: str, *, synchronous: str, readers: int, clock: Clock)
         epoch = await reading.fetch_one("SELECT value FROM meta WHERE name = 'epoch'", {})
         assert epoch is not None  # the first migration wrote it
         last_key = await log.get_last_key(reading)
+        files = DatabaseFiles(path)
         latest_us = max(find_key_time(last_key) if last_key else 0, await meta.get_time(reading))
     except BaseException as error:
         # Their threads keep the process alive: whatever fails at start closes them.
@@ -100,7 +103,7 @@ async def open_store(path: str, *, synchronous: str, readers: int, clock: Clock)
         if isinstance(error, sqlite3.Error | DatabaseTooNew | OSError):
             raise StoreError(f"cannot open the database {path}: {error}") from error
         raise
-    writer = Writer(connection, clock, KeyMaker(clock, last_key), LogBound(path, reading))
+    writer = Writer(connection, clock, KeyMaker(clock, last_key), LogBound(path, reading), files)
     reading.on_quiet = writer.wake
     return Store(connection, writer, reading, epoch=epoch[0], latest_us=latest_us)
 

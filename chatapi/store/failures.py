@@ -2,6 +2,8 @@
 
 import sqlite3
 
+from chatapi.store.file import DatabaseGone
+
 # Of SQLite's primary result codes those that speak of the file, the disk, memory, or another process. The others speak
 # of one statement and its values: ERROR, INTERNAL, ABORT, INTERRUPT, NOTFOUND, EMPTY, TOOBIG, CONSTRAINT, MISMATCH,
 # MISUSE, AUTH, FORMAT and RANGE.
@@ -27,7 +29,7 @@ _WAITED_FOR_LOCK = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite
 
 def is_store_failure(error: BaseException) -> bool:
     """Whether the error would be the same for every caller."""
-    return isinstance(error, MemoryError) or _find_code(error) in _STORE_CODES
+    return isinstance(error, MemoryError | DatabaseGone) or _find_code(error) in _STORE_CODES
 
 
 def is_lock_failure(error: BaseException) -> bool:

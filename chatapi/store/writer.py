@@ -20,6 +20,7 @@ from chatapi.protocol.json import dumps_text
 from chatapi.store import log
 from chatapi.store.background import Background, Work
 from chatapi.store.failures import describe, is_lock_failure, is_store_failure
+from chatapi.store.file import DatabaseFiles, DatabaseGone
 from chatapi.store.keys import KeyMaker
 from chatapi.store.transaction import Transaction
 from chatapi.store.wal import LogBound
@@ -49,11 +50,14 @@ class Writer:
     their parameters, to run in the same transaction.
     """
 
-    def __init__(self, connection: aiosqlite.Connection, clock: Clock, keys: KeyMaker, log_bound: LogBound) -> None:
+    def __init__(
+        self, connection: aiosqlite.Connection, clock: Clock, keys: KeyMaker, log_bound: LogBound, files: DatabaseFiles
+    ) -> None:
         self._connection = connection
         self._clock = clock
         self._keys = keys
         self._log_bound = log_bound
+        self.files = files
         self._queue: list[Write] = []
         self._background = Background()
         self._queued_characters = 0
@@ -182,8 +186,11 @@ class Writer:
 
     async def _write(self, batch: Sequence[Write]) -> None:
         self._is_committing = True
+        changes_before = self._connection.total_changes
         try:
             was_refused = await self._commit(batch)
+            if self._connection.total_changes > changes_before:
+                self._check_files()  # again: what went into a file that has gone meanwhile, only a restart can tell
         except BaseException:
             # The task ends, and with it the process: nobody is told that this was stored, which only a restart can say.
             for write in batch:
@@ -231,6 +238,7 @@ class Writer:
         return False
 
     async def _commit_together(self, batch: Sequence[Write]) -> None:
+        self._check_files()
         transaction = Transaction(self._connection, self._clock.now_us())
         messages = [write for write in batch if isinstance(write, MessageWrite)]
         try:
@@ -245,6 +253,11 @@ class Writer:
         except BaseException:
             transaction.give_back()
             raise
+
+    def _check_files(self) -> None:
+        """Raises DatabaseGone: what would be written now is nowhere at the next start."""
+        if not self.files.is_there():
+            raise DatabaseGone(self.files.path)
 
     async def _apply_in_order(self, batch: Sequence[Write], transaction: Transaction) -> None:
         messages: list[MessageWrite] = []
