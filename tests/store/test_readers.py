@@ -119,7 +119,7 @@ async def test_a_page_ends_at_its_rows_or_at_its_bytes(readers: Readers, monkeyp
     assert await page(50, 9, 1000) == (1, True)  # at least one, or nobody would ever get past it
     assert await page(50, 1, 1000) == (1, False)
     wants = [{"last": 3, "size": 1}, {"last": 3, "size": 200}]
-    pages = await readers.fetch_pages(sql, wants, 50, 100)
+    pages = await readers.fetch_pages(sql, wants, 100)
     assert [(len(found.rows), found.has_more) for found in pages] == [(3, False), (1, True)]
 
 
