@@ -118,7 +118,7 @@ async def test_a_page_ends_at_its_rows_or_at_its_bytes(readers: Readers, monkeyp
     assert await page(50, 9, 60) == (1, True)
     assert await page(50, 9, 1000) == (1, True)  # at least one, or nobody would ever get past it
     assert await page(50, 1, 1000) == (1, False)
-    wants = [{"last": 3, "size": 1}, {"last": 3, "size": 200}]
+    wants = [{"tenant_key": 1, "last": 3, "size": size} for size in (1, 200)]
     pages = await readers.fetch_pages(sql, wants, 100)
     assert [(len(found.rows), found.has_more) for found in pages] == [(3, False), (1, True)]
 
