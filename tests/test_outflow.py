@@ -74,7 +74,7 @@ async def clients(start_server: StartServer, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def flow(server: Server) -> Outflow:
-    return server.app._runner.server.outflow  # type: ignore[union-attr, no-any-return]
+    return server.app._server.outflow
 
 
 async def make_channel(owner: User) -> str:
@@ -182,6 +182,8 @@ async def test_nothing_is_made_for_those_who_are_gone(clients: Clients, monkeypa
     clients.hang_up()
     await eventually(lambda: not flow(server).total_bytes and not flow(server).waiting)
     assert calls == 0
+    # Their tasks have ended without an error that nobody would hear of.
+    assert not [found for found in gc.get_objects() if isinstance(found, AttributeError)]
     assert not flow(server)._of_tenants
     assert not flow(server)._of_users
 
@@ -202,6 +204,41 @@ async def test_an_answer_whose_reader_is_gone_is_freed_at_once(clients: Clients)
         await eventually(lambda: not count_large_answers())
     finally:
         gc.enable()
+
+
+async def test_nothing_stays_of_a_connection_that_has_ended(server: Server) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room("bob")
+
+    async def come_and_go() -> None:
+        socket = await server.user("bob").connect()
+        await alice.say(room_id)
+        await socket.expect("message")
+        await socket.close()
+        _, writer = await server.open()
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        await server.exchange(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        writer.close()
+        await eventually(lambda: not server.services.hub.connections)
+        await eventually(lambda: len(server.app._server.connections) <= 1)
+
+    await come_and_go()
+    server._sockets.clear()
+    gc.collect()
+    gc.disable()
+    try:
+        before = count_transports()
+        for _ in range(3):
+            await come_and_go()
+        server._sockets.clear()
+        # The clients' ends are in this process too, and asyncio's own: of 9 connections there is one end each.
+        await eventually(lambda: count_transports() <= before + 9)
+    finally:
+        gc.enable()
+
+
+def count_transports() -> int:
+    return sum(type(found).__name__ == "_SelectorSocketTransport" for found in gc.get_objects())
 
 
 def count_large_answers() -> int:

@@ -158,8 +158,8 @@ class Edge:
                 return reply
             del reply
         async with self.outflow.turn(owner):
-            if request.transport is None:
-                raise ConnectionResetError("The client is gone")
+            if request.transport is None:  # the client is gone
+                raise refuse()
             reply = await route.handler(call)
         request[OWNER] = owner
         return reply
