@@ -107,7 +107,8 @@ async def _serve(config: Config, file: Path | None, *, dev: bool) -> int:
     except ssl.SSLError as error:
         raise CliError(f"cannot load the TLS certificate and key: {error}") from error
     except OSError as error:
-        raise CliError(f"cannot start: {error}") from error
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        raise CliError(f"cannot start: {what}") from error
     _stop_on_signals(stop)
     _log_start(config, file)
     for address in app.addresses:

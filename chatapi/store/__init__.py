@@ -8,7 +8,7 @@ import aiosqlite
 
 from chatapi.clock import Clock
 from chatapi.store import log, meta
-from chatapi.store.file import DatabaseFiles, DatabaseGone
+from chatapi.store.file import DatabaseFiles, DatabaseGone, find_obstacle
 from chatapi.store.keys import KeyMaker, find_key_time
 from chatapi.store.migrate import DatabaseTooNew, migrate
 from chatapi.store.offline import find_objection
@@ -109,8 +109,8 @@ async def open_store(path: str, *, synchronous: str, readers: int, clock: Clock)
 
 
 def check_usable(path: str) -> None:
-    """Raises StoreError for what is no database of ours. Nothing is changed, nor made."""
-    if objection := find_objection(path):
+    """Raises StoreError for what is no database of ours, or none that can be written. Nothing is changed, nor made."""
+    if objection := find_obstacle(path) or find_objection(path):
         raise StoreError(f"cannot open the database {path}: {objection}")
 
 

@@ -1,9 +1,11 @@
 """What is no database of ours is refused before anything of it, or beside it, is changed."""
 
+import os
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from driver import HandClock
@@ -13,6 +15,7 @@ from sample_database import damage, make_database, query
 from chatapi.cli import main
 from chatapi.clock import Clock
 from chatapi.store import StoreError, open_store
+from chatapi.store.file import find_obstacle
 from chatapi.store.importer import Credentials, import_go_database
 from chatapi.store.migrate import list_migrations
 from chatapi.store.offline import APPLICATION_ID, UnusableDatabase, open_snapshot
@@ -118,3 +121,31 @@ async def test_the_file_says_whose_it_is(tmp_path):
     store = await open_store(str(path), synchronous="full", readers=1, clock=Clock())
     await store.close()
     assert query(path, "PRAGMA application_id") == [(APPLICATION_ID,)]
+
+
+def test_a_missing_folder_and_a_foreign_owner_are_told_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert find_obstacle(str(tmp_path / "chatapi.db")) is None
+    missing = find_obstacle(str(tmp_path / "no" / "chatapi.db"))
+    assert missing == f"the folder {tmp_path / 'no'} does not exist: create it first"
+    (tmp_path / "file").touch()
+    assert find_obstacle(str(tmp_path / "file" / "chatapi.db")) == f"{tmp_path / 'file'} is no folder"
+    lock = tmp_path / "chatapi.db.lock"
+    lock.touch(0o600)
+    # Root may do everything, and tests may run as root.
+    monkeypatch.setattr(os, "access", lambda place, _mode: place != lock)
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    told = find_obstacle(str(tmp_path / "chatapi.db"))
+    assert told is not None
+    assert told.startswith(f"{lock} belongs to ")
+    assert told.endswith("with mode 0600, and this process, which has to read and write it, runs as user 54321")
+
+
+def test_serve_says_which_folder_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "no" / "chatapi.db"
+    assert main(("serve", "--port", "0", "--db", str(path))) == 1
+    error = capsys.readouterr().err
+    assert (
+        error == f"chatapi: cannot open the database {path}: the folder {path.parent} does not exist: create it first\n"
+    )
