@@ -25,8 +25,9 @@ _EMPTY_ROOMS = (
     """DELETE FROM changes WHERE (room_key, seq) IN (
            SELECT c.room_key, c.seq FROM json_each(:keys) AS w CROSS JOIN changes AS c
            WHERE c.room_key = w.value LIMIT :limit)""",
-    """DELETE FROM members WHERE (room_key, user_id) IN (
-           SELECT b.room_key, b.user_id FROM json_each(:keys) AS w CROSS JOIN members AS b
+    # The text first: otherwise SQLite finds the rooms alone by the index, and looks through all their members.
+    """DELETE FROM members WHERE (user_id, room_key) IN (
+           SELECT b.user_id, b.room_key FROM json_each(:keys) AS w CROSS JOIN members AS b
            WHERE b.room_key = w.value LIMIT :limit)""",
     "DELETE FROM rooms WHERE room_key IN (SELECT value FROM json_each(:keys) LIMIT :limit)",
 )
@@ -45,8 +46,8 @@ _EMPTY_TENANT = (
            SELECT event_key FROM webhook_events WHERE tenant_key = :tenant_key LIMIT :limit)""",
     """DELETE FROM subscriptions WHERE subscription_key IN (
            SELECT subscription_key FROM subscriptions WHERE tenant_key = :tenant_key LIMIT :limit)""",
-    """DELETE FROM notification_recipients WHERE (tenant_key, user_id, notification_key) IN (
-           SELECT tenant_key, user_id, notification_key FROM notification_recipients
+    """DELETE FROM notification_recipients WHERE (user_id, tenant_key, notification_key) IN (
+           SELECT user_id, tenant_key, notification_key FROM notification_recipients
            WHERE tenant_key = :tenant_key LIMIT :limit)""",
     """DELETE FROM notifications WHERE notification_key IN (
            SELECT notification_key FROM notifications WHERE tenant_key = :tenant_key LIMIT :limit)""",
@@ -68,8 +69,8 @@ _LIST_OLD_NOTIFICATIONS = """
     ORDER BY notification_key LIMIT :limit
 """
 _EMPTY_NOTIFICATIONS = (
-    """DELETE FROM notification_recipients WHERE (tenant_key, user_id, notification_key) IN (
-           SELECT p.tenant_key, p.user_id, p.notification_key
+    """DELETE FROM notification_recipients WHERE (user_id, tenant_key, notification_key) IN (
+           SELECT p.user_id, p.tenant_key, p.notification_key
            FROM json_each(:keys) AS w CROSS JOIN notification_recipients AS p
            WHERE p.notification_key = w.value LIMIT :limit)""",
     "DELETE FROM notifications WHERE notification_key IN (SELECT value FROM json_each(:keys) LIMIT :limit)",
