@@ -205,7 +205,7 @@ def send_message(process: ServerProcess, key: str, path: str, body: object) -> A
         data=json.dumps(body).encode(),
         headers={"X-API-Key": key, "X-User-Id": "alice", "Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=40) as answer:
         return json.load(answer)["data"]
 
 
@@ -271,6 +271,6 @@ def test_a_second_signal_ends_it_at_once_and_loses_nothing(process: ServerProces
     page = urllib.request.Request(
         f"{process.url}/rooms/{room_id}/messages", headers={"X-API-Key": key, "X-User-Id": "alice"}
     )
-    with urllib.request.urlopen(page, timeout=10) as answer:
+    with urllib.request.urlopen(page, timeout=40) as answer:
         assert json.load(answer)["data"]["messages"] == [sent]
     process.stop()

@@ -102,7 +102,7 @@ def test_what_hinders_a_backup_is_one_line(run, directory):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_backup_that_is_stopped_leaves_nothing(directory, number):
     database = make_database(directory / "chatapi.db")
-    damage(database, "CREATE TABLE ballast (x); INSERT INTO ballast VALUES (zeroblob(100000000))")  # half a second
+    damage(database, "CREATE TABLE ballast (x); INSERT INTO ballast VALUES (zeroblob(300000000))")  # more than a second
     (directory / "copies").mkdir()
     command = [sys.executable, "-m", "chatapi", "backup", "copies/copy.db"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
