@@ -1,5 +1,6 @@
 import asyncio
 import shutil
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,13 @@ settings.load_profile("chatapi")
 MASTER_KEY = "master-key-of-the-tests-0123456789"
 
 StartServer = Callable[..., Awaitable[Server]]
+
+
+def pytest_configure() -> None:
+    """A run in the background, or under nohup, begins with signals ignored, and so would the servers that it starts."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads it
