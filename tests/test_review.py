@@ -278,7 +278,7 @@ async def test_an_answer_that_nobody_reads_is_given_up(
             received += len(data)
             if reads:
                 await asyncio.sleep(0.004)  # 1.2 MB take far longer than UNREAD_SECONDS
-    assert (received > 1_200_000) is reads
+    assert (received > 1_000_000) is reads  # a page ends at 1 MiB
     writer.close()
 
 
