@@ -130,9 +130,13 @@ class Link:
         """Sends what is written and an end of file, and returns when the peer has ended the connection too: closed at
         once, bytes of the peer that nobody has read would reset it, and with it what is on its way. `cut_off_later`
         bounds the wait."""
-        if self._transport is None or not self._transport.can_write_eof():
+        transport = self._transport
+        if transport is None or not transport.can_write_eof() or transport.get_write_buffer_size():
             return
-        self._transport.write_eof()
+        try:
+            transport.write_eof()
+        except OSError:
+            return  # the peer has gone
         while self._transport is not None:
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)

@@ -97,6 +97,7 @@ async def test_a_plain_get_is_426(server: Server) -> None:
         {"Sec-WebSocket-Version": ""},
         {"Sec-WebSocket-Key": ""},
         {"Sec-WebSocket-Key": "short"},
+        {"Sec-WebSocket-Key": "\u00e9" * 24},
         {"Connection": "close"},
     ],
 )

@@ -107,7 +107,10 @@ class EnvelopeProtocol(web.RequestHandler):
         self._made_link.lose()
         self._admission.leave(self)
         _release(self.transport)
+        task = self._task_handler
         super().connection_lost(exc)
+        if task is not None and not self.is_serving():
+            task.cancel()  # it would wait on for the rest of a body whose request has been answered
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -43,7 +43,7 @@ async def serve_websocket(
         timeout=CLOSE_SECONDS,
         decode_text=False,
     )
-    if not socket.can_prepare(request):
+    if not _is_handshake(socket, request):
         raise invalid("The handshake's Sec-WebSocket-Key, Sec-WebSocket-Version or Connection is not RFC 6455's")
     try:
         principal, is_ticketed = _authenticate(services, request)
@@ -79,6 +79,13 @@ class _Socket(web.WebSocketResponse):
         """Does nothing: every close frame is the session's. aiohttp would send one ahead of frames that still wait, and
         keep a failure with its traceback in the socket: a cycle that holds all there was of the connection until a full
         collection, days later."""
+        return False
+
+
+def _is_handshake(socket: _Socket, request: web.BaseRequest) -> bool:
+    try:
+        return bool(socket.can_prepare(request))
+    except ValueError:  # its key has other characters than ASCII
         return False
 
 
