@@ -167,6 +167,9 @@ class Recovery:
         if data:
             self._hub.send(connection, data)
             connection.cursors[room] = cursor + fitting
+            if connection.answers:
+                for seq in range(cursor + 1, cursor + fitting + 1):
+                    connection.answers.pop((room, seq), None)  # given: a later `sync` or gap must not give it again
         return len(data)
 
     def _skip(self, connection: Connection, room: RoomState, to_seq: int) -> None:

@@ -157,3 +157,19 @@ async def test_an_event_that_is_gone_is_answered_with_an_error(start_server: Sta
     room.ring.clear()
     [answer] = [frame for frame in await scene.catch_up() if frame.get("request_id") == "edit"]
     assert (answer["type"], answer["code"]) == ("error", "NOT_FOUND")
+
+
+async def test_an_edit_that_is_answered_is_not_answered_again_by_a_sync(start_server: StartServer) -> None:
+    scene = await set_the_scene(start_server)
+    recovery = scene.server.services.recovery
+    before_the_end = Gate(recovery._serve_notifications)
+    recovery._serve_notifications = before_the_end  # type: ignore[method-assign]
+    [connection] = scene.server.connections_of("bob")
+    connection.notifications_due = True
+    scene.gate.open()
+    await scene.socket.expect("message.edited", request_id="edit")
+    await before_the_end.arrived.wait()
+    await sync_from_further_on(scene)
+    before_the_end.open()
+    frames = await scene.catch_up()
+    assert not [frame for frame in frames if frame["type"] == "message.edited"]
