@@ -1,6 +1,7 @@
 """Calls that other tools make of the OpenAPI document: a collection in Postman, and generated clients."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -143,10 +144,14 @@ def test_newman_runs_the_collection_green(document_tools: None, server: ServerPr
 
 
 def test_the_types_of_openapi_typescript(document_tools: None, server: ServerProcess, tmp_path: Path) -> None:
+    for name in ("package.json", "tsconfig.json", "typed.mjs"):
+        shutil.copy(HERE / name, tmp_path)
+    (tmp_path / "node_modules").symlink_to(HERE / "node_modules")
     tools = HERE / "node_modules" / ".bin"
-    run(str(tools / "openapi-typescript"), str(save_document(server, tmp_path)), "-o", "schema.d.ts", directory=HERE)
-    run(str(tools / "tsc"), "--project", "tsconfig.json", directory=HERE)
-    assert run("node", "typed.mjs", server.url, server.create_tenant("acme"), directory=HERE) == "ok\n"
+    document = str(save_document(server, tmp_path))
+    run(str(tools / "openapi-typescript"), document, "-o", "schema.d.ts", directory=tmp_path)
+    run(str(tools / "tsc"), "--project", "tsconfig.json", directory=tmp_path)
+    assert run("node", "typed.mjs", server.url, server.create_tenant("acme"), directory=tmp_path) == "ok\n"
 
 
 PYTHON_CLIENT = """
