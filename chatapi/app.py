@@ -7,23 +7,22 @@ import logging
 import random
 import resource
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from chatapi.access import Access
 from chatapi.admission import Admission
 from chatapi.auth import Auth
 from chatapi.chat import Chat
 from chatapi.clock import Clock, SteadyClock
+from chatapi.committer import Committer
 from chatapi.config import Config
 from chatapi.errors import ChatError, unavailable
+from chatapi.history import History
 from chatapi.housekeeping import keep_house
 from chatapi.hub import Hub
 from chatapi.membership import Membership
+from chatapi.notifications import Notifications
 from chatapi.origin import OriginPolicy
-from chatapi.outbox.dead_letters import DeadLetters
-from chatapi.outbox.notifications import Notifications
-from chatapi.outbox.offline import Offline
-from chatapi.outbox.webhooks import Webhooks
 from chatapi.presence import Presence
 from chatapi.protocol.replies import encode_frame
 from chatapi.receipts import Receipts
@@ -37,10 +36,13 @@ from chatapi.rest.server import EnvelopeServer
 from chatapi.room_lists import RoomLists
 from chatapi.rooms import Rooms
 from chatapi.services import Services
-from chatapi.store import Write, check_usable, open_store
+from chatapi.store import check_usable, open_store
 from chatapi.store.lock import DatabaseLock
 from chatapi.tasks import Tasks
 from chatapi.tenants import Tenants
+from chatapi.webhooks.dead_letters import DeadLetters
+from chatapi.webhooks.queue import WebhookQueue
+from chatapi.webhooks.worker import WebhookWorker
 from chatapi.ws.handshake import serve_websocket
 from chatapi.ws.heartbeat import watch_connections
 
@@ -175,18 +177,13 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
     )
     hub.recover = recovery.start
     access = Access(rooms)
-    chat = Chat(store, rooms, hub, presence, access)
     tenants = Tenants(store, config, clock, rooms, hub)
     steady = SteadyClock(clock, store.latest_us)
-    webhooks = Webhooks(store=store, hub=hub, tasks=tasks, clock=clock, steady=steady, config=config.webhooks)
+    webhooks = WebhookWorker(store=store, hub=hub, tasks=tasks, clock=clock, steady=steady, config=config.webhooks)
     first_wait_seconds = config.webhooks.retry_schedule_seconds[0]
-    offline = Offline(hub, steady, first_wait_seconds, webhooks.wake)
-
-    def publish(batch: Sequence[Write]) -> None:
-        chat.publish(batch)
-        offline.tell_worker()
-
-    store.writer.admit, store.writer.accompany, store.writer.publish = chat.admit, offline.accompany, publish
+    webhook_queue = WebhookQueue(hub, steady, first_wait_seconds, webhooks.wake)
+    history = History(store.readers)
+    committer = Committer(rooms=rooms, history=history, hub=hub, presence=presence, webhook_queue=webhook_queue)
     admission = Admission(_count_descriptors(), _reserve_descriptors(config))
     services = Services(
         config=config,
@@ -200,10 +197,11 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
         presence=presence,
         recovery=recovery,
         access=access,
-        chat=chat,
+        committer=committer,
+        chat=Chat(store, rooms, history, hub, committer, access),
         membership=Membership(store, rooms, hub, presence, access),
         receipts=Receipts(store, hub, access),
-        notifications=Notifications(store, hub, access, offline),
+        notifications=Notifications(store, hub, access, webhook_queue),
         webhooks=webhooks,
         dead_letters=DeadLetters(
             store=store,
@@ -219,7 +217,7 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
         started_at_s=clock.monotonic_s(),
         admission=admission,
     )
-    writing = tasks.start("writer", store.writer.run())
+    writing = tasks.start("writer", store.writer.run(committer))
     server = EnvelopeServer(Edge(services, list_routes(config), raw_routes), admission)
     app = App(services, server, Listener(server, admission, tasks, tls), lock, writing)
     try:

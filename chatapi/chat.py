@@ -1,24 +1,22 @@
-"""Messages: the one way to send, edit and delete them, and the publication of every committed batch."""
+"""Messages: the one way to send, read, edit and delete them."""
 
 import asyncio
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
 
 from chatapi.access import Access, check_alive, check_member
 from chatapi.batching import Batcher
-from chatapi.errors import conflict, forbidden, invalid, not_found
+from chatapi.committer import Committer, get_outcome
+from chatapi.errors import forbidden, invalid, not_found
 from chatapi.history import History
 from chatapi.hub import Connection, Hub
-from chatapi.models import Message, MessageId, Principal, Role, TenantKey, UserId, encode_message_id
-from chatapi.presence import Presence
+from chatapi.models import Message, MessageId, Principal, Role
 from chatapi.protocol.json import MAX_INTEGER, dumps_canonical
 from chatapi.protocol.replies import (
     encode_frame,
-    encode_message,
     encode_messages,
     join_json,
     message_deleted_fields,
@@ -26,24 +24,24 @@ from chatapi.protocol.replies import (
 )
 from chatapi.protocol.requests import HistoryQuery, MessageDraft, MessageRevision
 from chatapi.rooms import Rooms, RoomState
-from chatapi.store import Change, MessageWrite, Store, Transaction, Write, log
-from chatapi.store.keys import find_key_time
+from chatapi.store import MessageWrite, Store, Transaction, log
 
 PAGES_PER_QUERY = 8  # about 1 ms of a reader's time: what waits meanwhile shares the next trip to its thread
 
 
 class Chat:
-    def __init__(self, store: Store, rooms: Rooms, hub: Hub, presence: Presence, access: Access) -> None:
+    def __init__(
+        self, store: Store, rooms: Rooms, history: History, hub: Hub, committer: Committer, access: Access
+    ) -> None:
         self._store = store
         self._rooms = rooms
+        self._history = history
         self._hub = hub
-        self._presence = presence
+        self._committer = committer
         self._access = access
-        self._history = History(store.readers)
         self._pages: Batcher[log.HistoryWant, tuple[bytes, bool]] = Batcher(
             partial(log.history_pages, store.readers), PAGES_PER_QUERY, lambda want: want.tenant_key
         )
-        self.committed: Counter[TenantKey] = Counter()  # messages, of each tenant
 
     # Sending
 
@@ -62,7 +60,6 @@ class Chat:
         self._store.writer.submit(
             MessageWrite(
                 room=room,
-                counter=room.counter,
                 sender_id=principal.user_id,
                 content=draft.content,
                 meta=draft.meta,
@@ -160,7 +157,7 @@ class Chat:
         def publish(result: tuple[Message, int]) -> None:
             edited, seq = result
             frame = encode_frame("message.edited", message_edited_fields(edited, seq))
-            self._publish_change(room, edited, frame, asker, request_id, shows_message=True)
+            self._committer.publish_revision(room, edited, frame, asker, request_id)
 
         edited, _seq = await self._store.writer.change(apply, publish, characters=revision.count_characters())
         return edited
@@ -194,9 +191,8 @@ class Chat:
             buried, seq, is_new = result
             fields = message_deleted_fields(buried, seq)
             if is_new:
-                self._rooms.orders.revise(room.room_key)
                 frame = encode_frame("message.deleted", fields)
-                self._publish_change(room, buried, frame, asker, request_id, shows_message=False)
+                self._committer.publish_revision(room, buried, frame, asker, request_id)
             elif asker is not None:
                 self._hub.answer_again(asker, room, seq, encode_frame("message.deleted", fields), request_id)
 
@@ -212,102 +208,6 @@ class Chat:
         if message is None:
             raise not_found("Message")
         return message
-
-    def _publish_change(
-        self,
-        room: RoomState,
-        message: Message,
-        frame: bytes,
-        asker: Connection | None,
-        request_id: str | None,
-        *,
-        shows_message: bool,
-    ) -> None:
-        def encode_entry(seq: int) -> bytes:
-            if seq == message.seq:
-                return encode_message(message)
-            return encode_frame("message.edited", message_edited_fields(message, seq))
-
-        self._rooms.revise(room, message.seq, encode_entry)
-        self._history.forget(room, message.seq)
-        self._rooms.remember(room, frame, message.seq if shows_message else 0)
-        self._hub.publish_answer(room, frame, asker, request_id)
-
-    # What the committer calls
-
-    def admit(self, write: MessageWrite) -> None:
-        """The sender may have been removed, or the room deleted, while the message waited."""
-        room: RoomState = write.room
-        check_alive(room)
-        check_member(room, UserId(write.sender_id))
-
-    def publish(self, batch: Sequence[Write]) -> None:
-        """Publishes a batch that was committed (or refused), in its order: each sender is confirmed before its
-        message goes out, and the messages of one room go out as one chunk."""
-        chunks: dict[RoomState, list[bytes]] = {}
-        for write in batch:
-            if isinstance(write, Change):
-                self._fan_out(chunks)
-                write.settle()
-            else:
-                self._settle_message(write, chunks)
-        self._fan_out(chunks)
-        self._hub.flush()
-
-    def _settle_message(self, write: MessageWrite, chunks: dict[RoomState, list[bytes]]) -> None:
-        room: RoomState = write.room
-        if write.error is not None or write.stored is not None or write.repeats is not None:
-            _settle_repetition(write, room)
-            write.confirm(write)
-            return
-        message = write.message = Message(
-            write.message_key,
-            encode_message_id(write.message_key),
-            room.room_id,
-            write.seq,
-            UserId(write.sender_id),
-            write.content,
-            write.meta,
-            None if write.reply_to is None else MessageId(write.reply_to),
-            write.client_message_id,
-            write.created_at_us,
-        )
-        write.confirm(write)
-        frame = encode_message(message)
-        self._rooms.remember(room, frame, write.seq, find_key_time(write.message_key))
-        chunks.setdefault(room, []).append(frame)
-        self._presence.stop_typing(room, message.sender_id)
-
-    def _fan_out(self, chunks: dict[RoomState, list[bytes]]) -> None:
-        for room, frames in chunks.items():
-            self.committed[room.tenant.tenant_key] += len(frames)
-            self._hub.publish(room, frames)
-        chunks.clear()
-
-
-def get_outcome(write: MessageWrite) -> tuple[Message, bool]:
-    """What became of a settled write: the message as it now stands, and whether it is new. Raises ChatError."""
-    if write.error is not None:
-        raise write.error
-    assert write.message is not None  # settled
-    return write.message, write.stored is None and write.repeats is None
-
-
-def _settle_repetition(write: MessageWrite, room: RoomState) -> None:
-    """A retry gets the first message, provided that it says the same."""
-    if write.error is not None:
-        return
-    first = write if write.repeats is None else write.repeats
-    if first.stored is not None:  # `first` is itself a retry, perhaps one with another body
-        digest = first.stored[0]
-        write.message = log.read_message(room.room_id, first.stored[1:])
-    else:
-        digest, write.message, write.error = first.body_digest, first.message, first.error
-    if write.error is None and digest != write.body_digest:
-        assert write.message is not None  # either branch
-        write.error = conflict(
-            "client_message_id was used for another message", {"message_id": write.message.message_id}
-        )
 
 
 def check_content(content: str, max_bytes: int) -> None:

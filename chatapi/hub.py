@@ -5,7 +5,7 @@ alone, and an outbox is written once per turn of the loop: the send system call 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum, auto
 
 from chatapi.clock import Clock
@@ -216,6 +216,18 @@ class Hub:
     def is_connected(self, tenant_key: TenantKey, user_id: UserId) -> bool:
         sessions = self.find_sessions(tenant_key, user_id)
         return sessions is not None and bool(sessions.connections)
+
+    def list_connected(self, tenant_key: TenantKey, user_ids: Collection[UserId]) -> list[UserId]:
+        """Those of them who have an open connection, each once. Costs as much as the fewer of both are: `user_ids`,
+        which knows what it contains, and all connections."""
+        if len(user_ids) <= len(self.connections):
+            return [user_id for user_id in user_ids if self.is_connected(tenant_key, user_id)]
+        connected = {
+            connection.user_id: None
+            for connection in self.connections.values()
+            if connection.tenant.tenant_key == tenant_key and connection.user_id in user_ids
+        }
+        return list(connected)
 
     def count_of_tenant(self, tenant_key: TenantKey) -> int:
         return self._tenant_counts.get(tenant_key, 0)

@@ -7,14 +7,13 @@ from chatapi.admission import Admission
 from chatapi.auth import Auth
 from chatapi.chat import Chat
 from chatapi.clock import Clock, SteadyClock
+from chatapi.committer import Committer
 from chatapi.config import Config
 from chatapi.hub import Hub
 from chatapi.membership import Membership
 from chatapi.metrics import Counters
+from chatapi.notifications import Notifications
 from chatapi.origin import OriginPolicy
-from chatapi.outbox.dead_letters import DeadLetters
-from chatapi.outbox.notifications import Notifications
-from chatapi.outbox.webhooks import Webhooks
 from chatapi.presence import Presence
 from chatapi.receipts import Receipts
 from chatapi.recovery import Recovery
@@ -23,6 +22,8 @@ from chatapi.rooms import Rooms
 from chatapi.store import Store
 from chatapi.tasks import Tasks
 from chatapi.tenants import Tenants
+from chatapi.webhooks.dead_letters import DeadLetters
+from chatapi.webhooks.worker import WebhookWorker
 
 
 @dataclass(slots=True)
@@ -38,11 +39,12 @@ class Services:
     presence: Presence
     recovery: Recovery
     access: Access
+    committer: Committer
     chat: Chat
     membership: Membership
     receipts: Receipts
     notifications: Notifications
-    webhooks: Webhooks
+    webhooks: WebhookWorker
     dead_letters: DeadLetters
     tenants: Tenants
     auth: Auth

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from driver import PONG, TEXT, RawSocket, Server, User
 
+from chatapi import committer
 from chatapi.protocol.wire import encode_pong
 
 
@@ -164,8 +165,8 @@ async def test_one_event_is_encoded_once(server: Server, monkeypatch: pytest.Mon
     room_id = await alice.make_room(*names)
     sockets = [await server.user(name).connect() for name in names]
     encoded: list[object] = []
-    encode = server.services.chat.publish.__globals__["encode_message"]
-    monkeypatch.setattr("chatapi.chat.encode_message", lambda message: encoded.append(message) or encode(message))
+    encode = committer.encode_message
+    monkeypatch.setattr("chatapi.committer.encode_message", lambda message: encoded.append(message) or encode(message))
     await alice.say(room_id)
     for socket in sockets:
         await socket.expect("message")

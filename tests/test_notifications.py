@@ -121,21 +121,22 @@ async def test_a_slow_connection_gets_all_of_them_in_order_and_once(start_server
     await socket.expect_nothing("notification")
 
 
-async def test_none_comes_twice_when_a_recovery_reads_it_before_it_is_published(server: Server) -> None:
+async def test_none_comes_twice_when_a_recovery_reads_it_before_it_is_published(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The recovery reads the store between the commit and the publication."""
     socket = await server.user("bob").connect()
     [connection] = server.connections_of("bob")
-    writer = server.services.store.writer
-    publish = writer.publish
+    committer = server.services.committer
+    publish = committer.publish
 
     def publish_late(batch: Any) -> None:
         # The commit is done. As if the connection had just become live with what it has read:
         connection.notified_key = 1 << 62
         publish(batch)
 
-    writer.publish = publish_late
+    monkeypatch.setattr(committer, "publish", publish_late)
     await notify(server.user("app"), user_ids=["bob"])
-    writer.publish = publish
     await socket.expect_nothing("notification")
 
 

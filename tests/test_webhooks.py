@@ -14,8 +14,8 @@ from server_process import ServerProcess
 from standardwebhooks import Webhook
 
 from chatapi.errors import unavailable
-from chatapi.outbox import webhooks as worker
 from chatapi.store import webhooks as store_webhooks
+from chatapi.webhooks import worker
 
 QUICK = {
     "webhooks.allow_private_addresses": True,

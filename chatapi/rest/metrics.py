@@ -53,7 +53,7 @@ def _read_connections(services: Services) -> Iterator[Sample]:
 
 def _read_store(services: Services) -> Iterator[Sample]:
     writer = services.store.writer
-    yield from _per_tenant(services, "chatapi_messages_total", services.chat.committed)
+    yield from _per_tenant(services, "chatapi_messages_total", services.committer.committed)
     yield "chatapi_commit_writes", (), writer.commit_writes
     yield "chatapi_commit_seconds", (), writer.commit_seconds
     yield "chatapi_write_queue_length", (), len(writer)

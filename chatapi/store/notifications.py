@@ -9,7 +9,7 @@ from chatapi.protocol.wire import encode_text
 from chatapi.store.readers import Readers
 from chatapi.store.transaction import Row, Transaction
 
-# The fields of the frame `notification`, as `outbox.notifications` makes them in Python.
+# The fields of the frame `notification`, as `chatapi.notifications` makes them in Python.
 FIELDS = """
     'notification_id', printf('notif_%016x', n.notification_key), 'topic', n.topic, 'payload', json(n.payload),
     'created_at', strftime('%Y-%m-%dT%H:%M:%S', n.created_at_us / 1000000, 'unixepoch')

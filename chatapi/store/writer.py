@@ -1,7 +1,7 @@
 """The one task that writes: group commit, seq assignment, and publication in commit order (DESIGN section 3).
 
 Callers append a write to a list. The task takes what waits, gives each durable event its room's next `seq` at that
-moment, commits, and then hands the whole batch to `publish`, in order. Nobody else awaits the write connection.
+moment, commits, and then hands the whole batch to the committer, in order. Nobody else awaits the write connection.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from chatapi.store.file import DatabaseFiles, DatabaseGone
 from chatapi.store.keys import KeyMaker
 from chatapi.store.transaction import Transaction
 from chatapi.store.wal import LogBound
-from chatapi.store.writes import Change, MessageWrite, Statement, Write
+from chatapi.store.writes import AnyCommitter, Change, MessageWrite, Write
 
 logger = logging.getLogger(__name__)
 
@@ -43,12 +43,9 @@ NOT_WRITABLE = "The database cannot accept writes"
 
 
 class Writer:
-    """Owns the write connection. `run` is its one task.
+    """Owns the write connection. `run` is its one task."""
 
-    `admit` may refuse a message at the last moment by raising ChatError; `publish` gets each batch after its commit.
-    `accompany` sees the messages that are about to be stored, keys and seqs given, and may return statements, with
-    their parameters, to run in the same transaction.
-    """
+    _committer: AnyCommitter  # from `run` on
 
     def __init__(
         self, connection: aiosqlite.Connection, clock: Clock, keys: KeyMaker, log_bound: LogBound, files: DatabaseFiles
@@ -70,9 +67,6 @@ class Writer:
         self.writable = True
         self.commit_writes = Histogram(COMMIT_BUCKETS)
         self.commit_seconds = Total()
-        self.admit: Callable[[MessageWrite], None] = _admit_all
-        self.accompany: Callable[[Sequence[MessageWrite]], Sequence[Statement]] = _accompany_nothing
-        self.publish: Callable[[Sequence[Write]], None] = _publish_to_callers
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -135,7 +129,8 @@ class Writer:
         self._closing = True
         self._wake.set()
 
-    async def run(self) -> None:
+    async def run(self, committer: AnyCommitter) -> None:
+        self._committer = committer
         try:
             while self._queue or not self._closing:
                 step = self._background.take()
@@ -159,7 +154,7 @@ class Writer:
             left = [*self._queue, *self._background.take_all()]
             for write in left:
                 write.error = unavailable("The server is shutting down")
-            _publish_to_callers(left)
+            _tell_callers(left)
 
     def wake(self) -> None:
         """A checkpoint may be due."""
@@ -195,10 +190,10 @@ class Writer:
             # The task ends, and with it the process: nobody is told that this was stored, which only a restart can say.
             for write in batch:
                 write.error = unavailable(NOT_WRITABLE)
-            _publish_to_callers(batch)
+            _tell_callers(batch)
             raise
         self._is_committing = self._is_stuck = False
-        self.publish(batch)
+        self._committer.publish(batch)
         if was_refused:  # what waits would find the same, and a lock only after seconds
             self._refuse_queue()
 
@@ -295,7 +290,7 @@ class Writer:
         for write in messages:
             write.error = write.stored = write.repeats = None
             try:
-                self.admit(write)
+                self._committer.admit(write)
             except ChatError as refusal:
                 write.error = refusal
                 continue
@@ -328,11 +323,11 @@ class Writer:
                     now_us,
                 )
             )
-        company = self.accompany(fresh)
-        if company and not self._connection.in_transaction:
+        beside = self._committer.list_statements(fresh)
+        if beside and not self._connection.in_transaction:
             await self._connection.execute("BEGIN IMMEDIATE")
         await transaction.fetch(log.INSERT_MESSAGES, {"rows": dumps_text(rows)})
-        for sql, parameters in company:
+        for sql, parameters in beside:
             await transaction.execute(sql, parameters)
 
     async def _set_aside_known(self, messages: Sequence[MessageWrite], transaction: Transaction) -> list[MessageWrite]:
@@ -361,7 +356,7 @@ class Writer:
         self._queued_characters = 0
         for write in refused:
             write.error = unavailable(NOT_WRITABLE)
-        self.publish(refused)
+        self._committer.publish(refused)
 
     async def _accept_again(self) -> None:
         logger.info("the database accepts writes again")
@@ -374,15 +369,7 @@ class Writer:
             await self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000) if is_patient else 0}")
 
 
-def _admit_all(_write: MessageWrite) -> None:
-    return
-
-
-def _accompany_nothing(_fresh: Sequence[MessageWrite]) -> Sequence[Statement]:
-    return ()
-
-
-def _publish_to_callers(batch: Sequence[Write]) -> None:
+def _tell_callers(batch: Sequence[Write]) -> None:
     for write in batch:
         if isinstance(write, Change):
             write.settle()

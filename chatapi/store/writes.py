@@ -1,19 +1,22 @@
 """What the writer is given."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from chatapi.errors import ChatError
 from chatapi.models import Message
 from chatapi.protocol.json import dumps_text
-from chatapi.store.transaction import Row, SeqCounter, Transaction
+from chatapi.store.transaction import Row, Transaction
+
+if TYPE_CHECKING:
+    from chatapi.rooms import RoomState
 
 T = TypeVar("T")
 
 
 class MessageWrite:
-    """One message on its way to disk, from any transport; `confirm` is called by the publisher with the outcome.
+    """One message on its way to disk, from any transport; `confirm` is called by the committer with the outcome.
 
     After the commit `message_key`, `seq` and `created_at_us` are set. For a `client_message_id` that was seen before,
     `stored` is the first one's row instead, or `repeats` the first one when that came in the same batch. `error` says
@@ -44,8 +47,7 @@ class MessageWrite:
     def __init__(
         self,
         *,
-        room: Any,
-        counter: SeqCounter,
+        room: "RoomState",
         sender_id: str,
         content: str,
         meta: dict[str, object] | None,
@@ -54,8 +56,8 @@ class MessageWrite:
         body_digest: int | None,
         confirm: Callable[["MessageWrite"], None],
     ) -> None:
-        self.room = room  # the publisher's own; the writer knows a room only as its counter
-        self.counter = counter
+        self.room = room
+        self.counter = room.counter  # all that the writer knows of the room
         self.sender_id = sender_id
         self.content = content
         self.meta = meta
@@ -71,7 +73,7 @@ class MessageWrite:
         self.stored: Row | None = None
         self.repeats: MessageWrite | None = None
         self.error: ChatError | None = None
-        self.message: Message | None = None  # set by the publisher
+        self.message: Message | None = None  # set by the committer
 
     @property
     def identity(self) -> tuple[int, str, str | None]:
@@ -118,3 +120,17 @@ class Change(Generic[T]):
 
 Write = MessageWrite | Change[Any]
 Statement = tuple[str, Mapping[str, object]]
+
+
+class AnyCommitter(Protocol):
+    """What `Writer.run` is given; see `chatapi.committer`."""
+
+    def admit(self, write: MessageWrite) -> None:
+        """Raises ChatError when the message may not be stored any more."""
+
+    def list_statements(self, messages: Sequence[MessageWrite]) -> Sequence[Statement]:
+        """Statements, with their parameters, to run in the transaction that is about to store these messages."""
+        ...
+
+    def publish(self, batch: Sequence[Write]) -> None:
+        """Tells each write of the batch, which was committed or refused, what became of it."""

@@ -5,7 +5,7 @@ import asyncio
 from msgspec import UNSET
 
 from chatapi.access import can_read
-from chatapi.chat import get_outcome
+from chatapi.committer import get_outcome
 from chatapi.errors import ChatError, Code
 from chatapi.hub import Connection, State
 from chatapi.protocol import frames

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,38 @@ from driver import HandClock
 
 from chatapi.clock import Clock
 from chatapi.errors import ChatError, conflict, forbidden
-from chatapi.models import RoomKey, TenantId, TenantKey, UserId
-from chatapi.store import MessageWrite, SeqCounter, Store, Transaction, Write, log, open_store, rooms, tenants
+from chatapi.models import RoomId, RoomKey, RoomType, TenantId, TenantKey, UserId
+from chatapi.rooms import RoomState
+from chatapi.store import Change, MessageWrite, Store, Transaction, Write, log, open_store, rooms, tenants
 from chatapi.store.keys import KeyMaker
 from chatapi.store.writer import MAX_BATCH, MAX_QUEUED, MAX_QUEUED_CHARACTERS
+from chatapi.store.writes import Statement
 
 
 class Bench:
-    """A store with one room and a writer whose batches are kept."""
+    """A store with one room, and the writer's committer, which admits all and keeps what it publishes."""
 
-    def __init__(self, store: Store, counter: SeqCounter) -> None:
+    def __init__(self, store: Store, room: RoomState) -> None:
         self.store = store
         self.writer = store.writer
-        self.counter = counter
+        self.room = room
+        self.counter = room.counter
         self.batches: list[list[Write]] = []
         self.commits = 0
+
+    def admit(self, write: MessageWrite) -> None:
+        return
+
+    def list_statements(self, messages: Sequence[MessageWrite]) -> Sequence[Statement]:
+        return ()
+
+    def publish(self, batch: Sequence[Write]) -> None:
+        self.batches.append(list(batch))
+        for write in batch:
+            if isinstance(write, Change):
+                write.settle()
+            else:
+                write.confirm(write)
 
     def message(
         self, content: str = "x", *, sender_id: Any = "alice", client_message_id: str | None = None, digest: int = 1
@@ -36,8 +53,7 @@ class Bench:
         future: asyncio.Future[MessageWrite] = asyncio.get_running_loop().create_future()
         self.writer.submit(
             MessageWrite(
-                room=None,
-                counter=self.counter,
+                room=self.room,
                 sender_id=sender_id,
                 content=content,
                 meta=None,
@@ -83,14 +99,19 @@ async def bench(database: Path) -> AsyncIterator[Bench]:
         metadata=None,
         created_by="alice",
     )
-    bench = Bench(store, SeqCounter(room_key, 0))
-    settle = store.writer.publish
-
-    def publish(batch: list[Write]) -> None:
-        bench.batches.append(list(batch))
-        settle(batch)
-
-    store.writer.publish = publish
+    room = RoomState(
+        tenant=tenant,
+        room_key=room_key,
+        room_id=RoomId("room_a"),
+        room_type=RoomType.GROUP,
+        unique_key=None,
+        name=None,
+        metadata=None,
+        created_by=UserId("alice"),
+        created_at_us=0,
+        updated_at_us=0,
+    )
+    bench = Bench(store, room)
     await store._connection.set_trace_callback(
         lambda sql: setattr(bench, "commits", bench.commits + sql.startswith("COMMIT"))
     )
@@ -102,7 +123,7 @@ async def bench(database: Path) -> AsyncIterator[Bench]:
 @contextlib.asynccontextmanager
 async def running(bench: Bench) -> AsyncIterator[None]:
     """Runs the writer; at the end all that was queued is written."""
-    writing = asyncio.ensure_future(bench.writer.run())
+    writing = asyncio.ensure_future(bench.writer.run(bench))
     yield
     bench.writer.close()
     async with asyncio.timeout(20):
@@ -216,12 +237,12 @@ async def test_one_bad_message_fails_alone(bench: Bench, caplog: pytest.LogCaptu
     assert "write failed" in caplog.text
 
 
-async def test_who_is_not_admitted_takes_no_seq(bench: Bench) -> None:
+async def test_a_message_that_is_not_admitted_takes_no_seq(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def admit(write: MessageWrite) -> None:
         if write.content == "late":
             raise forbidden("not a member any more")
 
-    bench.writer.admit = admit
+    monkeypatch.setattr(bench, "admit", admit)
     messages = [bench.message("1"), bench.message("late"), bench.message("2")]
     async with running(bench):
         settled = [await message for message in messages]
@@ -334,21 +355,23 @@ async def test_closing_writes_what_is_queued_and_takes_no_more(bench: Bench) -> 
     with pytest.raises(ChatError) as refusal:
         bench.message()
     assert refusal.value.status == 503
-    await bench.writer.run()
+    await bench.writer.run(bench)
     assert all(message.done() for message in messages)
     assert len(await bench.seqs()) == MAX_BATCH + 1
 
 
-async def test_company_of_a_message_is_in_its_transaction(bench: Bench) -> None:
-    """What `accompany` adds is stored with the messages, or not at all."""
+async def test_statements_beside_a_message_are_in_its_transaction(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are stored with the messages, or not at all."""
 
-    def accompany(fresh: Any) -> list[tuple[str, dict[str, object]]]:
+    def list_statements(messages: Sequence[MessageWrite]) -> Sequence[Statement]:
         return [
             ("INSERT INTO meta VALUES (:name, :value)", {"name": f"of {write.content}", "value": str(write.seq)})
-            for write in fresh
+            for write in messages
         ]
 
-    bench.writer.accompany = accompany
+    monkeypatch.setattr(bench, "list_statements", list_statements)
     async with running(bench):
         assert (await bench.message("a")).error is None
         failed = await bench.message("a")  # the same name again: the statement beside it fails

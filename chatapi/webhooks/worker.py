@@ -18,11 +18,11 @@ from chatapi.config import WebhooksConfig
 from chatapi.errors import ChatError
 from chatapi.hub import Hub
 from chatapi.models import Tenant, TenantKey
-from chatapi.outbox.caller import Answer, Caller
-from chatapi.outbox.signing import list_secrets, sign
 from chatapi.store import Store, Transaction, meta, webhooks
 from chatapi.store.webhooks import Delay, Due, Failure, Place, encode_delivery_id
 from chatapi.tasks import Tasks
+from chatapi.webhooks.client import CallResult, WebhookClient
+from chatapi.webhooks.signing import list_secrets, sign
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Lane:
         return not self.ready and not self.under_way and not self.may_have_events and self.look_at_us == NEVER_US
 
 
-class Webhooks:
+class WebhookWorker:
     """`run` is its one long-lived task. The counts are since the start.
 
     When something is due is counted by the steady clock; the wall's is for what others see.
@@ -95,7 +95,7 @@ class Webhooks:
         self._failing_running = 0
         self._wake = asyncio.Event()
         self._closing = False
-        self._caller: Caller | None = None
+        self._client: WebhookClient | None = None
         self._steps: Batcher[Step, None] = Batcher(self._record, RECORD_BATCH, lambda _step: None)
         self._bodies: Batcher[tuple[TenantKey, Place], bytes | None] = Batcher(
             self._read_bodies, BODY_BATCH, lambda want: want[0]
@@ -128,7 +128,7 @@ class Webhooks:
 
     async def run(self) -> None:
         """Runs until `close`, or until it is cancelled."""
-        self._caller = Caller(
+        self._client = WebhookClient(
             timeout_seconds=self._config.timeout_seconds, allow_private=self._config.allow_private_addresses
         )
         try:
@@ -141,7 +141,7 @@ class Webhooks:
                 await self._sleep()
             await self._finish_calls()
         finally:
-            await self._caller.close()
+            await self._client.close()
 
     def close(self) -> None:
         """No more calls are started; `run` returns soon. What is not done waits in the store."""
@@ -275,34 +275,34 @@ class Webhooks:
         if due.step < self._last_step and self._hub.is_connected(tenant.tenant_key, due.user_id):
             self.delayed += 1
             return Step(due.place, Delay(due.place, due.step + 1, self._find_due(due.step + 1)))
-        answer = await self._call(tenant, tenant.webhook_url, due, body)
-        self._note(lane, answer)
-        if answer.error is None:
+        result = await self._call(tenant, tenant.webhook_url, due, body)
+        self._note(lane, result)
+        if result.error is None:
             self.delivered += 1
             return Step(due.place)
-        failure = self._judge(due, answer, answer.error)
+        failure = self._judge(due, result, result.error)
         self.failed += 1
         self.dead += failure.next_attempt_at_us is None
         return Step(due.place, failure)
 
-    async def _call(self, tenant: Tenant, url: str, due: Due, body: bytes) -> Answer:
-        assert self._caller is not None  # made by `run`
+    async def _call(self, tenant: Tenant, url: str, due: Due, body: bytes) -> CallResult:
+        assert self._client is not None  # made by `run`
         now_us = self._clock.now_us()
         headers = sign(list_secrets(tenant, now_us), encode_delivery_id(due.place), now_us // 1_000_000, body)
-        return await self._caller.call(url, headers, body, now_us)
+        return await self._client.call(url, headers, body, now_us)
 
-    def _note(self, lane: Lane, answer: Answer) -> None:
+    def _note(self, lane: Lane, result: CallResult) -> None:
         was_failing = lane.is_failing
-        lane.unanswered = lane.unanswered + 1 if answer.status is None else 0
+        lane.unanswered = lane.unanswered + 1 if result.status is None else 0
         if lane.is_failing is not was_failing:
-            fields = {"tenant_id": lane.tenant.tenant_id, "error": answer.error}
+            fields = {"tenant_id": lane.tenant.tenant_id, "error": result.error}
             logger.info("webhook answers again" if was_failing else "webhook gives no answer", extra=fields)
 
-    def _judge(self, due: Due, answer: Answer, error: str) -> Failure:
+    def _judge(self, due: Due, result: CallResult, error: str) -> Failure:
         """When the next try is; none after the last one of the schedule, and none after a 410."""
         step, next_attempt_at_us = due.step + 1, None
-        if due.step < self._last_step and answer.status != GONE:
-            next_attempt_at_us = self._find_due(step, answer.retry_after_s)
+        if due.step < self._last_step and result.status != GONE:
+            next_attempt_at_us = self._find_due(step, result.retry_after_s)
         return Failure(due.place, due.attempts + 1, step, next_attempt_at_us, self._clock.now_us(), error)
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from chatapi.clock import SteadyClock
 from chatapi.hub import Hub
-from chatapi.models import Tenant, TenantKey, UserId
+from chatapi.models import Tenant, UserId
 from chatapi.protocol.json import dumps_text
 from chatapi.rooms import RoomState
 from chatapi.store import MessageWrite, Transaction, webhooks
@@ -20,7 +20,7 @@ DIRECT_ROWS = 1_000  # and so many in one transaction, a few ms of the writer's 
 Row = tuple[object, ...]
 
 
-class Offline:
+class WebhookQueue:
     """`wake(tenant)` tells the worker that the store holds something for it."""
 
     def __init__(
@@ -32,19 +32,19 @@ class Offline:
         self._wake = wake
         self._concerned: dict[Tenant, None] = {}  # for whom something is being committed
 
-    def tell_worker(self) -> None:
+    def wake_worker(self) -> None:
         """Called after each commit: before it the worker would find nothing."""
         concerned, self._concerned = self._concerned, {}
         for tenant in concerned:
             self._wake(tenant)
 
-    def accompany(self, fresh: Sequence[MessageWrite]) -> Sequence[Statement]:
-        """What is to be written beside these messages: nothing for tenants without a webhook."""
+    def list_statements(self, fresh: Sequence[MessageWrite]) -> Sequence[Statement]:
+        """What is written beside these messages, in their transaction: nothing for tenants without a webhook."""
         rows: list[Row] = []
         events: list[Row] = []
         connected: dict[RoomState, list[UserId]] = {}  # in large rooms, by room
         for write in fresh:
-            room: RoomState = write.room
+            room = write.room
             if room.tenant.webhook_url is None:
                 continue
             due_at_us = self._steady.now_us() + self._first_wait_us
@@ -52,7 +52,7 @@ class Offline:
                 rows.extend(self._list_deliveries(write, room, due_at_us))
                 continue
             if room not in connected:
-                connected[room] = list_connected(self._hub, room.tenant.tenant_key, room.members)
+                connected[room] = self._hub.list_connected(room.tenant.tenant_key, room.members)
             excluded = {*connected[room], UserId(write.sender_id)}
             if len(excluded) < len(room.members):
                 tenant_key = room.tenant.tenant_key
@@ -87,7 +87,7 @@ class Offline:
             return
         tenant_key = tenant.tenant_key
         due_at_us = self._steady.now_us() + self._first_wait_us
-        excluded = list_connected(self._hub, tenant_key, recipients)
+        excluded = self._hub.list_connected(tenant_key, recipients)
         if len(excluded) == len(recipients):
             return
         if len(recipients) > DIRECT_RECIPIENTS:
@@ -102,16 +102,3 @@ class Offline:
                 ],
             )
         self._concerned[tenant] = None
-
-
-def list_connected(hub: Hub, tenant_key: TenantKey, user_ids: Collection[UserId]) -> list[UserId]:
-    """Those of them who have an open connection, each once. Costs as much as the fewer of both are: `user_ids`, which
-    knows what it contains, and all connections."""
-    if len(user_ids) <= len(hub.connections):
-        return [user_id for user_id in user_ids if hub.is_connected(tenant_key, user_id)]
-    connected = {
-        connection.user_id: None
-        for connection in hub.connections.values()
-        if connection.tenant.tenant_key == tenant_key and connection.user_id in user_ids
-    }
-    return list(connected)

@@ -11,22 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from receiver import Receiver, answer, close_early, hang
 
-from chatapi.outbox import caller as module
-from chatapi.outbox.caller import Answer, Caller, parse_retry_after
+from chatapi.webhooks import client as module
+from chatapi.webhooks.client import CallResult, WebhookClient, parse_retry_after
 
 NOW_US = 1_765_627_200_000_000  # 2025-12-13T12:00:00Z
 
 
 @asynccontextmanager
-async def open_caller(*, timeout_seconds: float = 2, allow_private: bool = True) -> AsyncIterator[Caller]:
-    caller = Caller(timeout_seconds=timeout_seconds, allow_private=allow_private)
-    yield caller
-    await caller.close()
+async def open_client(*, timeout_seconds: float = 2, allow_private: bool = True) -> AsyncIterator[WebhookClient]:
+    client = WebhookClient(timeout_seconds=timeout_seconds, allow_private=allow_private)
+    yield client
+    await client.close()
 
 
-async def call(url: str, *, body: bytes = b"{}", timeout_seconds: float = 2, allow_private: bool = True) -> Answer:
-    async with open_caller(timeout_seconds=timeout_seconds, allow_private=allow_private) as caller:
-        return await caller.call(url, {}, body, NOW_US)
+async def call(url: str, *, body: bytes = b"{}", timeout_seconds: float = 2, allow_private: bool = True) -> CallResult:
+    async with open_client(timeout_seconds=timeout_seconds, allow_private=allow_private) as client:
+        return await client.call(url, {}, body, NOW_US)
 
 
 @pytest.mark.parametrize(
@@ -65,13 +65,13 @@ def test_no_retry_after_can_be_absurd(header: str) -> None:
 @pytest.mark.parametrize("status", [200, 201, 204, 299])
 async def test_any_2xx_is_taken(receiver: Receiver, status: int) -> None:
     receiver.behave = answer(status)
-    assert await call(receiver.url) == Answer(status, None)
+    assert await call(receiver.url) == CallResult(status, None)
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_redirects_are_not_followed(receiver: Receiver, status: int) -> None:
     receiver.behave = answer(status, Location=receiver.url)
-    assert await call(receiver.url) == Answer(status, f"HTTP {status}")
+    assert await call(receiver.url) == CallResult(status, f"HTTP {status}")
     assert len(receiver.calls) == 1
 
 
@@ -83,11 +83,11 @@ async def test_what_goes_wrong_is_told_in_a_line(receiver: Receiver) -> None:
     assert refused.error is not None
     assert refused.error.startswith("cannot connect: ")
     assert "secret" not in refused.error
-    assert await call("http://no-such-host.invalid/") == Answer(None, "cannot resolve no-such-host.invalid")
+    assert await call("http://no-such-host.invalid/") == CallResult(None, "cannot resolve no-such-host.invalid")
     receiver.behave = close_early
-    assert await call(receiver.url) == Answer(None, "closed without an answer")
+    assert await call(receiver.url) == CallResult(None, "closed without an answer")
     receiver.behave = hang
-    assert await call(receiver.url, timeout_seconds=0.1) == Answer(None, "no answer within 0.1 s")
+    assert await call(receiver.url, timeout_seconds=0.1) == CallResult(None, "no answer within 0.1 s")
     # TLS to a port that does not speak it.
     spoken = await call(receiver.url.replace("http:", "https:"))
     assert spoken.error is not None
@@ -139,7 +139,7 @@ async def test_an_endless_answer_is_not_read_to_its_end(monkeypatch: pytest.Monk
             written += 65_536
 
     async with open_endpoint(speak) as url:
-        assert await call(url, timeout_seconds=60) == Answer(200, None)
+        assert await call(url, timeout_seconds=60) == CallResult(200, None)
     assert written < 32 * 2**20  # what the buffers between the two take
 
 
@@ -152,7 +152,7 @@ async def test_an_answer_whose_body_never_comes_is_taken_all_the_same(monkeypatc
         await reader.read()
 
     async with open_endpoint(speak) as url:
-        assert await call(url) == Answer(200, None)
+        assert await call(url) == CallResult(200, None)
 
 
 async def test_connections_are_used_again_and_cookies_are_not(receiver: Receiver) -> None:
@@ -164,9 +164,9 @@ async def test_connections_are_used_again_and_cookies_are_not(receiver: Receiver
         return web.Response(text="thanks", headers={"Set-Cookie": "a=b"})
 
     receiver.behave = behave
-    async with open_caller() as caller:
+    async with open_client() as client:
         for _ in range(3):
-            assert (await caller.call(receiver.url, {}, b"{}", NOW_US)).error is None
+            assert (await client.call(receiver.url, {}, b"{}", NOW_US)).error is None
     assert len(peers) == 1
     assert all("Cookie" not in found.headers for found in receiver.calls)
 
@@ -201,12 +201,12 @@ async def test_a_name_is_asked_about_at_each_connection(receiver: Receiver, monk
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     monkeypatch.setattr(module, "open_socket", refuse_to_leave)
-    async with open_caller(allow_private=False) as caller:
+    async with open_client(allow_private=False) as client:
         for address in ("would connect", "127.0.0.1 is not a public address"):
-            found = await caller.call(f"http://rebound.example:{port}/", {}, b"{}", NOW_US)
+            found = await client.call(f"http://rebound.example:{port}/", {}, b"{}", NOW_US)
             assert found.error is not None
             assert address in found.error
-            caller._session.connector.clear_dns_cache()  # type: ignore[union-attr]  # as after its ten seconds
+            client._session.connector.clear_dns_cache()  # type: ignore[union-attr]  # as after its ten seconds
     assert receiver.calls == []
 
 
@@ -233,7 +233,7 @@ async def test_a_name_that_is_looked_up_for_long_is_given_up(monkeypatch: pytest
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     found = await call("http://slow.example/", timeout_seconds=0.2)
-    assert found == Answer(None, "no answer within 0.2 s")
+    assert found == CallResult(None, "no answer within 0.2 s")
     assert waiting.is_set()
     release.set()
 

@@ -5,11 +5,11 @@ from chatapi.clock import SteadyClock
 from chatapi.errors import conflict, not_found
 from chatapi.hub import Hub
 from chatapi.models import Tenant
-from chatapi.outbox.webhooks import Webhooks
 from chatapi.protocol.pages import Page, Window
 from chatapi.store import Store, Transaction, stats
 from chatapi.store import webhooks as store_webhooks
 from chatapi.tenants import Tenants
+from chatapi.webhooks.worker import WebhookWorker
 
 QUEUES = ("notifications", "webhooks", "dead_letters")
 REVIVE_ROWS = 1_000  # in one transaction, a few ms of the writer's time
@@ -22,7 +22,7 @@ class DeadLetters:
         store: Store,
         hub: Hub,
         tenants: Tenants,
-        worker: Webhooks,
+        worker: WebhookWorker,
         steady: SteadyClock,
         first_wait_seconds: float,
     ) -> None:

@@ -14,13 +14,13 @@ from chatapi.models import (
     encode_time,
     find_key,
 )
-from chatapi.outbox.offline import Offline, list_connected
 from chatapi.protocol.pages import Page, Window
 from chatapi.protocol.replies import encode_frame
 from chatapi.protocol.requests import Notify
 from chatapi.rooms import RoomState
 from chatapi.store import Store, Transaction
 from chatapi.store import notifications as store_notifications
+from chatapi.webhooks.queue import WebhookQueue
 
 Fields = dict[str, object]
 
@@ -32,11 +32,11 @@ class _Stored(NamedTuple):
 
 
 class Notifications:
-    def __init__(self, store: Store, hub: Hub, access: Access, offline: Offline) -> None:
+    def __init__(self, store: Store, hub: Hub, access: Access, webhook_queue: WebhookQueue) -> None:
         self._store = store
         self._hub = hub
         self._access = access
-        self._offline = offline
+        self._webhook_queue = webhook_queue
 
     async def notify(self, principal: Principal, body: Notify) -> Fields:
         """Durable, and published, on return. Raises ChatError NOT_FOUND for a target room that is not the tenant's."""
@@ -64,7 +64,7 @@ class Notifications:
                     topic=body.topic if targets.topic_subscribers else None,
                 )
             )
-            await self._offline.queue_notification(transaction, tenant, notification_key, recipients)
+            await self._webhook_queue.queue_notification(transaction, tenant, notification_key, recipients)
             return _Stored(notification_key, transaction.now_us, recipients)
 
         def publish(stored: _Stored) -> None:
@@ -75,7 +75,7 @@ class Notifications:
                 "created_at": encode_time(stored.created_at_us),
             }
             frame = encode_frame("notification", fields)
-            for user_id in list_connected(self._hub, tenant.tenant_key, stored.recipients):
+            for user_id in self._hub.list_connected(tenant.tenant_key, stored.recipients):
                 for connection in self._hub.connections_of(tenant.tenant_key, user_id):
                     self._deliver(connection, stored.notification_key, frame)
 

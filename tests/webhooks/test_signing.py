@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from chatapi.models import ReplacedSecret, Tenant, TenantId, TenantKey
-from chatapi.outbox.signing import list_secrets, sign
 from chatapi.tenants import make_webhook_secret
+from chatapi.webhooks.signing import list_secrets, sign
 
 
 def make_tenant(secret: str | None, *replaced: ReplacedSecret) -> Tenant:

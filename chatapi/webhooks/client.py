@@ -28,7 +28,7 @@ MAX_RETRY_AFTER_SECONDS = 86_400.0  # what is beyond a day is taken for one: no 
 AddressInfo = tuple[Any, Any, int, str, tuple[Any, ...]]
 
 
-class Answer(NamedTuple):
+class CallResult(NamedTuple):
     """What came of a call. `error` is None when it was taken (2xx); no `status` means that there was no answer."""
 
     status: int | None
@@ -36,7 +36,7 @@ class Answer(NamedTuple):
     retry_after_s: float = 0.0
 
 
-class Caller:
+class WebhookClient:
     """Made within a running loop; `close` ends it."""
 
     def __init__(self, *, timeout_seconds: float, allow_private: bool) -> None:
@@ -54,7 +54,7 @@ class Caller:
         )
         self._timeout_seconds = timeout_seconds
 
-    async def call(self, url: str, headers: Mapping[str, str], body: bytes, now_us: int) -> Answer:
+    async def call(self, url: str, headers: Mapping[str, str], body: bytes, now_us: int) -> CallResult:
         """POSTs the body, which is JSON. Raises nothing that the endpoint or the network can cause."""
         own = {
             "Content-Type": "application/json",
@@ -67,13 +67,13 @@ class Caller:
             ) as response:
                 await _drain(response)
                 if 200 <= response.status < 300:
-                    return Answer(response.status, None)
+                    return CallResult(response.status, None)
                 retry_after_s = parse_retry_after(response.headers.get("Retry-After"), now_us)
-                return Answer(response.status, f"HTTP {response.status}", retry_after_s)
+                return CallResult(response.status, f"HTTP {response.status}", retry_after_s)
         except TimeoutError:
-            return Answer(None, f"no answer within {self._timeout_seconds:g} s")
+            return CallResult(None, f"no answer within {self._timeout_seconds:g} s")
         except Exception as error:  # noqa: BLE001 - whatever aiohttp makes of an answer is the endpoint's doing
-            return Answer(None, _describe(error))
+            return CallResult(None, _describe(error))
 
     async def close(self) -> None:
         await self._session.close()

@@ -1,0 +1,133 @@
+"""The writer's other half: whether a message may be stored, what is stored beside it, and what follows from the commit.
+
+Whatever is committed becomes visible here and nowhere else: in the order of the commits, and before anybody is told.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from chatapi.access import check_alive, check_member
+from chatapi.errors import conflict
+from chatapi.history import History
+from chatapi.hub import Connection, Hub
+from chatapi.models import Message, MessageId, TenantKey, UserId, encode_message_id
+from chatapi.presence import Presence
+from chatapi.protocol.replies import encode_frame, encode_message, message_edited_fields
+from chatapi.rooms import Rooms, RoomState
+from chatapi.store import Change, MessageWrite, Write, log
+from chatapi.store.keys import find_key_time
+from chatapi.store.writes import Statement
+from chatapi.webhooks.queue import WebhookQueue
+
+
+class Committer:
+    """Given to the writer, which calls `admit` and `list_statements` within its transaction and `publish` after it."""
+
+    def __init__(
+        self, *, rooms: Rooms, history: History, hub: Hub, presence: Presence, webhook_queue: WebhookQueue
+    ) -> None:
+        self._rooms = rooms
+        self._history = history
+        self._hub = hub
+        self._presence = presence
+        self._webhook_queue = webhook_queue
+        self.committed: Counter[TenantKey] = Counter()  # messages since the start, of each tenant
+
+    def admit(self, write: MessageWrite) -> None:
+        """Raises ChatError: the sender may have been removed, or the room deleted, while the message waited."""
+        check_alive(write.room)
+        check_member(write.room, UserId(write.sender_id))
+
+    def list_statements(self, messages: Sequence[MessageWrite]) -> Sequence[Statement]:
+        """What is stored beside these messages, whose keys and seqs are given: all of it or nothing."""
+        return self._webhook_queue.list_statements(messages)
+
+    def publish(self, batch: Sequence[Write]) -> None:
+        """Publishes a batch that was committed (or refused), in its order: each sender is confirmed before its
+        message goes out, and the messages of one room go out as one chunk."""
+        chunks: dict[RoomState, list[bytes]] = {}
+        for write in batch:
+            if isinstance(write, Change):
+                self._fan_out(chunks)
+                write.settle()
+            else:
+                self._settle_message(write, chunks)
+        self._fan_out(chunks)
+        self._hub.flush()
+        self._webhook_queue.wake_worker()
+
+    def publish_revision(
+        self, room: RoomState, message: Message, frame: bytes, asker: Connection | None, request_id: str | None
+    ) -> None:
+        """An edited or deleted message, as it now stands, and the frame of that event, which is the room's next."""
+        self._tell_caches(room, message)
+        self._rooms.remember(room, frame, message.seq if message.deleted_at_us is None else 0)
+        self._hub.publish_answer(room, frame, asker, request_id)
+
+    def _tell_caches(self, room: RoomState, message: Message) -> None:
+        """All that holds this message encoded, or counts it, takes what it has become."""
+
+        def encode_entry(seq: int) -> bytes:
+            if seq == message.seq:
+                return encode_message(message)
+            return encode_frame("message.edited", message_edited_fields(message, seq))
+
+        self._rooms.revise(room, message.seq, encode_entry)
+        self._history.forget(room, message.seq)
+        if message.deleted_at_us is not None:
+            self._rooms.orders.revise(room.room_key)
+
+    def _settle_message(self, write: MessageWrite, chunks: dict[RoomState, list[bytes]]) -> None:
+        room = write.room
+        if write.error is not None or write.stored is not None or write.repeats is not None:
+            _settle_repetition(write, room)
+            write.confirm(write)
+            return
+        message = write.message = Message(
+            write.message_key,
+            encode_message_id(write.message_key),
+            room.room_id,
+            write.seq,
+            UserId(write.sender_id),
+            write.content,
+            write.meta,
+            None if write.reply_to is None else MessageId(write.reply_to),
+            write.client_message_id,
+            write.created_at_us,
+        )
+        write.confirm(write)
+        frame = encode_message(message)
+        self._rooms.remember(room, frame, write.seq, find_key_time(write.message_key))
+        chunks.setdefault(room, []).append(frame)
+        self._presence.stop_typing(room, message.sender_id)
+
+    def _fan_out(self, chunks: dict[RoomState, list[bytes]]) -> None:
+        for room, frames in chunks.items():
+            self.committed[room.tenant.tenant_key] += len(frames)
+            self._hub.publish(room, frames)
+        chunks.clear()
+
+
+def get_outcome(write: MessageWrite) -> tuple[Message, bool]:
+    """What became of a settled write: the message as it now stands, and whether it is new. Raises ChatError."""
+    if write.error is not None:
+        raise write.error
+    assert write.message is not None  # settled
+    return write.message, write.stored is None and write.repeats is None
+
+
+def _settle_repetition(write: MessageWrite, room: RoomState) -> None:
+    """A retry gets the first message, provided that it says the same."""
+    if write.error is not None:
+        return
+    first = write if write.repeats is None else write.repeats
+    if first.stored is not None:  # `first` is itself a retry, perhaps one with another body
+        digest = first.stored[0]
+        write.message = log.read_message(room.room_id, first.stored[1:])
+    else:
+        digest, write.message, write.error = first.body_digest, first.message, first.error
+    if write.error is None and digest != write.body_digest:
+        assert write.message is not None  # either branch
+        write.error = conflict(
+            "client_message_id was used for another message", {"message_id": write.message.message_id}
+        )
