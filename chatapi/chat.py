@@ -53,7 +53,7 @@ class Chat:
         Raises ChatError for what is wrong with it already now.
         """
         room = await self._access.access_member(principal, room_id)
-        check_content(draft.content, principal.tenant.max_message_bytes)
+        check_content(draft.content, principal.tenant.settings.max_message_bytes)
         reply_to = draft.reply_to
         if reply_to is not None:
             reply_to = await self._find_reply_target(room, reply_to)
@@ -135,7 +135,7 @@ class Chat:
     ) -> Message:
         """The message as it then stands; the event is committed and published."""
         room = await self._access.access_member(principal, room_id)
-        check_content(revision.content, principal.tenant.max_message_bytes)
+        check_content(revision.content, principal.tenant.settings.max_message_bytes)
 
         async def apply(transaction: Transaction) -> tuple[Message, int]:
             message = await self._claim_message(transaction, principal, room, message_id)

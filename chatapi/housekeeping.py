@@ -113,7 +113,7 @@ def find_limit(services: Services, tenant: Tenant) -> int:
     """What is older than that is too old, in microseconds. Both clocks have to agree: one that was set forward by
     mistake must not cost a tenant its messages."""
     now_us = min(services.clock.now_us(), services.steady.now_us())
-    return now_us - int(tenant.retention_days * DAY_US)
+    return now_us - int(tenant.settings.retention_days * DAY_US)
 
 
 class Retention:
@@ -125,7 +125,7 @@ class Retention:
 
     async def take_round(self) -> None:
         """Once through all rooms, or as far as it gets in time; then the next round goes on there."""
-        tenants = deque(tenant for tenant in self._services.tenants.all() if tenant.retention_days)
+        tenants = deque(tenant for tenant in self._services.tenants.all() if tenant.settings.retention_days)
         end_s = asyncio.get_running_loop().time() + ROUND_SECONDS
         failure: ChatError | None = None
         while tenants and asyncio.get_running_loop().time() < end_s:
@@ -182,7 +182,7 @@ async def apply_retention(services: Services, tenant: Tenant) -> None:
 
 async def purge_old_notifications(services: Services) -> None:
     """Removes notifications that are older than their tenant's `retention_days`. The tenants have their turns."""
-    tenants = [tenant for tenant in services.tenants.all() if tenant.retention_days]
+    tenants = [tenant for tenant in services.tenants.all() if tenant.settings.retention_days]
     limits = {tenant.tenant_key: find_limit(services, tenant) for tenant in tenants}
     left = iter(limits.items())
     waiting: deque[TenantKey] = deque()

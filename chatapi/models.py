@@ -8,9 +8,12 @@ import datetime
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import lru_cache
-from typing import NamedTuple, NewType
+from typing import TYPE_CHECKING, NamedTuple, NewType
 
 import msgspec
+
+if TYPE_CHECKING:
+    from chatapi.config import TenantSettings
 
 TenantId = NewType("TenantId", str)
 RoomId = NewType("RoomId", str)
@@ -51,26 +54,20 @@ class ReplacedSecret(NamedTuple):
 class Tenant:
     """A tenant as it now stands: one object for each, shared by all who hold it, changed only after a commit.
 
-    The settings are those in force, that is the tenant's own `config` over the server's.
+    `settings` are those in force, that is the tenant's own `config` over the server's.
     """
 
     __slots__ = (
         "config",
-        "connections_per_tenant",
-        "connections_per_user",
         "created_at_us",
         "gone",
-        "max_message_bytes",
         "name",
-        "rate_burst",
-        "rate_limit",
         "replaced_webhook_secrets",
-        "retention_days",
+        "settings",
         "tenant_id",
         "tenant_key",
         "token_secret",
         "webhook_secret",
-        "webhook_url",
     )
 
     def __init__(
@@ -81,6 +78,7 @@ class Tenant:
         name: str,
         token_secret: str,
         config: dict[str, object],
+        settings: "TenantSettings",
         created_at_us: int,
         webhook_secret: str | None = None,
         replaced_webhook_secrets: Sequence[ReplacedSecret] = (),
@@ -90,17 +88,11 @@ class Tenant:
         self.name = name
         self.token_secret = token_secret
         self.config = config
+        self.settings = settings
         self.created_at_us = created_at_us
         self.gone = False  # deleted: its rooms are there no more, though their rows may be
         self.webhook_secret = webhook_secret
         self.replaced_webhook_secrets = list(replaced_webhook_secrets)
-        self.rate_limit = 0.0  # tokens per second
-        self.rate_burst = 0
-        self.connections_per_user = 0
-        self.connections_per_tenant = 0  # 0 = no limit
-        self.max_message_bytes = 0
-        self.retention_days = 0.0  # 0 = for ever
-        self.webhook_url: str | None = None
 
 
 class Principal(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from chatapi.address import check_webhook_url
 from chatapi.clock import Clock
-from chatapi.config import Config, parse_tenant_config
+from chatapi.config import Config, parse_tenant_config, settle
 from chatapi.errors import conflict, not_found, unauthenticated
 from chatapi.hub import Connection, Hub
 from chatapi.models import KeyId, ReplacedSecret, Scope, Tenant, TenantId, TenantKey
@@ -55,7 +55,7 @@ class Tenants:
     async def load(self) -> None:
         """Reads all tenants and keys. Called once, at the start."""
         by_key = {}
-        for tenant in await store_tenants.load_tenants(self._store.readers):
+        for tenant in await store_tenants.load_tenants(self._store.readers, self._config):
             by_key[tenant.tenant_key] = tenant
             self._register(tenant)
         for key_hash, key_id, tenant_key in await store_tenants.load_keys(self._store.readers):
@@ -103,13 +103,22 @@ class Tenants:
         webhook_secret = make_webhook_secret() if config.get("webhook_url") else None
 
         async def apply(transaction: Transaction) -> Tenant:
-            tenant = await store_tenants.insert_tenant(
+            tenant_key = await store_tenants.insert_tenant(
                 transaction, tenant_id, name, config, token_secret, webhook_secret
             )
             await store_tenants.insert_key(
-                transaction, tenant.tenant_key, key_id, hash_key(api_key), api_key if shown else None
+                transaction, tenant_key, key_id, hash_key(api_key), api_key if shown else None
             )
-            return tenant
+            return Tenant(
+                tenant_key=tenant_key,
+                tenant_id=tenant_id,
+                name=name,
+                token_secret=token_secret,
+                config=config,
+                settings=settle(config, self._config),
+                created_at_us=transaction.now_us,
+                webhook_secret=webhook_secret,
+            )
 
         def publish(tenant: Tenant) -> None:
             self._register(tenant)
@@ -133,9 +142,10 @@ class Tenants:
 
         def publish(result: tuple[Tenant, str, dict[str, object], str | None]) -> None:
             tenant, name, config, made = result
-            tenant.name, tenant.config = name, config
+            tenant.name, tenant.config, tenant.settings = name, config, settle(config, self._config)
             tenant.webhook_secret = made or tenant.webhook_secret
-            self._put_in_force(tenant)
+            bucket = self._buckets[tenant.tenant_key]
+            bucket.rate_per_s, bucket.burst = tenant.settings.rate_limit, tenant.settings.rate_burst
 
         tenant, _name, _config, made = await self._store.writer.change(apply, publish, barrier=True)
         return tenant, made
@@ -283,29 +293,16 @@ class Tenants:
 
     def _parse_config(self, config: dict[str, object]) -> dict[str, object]:
         parsed = parse_tenant_config(config)
-        if parsed.webhook_url is not None:
-            check_webhook_url(parsed.webhook_url, self._config.webhooks.allow_private_addresses)
-        return parsed.as_json()
+        webhook_url = parsed.get("webhook_url")
+        if isinstance(webhook_url, str):
+            check_webhook_url(webhook_url, self._config.webhooks.allow_private_addresses)
+        return parsed
 
     def _register(self, tenant: Tenant) -> None:
         self._by_id[tenant.tenant_id] = tenant
-        self._put_in_force(tenant)
-
-    def _put_in_force(self, tenant: Tenant) -> None:
-        own = parse_tenant_config(tenant.config)
-        limits = own.effective(self._config)
-        tenant.rate_limit, tenant.rate_burst = limits.rate_limit, limits.rate_burst
-        tenant.connections_per_user = limits.connections_per_user
-        tenant.connections_per_tenant = limits.connections_per_tenant
-        tenant.max_message_bytes = limits.max_message_bytes
-        tenant.retention_days = limits.retention_days
-        tenant.webhook_url = own.webhook_url
-        bucket = self._buckets.get(tenant.tenant_key)
-        if bucket is None:
-            now_s = self._clock.monotonic_s()
-            self._buckets[tenant.tenant_key] = TokenBucket(limits.rate_limit, limits.rate_burst, now_s)
-        else:
-            bucket.rate_per_s, bucket.burst = limits.rate_limit, limits.rate_burst
+        settings = tenant.settings
+        now_s = self._clock.monotonic_s()
+        self._buckets[tenant.tenant_key] = TokenBucket(settings.rate_limit, settings.rate_burst, now_s)
 
     def _close(self, should_close: Callable[[Connection], bool], why: str) -> None:
         self._hub.close_where(should_close, CREDENTIAL_GONE, unauthenticated(why))

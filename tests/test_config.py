@@ -4,6 +4,7 @@ import os
 import tomllib
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 from hypothesis import given
@@ -18,10 +19,12 @@ from chatapi.config import (
     LimitsConfig,
     RetentionConfig,
     Setting,
-    TenantConfig,
+    TenantSettings,
     load_config,
     parse_tenant_config,
+    settle,
 )
+from chatapi.config.tenant import SERVERS_SETTINGS, TENANT_KINDS
 from chatapi.errors import ChatError, Code
 
 ROOT = Path(__file__).parent.parent
@@ -388,28 +391,35 @@ def test_the_master_key_is_not_in_the_configurations_text():
 
 def test_a_tenants_figures_go_before_the_servers():
     server = replace(Config(), limits=LimitsConfig(rate_limit=10, rate_burst=40), retention=RetentionConfig(days=7))
-    limits = parse_tenant_config({"rate_limit": 2.5, "connections_per_tenant": 3, "retention_days": None}).effective(
-        server
-    )
-    assert (limits.rate_limit, limits.rate_burst) == (2.5, 40)
-    assert (limits.connections_per_tenant, limits.connections_per_user) == (3, 10)
-    assert (limits.retention_days, limits.max_message_bytes) == (7, 65_536)
+    config = parse_tenant_config({"rate_limit": 2.5, "connections_per_tenant": 3, "retention_days": None})
+    settings = settle(config, server)
+    assert (settings.rate_limit, settings.rate_burst) == (2.5, 40)
+    assert (settings.connections_per_tenant, settings.connections_per_user) == (3, 10)
+    assert (settings.retention_days, settings.max_message_bytes, settings.webhook_url) == (7, 65_536, None)
+
+
+@pytest.mark.parametrize("key", SERVERS_SETTINGS)
+def test_a_tenants_setting_has_the_type_and_the_bounds_of_the_servers(key):
+    setting = SETTINGS[SERVERS_SETTINGS[key]]
+    section = type(getattr(Config(), setting.section))
+    assert get_type_hints(TenantSettings)[key] == get_type_hints(section)[setting.key]
+    assert TENANT_KINDS[key] is setting.kind
 
 
 @pytest.mark.parametrize(("rate", "burst"), [(100, 100), (2.5, 3), (0.5, 1)])
 def test_a_burst_of_0_is_the_rate_in_force_and_lets_a_request_pass(rate, burst):
-    assert TenantConfig(rate_limit=rate).effective(Config()).rate_burst == burst
+    assert settle({"rate_limit": rate}, Config()).rate_burst == burst
 
 
 def test_a_tenant_takes_the_rate_back_as_its_burst():
     server = replace(Config(), limits=LimitsConfig(rate_burst=40))
-    assert TenantConfig(rate_limit=5, rate_burst=0).effective(server).rate_burst == 5
+    assert settle({"rate_limit": 5, "rate_burst": 0}, server).rate_burst == 5
 
 
 def test_what_a_tenant_named_comes_back_as_it_was_given():
     given_config = {"rate_limit": 5, "webhook_url": "https://a.example/hook", "connections_per_tenant": 0}
-    assert parse_tenant_config({**given_config, "rate_burst": None}).as_json() == given_config
-    assert parse_tenant_config({"webhook_url": ""}).as_json() == {}
+    assert parse_tenant_config({**given_config, "rate_burst": None}) == given_config
+    assert parse_tenant_config({"webhook_url": ""}) == {}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from driver import Reply, Server
 from openapi_spec_validator import validate
 from receiver import Receiver
 
-from chatapi.config.tenant import TenantConfig
+from chatapi.config import TenantSettings
 from chatapi.errors import HTTP_STATUS, Code
 from chatapi.protocol.requests import Body
 from chatapi.protocol.responses import WEBHOOK_CALLS
@@ -114,7 +114,7 @@ def test_a_field_must_have_an_example() -> None:
 
 def test_a_tenants_settings_are_stated() -> None:
     schema = DOCUMENT["components"]["schemas"]["TenantConfig"]
-    assert set(schema["properties"]) == {field.name for field in dataclasses.fields(TenantConfig)}
+    assert set(schema["properties"]) == {field.name for field in dataclasses.fields(TenantSettings)}
     assert schema["additionalProperties"] is False
     own = schema["properties"]["connections_per_user"]["anyOf"][0]
     assert (own["type"], own["minimum"], own["maximum"]) == ("integer", 1, 100_000)

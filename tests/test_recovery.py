@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -287,9 +288,9 @@ async def test_what_retention_removed_is_named_too(start_server: StartServer) ->
     for _ in range(4):
         await alice.say(room_id)
     tenant = server.services.tenants.all()[0]
-    tenant.retention_days = 1e-12
+    tenant.settings = replace(tenant.settings, retention_days=1e-12)
     await apply_retention(server.services, tenant)
-    tenant.retention_days = 0.0
+    tenant.settings = replace(tenant.settings, retention_days=0.0)
     await alice.say(room_id)
     socket = await bob.connect(ready=False)
     await socket.expect("ready")

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
@@ -142,7 +143,7 @@ async def test_retention_reaches_a_room_that_is_being_loaded(
     await server.app.close()
     server = await start_server(clock=clock)
     [tenant] = server.services.tenants.all()
-    tenant.retention_days = 1
+    tenant.settings = replace(tenant.settings, retention_days=1)
     gate = Gate(rooms.store_rooms.load_members)
     monkeypatch.setattr(rooms.store_rooms, "load_members", gate)
     connecting = asyncio.ensure_future(server.user("bob").connect(ready=False))
@@ -220,7 +221,7 @@ async def test_retention_shows_no_more_to_who_was_removed_while_it_was_behind(st
     for _ in range(20):
         await alice.say(room_id, "secret")
     [tenant] = server.services.tenants.all()
-    tenant.retention_days = 1
+    tenant.settings = replace(tenant.settings, retention_days=1)
     await apply_retention(server.services, tenant)
     await behind.send("sync", rooms={})
     frames = await behind.collect("sync.complete")

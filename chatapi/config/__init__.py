@@ -17,7 +17,7 @@ from chatapi.config.settings import (
     WebhooksConfig,
     WebSocketConfig,
 )
-from chatapi.config.tenant import TenantConfig, TenantLimits, parse_tenant_config
+from chatapi.config.tenant import TenantSettings, parse_tenant_config, settle
 
 __all__ = [
     "SECTION_DOCS",
@@ -34,10 +34,10 @@ __all__ = [
     "RetentionConfig",
     "ServerConfig",
     "Setting",
-    "TenantConfig",
-    "TenantLimits",
+    "TenantSettings",
     "WebSocketConfig",
     "WebhooksConfig",
     "load_config",
     "parse_tenant_config",
+    "settle",
 ]

@@ -38,12 +38,6 @@ ORIGIN = Text(
     ' or "*" for all',
     is_origin,
 )
-RATE = Number(0.001, 1_000_000)
-BURST = Whole(0, 1_000_000)
-CONNECTIONS_PER_USER = Whole(1, 100_000)
-CONNECTIONS_PER_TENANT = Whole(0, 10_000_000)
-MESSAGE_BYTES = Whole(1, 131_072)
-RETENTION_DAYS = Number(0, 100 * YEAR_DAYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,20 +133,22 @@ class AuthConfig:
 @dataclass(frozen=True, slots=True)
 class LimitsConfig:
     rate_limit: Annotated[
-        float, RATE, "Requests and frames per second for each tenant, on average. A tenant's own figure goes first."
+        float,
+        Number(0.001, 1_000_000),
+        "Requests and frames per second for each tenant, on average. A tenant's own figure goes first.",
     ] = 100
     rate_burst: Annotated[
-        int, BURST, "Requests that a tenant may make at once after a pause; 0 = the rate_limit in force."
+        int, Whole(0, 1_000_000), "Requests that a tenant may make at once after a pause; 0 = the rate_limit in force."
     ] = 0
     connections_per_user: Annotated[
-        int, CONNECTIONS_PER_USER, "WebSockets that one user may hold: a few devices with a few tabs each."
+        int, Whole(1, 100_000), "WebSockets that one user may hold: a few devices with a few tabs each."
     ] = 10
     connections_per_tenant: Annotated[
-        int, CONNECTIONS_PER_TENANT, "WebSockets that one tenant may hold; 0 = no limit."
+        int, Whole(0, 10_000_000), "WebSockets that one tenant may hold; 0 = no limit."
     ] = 0
     max_message_bytes: Annotated[
         int,
-        MESSAGE_BYTES,
+        Whole(1, 131_072),
         "UTF-8 bytes of a message's content. Over WebSocket the frame around it has to fit 131072 bytes as well.",
     ] = 65_536
     sync_limit: Annotated[
@@ -225,7 +221,9 @@ class WebhooksConfig:
 @dataclass(frozen=True, slots=True)
 class RetentionConfig:
     days: Annotated[
-        float, RETENTION_DAYS, "Days that messages are kept; 0 = for ever. A tenant's own retention_days goes first."
+        float,
+        Number(0, 100 * YEAR_DAYS),
+        "Days that messages are kept; 0 = for ever. A tenant's own retention_days goes first.",
     ] = 0
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from chatapi.config import Config, parse_tenant_config, settle
 from chatapi.models import KeyId, ReplacedSecret, Tenant, TenantId, TenantKey
 from chatapi.protocol.json import dumps_text, loads_stored
 from chatapi.protocol.pages import Page, Value, Window
@@ -58,16 +59,19 @@ _TOUCH_KEYS = """
 """
 
 
-async def load_tenants(readers: Readers) -> list[Tenant]:
-    return [_read_tenant(row) for row in await readers.fetch(_LOAD_TENANTS, {})]
+async def load_tenants(readers: Readers, server: Config) -> list[Tenant]:
+    """Their settings are put in force over the server's."""
+    return [_read_tenant(row, server) for row in await readers.fetch(_LOAD_TENANTS, {})]
 
 
-def _read_tenant(row: Row) -> Tenant:
+def _read_tenant(row: Row, server: Config) -> Tenant:
+    config = loads_stored(row[3])
     return Tenant(
         tenant_key=TenantKey(row[0]),
         tenant_id=TenantId(row[1]),
         name=row[2],
-        config=loads_stored(row[3]),
+        config=config,
+        settings=settle(parse_tenant_config(config), server),
         token_secret=row[4],
         webhook_secret=row[5],
         replaced_webhook_secrets=[ReplacedSecret(*item) for item in loads_stored(row[6])],
@@ -86,7 +90,7 @@ async def insert_tenant(
     config: dict[str, object],
     token_secret: str,
     webhook_secret: str | None,
-) -> Tenant:
+) -> TenantKey:
     row = await transaction.fetch_one(
         _INSERT_TENANT,
         {
@@ -99,15 +103,7 @@ async def insert_tenant(
         },
     )
     assert row is not None  # RETURNING
-    return Tenant(
-        tenant_key=TenantKey(row[0]),
-        tenant_id=tenant_id,
-        name=name,
-        config=config,
-        token_secret=token_secret,
-        webhook_secret=webhook_secret,
-        created_at_us=transaction.now_us,
-    )
+    return TenantKey(row[0])
 
 
 async def update_tenant(

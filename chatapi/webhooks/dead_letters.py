@@ -107,5 +107,5 @@ class DeadLetters:
 
 def _check_webhook(tenant: Tenant) -> None:
     """Without a webhook what waits is dropped, and a dead letter is kept: it must not get from here to there."""
-    if tenant.webhook_url is None:
+    if tenant.settings.webhook_url is None:
         raise conflict("The tenant has no webhook_url")

@@ -45,7 +45,7 @@ class WebhookQueue:
         connected: dict[RoomState, list[UserId]] = {}  # in large rooms, by room
         for write in fresh:
             room = write.room
-            if room.tenant.webhook_url is None:
+            if room.tenant.settings.webhook_url is None:
                 continue
             due_at_us = self._steady.now_us() + self._first_wait_us
             if len(room.members) <= DIRECT_RECIPIENTS and len(rows) < DIRECT_ROWS:
@@ -83,7 +83,7 @@ class WebhookQueue:
         self, transaction: Transaction, tenant: Tenant, notification_key: int, recipients: Collection[UserId]
     ) -> None:
         """The same for a notification, within the transaction that stores it."""
-        if tenant.webhook_url is None:
+        if tenant.settings.webhook_url is None:
             return
         tenant_key = tenant.tenant_key
         due_at_us = self._steady.now_us() + self._first_wait_us

@@ -169,7 +169,7 @@ class WebhookWorker:
         """Reads what is due next, and makes more of it from events only when there is nothing else: an endpoint that
         takes nothing does not fill the disk with deliveries."""
         tenant = lane.tenant
-        if tenant.webhook_url is None:
+        if tenant.settings.webhook_url is None:
             await self._drop_queue(lane)
             return
         # Set first: what is stored while the store is read sets it again.
@@ -269,13 +269,13 @@ class WebhookWorker:
     async def _make_step(self, lane: Lane, due: Due) -> Step:
         tenant = lane.tenant
         body = await self._read_body(tenant.tenant_key, due.place)
-        if body is None or tenant.webhook_url is None:
+        if body is None or tenant.settings.webhook_url is None:
             self.dropped += 1
             return Step(due.place)
         if due.step < self._last_step and self._hub.is_connected(tenant.tenant_key, due.user_id):
             self.delayed += 1
             return Step(due.place, Delay(due.place, due.step + 1, self._find_due(due.step + 1)))
-        result = await self._call(tenant, tenant.webhook_url, due, body)
+        result = await self._call(tenant, tenant.settings.webhook_url, due, body)
         self._note(lane, result)
         if result.error is None:
             self.delivered += 1

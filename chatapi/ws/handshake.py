@@ -166,10 +166,10 @@ def _read_parameter(request: web.BaseRequest, name: str) -> str | None:
 def _check_limits(services: Services, principal: Principal) -> None:
     tenant = principal.tenant
     hub = services.hub
-    if hub.count_of_user(tenant.tenant_key, principal.user_id) >= tenant.connections_per_user:
-        raise rate_limited(1.0, f"A user may hold {tenant.connections_per_user} connections")
-    if 0 < tenant.connections_per_tenant <= hub.count_of_tenant(tenant.tenant_key):
-        raise rate_limited(1.0, f"This tenant may hold {tenant.connections_per_tenant} connections")
+    if hub.count_of_user(tenant.tenant_key, principal.user_id) >= tenant.settings.connections_per_user:
+        raise rate_limited(1.0, f"A user may hold {tenant.settings.connections_per_user} connections")
+    if 0 < tenant.settings.connections_per_tenant <= hub.count_of_tenant(tenant.tenant_key):
+        raise rate_limited(1.0, f"This tenant may hold {tenant.settings.connections_per_tenant} connections")
     if len(hub.connections) >= services.admission.max_websockets:
         raise unavailable("The server has no descriptor left for another connection")
 

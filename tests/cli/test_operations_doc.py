@@ -8,6 +8,7 @@ import pytest
 
 from chatapi.cli import COMMANDS, load_command, main
 from chatapi.config import SETTINGS, load_config
+from chatapi.config.tenant import SERVERS_SETTINGS, TENANT_KINDS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 
@@ -70,3 +71,9 @@ def test_each_setting_that_is_named_exists():
     )
     assert named
     assert named <= set(SETTINGS)
+
+
+def test_the_table_of_a_tenants_settings_is_complete():
+    rows = re.findall(r"^\| `([a-z_]+)` \| (.+) \| (.+) \|$", TEXT, re.MULTILINE)
+    without = {"webhook_url": "no webhooks", **{key: f"`{name}`" for key, name in SERVERS_SETTINGS.items()}}
+    assert rows == [(key, kind.expected, without[key]) for key, kind in TENANT_KINDS.items()]

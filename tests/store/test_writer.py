@@ -12,8 +12,9 @@ import pytest
 from driver import HandClock
 
 from chatapi.clock import Clock
+from chatapi.config import Config, settle
 from chatapi.errors import ChatError, conflict, forbidden
-from chatapi.models import RoomId, RoomKey, RoomType, TenantId, TenantKey, UserId
+from chatapi.models import RoomId, RoomKey, RoomType, Tenant, TenantId, TenantKey, UserId
 from chatapi.rooms import RoomState
 from chatapi.store import Change, MessageWrite, Store, Transaction, Write, log, open_store, rooms, tenants
 from chatapi.store.keys import KeyMaker
@@ -88,16 +89,25 @@ async def bench(database: Path) -> AsyncIterator[Bench]:
     """The writer runs from `async with running(bench)` on, so that a test decides what comes in one batch."""
     store = await open_store(str(database), synchronous="full", readers=1, clock=Clock())
     transaction = Transaction(store._connection, Clock().now_us())
-    tenant = await tenants.insert_tenant(transaction, TenantId("tenant_a"), "a", {}, "secret", None)
+    tenant_key = await tenants.insert_tenant(transaction, TenantId("tenant_a"), "a", {}, "secret", None)
     room_key = await rooms.insert_room(
         transaction,
-        tenant.tenant_key,
+        tenant_key,
         room_id="room_a",
         room_type="group",
         unique_key=None,
         name=None,
         metadata=None,
         created_by="alice",
+    )
+    tenant = Tenant(
+        tenant_key=tenant_key,
+        tenant_id=TenantId("tenant_a"),
+        name="a",
+        token_secret="secret",
+        config={},
+        settings=settle({}, Config()),
+        created_at_us=0,
     )
     room = RoomState(
         tenant=tenant,
