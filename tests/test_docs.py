@@ -8,12 +8,17 @@ import pytest
 from examples import list_documents
 
 from chatapi.config import SETTINGS
+from chatapi.config.tenant import TENANT_KINDS
 from chatapi.errors import Code
+from chatapi.protocol.frames import CLIENT_FRAMES
+from chatapi.protocol.server_frames import SERVER_FRAMES
+from chatapi.rest import ROUTES
 from chatapi.rest.documents.asyncapi import CLOSE_CODES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs/guide.md").read_text(encoding="utf-8")
+CONTRACT = (ROOT / "docs/contract.md").read_text(encoding="utf-8")
 DOCUMENTS = [ROOT / name for name in list_documents()]
 
 
@@ -67,3 +72,28 @@ def test_the_guide_explains_every_close_code() -> None:
 
 def test_pictures_are_small() -> None:
     assert max(picture.stat().st_size for picture in (ROOT / "docs").glob("*.png")) <= 300_000
+
+
+def test_the_contract_names_every_route() -> None:
+    missing = [
+        f"{route.method} {route.path}"
+        for route in ROUTES
+        if not re.search(rf"`{route.method} {re.escape(route.path)}[`?]", CONTRACT)
+    ]
+    assert missing == []
+
+
+def test_the_contract_names_every_frame() -> None:
+    sections = CONTRACT[CONTRACT.index("## 13.") : CONTRACT.index("## 15.")].split("## 14.")
+    sent_by_server = [frame.__struct_config__.tag for frame in SERVER_FRAMES]
+    for section, frame_types in zip(sections, (CLIENT_FRAMES, sent_by_server), strict=True):
+        named = set(re.findall(r"`([a-z._]+)(?= \{|`)", section))
+        assert {str(frame_type) for frame_type in frame_types} - named == set()
+
+
+def test_the_contract_names_every_code_and_every_setting_of_a_tenant() -> None:
+    assert set(re.findall(r"^\| `([A-Z_]+)` \|", CONTRACT, re.MULTILINE)) == set(Code)
+    table = CONTRACT[CONTRACT.index("**Close codes.**") : CONTRACT.index("## 12.")]
+    assert set(CLOSE_CODES) <= {int(code) for code in re.findall(r"\b[14]\d{3}\b", table)}
+    [listed] = re.findall(r"A tenant's `config` may hold (.*?)\.", CONTRACT, re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", listed)) == set(TENANT_KINDS)
