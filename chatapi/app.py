@@ -167,16 +167,18 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
     rooms = Rooms(store.readers, clock)
     settings = config.websocket
     presence = Presence(hub, grace_seconds=settings.presence_grace_seconds, typing_seconds=settings.typing_seconds)
+    access = Access(rooms)
     recovery = Recovery(
         readers=store.readers,
         rooms=rooms,
+        access=access,
         hub=hub,
         tasks=tasks,
+        epoch=store.epoch,
         sync_limit=config.limits.sync_limit,
         slow_consumer_seconds=config.limits.slow_consumer_seconds,
     )
     hub.recover = recovery.start
-    access = Access(rooms)
     tenants = Tenants(store, config, clock, rooms, hub)
     steady = SteadyClock(clock, store.latest_us)
     webhooks = WebhookWorker(store=store, hub=hub, tasks=tasks, clock=clock, steady=steady, config=config.webhooks)

@@ -10,9 +10,10 @@ import msgspec
 from chatapi.access import Access, check_alive, check_member
 from chatapi.batching import Batcher
 from chatapi.committer import Committer, get_outcome
+from chatapi.connection import Connection
 from chatapi.errors import forbidden, invalid, not_found
 from chatapi.history import History
-from chatapi.hub import Connection, Hub
+from chatapi.hub import Hub
 from chatapi.models import Message, MessageId, Principal, Role
 from chatapi.protocol.json import MAX_INTEGER, dumps_canonical
 from chatapi.protocol.replies import (

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from chatapi.access import check_alive, check_member
+from chatapi.connection import Connection
 from chatapi.errors import conflict
 from chatapi.history import History
-from chatapi.hub import Connection, Hub
+from chatapi.hub import Hub
 from chatapi.models import Message, MessageId, TenantKey, UserId, encode_message_id
 from chatapi.presence import Presence
 from chatapi.protocol.replies import encode_frame, encode_message, message_edited_fields

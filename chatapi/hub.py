@@ -6,15 +6,13 @@ alone, and an outbox is written once per turn of the loop: the send system call 
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from enum import Enum, auto
 
 from chatapi.clock import Clock
+from chatapi.connection import Connection, State, UserSessions
 from chatapi.errors import ChatError
-from chatapi.link import Link
-from chatapi.models import Principal, Tenant, TenantKey, UserId
+from chatapi.models import TenantKey, UserId
 from chatapi.protocol.replies import add_request_id, encode_error_frame, encode_sync_gap
 from chatapi.protocol.wire import encode_close
-from chatapi.ratelimit import TokenBucket
 from chatapi.rooms import RoomState
 
 # The types of frames outside the log that may not be dropped.
@@ -24,122 +22,6 @@ ACK_RECEIVED = "ack.received"
 READ_UPDATED = "read.updated"
 
 CLOSE_LINGER_SECONDS = 5.0  # how long a peer that was told to go may take to read that before it is cut off
-
-LIGHT_RATE_PER_S = 20.0  # acks, typing and pings of one connection (CONTRACT section 3)
-LIGHT_BURST = 40
-
-
-class State(Enum):
-    PAUSED = auto()  # no `ready` yet, or `?sync=none` and no `sync` yet: nothing of any room is sent
-    RECOVERING = auto()  # gets the log from its cursors on: at the start, after a `sync`, or when it was too slow
-    LIVE = auto()  # gets what is published
-    CLOSED = auto()
-
-
-class Connection:
-    """One WebSocket. While it is LIVE it has seen all that is published in its rooms; else `cursors` says how far."""
-
-    __slots__ = (
-        "answers",
-        "bad_frames",
-        "bad_since_s",
-        "buffer_limit_bytes",
-        "buffered_bytes",
-        "close_code",
-        "connection_id",
-        "cursors",
-        "heard_at_s",
-        "is_ready",
-        "is_recovering",
-        "last_seqs",
-        "light_bucket",
-        "link",
-        "notifications_due",
-        "notified_key",
-        "outbox",
-        "owed",
-        "pinged_at_s",
-        "principal",
-        "rooms",
-        "state",
-        "swept_heard_at_s",
-        "swept_taken",
-        "sync_requests",
-        "transport",
-        "unanswered",
-        "unsubscribed",
-    )
-
-    def __init__(
-        self,
-        *,
-        connection_id: str,
-        principal: Principal,
-        transport: asyncio.Transport,
-        link: Link,
-        buffer_limit_bytes: int,
-        now_s: float,
-    ) -> None:
-        self.connection_id = connection_id
-        self.principal = principal
-        self.transport = transport
-        self.link = link
-        self.buffer_limit_bytes = buffer_limit_bytes
-        self.state = State.PAUSED
-        self.is_ready = False  # `ready` was sent
-        self.is_recovering = False  # its recovery task runs
-        self.outbox: list[bytes] = []
-        self.owed: dict[tuple[RoomState, str], bytes] = {}  # frames outside the log that wait, by room and type
-        self.buffered_bytes = 0  # unsent in the transport when it was last written to
-        self.rooms: dict[RoomState, None] = {}
-        self.unsubscribed: dict[RoomState, None] = {}  # those of its user's that it wants to hear nothing of
-        self.cursors: dict[RoomState, int] = {}  # while not LIVE: the last seq sent, of each room
-        self.last_seqs: dict[RoomState, int] = {}  # rooms that it has left, and the last seq it may still see there
-        self.notifications_due = False  # there may be notifications to read from the store
-        self.notified_key = 0  # the newest notification sent, by its key
-        self.answers: dict[tuple[RoomState, int], str] = {}  # request ids that go into events still to be sent
-        self.unanswered: list[tuple[RoomState, int, str]] = []  # those whose events it will not get, or has got
-        self.sync_requests: list[str | None] = []  # request ids of the `sync`s to be answered
-        self.heard_at_s = now_s
-        self.pinged_at_s = now_s
-        self.swept_taken = 0  # bytes that its peer had taken when its silence was last looked at...
-        self.swept_heard_at_s = -1.0  # ...and the silence that this was
-        self.light_bucket: TokenBucket | None = None
-        self.bad_frames = 0
-        self.bad_since_s = now_s
-        self.close_code: int | None = None
-
-    @property
-    def tenant(self) -> Tenant:
-        return self.principal.tenant
-
-    @property
-    def user_id(self) -> UserId:
-        return self.principal.user_id
-
-    def unsent_bytes(self) -> int:
-        return self.transport.get_write_buffer_size() + sum(map(len, self.outbox))
-
-    def take_light(self, now_s: float) -> float:
-        """One token of the connection's own bucket; see `TokenBucket.take`. Made late: most connections are idle."""
-        if self.light_bucket is None:
-            self.light_bucket = TokenBucket(LIGHT_RATE_PER_S, LIGHT_BURST, now_s)
-        return self.light_bucket.take(now_s)
-
-
-class UserSessions:
-    """A user's open connections, and whether the others were told that it is online."""
-
-    __slots__ = ("announced", "connections", "last_rooms", "offline_timer", "tenant", "typing", "user_id")
-
-    def __init__(self, tenant: Tenant, user_id: UserId) -> None:
-        self.tenant = tenant
-        self.user_id = user_id
-        self.connections: dict[Connection, None] = {}
-        self.announced = False
-        self.offline_timer: asyncio.TimerHandle | None = None
-        self.last_rooms: list[RoomState] = []  # those in which others are to be told, while no connection is `ready`
-        self.typing: dict[RoomState, asyncio.TimerHandle] = {}  # the server's own stop, by room
 
 
 class Hub:
@@ -174,16 +56,7 @@ class Hub:
 
     def detach(self, connection: Connection) -> UserSessions:
         """A connection that has ended. The sessions stay, perhaps empty, until `forget`."""
-        connection.state = State.CLOSED
-        for room in connection.rooms:
-            room.subscribers.pop(connection, None)
-        for room in connection.unsubscribed:
-            room.unsubscribed.pop(connection, None)
-        connection.rooms.clear()
-        connection.unsubscribed.clear()
-        connection.cursors.clear()
-        connection.outbox.clear()
-        connection.owed.clear()
+        connection.detach()
         tenant_key = connection.tenant.tenant_key
         sessions = self._users[tenant_key][connection.user_id]
         sessions.connections.pop(connection, None)
@@ -247,53 +120,16 @@ class Hub:
         sessions = self.find_sessions(tenant_key, user_id)
         return len(sessions.connections) if sessions else 0
 
-    # Who listens where
+    # Rooms
 
     def enter(self, connection: Connection, room: RoomState, cursor: int) -> None:
         """From now on the connection gets the room's events after `cursor`."""
-        left_at_seq = connection.last_seqs.pop(room, None)
-        if left_at_seq is not None:
-            self.answer_apart(connection, room, cursor)
-            # Its user left and is back. Before it was told of that, it is as one who was away: the rest is only named.
-            if connection.state is State.RECOVERING and connection.cursors[room] < left_at_seq:
-                self.send(connection, encode_sync_gap(room.room_id, connection.cursors[room] + 1, cursor))
-            connection.cursors[room] = cursor
-        if room in connection.rooms:
-            return
-        self._forget_unsubscribed(connection, room)
-        connection.rooms[room] = None
-        room.subscribers[connection] = None
-        if connection.state is not State.LIVE:
-            connection.cursors[room] = cursor
-        elif cursor < room.published_seq:
-            self.leave_live(connection)
-            connection.cursors[room] = cursor
-
-    def leave(self, connection: Connection, room: RoomState, last_seq: int | None = None) -> None:
-        """No more of this room, once a connection that is not LIVE has been served up to `last_seq`."""
-        self._forget_unsubscribed(connection, room)
-        if room not in connection.rooms:
-            return
-        if last_seq is not None and connection.cursors.get(room, last_seq) < last_seq:
-            connection.last_seqs[room] = last_seq
-            return
-        self.answer_apart(connection, room, room.published_seq)
-        room.subscribers.pop(connection, None)
-        del connection.rooms[room]
-        connection.cursors.pop(room, None)
-        connection.last_seqs.pop(room, None)
-
-    def unsubscribe(self, connection: Connection, room: RoomState) -> None:
-        """As `leave`, at the connection's own wish: a member still shares the room with the others."""
-        self.leave(connection, room)
-        if connection.user_id in room.members:
-            connection.unsubscribed[room] = None
-            room.unsubscribed[connection] = None
-
-    def _forget_unsubscribed(self, connection: Connection, room: RoomState) -> None:
-        if room in connection.unsubscribed:
-            del connection.unsubscribed[room]
-            del room.unsubscribed[connection]
+        was_live = connection.state is State.LIVE
+        missed = connection.enter(room, cursor)
+        if missed is not None:
+            self.send(connection, encode_sync_gap(room.room_id, *missed))
+        if was_live and connection.state is State.RECOVERING:
+            self._recover(connection)
 
     # Sending
 
@@ -360,7 +196,7 @@ class Hub:
         elif asker is None or request_id is None:
             self.publish(room, [frame])
         elif asker.state is not State.LIVE:
-            asker.answers[room, room.published_seq + 1] = request_id
+            asker.await_event(room, room.published_seq + 1, request_id)
             self.publish(room, [frame])
         else:
             # Out for the others' copy only: its place among the subscribers matters to nobody.
@@ -375,17 +211,7 @@ class Hub:
         if asker.cursors.get(room, seq) >= seq:
             self.send(asker, add_request_id(frame, request_id))
         elif request_id is not None:
-            if (room, seq) in asker.answers:  # it takes one request id
-                asker.unanswered.append((room, seq, request_id))
-            else:
-                asker.answers[room, seq] = request_id
-
-    def answer_apart(self, connection: Connection, room: RoomState, to_seq: int) -> None:
-        """The connection will not get the room's events up to `to_seq`. What is asked for in them is answered all the
-        same, once its recovery has come to the end."""
-        if connection.answers:
-            for place in [place for place in connection.answers if place[0] is room and place[1] <= to_seq]:
-                connection.unanswered.append((*place, connection.answers.pop(place)))
+            asker.await_event(room, seq, request_id)
 
     def publish(self, room: RoomState, frames: Sequence[bytes]) -> None:
         """The room's next durable events, committed and encoded, to every live subscriber.
@@ -421,9 +247,11 @@ class Hub:
         return unsent + more_bytes > connection.buffer_limit_bytes
 
     def leave_live(self, connection: Connection) -> None:
-        """Too slow, or behind in a room that it has just entered: from here on it is served from the log."""
-        connection.cursors = {room: room.published_seq for room in connection.rooms}
-        connection.state = State.RECOVERING
+        """Too slow: from here on it is served from the log."""
+        connection.fall_behind()
+        self._recover(connection)
+
+    def _recover(self, connection: Connection) -> None:
         self.lagged += 1
         self.recover(connection)
 
@@ -454,7 +282,7 @@ class Hub:
             self.send(connection, encode_error_frame(error))
         self.send(connection, encode_close(code, reason))
         connection.close_code = code
-        connection.state = State.CLOSED
+        connection.close()
         connection.link.cut_off_later(CLOSE_LINGER_SECONDS)
 
     def close_where(self, should_close: Callable[[Connection], bool], code: int, error: ChatError) -> int:

@@ -128,7 +128,7 @@ class Membership:
         self._rooms.drop(room)
         for connection in [*room.subscribers, *room.unsubscribed]:
             self._hub.tell_deleted(connection, room, frame)
-            self._hub.leave(connection, room)
+            connection.leave(room)
 
     # Members
 
@@ -210,7 +210,7 @@ class Membership:
             self._rooms.orders.leave(room.tenant.tenant_key, user_id, room.room_key)
             self._publish(room, left)
             for connection in list(self._hub.connections_of(room.tenant.tenant_key, user_id)):
-                self._hub.leave(connection, room, last_seq=room.published_seq)
+                connection.leave(room, last_seq=room.published_seq)
             if heir is not None and promoted is not None:
                 room.set_role(heir, Role.ADMIN)
                 self._publish(room, promoted)

@@ -4,8 +4,9 @@ And the topics that users subscribe to."""
 from typing import NamedTuple
 
 from chatapi.access import Access, check_alive
+from chatapi.connection import Connection, State
 from chatapi.errors import not_found
-from chatapi.hub import Connection, Hub, State
+from chatapi.hub import Hub
 from chatapi.models import (
     Principal,
     UserId,

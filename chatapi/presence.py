@@ -7,7 +7,8 @@ is no event. Frames of both kinds may be dropped.
 import asyncio
 from collections import deque
 
-from chatapi.hub import Connection, Hub, UserSessions
+from chatapi.connection import Connection, UserSessions
+from chatapi.hub import Hub
 from chatapi.models import UserId
 from chatapi.protocol.replies import encode_frame
 from chatapi.rooms import RoomState

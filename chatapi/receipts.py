@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from chatapi.access import Access, check_alive, check_member
+from chatapi.connection import Connection
 from chatapi.errors import ChatError, invalid
-from chatapi.hub import ACK_RECEIVED, READ_UPDATED, Connection, Hub
+from chatapi.hub import ACK_RECEIVED, READ_UPDATED, Hub
 from chatapi.models import Member, Principal, RoomKey, UserId
 from chatapi.protocol.replies import encode_error_frame, encode_receipt
 from chatapi.protocol.requests import parse_seq

@@ -8,11 +8,19 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 
+from chatapi.access import Access, can_read
 from chatapi.batching import Batcher
+from chatapi.connection import Connection, State
 from chatapi.errors import ChatError, Code, not_found
-from chatapi.hub import Connection, Hub, State
+from chatapi.hub import Hub
 from chatapi.models import RoomId, RoomKey, TenantKey, UserId
-from chatapi.protocol.replies import add_request_id, encode_error_frame, encode_sync_complete, encode_sync_gap
+from chatapi.protocol.replies import (
+    add_request_id,
+    encode_error_frame,
+    encode_frame,
+    encode_sync_complete,
+    encode_sync_gap,
+)
 from chatapi.protocol.wire import encode_text
 from chatapi.ring import RING_EVENTS
 from chatapi.rooms import Rooms, RoomState
@@ -48,15 +56,19 @@ class Recovery:
         *,
         readers: Readers,
         rooms: Rooms,
+        access: Access,
         hub: Hub,
         tasks: Tasks,
+        epoch: str,
         sync_limit: int,
         slow_consumer_seconds: float,
     ) -> None:
         self._readers = readers
         self._rooms = rooms
+        self._access = access
         self._hub = hub
         self._tasks = tasks
+        self._epoch = epoch
         self._sync_limit = sync_limit
         self._slow_consumer_seconds = slow_consumer_seconds
         self._steps = asyncio.Semaphore(CONCURRENT_STEPS)
@@ -89,12 +101,46 @@ class Recovery:
             connection.is_recovering = True
             self._tasks.spawn(f"recovery {connection.connection_id}", self._run(connection))
 
+    async def sync(
+        self, connection: Connection, cursors: Mapping[str, int], epoch: str | None, request_id: str | None
+    ) -> None:
+        """Streams again from the client's own cursors, or from `last_ack` where they cannot be right."""
+        rooms: list[tuple[RoomState, int]] = []
+        for room_id, after_seq in cursors.items():
+            try:
+                rooms.append((await self._access.access_reader(connection.principal, room_id), after_seq))
+            except ChatError as error:
+                error.field = f"rooms.{room_id}"
+                self._hub.send(connection, encode_error_frame(error, request_id))
+        if connection.state is State.CLOSED:
+            return  # while a room was loaded
+        is_foreign = epoch is not None and epoch != self._epoch
+        connection.pause()
+        reset: dict[str, int] = {}
+        for room, after_seq in rooms:
+            if not can_read(room, connection.user_id):  # it was left or deleted while another one was loaded
+                refusal = ChatError(
+                    Code.AUTHORIZATION_ERROR, "Not a member of this room", field=f"rooms.{room.room_id}"
+                )
+                self._hub.send(connection, encode_error_frame(refusal, request_id))
+                continue
+            cursor = after_seq
+            if is_foreign or after_seq > room.published_seq:
+                member = room.members.get(connection.user_id)
+                cursor = reset[room.room_id] = room.published_seq if member is None else member.last_ack
+            connection.set_cursor(room, cursor)
+            connection.enter(room, cursor)
+        if reset or is_foreign:
+            fields: dict[str, object] = {"epoch": self._epoch, "rooms": reset}
+            self._hub.send(connection, encode_frame("sync.reset", fields, request_id))
+        self.begin(connection, request_id)
+
     def begin(self, connection: Connection, request_id: str | None) -> None:
         """The backlog, as asked for at the connect or by a `sync`; `sync.complete` follows it."""
         connection.sync_requests.append(request_id)
         for room in connection.cursors:
-            self._skip(connection, room, max(room.pruned_seq, _last_seq(connection, room) - self._sync_limit))
-        connection.state = State.RECOVERING
+            self._skip(connection, room, max(room.pruned_seq, connection.find_last_seq(room) - self._sync_limit))
+        connection.recover()
         if not self._finish_if_caught_up(connection):
             self.start(connection)
 
@@ -121,7 +167,7 @@ class Recovery:
             error = ChatError(Code.RATE_LIMIT_EXCEEDED, "Too slow: reconnect to continue where you stopped")
             self._hub.close(connection, SLOW_CONSUMER, error, "slow consumer")
         elif connection.link.is_lost:
-            connection.state = State.CLOSED  # the session's own loop hears of it too, and ends the connection
+            connection.close()  # the session's own loop hears of it too, and ends the connection
         return connection.state is not State.CLOSED
 
     async def _step(self, connection: Connection) -> None:
@@ -130,12 +176,12 @@ class Recovery:
             if connection.owed:
                 return
         written = 0
-        for room in [room for room in connection.cursors if _is_behind(connection, room)]:
+        for room in [room for room in connection.cursors if connection.is_behind(room)]:
             written += await self._serve_room(connection, room)
             if written >= STEP_BYTES or connection.unsent_bytes() >= connection.buffer_limit_bytes // 2:
                 return
-        if not written and connection.unanswered:
-            await self._answer_next(connection)
+        if not written and connection.orphaned_ids:
+            await self._answer_orphan(connection)
         elif not written and connection.notifications_due:
             await self._serve_notifications(connection)
 
@@ -144,7 +190,7 @@ class Recovery:
         if room not in connection.cursors:
             return 0  # deleted or unsubscribed from, or the connection closed, while another room was served
         self._skip(connection, room, room.pruned_seq)
-        if not _is_behind(connection, room):
+        if not connection.is_behind(room):
             return 0  # nothing is left of what it may see
         cursor = connection.cursors[room]
         frames = room.ring.after(cursor)
@@ -159,30 +205,26 @@ class Recovery:
             return 0  # closed, removed or synced anew while the store was read
         if cursor < room.pruned_seq:
             return 0  # retention has removed some of it meanwhile
-        frames = frames[: _last_seq(connection, room) - cursor]
-        if connection.answers:
-            frames = _answer(connection, room, cursor, frames)
+        frames = frames[: connection.find_last_seq(room) - cursor]
+        if connection.awaited_ids:
+            frames = _add_request_ids(connection, room, cursor, frames)
         fitting = _fitting(frames, connection.buffer_limit_bytes // 2 - connection.unsent_bytes())
         data = b"".join(frames[:fitting])
         if data:
             self._hub.send(connection, data)
-            connection.cursors[room] = cursor + fitting
-            if connection.answers:
-                for seq in range(cursor + 1, cursor + fitting + 1):
-                    connection.answers.pop((room, seq), None)  # given: a later `sync` or gap must not give it again
+            connection.advance(room, fitting)
         return len(data)
 
     def _skip(self, connection: Connection, room: RoomState, to_seq: int) -> None:
         """Names what is not streamed: too much of it, or no longer there."""
-        cursor, to_seq = connection.cursors[room], min(to_seq, _last_seq(connection, room))
+        cursor, to_seq = connection.cursors[room], min(to_seq, connection.find_last_seq(room))
         if cursor < to_seq:
-            self._hub.answer_apart(connection, room, to_seq)
             self._hub.send(connection, encode_sync_gap(room.room_id, cursor + 1, to_seq))
-            connection.cursors[room] = to_seq
+            connection.set_cursor(room, to_seq)
 
-    async def _answer_next(self, connection: Connection) -> None:
+    async def _answer_orphan(self, connection: Connection) -> None:
         """With the event that was asked for, read again: kept for a slow connection, they would have no bound."""
-        room, seq, request_id = connection.unanswered[0]
+        room, seq, request_id = connection.orphaned_ids[0]
         frames = room.ring.after(seq - 1)
         if not frames:
             first_seq, frames = await self._pages.get((room, seq - 1))
@@ -190,7 +232,7 @@ class Recovery:
                 frames = []  # retention has removed it, or the room was deleted
         if connection.state is not State.RECOVERING:
             return
-        del connection.unanswered[0]
+        del connection.orphaned_ids[0]
         if frames:
             self._hub.send(connection, add_request_id(frames[0], request_id))
         else:
@@ -216,15 +258,11 @@ class Recovery:
             return True
         if (
             connection.notifications_due
-            or connection.unanswered
-            or any(_is_behind(connection, room) for room in connection.cursors)
+            or connection.orphaned_ids
+            or any(connection.is_behind(room) for room in connection.cursors)
         ):
             return False
-        for room in list(connection.last_seqs):
-            self._hub.leave(connection, room)
-        connection.state = State.LIVE
-        connection.cursors.clear()
-        connection.answers.clear()
+        connection.go_live()
         if connection.sync_requests:
             seqs: Mapping[RoomId, int] = {room.room_id: room.published_seq for room in connection.rooms}
             for request_id in connection.sync_requests:
@@ -251,20 +289,10 @@ class Recovery:
         return await notifications.read_pending(self._readers, wants, PAGE_NOTIFICATIONS, STEP_BYTES)
 
 
-def _answer(connection: Connection, room: RoomState, cursor: int, frames: list[bytes]) -> list[bytes]:
-    """The same frames, with the connection's own request ids in those that answer it."""
-    return [
-        add_request_id(frame, connection.answers.get((room, seq))) for seq, frame in enumerate(frames, start=cursor + 1)
-    ]
-
-
-def _last_seq(connection: Connection, room: RoomState) -> int:
-    """How far the connection may see: in a room that its user has left, up to that."""
-    return connection.last_seqs.get(room, room.published_seq)
-
-
-def _is_behind(connection: Connection, room: RoomState) -> bool:
-    return connection.cursors[room] < _last_seq(connection, room)
+def _add_request_ids(connection: Connection, room: RoomState, cursor: int, frames: list[bytes]) -> list[bytes]:
+    """The same frames, with the connection's own request ids in those that answer them."""
+    ids = connection.awaited_ids
+    return [add_request_id(frame, ids.get((room, seq))) for seq, frame in enumerate(frames, start=cursor + 1)]
 
 
 def _fitting(frames: Sequence[bytes], allowed_bytes: int) -> int:

@@ -23,7 +23,7 @@ from chatapi.store import Readers, SeqCounter, log
 from chatapi.store import rooms as store_rooms
 
 if TYPE_CHECKING:
-    from chatapi.hub import Connection
+    from chatapi.connection import Connection
 
 ALL_RINGS_BYTES = 48 * 1024 * 1024  # of the process: beyond it the rings of the least recently active rooms are emptied
 IDLE_ROOMS = 2_000  # rooms that nobody listens to are kept at most this many

@@ -12,8 +12,9 @@ from msgspec import UNSET
 from chatapi.address import check_webhook_url
 from chatapi.clock import Clock
 from chatapi.config import Config, parse_tenant_config, settle
+from chatapi.connection import Connection
 from chatapi.errors import conflict, not_found, unauthenticated
-from chatapi.hub import Connection, Hub
+from chatapi.hub import Hub
 from chatapi.models import KeyId, ReplacedSecret, Scope, Tenant, TenantId, TenantKey
 from chatapi.protocol.pages import Page, Window
 from chatapi.protocol.requests import CreateTenant, PatchTenant

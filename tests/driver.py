@@ -12,7 +12,7 @@ import aiohttp
 
 from chatapi.app import App
 from chatapi.clock import Clock
-from chatapi.hub import Connection
+from chatapi.connection import Connection
 from chatapi.store import Transaction
 
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA  # opcodes of RFC 6455

@@ -9,7 +9,7 @@ from conftest import StartServer
 from driver import HandClock, Server, Socket, User
 
 from chatapi import receipts
-from chatapi.hub import LIGHT_BURST
+from chatapi.connection import LIGHT_BURST
 from chatapi.models import RoomType
 from chatapi.protocol.requests import MAX_ACKED_ROOMS, CreateRoom
 

@@ -9,7 +9,7 @@ from conftest import StartServer
 from driver import Server, Socket, eventually
 from test_recovery import Gate, restart
 
-from chatapi.hub import State
+from chatapi.connection import State
 
 
 class Scene:

@@ -7,7 +7,7 @@ from conftest import StartServer
 from driver import Server, Socket, User, eventually
 from receiver import Receiver
 
-from chatapi.hub import Connection, State
+from chatapi.connection import Connection, State
 from chatapi.recovery import Return
 from chatapi.store import Transaction
 

@@ -8,7 +8,7 @@ from driver import HandClock, Reply, Server
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatapi.hub import LIGHT_BURST, LIGHT_RATE_PER_S
+from chatapi.connection import LIGHT_BURST, LIGHT_RATE_PER_S
 from chatapi.protocol.frames import CLIENT_FRAMES, LIGHT_FRAMES
 from chatapi.ratelimit import TokenBucket
 

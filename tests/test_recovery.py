@@ -9,8 +9,8 @@ import pytest
 from conftest import StartServer
 from driver import Server, Socket, User, eventually
 
+from chatapi.connection import State
 from chatapi.housekeeping import apply_retention
-from chatapi.hub import State
 from chatapi.recovery import Return
 from chatapi.store import notifications
 

@@ -14,9 +14,9 @@ from driver import CLOSE, HANDSHAKE, PING, WAIT_SECONDS, HandClock, RawSocket, S
 from test_recovery import Gate, restart, say_many, seqs
 
 from chatapi import rooms
+from chatapi.connection import State
 from chatapi.errors import ChatError
 from chatapi.housekeeping import apply_retention
-from chatapi.hub import State
 from chatapi.recovery import SLOW_CONSUMER
 from chatapi.rest import server as server_module
 from chatapi.store import Transaction, Write
@@ -115,7 +115,7 @@ async def test_a_writer_that_crashes_keeps_nobody_waiting(server: Server, monkey
     def fail(_batch: Sequence[Write]) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(writer, "publish", fail)
+    monkeypatch.setattr(server.services.committer, "publish", fail)
     writing = [asyncio.ensure_future(writer.change(nothing, barrier=True)) for _ in range(2)]
     with pytest.raises(ChatError, match="shutting down"):
         await writing[1]

@@ -14,7 +14,7 @@ from conftest import StartServer
 from driver import WAIT_SECONDS, Server, User, eventually
 
 from chatapi import hub
-from chatapi.hub import State
+from chatapi.connection import State
 from chatapi.ws import handshake
 
 SMALL: dict[str, object] = {"limits.send_buffer_bytes": 8192, "websocket.presence_grace_seconds": 0}

@@ -11,8 +11,8 @@ from aiohttp import web
 from conftest import StartServer
 from driver import BINARY, CLOSE, PING, PONG, TEXT, HandClock, RawSocket, Server, eventually
 
+from chatapi.connection import Connection
 from chatapi.errors import unauthenticated
-from chatapi.hub import Connection
 from chatapi.protocol.frames import CLIENT_FRAMES, MAX_FRAME_BYTES
 from chatapi.ws.session import MAX_BAD_FRAMES
 

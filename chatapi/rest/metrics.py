@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 import chatapi
-from chatapi.hub import State
+from chatapi.connection import State
 from chatapi.metrics import CONTENT_TYPE, Exposition, Sample, Total
 from chatapi.models import TenantKey
 from chatapi.rest.call import Call, Reply

@@ -4,10 +4,9 @@ import asyncio
 
 from msgspec import UNSET
 
-from chatapi.access import can_read
 from chatapi.committer import get_outcome
-from chatapi.errors import ChatError, Code
-from chatapi.hub import Connection, State
+from chatapi.connection import Connection
+from chatapi.errors import ChatError
 from chatapi.protocol import frames
 from chatapi.protocol.frames import ClientFrame
 from chatapi.protocol.replies import encode_error_frame, encode_frame, encode_message_sent
@@ -57,7 +56,7 @@ class Commands:
         elif isinstance(body, frames.UnsubscribeRoom):
             await self._unsubscribe(body, frame.request_id)
         elif isinstance(body, frames.Sync):
-            await self._sync(body, frame.request_id)
+            await self._services.recovery.sync(self._connection, body.cursors, body.epoch, frame.request_id)
         elif isinstance(body, frames.AckNotification):
             await self._services.notifications.acknowledge(self._connection.principal, body.notification_id)
         elif isinstance(body, frames.Ping):
@@ -121,41 +120,5 @@ class Commands:
 
     async def _unsubscribe(self, body: frames.UnsubscribeRoom, request_id: str | None) -> None:
         room = await self._services.access.access_reader(self._connection.principal, body.room_id)
-        self._services.hub.unsubscribe(self._connection, room)
+        self._connection.unsubscribe(room)
         self._answer("unsubscribed", {"room_id": room.room_id}, request_id)
-
-    async def _sync(self, body: frames.Sync, request_id: str | None) -> None:
-        """Streams again from the client's own cursors, or from `last_ack` where they cannot be right."""
-        connection, services = self._connection, self._services
-        rooms: list[tuple[RoomState, int]] = []
-        for room_id, after_seq in body.cursors.items():
-            try:
-                rooms.append((await services.access.access_reader(connection.principal, room_id), after_seq))
-            except ChatError as error:
-                error.field = f"rooms.{room_id}"
-                services.hub.send(connection, encode_error_frame(error, request_id))
-        if connection.state is State.CLOSED:
-            return  # while a room was loaded
-        is_foreign = body.epoch is not None and body.epoch != services.store.epoch
-        if connection.state is State.LIVE:
-            connection.cursors = {room: room.published_seq for room in connection.rooms}
-        reset: dict[str, object] = {}
-        for room, after_seq in rooms:
-            if not can_read(room, connection.user_id):  # it was left or deleted while another one was loaded
-                refusal = ChatError(
-                    Code.AUTHORIZATION_ERROR, "Not a member of this room", field=f"rooms.{room.room_id}"
-                )
-                services.hub.send(connection, encode_error_frame(refusal, request_id))
-                continue
-            cursor = after_seq
-            if is_foreign or after_seq > room.published_seq:
-                member = room.members.get(connection.user_id)
-                cursor = room.published_seq if member is None else member.last_ack
-                reset[room.room_id] = cursor
-            connection.state = State.PAUSED
-            services.hub.answer_apart(connection, room, cursor)
-            connection.cursors[room] = cursor
-            services.hub.enter(connection, room, cursor)
-        if reset or is_foreign:
-            self._answer("sync.reset", {"epoch": services.store.epoch, "rooms": reset}, request_id)
-        services.recovery.begin(connection, request_id)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from aiohttp import WSCloseCode, web
 
 from chatapi.callers import Headers, authenticate_headers, client_address, is_origin_allowed, take_token
+from chatapi.connection import Connection
 from chatapi.errors import ChatError, Code, invalid, rate_limited, unauthenticated, unavailable
-from chatapi.hub import Connection
 from chatapi.link import Link
 from chatapi.models import Principal
 from chatapi.protocol.frames import MAX_FRAME_BYTES

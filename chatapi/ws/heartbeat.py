@@ -2,8 +2,8 @@
 
 import asyncio
 
+from chatapi.connection import Connection
 from chatapi.errors import unauthenticated
-from chatapi.hub import Connection
 from chatapi.protocol.wire import PING
 from chatapi.services import Services
 from chatapi.tenants import CREDENTIAL_GONE

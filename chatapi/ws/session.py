@@ -5,8 +5,8 @@ import logging
 
 from aiohttp import WebSocketError, WSMsgType, web
 
+from chatapi.connection import Connection, State, UserSessions
 from chatapi.errors import ChatError, Code, rate_limited
-from chatapi.hub import Connection, State, UserSessions
 from chatapi.models import encode_time
 from chatapi.protocol.frames import LIGHT_FRAMES, TYPING_FRAMES, BadFrame, parse_frame
 from chatapi.protocol.replies import encode_error_frame, encode_ready

@@ -1,0 +1,225 @@
+"""The machine that a connection is, without sockets and without a database: whatever happens to it, it gets each event
+of a room once and in order, or is told which ones it does not get."""
+
+import asyncio
+import json
+import random
+from typing import Any, cast
+
+import pytest
+from driver import HandClock
+
+from chatapi.access import Access
+from chatapi.config import Config, settle
+from chatapi.connection import Connection, State
+from chatapi.hub import Hub
+from chatapi.link import Link
+from chatapi.models import Member, Principal, Role, RoomId, RoomKey, RoomType, Tenant, TenantId, TenantKey, UserId
+from chatapi.protocol.replies import encode_frame
+from chatapi.recovery import Recovery
+from chatapi.rooms import Rooms, RoomState
+from chatapi.store import Readers
+from chatapi.tasks import Tasks
+
+LIMIT_BYTES = 2_000
+BOB = UserId("bob")
+
+
+class Transport(asyncio.Transport):
+    """Holds what is written until it is read, and tells the link of both."""
+
+    link: Link
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unread = b""
+        self.frames: list[dict[str, Any]] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.unread += data
+        if len(self.unread) > LIMIT_BYTES:
+            self.link.pause()
+
+    def read(self) -> None:
+        """The peer takes all; each frame is short enough for one or two bytes of length (RFC 6455, section 5.2)."""
+        self.link.resume()
+        data, self.unread = self.unread, b""
+        while data:
+            size, start = data[1], 2
+            if size == 126:
+                size, start = int.from_bytes(data[2:4], "big"), 4
+            self.frames.append(json.loads(data[start : start + size]))
+            data = data[start + size :]
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.unread)
+
+    def is_closing(self) -> bool:
+        return False
+
+
+class UncountedLink(Link):
+    """There is no socket that could tell what the peer has taken."""
+
+    def count_taken(self) -> int:
+        return 0
+
+
+class World:
+    """Two rooms, bob in both, and one connection of bob's."""
+
+    def __init__(self) -> None:
+        tenant = Tenant(
+            tenant_key=TenantKey(1),
+            tenant_id=TenantId("t"),
+            name="t",
+            token_secret="",
+            config={},
+            settings=settle({}, Config()),
+            created_at_us=0,
+        )
+        self.crashed: list[str] = []
+        self.hub = Hub(HandClock())
+        no_readers = cast(Readers, None)  # all that is asked for is in the rings
+        self.rooms = Rooms(no_readers, HandClock())
+        self.recovery = Recovery(
+            readers=no_readers,
+            rooms=self.rooms,
+            access=Access(self.rooms),
+            hub=self.hub,
+            tasks=Tasks(self.crashed.append),
+            epoch="e1",
+            sync_limit=60,
+            slow_consumer_seconds=10,
+        )
+        self.hub.recover = self.recovery.start
+        self.all = [self._make_room(tenant, number) for number in (1, 2)]
+        self.left_at = dict.fromkeys(self.all, 0)  # the last event that bob may see, of each room that he has left
+        self.transport = Transport()
+        self.transport.link = UncountedLink(self.transport, 10)
+        self.transport.link.release()
+        self.connection = Connection(
+            connection_id="c",
+            principal=Principal(tenant, BOB, "api_key"),
+            transport=self.transport,
+            link=self.transport.link,
+            buffer_limit_bytes=LIMIT_BYTES,
+            now_s=0,
+        )
+        self.hub.attach(self.connection)
+
+    def _make_room(self, tenant: Tenant, number: int) -> RoomState:
+        room = RoomState(
+            tenant=tenant,
+            room_key=RoomKey(number),
+            room_id=RoomId(f"room_{number}"),
+            room_type=RoomType.CHANNEL,
+            unique_key=None,
+            name=None,
+            metadata=None,
+            created_by=BOB,
+            created_at_us=0,
+            updated_at_us=0,
+        )
+        return self.rooms.add(room)
+
+    def join(self, room: RoomState) -> None:
+        room.add_member(Member(BOB, Role.MEMBER, 0, room.published_seq, room.published_seq))
+        self.hub.enter(self.connection, room, room.published_seq)
+        fields = {"room_id": room.room_id, "left_at": self.left_at[room], "last_seq": room.published_seq}
+        self.hub.send(self.connection, encode_frame("joined", fields))
+
+    def leave(self, room: RoomState) -> None:
+        """As a removal: its event is the last that bob gets."""
+        room.remove_member(BOB)
+        self.left_at[room] = room.published_seq
+        self.connection.leave(room, last_seq=room.published_seq)
+
+    def say(self, room: RoomState) -> None:
+        seq = room.published_seq + 1
+        frame = encode_frame("message", {"room_id": room.room_id, "seq": seq, "content": "x" * 1_000})
+        self.rooms.remember(room, frame, seq)
+        self.hub.publish(room, [frame])
+        self.hub.flush()
+
+    async def settle(self) -> None:
+        """The peer reads until there is nothing left to do."""
+        for _ in range(300):
+            await asyncio.sleep(0)
+            self.transport.read()
+        assert self.connection.state is State.LIVE
+
+
+class Reader:
+    """What the peer makes of the frames. Raises AssertionError for a gap that is not named, and for a repetition."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._taken = 0
+        self.cursors = {room.room_id: 0 for room in world.all}
+
+    async def catch_up(self) -> None:
+        await self._world.settle()
+        frames = self._world.transport.frames
+        for frame in frames[self._taken :]:
+            self._take(frame)
+        self._taken = len(frames)
+
+    def _take(self, frame: dict[str, Any]) -> None:
+        room_id = frame.get("room_id", "")
+        if frame["type"] == "message":
+            assert frame["seq"] == self.cursors[room_id] + 1
+            self.cursors[room_id] = frame["seq"]
+        elif frame["type"] == "sync.gap":
+            assert frame["from_seq"] == self.cursors[room_id] + 1
+            assert frame["to_seq"] >= frame["from_seq"]
+            self.cursors[room_id] = frame["to_seq"]
+        elif frame["type"] == "joined":
+            assert self.cursors[room_id] >= frame["left_at"]
+            self.cursors[room_id] = frame["last_seq"]
+        elif frame["type"] == "sync.reset":
+            self.cursors |= frame["rooms"]
+
+
+OPERATIONS = ("say", "say", "say", "burst", "read", "turn", "leave", "join", "sync", "sync ahead")
+
+
+async def act(operation: str, room: RoomState, chance: random.Random, world: World, reader: Reader) -> None:
+    is_member = BOB in room.members
+    if operation == "say":
+        world.say(room)
+    elif operation == "burst":
+        for _ in range(8):  # so few that a ring holds all of a test
+            world.say(room)
+    elif operation == "read":
+        world.transport.read()
+    elif operation == "turn":
+        await asyncio.sleep(0)
+    elif operation == "leave" and is_member:
+        world.leave(room)
+    elif operation == "join" and not is_member:
+        world.join(room)
+    elif operation.startswith("sync") and is_member:
+        await reader.catch_up()
+        cursor = reader.cursors[room.room_id] = max(0, room.published_seq - chance.randint(0, 40))
+        after_seq = room.published_seq + 5 if operation == "sync ahead" else cursor
+        await world.recovery.sync(world.connection, {room.room_id: after_seq}, "e1", "s")
+
+
+@pytest.mark.parametrize("seed", range(25))
+async def test_each_event_comes_once_or_is_named_as_skipped(seed: int) -> None:
+    chance, world = random.Random(seed), World()
+    for room in world.all:
+        world.join(room)
+    reader = Reader(world)
+    world.recovery.begin(world.connection, None)
+    await act("burst", world.all[0], chance, world, reader)
+    for _ in range(150):
+        await act(chance.choice(OPERATIONS), chance.choice(world.all), chance, world, reader)
+    await reader.catch_up()
+    assert world.connection.cursors == {}
+    assert world.crashed == []
+    assert world.hub.lagged > 0
+    for room in world.all:
+        last_seq = room.published_seq if BOB in room.members else world.left_at[room]
+        assert reader.cursors[room.room_id] == last_seq
