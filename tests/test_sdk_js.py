@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from newer import NewerServerThread
 from proxy import Proxy
 from server_process import Control, ServerProcess
 
@@ -25,16 +26,24 @@ def packages() -> None:
 
 @pytest.mark.browser
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("file", ["sdk.test.mjs", "connection.test.mjs", "trouble.test.mjs", "package.test.mjs"])
+@pytest.mark.parametrize(
+    "file", ["sdk.test.mjs", "newer.test.mjs", "connection.test.mjs", "trouble.test.mjs", "package.test.mjs"]
+)
 def test_javascript_sdk(file: str, packages: None, tmp_path: Path) -> None:
     server = ServerProcess(tmp_path, {"limits.sync_limit": "20"}, dev=False)  # which would allow every origin
-    with server, Proxy(server.port) as proxy, Control(server, proxy) as control:
+    with (
+        server,
+        Proxy(server.port) as proxy,
+        NewerServerThread(server.url) as newer,
+        Control(server, proxy) as control,
+    ):
         environment = {
             **os.environ,
             "CHATAPI_TEST_URL": server.url,
             "CHATAPI_TEST_MASTER_KEY": server.master_key,
             "CHATAPI_TEST_CONTROL": control.url,
             "CHATAPI_TEST_PROXY": proxy.url,
+            "CHATAPI_TEST_NEWER": newer.url,
         }
         run = subprocess.run(["node", "--test", file], cwd=HERE, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, f"{run.stdout}\n{run.stderr}\n{server.log.read_text()[-4000:]}"

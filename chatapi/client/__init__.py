@@ -5,6 +5,7 @@ from chatapi.client.api import ChatAPI
 from chatapi.client.connection import Connection
 from chatapi.client.errors import ApiError, Closed, NoAnswer, NotChatAPI, NoToken
 from chatapi.client.events import Event, LogEvent
+from chatapi.client.frames import is_log_event
 from chatapi.client.options import State
 from chatapi.client.records import Cursors
 
@@ -21,4 +22,5 @@ __all__ = [
     "NoToken",
     "NotChatAPI",
     "State",
+    "is_log_event",
 ]

@@ -17,7 +17,8 @@ _SPECIAL_STATUS = {
 
 class ApiError(ChatError):
     """The server's refusal: `code`, `status`, `field`, `details`, `retry_after_s`, and the `request_id` to look for
-    in its log."""
+    in its log. `raw_code` is the code as it came: a newer server may have codes that this SDK does not know, for which
+    `code` is the nearest one that it does."""
 
     def __init__(
         self,
@@ -29,13 +30,20 @@ class ApiError(ChatError):
         details: Mapping[str, object] | None = None,
         retry_after_s: float | None = None,
         request_id: str | None = None,
+        raw_code: str | None = None,
     ) -> None:
         super().__init__(code, message, field=field, status=status, details=details, retry_after_s=retry_after_s)
         self.request_id = request_id
+        self.raw_code = raw_code or str(code)
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same may succeed later: a limit, or a fault of the server's."""
+        return self.status == 429 or self.status >= 500
 
     def __str__(self) -> str:
         where = "" if self.field is None else f" ({self.field})"
-        return f"{self.code}: {self.message}{where}"
+        return f"{self.raw_code}: {self.message}{where}"
 
 
 class NoAnswer(ConnectionError):
@@ -74,17 +82,22 @@ def parse_error(
     retry_after_s: float | None = None,
     request_id: str | None = None,
 ) -> ApiError:
-    """The error of an envelope, or an `error` frame."""
+    """The error of an envelope, or an `error` frame, whose code has the status that it has over HTTP. A frame of an
+    unknown code was refused for good (400), unless the server says when to try again (429)."""
     details = fields.get("details")
     field = fields.get("field")
+    raw_code = fields.get("code")
+    if status is None and raw_code not in Code.__members__:
+        status = 400 if retry_after_s is None else 429
     return ApiError(
-        _parse_code(fields.get("code"), status),
+        _parse_code(raw_code, status),
         str(fields.get("message", "")),
         field=field if isinstance(field, str) else None,
         status=status,
         details=details if isinstance(details, dict) else None,
         retry_after_s=retry_after_s,
         request_id=request_id,
+        raw_code=raw_code if isinstance(raw_code, str) else None,
     )
 
 

@@ -146,7 +146,7 @@ LogEvent = (
     | MemberUpdatedEvent
     | MemberLeftEvent
 )
-"""What takes a number in a room's log."""
+"""What takes a number in a room's log, as far as this SDK knows the types: `is_log_event` knows the others too."""
 
 Event = (
     LogEvent
@@ -162,19 +162,6 @@ Event = (
     | SyncResetEvent
     | ShutdownEvent
 )
-
-LOGGED = frozenset(
-    {
-        "message",
-        "message.edited",
-        "message.deleted",
-        "room.updated",
-        "member.joined",
-        "member.updated",
-        "member.left",
-    }
-)
-"""The types of `LogEvent`. `ack.received` and `read.updated` carry a `seq` too, but are no part of the log."""
 
 
 class EventPage(TypedDict):

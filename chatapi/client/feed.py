@@ -10,7 +10,7 @@ from typing import Any, cast
 from chatapi.client.cursors import CursorBook, RoomCursor
 from chatapi.client.errors import ApiError, NoAnswer, NotChatAPI
 from chatapi.client.events import Event, EventPage, LogEvent, ReadyEvent
-from chatapi.client.frames import is_logged, is_page_of
+from chatapi.client.frames import is_log_event, is_page_of
 from chatapi.client.inbox import Entry, Inbox
 from chatapi.client.notices import Notices
 from chatapi.client.records import Cursors
@@ -132,8 +132,8 @@ class Feed:
 
     def receive(self, frame: dict[str, Any], size_bytes: int) -> None:
         frame_type = frame["type"]
-        if is_logged(frame):
-            self._receive_logged(cast(LogEvent, frame), size_bytes)
+        if is_log_event(frame):
+            self._receive_logged(frame, size_bytes)
         elif frame_type == "notification":
             self._receive_notification(frame, size_bytes)
         elif frame_type == "subscribed":

@@ -1,10 +1,11 @@
 """What comes over a WebSocket, as far as a connection relies on it: anything else is not ChatAPI's, and ends the
 socket. Types and fields that this SDK does not know are passed over."""
 
-from typing import Any
+from typing import Any, TypeGuard
 
 from chatapi.client.envelope import Shape, is_shaped
 from chatapi.client.errors import NotChatAPI
+from chatapi.client.events import LogEvent
 from chatapi.protocol.json import loads_stored
 
 UNLOGGED = frozenset({"message.sent", "ack.received", "read.updated", "subscribed"})
@@ -44,8 +45,8 @@ def parse_frame(data: bytes) -> dict[str, Any]:
     return frame
 
 
-def is_logged(event: dict[str, Any]) -> bool:
-    """Whether it takes a number in its room's log, whatever its type."""
+def is_log_event(event: object) -> TypeGuard[LogEvent]:
+    """Whether an event takes a number in its room's log. A newer server has types of these that are not known here."""
     return is_shaped(event, _LOG_EVENT) and event["type"] not in UNLOGGED
 
 

@@ -9,7 +9,6 @@ from chatapi.client.errors import ApiError, Closed, NoAnswer
 from chatapi.client.pending import Lanes, Pending, new_id
 from chatapi.client.records import Json
 from chatapi.client.socket import Socket
-from chatapi.errors import Code
 from chatapi.protocol.frames import MAX_FRAME_BYTES
 from chatapi.protocol.json import dumps
 
@@ -17,7 +16,6 @@ FRAME_MARGIN_BYTES = 100  # of the server's bound, for the request_id
 ATTEMPTS = 5  # of a frame that is not a message; a message is tried until it is confirmed or refused
 RETRY_BASE_S = 0.1  # of a frame that was refused for now
 RETRY_CAP_S = 10.0
-PASSING = frozenset({Code.RATE_LIMIT_EXCEEDED, Code.INTERNAL_ERROR})  # refusals that may not be the last word
 
 T = TypeVar("T")
 
@@ -52,7 +50,7 @@ class Outgoing:
                 return await answer
             except ApiError as error:
                 attempt += 1
-                if error.code not in PASSING or (attempts is not None and attempt >= attempts):
+                if not error.may_pass or (attempts is not None and attempt >= attempts):
                     raise
                 delay_s = max(error.retry_after_s or 0.0, full_jitter(attempt, RETRY_BASE_S, RETRY_CAP_S))
             finally:
@@ -74,7 +72,7 @@ class Outgoing:
                     except NoAnswer as error:
                         retry_after_s = error.retry_after_s
                     except ApiError as error:
-                        if error.code not in PASSING and not (error.status == 401 and self._can_renew):
+                        if not error.may_pass and not (error.status == 401 and self._can_renew):
                             raise
                         retry_after_s = error.retry_after_s or 0.0
                     await asyncio.sleep(max(min(retry_after_s, 60.0), full_jitter(attempt, RETRY_BASE_S, RETRY_CAP_S)))

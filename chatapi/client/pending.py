@@ -30,7 +30,7 @@ class Pending:
         self._waiting.pop(request_id, None)
 
     def expects(self, request_id: object) -> bool:
-        return request_id in self._waiting
+        return isinstance(request_id, str) and request_id in self._waiting
 
     def frames(self) -> list[dict[str, Any]]:
         """In the order in which they were first sent."""
@@ -38,7 +38,8 @@ class Pending:
 
     def settle(self, answer: dict[str, Any]) -> None:
         """Gives a frame to who waits for it, if anybody does."""
-        waiting = self._waiting.get(answer.get("request_id", ""))
+        request_id = answer.get("request_id")
+        waiting = self._waiting.get(request_id) if isinstance(request_id, str) else None
         if waiting is not None and not waiting[1].done():
             waiting[1].set_result(answer)
 

@@ -89,6 +89,18 @@ class Notification(TypedDict):
     created_at: str
 
 
+class ListedNotification(Notification):
+    """`delivered` means acknowledged, at `acked_at`."""
+
+    status: Literal["pending", "delivered"]
+    acked_at: str | None
+
+
+class AckedNotification(TypedDict):
+    notification_id: str
+    status: Literal["delivered"]
+
+
 class Notified(TypedDict):
     notification_id: str
     created_at: str
@@ -144,12 +156,26 @@ class Cursors(TypedDict):
     rooms: dict[str, int]
 
 
+class ServerInfo(TypedDict):
+    """What the server is, and paths where to go on, by name."""
+
+    name: Literal["ChatAPI"]
+    version: str
+    links: dict[str, str]
+
+
+class Status(TypedDict):
+    status: Literal["ok"]
+
+
 class Health(TypedDict):
-    status: str
-    service: str
+    """`uptime` is for people: `3d 4h 0m 12s`."""
+
+    status: Literal["ok"]
+    service: Literal["chatapi"]
     version: str
     uptime: str
-    uptime_seconds: float
+    uptime_seconds: int
     db_writable: bool
 
 
@@ -185,7 +211,7 @@ class ReceiptPage(_Page):
 
 
 class NotificationPage(_Page):
-    notifications: list[Notification]
+    notifications: list[ListedNotification]
 
 
 class SubscriptionPage(_Page):
@@ -250,14 +276,66 @@ class NewWebhookSecret(TypedDict):
     webhook_secret: str
 
 
-class DeadLetters(_Page):
-    """Each has `id`, `attempts`, `last_attempt_at` and `error` beside what could not be delivered."""
+class FailedCall(TypedDict):
+    """A webhook call that was tried `attempts` times, and why the last try failed."""
 
-    failed_messages: list[Json]
-    failed_notifications: list[Json]
-    failed_events: list[Json]
+    id: str
+    tenant_id: str
+    user_id: str
+    attempts: int
+    last_attempt_at: str
+    error: str
+
+
+class FailedMessage(FailedCall):
+    message_id: str
+    room_id: str
+
+
+class FailedNotification(FailedCall):
+    notification_id: str
+    topic: str
+
+
+class DeadLetters(_Page):
+    failed_messages: list[FailedMessage]
+    failed_notifications: list[FailedNotification]
+    failed_events: list[FailedCall]
+
+
+class RetriedOne(TypedDict):
+    id: str
+
+
+class RetriedAll(TypedDict):
+    """How many are back in the queue."""
+
+    retried: int
+
+
+class Queues(TypedDict):
+    """Notifications that are not acknowledged yet, for each recipient; webhook calls still to be made; dead letters."""
+
+    notifications: int
+    webhooks: int
+    dead_letters: int
+
+
+class AllQueues(Queues):
+    """Of all tenants together; `writes` wait for the disk."""
+
+    writes: int
+
+
+class TenantStats(TypedDict):
+    tenant_id: str
+    name: str
+    rooms: int
+    messages: int
+    connections: int
+    queues: Queues
 
 
 class Stats(TypedDict):
-    tenants: list[Json]
-    queues: Json
+    tenants: list[TenantStats]
+    queues: AllQueues

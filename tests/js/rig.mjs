@@ -3,14 +3,16 @@
  *
  * Environment: CHATAPI_TEST_URL; CHATAPI_TEST_MASTER_KEY, or CHATAPI_TEST_KEY of a tenant to use; and, for the cases that
  * restart the server, CHATAPI_TEST_CONTROL, an address that takes POST /kill, /stop and /start; and CHATAPI_TEST_PROXY, a proxy
- * before the server, which POST /proxy of the former tells what to answer itself.
+ * before the server, which POST /proxy of the former tells what to answer itself; and CHATAPI_TEST_NEWER, another proxy, which makes
+ * of it a server of a later 1.x.
  */
 import WebSocket from "ws";
 import { ChatAPI } from "../../chatapi/web/sdk/chatapi.js";
 
 export const url = process.env.CHATAPI_TEST_URL;
 export const proxyUrl = process.env.CHATAPI_TEST_PROXY;
-export const can = { restart: Boolean(process.env.CHATAPI_TEST_CONTROL), proxy: Boolean(proxyUrl) };
+export const newerUrl = process.env.CHATAPI_TEST_NEWER;
+export const can = { restart: Boolean(process.env.CHATAPI_TEST_CONTROL), proxy: Boolean(proxyUrl), newer: Boolean(newerUrl) };
 
 const PATIENCE_MS = 20_000; // a restart of the server included
 
@@ -31,6 +33,17 @@ export async function answersLeft() {
   return Number(await (await fetch(`${process.env.CHATAPI_TEST_CONTROL}/proxy`, { method: "POST" })).text());
 }
 
+/** The newer server ends every connection with this code. @param {number} code */
+export async function closeWith(code) {
+  const response = await fetch(`${newerUrl}/newer/close`, { method: "POST", body: JSON.stringify(code) });
+  if (!response.ok) throw new Error(await response.text());
+}
+
+/** How often the events of a room were asked for at the newer server. */
+export async function readsOfEvents() {
+  return Number(await (await fetch(`${newerUrl}/newer/reads`)).text());
+}
+
 /** A new tenant, so that no case sees another's rooms or uses up another's rate; without a master key the one given. */
 export async function newTenant(config = { rate_limit: 100_000 }) {
   if (!process.env.CHATAPI_TEST_MASTER_KEY) return { api_key: process.env.CHATAPI_TEST_KEY };
@@ -48,15 +61,17 @@ export async function newTenant(config = { rate_limit: 100_000 }) {
 export class Rig {
   #open = [];
 
-  static async make(config) {
+  /** @param {Record<string, unknown>} [config] of its tenant @param {string} [at] another address than the server's own */
+  static async make(config, at = url) {
     const rig = new Rig();
+    rig.url = at;
     rig.apiKey = (await newTenant(config)).api_key;
     return rig;
   }
 
   /** @param {string} userId */
   client(userId, options = {}) {
-    return new ChatAPI({ url, apiKey: this.apiKey, userId, WebSocket, ...options });
+    return new ChatAPI({ url: this.url, apiKey: this.apiKey, userId, WebSocket, ...options });
   }
 
   /** A connection and the inbox that gathers its events. */

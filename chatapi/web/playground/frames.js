@@ -161,11 +161,11 @@ function copies(frame, direction, user) {
 /** What tells two frames of one type apart at a glance. @param {ServerEvent} frame */
 function gist(frame) {
   if (frame === null || typeof frame !== "object") return String(frame).slice(0, 120);
-  if (frame.type === "error") return frame.message;
+  if (frame.type === "error") return String(frame.message ?? frame.code);
   if (frame.type === "ready" || frame.type === "ready.rooms") return frame.rooms.length === 1 ? "1 room" : `${frame.rooms.length} rooms`;
   if (frame.rooms && !Array.isArray(frame.rooms)) return cursors(frame.rooms);
   if (frame.type === "sync.gap") return `#${frame.from_seq} to #${frame.to_seq}`;
-  if (frame.room_type) return frame.name ?? frame.room_type;
+  if (frame.room_type) return String(frame.name ?? frame.room_type);
   const parts = [];
   if (frame.seq !== undefined) parts.push(`#${frame.seq}`);
   if (typeof frame.content === "string") parts.push(frame.content);

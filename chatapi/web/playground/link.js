@@ -3,6 +3,7 @@
  * and frames that are sent as they are.
  * @module
  */
+import { isLogEvent } from "/sdk/chatapi.js";
 import { explain } from "./reasons.js";
 
 /** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
@@ -19,7 +20,6 @@ import { explain } from "./reasons.js";
  * @property {() => void} rooms it is known now which rooms the user is in
  */
 
-const LOGGED = new Set(["message", "message.edited", "message.deleted", "room.updated", "member.joined", "member.updated", "member.left"]);
 const ACK_MS = 100; // a burst of messages is one acknowledgement
 const ACKS_BY_FRAME = 2; // one call for more rooms than that: the server takes 20 frames of them a second
 const RAW_MS = 2000;
@@ -192,7 +192,7 @@ export class Link {
 
   /** @param {ServerEvent} event */
   #handled(event) {
-    if (!LOGGED.has(event.type) || !this.#rooms.has(event.room_id)) return; // who only follows has nothing to acknowledge
+    if (!isLogEvent(event) || !this.#rooms.has(event.room_id)) return; // who only follows has nothing to acknowledge
     this.#unacked.set(event.room_id, Math.max(event.seq, this.#unacked.get(event.room_id) ?? 0));
     this.#ackTimer ??= setTimeout(() => this.#ack(), ACK_MS);
   }

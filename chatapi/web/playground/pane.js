@@ -2,6 +2,7 @@
  * One of the two users: the open room as they see it.
  * @module
  */
+import { isLogEvent } from "/sdk/chatapi.js";
 import { Composer } from "./composer.js";
 import { describe, h, toast } from "./dom.js";
 import { PaneHead } from "./pane-head.js";
@@ -32,7 +33,6 @@ const KNOWN_MS = 2000; // for the connection to tell which rooms the user is in
 const RECEIPTS_UP_TO = 100; // members: the server tells nobody of receipts in larger rooms,
 const PRESENCE_UP_TO = 200; // nor of presence
 const TYPING_MS = 8000; // a lost stop must not stay
-const LOGGED = new Set(["message", "message.edited", "message.deleted", "room.updated", "member.joined", "member.updated", "member.left"]);
 
 export class Pane {
   /** @type {Room | null} */ #room = null;
@@ -250,7 +250,7 @@ export class Pane {
   #onEvent(event) {
     if (event.type === "ready" && this.#downSince !== null) this.#recovery = { events: 0, since: performance.now() };
     else if (event.type === "sync.complete") this.#recovered();
-    if (this.#recovery && LOGGED.has(event.type) && event.sender_id !== this.user) this.#recovery.events++;
+    if (this.#recovery && isLogEvent(event) && event.sender_id !== this.user) this.#recovery.events++;
     this.around.happened(event);
     if (event.type === "presence.update") return this.#onPresence(event);
     if (event.type === "sync.reset" && this.#room) return void this.open(this.#room); // the server has another past now
@@ -283,8 +283,8 @@ export class Pane {
 
   /** @param {ServerEvent} event */
   #onPresence({ user_id: userId, status }) {
-    if (status === "online") this.#online.add(userId);
-    else this.#online.delete(userId);
+    if (status === "offline") this.#online.delete(userId);
+    else this.#online.add(userId); // away, busy: whatever a newer server may say, they are there
     this.#showOthers();
   }
 

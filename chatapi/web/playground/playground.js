@@ -2,7 +2,7 @@
  * The playground: two users of one tenant, their rooms, the frames that pass, and the REST API beside them.
  * @module
  */
-import { ChatAPI } from "/sdk/chatapi.js";
+import { ChatAPI, isLogEvent } from "/sdk/chatapi.js";
 import { findCredentials, keepCredentials, keptCredentials, Setup } from "./credentials.js";
 import { avatar, describe, h, toast } from "./dom.js";
 import { Frames } from "./frames.js";
@@ -26,7 +26,6 @@ import { Trouble } from "./trouble.js";
 const ROOM = "chatapi-playground-room"; // the REST page reads it too
 const PHONE = matchMedia("(max-width: 760px)");
 const SLOTS = /** @type {const} */ (["a", "b"]);
-const LISTED = new Set(["message", "message.edited", "message.deleted"]);
 
 const byId = (/** @type {string} */ id) => /** @type {any} */ (document.getElementById(id));
 /** @type {Session | null} */
@@ -128,7 +127,7 @@ function happened(slot, event) {
   if (event.type === "room.deleted") rooms.forget(event.room_id);
   else if (event.type === "member.left" && event.user_id === user) rooms.forget(event.room_id, slot);
   else if (event.type === "notification") topics.heard(slot);
-  if (event.type.startsWith("room.") || event.type.startsWith("member.") || LISTED.has(event.type)
+  if (event.type.startsWith("room.") || isLogEvent(event)
     || (event.type === "read.updated" && event.user_id === user)) rooms.refreshSoon();
   if (event.type.startsWith("room.") || event.type.startsWith("member.")) members.happened(event);
 }

@@ -15,6 +15,8 @@ const REFRESH_MS = 400; // at most this often: three calls each time, of the ten
 const ROWS = 60; // more are drawn when they are scrolled to
 const SEARCHED_PAGES = 20; // at once, for a filter that matches little of what is here
 const GLYPH = { dm: "@", group: "●", channel: "#" };
+/** How a room without a name is called. @type {Record<string, string>} */
+const KIND = { group: "Group", channel: "Channel" };
 
 export class Rooms {
   /** @type {string | null} */ #current = null;
@@ -99,7 +101,7 @@ export class Rooms {
     try {
       return await this.clients.a.createRoom({ type: "dm", members: [this.users.a, this.users.b] });
     } catch (/** @type {any} */ error) {
-      if (error.code !== "CONFLICT") throw error;
+      if (error.status !== 409) throw error;
       return this.clients.a.getRoom(error.details.room_id);
     }
   }
@@ -113,7 +115,7 @@ export class Rooms {
       const ours = [this.users.a, this.users.b].filter((user) => users.includes(user));
       return [...ours, ...users.filter((user) => !ours.includes(user))].join(" & ") || "Direct message";
     }
-    return `${known.type === "group" ? "Group" : "Channel"} of ${known.member_count}`;
+    return `${KIND[known.type] ?? "Room"} of ${known.member_count}`;
   }
 
   /* Finding one */

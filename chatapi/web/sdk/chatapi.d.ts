@@ -282,6 +282,13 @@ export type ServerEvent = {
 };
 export type Shape = Record<string, "string" | "number" | "boolean" | "array" | "object">;
 /**
+ * Whether an event takes a number in its room's log: then `room_id` and `seq` are its place there. A newer server has types of
+ * these that are not known here.
+ * @param {ServerEvent} event
+ * @returns {boolean}
+ */
+export declare function isLogEvent(event: ServerEvent): boolean;
+/**
  * What the server refused, or what kept it from being asked. `code` is one of the server's codes, or one of this library's,
  * whose `status` is 0: `NETWORK_ERROR` (no answer), `TIMEOUT`, `CLOSED` (the connection was closed before the answer),
  * `NOT_CHATAPI` (something else answered, such as a proxy with a page of its own, whose status is

@@ -267,9 +267,14 @@ function parseFrame(data) {
   return frame;
 }
 
-/** Whether it takes a number in its room's log. @param {ServerEvent} frame */
-function isLogged(frame) {
-  return hasShape(frame, LOG_EVENT) && !UNLOGGED.has(frame.type);
+/**
+ * Whether an event takes a number in its room's log: then `room_id` and `seq` are its place there. A newer server has types of
+ * these that are not known here.
+ * @param {ServerEvent} event
+ * @returns {boolean}
+ */
+export function isLogEvent(event) {
+  return hasShape(event, LOG_EVENT) && !UNLOGGED.has(event.type);
 }
 
 /** Whether these are events of that room's log after `afterSeq`, in order. @param {string} roomId @param {number} afterSeq @param {{events: ServerEvent[], has_more: boolean}} page */
@@ -1147,6 +1152,8 @@ export class Connection {
   /** @param {ServerEvent} frame */
   #take(frame) {
     this.#settle(frame);
+    if (frame.type === "error") return; // settled, or told
+    if (isLogEvent(frame)) return this.#takeLogged(frame);
     switch (frame.type) {
       case "sync.reset": return this.#onReset(frame);
       case "sync.gap": return this.#onGap(frame.room_id, frame.from_seq, frame.to_seq);
@@ -1159,7 +1166,6 @@ export class Connection {
         this.#drop(frame.room_id);
         return this.#enqueue(frame);
       case "notification": return this.#onNotification(frame);
-      case "error": return; // settled, or told
       case "server.shutdown":
         this.#shutdownDelay = asDelay(frame.reconnect_after_ms);
         return this.#enqueue(frame);
@@ -1167,8 +1173,7 @@ export class Connection {
         if (this.#unwanted.has(frame.room_id)) return this.#silence(frame.room_id);
         return this.#enqueue(frame);
       default:
-        if (isLogged(frame)) this.#takeLogged(frame);
-        else if (!ANSWERS.has(frame.type)) this.#enqueue(frame);
+        if (!ANSWERS.has(frame.type)) this.#enqueue(frame);
     }
   }
 
@@ -1672,15 +1677,17 @@ export class Connection {
   /** @param {ServerEvent} frame @param {Request} [request] */
   #onError(frame, request) {
     const { code, message, field, details, retry_after_ms: retryAfterMs } = frame;
-    const error = new ChatAPIError(code, message, { field, details, retryAfter: asDelay(retryAfterMs) / 1000 || undefined });
+    const wait = asDelay(retryAfterMs);
+    const status = STATUS_OF_CODE[code] ?? (wait ? 429 : 400); // of a newer server's code: for good, unless it says when to try again
+    const error = new ChatAPIError(code, message, { status, field, details, retryAfter: wait / 1000 || undefined });
     if (frame.request_id !== undefined && frame.request_id === this.#sync?.request_id) return this.#onSyncError(error);
     if (!request && code === "AUTHENTICATION_ERROR") return void (this.#refusal = error); // a close follows
     if (!request) return this.#report(error);
     request.attempts++;
-    const passing = code === "RATE_LIMIT_EXCEEDED" || code === "INTERNAL_ERROR";
+    const passing = status === 429 || status >= 500;
     if (passing && request.attempts < request.maxAttempts) {
-      const wait = Math.max(asDelay(retryAfterMs), backoff(Math.min(request.attempts, 10), 100, RETRY_CAP_MS));
-      request.timer = setTimeout(() => this.#trySend(request), wait);
+      const pause = Math.max(wait, backoff(Math.min(request.attempts, 10), 100, RETRY_CAP_MS));
+      request.timer = setTimeout(() => this.#trySend(request), pause);
     } else {
       this.#finish(request);
       request.reject(error);

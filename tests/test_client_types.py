@@ -1,0 +1,128 @@
+"""The types that the SDKs give events and answers are those of the server's records."""
+
+import json
+import re
+import typing
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+
+from chatapi.client import records
+from chatapi.client.events import Event, LogEvent
+from chatapi.client.feed import ANSWERS
+from chatapi.client.frames import UNLOGGED
+from chatapi.protocol import responses
+from chatapi.protocol.server_frames import SERVER_FRAMES, ServerFrame
+from chatapi.protocol.server_frames import LogEvent as ServerLogEvent
+
+JAVASCRIPT = (Path(__file__).parent.parent / "chatapi/web/sdk/chatapi.js").read_text()
+FRAMES: dict[str, type[ServerFrame]] = {str(frame.__struct_config__.tag): frame for frame in SERVER_FRAMES}
+SETTLED = {"error", "sync.gap"}  # the connection's own business
+OF_ANSWERS = {"request_id"}  # whose call got it already
+OF_PARTS = {"more"}  # `ready` is handed over whole
+
+ANSWER_TYPES: dict[type, type] = {
+    records.Room: responses.Room,
+    records.OwnRoomPage: responses.OwnRooms,
+    records.RoomPage: responses.Channels,
+    records.MemberPage: responses.Members,
+    records.Message: responses.Message,
+    records.MessagePage: responses.History,
+    records.Position: responses.Standing,
+    records.ReceiptPage: responses.ReceiptPage,
+    records.Presence: responses.Online,
+    records.Notified: responses.Notified,
+    records.NotificationPage: responses.NotificationPage,
+    records.AckedNotification: responses.AckedNotification,
+    records.Subscription: responses.Subscription,
+    records.SubscriptionPage: responses.Subscriptions,
+    records.UserToken: responses.UserToken,
+    records.Ticket: responses.Ticket,
+    records.ServerInfo: responses.Root,
+    records.Status: responses.Status,
+    records.Health: responses.Health,
+    records.Tenant: responses.Tenant,
+    records.NewTenant: responses.NewTenant,
+    records.ChangedTenant: responses.UpdatedTenant,
+    records.TenantPage: responses.Tenants,
+    records.NewKey: responses.NewKey,
+    records.KeyPage: responses.Keys,
+    records.NewTokenSecret: responses.TokenSecret,
+    records.NewWebhookSecret: responses.NewWebhookSecret,
+    records.DeadLetters: responses.DeadLetters,
+    records.RetriedOne: responses.RetriedOne,
+    records.RetriedAll: responses.RetriedAll,
+    records.Stats: responses.Stats,
+}
+"""What the SDK says that a call returns, and what the server sends."""
+
+
+def shape_of(kind: Any) -> Any:
+    """Its JSON Schema without bounds, texts and examples, and with every reference followed."""
+    [schema], components = msgspec.json.schema_components(
+        [kind], schema_hook=lambda _any: {"description": "any"}, ref_template="{name}"
+    )
+
+    def strip(part: Any) -> Any:
+        if isinstance(part, list):
+            return sorted((strip(item) for item in part), key=json.dumps)
+        if not isinstance(part, dict):
+            return part
+        if "$ref" in part:
+            return strip(
+                components.get(part["$ref"], {"type": "object"})
+            )  # what is not there, the document makes itself
+        if set(part.get("enum", ())) and "type" not in part:
+            return {"enum": sorted(part["enum"])}
+        kept = {name: part[name] for name in ("type", "enum") if name in part}
+        for name in ("items", "additionalProperties", "anyOf"):
+            if stripped := strip(part.get(name)):
+                kept[name] = stripped
+        if "properties" in part:
+            kept["required"] = sorted(part.get("required", ()))
+            kept["properties"] = {name: strip(item) for name, item in part["properties"].items()}
+        return kept
+
+    return strip(schema)
+
+
+def without(shape: Any, fields: set[str]) -> Any:
+    properties = {name: part for name, part in shape["properties"].items() if name not in fields}
+    return {**shape, "properties": properties, "required": [name for name in shape["required"] if name not in fields]}
+
+
+def tags_of(events: Any) -> dict[str, Any]:
+    """By their `type`."""
+    return {get_args(typing.get_type_hints(event)["type"])[0]: event for event in get_args(events)}
+
+
+def test_every_frame_that_is_handed_over_has_its_event() -> None:
+    assert set(tags_of(Event)) == set(FRAMES) - (ANSWERS - {"ready"}) - {"subscribed"} - SETTLED
+    assert set(tags_of(LogEvent)) == {frame.__struct_config__.tag for frame in get_args(ServerLogEvent)}
+
+
+def test_the_frames_with_a_seq_that_are_not_of_the_log() -> None:
+    with_both = {tag for tag, frame in FRAMES.items() if {"room_id", "seq"} <= set(frame.__struct_fields__)}
+    assert with_both - set(tags_of(LogEvent)) == UNLOGGED - {"subscribed"}  # which the contract names as well
+
+
+def test_an_event_has_the_fields_of_its_frame() -> None:
+    for tag, event in tags_of(Event).items():
+        frame = without(shape_of(FRAMES[tag]), OF_ANSWERS | OF_PARTS)
+        assert shape_of(event) == frame, tag
+
+
+def test_an_answer_has_the_fields_of_its_record() -> None:
+    for answer, record in ANSWER_TYPES.items():
+        assert shape_of(answer) == shape_of(record), answer.__name__
+
+
+def test_the_javascript_sdk_knows_the_same_events() -> None:
+    typed = JAVASCRIPT[: JAVASCRIPT.index("}} EventMap")]
+    typed = typed[typed.rindex("@typedef {{") :]
+    own = {"*", "error", "state", "frame"}
+    assert set(re.findall(r'^   "([^"]+)": ', typed, re.MULTILINE)) == set(tags_of(Event)) | own
+    listed = re.search(r"const UNLOGGED = new Set\(\[(.*?)\]\)", JAVASCRIPT)
+    assert listed is not None
+    assert set(json.loads(f"[{listed[1]}]")) == UNLOGGED
