@@ -7,7 +7,8 @@ import logging
 import random
 import resource
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from chatapi.access import Access
 from chatapi.admission import Admission
@@ -17,6 +18,7 @@ from chatapi.clock import Clock, SteadyClock
 from chatapi.committer import Committer
 from chatapi.config import Config
 from chatapi.errors import ChatError, unavailable
+from chatapi.health import Health
 from chatapi.history import History
 from chatapi.housekeeping import keep_house
 from chatapi.hub import Hub
@@ -36,7 +38,7 @@ from chatapi.rest.server import EnvelopeServer
 from chatapi.room_lists import RoomLists
 from chatapi.rooms import Rooms
 from chatapi.services import Services
-from chatapi.store import check_usable, open_store
+from chatapi.store import Store, check_usable, open_store
 from chatapi.store.lock import DatabaseLock
 from chatapi.tasks import Tasks
 from chatapi.tenants import Tenants
@@ -59,110 +61,118 @@ MIN_RECONNECT_MS = 1_000  # ...and over at least this
 RAW_ROUTES = (RawRoute("GET", "/ws", serve_websocket),)
 
 
+@dataclass(frozen=True, slots=True)
 class App:
     """A running server. Made by `start_app`; `close` ends it in order."""
 
-    def __init__(
-        self,
-        services: Services,
-        server: EnvelopeServer,
-        listener: Listener,
-        lock: DatabaseLock,
-        writing: asyncio.Task[None],
-    ) -> None:
-        self.services = services
-        self._server = server
-        self._listener = listener
-        self._lock = lock
-        self._writing = writing
-        self._calling: asyncio.Task[None] | None = None
-        self.addresses: list[str] = []
-
-    def start_webhooks(self) -> None:
-        self._calling = self.services.tasks.start("webhooks", self.services.webhooks.run())
-
-    def listen(self) -> None:
-        """Accepts connections from here on; `addresses` says where. Raises OSError."""
-        server = self.services.config.server
-        if server.unix_socket:
-            self.addresses = self._listener.listen_at_path(server.unix_socket)
-        else:
-            self.addresses = self._listener.listen_on_host(server.host, server.port)
+    services: Services
+    server: EnvelopeServer
+    addresses: Sequence[str]
+    """Where it listens."""
+    opened: contextlib.AsyncExitStack
+    """What `close` closes."""
 
     async def close(self) -> None:
         """No new connections; everyone is told; requests and queued writes end; then the database closes.
 
         Takes at most `shutdown_grace_seconds`, but what was taken by the writer is committed whatever that takes.
         """
-        services = self.services
-        services.is_draining = True
-        grace_seconds = services.config.server.shutdown_grace_seconds
-        stopping = unavailable("The server is shutting down")
-        last_call = asyncio.get_running_loop().call_later(
-            BODIES_UNTIL * grace_seconds, self._server.refuse_bodies, stopping
-        )
-        try:
-            async with asyncio.timeout(grace_seconds):
-                self._listener.close()
-                services.webhooks.close()
-                await self._send_away()
-                await self._server.finish()
-                if self._calling is not None:
-                    await asyncio.wait([self._calling])
-        except TimeoutError:
-            logger.warning("requests were cut off at the end of the grace")
-        finally:
-            last_call.cancel()
-            await self._finish_writes()
-            await self._server.end()
-            await services.tasks.close()
-            await services.store.close()
-            self._lock.release()
-
-    async def _send_away(self) -> None:
-        hub = self.services.hub
-        connections = list(hub.connections.values())
-        spread_ms = max(MIN_RECONNECT_MS, RECONNECT_MS_PER_CONNECTION * len(connections))
-        for connection in connections:
-            frame = encode_frame("server.shutdown", {"reconnect_after_ms": _pick_delay(spread_ms)})
-            hub.send(connection, frame)
-            hub.close(connection, GOING_AWAY, reason="server going away")
-        hub.flush()
-        while hub.connections:  # noqa: ASYNC110 - an event for this would have to be kept by every detach
-            await asyncio.sleep(0.01)  # each session ends by itself: its peer has answered, or is cut off
-
-    async def _finish_writes(self) -> None:
-        services = self.services
-        try:
-            await services.tenants.write_used_keys()
-        except ChatError as error:
-            logger.warning("when keys were last used is not noted: %s", error.message)
-        services.store.writer.close()
-        await asyncio.wait([self._writing])
+        await self.opened.aclose()
 
 
 async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callable[[str], None]) -> App:
     """Builds everything. Raises StoreError, DatabaseInUse or OSError; then nothing is left open.
 
-    `on_crash(task)` is called when a long-lived task has failed: the server has to be closed then.
+    What has to be closed is noted as soon as it is open, and closed in reverse: at once if a later step fails, else by
+    `App.close`. `on_crash(task)` is called when a long-lived task has failed: the server has to be closed then.
     """
     _prepare_process()
     tls = _make_tls(config)
     raw_routes = (*RAW_ROUTES, *make_file_routes(config))
-    lock = DatabaseLock(config.database.path)
     check_usable(config.database.path)  # before the lock makes a file beside it
-    lock.acquire()
-    try:
+    async with contextlib.AsyncExitStack() as opened:
+        opened.enter_context(DatabaseLock(config.database.path))
         store = await open_store(
             config.database.path,
             synchronous=config.database.synchronous,
             readers=config.database.readers,
             clock=clock,
         )
-    except BaseException:
-        lock.release()
-        raise
-    tasks = Tasks(on_crash)
+        opened.push_async_callback(store.close)
+        tasks = Tasks(on_crash)
+        opened.push_async_callback(tasks.close)
+        services = _build_services(config, clock, store, tasks)
+        server = EnvelopeServer(Edge(services, list_routes(config), raw_routes), services.admission)
+        opened.push_async_callback(server.end)
+        writing = tasks.start("writer", store.writer.run(services.committer))
+        opened.push_async_callback(_finish_writes, services, writing)
+        await services.tenants.load()
+        if dev:
+            await services.tenants.ensure_dev_tenant()
+        await services.webhooks.resume(services.tenants.all())
+        listener = Listener(server, services.admission, tasks, tls)
+        calling = tasks.start("webhooks", services.webhooks.run())
+        opened.push_async_callback(_drain, services, server, listener, calling)
+        tasks.start("heartbeat", watch_connections(services))
+        keep_house(services)
+        app = App(services, server, _listen(config, listener), opened.pop_all())
+    # What lives from here on is not looked at by the collector again (DESIGN section 5).
+    gc.collect()
+    gc.freeze()
+    return app
+
+
+def _listen(config: Config, listener: Listener) -> list[str]:
+    """Accepts connections from here on. Raises OSError."""
+    if config.server.unix_socket:
+        return listener.listen_at_path(config.server.unix_socket)
+    return listener.listen_on_host(config.server.host, config.server.port)
+
+
+async def _drain(services: Services, server: EnvelopeServer, listener: Listener, calling: asyncio.Task[None]) -> None:
+    """Returns once all requests are answered and webhook calls have ended, at the latest at the end of the grace."""
+    services.health.is_draining = True
+    grace_seconds = services.config.server.shutdown_grace_seconds
+    stopping = unavailable("The server is shutting down")
+    last_call = asyncio.get_running_loop().call_later(BODIES_UNTIL * grace_seconds, server.refuse_bodies, stopping)
+    try:
+        async with asyncio.timeout(grace_seconds):
+            listener.close()
+            services.webhooks.close()
+            await _send_away(services.hub)
+            await server.finish()
+            await asyncio.wait([calling])
+    except TimeoutError:
+        logger.warning("requests were cut off at the end of the grace")
+    finally:
+        last_call.cancel()
+
+
+async def _send_away(hub: Hub) -> None:
+    """Returns once no connection is left."""
+    connections = list(hub.connections.values())
+    spread_ms = max(MIN_RECONNECT_MS, RECONNECT_MS_PER_CONNECTION * len(connections))
+    for connection in connections:
+        frame = encode_frame("server.shutdown", {"reconnect_after_ms": _pick_delay(spread_ms)})
+        hub.send(connection, frame)
+        hub.close(connection, GOING_AWAY, reason="server going away")
+    hub.flush()
+    while hub.connections:  # noqa: ASYNC110 - an event for this would have to be kept by every detach
+        await asyncio.sleep(0.01)  # each session ends by itself: its peer has answered, or is cut off
+
+
+async def _finish_writes(services: Services, writing: asyncio.Task[None]) -> None:
+    """Returns when all that the writer took is committed."""
+    try:
+        await services.tenants.write_used_keys()
+    except ChatError as error:
+        logger.warning("when keys were last used is not noted: %s", error.message)
+    services.store.writer.close()
+    await asyncio.wait([writing])
+
+
+def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) -> Services:
+    """Opens nothing, and starts nothing."""
     hub = Hub(clock)
     rooms = Rooms(store.readers, clock)
     settings = config.websocket
@@ -186,8 +196,7 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
     webhook_queue = WebhookQueue(hub, steady, first_wait_seconds, webhooks.wake)
     history = History(store.readers)
     committer = Committer(rooms=rooms, history=history, hub=hub, presence=presence, webhook_queue=webhook_queue)
-    admission = Admission(_count_descriptors(), _reserve_descriptors(config))
-    services = Services(
+    return Services(
         config=config,
         clock=clock,
         steady=steady,
@@ -216,28 +225,9 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
         tenants=tenants,
         auth=Auth(tenants, config, clock),
         origins=OriginPolicy(config.server.allowed_origins, config.server.public_url),
-        started_at_s=clock.monotonic_s(),
-        admission=admission,
+        health=Health(store.writer, clock),
+        admission=Admission(_count_descriptors(), _reserve_descriptors(config)),
     )
-    writing = tasks.start("writer", store.writer.run(committer))
-    server = EnvelopeServer(Edge(services, list_routes(config), raw_routes), admission)
-    app = App(services, server, Listener(server, admission, tasks, tls), lock, writing)
-    try:
-        await tenants.load()
-        if dev:
-            services.dev_key = await tenants.ensure_dev_tenant()
-        await webhooks.resume(tenants.all())
-        app.start_webhooks()
-        tasks.start("heartbeat", watch_connections(services))
-        keep_house(services)
-        app.listen()
-    except BaseException:
-        await app.close()
-        raise
-    # What lives from here on is not looked at by the collector again (DESIGN section 5).
-    gc.collect()
-    gc.freeze()
-    return app
 
 
 def _pick_delay(spread_ms: int) -> int:

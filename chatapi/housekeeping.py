@@ -67,7 +67,7 @@ async def _repeat(services: Services, job: Job, seldom: Seldom) -> None:
         try:
             await job.work()
         except ChatError as error:
-            if not services.is_draining:
+            if not services.health.is_draining:
                 seldom.error("housekeeping waits: %s", error.message)
         await asyncio.sleep(job.pause_seconds)
 

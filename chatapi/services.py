@@ -9,6 +9,7 @@ from chatapi.chat import Chat
 from chatapi.clock import Clock, SteadyClock
 from chatapi.committer import Committer
 from chatapi.config import Config
+from chatapi.health import Health
 from chatapi.hub import Hub
 from chatapi.membership import Membership
 from chatapi.metrics import Counters
@@ -26,7 +27,7 @@ from chatapi.webhooks.dead_letters import DeadLetters
 from chatapi.webhooks.worker import WebhookWorker
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Services:
     config: Config
     clock: Clock
@@ -49,9 +50,6 @@ class Services:
     tenants: Tenants
     auth: Auth
     origins: OriginPolicy
-    started_at_s: float  # monotonic
+    health: Health
     admission: Admission
-    is_draining: bool = False  # the shutdown has begun
-    probed_at_s: float = float("-inf")  # monotonic; when a write was last tried for /health
     counters: Counters = field(default_factory=Counters)
-    dev_key: str | None = None  # the key of the tenant `dev`, under `serve --dev` only

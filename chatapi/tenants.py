@@ -52,6 +52,7 @@ class Tenants:
         self._key_ids: set[KeyId] = set()
         self._buckets: dict[TenantKey, TokenBucket] = {}
         self._used_keys: dict[KeyId, int] = {}  # when, in microseconds; not yet written
+        self.dev_key: str | None = None  # of the tenant `dev`, under `serve --dev` only
 
     async def load(self) -> None:
         """Reads all tenants and keys. Called once, at the start."""
@@ -268,16 +269,14 @@ class Tenants:
 
     # The tenant of `serve --dev`
 
-    async def ensure_dev_tenant(self) -> str:
-        """The key of the tenant `dev`, the same one on every start of the same database."""
+    async def ensure_dev_tenant(self) -> None:
+        """Makes the tenant `dev` unless it is there. `dev_key` is the same one on every start of the same database."""
         tenant = self._by_id.get(DEV_TENANT_ID)
         if tenant is None:
-            _tenant, api_key = await self._create(DEV_TENANT_ID, "dev", {}, shown=True)
-            return api_key
-        shown = await store_tenants.find_shown_key(self._store.readers, tenant.tenant_key)
-        if shown is not None:
-            return shown
-        return await self._make_shown_key(tenant)
+            _tenant, self.dev_key = await self._create(DEV_TENANT_ID, "dev", {}, shown=True)
+        else:
+            shown = await store_tenants.find_shown_key(self._store.readers, tenant.tenant_key)
+            self.dev_key = shown or await self._make_shown_key(tenant)
 
     async def _make_shown_key(self, tenant: Tenant) -> str:
         """The dev tenant's key was revoked: here is another one."""

@@ -127,7 +127,7 @@ async def start_server(database: Path, blocking: BlockBuster) -> AsyncIterator[S
 async def _close(server: Server) -> None:
     """Guards for every test: nothing is left behind."""
     services = server.services
-    if not services.is_draining:
+    if not services.health.is_draining:
         await eventually(lambda: not services.store.writer and not services.store._connection.in_transaction)
         await server.app.close()
     assert not services.hub.connections

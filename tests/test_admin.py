@@ -289,7 +289,7 @@ async def test_keys_are_stored_as_their_digest_only(server: Server, database: Pa
 async def test_the_dev_tenant_has_one_key_that_is_shown_again(start_server: StartServer) -> None:
     async def start() -> tuple[Server, str]:
         server = await start_server(dev=True)
-        key = server.services.dev_key
+        key = server.services.tenants.dev_key
         assert key is not None
         assert (await server.user("alice", key).get("/rooms")).status == 200
         return server, key

@@ -239,7 +239,7 @@ async def test_half_open_tls_handshakes_make_room_too(server: Server, tmp_path: 
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(cert, key)
     admission = server.services.admission
-    listener = Listener(server.app._server, admission, server.services.tasks, context)
+    listener = Listener(server.app.server, admission, server.services.tasks, context)
     port = int(listener.listen_on_host("127.0.0.1", 0)[0].rsplit(":", 1)[1])
     before = len(admission)
     admission.capacity = before + 4

@@ -77,10 +77,10 @@ async def test_a_database_that_heals_is_noticed_though_nobody_comes(
 
 async def test_who_is_closing_is_not_ready(start_server: StartServer) -> None:
     server = await start_server()
-    server.services.is_draining = True
+    server.services.health.is_draining = True
     reply = await server.request("GET", "/readyz")
     assert (reply.status, reply.error["code"]) == (503, "INTERNAL_ERROR")
     assert (await server.request("GET", "/livez")).status == 200
     reply = await server.refused_handshake(headers=server.user("alice").headers)
     assert (reply.status, reply.error["code"]) == (503, "INTERNAL_ERROR")
-    server.services.is_draining = False
+    server.services.health.is_draining = False

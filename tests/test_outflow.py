@@ -74,7 +74,7 @@ async def clients(start_server: StartServer, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def flow(server: Server) -> Outflow:
-    return server.app._server.outflow
+    return server.app.server.outflow
 
 
 async def make_channel(owner: User) -> str:
@@ -220,7 +220,7 @@ async def test_nothing_stays_of_a_connection_that_has_ended(server: Server) -> N
         await server.exchange(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         writer.close()
         await eventually(lambda: not server.services.hub.connections)
-        await eventually(lambda: len(server.app._server.connections) <= 1)
+        await eventually(lambda: len(server.app.server.connections) <= 1)
 
     await come_and_go()
     server._sockets.clear()

@@ -33,7 +33,7 @@ async def test_the_first_chat(shell: str, start_server: StartServer) -> None:
     run = await asyncio.to_thread(
         subprocess.run,
         [shell, "-eu", "-c", FIRST_CHAT.replace("http://localhost:8080", server.url)],
-        env={"KEY": str(server.services.dev_key), "PATH": "/usr/bin:/bin"},
+        env={"KEY": str(server.services.tenants.dev_key), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         timeout=30,

@@ -35,11 +35,11 @@ async def test_everybody_is_told_when_to_come_back_and_closed_with_1001(server: 
 
 
 async def test_nobody_new_is_let_in(server: Server) -> None:
-    server.services.is_draining = True
+    server.services.health.is_draining = True
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
         await server.user("alice").connect()
     assert refused.value.status == 503
-    server.services.is_draining = False
+    server.services.health.is_draining = False
 
 
 async def test_readyz_is_503_meanwhile_over_a_kept_connection(server: Server) -> None:
@@ -49,14 +49,14 @@ async def test_readyz_is_503_meanwhile_over_a_kept_connection(server: Server) ->
     async def ask() -> tuple[int, Any]:
         writer.write(b"GET /readyz HTTP/1.1\r\nHost: test\r\n\r\n")
         head = await reader.readuntil(b"\r\n\r\n")
-        assert (b"connection: close" in head.lower()) is server.services.is_draining
+        assert (b"connection: close" in head.lower()) is server.services.health.is_draining
         length = next(int(line.split(b":")[1]) for line in head.splitlines() if line.lower().startswith(b"content-len"))
         return int(head.split()[1]), json.loads(await reader.readexactly(length))
 
     assert (await ask())[0] == 200
     stays = await server.user("alice").connect()  # does not read, so that the shutdown waits for it
     closing = asyncio.create_task(server.app.close())
-    await eventually(lambda: server.services.is_draining)
+    await eventually(lambda: server.services.health.is_draining)
     status, body = await ask()
     assert (status, body["success"], body["error"]["code"]) == (503, False, "INTERNAL_ERROR")
     assert await stays.close_code() == 1001
@@ -123,7 +123,7 @@ async def test_a_request_that_is_being_served_is_answered(server: Server) -> Non
     sending = asyncio.create_task(alice.say(room_id, "in time"))
     await eventually(lambda: server.services.store.writer)
     closing = asyncio.create_task(server.app.close())
-    await eventually(lambda: server.services.is_draining)
+    await eventually(lambda: server.services.health.is_draining)
     release.set()
     assert (await sending)["seq"] == 1
     await closing
@@ -139,7 +139,7 @@ async def begin_request(server: Server) -> tuple[asyncio.StreamReader, asyncio.S
     lines = "".join(f"{name}: {value}\r\n" for name, value in alice.headers.items())
     head = f"POST /rooms/{room_id}/messages HTTP/1.1\r\nHost: chat\r\n{lines}Content-Type: application/json\r\n"
     writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:10])
-    await eventually(lambda: any(protocol.is_serving() for protocol in server.app._server._list_open()))
+    await eventually(lambda: any(protocol.is_serving() for protocol in server.app.server._list_open()))
     return reader, writer, body[10:]
 
 
@@ -151,7 +151,7 @@ async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes, Any]:
 async def test_a_request_whose_body_is_still_arriving_is_answered(server: Server) -> None:
     reader, writer, rest = await begin_request(server)
     closing = asyncio.create_task(server.app.close())
-    await eventually(lambda: server.services.is_draining)
+    await eventually(lambda: server.services.health.is_draining)
     for byte in rest:
         await asyncio.sleep(0.002)
         writer.write(bytes((byte,)))
@@ -184,7 +184,7 @@ async def test_an_answer_that_is_being_read_is_sent_whole(server: Server) -> Non
     writer.write(f"GET /rooms/{room_id}/messages HTTP/1.1\r\nHost: chat\r\n{lines}\r\n".encode())
     assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
     closing = asyncio.create_task(server.app.close())
-    await eventually(lambda: server.services.is_draining)
+    await eventually(lambda: server.services.health.is_draining)
     received = len(await reader.read())
     assert received > 15 * 60_000
     await closing

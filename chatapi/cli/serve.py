@@ -152,7 +152,7 @@ def _tell_systemd(state: str) -> None:
 
 def _print_first_steps(app: App, config: Config) -> None:
     url = next((address for address in app.addresses if address.startswith("http")), "http://localhost")
-    key = app.services.dev_key
+    key = app.services.tenants.dev_key
     headers = f"-H 'X-API-Key: {key}' -H 'X-User-Id: alice' -H 'Content-Type: application/json'"
     print(
         f"""

@@ -78,7 +78,7 @@ class Edge:
         add_cors_headers(self._services.origins, request, headers)
         response, route = await self._answer(request, request_id, headers)
         if response.status != SWITCHED:
-            if self._services.is_draining:
+            if self._services.health.is_draining:
                 response.force_close()
             seconds = self._services.clock.monotonic_s() - started_s
             # Another method than a route's own may be any text: it is no label.

@@ -143,7 +143,7 @@ async def serve_playground_config(
 ) -> web.StreamResponse:
     """The key of the tenant `dev`, under `serve --dev` only, for pages of this very host: no other may read it, though
     `--dev` allows all origins."""
-    dev = None if services.dev_key is None else {"api_key": services.dev_key, "users": DEV_USERS}
+    dev = None if services.tenants.dev_key is None else {"api_key": services.tenants.dev_key, "users": DEV_USERS}
     headers.pop("Access-Control-Allow-Origin", None)
     headers |= {
         **_HEADERS,

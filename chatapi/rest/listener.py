@@ -28,6 +28,8 @@ _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Listener:
+    """Made by `start_app`; `close` closes also what a failed attempt to listen has left."""
+
     def __init__(
         self, server: EnvelopeServer, admission: Admission, tasks: Tasks, tls: ssl.SSLContext | None = None
     ) -> None:
@@ -42,8 +44,9 @@ class Listener:
     def listen_on_host(self, host: str, port: int) -> list[str]:
         """Returns where it listens now. Raises OSError that says where it cannot."""
         addresses = []
-        for listening in _bind(host, port):
-            self._start(listening)
+        _bind(host, port, self._listening)
+        for listening in self._listening:
+            self._resume(listening)
             own_host, own_port = listening.getsockname()[:2]
             shown = f"[{own_host}]" if ":" in own_host else own_host
             addresses.append(f"{'https' if self._tls else 'http'}://{shown}:{own_port}")
@@ -53,14 +56,15 @@ class Listener:
         """A socket that a killed server has left behind is replaced, one that is in use is not. Raises OSError."""
         _check_unix_path(path)
         listening = socket.socket(socket.AF_UNIX)
+        self._listening.append(listening)
         try:
             Path(path).unlink(missing_ok=True)
             listening.bind(path)
             os.chmod(path, UNIX_SOCKET_MODE)
+            _listen(listening)
         except OSError as error:
-            listening.close()
             raise OSError(f"{path}: {error.strerror}") from error
-        self._start(listening)
+        self._resume(listening)
         return [f"unix:{path}"]
 
     def close(self) -> None:
@@ -72,12 +76,6 @@ class Listener:
             loop.remove_reader(listening)
             listening.close()
         self._listening.clear()
-
-    def _start(self, listening: socket.socket) -> None:
-        listening.setblocking(False)
-        listening.listen(BACKLOG)
-        self._listening.append(listening)
-        self._resume(listening)
 
     def _resume(self, listening: socket.socket) -> None:
         self._pauses.pop(listening, None)
@@ -127,31 +125,33 @@ class Listener:
                 self._admission.leave(protocol)
 
 
-def _bind(host: str, port: int) -> list[socket.socket]:
-    """A socket for each address of the host; only the first one when the port is for the system to pick.
+def _bind(host: str, port: int, sockets: list[socket.socket]) -> None:
+    """Adds a socket for each address of the host; only the first one when the port is for the system to pick.
 
-    Raises OSError that says where.
+    Raises OSError that says where; then those that were added are to be closed too.
     """
     try:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise OSError(f"{host}: {error.strerror}") from error
     addresses = list(dict.fromkeys((family, address[:2]) for family, _, _, _, address in infos))
-    sockets: list[socket.socket] = []
     for family, address in addresses[:1] if port == 0 else addresses:
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
-        if family == socket.AF_INET6:
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         try:
+            listening = socket.socket(family, socket.SOCK_STREAM)
+            sockets.append(listening)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listening.bind(address)
+            _listen(listening)
         except OSError as error:
-            for opened in [*sockets, listening]:
-                opened.close()
             raise OSError(f"{host} port {port}: {error.strerror}") from error
-        sockets.append(listening)
-    return sockets
+
+
+def _listen(listening: socket.socket) -> None:
+    listening.setblocking(False)
+    listening.listen(BACKLOG)
 
 
 def _check_unix_path(path: str) -> None:

@@ -1,5 +1,6 @@
 """The durable side: one SQLite file, one writer, a few readers. All SQL is in this folder."""
 
+import contextlib
 import os
 import sqlite3
 from pathlib import Path
@@ -80,30 +81,37 @@ async def open_store(path: str, *, synchronous: str, readers: int, clock: Clock)
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old: 3.38 or newer is needed")
     check_usable(path)
-    opened: list[aiosqlite.Connection | Readers] = []
     try:
-        _make_private(path)
-        # When this fails in aiosqlite, its thread complains on stderr once the loop is gone.
-        sqlite3.connect(path).close()
-        connection = await _connect(path, _WRITER_PRAGMAS, opened)
-        await connection.execute(f"PRAGMA synchronous = {'FULL' if synchronous == 'full' else 'NORMAL'}")
-        await migrate(connection)
-        reading = Readers([Reader(path, _READER_PRAGMAS, BUSY_SECONDS) for _ in range(readers)])
-        opened.append(reading)
-        await reading.open()
-        epoch = await reading.fetch_one("SELECT value FROM meta WHERE name = 'epoch'", {})
-        assert epoch is not None  # the first migration wrote it
-        last_key = await log.get_last_key(reading)
-        files = DatabaseFiles(path)
-        latest_us = max(find_key_time(last_key) if last_key else 0, await meta.get_time(reading))
-    except BaseException as error:
-        # Their threads keep the process alive: whatever fails at start closes them.
-        for part in opened:
-            await part.close()
-        if isinstance(error, sqlite3.Error | DatabaseTooNew | OSError):
-            raise StoreError(f"cannot open the database {path}: {error}") from error
-        raise
-    writer = Writer(connection, clock, KeyMaker(clock, last_key), LogBound(path, reading), files)
+        # Their threads keep the process alive: whatever fails closes them.
+        async with contextlib.AsyncExitStack() as opened:
+            store = await _open_parts(path, synchronous, readers, clock, opened)
+            opened.pop_all()
+            return store
+    except (sqlite3.Error, DatabaseTooNew, OSError) as error:
+        raise StoreError(f"cannot open the database {path}: {error}") from error
+
+
+async def _open_parts(
+    path: str, synchronous: str, readers: int, clock: Clock, opened: contextlib.AsyncExitStack
+) -> Store:
+    """`opened` closes what has been opened so far."""
+    _make_private(path)
+    # When this fails in aiosqlite, its thread complains on stderr once the loop is gone.
+    sqlite3.connect(path).close()
+    connection = await aiosqlite.connect(Path(path), isolation_level=None, timeout=BUSY_SECONDS)
+    opened.push_async_callback(connection.close)
+    for pragma in _WRITER_PRAGMAS:
+        await connection.execute_fetchall(pragma)
+    await connection.execute(f"PRAGMA synchronous = {'FULL' if synchronous == 'full' else 'NORMAL'}")
+    await migrate(connection)
+    reading = Readers([Reader(path, _READER_PRAGMAS, BUSY_SECONDS) for _ in range(readers)])
+    opened.push_async_callback(reading.close)
+    await reading.open()
+    epoch = await reading.fetch_one("SELECT value FROM meta WHERE name = 'epoch'", {})
+    assert epoch is not None  # the first migration wrote it
+    last_key = await log.get_last_key(reading)
+    latest_us = max(find_key_time(last_key) if last_key else 0, await meta.get_time(reading))
+    writer = Writer(connection, clock, KeyMaker(clock, last_key), LogBound(path, reading), DatabaseFiles(path))
     reading.on_quiet = writer.wake
     return Store(connection, writer, reading, epoch=epoch[0], latest_us=latest_us)
 
@@ -120,13 +128,3 @@ def _make_private(path: str) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
         return
-
-
-async def _connect(
-    path: str, pragmas: tuple[str, ...], opened: list[aiosqlite.Connection | Readers]
-) -> aiosqlite.Connection:
-    connection = await aiosqlite.connect(Path(path), isolation_level=None, timeout=BUSY_SECONDS)
-    opened.append(connection)
-    for pragma in pragmas:
-        await connection.execute_fetchall(pragma)
-    return connection

@@ -110,7 +110,7 @@ def _check_upgrade(services: Services, request: web.BaseRequest) -> None:
             status=426,
             headers={"Upgrade": "websocket", "Connection": "Upgrade"},
         )
-    if services.is_draining:
+    if services.health.is_draining:
         raise unavailable("The server is shutting down")
 
 

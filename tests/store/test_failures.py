@@ -129,7 +129,7 @@ async def test_what_waits_behind_a_refused_batch_is_refused_with_it(server: Serv
 async def test_a_commit_that_does_not_end_is_waited_for_by_nobody_else(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chatapi.rest.health.WRITE_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("chatapi.health.WRITE_TIMEOUT_SECONDS", 0.05)
     clock = HandClock()
     server = await start_server(clock=clock)
     stuck = threading.Event()
