@@ -59,6 +59,23 @@ async def test_nothing_is_confirmed_until_the_same_file_is_back(
     assert (await alice.say(room_id))["seq"] == 2
 
 
+async def test_a_symbolic_link_to_the_database_is_one_of_its_names(start_server: StartServer, database: Path) -> None:
+    pointer = database.with_name("pointer.db")
+    pointer.symlink_to(database.name)
+    server = await start_server({"database.path": str(pointer)})
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    await alice.say(room_id)
+    shutil.copy(database, database.with_name("another.db"))
+    pointer.unlink()
+    pointer.symlink_to("another.db")  # with which the next start would go on
+    assert (await alice.post(f"/rooms/{room_id}/messages", {"content": "lost"})).status == 503
+    pointer.unlink()
+    pointer.symlink_to(database.name)
+    await eventually(lambda: server.services.store.writer.writable)
+    assert (await alice.say(room_id))["seq"] == 2
+
+
 async def test_an_idle_server_notices_too_and_ends(
     server: Server, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,6 +125,6 @@ def check_usable(path: str) -> None:
 def _make_private(path: str) -> None:
     """A new database is for its owner only: it holds secrets. SQLite gives its other files the same mode."""
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
         return

@@ -1,10 +1,16 @@
 """Whether the database's files can be used, and whether they are still where they were: SQLite goes on writing into a
-file that was removed or replaced under it, and what it confirms then is gone at the next start."""
+file that was removed or replaced under it, and what it confirms then is gone at the next start. Nor would it be found
+under another name of the file: the log (the WAL) is beside the name by which the database was opened."""
 
 import os
 import pwd
 import stat
+from contextlib import suppress
 from pathlib import Path
+
+# An extended attribute of the file, which all its names share: the one by which it was opened last. Not every file
+# system has them.
+_NAME_ATTRIBUTE = "user.chatapi.name"
 
 
 class DatabaseGone(Exception):
@@ -21,7 +27,7 @@ class DatabaseFiles:
     def __init__(self, path: str) -> None:
         """Both files exist: the database is open. Raises OSError."""
         self.path = os.path.abspath(path)
-        self._identities = [(name, _identify(name)) for name in (self.path, f"{self.path}-wal")]
+        self._identities = [(name, _identify(name)) for name in (self.path, find_log(path))]
 
     def is_there(self) -> bool:
         try:
@@ -30,6 +36,56 @@ class DatabaseFiles:
             )
         except OSError:
             return False
+
+
+def find_log(path: str) -> str:
+    """Where SQLite has the log (the WAL) of the database: beside the file itself, where the path leads to one by a
+    symbolic link."""
+    return f"{os.path.realpath(path)}-wal"
+
+
+def has_content(path: str) -> bool:
+    try:
+        return os.path.getsize(path) > 0
+    except OSError:
+        return False
+
+
+def note_name(path: str) -> None:
+    """The database is about to be opened by this name; see `find_other_log`."""
+    if hasattr(os, "setxattr"):  # Linux
+        with suppress(OSError):
+            os.setxattr(path, _NAME_ATTRIBUTE, os.fsencode(os.path.realpath(path)))
+
+
+def find_other_log(path: str) -> str | None:
+    """Whether what was written last is beside another name of the file, in words for the operator: the other name is a
+    hard link to it, or the file was moved without its log. None when there is no such log, or none is known of."""
+    other, own_log = _get_noted_name(path), find_log(path)
+    if other is None or not has_content(other_log := f"{other}-wal") or _is_same(other_log, own_log):
+        return None
+    if _is_same(other, path):
+        return f"is another name (a hard link) of {other}, which has a log of its own, {other_log}: use that name"
+    if os.path.lexists(other) or has_content(own_log):
+        return None  # a copy, or moved together with its log
+    return f"was moved here without its log, {other_log}, which has what was written last: move that to {own_log}"
+
+
+def _is_same(first: str, second: str) -> bool:
+    """Whether both are names of one file that exists."""
+    try:
+        return os.path.samefile(first, second)
+    except OSError:
+        return False
+
+
+def _get_noted_name(path: str) -> str | None:
+    if not hasattr(os, "getxattr"):
+        return None
+    try:
+        return os.fsdecode(os.getxattr(path, _NAME_ATTRIBUTE))
+    except OSError:
+        return None
 
 
 def _identify(name: str) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from chatapi.store.file import find_log, find_other_log, has_content
 from chatapi.store.migrate import list_migrations
 
 BUSY_TIMEOUT_SECONDS = 5.0  # a server that starts or recovers holds the file for a moment
@@ -64,8 +65,10 @@ def find_objection(path: str) -> str | None:
         return "is a folder"
     if not stat.S_ISREG(status.st_mode):
         return "is not a regular file"
+    if objection := find_other_log(path):
+        return objection
     uri = f"file:{quote(os.path.abspath(path))}?mode=ro"
-    if not _has_content(f"{path}-wal"):
+    if not has_content(find_log(path)):
         if status.st_size < _HEADER_BYTES:  # SQLite would take a short file for an empty database, and overwrite it
             return "file is not a database" if status.st_size else None
         uri += "&immutable=1"  # the file says it all; else SQLite would make files beside it
@@ -105,7 +108,7 @@ def find_read_uri(path: str) -> str:
             _try_reading(uri)
         except sqlite3.OperationalError as error:
             # A WAL database where the files beside it cannot be made. With no WAL there, nobody is using it.
-            if error.sqlite_errorcode & 0xFF not in _CANNOT_MAKE_FILES or Path(f"{path}-wal").exists():
+            if error.sqlite_errorcode & 0xFF not in _CANNOT_MAKE_FILES or os.path.exists(find_log(path)):
                 raise
             uri += "&immutable=1"
             _try_reading(uri)
@@ -121,13 +124,6 @@ def _connect(uri: str) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_SECONDS)
     connection.text_factory = decode_text
     return connection
-
-
-def _has_content(path: str) -> bool:
-    try:
-        return os.stat(path).st_size > 0
-    except OSError:
-        return False
 
 
 def _judge(connection: sqlite3.Connection) -> str | None:

@@ -4,16 +4,17 @@ Run as a program (`python -m chatapi.store.prefill FILE MESSAGES`) by `chatapi b
 makes a database of its own schema.
 """
 
+import argparse
 import asyncio
 import secrets
 import sqlite3
 import sys
 from contextlib import closing
-from pathlib import Path
 
 from chatapi.clock import Clock
-from chatapi.store import open_store
+from chatapi.store import StoreError, check_usable, open_store
 from chatapi.store.keys import KEY_EPOCH_US
+from chatapi.store.lock import DatabaseInUse, DatabaseLock
 
 MESSAGES_PER_ROOM = 1000
 USERS_PER_ROOM = 2
@@ -56,14 +57,19 @@ _ROOM_KEY = "SELECT coalesce(max(room_key), 0) + 1 FROM rooms"
 
 
 def prefill(path: str, messages: int, clock: Clock) -> None:
-    """Makes the database if there is none; no server may have it open. The messages are a tenant's of their own."""
-    asyncio.run(_migrate(path, clock))
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        for pragma in _FAST:
-            connection.execute(pragma)
-        _fill(connection, messages, clock.now_us())
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.execute("PRAGMA optimize")
+    """Makes the database if there is none. The messages are a tenant's of their own.
+
+    Raises StoreError, DatabaseInUse, OSError, or sqlite3.Error when it cannot be written to.
+    """
+    check_usable(path)
+    with DatabaseLock(path):
+        asyncio.run(_migrate(path, clock))
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            for pragma in _FAST:
+                connection.execute(pragma)
+            _fill(connection, messages, clock.now_us())
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.execute("PRAGMA optimize")
 
 
 async def _migrate(path: str, clock: Clock) -> None:
@@ -90,5 +96,18 @@ def _fill(connection: sqlite3.Connection, messages: int, now_us: int) -> None:
         connection.execute(_INSERT_MESSAGES, {**shape, "first": first, "after": min(first + CHUNK_ROWS, messages)})
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Fills a database with messages of a tenant of their own.")
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("messages", metavar="MESSAGES", type=int)
+    args = parser.parse_args()
+    try:
+        prefill(args.file, args.messages, Clock())
+    except (StoreError, DatabaseInUse) as error:
+        sys.exit(str(error))
+    except (sqlite3.Error, OSError) as error:
+        sys.exit(f"cannot write the database {args.file}: {error}")
+
+
 if __name__ == "__main__":
-    prefill(str(Path(sys.argv[1])), int(sys.argv[2]), Clock())
+    main()

@@ -5,8 +5,9 @@ a size new reads are held back until those under way have ended, for the moment 
 """
 
 import asyncio
-from pathlib import Path
+import os
 
+from chatapi.store.file import find_log
 from chatapi.store.readers import Readers
 
 MAX_LOG_BYTES = 24 * 1024 * 1024  # one and a half times what SQLite's own checkpoints let it grow to
@@ -19,7 +20,7 @@ class LogBound:
     """For the writer alone, which checkpoints when `is_due`."""
 
     def __init__(self, database: str, readers: Readers) -> None:
-        self._log = Path(f"{database}-wal")
+        self._log = find_log(database)
         self._readers = readers
         self._look_s = 0.0  # of the loop's clock
 
@@ -34,7 +35,7 @@ class LogBound:
 
     def _find_size(self) -> int:
         try:
-            return self._log.stat().st_size
+            return os.path.getsize(self._log)
         except OSError:
             return 0
 

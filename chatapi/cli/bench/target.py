@@ -197,7 +197,8 @@ class Launcher:
                 command, env=server_environment(variant), cwd=self._folder, capture_output=True, check=False
             )
             if made.returncode:
-                raise BenchError(f"cannot prefill: {made.stderr.decode(errors='replace').strip()[-200:]}")
+                said = made.stderr.decode(errors="replace").splitlines()
+                raise BenchError(f"cannot prefill: {said[-1] if said else f'it ended with {made.returncode}'}")
             self._templates[variant] = path
         return self._templates[variant]
 
