@@ -1,4 +1,4 @@
-"""Credentials: API keys, user tokens, tickets and the master key (CONTRACT sections 2 and 9).
+"""Credentials: API keys, user tokens, tickets and the master key (docs/contract.md, section 4).
 
 Nothing here awaits: tenants and keys are in memory. No message of an error repeats a credential.
 """
@@ -155,7 +155,8 @@ class Auth:
 
 
 def _judge_claims(tenant: Tenant, claims: Mapping[str, object], now_s: float) -> Principal:
-    """Judges `sub`, `exp` and `nbf` of a token whose signature and `iss` hold, and no other claim (CONTRACT section 2).
+    """Judges `sub`, `exp` and `nbf` of a token whose signature and `iss` hold, and no other claim
+    (docs/contract.md, section 4).
     Raises ChatError.
     """
     user_id = claims.get("sub")

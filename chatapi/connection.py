@@ -12,7 +12,7 @@ from chatapi.models import Principal, Tenant, UserId
 from chatapi.ratelimit import TokenBucket
 from chatapi.rooms import RoomState
 
-LIGHT_RATE_PER_S = 20.0  # acks, typing and pings of one connection (CONTRACT section 3)
+LIGHT_RATE_PER_S = 20.0  # acks, typing and pings of one connection (docs/contract.md, section 5)
 LIGHT_BURST = 40
 
 

@@ -1,7 +1,7 @@
-"""The one exception type that a caller's mistake, or the store's refusal, becomes.
+"""The one exception type for a client's mistake and for the store's refusal.
 
-A `ChatError` says what is told to the caller: the envelope of REST (CONTRACT section 1) and the `error` frame of a
-WebSocket are both made from it, each in one place (`protocol.encode_error_envelope`, `protocol.encode_error_frame`).
+A `ChatError` holds all that the client is told. REST makes the envelope from it and a WebSocket the `error` frame
+(docs/contract.md, section 3), each in one function: `protocol.replies.encode_error_envelope` and `encode_error_frame`.
 """
 
 from collections.abc import Mapping

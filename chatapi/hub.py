@@ -1,4 +1,4 @@
-"""Who is connected, and the fan-out: rooms to connections, with no database and no await (DESIGN section 4).
+"""Who is connected, and the fan-out: rooms to connections, with no database and no await (docs/design.md, section 6).
 
 Everything here changes state synchronously, so that no lock is needed. Frames to a connection go through its outbox
 alone, and an outbox is written once per turn of the loop: the send system call is most of a delivery's cost.

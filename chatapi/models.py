@@ -1,7 +1,7 @@
 """What the server talks about: ids and records. No behaviour beyond an id's form and a time's.
 
 Public ids are opaque to clients. Messages, notifications and subscriptions have a time-ordered 63-bit integer as their
-key in the database; the public id is an encoding of it, so that no second index is needed (DESIGN section 3).
+key in the database; the public id is an encoding of it, so that no second index is needed (docs/design.md, section 5).
 """
 
 import datetime
@@ -38,7 +38,7 @@ class Role(StrEnum):
 
 
 class Scope(StrEnum):
-    """Who is calling (CONTRACT section 2)."""
+    """Who is calling (docs/contract.md, section 4)."""
 
     API_KEY = "api_key"
     USER_TOKEN = "user_token"

@@ -21,7 +21,7 @@ from chatapi.store import Change, Store, Transaction
 from chatapi.store import rooms as store_rooms
 
 FLUSH_SECONDS = 0.02
-TELL_SECONDS = 0.2  # others hear at most 5 times a second (CONTRACT section 6)
+TELL_SECONDS = 0.2  # others hear at most 5 times a second (docs/contract.md, section 9)
 MAX_TOLD_MEMBERS = 100  # in larger rooms others hear nothing: every read would go to everybody
 TOLD_AT_A_STRETCH = 1_000  # frames: about 2 ms of the loop's time
 STRETCH_SECONDS = 0.01  # between two stretches, for everything else

@@ -1,7 +1,7 @@
 """Serving a connection from the log until it has caught up: at the start, after a `sync`, and when it was too slow.
 
-One machine for all three (DESIGN section 4): a cursor per room, the ring first and then the store, and back to live
-delivery in the same step of the loop in which nothing is missing, so that nothing is missed or doubled.
+One machine for all three (docs/design.md, section 4): a cursor per room, the ring first and then the store, and back to
+live delivery in the same step of the loop in which nothing is missing, so that nothing is missed or doubled.
 """
 
 import asyncio

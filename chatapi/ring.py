@@ -52,7 +52,8 @@ class Ring:
         return found
 
     def replace(self, target_seq: int, encode: Callable[[int], bytes]) -> None:
-        """A message was edited or deleted: every entry that shows it shows it as it now stands (CONTRACT section 9).
+        """A message was edited or deleted: each entry that shows it is encoded anew, as the message now stands
+        (docs/contract.md, section 8).
 
         `encode` makes the frame of the event with the given `seq`.
         """

@@ -18,7 +18,7 @@ from chatapi.store.rooms import Counted, ListedRoom
 
 RANKED_ROOMS = 500  # per statement: about 2 ms of a reader's time
 EXAMINED_MESSAGES = 10_000  # per statement, of all its rooms together, to count what is unread: about 3 ms
-MAX_UNREAD = 1_000  # counted (CONTRACT section 4)
+MAX_UNREAD = 1_000  # counted (docs/contract.md, section 7)
 KEPT_MESSAGES = 50  # a count of fewer is not worth its memory
 CAUGHT_UP_ROOMS = 5_000  # active since an order was asked for last; beyond, to rank the user's rooms anew costs less
 

@@ -17,7 +17,7 @@ from chatapi.orders import Order, Orders
 
 USERS = ("alice", "bob", "carol")
 
-# By the definition of CONTRACT sections 4 and 9, as simply as possible.
+# By the definition of docs/contract.md, sections 7 and 8, as simply as possible.
 TRUTH = """
     SELECT r.room_id, m.last_read,
         (SELECT count(*) FROM messages WHERE room_key = r.room_key AND seq > m.last_read AND sender_id <> m.user_id

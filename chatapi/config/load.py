@@ -1,4 +1,4 @@
-"""From chatapi.toml, the environment and flags to a checked `Config` (CONTRACT section 8)."""
+"""From chatapi.toml, the environment and flags to a checked `Config` (docs/contract.md, section 18)."""
 
 import difflib
 import tomllib

@@ -103,7 +103,8 @@ CLIENT_FRAMES: dict[str, type[Body]] = {
     "ping": Ping,
 }
 
-# These have a bucket of their own per connection; every other frame takes a token of the tenant's (CONTRACT section 3).
+# These have a bucket of their own per connection; every other frame takes a token of the tenant's (docs/contract.md,
+# section 5).
 LIGHT_FRAMES = frozenset({"ack", "typing.start", "typing.stop", "ping", "notification.ack"})
 TYPING_FRAMES = frozenset({"typing.start", "typing.stop"})
 

@@ -1,4 +1,4 @@
-"""JSON in and out, with the bounds that hold for every body and frame (CONTRACT section 1)."""
+"""JSON in and out, with the bounds that hold for every body and frame (docs/contract.md, section 2)."""
 
 import re
 from typing import Any, TypeVar
@@ -33,8 +33,8 @@ def dumps_text(value: object) -> str:
 
 
 def dumps_canonical(value: object) -> bytes:
-    """The one form of a value by which two are compared (CONTRACT section 1): keys in one order, and the types told
-    apart that `==` of Python takes for the same, so that 1, 1.0 and true are three values."""
+    """The form in which two values are compared (docs/contract.md, section 2): keys are sorted, and 1, 1.0 and true
+    are three values, which are equal for Python's `==`."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 

@@ -135,7 +135,7 @@ def encode_receipt(frame_type: str, room_id: RoomId, user_id: UserId, seq: int, 
     return encode_frame(frame_type, {"room_id": room_id, "seq": seq, "user_id": user_id}, request_id)
 
 
-MAX_READY_BYTES = 256 * 1024  # of each part: many clients take frames of 1 MiB at most (CONTRACT section 5)
+MAX_READY_BYTES = 256 * 1024  # of each part: many clients take frames of 1 MiB at most (docs/contract.md, section 11)
 
 
 def encode_ready(fields: Mapping[str, object], rooms: Sequence[Mapping[str, object]]) -> list[bytes]:

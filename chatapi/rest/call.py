@@ -17,7 +17,7 @@ JSON = "application/json; charset=utf-8"
 
 
 class Credential(Enum):
-    """What a route asks of its caller (CONTRACT section 2)."""
+    """What a route asks of its caller (docs/contract.md, section 4)."""
 
     NONE = auto()
     USER = auto()  # the tenant's key and a user, or a user token

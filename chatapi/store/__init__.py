@@ -38,7 +38,7 @@ __all__ = [
 # `->>` with an index came in 3.38.
 _OLDEST_SQLITE = (3, 38, 0)
 
-# Each with its reason; the figures are in DESIGN section 3.
+# Each with its reason; the figures are in docs/design.md, section 5.
 _WRITER_PRAGMAS = (
     "PRAGMA journal_mode = WAL",  # readers do not wait for the writer
     "PRAGMA wal_autocheckpoint = 4000",  # pages: fewer, longer checkpoints halve the p99 of a commit

@@ -1,6 +1,6 @@
 """A room's log in SQL: messages as they now stand, and the other durable events, which share the room's `seq`.
 
-Pages are built as JSON by SQLite: that runs outside the GIL, and makes no Python object per row (DESIGN section 3).
+SQLite builds pages as JSON: that runs outside the GIL, and makes no Python object per row (docs/design.md, section 5).
 """
 
 from collections.abc import Mapping, Sequence

@@ -23,7 +23,7 @@ MAX_WAITING_OF_TENANT = 1_000  # reads: more are refused with 503, a second's wo
 NO_LIMIT = 1 << 30  # rows
 HOP_SECONDS = 0.001  # of reads that a reader gets at once; one that may take longer goes alone
 HOLD_SECONDS = 1.0  # that a read under way may keep the others waiting: then it is ended
-PAGE_BYTES = 1024 * 1024 - 4096  # of a page's items: with the envelope around them 1 MiB (CONTRACT section 4)
+PAGE_BYTES = 1024 * 1024 - 4096  # of a page's items: with the envelope around them 1 MiB (docs/contract.md, section 6)
 
 Row = tuple[Any, ...]
 Parameters = Mapping[str, object]

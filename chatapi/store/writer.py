@@ -1,4 +1,4 @@
-"""The one task that writes: group commit, seq assignment, and publication in commit order (DESIGN section 3).
+"""The one task that writes: group commit, seq assignment, and publication in commit order (docs/design.md, section 5).
 
 Callers append a write to a list. The task takes what waits, gives each durable event its room's next `seq` at that
 moment, commits, and then hands the whole batch to the committer, in order. Nobody else awaits the write connection.

@@ -1,4 +1,5 @@
-"""Who gets a webhook for an event: its recipients who have no open connection at the commit (CONTRACT section 7).
+"""Queues webhook calls for the recipients of an event who have no open connection at its commit (docs/contract.md,
+section 16).
 
 What is decided here is written in the event's own transaction: deliveries where there are few, else one row from which
 the worker makes them.

@@ -1,4 +1,4 @@
-"""From an HTTP request to a WebSocket: origin, credential, limits (CONTRACT section 5), then the session."""
+"""From an HTTP request to a WebSocket: origin, credential, limits (docs/contract.md, section 11), then the session."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""One sweeper over all connections: pings, silence, and credentials that expire (CONTRACT section 5)."""
+"""One sweeper over all connections: pings, silence, and credentials that expire (docs/contract.md, section 11)."""
 
 import asyncio
 

@@ -21,7 +21,7 @@ BINARY_FRAME = 1003
 NOT_UTF8 = 1007
 TOO_MANY_BAD_FRAMES = 4029
 
-MAX_BAD_FRAMES = 100  # in BAD_FRAMES_SECONDS (CONTRACT section 6)
+MAX_BAD_FRAMES = 100  # in BAD_FRAMES_SECONDS (docs/contract.md, section 13)
 BAD_FRAMES_SECONDS = 60.0
 FRAMES_AT_A_STRETCH = 32  # then others have their turn: a flood of small frames never starves the loop
 
