@@ -123,9 +123,8 @@ def test_the_figures_are_the_settings() -> None:
         36_000: "10 h",
     }
     places = [
-        DOCUMENT.index(spelled[seconds], DOCUMENT.index("on the schedule"))
-        for seconds in defaults.retry_schedule_seconds
+        DOCUMENT.index(spelled[seconds], DOCUMENT.index("on a schedule")) for seconds in defaults.retry_schedule_seconds
     ]
     assert places == sorted(places)
     assert f"no answer within {defaults.timeout_seconds} seconds" in DOCUMENT
-    assert f"kept for {defaults.dead_letter_days} days" in DOCUMENT
+    assert f"for {defaults.dead_letter_days} days (`webhooks.dead_letter_days`)" in DOCUMENT
