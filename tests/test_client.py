@@ -98,6 +98,11 @@ async def test_tokens_and_the_server_itself(alice: ChatAPI, server: Server) -> N
     assert (await alice.create_ticket())["expires_in"] == 60
     health = await alice.health()
     assert (health["status"], health["db_writable"]) == ("ok", True)
+    assert (await alice.info())["links"]["websocket"] == "/ws"
+    assert (await alice.livez(), await alice.readyz()) == ({"status": "ok"}, {"status": "ok"})
+    assert "chatapi_connections" in await alice.metrics()
+    assert "/rooms" in (await alice.openapi())["paths"]
+    assert "asyncapi" in await alice.asyncapi()
     assert '"openapi"' in await alice.read_text("/openapi.json")
     with pytest.raises(ApiError) as caught:
         await alice.read_text("/unknown")
@@ -123,6 +128,11 @@ async def test_the_operators_calls(admin: AdminAPI, server: Server) -> None:
     with pytest.raises(ApiError) as caught:
         await admin.retry_dead_letter("notif_0000000000000000")
     assert caught.value.code is Code.NOT_FOUND
+    with pytest.raises(ApiError) as caught:
+        await admin.retry_dead_letters(tenant_id)
+    assert caught.value.code is Code.CONFLICT  # without a webhook_url
+    await admin.update_tenant(tenant_id, config={"webhook_url": "https://hooks.example.com/"})
+    assert await admin.retry_dead_letters(tenant_id) == {"retried": 0}
     assert any(one["tenant_id"] == tenant_id for one in (await admin.get_stats())["tenants"])
     await admin.delete_tenant(tenant_id)
     with pytest.raises(ApiError) as caught:

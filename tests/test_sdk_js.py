@@ -27,7 +27,15 @@ def packages() -> None:
 @pytest.mark.browser
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    "file", ["sdk.test.mjs", "newer.test.mjs", "connection.test.mjs", "trouble.test.mjs", "package.test.mjs"]
+    "file",
+    [
+        "sdk.test.mjs",
+        "newer.test.mjs",
+        "routes.test.mjs",
+        "connection.test.mjs",
+        "trouble.test.mjs",
+        "package.test.mjs",
+    ],
 )
 def test_javascript_sdk(file: str, packages: None, tmp_path: Path) -> None:
     server = ServerProcess(tmp_path, {"limits.sync_limit": "20"}, dev=False)  # which would allow every origin

@@ -17,6 +17,8 @@ from chatapi.client.records import (
     NewTenant,
     NewTokenSecret,
     NewWebhookSecret,
+    RetriedAll,
+    RetriedOne,
     Stats,
     Tenant,
     TenantPage,
@@ -26,7 +28,9 @@ _TENANT: Shape = {"tenant_id": str}
 
 
 class AdminAPI(Caller):
-    """Tenants, their keys and secrets, dead letters. Raises ApiError, NoAnswer, NotChatAPI."""
+    """Tenants, their keys and secrets, dead letters. Every call raises ApiError when the server refuses (401 for a
+    wrong master key), NoAnswer when it cannot be reached, and NotChatAPI when something else answers; tries and pages
+    are as in `ChatAPI`."""
 
     def __init__(
         self,
@@ -37,10 +41,14 @@ class AdminAPI(Caller):
         retries: int = RETRIES,
         session: aiohttp.ClientSession | None = None,
     ) -> None:
+        """`timeout_s` and `session` as in `ChatAPI`. Raises ValueError for an address without http:// or https://."""
         http = Http(url, timeout_s=timeout_s, retries=retries, session=session)
         super().__init__(http, Credentials({"X-Master-Key": master_key}))
 
     async def create_tenant(self, name: str, config: Json | None = None) -> NewTenant:
+        """Creates a tenant. Its API key and secrets are shown this once. `name`: 1 to 200 characters; `config`: its own
+        limits, webhook URL and retention, as the OpenAPI document's `TenantConfig` has them. Not tried again after a
+        lost answer. Raises ApiError: 400 (`field`: `config.…`)."""
         return cast(
             NewTenant,
             await self.call("POST", "/admin/tenants", body={"name": name, "config": config or {}}, shape=_TENANT),
@@ -49,6 +57,7 @@ class AdminAPI(Caller):
     async def list_tenants(
         self, *, limit: int | None = None, offset: int | None = None, cursor: str | None = None
     ) -> TenantPage:
+        """All tenants, the oldest first. `limit`: 1 to 100 (50)."""
         return cast(
             TenantPage,
             await self.call(
@@ -60,39 +69,47 @@ class AdminAPI(Caller):
         )
 
     async def get_tenant(self, tenant_id: str) -> Tenant:
+        """A tenant with its config, without keys and secrets. Raises ApiError: 404."""
         return cast(Tenant, await self.call("GET", _tenant(tenant_id), shape=_TENANT))
 
     async def update_tenant(
         self, tenant_id: str, *, name: str | UnsetType = UNSET, config: Json | UnsetType = UNSET
     ) -> ChangedTenant:
-        """Of `config`, keys that are not given stay, and None takes the tenant's own figure back."""
+        """Changes what is given. Of `config`, keys that are not given stay, and None takes the server's own setting.
+        The answer has a `webhook_secret` when `webhook_url` is set for the first time. Raises ApiError: 400, 404."""
         body = {key: value for key, value in (("name", name), ("config", config)) if value is not UNSET}
         return cast(ChangedTenant, await self.call("PATCH", _tenant(tenant_id), body=body, shape=_TENANT))
 
     async def delete_tenant(self, tenant_id: str) -> None:
-        """Removes all data of the tenant."""
+        """Deletes a tenant and all its data; its connections end. Raises ApiError: 404."""
         await self.call("DELETE", _tenant(tenant_id))
 
     async def create_key(self, tenant_id: str) -> NewKey:
+        """Adds an API key, which is shown this once. Not tried again after a lost answer. Raises ApiError: 404."""
         return cast(NewKey, await self.call("POST", f"{_tenant(tenant_id)}/keys", shape={"api_key": str}))
 
     async def list_keys(
         self, tenant_id: str, *, limit: int | None = None, offset: int | None = None, cursor: str | None = None
     ) -> KeyPage:
+        """The tenant's API keys, without their secrets: when each was made, and last used. `limit`: 1 to 100 (50).
+        Raises ApiError: 404."""
         query = {"limit": limit, "offset": offset, "cursor": cursor}
         return cast(KeyPage, await self.call("GET", f"{_tenant(tenant_id)}/keys", query=query, shape={"keys": list}))
 
     async def revoke_key(self, tenant_id: str, key_id: str) -> None:
+        """Revokes an API key at once; its connections end. Raises ApiError: 404."""
         await self.call("DELETE", f"{_tenant(tenant_id)}/keys/{escape(key_id)}")
 
     async def rotate_token_secret(self, tenant_id: str) -> NewTokenSecret:
-        """All user tokens of the tenant die at once."""
+        """Replaces the secret that signs user tokens, and returns the new one, this once. All user tokens of the tenant
+        die at once. Not tried again after a lost answer. Raises ApiError: 404."""
         return cast(
             NewTokenSecret, await self.call("POST", f"{_tenant(tenant_id)}/token-secret", shape={"token_secret": str})
         )
 
     async def rotate_webhook_secret(self, tenant_id: str) -> NewWebhookSecret:
-        """The old one signs along for 24 h."""
+        """Replaces the secret that signs webhook calls, and returns the new one, this once. The old one signs along for
+        24 h. Not tried again after a lost answer. Raises ApiError: 404."""
         return cast(
             NewWebhookSecret,
             await self.call("POST", f"{_tenant(tenant_id)}/webhook-secret", shape={"webhook_secret": str}),
@@ -106,17 +123,27 @@ class AdminAPI(Caller):
         offset: int | None = None,
         cursor: str | None = None,
     ) -> DeadLetters:
+        """Webhook calls that failed for good, the latest first; of one tenant or of all. `limit`: 1 to 1,000 (50).
+        Raises ApiError: 404 of an unknown tenant."""
         query = {"tenant_id": tenant_id, "limit": limit, "offset": offset, "cursor": cursor}
         return cast(
             DeadLetters, await self.call("GET", "/admin/dead-letters", query=query, shape={"failed_messages": list})
         )
 
-    async def retry_dead_letter(self, dead_letter_id: str) -> Json:
-        """Back into the queue."""
-        return cast(Json, await self.call("POST", f"/admin/dead-letters/{escape(dead_letter_id)}/retry"))
+    async def retry_dead_letter(self, dead_letter_id: str) -> RetriedOne:
+        """Puts a webhook call that failed for good back into the queue, by its `id`. Not tried again after a lost
+        answer. Raises ApiError: 404, 409 when the tenant has no `webhook_url`."""
+        path = f"/admin/dead-letters/{escape(dead_letter_id)}/retry"
+        return cast(RetriedOne, await self.call("POST", path, shape={"id": str}))
+
+    async def retry_dead_letters(self, tenant_id: str) -> RetriedAll:
+        """Puts all of a tenant's dead letters back into the queue, and returns how many. Not tried again after a lost
+        answer, since the count would be another one. Raises ApiError: 404, 409 when the tenant has no `webhook_url`."""
+        body = {"tenant_id": tenant_id}
+        return cast(RetriedAll, await self.call("POST", "/admin/dead-letters/retry", body=body, shape={"retried": int}))
 
     async def get_stats(self) -> Stats:
-        """Per tenant: rooms, messages, connections, queue lengths."""
+        """For each tenant, rooms, messages, connections and what waits in its queues; and the queues of all."""
         return cast(Stats, await self.call("GET", "/admin/stats", shape={"tenants": list}))
 
 

@@ -16,6 +16,7 @@ from chatapi.client.http import RETRIES, TIMEOUT_S, Caller, Http, escape
 from chatapi.client.options import OnError, OnState, Options
 from chatapi.client.pending import new_id
 from chatapi.client.records import (
+    AckedNotification,
     Cursors,
     Json,
     Member,
@@ -53,8 +54,12 @@ class ChatAPI(Caller):
     `get_token`, which is asked first and again when the server refuses the last one).
 
     Every call raises ApiError when the server refuses, NoAnswer when it cannot be reached, and NotChatAPI, which is a
-    NoAnswer too, when something else answers. What may be repeated is tried again up to `retries` times, and anything
-    after a 429 of the server's.
+    NoAnswer too, when something else answers; NoToken when `get_token` fails. The calls name those refusals that are
+    their own: beside them there are 400 (`field` says of what), 401, 429 and 5xx. What may be repeated is tried again
+    up to `retries` times, and anything after a 429 of the server's.
+
+    Lists come in pages: `offset` passes over as many items, or `cursor`, the `next_cursor` of the page before, goes on
+    where that ended. Times are RFC 3339 in UTC, as text.
     """
 
     def __init__(
@@ -68,21 +73,22 @@ class ChatAPI(Caller):
         timeout_s: float = TIMEOUT_S,
         retries: int = RETRIES,
         session: aiohttp.ClientSession | None = None,
+        _shared: Http | None = None,
     ) -> None:
-        """`session`, when given, stays the caller's to close; its connector bounds the number of connections."""
+        """`timeout_s`: of one try. `session`, when given, stays the caller's to close; its connector bounds the number
+        of connections. Raises ValueError for an address without http:// or https://, and for credentials that are not
+        of one kind."""
         credentials = _choose_credentials(api_key, user_id, token, get_token, timeout_s)
-        super().__init__(Http(url, timeout_s=timeout_s, retries=retries, session=session), credentials)
+        http = _shared or Http(url, timeout_s=timeout_s, retries=retries, session=session)
+        super().__init__(http, credentials, owns_http=_shared is None)
         self._api_key = api_key
 
     def as_user(self, user_id: str) -> "ChatAPI":
-        """The same tenant as another user, over the same sockets; with an API key only."""
+        """The same tenant as another user, over the same sockets; with an API key only. Raises ValueError without
+        one."""
         if self._api_key is None:
             raise ValueError("only an API key can act as another user")
-        other = ChatAPI.__new__(ChatAPI)
-        credentials = _choose_credentials(self._api_key, user_id)
-        Caller.__init__(other, self._http, credentials, owns_http=False)
-        other._api_key = self._api_key
-        return other
+        return ChatAPI(self.url, api_key=self._api_key, user_id=user_id, _shared=self._http)
 
     def connect(
         self,
@@ -125,13 +131,22 @@ class ChatAPI(Caller):
         name: str | None = None,
         metadata: Json | None = None,
     ) -> Room:
+        """Creates a room; the caller becomes its first admin.
+
+        `room_type`: `dm` (two users, for ever; with one member given the caller is the other), `group` (private) or
+        `channel` (each user of the tenant may read it). `members`: up to 1,000 user ids; ids that are given twice count
+        once. `name`: 1 to 200 characters. `metadata`: an object of at most 16 KiB as JSON. Not tried again after a lost
+        answer. Raises ApiError: 409 when the dm exists, with its `room_id` in `details`; 400.
+        """
         body = {"type": room_type, "members": members or [], "name": name, "metadata": metadata}
         return cast(Room, await self.call("POST", "/rooms", body=body, shape=_ROOM))
 
     async def list_rooms(
         self, *, limit: int | None = None, offset: int | None = None, cursor: str | None = None
     ) -> OwnRoomPage:
-        """The caller's rooms, the most recently active first."""
+        """The caller's rooms, the most recently active first, each with the caller's role and receipts, a count of
+        unread messages (up to 1,000) and the last message. `limit`: 1 to 100 (50); a page may hold less, see
+        `has_more`."""
         return cast(
             OwnRoomPage,
             await self.call("GET", "/rooms", query={"limit": limit, "offset": offset, "cursor": cursor}, shape=_ROOMS),
@@ -140,7 +155,7 @@ class ChatAPI(Caller):
     async def list_channels(
         self, *, limit: int | None = None, offset: int | None = None, cursor: str | None = None
     ) -> RoomPage:
-        """The tenant's channels."""
+        """The tenant's channels, the caller's own and others. `limit`: 1 to 100 (50)."""
         return cast(
             RoomPage,
             await self.call(
@@ -149,35 +164,44 @@ class ChatAPI(Caller):
         )
 
     async def get_room(self, room_id: str) -> Room:
+        """Raises ApiError: 404, or 403 when the caller is not a member and it is no channel."""
         return cast(Room, await self.call("GET", _room(room_id), shape=_ROOM))
 
     async def update_room(
         self, room_id: str, *, name: str | UnsetType | None = UNSET, metadata: Json | UnsetType | None = UNSET
     ) -> Room:
-        """What is not given stays, None clears."""
+        """Changes what is given; None clears it. `name`: 1 to 200 characters; `metadata`: at most 16 KiB, replaced as a
+        whole. For admins of the room. Raises ApiError: 403, 404."""
         body = _given(name=name, metadata=metadata)
         return cast(Room, await self.call("PATCH", _room(room_id), body=body, shape=_ROOM))
 
     async def delete_room(self, room_id: str) -> None:
-        """Removes everything in it."""
+        """Deletes a room and everything in it. For its admins. Raises ApiError: 403, also of a dm; 404."""
         await self.call("DELETE", _room(room_id))
 
     async def list_members(
         self, room_id: str, *, limit: int | None = None, offset: int | None = None, cursor: str | None = None
     ) -> MemberPage:
+        """The room's members. `limit`: 1 to 100 (50). Raises ApiError: 403, 404."""
         query = {"limit": limit, "offset": offset, "cursor": cursor}
         return cast(
             MemberPage, await self.call("GET", f"{_room(room_id)}/members", query=query, shape={"members": list})
         )
 
     async def add_member(self, room_id: str, user_id: str, role: Role = "member") -> Member:
+        """Adds a user. For admins of the room; in a channel users may add themselves, as `member`. Not tried again
+        after a lost answer. Raises ApiError: 409 for a member or a dm, 403, 404."""
         body = {"user_id": user_id, "role": role}
         return cast(Member, await self.call("POST", f"{_room(room_id)}/members", body=body, shape=_MEMBER))
 
     async def update_member(self, room_id: str, user_id: str, role: Role) -> Member:
+        """Gives a member another role. For admins of the room. Raises ApiError: 409 for the last admin or a dm, 403,
+        404."""
         return cast(Member, await self.call("PATCH", _member(room_id, user_id), body={"role": role}, shape=_MEMBER))
 
     async def remove_member(self, room_id: str, user_id: str) -> None:
+        """Removes a member, or leaves the room. For admins; anybody may leave. When the last admin leaves, the member
+        who has been there longest becomes admin. Raises ApiError: 409 for a dm, 403, 404."""
         await self.call("DELETE", _member(room_id, user_id))
 
     # Messages
@@ -191,8 +215,14 @@ class ChatAPI(Caller):
         reply_to: str | None = None,
         client_message_id: str | None = None,
     ) -> Message:
-        """Stores a message once, however often the call has to be tried: a `client_message_id` is made where none is
-        given."""
+        """Stores a message and returns it. Stored once, however often the call has to be tried: a `client_message_id`
+        is made where none is given.
+
+        `content`: up to 64 KiB of UTF-8, or the tenant's own bound. `meta`: an object of at most 16 KiB as JSON.
+        `reply_to`: a message of the same room. `client_message_id`: up to 64 characters; given again, the message is
+        returned as it now stands. Raises ApiError: 409 when that id had another body, 400 (`field` says of what), 403
+        for those who are not members, 404.
+        """
         body = {
             "content": content,
             "meta": meta,
@@ -205,27 +235,34 @@ class ChatAPI(Caller):
     async def list_messages(
         self, room_id: str, *, after_seq: int | None = None, before_seq: int | None = None, limit: int | None = None
     ) -> MessagePage:
-        """Ascending by `seq`; without a bound the newest page."""
+        """A page of the room's history, ascending by `seq`, edits and deletions applied: what follows `after_seq`, what
+        precedes `before_seq`, or the newest. `limit`: 1 to 100 (50). Raises ApiError: 400 for both, 403, 404."""
         query = {"after_seq": after_seq, "before_seq": before_seq, "limit": limit}
         return cast(
             MessagePage, await self.call("GET", f"{_room(room_id)}/messages", query=query, shape={"messages": list})
         )
 
     async def get_message(self, room_id: str, message_id: str) -> Message:
+        """A message as it now stands. Raises ApiError: 403, 404."""
         return cast(Message, await self.call("GET", _message(room_id, message_id), shape=_MESSAGE))
 
     async def edit_message(
         self, room_id: str, message_id: str, content: str, *, meta: Json | UnsetType | None = UNSET
     ) -> Message:
-        """`meta` stays when it is not given, None clears it."""
+        """Replaces a message's content. `meta` stays when it is not given, None clears it; bounds as in `send_message`.
+        For its sender. Raises ApiError: 403, 404, also of a deleted message."""
         body = _given(content=content, meta=meta)
         return cast(Message, await self.call("PUT", _message(room_id, message_id), body=body, shape=_MESSAGE))
 
     async def delete_message(self, room_id: str, message_id: str) -> None:
+        """Deletes a message's content and leaves a tombstone; deleting it again changes nothing. For its sender and the
+        room's admins. Raises ApiError: 403, 404."""
         await self.call("DELETE", _message(room_id, message_id))
 
     async def list_events(self, room_id: str, *, after_seq: int = 0, limit: int | None = None) -> EventPage:
-        """The room's log: messages, edits, deletions, membership and room changes."""
+        """A page of the room's log after `after_seq`, ascending: messages, edits, deletions, changes of the room and
+        its members, and what a newer server adds. Messages are shown as they now stand. `limit`: 1 to 100 (50). Raises
+        ApiError: 403, 404."""
         query = {"after_seq": after_seq, "limit": limit}
         return cast(
             EventPage,
@@ -233,17 +270,20 @@ class ChatAPI(Caller):
         )
 
     async def mark_read(self, room_id: str, seq: int) -> Position:
-        """Read up to `seq`, which is acknowledged with it; a lower one than before changes nothing."""
+        """Marks the room as read up to `seq`, which acknowledges as far; a lower one than before changes nothing.
+        Returns where the caller now stands. Raises ApiError: 400 above the room's `last_seq`, 403, 404."""
         path = f"{_room(room_id)}/read"
         return cast(Position, await self.call("POST", path, body={"seq": seq}, is_idempotent=True, shape=_POSITION))
 
     async def ack(self, room_id: str, seq: int) -> Position:
-        """Delivered up to `seq`; a lower one than before changes nothing."""
+        """Acknowledges the room's events up to `seq`; a lower one than before changes nothing. Returns where the caller
+        now stands. Raises ApiError: 400 above the room's `last_seq`, 403, 404."""
         body = {"room_id": room_id, "seq": seq}
         return cast(Position, await self.call("POST", "/acks", body=body, is_idempotent=True, shape=_POSITION))
 
     async def ack_rooms(self, seqs: Mapping[str, int]) -> RoomAcks:
-        """As `ack`, for many rooms, each judged on its own: how each now stands, and why not."""
+        """Acknowledges many rooms, `{room_id: seq}`, in calls of 1,000 each. Each room is judged on its own: returns
+        where the caller now stands, and for each room that was refused why."""
         stand: RoomAcks = {"rooms": {}, "errors": {}}
         rooms = iter(seqs.items())
         while part := dict(islice(rooms, ACKED_ROOMS)):
@@ -255,19 +295,23 @@ class ChatAPI(Caller):
     async def list_receipts(
         self, room_id: str, *, limit: int | None = None, offset: int | None = None, cursor: str | None = None
     ) -> ReceiptPage:
+        """Each member's `last_ack` and `last_read`. `limit`: 1 to 100 (50). For members. Raises ApiError: 403, 404."""
         query = {"limit": limit, "offset": offset, "cursor": cursor}
         return cast(
             ReceiptPage, await self.call("GET", f"{_room(room_id)}/receipts", query=query, shape={"receipts": list})
         )
 
     async def get_presence(self, room_id: str) -> Presence:
-        """Who of the room is online."""
+        """The user ids of those members who are online. For members. Raises ApiError: 403, 404."""
         return cast(Presence, await self.call("GET", f"{_room(room_id)}/presence", shape={"online": list}))
 
     # Notifications and topics
 
     async def notify(self, topic: str, payload: Any, targets: Targets) -> Notified:
-        """With an API key only. Not tried again after a lost answer, as it could then arrive twice."""
+        """Stores a notification for every user that `targets` names, each once, and returns how many these are. With an
+        API key only. `topic`: 1 to 200 characters; `payload`: any JSON of at most 64 KiB; `targets`: at most 1,000
+        `user_ids`. Not tried again after a lost answer, as it could then arrive twice. Raises ApiError: 400, 403 with a
+        user token, 404 of a room."""
         body = {"topic": topic, "payload": payload, "targets": targets}
         return cast(Notified, await self.call("POST", "/notify", body=body, shape={"notification_id": str}))
 
@@ -279,17 +323,23 @@ class ChatAPI(Caller):
         offset: int | None = None,
         cursor: str | None = None,
     ) -> NotificationPage:
+        """The caller's notifications, the newest first; all of them, unless a `status` is given. `limit`: 1 to 100
+        (50)."""
         query = {"status": status, "limit": limit, "offset": offset, "cursor": cursor}
         return cast(
             NotificationPage, await self.call("GET", "/notifications", query=query, shape={"notifications": list})
         )
 
-    async def ack_notification(self, notification_id: str) -> Json:
+    async def ack_notification(self, notification_id: str) -> AckedNotification:
+        """Acknowledges a notification, which is then `delivered` and not sent again; once more changes nothing. Raises
+        ApiError: 404."""
         path = f"/notifications/{escape(notification_id)}/ack"
-        return cast(Json, await self.call("POST", path, is_idempotent=True))
+        shape: Shape = {"notification_id": str}
+        return cast(AckedNotification, await self.call("POST", path, is_idempotent=True, shape=shape))
 
     async def subscribe_topic(self, topic: str) -> Subscription:
-        """Subscribing twice is the same subscription."""
+        """Subscribes the caller to notifications of a topic (1 to 200 characters). Subscribing twice is the same
+        subscription."""
         body = {"topic": topic}
         return cast(
             Subscription,
@@ -299,24 +349,27 @@ class ChatAPI(Caller):
     async def list_subscriptions(
         self, *, limit: int | None = None, offset: int | None = None, cursor: str | None = None
     ) -> SubscriptionPage:
+        """The caller's subscriptions to topics. `limit`: 1 to 100 (50)."""
         query = {"limit": limit, "offset": offset, "cursor": cursor}
         shape: Shape = {"subscriptions": list}
         return cast(SubscriptionPage, await self.call("GET", "/subscriptions", query=query, shape=shape))
 
     async def unsubscribe_topic(self, subscription_id: str) -> None:
+        """Ends a subscription, by its `subscription_id`. Raises ApiError: 404."""
         await self.call("DELETE", f"/subscriptions/{escape(subscription_id)}")
 
     # Credentials
 
     async def create_token(self, user_id: str | None = None, *, expires_in_s: int | None = None) -> UserToken:
-        """A user token, for a page or an app; with an API key only."""
+        """A user token, for a page or an app, of the caller or another user. With an API key only. `expires_in_s`: 1 to
+        86,400 seconds (3,600). Raises ApiError: 403 with a user token."""
         body = {
             name: value for name, value in (("user_id", user_id), ("expires_in", expires_in_s)) if value is not None
         }
         return cast(UserToken, await self.call("POST", "/tokens", body=body, is_idempotent=True, shape={"token": str}))
 
     async def create_ticket(self) -> Ticket:
-        """A ticket for one WebSocket, good for a minute."""
+        """A ticket for one WebSocket, good for `expires_in` seconds (60)."""
         return cast(Ticket, await self.call("POST", "/ws/token", is_idempotent=True, shape={"token": str}))
 
 

@@ -138,6 +138,8 @@ class Connection:
 
     @property
     def state(self) -> State:
+        """`connecting`, `syncing` (what was missed is coming), `live`, `waiting` (for the next try), `paused`,
+        `closed`."""
         return self._state
 
     @property
@@ -194,7 +196,10 @@ class Connection:
         """Sends a message and returns when it is stored. Tried, across reconnects and restarts, until the server has
         confirmed or refused it; stored once in any case. Messages to one room are stored in the order of the calls.
 
-        Raises ApiError when it is refused, Closed when the connection is closed first.
+        `content`: up to 64 KiB of UTF-8, or the tenant's own bound. `meta`: an object of at most 16 KiB as JSON.
+        `reply_to`: a message of the same room. `client_message_id`: up to 64 characters; one is made where none is
+        given. Raises ApiError when it is refused: 409 when that id had another body, 400 (`field` says of what), 403
+        for those who are not members, 404; Closed when the connection is closed first.
         """
         self._typing.pop(room_id, None)  # a message ends the typing, here as on the server
         fields: dict[str, Any] = {
@@ -217,8 +222,10 @@ class Connection:
     async def edit(
         self, room_id: str, message_id: str, content: str, *, meta: Json | UnsetType | None = UNSET
     ) -> MessageEditedEvent:
-        """`meta` stays when it is not given, None clears it. In order with the other messages, edits and deletions of
-        the room. One that is too long for a frame goes over HTTP: then the answer's `seq` is the message's own."""
+        """Replaces a message's content; bounds as in `send`. `meta` stays when it is not given, None clears it. In
+        order with the other messages, edits and deletions of the room. Returns the event; of an edit that is too long
+        for a frame and goes over HTTP, `seq` is the message's own. Raises ApiError: 403 for all but its sender, 404,
+        also of a deleted message; Closed."""
         frame: Json = {"type": "message.edit", "room_id": room_id, "message_id": message_id, "content": content}
         if meta is not UNSET:
             frame["meta"] = meta
@@ -231,20 +238,25 @@ class Connection:
         return {**message, "type": "message.edited", "target_seq": message["seq"]}
 
     async def delete(self, room_id: str, message_id: str) -> MessageDeletedEvent:
+        """Deletes a message's content and leaves a tombstone, in order with the other messages, edits and deletions of
+        the room. Returns the event. Raises ApiError: 403 for all but its sender and the room's admins, 404; Closed."""
         frame = {"type": "message.delete", "room_id": room_id, "message_id": message_id}
         async with self._out.lanes.turn(room_id):
             return cast(MessageDeletedEvent, await self._out.request(frame))
 
     async def read(self, room_id: str, seq: int) -> ReadUpdatedEvent:
-        """Marks as read up to `seq`."""
+        """Marks the room as read up to `seq`, which acknowledges as far; a lower one than before changes nothing.
+        Returns where the user now stands. Raises ApiError: 400 above the room's newest event, 403, 404; Closed."""
         return cast(ReadUpdatedEvent, await self._out.request({"type": "read", "room_id": room_id, "seq": seq}))
 
     async def ack(self, room_id: str, seq: int) -> AckReceivedEvent:
-        """For those who switched `auto_ack` off."""
+        """Acknowledges the room's events up to `seq`, for those who switched `auto_ack` off. Returns where the user now
+        stands. Raises ApiError: 400 above the room's newest event, 403, 404; Closed."""
         return cast(AckReceivedEvent, await self._out.request({"type": "ack", "room_id": room_id, "seq": seq}))
 
     async def ack_notification(self, notification_id: str) -> None:
-        """For those who switched `auto_ack_notifications` off. Sent soon."""
+        """Acknowledges a notification, for those who switched `auto_ack_notifications` off. Returns at once; it is sent
+        soon, and once more when the notification comes again."""
         self._feed.notices.acknowledge(notification_id)
         self._feed.acks_due.set()
 
@@ -262,7 +274,8 @@ class Connection:
 
     async def subscribe(self, room_id: str) -> Subscribed:
         """Receives a channel's events without joining it, from now on and across reconnects. A channel that this
-        connection, or its cursors, knows already is caught up first."""
+        connection, or its cursors, knows already is caught up first. Returns its `last_seq`. Raises ApiError: 403 when
+        it is no channel, 404; Closed."""
         self._feed.book.unwanted.discard(room_id)
         self._feed.book.wanted[room_id] = None
         try:
@@ -272,13 +285,13 @@ class Connection:
             raise
 
     async def unsubscribe(self, room_id: str) -> None:
-        """Receives no more of this room on this connection."""
+        """Receives no more of this room on this connection. Raises ApiError: 404; Closed."""
         self._feed.book.wanted.pop(room_id, None)
         self._feed.book.unwanted.add(room_id)
         await self._out.request({"type": "unsubscribe", "room_id": room_id})
 
     async def ping(self) -> float:
-        """Seconds to the server and back."""
+        """Seconds to the server and back. Raises Closed."""
         started_at_s = now_s()
         await self._out.request({"type": "ping"})
         return now_s() - started_at_s

@@ -36,6 +36,25 @@ def parse_answer(
     )
 
 
+def parse_text(call: str, status: int, headers: Mapping[str, str], body: bytes) -> str:
+    """What is served without an envelope. Raises ApiError, NotChatAPI."""
+    if status == 200:
+        try:
+            return body.decode()
+        except UnicodeDecodeError:
+            raise NotChatAPI(f"{call}: no text", http_status=status) from None
+    parse_answer(call, status, headers, body)
+    raise NotChatAPI(f"{call}: HTTP {status} without a text", http_status=status)
+
+
+def parse_json(call: str, status: int, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
+    """A JSON document, served without an envelope. Raises ApiError, NotChatAPI."""
+    document = _parse_object(parse_text(call, status, headers, body).encode())
+    if not document:
+        raise NotChatAPI(f"{call}: no JSON document", http_status=status)
+    return document
+
+
 def _parse_object(body: bytes) -> dict[str, Any]:
     try:
         value = loads_stored(body)

@@ -1,9 +1,8 @@
 """HTTP calls: credentials, tries, and the envelope taken off."""
 
 import asyncio
-import contextlib
-from collections.abc import Mapping
-from typing import Any, Self, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Self, TypeVar, cast
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -11,9 +10,9 @@ from yarl import URL
 
 from chatapi.client.backoff import full_jitter
 from chatapi.client.credentials import Credentials
-from chatapi.client.envelope import Shape, parse_answer
-from chatapi.client.errors import ApiError, NoAnswer, NotChatAPI, NoToken
-from chatapi.client.records import Health
+from chatapi.client.envelope import Shape, parse_answer, parse_json, parse_text
+from chatapi.client.errors import ApiError, NoAnswer, NoToken
+from chatapi.client.records import Health, Json, ServerInfo, Status
 from chatapi.protocol.json import dumps
 
 RETRIES = 4
@@ -21,6 +20,10 @@ RETRY_BASE_S = 0.25
 RETRY_CAP_S = 10.0
 MAX_RETRY_AFTER_S = 60.0  # a longer one is the caller's decision, so it gets the error
 TIMEOUT_S = 30.0  # of one try
+
+T = TypeVar("T")
+Parse = Callable[[str, int, Mapping[str, str], bytes], T]
+"""What makes the result of method and path, status, headers and body. Raises ApiError, NotChatAPI."""
 
 
 class Http:
@@ -89,12 +92,34 @@ class Http:
         doing it twice could differ from doing it once (a POST, if not stated otherwise); always after a 429 of its own,
         once `Retry-After` has passed. Raises ApiError, NoAnswer, NotChatAPI, NoToken.
         """
+
+        def parse(call: str, status: int, headers: Mapping[str, str], answer: bytes) -> dict[str, Any] | None:
+            return parse_answer(call, status, headers, answer, shape)
+
         can_repeat = method != "POST" if is_idempotent is None else is_idempotent
+        return await self._repeat(credentials, method, can_repeat, path, query, body, parse)
+
+    async def read(self, credentials: Credentials, path: str, parse: Parse[T]) -> T:
+        """What is served without an envelope, with tries and errors as in `call`."""
+        result = await self._repeat(credentials, "GET", True, path, None, None, parse)
+        assert result is not None  # only a deletion has none
+        return result
+
+    async def _repeat(
+        self,
+        credentials: Credentials,
+        method: str,
+        can_repeat: bool,
+        path: str,
+        query: Mapping[str, object] | None,
+        body: object,
+        parse: Parse[T],
+    ) -> T | None:
         is_renewed = was_lost = False
         attempt = 0
         while True:
             try:
-                return await self._try(credentials, method, path, query, body, shape)
+                return await self._try(credentials, method, path, query, body, parse)
             except ApiError as error:
                 if error.status == 404 and method == "DELETE" and was_lost:
                     return None  # an earlier try did it
@@ -121,8 +146,8 @@ class Http:
         path: str,
         query: Mapping[str, object] | None,
         body: object,
-        shape: Shape | None,
-    ) -> Any:
+        parse: Parse[T],
+    ) -> T:
         headers = await credentials.headers()
         data = None
         if method in {"POST", "PUT", "PATCH"}:
@@ -141,7 +166,7 @@ class Http:
                 answer = await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise NoAnswer(f"{method} {path}: {type(error).__name__}") from error
-        return parse_answer(f"{method} {path}", response.status, response.headers, answer, shape)
+        return parse(f"{method} {path}", response.status, response.headers, answer)
 
     def address(self, path: str, query: Mapping[str, object] | None = None) -> URL:
         """Escaped already, so that a user id with a slash in it stays one part of the path."""
@@ -168,6 +193,7 @@ class Caller:
 
     @property
     def url(self) -> str:
+        """The server's address, without a slash at its end."""
         return self._http.base
 
     async def __aenter__(self) -> Self:
@@ -191,29 +217,49 @@ class Caller:
         is_idempotent: bool | None = None,
         shape: Shape | None = None,
     ) -> Any:
-        """Any route, such as `call("GET", "/rooms", query={"limit": 5})`; see `Http.call`. `shape` names fields of the
-        answer and their types: what lacks them is no answer."""
+        """Calls any route, such as `call("GET", "/rooms", query={"limit": 5})`, and returns the answer's `data` (None
+        of a deletion). `path` begins after `/v1`, escaped; `query` items that are None are left out.
+
+        `is_idempotent`: whether doing it twice is the same as doing it once, so that it may be tried again after a lost
+        answer; anything but a POST, if not stated. `shape` names fields of `data` and their types: an answer that lacks
+        them is not the server's. Raises ApiError, NoAnswer, NotChatAPI, NoToken.
+        """
         return await self._http.call(
             self._credentials, method, f"/v1{path}", query=query, body=body, is_idempotent=is_idempotent, shape=shape
         )
 
+    async def read_text(self, path: str) -> str:
+        """Reads what is served without an envelope, by its whole path, such as `/sdk/chatapi.js`. Raises ApiError,
+        NoAnswer, NotChatAPI."""
+        return await self._http.read(self._credentials, path, parse_text)
+
+    async def info(self) -> ServerInfo:
+        """What the server is: its version, and the paths of its documents. Needs no credential."""
+        return cast(ServerInfo, await self.call("GET", "/", shape={"version": str, "links": dict}))
+
+    async def livez(self) -> Status:
+        """Whether the process answers; looks at nothing else. Needs no credential."""
+        return cast(Status, await self.call("GET", "/livez", shape={"status": str}))
+
+    async def readyz(self) -> Status:
+        """Whether the server serves requests. Needs no credential. Raises ApiError with status 503, after the usual
+        tries, while it starts, stops, or cannot write."""
+        return cast(Status, await self.call("GET", "/readyz", shape={"status": str}))
+
     async def health(self) -> Health:
-        """Raises ApiError with status 503 when the server cannot write."""
+        """The server's version and uptime, in seconds and for people. Needs no credential. Raises ApiError with status
+        503, after the usual tries, when the server cannot write; its `details` then hold the same fields."""
         return cast(Health, await self.call("GET", "/health", shape={"status": str}))
 
-    async def read_text(self, path: str) -> str:
-        """What is served without an envelope: `/metrics`, `/openapi.json`. Raises ApiError, NoAnswer,
-        NotChatAPI."""
-        headers = await self._credentials.headers()
-        try:
-            async with self._http.session().get(
-                self._http.address(path), headers=headers, allow_redirects=False, raise_for_status=False
-            ) as response:
-                body = await response.read()
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise NoAnswer(f"GET {path}: {type(error).__name__}") from error
-        if response.status == 200:
-            with contextlib.suppress(UnicodeDecodeError):
-                return body.decode()
-        parse_answer(f"GET {path}", response.status, response.headers, body)
-        raise NotChatAPI(f"GET {path}: HTTP {response.status} without a text", http_status=response.status)
+    async def metrics(self) -> str:
+        """All metrics, in Prometheus' text format. Raises ApiError: 401 where the server wants the master key
+        (`AdminAPI` sends it), 404 where metrics are off."""
+        return await self.read_text("/v1/metrics")
+
+    async def openapi(self) -> Json:
+        """The OpenAPI document of the REST routes. Needs no credential."""
+        return await self._http.read(self._credentials, "/v1/openapi.json", parse_json)
+
+    async def asyncapi(self) -> Json:
+        """The AsyncAPI document of the WebSocket's frames. Needs no credential."""
+        return await self._http.read(self._credentials, "/v1/asyncapi.json", parse_json)

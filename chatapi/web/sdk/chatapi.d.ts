@@ -43,6 +43,38 @@ export type CallOptions = {
     signal?: AbortSignal;
     retries?: number;
 };
+export type AdminOptions = {
+    url: string;
+    masterKey: string;
+    fetch?: typeof globalThis.fetch;
+    /**
+     * of one HTTP try (30,000)
+     */
+    timeoutMs?: number;
+    /**
+     * how often an HTTP call is tried again (4)
+     */
+    retries?: number;
+};
+export type CallRequest = {
+    /**
+     * what is undefined or null is left out
+     */
+    query?: Record<string, unknown>;
+    body?: unknown;
+    /**
+     * whether doing it twice is the same as doing it once
+     */
+    idempotent?: boolean;
+    /**
+     * fields that the answer's `data` has at least
+     */
+    gives?: Shape;
+    /**
+     * what is served without an envelope
+     */
+    plain?: "text" | "json";
+};
 export type Page = {
     limit?: number;
     offset?: number;
@@ -103,6 +135,10 @@ export type Notification = {
     payload: unknown;
     created_at: string;
 };
+export type ListedNotification = Notification & {
+    status: "pending" | "delivered";
+    acked_at: string | null;
+};
 export type Subscription = {
     subscription_id: string;
     topic: string;
@@ -120,6 +156,44 @@ export type Sent = {
     seq: number;
     client_message_id: string | null;
     created_at: string;
+};
+export type Tenant = {
+    tenant_id: string;
+    name: string;
+    config: Json;
+    created_at: string;
+};
+export type FailedCall = {
+    id: string;
+    tenant_id: string;
+    user_id: string;
+    attempts: number;
+    last_attempt_at: string;
+    error: string;
+};
+export type DeadLetters = {
+    failed_messages: (FailedCall & {
+        message_id: string;
+        room_id: string;
+    })[];
+    failed_notifications: (FailedCall & {
+        notification_id: string;
+        topic: string;
+    })[];
+    failed_events: FailedCall[];
+};
+export type Queues = {
+    notifications: number;
+    webhooks: number;
+    dead_letters: number;
+};
+export type TenantStats = {
+    tenant_id: string;
+    name: string;
+    rooms: number;
+    messages: number;
+    connections: number;
+    queues: Queues;
 };
 export type Cursors = {
     epoch: string | null;
@@ -319,11 +393,135 @@ export declare class ChatAPIError extends Error {
         cause?: unknown;
     });
 }
-export declare class ChatAPI {
+/** Who is calling: a master key, an API key and a user, or a user token and where the next one comes from. */
+declare class Credentials {
     #private;
-    /** @param {ClientOptions} options */
+    usesApiKey: boolean;
+    /** @param {{masterKey?: string, apiKey?: string, userId?: string, token?: string, getToken?: ClientOptions["getToken"], timeoutMs?: number}} given */
+    constructor({ masterKey, apiKey, userId, token, getToken, timeoutMs }: {
+        masterKey?: string;
+        apiKey?: string;
+        userId?: string;
+        token?: string;
+        getToken?: ClientOptions["getToken"];
+        timeoutMs?: number;
+    });
+    /** @returns {Promise<Record<string, string>>} */
+    headers(): Promise<Record<string, string>>;
+    /** One request for all that wait for a token. Throws `NO_TOKEN`. @returns {Promise<string>} */
+    token(): Promise<string>;
+    /** Whether there may be another token. */
+    get renews(): boolean;
+    /** Forgets a token that the server refused. True when there may be a better one. */
+    renew(): boolean;
+    /** Of a token that the server has refused: whether it seems to be one that was good once, so that the next may be. */
+    get hasExpired(): boolean;
+}
+/** What both APIs have: tries, the envelope taken off, and the calls that need no credential. */
+declare class Caller {
+    #private;
+    /** @param {string} url @param {Credentials} credentials @param {{fetch?: typeof globalThis.fetch, timeoutMs?: number, retries?: number}} options */
+    constructor(url: string, credentials: Credentials, options: {
+        fetch?: typeof globalThis.fetch;
+        timeoutMs?: number;
+        retries?: number;
+    });
+    /** The server's address, without a slash at its end. */
+    get url(): string;
+    /**
+     * Calls any route, such as `call("GET", "/rooms", { query: { limit: 5 } })`, and resolves with the answer's `data` (undefined of
+     * a deletion). `route` begins after `/v1`, escaped.
+     *
+     * Tried again, with growing pauses, when there was no answer of the server's or a 502 to 504 of its own, unless doing it twice
+     * could differ from doing it once (a POST, if `idempotent` does not say otherwise); always after a 429 of its own, once
+     * `Retry-After` has passed. `gives`: what `data` has at least; an answer that lacks it is not the server's. Throws ChatAPIError.
+     * @param {string} method
+     * @param {string} route
+     * @param {CallRequest} [request]
+     * @param {CallOptions} [options]
+     * @returns {Promise<any>}
+     */
+    call(method: string, route: string, { idempotent, ...request }?: CallRequest, options?: CallOptions): Promise<any>;
+    /**
+     * One try of a call.
+     * @internal
+     * @param {string} method @param {string} route
+     * @param {CallRequest & {anonymous?: boolean, limitMs?: number}} request
+     * @param {AbortSignal | undefined} signal
+     * @returns {Promise<any>}
+     */
+    tryOnce(method: string, route: string, { query, body, gives, plain, anonymous, limitMs }: CallRequest & {
+        anonymous?: boolean;
+        limitMs?: number;
+    }, signal: AbortSignal | undefined): Promise<any>;
+    /**
+     * What the server is: its version, and the paths of its documents by name. Needs no credential.
+     * @param {CallOptions} [options] @returns {Promise<{name: "ChatAPI", version: string, links: Record<string, string>}>}
+     */
+    info(options?: CallOptions): Promise<{
+        name: "ChatAPI";
+        version: string;
+        links: Record<string, string>;
+    }>;
+    /**
+     * Whether the process answers; looks at nothing else. Needs no credential.
+     * @param {CallOptions} [options] @returns {Promise<{status: "ok"}>}
+     */
+    livez(options?: CallOptions): Promise<{
+        status: "ok";
+    }>;
+    /**
+     * Whether the server serves requests. Needs no credential. Throws with status 503, after the usual tries, while it starts, stops,
+     * or cannot write.
+     * @param {CallOptions} [options] @returns {Promise<{status: "ok"}>}
+     */
+    readyz(options?: CallOptions): Promise<{
+        status: "ok";
+    }>;
+    /**
+     * The server's version and uptime, in seconds and for people. Needs no credential. Throws with status 503, after the usual tries,
+     * when the server cannot write; `details` of the error then hold the same fields.
+     * @param {CallOptions} [options]
+     * @returns {Promise<{status: "ok", service: "chatapi", version: string, uptime: string, uptime_seconds: number, db_writable: boolean}>}
+     */
+    health(options?: CallOptions): Promise<{
+        status: "ok";
+        service: "chatapi";
+        version: string;
+        uptime: string;
+        uptime_seconds: number;
+        db_writable: boolean;
+    }>;
+    /**
+     * All metrics, in Prometheus' text format. Throws: 401 where the server wants the master key (`AdminAPI` sends it), 404 where
+     * metrics are off.
+     * @param {CallOptions} [options] @returns {Promise<string>}
+     */
+    metrics(options?: CallOptions): Promise<string>;
+    /**
+     * The OpenAPI document of the REST routes. Needs no credential.
+     * @param {CallOptions} [options] @returns {Promise<Json>}
+     */
+    openapi(options?: CallOptions): Promise<Json>;
+    /**
+     * The AsyncAPI document of the WebSocket's frames. Needs no credential.
+     * @param {CallOptions} [options] @returns {Promise<Json>}
+     */
+    asyncapi(options?: CallOptions): Promise<Json>;
+}
+/**
+ * One caller of one server: a tenant's backend acting as a user, or a user.
+ *
+ * Every call rejects with a `ChatAPIError`: what the server refused (its `code` and `status`), or why there was no answer of its
+ * own. The calls name those refusals that are their own: beside them there are 400 (`field` says of what), 401, 429 and 5xx.
+ * Lists come in pages: `limit` with `offset`, which passes over as many items, or with `cursor`, the `next_cursor` of the page
+ * before, which goes on where that ended. Times are RFC 3339 in UTC, as text.
+ */
+export declare class ChatAPI extends Caller {
+    #private;
+    /** Throws a TypeError for an address without http:// or https://, and without credentials. @param {ClientOptions} options */
     constructor(options: ClientOptions);
-    /** The same tenant as another user; with an API key only. @param {string} userId @returns {ChatAPI} */
+    /** The same tenant as another user; with an API key only. Throws a TypeError without one. @param {string} userId @returns {ChatAPI} */
     asUser(userId: string): ChatAPI;
     /**
      * A connection, which begins at once and keeps itself alive until it is closed.
@@ -331,50 +529,98 @@ export declare class ChatAPI {
      * @returns {Connection}
      */
     connect(options?: ConnectOptions): Connection;
-    /** @param {{type: RoomType, members?: string[], name?: string | null, metadata?: Json | null}} room @param {CallOptions} [options] @returns {Promise<Room>} */
+    /**
+     * Creates a room; the caller becomes its first admin. `type`: `dm` (two users, for ever; with one member given the caller is the
+     * other), `group` (private) or `channel` (each user of the tenant may read it). `members`: up to 1,000 user ids; ids that are
+     * given twice count once. `name`: 1 to 200 characters. `metadata`: an object of at most 16 KiB as JSON. Not tried again after a
+     * lost answer. Throws: 409 when the dm exists, with its `room_id` in `details`; 400.
+     * @param {{type: RoomType, members?: string[], name?: string | null, metadata?: Json | null}} room
+     * @param {CallOptions} [options]
+     * @returns {Promise<Room>}
+     */
     createRoom(room: {
         type: RoomType;
         members?: string[];
         name?: string | null;
         metadata?: Json | null;
     }, options?: CallOptions): Promise<Room>;
-    /** The caller's rooms, the most recently active first. @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{rooms: (Room & Standing)[]} & More>} */
+    /**
+     * The caller's rooms, the most recently active first, each with the caller's role and receipts, a count of unread messages (up to
+     * 1,000) and the last message. `limit`: 1 to 100 (50); a page may hold less, see `has_more`.
+     * @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{rooms: (Room & Standing)[]} & More>}
+     */
     listRooms(page?: Page, options?: CallOptions): Promise<{
         rooms: (Room & Standing)[];
     } & More>;
-    /** The tenant's channels. @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{rooms: Room[]} & More>} */
+    /**
+     * The tenant's channels, the caller's own and others. `limit`: 1 to 100 (50).
+     * @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{rooms: Room[]} & More>}
+     */
     listChannels(page?: Page, options?: CallOptions): Promise<{
         rooms: Room[];
     } & More>;
-    /** @param {string} roomId @param {CallOptions} [options] @returns {Promise<Room>} */
+    /**
+     * One room. Throws: 404, or 403 when the caller is not a member and it is no channel.
+     * @param {string} roomId @param {CallOptions} [options] @returns {Promise<Room>}
+     */
     getRoom(roomId: string, options?: CallOptions): Promise<Room>;
-    /** Absent fields stay, `null` clears. @param {string} roomId @param {{name?: string | null, metadata?: Json | null}} change @param {CallOptions} [options] @returns {Promise<Room>} */
+    /**
+     * Changes what is given; `null` clears it. `name`: 1 to 200 characters; `metadata`: at most 16 KiB, replaced as a whole. For
+     * admins of the room. Throws: 403, 404.
+     * @param {string} roomId @param {{name?: string | null, metadata?: Json | null}} change @param {CallOptions} [options]
+     * @returns {Promise<Room>}
+     */
     updateRoom(roomId: string, change: {
         name?: string | null;
         metadata?: Json | null;
     }, options?: CallOptions): Promise<Room>;
-    /** Removes everything in it. @param {string} roomId @param {CallOptions} [options] @returns {Promise<void>} */
+    /**
+     * Deletes a room and everything in it. For its admins. Throws: 403, also of a dm; 404.
+     * @param {string} roomId @param {CallOptions} [options] @returns {Promise<void>}
+     */
     deleteRoom(roomId: string, options?: CallOptions): Promise<void>;
-    /** @param {string} roomId @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{members: Member[]} & More>} */
+    /**
+     * The room's members. `limit`: 1 to 100 (50). Throws: 403, 404.
+     * @param {string} roomId @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{members: Member[]} & More>}
+     */
     listMembers(roomId: string, page?: Page, options?: CallOptions): Promise<{
         members: Member[];
     } & More>;
-    /** @param {string} roomId @param {string} userId @param {{role?: Role}} [more] @param {CallOptions} [options] @returns {Promise<Member>} */
+    /**
+     * Adds a user, as `member` if not said otherwise. For admins of the room; in a channel users may add themselves. Not tried again
+     * after a lost answer. Throws: 409 for a member or a dm, 403, 404.
+     * @param {string} roomId @param {string} userId @param {{role?: Role}} [more] @param {CallOptions} [options] @returns {Promise<Member>}
+     */
     addMember(roomId: string, userId: string, more?: {
         role?: Role;
     }, options?: CallOptions): Promise<Member>;
-    /** @param {string} roomId @param {string} userId @param {{role: Role}} change @param {CallOptions} [options] @returns {Promise<Member>} */
+    /**
+     * Gives a member another role. For admins of the room. Throws: 409 for the last admin or a dm, 403, 404.
+     * @param {string} roomId @param {string} userId @param {{role: Role}} change @param {CallOptions} [options] @returns {Promise<Member>}
+     */
     updateMember(roomId: string, userId: string, change: {
         role: Role;
     }, options?: CallOptions): Promise<Member>;
-    /** @param {string} roomId @param {string} userId @param {CallOptions} [options] @returns {Promise<void>} */
+    /**
+     * Removes a member, or leaves the room. For admins; anybody may leave. When the last admin leaves, the member who has been there
+     * longest becomes admin. Throws: 409 for a dm, 403, 404.
+     * @param {string} roomId @param {string} userId @param {CallOptions} [options] @returns {Promise<void>}
+     */
     removeMember(roomId: string, userId: string, options?: CallOptions): Promise<void>;
     /**
-     * Stores a message once, however often the call has to be tried: a `client_message_id` is made where none is given.
+     * Stores a message and resolves with it. Stored once, however often the call has to be tried: a `client_message_id` is made where
+     * none is given. `content`: up to 64 KiB of UTF-8, or the tenant's own bound. `meta`: an object of at most 16 KiB as JSON.
+     * `reply_to`: a message of the same room. `client_message_id`: up to 64 characters; given again, the message comes as it now
+     * stands. Throws: 409 when that id had another body, 400 (`field` says of what), 403 for those who are not members, 404.
      * @param {string} roomId @param {string | NewMessage} message @param {CallOptions} [options] @returns {Promise<Message>}
      */
     sendMessage(roomId: string, message: string | NewMessage, options?: CallOptions): Promise<Message>;
-    /** Ascending by `seq`; without a bound the newest page. @param {string} roomId @param {{after_seq?: number, before_seq?: number, limit?: number}} [page] @param {CallOptions} [options] @returns {Promise<{messages: Message[], has_more: boolean}>} */
+    /**
+     * A page of the room's history, ascending by `seq`, edits and deletions applied: what follows `after_seq`, what precedes
+     * `before_seq`, or the newest. `limit`: 1 to 100 (50). Throws: 400 for both, 403, 404.
+     * @param {string} roomId @param {{after_seq?: number, before_seq?: number, limit?: number}} [page] @param {CallOptions} [options]
+     * @returns {Promise<{messages: Message[], has_more: boolean}>}
+     */
     listMessages(roomId: string, page?: {
         after_seq?: number;
         before_seq?: number;
@@ -383,16 +629,33 @@ export declare class ChatAPI {
         messages: Message[];
         has_more: boolean;
     }>;
-    /** @param {string} roomId @param {string} messageId @param {CallOptions} [options] @returns {Promise<Message>} */
+    /**
+     * A message as it now stands. Throws: 403, 404.
+     * @param {string} roomId @param {string} messageId @param {CallOptions} [options] @returns {Promise<Message>}
+     */
     getMessage(roomId: string, messageId: string, options?: CallOptions): Promise<Message>;
-    /** @param {string} roomId @param {string} messageId @param {string | {content: string, meta?: Json | null}} change @param {CallOptions} [options] @returns {Promise<Message>} */
+    /**
+     * Replaces a message's content. `meta` stays when it is absent, `null` clears it; bounds as in `sendMessage`. For its sender.
+     * Throws: 403, 404, also of a deleted message.
+     * @param {string} roomId @param {string} messageId @param {string | {content: string, meta?: Json | null}} change
+     * @param {CallOptions} [options] @returns {Promise<Message>}
+     */
     editMessage(roomId: string, messageId: string, change: string | {
         content: string;
         meta?: Json | null;
     }, options?: CallOptions): Promise<Message>;
-    /** @param {string} roomId @param {string} messageId @param {CallOptions} [options] @returns {Promise<void>} */
+    /**
+     * Deletes a message's content and leaves a tombstone; deleting it again changes nothing. For its sender and the room's admins.
+     * Throws: 403, 404.
+     * @param {string} roomId @param {string} messageId @param {CallOptions} [options] @returns {Promise<void>}
+     */
     deleteMessage(roomId: string, messageId: string, options?: CallOptions): Promise<void>;
-    /** The room's log: messages, edits, deletions, membership and room changes. @param {string} roomId @param {{after_seq?: number, limit?: number}} [page] @param {CallOptions} [options] @returns {Promise<{events: ServerEvent[], has_more: boolean}>} */
+    /**
+     * A page of the room's log after `after_seq` (0), ascending: messages, edits, deletions, changes of the room and its members, and
+     * what a newer server adds. Messages are shown as they now stand. `limit`: 1 to 100 (50). Throws: 403, 404.
+     * @param {string} roomId @param {{after_seq?: number, limit?: number}} [page] @param {CallOptions} [options]
+     * @returns {Promise<{events: ServerEvent[], has_more: boolean}>}
+     */
     listEvents(roomId: string, page?: {
         after_seq?: number;
         limit?: number;
@@ -400,38 +663,61 @@ export declare class ChatAPI {
         events: ServerEvent[];
         has_more: boolean;
     }>;
-    /** @param {string} roomId @param {number} seq @param {CallOptions} [options] @returns {Promise<{room_id: string, seq: number}>} */
+    /**
+     * Marks the room as read up to `seq`, which acknowledges as far; a lower one than before changes nothing. Resolves with where the
+     * caller now stands. Throws: 400 above the room's `last_seq`, 403, 404.
+     * @param {string} roomId @param {number} seq @param {CallOptions} [options] @returns {Promise<{room_id: string, seq: number}>}
+     */
     markRead(roomId: string, seq: number, options?: CallOptions): Promise<{
         room_id: string;
         seq: number;
     }>;
-    /** @param {string} roomId @param {number} seq @param {CallOptions} [options] @returns {Promise<{room_id: string, seq: number}>} */
+    /**
+     * Acknowledges the room's events up to `seq`; a lower one than before changes nothing. Resolves with where the caller now stands.
+     * Throws: 400 above the room's `last_seq`, 403, 404.
+     * @param {string} roomId @param {number} seq @param {CallOptions} [options] @returns {Promise<{room_id: string, seq: number}>}
+     */
     ack(roomId: string, seq: number, options?: CallOptions): Promise<{
         room_id: string;
         seq: number;
     }>;
     /**
-     * As `ack`, for many rooms, each judged on its own: how each now stands, and why not.
+     * Acknowledges many rooms, in calls of 1,000 each. Each room is judged on its own: resolves with where the caller now stands, and
+     * for each room that was refused why.
      * @param {Record<string, number>} seqs by room
      * @param {CallOptions} [options]
-     * @returns {Promise<{rooms: Record<string, number>, errors: Record<string, {code: string, message: string}>}>}
+     * @returns {Promise<{rooms: Record<string, number>, errors: Record<string, {code: string, message: string, field?: string}>}>}
      */
     ackRooms(seqs: Record<string, number>, options?: CallOptions): Promise<{
         rooms: Record<string, number>;
         errors: Record<string, {
             code: string;
             message: string;
+            field?: string;
         }>;
     }>;
-    /** @param {string} roomId @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{receipts: Receipt[]} & More>} */
+    /**
+     * Each member's `last_ack` and `last_read`. `limit`: 1 to 100 (50). For members. Throws: 403, 404.
+     * @param {string} roomId @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{receipts: Receipt[]} & More>}
+     */
     listReceipts(roomId: string, page?: Page, options?: CallOptions): Promise<{
         receipts: Receipt[];
     } & More>;
-    /** Who of the room is online. @param {string} roomId @param {CallOptions} [options] @returns {Promise<{online: string[]}>} */
+    /**
+     * The user ids of those members who are online. For members. Throws: 403, 404.
+     * @param {string} roomId @param {CallOptions} [options] @returns {Promise<{online: string[]}>}
+     */
     getPresence(roomId: string, options?: CallOptions): Promise<{
         online: string[];
     }>;
-    /** With an API key only. Not tried again after a lost answer, as it could then arrive twice. @param {{topic: string, payload: unknown, targets: {user_ids?: string[], room_id?: string, topic_subscribers?: boolean}}} notification @param {CallOptions} [options] @returns {Promise<{notification_id: string, created_at: string, recipients: number}>} */
+    /**
+     * Stores a notification for every user that `targets` names, each once, and resolves with how many these are (`recipients`). With
+     * an API key only. `topic`: 1 to 200 characters; `payload`: any JSON of at most 64 KiB; `targets`: at most 1,000 `user_ids`. Not
+     * tried again after a lost answer, as it could then arrive twice. Throws: 400, 403 with a user token, 404 of a room.
+     * @param {{topic: string, payload: unknown, targets: {user_ids?: string[], room_id?: string, topic_subscribers?: boolean}}} notification
+     * @param {CallOptions} [options]
+     * @returns {Promise<{notification_id: string, created_at: string, recipients: number}>}
+     */
     notify(notification: {
         topic: string;
         payload: unknown;
@@ -445,26 +731,47 @@ export declare class ChatAPI {
         created_at: string;
         recipients: number;
     }>;
-    /** @param {{status?: "pending" | "delivered" | "all", limit?: number, offset?: number, cursor?: string}} [page] @param {CallOptions} [options] @returns {Promise<{notifications: Notification[]} & More>} */
+    /**
+     * The caller's notifications, the newest first; all of them, unless a `status` is given. `limit`: 1 to 100 (50).
+     * @param {{status?: "pending" | "delivered" | "all"} & Page} [page] @param {CallOptions} [options]
+     * @returns {Promise<{notifications: ListedNotification[]} & More>}
+     */
     listNotifications(page?: {
         status?: "pending" | "delivered" | "all";
-        limit?: number;
-        offset?: number;
-        cursor?: string;
-    }, options?: CallOptions): Promise<{
-        notifications: Notification[];
+    } & Page, options?: CallOptions): Promise<{
+        notifications: ListedNotification[];
     } & More>;
-    /** @param {string} notificationId @param {CallOptions} [options] @returns {Promise<Json>} */
-    ackNotification(notificationId: string, options?: CallOptions): Promise<Json>;
-    /** @param {string} topic @param {CallOptions} [options] @returns {Promise<Subscription>} */
+    /**
+     * Acknowledges a notification, which is then `delivered` and not sent again; once more changes nothing. Throws: 404.
+     * @param {string} notificationId @param {CallOptions} [options] @returns {Promise<{notification_id: string, status: "delivered"}>}
+     */
+    ackNotification(notificationId: string, options?: CallOptions): Promise<{
+        notification_id: string;
+        status: "delivered";
+    }>;
+    /**
+     * Subscribes the caller to notifications of a topic (1 to 200 characters). Subscribing twice is the same subscription.
+     * @param {string} topic @param {CallOptions} [options] @returns {Promise<Subscription>}
+     */
     subscribeTopic(topic: string, options?: CallOptions): Promise<Subscription>;
-    /** @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{subscriptions: Subscription[]} & More>} */
+    /**
+     * The caller's subscriptions to topics. `limit`: 1 to 100 (50).
+     * @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{subscriptions: Subscription[]} & More>}
+     */
     listSubscriptions(page?: Page, options?: CallOptions): Promise<{
         subscriptions: Subscription[];
     } & More>;
-    /** @param {string} subscriptionId @param {CallOptions} [options] @returns {Promise<void>} */
+    /**
+     * Ends a subscription, by its `subscription_id`. Throws: 404.
+     * @param {string} subscriptionId @param {CallOptions} [options] @returns {Promise<void>}
+     */
     unsubscribeTopic(subscriptionId: string, options?: CallOptions): Promise<void>;
-    /** A user token, for a page or an app; with an API key only. @param {{user_id?: string, expires_in?: number}} [token] @param {CallOptions} [options] @returns {Promise<{token: string, user_id: string, expires_at: string}>} */
+    /**
+     * A user token, for a page or an app, of the caller or another user. With an API key only. `expires_in`: 1 to 86,400 seconds
+     * (3,600). Throws: 403 with a user token.
+     * @param {{user_id?: string, expires_in?: number}} [token] @param {CallOptions} [options]
+     * @returns {Promise<{token: string, user_id: string, expires_at: string}>}
+     */
     createToken(token?: {
         user_id?: string;
         expires_in?: number;
@@ -473,19 +780,13 @@ export declare class ChatAPI {
         user_id: string;
         expires_at: string;
     }>;
-    /** A ticket for one WebSocket, good for a minute. @param {CallOptions} [options] @returns {Promise<{token: string, expires_in: number}>} */
+    /**
+     * A ticket for one WebSocket, good for `expires_in` seconds (60).
+     * @param {CallOptions} [options] @returns {Promise<{token: string, expires_in: number}>}
+     */
     createTicket(options?: CallOptions): Promise<{
         token: string;
         expires_in: number;
-    }>;
-    /** @param {CallOptions} [options] @returns {Promise<{status: string, service: string, version: string, uptime: string, uptime_seconds: number, db_writable: boolean}>} */
-    health(options?: CallOptions): Promise<{
-        status: string;
-        service: string;
-        version: string;
-        uptime: string;
-        uptime_seconds: number;
-        db_writable: boolean;
     }>;
     /**
      * Address and subprotocols of one WebSocket. A user token travels as a subprotocol and an API key not at all: it is
@@ -516,6 +817,135 @@ export declare class ChatAPI {
      * @returns {Promise<ChatAPIError | undefined>}
      */
     findRefusal(signal: AbortSignal): Promise<ChatAPIError | undefined>;
+}
+/**
+ * The operator's calls: tenants, their keys and secrets, dead letters. For a backend only: the master key opens everything. Errors,
+ * tries and pages are as in `ChatAPI`; a wrong master key is 401.
+ */
+export declare class AdminAPI extends Caller {
+    /** Throws a TypeError for an address without http:// or https://, and without a master key. @param {AdminOptions} options */
+    constructor(options: AdminOptions);
+    /**
+     * Creates a tenant. Its API key and secrets are shown this once. `name`: 1 to 200 characters; `config`: its own limits, webhook
+     * URL and retention, as the OpenAPI document's `TenantConfig` has them. Not tried again after a lost answer. Throws: 400
+     * (`field`: `config.…`).
+     * @param {{name: string, config?: Json}} tenant @param {CallOptions} [options]
+     * @returns {Promise<Tenant & {api_key: string, token_secret: string, webhook_secret?: string}>}
+     */
+    createTenant(tenant: {
+        name: string;
+        config?: Json;
+    }, options?: CallOptions): Promise<Tenant & {
+        api_key: string;
+        token_secret: string;
+        webhook_secret?: string;
+    }>;
+    /**
+     * All tenants, the oldest first. `limit`: 1 to 100 (50).
+     * @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{tenants: Tenant[]} & More>}
+     */
+    listTenants(page?: Page, options?: CallOptions): Promise<{
+        tenants: Tenant[];
+    } & More>;
+    /**
+     * A tenant with its config, without keys and secrets. Throws: 404.
+     * @param {string} tenantId @param {CallOptions} [options] @returns {Promise<Tenant>}
+     */
+    getTenant(tenantId: string, options?: CallOptions): Promise<Tenant>;
+    /**
+     * Changes what is given. Of `config`, absent keys stay, and `null` takes the server's own setting. The answer has a
+     * `webhook_secret` when `webhook_url` is set for the first time. Throws: 400, 404.
+     * @param {string} tenantId @param {{name?: string, config?: Json}} change @param {CallOptions} [options]
+     * @returns {Promise<Tenant & {webhook_secret?: string}>}
+     */
+    updateTenant(tenantId: string, change: {
+        name?: string;
+        config?: Json;
+    }, options?: CallOptions): Promise<Tenant & {
+        webhook_secret?: string;
+    }>;
+    /**
+     * Deletes a tenant and all its data; its connections end. Throws: 404.
+     * @param {string} tenantId @param {CallOptions} [options] @returns {Promise<void>}
+     */
+    deleteTenant(tenantId: string, options?: CallOptions): Promise<void>;
+    /**
+     * Adds an API key, which is shown this once. Not tried again after a lost answer. Throws: 404.
+     * @param {string} tenantId @param {CallOptions} [options] @returns {Promise<{key_id: string, api_key: string}>}
+     */
+    createKey(tenantId: string, options?: CallOptions): Promise<{
+        key_id: string;
+        api_key: string;
+    }>;
+    /**
+     * The tenant's API keys, without their secrets: when each was made, and last used. `limit`: 1 to 100 (50). Throws: 404.
+     * @param {string} tenantId @param {Page} [page] @param {CallOptions} [options]
+     * @returns {Promise<{keys: {key_id: string, created_at: string, last_used_at: string | null}[]} & More>}
+     */
+    listKeys(tenantId: string, page?: Page, options?: CallOptions): Promise<{
+        keys: {
+            key_id: string;
+            created_at: string;
+            last_used_at: string | null;
+        }[];
+    } & More>;
+    /**
+     * Revokes an API key at once; its connections end. Throws: 404.
+     * @param {string} tenantId @param {string} keyId @param {CallOptions} [options] @returns {Promise<void>}
+     */
+    revokeKey(tenantId: string, keyId: string, options?: CallOptions): Promise<void>;
+    /**
+     * Replaces the secret that signs user tokens, and resolves with the new one, this once. All user tokens of the tenant die at
+     * once. Not tried again after a lost answer. Throws: 404.
+     * @param {string} tenantId @param {CallOptions} [options] @returns {Promise<{token_secret: string}>}
+     */
+    rotateTokenSecret(tenantId: string, options?: CallOptions): Promise<{
+        token_secret: string;
+    }>;
+    /**
+     * Replaces the secret that signs webhook calls, and resolves with the new one, this once. The old one signs along for 24 h. Not
+     * tried again after a lost answer. Throws: 404.
+     * @param {string} tenantId @param {CallOptions} [options] @returns {Promise<{webhook_secret: string}>}
+     */
+    rotateWebhookSecret(tenantId: string, options?: CallOptions): Promise<{
+        webhook_secret: string;
+    }>;
+    /**
+     * Webhook calls that failed for good, the latest first; of one tenant or of all. `limit`: 1 to 1,000 (50). Throws: 404 of an
+     * unknown tenant.
+     * @param {{tenant_id?: string} & Page} [page] @param {CallOptions} [options]
+     * @returns {Promise<DeadLetters & More>}
+     */
+    listDeadLetters(page?: {
+        tenant_id?: string;
+    } & Page, options?: CallOptions): Promise<DeadLetters & More>;
+    /**
+     * Puts a webhook call that failed for good back into the queue, by its `id`. Not tried again after a lost answer. Throws: 404,
+     * 409 when the tenant has no `webhook_url`.
+     * @param {string} deadLetterId @param {CallOptions} [options] @returns {Promise<{id: string}>}
+     */
+    retryDeadLetter(deadLetterId: string, options?: CallOptions): Promise<{
+        id: string;
+    }>;
+    /**
+     * Puts all of a tenant's dead letters back into the queue, and resolves with how many. Not tried again after a lost answer, since
+     * the count would be another one. Throws: 404, 409 when the tenant has no `webhook_url`.
+     * @param {string} tenantId @param {CallOptions} [options] @returns {Promise<{retried: number}>}
+     */
+    retryDeadLetters(tenantId: string, options?: CallOptions): Promise<{
+        retried: number;
+    }>;
+    /**
+     * For each tenant, rooms, messages, connections and what waits in its queues; and the queues of all.
+     * @param {CallOptions} [options]
+     * @returns {Promise<{tenants: TenantStats[], queues: Queues & {writes: number}}>}
+     */
+    getStats(options?: CallOptions): Promise<{
+        tenants: TenantStats[];
+        queues: Queues & {
+            writes: number;
+        };
+    }>;
 }
 export type Request = {
     frame: ServerEvent;
@@ -564,6 +994,7 @@ export declare class Connection {
     ready: Promise<EventMap["ready"]>;
     /** @param {ChatAPI} client @param {ConnectOptions} options */
     constructor(client: ChatAPI, { cursors, autoAck, minDelayMs, maxDelayMs, maxPending }: ConnectOptions);
+    /** `connecting`, `syncing` (what was missed is coming), `live`, `waiting` (for the next try), `paused`, `closed`. @returns {State} */
     get state(): State;
     /** Why the newest try to connect failed, or what ended the connection. Undefined while there is a socket. @returns {Error | undefined} */
     get error(): Error | undefined;
@@ -584,6 +1015,11 @@ export declare class Connection {
     /**
      * Sends a message and returns when it is stored. Tried, across reconnects and restarts, until the server has
      * confirmed or refused it; stored once in any case. Messages to one room are stored in the order of the calls.
+     *
+     * `content`: up to 64 KiB of UTF-8, or the tenant's own bound. `meta`: an object of at most 16 KiB as JSON. `reply_to`: a message
+     * of the same room. `client_message_id`: up to 64 characters; one is made where none is given. Rejects with what the server
+     * refused: 409 when that id had another body, 400 (`field` says of what), 403 for those who are not members, 404; `CLOSED` when
+     * the connection is closed first.
      * @param {string} roomId
      * @param {string | NewMessage} message
      * @returns {Promise<Sent>}
@@ -592,7 +1028,8 @@ export declare class Connection {
     /**
      * Changes a message, in order with the other messages, edits and deletions of the room. Tried again after an interruption, so
      * that the room's log may then hold the same edit twice. One that is too long for a frame goes over HTTP: then the
-     * answer's `seq` is the message's own.
+     * answer's `seq` is the message's own. Bounds as in `send`; `meta` stays when it is absent, `null` clears it. Rejects: 403 for
+     * all but its sender, 404, also of a deleted message; `CLOSED`.
      * @param {string} roomId @param {string} messageId @param {string | {content: string, meta?: Json | null}} change
      * @returns {Promise<EventMap["message.edited"]>}
      */
@@ -600,19 +1037,31 @@ export declare class Connection {
         content: string;
         meta?: Json | null;
     }): Promise<EventMap["message.edited"]>;
-    /** @param {string} roomId @param {string} messageId @returns {Promise<EventMap["message.deleted"]>} */
+    /**
+     * Deletes a message's content and leaves a tombstone, in order with the other messages, edits and deletions of the room. Rejects:
+     * 403 for all but its sender and the room's admins, 404; `CLOSED`.
+     * @param {string} roomId @param {string} messageId @returns {Promise<EventMap["message.deleted"]>}
+     */
     delete(roomId: string, messageId: string): Promise<EventMap["message.deleted"]>;
-    /** Marks as read up to `seq`. @param {string} roomId @param {number} seq @returns {Promise<EventMap["read.updated"]>} */
+    /**
+     * Marks the room as read up to `seq`, which acknowledges as far; a lower one than before changes nothing. Resolves with where the
+     * user now stands. Rejects: 400 above the room's newest event, 403, 404; `CLOSED`.
+     * @param {string} roomId @param {number} seq @returns {Promise<EventMap["read.updated"]>}
+     */
     read(roomId: string, seq: number): Promise<EventMap["read.updated"]>;
-    /** For those who set `autoAck` to false. @param {string} roomId @param {number} seq @returns {Promise<EventMap["ack.received"]>} */
+    /**
+     * Acknowledges the room's events up to `seq`, for those who set `autoAck` to false. Resolves with where the user now stands.
+     * Rejects: 400 above the room's newest event, 403, 404; `CLOSED`.
+     * @param {string} roomId @param {number} seq @returns {Promise<EventMap["ack.received"]>}
+     */
     ack(roomId: string, seq: number): Promise<EventMap["ack.received"]>;
-    /** For those who set `autoAck` to false. @param {string} notificationId */
+    /** Acknowledges a notification, for those who set `autoAck` to false. Sent soon. @param {string} notificationId */
     ackNotification(notificationId: string): void;
     /** Tells the others that the user is typing; call it on every key. Lost when offline. @param {string} roomId @param {boolean} [active] */
     typing(roomId: string, active?: boolean): void;
     /**
      * Receives a channel's events without joining it, from now on and across reconnects. A channel that this connection, or its
-     * `cursors`, knows already is caught up first.
+     * `cursors`, knows already is caught up first. Rejects: 403 when it is no channel, 404; `CLOSED`.
      * @param {string} roomId
      * @returns {Promise<{room_id: string, last_seq: number}>}
      */
@@ -620,11 +1069,11 @@ export declare class Connection {
         room_id: string;
         last_seq: number;
     }>;
-    /** Receives no more of this room on this connection. @param {string} roomId @returns {Promise<{room_id: string}>} */
+    /** Receives no more of this room on this connection. Rejects: 404; `CLOSED`. @param {string} roomId @returns {Promise<{room_id: string}>} */
     unsubscribe(roomId: string): Promise<{
         room_id: string;
     }>;
-    /** Milliseconds to the server and back. @returns {Promise<number>} */
+    /** Milliseconds to the server and back. Rejects with `CLOSED`. @returns {Promise<number>} */
     ping(): Promise<number>;
     /** Drops the connection until `resume`; what is sent meanwhile waits. */
     pause(): void;
@@ -633,3 +1082,4 @@ export declare class Connection {
     /** Ends the connection: acknowledges what was handled, and refuses what waits for an answer with `CLOSED`. */
     close(): void;
 }
+export {};

@@ -37,6 +37,25 @@
  * @property {number} [retries]
  */
 
+/**
+ * The operator. A path in front of the server's address counts, as in `ClientOptions`.
+ * @typedef {object} AdminOptions
+ * @property {string} url
+ * @property {string} masterKey
+ * @property {typeof globalThis.fetch} [fetch]
+ * @property {number} [timeoutMs] of one HTTP try (30,000)
+ * @property {number} [retries] how often an HTTP call is tried again (4)
+ */
+
+/**
+ * @typedef {object} CallRequest
+ * @property {Record<string, unknown>} [query] what is undefined or null is left out
+ * @property {unknown} [body]
+ * @property {boolean} [idempotent] whether doing it twice is the same as doing it once
+ * @property {Shape} [gives] fields that the answer's `data` has at least
+ * @property {"text" | "json"} [plain] what is served without an envelope
+ */
+
 /** @typedef {{limit?: number, offset?: number, cursor?: string}} Page part of a list; `cursor` is the `next_cursor` of the page before */
 /** @typedef {{has_more: boolean, next_cursor?: string}} More what a page says of the list behind it */
 /** @typedef {Record<string, unknown>} Json */
@@ -84,9 +103,16 @@
 /** @typedef {{user_id: string, role: Role, joined_at: string}} Member */
 /** @typedef {{user_id: string, last_ack: number, last_read: number}} Receipt */
 /** @typedef {{notification_id: string, topic: string, payload: unknown, created_at: string}} Notification */
+/** @typedef {Notification & {status: "pending" | "delivered", acked_at: string | null}} ListedNotification `delivered` means acknowledged */
 /** @typedef {{subscription_id: string, topic: string, created_at: string}} Subscription */
 /** @typedef {{content: string, meta?: Json | null, reply_to?: string | null, client_message_id?: string}} NewMessage */
 /** @typedef {{room_id: string, message_id: string, seq: number, client_message_id: string | null, created_at: string}} Sent */
+
+/** @typedef {{tenant_id: string, name: string, config: Json, created_at: string}} Tenant */
+/** @typedef {{id: string, tenant_id: string, user_id: string, attempts: number, last_attempt_at: string, error: string}} FailedCall a webhook call, and why its last try failed */
+/** @typedef {{failed_messages: (FailedCall & {message_id: string, room_id: string})[], failed_notifications: (FailedCall & {notification_id: string, topic: string})[], failed_events: FailedCall[]}} DeadLetters */
+/** @typedef {{notifications: number, webhooks: number, dead_letters: number}} Queues notifications not acknowledged yet, for each recipient; webhook calls still to be made */
+/** @typedef {{tenant_id: string, name: string, rooms: number, messages: number, connections: number, queues: Queues}} TenantStats */
 
 /**
  * How far a device has come in each room. Keep it (as JSON) and give it to `connect`, and nothing is seen twice or missed.
@@ -195,6 +221,8 @@ const ROOMS = /** @type {Shape} */ ({ rooms: "array" });
 const MEMBER = /** @type {Shape} */ ({ user_id: "string" });
 const MESSAGE = /** @type {Shape} */ ({ message_id: "string" });
 const POSITION = /** @type {Shape} */ ({ seq: "number" });
+const STATUS = /** @type {Shape} */ ({ status: "string" });
+const TENANT = /** @type {Shape} */ ({ tenant_id: "string" });
 
 /** What a connection relies on, by the frame's type. @type {Record<string, Shape>} */
 const FRAMES = {
@@ -352,27 +380,230 @@ export class ChatAPIError extends Error {
 
 /* ------------------------------------------------------------------------------------------------- REST ---- */
 
-export class ChatAPI {
-  /** @type {ClientOptions} */ #options;
-  /** @type {string} */ #base;
+/** Who is calling: a master key, an API key and a user, or a user token and where the next one comes from. */
+class Credentials {
+  /** @type {Record<string, string>} */ #headers;
   /** @type {string | undefined} */ #token;
+  /** @type {ClientOptions["getToken"]} */ #getToken;
   /** @type {Promise<string> | undefined} */ #tokenRequest;
+  /** @type {number} */ #limitMs;
 
-  /** @param {ClientOptions} options */
-  constructor(options) {
-    const { url, apiKey, userId, token, getToken } = options;
-    if (!/^https?:\/\//.test(url ?? "")) throw new TypeError("url must start with http:// or https://");
-    if (apiKey ? !userId : !token && !getToken) throw new TypeError("give apiKey and userId, or token, or getToken");
-    for (const [name, value] of Object.entries({ apiKey, userId })) {
+  /** @param {{masterKey?: string, apiKey?: string, userId?: string, token?: string, getToken?: ClientOptions["getToken"], timeoutMs?: number}} given */
+  constructor({ masterKey, apiKey, userId, token, getToken, timeoutMs = TOKEN_TIMEOUT_MS }) {
+    for (const [name, value] of Object.entries({ masterKey, apiKey, userId })) {
       if (value !== undefined && !/^[\x20-\x7e\x80-\xff]*$/.test(value)) throw new TypeError(`${name} holds characters that no header can carry`);
     }
     if (token && !isToken(token)) throw new TypeError("token holds characters that no user token has");
-    this.#options = { ...options };
-    this.#base = url.replace(/\/+$/, "");
+    this.usesApiKey = Boolean(apiKey);
+    this.#headers = { ...(masterKey && { "X-Master-Key": masterKey }), ...(apiKey && { "X-API-Key": apiKey, "X-User-Id": String(userId) }) };
     this.#token = token || undefined;
+    this.#getToken = getToken;
+    this.#limitMs = Math.min(timeoutMs, TOKEN_TIMEOUT_MS);
   }
 
-  /** The same tenant as another user; with an API key only. @param {string} userId @returns {ChatAPI} */
+  /** @returns {Promise<Record<string, string>>} */
+  async headers() {
+    return Object.keys(this.#headers).length ? { ...this.#headers } : { Authorization: `Bearer ${await this.token()}` };
+  }
+
+  /** One request for all that wait for a token. Throws `NO_TOKEN`. @returns {Promise<string>} */
+  async token() {
+    if (this.#token !== undefined) return this.#token;
+    this.#tokenRequest ??= this.#ask().finally(() => { this.#tokenRequest = undefined; });
+    return this.#tokenRequest;
+  }
+
+  /** @returns {Promise<string>} */
+  async #ask() {
+    const getToken = /** @type {NonNullable<ClientOptions["getToken"]>} */ (this.#getToken);
+    /** @type {ReturnType<typeof setTimeout> | undefined} */ let timer;
+    let token;
+    try {
+      const late = new Promise((_, reject) => { timer = setTimeout(() => reject(new Error(`nothing within ${this.#limitMs} ms`)), this.#limitMs); });
+      token = await Promise.race([Promise.resolve().then(() => getToken()), late]);
+    } catch (cause) {
+      throw new ChatAPIError("NO_TOKEN", `getToken failed: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    } finally {
+      clearTimeout(timer);
+    }
+    if (isToken(token)) return (this.#token = /** @type {string} */ (token));
+    const what = typeof token !== "string" ? typeof token : token ? "a string with characters that no token has" : "an empty string";
+    throw new ChatAPIError("NO_TOKEN", `getToken returned no token but ${what}`);
+  }
+
+  /** Whether there may be another token. */
+  get renews() { return Boolean(this.#getToken) && !Object.keys(this.#headers).length; }
+
+  /** Forgets a token that the server refused. True when there may be a better one. */
+  renew() {
+    if (!this.renews) return false;
+    this.#token = undefined;
+    return true;
+  }
+
+  /** Of a token that the server has refused: whether it seems to be one that was good once, so that the next may be. */
+  get hasExpired() { return this.renews && this.#token !== undefined && hasExpired(this.#token); }
+}
+
+/** What both APIs have: tries, the envelope taken off, and the calls that need no credential. */
+class Caller {
+  /** @type {string} */ #base;
+  /** @type {Credentials} */ #credentials;
+  /** @type {{fetch?: typeof globalThis.fetch, timeoutMs?: number, retries?: number}} */ #options;
+
+  /** @param {string} url @param {Credentials} credentials @param {{fetch?: typeof globalThis.fetch, timeoutMs?: number, retries?: number}} options */
+  constructor(url, credentials, options) {
+    this.#base = url.replace(/\/+$/, "");
+    this.#credentials = credentials;
+    this.#options = options;
+  }
+
+  /** The server's address, without a slash at its end. */
+  get url() { return this.#base; }
+
+  /**
+   * Calls any route, such as `call("GET", "/rooms", { query: { limit: 5 } })`, and resolves with the answer's `data` (undefined of
+   * a deletion). `route` begins after `/v1`, escaped.
+   *
+   * Tried again, with growing pauses, when there was no answer of the server's or a 502 to 504 of its own, unless doing it twice
+   * could differ from doing it once (a POST, if `idempotent` does not say otherwise); always after a 429 of its own, once
+   * `Retry-After` has passed. `gives`: what `data` has at least; an answer that lacks it is not the server's. Throws ChatAPIError.
+   * @param {string} method
+   * @param {string} route
+   * @param {CallRequest} [request]
+   * @param {CallOptions} [options]
+   * @returns {Promise<any>}
+   */
+  async call(method, route, { idempotent = method !== "POST", ...request } = {}, options = {}) {
+    const { signal, retries = this.#options.retries ?? 4 } = options;
+    let renewed = false;
+    let answerLost = false;
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await this.tryOnce(method, route, request, signal);
+      } catch (error) {
+        if (!(error instanceof ChatAPIError) || error.code === "NO_TOKEN") throw error;
+        if (error.status === 404 && method === "DELETE" && answerLost) return undefined; // an earlier try did it
+        if (error.status === 401 && !renewed && this.#credentials.renew()) { renewed = true; continue; }
+        const again = error.status === 429 || (idempotent && (error.status === 0 || error.status >= 502));
+        const retryAfter = error.retryAfter ?? 0; // of a proxy it is advice
+        const tooLong = error.status !== 0 && retryAfter > RETRY_AFTER_LIMIT_S;
+        if (!again || tooLong || attempt >= retries) throw error;
+        answerLost ||= error.status === 0;
+        const least = error.status === 0 ? Math.min(retryAfter * 1000, RETRY_CAP_MS) : retryAfter * 1000;
+        await delay(Math.max(backoff(attempt, RETRY_BASE_MS, RETRY_CAP_MS), least), signal);
+      }
+    }
+  }
+
+  /**
+   * One try of a call.
+   * @internal
+   * @param {string} method @param {string} route
+   * @param {CallRequest & {anonymous?: boolean, limitMs?: number}} request
+   * @param {AbortSignal | undefined} signal
+   * @returns {Promise<any>}
+   */
+  async tryOnce(method, route, { query, body, gives, plain, anonymous, limitMs = Infinity }, signal) {
+    const url = new URL(`${this.#base}/v1${route}`);
+    for (const [name, value] of Object.entries(query ?? {})) if (value != null) url.searchParams.set(name, String(value));
+    const headers = anonymous ? {} : await this.#credentials.headers();
+    if (method !== "GET" && method !== "DELETE") headers["Content-Type"] = "application/json";
+    const timeout = new AbortController();
+    const stop = () => timeout.abort(signal?.reason);
+    if (signal?.aborted) throw signal.reason;
+    signal?.addEventListener("abort", stop, { once: true });
+    const timer = setTimeout(() => timeout.abort(), Math.min(this.#options.timeoutMs ?? 30_000, limitMs));
+    try {
+      const response = await (this.#options.fetch ?? globalThis.fetch)(url, {
+        method, headers, signal: timeout.signal, cache: "no-store", redirect: "manual", // the credential is for this server only
+        body: headers["Content-Type"] ? JSON.stringify(body ?? {}) : undefined,
+      });
+      return await unwrap(`${method} ${route}`, response, gives, plain);
+    } catch (cause) {
+      if (cause instanceof ChatAPIError) throw cause;
+      if (signal?.aborted) throw signal.reason;
+      if (timeout.signal.aborted) throw new ChatAPIError("TIMEOUT", `${method} ${route}: no answer in time`, { cause });
+      throw new ChatAPIError("NETWORK_ERROR", `${method} ${route}: the server could not be reached`, { cause });
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", stop);
+    }
+  }
+
+  // The server itself
+
+  /**
+   * What the server is: its version, and the paths of its documents by name. Needs no credential.
+   * @param {CallOptions} [options] @returns {Promise<{name: "ChatAPI", version: string, links: Record<string, string>}>}
+   */
+  info(options) { return this.call("GET", "/", { gives: { version: "string", links: "object" } }, options); }
+
+  /**
+   * Whether the process answers; looks at nothing else. Needs no credential.
+   * @param {CallOptions} [options] @returns {Promise<{status: "ok"}>}
+   */
+  livez(options) { return this.call("GET", "/livez", { gives: STATUS }, options); }
+
+  /**
+   * Whether the server serves requests. Needs no credential. Throws with status 503, after the usual tries, while it starts, stops,
+   * or cannot write.
+   * @param {CallOptions} [options] @returns {Promise<{status: "ok"}>}
+   */
+  readyz(options) { return this.call("GET", "/readyz", { gives: STATUS }, options); }
+
+  /**
+   * The server's version and uptime, in seconds and for people. Needs no credential. Throws with status 503, after the usual tries,
+   * when the server cannot write; `details` of the error then hold the same fields.
+   * @param {CallOptions} [options]
+   * @returns {Promise<{status: "ok", service: "chatapi", version: string, uptime: string, uptime_seconds: number, db_writable: boolean}>}
+   */
+  health(options) { return this.call("GET", "/health", { gives: STATUS }, options); }
+
+  /**
+   * All metrics, in Prometheus' text format. Throws: 401 where the server wants the master key (`AdminAPI` sends it), 404 where
+   * metrics are off.
+   * @param {CallOptions} [options] @returns {Promise<string>}
+   */
+  metrics(options) { return this.call("GET", "/metrics", { plain: "text" }, options); }
+
+  /**
+   * The OpenAPI document of the REST routes. Needs no credential.
+   * @param {CallOptions} [options] @returns {Promise<Json>}
+   */
+  openapi(options) { return this.call("GET", "/openapi.json", { plain: "json" }, options); }
+
+  /**
+   * The AsyncAPI document of the WebSocket's frames. Needs no credential.
+   * @param {CallOptions} [options] @returns {Promise<Json>}
+   */
+  asyncapi(options) { return this.call("GET", "/asyncapi.json", { plain: "json" }, options); }
+}
+
+/**
+ * One caller of one server: a tenant's backend acting as a user, or a user.
+ *
+ * Every call rejects with a `ChatAPIError`: what the server refused (its `code` and `status`), or why there was no answer of its
+ * own. The calls name those refusals that are their own: beside them there are 400 (`field` says of what), 401, 429 and 5xx.
+ * Lists come in pages: `limit` with `offset`, which passes over as many items, or with `cursor`, the `next_cursor` of the page
+ * before, which goes on where that ended. Times are RFC 3339 in UTC, as text.
+ */
+export class ChatAPI extends Caller {
+  /** @type {ClientOptions} */ #options;
+  /** @type {Credentials} */ #credentials;
+
+  /** Throws a TypeError for an address without http:// or https://, and without credentials. @param {ClientOptions} options */
+  constructor(options) {
+    const { url, apiKey, userId, token, getToken } = options;
+    checkAddress(url);
+    if (apiKey ? !userId : !token && !getToken) throw new TypeError("give apiKey and userId, or token, or getToken");
+    const credentials = new Credentials(options);
+    super(url, credentials, options);
+    this.#options = { ...options };
+    this.#credentials = credentials;
+  }
+
+  /** The same tenant as another user; with an API key only. Throws a TypeError without one. @param {string} userId @returns {ChatAPI} */
   asUser(userId) {
     if (!this.#options.apiKey) throw new TypeError("only an API key can act as another user");
     return new ChatAPI({ ...this.#options, userId });
@@ -389,123 +620,233 @@ export class ChatAPI {
 
   // Rooms
 
-  /** @param {{type: RoomType, members?: string[], name?: string | null, metadata?: Json | null}} room @param {CallOptions} [options] @returns {Promise<Room>} */
-  createRoom(room, options) { return this.#call("POST", "/rooms", { body: room, gives: ROOM }, options); }
+  /**
+   * Creates a room; the caller becomes its first admin. `type`: `dm` (two users, for ever; with one member given the caller is the
+   * other), `group` (private) or `channel` (each user of the tenant may read it). `members`: up to 1,000 user ids; ids that are
+   * given twice count once. `name`: 1 to 200 characters. `metadata`: an object of at most 16 KiB as JSON. Not tried again after a
+   * lost answer. Throws: 409 when the dm exists, with its `room_id` in `details`; 400.
+   * @param {{type: RoomType, members?: string[], name?: string | null, metadata?: Json | null}} room
+   * @param {CallOptions} [options]
+   * @returns {Promise<Room>}
+   */
+  createRoom(room, options) { return this.call("POST", "/rooms", { body: room, gives: ROOM }, options); }
 
-  /** The caller's rooms, the most recently active first. @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{rooms: (Room & Standing)[]} & More>} */
-  listRooms(page, options) { return this.#call("GET", "/rooms", { query: page, gives: ROOMS }, options); }
+  /**
+   * The caller's rooms, the most recently active first, each with the caller's role and receipts, a count of unread messages (up to
+   * 1,000) and the last message. `limit`: 1 to 100 (50); a page may hold less, see `has_more`.
+   * @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{rooms: (Room & Standing)[]} & More>}
+   */
+  listRooms(page, options) { return this.call("GET", "/rooms", { query: page, gives: ROOMS }, options); }
 
-  /** The tenant's channels. @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{rooms: Room[]} & More>} */
-  listChannels(page, options) { return this.#call("GET", "/channels", { query: page, gives: ROOMS }, options); }
+  /**
+   * The tenant's channels, the caller's own and others. `limit`: 1 to 100 (50).
+   * @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{rooms: Room[]} & More>}
+   */
+  listChannels(page, options) { return this.call("GET", "/channels", { query: page, gives: ROOMS }, options); }
 
-  /** @param {string} roomId @param {CallOptions} [options] @returns {Promise<Room>} */
-  getRoom(roomId, options) { return this.#call("GET", path`/rooms/${roomId}`, { gives: ROOM }, options); }
+  /**
+   * One room. Throws: 404, or 403 when the caller is not a member and it is no channel.
+   * @param {string} roomId @param {CallOptions} [options] @returns {Promise<Room>}
+   */
+  getRoom(roomId, options) { return this.call("GET", path`/rooms/${roomId}`, { gives: ROOM }, options); }
 
-  /** Absent fields stay, `null` clears. @param {string} roomId @param {{name?: string | null, metadata?: Json | null}} change @param {CallOptions} [options] @returns {Promise<Room>} */
-  updateRoom(roomId, change, options) { return this.#call("PATCH", path`/rooms/${roomId}`, { body: change, idempotent: true, gives: ROOM }, options); }
+  /**
+   * Changes what is given; `null` clears it. `name`: 1 to 200 characters; `metadata`: at most 16 KiB, replaced as a whole. For
+   * admins of the room. Throws: 403, 404.
+   * @param {string} roomId @param {{name?: string | null, metadata?: Json | null}} change @param {CallOptions} [options]
+   * @returns {Promise<Room>}
+   */
+  updateRoom(roomId, change, options) { return this.call("PATCH", path`/rooms/${roomId}`, { body: change, gives: ROOM }, options); }
 
-  /** Removes everything in it. @param {string} roomId @param {CallOptions} [options] @returns {Promise<void>} */
-  deleteRoom(roomId, options) { return this.#call("DELETE", path`/rooms/${roomId}`, {}, options); }
+  /**
+   * Deletes a room and everything in it. For its admins. Throws: 403, also of a dm; 404.
+   * @param {string} roomId @param {CallOptions} [options] @returns {Promise<void>}
+   */
+  deleteRoom(roomId, options) { return this.call("DELETE", path`/rooms/${roomId}`, {}, options); }
 
-  /** @param {string} roomId @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{members: Member[]} & More>} */
-  listMembers(roomId, page, options) { return this.#call("GET", path`/rooms/${roomId}/members`, { query: page, gives: { members: "array" } }, options); }
+  /**
+   * The room's members. `limit`: 1 to 100 (50). Throws: 403, 404.
+   * @param {string} roomId @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{members: Member[]} & More>}
+   */
+  listMembers(roomId, page, options) { return this.call("GET", path`/rooms/${roomId}/members`, { query: page, gives: { members: "array" } }, options); }
 
-  /** @param {string} roomId @param {string} userId @param {{role?: Role}} [more] @param {CallOptions} [options] @returns {Promise<Member>} */
-  addMember(roomId, userId, more, options) { return this.#call("POST", path`/rooms/${roomId}/members`, { body: { user_id: userId, ...more }, gives: MEMBER }, options); }
+  /**
+   * Adds a user, as `member` if not said otherwise. For admins of the room; in a channel users may add themselves. Not tried again
+   * after a lost answer. Throws: 409 for a member or a dm, 403, 404.
+   * @param {string} roomId @param {string} userId @param {{role?: Role}} [more] @param {CallOptions} [options] @returns {Promise<Member>}
+   */
+  addMember(roomId, userId, more, options) { return this.call("POST", path`/rooms/${roomId}/members`, { body: { user_id: userId, ...more }, gives: MEMBER }, options); }
 
-  /** @param {string} roomId @param {string} userId @param {{role: Role}} change @param {CallOptions} [options] @returns {Promise<Member>} */
-  updateMember(roomId, userId, change, options) { return this.#call("PATCH", path`/rooms/${roomId}/members/${userId}`, { body: change, idempotent: true, gives: MEMBER }, options); }
+  /**
+   * Gives a member another role. For admins of the room. Throws: 409 for the last admin or a dm, 403, 404.
+   * @param {string} roomId @param {string} userId @param {{role: Role}} change @param {CallOptions} [options] @returns {Promise<Member>}
+   */
+  updateMember(roomId, userId, change, options) { return this.call("PATCH", path`/rooms/${roomId}/members/${userId}`, { body: change, gives: MEMBER }, options); }
 
-  /** @param {string} roomId @param {string} userId @param {CallOptions} [options] @returns {Promise<void>} */
-  removeMember(roomId, userId, options) { return this.#call("DELETE", path`/rooms/${roomId}/members/${userId}`, {}, options); }
+  /**
+   * Removes a member, or leaves the room. For admins; anybody may leave. When the last admin leaves, the member who has been there
+   * longest becomes admin. Throws: 409 for a dm, 403, 404.
+   * @param {string} roomId @param {string} userId @param {CallOptions} [options] @returns {Promise<void>}
+   */
+  removeMember(roomId, userId, options) { return this.call("DELETE", path`/rooms/${roomId}/members/${userId}`, {}, options); }
 
   // Messages
 
   /**
-   * Stores a message once, however often the call has to be tried: a `client_message_id` is made where none is given.
+   * Stores a message and resolves with it. Stored once, however often the call has to be tried: a `client_message_id` is made where
+   * none is given. `content`: up to 64 KiB of UTF-8, or the tenant's own bound. `meta`: an object of at most 16 KiB as JSON.
+   * `reply_to`: a message of the same room. `client_message_id`: up to 64 characters; given again, the message comes as it now
+   * stands. Throws: 409 when that id had another body, 400 (`field` says of what), 403 for those who are not members, 404.
    * @param {string} roomId @param {string | NewMessage} message @param {CallOptions} [options] @returns {Promise<Message>}
    */
   sendMessage(roomId, message, options) {
-    return this.#call("POST", path`/rooms/${roomId}/messages`, { body: asMessage(message), idempotent: true, gives: MESSAGE }, options);
+    return this.call("POST", path`/rooms/${roomId}/messages`, { body: asMessage(message), idempotent: true, gives: MESSAGE }, options);
   }
-
-  /** Ascending by `seq`; without a bound the newest page. @param {string} roomId @param {{after_seq?: number, before_seq?: number, limit?: number}} [page] @param {CallOptions} [options] @returns {Promise<{messages: Message[], has_more: boolean}>} */
-  listMessages(roomId, page, options) { return this.#call("GET", path`/rooms/${roomId}/messages`, { query: page, gives: { messages: "array" } }, options); }
-
-  /** @param {string} roomId @param {string} messageId @param {CallOptions} [options] @returns {Promise<Message>} */
-  getMessage(roomId, messageId, options) { return this.#call("GET", path`/rooms/${roomId}/messages/${messageId}`, { gives: MESSAGE }, options); }
-
-  /** @param {string} roomId @param {string} messageId @param {string | {content: string, meta?: Json | null}} change @param {CallOptions} [options] @returns {Promise<Message>} */
-  editMessage(roomId, messageId, change, options) {
-    return this.#call("PUT", path`/rooms/${roomId}/messages/${messageId}`, { body: typeof change === "string" ? { content: change } : change, gives: MESSAGE }, options);
-  }
-
-  /** @param {string} roomId @param {string} messageId @param {CallOptions} [options] @returns {Promise<void>} */
-  deleteMessage(roomId, messageId, options) { return this.#call("DELETE", path`/rooms/${roomId}/messages/${messageId}`, {}, options); }
-
-  /** The room's log: messages, edits, deletions, membership and room changes. @param {string} roomId @param {{after_seq?: number, limit?: number}} [page] @param {CallOptions} [options] @returns {Promise<{events: ServerEvent[], has_more: boolean}>} */
-  listEvents(roomId, page, options) { return this.#call("GET", path`/rooms/${roomId}/events`, { query: page, gives: { events: "array", has_more: "boolean" } }, options); }
-
-  /** @param {string} roomId @param {number} seq @param {CallOptions} [options] @returns {Promise<{room_id: string, seq: number}>} */
-  markRead(roomId, seq, options) { return this.#call("POST", path`/rooms/${roomId}/read`, { body: { seq }, idempotent: true, gives: POSITION }, options); }
-
-  /** @param {string} roomId @param {number} seq @param {CallOptions} [options] @returns {Promise<{room_id: string, seq: number}>} */
-  ack(roomId, seq, options) { return this.#call("POST", "/acks", { body: { room_id: roomId, seq }, idempotent: true, gives: POSITION }, options); }
 
   /**
-   * As `ack`, for many rooms, each judged on its own: how each now stands, and why not.
+   * A page of the room's history, ascending by `seq`, edits and deletions applied: what follows `after_seq`, what precedes
+   * `before_seq`, or the newest. `limit`: 1 to 100 (50). Throws: 400 for both, 403, 404.
+   * @param {string} roomId @param {{after_seq?: number, before_seq?: number, limit?: number}} [page] @param {CallOptions} [options]
+   * @returns {Promise<{messages: Message[], has_more: boolean}>}
+   */
+  listMessages(roomId, page, options) { return this.call("GET", path`/rooms/${roomId}/messages`, { query: page, gives: { messages: "array" } }, options); }
+
+  /**
+   * A message as it now stands. Throws: 403, 404.
+   * @param {string} roomId @param {string} messageId @param {CallOptions} [options] @returns {Promise<Message>}
+   */
+  getMessage(roomId, messageId, options) { return this.call("GET", path`/rooms/${roomId}/messages/${messageId}`, { gives: MESSAGE }, options); }
+
+  /**
+   * Replaces a message's content. `meta` stays when it is absent, `null` clears it; bounds as in `sendMessage`. For its sender.
+   * Throws: 403, 404, also of a deleted message.
+   * @param {string} roomId @param {string} messageId @param {string | {content: string, meta?: Json | null}} change
+   * @param {CallOptions} [options] @returns {Promise<Message>}
+   */
+  editMessage(roomId, messageId, change, options) {
+    return this.call("PUT", path`/rooms/${roomId}/messages/${messageId}`, { body: typeof change === "string" ? { content: change } : change, gives: MESSAGE }, options);
+  }
+
+  /**
+   * Deletes a message's content and leaves a tombstone; deleting it again changes nothing. For its sender and the room's admins.
+   * Throws: 403, 404.
+   * @param {string} roomId @param {string} messageId @param {CallOptions} [options] @returns {Promise<void>}
+   */
+  deleteMessage(roomId, messageId, options) { return this.call("DELETE", path`/rooms/${roomId}/messages/${messageId}`, {}, options); }
+
+  /**
+   * A page of the room's log after `after_seq` (0), ascending: messages, edits, deletions, changes of the room and its members, and
+   * what a newer server adds. Messages are shown as they now stand. `limit`: 1 to 100 (50). Throws: 403, 404.
+   * @param {string} roomId @param {{after_seq?: number, limit?: number}} [page] @param {CallOptions} [options]
+   * @returns {Promise<{events: ServerEvent[], has_more: boolean}>}
+   */
+  listEvents(roomId, page, options) { return this.call("GET", path`/rooms/${roomId}/events`, { query: page, gives: { events: "array", has_more: "boolean" } }, options); }
+
+  /**
+   * Marks the room as read up to `seq`, which acknowledges as far; a lower one than before changes nothing. Resolves with where the
+   * caller now stands. Throws: 400 above the room's `last_seq`, 403, 404.
+   * @param {string} roomId @param {number} seq @param {CallOptions} [options] @returns {Promise<{room_id: string, seq: number}>}
+   */
+  markRead(roomId, seq, options) { return this.call("POST", path`/rooms/${roomId}/read`, { body: { seq }, idempotent: true, gives: POSITION }, options); }
+
+  /**
+   * Acknowledges the room's events up to `seq`; a lower one than before changes nothing. Resolves with where the caller now stands.
+   * Throws: 400 above the room's `last_seq`, 403, 404.
+   * @param {string} roomId @param {number} seq @param {CallOptions} [options] @returns {Promise<{room_id: string, seq: number}>}
+   */
+  ack(roomId, seq, options) { return this.call("POST", "/acks", { body: { room_id: roomId, seq }, idempotent: true, gives: POSITION }, options); }
+
+  /**
+   * Acknowledges many rooms, in calls of 1,000 each. Each room is judged on its own: resolves with where the caller now stands, and
+   * for each room that was refused why.
    * @param {Record<string, number>} seqs by room
    * @param {CallOptions} [options]
-   * @returns {Promise<{rooms: Record<string, number>, errors: Record<string, {code: string, message: string}>}>}
+   * @returns {Promise<{rooms: Record<string, number>, errors: Record<string, {code: string, message: string, field?: string}>}>}
    */
   async ackRooms(seqs, options) {
     const rooms = {}, errors = {};
     const entries = Object.entries(seqs);
     for (let first = 0; first < entries.length; first += ACKED_ROOMS) {
       const body = { rooms: Object.fromEntries(entries.slice(first, first + ACKED_ROOMS)) };
-      const part = await this.#call("POST", "/acks", { body, idempotent: true, gives: { rooms: "object", errors: "object" } }, options);
+      const part = await this.call("POST", "/acks", { body, idempotent: true, gives: { rooms: "object", errors: "object" } }, options);
       Object.assign(rooms, part.rooms);
       Object.assign(errors, part.errors);
     }
     return { rooms, errors };
   }
 
-  /** @param {string} roomId @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{receipts: Receipt[]} & More>} */
-  listReceipts(roomId, page, options) { return this.#call("GET", path`/rooms/${roomId}/receipts`, { query: page, gives: { receipts: "array" } }, options); }
+  /**
+   * Each member's `last_ack` and `last_read`. `limit`: 1 to 100 (50). For members. Throws: 403, 404.
+   * @param {string} roomId @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{receipts: Receipt[]} & More>}
+   */
+  listReceipts(roomId, page, options) { return this.call("GET", path`/rooms/${roomId}/receipts`, { query: page, gives: { receipts: "array" } }, options); }
 
-  /** Who of the room is online. @param {string} roomId @param {CallOptions} [options] @returns {Promise<{online: string[]}>} */
-  getPresence(roomId, options) { return this.#call("GET", path`/rooms/${roomId}/presence`, { gives: { online: "array" } }, options); }
+  /**
+   * The user ids of those members who are online. For members. Throws: 403, 404.
+   * @param {string} roomId @param {CallOptions} [options] @returns {Promise<{online: string[]}>}
+   */
+  getPresence(roomId, options) { return this.call("GET", path`/rooms/${roomId}/presence`, { gives: { online: "array" } }, options); }
 
   // Notifications and topics
 
-  /** With an API key only. Not tried again after a lost answer, as it could then arrive twice. @param {{topic: string, payload: unknown, targets: {user_ids?: string[], room_id?: string, topic_subscribers?: boolean}}} notification @param {CallOptions} [options] @returns {Promise<{notification_id: string, created_at: string, recipients: number}>} */
-  notify(notification, options) { return this.#call("POST", "/notify", { body: notification, gives: { notification_id: "string" } }, options); }
+  /**
+   * Stores a notification for every user that `targets` names, each once, and resolves with how many these are (`recipients`). With
+   * an API key only. `topic`: 1 to 200 characters; `payload`: any JSON of at most 64 KiB; `targets`: at most 1,000 `user_ids`. Not
+   * tried again after a lost answer, as it could then arrive twice. Throws: 400, 403 with a user token, 404 of a room.
+   * @param {{topic: string, payload: unknown, targets: {user_ids?: string[], room_id?: string, topic_subscribers?: boolean}}} notification
+   * @param {CallOptions} [options]
+   * @returns {Promise<{notification_id: string, created_at: string, recipients: number}>}
+   */
+  notify(notification, options) { return this.call("POST", "/notify", { body: notification, gives: { notification_id: "string" } }, options); }
 
-  /** @param {{status?: "pending" | "delivered" | "all", limit?: number, offset?: number, cursor?: string}} [page] @param {CallOptions} [options] @returns {Promise<{notifications: Notification[]} & More>} */
-  listNotifications(page, options) { return this.#call("GET", "/notifications", { query: page, gives: { notifications: "array" } }, options); }
+  /**
+   * The caller's notifications, the newest first; all of them, unless a `status` is given. `limit`: 1 to 100 (50).
+   * @param {{status?: "pending" | "delivered" | "all"} & Page} [page] @param {CallOptions} [options]
+   * @returns {Promise<{notifications: ListedNotification[]} & More>}
+   */
+  listNotifications(page, options) { return this.call("GET", "/notifications", { query: page, gives: { notifications: "array" } }, options); }
 
-  /** @param {string} notificationId @param {CallOptions} [options] @returns {Promise<Json>} */
-  ackNotification(notificationId, options) { return this.#call("POST", path`/notifications/${notificationId}/ack`, { idempotent: true }, options); }
+  /**
+   * Acknowledges a notification, which is then `delivered` and not sent again; once more changes nothing. Throws: 404.
+   * @param {string} notificationId @param {CallOptions} [options] @returns {Promise<{notification_id: string, status: "delivered"}>}
+   */
+  ackNotification(notificationId, options) {
+    return this.call("POST", path`/notifications/${notificationId}/ack`, { idempotent: true, gives: { notification_id: "string" } }, options);
+  }
 
-  /** @param {string} topic @param {CallOptions} [options] @returns {Promise<Subscription>} */
-  subscribeTopic(topic, options) { return this.#call("POST", "/subscriptions", { body: { topic }, idempotent: true, gives: { subscription_id: "string" } }, options); }
+  /**
+   * Subscribes the caller to notifications of a topic (1 to 200 characters). Subscribing twice is the same subscription.
+   * @param {string} topic @param {CallOptions} [options] @returns {Promise<Subscription>}
+   */
+  subscribeTopic(topic, options) { return this.call("POST", "/subscriptions", { body: { topic }, idempotent: true, gives: { subscription_id: "string" } }, options); }
 
-  /** @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{subscriptions: Subscription[]} & More>} */
-  listSubscriptions(page, options) { return this.#call("GET", "/subscriptions", { query: page, gives: { subscriptions: "array" } }, options); }
+  /**
+   * The caller's subscriptions to topics. `limit`: 1 to 100 (50).
+   * @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{subscriptions: Subscription[]} & More>}
+   */
+  listSubscriptions(page, options) { return this.call("GET", "/subscriptions", { query: page, gives: { subscriptions: "array" } }, options); }
 
-  /** @param {string} subscriptionId @param {CallOptions} [options] @returns {Promise<void>} */
-  unsubscribeTopic(subscriptionId, options) { return this.#call("DELETE", path`/subscriptions/${subscriptionId}`, {}, options); }
+  /**
+   * Ends a subscription, by its `subscription_id`. Throws: 404.
+   * @param {string} subscriptionId @param {CallOptions} [options] @returns {Promise<void>}
+   */
+  unsubscribeTopic(subscriptionId, options) { return this.call("DELETE", path`/subscriptions/${subscriptionId}`, {}, options); }
 
-  // Credentials and the server itself
+  // Credentials
 
-  /** A user token, for a page or an app; with an API key only. @param {{user_id?: string, expires_in?: number}} [token] @param {CallOptions} [options] @returns {Promise<{token: string, user_id: string, expires_at: string}>} */
-  createToken(token = {}, options) { return this.#call("POST", "/tokens", { body: token, idempotent: true, gives: { token: "string" } }, options); }
+  /**
+   * A user token, for a page or an app, of the caller or another user. With an API key only. `expires_in`: 1 to 86,400 seconds
+   * (3,600). Throws: 403 with a user token.
+   * @param {{user_id?: string, expires_in?: number}} [token] @param {CallOptions} [options]
+   * @returns {Promise<{token: string, user_id: string, expires_at: string}>}
+   */
+  createToken(token = {}, options) { return this.call("POST", "/tokens", { body: token, idempotent: true, gives: { token: "string" } }, options); }
 
-  /** A ticket for one WebSocket, good for a minute. @param {CallOptions} [options] @returns {Promise<{token: string, expires_in: number}>} */
-  createTicket(options) { return this.#call("POST", "/ws/token", { idempotent: true, gives: { token: "string" } }, options); }
-
-  /** @param {CallOptions} [options] @returns {Promise<{status: string, service: string, version: string, uptime: string, uptime_seconds: number, db_writable: boolean}>} */
-  health(options) { return this.#call("GET", "/health", { gives: { status: "string" } }, options); }
+  /**
+   * A ticket for one WebSocket, good for `expires_in` seconds (60).
+   * @param {CallOptions} [options] @returns {Promise<{token: string, expires_in: number}>}
+   */
+  createTicket(options) { return this.call("POST", "/ws/token", { idempotent: true, gives: { token: "string" } }, options); }
 
   /**
    * Address and subprotocols of one WebSocket. A user token travels as a subprotocol and an API key not at all: it is
@@ -515,12 +856,12 @@ export class ChatAPI {
    * @returns {Promise<{url: string, protocols: string[]}>}
    */
   async openSocketWith(signal) {
-    const url = `${this.#base.replace(/^http/, "ws")}/v1/ws?sync=none`;
-    if (this.#options.apiKey) {
+    const url = `${this.url.replace(/^http/, "ws")}/v1/ws?sync=none`;
+    if (this.usesApiKey) {
       const { token } = await this.createTicket({ signal, retries: 0 });
       return { url: `${url}&token=${encodeURIComponent(token)}`, protocols: ["chatapi.v1"] };
     }
-    return { url, protocols: ["chatapi.v1", `bearer.${await this.#currentToken()}`] };
+    return { url, protocols: ["chatapi.v1", `bearer.${await this.#credentials.token()}`] };
   }
 
   /** @internal */
@@ -531,20 +872,16 @@ export class ChatAPI {
   }
 
   /** Forgets a token that the server refused. True when there may be a better one. @internal */
-  renewToken() {
-    if (!this.#options.getToken) return false;
-    this.#token = undefined;
-    return true;
-  }
+  renewToken() { return this.#credentials.renew(); }
 
   /** Whether there may be another token. @internal */
-  get renewsTokens() { return Boolean(this.#options.getToken); }
+  get renewsTokens() { return this.#credentials.renews; }
 
   /** Of a token that the server has refused: whether it seems to be one that was good once, so that the next may be. @internal */
-  get tokenHasExpired() { return this.renewsTokens && this.#token !== undefined && hasExpired(this.#token); }
+  get tokenHasExpired() { return this.#credentials.hasExpired; }
 
   /** @internal */
-  get usesApiKey() { return Boolean(this.#options.apiKey); }
+  get usesApiKey() { return this.#credentials.usesApiKey; }
 
   /**
    * Why the server refuses handshakes: a browser does not show their answers, but a plain GET of their address is answered
@@ -556,7 +893,7 @@ export class ChatAPI {
   async findRefusal(signal) {
     for (const anonymous of [true, false]) {
       try {
-        await this.#once("GET", "/ws", { anonymous, limitMs: ASK_TIMEOUT_MS }, signal);
+        await this.tryOnce("GET", "/ws", { anonymous, limitMs: ASK_TIMEOUT_MS }, signal);
       } catch (error) {
         if (!(error instanceof ChatAPIError) || error.code === "NO_TOKEN") throw error;
         if (error.status !== 426) return error;
@@ -564,103 +901,123 @@ export class ChatAPI {
     }
     return undefined;
   }
+}
 
-  /** One request for all that wait for a token. @returns {Promise<string>} */
-  async #currentToken() {
-    if (this.#token !== undefined) return this.#token;
-    this.#tokenRequest ??= this.#askForToken().finally(() => { this.#tokenRequest = undefined; });
-    return this.#tokenRequest;
-  }
-
-  /** @returns {Promise<string>} */
-  async #askForToken() {
-    const getToken = /** @type {NonNullable<ClientOptions["getToken"]>} */ (this.#options.getToken);
-    const limitMs = Math.min(this.#options.timeoutMs ?? TOKEN_TIMEOUT_MS, TOKEN_TIMEOUT_MS);
-    /** @type {ReturnType<typeof setTimeout> | undefined} */ let timer;
-    let token;
-    try {
-      const late = new Promise((_, reject) => { timer = setTimeout(() => reject(new Error(`nothing within ${limitMs} ms`)), limitMs); });
-      token = await Promise.race([Promise.resolve().then(() => getToken()), late]);
-    } catch (cause) {
-      throw new ChatAPIError("NO_TOKEN", `getToken failed: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
-    } finally {
-      clearTimeout(timer);
-    }
-    if (isToken(token)) return (this.#token = /** @type {string} */ (token));
-    const what = typeof token !== "string" ? typeof token : token ? "a string with characters that no token has" : "an empty string";
-    throw new ChatAPIError("NO_TOKEN", `getToken returned no token but ${what}`);
-  }
-
-  /** @returns {Promise<Record<string, string>>} */
-  async #credentials() {
-    const { apiKey, userId } = this.#options;
-    if (apiKey) return { "X-API-Key": apiKey, "X-User-Id": /** @type {string} */ (userId) };
-    return { Authorization: `Bearer ${await this.#currentToken()}` };
+/**
+ * The operator's calls: tenants, their keys and secrets, dead letters. For a backend only: the master key opens everything. Errors,
+ * tries and pages are as in `ChatAPI`; a wrong master key is 401.
+ */
+export class AdminAPI extends Caller {
+  /** Throws a TypeError for an address without http:// or https://, and without a master key. @param {AdminOptions} options */
+  constructor(options) {
+    checkAddress(options.url);
+    if (!options.masterKey) throw new TypeError("give masterKey");
+    super(options.url, new Credentials({ masterKey: options.masterKey }), options);
   }
 
   /**
-   * Tries until there is an answer of the server's worth having. What is not idempotent is tried again only when the server
-   * said that it did nothing (429). `gives`: what the answer's `data` has at least.
-   * @param {string} method
-   * @param {string} route
-   * @param {{query?: Record<string, unknown>, body?: unknown, idempotent?: boolean, gives?: Shape}} request
+   * Creates a tenant. Its API key and secrets are shown this once. `name`: 1 to 200 characters; `config`: its own limits, webhook
+   * URL and retention, as the OpenAPI document's `TenantConfig` has them. Not tried again after a lost answer. Throws: 400
+   * (`field`: `config.…`).
+   * @param {{name: string, config?: Json}} tenant @param {CallOptions} [options]
+   * @returns {Promise<Tenant & {api_key: string, token_secret: string, webhook_secret?: string}>}
+   */
+  createTenant(tenant, options) { return this.call("POST", "/admin/tenants", { body: tenant, gives: TENANT }, options); }
+
+  /**
+   * All tenants, the oldest first. `limit`: 1 to 100 (50).
+   * @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{tenants: Tenant[]} & More>}
+   */
+  listTenants(page, options) { return this.call("GET", "/admin/tenants", { query: page, gives: { tenants: "array" } }, options); }
+
+  /**
+   * A tenant with its config, without keys and secrets. Throws: 404.
+   * @param {string} tenantId @param {CallOptions} [options] @returns {Promise<Tenant>}
+   */
+  getTenant(tenantId, options) { return this.call("GET", path`/admin/tenants/${tenantId}`, { gives: TENANT }, options); }
+
+  /**
+   * Changes what is given. Of `config`, absent keys stay, and `null` takes the server's own setting. The answer has a
+   * `webhook_secret` when `webhook_url` is set for the first time. Throws: 400, 404.
+   * @param {string} tenantId @param {{name?: string, config?: Json}} change @param {CallOptions} [options]
+   * @returns {Promise<Tenant & {webhook_secret?: string}>}
+   */
+  updateTenant(tenantId, change, options) { return this.call("PATCH", path`/admin/tenants/${tenantId}`, { body: change, gives: TENANT }, options); }
+
+  /**
+   * Deletes a tenant and all its data; its connections end. Throws: 404.
+   * @param {string} tenantId @param {CallOptions} [options] @returns {Promise<void>}
+   */
+  deleteTenant(tenantId, options) { return this.call("DELETE", path`/admin/tenants/${tenantId}`, {}, options); }
+
+  /**
+   * Adds an API key, which is shown this once. Not tried again after a lost answer. Throws: 404.
+   * @param {string} tenantId @param {CallOptions} [options] @returns {Promise<{key_id: string, api_key: string}>}
+   */
+  createKey(tenantId, options) { return this.call("POST", path`/admin/tenants/${tenantId}/keys`, { gives: { api_key: "string" } }, options); }
+
+  /**
+   * The tenant's API keys, without their secrets: when each was made, and last used. `limit`: 1 to 100 (50). Throws: 404.
+   * @param {string} tenantId @param {Page} [page] @param {CallOptions} [options]
+   * @returns {Promise<{keys: {key_id: string, created_at: string, last_used_at: string | null}[]} & More>}
+   */
+  listKeys(tenantId, page, options) { return this.call("GET", path`/admin/tenants/${tenantId}/keys`, { query: page, gives: { keys: "array" } }, options); }
+
+  /**
+   * Revokes an API key at once; its connections end. Throws: 404.
+   * @param {string} tenantId @param {string} keyId @param {CallOptions} [options] @returns {Promise<void>}
+   */
+  revokeKey(tenantId, keyId, options) { return this.call("DELETE", path`/admin/tenants/${tenantId}/keys/${keyId}`, {}, options); }
+
+  /**
+   * Replaces the secret that signs user tokens, and resolves with the new one, this once. All user tokens of the tenant die at
+   * once. Not tried again after a lost answer. Throws: 404.
+   * @param {string} tenantId @param {CallOptions} [options] @returns {Promise<{token_secret: string}>}
+   */
+  rotateTokenSecret(tenantId, options) { return this.call("POST", path`/admin/tenants/${tenantId}/token-secret`, { gives: { token_secret: "string" } }, options); }
+
+  /**
+   * Replaces the secret that signs webhook calls, and resolves with the new one, this once. The old one signs along for 24 h. Not
+   * tried again after a lost answer. Throws: 404.
+   * @param {string} tenantId @param {CallOptions} [options] @returns {Promise<{webhook_secret: string}>}
+   */
+  rotateWebhookSecret(tenantId, options) { return this.call("POST", path`/admin/tenants/${tenantId}/webhook-secret`, { gives: { webhook_secret: "string" } }, options); }
+
+  /**
+   * Webhook calls that failed for good, the latest first; of one tenant or of all. `limit`: 1 to 1,000 (50). Throws: 404 of an
+   * unknown tenant.
+   * @param {{tenant_id?: string} & Page} [page] @param {CallOptions} [options]
+   * @returns {Promise<DeadLetters & More>}
+   */
+  listDeadLetters(page, options) { return this.call("GET", "/admin/dead-letters", { query: page, gives: { failed_messages: "array" } }, options); }
+
+  /**
+   * Puts a webhook call that failed for good back into the queue, by its `id`. Not tried again after a lost answer. Throws: 404,
+   * 409 when the tenant has no `webhook_url`.
+   * @param {string} deadLetterId @param {CallOptions} [options] @returns {Promise<{id: string}>}
+   */
+  retryDeadLetter(deadLetterId, options) { return this.call("POST", path`/admin/dead-letters/${deadLetterId}/retry`, { gives: { id: "string" } }, options); }
+
+  /**
+   * Puts all of a tenant's dead letters back into the queue, and resolves with how many. Not tried again after a lost answer, since
+   * the count would be another one. Throws: 404, 409 when the tenant has no `webhook_url`.
+   * @param {string} tenantId @param {CallOptions} [options] @returns {Promise<{retried: number}>}
+   */
+  retryDeadLetters(tenantId, options) {
+    return this.call("POST", "/admin/dead-letters/retry", { body: { tenant_id: tenantId }, gives: { retried: "number" } }, options);
+  }
+
+  /**
+   * For each tenant, rooms, messages, connections and what waits in its queues; and the queues of all.
    * @param {CallOptions} [options]
-   * @returns {Promise<any>}
+   * @returns {Promise<{tenants: TenantStats[], queues: Queues & {writes: number}}>}
    */
-  async #call(method, route, { idempotent = method !== "POST", ...request }, options = {}) {
-    const { signal, retries = this.#options.retries ?? 4 } = options;
-    let renewed = false;
-    let answerLost = false;
-    for (let attempt = 0; ; attempt++) {
-      try {
-        return await this.#once(method, route, request, signal);
-      } catch (error) {
-        if (!(error instanceof ChatAPIError) || error.code === "NO_TOKEN") throw error;
-        if (error.status === 404 && method === "DELETE" && answerLost) return undefined; // an earlier try did it
-        if (error.status === 401 && !renewed && this.renewToken()) { renewed = true; continue; }
-        const again = error.status === 429 || (idempotent && (error.status === 0 || error.status >= 502));
-        const retryAfter = error.retryAfter ?? 0; // of a proxy it is advice
-        const tooLong = error.status !== 0 && retryAfter > RETRY_AFTER_LIMIT_S;
-        if (!again || tooLong || attempt >= retries) throw error;
-        answerLost ||= error.status === 0;
-        const least = error.status === 0 ? Math.min(retryAfter * 1000, RETRY_CAP_MS) : retryAfter * 1000;
-        await delay(Math.max(backoff(attempt, RETRY_BASE_MS, RETRY_CAP_MS), least), signal);
-      }
-    }
-  }
+  getStats(options) { return this.call("GET", "/admin/stats", { gives: { tenants: "array" } }, options); }
+}
 
-  /**
-   * @param {string} method @param {string} route
-   * @param {{query?: Record<string, unknown>, body?: unknown, gives?: Shape, anonymous?: boolean, limitMs?: number}} request
-   * @param {AbortSignal | undefined} signal
-   * @returns {Promise<any>}
-   */
-  async #once(method, route, { query, body, gives, anonymous, limitMs = Infinity }, signal) {
-    const url = new URL(`${this.#base}/v1${route}`);
-    for (const [name, value] of Object.entries(query ?? {})) if (value != null) url.searchParams.set(name, String(value));
-    const headers = anonymous ? {} : await this.#credentials();
-    if (method !== "GET" && method !== "DELETE") headers["Content-Type"] = "application/json";
-    const timeout = new AbortController();
-    const stop = () => timeout.abort(signal?.reason);
-    if (signal?.aborted) throw signal.reason;
-    signal?.addEventListener("abort", stop, { once: true });
-    const timer = setTimeout(() => timeout.abort(), Math.min(this.#options.timeoutMs ?? 30_000, limitMs));
-    try {
-      const response = await (this.#options.fetch ?? globalThis.fetch)(url, {
-        method, headers, signal: timeout.signal, cache: "no-store", redirect: "manual", // the credential is for this server only
-        body: headers["Content-Type"] ? JSON.stringify(body ?? {}) : undefined,
-      });
-      return await unwrap(`${method} ${route}`, response, gives);
-    } catch (cause) {
-      if (cause instanceof ChatAPIError) throw cause;
-      if (signal?.aborted) throw signal.reason;
-      if (timeout.signal.aborted) throw new ChatAPIError("TIMEOUT", `${method} ${route}: no answer in time`, { cause });
-      throw new ChatAPIError("NETWORK_ERROR", `${method} ${route}: the server could not be reached`, { cause });
-    } finally {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", stop);
-    }
-  }
+/** @param {unknown} url */
+function checkAddress(url) {
+  if (typeof url !== "string" || !/^https?:\/\//.test(url)) throw new TypeError("url must start with http:// or https://");
 }
 
 /** A path with its parts escaped: user ids may contain slashes. @param {TemplateStringsArray} texts @param {string[]} values */
@@ -680,14 +1037,19 @@ function asMessage(message) {
  * @param {string} call method and route
  * @param {Response} response
  * @param {Shape} [gives]
+ * @param {"text" | "json"} [plain]
  * @returns {Promise<any>}
  */
-async function unwrap(call, response, gives) {
+async function unwrap(call, response, gives, plain) {
   const { status, headers } = response;
   const isDeletion = call.startsWith("DELETE ");
   if (status === 204 && isDeletion) return undefined;
-  const { success, data, error } = parseObject(await response.text()) ?? {};
-  if (success === true && status >= 200 && status < 300 && error == null && !isDeletion && hasShape(data, gives)) return data;
+  const text = await response.text();
+  const object = parseObject(text);
+  const document = plain === "text" ? text : object;
+  if (plain && status === 200 && document !== undefined) return document;
+  const { success, data, error } = object ?? {};
+  if (!plain && success === true && status >= 200 && status < 300 && error == null && !isDeletion && hasShape(data, gives)) return data;
   const asked = headers.get("Retry-After") ?? "";
   const retryAfter = /^[0-9]+$/.test(asked) ? Number(asked) : undefined;
   if (success === false && status >= 400 && data == null && hasShape(error, { code: "string", message: "string" })) {
@@ -812,6 +1174,7 @@ export class Connection {
     void this.#dial();
   }
 
+  /** `connecting`, `syncing` (what was missed is coming), `live`, `waiting` (for the next try), `paused`, `closed`. @returns {State} */
   get state() { return this.#state; }
 
   /** Why the newest try to connect failed, or what ended the connection. Undefined while there is a socket. @returns {Error | undefined} */
@@ -859,6 +1222,11 @@ export class Connection {
   /**
    * Sends a message and returns when it is stored. Tried, across reconnects and restarts, until the server has
    * confirmed or refused it; stored once in any case. Messages to one room are stored in the order of the calls.
+   *
+   * `content`: up to 64 KiB of UTF-8, or the tenant's own bound. `meta`: an object of at most 16 KiB as JSON. `reply_to`: a message
+   * of the same room. `client_message_id`: up to 64 characters; one is made where none is given. Rejects with what the server
+   * refused: 409 when that id had another body, 400 (`field` says of what), 403 for those who are not members, 404; `CLOSED` when
+   * the connection is closed first.
    * @param {string} roomId
    * @param {string | NewMessage} message
    * @returns {Promise<Sent>}
@@ -874,7 +1242,8 @@ export class Connection {
   /**
    * Changes a message, in order with the other messages, edits and deletions of the room. Tried again after an interruption, so
    * that the room's log may then hold the same edit twice. One that is too long for a frame goes over HTTP: then the
-   * answer's `seq` is the message's own.
+   * answer's `seq` is the message's own. Bounds as in `send`; `meta` stays when it is absent, `null` clears it. Rejects: 403 for
+   * all but its sender, 404, also of a deleted message; `CLOSED`.
    * @param {string} roomId @param {string} messageId @param {string | {content: string, meta?: Json | null}} change
    * @returns {Promise<EventMap["message.edited"]>}
    */
@@ -888,22 +1257,34 @@ export class Connection {
     return this.#request(frame, { lane: roomId, http });
   }
 
-  /** @param {string} roomId @param {string} messageId @returns {Promise<EventMap["message.deleted"]>} */
+  /**
+   * Deletes a message's content and leaves a tombstone, in order with the other messages, edits and deletions of the room. Rejects:
+   * 403 for all but its sender and the room's admins, 404; `CLOSED`.
+   * @param {string} roomId @param {string} messageId @returns {Promise<EventMap["message.deleted"]>}
+   */
   delete(roomId, messageId) {
     return this.#request({ type: "message.delete", room_id: roomId, message_id: messageId }, { lane: roomId });
   }
 
-  /** Marks as read up to `seq`. @param {string} roomId @param {number} seq @returns {Promise<EventMap["read.updated"]>} */
+  /**
+   * Marks the room as read up to `seq`, which acknowledges as far; a lower one than before changes nothing. Resolves with where the
+   * user now stands. Rejects: 400 above the room's newest event, 403, 404; `CLOSED`.
+   * @param {string} roomId @param {number} seq @returns {Promise<EventMap["read.updated"]>}
+   */
   read(roomId, seq) {
     return this.#request({ type: "read", room_id: roomId, seq });
   }
 
-  /** For those who set `autoAck` to false. @param {string} roomId @param {number} seq @returns {Promise<EventMap["ack.received"]>} */
+  /**
+   * Acknowledges the room's events up to `seq`, for those who set `autoAck` to false. Resolves with where the user now stands.
+   * Rejects: 400 above the room's newest event, 403, 404; `CLOSED`.
+   * @param {string} roomId @param {number} seq @returns {Promise<EventMap["ack.received"]>}
+   */
   ack(roomId, seq) {
     return this.#request({ type: "ack", room_id: roomId, seq });
   }
 
-  /** For those who set `autoAck` to false. @param {string} notificationId */
+  /** Acknowledges a notification, for those who set `autoAck` to false. Sent soon. @param {string} notificationId */
   ackNotification(notificationId) {
     this.#unackedNotifications.add(notificationId);
     this.#scheduleAcks();
@@ -923,7 +1304,7 @@ export class Connection {
 
   /**
    * Receives a channel's events without joining it, from now on and across reconnects. A channel that this connection, or its
-   * `cursors`, knows already is caught up first.
+   * `cursors`, knows already is caught up first. Rejects: 403 when it is no channel, 404; `CLOSED`.
    * @param {string} roomId
    * @returns {Promise<{room_id: string, last_seq: number}>}
    */
@@ -933,14 +1314,14 @@ export class Connection {
     return this.#request({ type: "subscribe", room_id: roomId }).catch((error) => { this.#wanted.delete(roomId); throw error; });
   }
 
-  /** Receives no more of this room on this connection. @param {string} roomId @returns {Promise<{room_id: string}>} */
+  /** Receives no more of this room on this connection. Rejects: 404; `CLOSED`. @param {string} roomId @returns {Promise<{room_id: string}>} */
   unsubscribe(roomId) {
     this.#wanted.delete(roomId);
     this.#unwanted.add(roomId);
     return this.#request({ type: "unsubscribe", room_id: roomId });
   }
 
-  /** Milliseconds to the server and back. @returns {Promise<number>} */
+  /** Milliseconds to the server and back. Rejects with `CLOSED`. @returns {Promise<number>} */
   async ping() {
     const start = performance.now();
     await this.#request({ type: "ping" });
