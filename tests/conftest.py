@@ -2,14 +2,14 @@ import asyncio
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
 from blockbuster import BlockBuster
-from driver import Server, eventually
+from driver import Server, StartServer, eventually
 from hypothesis import HealthCheck, settings
 from receiver import Receiver, open_receiver
 
@@ -26,8 +26,6 @@ settings.register_profile("chatapi", deadline=None, suppress_health_check=[Healt
 settings.load_profile("chatapi")
 
 MASTER_KEY = "master-key-of-the-tests-0123456789"
-
-StartServer = Callable[..., Awaitable[Server]]
 
 
 def pytest_configure() -> None:

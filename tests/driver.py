@@ -1,29 +1,20 @@
 """A running server and its users, as tests drive them: real HTTP and real WebSockets on loopback."""
 
 import asyncio
-import base64
 import contextlib
 import json
-from collections.abc import Coroutine
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+from raw_websocket import HANDSHAKE, WAIT_SECONDS, RawSocket
 
 from chatapi.app import App
 from chatapi.clock import Clock
 from chatapi.connection import Connection
 from chatapi.store import Transaction
-
-TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA  # opcodes of RFC 6455
-WAIT_SECONDS = 20.0  # for something that has to happen, also on a busy machine; a test that fails waits no longer
-
-HANDSHAKE = {
-    "Connection": "Upgrade",
-    "Upgrade": "websocket",
-    "Sec-WebSocket-Version": "13",
-    "Sec-WebSocket-Key": base64.b64encode(bytes(16)).decode(),
-}
 
 
 class HandClock(Clock):
@@ -123,64 +114,6 @@ class Socket:
         await self.websocket.close()
 
 
-class RawSocket:
-    """One WebSocket, frame by frame (RFC 6455), for what no well-behaved client sends or shows."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self.writer = writer
-
-    def send(self, opcode: int, payload: bytes = b"", *, first_byte: int = 0x80, masked: bool = True) -> None:
-        size = len(payload)
-        if size < 126:
-            length = bytes((size | masked << 7,))
-        elif size < 1 << 16:
-            length = bytes((126 | masked << 7,)) + size.to_bytes(2, "big")
-        else:
-            length = bytes((127 | masked << 7,)) + size.to_bytes(8, "big")
-        # A mask of zeros changes nothing.
-        self.writer.write(bytes((first_byte | opcode,)) + length + bytes(4 * masked) + payload)
-
-    def send_frame(self, frame_type: str, **fields: object) -> None:
-        self.send(TEXT, json.dumps({"type": frame_type, **fields}).encode())
-
-    async def next(self) -> tuple[int, bytes]:
-        """The next frame: its opcode and payload. The server's are unmasked and unfragmented."""
-        async with asyncio.timeout(WAIT_SECONDS):
-            first, second = await self._reader.readexactly(2)
-            assert first & 0x70 == 0, "reserved bits"
-            assert first & 0x80, "a fragment"
-            assert second < 128, "a mask"
-            size = second
-            if size == 126:
-                size = int.from_bytes(await self._reader.readexactly(2), "big")
-            elif size == 127:
-                size = int.from_bytes(await self._reader.readexactly(8), "big")
-            return first & 0x0F, await self._reader.readexactly(size)
-
-    async def expect(self, frame_type: str) -> dict[str, Any]:
-        while True:
-            opcode, payload = await self.next()
-            if opcode == TEXT and (frame := json.loads(payload))["type"] == frame_type:
-                return dict(frame)
-
-    async def close_code(self) -> int:
-        """Reads up to the close frame, answers it, and sees the connection end."""
-        while (frame := await self.next())[0] != CLOSE:
-            pass
-        self.send(CLOSE, frame[1][:2])
-        assert await self.end() == b""
-        return int.from_bytes(frame[1][:2], "big")
-
-    async def end(self) -> bytes:
-        """What still comes until the server closes the connection."""
-        async with asyncio.timeout(WAIT_SECONDS):
-            try:
-                return await self._reader.read()
-            except ConnectionResetError:  # it had not read all that was sent
-                return b""
-
-
 class User:
     """A user of a tenant, through the tenant's API key."""
 
@@ -218,13 +151,14 @@ class User:
             await socket.expect("sync.complete")
         return socket
 
-    async def connect_raw(self, query: str = "") -> RawSocket:
-        """A WebSocket without a client's help; nothing is read after the handshake."""
-        reader, writer = await self.server.open()
-        headers = "".join(f"{name}: {value}\r\n" for name, value in {**HANDSHAKE, **self.headers}.items())
-        writer.write(f"GET /ws{query} HTTP/1.1\r\nHost: chat\r\n{headers}\r\n".encode())
-        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
-        return RawSocket(reader, writer)
+    async def connect_raw(self, query: str = "", *, ready: bool = False, is_narrow: bool = False) -> RawSocket:
+        """A WebSocket without a client's help; by default nothing is read after the handshake."""
+        opening = self.server.open_narrow() if is_narrow else self.server.open()
+        raw = RawSocket(*await opening)
+        await raw.open(f"/ws{query}", self.headers)
+        if ready:
+            await raw.expect("sync.complete")
+        return raw
 
     async def make_room(self, *members: str, room_type: str = "group", **fields: object) -> str:
         reply = await self.post("/rooms", {"type": room_type, "members": list(members), **fields})
@@ -321,10 +255,21 @@ class Server:
         self._writers.append(writer)
         return reader, writer
 
+    async def open_narrow(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A bare connection for which neither the kernel nor the test holds much that is unread, or unsent."""
+        bare = socket.socket()
+        bare.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        bare.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(bare, (self.host, self.port))
+        reader, writer = await asyncio.open_connection(sock=bare, limit=1)
+        writer.transport.set_write_buffer_limits(0)
+        self._writers.append(writer)
+        return reader, writer
+
     async def stop(self) -> None:
         """As `app.close()`, once nobody is connected: a peer that reads no more is waited for a while."""
-        for socket in self._sockets:
-            await socket.close()
+        for opened in self._sockets:
+            await opened.close()
         await self.app.close()
 
     async def hang_up(self) -> None:
@@ -338,8 +283,48 @@ class Server:
         return [found for found in self.services.hub.connections.values() if found.user_id == user_id]
 
 
+StartServer = Callable[..., Awaitable[Server]]
+"""As the fixture `start_server` has it."""
+
+
 async def eventually(condition: Any) -> None:
     """Returns once `condition()` holds."""
     async with asyncio.timeout(WAIT_SECONDS):
         while not condition():  # noqa: ASYNC110 - it is asked of objects that tell nobody
             await asyncio.sleep(0.005)
+
+
+class Gate:
+    """Stands in for an async method: calls wait until it is opened."""
+
+    def __init__(self, method: Any) -> None:
+        self._method = method
+        self._is_open = asyncio.Event()
+        self.arrived = asyncio.Event()
+
+    async def __call__(self, *args: Any) -> Any:
+        self.arrived.set()
+        await self._is_open.wait()
+        return await self._method(*args)
+
+    def open(self) -> None:
+        self._is_open.set()
+
+
+async def restart(start_server: StartServer, server: Server, settings: dict[str, object] | None = None) -> Server:
+    """The same database with nothing in memory."""
+    await server.app.close()
+    return await start_server(settings)
+
+
+async def say_many(user: User, room_id: str, count: int) -> None:
+    socket = await user.connect(sync="none", ready=False)
+    for number in range(count):
+        await socket.send("send_message", room_id=room_id, content=f"{user.user_id} {number}")
+    for _ in range(count):
+        await socket.expect("message.sent")
+    await socket.close()
+
+
+def seqs(frames: Sequence[dict[str, Any]], room_id: str) -> list[int]:
+    return [frame["seq"] for frame in frames if frame.get("room_id") == room_id and "seq" in frame]

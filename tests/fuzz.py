@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from driver import HANDSHAKE
+from raw_websocket import HANDSHAKE, encode_frame
 
 MOMENT_SECONDS = 0.003
 PATIENCE_SECONDS = 0.15  # for an answer: most of what is sent gets none
@@ -248,7 +248,8 @@ class Fuzz:
         first = self._random.choice([0x01, 0x00, 0x80, 0x82, 0x88, 0x89, 0x8A, 0x08, 0x09, 0xC1, 0xB1, 0x83, 0x8F])
         size = self._random.choice([0, 1, 2, 125, 126, 200, 70_000, 140_000])
         payload = self._random.choice([self._random.randbytes(size), b"\x03\xe8" + b"x" * size, b"\xff\xff\xff"])
-        return encode_frame(first, payload, masked=self._random.random() < 0.9, lies=self._random.random() < 0.1)
+        is_masked, lies = self._random.random() < 0.9, self._random.random() < 0.1
+        return encode_frame(first, payload, masked=is_masked, size=len(payload) + 1_000 * lies)
 
     def _make_payload(self) -> bytes:
         frames: list[dict[str, object]] = [
@@ -289,18 +290,6 @@ class Fuzz:
     def _cut(self, data: bytes) -> list[bytes]:
         ends = sorted(self._random.sample(range(len(data) + 1), min(len(data), self._random.randint(1, 6))))
         return [data[start:end] for start, end in zip([0, *ends], [*ends, len(data)], strict=True)]
-
-
-def encode_frame(first: int, payload: bytes, *, masked: bool = True, lies: bool = False) -> bytes:
-    size = len(payload) + (1_000 if lies else 0)
-    mask = 0x80 if masked else 0
-    if size < 126:
-        header = bytes((first, mask | size))
-    elif size < 65536:
-        header = bytes((first, mask | 126)) + size.to_bytes(2, "big")
-    else:
-        header = bytes((first, mask | 127)) + size.to_bytes(8, "big")
-    return header + bytes(4 if masked else 0) + payload
 
 
 async def play(client: Client, port: int) -> None:

@@ -1,5 +1,6 @@
 """`chatapi serve` as a process of its own, which can be killed and come back with the same database and port."""
 
+import contextlib
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from threading import Thread
 from typing import Any
 
 from proxy import Proxy
+from raw_websocket import HANDSHAKE, WAIT_SECONDS
 
 START_SECONDS = 20.0
 STOP_SECONDS = 15.0  # more than shutdown_grace_seconds
@@ -107,6 +109,19 @@ class ServerProcess:
         """The `data` of a REST call's answer; nothing of a 204."""
         return self._call(method, path, body, {"X-API-Key": key, "X-User-Id": user})
 
+    def open_websocket(self, key: str, user: str = "alice") -> socket.socket:
+        """One whose backlog is read, and which answers nothing. Raises ConnectionRefusedError if it is not let in."""
+        headers = {**HANDSHAKE, "Host": "chat", "X-API-Key": key, "X-User-Id": user}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        with contextlib.ExitStack() as undo:
+            opened = undo.enter_context(socket.create_connection(("127.0.0.1", self.port), timeout=WAIT_SECONDS))
+            opened.sendall(f"GET /ws HTTP/1.1\r\n{lines}\r\n".encode())
+            if opened.recv(13) != b"HTTP/1.1 101 ":
+                raise ConnectionRefusedError
+            read_until(opened, b"sync.complete")
+            undo.pop_all()
+        return opened
+
     def _call(self, method: str, path: str, body: dict[str, object] | None, headers: dict[str, str]) -> dict[str, Any]:
         data = None if body is None else json.dumps(body).encode()
         headers = {**headers, "Content-Type": "application/json"}
@@ -174,3 +189,12 @@ def free_port() -> int:
         port = probe.getsockname()[1]
     assert isinstance(port, int)
     return port
+
+
+def read_until(opened: socket.socket, expected: bytes) -> None:
+    """Reads from a socket that blocks until this has come."""
+    data = b""
+    while expected not in data:
+        received = opened.recv(65536)
+        assert received, data
+        data += received

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driver import HANDSHAKE, WAIT_SECONDS, Server, eventually
-from server_process import ServerProcess
+from driver import Server, eventually
+from raw_websocket import HANDSHAKE, WAIT_SECONDS, encode_frame
+from server_process import ServerProcess, read_until
 
 from chatapi.admission import Admission, Places
 from chatapi.rest.listener import Listener
@@ -110,31 +111,8 @@ class Flood:
             opened.close()
 
 
-def open_websocket(process: ServerProcess, key: str, user: str = "alice") -> socket.socket:
-    """Raises ConnectionRefusedError for an answer other than 101."""
-    headers = {**HANDSHAKE, "Host": "chat", "X-API-Key": key, "X-User-Id": user}
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    with contextlib.ExitStack() as undo:
-        opened = undo.enter_context(socket.create_connection(("127.0.0.1", process.port), timeout=WAIT_SECONDS))
-        opened.sendall(f"GET /ws HTTP/1.1\r\n{lines}\r\n".encode())
-        if opened.recv(13) != b"HTTP/1.1 101 ":
-            raise ConnectionRefusedError
-        read_until(opened, b"sync.complete")
-        undo.pop_all()
-    return opened
-
-
-def read_until(opened: socket.socket, expected: bytes) -> None:
-    data = b""
-    while expected not in data:
-        received = opened.recv(65536)
-        assert received, data
-        data += received
-
-
 def ping(opened: socket.socket) -> None:
-    payload = b'{"type":"ping"}'
-    opened.sendall(bytes((0x81, 0x80 | len(payload), 0, 0, 0, 0)) + payload)
+    opened.sendall(encode_frame(0x81, b'{"type":"ping"}'))
     read_until(opened, b'"pong"')
 
 
@@ -164,7 +142,7 @@ def test_no_number_of_connections_silences_it(process: ServerProcess, first: byt
     key = process.create_tenant("acme")
     room_id = process.call("POST", "/rooms", {"type": "group", "members": ["bob"]}, key=key, user="alice")["room_id"]
     flood = Flood(process.port, first)
-    with open_websocket(process, key) as alice, open_websocket(process, key, "bob") as bob:
+    with process.open_websocket(key) as alice, process.open_websocket(key, "bob") as bob:
         flood.open(FLOOD)
         for number in range(5):
             ping(alice)
@@ -172,7 +150,7 @@ def test_no_number_of_connections_silences_it(process: ServerProcess, first: byt
             process.call("POST", f"/rooms/{room_id}/messages", sent, key=key, user="alice")
             read_until(bob, sent["content"].encode())
             flood.open(20)
-        with open_websocket(process, key, "carol") as carol:
+        with process.open_websocket(key, "carol") as carol:
             ping(carol)
         ping(alice)
     flood.close()
@@ -197,7 +175,7 @@ def test_websockets_leave_room_for_rest(tmp_path: Path) -> None:
         sockets = []
         with contextlib.suppress(ConnectionRefusedError):
             while True:
-                sockets.append(open_websocket(process, key))
+                sockets.append(process.open_websocket(key))
         assert 40 <= len(sockets) < FEW
         for _ in range(3):
             assert process.call("GET", "/rooms", key=key, user="alice") == {"rooms": [], "has_more": False}
@@ -207,7 +185,7 @@ def test_websockets_leave_room_for_rest(tmp_path: Path) -> None:
         deadline = time.monotonic() + WAIT_SECONDS
         while True:
             try:
-                open_websocket(process, key).close()
+                process.open_websocket(key).close()
                 break
             except ConnectionRefusedError:
                 assert time.monotonic() < deadline

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 from conftest import StartServer
-from driver import Server, Socket, eventually
-from test_recovery import Gate, restart
+from driver import Gate, Server, Socket, eventually, restart
 
 from chatapi.connection import State
 
@@ -173,3 +172,17 @@ async def test_an_edit_that_is_answered_is_not_answered_again_by_a_sync(start_se
     before_the_end.open()
     frames = await scene.catch_up()
     assert not [frame for frame in frames if frame["type"] == "message.edited"]
+
+
+async def test_connection_before_its_first_sync_gets_its_answers(server: Server) -> None:
+    """They were kept for the backlog, which may never be asked for."""
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    message = await alice.say(room_id)
+    waiting = await alice.connect(sync="none", ready=False)
+    target = {"room_id": room_id, "message_id": message["message_id"]}
+    await waiting.send("message.edit", **target, content="edited", request_id="edit")
+    await waiting.expect("message.edited", seq=2, request_id="edit")
+    await waiting.send("message.delete", **target, request_id="delete")
+    await waiting.expect("message.deleted", seq=3, request_id="delete")
+    await waiting.expect_nothing("message.deleted")

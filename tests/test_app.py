@@ -11,7 +11,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 
 import pytest
-from driver import WAIT_SECONDS
+from raw_websocket import WAIT_SECONDS
 
 import chatapi
 from chatapi import app as app_module

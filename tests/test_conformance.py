@@ -5,9 +5,10 @@ import struct
 
 import pytest
 from conftest import StartServer
-from driver import BINARY, CLOSE, PING, TEXT, HandClock, RawSocket, Server, eventually
+from driver import HandClock, Server, eventually
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from raw_websocket import BINARY, CLOSE, PING, TEXT, RawSocket, encode_frame
 
 from chatapi.protocol.frame_check import FrameCheck
 
@@ -67,36 +68,19 @@ TABLE: list[tuple[str, list[Frame], int]] = [
 ]
 
 
-async def take_close(socket: RawSocket) -> int:
-    """The code of the close frame. Whatever came before it has been answered; after it comes nothing."""
-    opcode, payload = await socket.next()
-    while opcode != CLOSE:
-        opcode, payload = await socket.next()
-    socket.send(CLOSE, payload[:2])
-    assert await socket.end() == b""
-    socket.writer.close()
-    return int.from_bytes(payload[:2], "big")
-
-
 @pytest.mark.parametrize("delivery", ["whole", "byte by byte"])
 async def test_each_way_of_breaking_the_protocol_has_its_code(start_server: StartServer, delivery: str) -> None:
     server = await start_server({"limits.connections_per_user": 1000})
 
     async def judge(name: str, frames: list[Frame]) -> tuple[str, int]:
         socket = await server.user("alice").connect_raw("?sync=none")
-        sent: list[bytes] = []
-        writer, write = socket.writer, socket.writer.write
-        writer.write = sent.append  # type: ignore[method-assign, assignment]
-        for opcode, payload, bits, masked in frames:
-            socket.send(opcode, payload, first_byte=bits, masked=masked)
-        writer.write = write  # type: ignore[method-assign]
-        data = b"".join(sent)
+        data = b"".join(encode_frame(bits | opcode, payload, masked=masked) for opcode, payload, bits, masked in frames)
         size = len(data) if delivery == "whole" or len(data) > 1000 else 1
         for start in range(0, len(data), size):
-            write(data[start : start + size])
+            socket.writer.write(data[start : start + size])
             if size == 1:
                 await asyncio.sleep(0)
-        return name, await take_close(socket)
+        return name, await socket.close_code()
 
     async with asyncio.TaskGroup() as group:
         judged = [group.create_task(judge(name, frames)) for name, frames, _ in TABLE]
@@ -110,7 +94,7 @@ async def test_what_came_before_is_answered_first(server: Server) -> None:
     socket.send(TEXT, PING_FRAME, masked=False)
     socket.send_frame("ping", request_id="after")
     assert (await socket.expect("pong"))["request_id"] == "before"
-    assert await take_close(socket) == 1002
+    assert await socket.close_code() == 1002
 
 
 async def test_frames_sent_together_with_the_handshake_are_checked_too(server: Server) -> None:
@@ -120,14 +104,14 @@ async def test_frames_sent_together_with_the_handshake_are_checked_too(server: S
     head = f"GET /ws HTTP/1.1\r\nHost: chat\r\n{lines}{handshake}{'A' * 22}==\r\n\r\n".encode()
     writer.write(head + b"\x81\x0f" + PING_FRAME)
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
-    assert await take_close(RawSocket(reader, writer)) == 1002
+    assert await RawSocket(reader, writer).close_code() == 1002
 
 
 async def test_a_client_that_is_still_sending_hears_why(server: Server) -> None:
     """Closed at once, what it goes on to send would reset the connection, and the close frame with it."""
     socket = await server.user("alice").connect_raw("?sync=none")
     socket.send(TEXT, b" " * (1 << 20))
-    assert await take_close(socket) == 1009
+    assert await socket.close_code() == 1009
 
 
 class Taken:
@@ -154,22 +138,19 @@ lengths = st.one_of(st.integers(0, 130), st.sampled_from([125, 126, 127, 65535, 
 def test_however_the_bytes_arrive_legal_frames_pass_and_others_do_not(
     sizes: list[int], cuts: list[int], bad: str
 ) -> None:
-    def encode(size: int, mask: int, first: int = 0x81) -> bytes:
-        if size < 126:
-            return bytes((first, mask | size)) + bytes(size + 4)
-        if size < 65536:
-            return bytes((first, mask | 126)) + size.to_bytes(2, "big") + bytes(size + 4)
-        return bytes((first, mask | 127)) + size.to_bytes(8, "big") + bytes(size + 4)
+    def encode(size: int, first_byte: int = 0x81) -> bytes:
+        return encode_frame(first_byte, bytes(size))
 
     def encode_message(size: int) -> bytes:
         if size % 2:
-            return encode(size, 0x80)
-        return encode(size, 0x80, 0x01) + encode(size, 0x80, 0x00) + encode(3, 0x80, 0x89) + encode(size, 0x80, 0x80)
+            return encode(size)
+        return encode(size, 0x01) + encode(size, 0x00) + encode(3, 0x89) + encode(size, 0x80)
 
     legal = b"".join(map(encode_message, sizes))
-    illegal = encode(130, 0) if bad == "unmasked" else encode(130, 0x80, 0x01) + encode(130, 0x80)
-    data = legal + illegal + encode(5, 0x80) if bad else legal
-    passed = legal if bad != "nested" else legal + encode(130, 0x80, 0x01)
+    unmasked = encode_frame(0x81, bytes(130), masked=False)
+    illegal = unmasked if bad == "unmasked" else encode(130, 0x01) + encode(130)
+    data = legal + illegal + encode(5) if bad else legal
+    passed = legal if bad != "nested" else legal + encode(130, 0x01)
     taken = Taken()
     check = FrameCheck(taken)
     ends = sorted({cut % (len(data) + 1) for cut in cuts} | {len(data)})

@@ -7,6 +7,7 @@ import sqlite3
 
 import pytest
 from driver import Reply, Server
+from raw_websocket import WAIT_SECONDS
 
 from chatapi.rest import ROUTES
 from chatapi.rest.edge import MAX_BODY_BYTES
@@ -468,3 +469,16 @@ async def test_concurrent_writes_are_all_refused_alike(server: Server) -> None:
         *(alice.post(f"/rooms/{room_id}/messages", {"content": "x", "client_message_id": f"{n}"}) for n in range(20))
     )
     assert sorted(reply.data["seq"] for reply in replies) == list(range(1, 21))
+
+
+async def test_client_that_expects_100_continue_gets_it(server: Server) -> None:
+    reader, writer = await server.open()
+    body = b'{"type":"group"}'
+    head = ["POST /rooms HTTP/1.1", "Host: chat", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+    credential = [f"{name}: {value}" for name, value in server.user("alice").headers.items()]
+    writer.write("\r\n".join([*head, *credential, "Expect: 100-continue", "Connection: close", "", ""]).encode())
+    async with asyncio.timeout(WAIT_SECONDS):
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(body)
+        assert (await reader.read()).startswith(b"HTTP/1.1 201 Created")
+    writer.close()

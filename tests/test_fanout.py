@@ -5,16 +5,11 @@ import json
 from typing import Any
 
 import pytest
-from driver import PONG, TEXT, RawSocket, Server, User
+from driver import Server
+from raw_websocket import PONG, TEXT, RawSocket
 
 from chatapi import committer
 from chatapi.protocol.wire import encode_pong
-
-
-async def open_raw(user: User) -> RawSocket:
-    socket = await user.connect_raw()
-    await socket.expect("sync.complete")
-    return socket
 
 
 async def messages(socket: RawSocket, count: int) -> list[dict[str, Any]]:
@@ -132,7 +127,7 @@ async def test_frames_of_all_kinds_keep_their_order_on_the_wire(server: Server) 
     """Text, pongs and answers all go through the connection's outbox: thousands of them, mixed."""
     alice = server.user("alice")
     room_id = await alice.make_room()
-    socket, sender = await open_raw(alice), await open_raw(alice)
+    socket, sender = await alice.connect_raw(ready=True), await alice.connect_raw(ready=True)
     [connection] = [
         found
         for found in server.connections_of("alice")
@@ -176,7 +171,7 @@ async def test_one_event_is_encoded_once(server: Server, monkeypatch: pytest.Mon
 async def test_a_connection_that_has_gone_holds_nobody_up(server: Server) -> None:
     alice, bob, carol = (server.user(name) for name in ("alice", "bob", "carol"))
     room_id = await alice.make_room("bob", "carol")
-    gone, there = await open_raw(bob), await carol.connect()
+    gone, there = await bob.connect_raw(ready=True), await carol.connect()
     gone.writer.transport.abort()
     await asyncio.gather(*(alice.say(room_id, f"{n}") for n in range(20)))
     for seq in range(1, 21):

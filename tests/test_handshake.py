@@ -4,7 +4,8 @@ import json
 
 import pytest
 from conftest import StartServer
-from driver import HANDSHAKE, HandClock, Server
+from driver import HandClock, Server
+from raw_websocket import HANDSHAKE
 
 from chatapi.protocol import replies
 from chatapi.protocol.wire import decode_text

@@ -2,7 +2,8 @@
 
 import pytest
 from conftest import StartServer
-from driver import HANDSHAKE, Server
+from driver import Server
+from raw_websocket import HANDSHAKE
 
 import chatapi
 from chatapi.rest import ROUTES

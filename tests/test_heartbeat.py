@@ -2,7 +2,8 @@
 
 import aiohttp
 from conftest import StartServer
-from driver import WAIT_SECONDS, Server, eventually
+from driver import Server, eventually
+from raw_websocket import WAIT_SECONDS
 
 from chatapi.clock import Clock
 

@@ -1,13 +1,14 @@
 """What is done in the background: bounded steps, in turns, none of which keeps another job or a tenant waiting."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from conftest import StartServer
-from driver import HandClock, Server, eventually
+from driver import Gate, HandClock, Server, eventually, say_many, seqs
 
-from chatapi import housekeeping
+from chatapi import housekeeping, rooms
 from chatapi.errors import unavailable
 from chatapi.housekeeping import Retention, apply_retention, find_limit, purge_deleted, purge_old_notifications
 from chatapi.models import Tenant
@@ -249,3 +250,53 @@ async def test_every_job_has_its_turn_within_a_minute(server: Server) -> None:
     assert all(job.pause_seconds <= 30 for job in jobs)
     # Rounds that could take longer end by themselves.
     assert housekeeping.ROUND_SECONDS + max(job.pause_seconds for job in jobs if "retention" in job.name) <= 90
+
+
+async def test_retention_reaches_a_room_that_is_being_loaded(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was read before and kept after, so that its beginning was looked for in vain, over and over."""
+    clock = HandClock()
+    server = await start_server(clock=clock)
+    room_id = await server.user("alice").make_room("bob")
+    await say_many(server.user("alice"), room_id, 250)
+    clock.advance(2 * 86_400)
+    await say_many(server.user("alice"), room_id, 150)
+    await server.app.close()
+    server = await start_server(clock=clock)
+    [tenant] = server.services.tenants.all()
+    tenant.settings = replace(tenant.settings, retention_days=1)
+    gate = Gate(rooms.store_rooms.load_members)
+    monkeypatch.setattr(rooms.store_rooms, "load_members", gate)
+    connecting = asyncio.ensure_future(server.user("bob").connect(ready=False))
+    await gate.arrived.wait()
+    await apply_retention(server.services, tenant)
+    gate.open()
+    bob = await connecting
+    frames = await bob.collect("sync.complete")
+    gap = next(frame for frame in frames if frame["type"] == "sync.gap")
+    assert (gap["from_seq"], gap["to_seq"]) == (1, 250)
+    assert seqs(frames, room_id) == list(range(251, 401))
+
+
+async def test_retention_shows_nothing_new_to_a_member_removed_while_behind(start_server: StartServer) -> None:
+    """The cursor was moved past the member's own leaving, and what came after was counted from there."""
+    clock = HandClock()
+    server = await start_server(clock=clock)
+    alice, bob = server.user("alice"), server.user("bob")
+    clock.set_forward(-2 * 86_400)  # two days ago
+    room_id = await alice.make_room("bob")
+    behind = await bob.connect(sync="none", ready=False)
+    await behind.expect("ready")
+    await alice.delete(f"/rooms/{room_id}/members/bob")
+    for _ in range(5):
+        await alice.say(room_id, "secret")
+    clock.set_forward(2 * 86_400)
+    for _ in range(20):
+        await alice.say(room_id, "secret")
+    [tenant] = server.services.tenants.all()
+    tenant.settings = replace(tenant.settings, retention_days=1)
+    await apply_retention(server.services, tenant)
+    await behind.send("sync", rooms={})
+    frames = await behind.collect("sync.complete")
+    assert [(frame["type"], frame["from_seq"], frame["to_seq"]) for frame in frames] == [("sync.gap", 1, 1)]

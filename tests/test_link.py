@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from driver import WAIT_SECONDS
+from raw_websocket import WAIT_SECONDS
 
 from chatapi.link import Link
 

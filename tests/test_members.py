@@ -1,8 +1,10 @@
 """Members: joining, leaving, roles, and who may decide about them."""
 
 import asyncio
+from urllib.parse import quote
 
 import pytest
+import yarl
 from driver import Reply, Server, User
 
 
@@ -292,3 +294,12 @@ async def test_those_who_left_together_leave_no_gap(server: Server) -> None:
     events = (await alice.get(f"/rooms/{room_id}/events", limit=100)).data["events"]
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     assert sum(event["type"] == "member.left" for event in events) == 11
+
+
+@pytest.mark.parametrize("user_id", ["{", "}", "{x}", "a/b", "100%", "a+b?c#d"])
+async def test_every_user_id_fits_into_a_path(server: Server, user_id: str) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room(user_id)
+    path = yarl.URL(f"{server.url}/rooms/{room_id}/members/{quote(user_id, safe='')}", encoded=True)
+    async with server.session.delete(path, headers=alice.headers) as response:
+        assert response.status == 204

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 from conftest import StartServer
-from driver import TEXT, RawSocket, Server, User, eventually
+from driver import Server, User, eventually
+from raw_websocket import TEXT, RawSocket
 
 BUFFER_BYTES = 65_536
 SMALL: dict[str, object] = {"limits.send_buffer_bytes": BUFFER_BYTES}

@@ -1,9 +1,9 @@
 """Answers that nobody reads: bounded for a user, for a tenant and in all, on real sockets that do not read."""
 
 import asyncio
+import contextlib
 import gc
 import json
-import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -14,6 +14,7 @@ from driver import Server, User, eventually
 from chatapi.errors import ChatError
 from chatapi.models import TenantKey
 from chatapi.rest import outflow
+from chatapi.rest import server as server_module
 from chatapi.rest.edge import count_bytes
 from chatapi.rest.outflow import Outflow
 
@@ -32,7 +33,9 @@ class Unread:
     async def read(self) -> tuple[int, bytes]:
         self.writer.transport.resume_reading()  # type: ignore[attr-defined]
         async with asyncio.timeout(20):
-            head = await self._reader.readuntil(b"\r\n\r\n")
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += await self._reader.readexactly(1)
             length = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
             return int(head.split()[1]), await self._reader.readexactly(int(length.split()[1]))
 
@@ -43,11 +46,7 @@ class Clients:
         self.opened: list[Unread] = []
 
     async def ask(self, path: str, user: User | None = None, times: int = 1) -> Unread:
-        beneath = socket.socket()
-        beneath.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # else the kernel reads in the client's place
-        beneath.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(beneath, (self.server.host, self.server.port))
-        reader, writer = await asyncio.open_connection(sock=beneath, limit=1024)
+        reader, writer = await self.server.open_narrow()
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         headers = "".join(f"{name}: {value}\r\n" for name, value in (user.headers if user else {}).items())
         writer.write(f"GET {path} HTTP/1.1\r\nHost: chat\r\n{headers}\r\n".encode() * times)
@@ -324,3 +323,30 @@ async def test_one_that_is_cancelled_or_fails_leaves_no_room_behind(monkeypatch:
     await asyncio.sleep(0)
     assert counted.total_bytes == 0
     await wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reads", [False, True])
+async def test_an_answer_that_nobody_reads_is_given_up(
+    server: Server, monkeypatch: pytest.MonkeyPatch, reads: bool
+) -> None:
+    """It was held for as long as the client kept its end open."""
+    monkeypatch.setattr(server_module, "UNREAD_SECONDS", 0.2)
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    for _ in range(20):
+        await alice.say(room_id, "x" * 60_000)
+    reader, writer = await server.open_narrow()
+    lines = [f"{name}: {value}" for name, value in alice.headers.items()]
+    head = [f"GET /rooms/{room_id}/messages HTTP/1.1", "Host: chat", *lines, "Connection: close", "", ""]
+    writer.write("\r\n".join(head).encode())
+    received = 0
+    with contextlib.suppress(ConnectionResetError):
+        if not reads:
+            await asyncio.sleep(1)
+        while data := await reader.read(20_000):
+            received += len(data)
+            if reads:
+                await asyncio.sleep(0.004)  # 1.2 MB take far longer than UNREAD_SECONDS
+    assert (received > 1_000_000) is reads  # a page ends at 1 MiB
+    writer.close()

@@ -334,3 +334,32 @@ async def test_who_merely_reads_a_channel_is_told_of_nobody(server: Server) -> N
     await typist.send("typing.start", room_id=room_id)
     await member.expect("typing", action="start")
     await reader.expect_nothing("typing", "presence.update")
+
+
+@pytest.mark.slow
+async def test_user_whose_reconnect_fails_goes_offline_once(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that ends before its `ready` left two graces running; the second one forgot a newer session."""
+    server = await start_server({"websocket.presence_grace_seconds": 0.3})
+    alice, bob = server.user("alice"), server.user("bob")
+    await bob.make_room("alice")
+    watcher = await bob.connect()
+    socket = await alice.connect()
+    await watcher.expect("presence.update", status="online")
+    await socket.close()
+    await eventually(lambda: not server.connections_of("alice"))
+    await asyncio.sleep(0.1)
+
+    async def fail(_connection: object) -> None:
+        raise ConnectionResetError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(server.services.recovery, "enter_rooms", fail)
+        await (await alice.connect(ready=False)).close_code()
+    await watcher.expect("presence.update", status="offline")
+    socket = await alice.connect()
+    await watcher.expect("presence.update", status="online")
+    await asyncio.sleep(0.3)
+    await watcher.expect_nothing("presence.update")
+    await socket.close()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from conftest import StartServer
-from driver import Server, Socket, User, eventually
+from driver import Gate, Server, Socket, User, eventually, restart, say_many, seqs
 
 from chatapi.connection import State
 from chatapi.housekeeping import apply_retention
@@ -19,48 +19,12 @@ Frame = dict[str, Any]
 RING_IS_LEFT = 400  # events: more than a room's ring holds, so that some have to be read from the store
 
 
-class Gate:
-    """Stands in for an async method: calls wait until it is opened."""
-
-    def __init__(self, method: Any) -> None:
-        self._method = method
-        self._is_open = asyncio.Event()
-        self.arrived = asyncio.Event()
-
-    async def __call__(self, *args: Any) -> Any:
-        self.arrived.set()
-        await self._is_open.wait()
-        return await self._method(*args)
-
-    def open(self) -> None:
-        self._is_open.set()
-
-
-async def restart(start_server: StartServer, server: Server, settings: dict[str, object] | None = None) -> Server:
-    """The same database with nothing in memory."""
-    await server.app.close()
-    return await start_server(settings)
-
-
-async def say_many(user: User, room_id: str, count: int) -> None:
-    socket = await user.connect(sync="none", ready=False)
-    for number in range(count):
-        await socket.send("send_message", room_id=room_id, content=f"{user.user_id} {number}")
-    for _ in range(count):
-        await socket.expect("message.sent")
-    await socket.close()
-
-
 async def resume(user: User, cursors: dict[str, int], **fields: object) -> tuple[Socket, list[Frame]]:
     """A connection with its own cursors, and what came up to `sync.complete`."""
     socket = await user.connect(sync="none", ready=False)
     await socket.expect("ready")
     await socket.send("sync", rooms=cursors, **fields)
     return socket, await socket.collect("sync.complete")
-
-
-def seqs(frames: Sequence[Frame], room_id: str) -> list[int]:
-    return [frame["seq"] for frame in frames if frame.get("room_id") == room_id and "seq" in frame]
 
 
 # The backlog at a connect

@@ -1,9 +1,14 @@
 """Rooms of all three types: creating, reading, listing, changing and deleting them."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
-from driver import Server, User
+from conftest import StartServer
+from driver import Gate, Server, User, restart
+
+from chatapi import rooms
+from chatapi.store import Write
 
 
 async def token_user(server: Server, user_id: str) -> User:
@@ -438,3 +443,63 @@ async def test_room_events_reach_the_members(server: Server) -> None:
     await alice.patch(f"/rooms/{room_id}", {"name": "new"})  # nothing new is no event
     await alice.say(room_id)
     await socket.expect("message", seq=2)
+
+
+async def test_memory_for_rooms_that_a_reconnect_loads_is_bounded(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rooms, "ALL_RINGS_BYTES", 200_000)
+    server = await start_server()
+    alice = server.user("alice")
+    for _ in range(10):
+        room_id = await alice.make_room("bob")
+        for _ in range(8):
+            await alice.say(room_id, "x" * 10_000)
+    server = await restart(start_server, server)
+    await server.user("bob").connect()
+    loaded = server.services.rooms.of_tenant(server.services.tenants.all()[0].tenant_key)
+    assert sum(room.ring.size_bytes for room in loaded) <= 200_000
+
+
+async def test_a_room_that_is_deleted_while_it_is_read_takes_no_memory(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await start_server()
+    alice = server.user("alice")
+    room_id = await alice.make_room("bob")
+    await alice.say(room_id)
+    server = await restart(start_server, server)
+    gate = Gate(rooms.log.read_newest_events)
+    monkeypatch.setattr(rooms.log, "read_newest_events", gate)
+    connecting = asyncio.ensure_future(server.user("bob").connect())
+    await gate.arrived.wait()
+    assert (await server.user("alice").delete(f"/rooms/{room_id}")).status == 204
+    gate.open()
+    await connecting
+    assert server.services.rooms._ring_bytes == 0
+
+
+async def test_room_that_is_read_before_its_creation_is_published_is_one_object(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two objects of one room would each give its next `seq`."""
+    alice, bob = server.user("alice"), server.user("bob")
+    writer = server.services.store.writer
+    gate, commit = asyncio.Event(), writer._commit
+    committed = asyncio.Event()
+
+    async def commit_and_wait(batch: Sequence[Write]) -> None:
+        await commit(batch)
+        committed.set()
+        await gate.wait()
+
+    monkeypatch.setattr(writer, "_commit", commit_and_wait)
+    creating = asyncio.ensure_future(alice.make_room("bob"))
+    await committed.wait()
+    listener = await bob.connect()
+    gate.set()
+    room_id = await creating
+    [connection] = server.connections_of("bob")
+    assert len(connection.rooms) == 1
+    await alice.say(room_id)
+    await listener.expect("message", seq=1)

@@ -3,10 +3,10 @@
 import asyncio
 import json
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,11 @@ import aiohttp
 import pytest
 from conftest import StartServer
 from driver import Server, eventually
+from raw_websocket import WAIT_SECONDS
 from server_process import ServerProcess
+
+from chatapi.errors import ChatError
+from chatapi.store import Transaction, Write
 
 
 async def test_everybody_is_told_when_to_come_back_and_closed_with_1001(server: Server) -> None:
@@ -175,14 +179,10 @@ async def test_an_answer_that_is_being_read_is_sent_whole(server: Server) -> Non
     room_id = await alice.make_room()
     for _ in range(15):
         await alice.say(room_id, "x" * 60_000)
-    bare = socket.socket()
-    bare.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    bare.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(bare, (server.host, server.port))
-    reader, writer = await asyncio.open_connection(sock=bare, limit=2000)
+    reader, writer = await server.open_narrow()
     lines = "".join(f"{name}: {value}\r\n" for name, value in alice.headers.items())
     writer.write(f"GET /rooms/{room_id}/messages HTTP/1.1\r\nHost: chat\r\n{lines}\r\n".encode())
-    assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
+    assert await reader.readexactly(13) == b"HTTP/1.1 200 "
     closing = asyncio.create_task(server.app.close())
     await eventually(lambda: server.services.health.is_draining)
     received = len(await reader.read())
@@ -207,17 +207,6 @@ def send_message(process: ServerProcess, key: str, path: str, body: object) -> A
     )
     with urllib.request.urlopen(request, timeout=40) as answer:
         return json.load(answer)["data"]
-
-
-def open_websocket(process: ServerProcess, key: str) -> socket.socket:
-    """One that answers no close frame; its backlog is read."""
-    opened = socket.create_connection(("127.0.0.1", process.port))
-    head = f"X-API-Key: {key}\r\nX-User-Id: alice\r\nUpgrade: websocket\r\nConnection: Upgrade"
-    handshake = f"{head}\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {'A' * 22}=="
-    opened.sendall(f"GET /ws HTTP/1.1\r\nHost: test\r\n{handshake}\r\n\r\n".encode())
-    while b"sync.complete" not in opened.recv(65536):
-        pass
-    return opened
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -246,7 +235,7 @@ def test_it_ends_within_its_grace_though_a_client_does_not_go(tmp_path: Path) ->
     process.start()
     running = process._process
     assert running is not None
-    with open_websocket(process, process.create_tenant("acme")):
+    with process.open_websocket(process.create_tenant("acme")):
         running.send_signal(signal.SIGTERM)
         assert running.wait(4) == 0  # less than the linger of a connection that was told to go
 
@@ -258,7 +247,7 @@ def test_a_second_signal_ends_it_at_once_and_loses_nothing(process: ServerProces
     sent = send_message(process, key, f"/rooms/{room_id}/messages", {"content": "confirmed"})
     running = process._process
     assert running is not None
-    with open_websocket(process, key) as stuck:
+    with process.open_websocket(key) as stuck:
         running.send_signal(signal.SIGTERM)
         while b"server.shutdown" not in stuck.recv(65536):
             pass
@@ -274,3 +263,27 @@ def test_a_second_signal_ends_it_at_once_and_loses_nothing(process: ServerProces
     with urllib.request.urlopen(page, timeout=40) as answer:
         assert json.load(answer)["data"]["messages"] == [sent]
     process.stop()
+
+
+async def test_a_writer_that_crashes_keeps_nobody_waiting(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shutdown that follows notes when keys were last used: it waited for the writer, for ever."""
+    crashed: list[str] = []
+    monkeypatch.setattr(server.services.tasks, "_on_crash", crashed.append)
+    writer = server.services.store.writer
+
+    def fail(_batch: Sequence[Write]) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(server.services.committer, "publish", fail)
+    writing = [asyncio.ensure_future(writer.change(nothing, barrier=True)) for _ in range(2)]
+    with pytest.raises(ChatError, match="shutting down"):
+        await writing[1]
+    assert crashed == ["writer"]
+    assert (await server.user("alice").get("/rooms")).status == 200
+    async with asyncio.timeout(WAIT_SECONDS):
+        await server.app.close()
+    writing[0].cancel()
+
+
+async def nothing(_transaction: Transaction) -> None:
+    """A change that changes nothing."""

@@ -8,7 +8,8 @@ from typing import Any
 import aiohttp
 import pytest
 from conftest import StartServer
-from driver import WAIT_SECONDS, Reply, Server, User, eventually
+from driver import Reply, Server, User, eventually
+from raw_websocket import WAIT_SECONDS
 from receiver import Call, Receiver, answer, close_early, hang, in_turn
 from server_process import ServerProcess
 from standardwebhooks import Webhook

@@ -9,7 +9,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 from conftest import StartServer
-from driver import BINARY, CLOSE, PING, PONG, TEXT, HandClock, RawSocket, Server, eventually
+from driver import HandClock, Server, eventually
+from raw_websocket import BINARY, CLOSE, PING, PONG, TEXT
 
 from chatapi.connection import Connection
 from chatapi.errors import unauthenticated
@@ -289,21 +290,15 @@ async def test_a_hundred_bad_frames_a_minute_are_borne(start_server: StartServer
 # Frames that end the connection
 
 
-async def raw(server: Server) -> RawSocket:
-    socket = await server.user("alice").connect_raw()
-    await socket.expect("sync.complete")
-    return socket
-
-
 async def test_a_binary_frame_is_1003(server: Server) -> None:
-    socket = await raw(server)
+    socket = await server.user("alice").connect_raw(ready=True)
     socket.send(BINARY, b'{"type":"ping"}')
     assert await socket.close_code() == 1003
 
 
 @pytest.mark.parametrize("payload", [b"\xff", b'{"type":"ping","x":"\xff"}', b"\xed\xa0\x80", b'"\xc3'])
 async def test_what_is_not_utf8_is_1007(server: Server, payload: bytes) -> None:
-    socket = await raw(server)
+    socket = await server.user("alice").connect_raw(ready=True)
     socket.send(TEXT, payload)
     assert await socket.close_code() == 1007
 
@@ -314,7 +309,7 @@ def padded_ping(size_bytes: int) -> bytes:
 
 
 async def test_a_frame_may_have_128_kib(server: Server) -> None:
-    socket = await raw(server)
+    socket = await server.user("alice").connect_raw(ready=True)
     assert MAX_FRAME_BYTES == 128 * 1024
     socket.send(TEXT, padded_ping(MAX_FRAME_BYTES))
     await socket.expect("pong")
@@ -323,7 +318,7 @@ async def test_a_frame_may_have_128_kib(server: Server) -> None:
 
 
 async def test_the_bound_holds_for_fragments_together(server: Server) -> None:
-    socket = await raw(server)
+    socket = await server.user("alice").connect_raw(ready=True)
     data = padded_ping(MAX_FRAME_BYTES + 1)
     socket.send(TEXT, data[:100_000], first_byte=0)
     socket.send(0, data[100_000:])
@@ -331,7 +326,7 @@ async def test_the_bound_holds_for_fragments_together(server: Server) -> None:
 
 
 async def test_fragments_are_put_together(server: Server) -> None:
-    socket = await raw(server)
+    socket = await server.user("alice").connect_raw(ready=True)
     socket.send(TEXT, b'{"type":', first_byte=0)
     socket.send(PING, b"between")
     socket.send(0, b'"pi', first_byte=0)
@@ -351,14 +346,14 @@ async def test_fragments_are_put_together(server: Server) -> None:
     ],
 )
 async def test_what_is_no_websocket_ends_the_connection(server: Server, break_it) -> None:
-    socket = await raw(server)
+    socket = await server.user("alice").connect_raw(ready=True)
     break_it(socket)
     assert await socket.close_code() == 1002
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x03\xe8", b"\x03\xe8bye", b"\x0f\xa0", b"\x13\x87"])
 async def test_a_close_is_answered_with_its_code(server: Server, payload: bytes) -> None:
-    socket = await raw(server)
+    socket = await server.user("alice").connect_raw(ready=True)
     socket.send(CLOSE, payload)
     opcode, answer = await socket.next()
     assert (opcode, answer) == (CLOSE, payload[:2] or b"\x03\xe8")
@@ -368,7 +363,7 @@ async def test_a_close_is_answered_with_its_code(server: Server, payload: bytes)
 async def test_after_its_close_frame_the_server_says_nothing_more(server: Server) -> None:
     alice = server.user("alice")
     room_id = await alice.make_room()
-    socket = await raw(server)
+    socket = await server.user("alice").connect_raw(ready=True)
     socket.send(BINARY, b"x")
     socket.send_frame("send_message", room_id=room_id, content="late")
     socket.send_frame("ping")
@@ -384,7 +379,7 @@ async def test_a_peer_that_vanishes_is_forgotten(server: Server) -> None:
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room("bob")
     watcher = await bob.connect()
-    socket = await raw(server)
+    socket = await server.user("alice").connect_raw(ready=True)
     await watcher.expect("presence.update", user_id="alice", status="online")
     socket.writer.transport.abort()
     await watcher.expect("presence.update", user_id="alice", status="offline")
@@ -395,7 +390,7 @@ async def test_a_peer_that_vanishes_is_forgotten(server: Server) -> None:
 @pytest.mark.parametrize("ending", ["goodbye", "vanishes", "breaks off", "told to go", "breaks the rules"])
 async def test_what_has_ended_leaves_no_cycle(server: Server, ending: str) -> None:
     """What a connection held, 17 KB, is free at once: a full collection comes only after a hundred million objects."""
-    socket = await raw(server)
+    socket = await server.user("alice").connect_raw(ready=True)
     gc.collect()
     gc.disable()
     try:
@@ -428,7 +423,7 @@ def list_alive(*kinds: type) -> list[object]:
 
 
 async def test_control_frames_keep_their_place_among_the_others(server: Server) -> None:
-    socket = await raw(server)
+    socket = await server.user("alice").connect_raw(ready=True)
     expected = []
     for n in range(500):
         if n % 3 == 2:
@@ -446,7 +441,7 @@ async def test_control_frames_keep_their_place_among_the_others(server: Server) 
 
 
 async def test_a_pong_that_nobody_asked_for_is_nothing(server: Server) -> None:
-    socket = await raw(server)
+    socket = await server.user("alice").connect_raw(ready=True)
     socket.send(PONG, b"here I am")
     socket.send(PING, b"")
     assert await socket.next() == (PONG, b"")
@@ -458,7 +453,10 @@ async def test_a_pong_that_nobody_asked_for_is_nothing(server: Server) -> None:
 async def test_the_server_pings_and_drops_who_is_silent(start_server: StartServer) -> None:
     clock = HandClock()
     server = await start_server({"websocket.heartbeat_seconds": 0.2, "websocket.timeout_seconds": 1}, clock=clock)
-    silent, alive = await raw(server), await raw(server)
+    silent, alive = (
+        await server.user("alice").connect_raw(ready=True),
+        await server.user("alice").connect_raw(ready=True),
+    )
     clock.advance(0.3)
     assert await silent.next() == (PING, b"")
     assert await alive.next() == (PING, b"")
