@@ -72,9 +72,9 @@ class Admission:
         if guest is None:
             guest = next((known for known in self._known if known.is_waited_for()), None)
         if guest is None:
-            self._seldom.warning("all %d connections are in use: no other is accepted for now", len(self))
+            self._seldom.warning("all %d connections are in use: the server accepts no more for now", len(self))
             return False
-        self._seldom.warning("all %d connections are taken: idle ones are closed to make room", len(self))
+        self._seldom.warning("all %d connections are taken: the server closes idle ones to make room", len(self))
         self.leave(guest)
         self.shed += 1
         guest.cut_off()

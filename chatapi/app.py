@@ -166,7 +166,7 @@ async def _finish_writes(services: Services, writing: asyncio.Task[None]) -> Non
     try:
         await services.tenants.write_used_keys()
     except ChatError as error:
-        logger.warning("when keys were last used is not noted: %s", error.message)
+        logger.warning("the times when keys were last used are not stored: %s", error.message)
     services.store.writer.close()
     await asyncio.wait([writing])
 

@@ -47,7 +47,8 @@ def is_origin_allowed(policy: OriginPolicy, request: web.BaseRequest) -> bool:
     if policy.is_own(origin, host) or policy.is_listed(origin):
         return True
     _seldom.warning(
-        "refused a page of the origin %.200r: it is not in server.allowed_origins, and the request's host is %.200r",
+        "refused a page of the origin %.200r: server.allowed_origins does not list it, and the request's host is"
+        " %.200r",
         origin,
         host,
     )

@@ -68,7 +68,7 @@ async def _repeat(services: Services, job: Job, seldom: Seldom) -> None:
             await job.work()
         except ChatError as error:
             if not services.health.is_draining:
-                seldom.error("housekeeping waits: %s", error.message)
+                seldom.error("housekeeping has to wait: %s", error.message)
         await asyncio.sleep(job.pause_seconds)
 
 

@@ -251,9 +251,9 @@ def _founders(principal: Principal, body: CreateRoom) -> dict[UserId, Role]:
     if len(named) == 1:
         named.insert(0, principal.user_id)
     if len(set(named)) != 2:
-        raise invalid("A dm has exactly two distinct members", "members")
+        raise invalid("A dm must have exactly two distinct members", "members")
     if principal.scope is Scope.USER_TOKEN and principal.user_id not in named:
-        raise forbidden("With a user token, a dm must include its user")
+        raise forbidden("With a user token, a dm must include the token's user")
     return dict.fromkeys(named, Role.MEMBER)
 
 
@@ -269,7 +269,7 @@ def _check_may_add(principal: Principal, room: RoomState, user_id: UserId, role:
     if user_id in room.members:
         raise conflict("Already a member")
     if joins and role is not Role.MEMBER:
-        raise forbidden("Who joins a channel joins as a member")
+        raise forbidden("Users who join a channel themselves get the role member")
     return role
 
 

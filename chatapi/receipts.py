@@ -233,7 +233,7 @@ class Receipts:
 
 def _check_exists(room: RoomState, seq: int, field: str) -> None:
     if seq > room.published_seq:
-        raise invalid(f"Above the room's last_seq {room.published_seq}", field)
+        raise invalid(f"Must not be above the room's last_seq, {room.published_seq}", field)
 
 
 def _move(member: Member, seq: int, kind: str) -> bool:

@@ -203,7 +203,9 @@ class Tenants:
             tenant = self.get(tenant_id)
             replaced = [found for found in tenant.replaced_webhook_secrets if found.until_us > now_us]
             if len(replaced) >= MAX_REPLACED_WEBHOOK_SECRETS:
-                raise conflict(f"{len(replaced)} replaced webhook secrets sign along already, each for 24 hours")
+                raise conflict(
+                    f"{len(replaced)} replaced webhook secrets still sign, each for 24 hours: try again later"
+                )
             if tenant.webhook_secret is not None:
                 replaced.insert(0, ReplacedSecret(tenant.webhook_secret, now_us + WEBHOOK_SECRET_OVERLAP_US))
             await store_tenants.update_webhook_secret(transaction, tenant.tenant_key, secret, replaced)

@@ -68,7 +68,7 @@ async def test_a_database_that_heals_is_noticed_though_nobody_comes(
     store = server.services.store
     await store.writer.change(lambda transaction: transaction.fetch("PRAGMA query_only = ON", {}))
     assert (await server.user("alice").post("/rooms", {"type": "group"})).status == 503
-    await eventually(lambda: "housekeeping waits" in caplog.text)
+    await eventually(lambda: "housekeeping has to wait" in caplog.text)
     assert (await server.request("GET", "/readyz")).status == 503
     await store._connection.execute_fetchall("PRAGMA query_only = OFF")
     await eventually(lambda: store.writer.writable)

@@ -241,7 +241,7 @@ async def test_no_job_keeps_another_waiting_or_stops_it(
     monkeypatch.setattr(housekeeping, "list_jobs", lambda _services: jobs)
     await start_server()
     await eventually(lambda: ran.count("failing") >= 3 and ran.count("working") >= 3)
-    assert caplog.text.count("housekeeping waits: The database cannot be read") == 1
+    assert caplog.text.count("housekeeping has to wait: The database cannot be read") == 1
 
 
 async def test_every_job_has_its_turn_within_a_minute(server: Server) -> None:

@@ -195,7 +195,7 @@ async def test_the_log_tells_of_a_refused_origin(listing: Server, caplog: pytest
         assert await handshake(listing, FOREIGN, Host="chat.example.com") == 403
     lines = [record.getMessage() for record in caplog.records if "refused a page" in record.getMessage()]
     assert lines == [
-        f"refused a page of the origin '{FOREIGN}': it is not in server.allowed_origins,"
+        f"refused a page of the origin '{FOREIGN}': server.allowed_origins does not list it,"
         " and the request's host is 'chat.example.com'"
     ]
     callers._seldom._logged.clear()

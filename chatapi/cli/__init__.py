@@ -17,11 +17,11 @@ COMMANDS = {
     "serve": "run the server",
     "tenant": "create, list, show, change and delete tenants",
     "key": "create, list and revoke API keys",
-    "backup": "copy the database, also while the server runs",
-    "check": "verify the database or a copy of it",
-    "import": "take over the database of the Go ChatAPI v0.1",
+    "backup": "copy the database while the server runs",
+    "check": "check the database or a copy of it for damage",
+    "import": "import a database of the Go ChatAPI v0.1",
     "bench": "measure a server from this machine",
-    "config": "show the effective configuration and where each value comes from",
+    "config": "show the settings in force and where each comes from",
 }
 
 

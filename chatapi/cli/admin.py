@@ -22,13 +22,13 @@ def make_options() -> argparse.ArgumentParser:
     """The parent of each such command's parser."""
     options = argparse.ArgumentParser(add_help=False)
     options.add_argument(
-        "--config", metavar="FILE", help="read the settings from this file instead of the usual places"
+        "--config", metavar="FILE", help="read the settings from this file (default: as chatapi serve)"
     )
-    options.add_argument("--url", help="the server (default: where the settings make it listen)")
+    options.add_argument("--url", help="address of the server (default: the one in the settings)")
     options.add_argument(
         "--master-key",
         metavar="KEY",
-        help="the operator's key (default: that of the settings); others on this machine can see it in the list of"
+        help="the master key (default: the one in the settings); others on this machine can see it in the list of"
         " processes: CHATAPI_AUTH_MASTER_KEY is safer",
     )
     options.add_argument("--json", action="store_true", help="print the answer's data as JSON, for scripts")
@@ -43,7 +43,7 @@ def ask(args: argparse.Namespace, question: Callable[[AdminAPI], Awaitable[Any]]
 async def _ask(args: argparse.Namespace, question: Callable[[AdminAPI], Awaitable[Any]]) -> Json:
     config = load_config(args.config, os.environ, {"auth.master_key": args.master_key}).config
     if not config.auth.master_key:
-        raise CliError("no master key: set auth.master_key as the server has it, or give --master-key")
+        raise CliError("no master key: set auth.master_key to the server's, or give --master-key")
     url, unix_socket = (args.url, "") if args.url else find_server(config.server)
     connector = aiohttp.UnixConnector(unix_socket) if unix_socket else aiohttp.TCPConnector()
     where = unix_socket or url
@@ -55,11 +55,11 @@ async def _ask(args: argparse.Namespace, question: Callable[[AdminAPI], Awaitabl
         except ValueError as error:
             raise CliError(f"--url {url}: {error}") from error
         except NotChatAPI as error:
-            raise CliError(f"something else than ChatAPI answers at {where}: {error}") from error
+            raise CliError(f"the server at {where} is not ChatAPI: {error}") from error
         except NoAnswer as error:
             raise CliError(f"no answer from {where}: {_explain(error.__cause__)}; is the server running?") from error
         except ApiError as error:
-            raise CliError(f"{where} refuses: {error}") from error
+            raise CliError(f"{where} refused the request: {error}") from error
 
 
 def find_server(server: ServerConfig) -> tuple[str, str]:
@@ -71,7 +71,7 @@ def find_server(server: ServerConfig) -> tuple[str, str]:
     if server.public_url and (server.tls_cert or server.port == 0):
         return server.public_url, ""
     if server.port == 0:
-        raise CliError("the server picks its port by itself (server.port is 0): give --url")
+        raise CliError("the settings do not say which port the server uses (server.port is 0): give --url")
     host = EVERY_ADDRESS.get(server.host, server.host)
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{server.port}", ""
 

@@ -14,7 +14,7 @@ from chatapi.store.offline import UnusableDatabase
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Copies the database as it stands at this moment into one new file, while the server runs."
     database.add_options(parser)
-    parser.add_argument("target", metavar="TARGET", help="the copy; it must not exist yet")
+    parser.add_argument("target", metavar="TARGET", help="path of the copy, which must not exist")
     parser.set_defaults(run=run)
 
 

@@ -10,8 +10,11 @@ from chatapi.store.offline import UnusableDatabase
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Verifies a database, also while the server runs: SQLite's integrity check, every room's log without a gap,"
-        " nothing without its parent. Prints a line for each finding, and exits with 1 if there is one."
+        "Checks a database, also while the server runs. It runs SQLite's integrity check, and looks for gaps in the"
+        " logs"
+        " of rooms and for rows that refer to missing ones. It prints a line for each finding, and exits with 1 if"
+        " there"
+        " is one."
     )
     database.add_options(parser)
     parser.add_argument("file", metavar="FILE", nargs="?", help="the database (default: the configured one)")
@@ -21,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Raises CliError and ConfigError."""
     if args.file and (args.db or args.config):
-        raise CliError("name the database as FILE, or with --db or --config, not twice")
+        raise CliError("name the database once: as FILE, with --db or with --config")
     path = args.file or database.find_path(args)
     try:
         report = check_database(path)
@@ -30,6 +33,6 @@ def run(args: argparse.Namespace) -> int:
     for finding in report.findings:
         print(finding)
     if report.findings:
-        raise CliError(f"{path}: not sound, findings: {len(report.findings)}")
+        raise CliError(f"{path}: damaged, findings: {len(report.findings)}")
     print(f"{path}: ok: " + ", ".join(f"{count} {name}" for name, count in report.counts.items()))
     return 0

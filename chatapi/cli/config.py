@@ -11,16 +11,16 @@ from chatapi.config import SECTION_DOCS, SETTINGS, LoadedConfig, Setting, load_c
 COMMENT_COLUMNS = 116
 MASK = "********"  # of a fixed length: it tells nothing about the secret's
 PREAMBLE = """\
-# ChatAPI's settings. Each is shown with its default: take the "#" before it away to change it.
+# ChatAPI's settings. Each is shown with its default: to change one, remove the "#" before it.
 #
-# This file is looked for as --config FILE, else $CHATAPI_CONFIG, else ./chatapi.toml, else /etc/chatapi/chatapi.toml.
-# An environment variable CHATAPI_<SECTION>_<KEY> (CHATAPI_SERVER_PORT=9000) goes before the file, a flag before both.
-# Variables hold TOML values too ([0, 5], true); a bare word is a string, and an empty variable is as good as none.
-# Unknown keys, wrong types and values out of bounds stop the start."""
+# The server reads --config FILE, else $CHATAPI_CONFIG, else ./chatapi.toml, else /etc/chatapi/chatapi.toml. A variable
+# CHATAPI_<SECTION>_<KEY> (CHATAPI_SERVER_PORT=9000) overrides the file, and a flag overrides both. The value of a
+# variable is TOML too ([0, 5], true); a bare word is a string, and an empty variable counts as unset. The server does
+# not start with unknown keys, wrong types or values out of bounds."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", metavar="FILE", help="read this file instead of the usual places")
+    parser.add_argument("--config", metavar="FILE", help="read this file (default: as chatapi serve)")
     parser.add_argument("--default", action="store_true", help="print a commented chatapi.toml with all defaults")
     parser.set_defaults(run=run)
 

@@ -9,9 +9,9 @@ from chatapi.config import load_config
 def add_options(parser: argparse.ArgumentParser) -> None:
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument(
-        "--config", metavar="FILE", help="read database.path from this file instead of the usual places"
+        "--config", metavar="FILE", help="read database.path from this file (default: as chatapi serve)"
     )
-    choice.add_argument("--db", metavar="FILE", help="the database itself")
+    choice.add_argument("--db", metavar="FILE", help="path of the database")
 
 
 def find_path(args: argparse.Namespace) -> str:

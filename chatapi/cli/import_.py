@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " Stop both servers first. FILE is only read."
     )
     database.add_options(parser)
-    parser.add_argument("file", metavar="FILE", help="the database of the Go ChatAPI")
+    parser.add_argument("file", metavar="FILE", help="path of the Go ChatAPI's database")
     parser.set_defaults(run=run)
 
 

@@ -8,20 +8,21 @@ from chatapi.cli.output import print_fields, print_json, print_table
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "API keys of a tenant. To replace one without downtime: create another, deploy it, revoke the old."
+        "Manages the API keys of a tenant. To replace a key without downtime, create another one, deploy it, and revoke"
+        " the old one."
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     options = make_options()
 
-    create = actions.add_parser("create", parents=[options], help="one more key; it is shown this once")
+    create = actions.add_parser("create", parents=[options], help="create a key and show it, this once")
     create.add_argument("tenant_id", metavar="TENANT")
     create.set_defaults(run=run_create)
 
-    listing = actions.add_parser("list", parents=[options], help="the tenant's keys, without any secret")
+    listing = actions.add_parser("list", parents=[options], help="list the tenant's keys, without the secrets")
     listing.add_argument("tenant_id", metavar="TENANT")
     listing.set_defaults(run=run_list)
 
-    revoke = actions.add_parser("revoke", parents=[options], help="a key stops working at once")
+    revoke = actions.add_parser("revoke", parents=[options], help="revoke a key: it stops working at once")
     revoke.add_argument("tenant_id", metavar="TENANT")
     revoke.add_argument("key_id", metavar="KEY_ID")
     revoke.set_defaults(run=run_revoke)

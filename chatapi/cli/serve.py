@@ -31,15 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         metavar="FILE",
-        help="the settings (default: $CHATAPI_CONFIG, else ./chatapi.toml, else /etc/chatapi/chatapi.toml)",
+        help="read the settings from this file (default: $CHATAPI_CONFIG, else ./chatapi.toml, else"
+        " /etc/chatapi/chatapi.toml)",
     )
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="TCP port to listen on; 0 picks a free one (default: 8080)")
-    parser.add_argument("--db", metavar="FILE", help="the database (default: ./chatapi.db)")
+    parser.add_argument("--db", metavar="FILE", help="path of the database (default: ./chatapi.db)")
     parser.add_argument(
         "--dev",
         action="store_true",
-        help="for developers: a tenant with a printed key, query credentials and all origins allowed",
+        help="for developers: make a tenant and print its key, allow credentials in the query and pages of all origins",
     )
     parser.set_defaults(run=run)
 
@@ -59,12 +60,12 @@ def _log_start(config: Config, file: Path | None) -> None:
     fields = {
         "version": chatapi.__version__,
         "database": str(Path(config.database.path).absolute()),
-        "config": str(file.absolute()) if file else "none, only defaults and variables",
+        "config": str(file.absolute()) if file else "none: only defaults, variables and flags",
     }
     logger.info("started", extra=fields)
     if not config.auth.master_key:
         logger.warning(
-            "no master key is set, so that nobody can make or change tenants: set auth.master_key or the variable"
+            "no master key is set, so nobody can create or change tenants: set auth.master_key or the variable"
             " CHATAPI_AUTH_MASTER_KEY, with a key from `openssl rand -hex 32`"
         )
 
@@ -156,13 +157,14 @@ def _print_first_steps(app: App, config: Config) -> None:
     headers = f"-H 'X-API-Key: {key}' -H 'X-User-Id: alice' -H 'Content-Type: application/json'"
     print(
         f"""
-Tenant dev, for trying things out. Not for production: everyone who sees this key may do everything in it.
+This is the tenant dev, for trying things out. Do not use it in production: everyone who has this key can do
+everything in the tenant.
 
   API key     {key}
   Master key  {config.auth.master_key}
   Playground  {url}/playground
 
-A group of alice and bob, and her first message in it:
+These commands create a group of alice and bob, and send alice's first message to it:
 
 ROOM=$(curl -s {url}/rooms {headers} -d '{{"type": "group", "members": ["bob"]}}' | grep -oE 'room_[0-9a-f]{{24}}')
 curl -s {url}/rooms/$ROOM/messages {headers} -d '{{"content": "Hello, Bob"}}'

@@ -15,18 +15,18 @@ from chatapi.client import AdminAPI
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Tenants of a running server."
+    parser.description = "Manages the tenants of a running server."
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     options = make_options()
 
-    create = actions.add_parser("create", parents=[options], help="a new tenant; its secrets are shown this once")
+    create = actions.add_parser("create", parents=[options], help="create a tenant and show its secrets, this once")
     create.add_argument("name", metavar="NAME")
     create.set_defaults(run=run_create)
 
-    listing = actions.add_parser("list", parents=[options], help="all tenants")
+    listing = actions.add_parser("list", parents=[options], help="list all tenants")
     listing.set_defaults(run=run_list)
 
-    show = actions.add_parser("show", parents=[options], help="one tenant")
+    show = actions.add_parser("show", parents=[options], help="show one tenant")
     show.add_argument("tenant_id", metavar="ID")
     show.set_defaults(run=run_show)
 
@@ -34,18 +34,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "set",
         parents=[options],
         help="change a tenant's settings",
-        description="Changes a tenant's settings. A value is TOML, and a bare word is a string; KEY= without a value"
-        " takes the server's setting back. The key `name` is the tenant's name.",
+        description="Changes a tenant's settings. A value is TOML, and a bare word is a string. KEY= without a value"
+        " removes the tenant's own setting, so that the server's holds. The key `name` is the tenant's name.",
     )
     change.add_argument("tenant_id", metavar="ID")
     change.add_argument("settings", metavar="KEY=VALUE", nargs="+")
     change.set_defaults(run=run_set)
 
     delete = actions.add_parser(
-        "delete", parents=[options], help="delete a tenant: its keys end at once, its data goes in the background"
+        "delete", parents=[options], help="delete a tenant: its keys stop working at once, its data goes later"
     )
     delete.add_argument("tenant_id", metavar="ID")
-    delete.add_argument("--yes", action="store_true", help="do not ask")
+    delete.add_argument("--yes", action="store_true", help="delete without asking")
     delete.set_defaults(run=run_delete)
 
 
@@ -94,7 +94,7 @@ def _confirm_deletion(args: argparse.Namespace) -> None:
     answer = sys.stdin.readline()
     if not answer:
         print(file=sys.stderr)
-        raise CliError("nothing was deleted: give --yes where nobody can be asked")
+        raise CliError("nothing was deleted: give --yes when there is no terminal to ask at")
     if answer.strip().lower() not in ("y", "yes"):
         raise CliError("nothing was deleted")
 

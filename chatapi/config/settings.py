@@ -52,37 +52,38 @@ class ServerConfig:
     unix_socket: Annotated[
         str,
         Text("a path of up to 103 bytes", is_socket_path, optional=True),
-        "Path of a Unix socket to listen on instead of host and port, for a proxy on the same machine. Its folder says"
-        " who may connect; they are believed about X-Forwarded-For.",
+        "Path of a Unix socket to listen on instead of host and port, for a proxy on the same machine. The"
+        " permissions of its folder decide who may connect; the server believes the X-Forwarded-For of everyone who"
+        " does.",
     ] = ""
     tls_cert: Annotated[
-        str, OPTIONAL_PATH, "PEM file with the certificate chain. Given together with tls_key, or not at all."
+        str, OPTIONAL_PATH, "PEM file with the certificate chain. Set it together with tls_key, or neither."
     ] = ""
     tls_key: Annotated[str, OPTIONAL_PATH, "PEM file with the certificate's private key."] = ""
     public_url: Annotated[
         str,
         Text(f"{WEB_URL.what}, query or fragment", is_base_url, optional=True),
-        "The address under which clients reach the server, where it differs from the one it listens on (a proxy);"
-        " the API documents show it, and its pages count as the server's own where a proxy changes Host.",
+        "The address at which clients reach the server, if it differs from the one it listens on (a proxy). The API"
+        " documents show it, and its pages count as the server's own even if a proxy changes Host.",
     ] = ""
     allowed_origins: Annotated[
         tuple[str, ...],
         ListOf(ORIGIN, 0, 1000),
-        "Origins of web pages that may use the API from a browser, over CORS and WebSocket. The server's own host"
-        " always may; every other page is refused. Case and default ports make no difference; each subdomain"
-        " stands for itself.",
+        "Origins of web pages that may use the API from a browser, over CORS and WebSocket. Pages of the server's own"
+        " host always may; the server refuses all others. Case and default ports make no difference; list each"
+        " subdomain by itself.",
     ] = ()
     trusted_proxies: Annotated[
         tuple[str, ...],
         ListOf(Text("an IP address or network in CIDR notation", is_network), 0, 1000),
-        "Proxies whose X-Forwarded-For is believed. From anyone else it could be made up to escape the limit on wrong"
+        "Proxies whose X-Forwarded-For the server believes. Anyone else could make it up to escape the limit on wrong"
         " keys.",
     ] = ()
     shutdown_grace_seconds: Annotated[
         float,
         Number(0, 3600),
-        "Seconds that running requests and queued writes get to finish after SIGTERM. Container runtimes kill after"
-        " 10 (Docker) or 30 (Kubernetes): raise theirs first.",
+        "Seconds in which running requests and queued writes have to finish after SIGTERM. Container runtimes kill"
+        " after 10 (Docker) or 30 (Kubernetes) seconds: raise their limit before this one.",
     ] = 10
 
 
@@ -97,13 +98,13 @@ class DatabaseConfig:
     synchronous: Annotated[
         str,
         OneOf(("full", "normal")),
-        "full: a confirmed message survives power loss. normal: it survives a crash of the process, but the last"
-        " ones may be gone after power loss; writes are batched, so little is gained.",
+        "full: a confirmed message survives a power loss. normal: it survives a crash of the process, but a power"
+        " loss may take the newest ones; since the server writes in batches, normal is hardly faster.",
     ] = "full"
     readers: Annotated[
         int,
         Whole(1, 32),
-        "Connections that read, each a thread. Reads are short and share the processor with Python itself, so that"
+        "Number of connections that read, each with a thread. Reads are short and share the processor with Python, so"
         " two are enough.",
     ] = 2
 
@@ -113,20 +114,20 @@ class AuthConfig:
     master_key: Annotated[
         str,
         Text("16 to 512 characters of printable ASCII without spaces", is_key, optional=True, secret=True),
-        "The operator's key, for /admin and the commands that use it. Without one /admin answers 401, always."
+        "The operator's key, for /admin and the commands that use it. Without a master key /admin always answers 401."
         " Choose a long random one, for instance with `openssl rand -hex 32`.",
     ] = field(default="", repr=False)
     master_key_file: Annotated[
         str,
         OPTIONAL_PATH,
-        "File to read the master key from when master_key is not set (a mounted secret); white space around it is"
-        " dropped.",
+        "File that holds the master key, for use when master_key is not set (a mounted secret). White space around"
+        " the key is ignored.",
     ] = ""
     query_api_key: Annotated[
         bool,
         Flag(),
-        "Accept ?api_key=&user_id= at /ws. Addresses end up in the logs of proxies and in browser histories: for"
-        " development only.",
+        "Accept ?api_key=&user_id= at /ws. Use it for development only: addresses end up in the logs of proxies and"
+        " in browser histories.",
     ] = False
 
 
@@ -135,38 +136,44 @@ class LimitsConfig:
     rate_limit: Annotated[
         float,
         Number(0.001, 1_000_000),
-        "Requests and frames per second for each tenant, on average. A tenant's own figure goes first.",
+        "Requests and frames per second for each tenant, on average. A tenant's own figure overrides it.",
     ] = 100
     rate_burst: Annotated[
-        int, Whole(0, 1_000_000), "Requests that a tenant may make at once after a pause; 0 = the rate_limit in force."
+        int,
+        Whole(0, 1_000_000),
+        "Requests that a tenant may make at once after a pause; 0 = as many as the rate_limit in force.",
     ] = 0
     connections_per_user: Annotated[
-        int, Whole(1, 100_000), "WebSockets that one user may hold: a few devices with a few tabs each."
+        int,
+        Whole(1, 100_000),
+        "WebSockets that one user may have open. The default is enough for a few devices with a few tabs each.",
     ] = 10
     connections_per_tenant: Annotated[
-        int, Whole(0, 10_000_000), "WebSockets that one tenant may hold; 0 = no limit."
+        int, Whole(0, 10_000_000), "WebSockets that one tenant may have open; 0 = no limit."
     ] = 0
     max_message_bytes: Annotated[
         int,
         Whole(1, 131_072),
-        "UTF-8 bytes of a message's content. Over WebSocket the frame around it has to fit 131072 bytes as well.",
+        "Largest content of a message, in bytes of UTF-8. Over WebSocket the whole frame must also fit into 131072"
+        " bytes.",
     ] = 65_536
     sync_limit: Annotated[
         int,
         Whole(1, 100_000),
-        "Events per room that are streamed to a client that was away; of a longer backlog it gets the newest ones and"
-        " is told which it has to fetch, so that one return cannot occupy the server.",
+        "Events per room that the server streams to a client that was away. Of a longer backlog it streams the newest"
+        " ones and names the others, which the client can fetch, so that one client cannot occupy the server.",
     ] = 1000
     send_buffer_bytes: Annotated[
         int,
         Whole(1024, 1_073_741_824),
-        "Unsent bytes kept in memory per connection. Beyond it a slow client is served from the database as it drains.",
+        "Unsent bytes that the server keeps in memory for each connection. Beyond that it serves a slow client from"
+        " the database, as fast as the client reads.",
     ] = 1_048_576
     slow_consumer_seconds: Annotated[
         float,
         Number(0.1, 3600),
-        "Seconds after which a slow connection is closed (4009) if its client has taken not a single byte. Nothing is"
-        " lost: it continues where it stopped when it reconnects.",
+        "Seconds after which the server closes a slow connection (4009) if its client has not taken a single byte."
+        " Nothing is lost: a client that reconnects continues where it stopped.",
     ] = 30
 
 
@@ -175,23 +182,23 @@ class WebSocketConfig:
     heartbeat_seconds: Annotated[
         float,
         Number(0.1, 3600),
-        "Seconds between the server's pings. Less than timeout_seconds, and than the idle timeout of"
+        "Seconds between the server's pings. Must be less than timeout_seconds; choose less than the idle timeout of"
         " proxies (often 60).",
     ] = 30
     timeout_seconds: Annotated[
         float,
         Number(0.2, 7200),
-        "Seconds of silence after which a connection is dropped; more than heartbeat_seconds, so that a client that is"
-        " there has answered a ping.",
+        "Seconds of silence after which the server drops a connection. Must be more than heartbeat_seconds, so that a"
+        " client has time to answer a ping.",
     ] = 60
     presence_grace_seconds: Annotated[
         float,
         Number(0, 300),
-        "Seconds after a user's last connection ended until it is shown as offline, so that a change of network goes"
-        " unnoticed.",
+        "Seconds from the end of a user's last connection until others see the user as offline, so that nobody"
+        " notices a change of network.",
     ] = 5
     typing_seconds: Annotated[
-        float, Number(0.1, 300), "Seconds after which a typing.start that is not repeated is stopped by the server."
+        float, Number(0.1, 300), "Seconds after which the server stops a typing.start that the client has not repeated."
     ] = 6
 
 
@@ -200,21 +207,22 @@ class WebhooksConfig:
     retry_schedule_seconds: Annotated[
         tuple[float, ...],
         ListOf(Number(0, 604_800), 1, 50),
-        "Seconds to wait before each try, counted from the one before, with jitter added. After the last one it is a"
-        " dead letter. The default spans 17 hours, so that an outage over night is survived.",
+        "Seconds to wait before each try, counted from the one before; the server adds up to 10 % at random. After"
+        " the last try the call becomes a dead letter. The default spans 17 hours, so that calls survive an outage"
+        " overnight.",
     ] = (0, 5, 30, 300, 1800, 7200, 18_000, 36_000)
-    timeout_seconds: Annotated[float, Number(0.1, 300), "Seconds that one call may take in all."] = 15
+    timeout_seconds: Annotated[float, Number(0.1, 300), "Seconds that one call may take in total."] = 15
     concurrency: Annotated[
-        int, Whole(1, 1000), "Calls in flight at once, all tenants together; each tenant gets its turn."
+        int, Whole(1, 1000), "Calls under way at once, for all tenants together; the tenants take turns."
     ] = 20
     allow_private_addresses: Annotated[
         bool,
         Flag(),
-        "Let webhooks call private and loopback addresses. Off, a tenant cannot make this server reach into your"
-        " network; switch it on only where every tenant is trusted.",
+        "Let webhooks call private and loopback addresses. While it is off, no tenant can make this server call into"
+        " your network; switch it on only if you trust every tenant.",
     ] = False
     dead_letter_days: Annotated[
-        float, Number(0.001, 10 * YEAR_DAYS), "Days that a dead letter is kept for inspection and retry."
+        float, Number(0.001, 10 * YEAR_DAYS), "Days for which the server keeps a dead letter for inspection and retry."
     ] = 30
 
 
@@ -223,22 +231,22 @@ class RetentionConfig:
     days: Annotated[
         float,
         Number(0, 100 * YEAR_DAYS),
-        "Days that messages are kept; 0 = for ever. A tenant's own retention_days goes first.",
+        "Days for which the server keeps messages; 0 = for ever. A tenant's own retention_days overrides it.",
     ] = 0
 
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
-    level: Annotated[str, OneOf(("debug", "info", "warning", "error")), "The least severe lines that are written."] = (
-        "info"
-    )
+    level: Annotated[
+        str, OneOf(("debug", "info", "warning", "error")), "Lines of this level and of more severe ones are written."
+    ] = "info"
     format: Annotated[str, OneOf(("text", "json")), "text for people, json (one object per line) for collectors."] = (
         "text"
     )
     requests: Annotated[
         bool,
         Flag(),
-        "A line per HTTP request. Off, since it costs throughput; failures are always logged.",
+        "Write a line for each HTTP request. It is off because it costs throughput; failures are always logged.",
     ] = False
 
 
@@ -246,10 +254,12 @@ class LogConfig:
 class MetricsConfig:
     enabled: Annotated[bool, Flag(), "Serve /metrics."] = True
     require_master_key: Annotated[
-        bool, Flag(), "Ask for the master key at /metrics (X-Master-Key), where it can be reached from outside."
+        bool,
+        Flag(),
+        "Require the master key at /metrics (X-Master-Key). Use it if /metrics can be reached from outside.",
     ] = False
     tenant_label: Annotated[
-        bool, Flag(), "Label metrics with the tenant's id. Each tenant multiplies the series: for few tenants only."
+        bool, Flag(), "Label metrics with the tenant's id. Use it with few tenants only: each one adds its own series."
     ] = False
 
 
@@ -260,18 +270,20 @@ class PlaygroundConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    server: Annotated[ServerConfig, "Where the server listens, and whom it believes."] = field(
+    server: Annotated[ServerConfig, "Where the server listens, and which proxies it trusts."] = field(
         default_factory=ServerConfig
     )
     database: Annotated[DatabaseConfig, "The one file that holds everything."] = field(default_factory=DatabaseConfig)
-    auth: Annotated[AuthConfig, "The operator's own credential. Tenants and their keys are in the database."] = field(
+    auth: Annotated[AuthConfig, "The operator's credential. Tenants and their keys are in the database."] = field(
         default_factory=AuthConfig
     )
     limits: Annotated[LimitsConfig, "What one tenant, user or connection may use."] = field(
         default_factory=LimitsConfig
     )
-    websocket: Annotated[WebSocketConfig, "The clocks of connections."] = field(default_factory=WebSocketConfig)
-    webhooks: Annotated[WebhooksConfig, "Calls to tenants' endpoints for users who are offline."] = field(
+    websocket: Annotated[WebSocketConfig, "Intervals and timeouts of connections."] = field(
+        default_factory=WebSocketConfig
+    )
+    webhooks: Annotated[WebhooksConfig, "Calls to tenants' endpoints about users who are offline."] = field(
         default_factory=WebhooksConfig
     )
     retention: Annotated[RetentionConfig, "How long messages are kept."] = field(default_factory=RetentionConfig)

@@ -52,9 +52,9 @@ def parse_tenant_config(config: Mapping[str, object]) -> dict[str, object]:
     for key, value in config.items():
         kind = TENANT_KINDS.get(key)
         if kind is None:
-            raise invalid("unknown key; known are " + ", ".join(TENANT_KINDS), f"config.{key}")
+            raise invalid("Unknown key: must be one of " + ", ".join(TENANT_KINDS), f"config.{key}")
         if value is not None and not kind.accepts(value):
-            raise invalid(f"must be {kind.expected}", f"config.{key}")
+            raise invalid(f"Must be {kind.expected}", f"config.{key}")
     return {key: config[key] for key in TENANT_KINDS if config.get(key) not in (None, "")}
 
 

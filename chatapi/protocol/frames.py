@@ -133,7 +133,7 @@ def parse_frame(payload: bytes) -> ClientFrame:
     try:
         outer = loads_unchecked(payload)
         if not isinstance(outer, dict):
-            raise invalid("A frame is a JSON object")
+            raise invalid("A frame must be a JSON object")
         frame_type = outer.get("type")
         nested = outer.get("data")
         fields = nested if isinstance(nested, dict) else outer

@@ -80,7 +80,7 @@ def _check(value: object, path: str, depth: int, bounded: type[float] | type[int
             raise invalid("Integers must be below 2^53", path or None)
     elif isinstance(value, dict | list):
         if depth > MAX_DEPTH:
-            raise invalid(f"JSON nests deeper than {MAX_DEPTH}")
+            raise invalid(f"JSON must not nest deeper than {MAX_DEPTH} levels")
         if isinstance(value, list):
             for index, item in enumerate(value):
                 _check(item, f"{path}[{index}]", depth + 1, bounded)

@@ -83,4 +83,4 @@ def _digest(text: bytes, scope: Sequence[Value]) -> bytes:
 
 
 def _refusal() -> ChatError:
-    return invalid("Not a next_cursor of this list", "cursor")
+    return invalid("Must be a next_cursor of this list", "cursor")

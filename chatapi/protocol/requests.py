@@ -150,7 +150,7 @@ class AckUpTo(Body, frozen=True):
     def check(self) -> None:
         if self.rooms is not UNSET:
             if self.room_id is not UNSET or self.seq is not UNSET:
-                raise invalid("Give either room_id and seq, or rooms", "rooms")
+                raise invalid("Give either room_id and seq, or rooms, not both", "rooms")
         elif self.room_id is UNSET:
             raise invalid("Required, unless rooms is given", "room_id")
         elif self.seq is UNSET:
@@ -237,7 +237,7 @@ def parse_query(parameters: Iterable[tuple[str, str]], record: type[Q]) -> Q:
         if is_number is None:
             continue
         if name in values:
-            raise invalid("Given more than once", name)
+            raise invalid("Must not be given more than once", name)
         if not is_number:
             values[name] = text
         elif _WHOLE_NUMBER(text):
@@ -274,7 +274,7 @@ class PageQuery(Query, frozen=True):
 
     def check(self) -> None:
         if self.cursor is not UNSET and self.offset is not UNSET:
-            raise invalid("cursor and offset exclude each other", "cursor")
+            raise invalid("Give either cursor or offset, not both", "cursor")
 
 
 class AdminPageQuery(PageQuery, frozen=True):
@@ -288,7 +288,7 @@ class HistoryQuery(Query, frozen=True):
 
     def check(self) -> None:
         if self.after_seq is not None and self.before_seq is not None:
-            raise invalid("after_seq and before_seq exclude each other", "before_seq")
+            raise invalid("Give either after_seq or before_seq, not both", "before_seq")
 
 
 class EventsQuery(Query, frozen=True):

@@ -182,7 +182,7 @@ class Edge:
             raise ChatError(Code.AUTHENTICATION_ERROR, "X-API-Key or a Bearer token is required")
         take_token(services, principal, headers)
         if route.credential is Credential.API_KEY and principal.key_id is None:
-            raise ChatError(Code.AUTHORIZATION_ERROR, "This takes the tenant's API key")
+            raise ChatError(Code.AUTHORIZATION_ERROR, "This route needs the tenant's API key")
         return principal
 
     def _answer_error(self, error: ChatError, headers: Headers) -> web.Response:

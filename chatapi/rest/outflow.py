@@ -117,6 +117,4 @@ def _add(sizes: dict[K, int], key: K, size: int) -> None:
 
 
 def refuse() -> ChatError:
-    return ChatError(
-        Code.INTERNAL_ERROR, "Too many answers are waiting to be read: read them first", status=503, retry_after_s=1.0
-    )
+    return ChatError(Code.INTERNAL_ERROR, "Too many answers are unread: read them first", status=503, retry_after_s=1.0)

@@ -69,7 +69,9 @@ class DatabaseLock:
                     f"the database {self._database} is in use by another name of the same file (a hard link)"
                 ) from None
             except OSError as error:  # a file system, or an imitation of Linux, that does not have it
-                logger.warning("hard links of the database are not kept apart here: %s", error.strerror)
+                logger.warning(
+                    "the server cannot see whether the database has other names (hard links): %s", error.strerror
+                )
         if objection := find_other_log(self._path):
             raise DatabaseInUse(f"the database {self._database} {objection}")
         note_name(self._path)

@@ -186,7 +186,7 @@ class Readers:
         if job.error is None:
             return cast(T, job.result)
         if getattr(job.error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_INTERRUPT:
-            raise unavailable("The read took too long beside the writes") from job.error
+            raise unavailable("The read took too long") from job.error
         if not is_store_failure(job.error):
             raise job.error
         self._seldom.error("the database cannot be read: %s", describe(job.error))

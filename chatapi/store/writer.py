@@ -121,7 +121,7 @@ class Writer:
             return
         self._is_stuck = True
         self.writable = False
-        logger.error("a commit does not end: the database accepts no writes")
+        logger.error("a commit takes too long: the server refuses writes until it ends")
         self._refuse_queue()
 
     def close(self) -> None:
@@ -165,7 +165,7 @@ class Writer:
         try:
             rows = await self._connection.execute_fetchall("PRAGMA wal_checkpoint(PASSIVE)")
         except sqlite3.Error as error:
-            self._seldom.error("the log cannot be copied into the database: %s", describe(error))
+            self._seldom.error("the write-ahead log cannot be copied into the database: %s", describe(error))
             return False
         [(_, frames, copied)] = rows
         return bool(frames == copied)

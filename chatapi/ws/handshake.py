@@ -44,7 +44,9 @@ async def serve_websocket(
         decode_text=False,
     )
     if not _is_handshake(socket, request):
-        raise invalid("The handshake's Sec-WebSocket-Key, Sec-WebSocket-Version or Connection is not RFC 6455's")
+        raise invalid(
+            "Sec-WebSocket-Key, Sec-WebSocket-Version or Connection of the handshake does not follow RFC 6455"
+        )
     try:
         principal, is_ticketed = _authenticate(services, request)
     except _RefusedInFrame as refusal:
@@ -106,7 +108,7 @@ def _check_upgrade(services: Services, request: web.BaseRequest) -> None:
         _check_limits_of_plain_get(services, request)
         raise ChatError(
             Code.VALIDATION_ERROR,
-            "This is a WebSocket",
+            "This route is for WebSockets: connect with a WebSocket client",
             status=426,
             headers={"Upgrade": "websocket", "Connection": "Upgrade"},
         )
@@ -146,7 +148,7 @@ def _authenticate(services: Services, request: web.BaseRequest) -> tuple[Princip
             return auth.authenticate_key(api_key, _read_parameter(request, "user_id"), address), False
     except ChatError as error:
         raise _RefusedInFrame(error) from None
-    raise unauthenticated("No credential in an accepted form")
+    raise unauthenticated("A credential is required: X-API-Key and X-User-Id, a Bearer token, or ?token=")
 
 
 def _list_protocols(request: web.BaseRequest) -> list[str]:

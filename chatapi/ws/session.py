@@ -95,7 +95,7 @@ class Session:
                 return
             elif kind is WSMsgType.ERROR and isinstance(message.data, WebSocketError):
                 message.data.__traceback__ = None  # its frames hold what holds it: all there was of the connection
-                self._services.hub.close(connection, message.data.code, reason="not as RFC 6455 has it")
+                self._services.hub.close(connection, message.data.code, reason="violates RFC 6455")
                 self._services.hub.flush()
                 await connection.link.close_gently()
                 return
@@ -111,7 +111,7 @@ class Session:
         """Repeats the peer's code; 0 stands for a frame without one."""
         hub, connection = self._services.hub, self._connection
         if code and not may_be_sent(code):
-            hub.close(connection, PROTOCOL_ERROR, reason="not a close code")
+            hub.close(connection, PROTOCOL_ERROR, reason="this close code must not be sent")
         elif connection.close_code is None:
             hub.send(connection, encode_close(code or 1000, ""))
 

@@ -199,8 +199,8 @@ def test_revoking_as_json(ask, refuse):
 
 
 def test_the_servers_refusal_is_one_line(server, refuse):
-    assert refuse("tenant", "show", "tenant_nope") == f"{server.url} refuses: NOT_FOUND: Tenant not found"
-    assert refuse("tenant", "show", "../keys/a b") == f"{server.url} refuses: NOT_FOUND: Tenant not found"
+    assert refuse("tenant", "show", "tenant_nope") == f"{server.url} refused the request: NOT_FOUND: Tenant not found"
+    assert refuse("tenant", "show", "../keys/a b") == f"{server.url} refused the request: NOT_FOUND: Tenant not found"
     assert "VALIDATION_ERROR" in refuse("tenant", "create", "x" * 201)
 
 
@@ -242,7 +242,7 @@ def test_something_else_that_answers(refuse):
     with HTTPServer(("127.0.0.1", 0), Proxy) as proxy:
         threading.Thread(target=proxy.handle_request).start()
         line = refuse("tenant", "list", "--url", f"http://127.0.0.1:{proxy.server_port}")
-    assert line.startswith("something else than ChatAPI answers at http://127.0.0.1:")
+    assert line.startswith("the server at http://127.0.0.1:")
     assert line.endswith("HTTP 502 without an answer of ChatAPI")
 
 

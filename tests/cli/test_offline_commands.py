@@ -134,7 +134,7 @@ def test_findings_are_a_line_each_and_a_failure(run, directory):
     status, out, err = run("check", "chatapi.db")
     assert status == 1
     assert len(out.splitlines()) == 4
-    assert err == "chatapi: chatapi.db: not sound, findings: 4\n"
+    assert err == "chatapi: chatapi.db: damaged, findings: 4\n"
 
 
 def test_what_cannot_be_checked_is_one_line(run, directory):
@@ -143,7 +143,7 @@ def test_what_cannot_be_checked_is_one_line(run, directory):
     assert run("check", "--db", "missing.db") == (1, "", "chatapi: missing.db: no such file\n")
     status, out, err = run("check", "a.db", "--db", "b.db")
     assert (status, out) == (1, "")
-    assert "not twice" in err
+    assert "name the database once" in err
 
 
 def test_a_running_server_is_checked(server, run):

@@ -19,16 +19,16 @@ COMPARING_ROUNDS = 3
 
 # Option → its type and what it means; a scenario takes those among its defaults.
 _SCENARIO_OPTIONS = {
-    "clients": (int, "N", "users who send, or ask"),
+    "clients": (int, "N", "number of users who send or read"),
     "members": (int, "N", "members of each room"),
-    "window": (int, "N", "messages, or handshakes, under way at once"),
-    "rate": (float, "N", "messages per second; 0 = as fast as they are taken"),
-    "connections": (int, "N", "WebSockets"),
-    "missed": (int, "N", "messages that each client has missed"),
-    "stall": (float, "SECONDS", "how long the slow ones do not read"),
-    "size": (int, "BYTES", "of each content"),
-    "seconds": (float, "N", "how long it is measured"),
-    "warmup": (float, "N", "seconds before that"),
+    "window": (int, "N", "messages or handshakes under way at once"),
+    "rate": (float, "N", "messages per second; 0 = as many as the server takes"),
+    "connections": (int, "N", "number of WebSockets"),
+    "missed": (int, "N", "number of messages that each client has missed"),
+    "stall": (float, "SECONDS", "time for which the slow readers stop"),
+    "size": (int, "BYTES", "size of each message's content"),
+    "seconds": (float, "N", "seconds of the measurement"),
+    "warmup": (float, "N", "seconds of load before the measurement"),
 }
 _MAY_BE_ZERO = frozenset({"rate", "warmup", "busy_poll"})
 _CORES = os.cpu_count() or 1
@@ -56,13 +56,17 @@ def _add_load_options(parser: argparse.ArgumentParser) -> None:
     )
     processes = max(1, _CORES - 1)
     group.add_argument(
-        "--processes", type=int, default=processes, metavar="N", help=f"of the generator (default: {processes})"
+        "--processes",
+        type=int,
+        default=processes,
+        metavar="N",
+        help=f"number of processes of the load generator (default: {processes})",
     )
     group.add_argument(
         "--busy-poll",
         action=argparse.BooleanOptionalAction,
-        help="the generator never sleeps, so that the server does not pay for waking it; it takes a core for each"
-        " process (default: with --rate, where there is a core for it)",
+        help="never let the generator sleep, so that the server does not have to wake it; this takes a core for each"
+        " process (default: with --rate, if there is a core for it)",
     )
 
 
@@ -77,13 +81,19 @@ def _spell_defaults(name: str) -> str:
 
 def _add_server_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("server")
-    group.add_argument("--url", help="measure this one instead of a throw-away server")
-    group.add_argument("--master-key", metavar="KEY", help="of --url and --against ($CHATAPI_AUTH_MASTER_KEY)")
+    group.add_argument("--url", help="measure this server instead of a throw-away one")
+    group.add_argument(
+        "--master-key",
+        metavar="KEY",
+        help="master key of the servers of --url and --against (default: $CHATAPI_AUTH_MASTER_KEY)",
+    )
     group.add_argument("--tree", default="", metavar="DIR", help="source tree of the throw-away server")
     group.add_argument("--python", default=sys.executable, help="interpreter of the throw-away server")
-    group.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio", help="of the throw-away servers")
     group.add_argument(
-        "--prefill", type=int, default=0, metavar="ROWS", help="messages in the throw-away database beforehand"
+        "--loop", choices=("asyncio", "uvloop"), default="asyncio", help="event loop of the throw-away servers"
+    )
+    group.add_argument(
+        "--prefill", type=int, default=0, metavar="ROWS", help="messages to store in the throw-away database before"
     )
     group.add_argument(
         "--set",
@@ -93,12 +103,16 @@ def _add_server_options(parser: argparse.ArgumentParser) -> None:
         help="a setting of the throw-away servers (may be repeated)",
     )
     group = parser.add_argument_group("comparison", "rounds alternate between the servers: A B A B A B")
-    group.add_argument("--against", nargs="+", default=[], metavar="URL", help="servers that run already")
-    group.add_argument("--against-tree", metavar="DIR", help="a throw-away server of this source tree")
-    group.add_argument("--against-python", metavar="PYTHON", help="a throw-away server of this interpreter")
-    group.add_argument("--against-loop", choices=("asyncio", "uvloop"), help="a throw-away server on this loop")
+    group.add_argument("--against", nargs="+", default=[], metavar="URL", help="compare with servers that run already")
+    group.add_argument("--against-tree", metavar="DIR", help="compare with a throw-away server of this source tree")
     group.add_argument(
-        "--against-prefill", type=int, metavar="ROWS", help="a throw-away server with so many messages beforehand"
+        "--against-python", metavar="PYTHON", help="compare with a throw-away server of this interpreter"
+    )
+    group.add_argument(
+        "--against-loop", choices=("asyncio", "uvloop"), help="compare with a throw-away server on this loop"
+    )
+    group.add_argument(
+        "--against-prefill", type=int, metavar="ROWS", help="compare with a throw-away server with so many messages"
     )
     group.add_argument(
         "--rounds", type=int, metavar="N", help=f"default: 1, and {COMPARING_ROUNDS} when servers are compared"
