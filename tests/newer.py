@@ -16,7 +16,12 @@ NEWS: dict[str, Any] = CASES["newer_server"]
 OPAQUE = frozenset({"meta", "metadata", "payload", "details", "config"})  # the application's own, or free in its form
 BY_ROOM = frozenset({"rooms", "errors"})  # objects whose keys are ids
 PASSED_HEADERS = frozenset({"x-api-key", "x-user-id", "x-master-key", "authorization", "content-type", "origin"})
-UPGRADE_REQUIRED = 426
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
 
 
 class NewerServer:
@@ -70,7 +75,7 @@ class NewerServer:
                 async with self._session.ws_connect(address, headers=headers, protocols=protocols) as upstream:
                     return await self._pass_frames(request, upstream)
             except WSServerHandshakeError:
-                pass  # a plain GET is refused alike, and shows the answer
+                headers |= HANDSHAKE  # refused once more, as a call whose answer can be seen
         self.reads += request.path.endswith("/events")
         async with self._session.request(
             request.method, address, headers=headers, data=await request.read(), allow_redirects=False

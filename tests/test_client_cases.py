@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from client_rig import Inbox, Rig, contents, eventually, make_rig, numbered, seqs, stored_messages
+from newer import open_newer
 from proxy import FOREIGN_ANSWERS, Proxy
 from server_process import ServerProcess
 
@@ -25,9 +26,19 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]
         yield process
 
 
+@pytest.fixture(params=["this server", pytest.param("one that adds to it", marks=pytest.mark.slow)])
+async def url(process: ServerProcess, request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """Each case holds also where a newer server adds fields and frames of its own."""
+    if request.param == "this server":
+        yield process.url
+        return
+    async with open_newer(process.url, renames=False) as (_, url):
+        yield url
+
+
 @pytest.fixture
-async def rig(process: ServerProcess) -> AsyncIterator[Rig]:
-    async with make_rig(process.url, process.master_key) as rig:
+async def rig(process: ServerProcess, url: str) -> AsyncIterator[Rig]:
+    async with make_rig(url, process.master_key) as rig:
         yield rig
 
 
@@ -324,8 +335,8 @@ async def test_user_token_is_renewed(rig: Rig) -> None:
 
 
 @pytest.mark.slow
-async def test_rate_limit_is_waited_out(process: ServerProcess) -> None:
-    async with make_rig(process.url, process.master_key, rate_limit=20, rate_burst=20) as rig:
+async def test_rate_limit_is_waited_out(process: ServerProcess, url: str) -> None:
+    async with make_rig(url, process.master_key, rate_limit=20, rate_burst=20) as rig:
         room = await rig.group("alice", "bob")
         alice = await rig.connect("alice")
         live = numbered("live", 60)

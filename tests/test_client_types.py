@@ -1,14 +1,19 @@
 """The types that the SDKs give events and answers are those of the server's records."""
 
+import inspect
 import json
 import re
+import subprocess
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
+import pytest
+from test_sdk_js import packages  # noqa: F401 - the fixture that installs the compiler
 
-from chatapi.client import records
+from chatapi.client import AdminAPI, ChatAPI, records
 from chatapi.client.events import Event, LogEvent
 from chatapi.client.feed import ANSWERS
 from chatapi.client.frames import UNLOGGED
@@ -16,7 +21,9 @@ from chatapi.protocol import responses
 from chatapi.protocol.server_frames import SERVER_FRAMES, ServerFrame
 from chatapi.protocol.server_frames import LogEvent as ServerLogEvent
 
-JAVASCRIPT = (Path(__file__).parent.parent / "chatapi/web/sdk/chatapi.js").read_text()
+ROOT = Path(__file__).parent.parent
+JAVASCRIPT = (ROOT / "chatapi/web/sdk/chatapi.js").read_text()
+CONTRACT = (ROOT / "docs/contract.md").read_text()
 FRAMES: dict[str, type[ServerFrame]] = {str(frame.__struct_config__.tag): frame for frame in SERVER_FRAMES}
 SETTLED = {"error", "sync.gap"}  # the connection's own business
 OF_ANSWERS = {"request_id"}  # whose call got it already
@@ -105,6 +112,9 @@ def test_every_frame_that_is_handed_over_has_its_event() -> None:
 def test_the_frames_with_a_seq_that_are_not_of_the_log() -> None:
     with_both = {tag for tag, frame in FRAMES.items() if {"room_id", "seq"} <= set(frame.__struct_fields__)}
     assert with_both - set(tags_of(LogEvent)) == UNLOGGED - {"subscribed"}  # which the contract names as well
+    named = re.search(r"A frame with `room_id` and `seq` belongs to the log(.*?)\.\s", CONTRACT, re.DOTALL)
+    assert named is not None
+    assert set(re.findall(r"`([a-z.]+)`", named[1])) == UNLOGGED
 
 
 def test_an_event_has_the_fields_of_its_frame() -> None:
@@ -126,3 +136,67 @@ def test_the_javascript_sdk_knows_the_same_events() -> None:
     listed = re.search(r"const UNLOGGED = new Set\(\[(.*?)\]\)", JAVASCRIPT)
     assert listed is not None
     assert set(json.loads(f"[{listed[1]}]")) == UNLOGGED
+
+
+SAME = """
+type Flat<T> = { [K in keyof T]: T[K] };
+type Same<A, B> = [keyof A, keyof B, Flat<A>, Flat<B>] extends [keyof B, keyof A, Flat<B>, Flat<A>] ? true : false;
+"""
+
+
+def typescript_of(shape: Any) -> str:
+    """A shape as TypeScript has it."""
+    if "anyOf" in shape:
+        return " | ".join(typescript_of(option) for option in shape["anyOf"])
+    if "enum" in shape:
+        return " | ".join(json.dumps(value) for value in shape["enum"])
+    match shape.get("type"):
+        case "object" if "properties" in shape:
+            required = shape["required"]
+            fields = (
+                f"{name}{'' if name in required else '?'}: {typescript_of(part)}"
+                for name, part in shape["properties"].items()
+            )
+            return f"{{ {'; '.join(fields)} }}"
+        case "object":
+            return f"Record<string, {typescript_of(shape.get('additionalProperties', {}))}>"
+        case "array":
+            return f"({typescript_of(shape.get('items', {}))})[]"
+        case "integer":
+            return "number"
+        case None:
+            return "unknown"
+        case plain:
+            return str(plain)
+
+
+def javascript_types() -> Iterator[tuple[str, str]]:
+    """What chatapi.js calls a type, and what it has to be."""
+    for tag in tags_of(Event):
+        yield f'EventMap["{tag}"]', typescript_of(without(shape_of(FRAMES[tag]), OF_ANSWERS | OF_PARTS))
+    for kind in (ChatAPI, AdminAPI):
+        for name, method in inspect.getmembers(kind, inspect.iscoroutinefunction):
+            record = ANSWER_TYPES.get(typing.get_type_hints(method).get("return", object))
+            if record is not None:
+                camel = re.sub("_([a-z])", lambda found: found[1].upper(), name)
+                yield f'Awaited<ReturnType<{kind.__name__}["{camel}"]>>', typescript_of(shape_of(record))
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(120)
+def test_the_javascript_types_have_the_fields_of_the_records(packages: None, tmp_path: Path) -> None:  # noqa: F811
+    checked = list(javascript_types())
+    assert len(checked) > 50
+    lines = [f"const _{n}: Same<{given}, {wanted}> = true;" for n, (given, wanted) in enumerate(checked)]
+    source = tmp_path / "types.ts"
+    imported = f'import type {{ AdminAPI, ChatAPI, EventMap }} from "{ROOT}/chatapi/web/sdk/chatapi.js";'
+    source.write_text("\n".join([imported, SAME, *lines]))
+    options = ["--noEmit", "--strict", "--target", "es2022", "--module", "es2022", "--moduleResolution", "bundler"]
+    run = subprocess.run(
+        ["npx", "--no-install", "tsc", "--ignoreConfig", *options, "--lib", "es2022,dom", str(source)],
+        cwd=ROOT / "tests" / "js",
+        capture_output=True,
+        text=True,
+    )
+    wrong = [checked[int(n)] for n in re.findall(r"const _(\d+)", run.stdout)]
+    assert run.returncode == 0, f"{wrong}\n{run.stdout}\n{run.stderr}"
