@@ -1,0 +1,46 @@
+"""CONTRIBUTING.md is held to the tree: every module has its row in the layout, every test file is found there, and
+what it names exists."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+TESTS = ROOT / "tests"
+TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def read_layout() -> list[tuple[str, str]]:
+    """The first and the last column of each row."""
+    table = TEXT[TEXT.index("## Layout") : TEXT.index("Imports go downward only.")]
+    rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("| `")]
+    return [(row[0], row[-1]) for row in rows]
+
+
+def find_names(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_every_module_has_one_row() -> None:
+    listed = [name.removeprefix("chatapi/").rstrip("/") for paths, _ in read_layout() for name in find_names(paths)]
+    assert len(listed) == len(set(listed))
+    modules = {path.name for path in (ROOT / "chatapi").iterdir() if path.suffix == ".py" or any(path.glob("*"))}
+    assert modules - {"__init__.py", "__pycache__"} - set(listed) == set()
+
+
+def test_every_test_file_is_found_by_the_layout() -> None:
+    found: set[Path] = set()
+    for _, tests in read_layout():
+        for name in find_names(tests):
+            paths = [TESTS / name] if name.endswith("/") else list(TESTS.glob(name))
+            assert paths, name
+            assert all(path.exists() for path in paths), name
+            found.update(paths)
+    own = Path(__file__)
+    assert sorted(path.name for path in TESTS.glob("test_*.py") if path not in found and path != own) == []
+
+
+def test_what_it_names_exists() -> None:
+    text = TEXT[TEXT.index("Imports go downward only.") :]
+    names = set(re.findall(r"`([\w./-]+/[\w./-]+|\w+\.(?:py|md|toml|cfg|js|json))`", text))
+    for name in names - {"chatapi/store/migrations/NNNN_verb_noun.sql"}:
+        assert any((ROOT / folder / name).exists() for folder in ("", "chatapi", "tests")), name
