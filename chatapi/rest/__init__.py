@@ -26,12 +26,12 @@ PLAYGROUND = "/playground"
 
 
 async def openapi(call: Call) -> Reply:
-    """This document."""
+    """Get this document."""
     return documents.serve_openapi(list_routes(call.services.config), call)
 
 
 async def root(call: Call) -> Reply:
-    """What this server is, and where to go on. A browser is led to the playground."""
+    """Get the server's name, version and links. A browser is led to the playground."""
     config = call.services.config
     links = {
         "openapi": "/openapi.json",

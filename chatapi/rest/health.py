@@ -6,12 +6,12 @@ from chatapi.rest.call import Call, Reply, ok
 
 
 async def livez(_call: Call) -> Reply:
-    """Whether the process is alive; touches no database."""
+    """Tell whether the process is alive, without a look at the database."""
     return ok({"status": "ok"})
 
 
 async def readyz(call: Call) -> Reply:
-    """Whether it takes requests: 503 while it starts, drains, or cannot write."""
+    """Tell whether the server takes requests: 503 while it stops or cannot write."""
     obstacle = call.services.health.find_obstacle()
     if obstacle is not None:
         raise ChatError(Code.INTERNAL_ERROR, obstacle, status=503)
@@ -19,7 +19,7 @@ async def readyz(call: Call) -> Reply:
 
 
 async def health(call: Call) -> Reply:
-    """Whether it can write; a real write is tried, at most once a second."""
+    """Tell whether the server can write. It tries a real write, at most once a second."""
     state = call.services.health
     writable = await state.probe()
     uptime_s = state.uptime_seconds

@@ -1,4 +1,4 @@
-"""Messages, the room's log, and how far its members have got."""
+"""Messages, the room's log, and its members' acks and reads."""
 
 from msgspec import UNSET
 
@@ -13,25 +13,25 @@ from chatapi.store.rooms import MEMBERS_START
 
 
 async def send_message(call: Call) -> Reply:
-    """Store a message, then deliver it. A known client_message_id is answered with its message as it now stands."""
+    """Send a message. For a known client_message_id the answer is that message, as it now stands."""
     message, is_new = await call.services.chat.send_and_wait(call.principal, call.path["room_id"], call.body)
     return ok(message_fields(message), 201 if is_new else 200)
 
 
 async def list_messages(call: Call) -> Reply:
-    """A room's messages, ascending by seq; without a bound the newest page."""
+    """List a room's messages, ascending by seq; without a bound the newest page."""
     messages, has_more = await call.services.chat.list_messages(call.principal, call.path["room_id"], call.query)
     return Reply(200, encode_page(b"messages", messages, has_more))
 
 
 async def get_message(call: Call) -> Reply:
-    """One message."""
+    """Get a message."""
     message = await call.services.chat.get_message(call.principal, call.path["room_id"], call.path["message_id"])
     return ok(message_fields(message))
 
 
 async def edit_message(call: Call) -> Reply:
-    """Edit a message: its sender."""
+    """Edit a message. For its sender."""
     message = await call.services.chat.edit_message(
         call.principal, call.path["room_id"], call.path["message_id"], call.body
     )
@@ -39,13 +39,13 @@ async def edit_message(call: Call) -> Reply:
 
 
 async def delete_message(call: Call) -> Reply:
-    """Delete a message: its sender, or a room admin. A tombstone stays."""
+    """Delete a message. For its sender and the room's admins; a tombstone stays."""
     await call.services.chat.delete_message(call.principal, call.path["room_id"], call.path["message_id"])
     return NO_CONTENT
 
 
 async def list_events(call: Call) -> Reply:
-    """A room's log: messages, edits, deletions, membership and room changes."""
+    """List the events of a room's log: messages, edits, deletions, changes of members and of the room."""
     room = await call.services.access.access_reader(call.principal, call.path["room_id"])
     # The log is gap-free from pruned_seq on, so a page is a range of seq.
     after_seq = max(call.query.after_seq, room.pruned_seq)
@@ -58,14 +58,14 @@ async def list_events(call: Call) -> Reply:
 
 
 async def read_up_to(call: Call) -> Reply:
-    """Note that the caller has read everything up to seq, and so has got it."""
+    """Mark everything up to seq as read, which also acknowledges it."""
     room_id = call.path["room_id"]
     seq = await call.services.receipts.acknowledge_and_wait(call.principal, room_id, call.body.seq, READ)
     return ok({"room_id": room_id, "seq": seq})
 
 
 async def ack_up_to(call: Call) -> Reply:
-    """Note that the caller has got everything up to seq, in one room or in each of many."""
+    """Acknowledge everything up to seq, in one room or in many."""
     receipts, body = call.services.receipts, call.body
     if body.rooms is UNSET:
         room_id, seq = body.place
@@ -75,7 +75,7 @@ async def ack_up_to(call: Call) -> Reply:
 
 
 async def list_receipts(call: Call) -> Reply:
-    """How far each member has got and read."""
+    """List how far each member has acknowledged and read."""
     room = await call.services.access.access_member(call.principal, call.path["room_id"])
     scope = ("receipts", room.tenant.tenant_id, room.room_id)
     window = read_window(call.query, scope, MEMBERS_START.values())

@@ -17,7 +17,7 @@ MAX_WAITING = 10_000  # counted; 0.2 ms of a reader's time
 
 
 async def metrics(call: Call) -> Reply:
-    """Metrics for Prometheus."""
+    """Get metrics for Prometheus."""
     services = call.services
     waiting = await count_waiting(services.store.readers, MAX_WAITING)
     samples = [*read_samples(services), ("chatapi_webhook_calls_waiting", (), waiting)]

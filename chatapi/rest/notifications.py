@@ -6,12 +6,12 @@ from chatapi.store.notifications import LIST_START, SUBSCRIPTIONS_START
 
 
 async def notify(call: Call) -> Reply:
-    """Notify users, a room's members or a topic's subscribers, each once and durably."""
+    """Notify users, a room's members or a topic's subscribers, each of them once."""
     return ok(await call.services.notifications.notify(call.principal, call.body), 202)
 
 
 async def list_notifications(call: Call) -> Reply:
-    """The caller's notifications, the newest first."""
+    """List the user's notifications, the newest first."""
     query, principal = call.query, call.principal
     scope = ("notifications", principal.tenant.tenant_id, principal.user_id, query.status)
     window = read_window(query, scope, LIST_START.values())
@@ -20,20 +20,20 @@ async def list_notifications(call: Call) -> Reply:
 
 
 async def ack_notification(call: Call) -> Reply:
-    """End a notification's delivery to the caller."""
+    """Acknowledge a notification, which ends its delivery to the user."""
     notification_id = call.path["notification_id"]
     await call.services.notifications.acknowledge(call.principal, notification_id)
     return ok({"notification_id": notification_id, "status": "delivered"})
 
 
 async def subscribe(call: Call) -> Reply:
-    """Subscribe the caller to a topic; 200 if it was already."""
+    """Subscribe the user to a topic; 200 if they are subscribed already."""
     subscription, is_new = await call.services.notifications.subscribe(call.principal, call.body.topic)
     return ok(subscription, 201 if is_new else 200)
 
 
 async def list_subscriptions(call: Call) -> Reply:
-    """The caller's topics."""
+    """List the user's subscriptions to topics."""
     principal = call.principal
     scope = ("subscriptions", principal.tenant.tenant_id, principal.user_id)
     window = read_window(call.query, scope, SUBSCRIPTIONS_START.values())
@@ -42,6 +42,6 @@ async def list_subscriptions(call: Call) -> Reply:
 
 
 async def unsubscribe(call: Call) -> Reply:
-    """End a subscription of the caller."""
+    """End a subscription of the user."""
     await call.services.notifications.unsubscribe(call.principal, call.path["subscription_id"])
     return NO_CONTENT

@@ -10,20 +10,20 @@ from chatapi.store.rooms import CHANNELS_START, MEMBERS_START
 
 
 async def create_room(call: Call) -> Reply:
-    """Create a room. A dm that exists already is 409 with its id."""
+    """Create a room. If the dm exists already, the answer is 409 with its id."""
     room = await call.services.membership.create_room(call.principal, call.body)
     return ok(room.fields(), 201)
 
 
 async def list_rooms(call: Call) -> Reply:
-    """The caller's rooms, the most recently active first."""
+    """List the user's rooms, the most recently active first."""
     scope = ("rooms", call.principal.tenant.tenant_id, call.principal.user_id)
     page = await call.services.room_lists.list_page(call.principal, read_window(call.query, scope, ROOMS_START))
     return Reply(200, encode_list(b"rooms", page, scope))
 
 
 async def list_channels(call: Call) -> Reply:
-    """The tenant's channels, for discovery."""
+    """List the tenant's channels."""
     tenant = call.principal.tenant
     scope = ("channels", tenant.tenant_id)
     window = read_window(call.query, scope, CHANNELS_START.values())
@@ -32,25 +32,25 @@ async def list_channels(call: Call) -> Reply:
 
 
 async def get_room(call: Call) -> Reply:
-    """One room."""
+    """Get a room."""
     room = await call.services.access.access_reader(call.principal, call.path["room_id"])
     return ok(room.fields())
 
 
 async def update_room(call: Call) -> Reply:
-    """Rename a room or replace its metadata: its admins. What is absent stays, null clears."""
+    """Rename a room or replace its metadata. For its admins; an absent field stays, null clears it."""
     room = await call.services.membership.update_room(call.principal, call.path["room_id"], call.body)
     return ok(room.fields())
 
 
 async def delete_room(call: Call) -> Reply:
-    """Delete a room and everything in it: its admins."""
+    """Delete a room and everything in it. For its admins."""
     await call.services.membership.delete_room(call.principal, call.path["room_id"])
     return NO_CONTENT
 
 
 async def list_members(call: Call) -> Reply:
-    """A room's members, the longest-standing first."""
+    """List a room's members, the longest-standing first."""
     room = await call.services.access.access_reader(call.principal, call.path["room_id"])
     scope = ("members", room.tenant.tenant_id, room.room_id)
     window = read_window(call.query, scope, MEMBERS_START.values())
@@ -60,13 +60,13 @@ async def list_members(call: Call) -> Reply:
 
 
 async def add_member(call: Call) -> Reply:
-    """Add a member: admins anyone, and in a channel a user itself."""
+    """Add a member. Admins add anyone; in a channel users add themselves."""
     member = await call.services.membership.add_member(call.principal, call.path["room_id"], call.body)
     return ok(member_fields(member), 201)
 
 
 async def change_role(call: Call) -> Reply:
-    """Change a member's role: admins. The last admin stays one."""
+    """Change a member's role. For admins; the last admin cannot be demoted."""
     member = await call.services.membership.change_role(
         call.principal, call.path["room_id"], UserId(call.path["user_id"]), call.body.role
     )
@@ -74,12 +74,12 @@ async def change_role(call: Call) -> Reply:
 
 
 async def remove_member(call: Call) -> Reply:
-    """Remove a member: admins anyone, and any member itself; not in a dm."""
+    """Remove a member. Admins remove anyone, and members leave; not in a dm."""
     await call.services.membership.remove_member(call.principal, call.path["room_id"], UserId(call.path["user_id"]))
     return NO_CONTENT
 
 
 async def list_online(call: Call) -> Reply:
-    """Who of a room is online."""
+    """List the members who are online."""
     room = await call.services.access.access_member(call.principal, call.path["room_id"])
     return ok({"online": await call.services.presence.list_online(room)})

@@ -19,7 +19,7 @@ def tenant_fields(tenant: Tenant) -> dict[str, object]:
 
 
 async def create_tenant(call: Call) -> Reply:
-    """Create a tenant. Its key and secrets are shown this once."""
+    """Create a tenant. The answer shows its key and secrets, this once."""
     tenant, api_key = await call.services.tenants.create(call.body)
     secrets: dict[str, object] = {"api_key": api_key, "token_secret": tenant.token_secret}
     if tenant.webhook_secret is not None:
@@ -28,7 +28,7 @@ async def create_tenant(call: Call) -> Reply:
 
 
 async def list_tenants(call: Call) -> Reply:
-    """All tenants."""
+    """List all tenants."""
     scope = ("tenants",)
     limit, offset, after = read_window(call.query, scope, (0,))
     tenants = call.services.tenants.all()
@@ -43,12 +43,12 @@ def _place_of(tenant: Tenant) -> Place:
 
 
 async def get_tenant(call: Call) -> Reply:
-    """One tenant."""
+    """Get a tenant."""
     return ok(tenant_fields(call.services.tenants.get(call.path["tenant_id"])))
 
 
 async def update_tenant(call: Call) -> Reply:
-    """Change a tenant's name or config. What is absent stays, null takes the server's setting."""
+    """Change a tenant's name or config. An absent field stays; null takes the server's setting again."""
     tenant, webhook_secret = await call.services.tenants.update(call.path["tenant_id"], call.body)
     fields = tenant_fields(tenant)
     return ok(fields if webhook_secret is None else {**fields, "webhook_secret": webhook_secret})
@@ -61,13 +61,13 @@ async def delete_tenant(call: Call) -> Reply:
 
 
 async def create_key(call: Call) -> Reply:
-    """Another API key for a tenant, shown this once."""
+    """Add an API key to a tenant. The answer shows it, this once."""
     key_id, api_key = await call.services.tenants.create_key(call.path["tenant_id"])
     return ok({"key_id": key_id, "api_key": api_key}, 201)
 
 
 async def list_keys(call: Call) -> Reply:
-    """A tenant's keys, without what is secret of them."""
+    """List a tenant's keys, without the secrets."""
     scope = ("keys", call.path["tenant_id"])
     window = read_window(call.query, scope, KEYS_START.values())
     page = await call.services.tenants.list_keys(call.path["tenant_id"], window)
@@ -75,18 +75,18 @@ async def list_keys(call: Call) -> Reply:
 
 
 async def revoke_key(call: Call) -> Reply:
-    """Revoke a key. It stops working at once, and its sockets close."""
+    """Revoke a key. It stops working at once, and its connections close."""
     await call.services.tenants.revoke_key(call.path["tenant_id"], call.path["key_id"])
     return NO_CONTENT
 
 
 async def rotate_token_secret(call: Call) -> Reply:
-    """A new token secret. Every token signed with the old one is void at once."""
+    """Replace the token secret. All tokens signed with the old one are invalid at once."""
     token_secret = await call.services.tenants.rotate_token_secret(call.path["tenant_id"])
     return ok({"token_secret": token_secret}, 201)
 
 
 async def rotate_webhook_secret(call: Call) -> Reply:
-    """A new webhook secret. The old one signs along for a day."""
+    """Replace the webhook secret. The old one signs as well for a day."""
     webhook_secret = await call.services.tenants.rotate_webhook_secret(call.path["tenant_id"])
     return ok({"webhook_secret": webhook_secret}, 201)

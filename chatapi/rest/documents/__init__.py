@@ -32,7 +32,7 @@ def serve_openapi(routes: Sequence[Route], call: Call) -> Reply:
 
 
 async def asyncapi(call: Call) -> Reply:
-    """The WebSocket's AsyncAPI document."""
+    """Get the AsyncAPI document of the WebSocket."""
     return _make_asyncapi(_generalize(call)).serve(call.base.host)
 
 

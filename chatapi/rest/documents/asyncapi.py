@@ -16,14 +16,14 @@ Json = dict[str, Any]
 
 CLOSE_CODES: Mapping[int, str] = {
     1000: "the client closed",
-    1001: "the server is going away: come back after `reconnect_after_ms` of `server.shutdown`",
+    1001: "the server is stopping: reconnect after `reconnect_after_ms` of `server.shutdown`",
     1003: "a binary frame: frames are text",
     1007: "not UTF-8",
     1008: "against the policy",
     1009: f"a frame of more than {MAX_FRAME_BYTES} bytes",
     1011: "a failure of the server",
-    4001: "the credential is wrong, has expired or was revoked: get a new one before coming back",
-    4009: "a slow consumer was given up after its grace: nothing is lost, it continues where it stopped",
+    4001: "the credential is wrong, has expired or was revoked, or the tenant was deleted: get a new credential first",
+    4009: "the client was too slow: nothing is lost, it continues where it stopped when it reconnects",
     4029: "more than 100 invalid frames in a minute",
 }
 
@@ -45,16 +45,16 @@ ANSWERS: Mapping[str, tuple[str, ...]] = {
 
 _CLOSE_CODE_LINES = "\n".join(f"- {code}: {meaning}" for code, meaning in CLOSE_CODES.items())
 DESCRIPTION = f"""\
-Frames are JSON text, one object each, at most {MAX_FRAME_BYTES} bytes. The fields of a client's frame may also be
-nested in `data`; its `request_id` is repeated in the answer.
+Frames are JSON text, one object each; a client's has at most {MAX_FRAME_BYTES} bytes. The fields of a client's frame
+may also be nested in `data`. The answer repeats its `request_id`.
 
-The server sends `ready` first (of many rooms in parts: `more` tells that `ready.rooms` follows), then per room what the
-user has not acknowledged in the order of `seq`, then pending notifications, then `sync.complete`. Everything of a room
-comes in the order of `seq` with none left out.
+The server first sends `ready` (in parts if there are many rooms: with `more`, `ready.rooms` follows), then, room by
+room, the events that the user has not acknowledged, then pending notifications, then `sync.complete`. All events of a
+room come in the order of `seq`, and none is left out.
 
-Credentials, in this order: the headers of REST; the subprotocols `chatapi.v1` and `bearer.<user token>`; `?token=` with
-a user token or a ticket of `POST /ws/token`. Wrong ones in headers are answered 401; others with an `error` frame and
-the close code 4001.
+Credentials, in this order: the headers of REST; the subprotocols `chatapi.v1` and `bearer.<user token>`; `?token=`
+with a user token or a ticket of `POST /ws/token`. The answer to wrong ones in headers is 401; the answer to others is
+an `error` frame and the close code 4001.
 
 Close codes:
 
@@ -97,7 +97,7 @@ def build_asyncapi(base_url: str) -> Json:
             "events": {
                 "action": "send",
                 "channel": {"$ref": "#/channels/ws"},
-                "summary": "What the server sends, asked or not",
+                "summary": "Frames of the server: answers and events",
                 "messages": [_refer_to_message(frame_type) for frame_type in server],
             },
         },

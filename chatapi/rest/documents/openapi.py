@@ -37,26 +37,26 @@ class PathParameters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 DESCRIPTION = """\
-Rooms, messages in one gap-free order, delivery until acknowledged, presence, notifications and webhooks. What is live
-comes over the WebSocket `/ws`, which `/asyncapi.json` describes.
+Rooms, messages in one gap-free order, delivery until acknowledged, presence, notifications and webhooks. Live events
+come over the WebSocket `/ws`, which `/asyncapi.json` describes.
 
-Every JSON answer is `{"success": true, "data": {…}, "error": null}` or
-`{"success": false, "data": null, "error": {"code", "message", "field", "details"}}`. Fields that are not known are
-ignored in requests, and may be added to answers. All routes also stand under `/v1`, and what answers GET answers HEAD.
+Every JSON answer is `{"success": true, "data": {…}, "error": null}` or `{"success": false, "data": null, "error":
+{"code", "message", "field", "details"}}`. The server ignores unknown fields in requests, and later versions may add
+fields to answers. All routes are also served under `/v1`, and every route that answers GET answers HEAD.
 
-A wrong method on a known path is 405 with `Allow`. Bodies are at most 256 KiB of JSON that nests at most 32 deep, with
-integers below 2^53 and no U+0000.
+A wrong method on a known path is 405 with `Allow`. A body has at most 256 KiB of JSON that nests at most 32 levels
+deep, with integers below 2^53 and without U+0000.
 """
 
 # By the module of the handlers.
 TAGS = {
     "rooms": ("Rooms", "Rooms and their members"),
-    "messages": ("Messages", "Messages, the room's log, and how far its members have got"),
+    "messages": ("Messages", "Messages, the room's log, and its members' acks and reads"),
     "notifications": ("Notifications", "Durable notifications, and the topics that users subscribe to"),
     "tokens": ("Tokens", "Credentials for browsers and apps"),
     "health": ("Server", "Whether it is alive, ready and able to write"),
-    "tenants": ("Tenants", "The operator's: tenants, their keys and secrets"),
-    "dead_letters": ("Queues", "The operator's: calls that failed for good, and figures"),
+    "tenants": ("Tenants", "For the operator: tenants, their keys and secrets"),
+    "dead_letters": ("Queues", "For the operator: webhook calls that failed for good, and figures"),
     "rest": ("Documents", "These descriptions"),
     "documents": ("Documents", "These descriptions"),
     "metrics": ("Server", "Whether it is alive, ready and able to write"),
@@ -75,13 +75,13 @@ SECURITY_SCHEMES: Json = {
         "type": "apiKey",
         "in": "header",
         "name": "X-User-Id",
-        "description": "The user as whom the backend acts: 1 to 128 characters of printable ASCII without spaces.",
+        "description": "The user for whom the backend acts: 1 to 128 characters of printable ASCII without spaces.",
     },
     "userToken": {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "JWT",
-        "description": "One user's own token, from POST /tokens, for browsers and apps.",
+        "description": "The token of one user, from POST /tokens, for browsers and apps.",
     },
     "masterKey": {
         "type": "apiKey",
@@ -96,7 +96,7 @@ USER_HEADER: Json = {
     "name": "X-User-Id",
     "in": "header",
     "required": False,
-    "description": "The user as whom the backend acts. Needed beside X-API-Key, ignored beside a user token.",
+    "description": "The user for whom the backend acts. Required with X-API-Key, ignored with a user token.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"},
     "example": "alice",
 }
@@ -118,14 +118,14 @@ ERRORS: dict[int, tuple[Code, str, Json]] = {
     401: (Code.AUTHENTICATION_ERROR, "Missing or invalid credentials.", {"message": "Invalid credentials"}),
     403: (
         Code.AUTHORIZATION_ERROR,
-        "Known, but not allowed: not a member, not the sender, not a room admin.",
+        "The user is known, but may not do this: not a member, not the sender, not a room admin.",
         {"message": "Not a member of this room"},
     ),
-    404: (Code.NOT_FOUND, "No such thing in this tenant.", {"message": "Room not found"}),
+    404: (Code.NOT_FOUND, "There is no such thing in this tenant.", {"message": "Room not found"}),
     408: (Code.VALIDATION_ERROR, "The body did not arrive in time.", {"message": "The body did not arrive in time"}),
     409: (
         Code.CONFLICT,
-        "The dm exists already, already a member, an id reused with another body.",
+        "The dm exists already, the user is a member already, or an id was reused with another body.",
         {"message": "This dm exists already", "details": {"room_id": "room_5f3a9c0e71b24d6688aa10cf"}},
     ),
     413: (Code.VALIDATION_ERROR, "The body is too large.", {"message": "The body is larger than 262144 bytes"}),
@@ -134,11 +134,15 @@ ERRORS: dict[int, tuple[Code, str, Json]] = {
         "The body is not application/json, or is encoded.",
         {"message": "Send the header Content-Type: application/json"},
     ),
-    429: (Code.RATE_LIMIT_EXCEEDED, "Too much at once; `Retry-After` says when.", {"message": "Rate limit exceeded"}),
+    429: (
+        Code.RATE_LIMIT_EXCEEDED,
+        "Too many requests; `Retry-After` says when to try again.",
+        {"message": "Rate limit exceeded"},
+    ),
     500: (Code.INTERNAL_ERROR, "A failure of the server.", {"message": "Internal error"}),
     503: (
         Code.INTERNAL_ERROR,
-        "The store cannot accept writes, or the server is starting or going away.",
+        "The database accepts no writes, or the server is starting or stopping.",
         {"message": "The database cannot accept writes"},
     ),
 }
@@ -147,10 +151,10 @@ _Tokens = Annotated[int, Meta(ge=0)]
 HEADERS: dict[str, tuple[Any, str, Any]] = {
     "X-Request-Id": (
         Annotated[str, Meta(pattern="^[A-Za-z0-9._-]{1,128}$")],
-        "The caller's own, if it sent a sane one; the same id is in the server's log.",
+        "The id of the request, if it sent one of this form, else a new one; the same id is in the server's log.",
         "2f1c9a6be0d34875",
     ),
-    "X-RateLimit-Limit": (_Tokens, "The size of the tenant's bucket; only where a token was asked for.", 100),
+    "X-RateLimit-Limit": (_Tokens, "The size of the tenant's bucket; only if the request took a token.", 100),
     "X-RateLimit-Remaining": (_Tokens, "Tokens left in it.", 99),
     "X-RateLimit-Reset": (_Tokens, "Unix time, in seconds, when it is full again.", 1_765_627_201),
     "Retry-After": (Annotated[int, Meta(ge=1)], "Seconds to wait.", 1),
@@ -255,9 +259,9 @@ class _OpenApi:
             ],
             "requestBody": {"required": True, "content": {"application/json": self._show(call)}},
             "responses": {
-                "2XX": {"description": "Taken; that was it."},
-                "410": {"description": "Not wanted: it is not tried again."},
-                "default": {"description": "Tried again later; a `Retry-After` is obeyed."},
+                "2XX": {"description": "Accepted: the server does not call again."},
+                "410": {"description": "Refused for good: the server does not try again."},
+                "default": {"description": "The server tries again later, and obeys a `Retry-After`."},
             },
         }
 
@@ -352,7 +356,7 @@ def _describe_tenant_config() -> Schema:
     return {
         "type": "object",
         "title": "TenantConfig",
-        "description": "A tenant's own settings; what is null or absent comes from the server's.",
+        "description": "A tenant's own settings; the server's settings hold for those that are null or absent.",
         "additionalProperties": False,
         "properties": {
             name: {"anyOf": [_describe_kind(kind), {"type": "null"}]} for name, kind in TENANT_KINDS.items()
