@@ -1,5 +1,6 @@
-"""Addresses as values, and which of them a webhook may call: public ones, so that no tenant can make this server reach
-into the operator's network (SSRF). No I/O: whoever connects asks about the very address that it connects to."""
+"""Addresses as values. A webhook may only call public ones, so that no tenant can make this server reach into the
+operator's network (SSRF). There is no I/O here: the code that connects asks about the very address that it connects
+to."""
 
 import re
 import socket
@@ -84,7 +85,7 @@ def read_network(text: str) -> Network:
 
 @lru_cache(maxsize=4096)
 def is_in_networks(address: str, networks: tuple[str, ...]) -> bool:
-    """False for what is no address. Raises ValueError for what is no network."""
+    """False for text that is no address. Raises ValueError for a network that is none."""
     spelling = read_address(address)
     if spelling is None:
         return False
@@ -92,7 +93,7 @@ def is_in_networks(address: str, networks: tuple[str, ...]) -> bool:
 
 
 def is_public(address: str) -> bool:
-    """Whether this numeric address, as a socket has it, may be called. False for what is no address."""
+    """Whether a webhook may call this numeric address, in a socket's form. False for text that is no address."""
     try:
         ip = ip_address(address.partition("%")[0])  # the zone of a link-local address
     except ValueError:

@@ -1,5 +1,5 @@
-"""Who may stay when there are more connections than descriptors: the database, webhooks and those who are being served
-come first, and connections that nobody uses go."""
+"""Decides which connections stay when there are more of them than descriptors. The database, webhooks and requests that
+are being served come first; connections that nobody uses are closed."""
 
 import logging
 from typing import Protocol
@@ -18,10 +18,10 @@ class Guest(Protocol):
     place: "Places | None"
 
     def is_unused(self) -> bool:
-        """No request of it is being served, no answer of it is unread."""
+        """It serves no request, and its client has read every answer."""
 
     def is_waited_for(self) -> bool:
-        """What it holds up is its client's alone: the rest of a body, or an answer that it does not read."""
+        """It only waits for its client: for the rest of a body, or until the client reads an answer."""
 
     def cut_off(self) -> None:
         """Ends the connection at once, its TLS handshake included."""
@@ -32,7 +32,7 @@ Places = dict[Guest, None]
 
 class Admission:
     def __init__(self, max_descriptors: int, reserved_descriptors: int) -> None:
-        """`reserved_descriptors` are for all that is no client; of a small limit they are at most half."""
+        """`reserved_descriptors` are for everything but clients. Of a small limit they are at most half."""
         self.capacity = max(MIN_PLACES, max_descriptors - min(reserved_descriptors, max_descriptors // 2))
         self.max_websockets = self.capacity - min(REST_PLACES, self.capacity // 8)
         self.shed = 0

@@ -116,7 +116,7 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
         tasks.start("heartbeat", watch_connections(services))
         keep_house(services)
         app = App(services, server, _listen(config, listener), opened.pop_all())
-    # What lives from here on is not looked at by the collector again (docs/design.md, section 7).
+    # The collector does not look again at objects that live at this point (docs/design.md, section 7).
     gc.collect()
     gc.freeze()
     return app

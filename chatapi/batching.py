@@ -1,4 +1,4 @@
-"""Look-ups that wait at the same time, joined into one query: what keeps a reconnect storm from being 5,000 queries."""
+"""Joins look-ups that wait at the same time into one query, so that a reconnect storm does not make 5,000 queries."""
 
 import asyncio
 from collections import OrderedDict, deque
@@ -12,8 +12,8 @@ T = TypeVar("T")
 
 
 class Turns(Generic[L, T]):
-    """A queue for each owner of what waits. They have their turns, so that one that has many waits no less than the
-    others."""
+    """A queue for each owner of waiting items. The owners take turns, so that an owner of many items delays no
+    other."""
 
     def __init__(self) -> None:
         self._queues: OrderedDict[L, deque[T]] = OrderedDict()  # none is empty; the next one first
@@ -50,8 +50,8 @@ _LOAD: Any = object()  # what a waiting future gets when it is its caller's turn
 
 
 class Batcher(Generic[K, V]):
-    """`load_many` answers a batch of distinct keys in their order. One batch is under way at a time. What waits gets
-    into it in turns of the keys' owners, which `owner_of` tells: a tenant."""
+    """`load_many` answers a batch of distinct keys in their order. One batch is under way at a time. Waiting keys get
+    into it by turns of their owners, the tenants, which `owner_of` names."""
 
     def __init__(
         self,

@@ -1,5 +1,5 @@
-"""Who is calling, as an HTTP request tells it, for REST and WebSocket alike: the credential in its headers, the
-client's address, and the page's origin."""
+"""Reads from an HTTP request who is calling, for REST and WebSocket alike: the credential in the headers, the client's
+address, and the page's origin."""
 
 import logging
 
@@ -28,8 +28,8 @@ PREFLIGHT_SECONDS = 600  # how long a browser may keep a preflight's answer
 
 
 def read_header(request: web.BaseRequest, name: str) -> str | None:
-    """A header that holds one value. Raises ChatError when it stands there several times with different ones: a proxy
-    might go by another one than we do."""
+    """The value of a header. Raises ChatError if the request has it several times with different values: a proxy might
+    use another one than we do."""
     values = request.headers.getall(name, ())
     if not values:
         return None
@@ -39,7 +39,8 @@ def read_header(request: web.BaseRequest, name: str) -> str | None:
 
 
 def is_origin_allowed(policy: OriginPolicy, request: web.BaseRequest) -> bool:
-    """No Origin, the server's own host, and those on the list. The log tells of others, at most once a minute."""
+    """True without an Origin, for the server's own host, and for origins on the list. Others are logged, once a
+    minute."""
     origin = read_header(request, "Origin")
     if origin is None:
         return True
@@ -64,7 +65,7 @@ def is_preflight(request: web.BaseRequest) -> bool:
 
 
 def add_cors_headers(policy: OriginPolicy, request: web.BaseRequest, headers: Headers) -> None:
-    """What a browser needs to let a page of an allowed origin read the answer."""
+    """Adds the headers with which a browser lets a page of an allowed origin read the answer."""
     if not policy.has_list:
         return
     headers["Vary"] = "Origin"  # also where there is none: a cache must not give that answer to another page
@@ -110,7 +111,7 @@ def find_base(request: web.BaseRequest, server: ServerConfig) -> tuple[str, str]
 
 
 def authenticate_headers(services: Services, request: web.BaseRequest, address: str) -> Principal | None:
-    """The caller by its headers, or None when they hold no credential. The first kind is the only one looked at."""
+    """The principal of the headers' credential, or None if there is none. Only the first kind of credential counts."""
     api_key = read_header(request, "X-API-Key")
     if api_key is not None:
         return services.auth.authenticate_key(api_key, read_header(request, "X-User-Id"), address)
@@ -124,7 +125,7 @@ def authenticate_headers(services: Services, request: web.BaseRequest, address: 
 
 
 def take_token(services: Services, principal: Principal, headers: Headers, *, is_paid: bool = False) -> None:
-    """One token of the tenant's bucket, unless it was taken before; its standing goes into the answer's headers. Raises
+    """Takes one token of the tenant's bucket, unless it was taken before, and adds the rate limit's headers. Raises
     ChatError."""
     bucket = services.tenants.bucket(principal.tenant)
     retry_after_s = 0.0 if is_paid else bucket.take(services.clock.monotonic_s())

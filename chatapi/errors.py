@@ -30,7 +30,8 @@ HTTP_STATUS: Mapping[Code, int] = {
 
 
 class ChatError(Exception):
-    """What the caller is told. `status` differs from the code's usual one only for 405, 408, 413, 415, 426 and 503."""
+    """A refusal that the client is told of. `status` differs from the code's usual one only for 405, 408, 413, 415, 426
+    and 503."""
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class ChatError(Exception):
         self.headers = headers
 
     def at(self, field: str) -> "ChatError":
-        """The same, of one part of what was asked for."""
+        """The same error, for one part of the request."""
         return ChatError(
             self.code,
             self.message,

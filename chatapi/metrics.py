@@ -99,7 +99,7 @@ PROCESS_METRICS = (
 
 
 class Total:
-    """How many, and how much in all."""
+    """A count and a sum."""
 
     __slots__ = ("count", "sum")
 
@@ -137,7 +137,7 @@ class Histogram:
 
 
 class Counters:
-    """What the edges count."""
+    """The counters of the edges."""
 
     __slots__ = ("bad_frames", "frames", "limited_frames", "limited_requests", "requests")
 

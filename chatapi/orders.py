@@ -91,7 +91,7 @@ class Orders:
         self._last_revision = self._other_revision = 0  # the latter of rooms that are not in there
 
     def find(self, tenant_key: TenantKey, user_id: UserId) -> Order | None:
-        """Complete, but for what has happened since `seen_us`."""
+        """The complete order, except for activity since `seen_us`; None if there is none."""
         order = self._of_users.get((tenant_key, user_id))
         if order is None or not order.is_complete or order.seen_us < self._forgotten_us.get(tenant_key, 0):
             return None

@@ -122,7 +122,7 @@ def _find_places(order: Order, window: Window) -> tuple[int, Sequence[Place]]:
 
 
 class _Counting:
-    """What is unread in one room, as far as it is counted: up to `seq`."""
+    """The number of unread messages in one room, counted up to `seq`."""
 
     def __init__(self, room: ListedRoom, known: Unread | None, revision: int, examined: int) -> None:
         self.room = room
@@ -143,7 +143,7 @@ class _Counting:
         self.is_done = counted.examined < examined or self.unread >= MAX_UNREAD
 
     def keep(self, order: Order) -> None:
-        """What was much to count is kept for the next time."""
+        """Keeps a long count for the next time."""
         room = self.room
         if room.room_key in order and self.seq - room.last_read > KEPT_MESSAGES:
             order.unread[room.room_key] = Unread(room.last_read, self.seq, self.unread, room.pruned_seq, self.revision)

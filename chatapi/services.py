@@ -1,4 +1,4 @@
-"""What the edges call: every object of the process, built once by the composition root."""
+"""The objects that the edges call: all of the process, built once by the composition root."""
 
 from dataclasses import dataclass, field
 

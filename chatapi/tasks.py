@@ -27,7 +27,7 @@ class Tasks:
         return task
 
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """A task that ends by itself. If it fails, that is logged and nobody else is harmed."""
+        """Starts a task that ends by itself. A failure is logged, and harms no other task."""
         task = self._spawn(name, work)
         task.add_done_callback(_log_failure)
         return task

@@ -26,7 +26,7 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit status. What goes wrong is one line on stderr."""
+    """Runs one command and returns its exit status. A failure prints one line on stderr."""
     if arguments is None:
         arguments = sys.argv[1:]
     parser = argparse.ArgumentParser(prog="chatapi", description="A self-hosted chat backend in one process.")

@@ -1,4 +1,4 @@
-"""`chatapi config`: what is in force and where it came from. What it prints is TOML."""
+"""`chatapi config`: prints the settings in force, and where each comes from, as TOML."""
 
 import argparse
 import os

@@ -50,8 +50,8 @@ _ACKS: Shape = {"rooms": dict, "errors": dict}
 
 
 class ChatAPI(Caller):
-    """One caller of one server: a tenant's backend acting as a user (`api_key` and `user_id`), or a user (`token`, or
-    `get_token`, which is asked first and again when the server refuses the last one).
+    """A client of one server: a tenant's backend acting as a user (`api_key` and `user_id`), or a user (`token`, or
+    `get_token`, which returns a token at first, and again when the server refuses the last one).
 
     Every call raises ApiError when the server refuses, NoAnswer when it cannot be reached, and NotChatAPI, which is a
     NoAnswer too, when something else answers; NoToken when `get_token` fails. The calls name those refusals that are

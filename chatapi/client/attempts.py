@@ -44,7 +44,7 @@ class Attempts:
         self.note(error)
 
     def note(self, error: Exception) -> None:
-        """What ended a socket, and need not be in the way of the next."""
+        """The failure that ended a socket, and that the next one need not meet."""
         self.error = error
         logger.info("no connection", extra={"error": type(error).__name__})
         if isinstance(error, ApiError | NotChatAPI | NoToken):

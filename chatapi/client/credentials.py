@@ -1,4 +1,4 @@
-"""Who is calling: an API key, or a user token and where the next one comes from."""
+"""The client's credential: an API key, or a user token and the source of the next one."""
 
 import asyncio
 import base64

@@ -37,7 +37,7 @@ def parse_answer(
 
 
 def parse_text(call: str, status: int, headers: Mapping[str, str], body: bytes) -> str:
-    """What is served without an envelope. Raises ApiError, NotChatAPI."""
+    """The text of a route without an envelope. Raises ApiError, NotChatAPI."""
     if status == 200:
         try:
             return body.decode()

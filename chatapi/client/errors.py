@@ -1,4 +1,4 @@
-"""What can go wrong for a caller: the server refused (`ApiError`), or there was no answer of its own (`NoAnswer`,
+"""The errors of a call: the server refused it (`ApiError`), or there was no answer of the server (`NoAnswer`,
 `NotChatAPI`, `NoToken`, `Closed`)."""
 
 from collections.abc import Mapping
@@ -67,8 +67,8 @@ class NoToken(NoAnswer):
 
 
 class Closed(ConnectionError):
-    """The connection was closed before the answer came. What was asked for may have been done: a `send` is safe to
-    repeat with this `client_message_id`."""
+    """The connection was closed before the answer came. The server may have carried out the request: a `send` is safe
+    to repeat with this `client_message_id`."""
 
     def __init__(self, message: str = "the connection is closed", client_message_id: str | None = None) -> None:
         super().__init__(message)

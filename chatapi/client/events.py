@@ -1,4 +1,4 @@
-"""What a connection hands to its caller. `event["type"]` tells a type checker which event it is."""
+"""The events that a connection hands over. `event["type"]` tells a type checker which event it is."""
 
 from typing import Literal, TypedDict
 

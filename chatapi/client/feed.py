@@ -148,7 +148,7 @@ class Feed:
             self._receive_news(frame_type, frame, size_bytes)
 
     def _receive_news(self, frame_type: str, frame: dict[str, Any], size_bytes: int) -> None:
-        """What the caller gets beside the rooms' logs."""
+        """Hands over an event that belongs to no room's log."""
         if frame_type == "sync.reset":
             self.book.reset(frame["epoch"], frame["rooms"])
         elif frame_type == "room.created":

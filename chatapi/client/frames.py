@@ -1,5 +1,5 @@
-"""What comes over a WebSocket, as far as a connection relies on it: anything else is not ChatAPI's, and ends the
-socket. Types and fields that this SDK does not know are passed over."""
+"""The shapes of frames on which a connection relies. A frame of another shape is not ChatAPI's, and ends the socket.
+Types and fields that this SDK does not know are ignored."""
 
 from typing import Any, TypeGuard
 
@@ -75,6 +75,6 @@ def _is_sound(frame: dict[str, Any]) -> bool:
 
 
 def find_number(frame: dict[str, Any], name: str, default: float) -> float:
-    """What a frame says in this field, where that is a number that can be waited for."""
+    """The number in this field of a frame, if it is one that can be waited for."""
     value = frame.get(name)
     return value if isinstance(value, int | float) and 0 <= value < 1e9 else default

@@ -100,7 +100,7 @@ class Http:
         return await self._repeat(credentials, method, can_repeat, path, query, body, parse)
 
     async def read(self, credentials: Credentials, path: str, parse: Parse[T]) -> T:
-        """What is served without an envelope, with tries and errors as in `call`."""
+        """The text of a route without an envelope, with tries and errors as in `call`."""
         result = await self._repeat(credentials, "GET", True, path, None, None, parse)
         assert result is not None  # only a deletion has none
         return result
@@ -184,7 +184,7 @@ def escape(part: str) -> str:
 
 
 class Caller:
-    """What both APIs have: a pool of sockets that may be shared, and the calls that need no credential."""
+    """The common part of both APIs: a pool of sockets that may be shared, and the calls that need no credential."""
 
     def __init__(self, http: Http, credentials: Credentials, *, owns_http: bool = True) -> None:
         self._http = http
@@ -203,7 +203,7 @@ class Caller:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the sockets. What `as_user` made shares them, and needs no closing of its own."""
+        """Closes the sockets. Clients of `as_user` share them, and need not be closed."""
         if self._owns_http:
             await self._http.close()
 
@@ -234,7 +234,7 @@ class Caller:
         return await self._http.read(self._credentials, path, parse_text)
 
     async def info(self) -> ServerInfo:
-        """What the server is: its version, and the paths of its documents. Needs no credential."""
+        """The server's name and version, and the paths of its documents. Needs no credential."""
         return cast(ServerInfo, await self.call("GET", "/", shape={"version": str, "links": dict}))
 
     async def livez(self) -> Status:

@@ -1,4 +1,5 @@
-"""What waits for the caller: bounded, so that a slow caller slows the socket and not the machine."""
+"""Events that wait for the application. They are bounded: a slow application stops the socket, and memory does not
+grow."""
 
 import asyncio
 from collections import deque

@@ -1,4 +1,4 @@
-"""What a connection can be told to do otherwise, and what it tells."""
+"""The options of a connection, and the callbacks by which it reports."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

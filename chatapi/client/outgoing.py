@@ -1,4 +1,4 @@
-"""What the caller of a connection asks for: frames that want an answer, and calls over HTTP where no frame has room."""
+"""The requests of a connection: frames that need an answer, and calls over HTTP for contents that fit no frame."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -135,7 +135,7 @@ async def open_socket(http: Http, credentials: Credentials) -> Socket:
 
 
 class _Refused(Exception):
-    """What answered the handshake with anything but 101."""
+    """The answer to a handshake that was not 101."""
 
     def __init__(self, response: aiohttp.ClientResponse, body: bytes) -> None:
         super().__init__(response.status)

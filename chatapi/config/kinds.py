@@ -1,4 +1,4 @@
-"""What a setting accepts: one check and one sentence for each, the latter for errors and for chatapi.toml."""
+"""The kinds of values that settings accept. Each has a check, and a sentence for errors and for chatapi.toml."""
 
 import os
 import re

@@ -142,8 +142,8 @@ class Edge:
         return answer
 
     async def _make_reply(self, route: Route, request: web.BaseRequest, call: Call) -> Reply:
-        """What the handler answers, once there is room for it: a large answer that there is no room for is made again
-        when there is. What changes something is done once, and refused only to those who owe."""
+        """The handler's answer, once there is room for it. A large answer without room is made again when there is
+        some. A request that changes something is carried out once, and refused only to users with too much unread."""
         is_read = route.method == "GET"
         principal = None if call.principal is _NO_PRINCIPAL else call.principal
         owner = self._find_owner(request, principal) if self.outflow.total_bytes else None
@@ -299,7 +299,7 @@ def _too_large() -> ChatError:
 
 
 def _translate(error: web.HTTPException) -> ChatError:
-    """What the framework raised."""
+    """The error for an exception of the framework."""
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))
         message = f"Method {error.method} is not allowed here"

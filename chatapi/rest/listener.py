@@ -68,7 +68,7 @@ class Listener:
         return [f"unix:{path}"]
 
     def close(self) -> None:
-        """Accepts no more. What was accepted stays."""
+        """Accepts no more connections. Those that were accepted stay."""
         loop = asyncio.get_running_loop()
         for listening in self._listening:
             if (pause := self._pauses.pop(listening, None)) is not None:

@@ -1,8 +1,8 @@
 """Answers that are being sent: how many bytes their clients have not yet taken, by user, by tenant and in all.
 
-A client that asks and does not read leaves its answers in memory. What goes beyond a bound is not made: requests wait
-until there is room, the tenants in turns, or are refused after a while. Small answers are not counted: a connection
-takes the next request only when most of the last answer was read, so that it holds few of them.
+A client that asks and does not read leaves its answers in memory. Beyond a bound the server makes no more of them:
+requests wait until there is room, and the tenants take turns; after a while they are refused. Small answers are not
+counted: a connection takes the next request only when most of the last answer was read, so that it holds few of them.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ class Outflow:
         return self._of_users.get(owner, 0) >= USER_BYTES
 
     def end(self, owner: Owner, size: int) -> None:
-        """They were taken, or the client is gone."""
+        """The client has taken them, or is gone."""
         self.begin(owner, -size)
         self._serve_waiting()
 
@@ -89,7 +89,7 @@ class Outflow:
                 self._remove(owner[0], future)
 
     def _serve_waiting(self) -> None:
-        """Gives what room there is to those who wait: of each tenant in turn, the first one for whom there is some."""
+        """Gives free room to requests that wait: of each tenant in turn, to the first one for which there is some."""
         turns = deque(self._waiting)
         while turns and self.total_bytes + PAGE_BYTES <= ALL_BYTES:
             tenant_key = turns.popleft()

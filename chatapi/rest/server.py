@@ -211,7 +211,7 @@ class EnvelopeProtocol(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """What the parser refused: the connection closes after the answer."""
+        """The answer to bytes that the parser refused; the connection closes after it."""
         if request.writer.output_size > 0:
             raise ConnectionError("the answer had begun")
         if status >= 500:

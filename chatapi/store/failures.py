@@ -1,4 +1,4 @@
-"""SQLite's errors: which of them concern the database as a whole, and what callers are told of those."""
+"""SQLite's errors: tells which of them concern the whole database, and describes those."""
 
 import sqlite3
 

@@ -1,4 +1,4 @@
-"""What the database says of itself."""
+"""Facts that the database holds about itself."""
 
 from chatapi.store.readers import Readers
 from chatapi.store.transaction import Transaction

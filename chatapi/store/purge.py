@@ -173,7 +173,7 @@ async def find_old_logs(
 def purge_old_events(
     tenant_key: TenantKey, logs: Sequence[OldLog], connection: Connection, is_over: Callable[[], bool]
 ) -> Sequence[OldLog]:
-    """One step of retention; returns those that it came to. What was found to be old stays so."""
+    """One step of retention; returns those that it came to. Events that were found to be old stay old."""
     for count, log in enumerate(logs, start=1):
         scope = {"room_key": log.room_key, "tenant_key": tenant_key, "seq": log.last_seq}
         for statement in (_MOVE_BEGINNING, *_DELETE_OLD):

@@ -1,4 +1,4 @@
-"""What a change may do inside the writer's transaction, and the counters that such a transaction moves."""
+"""The transaction in which the writer applies changes, and the counters of `seq` that it moves."""
 
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping

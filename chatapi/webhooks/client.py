@@ -29,7 +29,8 @@ AddressInfo = tuple[Any, Any, int, str, tuple[Any, ...]]
 
 
 class CallResult(NamedTuple):
-    """What came of a call. `error` is None when it was taken (2xx); no `status` means that there was no answer."""
+    """The outcome of a call. `error` is None if the endpoint accepted it (2xx); `status` is None if it gave no
+    answer."""
 
     status: int | None
     error: str | None
@@ -80,7 +81,7 @@ class WebhookClient:
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:
-    """What is not read by then costs the connection, and nothing else."""
+    """Reads the answer's body within bounds. If there is more of it, the connection is not used again."""
     left = MAX_ANSWER_BYTES
     with contextlib.suppress(TimeoutError, aiohttp.ClientError):
         async with asyncio.timeout(ANSWER_SECONDS):

@@ -40,7 +40,7 @@ class WebhookQueue:
             self._wake(tenant)
 
     def list_statements(self, fresh: Sequence[MessageWrite]) -> Sequence[Statement]:
-        """What is written beside these messages, in their transaction: nothing for tenants without a webhook."""
+        """Statements to run in the transaction of these messages: none for tenants without a webhook."""
         rows: list[Row] = []
         events: list[Row] = []
         connected: dict[RoomState, list[UserId]] = {}  # in large rooms, by room

@@ -1,4 +1,4 @@
-"""What ends a run."""
+"""The error that ends a run."""
 
 from chatapi.cli.errors import CliError
 

@@ -1,4 +1,4 @@
-"""What a run found: figures, and whether the server did what it promises."""
+"""The result of a run: figures, and whether the server kept its promises."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ MEGABYTE = 1_000_000
 
 
 class Delivered(Protocol):
-    """What was delivered, as one process has seen it: part of the results of several scenarios."""
+    """The deliveries that one process has seen: part of the results of several scenarios."""
 
     delivered: int
     missing: int

@@ -50,7 +50,7 @@ class Count:
 
     @property
     def present(self) -> int:
-        """What was here already."""
+        """The rows that were here already."""
         return self.found - self.imported - self.skipped
 
 
@@ -109,7 +109,7 @@ class Run:
         return int(self.connection.execute(sql).fetchone()[0])
 
     def make_keys(self, last_key: int) -> Callable[[int], int]:
-        """What makes the key of a row from its time in microseconds, for rows that come in the order of their times.
+        """A function that makes a row's key from its time in microseconds, for rows in the order of their times.
         Every key is greater than the one before and than `last_key`."""
         keys = KeyMaker(self._row_clock, last_key)
 

@@ -1,4 +1,5 @@
-"""Single values of the Go ChatAPI v0.1, as this one stores them. What it accepted, it did not check much."""
+"""Converts single values of the Go ChatAPI v0.1, which it hardly checked, to the form in which this server stores
+them."""
 
 import datetime
 import re
@@ -84,7 +85,7 @@ def encode_object(text: object) -> tuple[str | None, bool]:
 
 
 def split_config(text: object) -> tuple[dict[str, object], list[str]]:
-    """What of a tenant's config holds here, and the keys that do not.
+    """The settings of a tenant's config that this server has, and the keys that it does not have.
 
     A webhook needs a secret that is shown when its URL is set, so that the operator has to do it.
     """

@@ -19,7 +19,7 @@ from chatapi.cli.bench.stream import DRAIN_SECONDS, Member, all_ready
 from chatapi.cli.bench.websocket import encode_text
 from chatapi.protocol.json import dumps, loads_stored
 
-# What one does next, in percent.
+# The next action of a person, in percent.
 _WEIGHTS = {"send": 50, "edit": 12, "history": 12, "ack": 14, "typing": 10, "reconnect": 2}
 LIGHT_SECONDS = 0.1  # between acks or typing frames of one: more than 20 a second are held back, and that by design
 
@@ -35,7 +35,7 @@ class MixedJob:
 
 @dataclass(slots=True)
 class RoomRecord:
-    """What the server has confirmed of a room."""
+    """The events of a room that the server has confirmed."""
 
     sent: dict[int, str] = field(default_factory=dict)  # seq → client_message_id
     edits: dict[int, tuple[str, str]] = field(default_factory=dict)  # seq → message id and content

@@ -40,7 +40,7 @@ class SendResult:
 
 
 class Tally:
-    """What the senders of one process share."""
+    """State that the senders of one process share."""
 
     def __init__(self) -> None:
         self.latencies: array[float] = array("d")
