@@ -27,6 +27,7 @@ from chatapi.notifications import Notifications
 from chatapi.origin import OriginPolicy
 from chatapi.presence import Presence
 from chatapi.protocol.replies import encode_frame
+from chatapi.protocol.server_frames import ServerShutdownFrame
 from chatapi.receipts import Receipts
 from chatapi.recovery import Recovery
 from chatapi.rest import list_routes
@@ -153,7 +154,7 @@ async def _send_away(hub: Hub) -> None:
     connections = list(hub.connections.values())
     spread_ms = max(MIN_RECONNECT_MS, RECONNECT_MS_PER_CONNECTION * len(connections))
     for connection in connections:
-        frame = encode_frame("server.shutdown", {"reconnect_after_ms": _pick_delay(spread_ms)})
+        frame = encode_frame(ServerShutdownFrame(reconnect_after_ms=_pick_delay(spread_ms)))
         hub.send(connection, frame)
         hub.close(connection, GOING_AWAY, reason="server going away")
     hub.flush()

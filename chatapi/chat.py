@@ -14,16 +14,17 @@ from chatapi.connection import Connection
 from chatapi.errors import forbidden, invalid, not_found
 from chatapi.history import History
 from chatapi.hub import Hub
-from chatapi.models import Message, MessageId, Principal, Role
-from chatapi.protocol.json import MAX_INTEGER, dumps_canonical
+from chatapi.models import Principal, Role, encode_time
+from chatapi.protocol.json import MAX_INTEGER, dumps_canonical, dumps_text, encoded, text_of
 from chatapi.protocol.replies import (
     encode_frame,
-    encode_messages,
     join_json,
-    message_deleted_fields,
-    message_edited_fields,
+    join_messages,
+    message_deleted_frame,
+    message_edited_frame,
 )
 from chatapi.protocol.requests import HistoryQuery, MessageDraft, MessageRevision
+from chatapi.protocol.responses import Message
 from chatapi.rooms import Rooms, RoomState
 from chatapi.store import MessageWrite, Store, Transaction, log
 
@@ -40,7 +41,7 @@ class Chat:
         self._hub = hub
         self._committer = committer
         self._access = access
-        self._pages: Batcher[log.HistoryWant, tuple[bytes, bool]] = Batcher(
+        self._pages: Batcher[log.HistoryWant, tuple[log.Messages, bool]] = Batcher(
             partial(log.history_pages, store.readers), PAGES_PER_QUERY, lambda want: want.tenant_key
         )
 
@@ -82,18 +83,18 @@ class Chat:
         await self.send_message(principal, room_id, draft, confirm)
         return get_outcome(await future)
 
-    async def _find_reply_target(self, room: RoomState, message_id: str) -> MessageId:
-        message = await log.find_message(
+    async def _find_reply_target(self, room: RoomState, message_id: str) -> str:
+        found = await log.find_message(
             self._store.readers, room.tenant.tenant_key, room.room_key, room.room_id, message_id
         )
-        if message is None:
+        if found is None:
             raise invalid("No such message in this room", "reply_to")
-        return message.message_id
+        return found.message.message_id
 
     # Reading
 
-    async def list_messages(self, principal: Principal, room_id: str, query: HistoryQuery) -> tuple[bytes, bool]:
-        """A page of history as a JSON array, ascending, and whether there are more in the direction asked for.
+    async def list_messages(self, principal: Principal, room_id: str, query: HistoryQuery) -> tuple[log.Messages, bool]:
+        """A page of history, ascending, and whether there are more in the direction asked for.
 
         From memory where it can be: the newest page, which everybody opens a room with, from the room's ring; older
         ones from blocks that somebody has read before.
@@ -105,7 +106,7 @@ class Chat:
             await self._rooms.fill_ring(room)
             found = room.find_messages(after_seq, before_seq, limit)
         if found is not None:
-            return encode_messages(found[0]), found[1]
+            return join_messages(found[0]), found[1]
         is_after = after_seq is not None
         seq = after_seq if after_seq is not None else MAX_INTEGER if before_seq is None else before_seq
         find = self._history.find_after if is_after else self._history.find_before
@@ -116,12 +117,12 @@ class Chat:
 
     async def get_message(self, principal: Principal, room_id: str, message_id: str) -> Message:
         room = await self._access.access_reader(principal, room_id)
-        message = await log.find_message(
+        found = await log.find_message(
             self._store.readers, room.tenant.tenant_key, room.room_key, room.room_id, message_id
         )
-        if message is None:
+        if found is None:
             raise not_found("Message")
-        return message
+        return found.message
 
     # Editing and deleting
 
@@ -139,25 +140,25 @@ class Chat:
         check_content(revision.content, principal.tenant.settings.max_message_bytes)
 
         async def apply(transaction: Transaction) -> tuple[Message, int]:
-            message = await self._claim_message(transaction, principal, room, message_id)
-            if message.deleted_at_us is not None:
+            message_key, message = await self._claim_message(transaction, principal, room, message_id)
+            if message.deleted_at is not None:
                 raise not_found("Message")
             if message.sender_id != principal.user_id:
                 raise forbidden("Only the sender may edit a message")
-            meta = message.meta if revision.meta is msgspec.UNSET else revision.meta
+            meta = _revise_meta(message, revision)
             edited = msgspec.structs.replace(
-                message, content=revision.content, meta=meta, edited_at_us=transaction.now_us
+                message, content=revision.content, meta=encoded(meta), edited_at=encode_time(transaction.now_us)
             )
             seq = transaction.take_seq(room.counter)
             await log.update_content(
-                transaction, room.tenant.tenant_key, room.room_key, message.message_key, revision.content, meta
+                transaction, room.tenant.tenant_key, room.room_key, message_key, revision.content, meta
             )
-            await log.append_change(transaction, room.counter, seq, None, message.message_key)
+            await log.append_change(transaction, room.counter, seq, None, message_key)
             return edited, seq
 
         def publish(result: tuple[Message, int]) -> None:
             edited, seq = result
-            frame = encode_frame("message.edited", message_edited_fields(edited, seq))
+            frame = encode_frame(message_edited_frame(edited, seq))
             self._committer.publish_revision(room, edited, frame, asker, request_id)
 
         edited, _seq = await self._store.writer.change(apply, publish, characters=revision.count_characters())
@@ -175,40 +176,48 @@ class Chat:
         room = await self._access.access_member(principal, room_id)
 
         async def apply(transaction: Transaction) -> tuple[Message, int, bool]:
-            message = await self._claim_message(transaction, principal, room, message_id)
+            found = await self._claim_message(transaction, principal, room, message_id)
+            message_key, message = found
             if message.sender_id != principal.user_id and room.members[principal.user_id].role is not Role.ADMIN:
                 raise forbidden("Only the sender or a room admin may delete a message")
-            if message.deleted_at_us is not None:
-                seq = await log.get_deletion_seq(transaction, room.tenant.tenant_key, room.room_key, message)
+            if message.deleted_at is not None:
+                seq = await log.get_deletion_seq(transaction, room.tenant.tenant_key, room.room_key, found)
                 return message, seq, False
-            buried = msgspec.structs.replace(message, content=None, meta=None, deleted_at_us=transaction.now_us)
+            deleted_at = encode_time(transaction.now_us)
+            buried = msgspec.structs.replace(message, content=None, meta=None, deleted_at=deleted_at)
             seq = transaction.take_seq(room.counter)
-            await log.bury_message(transaction, room.tenant.tenant_key, room.room_key, message.message_key)
-            event = {"type": "message.deleted", **message_deleted_fields(buried, seq)}
-            await log.append_change(transaction, room.counter, seq, event, message.message_key)
+            await log.bury_message(transaction, room.tenant.tenant_key, room.room_key, message_key)
+            frame = message_deleted_frame(buried, seq)
+            await log.append_change(transaction, room.counter, seq, frame, message_key)
             return buried, seq, True
 
         def publish(result: tuple[Message, int, bool]) -> None:
             buried, seq, is_new = result
-            fields = message_deleted_fields(buried, seq)
+            frame = encode_frame(message_deleted_frame(buried, seq))
             if is_new:
-                frame = encode_frame("message.deleted", fields)
                 self._committer.publish_revision(room, buried, frame, asker, request_id)
             elif asker is not None:
-                self._hub.answer_again(asker, room, seq, encode_frame("message.deleted", fields), request_id)
+                self._hub.answer_again(asker, room, seq, frame, request_id)
 
         await self._store.writer.change(apply, publish)
 
     async def _claim_message(
         self, transaction: Transaction, principal: Principal, room: RoomState, message_id: str
-    ) -> Message:
+    ) -> log.StoredMessage:
         """The message, in the writer's own turn: nothing can change between this look and the write."""
         check_alive(room)
         check_member(room, principal.user_id)
-        message = await log.find_message(transaction, room.tenant.tenant_key, room.room_key, room.room_id, message_id)
-        if message is None:
+        found = await log.find_message(transaction, room.tenant.tenant_key, room.room_key, room.room_id, message_id)
+        if found is None:
             raise not_found("Message")
-        return message
+        return found
+
+
+def _revise_meta(message: Message, revision: MessageRevision) -> str | None:
+    """Afterwards, as JSON."""
+    if revision.meta is msgspec.UNSET:
+        return None if message.meta is None else text_of(message.meta)
+    return None if revision.meta is None else dumps_text(revision.meta)
 
 
 def check_content(content: str, max_bytes: int) -> None:

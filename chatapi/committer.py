@@ -11,9 +11,11 @@ from chatapi.connection import Connection
 from chatapi.errors import conflict
 from chatapi.history import History
 from chatapi.hub import Hub
-from chatapi.models import Message, MessageId, TenantKey, UserId, encode_message_id
+from chatapi.models import TenantKey, UserId, encode_message_id, encode_time
 from chatapi.presence import Presence
-from chatapi.protocol.replies import encode_frame, encode_message, message_edited_fields
+from chatapi.protocol.json import encoded
+from chatapi.protocol.replies import encode_frame, message_edited_frame, message_frame
+from chatapi.protocol.responses import Message
 from chatapi.rooms import Rooms, RoomState
 from chatapi.store import Change, MessageWrite, Write, log
 from chatapi.store.keys import find_key_time
@@ -62,7 +64,7 @@ class Committer:
     ) -> None:
         """An edited or deleted message, as it now stands, and the frame of that event, which is the room's next."""
         self._tell_caches(room, message)
-        self._rooms.remember(room, frame, message.seq if message.deleted_at_us is None else 0)
+        self._rooms.remember(room, frame, message.seq if message.deleted_at is None else 0)
         self._hub.publish_answer(room, frame, asker, request_id)
 
     def _tell_caches(self, room: RoomState, message: Message) -> None:
@@ -70,12 +72,12 @@ class Committer:
 
         def encode_entry(seq: int) -> bytes:
             if seq == message.seq:
-                return encode_message(message)
-            return encode_frame("message.edited", message_edited_fields(message, seq))
+                return encode_frame(message_frame(message))
+            return encode_frame(message_edited_frame(message, seq))
 
         self._rooms.revise(room, message.seq, encode_entry)
         self._history.forget(room, message.seq)
-        if message.deleted_at_us is not None:
+        if message.deleted_at is not None:
             self._rooms.orders.revise(room.room_key)
 
     def _settle_message(self, write: MessageWrite, chunks: dict[RoomState, list[bytes]]) -> None:
@@ -84,23 +86,24 @@ class Committer:
             _settle_repetition(write, room)
             write.confirm(write)
             return
-        message = write.message = Message(
-            write.message_key,
-            encode_message_id(write.message_key),
-            room.room_id,
-            write.seq,
-            UserId(write.sender_id),
-            write.content,
-            write.meta,
-            None if write.reply_to is None else MessageId(write.reply_to),
-            write.client_message_id,
-            write.created_at_us,
+        write.message = Message(
+            message_id=encode_message_id(write.message_key),
+            room_id=room.room_id,
+            seq=write.seq,
+            sender_id=write.sender_id,
+            content=write.content,
+            meta=encoded(write.meta_text),
+            reply_to=write.reply_to,
+            client_message_id=write.client_message_id,
+            created_at=encode_time(write.created_at_us),
+            edited_at=None,
+            deleted_at=None,
         )
         write.confirm(write)
-        frame = encode_message(message)
+        frame = encode_frame(message_frame(write.message))
         self._rooms.remember(room, frame, write.seq, find_key_time(write.message_key))
         chunks.setdefault(room, []).append(frame)
-        self._presence.stop_typing(room, message.sender_id)
+        self._presence.stop_typing(room, UserId(write.sender_id))
 
     def _fan_out(self, chunks: dict[RoomState, list[bytes]]) -> None:
         for room, frames in chunks.items():
@@ -124,7 +127,7 @@ def _settle_repetition(write: MessageWrite, room: RoomState) -> None:
     first = write if write.repeats is None else write.repeats
     if first.stored is not None:  # `first` is itself a retry, perhaps one with another body
         digest = first.stored[0]
-        write.message = log.read_message(room.room_id, first.stored[1:])
+        write.message = log.read_message(room.room_id, first.stored[1:]).message
     else:
         digest, write.message, write.error = first.body_digest, first.message, first.error
     if write.error is None and digest != write.body_digest:

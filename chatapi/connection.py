@@ -9,11 +9,15 @@ from enum import Enum, auto
 
 from chatapi.link import Link
 from chatapi.models import Principal, Tenant, UserId
+from chatapi.protocol.server_frames import ServerFrame
 from chatapi.ratelimit import TokenBucket
 from chatapi.rooms import RoomState
 
 LIGHT_RATE_PER_S = 20.0  # acks, typing and pings of one connection (docs/contract.md, section 5)
 LIGHT_BURST = 40
+
+FrameKey = tuple[RoomState, type[ServerFrame]]
+"""Of a frame outside the log that may not be dropped: a later one with the same key stands for it."""
 
 
 class State(Enum):
@@ -76,7 +80,7 @@ class Connection:
         self.is_ready = False  # `ready` was sent
         self.is_recovering = False  # its recovery task runs
         self.outbox: list[bytes] = []
-        self.owed: dict[tuple[RoomState, str], bytes] = {}  # frames outside the log that wait, by room and type
+        self.owed: dict[FrameKey, bytes] = {}  # frames outside the log that wait
         self.buffered_bytes = 0  # unsent in the transport when it was last written to
         self.rooms: dict[RoomState, None] = {}
         self.unsubscribed: dict[RoomState, None] = {}  # rooms of its user's whose events it does not want

@@ -8,18 +8,19 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from chatapi.clock import Clock
-from chatapi.connection import Connection, State, UserSessions
+from chatapi.connection import Connection, FrameKey, State, UserSessions
 from chatapi.errors import ChatError
 from chatapi.models import TenantKey, UserId
-from chatapi.protocol.replies import add_request_id, encode_error_frame, encode_sync_gap
+from chatapi.protocol.replies import add_request_id, encode_error_frame, encode_frame
+from chatapi.protocol.server_frames import (
+    AckReceivedFrame,
+    ReadUpdatedFrame,
+    RoomCreatedFrame,
+    RoomDeletedFrame,
+    SyncGapFrame,
+)
 from chatapi.protocol.wire import encode_close
 from chatapi.rooms import RoomState
-
-# The types of frames outside the log that may not be dropped.
-ROOM_CREATED = "room.created"
-ROOM_DELETED = "room.deleted"
-ACK_RECEIVED = "ack.received"
-READ_UPDATED = "read.updated"
 
 CLOSE_LINGER_SECONDS = 5.0  # how long a peer that was told to go may take to read that before it is cut off
 
@@ -127,7 +128,7 @@ class Hub:
         was_live = connection.state is State.LIVE
         missed = connection.enter(room, cursor)
         if missed is not None:
-            self.send(connection, encode_sync_gap(room.room_id, *missed))
+            self.send_gap(connection, room, *missed)
         if was_live and connection.state is State.RECOVERING:
             self._recover(connection)
 
@@ -144,6 +145,10 @@ class Hub:
                 asyncio.get_running_loop().call_soon(self.flush)
         connection.outbox.append(frame)
 
+    def send_gap(self, connection: Connection, room: RoomState, from_seq: int, to_seq: int) -> None:
+        """Names what is not streamed, both ends included."""
+        self.send(connection, encode_frame(SyncGapFrame(room_id=room.room_id, from_seq=from_seq, to_seq=to_seq)))
+
     def send_ephemeral(self, connection: Connection, frame: bytes) -> None:
         """A frame that may be dropped: when the connection is not live, or already has half of its bound to read."""
         if connection.state is State.LIVE and connection.unsent_bytes() < connection.buffer_limit_bytes // 2:
@@ -155,7 +160,7 @@ class Hub:
         if connection.is_ready and connection.unsent_bytes() < connection.buffer_limit_bytes:
             self.send(connection, frame)
 
-    def owe(self, connection: Connection, frames: Mapping[tuple[RoomState, str], bytes]) -> None:
+    def owe(self, connection: Connection, frames: Mapping[FrameKey, bytes]) -> None:
         """Frames outside the log that may not be dropped. They go out at once or, to a connection that does not read,
         later, and then the latest of each type in each room alone: however much happens, that is bounded."""
         if not connection.is_ready:
@@ -182,11 +187,11 @@ class Hub:
 
     def tell_deleted(self, connection: Connection, room: RoomState, frame: bytes) -> None:
         """Unless the connection was not told of the room yet: then it never is."""
-        is_unknown = connection.owed.pop((room, ROOM_CREATED), None) is not None
-        for frame_type in (ACK_RECEIVED, READ_UPDATED):
-            connection.owed.pop((room, frame_type), None)
+        is_unknown = connection.owed.pop((room, RoomCreatedFrame), None) is not None
+        for record in (AckReceivedFrame, ReadUpdatedFrame):
+            connection.owed.pop((room, record), None)
         if not is_unknown:
-            self.owe(connection, {(room, ROOM_DELETED): frame})
+            self.owe(connection, {(room, RoomDeletedFrame): frame})
 
     def publish_answer(self, room: RoomState, frame: bytes, asker: Connection | None, request_id: str | None) -> None:
         """As `publish`, of one event that somebody asked for: in the asker's copy stands its `request_id`."""

@@ -1,24 +1,39 @@
 """Rooms and their members: creating, changing, joining and leaving."""
 
 import secrets
-from typing import cast
+from typing import NamedTuple
 
 from msgspec import UNSET
 
 from chatapi.access import Access, check_admin, check_alive, check_member, check_not_dm
 from chatapi.errors import conflict, forbidden, invalid, not_found
-from chatapi.hub import ROOM_CREATED, ROOM_DELETED, Hub
-from chatapi.models import Member, Principal, Role, RoomId, RoomType, Scope, UserId, encode_dm_key, encode_time
+from chatapi.hub import Hub
+from chatapi.models import Member, Principal, Role, RoomId, RoomType, Scope, UserId, encode_dm_key
 from chatapi.presence import Presence
-from chatapi.protocol.json import dumps, dumps_canonical
+from chatapi.protocol.json import dumps_canonical, dumps_text, loads_stored
 from chatapi.protocol.replies import encode_frame
 from chatapi.protocol.requests import AddMember, CreateRoom, PatchRoom
-from chatapi.protocol.wire import encode_text
+from chatapi.protocol.server_frames import (
+    MemberJoinedFrame,
+    MemberLeftFrame,
+    MemberUpdatedFrame,
+    RoomCreatedFrame,
+    RoomDeletedFrame,
+    RoomUpdatedFrame,
+    ServerFrame,
+)
 from chatapi.rooms import Rooms, RoomState
 from chatapi.store import Store, Transaction, log
 from chatapi.store import rooms as store_rooms
 
-Event = dict[str, object]
+
+class _Update(NamedTuple):
+    """How a room is after a change."""
+
+    name: str | None
+    metadata: str | None  # as JSON
+    updated_at_us: int
+    frame: RoomUpdatedFrame
 
 
 class Membership:
@@ -36,6 +51,7 @@ class Membership:
         tenant = principal.tenant
         members = _founders(principal, body)
         unique_key = encode_dm_key(*members) if body.type is RoomType.DM else None
+        metadata = _encode_metadata(body.metadata)
         room_id = RoomId(f"room_{secrets.token_hex(12)}")
 
         async def apply(transaction: Transaction) -> RoomState:
@@ -50,7 +66,7 @@ class Membership:
                 room_type=body.type,
                 unique_key=unique_key,
                 name=body.name,
-                metadata=body.metadata,
+                metadata=metadata,
                 created_by=principal.user_id,
             )
             await store_rooms.insert_members(transaction, tenant.tenant_key, room_key, members.items(), 0)
@@ -61,7 +77,7 @@ class Membership:
                 room_type=body.type,
                 unique_key=unique_key,
                 name=body.name,
-                metadata=body.metadata,
+                metadata=metadata,
                 created_by=principal.user_id,
                 created_at_us=transaction.now_us,
                 updated_at_us=transaction.now_us,
@@ -79,34 +95,24 @@ class Membership:
     async def update_room(self, principal: Principal, room_id: str, body: PatchRoom) -> RoomState:
         room = await self._access.access_admin(principal, room_id)
 
-        async def apply(transaction: Transaction) -> tuple[Event, int] | None:
+        async def apply(transaction: Transaction) -> _Update | None:
             check_alive(room)
             check_admin(room, principal.user_id)
             name = room.name if body.name is UNSET else body.name
-            metadata = room.metadata if body.metadata is UNSET else body.metadata
-            if dumps_canonical([name, metadata]) == dumps_canonical([room.name, room.metadata]):
+            metadata = room.metadata if body.metadata is UNSET else _encode_metadata(body.metadata)
+            if name == room.name and _is_same(metadata, room.metadata):
                 return None
+            now_us = transaction.now_us
             seq = transaction.take_seq(room.counter)
-            event = {
-                "type": "room.updated",
-                **room.frame_fields(),
-                "name": name,
-                "metadata": metadata,
-                "last_seq": seq,
-                "updated_at": encode_time(transaction.now_us),
-                "seq": seq,
-            }
+            frame = room.updated_frame(name=name, metadata=metadata, seq=seq, now_us=now_us)
             await store_rooms.update_room(transaction, room.tenant.tenant_key, room.room_key, name, metadata)
-            await log.append_change(transaction, room.counter, seq, event, None)
-            return event, transaction.now_us
+            await log.append_change(transaction, room.counter, seq, frame, None)
+            return _Update(name, metadata, now_us, frame)
 
-        def publish(result: tuple[Event, int] | None) -> None:
-            if result is None:
-                return
-            event, room.updated_at_us = result
-            room.name = cast(str | None, event["name"])
-            room.metadata = cast(dict[str, object] | None, event["metadata"])
-            self._publish(room, event)
+        def publish(update: _Update | None) -> None:
+            if update is not None:
+                room.name, room.metadata, room.updated_at_us, frame = update
+                self._publish(room, frame)
 
         await self._store.writer.change(apply, publish, barrier=True, characters=body.count_characters())
         return room
@@ -124,7 +130,7 @@ class Membership:
 
     def discard(self, room: RoomState) -> None:
         """Tells those who listen that the room is deleted, and forgets it."""
-        frame = encode_frame(ROOM_DELETED, room.frame_fields())
+        frame = encode_frame(room.frame(RoomDeletedFrame))
         self._rooms.drop(room)
         for connection in [*room.subscribers, *room.unsubscribed]:
             self._hub.tell_deleted(connection, room, frame)
@@ -136,28 +142,28 @@ class Membership:
         room = await self._access.access_any(principal, room_id)
         user_id = UserId(body.user_id)
 
-        async def apply(transaction: Transaction) -> tuple[Member, Event]:
+        async def apply(transaction: Transaction) -> tuple[Member, MemberJoinedFrame]:
             check_alive(room)
             role = _check_may_add(principal, room, user_id, body.role)
             seq = transaction.take_seq(room.counter)
             await store_rooms.insert_members(transaction, room.tenant.tenant_key, room.room_key, [(user_id, role)], seq)
-            event = _member_event("member.joined", room, user_id, seq, role)
-            await log.append_change(transaction, room.counter, seq, event, None)
-            return Member(user_id, role, transaction.now_us, seq, seq), event
+            frame = MemberJoinedFrame(room_id=room.room_id, user_id=user_id, role=role, seq=seq)
+            await log.append_change(transaction, room.counter, seq, frame, None)
+            return Member(user_id, role, transaction.now_us, seq, seq), frame
 
-        def publish(result: tuple[Member, Event]) -> None:
-            member, event = result
+        def publish(result: tuple[Member, MemberJoinedFrame]) -> None:
+            member, frame = result
             room.add_member(member)
-            self._publish(room, event)
+            self._publish(room, frame)
             self._welcome(room, user_id, member.last_ack)
 
-        member, _event = await self._store.writer.change(apply, publish, barrier=True)
+        member, _frame = await self._store.writer.change(apply, publish, barrier=True)
         return member
 
     async def change_role(self, principal: Principal, room_id: str, user_id: UserId, role: Role) -> Member:
         room = await self._access.access_any(principal, room_id)
 
-        async def apply(transaction: Transaction) -> Event | None:
+        async def apply(transaction: Transaction) -> MemberUpdatedFrame | None:
             check_alive(room)
             check_member(room, principal.user_id)
             check_not_dm(room)
@@ -171,10 +177,10 @@ class Membership:
                 raise conflict("The last admin cannot be demoted")
             return await self._record_role(transaction, room, user_id, role)
 
-        def publish(event: Event | None) -> None:
-            if event is not None:
+        def publish(frame: MemberUpdatedFrame | None) -> None:
+            if frame is not None:
                 room.set_role(user_id, role)
-                self._publish(room, event)
+                self._publish(room, frame)
 
         await self._store.writer.change(apply, publish, barrier=True)
         return room.members[user_id]
@@ -183,7 +189,7 @@ class Membership:
         """By an admin, or by the member itself. When the last admin leaves, the longest-standing member becomes one."""
         room = await self._access.access_any(principal, room_id)
 
-        async def apply(transaction: Transaction) -> tuple[Event, UserId | None, Event | None]:
+        async def apply(transaction: Transaction) -> tuple[MemberLeftFrame, UserId | None, MemberUpdatedFrame | None]:
             check_alive(room)
             check_member(room, principal.user_id)
             check_not_dm(room)
@@ -192,7 +198,7 @@ class Membership:
             if user_id not in room.members:
                 raise not_found("Member")
             seq = transaction.take_seq(room.counter)
-            left = _member_event("member.left", room, user_id, seq)
+            left = MemberLeftFrame(room_id=room.room_id, user_id=user_id, seq=seq)
             await store_rooms.delete_member(transaction, room.tenant.tenant_key, room.room_key, user_id)
             await log.append_change(transaction, room.counter, seq, left, None)
             heir = (
@@ -203,7 +209,7 @@ class Membership:
             promoted = None if heir is None else await self._record_role(transaction, room, heir, Role.ADMIN)
             return left, heir, promoted
 
-        def publish(result: tuple[Event, UserId | None, Event | None]) -> None:
+        def publish(result: tuple[MemberLeftFrame, UserId | None, MemberUpdatedFrame | None]) -> None:
             left, heir, promoted = result
             self._presence.stop_typing(room, user_id)
             room.remove_member(user_id)
@@ -217,28 +223,41 @@ class Membership:
 
         await self._store.writer.change(apply, publish, barrier=True)
 
-    async def _record_role(self, transaction: Transaction, room: RoomState, user_id: UserId, role: Role) -> Event:
+    async def _record_role(
+        self, transaction: Transaction, room: RoomState, user_id: UserId, role: Role
+    ) -> MemberUpdatedFrame:
         seq = transaction.take_seq(room.counter)
-        event = _member_event("member.updated", room, user_id, seq, role)
+        frame = MemberUpdatedFrame(room_id=room.room_id, user_id=user_id, role=role, seq=seq)
         await store_rooms.update_role(transaction, room.tenant.tenant_key, room.room_key, user_id, role)
-        await log.append_change(transaction, room.counter, seq, event, None)
-        return event
+        await log.append_change(transaction, room.counter, seq, frame, None)
+        return frame
 
     # Publication
 
-    def _publish(self, room: RoomState, event: Event) -> None:
-        frame = encode_text(dumps(event))
-        self._rooms.remember(room, frame)
-        self._hub.publish(room, [frame])
+    def _publish(self, room: RoomState, frame: ServerFrame) -> None:
+        data = encode_frame(frame)
+        self._rooms.remember(room, data)
+        self._hub.publish(room, [data])
 
     def _welcome(self, room: RoomState, user_id: UserId, cursor: int) -> None:
         """A user who is in the room from now on gets it at once, on all its connections."""
         self._rooms.orders.join(room.tenant.tenant_key, user_id, room.room_key, room.active_us)
-        frame = encode_frame(ROOM_CREATED, room.frame_fields())
+        frame = encode_frame(room.frame(RoomCreatedFrame))
         for connection in self._hub.connections_of(room.tenant.tenant_key, user_id):
-            self._hub.owe(connection, {(room, ROOM_CREATED): frame})
+            self._hub.owe(connection, {(room, RoomCreatedFrame): frame})
             self._hub.enter(connection, room, cursor)
         self._presence.joined(room, user_id)
+
+
+def _encode_metadata(metadata: dict[str, object] | None) -> str | None:
+    return None if metadata is None else dumps_text(metadata)
+
+
+def _is_same(one: str | None, other: str | None) -> bool:
+    """Whether both are the same JSON value."""
+    if one is None or other is None:
+        return one is other
+    return dumps_canonical(loads_stored(one)) == dumps_canonical(loads_stored(other))
 
 
 def _founders(principal: Principal, body: CreateRoom) -> dict[UserId, Role]:
@@ -271,11 +290,3 @@ def _check_may_add(principal: Principal, room: RoomState, user_id: UserId, role:
     if joins and role is not Role.MEMBER:
         raise forbidden("Users who join a channel themselves get the role member")
     return role
-
-
-def _member_event(event_type: str, room: RoomState, user_id: UserId, seq: int, role: Role | None = None) -> Event:
-    event: Event = {"type": event_type, "room_id": room.room_id, "user_id": user_id}
-    if role is not None:
-        event["role"] = role
-    event["seq"] = seq
-    return event

@@ -105,23 +105,6 @@ class Principal(msgspec.Struct, frozen=True):
     expires_at_us: int | None = None  # of a user token
 
 
-class Message(msgspec.Struct, frozen=True):
-    """A message as it now stands. `content` is None once it was deleted."""
-
-    message_key: int
-    message_id: MessageId
-    room_id: RoomId
-    seq: int
-    sender_id: UserId
-    content: str | None
-    meta: dict[str, object] | None
-    reply_to: MessageId | None
-    client_message_id: str | None
-    created_at_us: int
-    edited_at_us: int | None = None
-    deleted_at_us: int | None = None
-
-
 class Member(msgspec.Struct):
     """A member of a loaded room. `last_ack` and `last_read` only grow while the membership lasts."""
 

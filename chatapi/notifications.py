@@ -15,15 +15,16 @@ from chatapi.models import (
     encode_time,
     find_key,
 )
+from chatapi.protocol.json import dumps_text, encoded
 from chatapi.protocol.pages import Page, Window
 from chatapi.protocol.replies import encode_frame
 from chatapi.protocol.requests import Notify
+from chatapi.protocol.responses import Notified, Subscription
+from chatapi.protocol.server_frames import NotificationFrame
 from chatapi.rooms import RoomState
 from chatapi.store import Store, Transaction
 from chatapi.store import notifications as store_notifications
 from chatapi.webhooks.queue import WebhookQueue
-
-Fields = dict[str, object]
 
 
 class _Stored(NamedTuple):
@@ -39,10 +40,11 @@ class Notifications:
         self._access = access
         self._webhook_queue = webhook_queue
 
-    async def notify(self, principal: Principal, body: Notify) -> Fields:
+    async def notify(self, principal: Principal, body: Notify) -> Notified:
         """Durable, and published, on return. Raises ChatError NOT_FOUND for a target room that is not the tenant's."""
         tenant = principal.tenant
         targets = body.targets
+        payload = dumps_text(body.payload)
         room: RoomState | None = None
         if targets.room_id is not None:
             room = await self._access.access_any(principal, targets.room_id)
@@ -53,7 +55,7 @@ class Notifications:
             # Made here, so that keys grow in the order of commits: a connection's cursor relies on that.
             notification_key = self._store.writer.next_key()
             await store_notifications.insert_notification(
-                transaction, tenant.tenant_key, notification_key, body.topic, body.payload
+                transaction, tenant.tenant_key, notification_key, body.topic, payload
             )
             recipients = frozenset(
                 await store_notifications.insert_recipients(
@@ -69,23 +71,24 @@ class Notifications:
             return _Stored(notification_key, transaction.now_us, recipients)
 
         def publish(stored: _Stored) -> None:
-            fields = {
-                "notification_id": encode_notification_id(stored.notification_key),
-                "topic": body.topic,
-                "payload": body.payload,
-                "created_at": encode_time(stored.created_at_us),
-            }
-            frame = encode_frame("notification", fields)
+            frame = encode_frame(
+                NotificationFrame(
+                    notification_id=encode_notification_id(stored.notification_key),
+                    topic=body.topic,
+                    payload=encoded(payload),
+                    created_at=encode_time(stored.created_at_us),
+                )
+            )
             for user_id in self._hub.list_connected(tenant.tenant_key, stored.recipients):
                 for connection in self._hub.connections_of(tenant.tenant_key, user_id):
                     self._deliver(connection, stored.notification_key, frame)
 
         stored = await self._store.writer.change(apply, publish, characters=body.count_characters())
-        return {
-            "notification_id": encode_notification_id(stored.notification_key),
-            "created_at": encode_time(stored.created_at_us),
-            "recipients": len(stored.recipients),
-        }
+        return Notified(
+            notification_id=encode_notification_id(stored.notification_key),
+            created_at=encode_time(stored.created_at_us),
+            recipients=len(stored.recipients),
+        )
 
     def _deliver(self, connection: Connection, notification_key: int, frame: bytes) -> None:
         """Sent at once, or read from the store once the connection has caught up with what it lacks."""
@@ -121,7 +124,7 @@ class Notifications:
 
     # Subscriptions
 
-    async def subscribe(self, principal: Principal, topic: str) -> tuple[Fields, bool]:
+    async def subscribe(self, principal: Principal, topic: str) -> tuple[Subscription, bool]:
         """The caller's subscription to the topic, and whether it is new."""
         place = (principal.tenant.tenant_key, principal.user_id, topic)
 
@@ -134,7 +137,12 @@ class Notifications:
             return subscription_key, transaction.now_us, True
 
         subscription_key, created_at_us, is_new = await self._store.writer.change(apply)
-        return _subscription_fields(subscription_key, topic, created_at_us), is_new
+        subscription = Subscription(
+            subscription_id=encode_subscription_id(subscription_key),
+            topic=topic,
+            created_at=encode_time(created_at_us),
+        )
+        return subscription, is_new
 
     async def list_subscriptions(self, principal: Principal, window: Window) -> Page:
         """The caller's, the oldest first."""
@@ -155,11 +163,3 @@ class Notifications:
                 raise not_found("Subscription")
 
         await self._store.writer.change(apply)
-
-
-def _subscription_fields(subscription_key: int, topic: str, created_at_us: int) -> Fields:
-    return {
-        "subscription_id": encode_subscription_id(subscription_key),
-        "topic": topic,
-        "created_at": encode_time(created_at_us),
-    }

@@ -11,6 +11,7 @@ from chatapi.connection import Connection, UserSessions
 from chatapi.hub import Hub
 from chatapi.models import UserId
 from chatapi.protocol.replies import encode_frame
+from chatapi.protocol.server_frames import PresenceStatus, PresenceUpdateFrame, TypingAction, TypingFrame
 from chatapi.rooms import RoomState
 
 MAX_PRESENCE_MEMBERS = 200  # presence in larger rooms would be mostly noise, and a storm at each restart
@@ -25,7 +26,7 @@ class _News:
 
     __slots__ = ("rooms", "sessions", "status", "told")
 
-    def __init__(self, sessions: UserSessions, status: str, rooms: list[RoomState]) -> None:
+    def __init__(self, sessions: UserSessions, status: PresenceStatus, rooms: list[RoomState]) -> None:
         self.sessions = sessions
         self.status = status
         self.rooms = rooms
@@ -125,7 +126,7 @@ class Presence:
         """Tells those who share a room, each connection once, however many rooms they share; what is left of the rooms
         is told later. Returns the cost in rooms and connections looked at, `most` or somewhat more."""
         user_id = news.sessions.user_id
-        frame = encode_frame("presence.update", {"user_id": user_id, "status": news.status})
+        frame = encode_frame(PresenceUpdateFrame(user_id=user_id, status=news.status))
         cost = 0
         while news.rooms and cost < most:
             room = news.rooms.pop()
@@ -177,7 +178,7 @@ class Presence:
         sessions.typing.pop(room).cancel()
         self._tell_typing(room, sessions.user_id, "stop")
 
-    def _tell_typing(self, room: RoomState, user_id: UserId, action: str) -> None:
-        frame = encode_frame("typing", {"room_id": room.room_id, "user_id": user_id, "action": action})
+    def _tell_typing(self, room: RoomState, user_id: UserId, action: TypingAction) -> None:
+        frame = encode_frame(TypingFrame(room_id=room.room_id, user_id=user_id, action=action))
         for connection in self._listeners(room, user_id):
             self._hub.send_ephemeral(connection, frame)

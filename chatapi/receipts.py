@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from chatapi.access import Access, check_alive, check_member
-from chatapi.connection import Connection
+from chatapi.connection import Connection, FrameKey
 from chatapi.errors import ChatError, invalid
-from chatapi.hub import ACK_RECEIVED, READ_UPDATED, Hub
+from chatapi.hub import Hub
 from chatapi.models import Member, Principal, RoomKey, UserId
-from chatapi.protocol.replies import encode_error_frame, encode_receipt
+from chatapi.protocol.fields import or_unset
+from chatapi.protocol.replies import encode_error_frame, encode_frame
 from chatapi.protocol.requests import parse_seq
+from chatapi.protocol.server_frames import AckReceivedFrame, ReadUpdatedFrame, ReceiptFrame
 from chatapi.rooms import RoomState
 from chatapi.store import Change, Store, Transaction
 from chatapi.store import rooms as store_rooms
@@ -27,7 +29,9 @@ TOLD_AT_A_STRETCH = 1_000  # frames: about 2 ms of the loop's time
 STRETCH_SECONDS = 0.01  # between two stretches, for everything else
 MAX_PER_FLUSH = 1_000  # cursors in one statement
 
-ACK, READ = ACK_RECEIVED, READ_UPDATED
+Kind = type[ReceiptFrame]
+ACK: Kind = AckReceivedFrame
+READ: Kind = ReadUpdatedFrame
 
 
 class Answer(NamedTuple):
@@ -38,7 +42,7 @@ class Answer(NamedTuple):
     is_one_of_many: bool = False  # a refusal names its room
 
 
-Cursor = tuple[RoomState, UserId, str]
+Cursor = tuple[RoomState, UserId, Kind]
 """What moves: in a room, of a user, `ACK` or `READ`."""
 
 
@@ -61,7 +65,7 @@ class Receipts:
         self._telling: dict[Cursor, None] = {}  # what they are being told
 
     async def acknowledge(
-        self, principal: Principal, room_id: str, seq: int, kind: str, answer: Answer | None = None
+        self, principal: Principal, room_id: str, seq: int, kind: Kind, answer: Answer | None = None
     ) -> "asyncio.Future[None]":
         """Notes that the user has got (`ACK`) or read (`READ`) everything up to `seq`.
 
@@ -71,7 +75,7 @@ class Receipts:
         _check_exists(room, seq, "seq")
         return self._note(room, principal.user_id, seq, kind, answer)
 
-    async def acknowledge_and_wait(self, principal: Principal, room_id: str, seq: int, kind: str) -> int:
+    async def acknowledge_and_wait(self, principal: Principal, room_id: str, seq: int, kind: Kind) -> int:
         """Where the user then stands; committed."""
         future = await self.acknowledge(principal, room_id, seq, kind)
         await asyncio.shield(future)  # others wait for it too
@@ -120,7 +124,7 @@ class Receipts:
         return standings, errors
 
     def _note(
-        self, room: RoomState, user_id: UserId, seq: int, kind: str, answer: Answer | None
+        self, room: RoomState, user_id: UserId, seq: int, kind: Kind, answer: Answer | None
     ) -> "asyncio.Future[None]":
         if self._batch is None:
             self._batch = _Batch(asyncio.get_running_loop().create_future())
@@ -155,7 +159,7 @@ class Receipts:
     def _publish(self, batch: _Batch) -> None:
         # What one connection gets goes out as one: an ack of many rooms has many answers.
         replies: dict[Connection, list[bytes]] = {}
-        news: dict[Connection, dict[tuple[RoomState, str], bytes]] = {}
+        news: dict[Connection, dict[FrameKey, bytes]] = {}
         for key, seq in batch.cursors.items():
             room, user_id, kind = key
             answers = batch.answers.get(key, ())
@@ -168,10 +172,10 @@ class Receipts:
             is_new = _move(room.members[user_id], seq, kind)
             standing = _standing(room.members[user_id], kind)
             for answer in answers:
-                frame = encode_receipt(kind, room.room_id, user_id, standing, answer.request_id)
+                frame = _encode_receipt(kind, room, user_id, standing, answer.request_id)
                 replies.setdefault(answer.connection, []).append(frame)
             if is_new:
-                frame = encode_receipt(kind, room.room_id, user_id, standing)
+                frame = _encode_receipt(kind, room, user_id, standing)
                 answered = {answer.connection for answer in answers}
                 for connection in self._hub.connections_of(room.tenant.tenant_key, user_id):
                     if connection not in answered:
@@ -203,12 +207,12 @@ class Receipts:
         elif self._untold:
             asyncio.get_running_loop().call_later(TELL_SECONDS, self._tell_others)
 
-    def _tell_members(self, room: RoomState, user_id: UserId, kind: str) -> int:
+    def _tell_members(self, room: RoomState, user_id: UserId, kind: Kind) -> int:
         """How far the user has got by now, to the others who listen; returns how many they are."""
         member = room.members.get(user_id)
         if member is None or len(room.members) > MAX_TOLD_MEMBERS:
             return 0
-        frame = encode_receipt(kind, room.room_id, user_id, _standing(member, kind))
+        frame = _encode_receipt(kind, room, user_id, _standing(member, kind))
         told = 0
         # By members, who are few: a channel may have any number of listeners besides.
         for other_id in room.members:
@@ -231,12 +235,16 @@ class Receipts:
             self._hub.send(answer.connection, encode_error_frame(refusal, answer.request_id))
 
 
+def _encode_receipt(kind: Kind, room: RoomState, user_id: UserId, seq: int, request_id: str | None = None) -> bytes:
+    return encode_frame(kind(room_id=room.room_id, seq=seq, user_id=user_id, request_id=or_unset(request_id)))
+
+
 def _check_exists(room: RoomState, seq: int, field: str) -> None:
     if seq > room.published_seq:
         raise invalid(f"Must not be above the room's last_seq, {room.published_seq}", field)
 
 
-def _move(member: Member, seq: int, kind: str) -> bool:
+def _move(member: Member, seq: int, kind: Kind) -> bool:
     """Whether that is further than the member stood."""
     before = _standing(member, kind)
     member.last_ack = max(member.last_ack, seq)
@@ -245,5 +253,5 @@ def _move(member: Member, seq: int, kind: str) -> bool:
     return seq > before
 
 
-def _standing(member: Member, kind: str) -> int:
+def _standing(member: Member, kind: Kind) -> int:
     return member.last_ack if kind == ACK else member.last_read

@@ -13,14 +13,10 @@ from chatapi.batching import Batcher
 from chatapi.connection import Connection, State
 from chatapi.errors import ChatError, Code, not_found
 from chatapi.hub import Hub
-from chatapi.models import RoomId, RoomKey, TenantKey, UserId
-from chatapi.protocol.replies import (
-    add_request_id,
-    encode_error_frame,
-    encode_frame,
-    encode_sync_complete,
-    encode_sync_gap,
-)
+from chatapi.models import RoomKey, TenantKey, UserId
+from chatapi.protocol.fields import or_unset
+from chatapi.protocol.replies import add_request_id, encode_error_frame, encode_frame
+from chatapi.protocol.server_frames import SyncCompleteFrame, SyncResetFrame
 from chatapi.protocol.wire import encode_text
 from chatapi.ring import RING_EVENTS
 from chatapi.rooms import Rooms, RoomState
@@ -131,8 +127,8 @@ class Recovery:
             connection.set_cursor(room, cursor)
             connection.enter(room, cursor)
         if reset or is_foreign:
-            fields: dict[str, object] = {"epoch": self._epoch, "rooms": reset}
-            self._hub.send(connection, encode_frame("sync.reset", fields, request_id))
+            frame = SyncResetFrame(epoch=self._epoch, rooms=reset, request_id=or_unset(request_id))
+            self._hub.send(connection, encode_frame(frame))
         self.begin(connection, request_id)
 
     def begin(self, connection: Connection, request_id: str | None) -> None:
@@ -219,7 +215,7 @@ class Recovery:
         """Names what is not streamed: too much of it, or no longer there."""
         cursor, to_seq = connection.cursors[room], min(to_seq, connection.find_last_seq(room))
         if cursor < to_seq:
-            self._hub.send(connection, encode_sync_gap(room.room_id, cursor + 1, to_seq))
+            self._hub.send_gap(connection, room, cursor + 1, to_seq)
             connection.set_cursor(room, to_seq)
 
     async def _answer_orphan(self, connection: Connection) -> None:
@@ -264,9 +260,10 @@ class Recovery:
             return False
         connection.go_live()
         if connection.sync_requests:
-            seqs: Mapping[RoomId, int] = {room.room_id: room.published_seq for room in connection.rooms}
+            seqs: dict[str, int] = {room.room_id: room.published_seq for room in connection.rooms}
             for request_id in connection.sync_requests:
-                self._hub.send(connection, encode_sync_complete(seqs, request_id))
+                frame = SyncCompleteFrame(rooms=seqs, request_id=or_unset(request_id))
+                self._hub.send(connection, encode_frame(frame))
             connection.sync_requests.clear()
         return True
 

@@ -9,14 +9,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from heapq import merge
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from chatapi.batching import Batcher
 from chatapi.clock import Clock
 from chatapi.errors import not_found
 from chatapi.models import Member, Role, RoomId, RoomKey, RoomType, Tenant, TenantKey, UserId, encode_time
 from chatapi.orders import Orders
-from chatapi.protocol.json import loads_stored
+from chatapi.protocol.json import encoded
+from chatapi.protocol.responses import Room
+from chatapi.protocol.server_frames import RoomFrame, RoomUpdatedFrame
 from chatapi.protocol.wire import encode_text
 from chatapi.ring import RING_BYTES, RING_EVENTS, Ring
 from chatapi.store import Readers, SeqCounter, log
@@ -37,6 +39,7 @@ LARGE_MEMBERS = 2_000  # a room with more is loaded by itself, so that nobody el
 
 Place = tuple[Tenant, str]
 """Where a room is: its tenant, and its id."""
+FrameT = TypeVar("FrameT", bound=RoomFrame)
 
 
 class RoomState:
@@ -74,7 +77,7 @@ class RoomState:
         room_type: RoomType,
         unique_key: str | None,
         name: str | None,
-        metadata: dict[str, object] | None,
+        metadata: str | None,
         created_by: UserId,
         created_at_us: int,
         updated_at_us: int,
@@ -86,7 +89,7 @@ class RoomState:
         self.type = room_type
         self.unique_key = unique_key
         self.name = name
-        self.metadata = metadata
+        self.metadata = metadata  # as JSON
         self.created_by = created_by
         self.created_at_us = created_at_us
         self.updated_at_us = updated_at_us
@@ -110,26 +113,51 @@ class RoomState:
     def is_idle(self) -> bool:
         return not self.subscribers and not self.unsubscribed and self.counter.last_seq == self.published_seq
 
-    def fields(self) -> dict[str, object]:
+    def record(self) -> Room:
         """The room as clients see it."""
-        return {
-            "room_id": self.room_id,
-            "type": self.type,
-            "unique_key": self.unique_key,
-            "name": self.name,
-            "metadata": self.metadata,
-            "last_seq": self.published_seq,
-            "member_count": len(self.members),
-            "created_by": self.created_by,
-            "created_at": encode_time(self.created_at_us),
-            "updated_at": encode_time(self.updated_at_us),
-        }
+        return Room(
+            room_id=self.room_id,
+            type=self.type,
+            unique_key=self.unique_key,
+            name=self.name,
+            metadata=encoded(self.metadata),
+            last_seq=self.published_seq,
+            member_count=len(self.members),
+            created_by=self.created_by,
+            created_at=encode_time(self.created_at_us),
+            updated_at=encode_time(self.updated_at_us),
+        )
 
-    def frame_fields(self) -> dict[str, object]:
-        """The room as its frames show it: there `type` is the frame's own, so the room's is `room_type`."""
-        fields = self.fields()
-        fields["room_type"] = fields.pop("type")
-        return fields
+    def frame(self, record: type[FrameT]) -> FrameT:
+        """The room as its frames show it."""
+        return record(
+            room_id=self.room_id,
+            unique_key=self.unique_key,
+            name=self.name,
+            metadata=encoded(self.metadata),
+            last_seq=self.published_seq,
+            member_count=len(self.members),
+            created_by=self.created_by,
+            created_at=encode_time(self.created_at_us),
+            updated_at=encode_time(self.updated_at_us),
+            room_type=self.type,
+        )
+
+    def updated_frame(self, *, name: str | None, metadata: str | None, seq: int, now_us: int) -> RoomUpdatedFrame:
+        """The room as this change leaves it."""
+        return RoomUpdatedFrame(
+            room_id=self.room_id,
+            unique_key=self.unique_key,
+            name=name,
+            metadata=encoded(metadata),
+            last_seq=seq,
+            member_count=len(self.members),
+            created_by=self.created_by,
+            created_at=encode_time(self.created_at_us),
+            updated_at=encode_time(now_us),
+            room_type=self.type,
+            seq=seq,
+        )
 
     def find_messages(
         self, after_seq: int | None, before_seq: int | None, limit: int
@@ -430,7 +458,7 @@ def _read_room(tenant: Tenant, row: tuple[Any, ...]) -> RoomState:
         room_type=RoomType(room_type),
         unique_key=unique_key,
         name=name,
-        metadata=None if metadata is None else loads_stored(metadata),
+        metadata=metadata,
         created_by=UserId(created_by),
         created_at_us=created,
         updated_at_us=updated,

@@ -1,10 +1,14 @@
 """The fields of what clients get, with the examples that make those of the documents."""
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from msgspec import Meta
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
-from chatapi.protocol.json import MAX_INTEGER
+from chatapi.protocol.json import MAX_INTEGER, Encoded
+from chatapi.protocol.requests import MessageIdText, RoomIdText, UserIdText
+
+T = TypeVar("T")
 
 TIME_PATTERN = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"
 EXAMPLE_TIME = "2025-12-13T12:00:00.123456Z"
@@ -33,7 +37,8 @@ LogSeq = Annotated[int, Meta(ge=1, le=MAX_INTEGER, examples=[42], description="t
 Position = Annotated[int, Meta(ge=0, le=MAX_INTEGER, examples=[42], description="the seq up to which")]
 RequestIdText = Annotated[str, Meta(max_length=64, description="as it stood in the frame that this answers")]
 Epoch = Annotated[str, Meta(description="changes when the database is restored", examples=["9f2c61d0a4b84e17"])]
-Metadata = Annotated[dict[str, object] | None, Meta(examples=[{"project": "lighthouse"}])]
+Metadata = Annotated[Encoded[dict[str, object]] | None, Meta(examples=[{"project": "lighthouse"}])]
+Payload = Annotated[Encoded[object], Meta(examples=[{"order": 1234}])]
 OneTimeKey = Annotated[str, Meta(examples=["sk_shown-once-and-stored-as-a-hash-only"])]
 OneTimeSecret = Annotated[str, Meta(examples=["shown-once-signs-user-tokens"])]
 WebhookSecret = Annotated[str, Meta(examples=["whsec_c2hvd24tb25jZS1zaWducy13ZWJob29rcw=="])]
@@ -45,3 +50,27 @@ NextCursor = Annotated[
         examples=["r3q0b2lZaGVsWzEsImFsaWNlIl0"],
     ),
 ]
+
+
+def or_unset(value: T | None) -> T | UnsetType:
+    """For a field that is absent where there is nothing to say."""
+    return UNSET if value is None else value
+
+
+class MessageFields(msgspec.Struct, frozen=True):
+    """A message as it now stands; a deleted one is a tombstone: `content` is null.
+
+    What not every message has is declared last, as `… | UnsetType = UNSET`, and is absent where it says nothing.
+    """
+
+    message_id: MessageIdText
+    room_id: RoomIdText
+    seq: LogSeq
+    sender_id: UserIdText
+    content: Annotated[str | None, Meta(examples=["Hello, Bob"])]
+    meta: Annotated[Encoded[dict[str, object]] | None, Meta(examples=[None])]
+    reply_to: Annotated[str | None, Meta(description="a message_id of the same room", examples=[None])]
+    client_message_id: Annotated[str | None, Meta(examples=["draft-17"])]
+    created_at: Time
+    edited_at: Never
+    deleted_at: Never

@@ -1,7 +1,12 @@
-"""JSON in and out, with the bounds that hold for every body and frame (docs/contract.md, section 2)."""
+"""JSON in and out, with the bounds that hold for every body and frame (docs/contract.md, section 2).
+
+`encode` makes the JSON of records, which is all that clients get; `dumps` that of loose values, which the database and
+the documents are given. JSON that is made already stands in a record as `Encoded`.
+"""
 
 import re
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import msgspec
 import orjson
@@ -22,6 +27,41 @@ _HUGE_INTEGER = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}(?![0-9.eE])")
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 T = TypeVar("T")
+_encoder = msgspec.json.Encoder()
+
+if TYPE_CHECKING:
+
+    class Encoded(Generic[T]):
+        """JSON of a T that is made already, and goes into an answer or frame as it stands."""
+
+        def __bytes__(self) -> bytes: ...
+
+else:
+
+    class Encoded:
+        def __class_getitem__(cls, item: Any) -> Any:
+            return item  # to the documents, and to what decodes the record, the field is a T
+
+
+@overload
+def encoded(text: bytes | str) -> Encoded[Any]: ...
+@overload
+def encoded(text: None) -> None: ...
+@overload
+def encoded(text: bytes | str | None) -> Encoded[Any] | None: ...
+def encoded(text: bytes | str | None) -> Encoded[Any] | None:
+    """JSON, by `dumps` or the database, for a field of a record."""
+    return None if text is None else msgspec.Raw(text)  # type: ignore[return-value]  # which is all it is at run time
+
+
+def text_of(json: Encoded[Any]) -> str:
+    return bytes(json).decode()
+
+
+def encode(record: msgspec.Struct | Sequence[msgspec.Struct]) -> bytes:
+    """The record as it stands, unchecked: mypy holds to it what builds it. What clients may put any number into is
+    `Encoded`: this would write 1e22 where `dumps`, and so the database, has 1e+22."""
+    return _encoder.encode(record)
 
 
 def dumps(value: object) -> bytes:

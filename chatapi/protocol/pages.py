@@ -9,11 +9,13 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from msgspec import UNSET, UnsetType
 
 from chatapi.errors import ChatError, invalid
-from chatapi.protocol.json import MAX_KEY, dumps, loads_stored
-from chatapi.protocol.replies import encode_page, join_json
+from chatapi.protocol.json import MAX_KEY, Encoded, dumps, loads_stored
+from chatapi.protocol.replies import join_json
 from chatapi.protocol.requests import PageQuery
 
 DIGEST_BYTES = 8
@@ -37,6 +39,17 @@ class Page(NamedTuple):
     items: list[bytes]
     last: Place | None
 
+    @property
+    def has_more(self) -> bool:
+        return self.last is not None
+
+    def join(self) -> Encoded[list[Any]]:
+        return join_json(self.items)
+
+    def next_cursor(self, scope: Sequence[Value]) -> str | UnsetType:
+        """`scope` says which list it is, and of whom."""
+        return UNSET if self.last is None else encode_cursor(self.last, scope)
+
 
 def read_window(query: PageQuery, scope: Sequence[Value], start: Iterable[Value]) -> Window:
     """`scope` says which list it is, and of whom; places look like `start`. Raises ChatError for a cursor that is not
@@ -44,12 +57,6 @@ def read_window(query: PageQuery, scope: Sequence[Value], start: Iterable[Value]
     if not isinstance(query.cursor, str):
         return Window(query.limit, query.offset if isinstance(query.offset, int) else 0)
     return Window(query.limit, after=_decode_cursor(query.cursor, scope, [type(value) for value in start]))
-
-
-def encode_list(name: bytes, page: Page, scope: Sequence[Value]) -> bytes:
-    """The envelope of one page."""
-    cursor = None if page.last is None else encode_cursor(page.last, scope)
-    return encode_page(name, join_json(page.items), cursor is not None, cursor)
 
 
 def encode_cursor(place: Place, scope: Sequence[Value]) -> str:

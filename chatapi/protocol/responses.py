@@ -1,7 +1,7 @@
-"""What REST callers and webhooks get: one record per answer and call, for the documents alone.
+"""What REST callers and webhooks get: one record per answer and call.
 
-The server itself writes these shapes with the encoders of `replies` and in SQL, never through a record; tests compare
-every answer, call and frame with its record. The examples make those of the documents.
+An answer is what its handler builds and the server encodes, and what OpenAPI is made from, its examples included. Items
+of pages, and the calls of webhooks, are built as JSON in SQL: tests compare each with its record.
 """
 
 from typing import Annotated, Literal
@@ -16,17 +16,19 @@ from chatapi.protocol.fields import (
     DeadLetterIdText,
     HasMore,
     KeyIdText,
-    LogSeq,
+    MessageFields,
     Metadata,
     Never,
     NextCursor,
     OneTimeKey,
     OneTimeSecret,
+    Payload,
     Position,
     SubscriptionIdText,
     Time,
     WebhookSecret,
 )
+from chatapi.protocol.json import Encoded
 from chatapi.protocol.requests import (
     MessageIdText,
     NotificationIdText,
@@ -58,20 +60,8 @@ class Room(Answer, frozen=True, kw_only=True):
     updated_at: Time
 
 
-class Message(Answer, frozen=True, kw_only=True):
+class Message(MessageFields, Answer, frozen=True):
     """As it now stands; a deleted one is a tombstone: `content` is null."""
-
-    message_id: MessageIdText
-    room_id: RoomIdText
-    seq: LogSeq
-    sender_id: UserIdText
-    content: Annotated[str | None, Meta(examples=["Hello, Bob"])]
-    meta: Annotated[dict[str, object] | None, Meta(examples=[None])]
-    reply_to: Annotated[str | None, Meta(description="a message_id of the same room", examples=[None])]
-    client_message_id: Annotated[str | None, Meta(examples=["draft-17"])]
-    created_at: Time
-    edited_at: Never
-    deleted_at: Never
 
 
 class OwnRoom(Room, frozen=True, kw_only=True):
@@ -85,13 +75,13 @@ class OwnRoom(Room, frozen=True, kw_only=True):
 
 
 class OwnRooms(Answer, frozen=True, kw_only=True):
-    rooms: list[OwnRoom]
+    rooms: Encoded[list[OwnRoom]]
     has_more: HasMore
     next_cursor: NextCursor | UnsetType = UNSET
 
 
 class Channels(Answer, frozen=True, kw_only=True):
-    rooms: list[Room]
+    rooms: Encoded[list[Room]]
     has_more: HasMore
     next_cursor: NextCursor | UnsetType = UNSET
 
@@ -103,7 +93,7 @@ class Member(Answer, frozen=True, kw_only=True):
 
 
 class Members(Answer, frozen=True, kw_only=True):
-    members: list[Member]
+    members: Encoded[list[Member]]
     has_more: HasMore
     next_cursor: NextCursor | UnsetType = UNSET
 
@@ -135,7 +125,7 @@ class Receipt(Answer, frozen=True, kw_only=True):
 
 
 class ReceiptPage(Answer, frozen=True, kw_only=True):
-    receipts: list[Receipt]
+    receipts: Encoded[list[Receipt]]
     has_more: HasMore
     next_cursor: NextCursor | UnsetType = UNSET
 
@@ -143,14 +133,14 @@ class ReceiptPage(Answer, frozen=True, kw_only=True):
 class History(Answer, frozen=True, kw_only=True):
     """Ascending by `seq`."""
 
-    messages: list[Message]
+    messages: Encoded[list[Message]]
     has_more: HasMore
 
 
 class Events(Answer, frozen=True, kw_only=True):
     """The room's log, ascending: each event has its frame's shape."""
 
-    events: list[LogEvent]
+    events: Encoded[list[LogEvent]]
     has_more: HasMore
 
 
@@ -166,7 +156,7 @@ class Notified(Answer, frozen=True, kw_only=True):
 class Notification(Answer, frozen=True, kw_only=True):
     notification_id: NotificationIdText
     topic: Annotated[str, Meta(examples=["order.shipped"])]
-    payload: Annotated[object, Meta(examples=[{"order": 1234}])]
+    payload: Payload
     created_at: Time
     status: Annotated[Literal["pending", "delivered"], Meta(description="delivered = acknowledged")]
     acked_at: Never
@@ -175,7 +165,7 @@ class Notification(Answer, frozen=True, kw_only=True):
 class NotificationPage(Answer, frozen=True, kw_only=True):
     """The newest first."""
 
-    notifications: list[Notification]
+    notifications: Encoded[list[Notification]]
     has_more: HasMore
     next_cursor: NextCursor | UnsetType = UNSET
 
@@ -192,7 +182,7 @@ class Subscription(Answer, frozen=True, kw_only=True):
 
 
 class Subscriptions(Answer, frozen=True, kw_only=True):
-    subscriptions: list[Subscription]
+    subscriptions: Encoded[list[Subscription]]
     has_more: HasMore
     next_cursor: NextCursor | UnsetType = UNSET
 
@@ -251,7 +241,7 @@ class UpdatedTenant(Tenant, frozen=True, kw_only=True):
 
 
 class Tenants(Answer, frozen=True, kw_only=True):
-    tenants: list[Tenant]
+    tenants: Encoded[list[Tenant]]
     has_more: HasMore
     next_cursor: NextCursor | UnsetType = UNSET
 
@@ -268,7 +258,7 @@ class Key(Answer, frozen=True, kw_only=True):
 
 
 class Keys(Answer, frozen=True, kw_only=True):
-    keys: list[Key]
+    keys: Encoded[list[Key]]
     has_more: HasMore
     next_cursor: NextCursor | UnsetType = UNSET
 
@@ -303,8 +293,8 @@ class FailedNotification(FailedCall, frozen=True, kw_only=True):
 class DeadLetters(Answer, frozen=True, kw_only=True):
     """The latest first."""
 
-    failed_messages: list[FailedMessage]
-    failed_notifications: list[FailedNotification]
+    failed_messages: Encoded[list[FailedMessage]]
+    failed_notifications: Encoded[list[FailedNotification]]
     failed_events: Annotated[list[FailedCall], Meta(description="of other events: none are sent yet", examples=[[]])]
     has_more: HasMore
     next_cursor: NextCursor | UnsetType = UNSET
@@ -318,10 +308,15 @@ class RetriedAll(Answer, frozen=True, kw_only=True):
     retried: Annotated[int, Meta(ge=0, examples=[12])]
 
 
+Waiting = Annotated[int, Meta(ge=0, description="not yet acknowledged, per recipient", examples=[4])]
+CallsLeft = Annotated[int, Meta(ge=0, description="calls still to be made", examples=[0])]
+DeadCount = Annotated[int, Meta(ge=0, examples=[0])]
+
+
 class Queues(msgspec.Struct, frozen=True, kw_only=True):
-    notifications: Annotated[int, Meta(ge=0, description="not yet acknowledged, per recipient", examples=[4])]
-    webhooks: Annotated[int, Meta(ge=0, description="calls still to be made", examples=[0])]
-    dead_letters: Annotated[int, Meta(ge=0, examples=[0])]
+    notifications: Waiting
+    webhooks: CallsLeft
+    dead_letters: DeadCount
 
 
 class TenantStats(Answer, frozen=True, kw_only=True):
@@ -333,10 +328,13 @@ class TenantStats(Answer, frozen=True, kw_only=True):
     queues: Queues
 
 
-class AllQueues(Queues, frozen=True, kw_only=True):
+class AllQueues(msgspec.Struct, frozen=True, kw_only=True):
     """Of all tenants together."""
 
     writes: Annotated[int, Meta(ge=0, description="waiting for the disk", examples=[0])]
+    notifications: Waiting
+    webhooks: CallsLeft
+    dead_letters: DeadCount
 
 
 class Stats(Answer, frozen=True, kw_only=True):
@@ -374,7 +372,7 @@ class OfflineMessageCall(WebhookCall, frozen=True, kw_only=True, tag="message.of
 class NotificationOfCall(msgspec.Struct, frozen=True, kw_only=True):
     notification_id: NotificationIdText
     topic: Annotated[str, Meta(examples=["order.shipped"])]
-    payload: Annotated[object, Meta(examples=[{"order": 1234}])]
+    payload: Payload
     created_at: Time
 
 
@@ -417,3 +415,11 @@ class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     field: str | UnsetType = UNSET
     details: dict[str, object] | UnsetType = UNSET
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """Around every answer, and every error (docs/contract.md, section 2)."""
+
+    success: bool
+    data: Answer | None
+    error: ErrorBody | None

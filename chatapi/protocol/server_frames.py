@@ -1,6 +1,9 @@
-"""What WebSocket clients get: one record per frame, for the documents alone; see `responses`."""
+"""What WebSocket clients get: one record per frame. Each is what the server encodes, and what AsyncAPI is made from.
 
-from typing import Annotated, Literal
+Who answers with a frame gives it the `request_id` of what it answers, which is its last field.
+"""
+
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -10,8 +13,9 @@ from chatapi.models import Role, RoomType
 from chatapi.protocol.fields import (
     Epoch,
     LogSeq,
+    MessageFields,
     Metadata,
-    Never,
+    Payload,
     Position,
     RequestIdText,
     Time,
@@ -58,61 +62,37 @@ class ReadyRoomsFrame(ServerFrame, frozen=True, kw_only=True, tag="ready.rooms")
 class MessageSentFrame(ServerFrame, frozen=True, kw_only=True, tag="message.sent"):
     """The answer to `send_message`, once the message is on disk; it comes before the message itself."""
 
-    request_id: RequestIdText | UnsetType = UNSET
     room_id: RoomIdText
     message_id: MessageIdText
     seq: LogSeq
     client_message_id: Annotated[str | None, Meta(examples=["draft-17"])]
     created_at: Time
+    request_id: RequestIdText | UnsetType = UNSET
 
 
-class MessageFrame(ServerFrame, frozen=True, kw_only=True, tag="message"):
+class MessageFrame(MessageFields, ServerFrame, frozen=True, tag="message"):
     """To every connection of every member, the sender's included."""
 
-    message_id: MessageIdText
-    room_id: RoomIdText
-    seq: LogSeq
-    sender_id: UserIdText
-    content: Annotated[str | None, Meta(examples=["Hello, Bob"])]
-    meta: Annotated[dict[str, object] | None, Meta(examples=[None])]
-    reply_to: Annotated[str | None, Meta(examples=[None])]
-    client_message_id: Annotated[str | None, Meta(examples=["draft-17"])]
-    created_at: Time
-    edited_at: Never
-    deleted_at: Never
 
-
-class MessageEditedFrame(ServerFrame, frozen=True, kw_only=True, tag="message.edited"):
+class MessageEditedFrame(MessageFields, ServerFrame, frozen=True, kw_only=True, tag="message.edited"):
     """The message as it now stands, with the edit's own `seq`; its own is `target_seq`."""
 
-    request_id: RequestIdText | UnsetType = UNSET
-    message_id: MessageIdText
-    room_id: RoomIdText
-    seq: LogSeq
     target_seq: Annotated[int, Meta(ge=1, examples=[41])]
-    sender_id: UserIdText
-    content: Annotated[str | None, Meta(examples=["Hello, Bobby"])]
-    meta: Annotated[dict[str, object] | None, Meta(examples=[None])]
-    reply_to: Annotated[str | None, Meta(examples=[None])]
-    client_message_id: Annotated[str | None, Meta(examples=["draft-17"])]
-    created_at: Time
-    edited_at: Annotated[Never, Meta(examples=["2025-12-13T12:00:07.654321Z"])]
-    deleted_at: Never
+    request_id: RequestIdText | UnsetType = UNSET
 
 
 class MessageDeletedFrame(ServerFrame, frozen=True, kw_only=True, tag="message.deleted"):
-    request_id: RequestIdText | UnsetType = UNSET
     room_id: RoomIdText
     message_id: MessageIdText
     seq: LogSeq
     target_seq: Annotated[int, Meta(ge=1, examples=[41], description="the deleted message's own seq")]
+    request_id: RequestIdText | UnsetType = UNSET
 
 
 class RoomFrame(ServerFrame, frozen=True, kw_only=True):
     """The room's fields; its own type is `room_type`."""
 
     room_id: RoomIdText
-    room_type: Annotated[RoomType, Meta(examples=["group"])]
     unique_key: Annotated[str | None, Meta(examples=[None])]
     name: Annotated[str | None, Meta(examples=["Lighthouse keepers"])]
     metadata: Metadata
@@ -121,6 +101,7 @@ class RoomFrame(ServerFrame, frozen=True, kw_only=True):
     created_by: UserIdText
     created_at: Time
     updated_at: Time
+    room_type: Annotated[RoomType, Meta(examples=["group"])]
 
 
 class RoomCreatedFrame(RoomFrame, frozen=True, kw_only=True, tag="room.created"):
@@ -155,40 +136,41 @@ class MemberLeftFrame(ServerFrame, frozen=True, kw_only=True, tag="member.left")
     seq: LogSeq
 
 
-class AckReceivedFrame(ServerFrame, frozen=True, kw_only=True, tag="ack.received"):
+class ReceiptFrame(ServerFrame, frozen=True, kw_only=True):
+    room_id: RoomIdText
+    seq: Position
+    user_id: UserIdText
+    request_id: RequestIdText | UnsetType = UNSET
+
+
+class AckReceivedFrame(ReceiptFrame, frozen=True, kw_only=True, tag="ack.received"):
     """This user has got everything up to `seq`."""
 
-    request_id: RequestIdText | UnsetType = UNSET
-    room_id: RoomIdText
-    seq: Position
-    user_id: UserIdText
 
-
-class ReadUpdatedFrame(ServerFrame, frozen=True, kw_only=True, tag="read.updated"):
+class ReadUpdatedFrame(ReceiptFrame, frozen=True, kw_only=True, tag="read.updated"):
     """This user has read everything up to `seq`."""
-
-    request_id: RequestIdText | UnsetType = UNSET
-    room_id: RoomIdText
-    seq: Position
-    user_id: UserIdText
 
 
 class SubscribedFrame(ServerFrame, frozen=True, kw_only=True, tag="subscribed"):
-    request_id: RequestIdText | UnsetType = UNSET
     room_id: RoomIdText
     last_seq: Position
+    request_id: RequestIdText | UnsetType = UNSET
 
 
 class UnsubscribedFrame(ServerFrame, frozen=True, kw_only=True, tag="unsubscribed"):
-    request_id: RequestIdText | UnsetType = UNSET
     room_id: RoomIdText
+    request_id: RequestIdText | UnsetType = UNSET
+
+
+PresenceStatus = Literal["online", "offline"]
+TypingAction = Literal["start", "stop"]
 
 
 class PresenceUpdateFrame(ServerFrame, frozen=True, kw_only=True, tag="presence.update"):
     """Online at a user's first connection, offline some seconds after its last one ended. May be dropped."""
 
     user_id: UserIdText
-    status: Literal["online", "offline"]
+    status: PresenceStatus
 
 
 class TypingFrame(ServerFrame, frozen=True, kw_only=True, tag="typing"):
@@ -196,7 +178,7 @@ class TypingFrame(ServerFrame, frozen=True, kw_only=True, tag="typing"):
 
     room_id: RoomIdText
     user_id: UserIdText
-    action: Literal["start", "stop"]
+    action: TypingAction
 
 
 class NotificationFrame(ServerFrame, frozen=True, kw_only=True, tag="notification"):
@@ -204,7 +186,7 @@ class NotificationFrame(ServerFrame, frozen=True, kw_only=True, tag="notificatio
 
     notification_id: NotificationIdText
     topic: Annotated[str, Meta(examples=["order.shipped"])]
-    payload: Annotated[object, Meta(examples=[{"order": 1234}])]
+    payload: Payload
     created_at: Time
 
 
@@ -214,8 +196,8 @@ RoomCursors = Annotated[dict[str, int], Meta(examples=[{"room_5f3a9c0e71b24d6688
 class SyncCompleteFrame(ServerFrame, frozen=True, kw_only=True, tag="sync.complete"):
     """The backlog is sent; from here on it is live. `rooms`: the last seq sent in each."""
 
-    request_id: RequestIdText | UnsetType = UNSET
     rooms: RoomCursors
+    request_id: RequestIdText | UnsetType = UNSET
 
 
 class SyncGapFrame(ServerFrame, frozen=True, kw_only=True, tag="sync.gap"):
@@ -229,20 +211,20 @@ class SyncGapFrame(ServerFrame, frozen=True, kw_only=True, tag="sync.gap"):
 class SyncResetFrame(ServerFrame, frozen=True, kw_only=True, tag="sync.reset"):
     """The client's cursors cannot be right: it is served from these."""
 
-    request_id: RequestIdText | UnsetType = UNSET
     epoch: Epoch
     rooms: RoomCursors
+    request_id: RequestIdText | UnsetType = UNSET
 
 
 class ErrorFrame(ServerFrame, frozen=True, kw_only=True, tag="error"):
     """The frame that it answers had no other effect."""
 
-    request_id: RequestIdText | UnsetType = UNSET
     code: Annotated[Code, Meta(examples=["RATE_LIMIT_EXCEEDED"])]
     message: Annotated[str, Meta(examples=["Rate limit exceeded"])]
     field: str | UnsetType = UNSET
     details: dict[str, object] | UnsetType = UNSET
     retry_after_ms: Annotated[int, Meta(ge=1, examples=[120])] | UnsetType = UNSET
+    request_id: RequestIdText | UnsetType = UNSET
 
 
 class ServerShutdownFrame(ServerFrame, frozen=True, kw_only=True, tag="server.shutdown"):
@@ -264,6 +246,12 @@ LogEvent = (
     | MemberUpdatedFrame
     | MemberLeftFrame
 )
+"""The durable events of a room's log, each with its `seq`. What else lists them follows from this, or is held to it by
+`tests/protocol/test_log_events.py`."""
+
+LOG_EVENTS: tuple[type[ServerFrame], ...] = get_args(LogEvent)
+LOGGED = frozenset(str(record.__struct_config__.tag) for record in LOG_EVENTS)
+"""Their types."""
 
 SERVER_FRAMES: tuple[type[ServerFrame], ...] = (
     ReadyFrame,

@@ -42,7 +42,7 @@ async def root(call: Call) -> Reply:
     }
     if config.playground.enabled:
         links["playground"] = PLAYGROUND
-    reply = ok({"name": "ChatAPI", "version": chatapi.__version__, "links": links})
+    reply = ok(res.Root(name="ChatAPI", version=chatapi.__version__, links=links))
     reply.page = links.get("playground")
     return reply
 

@@ -60,7 +60,7 @@ class Reply:
     page: str | None = None
 
 
-def ok(data: Mapping[str, object], status: int = 200) -> Reply:
+def ok(data: Answer, status: int = 200) -> Reply:
     return Reply(status, encode_envelope(data))
 
 

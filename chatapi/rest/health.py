@@ -1,13 +1,16 @@
 """Is it alive, does it take requests, can it write."""
 
+import msgspec
+
 import chatapi
 from chatapi.errors import ChatError, Code
+from chatapi.protocol import responses as res
 from chatapi.rest.call import Call, Reply, ok
 
 
 async def livez(_call: Call) -> Reply:
     """Tell whether the process is alive, without a look at the database."""
-    return ok({"status": "ok"})
+    return ok(res.Status(status="ok"))
 
 
 async def readyz(call: Call) -> Reply:
@@ -15,7 +18,7 @@ async def readyz(call: Call) -> Reply:
     obstacle = call.services.health.find_obstacle()
     if obstacle is not None:
         raise ChatError(Code.INTERNAL_ERROR, obstacle, status=503)
-    return ok({"status": "ok"})
+    return ok(res.Status(status="ok"))
 
 
 async def health(call: Call) -> Reply:
@@ -23,18 +26,18 @@ async def health(call: Call) -> Reply:
     state = call.services.health
     writable = await state.probe()
     uptime_s = state.uptime_seconds
-    fields = {
-        "status": "ok" if writable else "error",
-        "service": "chatapi",
-        "version": chatapi.__version__,
-        "uptime": _spell_duration(uptime_s),
-        "uptime_seconds": uptime_s,
-        "db_writable": writable,
-    }
+    answer = res.Health(
+        status="ok",
+        service="chatapi",
+        version=chatapi.__version__,
+        uptime=_spell_duration(uptime_s),
+        uptime_seconds=uptime_s,
+        db_writable=True,
+    )
     if not writable:
-        message = "The database cannot accept writes"
-        raise ChatError(Code.INTERNAL_ERROR, message, status=503, details=fields)
-    return ok(fields)
+        details = {**msgspec.structs.asdict(answer), "status": "error", "db_writable": False}
+        raise ChatError(Code.INTERNAL_ERROR, "The database cannot accept writes", status=503, details=details)
+    return ok(answer)
 
 
 def _spell_duration(seconds: int) -> str:

@@ -2,8 +2,9 @@
 
 from msgspec import UNSET
 
-from chatapi.protocol.pages import encode_list, read_window
-from chatapi.protocol.replies import encode_page, error_fields, join_json, message_fields
+from chatapi.protocol import responses as res
+from chatapi.protocol.pages import read_window
+from chatapi.protocol.replies import error_body, join_json
 from chatapi.receipts import ACK, READ
 from chatapi.rest.call import NO_CONTENT, Call, Reply, ok
 from chatapi.store import log
@@ -15,19 +16,19 @@ from chatapi.store.rooms import MEMBERS_START
 async def send_message(call: Call) -> Reply:
     """Send a message. For a known client_message_id the answer is that message, as it now stands."""
     message, is_new = await call.services.chat.send_and_wait(call.principal, call.path["room_id"], call.body)
-    return ok(message_fields(message), 201 if is_new else 200)
+    return ok(message, 201 if is_new else 200)
 
 
 async def list_messages(call: Call) -> Reply:
     """List a room's messages, ascending by seq; without a bound the newest page."""
     messages, has_more = await call.services.chat.list_messages(call.principal, call.path["room_id"], call.query)
-    return Reply(200, encode_page(b"messages", messages, has_more))
+    return ok(res.History(messages=messages, has_more=has_more))
 
 
 async def get_message(call: Call) -> Reply:
     """Get a message."""
     message = await call.services.chat.get_message(call.principal, call.path["room_id"], call.path["message_id"])
-    return ok(message_fields(message))
+    return ok(message)
 
 
 async def edit_message(call: Call) -> Reply:
@@ -35,7 +36,7 @@ async def edit_message(call: Call) -> Reply:
     message = await call.services.chat.edit_message(
         call.principal, call.path["room_id"], call.path["message_id"], call.body
     )
-    return ok(message_fields(message))
+    return ok(message)
 
 
 async def delete_message(call: Call) -> Reply:
@@ -54,14 +55,14 @@ async def list_events(call: Call) -> Reply:
     [events] = await log.read_events(call.services.store.readers, [want], PAGE_BYTES)
     page = join_json(event.json for event in events)
     last_seq = events[-1].seq if events else to_seq
-    return Reply(200, encode_page(b"events", page, last_seq < room.published_seq))
+    return ok(res.Events(events=page, has_more=last_seq < room.published_seq))
 
 
 async def read_up_to(call: Call) -> Reply:
     """Mark everything up to seq as read, which also acknowledges it."""
     room_id = call.path["room_id"]
     seq = await call.services.receipts.acknowledge_and_wait(call.principal, room_id, call.body.seq, READ)
-    return ok({"room_id": room_id, "seq": seq})
+    return ok(res.Standing(room_id=room_id, seq=seq))
 
 
 async def ack_up_to(call: Call) -> Reply:
@@ -69,9 +70,11 @@ async def ack_up_to(call: Call) -> Reply:
     receipts, body = call.services.receipts, call.body
     if body.rooms is UNSET:
         room_id, seq = body.place
-        return ok({"room_id": room_id, "seq": await receipts.acknowledge_and_wait(call.principal, room_id, seq, ACK)})
+        seq = await receipts.acknowledge_and_wait(call.principal, room_id, seq, ACK)
+        return ok(res.Acknowledged(room_id=room_id, seq=seq))
     seqs, errors = await receipts.acknowledge_rooms_and_wait(call.principal, body.rooms)
-    return ok({"rooms": seqs, "errors": {room_id: error_fields(error) for room_id, error in errors.items()}})
+    refusals = {room_id: error_body(error) for room_id, error in errors.items()}
+    return ok(res.Acknowledged(rooms=seqs, errors=refusals))
 
 
 async def list_receipts(call: Call) -> Reply:
@@ -81,4 +84,4 @@ async def list_receipts(call: Call) -> Reply:
     window = read_window(call.query, scope, MEMBERS_START.values())
     readers = call.services.store.readers
     page = await store_rooms.list_receipts(readers, room.tenant.tenant_key, room.room_key, window)
-    return Reply(200, encode_list(b"receipts", page, scope))
+    return ok(res.ReceiptPage(receipts=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))

@@ -1,6 +1,7 @@
 """Notifications and the topics that users subscribe to."""
 
-from chatapi.protocol.pages import encode_list, read_window
+from chatapi.protocol import responses as res
+from chatapi.protocol.pages import read_window
 from chatapi.rest.call import NO_CONTENT, Call, Reply, ok
 from chatapi.store.notifications import LIST_START, SUBSCRIPTIONS_START
 
@@ -16,14 +17,16 @@ async def list_notifications(call: Call) -> Reply:
     scope = ("notifications", principal.tenant.tenant_id, principal.user_id, query.status)
     window = read_window(query, scope, LIST_START.values())
     page = await call.services.notifications.list_of_user(principal, query.status, window)
-    return Reply(200, encode_list(b"notifications", page, scope))
+    return ok(
+        res.NotificationPage(notifications=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope))
+    )
 
 
 async def ack_notification(call: Call) -> Reply:
     """Acknowledge a notification, which ends its delivery to the user."""
     notification_id = call.path["notification_id"]
     await call.services.notifications.acknowledge(call.principal, notification_id)
-    return ok({"notification_id": notification_id, "status": "delivered"})
+    return ok(res.AckedNotification(notification_id=notification_id, status="delivered"))
 
 
 async def subscribe(call: Call) -> Reply:
@@ -38,7 +41,7 @@ async def list_subscriptions(call: Call) -> Reply:
     scope = ("subscriptions", principal.tenant.tenant_id, principal.user_id)
     window = read_window(call.query, scope, SUBSCRIPTIONS_START.values())
     page = await call.services.notifications.list_subscriptions(principal, window)
-    return Reply(200, encode_list(b"subscriptions", page, scope))
+    return ok(res.Subscriptions(subscriptions=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
 
 
 async def unsubscribe(call: Call) -> Reply:

@@ -1,8 +1,9 @@
 """Rooms and members."""
 
 from chatapi.models import UserId
-from chatapi.protocol.pages import encode_list, read_window
-from chatapi.protocol.replies import member_fields
+from chatapi.protocol import responses as res
+from chatapi.protocol.pages import read_window
+from chatapi.protocol.replies import member_record
 from chatapi.rest.call import NO_CONTENT, Call, Reply, ok
 from chatapi.room_lists import ROOMS_START
 from chatapi.store import rooms as store_rooms
@@ -12,14 +13,14 @@ from chatapi.store.rooms import CHANNELS_START, MEMBERS_START
 async def create_room(call: Call) -> Reply:
     """Create a room. If the dm exists already, the answer is 409 with its id."""
     room = await call.services.membership.create_room(call.principal, call.body)
-    return ok(room.fields(), 201)
+    return ok(room.record(), 201)
 
 
 async def list_rooms(call: Call) -> Reply:
     """List the user's rooms, the most recently active first."""
     scope = ("rooms", call.principal.tenant.tenant_id, call.principal.user_id)
     page = await call.services.room_lists.list_page(call.principal, read_window(call.query, scope, ROOMS_START))
-    return Reply(200, encode_list(b"rooms", page, scope))
+    return ok(res.OwnRooms(rooms=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
 
 
 async def list_channels(call: Call) -> Reply:
@@ -28,19 +29,19 @@ async def list_channels(call: Call) -> Reply:
     scope = ("channels", tenant.tenant_id)
     window = read_window(call.query, scope, CHANNELS_START.values())
     page = await store_rooms.list_channels(call.services.store.readers, tenant.tenant_key, window)
-    return Reply(200, encode_list(b"rooms", page, scope))
+    return ok(res.Channels(rooms=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
 
 
 async def get_room(call: Call) -> Reply:
     """Get a room."""
     room = await call.services.access.access_reader(call.principal, call.path["room_id"])
-    return ok(room.fields())
+    return ok(room.record())
 
 
 async def update_room(call: Call) -> Reply:
     """Rename a room or replace its metadata. For its admins; an absent field stays, null clears it."""
     room = await call.services.membership.update_room(call.principal, call.path["room_id"], call.body)
-    return ok(room.fields())
+    return ok(room.record())
 
 
 async def delete_room(call: Call) -> Reply:
@@ -56,13 +57,13 @@ async def list_members(call: Call) -> Reply:
     window = read_window(call.query, scope, MEMBERS_START.values())
     readers = call.services.store.readers
     page = await store_rooms.list_members(readers, room.tenant.tenant_key, room.room_key, window)
-    return Reply(200, encode_list(b"members", page, scope))
+    return ok(res.Members(members=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
 
 
 async def add_member(call: Call) -> Reply:
     """Add a member. Admins add anyone; in a channel users add themselves."""
     member = await call.services.membership.add_member(call.principal, call.path["room_id"], call.body)
-    return ok(member_fields(member), 201)
+    return ok(member_record(member), 201)
 
 
 async def change_role(call: Call) -> Reply:
@@ -70,7 +71,7 @@ async def change_role(call: Call) -> Reply:
     member = await call.services.membership.change_role(
         call.principal, call.path["room_id"], UserId(call.path["user_id"]), call.body.role
     )
-    return ok(member_fields(member))
+    return ok(member_record(member))
 
 
 async def remove_member(call: Call) -> Reply:
@@ -82,4 +83,4 @@ async def remove_member(call: Call) -> Reply:
 async def list_online(call: Call) -> Reply:
     """List the members who are online."""
     room = await call.services.access.access_member(call.principal, call.path["room_id"])
-    return ok({"online": await call.services.presence.list_online(room)})
+    return ok(res.Online(online=list(await call.services.presence.list_online(room))))

@@ -3,28 +3,36 @@
 from bisect import bisect_right
 
 from chatapi.models import Tenant, encode_time
-from chatapi.protocol.json import dumps
-from chatapi.protocol.pages import Page, Place, encode_list, read_window
+from chatapi.protocol import responses as res
+from chatapi.protocol.fields import or_unset
+from chatapi.protocol.json import encode
+from chatapi.protocol.pages import Page, Place, read_window
 from chatapi.rest.call import NO_CONTENT, Call, Reply, ok
 from chatapi.store.tenants import KEYS_START
 
 
-def tenant_fields(tenant: Tenant) -> dict[str, object]:
-    return {
-        "tenant_id": tenant.tenant_id,
-        "name": tenant.name,
-        "config": tenant.config,
-        "created_at": encode_time(tenant.created_at_us),
-    }
+def tenant_record(tenant: Tenant) -> res.Tenant:
+    return res.Tenant(
+        tenant_id=tenant.tenant_id,
+        name=tenant.name,
+        config=tenant.config,
+        created_at=encode_time(tenant.created_at_us),
+    )
 
 
 async def create_tenant(call: Call) -> Reply:
     """Create a tenant. The answer shows its key and secrets, this once."""
     tenant, api_key = await call.services.tenants.create(call.body)
-    secrets: dict[str, object] = {"api_key": api_key, "token_secret": tenant.token_secret}
-    if tenant.webhook_secret is not None:
-        secrets["webhook_secret"] = tenant.webhook_secret
-    return ok({**tenant_fields(tenant), **secrets}, 201)
+    answer = res.NewTenant(
+        tenant_id=tenant.tenant_id,
+        name=tenant.name,
+        config=tenant.config,
+        created_at=encode_time(tenant.created_at_us),
+        api_key=api_key,
+        token_secret=tenant.token_secret,
+        webhook_secret=or_unset(tenant.webhook_secret),
+    )
+    return ok(answer, 201)
 
 
 async def list_tenants(call: Call) -> Reply:
@@ -33,9 +41,10 @@ async def list_tenants(call: Call) -> Reply:
     limit, offset, after = read_window(call.query, scope, (0,))
     tenants = call.services.tenants.all()
     first = offset if after is None else bisect_right(tenants, after, key=_place_of)
-    page = tenants[first : first + limit]
-    last = _place_of(page[-1]) if first + limit < len(tenants) else None
-    return Reply(200, encode_list(b"tenants", Page([dumps(tenant_fields(tenant)) for tenant in page], last), scope))
+    listed = tenants[first : first + limit]
+    last = _place_of(listed[-1]) if first + limit < len(tenants) else None
+    page = Page([encode(tenant_record(tenant)) for tenant in listed], last)
+    return ok(res.Tenants(tenants=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
 
 
 def _place_of(tenant: Tenant) -> Place:
@@ -44,14 +53,21 @@ def _place_of(tenant: Tenant) -> Place:
 
 async def get_tenant(call: Call) -> Reply:
     """Get a tenant."""
-    return ok(tenant_fields(call.services.tenants.get(call.path["tenant_id"])))
+    return ok(tenant_record(call.services.tenants.get(call.path["tenant_id"])))
 
 
 async def update_tenant(call: Call) -> Reply:
     """Change a tenant's name or config. An absent field stays; null takes the server's setting again."""
     tenant, webhook_secret = await call.services.tenants.update(call.path["tenant_id"], call.body)
-    fields = tenant_fields(tenant)
-    return ok(fields if webhook_secret is None else {**fields, "webhook_secret": webhook_secret})
+    return ok(
+        res.UpdatedTenant(
+            tenant_id=tenant.tenant_id,
+            name=tenant.name,
+            config=tenant.config,
+            created_at=encode_time(tenant.created_at_us),
+            webhook_secret=or_unset(webhook_secret),
+        )
+    )
 
 
 async def delete_tenant(call: Call) -> Reply:
@@ -63,7 +79,7 @@ async def delete_tenant(call: Call) -> Reply:
 async def create_key(call: Call) -> Reply:
     """Add an API key to a tenant. The answer shows it, this once."""
     key_id, api_key = await call.services.tenants.create_key(call.path["tenant_id"])
-    return ok({"key_id": key_id, "api_key": api_key}, 201)
+    return ok(res.NewKey(key_id=key_id, api_key=api_key), 201)
 
 
 async def list_keys(call: Call) -> Reply:
@@ -71,7 +87,7 @@ async def list_keys(call: Call) -> Reply:
     scope = ("keys", call.path["tenant_id"])
     window = read_window(call.query, scope, KEYS_START.values())
     page = await call.services.tenants.list_keys(call.path["tenant_id"], window)
-    return Reply(200, encode_list(b"keys", page, scope))
+    return ok(res.Keys(keys=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
 
 
 async def revoke_key(call: Call) -> Reply:
@@ -83,10 +99,10 @@ async def revoke_key(call: Call) -> Reply:
 async def rotate_token_secret(call: Call) -> Reply:
     """Replace the token secret. All tokens signed with the old one are invalid at once."""
     token_secret = await call.services.tenants.rotate_token_secret(call.path["tenant_id"])
-    return ok({"token_secret": token_secret}, 201)
+    return ok(res.TokenSecret(token_secret=token_secret), 201)
 
 
 async def rotate_webhook_secret(call: Call) -> Reply:
     """Replace the webhook secret. The old one signs as well for a day."""
     webhook_secret = await call.services.tenants.rotate_webhook_secret(call.path["tenant_id"])
-    return ok({"webhook_secret": webhook_secret}, 201)
+    return ok(res.NewWebhookSecret(webhook_secret=webhook_secret), 201)

@@ -3,16 +3,19 @@
 SQLite builds pages as JSON: that runs outside the GIL, and makes no Python object per row (docs/design.md, section 5).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from chatapi.models import Message, MessageId, RoomId, RoomKey, TenantKey, UserId, encode_message_id, find_key
-from chatapi.protocol.json import dumps_text, loads_stored
+from chatapi.models import RoomId, RoomKey, TenantKey, encode_message_id, encode_time, find_key
+from chatapi.protocol.json import Encoded, encode, encoded
 from chatapi.protocol.replies import join_json
+from chatapi.protocol.responses import Message
+from chatapi.protocol.server_frames import ServerFrame
 from chatapi.store.readers import PAGE_BYTES, Readers
 from chatapi.store.transaction import SeqCounter, Transaction
 
 Row = tuple[Any, ...]
+Messages = Encoded[list[Message]]
 
 INSERT_MESSAGES = """
     INSERT INTO messages (message_key, room_key, seq, sender_id, content, meta, reply_to, client_message_id,
@@ -33,7 +36,7 @@ FIND_CLIENT_MESSAGES = f"""
     WHERE m.room_key = w.value ->> 0 AND m.sender_id = w.value ->> 1 AND m.client_message_id = w.value ->> 2
 """
 
-# The fields of `protocol.replies.message_fields`, in its order; times as `models.encode_time` writes them.
+# The fields of `protocol.fields.MessageFields`, in their order; times as `models.encode_time` writes them.
 _IDS = "'message_id', coalesce(m.imported_id, printf('msg_%016x', m.message_key)), 'room_id', r.room_id"
 _CONTENT = """
     'sender_id', m.sender_id,
@@ -114,23 +117,28 @@ _MAX_KEY = """
 """
 
 
-def read_message(room_id: RoomId, row: Row) -> Message:
+class StoredMessage(NamedTuple):
+    message_key: int
+    message: Message
+
+
+def read_message(room_id: RoomId, row: Row) -> StoredMessage:
     """The record of a row of `_COLUMNS`."""
     message_key, imported_id, seq, sender_id, content, meta, reply_to, client_message_id, created, edited, deleted = row
-    return Message(
-        message_key=message_key,
-        message_id=encode_message_id(message_key) if imported_id is None else MessageId(imported_id),
+    message = Message(
+        message_id=encode_message_id(message_key) if imported_id is None else imported_id,
         room_id=room_id,
         seq=seq,
-        sender_id=UserId(sender_id),
+        sender_id=sender_id,
         content=content,
-        meta=None if meta is None else loads_stored(meta),
-        reply_to=None if reply_to is None else MessageId(reply_to),
+        meta=encoded(meta),
+        reply_to=reply_to,
         client_message_id=client_message_id,
-        created_at_us=created,
-        edited_at_us=edited,
-        deleted_at_us=deleted,
+        created_at=encode_time(created),
+        edited_at=None if edited is None else encode_time(edited),
+        deleted_at=None if deleted is None else encode_time(deleted),
     )
+    return StoredMessage(message_key, message)
 
 
 class HistoryWant(NamedTuple):
@@ -158,9 +166,9 @@ class Event(NamedTuple):
     json: bytes
 
 
-async def history_pages(readers: Readers, wants: Sequence[HistoryWant]) -> list[tuple[bytes, bool]]:
-    """For each a JSON array of messages, ascending, and whether there are more in the direction asked for."""
-    pages: list[tuple[bytes, bool]] = [(b"[]", False)] * len(wants)
+async def history_pages(readers: Readers, wants: Sequence[HistoryWant]) -> list[tuple[Messages, bool]]:
+    """For each its messages, ascending, and whether there are more in the direction asked for."""
+    pages: list[tuple[Messages, bool]] = [(join_json(()), False)] * len(wants)
     for is_after, statement in ((True, _HISTORY_AFTER), (False, _HISTORY_BEFORE)):
         indexes = [index for index, want in enumerate(wants) if want.is_after is is_after]
         if indexes:
@@ -185,7 +193,7 @@ async def read_newest_events(readers: Readers, wants: Sequence[EventsWant], max_
 
 async def find_message(
     source: Readers | Transaction, tenant_key: TenantKey, room_key: RoomKey, room_id: RoomId, message_id: str
-) -> Message | None:
+) -> StoredMessage | None:
     scope: dict[str, object] = {"tenant_key": tenant_key, "room_key": room_key}
     message_key = find_key("msg_", message_id)
     if message_key is not None:
@@ -201,8 +209,9 @@ async def update_content(
     room_key: RoomKey,
     message_key: int,
     content: str,
-    meta: Mapping[str, object] | None,
+    meta: str | None,
 ) -> None:
+    """`meta` is JSON."""
     await transaction.execute(
         _EDIT_MESSAGE,
         {
@@ -210,7 +219,7 @@ async def update_content(
             "room_key": room_key,
             "message_key": message_key,
             "content": content,
-            "meta": None if meta is None else dumps_text(meta),
+            "meta": meta,
             "now_us": transaction.now_us,
         },
     )
@@ -225,7 +234,7 @@ async def bury_message(transaction: Transaction, tenant_key: TenantKey, room_key
 
 
 async def append_change(
-    transaction: Transaction, counter: SeqCounter, seq: int, frame: Mapping[str, object] | None, message_key: int | None
+    transaction: Transaction, counter: SeqCounter, seq: int, frame: ServerFrame | None, message_key: int | None
 ) -> None:
     """An event of the log that is not a message. `seq` was taken from the room's counter in this transaction;
     no `frame` for an edit, which is shown with the message as it then stands."""
@@ -234,20 +243,22 @@ async def append_change(
         {
             "room_key": counter.room_key,
             "seq": seq,
-            "frame": None if frame is None else dumps_text(frame),
+            "frame": None if frame is None else encode(frame).decode(),
             "message_key": message_key,
             "now_us": transaction.now_us,
         },
     )
 
 
-async def get_deletion_seq(transaction: Transaction, tenant_key: TenantKey, room_key: RoomKey, message: Message) -> int:
+async def get_deletion_seq(
+    transaction: Transaction, tenant_key: TenantKey, room_key: RoomKey, found: StoredMessage
+) -> int:
     """The `seq` of the event that deleted this message; the message's own once retention has removed that."""
     row = await transaction.fetch_one(
         _FIND_DELETION,
-        {"tenant_key": tenant_key, "room_key": room_key, "seq": message.seq, "message_key": message.message_key},
+        {"tenant_key": tenant_key, "room_key": room_key, "seq": found.message.seq, "message_key": found.message_key},
     )
-    return message.seq if row is None else int(row[0])
+    return found.message.seq if row is None else int(row[0])
 
 
 async def get_last_key(readers: Readers) -> int:

@@ -142,15 +142,16 @@ async def read_pending(
 
 
 async def insert_notification(
-    transaction: Transaction, tenant_key: TenantKey, notification_key: int, topic: str, payload: object
+    transaction: Transaction, tenant_key: TenantKey, notification_key: int, topic: str, payload: str
 ) -> None:
+    """`payload` is JSON."""
     await transaction.execute(
         _INSERT_NOTIFICATION,
         {
             "tenant_key": tenant_key,
             "notification_key": notification_key,
             "topic": topic,
-            "payload": dumps_text(payload),
+            "payload": payload,
             "now_us": transaction.now_us,
         },
     )

@@ -202,7 +202,7 @@ async def insert_room(
     room_type: str,
     unique_key: str | None,
     name: str | None,
-    metadata: Mapping[str, object] | None,
+    metadata: str | None,
     created_by: str,
 ) -> RoomKey:
     row = await transaction.fetch_one(
@@ -213,7 +213,7 @@ async def insert_room(
             "type": room_type,
             "unique_key": unique_key,
             "name": name,
-            "metadata": None if metadata is None else dumps_text(metadata),
+            "metadata": metadata,
             "created_by": created_by,
             "now_us": transaction.now_us,
         },
@@ -252,7 +252,7 @@ async def update_room(
     tenant_key: TenantKey,
     room_key: RoomKey,
     name: str | None,
-    metadata: Mapping[str, object] | None,
+    metadata: str | None,
 ) -> None:
     await transaction.execute(
         _UPDATE_ROOM,
@@ -260,7 +260,7 @@ async def update_room(
             "tenant_key": tenant_key,
             "room_key": room_key,
             "name": name,
-            "metadata": None if metadata is None else dumps_text(metadata),
+            "metadata": metadata,
             "now_us": transaction.now_us,
         },
     )

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from chatapi.errors import ChatError
-from chatapi.models import Message
 from chatapi.protocol.json import dumps_text
+from chatapi.protocol.responses import Message
 from chatapi.store.transaction import Row, Transaction
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ class MessageWrite:
         "error",
         "message",
         "message_key",
-        "meta",
         "meta_text",
         "repeats",
         "reply_to",
@@ -60,7 +59,6 @@ class MessageWrite:
         self.counter = room.counter  # all that the writer knows of the room
         self.sender_id = sender_id
         self.content = content
-        self.meta = meta
         self.meta_text = None if meta is None else dumps_text(meta)
         self.characters = len(content) if self.meta_text is None else len(content) + len(self.meta_text)
         self.reply_to = reply_to

@@ -6,12 +6,12 @@ from chatapi.errors import conflict, not_found
 from chatapi.hub import Hub
 from chatapi.models import Tenant
 from chatapi.protocol.pages import Page, Window
+from chatapi.protocol.responses import AllQueues, Queues, Stats, TenantStats
 from chatapi.store import Store, Transaction, stats
 from chatapi.store import webhooks as store_webhooks
 from chatapi.tenants import Tenants
 from chatapi.webhooks.worker import WebhookWorker
 
-QUEUES = ("notifications", "webhooks", "dead_letters")
 REVIVE_ROWS = 1_000  # in one transaction, a few ms of the writer's time
 
 
@@ -82,27 +82,30 @@ class DeadLetters:
             self._worker.wake(tenant)
         return revived
 
-    async def list_stats(self) -> tuple[list[dict[str, object]], dict[str, int]]:
+    async def list_stats(self) -> Stats:
         """Each tenant's figures, in the order in which the tenants were created, and the queues of all together."""
         tenants = self._tenants.all()
         figures = await stats.count_per_tenant(self._store.readers, [tenant.tenant_key for tenant in tenants])
-        queues = [
-            {"notifications": counts.notifications, "webhooks": counts.webhooks, "dead_letters": counts.dead_letters}
-            for counts in figures
+        listed = [
+            TenantStats(
+                tenant_id=tenant.tenant_id,
+                name=tenant.name,
+                rooms=counts.rooms,
+                messages=counts.messages,
+                connections=self._hub.count_of_tenant(tenant.tenant_key),
+                queues=Queues(
+                    notifications=counts.notifications, webhooks=counts.webhooks, dead_letters=counts.dead_letters
+                ),
+            )
+            for tenant, counts in zip(tenants, figures, strict=True)
         ]
-        totals = {name: sum(lengths[name] for lengths in queues) for name in QUEUES}
-        listed: list[dict[str, object]] = [
-            {
-                "tenant_id": tenant.tenant_id,
-                "name": tenant.name,
-                "rooms": counts.rooms,
-                "messages": counts.messages,
-                "connections": self._hub.count_of_tenant(tenant.tenant_key),
-                "queues": lengths,
-            }
-            for tenant, counts, lengths in zip(tenants, figures, queues, strict=True)
-        ]
-        return listed, totals
+        queues = AllQueues(
+            writes=len(self._store.writer),
+            notifications=sum(counts.notifications for counts in figures),
+            webhooks=sum(counts.webhooks for counts in figures),
+            dead_letters=sum(counts.dead_letters for counts in figures),
+        )
+        return Stats(tenants=listed, queues=queues)
 
 
 def _check_webhook(tenant: Tenant) -> None:

@@ -8,8 +8,15 @@ from chatapi.committer import get_outcome
 from chatapi.connection import Connection
 from chatapi.errors import ChatError
 from chatapi.protocol import frames
+from chatapi.protocol.fields import or_unset
 from chatapi.protocol.frames import ClientFrame
-from chatapi.protocol.replies import encode_error_frame, encode_frame, encode_message_sent
+from chatapi.protocol.replies import encode_error_frame, encode_frame, message_sent_frame
+from chatapi.protocol.server_frames import (
+    PongFrame,
+    ServerFrame,
+    SubscribedFrame,
+    UnsubscribedFrame,
+)
 from chatapi.receipts import ACK, READ, Answer
 from chatapi.rooms import RoomState
 from chatapi.services import Services
@@ -60,7 +67,7 @@ class Commands:
         elif isinstance(body, frames.AckNotification):
             await self._services.notifications.acknowledge(self._connection.principal, body.notification_id)
         elif isinstance(body, frames.Ping):
-            self._answer("pong", {}, frame.request_id)
+            self._answer(PongFrame(request_id=or_unset(frame.request_id)))
 
     async def wait_for_room(self) -> None:
         """Returns once the connection may be read from again: its own sends in flight and its unread answers are
@@ -74,8 +81,8 @@ class Commands:
         if connection.buffered_bytes and connection.unsent_bytes() > connection.buffer_limit_bytes // 2:
             await self._services.recovery.let_drain(connection)
 
-    def _answer(self, frame_type: str, fields: dict[str, object], request_id: str | None) -> None:
-        self._services.hub.send(self._connection, encode_frame(frame_type, fields, request_id))
+    def _answer(self, frame: ServerFrame) -> None:
+        self._services.hub.send(self._connection, encode_frame(frame))
 
     async def _access_member(self, room_id: str) -> RoomState:
         return await self._services.access.access_member(self._connection.principal, room_id)
@@ -88,7 +95,7 @@ class Commands:
             except ChatError as error:
                 self._services.hub.send(self._connection, encode_error_frame(error, request_id))
             else:
-                self._services.hub.send(self._connection, encode_message_sent(message, request_id))
+                self._answer(message_sent_frame(message, request_id))
 
         await self._services.chat.send_message(self._connection.principal, body.room_id, body, confirm)
         self._in_flight += 1
@@ -116,9 +123,10 @@ class Commands:
     async def _subscribe(self, body: frames.SubscribeRoom, request_id: str | None) -> None:
         room = await self._services.access.access_reader(self._connection.principal, body.room_id)
         self._services.hub.enter(self._connection, room, room.published_seq)
-        self._answer("subscribed", {"room_id": room.room_id, "last_seq": room.published_seq}, request_id)
+        last_seq = room.published_seq
+        self._answer(SubscribedFrame(room_id=room.room_id, last_seq=last_seq, request_id=or_unset(request_id)))
 
     async def _unsubscribe(self, body: frames.UnsubscribeRoom, request_id: str | None) -> None:
         room = await self._services.access.access_reader(self._connection.principal, body.room_id)
         self._connection.unsubscribe(room)
-        self._answer("unsubscribed", {"room_id": room.room_id}, request_id)
+        self._answer(UnsubscribedFrame(room_id=room.room_id, request_id=or_unset(request_id)))

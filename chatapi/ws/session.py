@@ -10,6 +10,7 @@ from chatapi.errors import ChatError, Code, rate_limited
 from chatapi.models import encode_time
 from chatapi.protocol.frames import LIGHT_FRAMES, TYPING_FRAMES, BadFrame, parse_frame
 from chatapi.protocol.replies import encode_error_frame, encode_ready
+from chatapi.protocol.server_frames import ReadyFrame, RoomInReady
 from chatapi.protocol.wire import encode_close, encode_pong, may_be_sent
 from chatapi.services import Services
 from chatapi.ws.commands import Commands
@@ -54,22 +55,23 @@ class Session:
             member = room.members.get(connection.user_id)
             if member is not None:
                 rooms.append(
-                    {
-                        "room_id": room.room_id,
-                        "type": room.type,
-                        "last_seq": room.published_seq,
-                        "last_ack": member.last_ack,
-                        "last_read": member.last_read,
-                    }
+                    RoomInReady(
+                        room_id=room.room_id,
+                        type=room.type,
+                        last_seq=room.published_seq,
+                        last_ack=member.last_ack,
+                        last_read=member.last_read,
+                    )
                 )
-        fields = {
-            "connection_id": connection.connection_id,
-            "user_id": connection.user_id,
-            "epoch": services.store.epoch,
-            "server_time": encode_time(services.clock.now_us()),
-            "heartbeat_seconds": services.config.websocket.heartbeat_seconds,
-        }
-        for frame in encode_ready(fields, rooms):
+        ready = ReadyFrame(
+            connection_id=connection.connection_id,
+            user_id=connection.user_id,
+            epoch=services.store.epoch,
+            server_time=encode_time(services.clock.now_us()),
+            heartbeat_seconds=services.config.websocket.heartbeat_seconds,
+            rooms=rooms,
+        )
+        for frame in encode_ready(ready):
             services.hub.send(connection, frame)
         connection.is_ready = True
         services.presence.connected(connection, self._sessions)

@@ -43,6 +43,11 @@ ANSWERS: Mapping[str, tuple[str, ...]] = {
     "ping": ("pong",),
 }
 
+# Where a frame's example is not that of its fields alone: the fields are a message's, and this one was edited.
+EXAMPLES: Mapping[str, Json] = {
+    "message.edited": {"content": "Hello, Bobby", "edited_at": "2025-12-13T12:00:07.654321Z"},
+}
+
 _CLOSE_CODE_LINES = "\n".join(f"- {code}: {meaning}" for code, meaning in CLOSE_CODES.items())
 DESCRIPTION = f"""\
 Frames are JSON text, one object each; a client's has at most {MAX_FRAME_BYTES} bytes. The fields of a client's frame
@@ -166,7 +171,9 @@ def _describe_client_frame(schemas: Schemas, frame_type: str) -> Json:
 def _describe_server_frame(schemas: Schemas, record: type[ServerFrame]) -> Json:
     schema = schemas.get(record)
     text = schemas.resolve(schema).get("description", "")
-    return _describe_message(get_type(record), schema, schemas.example_of(schema), text)
+    frame_type = get_type(record)
+    example = {**schemas.example_of(schema), **EXAMPLES.get(frame_type, {})}
+    return _describe_message(frame_type, schema, example, text)
 
 
 def _describe_message(frame_type: str, payload: Schema, example: Json, text: str) -> Json:

@@ -1,0 +1,89 @@
+"""A message has one record and, for pages that SQLite builds, one shape in SQL: both make the same bytes."""
+
+import json
+
+from conftest import StartServer
+from driver import Server, User
+
+from chatapi.protocol.fields import MessageFields
+from chatapi.protocol.json import encode
+from chatapi.protocol.replies import message_edited_frame, message_frame
+from chatapi.protocol.responses import Message
+from chatapi.rooms import RoomState
+from chatapi.store import log
+
+METAS: tuple[object, ...] = (
+    None,
+    {"a": 1e22, "b": [1.0, -0.0, 5e-324, True, None]},
+    {"ü\u2028\x7f": '\t\b\n"/\\\x1f'},
+)
+
+
+async def fill_room(user: User, room_id: str) -> None:
+    """Messages with and without each field, some of them edited or deleted."""
+    first = await user.say(room_id, "plain")
+    for number, meta in enumerate(METAS):
+        fields = {"meta": meta, "reply_to": first["message_id"], "client_message_id": f"ü-{number}"}
+        edited = await user.say(room_id, '😀\u2028é\t"\\', **fields)
+        await user.put(f"/rooms/{room_id}/messages/{edited['message_id']}", {"content": f"ho {number}"})
+        deleted = await user.say(room_id, "soon gone", meta=meta)
+        await user.delete(f"/rooms/{room_id}/messages/{deleted['message_id']}")
+
+
+async def read_records(server: Server, room: RoomState) -> list[Message]:
+    """Its messages, each read alone, which takes its columns and no JSON."""
+    readers, tenant_key = server.services.store.readers, room.tenant.tenant_key
+    [(page, _)] = await log.history_pages(readers, [log.HistoryWant(room.room_key, tenant_key, True, 0, 100)])
+    found = [
+        await log.find_message(readers, tenant_key, room.room_key, room.room_id, item["message_id"])
+        for item in json.loads(bytes(page))
+    ]
+    return [stored.message for stored in found if stored is not None]
+
+
+async def test_sql_makes_the_bytes_of_the_record(server: Server, start_server: StartServer) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room("bob")
+    await fill_room(alice, room_id)
+    room = server.services.rooms.find_loaded(server.services.tenants.all()[0].tenant_key, room_id)
+    assert room is not None
+    readers, tenant_key = server.services.store.readers, room.tenant.tenant_key
+    messages = await read_records(server, room)
+    assert len(messages) == 1 + 2 * len(METAS)
+    want = log.HistoryWant(room.room_key, tenant_key, True, 0, 100)
+    [(page, _)] = await log.history_pages(readers, [want])
+    assert bytes(page) == b"[" + b",".join(map(encode, messages)) + b"]"
+    by_seq = {message.seq: message for message in messages}
+    [events] = await log.read_events(
+        readers, [log.EventsWant(room.room_key, tenant_key, 0, room.published_seq)], 1 << 20
+    )
+    seen = {"message": 0, "message.edited": 0, "message.deleted": 0}
+    for event in events:
+        kind = json.loads(event.json)["type"]
+        seen[kind] += 1
+        if kind == "message":
+            assert event.json == encode(message_frame(by_seq[event.seq]))
+        elif kind == "message.edited":
+            assert event.json == encode(message_edited_frame(by_seq[event.target_seq], event.seq))
+    assert seen == {"message": len(messages), "message.edited": len(METAS), "message.deleted": len(METAS)}
+    # What is in memory was encoded from records alone.
+    assert [frame[-len(event.json) :] for frame, event in zip(room.ring.after(0) or [], events, strict=True)] == [
+        event.json for event in events
+    ]
+
+
+def test_a_plain_message_has_no_field_that_may_be_absent() -> None:
+    """Those come last, and cost a plain message nothing on the wire."""
+    assert MessageFields.__struct_fields__[:11] == (
+        "message_id",
+        "room_id",
+        "seq",
+        "sender_id",
+        "content",
+        "meta",
+        "reply_to",
+        "client_message_id",
+        "created_at",
+        "edited_at",
+        "deleted_at",
+    )
