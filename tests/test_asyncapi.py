@@ -90,6 +90,7 @@ def check_frame(frame: dict[str, Any]) -> None:
 def test_every_close_code_is_documented() -> None:
     ours = {
         app.GOING_AWAY,
+        session.PROTOCOL_ERROR,
         session.BINARY_FRAME,
         session.NOT_UTF8,
         session.TOO_MANY_BAD_FRAMES,

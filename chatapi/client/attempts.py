@@ -44,7 +44,7 @@ class Attempts:
         self.note(error)
 
     def note(self, error: Exception) -> None:
-        """The failure that ended a socket, and that the next one need not meet."""
+        """Notes the failure that ended a socket. The next socket may do better."""
         self.error = error
         logger.info("no connection", extra={"error": type(error).__name__})
         if isinstance(error, ApiError | NotChatAPI | NoToken):

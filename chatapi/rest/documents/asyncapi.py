@@ -17,6 +17,7 @@ Json = dict[str, Any]
 CLOSE_CODES: Mapping[int, str] = {
     1000: "the client closed",
     1001: "the server is stopping: reconnect after `reconnect_after_ms` of `server.shutdown`",
+    1002: "not as RFC 6455 defines it, such as a frame without a mask",
     1003: "a binary frame: frames are text",
     1007: "not UTF-8",
     1008: "against the policy",
