@@ -3,13 +3,15 @@
 import gc
 import json
 import struct
+import subprocess
+import sys
 from socket import SO_LINGER, SOL_SOCKET
 
 import aiohttp
 import pytest
 from aiohttp import web
 from conftest import StartServer
-from driver import HandClock, Server, eventually
+from driver import WAIT_SECONDS, HandClock, Server, eventually
 from raw_websocket import BINARY, CLOSE, PING, PONG, TEXT
 
 from chatapi.connection import Connection
@@ -236,6 +238,18 @@ async def test_the_answer_to_a_bad_frame_repeats_its_request_id(server: Server) 
         frame = await socket.next()
         assert frame["type"] == ("pong" if frame_type == "ping" else "error")
         assert frame["request_id"] == "r" * 64
+
+
+def test_a_server_with_a_client_frame_that_has_no_command_does_not_start() -> None:
+    code = """
+from chatapi.protocol import frames
+class Poll(frames.Body, frozen=True): ...
+frames.CLIENT_FRAMES["poll"] = Poll
+import chatapi.app
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_SECONDS)
+    assert run.returncode == 1
+    assert run.stderr.endswith("TypeError: CLIENT_FRAMES and the table of commands differ in Poll\n")
 
 
 async def test_what_is_refused_is_told_in_an_error_frame(server: Server) -> None:

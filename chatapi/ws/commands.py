@@ -1,6 +1,8 @@
-"""What a client's frames do: one method for each, on one page."""
+"""What a client's frames do: one method for each, and the table of them at the end."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from msgspec import UNSET
 
@@ -11,6 +13,7 @@ from chatapi.protocol import frames
 from chatapi.protocol.fields import or_unset
 from chatapi.protocol.frames import ClientFrame
 from chatapi.protocol.replies import encode_error_frame, encode_frame, message_sent_frame
+from chatapi.protocol.requests import Body
 from chatapi.protocol.server_frames import (
     PongFrame,
     ServerFrame,
@@ -37,37 +40,7 @@ class Commands:
 
     async def run(self, frame: ClientFrame) -> None:
         """Carries out one frame. Raises ChatError; then it had no effect."""
-        body = frame.body
-        if isinstance(body, frames.SendMessage):  # first, since nearly all are
-            await self._send_message(body, frame.request_id)
-        elif isinstance(body, frames.Ack):
-            await self._acknowledge(body, frame.request_id)
-        elif isinstance(body, frames.Read):
-            answer = Answer(self._connection, frame.request_id)
-            await self._services.receipts.acknowledge(self._connection.principal, body.room_id, body.seq, READ, answer)
-        elif isinstance(body, frames.TypingStart):
-            self._services.presence.start_typing(self._connection, await self._access_member(body.room_id))
-        elif isinstance(body, frames.TypingStop):
-            room = await self._access_member(body.room_id)
-            self._services.presence.stop_typing(room, self._connection.user_id)
-        elif isinstance(body, frames.EditMessage):
-            await self._services.chat.edit_message(
-                self._connection.principal, body.room_id, body.message_id, body, self._connection, frame.request_id
-            )
-        elif isinstance(body, frames.DeleteMessage):
-            await self._services.chat.delete_message(
-                self._connection.principal, body.room_id, body.message_id, self._connection, frame.request_id
-            )
-        elif isinstance(body, frames.SubscribeRoom):
-            await self._subscribe(body, frame.request_id)
-        elif isinstance(body, frames.UnsubscribeRoom):
-            await self._unsubscribe(body, frame.request_id)
-        elif isinstance(body, frames.Sync):
-            await self._services.recovery.sync(self._connection, body.cursors, body.epoch, frame.request_id)
-        elif isinstance(body, frames.AckNotification):
-            await self._services.notifications.acknowledge(self._connection.principal, body.notification_id)
-        elif isinstance(body, frames.Ping):
-            self._answer(PongFrame(request_id=or_unset(frame.request_id)))
+        await _COMMANDS[type(frame.body)](self, frame.body, frame.request_id)
 
     async def wait_for_room(self) -> None:
         """Returns once the connection may be read from again: its own sends in flight and its unread answers are
@@ -130,3 +103,72 @@ class Commands:
         room = await self._services.access.access_reader(self._connection.principal, body.room_id)
         self._connection.unsubscribe(room)
         self._answer(UnsubscribedFrame(room_id=room.room_id, request_id=or_unset(request_id)))
+
+    async def _edit_message(self, body: frames.EditMessage, request_id: str | None) -> None:
+        await self._services.chat.edit_message(
+            self._connection.principal, body.room_id, body.message_id, body, self._connection, request_id
+        )
+
+    async def _delete_message(self, body: frames.DeleteMessage, request_id: str | None) -> None:
+        await self._services.chat.delete_message(
+            self._connection.principal, body.room_id, body.message_id, self._connection, request_id
+        )
+
+    async def _read(self, body: frames.Read, request_id: str | None) -> None:
+        answer = Answer(self._connection, request_id)
+        await self._services.receipts.acknowledge(self._connection.principal, body.room_id, body.seq, READ, answer)
+
+    async def _start_typing(self, body: frames.TypingStart, _request_id: str | None) -> None:
+        self._services.presence.start_typing(self._connection, await self._access_member(body.room_id))
+
+    async def _stop_typing(self, body: frames.TypingStop, _request_id: str | None) -> None:
+        room = await self._access_member(body.room_id)
+        self._services.presence.stop_typing(room, self._connection.user_id)
+
+    async def _sync(self, body: frames.Sync, request_id: str | None) -> None:
+        await self._services.recovery.sync(self._connection, body.cursors, body.epoch, request_id)
+
+    async def _acknowledge_notification(self, body: frames.AckNotification, _request_id: str | None) -> None:
+        await self._services.notifications.acknowledge(self._connection.principal, body.notification_id)
+
+    async def _ping(self, _body: frames.Ping, request_id: str | None) -> None:
+        self._answer(PongFrame(request_id=or_unset(request_id)))
+
+
+BodyT = TypeVar("BodyT", bound=Body)
+Command = Callable[[Commands, Any, str | None], Awaitable[None]]
+
+
+def _on(
+    record: type[BodyT], command: Callable[[Commands, BodyT, str | None], Awaitable[None]]
+) -> tuple[type[Body], Command]:
+    """mypy refuses a command that takes another record."""
+    return record, command
+
+
+_COMMANDS: Mapping[type[Body], Command] = dict(
+    (
+        _on(frames.SendMessage, Commands._send_message),
+        _on(frames.EditMessage, Commands._edit_message),
+        _on(frames.DeleteMessage, Commands._delete_message),
+        _on(frames.Ack, Commands._acknowledge),
+        _on(frames.Read, Commands._read),
+        _on(frames.TypingStart, Commands._start_typing),
+        _on(frames.TypingStop, Commands._stop_typing),
+        _on(frames.SubscribeRoom, Commands._subscribe),
+        _on(frames.UnsubscribeRoom, Commands._unsubscribe),
+        _on(frames.Sync, Commands._sync),
+        _on(frames.AckNotification, Commands._acknowledge_notification),
+        _on(frames.Ping, Commands._ping),
+    )
+)
+
+
+def check_commands(records: Iterable[type[Body]]) -> None:
+    """Raises TypeError for a client frame that has no command, and for a command of no client frame."""
+    unpaired = sorted(record.__name__ for record in set(records) ^ set(_COMMANDS))
+    if unpaired:
+        raise TypeError(f"CLIENT_FRAMES and the table of commands differ in {', '.join(unpaired)}")
+
+
+check_commands(frames.CLIENT_FRAMES.values())  # else the server does not start
