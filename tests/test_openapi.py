@@ -17,7 +17,8 @@ from chatapi.errors import HTTP_STATUS, Code
 from chatapi.protocol.requests import Body
 from chatapi.protocol.responses import WEBHOOK_CALLS
 from chatapi.rest import ROUTES, documents
-from chatapi.rest.call import Credential, Route
+from chatapi.rest.call import Call, Credential, OpenCall, Route
+from chatapi.rest.call import Reply as RouteReply
 from chatapi.rest.documents import MAX_COMPRESSED
 from chatapi.rest.documents.openapi import ERRORS, HEADERS, build_openapi, list_successes
 from chatapi.rest.documents.schemas import Schemas, get_type
@@ -65,6 +66,18 @@ def test_every_error_code_is_documented() -> None:
         assert ERRORS[status][0] is code
     used = {status for operation in OPERATIONS.values() for status in operation["responses"]}
     assert {str(status) for status in ERRORS} <= used
+
+
+def test_a_handler_that_wants_a_user_is_refused_for_a_route_without_one() -> None:
+    async def get(call: Call[None, None]) -> RouteReply[None]:
+        raise NotImplementedError
+
+    async def get_openly(call: OpenCall[None, None]) -> RouteReply[None]:
+        raise NotImplementedError
+
+    for handler, credential in ((get, Credential.NONE), (get, Credential.MASTER), (get_openly, Credential.USER)):
+        with pytest.raises(TypeError, match="credential of GET /x do not fit"):
+            Route("GET", "/x", handler, 200, credential)
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=name_route)

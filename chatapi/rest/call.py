@@ -1,9 +1,9 @@
 """One REST call between its edge and its handler, and what a route is."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from aiohttp import web
 
@@ -25,6 +25,10 @@ class Credential(Enum):
     MASTER = auto()
 
 
+OF_USERS = (Credential.USER, Credential.API_KEY)
+"""With these a call has a principal."""
+
+
 class Base(NamedTuple):
     """How the client reached the server."""
 
@@ -35,20 +39,32 @@ class Base(NamedTuple):
 NOWHERE = Base("http", "localhost")
 
 
+BodyT = TypeVar("BodyT", bound=Body | None)
+QueryT = TypeVar("QueryT", bound=Query | None)
+AnswerT = TypeVar("AnswerT", bound=Answer | None)
+DataT = TypeVar("DataT", bound=Answer)
+
+
 @dataclass(slots=True)
-class Call:
-    """`body` and `query` are records of the types that the route names. `base` is known to documents alone."""
+class OpenCall(Generic[BodyT, QueryT]):
+    """A call by anybody, or by the operator. `base` is known to documents alone."""
 
     services: Services
-    principal: Principal
     path: Mapping[str, str]
-    body: Any
-    query: Any
+    body: BodyT
+    query: QueryT
     base: Base = NOWHERE
 
 
 @dataclass(slots=True)
-class Reply:
+class Call(OpenCall[BodyT, QueryT]):
+    """A call by a user."""
+
+    principal: Principal = field(kw_only=True)
+
+
+@dataclass(slots=True)
+class Reply(Generic[AnswerT]):
     """An answer: JSON that is encoded already. `gzipped` is the same body, kept for those who can read it; `page` is
     where a browser is led instead."""
 
@@ -60,13 +76,13 @@ class Reply:
     page: str | None = None
 
 
-def ok(data: Answer, status: int = 200) -> Reply:
+def ok(data: DataT, status: int = 200) -> Reply[DataT]:
     return Reply(status, encode_envelope(data))
 
 
-NO_CONTENT = Reply(204, b"")
+NO_CONTENT: Reply[None] = Reply(204, b"")
 
-Handler = Callable[[Call], Awaitable[Reply]]
+Handler = Callable[[Any], Awaitable[Reply[Any]]]
 
 
 class Media(StrEnum):
@@ -78,20 +94,32 @@ class Media(StrEnum):
 
 @dataclass(slots=True, frozen=True)
 class Route:
-    """The handler's docstring is its summary in the documents. `status` is the usual one; `also` holds the others, but
-    those that follow from what the route takes. An answer is an envelope around `answer`, or of the type `media`, or
-    empty."""
+    """What the route takes and answers is in its handler's signature, `(Call[body, query]) -> Reply[answer]`, by which
+    mypy judges the handler, the edge parses and the documents are made; its docstring is its summary there.
+
+    `status` is the usual one; `also` holds the others, but those that follow from what the route takes. An answer is an
+    envelope around `answer`, or of the type `media`, or empty. Raises TypeError for a handler that wants a user of a
+    route that has none.
+    """
 
     method: str
     path: str
     handler: Handler
     status: int
-    answer: type[Answer] | None = None
     credential: Credential = Credential.USER
-    body: type[Body] | None = None
-    query: type[Query] | None = None
     also: tuple[int, ...] = ()
     media: Media | None = None
+    body: type[Body] | None = field(init=False)
+    query: type[Query] | None = field(init=False)
+    answer: type[Answer] | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        call, reply = get_type_hints(self.handler).values()
+        if (get_origin(call) is Call) is not (self.credential in OF_USERS):
+            raise TypeError(f"{self.handler.__name__} and the credential of {self.method} {self.path} do not fit")
+        records = (*get_args(call), *get_args(reply))
+        for name, record in zip(("body", "query", "answer"), records, strict=True):
+            object.__setattr__(self, name, None if record is type(None) else record)
 
 
 RawHandler = Callable[[Services, web.BaseRequest, Mapping[str, str], dict[str, str]], Awaitable[web.StreamResponse]]

@@ -1,12 +1,13 @@
 """For the operator: webhook calls that failed for good, and the queues."""
 
+from chatapi.protocol import requests as req
 from chatapi.protocol import responses as res
 from chatapi.protocol.pages import read_window
-from chatapi.rest.call import Call, Reply, ok
+from chatapi.rest.call import OpenCall, Reply, ok
 from chatapi.store.webhooks import DEAD_START
 
 
-async def list_dead_letters(call: Call) -> Reply:
+async def list_dead_letters(call: OpenCall[None, req.DeadLettersQuery]) -> Reply[res.DeadLetters]:
     """List webhook calls that failed for good, the latest first."""
     scope = ("dead letters", call.query.tenant_id or "")
     window = read_window(call.query, scope, DEAD_START.values())
@@ -22,18 +23,18 @@ async def list_dead_letters(call: Call) -> Reply:
     )
 
 
-async def retry_dead_letter(call: Call) -> Reply:
+async def retry_dead_letter(call: OpenCall[None, None]) -> Reply[res.RetriedOne]:
     """Put a dead letter back into the queue."""
     dead_letter_id = call.path["dead_letter_id"]
     await call.services.dead_letters.retry(dead_letter_id)
     return ok(res.RetriedOne(id=dead_letter_id), 202)
 
 
-async def retry_dead_letters(call: Call) -> Reply:
+async def retry_dead_letters(call: OpenCall[req.RetryDeadLetters, None]) -> Reply[res.RetriedAll]:
     """Put all dead letters of a tenant back into the queue."""
     return ok(res.RetriedAll(retried=await call.services.dead_letters.retry_all(call.body.tenant_id)), 202)
 
 
-async def list_stats(call: Call) -> Reply:
+async def list_stats(call: OpenCall[None, None]) -> Reply[res.Stats]:
     """Count each tenant's rooms, messages, connections and queues, and the queues of all together."""
     return ok(await call.services.dead_letters.list_stats())

@@ -10,7 +10,7 @@ import logging
 import re
 import secrets
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from aiohttp import HttpVersion11, web
 
@@ -30,7 +30,7 @@ from chatapi.models import Principal, TenantKey
 from chatapi.protocol.json import convert, loads
 from chatapi.protocol.replies import encode_error_envelope
 from chatapi.protocol.requests import Body, parse_query
-from chatapi.rest.call import Base, Call, Credential, Media, RawRoute, Reply, Route
+from chatapi.rest.call import Base, Call, Credential, Media, OpenCall, RawRoute, Reply, Route
 from chatapi.rest.encoding import accepts_gzip, prefers_html, vary_on
 from chatapi.rest.outflow import SMALL_BYTES, Outflow, Owner, refuse
 from chatapi.services import Services
@@ -47,7 +47,6 @@ _PROCESS = secrets.token_hex(6)
 _requests = itertools.count(1)
 OWNER: web.RequestKey[Owner] = web.RequestKey("owner", tuple)
 """Whose answer it is, of large ones alone."""
-_NO_PRINCIPAL = cast(Principal, None)  # of routes that have none: their handlers do not look
 
 
 class Edge:
@@ -117,10 +116,14 @@ class Edge:
             body = None if route.body is None else await _read_body(request, route.body)
             query = None if route.query is None else parse_query(request.query.items(), route.query)
             _check_path(path)
-            call = Call(self._services, principal, path, body, query)
+            call: OpenCall[Any, Any] = (
+                OpenCall(self._services, path, body, query)
+                if principal is None
+                else Call(self._services, path, body, query, principal=principal)
+            )
             if route.media is Media.JSON:
                 call.base = Base(*find_base(request, self._services.config.server))
-            reply = await self._make_reply(route, request, call)
+            reply = await self._make_reply(route, request, call, principal)
             if reply.gzipped is not None:
                 _choose_encoding(reply, request, headers)
             elif reply.page is not None:
@@ -141,11 +144,12 @@ class Edge:
 
         return answer
 
-    async def _make_reply(self, route: Route, request: web.BaseRequest, call: Call) -> Reply:
+    async def _make_reply(
+        self, route: Route, request: web.BaseRequest, call: OpenCall[Any, Any], principal: Principal | None
+    ) -> Reply[Any]:
         """The handler's answer, once there is room for it. A large answer without room is made again when there is
         some. A request that changes something is carried out once, and refused only to users with too much unread."""
         is_read = route.method == "GET"
-        principal = None if call.principal is _NO_PRINCIPAL else call.principal
         owner = self._find_owner(request, principal) if self.outflow.total_bytes else None
         if not is_read and owner is not None and self.outflow.owes(owner):
             raise refuse()
@@ -169,14 +173,15 @@ class Edge:
             return TenantKey(0), client_address(request, self._services.config.server.trusted_proxies)
         return principal.tenant.tenant_key, principal.user_id
 
-    def _authenticate(self, route: Route, request: web.BaseRequest, headers: Headers) -> Principal:
+    def _authenticate(self, route: Route, request: web.BaseRequest, headers: Headers) -> Principal | None:
+        """The user who calls; None for a route that has none. Raises ChatError."""
         services = self._services
         if route.credential is Credential.NONE:
-            return _NO_PRINCIPAL
+            return None
         address = client_address(request, services.config.server.trusted_proxies)
         if route.credential is Credential.MASTER:
             services.auth.check_master_key(read_header(request, "X-Master-Key"), address)
-            return _NO_PRINCIPAL
+            return None
         principal = authenticate_headers(services, request, address)
         if principal is None:
             raise ChatError(Code.AUTHENTICATION_ERROR, "X-API-Key or a Bearer token is required")
@@ -250,21 +255,21 @@ def _check_path(path: Mapping[str, str]) -> None:
             raise not_found("Resource") from None
 
 
-def _choose_encoding(reply: Reply, request: web.BaseRequest, headers: Headers) -> None:
+def _choose_encoding(reply: Reply[Any], request: web.BaseRequest, headers: Headers) -> None:
     vary_on(headers, "Accept-Encoding")
     if reply.gzipped is not None and accepts_gzip(request):
         reply.body = reply.gzipped
         headers["Content-Encoding"] = "gzip"
 
 
-def _choose_page(reply: Reply, page: str, request: web.BaseRequest, headers: Headers) -> None:
+def _choose_page(reply: Reply[Any], page: str, request: web.BaseRequest, headers: Headers) -> None:
     vary_on(headers, "Accept")
     if prefers_html(request):
         reply.status, reply.body = 302, b""
         headers["Location"] = page
 
 
-def _answer(reply: Reply, headers: Headers) -> web.Response:
+def _answer(reply: Reply[Any], headers: Headers) -> web.Response:
     if reply.headers is not None:
         headers.update(reply.headers)
     if reply.body:

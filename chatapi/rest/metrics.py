@@ -8,7 +8,7 @@ import chatapi
 from chatapi.connection import State
 from chatapi.metrics import CONTENT_TYPE, Exposition, Sample, Total
 from chatapi.models import TenantKey
-from chatapi.rest.call import Call, Reply
+from chatapi.rest.call import OpenCall, Reply
 from chatapi.services import Services
 from chatapi.store.webhooks import count_waiting
 
@@ -16,7 +16,7 @@ OTHER = "other"  # where there was no route for the request
 MAX_WAITING = 10_000  # counted; 0.2 ms of a reader's time
 
 
-async def metrics(call: Call) -> Reply:
+async def metrics(call: OpenCall[None, None]) -> Reply[None]:
     """Get metrics for Prometheus."""
     services = call.services
     waiting = await count_waiting(services.store.readers, MAX_WAITING)

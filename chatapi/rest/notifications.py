@@ -1,17 +1,18 @@
 """Notifications and the topics that users subscribe to."""
 
+from chatapi.protocol import requests as req
 from chatapi.protocol import responses as res
 from chatapi.protocol.pages import read_window
 from chatapi.rest.call import NO_CONTENT, Call, Reply, ok
 from chatapi.store.notifications import LIST_START, SUBSCRIPTIONS_START
 
 
-async def notify(call: Call) -> Reply:
+async def notify(call: Call[req.Notify, None]) -> Reply[res.Notified]:
     """Notify users, a room's members or a topic's subscribers, each of them once."""
     return ok(await call.services.notifications.notify(call.principal, call.body), 202)
 
 
-async def list_notifications(call: Call) -> Reply:
+async def list_notifications(call: Call[None, req.NotificationsQuery]) -> Reply[res.NotificationPage]:
     """List the user's notifications, the newest first."""
     query, principal = call.query, call.principal
     scope = ("notifications", principal.tenant.tenant_id, principal.user_id, query.status)
@@ -22,20 +23,20 @@ async def list_notifications(call: Call) -> Reply:
     )
 
 
-async def ack_notification(call: Call) -> Reply:
+async def ack_notification(call: Call[None, None]) -> Reply[res.AckedNotification]:
     """Acknowledge a notification, which ends its delivery to the user."""
     notification_id = call.path["notification_id"]
     await call.services.notifications.acknowledge(call.principal, notification_id)
     return ok(res.AckedNotification(notification_id=notification_id, status="delivered"))
 
 
-async def subscribe(call: Call) -> Reply:
+async def subscribe(call: Call[req.Subscribe, None]) -> Reply[res.Subscription]:
     """Subscribe the user to a topic; 200 if they are subscribed already."""
     subscription, is_new = await call.services.notifications.subscribe(call.principal, call.body.topic)
     return ok(subscription, 201 if is_new else 200)
 
 
-async def list_subscriptions(call: Call) -> Reply:
+async def list_subscriptions(call: Call[None, req.PageQuery]) -> Reply[res.Subscriptions]:
     """List the user's subscriptions to topics."""
     principal = call.principal
     scope = ("subscriptions", principal.tenant.tenant_id, principal.user_id)
@@ -44,7 +45,7 @@ async def list_subscriptions(call: Call) -> Reply:
     return ok(res.Subscriptions(subscriptions=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
 
 
-async def unsubscribe(call: Call) -> Reply:
+async def unsubscribe(call: Call[None, None]) -> Reply[None]:
     """End a subscription of the user."""
     await call.services.notifications.unsubscribe(call.principal, call.path["subscription_id"])
     return NO_CONTENT

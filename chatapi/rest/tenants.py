@@ -3,11 +3,12 @@
 from bisect import bisect_right
 
 from chatapi.models import Tenant, encode_time
+from chatapi.protocol import requests as req
 from chatapi.protocol import responses as res
 from chatapi.protocol.fields import or_unset
 from chatapi.protocol.json import encode
 from chatapi.protocol.pages import Page, Place, read_window
-from chatapi.rest.call import NO_CONTENT, Call, Reply, ok
+from chatapi.rest.call import NO_CONTENT, OpenCall, Reply, ok
 from chatapi.store.tenants import KEYS_START
 
 
@@ -20,7 +21,7 @@ def tenant_record(tenant: Tenant) -> res.Tenant:
     )
 
 
-async def create_tenant(call: Call) -> Reply:
+async def create_tenant(call: OpenCall[req.CreateTenant, None]) -> Reply[res.NewTenant]:
     """Create a tenant. The answer shows its key and secrets, this once."""
     tenant, api_key = await call.services.tenants.create(call.body)
     answer = res.NewTenant(
@@ -35,7 +36,7 @@ async def create_tenant(call: Call) -> Reply:
     return ok(answer, 201)
 
 
-async def list_tenants(call: Call) -> Reply:
+async def list_tenants(call: OpenCall[None, req.PageQuery]) -> Reply[res.Tenants]:
     """List all tenants."""
     scope = ("tenants",)
     limit, offset, after = read_window(call.query, scope, (0,))
@@ -51,12 +52,12 @@ def _place_of(tenant: Tenant) -> Place:
     return (tenant.tenant_key,)
 
 
-async def get_tenant(call: Call) -> Reply:
+async def get_tenant(call: OpenCall[None, None]) -> Reply[res.Tenant]:
     """Get a tenant."""
     return ok(tenant_record(call.services.tenants.get(call.path["tenant_id"])))
 
 
-async def update_tenant(call: Call) -> Reply:
+async def update_tenant(call: OpenCall[req.PatchTenant, None]) -> Reply[res.UpdatedTenant]:
     """Change a tenant's name or config. An absent field stays; null takes the server's setting again."""
     tenant, webhook_secret = await call.services.tenants.update(call.path["tenant_id"], call.body)
     return ok(
@@ -70,19 +71,19 @@ async def update_tenant(call: Call) -> Reply:
     )
 
 
-async def delete_tenant(call: Call) -> Reply:
+async def delete_tenant(call: OpenCall[None, None]) -> Reply[None]:
     """Delete a tenant with all its data."""
     await call.services.tenants.delete(call.path["tenant_id"])
     return NO_CONTENT
 
 
-async def create_key(call: Call) -> Reply:
+async def create_key(call: OpenCall[None, None]) -> Reply[res.NewKey]:
     """Add an API key to a tenant. The answer shows it, this once."""
     key_id, api_key = await call.services.tenants.create_key(call.path["tenant_id"])
     return ok(res.NewKey(key_id=key_id, api_key=api_key), 201)
 
 
-async def list_keys(call: Call) -> Reply:
+async def list_keys(call: OpenCall[None, req.PageQuery]) -> Reply[res.Keys]:
     """List a tenant's keys, without the secrets."""
     scope = ("keys", call.path["tenant_id"])
     window = read_window(call.query, scope, KEYS_START.values())
@@ -90,19 +91,19 @@ async def list_keys(call: Call) -> Reply:
     return ok(res.Keys(keys=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
 
 
-async def revoke_key(call: Call) -> Reply:
+async def revoke_key(call: OpenCall[None, None]) -> Reply[None]:
     """Revoke a key. It stops working at once, and its connections close."""
     await call.services.tenants.revoke_key(call.path["tenant_id"], call.path["key_id"])
     return NO_CONTENT
 
 
-async def rotate_token_secret(call: Call) -> Reply:
+async def rotate_token_secret(call: OpenCall[None, None]) -> Reply[res.TokenSecret]:
     """Replace the token secret. All tokens signed with the old one are invalid at once."""
     token_secret = await call.services.tenants.rotate_token_secret(call.path["tenant_id"])
     return ok(res.TokenSecret(token_secret=token_secret), 201)
 
 
-async def rotate_webhook_secret(call: Call) -> Reply:
+async def rotate_webhook_secret(call: OpenCall[None, None]) -> Reply[res.NewWebhookSecret]:
     """Replace the webhook secret. The old one signs as well for a day."""
     webhook_secret = await call.services.tenants.rotate_webhook_secret(call.path["tenant_id"])
     return ok(res.NewWebhookSecret(webhook_secret=webhook_secret), 201)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from chatapi.protocol.json import dumps
-from chatapi.rest.call import Call, Reply, Route
+from chatapi.rest.call import OpenCall, Reply, Route
 from chatapi.rest.documents.asyncapi import build_asyncapi
 from chatapi.rest.documents.openapi import build_openapi
 from chatapi.rest.encoding import compress
@@ -20,23 +20,23 @@ class _Document:
         self._text = text
         self._compressed: dict[str, bytes] = {}
 
-    def serve(self, host: str) -> Reply:
+    def serve(self, host: str) -> Reply[None]:
         text = self._text.replace(ANY_HOST.encode(), host.encode())
         if host not in self._compressed and len(self._compressed) < MAX_COMPRESSED:
             self._compressed[host] = compress(text)
         return Reply(200, text, gzipped=self._compressed.get(host))
 
 
-def serve_openapi(routes: Sequence[Route], call: Call) -> Reply:
+def serve_openapi(routes: Sequence[Route], call: OpenCall[None, None]) -> Reply[None]:
     return _make_openapi(tuple(routes), _generalize(call)).serve(call.base.host)
 
 
-async def asyncapi(call: Call) -> Reply:
+async def asyncapi(call: OpenCall[None, None]) -> Reply[None]:
     """Get the AsyncAPI document of the WebSocket."""
     return _make_asyncapi(_generalize(call)).serve(call.base.host)
 
 
-def _generalize(call: Call) -> str:
+def _generalize(call: OpenCall[None, None]) -> str:
     """The address that the server has by its settings; else that of the request, without its host."""
     return call.services.config.server.public_url or f"{call.base.scheme}://{ANY_HOST}"
 
