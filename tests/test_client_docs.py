@@ -7,12 +7,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 from driver import Server
 from examples import examples
 
-from chatapi.client import AdminAPI, ChatAPI, Connection
+from chatapi.client import AdminAPI, ChatAPI, Connection, Event
 
 PAGE = (Path(__file__).parent.parent / "docs" / "python-sdk.md").read_text()
 EXAMPLES = examples("docs/python-sdk.md", "python")
@@ -51,3 +52,9 @@ def test_every_call_is_in_the_reference(documented: type) -> None:
     reference = PAGE[PAGE.index("## Reference") :]
     calls = {name for name, _ in inspect.getmembers(documented, inspect.isfunction) if not name.startswith("_")}
     assert not {name for name in calls - {"close", "connect"} if not re.search(rf"`{name}[`(]", reference)}
+
+
+def test_every_event_is_in_the_table() -> None:
+    table = PAGE[PAGE.index("## Events") : PAGE.index("## Errors")]
+    named = set(re.findall(r"`([a-z._]+)`", "".join(line for line in table.splitlines() if line.startswith("| `"))))
+    assert {get_args(get_type_hints(event)["type"])[0] for event in get_args(Event)} - named == set()
