@@ -14,13 +14,13 @@ from chatapi.protocol.json import dumps_canonical, dumps_text, loads_stored
 from chatapi.protocol.replies import encode_frame
 from chatapi.protocol.requests import AddMember, CreateRoom, PatchRoom
 from chatapi.protocol.server_frames import (
+    LogEvent,
     MemberJoinedFrame,
     MemberLeftFrame,
     MemberUpdatedFrame,
     RoomCreatedFrame,
     RoomDeletedFrame,
     RoomUpdatedFrame,
-    ServerFrame,
 )
 from chatapi.rooms import Rooms, RoomState
 from chatapi.store import Store, Transaction, log
@@ -234,7 +234,7 @@ class Membership:
 
     # Publication
 
-    def _publish(self, room: RoomState, frame: ServerFrame) -> None:
+    def _publish(self, room: RoomState, frame: LogEvent) -> None:
         data = encode_frame(frame)
         self._rooms.remember(room, data)
         self._hub.publish(room, [data])

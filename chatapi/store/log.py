@@ -10,7 +10,7 @@ from chatapi.models import RoomId, RoomKey, TenantKey, encode_message_id, encode
 from chatapi.protocol.json import Encoded, encode, encoded
 from chatapi.protocol.replies import join_json
 from chatapi.protocol.responses import Message
-from chatapi.protocol.server_frames import ServerFrame
+from chatapi.protocol.server_frames import LogEvent
 from chatapi.store.readers import PAGE_BYTES, Readers
 from chatapi.store.transaction import SeqCounter, Transaction
 
@@ -234,7 +234,7 @@ async def bury_message(transaction: Transaction, tenant_key: TenantKey, room_key
 
 
 async def append_change(
-    transaction: Transaction, counter: SeqCounter, seq: int, frame: ServerFrame | None, message_key: int | None
+    transaction: Transaction, counter: SeqCounter, seq: int, frame: LogEvent | None, message_key: int | None
 ) -> None:
     """An event of the log that is not a message. `seq` was taken from the room's counter in this transaction;
     no `frame` for an edit, which is shown with the message as it then stands."""

@@ -8,7 +8,8 @@ from typing import Any
 
 import aiohttp
 
-from checker.journal import LOGGED, Attempt, Frame, Journal, Outcome, Stream
+from chatapi.protocol.server_frames import LOGGED
+from checker.journal import Attempt, Frame, Journal, Outcome, Stream
 from checker.wire import CALL_SECONDS, Answer, Unreachable, Wire, hang_up, receive, send
 
 WARDEN = "warden"

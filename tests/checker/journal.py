@@ -6,20 +6,9 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
-Frame = dict[str, Any]
+from chatapi.protocol.server_frames import LOGGED
 
-LOGGED = frozenset(
-    {
-        "message",
-        "message.edited",
-        "message.deleted",
-        "room.updated",
-        "member.joined",
-        "member.updated",
-        "member.left",
-    }
-)
-"""The types of the events that take a `seq`."""
+Frame = dict[str, Any]
 
 
 class Outcome(Enum):

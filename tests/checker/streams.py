@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from checker.journal import LOGGED, Frame, Journal, Stream
+from chatapi.protocol.server_frames import LOGGED
+from checker.journal import Frame, Journal, Stream
 from checker.truth import RoomTruth
 
 SHARED_FIELDS = (

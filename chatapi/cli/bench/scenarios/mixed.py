@@ -18,12 +18,13 @@ from chatapi.cli.bench.stage import Access, Options, Room, Stage
 from chatapi.cli.bench.stream import DRAIN_SECONDS, Member, all_ready
 from chatapi.cli.bench.websocket import encode_text
 from chatapi.protocol.json import dumps, loads_stored
+from chatapi.protocol.server_frames import LOGGED
 
 # The next action of a person, in percent.
 _WEIGHTS = {"send": 50, "edit": 12, "history": 12, "ack": 14, "typing": 10, "reconnect": 2}
 LIGHT_SECONDS = 0.1  # between acks or typing frames of one: more than 20 a second are held back, and that by design
 
-_LOGGED = frozenset({"message.edited", "message.deleted"})
+_LOGGED = LOGGED - {"message"}  # messages themselves are taken by the line
 
 
 @dataclass(frozen=True, slots=True)
