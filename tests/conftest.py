@@ -1,4 +1,5 @@
 import asyncio
+import re
 import shutil
 import signal
 import subprocess
@@ -20,10 +21,13 @@ from chatapi.store import open_store
 
 if TYPE_CHECKING:
     from installation import Installation
+    from playwright.sync_api import Browser
 
 # A busy machine is no bug of ours.
 settings.register_profile("chatapi", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("chatapi")
+
+OLDEST_NODE = 20  # that the JavaScript SDK promises to run on
 
 MASTER_KEY = "master-key-of-the-tests-0123456789"
 
@@ -169,3 +173,21 @@ def installed(installation: "Installation") -> Iterator["Installation"]:
     """A server that was installed as docs/operations.md says, on a machine of its own."""
     yield installation
     installation.start_over()
+
+
+@pytest.fixture(scope="session")
+def node_packages() -> None:
+    """What tests/js/package.json names, installed once."""
+    folder = Path(__file__).parent / "js"
+    version = subprocess.run(["node", "--version"], check=True, capture_output=True, text=True).stdout
+    assert int(re.match(r"v(\d+)", version)[1]) >= OLDEST_NODE, f"the SDK needs Node {OLDEST_NODE}, this is {version}"
+    if not (folder / "node_modules" / "ws").is_dir() or not (folder / "node_modules" / "typescript").is_dir():
+        subprocess.run([shutil.which("npm") or "npm", "install", "--no-audit", "--no-fund"], cwd=folder, check=True)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    from browser_rig import open_browser  # which imports Playwright, and only tests in a browser need
+
+    with open_browser() as browser:
+        yield browser

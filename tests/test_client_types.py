@@ -11,7 +11,6 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
-from test_sdk_js import packages  # noqa: F401 - the fixture that installs the compiler
 
 from chatapi.client import AdminAPI, ChatAPI, records
 from chatapi.client.events import Event, LogEvent
@@ -184,7 +183,7 @@ def javascript_types() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.browser
 @pytest.mark.timeout(120)
-def test_the_javascript_types_have_the_fields_of_the_records(packages: None, tmp_path: Path) -> None:  # noqa: F811
+def test_the_javascript_types_have_the_fields_of_the_records(node_packages: None, tmp_path: Path) -> None:
     checked = list(javascript_types())
     assert len(checked) > 50
     lines = [f"const _{n}: Same<{given}, {wanted}> = true;" for n, (given, wanted) in enumerate(checked)]

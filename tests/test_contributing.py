@@ -44,3 +44,15 @@ def test_what_it_names_exists() -> None:
     names = set(re.findall(r"`([\w./-]+/[\w./-]+|\w+\.(?:py|md|toml|cfg|js|json))`", text))
     for name in names - {"chatapi/store/migrations/NNNN_verb_noun.sql"}:
         assert any((ROOT / folder / name).exists() for folder in ("", "chatapi", "tests")), name
+
+
+def test_no_test_module_imports_another() -> None:
+    """What they share has a module of its own. Two of one name could not be collected in one run."""
+    names = [path.stem for path in TESTS.rglob("test_*.py")]
+    assert len(names) == len(set(names))
+    imports = re.compile(r"^ *(?:from|import) (test_\w+)", re.MULTILINE)
+    assert [path.name for path in TESTS.rglob("*.py") if imports.search(path.read_text())] == []
+
+
+def test_test_files_have_less_than_600_lines() -> None:
+    assert [path.name for path in TESTS.rglob("*.py") if path.read_text().count("\n") >= 600] == []

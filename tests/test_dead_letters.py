@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 from conftest import StartServer
 from driver import HandClock, Server
+from hooked import QUICK, Hooked, find_stats, hook
 from receiver import Receiver, answer, in_turn
-from test_webhooks import QUICK, Hooked, find_stats, hook
 
 from chatapi.store import webhooks as store_webhooks
 from chatapi.store.webhooks import Place, encode_delivery_id, find_place

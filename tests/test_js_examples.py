@@ -11,7 +11,6 @@ import pytest
 from examples import ROOT, example
 from playwright.sync_api import Browser, Page, sync_playwright
 from server_process import ServerProcess
-from test_sdk_js import packages  # noqa: F401 - the fixture that installs `ws`
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -98,7 +97,7 @@ def test_the_sdks_page_of_another_origin(browser: Browser, server: ServerProcess
     assert any(line.startswith("live") for line in lines)
 
 
-@pytest.mark.usefixtures("packages")
+@pytest.mark.usefixtures("node_packages")
 def test_the_bot_under_node(server: ServerProcess, tmp_path: Path) -> None:
     talk = Talk(server)
     modules = tmp_path / "node_modules"

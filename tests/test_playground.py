@@ -13,7 +13,7 @@ from threading import Thread
 from urllib.parse import quote
 
 import pytest
-from browser_rig import PHONE, UNREACHABLE, PaneOf, Tenant, open_browser, panes, visit
+from browser_rig import PHONE, UNREACHABLE, PaneOf, Tenant, panes, visit
 from playwright.sync_api import Browser, expect
 from server_process import ServerProcess
 
@@ -45,12 +45,6 @@ try {
   document.title = `failed: ${error}`;
 }
 </script>"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser_rig import DESKTOP, PHONE, UNREACHABLE, PaneOf, Tenant, open_browser, panes
+from browser_rig import DESKTOP, PHONE, UNREACHABLE, PaneOf, Tenant, panes
 from playwright.sync_api import Browser, Locator, Page, expect
 from server_process import ServerProcess
 
@@ -36,12 +36,6 @@ def axe() -> str:
         npm = shutil.which("npm") or "npm"
         subprocess.run([npm, "install", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=HERE, check=True)
     return AXE.read_text()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

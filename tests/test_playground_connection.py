@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
-from browser_rig import UNREACHABLE, PaneOf, Tenant, open_browser, panes
+from browser_rig import UNREACHABLE, PaneOf, Tenant, panes
 from playwright.sync_api import Browser, Page, Route, expect
 from server_process import ServerProcess
 
@@ -16,12 +16,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 TICKET = "**/v1/ws/token"
 FAR_SECONDS = "50"  # far longer than any test waits: a connection that is back by then was told to try
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -5,17 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browser_rig import Tenant, open_browser, panes
+from browser_rig import Tenant, panes
 from playwright.sync_api import Browser, Page, Route, expect
 from server_process import ServerProcess
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

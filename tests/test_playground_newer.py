@@ -1,10 +1,9 @@
 """The playground before a server of a later 1.x, with events, frames and values that it does not know."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser_rig import Tenant, open_browser, open_room, panes
+from browser_rig import Tenant, open_room, panes
 from newer import NEWS, NewerServerThread
 from playwright.sync_api import Browser, expect
 from server_process import ServerProcess
@@ -12,12 +11,6 @@ from server_process import ServerProcess
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 TRIES = 200  # 10 s
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 def test_what_is_new_is_listed_and_disturbs_no_pane(browser: Browser, tmp_path: Path) -> None:

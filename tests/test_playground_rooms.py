@@ -3,19 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
-from browser_rig import PHONE, PaneOf, Tenant, open_browser, open_room, panes
+from browser_rig import PHONE, PaneOf, Tenant, open_room, panes
 from playwright.sync_api import Browser, Page, expect
 from server_process import ServerProcess
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 MANY = [f"a{number:03}" for number in range(130)]  # before alice and bob in any order by name
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser_rig import Browser, Tenant, expect, open_browser, open_room, panes
+from browser_rig import Browser, Tenant, expect, open_room, panes
 from examples import example
 from server_process import ServerProcess
 
@@ -17,12 +17,6 @@ IMPORT = 'import { ChatAPI } from "/sdk/chatapi.js";'
 WINDOW = {"width": 1280, "height": 760}
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
-
-
-@pytest.fixture
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture

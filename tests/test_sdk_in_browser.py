@@ -7,7 +7,6 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from browser_rig import open_browser
 from playwright.sync_api import Browser
 from server_process import ServerProcess
 
@@ -54,12 +53,6 @@ class Pages:
         self._listener.shutdown()
         self._listener.server_close()
         self._thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """The JavaScript SDK: its own tests, under Node, against a server that they may kill and restart."""
 
 import os
-import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,16 +10,6 @@ from proxy import Proxy
 from server_process import Control, ServerProcess
 
 HERE = Path(__file__).parent / "js"
-OLDEST_NODE = 20
-
-
-@pytest.fixture(scope="module")
-def packages() -> None:
-    """What package.json names, installed once."""
-    version = subprocess.run(["node", "--version"], check=True, capture_output=True, text=True).stdout
-    assert int(re.match(r"v(\d+)", version)[1]) >= OLDEST_NODE, f"the SDK needs Node {OLDEST_NODE}, this is {version}"
-    if not (HERE / "node_modules" / "ws").is_dir() or not (HERE / "node_modules" / "typescript").is_dir():
-        subprocess.run([shutil.which("npm") or "npm", "install", "--no-audit", "--no-fund"], cwd=HERE, check=True)
 
 
 def run_node(file: str, directory: Path, *, adds: bool = False) -> None:
@@ -60,11 +48,11 @@ def run_node(file: str, directory: Path, *, adds: bool = False) -> None:
         "package.test.mjs",
     ],
 )
-def test_javascript_sdk(file: str, packages: None, tmp_path: Path) -> None:
+def test_javascript_sdk(file: str, node_packages: None, tmp_path: Path) -> None:
     run_node(file, tmp_path)
 
 
 @pytest.mark.browser
 @pytest.mark.timeout(600)
-def test_the_cases_hold_where_a_newer_server_adds_to_them(packages: None, tmp_path: Path) -> None:
+def test_the_cases_hold_where_a_newer_server_adds_to_them(node_packages: None, tmp_path: Path) -> None:
     run_node("sdk.test.mjs", tmp_path, adds=True)

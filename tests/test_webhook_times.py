@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from conftest import StartServer
 from driver import HandClock, Server, eventually
+from hooked import Hooked
 from receiver import Receiver, answer, in_turn
 from standardwebhooks import Webhook
-from test_webhooks import Hooked
 
 from chatapi.tenants import MAX_REPLACED_WEBHOOK_SECRETS
 

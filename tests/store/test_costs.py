@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from test_queries import STATEMENTS
+from statements import STATEMENTS
 
 SMALL, LARGE = 150, 1_500  # of everything that a tenant, a room or a user may have many of
 USED = 1.3  # times as many steps may be needed at ten times the size: a tree is deeper, a page of it fuller

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from driver import eventually
-from test_writer import Bench, bench, running
+from writer_bench import Bench, bench, running
 
 from chatapi.errors import ChatError
 from chatapi.store import readers, wal

@@ -13,9 +13,9 @@ from typing import Any
 from conftest import StartServer
 from driver import eventually
 from examples import example, examples
+from hooked import QUICK, Hooked, hook
 from receiver import Receiver, answer
 from server_process import free_port
-from test_webhooks import QUICK, Hooked, hook
 
 from chatapi.config import WebhooksConfig
 
