@@ -60,7 +60,8 @@ def or_unset(value: T | None) -> T | UnsetType:
 class MessageFields(msgspec.Struct, frozen=True):
     """A message as it now stands; a deleted one is a tombstone: `content` is null.
 
-    What not every message has is declared last, as `… | UnsetType = UNSET`, and is absent where it says nothing.
+    Fields that not every message has come last, with the default UNSET: they are absent where they say nothing. Their
+    SQL is in `store.log.SPARSE`.
     """
 
     message_id: MessageIdText

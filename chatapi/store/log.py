@@ -3,11 +3,11 @@
 SQLite builds pages as JSON: that runs outside the GIL, and makes no Python object per row (docs/design.md, section 5).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from chatapi.models import RoomId, RoomKey, TenantKey, encode_message_id, encode_time, find_key
-from chatapi.protocol.json import Encoded, encode, encoded
+from chatapi.protocol.json import Encoded, encode, encoded, loads_stored
 from chatapi.protocol.replies import join_json
 from chatapi.protocol.responses import Message
 from chatapi.protocol.server_frames import LogEvent
@@ -17,6 +17,8 @@ from chatapi.store.transaction import SeqCounter, Transaction
 Row = tuple[Any, ...]
 Messages = Encoded[list[Message]]
 
+MAX_JSON_CHARACTERS = 1_000_000_000  # more than SQLite takes
+
 INSERT_MESSAGES = """
     INSERT INTO messages (message_key, room_key, seq, sender_id, content, meta, reply_to, client_message_id,
                           body_digest, created_at_us)
@@ -25,9 +27,39 @@ INSERT_MESSAGES = """
     FROM json_each(:rows)
 """
 
-_COLUMNS = """
+SPARSE: Mapping[str, str] = {}
+"""Fields that not every message has, in the order of `MessageFields`: SQL of each one's JSON, NULL where it is absent.
+A message without any of them is built as if there were no such fields."""
+
+
+def message_object(fields: str, tail: str = "", sparse: Mapping[str, str] = SPARSE) -> str:
+    """SQL of a JSON object: a message's plain fields, those of `sparse` that it has, and the tail."""
+    whole = f"json_object({fields}, {tail})" if tail else f"json_object({fields})"
+    if not sparse:
+        return whole
+    end = f"',' || substr(json_object({tail}), 2)" if tail else "'}'"
+    # All but the last character, the brace.
+    opened = f"substr(json_object({fields}), -1, -{MAX_JSON_CHARACTERS})"
+    return f"iif({_has_none(sparse)}, {whole}, json({opened} || {_join_sparse(sparse)} || {end}))"
+
+
+def sparse_object(sparse: Mapping[str, str] = SPARSE) -> str:
+    """SQL of a JSON object of those of `sparse` that a message has; NULL for a message that has none."""
+    return f"iif({_has_none(sparse)}, NULL, '{{' || substr({_join_sparse(sparse)}, 2) || '}}')" if sparse else "NULL"
+
+
+def _has_none(sparse: Mapping[str, str]) -> str:
+    return " AND ".join(f"{value} IS NULL" for value in sparse.values())
+
+
+def _join_sparse(sparse: Mapping[str, str]) -> str:
+    fields = (f"""iif({value} IS NULL, '', ',"{name}":' || {value})""" for name, value in sparse.items())
+    return f"({' || '.join(fields)})"
+
+
+_COLUMNS = f"""
     m.message_key, m.imported_id, m.seq, m.sender_id, m.content, m.meta, m.reply_to, m.client_message_id,
-    m.created_at_us, m.edited_at_us, m.deleted_at_us
+    m.created_at_us, m.edited_at_us, m.deleted_at_us, {sparse_object()}
 """
 
 FIND_CLIENT_MESSAGES = f"""
@@ -52,11 +84,13 @@ _CONTENT = """
         strftime('%Y-%m-%dT%H:%M:%S', m.deleted_at_us / 1000000, 'unixepoch')
         || printf('.%06dZ', m.deleted_at_us % 1000000))
 """
-MESSAGE_JSON = f"json_object({_IDS}, 'seq', m.seq, {_CONTENT})"
-_MESSAGE_EVENT = f"json_object('type', 'message', {_IDS}, 'seq', m.seq, {_CONTENT})"
+MESSAGE_JSON = message_object(f"{_IDS}, 'seq', m.seq, {_CONTENT}")
+_MESSAGE_EVENT = message_object(f"'type', 'message', {_IDS}, 'seq', m.seq, {_CONTENT}")
 # Of an edit the message itself may be gone already: retention removes the older of the two first.
 _EDITED_IDS = "'message_id', coalesce(m.imported_id, printf('msg_%016x', c.message_key)), 'room_id', r.room_id"
-_EDIT_EVENT = f"json_object('type', 'message.edited', {_EDITED_IDS}, 'seq', c.seq, {_CONTENT}, 'target_seq', m.seq)"
+_EDIT_EVENT = message_object(
+    f"'type', 'message.edited', {_EDITED_IDS}, 'seq', c.seq, {_CONTENT}", "'target_seq', m.seq"
+)
 
 # CROSS JOIN makes SQLite take the tables in the order written: the one room, then its log by seq.
 _ROOM_MESSAGES = """
@@ -124,7 +158,20 @@ class StoredMessage(NamedTuple):
 
 def read_message(room_id: RoomId, row: Row) -> StoredMessage:
     """The record of a row of `_COLUMNS`."""
-    message_key, imported_id, seq, sender_id, content, meta, reply_to, client_message_id, created, edited, deleted = row
+    (
+        message_key,
+        imported_id,
+        seq,
+        sender_id,
+        content,
+        meta,
+        reply_to,
+        client_message_id,
+        created,
+        edited,
+        deleted,
+        sparse,
+    ) = row
     message = Message(
         message_id=encode_message_id(message_key) if imported_id is None else imported_id,
         room_id=room_id,
@@ -137,6 +184,7 @@ def read_message(room_id: RoomId, row: Row) -> StoredMessage:
         created_at=encode_time(created),
         edited_at=None if edited is None else encode_time(edited),
         deleted_at=None if deleted is None else encode_time(deleted),
+        **({} if sparse is None else loads_stored(sparse)),
     )
     return StoredMessage(message_key, message)
 

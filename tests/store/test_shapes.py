@@ -2,8 +2,10 @@
 
 import json
 
+import msgspec
 from conftest import StartServer
 from driver import Server, User
+from msgspec import UNSET
 
 from chatapi.protocol.fields import MessageFields
 from chatapi.protocol.json import encode
@@ -72,18 +74,47 @@ async def test_sql_makes_the_bytes_of_the_record(server: Server, start_server: S
     ]
 
 
-def test_a_plain_message_has_no_field_that_may_be_absent() -> None:
-    """Those come last, and cost a plain message nothing on the wire."""
-    assert MessageFields.__struct_fields__[:11] == (
-        "message_id",
-        "room_id",
-        "seq",
-        "sender_id",
-        "content",
-        "meta",
-        "reply_to",
-        "client_message_id",
-        "created_at",
-        "edited_at",
-        "deleted_at",
-    )
+PLAIN = (
+    "message_id",
+    "room_id",
+    "seq",
+    "sender_id",
+    "content",
+    "meta",
+    "reply_to",
+    "client_message_id",
+    "created_at",
+    "edited_at",
+    "deleted_at",
+)
+
+
+def test_a_field_that_not_every_message_has_is_declared_in_both() -> None:
+    """It comes after the plain ones, and costs a message that has none of them nothing on the wire."""
+    fields = msgspec.structs.fields(MessageFields)
+    assert tuple(field.name for field in fields[: len(PLAIN)]) == PLAIN
+    assert [field.name for field in fields[len(PLAIN) :]] == list(log.SPARSE)
+    assert all(field.default is UNSET for field in fields[len(PLAIN) :])
+
+
+async def test_a_field_that_a_message_does_not_have_is_absent(server: Server) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room("bob")
+    metas: list[dict[str, object] | None] = [None, {"a": [1e22, None, {"b": None}], "ü": '"}'}, None, {}]
+    for number, meta in enumerate(metas):
+        await alice.say(room_id, "}", meta=meta, client_message_id=None if number < 2 else f"ü{number}")
+    sparse = {"meta": "m.meta", "named": "iif(m.client_message_id IS NULL, NULL, json_quote(m.client_message_id))"}
+    whole = log.message_object("'content', m.content", sparse=sparse)
+    framed = log.message_object("'content', m.content", "'seq', m.seq", sparse)
+    statement = f"""
+        SELECT {whole}, json_object('inner', {framed}), {log.sparse_object(sparse)} FROM messages AS m ORDER BY m.seq
+    """
+    rows = await server.services.store.readers.fetch(statement, {})
+    has = [{}, {"meta": metas[1]}, {"named": "ü2"}, {"meta": {}, "named": "ü3"}]
+    assert [json.loads(row[0]) for row in rows] == [{"content": "}", **found} for found in has]
+    assert [list(json.loads(row[1])["inner"].items()) for row in rows] == [
+        [("content", "}"), *found.items(), ("seq", seq)] for seq, found in enumerate(has, start=1)
+    ]
+    assert [row[2] and json.loads(row[2]) for row in rows] == [found or None for found in has]
+    plain = log.message_object("'content', m.content", sparse={})
+    assert rows[0][0] == (await server.services.store.readers.fetch(f"SELECT {plain} FROM messages AS m", {}))[0][0]
