@@ -52,7 +52,7 @@ class Chat:
     ) -> None:
         """Queues a message. Once it is committed, or cannot be, `confirm` is called; see `get_outcome`.
 
-        Raises ChatError for what is wrong with it already now.
+        Raises ChatError if the draft is invalid.
         """
         room = await self._access.access_member(principal, room_id)
         check_content(draft.content, principal.tenant.settings.max_message_bytes)
@@ -227,6 +227,6 @@ def check_content(content: str, max_bytes: int) -> None:
 
 
 def digest_body(draft: MessageDraft) -> int:
-    """What tells two bodies apart, as a signed 63-bit integer: 2^31 different ones before a clash is likely."""
+    """A digest that tells two bodies apart, as a signed 63-bit integer: a clash is likely only after 2^31 bodies."""
     body = dumps_canonical([draft.content, draft.meta, draft.reply_to])
     return int.from_bytes(hashlib.blake2b(body, digest_size=8).digest(), "big") >> 1

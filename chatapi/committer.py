@@ -42,7 +42,7 @@ class Committer:
         check_member(write.room, UserId(write.sender_id))
 
     def list_statements(self, messages: Sequence[MessageWrite]) -> Sequence[Statement]:
-        """What is stored beside these messages, whose keys and seqs are given: all of it or nothing."""
+        """Statements to run in the transaction of these messages, whose keys and seqs are known."""
         return self._webhook_queue.list_statements(messages)
 
     def publish(self, batch: Sequence[Write]) -> None:
@@ -113,7 +113,7 @@ class Committer:
 
 
 def get_outcome(write: MessageWrite) -> tuple[Message, bool]:
-    """What became of a settled write: the message as it now stands, and whether it is new. Raises ChatError."""
+    """The outcome of a settled write: the message as it now stands, and whether it is new. Raises ChatError."""
     if write.error is not None:
         raise write.error
     assert write.message is not None  # settled
@@ -121,7 +121,7 @@ def get_outcome(write: MessageWrite) -> tuple[Message, bool]:
 
 
 def _settle_repetition(write: MessageWrite, room: RoomState) -> None:
-    """A retry gets the first message, provided that it says the same."""
+    """A retry with the same body gets the first message."""
     if write.error is not None:
         return
     first = write if write.repeats is None else write.repeats

@@ -1,4 +1,4 @@
-"""What the server talks about: ids and records. No behaviour beyond an id's form and a time's.
+"""Ids and records of all subsystems. They have no behaviour beyond the form of an id and of a time.
 
 Public ids are opaque to clients. Messages, notifications and subscriptions have a time-ordered 63-bit integer as their
 key in the database; the public id is an encoding of it, so that no second index is needed (docs/design.md, section 5).
@@ -38,7 +38,7 @@ class Role(StrEnum):
 
 
 class Scope(StrEnum):
-    """Who is calling (docs/contract.md, section 4)."""
+    """The kinds of credentials (docs/contract.md, section 4)."""
 
     API_KEY = "api_key"
     USER_TOKEN = "user_token"
@@ -96,7 +96,7 @@ class Tenant:
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who acts: a user of a tenant, and the credential that said so."""
+    """A user of a tenant who acts, and the credential that they gave."""
 
     tenant: Tenant
     user_id: UserId

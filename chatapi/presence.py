@@ -1,6 +1,6 @@
-"""Who is online, and who is typing: told to those concerned, never stored.
+"""Tells users who is online and who is typing. Nothing of it is stored.
 
-A user is online from its first connection on, and offline only a grace after its last one ended, so that a reconnect
+A user is online from their first connection on, and offline only a grace after the last one ended, so that a reconnect
 is no event. Frames of both kinds may be dropped.
 """
 
@@ -72,13 +72,14 @@ class Presence:
             self._hub.forget(sessions)
 
     def joined(self, room: RoomState, user_id: UserId) -> None:
-        """Its other members take a user who is within its grace for online, and are to hear of its leaving as well."""
+        """The other members see a user within their grace as online, so they must hear later that the user is
+        offline."""
         sessions = self._hub.find_sessions(room.tenant.tenant_key, user_id)
         if sessions is not None and sessions.offline_timer is not None:
             sessions.last_rooms.append(room)
 
     async def list_online(self, room: RoomState) -> list[UserId]:
-        """The members who are online, the longest-standing first; one within its grace is online.
+        """The members who are online, the longest-standing first. A user within their grace is online.
 
         Looks at the fewer of both, the members and the users online in the tenant, and lets others have their turn.
         """
@@ -141,7 +142,7 @@ class Presence:
         return cost
 
     def _listeners(self, room: RoomState, but: UserId) -> list[Connection]:
-        """The listening members, but one: those who merely read a channel are told of nobody. Looks at the fewer of
+        """The members who listen, except one. Users who only read a channel are told of nobody. Looks at the fewer of
         both, the members and the listeners."""
         members, subscribers = room.members, room.subscribers
         if len(members) < len(subscribers):
@@ -169,7 +170,7 @@ class Presence:
         sessions.typing[room] = loop.call_later(self._typing_seconds, self._stop_typing, sessions, room)
 
     def stop_typing(self, room: RoomState, user_id: UserId) -> None:
-        """It said so, sent its message or left the room; nothing if it was not typing."""
+        """The user stopped, sent a message or left the room. Does nothing if they were not typing."""
         sessions = self._hub.find_sessions(room.tenant.tenant_key, user_id)
         if sessions is not None and room in sessions.typing:
             self._stop_typing(sessions, room)

@@ -1,4 +1,5 @@
-"""How far each member has got and read: monotonic, written in bulk, and told to those concerned.
+"""Stores how far each member has acknowledged and read, in bulk, and tells the user's other connections and the
+members.
 
 An acknowledgement is confirmed once it is committed. They come often and one transaction holds many, so they wait
 `FLUSH_SECONDS` for each other; others than the user itself hear of the latest only, a few times a second.
@@ -35,7 +36,7 @@ READ: Kind = ReadUpdatedFrame
 
 
 class Answer(NamedTuple):
-    """Whom to answer on a WebSocket."""
+    """The frame to answer on a WebSocket."""
 
     connection: Connection
     request_id: str | None
@@ -48,7 +49,7 @@ Cursor = tuple[RoomState, UserId, Kind]
 
 @dataclass(slots=True)
 class _Batch:
-    """What waits for the same transaction. `cursors` holds the greatest seq of each."""
+    """Cursors that wait for the same transaction. `cursors` holds the greatest seq of each."""
 
     future: asyncio.Future[None]
     cursors: dict[Cursor, int] = field(default_factory=dict)
@@ -76,7 +77,7 @@ class Receipts:
         return self._note(room, principal.user_id, seq, kind, answer)
 
     async def acknowledge_and_wait(self, principal: Principal, room_id: str, seq: int, kind: Kind) -> int:
-        """Where the user then stands; committed."""
+        """How far the user then has got; committed."""
         future = await self.acknowledge(principal, room_id, seq, kind)
         await asyncio.shield(future)  # others wait for it too
         room = await self._access.access_member(principal, room_id)
@@ -108,7 +109,7 @@ class Receipts:
     async def acknowledge_rooms_and_wait(
         self, principal: Principal, seqs: Mapping[str, object]
     ) -> tuple[dict[str, int], dict[str, ChatError]]:
-        """Where the user then stands in each room, committed, and why not in the others."""
+        """How far the user then has got in each room, committed, and the errors of the others."""
         rooms, errors, futures = await self.acknowledge_rooms(principal, seqs)
         for future in futures:
             await asyncio.shield(future)

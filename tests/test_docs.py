@@ -11,7 +11,7 @@ from chatapi.config import SETTINGS
 from chatapi.config.tenant import TENANT_KINDS
 from chatapi.errors import Code
 from chatapi.protocol.frames import CLIENT_FRAMES
-from chatapi.protocol.server_frames import LOGGED, SERVER_FRAMES
+from chatapi.protocol.server_frames import SERVER_FRAMES
 from chatapi.rest import ROUTES
 from chatapi.rest.documents.asyncapi import CLOSE_CODES
 
@@ -89,11 +89,6 @@ def test_the_contract_names_every_frame() -> None:
     for section, frame_types in zip(sections, (CLIENT_FRAMES, sent_by_server), strict=True):
         named = set(re.findall(r"`([a-z._]+)(?= \{|`)", section))
         assert {str(frame_type) for frame_type in frame_types} - named == set()
-
-
-def test_the_contract_names_every_event_of_the_log() -> None:
-    [listed] = re.findall(r"The\s+events\s+of\s+a\s+log\s+are(.*?)\.\s", CONTRACT, re.DOTALL)
-    assert set(re.findall(r"`([a-z.]+)`", listed)) == LOGGED
 
 
 def test_the_contract_names_every_code_and_every_setting_of_a_tenant() -> None:

@@ -1,4 +1,4 @@
-"""The fields of what clients get, with the examples that make those of the documents."""
+"""Fields of answers and frames, with the examples for the documents."""
 
 from typing import Annotated, TypeVar
 
@@ -34,8 +34,8 @@ Never = Annotated[
     ),
 ]
 LogSeq = Annotated[int, Meta(ge=1, le=MAX_INTEGER, examples=[42], description="the event's place in the room's log")]
-Position = Annotated[int, Meta(ge=0, le=MAX_INTEGER, examples=[42], description="the seq up to which")]
-RequestIdText = Annotated[str, Meta(max_length=64, description="as it stood in the frame that this answers")]
+Position = Annotated[int, Meta(ge=0, le=MAX_INTEGER, examples=[42], description="the seq up to which this holds")]
+RequestIdText = Annotated[str, Meta(max_length=64, description="the request_id of the frame that this answers")]
 Epoch = Annotated[str, Meta(description="changes when the database is restored", examples=["9f2c61d0a4b84e17"])]
 Metadata = Annotated[Encoded[dict[str, object]] | None, Meta(examples=[{"project": "lighthouse"}])]
 Payload = Annotated[Encoded[object], Meta(examples=[{"order": 1234}])]
@@ -46,7 +46,7 @@ HasMore = Annotated[bool, Meta(description="whether there is another page", exam
 NextCursor = Annotated[
     str,
     Meta(
-        description="where there is another page: its `cursor`, which skips nothing that is there all along",
+        description="if there is another page: the `cursor` with which the list goes on, and skips no item",
         examples=["r3q0b2lZaGVsWzEsImFsaWNlIl0"],
     ),
 ]

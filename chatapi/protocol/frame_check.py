@@ -1,5 +1,5 @@
-"""What RFC 6455 forbids a client and aiohttp's reader lets pass: frames without a mask (section 5.1), and a new message
-within an unfinished one (section 5.4)."""
+"""Checks what RFC 6455 forbids a client and aiohttp's reader lets pass: frames without a mask (section 5.1), and a new
+message within an unfinished one (section 5.4)."""
 
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-"""What WebSocket clients send: one record per frame, and the parser of a frame's bytes."""
+"""The frames that clients send: one record for each, and the parser of a frame's bytes."""
 
 from typing import Annotated, cast
 
@@ -64,7 +64,7 @@ class UnsubscribeRoom(Body, frozen=True):
 
 
 class Sync(Body, frozen=True):
-    """`rooms`: the client's own cursor in each room, the `seq` that it has seen last."""
+    """`rooms` holds the client's own cursors: the last `seq` that it has seen in each room."""
 
     epoch: Annotated[str, Meta(max_length=64)] | None = None
     rooms: Annotated[dict[str, object], Meta(examples=[{"room_5f3a9c0e71b24d6688aa10cf": 42}])] = msgspec.field(

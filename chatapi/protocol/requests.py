@@ -1,4 +1,4 @@
-"""What REST callers send: one record per body and per query, with its bounds.
+"""The bodies and queries of REST: one record for each, with its bounds.
 
 The same records validate the request and make its OpenAPI schema. Where a bound is not JSON Schema's to state (bytes of
 UTF-8, bytes of an object), `check` states it.
@@ -61,14 +61,14 @@ TenantConfigObject = Annotated[
 Limit = Annotated[int, Meta(ge=1, le=100)]
 Offset = Annotated[
     int,
-    Meta(ge=0, le=MAX_INTEGER, description="items that are passed over", extra_json_schema={"default": 0}),
+    Meta(ge=0, le=MAX_INTEGER, description="number of items to pass over", extra_json_schema={"default": 0}),
 ]
 PageCursor = Annotated[
     str,
     Meta(
         min_length=1,
         max_length=1000,
-        description="the `next_cursor` of the page before: goes on where that ended, whatever has come or gone",
+        description="the `next_cursor` of the page before: the list goes on after its last item",
     ),
 ]
 
@@ -80,7 +80,7 @@ class Body(msgspec.Struct, frozen=True):
         return
 
     def count_characters(self) -> int:
-        """How much it holds, which is what it takes in memory while its write waits."""
+        """Its size, which is the memory that it takes while its write waits."""
         return len(msgspec.json.encode(self))
 
 
@@ -95,7 +95,7 @@ class CreateRoom(Body, frozen=True):
 
 
 class PatchRoom(Body, frozen=True):
-    """Absent = unchanged, null clears."""
+    """An absent field stays unchanged, null clears it."""
 
     name: RoomName | UnsetType | None = UNSET
     metadata: JsonObject | UnsetType | None = UNSET
@@ -125,7 +125,7 @@ class MessageDraft(Body, frozen=True):
 
 
 class MessageRevision(Body, frozen=True):
-    """`meta` absent = unchanged, null clears."""
+    """An absent `meta` stays unchanged, null clears it."""
 
     content: Content
     meta: JsonObject | UnsetType | None = UNSET
@@ -140,7 +140,7 @@ class ReadUpTo(Body, frozen=True):
 
 
 class AckUpTo(Body, frozen=True):
-    """Either `room_id` and `seq`, or `rooms` alone: `{room_id: seq}` of up to 1,000 rooms, each judged on its own."""
+    """Either `room_id` and `seq`, or `rooms` alone: `{room_id: seq}` for up to 1,000 rooms, each judged on its own."""
 
     room_id: RoomIdText | UnsetType = UNSET
     seq: Cursor | UnsetType = UNSET
@@ -170,7 +170,7 @@ def parse_seq(value: object, field: str) -> int:
 
 
 class NotifyTargets(msgspec.Struct, frozen=True):
-    """At least one of them; each user that they name together is notified once."""
+    """At least one kind of target. Each user is notified once, however many targets name them."""
 
     user_ids: Annotated[list[UserIdText], Meta(max_length=MAX_TARGET_USERS, examples=[["bob"]])] | None = None
     room_id: PublicId | None = None
@@ -210,7 +210,8 @@ class CreateTenant(Body, frozen=True):
 
 
 class PatchTenant(Body, frozen=True):
-    """Absent = unchanged. In `config`, a key that is absent stays, and null takes the tenant's own figure back."""
+    """An absent field stays unchanged. In `config` an absent key stays too, and null removes the tenant's own
+    setting."""
 
     name: TenantName | UnsetType = UNSET
     config: TenantConfigObject | UnsetType = UNSET
@@ -266,7 +267,7 @@ def _is_number(kind: inspect.Type) -> bool:
 
 
 class PageQuery(Query, frozen=True):
-    """One of the two says where the page begins; without either it is the first page."""
+    """`cursor` or `offset` says where the page begins; without either it is the first page."""
 
     limit: Limit = 50
     offset: Offset | UnsetType = UNSET

@@ -1,4 +1,4 @@
-"""What REST callers and webhooks get: one record per answer and call.
+"""The answers of REST and the calls of webhooks: one record for each.
 
 An answer is what its handler builds and the server encodes, and what OpenAPI is made from, its examples included. Items
 of pages, and the calls of webhooks, are built as JSON in SQL: tests compare each with its record.
@@ -103,14 +103,14 @@ class Online(Answer, frozen=True, kw_only=True):
 
 
 class Standing(Answer, frozen=True, kw_only=True):
-    """Where the caller now stands in the room."""
+    """How far the user has got in the room."""
 
     room_id: RoomIdText
     seq: Position
 
 
 class Acknowledged(Answer, frozen=True, kw_only=True):
-    """Where the caller now stands: in the one room, or in each of `rooms`; `errors` has those that were refused."""
+    """How far the user has got: in the one room, or in each of `rooms`. `errors` holds the rooms that were refused."""
 
     room_id: RoomIdText | UnsetType = UNSET
     seq: Position | UnsetType = UNSET
@@ -138,7 +138,7 @@ class History(Answer, frozen=True, kw_only=True):
 
 
 class Events(Answer, frozen=True, kw_only=True):
-    """The room's log, ascending: each event has its frame's shape."""
+    """Events of the room's log, ascending. Each has the shape of its frame."""
 
     events: Encoded[list[LogEvent]]
     has_more: HasMore
@@ -158,7 +158,7 @@ class Notification(Answer, frozen=True, kw_only=True):
     topic: Annotated[str, Meta(examples=["order.shipped"])]
     payload: Payload
     created_at: Time
-    status: Annotated[Literal["pending", "delivered"], Meta(description="delivered = acknowledged")]
+    status: Annotated[Literal["pending", "delivered"], Meta(description="delivered means acknowledged")]
     acked_at: Never
 
 
@@ -233,11 +233,13 @@ class Tenant(Answer, frozen=True, kw_only=True):
 class NewTenant(Tenant, frozen=True, kw_only=True):
     api_key: OneTimeKey
     token_secret: OneTimeSecret
-    webhook_secret: Annotated[WebhookSecret, Meta(description="where webhook_url is set")] | UnsetType = UNSET
+    webhook_secret: Annotated[WebhookSecret, Meta(description="if webhook_url is set")] | UnsetType = UNSET
 
 
 class UpdatedTenant(Tenant, frozen=True, kw_only=True):
-    webhook_secret: Annotated[WebhookSecret, Meta(description="once webhook_url is first set")] | UnsetType = UNSET
+    webhook_secret: (
+        Annotated[WebhookSecret, Meta(description="when webhook_url is set for the first time")] | UnsetType
+    ) = UNSET
 
 
 class Tenants(Answer, frozen=True, kw_only=True):
@@ -295,7 +297,9 @@ class DeadLetters(Answer, frozen=True, kw_only=True):
 
     failed_messages: Encoded[list[FailedMessage]]
     failed_notifications: Encoded[list[FailedNotification]]
-    failed_events: Annotated[list[FailedCall], Meta(description="of other events: none are sent yet", examples=[[]])]
+    failed_events: Annotated[
+        list[FailedCall], Meta(description="calls for other events; the server makes none yet", examples=[[]])
+    ]
     has_more: HasMore
     next_cursor: NextCursor | UnsetType = UNSET
 
@@ -308,7 +312,9 @@ class RetriedAll(Answer, frozen=True, kw_only=True):
     retried: Annotated[int, Meta(ge=0, examples=[12])]
 
 
-Waiting = Annotated[int, Meta(ge=0, description="not yet acknowledged, per recipient", examples=[4])]
+Waiting = Annotated[
+    int, Meta(ge=0, description="notifications not yet acknowledged, one for each recipient", examples=[4])
+]
 CallsLeft = Annotated[int, Meta(ge=0, description="calls still to be made", examples=[0])]
 DeadCount = Annotated[int, Meta(ge=0, examples=[0])]
 
@@ -329,9 +335,9 @@ class TenantStats(Answer, frozen=True, kw_only=True):
 
 
 class AllQueues(msgspec.Struct, frozen=True, kw_only=True):
-    """Of all tenants together."""
+    """The queues of all tenants together."""
 
-    writes: Annotated[int, Meta(ge=0, description="waiting for the disk", examples=[0])]
+    writes: Annotated[int, Meta(ge=0, description="writes that wait for the disk", examples=[0])]
     notifications: Waiting
     webhooks: CallsLeft
     dead_letters: DeadCount
@@ -358,7 +364,7 @@ class RoomOfCall(msgspec.Struct, frozen=True, kw_only=True):
 
 class OfflineMessage(msgspec.Struct, frozen=True, kw_only=True):
     tenant_id: TenantIdText
-    user_id: Annotated[UserIdText, Meta(description="who is offline", examples=["bob"])]
+    user_id: Annotated[UserIdText, Meta(description="the user who is offline", examples=["bob"])]
     room: RoomOfCall
     message: Message
 
@@ -378,7 +384,7 @@ class NotificationOfCall(msgspec.Struct, frozen=True, kw_only=True):
 
 class OfflineNotification(msgspec.Struct, frozen=True, kw_only=True):
     tenant_id: TenantIdText
-    user_id: Annotated[UserIdText, Meta(description="who is offline", examples=["bob"])]
+    user_id: Annotated[UserIdText, Meta(description="the user who is offline", examples=["bob"])]
     notification: NotificationOfCall
 
 
@@ -392,7 +398,7 @@ WEBHOOK_CALLS: tuple[type[WebhookCall], ...] = (OfflineMessageCall, OfflineNotif
 
 
 class WebhookHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
-    """As Standard Webhooks has them."""
+    """The headers that Standard Webhooks defines."""
 
     webhook_id: Annotated[DeadLetterIdText, Meta(description="the same on every try of this call")]
     webhook_timestamp: Annotated[str, Meta(description="Unix seconds of this try", examples=["1765627200"])]
@@ -409,7 +415,7 @@ class WebhookHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
 
 
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
-    """`field` and `details` only where they say something."""
+    """`field` and `details` are there only if they say something."""
 
     code: Code
     message: str
@@ -418,7 +424,7 @@ class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """Around every answer, and every error (docs/contract.md, section 2)."""
+    """The envelope of every answer and every error (docs/contract.md, section 2)."""
 
     success: bool
     data: Answer | None

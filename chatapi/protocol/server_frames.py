@@ -1,6 +1,7 @@
-"""What WebSocket clients get: one record per frame. Each is what the server encodes, and what AsyncAPI is made from.
+"""The frames that the server sends: one record for each. The server encodes these records, and AsyncAPI is made from
+them.
 
-Who answers with a frame gives it the `request_id` of what it answers, which is its last field.
+An answer carries the `request_id` of the client's frame, as its last field.
 """
 
 from typing import Annotated, Literal, get_args
@@ -41,7 +42,8 @@ class RoomInReady(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReadyFrame(ServerFrame, frozen=True, kw_only=True, tag="ready"):
-    """Once, first. Of many rooms it holds the first ones, and the others follow in `ready.rooms`."""
+    """The first frame of each connection. If there are many rooms it holds the first ones, and `ready.rooms` the
+    others."""
 
     connection_id: Annotated[str, Meta(examples=["conn_3f9a6d0c2b1e4857"])]
     user_id: UserIdText
@@ -53,7 +55,7 @@ class ReadyFrame(ServerFrame, frozen=True, kw_only=True, tag="ready"):
 
 
 class ReadyRoomsFrame(ServerFrame, frozen=True, kw_only=True, tag="ready.rooms"):
-    """The next rooms of `ready`, which has no room for them: a frame of either has at most 256 KiB."""
+    """More rooms, which did not fit into `ready`: each of these frames has at most 256 KiB."""
 
     rooms: list[RoomInReady]
     more: Annotated[bool, Meta(description="whether another one follows", examples=[False])]
@@ -71,11 +73,11 @@ class MessageSentFrame(ServerFrame, frozen=True, kw_only=True, tag="message.sent
 
 
 class MessageFrame(MessageFields, ServerFrame, frozen=True, tag="message"):
-    """To every connection of every member, the sender's included."""
+    """A message, sent to every connection that follows the room, the sender's included."""
 
 
 class MessageEditedFrame(MessageFields, ServerFrame, frozen=True, kw_only=True, tag="message.edited"):
-    """The message as it now stands, with the edit's own `seq`; its own is `target_seq`."""
+    """An edited message as it now stands. `seq` is the edit's own, `target_seq` the message's."""
 
     target_seq: Annotated[int, Meta(ge=1, examples=[41])]
     request_id: RequestIdText | UnsetType = UNSET
@@ -90,7 +92,7 @@ class MessageDeletedFrame(ServerFrame, frozen=True, kw_only=True, tag="message.d
 
 
 class RoomFrame(ServerFrame, frozen=True, kw_only=True):
-    """The room's fields; its own type is `room_type`."""
+    """The room's fields. Its own type is `room_type`."""
 
     room_id: RoomIdText
     unique_key: Annotated[str | None, Meta(examples=[None])]
@@ -105,7 +107,7 @@ class RoomFrame(ServerFrame, frozen=True, kw_only=True):
 
 
 class RoomCreatedFrame(RoomFrame, frozen=True, kw_only=True, tag="room.created"):
-    """A room that was created with this user, or to which it was added."""
+    """A room that was created with this user, or to which they were added."""
 
 
 class RoomUpdatedFrame(RoomFrame, frozen=True, kw_only=True, tag="room.updated"):
@@ -144,11 +146,11 @@ class ReceiptFrame(ServerFrame, frozen=True, kw_only=True):
 
 
 class AckReceivedFrame(ReceiptFrame, frozen=True, kw_only=True, tag="ack.received"):
-    """This user has got everything up to `seq`."""
+    """The user has acknowledged everything up to `seq`."""
 
 
 class ReadUpdatedFrame(ReceiptFrame, frozen=True, kw_only=True, tag="read.updated"):
-    """This user has read everything up to `seq`."""
+    """The user has read everything up to `seq`."""
 
 
 class SubscribedFrame(ServerFrame, frozen=True, kw_only=True, tag="subscribed"):
@@ -167,14 +169,15 @@ TypingAction = Literal["start", "stop"]
 
 
 class PresenceUpdateFrame(ServerFrame, frozen=True, kw_only=True, tag="presence.update"):
-    """Online at a user's first connection, offline some seconds after its last one ended. May be dropped."""
+    """A user is online from their first connection on, and offline some seconds after the last one ended. May be
+    dropped."""
 
     user_id: UserIdText
     status: PresenceStatus
 
 
 class TypingFrame(ServerFrame, frozen=True, kw_only=True, tag="typing"):
-    """Never to the typist. May be dropped."""
+    """A member starts or stops typing. It is never sent to the typist, and may be dropped."""
 
     room_id: RoomIdText
     user_id: UserIdText
@@ -182,7 +185,7 @@ class TypingFrame(ServerFrame, frozen=True, kw_only=True, tag="typing"):
 
 
 class NotificationFrame(ServerFrame, frozen=True, kw_only=True, tag="notification"):
-    """Until it is acknowledged, again at each connect."""
+    """A notification. It comes again at each connect until the user acknowledges it."""
 
     notification_id: NotificationIdText
     topic: Annotated[str, Meta(examples=["order.shipped"])]
@@ -194,14 +197,14 @@ RoomCursors = Annotated[dict[str, int], Meta(examples=[{"room_5f3a9c0e71b24d6688
 
 
 class SyncCompleteFrame(ServerFrame, frozen=True, kw_only=True, tag="sync.complete"):
-    """The backlog is sent; from here on it is live. `rooms`: the last seq sent in each."""
+    """The backlog has been sent, and the connection is live. `rooms` holds the last seq sent in each room."""
 
     rooms: RoomCursors
     request_id: RequestIdText | UnsetType = UNSET
 
 
 class SyncGapFrame(ServerFrame, frozen=True, kw_only=True, tag="sync.gap"):
-    """Too much to stream: these events, both ends included, are to be read over REST, and the newest ones follow."""
+    """The server skips these events, both ends included. Read them over REST; the newest events follow."""
 
     room_id: RoomIdText
     from_seq: Annotated[int, Meta(ge=1, examples=[43])]
@@ -209,7 +212,7 @@ class SyncGapFrame(ServerFrame, frozen=True, kw_only=True, tag="sync.gap"):
 
 
 class SyncResetFrame(ServerFrame, frozen=True, kw_only=True, tag="sync.reset"):
-    """The client's cursors cannot be right: it is served from these."""
+    """The client's cursors cannot be right. The server continues from these."""
 
     epoch: Epoch
     rooms: RoomCursors
@@ -217,7 +220,7 @@ class SyncResetFrame(ServerFrame, frozen=True, kw_only=True, tag="sync.reset"):
 
 
 class ErrorFrame(ServerFrame, frozen=True, kw_only=True, tag="error"):
-    """The frame that it answers had no other effect."""
+    """The server could not carry out a frame, which had no other effect, or is about to close the connection."""
 
     code: Annotated[Code, Meta(examples=["RATE_LIMIT_EXCEEDED"])]
     message: Annotated[str, Meta(examples=["Rate limit exceeded"])]
@@ -228,7 +231,7 @@ class ErrorFrame(ServerFrame, frozen=True, kw_only=True, tag="error"):
 
 
 class ServerShutdownFrame(ServerFrame, frozen=True, kw_only=True, tag="server.shutdown"):
-    """Before the close with 1001. The delay differs, so that clients do not return all at once."""
+    """The server is about to close with 1001. The delay differs, so that clients do not return all at once."""
 
     reconnect_after_ms: Annotated[int, Meta(ge=0, examples=[730])]
 
@@ -246,8 +249,8 @@ LogEvent = (
     | MemberUpdatedFrame
     | MemberLeftFrame
 )
-"""The durable events of a room's log, each with its `seq`. What else lists them follows from this, or is held to it by
-`tests/protocol/test_log_events.py`."""
+"""The durable events of a room's log, each with its `seq`. All other lists of them follow from this one, or are
+compared with it by `tests/protocol/test_log_events.py`."""
 
 LOG_EVENTS: tuple[type[ServerFrame], ...] = get_args(LogEvent)
 LOGGED = frozenset(str(record.__struct_config__.tag) for record in LOG_EVENTS)

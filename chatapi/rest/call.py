@@ -17,7 +17,7 @@ JSON = "application/json; charset=utf-8"
 
 
 class Credential(Enum):
-    """What a route asks of its caller (docs/contract.md, section 4)."""
+    """The credential that a route requires (docs/contract.md, section 4)."""
 
     NONE = auto()
     USER = auto()  # the tenant's key and a user, or a user token
@@ -86,7 +86,7 @@ Handler = Callable[[Any], Awaitable[Reply[Any]]]
 
 
 class Media(StrEnum):
-    """What an answer without an envelope is."""
+    """The media type of an answer without an envelope."""
 
     JSON = "application/json"
     METRICS = "text/plain"

@@ -1,4 +1,4 @@
-"""What the writer is given."""
+"""The writes that the writer is given."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -75,7 +75,7 @@ class MessageWrite:
 
     @property
     def identity(self) -> tuple[int, str, str | None]:
-        """What is unique: the room, the sender and the client's own id."""
+        """The unique key of a message: the room, the sender and the client's own id."""
         return self.counter.room_key, self.sender_id, self.client_message_id
 
 
@@ -121,7 +121,7 @@ Statement = tuple[str, Mapping[str, object]]
 
 
 class AnyCommitter(Protocol):
-    """What `Writer.run` is given; see `chatapi.committer`."""
+    """The type of the committer that `Writer.run` is given; see `chatapi.committer`."""
 
     def admit(self, write: MessageWrite) -> None:
         """Raises ChatError when the message may not be stored any more."""

@@ -1,4 +1,4 @@
-"""What a client's frames do: one method for each, and the table of them at the end."""
+"""Carries out a client's frames: one method for each, and the table of them at the end."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
