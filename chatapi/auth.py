@@ -85,7 +85,7 @@ class Auth:
         if principal.key_id is None:
             if not self._is_current(principal) or found.token_secret != principal.tenant.token_secret:
                 raise unauthenticated("The user token has expired or was revoked")
-        elif not self._tenants.has_key(principal.key_id):
+        elif not self._tenants.has_key(principal.tenant, principal.key_id):
             raise unauthenticated("The API key was revoked")
         return principal
 

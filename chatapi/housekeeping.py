@@ -56,19 +56,19 @@ def list_jobs(services: Services) -> list[Job]:
 def keep_house(services: Services) -> None:
     """Starts a task for each job."""
     services.tasks.start("housekeeping: files", watch_files(services.store.writer))
-    seldom = Seldom(logger)
     for job in list_jobs(services):
-        services.tasks.start(f"housekeeping: {job.name}", _repeat(services, job, seldom))
+        services.tasks.start(f"housekeeping: {job.name}", _repeat(services, job))
 
 
-async def _repeat(services: Services, job: Job, seldom: Seldom) -> None:
+async def _repeat(services: Services, job: Job) -> None:
     """Runs until it is cancelled. A job that fails is tried again in its next round, and stops no other."""
+    seldom = Seldom(logger)
     while True:
         try:
             await job.work()
         except ChatError as error:
             if not services.health.is_draining:
-                seldom.error("housekeeping has to wait: %s", error.message)
+                seldom.error("housekeeping has to wait: %s (%s)", error.message, job.name)
         await asyncio.sleep(job.pause_seconds)
 
 

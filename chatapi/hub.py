@@ -5,6 +5,7 @@ alone, and an outbox is written once per turn of the loop: the send system call 
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from chatapi.clock import Clock
@@ -22,6 +23,7 @@ from chatapi.protocol.server_frames import (
 from chatapi.protocol.wire import encode_close
 from chatapi.rooms import RoomState
 
+DISCARDED_AT_A_STRETCH = 1_000  # connections told of a room's end: some 10 ms of the loop's time, with their writes
 CLOSE_LINGER_SECONDS = 5.0  # how long a peer that was told to go may take to read that before it is cut off
 
 
@@ -185,7 +187,21 @@ class Hub:
         if frames:
             self.send(connection, b"".join(frames))
 
-    def tell_deleted(self, connection: Connection, room: RoomState, frame: bytes) -> None:
+    def discard(self, room: RoomState, frame: bytes) -> None:
+        """The room was deleted, and nothing is published in it any more: tells those who listen, and takes it from
+        them. If they are many, others have their turn in between."""
+        self._discard_some(room, frame, deque([*room.subscribers, *room.unsubscribed]))
+
+    def _discard_some(self, room: RoomState, frame: bytes, left: deque[Connection]) -> None:
+        for _ in range(min(len(left), DISCARDED_AT_A_STRETCH)):
+            connection = left.popleft()
+            if connection.state is not State.CLOSED:
+                self._tell_deleted(connection, room, frame)
+                connection.leave(room)
+        if left:
+            asyncio.get_running_loop().call_soon(self._discard_some, room, frame, left)
+
+    def _tell_deleted(self, connection: Connection, room: RoomState, frame: bytes) -> None:
         """Unless the connection was not told of the room yet: then it never is."""
         is_unknown = connection.owed.pop((room, RoomCreatedFrame), None) is not None
         for record in (AckReceivedFrame, ReadUpdatedFrame):
@@ -290,9 +306,16 @@ class Hub:
         connection.close()
         connection.link.cut_off_later(CLOSE_LINGER_SECONDS)
 
-    def close_where(self, should_close: Callable[[Connection], bool], code: int, error: ChatError) -> int:
-        """Closes the connections that match; returns how many."""
-        matching = [connection for connection in self.connections.values() if should_close(connection)]
+    def close_where(
+        self, tenant_key: TenantKey, should_close: Callable[[Connection], bool], code: int, error: ChatError
+    ) -> int:
+        """Closes the tenant's connections that match; returns how many. Looks at no other's."""
+        matching = [
+            connection
+            for sessions in self.online_of_tenant(tenant_key).values()
+            for connection in sessions.connections
+            if should_close(connection)
+        ]
         for connection in matching:
             self.close(connection, code, error)
         return len(matching)

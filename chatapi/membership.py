@@ -130,11 +130,8 @@ class Membership:
 
     def discard(self, room: RoomState) -> None:
         """Tells those who listen that the room is deleted, and forgets it."""
-        frame = encode_frame(room.frame(RoomDeletedFrame))
         self._rooms.drop(room)
-        for connection in [*room.subscribers, *room.unsubscribed]:
-            self._hub.tell_deleted(connection, room, frame)
-            connection.leave(room)
+        self._hub.discard(room, encode_frame(room.frame(RoomDeletedFrame)))
 
     # Members
 

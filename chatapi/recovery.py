@@ -6,6 +6,7 @@ live delivery in the same step of the loop in which nothing is missing, so that 
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Mapping, Sequence
 
 from chatapi.access import Access, can_read
@@ -141,13 +142,14 @@ class Recovery:
             self.start(connection)
 
     async def _run(self, connection: Connection) -> None:
+        behind: deque[RoomState] = deque()  # those of its rooms that have still to be served, as far as is known
         try:
             while connection.state is State.RECOVERING:
                 if not await self.let_drain(connection):
                     return
                 async with self._steps:
-                    await self._step(connection)
-                if self._finish_if_caught_up(connection):
+                    await self._step(connection, behind)
+                if not behind and self._finish_if_caught_up(connection):
                     return
         finally:
             connection.is_recovering = False
@@ -166,20 +168,32 @@ class Recovery:
             connection.close()  # the session's own loop hears of it too, and ends the connection
         return connection.state is not State.CLOSED
 
-    async def _step(self, connection: Connection) -> None:
+    async def _step(self, connection: Connection, behind: deque[RoomState]) -> None:
         if connection.owed:
             self._hub.pay(connection)
             if connection.owed:
                 return
+        if not behind:  # only then are all of its rooms looked at, however many steps they take
+            behind.extend(room for room in connection.cursors if connection.is_behind(room))
+        if behind:
+            await self._serve_rooms(connection, behind)
+        elif connection.orphaned_ids:
+            await self._answer_orphan(connection)
+        elif connection.notifications_due:
+            await self._serve_notifications(connection)
+
+    async def _serve_rooms(self, connection: Connection, behind: deque[RoomState]) -> None:
+        """The next of these rooms, until as much is written as goes at a stretch. One of which there is more has its
+        next turn after the others."""
         written = 0
-        for room in [room for room in connection.cursors if connection.is_behind(room)]:
-            written += await self._serve_room(connection, room)
+        for _ in range(len(behind)):
+            room = behind.popleft()
+            size = await self._serve_room(connection, room)
+            if size and room in connection.cursors and connection.is_behind(room):
+                behind.append(room)
+            written += size
             if written >= STEP_BYTES or connection.unsent_bytes() >= connection.buffer_limit_bytes // 2:
                 return
-        if not written and connection.orphaned_ids:
-            await self._answer_orphan(connection)
-        elif not written and connection.notifications_due:
-            await self._serve_notifications(connection)
 
     async def _serve_room(self, connection: Connection, room: RoomState) -> int:
         """Sends the next events after the connection's cursor, as many as its buffer takes; returns their bytes."""

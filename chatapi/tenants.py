@@ -49,7 +49,7 @@ class Tenants:
         self._hub = hub
         self._by_id: dict[str, Tenant] = {}
         self._keys: dict[bytes, KeyOwner] = {}  # by the key's SHA-256: equal time whether a prefix matches or not
-        self._key_ids: set[KeyId] = set()
+        self._hashes: dict[TenantKey, dict[KeyId, bytes]] = {}  # of each tenant's keys
         self._buckets: dict[TenantKey, TokenBucket] = {}
         self._used_keys: dict[KeyId, int] = {}  # when, in microseconds; not yet written
         self.dev_key: str | None = None  # of the tenant `dev`, under `serve --dev` only
@@ -84,8 +84,8 @@ class Tenants:
             self._used_keys[owner.key_id] = self._clock.now_us()
         return owner
 
-    def has_key(self, key_id: KeyId) -> bool:
-        return key_id in self._key_ids
+    def has_key(self, tenant: Tenant, key_id: KeyId) -> bool:
+        return key_id in self._hashes.get(tenant.tenant_key, ())
 
     def bucket(self, tenant: Tenant) -> TokenBucket:
         return self._buckets[tenant.tenant_key]
@@ -164,12 +164,10 @@ class Tenants:
             tenant.gone = True
             self._by_id.pop(tenant.tenant_id, None)
             self._buckets.pop(tenant.tenant_key, None)
-            self._keys = {key: owner for key, owner in self._keys.items() if owner.tenant is not tenant}
-            self._key_ids = {owner.key_id for owner in self._keys.values()}
-            self._close(lambda connection: connection.tenant is tenant, "The tenant was deleted")
-            for room in self._rooms.of_tenant(tenant.tenant_key):
-                self._rooms.drop(room)
-            self._rooms.orders.drop_tenant(tenant.tenant_key)
+            for key_hash in self._hashes.pop(tenant.tenant_key, {}).values():
+                del self._keys[key_hash]
+            self._close(tenant, lambda _: True, "The tenant was deleted")
+            self._rooms.drop_tenant(tenant.tenant_key)
 
         await self._store.writer.change(apply, publish, barrier=True)
 
@@ -187,7 +185,8 @@ class Tenants:
         def publish(tenant: Tenant) -> None:
             tenant.token_secret = token_secret
             self._close(
-                lambda connection: connection.tenant is tenant and connection.principal.scope is Scope.USER_TOKEN,
+                tenant,
+                lambda connection: connection.principal.scope is Scope.USER_TOKEN,
                 "The user token was revoked",
             )
 
@@ -237,7 +236,7 @@ class Tenants:
 
     def _add_key(self, key_hash: bytes, tenant: Tenant, key_id: KeyId) -> None:
         self._keys[key_hash] = KeyOwner(tenant, key_id)
-        self._key_ids.add(key_id)
+        self._hashes.setdefault(tenant.tenant_key, {})[key_id] = key_hash
 
     async def list_keys(self, tenant_id: str, window: Window) -> Page:
         tenant = self.get(tenant_id)
@@ -255,8 +254,8 @@ class Tenants:
 
         def publish(key_hash: bytes) -> None:
             self._keys.pop(key_hash, None)
-            self._key_ids.discard(KeyId(key_id))
-            self._close(lambda connection: connection.principal.key_id == key_id, "The API key was revoked")
+            self._hashes.get(tenant.tenant_key, {}).pop(KeyId(key_id), None)
+            self._close(tenant, lambda connection: connection.principal.key_id == key_id, "The API key was revoked")
 
         await self._store.writer.change(apply, publish)
 
@@ -306,8 +305,8 @@ class Tenants:
         now_s = self._clock.monotonic_s()
         self._buckets[tenant.tenant_key] = TokenBucket(settings.rate_limit, settings.rate_burst, now_s)
 
-    def _close(self, should_close: Callable[[Connection], bool], why: str) -> None:
-        self._hub.close_where(should_close, CREDENTIAL_GONE, unauthenticated(why))
+    def _close(self, tenant: Tenant, should_close: Callable[[Connection], bool], why: str) -> None:
+        self._hub.close_where(tenant.tenant_key, should_close, CREDENTIAL_GONE, unauthenticated(why))
 
 
 def hash_key(api_key: str) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 from conftest import StartServer
 from driver import Server, eventually
 
-from chatapi import presence, recovery, rooms
+from chatapi import hub, presence, recovery, rooms
 from chatapi.rooms import RoomState
 
 MEMBERS = 3_000
@@ -204,3 +204,55 @@ async def test_a_user_of_many_rooms_connects_in_few_look_ups(
     socket = await server.user("bob").connect(ready=False)
     assert len((await socket.expect("ready"))["rooms"]) == 901
     assert fetches <= 2 * 6 + 2 * 12  # the rooms' ids and what is pending, and the rooms with their members
+
+
+async def test_many_listeners_are_told_of_a_rooms_end_bit_by_bit(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "DISCARDED_AT_A_STRETCH", 2)
+    alice = server.user("alice")
+    others = [f"user{number}" for number in range(7)]
+    room_id = await alice.make_room(*others)
+    sockets = [await server.user(name).connect() for name in others]
+    await sockets[0].send("unsubscribe", room_id=room_id)
+    await sockets[0].expect("unsubscribed")
+    told: list[int] = []
+    discard_some = server.services.hub._discard_some
+
+    def count(room: RoomState, frame: bytes, left: Any) -> None:
+        before = len(left)
+        discard_some(room, frame, left)
+        told.append(before - len(left))
+
+    server.services.hub._discard_some = count  # type: ignore[method-assign]
+    await alice.say(room_id, "before")
+    assert (await alice.delete(f"/rooms/{room_id}")).status == 204
+    successor = await alice.make_room(*others)
+    await sockets[2].close()
+    for number, socket in enumerate(sockets):
+        if number == 2:
+            continue
+        if number:
+            await socket.expect("message", content="before")
+        assert (await socket.next())["type"] == "room.deleted"
+        assert (await socket.next())["room_id"] == successor
+        await socket.send("send_message", room_id=room_id, content="late")
+        await socket.expect("error", code="NOT_FOUND")
+    assert told == [2, 2, 2, 1]
+    assert all(len(connection.rooms) == 1 for connection in server.services.hub.connections.values())
+
+
+async def test_the_end_of_a_tenant_costs_what_it_has(server: Server) -> None:
+    doomed = await server.make_tenant("doomed")
+    gone = await server.user("alice", doomed["api_key"]).connect()
+    for number in range(20):
+        await server.admin("POST", f"/tenants/{server.services.tenants.all()[0].tenant_id}/keys")
+        await server.user(f"user{number}").connect()
+    tenants, connected = server.services.tenants, server.services.hub
+    tenants._keys = keys = Watched(tenants._keys)
+    connected.connections = connections = Watched(connected.connections)
+    assert (await server.admin("DELETE", f"/tenants/{doomed['tenant_id']}")).status == 204
+    assert await gone.close_code() == 4001
+    assert keys.looked_at == connections.looked_at == 0
+    assert (await server.user("alice", doomed["api_key"]).get("/rooms")).status == 401
+    assert (await server.user("alice").get("/rooms")).status == 200

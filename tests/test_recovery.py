@@ -9,9 +9,11 @@ import pytest
 from conftest import StartServer
 from driver import Gate, Server, Socket, User, eventually, restart, say_many, seqs
 
-from chatapi.connection import State
+from chatapi import recovery
+from chatapi.connection import Connection, State
 from chatapi.housekeeping import apply_retention
 from chatapi.recovery import Return
+from chatapi.rooms import RoomState
 from chatapi.store import notifications
 
 Frame = dict[str, Any]
@@ -498,3 +500,25 @@ async def test_a_storm_of_connects_is_served_with_few_queries(start_server: Star
         assert seqs(await task.result().collect("sync.complete"), room_id) == [1, 2, 3, 4, 5]
     assert fetches < len(users)  # for rooms, members, events and notifications together
     assert all(connection.state is State.LIVE for connection in server.services.hub.connections.values())
+
+
+async def test_a_step_looks_at_the_rooms_that_it_serves(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at all those that its user has: they may be 10,000, and as many steps."""
+    looked_at = [0]
+    is_behind = Connection.is_behind
+
+    def count(connection: Connection, room: RoomState) -> bool:
+        looked_at[0] += 1
+        return is_behind(connection, room)
+
+    alice, bob = server.user("alice"), server.user("bob")
+    rooms = [await alice.make_room("bob") for _ in range(40)]
+    for room_id in rooms:
+        for _ in range(2):
+            await alice.say(room_id)
+    monkeypatch.setattr(recovery, "STEP_BYTES", 1)  # a step for each room
+    monkeypatch.setattr(Connection, "is_behind", count)
+    socket = await bob.connect(ready=False)
+    frames = await socket.collect("sync.complete")
+    assert all(seqs(frames, room_id) == [1, 2] for room_id in rooms)
+    assert looked_at[0] <= 6 * len(rooms)

@@ -412,7 +412,8 @@ async def test_what_has_ended_leaves_no_cycle(server: Server, ending: str) -> No
             socket.send(CLOSE, b"\x03\xe8")
             assert await socket.end()
         elif ending == "told to go":
-            server.services.hub.close_where(lambda _: True, 4001, unauthenticated("gone"))
+            [tenant] = server.services.tenants.all()
+            server.services.hub.close_where(tenant.tenant_key, lambda _: True, 4001, unauthenticated("gone"))
             assert await socket.close_code() == 4001
         elif ending == "breaks the rules":
             socket.send(TEXT, b"{}", masked=False)

@@ -23,6 +23,7 @@ MAX_WAITING_OF_TENANT = 1_000  # reads: more are refused with 503, a second's wo
 NO_LIMIT = 1 << 30  # rows
 HOP_SECONDS = 0.001  # of reads that a reader gets at once; one that may take longer goes alone
 HOLD_SECONDS = 1.0  # that a read under way may keep the others waiting: then it is ended
+MAX_USUAL = 1_000  # tenants of which it is known how long a read takes: those that read lately
 PAGE_BYTES = 1024 * 1024 - 4096  # of a page's items: with the envelope around them 1 MiB (docs/contract.md, section 6)
 
 Row = tuple[Any, ...]
@@ -117,7 +118,8 @@ class Readers:
     hold up no other. A read is of the tenant that its parameter `tenant_key` names; those that serve several at once
     (`Batcher`) have every second turn.
 
-    A read raises ChatError 503 when the database cannot be read, or when too many of its tenant wait.
+    A read raises ChatError: 503 when the database cannot be read or too many of its tenant wait, 500 for what SQLite
+    says of the statement or its values alone. So a job that nobody waits for tries again, and does not end.
 
     `hold` keeps new reads back, so that the log (the WAL) can begin anew: a read that is under way keeps what was
     written since it began.
@@ -187,6 +189,9 @@ class Readers:
             return cast(T, job.result)
         if getattr(job.error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_INTERRUPT:
             raise unavailable("The read took too long") from job.error
+        if isinstance(job.error, sqlite3.Error) and not is_store_failure(job.error):
+            logger.error("read failed", exc_info=job.error)
+            raise ChatError(Code.INTERNAL_ERROR, "The read failed") from job.error
         if not is_store_failure(job.error):
             raise job.error
         self._seldom.error("the database cannot be read: %s", describe(job.error))
@@ -226,8 +231,10 @@ class Readers:
     def _end(self, reader: Reader, jobs: Sequence[_Job]) -> None:
         self._idle.append(reader)
         for job in jobs:
-            usual_s = self._usual_s.get(job.tenant_key, 0.0)
-            self._usual_s[job.tenant_key] = max(job.seconds, 0.9 * usual_s + 0.1 * job.seconds)
+            usual_s = self._usual_s.pop(job.tenant_key, 0.0)
+            self._usual_s[job.tenant_key] = max(job.seconds, 0.9 * usual_s + 0.1 * job.seconds)  # put at the end
+            if len(self._usual_s) > MAX_USUAL:
+                del self._usual_s[next(iter(self._usual_s))]
             if not job.answer.done():
                 job.answer.set_result(None)
         self._serve_waiting()

@@ -322,10 +322,17 @@ async def record(
         )
 
 
-async def drop_queue(transaction: Transaction, tenant_key: TenantKey, limit: int) -> int:
-    """Forgets what a tenant's webhook was still to get, at most `limit` calls; returns how many. Dead letters stay."""
-    scope = {"tenant_key": tenant_key, "limit": limit}
-    return await transaction.execute(_DROP_EVENTS, scope) + await transaction.execute(_DROP_QUEUE, scope)
+def drop_queue(tenant_key: TenantKey, connection: Connection, is_over: Callable[[], bool]) -> tuple[int, bool]:
+    """One step of forgetting what a tenant's webhook was still to get: how many calls, and whether there may be more.
+    Dead letters stay."""
+    scope = {"tenant_key": tenant_key, "limit": CHUNK_ROWS}
+    dropped = 0
+    for statement in (_DROP_EVENTS, _DROP_QUEUE):
+        while gone := connection.execute(statement, scope).rowcount:
+            dropped += gone
+            if is_over():
+                return dropped, True
+    return dropped, False
 
 
 async def list_dead(readers: Readers, tenant_key: TenantKey | None, window: Window) -> tuple[Page, Page]:

@@ -32,10 +32,9 @@ READ_AHEAD = 100  # deliveries of a tenant that are read at a time, in one look-
 EXPAND_ROWS = 1_000  # deliveries made from an event at a time: about 5 ms of the writer's time
 RECORD_BATCH = 64
 BODY_BATCH = 32
-CHORE_ROWS = 1_000  # rows deleted at a time
 JITTER = 0.1  # of each wait, added at random, so that what failed together does not return together
 CLOSE_SECONDS = 2.0  # for calls under way when the server stops; what is cut off is repeated at the next start
-STORE_PAUSE_SECONDS = 1.0  # before the store is asked again after it has refused a write
+STORE_PAUSE_SECONDS = 1.0  # before the store is asked again after it has refused
 MAX_SLEEP_SECONDS = 60.0
 
 NEVER_US = 1 << 62
@@ -53,7 +52,16 @@ class Step(NamedTuple):
 class Lane:
     """One tenant's calls. `look_at_us` is when the store may have something for it that is not in `ready`."""
 
-    __slots__ = ("look_at_us", "may_have_events", "ready", "running", "tenant", "unanswered", "under_way")
+    __slots__ = (
+        "is_dropping",
+        "look_at_us",
+        "may_have_events",
+        "ready",
+        "running",
+        "tenant",
+        "unanswered",
+        "under_way",
+    )
 
     def __init__(self, tenant: Tenant) -> None:
         self.tenant = tenant
@@ -62,6 +70,7 @@ class Lane:
         self.running = 0
         self.look_at_us = 0
         self.may_have_events = True
+        self.is_dropping = False  # there is no webhook any more, and what waited for it is being removed
         self.unanswered = 0  # calls since the last answer
 
     @property
@@ -70,7 +79,8 @@ class Lane:
 
     @property
     def is_over(self) -> bool:
-        return not self.ready and not self.under_way and not self.may_have_events and self.look_at_us == NEVER_US
+        has_work = self.ready or self.under_way or self.may_have_events or self.is_dropping
+        return not has_work and self.look_at_us == NEVER_US
 
 
 class WebhookWorker:
@@ -160,7 +170,13 @@ class WebhookWorker:
         now_us = self._steady.now_us()
         for lane in list(self._lanes.values()):
             if not lane.ready and lane.look_at_us <= now_us:
-                await self._look(lane)
+                try:
+                    await self._look(lane)
+                except ChatError as error:  # what it was set to before the store failed does not hold
+                    lane.may_have_events = True
+                    lane.look_at_us = now_us + int(STORE_PAUSE_SECONDS * 1_000_000)
+                    if error.status == UNAVAILABLE:
+                        raise  # for every tenant; else it is one tenant's rows that cannot be read
             if lane.is_over:
                 del self._lanes[lane.tenant.tenant_key]
         self._start_calls()
@@ -170,7 +186,11 @@ class WebhookWorker:
         takes nothing does not fill the disk with deliveries."""
         tenant = lane.tenant
         if tenant.settings.webhook_url is None:
-            await self._drop_queue(lane)
+            lane.look_at_us = NEVER_US
+            lane.may_have_events = False
+            if not lane.is_dropping:
+                lane.is_dropping = True
+                self._tasks.spawn(f"dropped webhooks of {tenant.tenant_id}", self._drop_queue(lane))
             return
         # Set first: what is stored while the store is read sets it again.
         lane.look_at_us = NEVER_US
@@ -188,23 +208,28 @@ class WebhookWorker:
     async def _expand(self, lane: Lane) -> None:
         lane.may_have_events = False  # as above
         tenant_key = lane.tenant.tenant_key
-        try:
-            if await self._store.writer.change(lambda t: webhooks.expand_event(t, tenant_key, EXPAND_ROWS)):
-                lane.may_have_events = True
-                lane.look_at_us = 0
-        except ChatError:
+        if await self._store.writer.change(lambda t: webhooks.expand_event(t, tenant_key, EXPAND_ROWS)):
             lane.may_have_events = True
             lane.look_at_us = 0
-            raise
 
     async def _drop_queue(self, lane: Lane) -> None:
-        """The tenant has no webhook any more."""
-        tenant_key = lane.tenant.tenant_key
-        gone = await self._store.writer.change(lambda t: webhooks.drop_queue(t, tenant_key, CHORE_ROWS))
-        self.dropped += gone
-        if not gone:
-            lane.look_at_us = NEVER_US
-            lane.may_have_events = False
+        """The tenant has no webhook any more: what it was still to get goes bit by bit, while the others have their
+        turns. What the store refuses is tried again."""
+        work = partial(webhooks.drop_queue, lane.tenant.tenant_key)
+        may_have_more = True
+        try:
+            while may_have_more and lane.tenant.settings.webhook_url is None:
+                try:
+                    dropped, may_have_more = await self._store.writer.step(work)
+                except ChatError:
+                    await asyncio.sleep(STORE_PAUSE_SECONDS)
+                else:
+                    self.dropped += dropped
+        finally:
+            lane.is_dropping = False
+            lane.may_have_events = may_have_more
+            lane.look_at_us = 0 if may_have_more else NEVER_US
+            self._wake.set()
 
     def _start_calls(self) -> None:
         """As many as may be under way, one for each lane in turn."""
@@ -268,7 +293,10 @@ class WebhookWorker:
 
     async def _make_step(self, lane: Lane, due: Due) -> Step:
         tenant = lane.tenant
-        body = await self._read_body(tenant.tenant_key, due.place)
+        try:
+            body = await self._read_body(tenant.tenant_key, due.place)
+        except ChatError:  # perhaps of another delivery, which was read together with this one
+            return self._fail(due, CallResult(None, "what happened cannot be read"))
         if body is None or tenant.settings.webhook_url is None:
             self.dropped += 1
             return Step(due.place)
@@ -280,7 +308,10 @@ class WebhookWorker:
         if result.error is None:
             self.delivered += 1
             return Step(due.place)
-        failure = self._judge(due, result, result.error)
+        return self._fail(due, result)
+
+    def _fail(self, due: Due, result: CallResult) -> Step:
+        failure = self._judge(due, result)
         self.failed += 1
         self.dead += failure.next_attempt_at_us is None
         return Step(due.place, failure)
@@ -298,12 +329,12 @@ class WebhookWorker:
             fields = {"tenant_id": lane.tenant.tenant_id, "error": result.error}
             logger.info("webhook answers again" if was_failing else "webhook gives no answer", extra=fields)
 
-    def _judge(self, due: Due, result: CallResult, error: str) -> Failure:
+    def _judge(self, due: Due, result: CallResult) -> Failure:
         """When the next try is; none after the last one of the schedule, and none after a 410."""
         step, next_attempt_at_us = due.step + 1, None
         if due.step < self._last_step and result.status != GONE:
             next_attempt_at_us = self._find_due(step, result.retry_after_s)
-        return Failure(due.place, due.attempts + 1, step, next_attempt_at_us, self._clock.now_us(), error)
+        return Failure(due.place, due.attempts + 1, step, next_attempt_at_us, self._clock.now_us(), result.error or "")
 
     @property
     def _last_step(self) -> int:

@@ -128,3 +128,21 @@ async def test_one_that_cannot_be_opened_is_closed_quietly(tmp_path: Path) -> No
     with pytest.raises(sqlite3.OperationalError):
         await broken.open()
     await broken.close()
+
+
+async def test_what_a_statement_does_wrong_is_told_and_ends_no_job(
+    readers: Readers, caplog: pytest.LogCaptureFixture
+) -> None:
+    for sql in ("SELECT json('{')", "SELECT * FROM nowhere", "SELECT CAST(x'ff' AS TEXT)", "SELECT zeroblob(1 << 31)"):
+        with pytest.raises(ChatError, match="The read failed") as failed:
+            await readers.fetch(sql, {})
+        assert failed.value.status == 500
+    assert caplog.text.count("read failed") == 4
+    assert caplog.text.count("Traceback") == 4
+
+
+async def test_what_is_known_of_tenants_is_bounded(readers: Readers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_readers, "MAX_USUAL", 3)
+    for tenant_key in (1, 2, 3, 1, 4):
+        await readers.fetch("SELECT 1", {"tenant_key": tenant_key})
+    assert list(readers._usual_s) == [3, 1, 4]  # the one that has not read for longest is forgotten
