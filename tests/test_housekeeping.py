@@ -88,6 +88,17 @@ async def test_a_tenant_is_deleted_with_one_row_and_purged_many_rooms_at_a_time(
     assert len(chunks) < 50  # for 1,000 rows
 
 
+@pytest.mark.parametrize("rooms", [0, 1, purge.CHUNK_ROWS - 1, purge.CHUNK_ROWS, purge.CHUNK_ROWS + 1])
+async def test_a_deleted_tenant_is_purged_however_many_rooms_it_has(server: Server, by_hand: None, rooms: int) -> None:
+    small, _ = await make_tenant(server, "small")
+    await fill(server, small, rooms=rooms, messages=1)
+    await server.admin("DELETE", f"/tenants/{small.tenant_id}")
+    await purge_deleted(server.services)
+    for table in ("tenants", "api_keys", "rooms"):
+        assert await count(server, table, f"tenant_key = {small.tenant_key}") == 0
+    assert await count(server, "messages") == 0
+
+
 async def test_rooms_of_a_deleted_tenant_are_not_loaded_again(server: Server, by_hand: None) -> None:
     big, _ = await make_tenant(server, "big")
     await fill(server, big, rooms=1, messages=1)

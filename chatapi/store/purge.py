@@ -32,10 +32,12 @@ _EMPTY_ROOMS = (
     "DELETE FROM rooms WHERE room_key IN (SELECT value FROM json_each(:keys) LIMIT :limit)",
 )
 
-# The same for a deleted tenant. Its rooms are marked first, and purged as such before it is looked at again.
+# The same for a deleted tenant, once its rooms are gone: they are marked, and purged as other deleted rooms.
+_MARK_ROOMS = """
+    UPDATE rooms SET deleted_at_us = created_at_us, unique_key = NULL WHERE room_key IN (
+        SELECT room_key FROM rooms WHERE tenant_key = :tenant_key AND deleted_at_us IS NULL LIMIT :limit)
+"""
 _EMPTY_TENANT = (
-    """UPDATE rooms SET deleted_at_us = created_at_us, unique_key = NULL WHERE room_key IN (
-           SELECT room_key FROM rooms WHERE tenant_key = :tenant_key AND deleted_at_us IS NULL LIMIT :limit)""",
     """DELETE FROM webhook_deliveries WHERE (event_key, ordinal) IN (
            SELECT event_key, ordinal FROM webhook_deliveries
            WHERE tenant_key = :tenant_key AND next_attempt_at_us IS NOT NULL LIMIT :limit)""",
@@ -139,9 +141,12 @@ def _purge_some(connection: Connection) -> bool:
         _empty(connection, _EMPTY_ROOMS, {"keys": dumps_text([row[0] for row in found])})
         return True
     row = connection.execute(_FIND_DELETED_TENANT).fetchone()
-    if row is not None:
-        _empty(connection, _EMPTY_TENANT, {"tenant_key": row[0]})
-    return row is not None
+    if row is None:
+        return False
+    tenant = {"tenant_key": row[0]}
+    if not connection.execute(_MARK_ROOMS, {**tenant, "limit": CHUNK_ROWS}).rowcount:
+        _empty(connection, _EMPTY_TENANT, tenant)
+    return True
 
 
 def _empty(connection: Connection, statements: Sequence[str], place: dict[str, object]) -> None:
