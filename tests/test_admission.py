@@ -48,7 +48,7 @@ def test_some_descriptors_are_kept_for_everything_else(limit: int, capacity: int
     assert 0 < admission.max_websockets < capacity
 
 
-def test_who_goes_first(caplog: pytest.LogCaptureFixture) -> None:
+def test_unused_connections_are_shed_before_those_waiting_for_a_body(caplog: pytest.LogCaptureFixture) -> None:
     admission = Admission(16, 100)
     assert admission.capacity == 8
     guests = {

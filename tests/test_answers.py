@@ -124,7 +124,9 @@ async def stay(_scene: Scene) -> None:
         come_under_the_limit,
     ],
 )
-async def test_an_edit_is_answered_whatever_happens_before_it_has_come(start_server: StartServer, act: Act) -> None:
+async def test_edit_is_answered_though_its_connection_changes_state_meanwhile(
+    start_server: StartServer, act: Act
+) -> None:
     settings: dict[str, object] = {"limits.sync_limit": 2} if act is come_under_the_limit else {}
     scene = await set_the_scene(start_server, settings)
     await act(scene)

@@ -169,7 +169,7 @@ def unsigned(header: dict[str, object], claims: dict[str, object], signature: st
 
 
 @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")  # of the other algorithms
-async def test_tokens_that_are_not_what_they_should_be_are_refused(server: Server) -> None:
+async def test_malformed_and_forged_tokens_are_refused(server: Server) -> None:
     tenant, other = await server.make_tenant("own"), await server.make_tenant("other")
     secret = tenant["token_secret"]
     good = {"iss": tenant["tenant_id"], "sub": "alice", "exp": now_s() + 60}
@@ -346,7 +346,7 @@ async def test_a_ticket_lasts_a_minute(start_server: StartServer) -> None:
     assert await refused_in_frame(await server.handshake(token=late)) == "AUTHENTICATION_ERROR"
 
 
-async def test_a_ticket_is_worth_no_more_than_what_it_was_got_with(start_server: StartServer) -> None:
+async def test_ticket_has_no_more_rights_than_its_credential(start_server: StartServer) -> None:
     clock = HandClock()
     server = await start_server(clock=clock)
     tenant = await server.make_tenant("own")
@@ -507,7 +507,7 @@ async def test_a_refused_socket_costs_the_tenant_nothing(start_server: StartServ
     assert (await server.user("alice").get("/rooms")).headers["X-RateLimit-Remaining"] == "1"
 
 
-async def test_what_is_remembered_of_strangers_is_bounded(
+async def test_memory_of_wrong_keys_by_address_is_bounded(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chatapi.auth.MAX_ADDRESSES", 2)
@@ -518,7 +518,7 @@ async def test_what_is_remembered_of_strangers_is_bounded(
     assert len(server.services.auth._wrong_keys) == 2
 
 
-async def test_what_is_remembered_of_users_is_bounded(
+async def test_memory_of_tickets_and_verified_tokens_is_bounded(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chatapi.auth.MAX_TICKETS", 2)

@@ -9,7 +9,7 @@ from driver import eventually
 from chatapi.batching import Batcher, Turns
 
 
-async def test_a_look_up_is_shared_by_those_who_ask_before_it_begins() -> None:
+async def test_look_up_is_shared_by_callers_that_ask_before_it_begins() -> None:
     asked: list[list[str]] = []
     release = asyncio.Event()
 
@@ -59,7 +59,7 @@ def test_owners_have_their_turns() -> None:
     assert not turns
 
 
-async def test_one_who_asks_for_little_is_answered_before_one_who_asks_for_much() -> None:
+async def test_look_up_of_one_key_is_not_behind_a_queue_of_another_owner() -> None:
     batches: list[list[str]] = []
     begun = asyncio.Event()
 
@@ -106,7 +106,7 @@ async def test_many_keys_of_one_caller_come_a_batch_at_a_time() -> None:
 
 
 @pytest.mark.parametrize("cancelled", [0, 1, 2])
-async def test_whoever_is_cancelled_the_others_are_answered(cancelled: int) -> None:
+async def test_others_are_answered_when_one_asker_is_cancelled(cancelled: int) -> None:
     gate = asyncio.Event()
 
     async def load(keys: Sequence[str]) -> Sequence[str]:
@@ -141,7 +141,7 @@ async def test_a_turn_that_its_taker_is_too_late_for_is_passed_on() -> None:
         assert await tasks[2] == "c"
 
 
-async def test_all_who_wait_for_a_batch_get_its_error() -> None:
+async def test_every_waiter_of_a_batch_gets_its_error() -> None:
     async def load(keys: Sequence[str]) -> Sequence[str]:
         await asyncio.sleep(0)
         if "bad" in keys:

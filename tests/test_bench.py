@@ -145,7 +145,7 @@ def test_ping_is_answered(reactor: Reactor, access: Access, listening: socket.so
         (SWITCHED + b"\x82\x01a", "0x82"),
     ],
 )
-def test_what_no_run_survives(reactor: Reactor, access: Access, data: bytes, complaint: str) -> None:
+def test_invalid_data_ends_the_run(reactor: Reactor, access: Access, data: bytes, complaint: str) -> None:
     member = Member(reactor, access, "room_1", "u1")
     with pytest.raises(BenchError, match=complaint):
         member.on_data(data)
@@ -208,7 +208,7 @@ def test_frames_out_of_place_are_problems(reactor: Reactor, access: Access, fram
     assert member.problems
 
 
-def test_an_audience_counts_what_all_have(reactor: Reactor, access: Access) -> None:
+def test_audience_counts_messages_that_all_have(reactor: Reactor, access: Access) -> None:
     audience = Audience()
     listeners = [Listener(reactor, access, "room_1", f"u{number}", audience) for number in range(3)]
     for listener in listeners:
@@ -236,7 +236,7 @@ STORED = [{"seq": 1, "client_message_id": "a"}, {"seq": 2, "client_message_id": 
         ([STORED[0], {"seq": 3, "client_message_id": "b"}], False),
     ],
 )
-def test_what_is_stored_is_compared_with_what_was_confirmed(stored: list[dict[str, object]], is_ok: bool) -> None:
+def test_stored_messages_are_compared_with_confirmed_ones(stored: list[dict[str, object]], is_ok: bool) -> None:
     check = Check()
     check_stored(check, {"room_1": {1: "a", 2: "b"}}, {"room_1": stored})
     assert check.is_ok is is_ok
@@ -259,7 +259,7 @@ LOG: list[dict[str, Any]] = [
         ([LOG[0], {**LOG[1], "seq": 3}], False),
     ],
 )
-def test_a_log_is_compared_with_what_was_confirmed(events: list[dict[str, Any]], is_ok: bool) -> None:
+def test_log_is_compared_with_confirmed_messages(events: list[dict[str, Any]], is_ok: bool) -> None:
     check = Check()
     _check_log(check, "room_1", RoomRecord({1: "a"}, {2: ("msg_1", "new")}), events)
     assert check.is_ok is is_ok
@@ -345,7 +345,7 @@ def test_the_server_of_a_port_is_found(listening: socket.socket) -> None:
         (["ws-send", "--prefill", "10", "--python", "/bin/false"], "cannot prefill"),
     ],
 )
-def test_what_it_cannot_do_is_one_line(
+def test_impossible_request_is_refused_in_one_line(
     arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CHATAPI_AUTH_MASTER_KEY", raising=False)

@@ -87,7 +87,7 @@ async def test_lines_of_forwarded_addresses_are_one_list(start_server: StartServ
     assert await status("192.0.2.1", "192.0.2.2", "", "10.0.0.1,") == 401
 
 
-async def test_what_is_no_address_is_counted_as_one(start_server: StartServer) -> None:
+async def test_invalid_forwarded_addresses_count_as_one_address(start_server: StartServer) -> None:
     server = await start_server({"server.trusted_proxies": ["127.0.0.1"]})
     limit = WRONG_KEYS_PER_MINUTE
     found = [(await statuses(server.session, server.url, f"made-up-{n}", 1))[0] for n in range(limit + 1)]

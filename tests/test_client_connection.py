@@ -53,7 +53,7 @@ async def test_a_message_that_comes_twice_is_handed_over_once(connect: Any) -> N
     assert await take_seqs(connection, 3) == [1, 2, 3]
 
 
-async def test_what_the_server_left_out_is_read_from_the_log(connect: Any, stage: Stage) -> None:
+async def test_events_left_out_by_the_server_are_read_from_the_log(connect: Any, stage: Stage) -> None:
     connection, session = await connect()
     await session.complete(room_a=0)
     await session.say_message(1)
@@ -124,7 +124,7 @@ NO_FRAMES = [
 ]
 
 
-async def test_what_is_no_frame_ends_the_socket_and_the_next_one_goes_on(connect: Any, stage: Stage) -> None:
+async def test_invalid_frame_ends_the_socket_and_the_next_one_goes_on(connect: Any, stage: Stage) -> None:
     told: list[Exception] = []
     connection, session = await connect(on_error=told.append)
     for count, text in enumerate(NO_FRAMES):
@@ -139,7 +139,7 @@ async def test_what_is_no_frame_ends_the_socket_and_the_next_one_goes_on(connect
     await session.complete(room_a=len(NO_FRAMES))
 
 
-async def test_what_is_no_ready_is_no_chatapi(connect: Any, stage: Stage, client: ChatAPI) -> None:
+async def test_server_whose_first_frame_is_no_ready_is_not_chatapi(connect: Any, stage: Stage, client: ChatAPI) -> None:
     connection = client.connect(min_delay_s=0.001, max_delay_s=0.002)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(connection.open())
@@ -209,7 +209,7 @@ async def test_an_epoch_counts_only_once_the_sync_is_through(connect: Any, stage
     assert connection.cursors["epoch"] == "e0"
 
 
-async def test_a_reconnect_asks_for_what_follows_the_queue(connect: Any, stage: Stage) -> None:
+async def test_reconnect_asks_for_events_after_the_queue(connect: Any, stage: Stage) -> None:
     connection, session = await connect()
     await session.complete(room_a=0)
     await session.say_message(1)
@@ -342,7 +342,7 @@ async def test_a_refusal_that_will_not_pass_ends_it_and_says_why(stage: Stage, c
     assert [type(one) for one in told] == [NotChatAPI, ApiError]
 
 
-async def test_whatever_get_token_does_it_is_told_and_asked_again(stage: Stage) -> None:
+async def test_get_token_failures_are_told_and_it_is_asked_again(stage: Stage) -> None:
     """Raises, is cancelled, hangs, or returns what is no token, or one that has expired: none of it ends anything."""
     never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     expired = make_jwt(exp=1)

@@ -32,13 +32,13 @@ def test_the_next_event_is_handed_over_and_an_old_one_is_not() -> None:
     assert not room.is_behind
 
 
-def test_an_unknown_room_begins_with_what_comes_first() -> None:
+def test_unknown_room_begins_with_the_first_event() -> None:
     room = RoomCursor(None, is_member=False)
     assert room.take(event(7))
     assert room.received == 7
 
 
-def test_what_follows_a_hole_waits_for_it() -> None:
+def test_events_after_a_hole_wait_for_it() -> None:
     room = RoomCursor(1, is_member=True)
     assert not room.take(event(4))
     assert not room.take(event(5))
@@ -58,7 +58,7 @@ def test_no_more_than_a_bound_is_held() -> None:
     assert room.gap_end + len(room.held) == MAX_HELD + 3
 
 
-def test_a_hole_in_what_is_held_is_read_too() -> None:
+def test_hole_among_held_events_is_read_too() -> None:
     room = RoomCursor(0, is_member=True)
     room.take(event(3))
     room.take(event(6))
@@ -66,14 +66,14 @@ def test_a_hole_in_what_is_held_is_read_too() -> None:
     assert room.gap_end == 6
 
 
-def test_what_is_held_is_read_again_when_the_gap_moves() -> None:
+def test_held_events_are_read_again_when_the_gap_moves() -> None:
     room = RoomCursor(0, is_member=True)
     room.take(event(3))
     room.skip_to(2)
     assert room.gap_end == 3
 
 
-def test_what_retention_removed_is_not_waited_for() -> None:
+def test_events_removed_by_retention_are_not_waited_for() -> None:
     room = RoomCursor(0, is_member=True)
     room.skip_to(10)
     assert [found["seq"] for found in room.take_page([event(8), event(9)], has_more=False)] == [8, 9]
@@ -138,7 +138,7 @@ def test_a_sync_never_grows_beyond_a_frame() -> None:
     assert sum(len(f'"{room_id}":9007199254740991,') for room_id in named) <= MAX_SYNC_BYTES
 
 
-def test_a_reset_starts_at_what_was_acknowledged() -> None:
+def test_reset_starts_at_the_acknowledged_seq() -> None:
     book = CursorBook({"epoch": "e1", "rooms": {"room_a": 50, "channel": 4}})
     book.meet("e2", [listed("room_a", 10), listed("room_b", 2)])
     before = book.rooms["room_a"]
@@ -190,7 +190,7 @@ def test_a_notification_is_new_once_and_acknowledged_again_when_it_comes_again()
     assert list(notices.take_acks(handled=True)) == ["notif_1"]
 
 
-def test_without_automatic_acks_only_what_the_caller_names_is_acknowledged() -> None:
+def test_without_automatic_acks_only_named_events_are_acknowledged() -> None:
     notices = Notices()
     notices.take("notif_1")
     notices.handle("notif_1")

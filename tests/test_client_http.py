@@ -98,7 +98,7 @@ async def test_a_code_that_is_not_known_yet_is_the_nearest_one(script: Script) -
             assert (caught.value.status, caught.value.code) == (status, code)
 
 
-async def test_what_may_be_repeated_is_tried_again(script: Script) -> None:
+async def test_repeatable_call_is_tried_again(script: Script) -> None:
     script.answers = [breaks, shows(503), says({"rooms": [], "has_more": False})]
     async with script.client() as client:
         assert await client.list_rooms() == {"rooms": [], "has_more": False}
@@ -113,7 +113,7 @@ async def test_a_message_is_repeated_with_its_id(script: Script) -> None:
     assert b"client_message_id" in script.bodies[0]
 
 
-async def test_what_may_not_be_repeated_is_not(script: Script) -> None:
+async def test_call_that_must_not_be_repeated_is_not_tried_again(script: Script) -> None:
     script.answers = [breaks, shows(503), shows(429), refuses(503, "INTERNAL_ERROR")]
     async with script.client() as client:
         for expected in (NoAnswer, NotChatAPI, NotChatAPI, ApiError):
@@ -163,7 +163,7 @@ async def test_a_proxys_retry_after_is_advice(script: Script) -> None:
         await client.list_rooms()
 
 
-async def test_what_a_header_cannot_carry_is_refused_at_once() -> None:
+async def test_value_that_a_header_cannot_carry_is_refused_at_once() -> None:
     for options in ({"api_key": "sk\n1", "user_id": "a"}, {"api_key": "sk", "user_id": "a\r\nX: 1"}, {"token": "a b"}):
         with pytest.raises(ValueError, match="characters"):
             ChatAPI("http://127.0.0.1", **options)
@@ -223,7 +223,7 @@ async def test_the_parts_of_a_path_are_escaped(script: Script) -> None:
     ]
 
 
-async def test_only_what_is_given_is_changed(script: Script) -> None:
+async def test_only_given_fields_are_changed(script: Script) -> None:
     script.answers = [
         says({"room_id": "r"}),
         says({"room_id": "r"}),

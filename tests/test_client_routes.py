@@ -110,7 +110,7 @@ async def test_every_route_has_its_method(server: Server, recorder: Recorder) ->
 
 
 @pytest.mark.parametrize("kind", [ChatAPI, AdminAPI, Connection])
-def test_every_method_says_what_it_does(kind: type) -> None:
+def test_every_method_has_a_docstring(kind: type) -> None:
     silent = [name for name, value in public(kind).items() if not inspect.getdoc(value)]
     assert not silent
     for name, value in public(kind).items():

@@ -91,7 +91,7 @@ async def test_other_refusals_are_told(connect: Any, monkeypatch: pytest.MonkeyP
         assert caught.value.code is Code.INTERNAL_ERROR
 
 
-async def test_closing_tells_those_who_wait(connect: Any) -> None:
+async def test_closing_fails_a_waiting_send_and_ping(connect: Any) -> None:
     connection, session = await connect()
     await session.complete(room_a=0)
     async with asyncio.TaskGroup() as tasks:
@@ -195,7 +195,7 @@ async def test_a_sync_that_is_refused_for_good_is_tried_on_another_socket(connec
     await take(connection, "sync.complete")
 
 
-async def test_what_is_asked_while_offline_waits(connect: Any, stage: Stage) -> None:
+async def test_call_made_while_offline_waits(connect: Any, stage: Stage) -> None:
     connection, session = await connect()
     await session.complete(room_a=0)
     await connection.pause()
@@ -215,7 +215,7 @@ async def test_what_is_asked_while_offline_waits(connect: Any, stage: Stage) -> 
 # Acknowledgements
 
 
-async def test_acks_are_joined_and_of_what_was_handled(connect: Any) -> None:
+async def test_acks_are_joined_and_only_of_handled_events(connect: Any) -> None:
     connection, session = await connect()
     await session.complete(room_a=0)
     for seq in (1, 2, 3):
@@ -246,7 +246,7 @@ async def test_rooms_are_acknowledged_together(connect: Any) -> None:
     assert set(acked.values()) == {1}
 
 
-async def test_what_the_caller_failed_at_is_not_acknowledged(connect: Any) -> None:
+async def test_event_whose_handler_failed_is_not_acknowledged(connect: Any) -> None:
     connection, session = await connect()
     await session.complete(room_a=0)
     await session.say_message(1)

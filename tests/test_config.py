@@ -59,7 +59,7 @@ def uncommented(text):
     return "\n".join(line[1:] if line[:1] == "#" and line[1:2] not in ("", " ") else line for line in text.splitlines())
 
 
-def test_chatapi_toml_is_what_the_command_prints():
+def test_chatapi_toml_is_the_output_of_the_command():
     assert (ROOT / "chatapi.toml").read_text() == command.default_toml()
 
 
@@ -269,7 +269,7 @@ def test_any_key_passes_through_a_variable_unchanged(key):
         ),
     ],
 )
-def test_a_refusal_says_where_what_and_why(text, environ, message):
+def test_refusal_names_the_source_the_key_and_the_reason(text, environ, message):
     assert str(refusal(text, environ)) == message
 
 
@@ -416,7 +416,7 @@ def test_a_tenant_takes_the_rate_back_as_its_burst():
     assert settle({"rate_limit": 5, "rate_burst": 0}, server).rate_burst == 5
 
 
-def test_what_a_tenant_named_comes_back_as_it_was_given():
+def test_a_tenants_config_comes_back_as_it_was_given():
     given_config = {"rate_limit": 5, "webhook_url": "https://a.example/hook", "connections_per_tenant": 0}
     assert parse_tenant_config({**given_config, "rate_burst": None}) == given_config
     assert parse_tenant_config({"webhook_url": ""}) == {}

@@ -88,7 +88,7 @@ async def test_each_way_of_breaking_the_protocol_has_its_code(start_server: Star
     await eventually(lambda: not server.services.hub.connections)
 
 
-async def test_what_came_before_is_answered_first(server: Server) -> None:
+async def test_frame_before_an_illegal_one_is_answered_first(server: Server) -> None:
     socket = await server.user("alice").connect_raw("?sync=none")
     socket.send_frame("ping", request_id="before")
     socket.send(TEXT, PING_FRAME, masked=False)

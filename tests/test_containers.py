@@ -75,7 +75,7 @@ def test_it_may_run_where_the_restricted_standard_is_enforced() -> None:
     assert (pod["runAsUser"], pod["runAsGroup"], pod["fsGroup"]) == (int(user), int(group), int(group))
 
 
-def test_what_is_written_to_is_mounted_and_what_is_named_is_there() -> None:
+def test_mounts_volumes_labels_and_ports_of_the_manifest_match() -> None:
     mounts = {mount["mountPath"]: mount["name"] for mount in CONTAINER["volumeMounts"]}
     assert set(mounts) == {"/data", "/tmp"}
     volumes = {volume["name"]: volume for volume in POD["volumes"]}
@@ -94,7 +94,7 @@ def name_of(kind: str) -> str:
     return str(RESOURCES[kind]["metadata"]["name"])
 
 
-async def test_the_probes_ask_what_is_answered(server: Server) -> None:
+async def test_probes_of_the_manifest_are_answered(server: Server) -> None:
     for probe, path in (("livenessProbe", "/livez"), ("readinessProbe", "/readyz")):
         assert CONTAINER[probe]["httpGet"] == {"path": path, "port": CONTAINER["ports"][0]["name"]}
         assert (await server.request("GET", path)).status == 200

@@ -39,7 +39,7 @@ def test_every_test_file_is_found_by_the_layout() -> None:
     assert sorted(path.name for path in TESTS.glob("test_*.py") if path not in found and path != own) == []
 
 
-def test_what_it_names_exists() -> None:
+def test_files_named_in_contributing_exist() -> None:
     text = TEXT[TEXT.index("Imports go downward only.") :]
     names = set(re.findall(r"`([\w./-]+/[\w./-]+|\w+\.(?:py|md|toml|cfg|js|json))`", text))
     for name in names - {"chatapi/store/migrations/NNNN_verb_noun.sql"}:
@@ -56,3 +56,10 @@ def test_no_test_module_imports_another() -> None:
 
 def test_test_files_have_less_than_600_lines() -> None:
     assert [path.name for path in TESTS.rglob("*.py") if path.read_text().count("\n") >= 600] == []
+
+
+def test_names_of_tests_have_a_subject() -> None:
+    """`test_member_readded_after_hearing_of_the_removal_gets_no_gap`, not `test_who_is_told_…` or `test_what_is_…`."""
+    names = [name for path in TESTS.rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())]
+    headless = re.compile(r"_(?:what|whatever|whoever|whom)(?:_|$)|(?:test|is|are|and|of|to|by|than|for|from)_who_")
+    assert [name for name in names if headless.search(name)] == []

@@ -125,12 +125,12 @@ async def check(load: Load, log: list[dict[str, object]]) -> None:
         assert event["content"] == f"content of {event['client_message_id']}"
 
 
-async def test_what_was_confirmed_survives_a_kill(tmp_path: Path) -> None:
+async def test_confirmed_messages_survive_a_kill(tmp_path: Path) -> None:
     await survive(tmp_path, kills=1)
 
 
 @pytest.mark.slow
-async def test_what_was_confirmed_survives_many_kills(tmp_path: Path) -> None:
+async def test_confirmed_messages_survive_many_kills(tmp_path: Path) -> None:
     await survive(tmp_path, kills=10)
 
 

@@ -150,7 +150,7 @@ async def test_one_that_dies_again_while_all_are_retried_stays_dead(
     assert (await hooked.queues())["dead_letters"] == 4
 
 
-async def test_what_was_acknowledged_since_is_dropped_when_retried(
+async def test_dead_letter_acknowledged_meanwhile_is_dropped_when_retried(
     start_server: StartServer, receiver: Receiver
 ) -> None:
     server = await start_server(ONCE)
@@ -197,7 +197,7 @@ async def test_they_take_the_master_key(server: Server) -> None:
     assert (await server.admin("GET", "/dead-letters", params={"limit": "1001"})).error["field"] == "limit"
 
 
-async def test_stats_count_what_there_is(server: Server) -> None:
+async def test_stats_count_rooms_messages_connections_and_queues(server: Server) -> None:
     other = await server.make_tenant("other")
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room("bob")

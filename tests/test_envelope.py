@@ -167,7 +167,9 @@ async def test_a_huge_body_is_refused_before_it_is_sent(server: Server) -> None:
         ({"Content-Encoding": "identity"}, "without Content-Encoding"),
     ],
 )
-async def test_a_refused_type_says_what_to_send(server: Server, headers: dict[str, str], message: str) -> None:
+async def test_refused_content_type_names_the_accepted_one(
+    server: Server, headers: dict[str, str], message: str
+) -> None:
     credential = "".join(f"{name}: {value}\r\n" for name, value in {**server.user("alice").headers, **headers}.items())
     request = f"POST /rooms HTTP/1.0\r\n{credential}Content-Length: 2\r\n\r\n{{}}"
     answer = await server.exchange(request.encode())
@@ -245,7 +247,7 @@ async def test_json_by_any_spelling_is_taken(server: Server, content_type: str) 
         b"7",
     ],
 )
-async def test_what_is_no_json_object_is_refused(server: Server, body: bytes) -> None:
+async def test_body_that_is_no_json_object_is_refused(server: Server, body: bytes) -> None:
     check_error(await send(server, body), 400, "VALIDATION_ERROR")
 
 
@@ -274,7 +276,7 @@ async def test_only_integers_are_bounded_not_other_numbers(server: Server) -> No
     assert (await send(server, body)).status == 400
 
 
-async def test_what_is_within_these_bounds_is_kept_exactly(server: Server) -> None:
+async def test_json_within_the_bounds_is_kept_exactly(server: Server) -> None:
     alice = server.user("alice")
     metadata = {
         "max": 2**53 - 1,

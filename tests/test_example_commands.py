@@ -110,7 +110,7 @@ def test_the_first_commands_of_a_contributor_are_those_of_ci() -> None:
 
 
 @pytest.mark.parametrize("line", [*INSTALL.splitlines(), *INSTALL_SDK.splitlines()])
-def test_what_is_installed_is_there_or_made_here(line: str) -> None:
+def test_documented_install_lines_name_existing_packages(line: str) -> None:
     """tests/test_release.py installs them."""
     tool = r"(pip install|pipx install|uv tool install)"
     [what] = re.findall(rf"^{tool} (?P<what>.+)$", line)

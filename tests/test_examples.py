@@ -36,7 +36,7 @@ def test_every_example_is_run_by_a_test(document: str) -> None:
 
 
 @pytest.mark.parametrize("document", list_documents())
-def test_examples_are_fenced_and_say_what_they_are(document: str) -> None:
+def test_examples_are_fenced_with_their_language(document: str) -> None:
     """An indented block would be passed over here."""
     lines = (TESTS.parent / document).read_text().splitlines()
     fences = [line for line in lines if line.lstrip().startswith("```")]

@@ -83,7 +83,7 @@ async def test_changes_keep_their_place_among_the_messages_of_their_batch(server
     ]
 
 
-async def test_a_removed_member_gets_nothing_of_what_comes_after_in_the_same_breath(server: Server) -> None:
+async def test_removed_member_gets_no_later_event_of_the_same_batch(server: Server) -> None:
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room("bob")
     socket, watcher = await bob.connect(), await alice.connect()
@@ -108,7 +108,7 @@ async def test_a_removed_member_gets_nothing_of_what_comes_after_in_the_same_bre
     assert [(await watcher.next())["seq"] for _ in range(6)] == [1, 2, 3, 4, 5, 6]
 
 
-async def test_a_new_member_gets_what_comes_after_in_the_same_breath(server: Server) -> None:
+async def test_new_member_gets_later_events_of_the_same_batch(server: Server) -> None:
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room()
     socket = await bob.connect()

@@ -84,7 +84,7 @@ async def test_a_file_that_has_not_changed_is_not_sent_again(server: Server) -> 
         ("gzipped", False),
     ],
 )
-async def test_compressed_for_those_who_can_read_it(server: Server, accepted: str, gzipped: bool) -> None:
+async def test_file_is_compressed_for_clients_that_accept_it(server: Server, accepted: str, gzipped: bool) -> None:
     for path in ("/playground", "/playground/playground.js", "/sdk/chatapi.js", "/playground/swagger/swagger-ui.css"):
         head, body = await get_bytes(server, path, accepted)
         assert ("content-encoding: gzip" in head) == gzipped
@@ -132,7 +132,7 @@ async def test_each_encoding_has_a_tag_of_its_own(server: Server) -> None:
         assert tags[0] != tags[1]
 
 
-async def test_what_depends_on_the_origin_too_says_both(start_server: StartServer) -> None:
+async def test_file_that_depends_on_origin_and_encoding_has_both_in_vary(start_server: StartServer) -> None:
     server = await start_server({"server.allowed_origins": ["https://app.example.com"]})
     reply = await server.request("GET", "/playground", headers={"Origin": "https://app.example.com"})
     assert reply.headers["Vary"] == "Origin, Accept-Encoding"

@@ -121,7 +121,7 @@ async def test_a_bad_handshake_with_a_browsers_credential_gets_the_envelope(serv
     assert (reply.status, reply.error["code"]) == (400, "VALIDATION_ERROR")
 
 
-async def test_the_handshake_takes_a_token_and_tells_what_is_left(start_server: StartServer) -> None:
+async def test_handshake_takes_a_token_and_tells_how_many_are_left(start_server: StartServer) -> None:
     server = await start_server({"limits.rate_limit": 1, "limits.rate_burst": 2}, clock=HandClock())
     alice = server.user("alice")
     reader, writer = await server.open()

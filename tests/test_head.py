@@ -123,7 +123,7 @@ async def test_the_root_leads_a_browser_to_the_playground(server: Server, accept
 
 
 @pytest.mark.parametrize("accept", OTHERS)
-async def test_anybody_else_is_told_what_this_is(server: Server, accept: str | None) -> None:
+async def test_root_answers_other_clients_with_name_version_and_links(server: Server, accept: str | None) -> None:
     reply = await server.request(
         "GET", "/", headers={} if accept is None else {"Accept": accept}, skip_auto_headers=["Accept"]
     )
@@ -154,7 +154,7 @@ async def test_several_lines_of_a_header_are_one_list(server: Server) -> None:
 # Headers
 
 
-async def test_no_header_tells_what_the_server_is_made_of(server: Server) -> None:
+async def test_no_header_names_the_framework(server: Server) -> None:
     alice = server.user("alice").headers
     answers = [
         await exchange(server, "GET", "/rooms", **alice),

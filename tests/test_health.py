@@ -75,7 +75,7 @@ async def test_a_database_that_heals_is_noticed_though_nobody_comes(
     assert (await server.request("GET", "/readyz")).status == 200
 
 
-async def test_who_is_closing_is_not_ready(start_server: StartServer) -> None:
+async def test_server_that_is_closing_is_not_ready(start_server: StartServer) -> None:
     server = await start_server()
     server.services.health.is_draining = True
     reply = await server.request("GET", "/readyz")

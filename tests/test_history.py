@@ -69,7 +69,7 @@ async def test_the_newest_page_is_read_into_memory_once(server: Server) -> None:
     assert first.data["has_more"] is True
 
 
-async def test_what_retention_has_removed_is_not_shown_from_memory(server: Server) -> None:
+async def test_messages_removed_by_retention_are_not_shown_from_memory(server: Server) -> None:
     alice = server.user("alice")
     room_id = await alice.make_room()
     for number in range(10):

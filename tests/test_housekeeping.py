@@ -108,7 +108,7 @@ async def test_rooms_of_a_deleted_tenant_are_not_loaded_again(server: Server, by
     assert server.services.rooms.find_loaded(big.tenant_key, room_id) is None
 
 
-async def test_what_is_left_of_a_purge_is_done_after_a_restart(start_server: StartServer, by_hand: None) -> None:
+async def test_purge_goes_on_after_a_restart(start_server: StartServer, by_hand: None) -> None:
     server = await start_server()
     big, _ = await make_tenant(server, "big")
     await fill(server, big, rooms=100, messages=5)

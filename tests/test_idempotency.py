@@ -81,7 +81,7 @@ SAME = [
 ]
 
 
-async def test_a_retry_is_the_same_whatever_the_order_of_its_keys(server: Server) -> None:
+async def test_retry_with_its_keys_in_another_order_is_the_same(server: Server) -> None:
     alice = server.user("alice")
     path = f"/rooms/{await alice.make_room()}/messages"
     for number, (first, second) in enumerate(SAME):
@@ -117,7 +117,7 @@ async def test_a_change_of_type_alone_changes_a_room_and_an_order_of_keys_does_n
         assert (await alice.patch(f"/rooms/{room_id}", {"metadata": {"value": after}})).data["last_seq"] == last_seq
 
 
-async def test_a_retry_is_compared_with_what_was_first_sent_and_shows_the_message_as_it_now_stands(
+async def test_retry_is_compared_with_the_first_body_and_shows_the_message_as_it_now_stands(
     server: Server,
 ) -> None:
     alice = server.user("alice")

@@ -88,7 +88,7 @@ def test_no_line_installs_from_a_registry() -> None:
         "chatapi-python>=1.0",
     ],
 )
-def test_what_would_install_from_a_registry_is_found(line: str) -> None:
+def test_install_lines_from_a_registry_are_found(line: str) -> None:
     assert list(find_registry_installs(f"Before.\n{line}\nAfter."))
 
 
@@ -113,5 +113,5 @@ def test_what_would_install_from_a_registry_is_found(line: str) -> None:
         "https://chat.example.com/sdk/chatapi.js",
     ],
 )
-def test_what_installs_from_here_is_left_alone(line: str) -> None:
+def test_install_lines_from_this_repository_are_left_alone(line: str) -> None:
     assert not list(find_registry_installs(f"Before.\n{line}\nAfter."))

@@ -100,7 +100,7 @@ async def test_every_route_answers_404_to_another_tenants_ids(world: World) -> N
     assert await snapshot(world.alice, world.ids["room_id"]) == before
 
 
-async def test_that_is_the_very_answer_for_what_does_not_exist(world: World) -> None:
+async def test_another_tenants_ids_are_answered_like_made_up_ones(world: World) -> None:
     made_up = {name: "x" * len(value) for name, value in world.ids.items()}
     nothing = World(world.eve, world.alice, made_up)
     for route in NAMING:

@@ -61,7 +61,7 @@ async def watch(server: Server, room_id: str) -> Watched:
     return watched
 
 
-async def test_who_is_online_is_asked_of_the_connected(start_server: StartServer, database: Path) -> None:
+async def test_presence_route_looks_only_at_connected_users(start_server: StartServer, database: Path) -> None:
     server, room_id = await make_large_room(start_server, database)
     for name in ("user000007", "carol", "stranger", "user000003"):
         await server.user(name).connect()
@@ -95,7 +95,7 @@ async def test_roles_change_without_a_look_at_every_member(start_server: StartSe
     assert (await alice.delete(f"{path}/user000001")).status == 204  # as the longest-standing, she is the admin again
 
 
-async def test_few_members_among_many_listeners_are_found_by_who_they_are(server: Server) -> None:
+async def test_few_members_among_many_listeners_are_found_by_user_id(server: Server) -> None:
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room("bob", room_type="channel")
     [tenant] = server.services.tenants.all()
@@ -242,7 +242,7 @@ async def test_many_listeners_are_told_of_a_rooms_end_bit_by_bit(
     assert all(len(connection.rooms) == 1 for connection in server.services.hub.connections.values())
 
 
-async def test_the_end_of_a_tenant_costs_what_it_has(server: Server) -> None:
+async def test_deleting_a_tenant_looks_at_its_own_keys_and_connections_only(server: Server) -> None:
     doomed = await server.make_tenant("doomed")
     gone = await server.user("alice", doomed["api_key"]).connect()
     for number in range(20):

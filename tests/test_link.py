@@ -174,7 +174,7 @@ async def test_several_wait_at_once_and_one_that_is_cancelled_takes_no_other_alo
     server.close()
 
 
-async def test_a_peer_that_resets_wakes_those_who_wait(certificate: tuple[str, str], tmp_path: Path) -> None:
+async def test_reset_by_the_peer_wakes_a_waiting_writer(certificate: tuple[str, str], tmp_path: Path) -> None:
     def reset(peer: socket.socket) -> None:
         peer.recv(1)
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -60,7 +60,7 @@ async def test_a_bad_member_is_refused(server: Server, body: dict[str, object], 
     assert (reply.status, reply.error["code"], reply.error["field"]) == (400, "VALIDATION_ERROR", field)
 
 
-async def test_who_is_a_member_already_is_a_conflict(server: Server) -> None:
+async def test_adding_a_member_again_is_a_conflict(server: Server) -> None:
     alice, bob = server.user("alice"), server.user("bob")
     for room_type in ("group", "channel"):
         room_id = await alice.make_room("bob", room_type=room_type)
@@ -78,7 +78,7 @@ async def test_many_joins_at_once_add_a_user_once(server: Server) -> None:
     assert (await bob.get(f"/rooms/{room_id}")).data["last_seq"] == 1
 
 
-async def test_members_who_are_no_admins_decide_about_nobody_else(server: Server) -> None:
+async def test_members_that_are_no_admins_decide_about_nobody_else(server: Server) -> None:
     alice, bob, eve = (server.user(name) for name in ("alice", "bob", "eve"))
     for room_type in ("group", "channel"):
         path = f"/rooms/{await alice.make_room('bob', 'carol', room_type=room_type)}/members"
@@ -114,7 +114,7 @@ async def test_the_members_of_a_dm_are_fixed(server: Server) -> None:
     assert await roles(alice, path.split("/")[2]) == {"alice": "member", "bob": "member"}
 
 
-async def test_who_is_not_in_a_dm_is_told_no_more_of_it_than_of_a_group(server: Server) -> None:
+async def test_stranger_learns_no_more_of_a_dm_than_of_a_group(server: Server) -> None:
     eve = server.user("eve")
     path = f"/rooms/{await server.user('alice').make_room('bob', room_type='dm')}/members"
     for reply in (
@@ -188,7 +188,7 @@ async def test_a_role_that_is_changed_while_its_member_is_removed_breaks_nothing
     assert await roles(alice, room_id) == {"alice": "admin"}
 
 
-async def test_who_comes_back_starts_where_it_came_back(server: Server) -> None:
+async def test_member_who_comes_back_has_read_everything_before(server: Server) -> None:
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room("bob")
     await alice.say(room_id)
@@ -236,7 +236,7 @@ async def test_an_empty_room_stays_and_its_first_new_member_is_admin(start_serve
     assert (await bob.get(f"/rooms/{room_id}/messages")).data["messages"][0]["content"] == "remember me"
 
 
-async def test_who_joins_an_empty_channel_becomes_its_admin(server: Server) -> None:
+async def test_first_user_to_join_an_empty_channel_becomes_its_admin(server: Server) -> None:
     """With a token of its own as well: else nobody could ever change the channel again."""
     alice = server.user("alice")
     tokens = {name: (await server.user(name).post("/tokens")).data["token"] for name in ("eve", "bob")}
@@ -254,7 +254,7 @@ async def test_who_joins_an_empty_channel_becomes_its_admin(server: Server) -> N
         assert [event.get("role") for event in events] == [None, "admin", "member", None]
 
 
-async def test_two_who_join_an_empty_channel_at_once_are_an_admin_and_a_member(server: Server) -> None:
+async def test_two_users_that_join_an_empty_channel_at_once_are_admin_and_member(server: Server) -> None:
     alice = server.user("alice")
     room_id = await alice.make_room(room_type="channel")
     await alice.delete(f"/rooms/{room_id}/members/alice")
@@ -283,7 +283,7 @@ async def test_ids_with_reserved_characters_work_in_paths(server: Server) -> Non
         assert (await roles(alice, room_id))[user_id] == "admin"
 
 
-async def test_those_who_left_together_leave_no_gap(server: Server) -> None:
+async def test_users_that_leave_together_leave_no_gap_in_the_log(server: Server) -> None:
     names = [f"user-{n}" for n in range(10)]
     alice = server.user("alice")
     room_id = await alice.make_room(*names, room_type="channel")

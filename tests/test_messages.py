@@ -284,7 +284,7 @@ async def test_a_bad_edit_is_refused(server: Server, body: dict[str, object], fi
     assert (reply.status, reply.error["field"]) == (400, field)
 
 
-async def test_what_does_not_exist_in_this_room_is_not_found(server: Server) -> None:
+async def test_message_of_another_room_is_not_found(server: Server) -> None:
     alice = server.user("alice")
     room_id, other = await alice.make_room(), await alice.make_room()
     message = await alice.say(other)
@@ -368,7 +368,7 @@ async def test_edit_and_delete_in_one_batch_keep_their_order(server: Server) -> 
     ]
 
 
-async def test_what_was_edited_or_deleted_is_shown_so_in_the_log_from_memory_and_from_disk(start_server) -> None:
+async def test_edits_and_deletions_show_in_the_log_from_memory_and_from_disk(start_server) -> None:
     server = await start_server()
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room("bob")

@@ -25,7 +25,7 @@ async def scrape(server: Server, **headers: str) -> dict[tuple[str, ...], float]
     return {(sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples}
 
 
-async def test_what_happens_is_counted(server: Server) -> None:
+async def test_metrics_count_connections_rooms_messages_and_requests(server: Server) -> None:
     before = await scrape(server)
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room("bob")
@@ -78,7 +78,7 @@ async def test_both_prefixes_are_one_route(server: Server) -> None:
     assert (await scrape(server))["chatapi_http_request_seconds_count", "GET", "/rooms", "200"] == 2
 
 
-async def test_what_the_rate_limit_refuses_is_counted(start_server: StartServer) -> None:
+async def test_requests_refused_by_the_rate_limit_are_counted(start_server: StartServer) -> None:
     server = await start_server({"limits.rate_limit": 0.001, "limits.rate_burst": 2})
     alice = server.user("alice")
     socket = await alice.connect()
@@ -173,7 +173,7 @@ def test_names_follow_the_custom() -> None:
         assert declared.labels == (TENANT,) or TENANT not in declared.labels
 
 
-def test_docs_list_what_is_declared() -> None:
+def test_docs_list_every_declared_metric() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| *(.*?) *\| (.*?) \|$", DOCS.read_text(), re.MULTILINE)
     documented = {name: (kind, labels, text) for name, kind, labels, text in rows}
     assert set(documented) == {*METRICS, *PROCESS_METRICS}

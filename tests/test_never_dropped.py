@@ -88,7 +88,7 @@ async def test_rooms_that_come_and_go(start_server: StartServer, query: str) -> 
     assert [room["room_id"] for room in (await bob.get("/rooms", limit=1)).data["rooms"]] == [last]
 
 
-async def test_how_far_the_user_has_read_on_another_device(start_server: StartServer) -> None:
+async def test_only_the_latest_read_position_of_another_device_is_owed(start_server: StartServer) -> None:
     server = await start_server(SMALL)
     alice, bob = server.user("alice"), server.user("bob")
     read, gone = await alice.make_room("bob"), await alice.make_room("bob")

@@ -156,7 +156,7 @@ async def test_one_that_comes_during_the_handshake_is_not_missed(server: Server)
     await socket.expect("sync.complete")
 
 
-async def test_who_has_nothing_to_wait_for_is_live_at_once(server: Server) -> None:
+async def test_connection_with_no_backlog_is_live_at_once(server: Server) -> None:
     """One look-up for all that a connect needs, and no recovery where nothing is missing."""
     alice = server.user("alice")
     room_id = await alice.make_room()
@@ -200,7 +200,7 @@ async def test_the_list_is_paged_and_filtered(server: Server) -> None:
         ({"topic": "", "payload": 1, "targets": {"user_ids": ["a"]}}, "topic"),
     ],
 )
-async def test_what_is_wrong_is_named(server: Server, body: object, field: str) -> None:
+async def test_invalid_field_of_notify_is_named(server: Server, body: object, field: str) -> None:
     reply = await server.user("app").post("/notify", body)
     assert (reply.status, reply.error["code"], reply.error["field"]) == (400, "VALIDATION_ERROR", field)
 
@@ -238,7 +238,7 @@ async def test_others_and_other_tenants_see_nothing_of_it(server: Server) -> Non
     assert (await read_list(server.user("bob")))[0]["status"] == "pending"
 
 
-async def test_acknowledging_what_is_not_there_is_refused(server: Server) -> None:
+async def test_acknowledging_an_unknown_notification_is_refused(server: Server) -> None:
     bob = server.user("bob")
     socket = await bob.connect()
     for notification_id in ("notif_0000000000000001", "notif_", "msg_0000000000000001", "notif_000000000000000g"):
@@ -261,7 +261,7 @@ async def test_subscribing_is_idempotent_and_of_the_user(server: Server) -> None
     assert (await bob.get("/subscriptions")).data["subscriptions"] == []
 
 
-async def test_unsubscribing_ends_what_comes(server: Server) -> None:
+async def test_no_notification_comes_after_unsubscribing(server: Server) -> None:
     alice, bob = server.user("alice"), server.user("bob")
     subscription_id = (await alice.post("/subscriptions", {"topic": "news"})).data["subscription_id"]
     other = (await server.make_tenant("other"))["api_key"]

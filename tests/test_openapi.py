@@ -81,7 +81,7 @@ def test_a_handler_that_wants_a_user_is_refused_for_a_route_without_one() -> Non
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=name_route)
-def test_each_route_says_what_it_takes(route: Route) -> None:
+def test_each_route_states_its_body_and_query(route: Route) -> None:
     operation = OPERATIONS[route.method, route.path]
     assert operation["summary"] != route.path
     parameters = [resolve(parameter) for parameter in operation.get("parameters", [])]

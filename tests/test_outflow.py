@@ -84,7 +84,7 @@ async def make_channel(owner: User) -> str:
     return f"/rooms/{room_id}/messages"
 
 
-async def test_what_one_user_does_not_read_waits_and_then_comes(clients: Clients) -> None:
+async def test_answers_beyond_a_users_bound_wait_and_then_come(clients: Clients) -> None:
     server = clients.server
     alice, bob = server.user("alice"), server.user("bob")
     path = await make_channel(alice)
@@ -126,7 +126,7 @@ async def test_all_tenants_together_are_bounded(clients: Clients) -> None:
     assert 7 * PAGE < flow(server).total_bytes < 7.4 * PAGE
 
 
-async def test_who_waits_too_long_or_in_too_great_a_number_is_refused(
+async def test_requests_that_wait_too_long_or_are_too_many_are_refused(
     clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = clients.server
@@ -146,7 +146,9 @@ async def test_who_waits_too_long_or_in_too_great_a_number_is_refused(
     assert (await alice.get(path)).status == 503
 
 
-async def test_writes_are_refused_only_to_the_one_who_owes(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_writes_are_refused_only_to_the_user_with_unread_answers(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = clients.server
     alice, bob = server.user("alice"), server.user("bob")
     path = await make_channel(alice)
@@ -162,7 +164,7 @@ async def test_writes_are_refused_only_to_the_one_who_owes(clients: Clients, mon
     assert [message["content"] for message in newest] == ["short of the bound", "stored"]
 
 
-async def test_nothing_is_made_for_those_who_are_gone(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_answer_is_made_for_clients_that_are_gone(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
     server = clients.server
     alice = server.user("alice")
     path = await make_channel(alice)

@@ -57,7 +57,7 @@ def test_each_package_holds_the_licence(folder: Path) -> None:
     assert (folder / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
 
 
-def test_the_sdk_asks_for_what_the_server_asks_for() -> None:
+def test_sdk_requires_the_servers_python_and_versions_of_libraries() -> None:
     server, sdk = read_project(ROOT), read_project(SDK)
     assert isinstance(sdk["dependencies"], list)
     assert {re.split("[<>=]", line)[0] for line in sdk["dependencies"]} == {"aiohttp", "msgspec", "orjson"}
@@ -100,7 +100,7 @@ def test_the_image_runs_as_a_number_that_is_not_root() -> None:
     assert f"install -d -o {user} -g {group} /data" in made
 
 
-def test_what_the_image_depends_on_is_a_layer_before_the_sources() -> None:
+def test_image_installs_dependencies_in_a_layer_before_the_sources() -> None:
     steps = read_steps("COPY", "RUN", "USER")
     order = [next(i for i, step in enumerate(steps) if mark in step) for mark in ("-r /src/", "COPY . ", "--no-deps")]
     assert order == sorted(order)
@@ -108,6 +108,6 @@ def test_what_the_image_depends_on_is_a_layer_before_the_sources() -> None:
     assert "rm -rf /src" in steps[order[2]]
 
 
-def test_the_image_is_built_from_what_it_needs_only() -> None:
+def test_image_is_built_from_needed_files_only() -> None:
     context = list_build_context()
     assert {"chatapi", "pyproject.toml", "README.md", "LICENSE"} == context

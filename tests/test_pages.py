@@ -281,7 +281,7 @@ async def test_a_place_of_another_shape_is_refused_even_with_its_digest(server: 
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[1", b'["\xff"]', b"[18446744073709551615]", b"[1e400]", b"[ 1]"])
-async def test_what_is_no_place_is_refused_even_with_its_digest(server: Server, text: bytes) -> None:
+async def test_cursor_with_a_valid_digest_but_no_valid_place_is_refused(server: Server, text: bytes) -> None:
     [tenant] = server.services.tenants.all()
     digest = pages._digest(text, ("channels", tenant.tenant_id))
     cursor = base64.urlsafe_b64encode(digest + text).rstrip(b"=").decode()

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 TRIES = 200  # 10 s
 
 
-def test_what_is_new_is_listed_and_disturbs_no_pane(browser: Browser, tmp_path: Path) -> None:
+def test_unknown_events_are_listed_and_disturb_no_pane(browser: Browser, tmp_path: Path) -> None:
     with ServerProcess(tmp_path) as server, NewerServerThread(server.url) as newer:
         tenant = Tenant(server, "newer")
         room = tenant.call("POST", "/rooms", {"type": "group", "members": ["bob"]})["room_id"]

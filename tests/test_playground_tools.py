@@ -58,7 +58,7 @@ def choose(page: Page, button: Locator, label: str) -> str:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", INSECURE])
-def test_what_is_said_to_be_copied_is_copied(browser: Browser, tenant: Tenant, host: str) -> None:
+def test_text_announced_as_copied_is_copied(browser: Browser, tenant: Tenant, host: str) -> None:
     with tenant.visit(browser, f"http://{host}:{tenant.server.port}") as visitor:
         page = visitor.open()
         alice, _ = panes(page)
@@ -71,7 +71,7 @@ def test_what_is_said_to_be_copied_is_copied(browser: Browser, tenant: Tenant, h
         assert choose(page, alice.own.get_by_role("button", name="Copy", exact=True), "Copy the text") == "copy me"
 
 
-def test_what_cannot_be_copied_is_shown(browser: Browser, tenant: Tenant) -> None:
+def test_text_that_cannot_be_copied_is_shown(browser: Browser, tenant: Tenant) -> None:
     with tenant.visit(browser) as visitor:
         visitor.context.add_init_script(
             "if (navigator.clipboard) navigator.clipboard.writeText = () => Promise.reject();"
@@ -180,7 +180,7 @@ def test_every_frame_is_copied_as_a_call_that_answers(browser: Browser, tenant: 
             run(["node", "--check", f"{number}.mjs"], tenant.key, tmp_path)
 
 
-def test_what_only_a_websocket_takes_runs_in_python(browser: Browser, tenant: Tenant, tmp_path: Path) -> None:
+def test_python_snippet_of_a_frame_without_a_route_runs(browser: Browser, tenant: Tenant, tmp_path: Path) -> None:
     with tenant.visit(browser) as visitor:
         page = visitor.open()
         panes(page)

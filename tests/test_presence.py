@@ -81,7 +81,7 @@ async def unsubscribe(socket: Socket, room_id: str) -> None:
 
 
 @pytest.mark.parametrize("who", ["both", "an earlier device"])
-async def test_who_has_unsubscribed_shares_the_room_all_the_same(start_server: StartServer, who: str) -> None:
+async def test_unsubscribed_member_still_shares_presence(start_server: StartServer, who: str) -> None:
     server = await start_server(GRACE)
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room("bob")
@@ -100,7 +100,7 @@ async def test_who_has_unsubscribed_shares_the_room_all_the_same(start_server: S
     await watcher.expect("presence.update", user_id="bob", status="offline")
 
 
-async def test_who_has_unsubscribed_and_is_removed_hears_nothing_more(start_server: StartServer) -> None:
+async def test_unsubscribed_member_hears_nothing_after_removal(start_server: StartServer) -> None:
     server = await start_server(GRACE)
     alice, bob, carol = server.user("alice"), server.user("bob"), server.user("carol")
     room_id = await alice.make_room("bob", "carol")
@@ -126,7 +126,7 @@ async def test_who_has_unsubscribed_and_is_removed_hears_nothing_more(start_serv
     assert (len(room.subscribers), len(room.unsubscribed)) == (0, 0)
 
 
-async def test_who_joins_a_room_within_the_grace_leaves_it_too(start_server: StartServer) -> None:
+async def test_user_added_to_a_room_within_the_grace_goes_offline_there_too(start_server: StartServer) -> None:
     """To the members of that room it was online: that is what they were told when they asked."""
     server = await start_server({"websocket.presence_grace_seconds": 0.5})
     alice, bob = server.user("alice"), server.user("bob")
@@ -175,7 +175,7 @@ async def test_only_rooms_of_up_to_200_members_are_told(server: Server, members:
     assert await online(alice, small_room) == ["alice", "carol"]
 
 
-async def test_a_newcomer_asks_who_is_there(server: Server) -> None:
+async def test_presence_route_lists_online_members(server: Server) -> None:
     alice, bob, carol = (server.user(name) for name in ("alice", "bob", "carol"))
     room_id = await alice.make_room("bob", "carol")
     await bob.connect()
@@ -324,7 +324,7 @@ async def test_strangers_may_not_type(server: Server) -> None:
     await socket.expect("error", code="AUTHORIZATION_ERROR", request_id="r-1")
 
 
-async def test_who_merely_reads_a_channel_is_told_of_nobody(server: Server) -> None:
+async def test_channel_reader_gets_no_typing_and_no_presence(server: Server) -> None:
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room("bob", room_type="channel")
     reader = await server.user("mallory").connect()

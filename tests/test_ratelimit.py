@@ -58,7 +58,7 @@ RATES = st.floats(0.001, 1000)
 
 
 @given(rate=RATES, burst=st.integers(1, 50), steps=STEPS)
-def test_no_more_passes_than_the_burst_and_what_flowed_in(rate: float, burst: int, steps: list[float]) -> None:
+def test_no_more_passes_than_the_burst_and_the_refill(rate: float, burst: int, steps: list[float]) -> None:
     now_s, passed = 0.0, 0
     bucket = TokenBucket(rate, burst, now_s)
     for step in steps:
@@ -71,7 +71,7 @@ def test_no_more_passes_than_the_burst_and_what_flowed_in(rate: float, burst: in
 
 
 @given(rate=RATES, burst=st.integers(1, 50), steps=STEPS)
-def test_who_waits_as_long_as_told_gets_a_token(rate: float, burst: int, steps: list[float]) -> None:
+def test_caller_that_waits_as_long_as_told_gets_a_token(rate: float, burst: int, steps: list[float]) -> None:
     now_s = 0.0
     bucket = TokenBucket(rate, burst, now_s)
     for step in steps:
@@ -143,7 +143,7 @@ async def test_every_answer_to_a_known_caller_carries_the_headers(server: Server
         assert rate_headers(reply)[0] == 100_000
 
 
-async def test_what_is_open_and_what_is_the_operators_takes_no_token(start_server: StartServer) -> None:
+async def test_open_and_admin_routes_take_no_token(start_server: StartServer) -> None:
     server = await start_server({"limits.rate_limit": 1, "limits.rate_burst": 1}, clock=HandClock())
     assert (await server.user("alice").get("/rooms")).status == 200
     for reply, status in (

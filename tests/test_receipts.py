@@ -65,7 +65,7 @@ async def test_it_only_grows_over_websocket(server: Server, kind: str) -> None:
 
 
 @KINDS
-async def test_what_does_not_exist_yet_cannot_be_noted(server: Server, kind: str) -> None:
+async def test_ack_or_read_beyond_the_last_seq_is_refused(server: Server, kind: str) -> None:
     room_id = await make_room_of(server, 2, "bob")
     bob, stranger = server.user("bob"), server.user("mallory")
     reply = await note(bob, kind, room_id, 3)
@@ -101,7 +101,7 @@ async def test_all_that_was_confirmed_is_there_after_a_restart(start_server: Sta
 
 
 @KINDS
-async def test_who_leaves_before_it_is_noted_gets_an_error(server: Server, kind: str) -> None:
+async def test_ack_of_a_member_removed_before_the_write_gets_an_error(server: Server, kind: str) -> None:
     room_id = await make_room_of(server, 1, "bob")
     bob = server.user("bob")
     socket = await bob.connect()

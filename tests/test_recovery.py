@@ -247,7 +247,7 @@ async def test_a_long_backlog_is_named_and_only_its_newest_events_come(start_ser
     assert seqs(await socket.collect("sync.complete"), room_id) == [6, 7, 8]  # exactly the limit: no gap
 
 
-async def test_what_retention_removed_is_named_too(start_server: StartServer) -> None:
+async def test_sync_gap_names_events_removed_by_retention(start_server: StartServer) -> None:
     server = await start_server()
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room("bob")
@@ -282,7 +282,7 @@ async def test_after_unsubscribe_a_subscribe_continues_from_the_present(server: 
 # Membership that changes
 
 
-async def test_who_is_added_while_away_gets_what_came_after(server: Server) -> None:
+async def test_member_added_while_away_gets_later_events(server: Server) -> None:
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room()
     await alice.say(room_id)
@@ -293,7 +293,7 @@ async def test_who_is_added_while_away_gets_what_came_after(server: Server) -> N
     assert seqs(await socket.collect("sync.complete"), room_id) == [3]
 
 
-async def test_who_is_removed_while_away_gets_nothing_more(server: Server) -> None:
+async def test_member_removed_while_away_gets_no_later_events(server: Server) -> None:
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room("bob")
     await alice.say(room_id)
@@ -305,7 +305,7 @@ async def test_who_is_removed_while_away_gets_nothing_more(server: Server) -> No
     assert [(frame["type"], frame["field"]) for frame in backlog] == [("error", f"rooms.{room_id}")]
 
 
-async def test_who_is_removed_and_added_again_while_away_begins_after_its_return(server: Server) -> None:
+async def test_member_removed_and_readded_while_away_begins_after_the_return(server: Server) -> None:
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room("bob")
     await alice.delete(f"/rooms/{room_id}/members/bob")
@@ -365,7 +365,7 @@ async def test_its_own_leaving_comes_though_more_than_the_limit_went_on_since(st
     assert [(frame["type"], frame["seq"]) for frame in frames[1:]] == [("message", 3), ("member.left", 4)]
 
 
-async def test_who_is_back_before_it_was_told_of_its_leaving_goes_on_after_its_return(
+async def test_member_readded_before_hearing_of_the_removal_goes_on_after_the_return(
     start_server: StartServer,
 ) -> None:
     server = await start_server()
@@ -390,7 +390,7 @@ async def test_who_is_back_before_it_was_told_of_its_leaving_goes_on_after_its_r
     await socket.expect("message", seq=5)
 
 
-async def test_who_was_told_of_its_leaving_is_told_of_no_gap_when_it_is_back(
+async def test_member_readded_after_hearing_of_the_removal_gets_no_gap(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though it still waits for something else: what went on in between is nothing that it missed."""

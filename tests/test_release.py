@@ -169,7 +169,7 @@ def test_the_sdist_is_the_whole_tree(release: Path) -> None:
     assert {name for name in held - tracked if not name.startswith("chatapi_server.egg-info/")} == {"PKG-INFO"}
 
 
-def test_what_is_made_in_a_checkout_is_ignored_by_git() -> None:
+def test_files_made_in_a_checkout_are_ignored_by_git() -> None:
     database = [f"chatapi.db{suffix}" for suffix in ("", "-wal", "-shm", ".lock")]
     made = [*database, "master.key", ".venv/bin/chatapi", "build/lib", f"dist/{SDIST}", PYZ, TARBALL]
     assert run("git", "check-ignore", *made, cwd=ROOT).split() == made
@@ -183,7 +183,7 @@ def test_the_tests_run_in_the_unpacked_sdist(release: Path, tmp_path: Path) -> N
     assert " passed" in run(*command, cwd=source, PYTHONPATH=str(source))
 
 
-def test_the_wheels_hold_what_is_not_python_too(release: Path) -> None:
+def test_wheels_hold_files_that_are_not_python_too(release: Path) -> None:
     with zipfile.ZipFile(release / SERVER_WHEEL) as wheel:
         held = set(wheel.namelist())
         metadata = wheel.read(f"chatapi_server-{__version__}.dist-info/METADATA").decode()

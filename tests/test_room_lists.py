@@ -242,7 +242,7 @@ async def test_the_first_list_is_made_in_small_steps(
 # Orders by themselves
 
 
-def test_an_order_is_sorted_whatever_is_put_into_it() -> None:
+def test_any_items_put_into_an_order_are_sorted() -> None:
     order = Order(0)
     dice = random.Random(4)
     truth: dict[Any, int] = {}

@@ -95,7 +95,7 @@ def test_it_says_where_it_listens_and_ends_with_0(tmp_path: Path, number: signal
     assert not [line for line in serve.errors if "Traceback" in line]
 
 
-def test_it_says_with_what_it_started(tmp_path: Path) -> None:
+def test_start_is_logged_with_its_version_database_and_config(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text("[database]\npath = 'own.db'\n")
     with serving(tmp_path, "--config", "own.toml") as serve:
         serve.wait_until_it_listens()
@@ -136,7 +136,7 @@ def test_it_starts_where_nobody_hears_it(directory: Path) -> None:
         assert serve.end(signal.SIGTERM) == 0
 
 
-def test_what_dev_prints_works_when_pasted(directory: Path) -> None:
+def test_commands_printed_by_dev_work_when_pasted(directory: Path) -> None:
     keys = []
     for _ in range(2):
         with serving(directory, "--dev") as serve:

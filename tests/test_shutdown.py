@@ -69,7 +69,7 @@ async def test_readyz_is_503_meanwhile_over_a_kept_connection(server: Server) ->
     await writer.wait_closed()
 
 
-async def test_what_is_queued_is_written_and_confirmed(start_server: StartServer) -> None:
+async def test_queued_writes_are_written_and_confirmed(start_server: StartServer) -> None:
     server = await start_server()
     alice = server.user("alice")
     room_id = await alice.make_room()
@@ -91,7 +91,7 @@ async def test_what_is_queued_is_written_and_confirmed(start_server: StartServer
     assert confirmed == list(range(1, len(confirmed) + 1))
 
 
-async def test_the_writer_finishes_what_it_has_taken(server: Server) -> None:
+async def test_writer_finishes_writes_that_it_has_taken(server: Server) -> None:
     alice = server.user("alice")
     room_id = await alice.make_room()
     socket = await alice.connect()

@@ -55,7 +55,7 @@ async def test_it_leaves_live_delivery_and_catches_up_in_order(start_server: Sta
     bob.abort()
 
 
-async def test_what_goes_on_while_it_catches_up_is_neither_lost_nor_doubled(start_server: StartServer) -> None:
+async def test_events_during_the_catch_up_are_neither_lost_nor_doubled(start_server: StartServer) -> None:
     _, alice, room_id, bob = await start_with_a_stalled_bob(start_server)
     other_room = await alice.make_room("bob")
     seqs: dict[str, list[int]] = {room_id: [], other_room: []}

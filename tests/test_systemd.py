@@ -42,7 +42,7 @@ def test_the_installed_server_runs_as_the_unit_says(installed: Installation) -> 
     assert "process_start_time_seconds 1." in installed.run("curl -s localhost:8080/metrics"), "of now, not of 1970"
 
 
-def test_its_exposure_is_what_the_document_says(installed: Installation) -> None:
+def test_systemds_exposure_score_is_as_documented(installed: Installation) -> None:
     assert installed.run("systemd-analyze verify chatapi.service") == ""
     [told] = re.findall(r"exposure at ([\d.]+) of 10", (ROOT / "docs/operations.md").read_text())
     rated = installed.run("systemd-analyze security --no-pager chatapi.service")
@@ -156,7 +156,7 @@ def test_the_database_of_the_go_chatapi_is_taken_over(installed: Installation) -
     assert installed.run("stat -c %U /var/lib/chatapi/chatapi.db.lock").strip() == "chatapi"
 
 
-def test_what_litestream_has_restored_gets_an_epoch_of_its_own(installed: Installation) -> None:
+def test_database_restored_by_litestream_gets_a_new_epoch(installed: Installation) -> None:
     installed.make_backup()
     installed.run("cp /var/backups/chatapi/by-hand.db /run/replica.db; chmod 644 /run/replica.db")
     # In its place: what it does with these arguments.

@@ -55,13 +55,13 @@ async def refusal(path: Path, database: Path) -> str:
 
 
 @pytest.mark.usefixtures("_private_files")
-async def test_the_folder_decides_who_may_connect_and_not_the_umask(path: Path, database: Path) -> None:
+async def test_access_to_the_socket_follows_the_folder_not_the_umask(path: Path, database: Path) -> None:
     async with listening(path, database):
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o666
         assert await is_alive(path)
 
 
-async def test_what_a_killed_server_left_behind_is_replaced(path: Path, database: Path) -> None:
+async def test_socket_left_by_a_killed_server_is_replaced(path: Path, database: Path) -> None:
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(str(path))
         killed.listen()

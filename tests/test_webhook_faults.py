@@ -92,7 +92,7 @@ async def test_an_event_that_cannot_be_read_is_a_try_that_failed(
     await receiver.wait_for(1)
 
 
-async def test_what_waits_for_a_webhook_that_is_gone_is_dropped_in_steps(
+async def test_calls_waiting_for_a_removed_webhook_are_dropped_in_steps(
     start_server: StartServer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_webhooks, "CHUNK_ROWS", 5)

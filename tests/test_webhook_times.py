@@ -148,9 +148,7 @@ async def test_a_user_who_leaves_again_without_an_ack_gets_the_next_try(
     await eventually(lambda: timed.worker.delivered == 1)
 
 
-async def test_what_is_acknowledged_while_a_try_waits_is_not_called_for(
-    start_server: StartServer, receiver: Receiver
-) -> None:
+async def test_call_is_not_made_after_an_ack_while_it_waits(start_server: StartServer, receiver: Receiver) -> None:
     receiver.behave = answer(500)
     timed = await start(start_server, receiver)
     room_id = await timed.fail_once()
@@ -178,9 +176,7 @@ async def test_what_is_acknowledged_while_a_try_waits_is_not_called_for(
         "Sat, 99 Foo 20252 99:99:99 GMT",
     ],
 )
-async def test_whatever_an_endpoint_asks_for_ends_as_a_dead_letter(
-    start_server: StartServer, receiver: Receiver, asked: str
-) -> None:
+async def test_any_retry_after_ends_as_a_dead_letter(start_server: StartServer, receiver: Receiver, asked: str) -> None:
     receiver.behave = answer(503, Retry_After=asked)
     timed = await start(start_server, receiver)
     await timed.fail_once()

@@ -158,7 +158,7 @@ async def test_many_recipients_are_reached_in_steps(
 
 
 @pytest.mark.slow
-async def test_who_left_or_acknowledged_before_its_turn_is_passed_over(
+async def test_recipient_that_left_or_acknowledged_before_its_turn_is_skipped(
     start_server: StartServer, receiver: Receiver
 ) -> None:
     hooked = await start(start_server, receiver, concurrency=1)
@@ -189,7 +189,7 @@ async def test_who_left_or_acknowledged_before_its_turn_is_passed_over(
         (close_early, "closed without an answer"),
     ],
 )
-async def test_what_fails_is_tried_again_with_the_same_id(
+async def test_failed_call_is_tried_again_with_the_same_id(
     start_server: StartServer, receiver: Receiver, behaviour: Any, error: str
 ) -> None:
     hooked = await start(start_server, receiver)
@@ -323,7 +323,7 @@ async def test_however_many_endpoints_give_no_answer_the_others_go_on(
 # Dropped before a try
 
 
-async def test_what_was_acknowledged_meanwhile_is_not_tried_again(
+async def test_failed_call_is_not_retried_after_an_acknowledgement(
     start_server: StartServer, receiver: Receiver
 ) -> None:
     hooked = await start(start_server, receiver, retry_schedule_seconds=[0, 0.5, 0.5])
@@ -341,7 +341,9 @@ async def test_what_was_acknowledged_meanwhile_is_not_tried_again(
 
 
 @pytest.mark.parametrize("how", ["message", "room", "member"])
-async def test_what_is_gone_is_not_tried_again(start_server: StartServer, receiver: Receiver, how: str) -> None:
+async def test_failed_call_is_not_retried_after_a_deletion(
+    start_server: StartServer, receiver: Receiver, how: str
+) -> None:
     hooked = await start(start_server, receiver, retry_schedule_seconds=[0, 0.4, 0.4])
     receiver.behave = answer(500)
     alice = hooked.user("alice")
@@ -366,7 +368,7 @@ async def test_an_edit_is_shown_by_the_next_try(start_server: StartServer, recei
     Webhook(hooked.secret).verify(calls[1].body, calls[1].headers)
 
 
-async def test_taking_the_webhook_away_drops_what_waits(start_server: StartServer, receiver: Receiver) -> None:
+async def test_removing_the_webhook_drops_waiting_calls(start_server: StartServer, receiver: Receiver) -> None:
     hooked = await start(start_server, receiver, retry_schedule_seconds=[0, 0.2, 60])
     receiver.behave = answer(500)
     alice = hooked.user("alice")
@@ -401,7 +403,7 @@ async def test_a_private_address_is_not_called(start_server: StartServer, receiv
 # Ends and starts
 
 
-async def test_what_waits_is_tried_after_a_restart(start_server: StartServer, receiver: Receiver) -> None:
+async def test_waiting_calls_are_made_after_a_restart(start_server: StartServer, receiver: Receiver) -> None:
     hooked = await start(start_server, receiver, retry_schedule_seconds=[0, 0.5])
     receiver.behave = in_turn(answer(500), answer(200))
     alice = hooked.user("alice")
@@ -433,7 +435,7 @@ async def test_a_call_that_hangs_does_not_keep_the_server_from_ending(
 
 
 @pytest.mark.parametrize("refused", ["record", "expand_event"])
-async def test_what_the_store_refuses_is_stored_later(
+async def test_results_refused_by_the_store_are_stored_later(
     start_server: StartServer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
     """Meanwhile no call is made twice, and none is forgotten."""

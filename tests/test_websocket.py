@@ -97,7 +97,7 @@ async def test_edits_and_deletions_answer_the_asker_and_tell_everyone(server: Se
     await asker.expect("error", code="NOT_FOUND")
 
 
-async def test_who_has_unsubscribed_still_gets_its_answers(server: Server) -> None:
+async def test_unsubscribed_member_still_gets_answers(server: Server) -> None:
     alice = server.user("alice")
     room_id = await alice.make_room()
     message = await alice.say(room_id)
@@ -252,7 +252,7 @@ import chatapi.app
     assert run.stderr.endswith("TypeError: CLIENT_FRAMES and the table of commands differ in Poll\n")
 
 
-async def test_what_is_refused_is_told_in_an_error_frame(server: Server) -> None:
+async def test_refused_frame_is_answered_with_an_error_frame(server: Server) -> None:
     alice, eve = server.user("alice"), server.user("eve")
     room_id = await alice.make_room()
     message = await alice.say(room_id)
@@ -311,7 +311,7 @@ async def test_a_binary_frame_is_1003(server: Server) -> None:
 
 
 @pytest.mark.parametrize("payload", [b"\xff", b'{"type":"ping","x":"\xff"}', b"\xed\xa0\x80", b'"\xc3'])
-async def test_what_is_not_utf8_is_1007(server: Server, payload: bytes) -> None:
+async def test_text_that_is_not_utf8_is_1007(server: Server, payload: bytes) -> None:
     socket = await server.user("alice").connect_raw(ready=True)
     socket.send(TEXT, payload)
     assert await socket.close_code() == 1007
@@ -359,7 +359,7 @@ async def test_fragments_are_put_together(server: Server) -> None:
         lambda socket: socket.send(0, b"x"),  # a fragment of nothing
     ],
 )
-async def test_what_is_no_websocket_ends_the_connection(server: Server, break_it) -> None:
+async def test_bytes_that_are_not_a_frame_end_the_connection(server: Server, break_it) -> None:
     socket = await server.user("alice").connect_raw(ready=True)
     break_it(socket)
     assert await socket.close_code() == 1002
@@ -402,7 +402,7 @@ async def test_a_peer_that_vanishes_is_forgotten(server: Server) -> None:
 
 
 @pytest.mark.parametrize("ending", ["goodbye", "vanishes", "breaks off", "told to go", "breaks the rules"])
-async def test_what_has_ended_leaves_no_cycle(server: Server, ending: str) -> None:
+async def test_ended_connection_leaves_no_reference_cycle(server: Server, ending: str) -> None:
     """What a connection held, 17 KB, is free at once: a full collection comes only after a hundred million objects."""
     socket = await server.user("alice").connect_raw(ready=True)
     gc.collect()
@@ -465,7 +465,7 @@ async def test_a_pong_that_nobody_asked_for_is_nothing(server: Server) -> None:
 # Heartbeat
 
 
-async def test_the_server_pings_and_drops_who_is_silent(start_server: StartServer) -> None:
+async def test_server_pings_and_drops_a_silent_client(start_server: StartServer) -> None:
     clock = HandClock()
     server = await start_server({"websocket.heartbeat_seconds": 0.2, "websocket.timeout_seconds": 1}, clock=clock)
     silent, alive = (

@@ -14,7 +14,7 @@ OBJECT = {"text": "x" * 16_000}
 
 
 @pytest.mark.parametrize("kind", ["messages", "meta", "edits", "notifications", "rooms", "names"])
-async def test_it_is_bounded_in_size_whatever_is_written(
+async def test_write_queue_is_bounded_in_characters_for_every_kind_of_write(
     server: Server, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(writer, "MAX_QUEUED_CHARACTERS", BOUND_CHARACTERS)

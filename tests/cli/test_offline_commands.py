@@ -86,7 +86,7 @@ def test_the_database_is_the_configured_one_or_the_given_one(run, directory):
         assert f" {tenants} tenants" in run("check", *arguments)[1]
 
 
-def test_what_hinders_a_backup_is_one_line(run, directory):
+def test_backup_failure_is_one_line(run, directory):
     assert run("backup", "copy.db") == (1, "", "chatapi: chatapi.db: no such file\n")
     make_database(directory / "chatapi.db")
     (directory / "copy.db").touch()
@@ -137,7 +137,7 @@ def test_findings_are_a_line_each_and_a_failure(run, directory):
     assert err == "chatapi: chatapi.db: damaged, findings: 4\n"
 
 
-def test_what_cannot_be_checked_is_one_line(run, directory):
+def test_check_failure_is_one_line(run, directory):
     (directory / "notes.txt").write_text("no database" * 1000)
     assert run("check", "notes.txt") == (1, "", "chatapi: notes.txt: file is not a database\n")
     assert run("check", "--db", "missing.db") == (1, "", "chatapi: missing.db: no such file\n")
@@ -187,7 +187,7 @@ def test_a_running_server_keeps_an_import_out(server, run, directory):
     assert run("import", "go.db")[0] == 0
 
 
-def test_what_cannot_be_imported_is_one_line(run, directory):
+def test_import_failure_is_one_line(run, directory):
     assert run("import", "go.db") == (1, "", "chatapi: go.db: no such file\n")
     make_database(directory / "chatapi.db")
     status, _, err = run("import", "chatapi.db")

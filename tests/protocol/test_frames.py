@@ -94,7 +94,7 @@ VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.li
     st.dictionaries(st.sampled_from(["room_id", "seq", "content", "meta", "rooms", "epoch", "data"]), VALUES),
     st.text("abc", max_size=64),
 )
-def test_whatever_its_fields_hold_the_request_id_comes_back(
+def test_request_id_comes_back_for_any_other_fields(
     frame_type: str, fields: dict[str, object], request_id: str
 ) -> None:
     payload = encode(**{"type": frame_type, "request_id": request_id, **GOOD[frame_type], **fields})

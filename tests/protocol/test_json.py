@@ -35,7 +35,7 @@ JSON = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=5) | st.dict
 
 
 @given(JSON)
-def test_what_is_within_the_bounds_comes_through_unchanged(value: object) -> None:
+def test_json_within_the_bounds_comes_through_unchanged(value: object) -> None:
     assert loads(dumps(value)) == value
     assert loads(json.dumps(value).encode()) == value
     assert loads_stored(dumps_text(value)) == value
@@ -83,7 +83,7 @@ def test_depth(depth: int, is_allowed: bool) -> None:
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.text("0123456789", min_size=16, max_size=30))
-def test_other_numbers_are_not_bounded_whatever_stands_beside_them(number: float, digits: str) -> None:
+def test_numbers_that_are_no_integers_are_not_bounded(number: float, digits: str) -> None:
     body = json.dumps([number, digits])
     assert loads(body.encode()) == [number, digits]
 

@@ -40,7 +40,7 @@ def read_frame(data: bytes) -> tuple[int, bytes, bytes]:
 
 
 @given(st.binary(max_size=200) | st.sampled_from([b"x" * size for size in (125, 126, 127, 65535, 65536, 200_000)]))
-def test_a_text_frame_is_what_the_rfc_says(payload: bytes) -> None:
+def test_text_frame_is_as_the_rfc_says(payload: bytes) -> None:
     assert read_frame(encode_text(payload)) == (1, payload, b"")
     assert decode_text(encode_text(payload)) == payload
 
@@ -123,7 +123,7 @@ def test_the_copy_with_a_request_id_is_otherwise_the_same() -> None:
     assert body_of(add_request_id(frame, "r")) == {**body_of(frame), "request_id": "r"}
 
 
-def test_an_error_names_only_what_says_something() -> None:
+def test_error_has_no_empty_fields() -> None:
     plain = ChatError(Code.NOT_FOUND, "Room not found")
     assert json.loads(encode_error_envelope(plain)) == {
         "success": False,

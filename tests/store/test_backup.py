@@ -38,7 +38,7 @@ def files(folder):
     return sorted(os.listdir(folder))
 
 
-def test_the_copy_holds_what_was_committed_also_what_is_only_in_the_wal(database, writer, target):
+def test_copy_holds_committed_rows_that_are_only_in_the_wal_too(database, writer, target):
     writer.execute("UPDATE messages SET content = 'in the WAL' WHERE message_key = 11")
     writer.execute("BEGIN IMMEDIATE")
     writer.execute("UPDATE messages SET content = 'not committed' WHERE message_key = 12")
@@ -179,7 +179,7 @@ def test_a_folder_that_does_not_exist(database, tmp_path):
         back_up(str(database), str(tmp_path / "nowhere" / "copy.db"))
 
 
-def test_what_is_no_database_is_refused_before_a_file_is_made(tmp_path, target):
+def test_file_that_is_no_database_is_refused_before_a_copy_is_made(tmp_path, target):
     other = tmp_path / "notes.txt"
     other.write_text("not a database" * 100)
     with pytest.raises(UnusableDatabase, match=r"notes\.txt: file is not a database"):

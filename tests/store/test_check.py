@@ -84,13 +84,13 @@ def test_each_damage_is_found_and_named(database, sql, finding):
 
 
 @pytest.mark.parametrize("table", ["members", "messages", "changes"])
-def test_what_has_lost_its_room_is_found(database, table):
+def test_rows_of_a_missing_room_are_found(database, table):
     damage(database, "DELETE FROM rooms WHERE room_key = 1")
     [line] = [line for line in findings(database) if line.startswith(f"{table}:")]
     assert line.endswith("rows refer to rooms that do not exist")
 
 
-def test_what_is_being_purged_is_no_finding(database):
+def test_rows_being_purged_are_no_finding(database):
     damage(
         database,
         """
@@ -202,7 +202,7 @@ def test_a_folder_that_cannot_be_written_to():
         assert os.listdir(folder) == ["chat.db"]
 
 
-def test_what_is_no_database_of_ours_is_one_line(tmp_path):
+def test_file_that_is_no_database_of_ours_is_one_line(tmp_path):
     newest = list_migrations()[-1][0]
     newer = make_database(tmp_path / "newer.db")
     damage(newer, f"PRAGMA user_version = {newest + 1}")

@@ -196,7 +196,7 @@ CASES = [pair for pair in STATEMENTS if pair[0] not in GROWING]
 
 
 @pytest.mark.parametrize(("name", "sql"), CASES, ids=[name for name, _ in CASES])
-def test_a_statement_looks_at_what_it_returns(
+def test_statement_looks_at_no_more_than_it_returns(
     databases: tuple[sqlite3.Connection, sqlite3.Connection], name: str, sql: str
 ) -> None:
     given = parameters_of(name, sql)

@@ -61,7 +61,7 @@ def test_every_primary_code_is_judged_with_its_extended_ones(name: str) -> None:
         assert is_store_failure(make_error(extended)) is (name in OF_ALL)
 
 
-def test_what_is_no_error_of_sqlite() -> None:
+def test_errors_that_are_not_sqlites_are_no_store_failures() -> None:
     assert is_store_failure(MemoryError())  # what Python makes of SQLITE_NOMEM
     assert not is_store_failure(sqlite3.ProgrammingError("wrong number of bindings"))
     assert not is_store_failure(RuntimeError())
@@ -112,7 +112,7 @@ async def test_a_locked_database_refuses_all_at_once_and_goes_on_by_itself(
     assert "Traceback" not in caplog.text
 
 
-async def test_what_waits_behind_a_refused_batch_is_refused_with_it(server: Server, database: Path) -> None:
+async def test_writes_behind_a_refused_batch_are_refused_with_it(server: Server, database: Path) -> None:
     await set_patience(server, 300)
     writer = server.services.store.writer
 

@@ -94,7 +94,7 @@ def test_roles_and_types():
     assert [parse_room_type(text) for text in ("dm", "group", "channel", "thread", None)] == [*RoomType, None, None]
 
 
-def test_a_config_keeps_what_holds_here():
+def test_config_keeps_the_keys_that_hold_here():
     kept, dropped = split_config(
         '{"rate_limit": 5, "max_message_bytes": -1, "webhook_url": "https://a.example", "x": null}'
     )

@@ -116,7 +116,7 @@ def test_acks_follow_the_new_numbers(old, new):
     ]
 
 
-def test_rooms_keep_what_they_are(old, new):
+def test_rooms_keep_type_name_metadata_and_creator(old, new):
     take_over(old, new)
     assert query(new, "SELECT room_id, type, unique_key, name, metadata, created_by FROM rooms ORDER BY room_id") == [
         ("room_channel", "channel", None, "News", '{"imported":"plain"}', "dora"),
@@ -209,7 +209,7 @@ def test_dms_that_cannot_be_one_here_keep_their_messages_as_groups(old, new):
     )
 
 
-def test_what_belongs_to_no_usable_tenant_is_skipped_and_counted(old, new):
+def test_rows_of_no_usable_tenant_are_skipped_and_counted(old, new):
     damage(
         old,
         """
@@ -246,7 +246,7 @@ def test_a_key_that_another_tenant_has_here_stays_theirs(old, new):
     assert query(new, "SELECT tenant_key, key_id FROM api_keys WHERE key_id = 'key_a'") == [(1, "key_a")]
 
 
-def test_notifications_reach_those_whom_they_were_for(old, new):
+def test_notifications_reach_their_recipients(old, new):
     take_over(old, new)
     assert query(
         new,
@@ -288,7 +288,7 @@ def test_an_interrupted_run_leaves_nothing_and_can_be_repeated(old, new, monkeyp
     assert take_over(old, new).counts["messages"].imported == 5
 
 
-def test_what_came_after_the_first_run_is_appended(old, new):
+def test_messages_after_the_first_run_are_appended(old, new):
     take_over(old, new)
     damage(
         old,
@@ -343,7 +343,7 @@ def test_a_room_in_which_something_has_happened_is_left_alone(old, new, event):
     assert any("something else has happened" in what for kind, what in report.remarks if kind == "messages")
 
 
-def test_what_was_revoked_or_deleted_here_does_not_come_back(old, new):
+def test_keys_tenants_and_subscriptions_removed_here_do_not_come_back(old, new):
     take_over(old, new)
     damage(
         new,
@@ -385,7 +385,7 @@ def test_the_old_database_is_only_read(old, new):
     assert old.read_bytes() == before
 
 
-def test_what_is_no_go_database_is_refused_and_nothing_is_made(tmp_path, new):
+def test_file_that_is_no_go_database_is_refused_and_nothing_is_made(tmp_path, new):
     (tmp_path / "notes.txt").write_text("no database" * 1000)
     other = make_database(tmp_path / "other.db")
     for path, expected in {

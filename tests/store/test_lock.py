@@ -134,7 +134,7 @@ def test_another_name_of_the_database_is_the_same_lock(
         pass
 
 
-def test_what_the_holder_starts_does_not_have_the_lock(tmp_path: Path, holders: Holders) -> None:
+def test_child_of_the_holder_does_not_have_the_lock(tmp_path: Path, holders: Holders) -> None:
     with holders.hold(tmp_path / "chat.db", "hold-with-child") as (_, child):
         pass
     try:

@@ -82,7 +82,7 @@ async def test_a_newer_database_is_refused_and_left_as_it_is(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("kind", ["a folder", "another file", "no folder"])
-async def test_what_is_no_database_is_refused(tmp_path: Path, kind: str) -> None:
+async def test_file_that_is_no_database_is_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "chat.db"
     if kind == "a folder":
         path.mkdir()

@@ -43,7 +43,7 @@ async def test_many_reads_of_one_tenant_hold_up_no_other(readers: Readers) -> No
     assert await read_in_order(readers, [1, 1, 1, 1, 2, 3, 3]) == [1, 2, 3, 1, 3, 1, 1]
 
 
-async def test_what_serves_several_tenants_has_every_second_turn(readers: Readers) -> None:
+async def test_reads_of_no_tenant_have_every_second_turn(readers: Readers) -> None:
     order = await read_in_order(readers, [1, 1, 1, 2, 3, None, None, None])
     assert order.count(None) == 3
     assert [index for index, tenant_key in enumerate(order) if tenant_key is None] in ([0, 2, 4], [1, 3, 5])
@@ -77,7 +77,7 @@ async def test_a_statement_whose_caller_is_cancelled_keeps_its_reader_until_it_e
     assert await readers.fetch_one("SELECT 1", {}) == (1,)
 
 
-async def test_the_turn_of_one_who_is_cancelled_goes_to_the_next(readers: Readers) -> None:
+async def test_turn_of_a_cancelled_read_goes_to_the_next(readers: Readers) -> None:
     readers.hold()
     tasks = [asyncio.create_task(readers.fetch("SELECT 1", {"tenant_key": 1})) for _ in range(3)]
     await asyncio.sleep(0)
@@ -130,7 +130,7 @@ async def test_one_that_cannot_be_opened_is_closed_quietly(tmp_path: Path) -> No
     await broken.close()
 
 
-async def test_what_a_statement_does_wrong_is_told_and_ends_no_job(
+async def test_failing_statement_is_reported_and_ends_no_job(
     readers: Readers, caplog: pytest.LogCaptureFixture
 ) -> None:
     for sql in ("SELECT json('{')", "SELECT * FROM nowhere", "SELECT CAST(x'ff' AS TEXT)", "SELECT zeroblob(1 << 31)"):
@@ -141,7 +141,7 @@ async def test_what_a_statement_does_wrong_is_told_and_ends_no_job(
     assert caplog.text.count("Traceback") == 4
 
 
-async def test_what_is_known_of_tenants_is_bounded(readers: Readers, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_memory_of_tenants_usual_read_times_is_bounded(readers: Readers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_readers, "MAX_USUAL", 3)
     for tenant_key in (1, 2, 3, 1, 4):
         await readers.fetch("SELECT 1", {"tenant_key": tenant_key})

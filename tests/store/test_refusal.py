@@ -99,7 +99,7 @@ def test_no_command_leaves_a_trace(tmp_path, monkeypatch, capsys, command):
     assert list_files(path.parent) == before
 
 
-async def test_what_is_in_the_wal_alone_counts(tmp_path):
+async def test_tables_in_the_wal_alone_count(tmp_path):
     """A server that was killed before its first checkpoint: the tables are not in the file itself yet."""
     path = tmp_path / "chatapi.db"
     (tmp_path / "killed").mkdir()

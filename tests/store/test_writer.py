@@ -20,7 +20,7 @@ from chatapi.store.writes import Statement
 __all__ = ["bench"]  # a fixture
 
 
-async def test_what_waits_is_one_batch(bench: Bench) -> None:
+async def test_waiting_writes_are_one_batch(bench: Bench) -> None:
     messages = [bench.message(f"{n}") for n in range(100)]
     async with running(bench):
         settled = [await message for message in messages]
@@ -239,7 +239,7 @@ async def test_the_queue_is_bounded_in_size_too(bench: Bench) -> None:
         await bench.message("there is room again")
 
 
-async def test_closing_writes_what_is_queued_and_takes_no_more(bench: Bench) -> None:
+async def test_closing_writes_the_queue_and_takes_no_more(bench: Bench) -> None:
     messages = [bench.message() for _ in range(MAX_BATCH + 1)]
     bench.writer.close()
     with pytest.raises(ChatError) as refusal:

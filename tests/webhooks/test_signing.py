@@ -26,7 +26,7 @@ def make_tenant(secret: str | None, *replaced: ReplacedSecret) -> Tenant:
 
 
 @given(st.text(max_size=200), st.integers(0, 2**31))
-def test_a_signature_is_what_the_reference_library_makes(text: str, timestamp_s: int) -> None:
+def test_signature_equals_the_reference_librarys(text: str, timestamp_s: int) -> None:
     secret, body = make_webhook_secret(), text.encode()
     headers = sign([secret], "dlv_1", timestamp_s, body)
     at = datetime.fromtimestamp(timestamp_s, UTC)

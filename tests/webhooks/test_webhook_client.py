@@ -75,7 +75,7 @@ async def test_redirects_are_not_followed(receiver: Receiver, status: int) -> No
     assert len(receiver.calls) == 1
 
 
-async def test_what_goes_wrong_is_told_in_a_line(receiver: Receiver) -> None:
+async def test_failed_call_is_described_in_one_line(receiver: Receiver) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         refused = await call(f"http://127.0.0.1:{unused.getsockname()[1]}/?token=secret")

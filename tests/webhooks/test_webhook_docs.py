@@ -44,7 +44,7 @@ async def run_shell(command: str, **names: str) -> Any:
     return reply["data"]
 
 
-async def test_the_examples_do_what_they_say(start_server: StartServer, receiver: Receiver) -> None:
+async def test_examples_of_the_webhook_document_work(start_server: StartServer, receiver: Receiver) -> None:
     server = await start_server({**QUICK, "webhooks.retry_schedule_seconds": [0]})
     notify, set_up, rotate, list_dead = examples("docs/webhooks.md", "sh")
     frame, event, dead_letters = (json.loads(block) for block in examples("docs/webhooks.md", "json"))
@@ -68,7 +68,7 @@ async def test_the_examples_do_what_they_say(start_server: StartServer, receiver
     assert shape(await run_shell(list_dead, **names)) == shape(dead_letters)
 
 
-async def test_the_receiver_of_the_document_takes_what_is_signed_and_nothing_else(start_server: StartServer) -> None:
+async def test_documented_receiver_takes_only_signed_events(start_server: StartServer) -> None:
     server = await start_server(QUICK)
     port = free_port()
     hooked = await hook(server, f"http://127.0.0.1:{port}/")
