@@ -1,6 +1,7 @@
 """CONTRIBUTING.md is held to the tree: every module has its row in the layout, every test file is found there, and
 what it names exists."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -63,3 +64,13 @@ def test_names_of_tests_have_a_subject() -> None:
     names = [name for path in TESTS.rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())]
     headless = re.compile(r"_(?:what|whatever|whoever|whom)(?:_|$)|(?:test|is|are|and|of|to|by|than|for|from)_who_")
     assert [name for name in names if headless.search(name)] == []
+
+
+def test_packages_that_list_their_modules_list_them_all() -> None:
+    listing = 0
+    for package in (ROOT / "chatapi").rglob("__init__.py"):
+        modules = {path.stem for path in package.parent.glob("*.py")} - {"__init__"}
+        named = set(re.findall(r"`([a-z_]+)`", ast.get_docstring(ast.parse(package.read_text())) or "")) & modules
+        listing += len(named) > 1
+        assert len(named) <= 1 or named == modules, package
+    assert listing >= 3

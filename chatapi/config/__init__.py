@@ -1,4 +1,4 @@
-"""Settings: defaults, then chatapi.toml, then the environment, then flags; and what a tenant may set for itself."""
+"""Settings: defaults, then chatapi.toml, then the environment, then flags; and a tenant's own settings over them."""
 
 from chatapi.config.load import ConfigError, LoadedConfig, load_config
 from chatapi.config.settings import (

@@ -1,2 +1,3 @@
-"""Bytes to records and back, with no I/O: `json` (bounds of any JSON), `requests` and `frames` (what clients send),
-`replies` (what they get) with its description in `responses`, `server_frames` and `fields`, `wire` (RFC 6455)."""
+"""Bytes to records and back, with no I/O: `json` (bounds of any JSON), `requests` and `frames` (the records that
+clients send), `refusals` (why a record is refused), `responses` and `server_frames` (the records that clients get, with
+shared `fields`), `replies` (these as bytes), `pages` (lists and their cursors), `wire` and `frame_check` (RFC 6455)."""
