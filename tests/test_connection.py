@@ -15,7 +15,8 @@ from chatapi.connection import Connection, State
 from chatapi.hub import Hub
 from chatapi.link import Link
 from chatapi.models import Member, Principal, Role, RoomId, RoomKey, RoomType, Tenant, TenantId, TenantKey, UserId
-from chatapi.protocol.replies import encode_frame
+from chatapi.protocol.json import dumps
+from chatapi.protocol.wire import encode_text
 from chatapi.recovery import Recovery
 from chatapi.rooms import Rooms, RoomState
 from chatapi.store import Readers
@@ -127,7 +128,7 @@ class World:
         room.add_member(Member(BOB, Role.MEMBER, 0, room.published_seq, room.published_seq))
         self.hub.enter(self.connection, room, room.published_seq)
         fields = {"room_id": room.room_id, "left_at": self.left_at[room], "last_seq": room.published_seq}
-        self.hub.send(self.connection, encode_frame("joined", fields))
+        self.hub.send(self.connection, encode_text(dumps({"type": "joined", **fields})))
 
     def leave(self, room: RoomState) -> None:
         """As a removal: its event is the last that bob gets."""
@@ -137,7 +138,7 @@ class World:
 
     def say(self, room: RoomState) -> None:
         seq = room.published_seq + 1
-        frame = encode_frame("message", {"room_id": room.room_id, "seq": seq, "content": "x" * 1_000})
+        frame = encode_text(dumps({"type": "message", "room_id": room.room_id, "seq": seq, "content": "x" * 1_000}))
         self.rooms.remember(room, frame, seq)
         self.hub.publish(room, [frame])
         self.hub.flush()

@@ -1,13 +1,17 @@
 """How a WebSocket begins: the handshake, origins, and limits on connections."""
 
 import json
+from typing import Any
 
+import msgspec
 import pytest
 from conftest import StartServer
 from driver import HandClock, Server
 from raw_websocket import HANDSHAKE
 
+from chatapi.models import RoomId, RoomType, UserId
 from chatapi.protocol import replies
+from chatapi.protocol.server_frames import ReadyFrame, RoomInReady
 from chatapi.protocol.wire import decode_text
 
 
@@ -58,14 +62,21 @@ async def test_ready_of_many_rooms_comes_in_parts(server: Server, monkeypatch: p
 
 @pytest.mark.parametrize(("count", "id_length"), [(0, 0), (1_500, 29), (20_000, 29), (2_000, 5_000), (3, 300_000)])
 def test_each_part_is_of_256_kib_at_most(count: int, id_length: int) -> None:
-    fields: dict[str, object] = {"connection_id": "conn_1", "user_id": "u" * 128, "heartbeat_seconds": 30}
-    rooms: list[dict[str, object]] = [
-        {"room_id": f"{number:0{id_length if number % 2 else 1}}", "type": "channel", "last_seq": 2**53 - 1}
+    rooms = [
+        RoomInReady(
+            room_id=RoomId(f"{number:0{id_length if number % 2 else 1}}"),
+            type=RoomType.CHANNEL,
+            last_seq=2**53 - 1,
+            last_ack=0,
+            last_read=0,
+        )
         for number in range(count)
     ]
-    frames = replies.encode_ready(fields, rooms)
+    fields: dict[str, Any] = {"connection_id": "conn_1", "epoch": "e", "server_time": "now", "heartbeat_seconds": 30}
+    ready = ReadyFrame(user_id=UserId("u" * 128), rooms=rooms, **fields)
+    frames = replies.encode_ready(ready)
     parts = [json.loads(decode_text(frame)) for frame in frames]
-    assert [room for part in parts for room in part["rooms"]] == rooms
+    assert [room for part in parts for room in part["rooms"]] == [msgspec.to_builtins(room) for room in rooms]
     assert {name: parts[0][name] for name in fields} == fields
     assert [part.get("more", False) for part in parts] == [True] * (len(parts) - 1) + [False]
     assert [part["type"] for part in parts] == ["ready"] + ["ready.rooms"] * (len(parts) - 1)

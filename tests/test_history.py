@@ -21,7 +21,7 @@ async def read_page(
     seq = after_seq if after_seq is not None else MAX_INTEGER if before_seq is None else before_seq
     want = log.HistoryWant(room.room_key, room.tenant.tenant_key, after_seq is not None, seq, limit)
     [(items, has_more)] = await log.history_pages(server.services.store.readers, [want])
-    return json.loads(items), has_more
+    return json.loads(bytes(items)), has_more
 
 
 @pytest.mark.parametrize("seed", range(3))

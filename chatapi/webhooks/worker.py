@@ -8,7 +8,7 @@ import asyncio
 import logging
 import secrets
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from chatapi.errors import ChatError
 from chatapi.hub import Hub
 from chatapi.models import Tenant, TenantKey
 from chatapi.store import Store, Transaction, meta, webhooks
+from chatapi.store.transaction import Connection
 from chatapi.store.webhooks import Delay, Due, Failure, Place, encode_delivery_id
 from chatapi.tasks import Tasks
 from chatapi.webhooks.client import CallResult, WebhookClient
@@ -215,10 +216,16 @@ class WebhookWorker:
     async def _drop_queue(self, lane: Lane) -> None:
         """The tenant has no webhook any more: what it was still to get goes bit by bit, while the others have their
         turns. What the store refuses is tried again."""
-        work = partial(webhooks.drop_queue, lane.tenant.tenant_key)
-        may_have_more = True
+        tenant, may_have_more = lane.tenant, True
+
+        def work(connection: Connection, is_over: Callable[[], bool]) -> tuple[int, bool]:
+            # In the writer's own turn: what was queued since the tenant has a webhook again is not dropped.
+            if tenant.settings.webhook_url is not None:
+                return 0, True
+            return webhooks.drop_queue(tenant.tenant_key, connection, is_over)
+
         try:
-            while may_have_more and lane.tenant.settings.webhook_url is None:
+            while may_have_more and tenant.settings.webhook_url is None:
                 try:
                     dropped, may_have_more = await self._store.writer.step(work)
                 except ChatError:
