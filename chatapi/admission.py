@@ -72,7 +72,7 @@ class Admission:
         if guest is None:
             guest = next((known for known in self._known if known.is_waited_for()), None)
         if guest is None:
-            self._seldom.warning("all %d connections are in use: the server accepts no more for now", len(self))
+            self._seldom.warning("all %d connections are in use: the server accepts no more until one ends", len(self))
             return False
         self._seldom.warning("all %d connections are taken: the server closes idle ones to make room", len(self))
         self.leave(guest)

@@ -14,7 +14,7 @@ from chatapi.protocol.json import dumps
 
 FRAME_MARGIN_BYTES = 100  # of the server's bound, for the request_id
 ATTEMPTS = 5  # of a frame that is not a message; a message is tried until it is confirmed or refused
-RETRY_BASE_S = 0.1  # of a frame that was refused for now
+RETRY_BASE_S = 0.1  # of a frame that may pass at another try
 RETRY_CAP_S = 10.0
 
 T = TypeVar("T")

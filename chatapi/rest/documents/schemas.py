@@ -100,4 +100,4 @@ def get_type(record: type[msgspec.Struct]) -> str:
 def _describe_anything(record: type) -> Schema:
     if record is object:
         return {"description": "any JSON value"}
-    raise NotImplementedError
+    raise NotImplementedError  # so msgspec wants it of a hook that does not know the type
