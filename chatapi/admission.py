@@ -50,7 +50,10 @@ class Admission:
 
     def note_request(self, guest: Guest) -> None:
         if guest.place is not None:  # else it has been shed, and is about to hear of it
-            self._move(guest, self._known)
+            # As `_move`, without two calls for each request.
+            del guest.place[guest]
+            self._known[guest] = None
+            guest.place = self._known
 
     def note_websocket(self, guest: Guest) -> None:
         if guest.place is not None:

@@ -10,7 +10,7 @@ import logging
 import re
 import secrets
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import HttpVersion11, web
 
@@ -32,7 +32,7 @@ from chatapi.protocol.replies import encode_error_envelope
 from chatapi.protocol.requests import Body, parse_query
 from chatapi.rest.call import Base, Call, Credential, Media, OpenCall, RawRoute, Reply, Route
 from chatapi.rest.encoding import accepts_gzip, prefers_html, vary_on
-from chatapi.rest.outflow import SMALL_BYTES, Outflow, Owner, refuse
+from chatapi.rest.outflow import SMALL_BYTES, LargeAnswer, Outflow, Owner, Sender, refuse
 from chatapi.services import Services
 
 logger = logging.getLogger(__name__)
@@ -45,8 +45,6 @@ _PARAMETER = re.compile(r"{(\w+)}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _PROCESS = secrets.token_hex(6)
 _requests = itertools.count(1)
-OWNER: web.RequestKey[Owner] = web.RequestKey("owner", tuple)
-"""Whose answer it is, of large ones alone."""
 
 
 class Edge:
@@ -123,7 +121,13 @@ class Edge:
             )
             if route.media is Media.JSON:
                 call.base = Base(*find_base(request, self._services.config.server))
-            reply = await self._make_reply(route, request, call, principal)
+            reply: Reply[Any] | None = None
+            if not self.outflow.total_bytes or self._may_make(route, request, principal):
+                reply = await route.handler(call)
+                if len(reply.body) > SMALL_BYTES and not self._takes_large(route, request, principal, reply):
+                    reply = None
+            if reply is None:
+                reply = await self._make_in_turn(route, request, call, principal)
             if reply.gzipped is not None:
                 _choose_encoding(reply, request, headers)
             elif reply.page is not None:
@@ -137,35 +141,44 @@ class Edge:
             response = await route.handler(self._services, request, path, headers)
             size = count_bytes(response)
             if size > SMALL_BYTES:
-                request[OWNER] = owner = self._find_owner(request, None)
+                owner = self._find_owner(request, None)
                 if not self.outflow.has_room(owner, size):
                     raise refuse()
+                _note_large(request, owner, size)
             return response
 
         return answer
 
-    async def _make_reply(
+    def _may_make(self, route: Route, request: web.BaseRequest, principal: Principal | None) -> bool:
+        """Whether there is room for an answer. Raises ChatError 503 to users who have too much unread and would change
+        something: that is carried out once, whatever room its answer needs."""
+        owner = self._find_owner(request, principal)
+        if route.method == "GET":
+            return self.outflow.has_room(owner, SMALL_BYTES)
+        if self.outflow.owes(owner):
+            raise refuse()
+        return True
+
+    def _takes_large(
+        self, route: Route, request: web.BaseRequest, principal: Principal | None, reply: Reply[Any]
+    ) -> bool:
+        """Whether there is room for this answer. One that is only read can be made again when there is."""
+        owner, size = self._find_owner(request, principal), len(reply.body)
+        if route.method == "GET" and not self.outflow.has_room(owner, size):
+            return False
+        _note_large(request, owner, size)
+        return True
+
+    async def _make_in_turn(
         self, route: Route, request: web.BaseRequest, call: OpenCall[Any, Any], principal: Principal | None
     ) -> Reply[Any]:
-        """The handler's answer, once there is room for it. A large answer without room is made again when there is
-        some. A request that changes something is carried out once, and refused only to users with too much unread."""
-        is_read = route.method == "GET"
-        owner = self._find_owner(request, principal) if self.outflow.total_bytes else None
-        if not is_read and owner is not None and self.outflow.owes(owner):
-            raise refuse()
-        if not is_read or owner is None or self.outflow.has_room(owner, SMALL_BYTES):
-            reply = await route.handler(call)
-            if len(reply.body) <= SMALL_BYTES:
-                return reply
-            request[OWNER] = owner = owner or self._find_owner(request, principal)
-            if not is_read or self.outflow.has_room(owner, len(reply.body)):
-                return reply
-            del reply
+        """The handler's answer, once there is room for it."""
+        owner = self._find_owner(request, principal)
         async with self.outflow.turn(owner):
             if request.transport is None:  # the client is gone
                 raise refuse()
             reply = await route.handler(call)
-        request[OWNER] = owner
+        _note_large(request, owner, len(reply.body))
         return reply
 
     def _find_owner(self, request: web.BaseRequest, principal: Principal | None) -> Owner:
@@ -198,6 +211,10 @@ class Edge:
         return _answer(Reply(error.status, encode_error_envelope(error)), headers)
 
 
+def _note_large(request: web.BaseRequest, owner: Owner, size: int) -> None:
+    cast(Sender, request.protocol).large_answer = LargeAnswer(owner, size)
+
+
 def count_bytes(response: web.StreamResponse) -> int:
     """Of the body, as far as it is in memory."""
     body = response.body if isinstance(response, web.Response) else None
@@ -212,7 +229,8 @@ def _widen(path: str) -> str:
 async def _read_body(request: web.BaseRequest, record: type[Body]) -> Body:
     if request.content_length is not None and request.content_length > MAX_BODY_BYTES:
         raise _too_large()
-    _check_media(request)
+    if request.headers.get("Content-Type") != "application/json" or "Content-Encoding" in request.headers:
+        _check_media(request)
     if request.content.is_eof():
         data = await request.read()
     else:

@@ -3,13 +3,14 @@
 A client that asks and does not read leaves its answers in memory. Beyond a bound the server makes no more of them:
 requests wait until there is room, and the tenants take turns; after a while they are refused. Small answers are not
 counted: a connection takes the next request only when most of the last answer was read, so that it holds few of them.
+Nor are those that the kernel takes at once, which is nearly all.
 """
 
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from chatapi.errors import ChatError, Code
 from chatapi.models import TenantKey
@@ -28,6 +29,18 @@ K = TypeVar("K")
 
 Owner = tuple[TenantKey, str]
 """The tenant and its user; without a credential 0 and the client's address."""
+
+
+class LargeAnswer(NamedTuple):
+    owner: Owner
+    size: int  # bytes of its body
+
+
+class Sender(Protocol):
+    """A connection that counts its answer while the client has not taken it."""
+
+    large_answer: LargeAnswer | None
+    """The answer to the request that it serves, if that is a large one."""
 
 
 class Outflow:
@@ -62,7 +75,8 @@ class Outflow:
     def end(self, owner: Owner, size: int) -> None:
         """The client has taken them, or is gone."""
         self.begin(owner, -size)
-        self._serve_waiting()
+        if self._waiting:
+            self._serve_waiting()
 
     @asynccontextmanager
     async def turn(self, owner: Owner) -> AsyncIterator[None]:

@@ -13,8 +13,8 @@ from chatapi.link import Link
 from chatapi.protocol.frame_check import FrameCheck
 from chatapi.protocol.replies import encode_error_envelope
 from chatapi.rest.call import JSON
-from chatapi.rest.edge import MAX_BODY_BYTES, OWNER, Edge, count_bytes, make_request_id
-from chatapi.rest.outflow import SMALL_BYTES
+from chatapi.rest.edge import MAX_BODY_BYTES, Edge, make_request_id
+from chatapi.rest.outflow import SMALL_BYTES, LargeAnswer
 
 KEEPALIVE_SECONDS = 75.0  # longer than the 60 s after which the usual proxies reuse a connection no more
 POLL_SECONDS = 0.01
@@ -83,7 +83,7 @@ class _Request(web.BaseRequest):
 class EnvelopeProtocol(web.RequestHandler):
     """One connection. `place` is where the admission keeps it."""
 
-    __slots__ = ("_admission", "_is_parting", "_outflow", "link", "opening", "place")
+    __slots__ = ("_admission", "_is_parting", "_outflow", "large_answer", "link", "opening", "place")
 
     def __init__(self, server: EnvelopeServer, **settings: Any) -> None:
         super().__init__(server, **settings)
@@ -91,6 +91,7 @@ class EnvelopeProtocol(web.RequestHandler):
         self._outflow = server.outflow
         self._is_parting = False
         self.place: Places | None = None
+        self.large_answer: LargeAnswer | None = None
         self.opening: asyncio.Task[None] | None = None  # a TLS handshake that is under way
         self.link: Link | None = None
 
@@ -131,6 +132,7 @@ class EnvelopeProtocol(web.RequestHandler):
         """From here on it is being served; aiohttp says so only when its task has begun to run."""
         self._request_in_progress = True
         self._admission.note_request(self)
+        self.large_answer = None
         return super()._handle_request(request, start_time, request_handler)
 
     def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
@@ -184,25 +186,20 @@ class EnvelopeProtocol(web.RequestHandler):
         self._made_link.look_for_stall()
 
     async def _drain_helper(self) -> None:
-        """Waits while much is unread. aiohttp's own way leaves an error that holds itself, and with it the answer, when
-        the peer has gone: a megabyte each, until the collector looks at what is old, days later."""
-        while self._paused and self.transport is not None:
-            await self._made_link.wait_for_room(UNREAD_SECONDS)
+        """Waits while much is unread; a large answer counts meanwhile. aiohttp's own way leaves an error that holds
+        itself, and with it the answer, when the peer has gone: a megabyte each, until the collector looks at what is
+        old, days later."""
+        large, self.large_answer = self.large_answer, None
+        if large is not None:
+            self._outflow.begin(*large)
+        try:
+            while self._paused and self.transport is not None:
+                await self._made_link.wait_for_room(UNREAD_SECONDS)
+        finally:
+            if large is not None:
+                self._outflow.end(*large)
         if self.transport is None:
             raise ConnectionResetError("The client is gone")
-
-    async def finish_response(
-        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
-        """Returns when the peer has taken most of it. A large answer counts meanwhile."""
-        if not len(request):  # no state: a large one has its owner
-            return await super().finish_response(request, resp, start_time)
-        owner, size = request[OWNER], count_bytes(resp)
-        self._outflow.begin(owner, size)
-        try:
-            return await super().finish_response(request, resp, start_time)
-        finally:
-            self._outflow.end(owner, size)
 
     def handle_error(
         self,
