@@ -77,7 +77,7 @@ def database(migrated_database: Path, tmp_path: Path) -> Path:
 def blocking() -> BlockBuster:
     """While it is active, a call of ours that blocks the loop raises in it."""
     blocking = BlockBuster(["chatapi"])
-    blocking.functions["os.stat"].can_block_in("chatapi/store/file.py", {"is_there", "_identify"})
+    blocking.functions["os.stat"].can_block_in("chatapi/store/file.py", {"is_there"})
     return blocking
 
 

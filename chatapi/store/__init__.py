@@ -111,7 +111,7 @@ async def _open_parts(
     assert epoch is not None  # the first migration wrote it
     last_key = await log.get_last_key(reading)
     latest_us = max(find_key_time(last_key) if last_key else 0, await meta.get_time(reading))
-    writer = Writer(connection, clock, KeyMaker(clock, last_key), LogBound(path, reading), DatabaseFiles(path))
+    writer = Writer(connection, clock, KeyMaker(clock, last_key), LogBound(reading), DatabaseFiles(path))
     reading.on_quiet = writer.wake
     return Store(connection, writer, reading, epoch=epoch[0], latest_us=latest_us)
 

@@ -27,15 +27,17 @@ class DatabaseFiles:
     def __init__(self, path: str) -> None:
         """Both files exist: the database is open. Raises OSError."""
         self.path = os.path.abspath(path)
-        self._identities = [(name, _identify(name)) for name in (self.path, find_log(path))]
+        self._log = find_log(path)
+        self.log_bytes = 0  # of the log's file, at the last look
+        self._identities = _identify(os.stat(self.path)), _identify(os.stat(self._log))
 
     def is_there(self) -> bool:
         try:
-            return os.path.getsize(self.path) > 0 and all(
-                _identify(name) == identity for name, identity in self._identities
-            )
+            database, log = os.stat(self.path), os.stat(self._log)
         except OSError:
             return False
+        self.log_bytes = log.st_size
+        return database.st_size > 0 and (_identify(database), _identify(log)) == self._identities
 
 
 def find_log(path: str) -> str:
@@ -88,8 +90,7 @@ def _get_noted_name(path: str) -> str | None:
         return None
 
 
-def _identify(name: str) -> tuple[int, int]:
-    status = os.stat(name)
+def _identify(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 

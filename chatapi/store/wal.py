@@ -5,13 +5,10 @@ a size new reads are held back until those under way have ended, for the moment 
 """
 
 import asyncio
-import os
 
-from chatapi.store.file import find_log
 from chatapi.store.readers import Readers
 
 MAX_LOG_BYTES = 24 * 1024 * 1024  # one and a half times what SQLite's own checkpoints let it grow to
-LOOK_SECONDS = 0.1  # between two looks at the size: 2 MB at full speed
 # When the log is still needed after a checkpoint, by a backup for instance, holding reads back does not help.
 IN_VAIN_SECONDS = 5.0
 
@@ -19,25 +16,16 @@ IN_VAIN_SECONDS = 5.0
 class LogBound:
     """For the writer alone, which checkpoints when `is_due`."""
 
-    def __init__(self, database: str, readers: Readers) -> None:
-        self._log = find_log(database)
+    def __init__(self, readers: Readers) -> None:
         self._readers = readers
-        self._look_s = 0.0  # of the loop's clock
+        self._pause_ends_s = 0.0  # of the loop's clock
 
-    async def look(self) -> None:
+    def note_size(self, log_bytes: int) -> None:
         """Called after commits: holds reads back when the log is too long."""
-        now_s = asyncio.get_running_loop().time()
-        if now_s < self._look_s or self._readers.is_held:
+        if log_bytes <= MAX_LOG_BYTES or self._readers.is_held:
             return
-        self._look_s = now_s + LOOK_SECONDS
-        if await asyncio.to_thread(self._find_size) > MAX_LOG_BYTES:
+        if asyncio.get_running_loop().time() >= self._pause_ends_s:
             self._readers.hold()
-
-    def _find_size(self) -> int:
-        try:
-            return os.path.getsize(self._log)
-        except OSError:
-            return 0
 
     @property
     def is_due(self) -> bool:
@@ -46,5 +34,5 @@ class LogBound:
     def end(self, is_whole: bool) -> None:
         """A checkpoint has ended; whether all of the log is in the database. Then the next commit begins it anew."""
         if not is_whole:
-            self._look_s = asyncio.get_running_loop().time() + IN_VAIN_SECONDS
+            self._pause_ends_s = asyncio.get_running_loop().time() + IN_VAIN_SECONDS
         self._readers.release()

@@ -144,7 +144,6 @@ class Writer:
                     self._background.note_foreground()
                 elif step is None:
                     await self._rest()
-                await self._log_bound.look()
                 if self._log_bound.is_due:
                     self._log_bound.end(await self._checkpoint())
         finally:
@@ -186,6 +185,7 @@ class Writer:
             was_refused = await self._commit(batch)
             if self._connection.total_changes > changes_before:
                 self._check_files()  # again: what went into a file that has gone meanwhile, only a restart can tell
+                self._log_bound.note_size(self.files.log_bytes)
         except BaseException:
             # The task ends, and with it the process: nobody is told that this was stored, which only a restart can say.
             for write in batch:
