@@ -3,6 +3,7 @@
 A page from SQLite costs a trip to a reader's thread and 2 microseconds per message, each time; from a block neither.
 """
 
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -44,7 +45,8 @@ class History:
             block = await self._get(room, number)
             if block is None:
                 return None
-            found.extend(item for at, item in reversed(block) if first_seq <= at <= seq)
+            messages = block[bisect_left(block, (first_seq,)) : bisect_left(block, (seq + 1,))]
+            found.extend([item for _, item in reversed(messages)])
             if len(found) > limit:
                 return found[limit - 1 :: -1], True
             seq = number * BLOCK_EVENTS
@@ -61,7 +63,7 @@ class History:
             block = await self._get(room, number)
             if block is None:
                 return None
-            found.extend(item for at, item in block if at >= seq)
+            found.extend([item for _, item in block[bisect_left(block, (seq,)) :]])
             if len(found) > limit:
                 return found[:limit], True
             seq = (number + 1) * BLOCK_EVENTS + 1

@@ -34,13 +34,10 @@ class OriginPolicy:
         self.allows_any = ANY in allowed
         self._allows_opaque = OPAQUE in allowed
         self._listed = frozenset(map(parse_origin, allowed)) - {None}
+        self.has_list = self.allows_any or self._allows_opaque or bool(self._listed)
         # A proxy may pass its own name on as Host, so that pages of the server itself seem to be of another one.
         own = _ORIGIN.fullmatch(public_url.lower())
         self._own_host = parse_host(own[2].partition("/")[0], own[1]) if own else None
-
-    @property
-    def has_list(self) -> bool:
-        return self.allows_any or self._allows_opaque or bool(self._listed)
 
     def is_listed(self, origin: str) -> bool:
         if self.allows_any:

@@ -99,7 +99,7 @@ _TYPE = b'"type":"message",'
 
 def join_messages(frames: Iterable[bytes]) -> Encoded[list[Message]]:
     """The messages that frames of type `message` hold."""
-    return join_json(strip_type(decode_text(frame)) for frame in frames)
+    return join_json([strip_type(decode_text(frame)) for frame in frames])
 
 
 def strip_type(event: bytes) -> bytes:

@@ -11,6 +11,8 @@ _FIN_CLOSE = 0x88
 
 _FIN_PONG = 0x8A
 
+_PAYLOAD_STARTS = {126: 4, 127: 10}  # by the length's first byte
+
 PING = b"\x89\x00"
 MAX_CLOSE_REASON_BYTES = 123  # a control frame's payload is at most 125, two of them the code (section 5.5)
 
@@ -32,7 +34,7 @@ def encode_pong(payload: bytes) -> bytes:
 
 def decode_text(frame: bytes) -> bytes:
     """The payload of a frame that `encode_text` made."""
-    return frame[{126: 4, 127: 10}.get(frame[1], 2) :]
+    return frame[_PAYLOAD_STARTS.get(frame[1], 2) :]
 
 
 def encode_close(code: int, reason: str) -> bytes:
