@@ -10,7 +10,7 @@ import msgspec
 from chatapi.access import Access, check_alive, check_member
 from chatapi.batching import Batcher
 from chatapi.committer import Committer, get_outcome
-from chatapi.connection import Connection
+from chatapi.connection import Requester
 from chatapi.errors import forbidden, invalid, not_found
 from chatapi.history import History
 from chatapi.hub import Hub
@@ -132,8 +132,7 @@ class Chat:
         room_id: str,
         message_id: str,
         revision: MessageRevision,
-        asker: Connection | None = None,
-        request_id: str | None = None,
+        requester: Requester | None = None,
     ) -> Message:
         """The message as it then stands; the event is committed and published."""
         room = await self._access.access_member(principal, room_id)
@@ -159,7 +158,7 @@ class Chat:
         def publish(result: tuple[Message, int]) -> None:
             edited, seq = result
             frame = encode_frame(message_edited_frame(edited, seq))
-            self._committer.publish_revision(room, edited, frame, asker, request_id)
+            self._committer.publish_revision(room, edited, frame, requester)
 
         edited, _seq = await self._store.writer.change(apply, publish, characters=revision.count_characters())
         return edited
@@ -169,8 +168,7 @@ class Chat:
         principal: Principal,
         room_id: str,
         message_id: str,
-        asker: Connection | None = None,
-        request_id: str | None = None,
+        requester: Requester | None = None,
     ) -> None:
         """Leaves the tombstone; deleting it again changes nothing."""
         room = await self._access.access_member(principal, room_id)
@@ -195,9 +193,9 @@ class Chat:
             buried, seq, is_new = result
             frame = encode_frame(message_deleted_frame(buried, seq))
             if is_new:
-                self._committer.publish_revision(room, buried, frame, asker, request_id)
-            elif asker is not None:
-                self._hub.answer_again(asker, room, seq, frame, request_id)
+                self._committer.publish_revision(room, buried, frame, requester)
+            elif requester is not None:
+                self._hub.answer_with_past_event(requester, room, seq, frame)
 
         await self._store.writer.change(apply, publish)
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from chatapi.access import check_alive, check_member
-from chatapi.connection import Connection
+from chatapi.connection import Requester
 from chatapi.errors import conflict
 from chatapi.history import History
 from chatapi.hub import Hub
@@ -59,13 +59,11 @@ class Committer:
         self._hub.flush()
         self._webhook_queue.wake_worker()
 
-    def publish_revision(
-        self, room: RoomState, message: Message, frame: bytes, asker: Connection | None, request_id: str | None
-    ) -> None:
+    def publish_revision(self, room: RoomState, message: Message, frame: bytes, requester: Requester | None) -> None:
         """An edited or deleted message, as it now stands, and the frame of that event, which is the room's next."""
         self._tell_caches(room, message)
         self._rooms.remember(room, frame, message.seq if message.deleted_at is None else 0)
-        self._hub.publish_answer(room, frame, asker, request_id)
+        self._hub.publish_requested(room, frame, requester)
 
     def _tell_caches(self, room: RoomState, message: Message) -> None:
         """All that holds this message encoded, or counts it, takes what it has become."""

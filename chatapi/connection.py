@@ -6,6 +6,7 @@ gets what is published. Nothing here awaits, sends or reads: `Hub` sends, and `R
 
 import asyncio
 from enum import Enum, auto
+from typing import NamedTuple
 
 from chatapi.link import Link
 from chatapi.models import Principal, Tenant, UserId
@@ -20,7 +21,7 @@ FrameKey = tuple[RoomState, type[ServerFrame]]
 """Of a frame outside the log that may not be dropped: a later one with the same key stands for it."""
 
 
-class State(Enum):
+class ConnectionState(Enum):
     PAUSED = auto()  # no `ready` yet, or `?sync=none` and no `sync` yet: nothing of any room is sent
     RECOVERING = auto()  # gets the log from its cursors on: at the start, after a `sync`, or when it was too slow
     LIVE = auto()  # gets what is published
@@ -76,7 +77,7 @@ class Connection:
         self.transport = transport
         self.link = link
         self.buffer_limit_bytes = buffer_limit_bytes
-        self.state = State.PAUSED
+        self.state = ConnectionState.PAUSED
         self.is_ready = False  # `ready` was sent
         self.is_recovering = False  # its recovery task runs
         self.outbox: list[bytes] = []
@@ -121,34 +122,34 @@ class Connection:
 
     def pause(self) -> None:
         """Its cursors are about to be set anew. Those that are not stay where it stands."""
-        if self.state is State.LIVE:
+        if self.state is ConnectionState.LIVE:
             self._note_cursors()
-        self.state = State.PAUSED
+        self.state = ConnectionState.PAUSED
 
     def fall_behind(self) -> None:
         """No longer LIVE: from here on it is served from the log."""
         self._note_cursors()
-        self.state = State.RECOVERING
+        self.state = ConnectionState.RECOVERING
 
     def recover(self) -> None:
         """From PAUSED: it is served from its cursors on."""
-        self.state = State.RECOVERING
+        self.state = ConnectionState.RECOVERING
 
     def go_live(self) -> None:
         """It lacks nothing: it `is_behind` in no room."""
         for room in list(self.last_seqs):
             self.leave(room)
-        self.state = State.LIVE
+        self.state = ConnectionState.LIVE
         self.cursors.clear()
         self.awaited_ids.clear()
 
     def close(self) -> None:
         """Nothing more is sent to it."""
-        self.state = State.CLOSED
+        self.state = ConnectionState.CLOSED
 
     def detach(self) -> None:
         """It has ended: no room knows it any more, and nothing waits for it."""
-        self.state = State.CLOSED
+        self.state = ConnectionState.CLOSED
         for room in self.rooms:
             room.subscribers.pop(self, None)
         for room in self.unsubscribed:
@@ -174,7 +175,7 @@ class Connection:
         left_at_seq = self.last_seqs.pop(room, None)
         if left_at_seq is not None:
             self.orphan_ids(room, cursor)
-            if self.state is State.RECOVERING and self.cursors[room] < left_at_seq:
+            if self.state is ConnectionState.RECOVERING and self.cursors[room] < left_at_seq:
                 missed = self.cursors[room] + 1, cursor
             self.cursors[room] = cursor
         if room in self.rooms:
@@ -182,7 +183,7 @@ class Connection:
         self._forget_unsubscribed(room)
         self.rooms[room] = None
         room.subscribers[self] = None
-        if self.state is not State.LIVE:
+        if self.state is not ConnectionState.LIVE:
             self.cursors[room] = cursor
         elif cursor < room.published_seq:
             self.fall_behind()
@@ -252,6 +253,14 @@ class Connection:
         if self.awaited_ids:
             for event in [event for event in self.awaited_ids if event[0] is room and event[1] <= to_seq]:
                 self.orphaned_ids.append((*event, self.awaited_ids.pop(event)))
+
+
+class Requester(NamedTuple):
+    """The connection whose frame asked for something, and the frame's `request_id`: its answer goes there."""
+
+    connection: Connection
+    request_id: str | None
+    is_one_of_many: bool = False  # the frame asks for many rooms: a refusal names its room
 
 
 class UserSessions:

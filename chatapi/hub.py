@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from chatapi.clock import Clock
-from chatapi.connection import Connection, FrameKey, State, UserSessions
+from chatapi.connection import Connection, ConnectionState, FrameKey, Requester, UserSessions
 from chatapi.errors import ChatError
 from chatapi.models import TenantKey, UserId
 from chatapi.protocol.replies import add_request_id, encode_error_frame, encode_frame
@@ -127,18 +127,18 @@ class Hub:
 
     def enter(self, connection: Connection, room: RoomState, cursor: int) -> None:
         """From now on the connection gets the room's events after `cursor`."""
-        was_live = connection.state is State.LIVE
+        was_live = connection.state is ConnectionState.LIVE
         missed = connection.enter(room, cursor)
         if missed is not None:
             self.send_gap(connection, room, *missed)
-        if was_live and connection.state is State.RECOVERING:
+        if was_live and connection.state is ConnectionState.RECOVERING:
             self._recover(connection)
 
     # Sending
 
     def send(self, connection: Connection, frame: bytes) -> None:
         """An answer, or a frame that only this connection gets. It keeps its place among the others."""
-        if connection.state is State.CLOSED:
+        if connection.state is ConnectionState.CLOSED:
             return
         if not connection.outbox:
             self._dirty.append(connection)
@@ -153,7 +153,7 @@ class Hub:
 
     def send_ephemeral(self, connection: Connection, frame: bytes) -> None:
         """A frame that may be dropped: when the connection is not live, or already has half of its bound to read."""
-        if connection.state is State.LIVE and connection.unsent_bytes() < connection.buffer_limit_bytes // 2:
+        if connection.state is ConnectionState.LIVE and connection.unsent_bytes() < connection.buffer_limit_bytes // 2:
             self.send(connection, frame)
 
     def send_within_bound(self, connection: Connection, frame: bytes) -> None:
@@ -173,7 +173,7 @@ class Hub:
             self.send(connection, b"".join(frames.values()))
             return
         connection.owed.update(frames)
-        if connection.state is State.LIVE:
+        if connection.state is ConnectionState.LIVE:
             self.leave_live(connection)
 
     def pay(self, connection: Connection) -> None:
@@ -195,7 +195,7 @@ class Hub:
     def _discard_some(self, room: RoomState, frame: bytes, left: deque[Connection]) -> None:
         for _ in range(min(len(left), DISCARDED_AT_A_STRETCH)):
             connection = left.popleft()
-            if connection.state is not State.CLOSED:
+            if connection.state is not ConnectionState.CLOSED:
                 self._tell_deleted(connection, room, frame)
                 connection.leave(room)
         if left:
@@ -209,30 +209,35 @@ class Hub:
         if not is_unknown:
             self.owe(connection, {(room, RoomDeletedFrame): frame})
 
-    def publish_answer(self, room: RoomState, frame: bytes, asker: Connection | None, request_id: str | None) -> None:
-        """As `publish`, of one event that somebody asked for: in the asker's copy stands its `request_id`."""
-        if asker is not None and (asker not in room.subscribers or asker.state is State.PAUSED):
+    def publish_requested(self, room: RoomState, frame: bytes, requester: Requester | None) -> None:
+        """As `publish`, of one event. The copy for the connection that requested it has the `request_id`."""
+        if requester is None:
             self.publish(room, [frame])
-            self.send(asker, add_request_id(frame, request_id))
-        elif asker is None or request_id is None:
+            return
+        connection, request_id = requester.connection, requester.request_id
+        if connection not in room.subscribers or connection.state is ConnectionState.PAUSED:
             self.publish(room, [frame])
-        elif asker.state is not State.LIVE:
-            asker.await_event(room, room.published_seq + 1, request_id)
+            self.send(connection, add_request_id(frame, request_id))
+        elif request_id is None:
+            self.publish(room, [frame])
+        elif connection.state is not ConnectionState.LIVE:
+            connection.await_event(room, room.published_seq + 1, request_id)
             self.publish(room, [frame])
         else:
-            # Out for the others' copy only: its place among the subscribers matters to nobody.
-            del room.subscribers[asker]
+            # Taken out while the others get their copy. The order of the subscribers matters to nobody.
+            del room.subscribers[connection]
             self.publish(room, [frame])
-            room.subscribers[asker] = None
-            self.send(asker, add_request_id(frame, request_id))
+            room.subscribers[connection] = None
+            self.send(connection, add_request_id(frame, request_id))
 
-    def answer_again(self, asker: Connection, room: RoomState, seq: int, frame: bytes, request_id: str | None) -> None:
-        """Answers what had happened before with its event. One that the asker is still to get from the log answers
-        when it comes: ahead of its turn it would look as if all before it were missing."""
-        if asker.cursors.get(room, seq) >= seq:
-            self.send(asker, add_request_id(frame, request_id))
+    def answer_with_past_event(self, requester: Requester, room: RoomState, seq: int, frame: bytes) -> None:
+        """Answers a request that changed nothing with the event of the change. If the connection has yet to get that
+        event from the log, it is the answer when it comes: sent early, it would look like a gap."""
+        connection, request_id = requester.connection, requester.request_id
+        if connection.cursors.get(room, seq) >= seq:
+            self.send(connection, add_request_id(frame, request_id))
         elif request_id is not None:
-            asker.await_event(room, seq, request_id)
+            connection.await_event(room, seq, request_id)
 
     def publish(self, room: RoomState, frames: Sequence[bytes]) -> None:
         """The room's next durable events, committed and encoded, to every live subscriber.
@@ -244,7 +249,7 @@ class Hub:
         dirty = self._dirty
         slow: list[Connection] = []
         for connection in room.subscribers:
-            if connection.state is not State.LIVE:
+            if connection.state is not ConnectionState.LIVE:
                 continue
             outbox = connection.outbox
             # Nearly all have nothing unsent: only the others, and a batch larger than the bound itself, are looked at.
@@ -290,14 +295,17 @@ class Hub:
             if not transport.is_closing():
                 transport.write(data)
                 connection.buffered_bytes = transport.get_write_buffer_size()
-                if connection.buffered_bytes > connection.buffer_limit_bytes and connection.state is State.LIVE:
+                if (
+                    connection.buffered_bytes > connection.buffer_limit_bytes
+                    and connection.state is ConnectionState.LIVE
+                ):
                     self.leave_live(connection)  # by frames that only it got: it has its grace to read them
 
     # Ending
 
     def close(self, connection: Connection, code: int, error: ChatError | None = None, reason: str = "") -> None:
         """Tells the peer why, and ends the connection; a peer that does not read it is cut off."""
-        if connection.state is State.CLOSED or connection.close_code is not None:
+        if connection.state is ConnectionState.CLOSED or connection.close_code is not None:
             return
         if error is not None:
             self.send(connection, encode_error_frame(error))

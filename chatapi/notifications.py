@@ -4,7 +4,7 @@ And the topics that users subscribe to."""
 from typing import NamedTuple
 
 from chatapi.access import Access, check_alive
-from chatapi.connection import Connection, State
+from chatapi.connection import Connection, ConnectionState
 from chatapi.errors import not_found
 from chatapi.hub import Hub
 from chatapi.models import (
@@ -94,7 +94,7 @@ class Notifications:
         """Sent at once, or read from the store once the connection has caught up with what it lacks."""
         if notification_key <= connection.notified_key:
             return  # its recovery has read it between the commit and now
-        if connection.state is State.LIVE:
+        if connection.state is ConnectionState.LIVE:
             if connection.unsent_bytes() + len(frame) <= connection.buffer_limit_bytes:
                 self._hub.send(connection, frame)
                 connection.notified_key = notification_key

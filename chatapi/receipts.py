@@ -8,10 +8,9 @@ An acknowledgement is confirmed once it is committed. They come often and one tr
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from chatapi.access import Access, check_alive, check_member
-from chatapi.connection import Connection, FrameKey
+from chatapi.connection import Connection, FrameKey, Requester
 from chatapi.errors import ChatError, invalid
 from chatapi.hub import Hub
 from chatapi.models import Member, Principal, RoomKey, UserId
@@ -35,14 +34,6 @@ ACK: Kind = AckReceivedFrame
 READ: Kind = ReadUpdatedFrame
 
 
-class Answer(NamedTuple):
-    """The frame to answer on a WebSocket."""
-
-    connection: Connection
-    request_id: str | None
-    is_one_of_many: bool = False  # a refusal names its room
-
-
 Cursor = tuple[RoomState, UserId, Kind]
 """What moves: in a room, of a user, `ACK` or `READ`."""
 
@@ -53,7 +44,7 @@ class _Batch:
 
     future: asyncio.Future[None]
     cursors: dict[Cursor, int] = field(default_factory=dict)
-    answers: dict[Cursor, list[Answer]] = field(default_factory=dict)
+    requesters: dict[Cursor, list[Requester]] = field(default_factory=dict)
 
 
 class Receipts:
@@ -66,15 +57,15 @@ class Receipts:
         self._telling: dict[Cursor, None] = {}  # what they are being told
 
     async def acknowledge(
-        self, principal: Principal, room_id: str, seq: int, kind: Kind, answer: Answer | None = None
+        self, principal: Principal, room_id: str, seq: int, kind: Kind, requester: Requester | None = None
     ) -> "asyncio.Future[None]":
         """Notes that the user has got (`ACK`) or read (`READ`) everything up to `seq`.
 
-        The future ends when that is committed; `answer` is sent then. Raises ChatError.
+        The future ends when that is committed; the requester gets its answer then. Raises ChatError.
         """
         room = await self._access.access_member(principal, room_id)
         _check_exists(room, seq, "seq")
-        return self._note(room, principal.user_id, seq, kind, answer)
+        return self._note(room, principal.user_id, seq, kind, requester)
 
     async def acknowledge_and_wait(self, principal: Principal, room_id: str, seq: int, kind: Kind) -> int:
         """How far the user then has got; committed."""
@@ -84,12 +75,12 @@ class Receipts:
         return _standing(room.members[principal.user_id], kind)
 
     async def acknowledge_rooms(
-        self, principal: Principal, seqs: Mapping[str, object], answer: Answer | None = None
+        self, principal: Principal, seqs: Mapping[str, object], requester: Requester | None = None
     ) -> tuple[dict[str, RoomState], dict[str, ChatError], list["asyncio.Future[None]"]]:
         """As `acknowledge` of `ACK` in each of many rooms, judged one by one: the rooms in which it was noted, why not
         in the others, and the futures of those that were, in the order in which they end.
 
-        `answer` is for each room in which it was noted; what is refused here is in the errors alone.
+        The requester gets an answer for each room in which it was noted; the errors name what is refused here.
         """
         rooms, refused = await self._access.access_members(principal, seqs)
         errors = {room_id: error.at(f"rooms.{room_id}") for room_id, error in refused.items()}
@@ -102,7 +93,7 @@ class Receipts:
             except ChatError as error:
                 errors[room_id] = error
             else:
-                futures[self._note(room, principal.user_id, seq, ACK, answer)] = None
+                futures[self._note(room, principal.user_id, seq, ACK, requester)] = None
                 noted[room_id] = room
         return noted, errors, list(futures)
 
@@ -125,7 +116,7 @@ class Receipts:
         return standings, errors
 
     def _note(
-        self, room: RoomState, user_id: UserId, seq: int, kind: Kind, answer: Answer | None
+        self, room: RoomState, user_id: UserId, seq: int, kind: Kind, requester: Requester | None
     ) -> "asyncio.Future[None]":
         if self._batch is None:
             self._batch = _Batch(asyncio.get_running_loop().create_future())
@@ -133,8 +124,8 @@ class Receipts:
         batch = self._batch
         key = (room, user_id, kind)
         batch.cursors[key] = max(seq, batch.cursors.get(key, 0))
-        if answer is not None:
-            batch.answers.setdefault(key, []).append(answer)
+        if requester is not None:
+            batch.requesters.setdefault(key, []).append(requester)
         if len(batch.cursors) >= MAX_PER_FLUSH:
             self._flush()
         return batch.future
@@ -159,30 +150,30 @@ class Receipts:
 
     def _publish(self, batch: _Batch) -> None:
         # What one connection gets goes out as one: an ack of many rooms has many answers.
-        replies: dict[Connection, list[bytes]] = {}
+        answers: dict[Connection, list[bytes]] = {}
         news: dict[Connection, dict[FrameKey, bytes]] = {}
         for key, seq in batch.cursors.items():
             room, user_id, kind = key
-            answers = batch.answers.get(key, ())
+            requesters = batch.requesters.get(key, ())
             try:
                 check_alive(room)
                 check_member(room, user_id)
             except ChatError as error:  # it has left the room meanwhile, or the room was deleted
-                self._refuse(answers, room, error)
+                self._refuse(requesters, room, error)
                 continue
             is_new = _move(room.members[user_id], seq, kind)
             standing = _standing(room.members[user_id], kind)
-            for answer in answers:
-                frame = _encode_receipt(kind, room, user_id, standing, answer.request_id)
-                replies.setdefault(answer.connection, []).append(frame)
+            for requester in requesters:
+                frame = _encode_receipt(kind, room, user_id, standing, requester.request_id)
+                answers.setdefault(requester.connection, []).append(frame)
             if is_new:
                 frame = _encode_receipt(kind, room, user_id, standing)
-                answered = {answer.connection for answer in answers}
+                answered = {requester.connection for requester in requesters}
                 for connection in self._hub.connections_of(room.tenant.tenant_key, user_id):
                     if connection not in answered:
                         news.setdefault(connection, {})[room, kind] = frame
                 self._tell_others_later(key)
-        for connection, frames in replies.items():
+        for connection, frames in answers.items():
             self._hub.send(connection, b"".join(frames))
         for connection, told in news.items():
             self._hub.owe(connection, told)
@@ -227,13 +218,13 @@ class Receipts:
     def _report_failure(self, batch: _Batch, future: "asyncio.Future[None]") -> None:
         error = None if future.cancelled() else future.exception()
         if isinstance(error, ChatError):
-            for (room, _user_id, _kind), answers in batch.answers.items():
-                self._refuse(answers, room, error)
+            for (room, _user_id, _kind), requesters in batch.requesters.items():
+                self._refuse(requesters, room, error)
 
-    def _refuse(self, answers: Sequence[Answer], room: RoomState, error: ChatError) -> None:
-        for answer in answers:
-            refusal = error.at(f"rooms.{room.room_id}") if answer.is_one_of_many else error
-            self._hub.send(answer.connection, encode_error_frame(refusal, answer.request_id))
+    def _refuse(self, requesters: Sequence[Requester], room: RoomState, error: ChatError) -> None:
+        for requester in requesters:
+            refusal = error.at(f"rooms.{room.room_id}") if requester.is_one_of_many else error
+            self._hub.send(requester.connection, encode_error_frame(refusal, requester.request_id))
 
 
 def _encode_receipt(kind: Kind, room: RoomState, user_id: UserId, seq: int, request_id: str | None = None) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from chatapi.access import Access, can_read
 from chatapi.batching import Batcher
-from chatapi.connection import Connection, State
+from chatapi.connection import Connection, ConnectionState
 from chatapi.errors import ChatError, Code, not_found
 from chatapi.hub import Hub
 from chatapi.models import RoomKey, TenantKey, UserId
@@ -109,7 +109,7 @@ class Recovery:
             except ChatError as error:
                 error.field = f"rooms.{room_id}"
                 self._hub.send(connection, encode_error_frame(error, request_id))
-        if connection.state is State.CLOSED:
+        if connection.state is ConnectionState.CLOSED:
             return  # while a room was loaded
         is_foreign = epoch is not None and epoch != self._epoch
         connection.pause()
@@ -144,7 +144,7 @@ class Recovery:
     async def _run(self, connection: Connection) -> None:
         behind: deque[RoomState] = deque()  # those of its rooms that have still to be served, as far as is known
         try:
-            while connection.state is State.RECOVERING:
+            while connection.state is ConnectionState.RECOVERING:
                 if not await self.let_drain(connection):
                     return
                 async with self._steps:
@@ -153,7 +153,7 @@ class Recovery:
                     return
         finally:
             connection.is_recovering = False
-            if connection.state is State.RECOVERING:
+            if connection.state is ConnectionState.RECOVERING:
                 # The store failed: the client comes back and is served anew, rather than waiting here for ever.
                 connection.link.cut_off()
 
@@ -166,7 +166,7 @@ class Recovery:
             self._hub.close(connection, SLOW_CONSUMER, error, "slow consumer")
         elif connection.link.is_lost:
             connection.close()  # the session's own loop hears of it too, and ends the connection
-        return connection.state is not State.CLOSED
+        return connection.state is not ConnectionState.CLOSED
 
     async def _step(self, connection: Connection, behind: deque[RoomState]) -> None:
         if connection.owed:
@@ -211,7 +211,7 @@ class Recovery:
             first_seq, frames = await self._pages.get((room, cursor))
             if first_seq != cursor + 1:
                 return 0  # retention has removed the rest, and is about to say so
-        if connection.state is not State.RECOVERING or connection.cursors.get(room) != cursor:
+        if connection.state is not ConnectionState.RECOVERING or connection.cursors.get(room) != cursor:
             return 0  # closed, removed or synced anew while the store was read
         if cursor < room.pruned_seq:
             return 0  # retention has removed some of it meanwhile
@@ -240,7 +240,7 @@ class Recovery:
             first_seq, frames = await self._pages.get((room, seq - 1))
             if first_seq != seq:
                 frames = []  # retention has removed it, or the room was deleted
-        if connection.state is not State.RECOVERING:
+        if connection.state is not ConnectionState.RECOVERING:
             return
         del connection.orphaned_ids[0]
         if frames:
@@ -264,7 +264,7 @@ class Recovery:
 
     def _finish_if_caught_up(self, connection: Connection) -> bool:
         """Back to live delivery in this very step, unless something is missing."""
-        if connection.state is not State.RECOVERING:
+        if connection.state is not ConnectionState.RECOVERING:
             return True
         if (
             connection.notifications_due

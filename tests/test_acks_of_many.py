@@ -126,12 +126,12 @@ async def test_others_are_told_as_of_single_ones(server: Server, monkeypatch: py
     for room_id in rooms:
         await alice.say(room_id)
     witness, unconcerned = await alice.connect(), await server.user("dave").connect()
-    asker, device = await bob.connect(), await bob.connect()
+    requester, device = await bob.connect(), await bob.connect()
     # One who merely reads is told nothing, and no member of what it has turned away from.
     await witness.send("unsubscribe", room_id=rooms[0])
     await witness.expect("unsubscribed")
-    await asker.send("ack", rooms=dict.fromkeys(rooms, 1))
-    for socket, concerned in ((asker, rooms), (device, rooms), (witness, rooms[1:])):
+    await requester.send("ack", rooms=dict.fromkeys(rooms, 1))
+    for socket, concerned in ((requester, rooms), (device, rooms), (witness, rooms[1:])):
         told = [(await socket.expect("ack.received", user_id="bob", seq=1))["room_id"] for _ in concerned]
         assert sorted(told) == sorted(concerned)
         await socket.expect_nothing("ack.received")

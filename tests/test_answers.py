@@ -8,7 +8,7 @@ import pytest
 from conftest import StartServer
 from driver import Gate, Server, Socket, eventually, restart
 
-from chatapi.connection import State
+from chatapi.connection import ConnectionState
 
 
 class Scene:
@@ -36,7 +36,7 @@ class Scene:
         """What comes until it is live; nothing with a request id comes later."""
         self.gate.open()
         [connection] = self.server.connections_of("bob")
-        await eventually(lambda: connection.state is State.LIVE)
+        await eventually(lambda: connection.state is ConnectionState.LIVE)
         await self.socket.send("ping", request_id="now")
         frames = []
         while (frame := await self.socket.next()).get("request_id") != "now":

@@ -11,7 +11,7 @@ from driver import HandClock
 
 from chatapi.access import Access
 from chatapi.config import Config, settle
-from chatapi.connection import Connection, State
+from chatapi.connection import Connection, ConnectionState
 from chatapi.hub import Hub
 from chatapi.link import Link
 from chatapi.models import Member, Principal, Role, RoomId, RoomKey, RoomType, Tenant, TenantId, TenantKey, UserId
@@ -148,7 +148,7 @@ class World:
         for _ in range(300):
             await asyncio.sleep(0)
             self.transport.read()
-        assert self.connection.state is State.LIVE
+        assert self.connection.state is ConnectionState.LIVE
 
 
 class Reader:

@@ -7,7 +7,7 @@ from conftest import StartServer
 from driver import Server, Socket, User, eventually
 from receiver import Receiver
 
-from chatapi.connection import Connection, State
+from chatapi.connection import Connection, ConnectionState
 from chatapi.recovery import Return
 from chatapi.store import Transaction
 
@@ -115,7 +115,7 @@ async def test_a_slow_connection_gets_all_of_them_in_order_and_once(start_server
     for number in range(150):  # 9 MB, more than the buffers between the two hold
         await notify(server.user("app"), payload=[number, "x" * 60_000], user_ids=["bob"])
         assert connection.unsent_bytes() < 2 * 65_536
-    assert connection.state is State.RECOVERING
+    assert connection.state is ConnectionState.RECOVERING
     numbers = [(await socket.expect("notification"))["payload"][0] for _ in range(150)]
     assert numbers == list(range(150))
     await socket.expect_nothing("notification")

@@ -138,13 +138,13 @@ async def test_many_share_a_transaction(server: Server) -> None:
 async def test_the_users_other_devices_and_the_other_members_are_told(server: Server, kind: str) -> None:
     room_id = await make_room_of(server, 1, "bob")
     bob = server.user("bob")
-    asker, other_device = await bob.connect(), await bob.connect()
+    requester, other_device = await bob.connect(), await bob.connect()
     other_member = await server.user("alice").connect()
-    await asker.send(kind, room_id=room_id, seq=1)
+    await requester.send(kind, room_id=room_id, seq=1)
     told = {"room_id": room_id, "seq": 1, "user_id": "bob"}
-    for socket in (asker, other_device, other_member):
+    for socket in (requester, other_device, other_member):
         await socket.expect(ANSWERS[kind], **told)
-    for socket in (asker, other_device, other_member):
+    for socket in (requester, other_device, other_member):
         await socket.expect_nothing("ack.received", "read.updated")
 
 

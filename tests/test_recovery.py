@@ -10,7 +10,7 @@ from conftest import StartServer
 from driver import Gate, Server, Socket, User, eventually, restart, say_many, seqs
 
 from chatapi import recovery
-from chatapi.connection import Connection, State
+from chatapi.connection import Connection, ConnectionState
 from chatapi.housekeeping import apply_retention
 from chatapi.recovery import Return
 from chatapi.rooms import RoomState
@@ -499,7 +499,7 @@ async def test_a_storm_of_connects_is_served_with_few_queries(start_server: Star
         await task.result().expect("ready")
         assert seqs(await task.result().collect("sync.complete"), room_id) == [1, 2, 3, 4, 5]
     assert fetches < len(users)  # for rooms, members, events and notifications together
-    assert all(connection.state is State.LIVE for connection in server.services.hub.connections.values())
+    assert all(connection.state is ConnectionState.LIVE for connection in server.services.hub.connections.values())
 
 
 async def test_a_step_looks_at_the_rooms_that_it_serves(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

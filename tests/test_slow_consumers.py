@@ -10,7 +10,7 @@ from driver import HandClock, Server, User, eventually
 from raw_websocket import CLOSE, PING, WAIT_SECONDS, RawSocket
 
 from chatapi import hub
-from chatapi.connection import State
+from chatapi.connection import ConnectionState
 from chatapi.recovery import SLOW_CONSUMER
 from chatapi.ws import handshake
 
@@ -44,12 +44,12 @@ async def start_with_a_stalled_bob(
 async def test_it_leaves_live_delivery_and_catches_up_in_order(start_server: StartServer) -> None:
     server, alice, room_id, bob = await start_with_a_stalled_bob(start_server)
     [connection] = server.connections_of("bob")
-    assert connection.state is State.RECOVERING
+    assert connection.state is ConnectionState.RECOVERING
     seqs = []
     while len(seqs) < ENOUGH:
         seqs.append((await bob.expect("message"))["seq"])
     assert seqs == list(range(1, ENOUGH + 1))
-    await eventually(lambda: connection.state is State.LIVE)
+    await eventually(lambda: connection.state is ConnectionState.LIVE)
     await alice.say(room_id, "live again")
     assert (await bob.expect("message"))["seq"] == ENOUGH + 1
     bob.abort()
@@ -102,7 +102,7 @@ async def test_ephemeral_frames_are_dropped_first(start_server: StartServer) -> 
         frames.append(frame["type"])
     assert "typing" not in frames
     assert frames.count("message") == ENOUGH - 1
-    await eventually(lambda: server.connections_of("bob")[0].state is State.LIVE)
+    await eventually(lambda: server.connections_of("bob")[0].state is ConnectionState.LIVE)
     await typist.send("typing.start", room_id=room_id)
     assert (await bob.expect("typing"))["action"] == "start"
     bob.abort()
@@ -111,7 +111,7 @@ async def test_ephemeral_frames_are_dropped_first(start_server: StartServer) -> 
 async def test_it_is_given_up_after_its_grace(start_server: StartServer) -> None:
     server, _alice, room_id, bob = await start_with_a_stalled_bob(start_server, **{"limits.slow_consumer_seconds": 0.2})
     [connection] = server.connections_of("bob")
-    await eventually(lambda: connection.state is State.CLOSED)
+    await eventually(lambda: connection.state is ConnectionState.CLOSED)
     frames, code = await bob.read_to_close()
     assert (frames[-1]["type"], frames[-1]["code"], code) == ("error", "RATE_LIMIT_EXCEEDED", 4009)
     seqs = [frame["seq"] for frame in frames if frame["type"] == "message"]
@@ -148,9 +148,9 @@ async def test_one_that_reads_slowly_is_kept_and_misses_nothing(
     async with asyncio.TaskGroup() as group:
         group.create_task(read_slowly())
         group.create_task(flood(alice, room_id))
-    assert connection.state is State.RECOVERING
+    assert connection.state is ConnectionState.RECOVERING
     assert [(await bob.expect("message"))["seq"] for _ in range(ENOUGH)] == list(range(1, ENOUGH + 1))
-    await eventually(lambda: connection.state is State.LIVE)
+    await eventually(lambda: connection.state is ConnectionState.LIVE)
     bob.abort()
 
 
@@ -252,10 +252,10 @@ async def test_frames_to_one_connection_alone_make_it_slow_too(start_server: Sta
     alice = server.user("alice")
     reluctant = await server.user("bob").connect_raw(is_narrow=True)
     [connection] = server.connections_of("bob")
-    await eventually(lambda: connection.state is State.LIVE)
+    await eventually(lambda: connection.state is ConnectionState.LIVE)
     while connection.unsent_bytes() <= connection.buffer_limit_bytes:
         await alice.make_room("bob", metadata={"x": "y" * 16_000})
-    await eventually(lambda: connection.state is State.RECOVERING)
+    await eventually(lambda: connection.state is ConnectionState.RECOVERING)
     await eventually(lambda: connection.close_code == SLOW_CONSUMER)
     reluctant.abort()
 

@@ -80,21 +80,21 @@ async def test_edits_and_deletions_answer_the_asker_and_tell_everyone(server: Se
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room("bob")
     message = await alice.say(room_id, "teh")
-    asker, other = await alice.connect(), await bob.connect()
+    requester, other = await alice.connect(), await bob.connect()
     names = {"room_id": room_id, "message_id": message["message_id"]}
-    await asker.send("message.edit", **names, content="the", request_id="r-1")
+    await requester.send("message.edit", **names, content="the", request_id="r-1")
     edited = await other.next()
     assert (edited["type"], edited["content"], edited["seq"], edited["target_seq"]) == ("message.edited", "the", 2, 1)
-    assert await asker.next() == {**edited, "request_id": "r-1"}
-    await asker.send("message.delete", **names, request_id="r-2")
+    assert await requester.next() == {**edited, "request_id": "r-1"}
+    await requester.send("message.delete", **names, request_id="r-2")
     deleted = await other.next()
     assert deleted == {"type": "message.deleted", **names, "seq": 3, "target_seq": 1}
-    assert await asker.next() == {**deleted, "request_id": "r-2"}
-    await asker.send("message.delete", **names, request_id="r-3")  # again: an answer, but no event
-    assert await asker.next() == {**deleted, "request_id": "r-3"}
+    assert await requester.next() == {**deleted, "request_id": "r-2"}
+    await requester.send("message.delete", **names, request_id="r-3")  # again: an answer, but no event
+    assert await requester.next() == {**deleted, "request_id": "r-3"}
     await other.expect_nothing("message.deleted")
-    await asker.send("message.edit", **names, content="more")
-    await asker.expect("error", code="NOT_FOUND")
+    await requester.send("message.edit", **names, content="more")
+    await requester.expect("error", code="NOT_FOUND")
 
 
 async def test_unsubscribed_member_still_gets_answers(server: Server) -> None:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 import chatapi
-from chatapi.connection import State
+from chatapi.connection import ConnectionState
 from chatapi.metrics import CONTENT_TYPE, Exposition, Sample, Total
 from chatapi.models import TenantKey
 from chatapi.rest.call import OpenCall, Reply
@@ -39,7 +39,7 @@ def _read_connections(services: Services) -> Iterator[Sample]:
     hub, rooms = services.hub, services.rooms
     yield from _per_tenant(services, "chatapi_connections", hub.count_connections())
     yield from _per_tenant(services, "chatapi_users_online", hub.count_users())
-    recovering = sum(connection.state is State.RECOVERING for connection in hub.connections.values())
+    recovering = sum(connection.state is ConnectionState.RECOVERING for connection in hub.connections.values())
     yield "chatapi_connections_recovering", (), recovering
     yield "chatapi_connections_opened_total", (), hub.opened
     yield "chatapi_connections_lagged_total", (), hub.lagged

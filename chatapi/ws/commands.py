@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from msgspec import UNSET
 
 from chatapi.committer import get_outcome
-from chatapi.connection import Connection
+from chatapi.connection import Connection, Requester
 from chatapi.errors import ChatError
 from chatapi.protocol import frames
 from chatapi.protocol.fields import or_unset
@@ -20,7 +20,7 @@ from chatapi.protocol.server_frames import (
     SubscribedFrame,
     UnsubscribedFrame,
 )
-from chatapi.receipts import ACK, READ, Answer
+from chatapi.receipts import ACK, READ
 from chatapi.rooms import RoomState
 from chatapi.services import Services
 from chatapi.store import MessageWrite
@@ -80,12 +80,12 @@ class Commands:
 
     async def _acknowledge(self, body: frames.Ack, request_id: str | None) -> None:
         receipts, connection = self._services.receipts, self._connection
-        answer = Answer(connection, request_id)
+        requester = Requester(connection, request_id)
         if body.rooms is UNSET:
-            await receipts.acknowledge(connection.principal, *body.place, ACK, answer)
+            await receipts.acknowledge(connection.principal, *body.place, ACK, requester)
             return
-        answer = answer._replace(is_one_of_many=True)
-        rooms, errors, futures = await receipts.acknowledge_rooms(connection.principal, body.rooms, answer)
+        requester = requester._replace(is_one_of_many=True)
+        rooms, errors, futures = await receipts.acknowledge_rooms(connection.principal, body.rooms, requester)
         if errors:
             refusals = [encode_error_frame(error, request_id) for error in errors.values()]
             self._services.hub.send(connection, b"".join(refusals))
@@ -105,18 +105,18 @@ class Commands:
         self._answer(UnsubscribedFrame(room_id=room.room_id, request_id=or_unset(request_id)))
 
     async def _edit_message(self, body: frames.EditMessage, request_id: str | None) -> None:
+        requester = Requester(self._connection, request_id)
         await self._services.chat.edit_message(
-            self._connection.principal, body.room_id, body.message_id, body, self._connection, request_id
+            self._connection.principal, body.room_id, body.message_id, body, requester
         )
 
     async def _delete_message(self, body: frames.DeleteMessage, request_id: str | None) -> None:
-        await self._services.chat.delete_message(
-            self._connection.principal, body.room_id, body.message_id, self._connection, request_id
-        )
+        requester = Requester(self._connection, request_id)
+        await self._services.chat.delete_message(self._connection.principal, body.room_id, body.message_id, requester)
 
     async def _read(self, body: frames.Read, request_id: str | None) -> None:
-        answer = Answer(self._connection, request_id)
-        await self._services.receipts.acknowledge(self._connection.principal, body.room_id, body.seq, READ, answer)
+        requester = Requester(self._connection, request_id)
+        await self._services.receipts.acknowledge(self._connection.principal, body.room_id, body.seq, READ, requester)
 
     async def _start_typing(self, body: frames.TypingStart, _request_id: str | None) -> None:
         self._services.presence.start_typing(self._connection, await self._access_member(body.room_id))

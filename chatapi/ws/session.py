@@ -5,7 +5,7 @@ import logging
 
 from aiohttp import WebSocketError, WSMsgType, web
 
-from chatapi.connection import Connection, State, UserSessions
+from chatapi.connection import Connection, ConnectionState, UserSessions
 from chatapi.errors import ChatError, Code, rate_limited
 from chatapi.models import encode_time
 from chatapi.protocol.frames import LIGHT_FRAMES, TYPING_FRAMES, BadFrame, parse_frame
@@ -45,7 +45,7 @@ class Session:
         self._owes_sync = not wants_sync
         await self._services.recovery.enter_rooms(self._connection)
         self._send_ready()
-        if wants_sync and self._connection.state is State.PAUSED:
+        if wants_sync and self._connection.state is ConnectionState.PAUSED:
             self._services.recovery.begin(self._connection, None)
 
     def _send_ready(self) -> None:
@@ -86,7 +86,7 @@ class Session:
             connection.heard_at_s = clock.monotonic_s()
             kind = message.type
             if kind is WSMsgType.TEXT:
-                if connection.state is not State.CLOSED:
+                if connection.state is not ConnectionState.CLOSED:
                     await self._take_frame(message.data)
             elif kind is WSMsgType.PING:
                 self._services.hub.send(connection, encode_pong(message.data))
