@@ -8,6 +8,9 @@ from chatapi.rooms import Rooms, RoomState
 
 
 class Access:
+    """Each gate raises ChatError: NOT_FOUND for a room that the tenant does not have, AUTHORIZATION_ERROR for a user
+    who may not pass."""
+
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
 

@@ -34,12 +34,19 @@ _SIGNATURES = jwt.PyJWS()
 
 
 class Ticket(NamedTuple):
+    """A credential that opens one WebSocket. Only memory holds it, so that a restart voids it."""
+
     principal: Principal
     token_secret: str  # of the tenant when the ticket was made
     expires_at_s: float
 
 
 class Auth:
+    """Judges credentials. `address` is the client's, and by it wrong credentials are limited: `WRONG_KEYS_PER_MINUTE`.
+
+    `wrong_credentials` counts them since the start.
+    """
+
     def __init__(self, tenants: Tenants, config: Config, clock: Clock) -> None:
         self._tenants = tenants
         self._clock = clock
@@ -52,7 +59,8 @@ class Auth:
     # Callers
 
     def authenticate_key(self, api_key: str, user_id: str | None, address: str) -> Principal:
-        """A tenant's backend, acting as a user. Raises ChatError."""
+        """A tenant's backend, acting as a user. Raises ChatError: as `refuse_key` for an unknown key, VALIDATION_ERROR
+        for a missing or invalid user id."""
         owner = self._tenants.find_key(api_key)
         if owner is None:
             raise self.refuse_key(address)
@@ -90,17 +98,19 @@ class Auth:
         return principal
 
     def is_ticket(self, text: str) -> bool:
+        """By its first characters: only `authenticate_ticket` tells whether it is valid."""
         return text.startswith("tkt_")
 
     def check_master_key(self, master_key: str | None, address: str) -> None:
-        """Raises ChatError AUTHENTICATION_ERROR, always so when none is configured."""
+        """Raises ChatError: AUTHENTICATION_ERROR, or RATE_LIMIT_EXCEEDED after too many wrong keys. When none is
+        configured, it always raises."""
         given = _digest(master_key or "")
         if self._master_key_hash is None or not hmac.compare_digest(given, self._master_key_hash):
             raise self.refuse_key(address) if master_key else unauthenticated("X-Master-Key is required")
 
     def refuse_key(self, address: str) -> ChatError:
-        """The answer to a wrong credential: 401, and 429 once there were too many from this address. A right one
-        still passes."""
+        """Counts a wrong credential and returns the error for it: 401, and 429 once there were too many from this
+        address. A right one still passes."""
         self.wrong_credentials += 1
         now_s = self._clock.monotonic_s()
         bucket = self._wrong_keys.get(address)
@@ -116,13 +126,14 @@ class Auth:
     # Tokens and tickets
 
     def mint_token(self, tenant: Tenant, user_id: UserId, expires_in_s: int) -> tuple[str, int]:
-        """A user token, and when it expires, in microseconds."""
+        """A user token (RFC 7519, HS256), and when it expires, in microseconds since 1970."""
         expires_at_s = self._clock.now_us() // 1_000_000 + expires_in_s
         claims = {"iss": tenant.tenant_id, "sub": user_id, "exp": expires_at_s}
         return jwt.encode(claims, tenant.token_secret, algorithm="HS256"), expires_at_s * 1_000_000
 
     def mint_ticket(self, principal: Principal) -> str:
-        """For one WebSocket, within `TICKET_SECONDS`."""
+        """A ticket for one WebSocket, valid for `TICKET_SECONDS`. Raises ChatError RATE_LIMIT_EXCEEDED while
+        `MAX_TICKETS` are unused."""
         now_s = self._clock.monotonic_s()
         while self._tickets and (oldest := next(iter(self._tickets))) and self._tickets[oldest].expires_at_s < now_s:
             del self._tickets[oldest]

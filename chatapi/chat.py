@@ -32,6 +32,8 @@ PAGES_PER_QUERY = 8  # about 1 ms of a reader's time: what waits meanwhile share
 
 
 class Chat:
+    """The operations on messages. Each passes a gate of `Access` first, and raises ChatError when that refuses."""
+
     def __init__(
         self, store: Store, rooms: Rooms, history: History, hub: Hub, committer: Committer, access: Access
     ) -> None:
@@ -52,7 +54,8 @@ class Chat:
     ) -> None:
         """Queues a message. Once it is committed, or cannot be, `confirm` is called; see `get_outcome`.
 
-        Raises ChatError if the draft is invalid.
+        Raises ChatError, and never calls `confirm`, if the user may not send it, the draft is invalid, or the writer
+        takes no more.
         """
         room = await self._access.access_member(principal, room_id)
         check_content(draft.content, principal.tenant.settings.max_message_bytes)
@@ -116,6 +119,7 @@ class Chat:
         return await self._pages.get(log.HistoryWant(room.room_key, room.tenant.tenant_key, is_after, seq, limit))
 
     async def get_message(self, principal: Principal, room_id: str, message_id: str) -> Message:
+        """The message as it now stands, a deleted one as its tombstone. Raises ChatError NOT_FOUND."""
         room = await self._access.access_reader(principal, room_id)
         found = await log.find_message(
             self._store.readers, room.tenant.tenant_key, room.room_key, room.room_id, message_id
@@ -225,6 +229,7 @@ def check_content(content: str, max_bytes: int) -> None:
 
 
 def digest_body(draft: MessageDraft) -> int:
-    """A digest that tells two bodies apart, as a signed 63-bit integer: a clash is likely only after 2^31 bodies."""
+    """A digest that tells two bodies apart, of 63 bits, which SQLite holds as an integer: a clash is likely only after
+    2^31 bodies."""
     body = dumps_canonical([draft.content, draft.meta, draft.reply_to])
     return int.from_bytes(hashlib.blake2b(body, digest_size=8).digest(), "big") >> 1

@@ -110,6 +110,7 @@ class Connection:
         return self.principal.user_id
 
     def unsent_bytes(self) -> int:
+        """What the outbox and the transport hold; what the kernel has taken does not count."""
         return self.transport.get_write_buffer_size() + sum(map(len, self.outbox))
 
     def take_light(self, now_s: float) -> float:
@@ -223,6 +224,7 @@ class Connection:
         return self.last_seqs.get(room, room.published_seq)
 
     def is_behind(self, room: RoomState) -> bool:
+        """Only for a connection that is not LIVE: others have no cursors."""
         return self.cursors[room] < self.find_last_seq(room)
 
     def set_cursor(self, room: RoomState, seq: int) -> None:

@@ -35,12 +35,15 @@ LOOK_TENANTS = 500  # asked about in one read
 
 
 class Job(NamedTuple):
+    """`pause_seconds` lie between the end of one round of `work` and the beginning of the next."""
+
     name: str
     pause_seconds: float
     work: Callable[[], Awaitable[None]]
 
 
 def list_jobs(services: Services) -> list[Job]:
+    """All jobs that have rounds: `watch_files` has none, and may end the server."""
     return [
         Job("heartbeat", HEARTBEAT_SECONDS, lambda: try_writing(services)),
         Job("purge", 2.0, lambda: purge_deleted(services)),
@@ -81,7 +84,7 @@ async def try_writing(services: Services) -> None:
 
 async def watch_files(writer: Writer) -> None:
     """Runs until it is cancelled. Raises DatabaseGone, which ends the server, when the database was removed or replaced
-    and does not come back."""
+    and does not come back within `RETURN_SECONDS`."""
     loop = asyncio.get_running_loop()
     gone_s: float | None = None
     while True:
@@ -102,6 +105,7 @@ async def watch_files(writer: Writer) -> None:
 
 
 async def purge_deleted(services: Services) -> None:
+    """Removes the rows of deleted rooms and tenants, step by step, until none is left."""
     while await services.store.writer.step(purge.purge_deleted):
         pass
 
@@ -110,8 +114,8 @@ async def purge_deleted(services: Services) -> None:
 
 
 def find_limit(services: Services, tenant: Tenant) -> int:
-    """What is older than that is too old, in microseconds. Both clocks have to agree: one that was set forward by
-    mistake must not cost a tenant its messages."""
+    """The time before which the tenant's events are too old, in microseconds since 1970. Both clocks have to agree: one
+    that was set forward by mistake must not cost a tenant its messages."""
     now_us = min(services.clock.now_us(), services.steady.now_us())
     return now_us - int(tenant.settings.retention_days * DAY_US)
 

@@ -28,7 +28,10 @@ CLOSE_LINGER_SECONDS = 5.0  # how long a peer that was told to go may take to re
 
 
 class Hub:
-    """`recover(connection)` is called when a connection has to be served from the log."""
+    """The connections of all tenants. `opened`, `deliveries` and `lagged` count since the start; see their metrics.
+
+    `recover(connection)` is called when a connection has to be served from the log.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -45,7 +48,7 @@ class Hub:
     # Who is connected
 
     def attach(self, connection: Connection) -> UserSessions:
-        """A connection whose handshake is done; its rooms come with `enter`."""
+        """Registers a connection that was let in, still PAUSED; its rooms come with `enter`."""
         tenant_key = connection.tenant.tenant_key
         users = self._users.setdefault(tenant_key, {})
         sessions = users.get(connection.user_id)
@@ -82,14 +85,17 @@ class Hub:
         return self._users.get(tenant_key, {})
 
     def find_sessions(self, tenant_key: TenantKey, user_id: UserId) -> UserSessions | None:
+        """None unless the user is online. Within the grace of presence, the sessions have no connection."""
         users = self._users.get(tenant_key)
         return None if users is None else users.get(user_id)
 
     def connections_of(self, tenant_key: TenantKey, user_id: UserId) -> Iterable[Connection]:
+        """A live view: copy it before a step that may end one of them."""
         sessions = self.find_sessions(tenant_key, user_id)
         return sessions.connections if sessions else ()
 
     def is_connected(self, tenant_key: TenantKey, user_id: UserId) -> bool:
+        """Whether the user has a connection now; within the grace of presence they are online without one."""
         sessions = self.find_sessions(tenant_key, user_id)
         return sessions is not None and bool(sessions.connections)
 
@@ -106,6 +112,7 @@ class Hub:
         return list(connected)
 
     def count_of_tenant(self, tenant_key: TenantKey) -> int:
+        """The tenant's connections, from `attach` to `detach`."""
         return self._tenant_counts.get(tenant_key, 0)
 
     def count_connections(self) -> Mapping[TenantKey, int]:
@@ -120,6 +127,7 @@ class Hub:
         }
 
     def count_of_user(self, tenant_key: TenantKey, user_id: UserId) -> int:
+        """The user's connections, from `attach` to `detach`."""
         sessions = self.find_sessions(tenant_key, user_id)
         return len(sessions.connections) if sessions else 0
 
@@ -242,7 +250,7 @@ class Hub:
     def publish(self, room: RoomState, frames: Sequence[bytes]) -> None:
         """The room's next durable events, committed and encoded, to every live subscriber.
 
-        Called by the committer alone, in commit order; `flush` follows.
+        Called only while the committer publishes a batch, in commit order; `flush` follows.
         """
         chunk = frames[0] if len(frames) == 1 else b"".join(frames)
         size = len(chunk)

@@ -37,6 +37,11 @@ class _Update(NamedTuple):
 
 
 class Membership:
+    """The operations on rooms and members. When one returns, the change is committed and published.
+
+    Permissions are checked within the writer's transaction, since they may change while a write waits.
+    """
+
     def __init__(self, store: Store, rooms: Rooms, hub: Hub, presence: Presence, access: Access) -> None:
         self._store = store
         self._rooms = rooms
@@ -93,6 +98,7 @@ class Membership:
         return await self._store.writer.change(apply, publish, characters=body.count_characters())
 
     async def update_room(self, principal: Principal, room_id: str, body: PatchRoom) -> RoomState:
+        """The room afterwards. A body that changes nothing makes no event. Raises ChatError."""
         room = await self._access.access_admin(principal, room_id)
 
         async def apply(transaction: Transaction) -> _Update | None:
@@ -136,6 +142,8 @@ class Membership:
     # Members
 
     async def add_member(self, principal: Principal, room_id: str, body: AddMember) -> Member:
+        """The new member, whose `last_ack` is the `seq` of their own `member.joined`. Raises ChatError; CONFLICT for a
+        user who is a member already."""
         room = await self._access.access_any(principal, room_id)
         user_id = UserId(body.user_id)
 
@@ -158,6 +166,8 @@ class Membership:
         return member
 
     async def change_role(self, principal: Principal, room_id: str, user_id: UserId, role: Role) -> Member:
+        """The member afterwards. The role that they have already makes no event. Raises ChatError; CONFLICT if the last
+        admin would lose the role."""
         room = await self._access.access_any(principal, room_id)
 
         async def apply(transaction: Transaction) -> MemberUpdatedFrame | None:
@@ -183,7 +193,8 @@ class Membership:
         return room.members[user_id]
 
     async def remove_member(self, principal: Principal, room_id: str, user_id: UserId) -> None:
-        """By an admin, or by the member itself. When the last admin leaves, the longest-standing member becomes one."""
+        """Members may leave, and admins remove others. When the last admin leaves, the longest-standing member becomes
+        one. Raises ChatError."""
         room = await self._access.access_any(principal, room_id)
 
         async def apply(transaction: Transaction) -> tuple[MemberLeftFrame, UserId | None, MemberUpdatedFrame | None]:

@@ -48,6 +48,9 @@ Return = tuple[store_rooms.OfUser, bool]
 
 
 class Recovery:
+    """The only way by which a connection gets events that were published before. `sync_limit` is the number of events
+    of a room that are streamed at most, `slow_consumer_seconds` the grace of a peer that takes nothing."""
+
     def __init__(
         self,
         *,

@@ -7,7 +7,7 @@ RING_BYTES = 256 * 1024  # per room
 
 
 class Ring:
-    """The newest events of a room, encoded, without a gap: those from `first_seq` to the room's `last_seq`."""
+    """The newest events of a room, encoded, without a gap: those from `first_seq` to the room's `published_seq`."""
 
     __slots__ = ("_frames", "_targets", "first_seq", "revision", "size_bytes")
 

@@ -43,7 +43,8 @@ FrameT = TypeVar("FrameT", bound=RoomFrame)
 
 
 class RoomState:
-    """A loaded room. `last_seq` is what is published; the counter may be ahead of it."""
+    """A loaded room. `published_seq` is its newest event; `counter.last_seq` is ahead of it while events wait for their
+    commit. Retention has removed the events up to `pruned_seq`."""
 
     __slots__ = (
         "active_us",
@@ -111,6 +112,7 @@ class RoomState:
 
     @property
     def is_idle(self) -> bool:
+        """Nobody listens, and no event waits for its commit."""
         return not self.subscribers and not self.unsubscribed and self.counter.last_seq == self.published_seq
 
     def record(self) -> Room:
@@ -177,6 +179,7 @@ class RoomState:
         return found[limit - 1 :: -1], len(found) > limit
 
     def add_member(self, member: Member) -> None:
+        """Call it in the order of joining: `members` has the longest-standing first."""
         self.members[member.user_id] = member
         if member.role is Role.ADMIN:
             self.admins.add(member.user_id)
@@ -293,9 +296,11 @@ class Rooms:
             room.pruned_seq = last_seq
 
     def of_tenant(self, tenant_key: TenantKey) -> list[RoomState]:
+        """The loaded ones, as a copy: rooms come and go while the caller awaits."""
         return list(self._loaded[tenant_key].values()) if tenant_key in self._loaded else []
 
     def count_per_tenant(self) -> Mapping[TenantKey, int]:
+        """Only the loaded ones; a tenant without any is absent."""
         return {tenant_key: len(rooms) for tenant_key, rooms in self._loaded.items()}
 
     def see(self, us: int) -> None:

@@ -41,6 +41,9 @@ class KeyOwner(NamedTuple):
 
 
 class Tenants:
+    """The tenants that are not deleted. A change is in force when its method returns: stored, and known to the
+    connections and limits that it concerns."""
+
     def __init__(self, store: Store, config: Config, clock: Clock, rooms: Rooms, hub: Hub) -> None:
         self._store = store
         self._config = config
@@ -85,15 +88,17 @@ class Tenants:
         return owner
 
     def has_key(self, tenant: Tenant, key_id: KeyId) -> bool:
+        """False once the key was revoked: tickets outlive the request that made them."""
         return key_id in self._hashes.get(tenant.tenant_key, ())
 
     def bucket(self, tenant: Tenant) -> TokenBucket:
+        """The rate limit, shared by all users and both transports. Raises KeyError for a tenant that was deleted."""
         return self._buckets[tenant.tenant_key]
 
     # Tenants
 
     async def create(self, body: CreateTenant) -> tuple[Tenant, str]:
-        """The tenant and its first API key, which is never shown again."""
+        """The tenant and its first API key, which is never shown again. Raises ChatError for an invalid config."""
         config = self._parse_config(body.config or {})
         return await self._create(TenantId(f"tenant_{secrets.token_hex(10)}"), body.name, config, shown=False)
 
@@ -129,7 +134,7 @@ class Tenants:
         return await self._store.writer.change(apply, publish), api_key
 
     async def update(self, tenant_id: str, body: PatchTenant) -> tuple[Tenant, str | None]:
-        """The tenant, and its webhook secret if this change made it."""
+        """The tenant, and its webhook secret if this change made it. Raises ChatError."""
 
         async def apply(transaction: Transaction) -> tuple[Tenant, str, dict[str, object], str | None]:
             tenant = self.get(tenant_id)
@@ -153,7 +158,7 @@ class Tenants:
         return tenant, made
 
     async def delete(self, tenant_id: str) -> None:
-        """Gone at once, its sockets included; the rows are purged afterwards."""
+        """Gone at once, its sockets included; the rows are purged afterwards. Raises ChatError NOT_FOUND."""
 
         async def apply(transaction: Transaction) -> Tenant:
             tenant = self.get(tenant_id)
@@ -239,6 +244,7 @@ class Tenants:
         self._hashes.setdefault(tenant.tenant_key, {})[key_id] = key_hash
 
     async def list_keys(self, tenant_id: str, window: Window) -> Page:
+        """The ids and times of the keys, never the keys. Raises ChatError NOT_FOUND."""
         tenant = self.get(tenant_id)
         return await store_tenants.list_keys(self._store.readers, tenant.tenant_key, window)
 
@@ -310,6 +316,7 @@ class Tenants:
 
 
 def hash_key(api_key: str) -> bytes:
+    """SHA-256, by which a key is stored and looked up: keys are random, so that no salt is needed."""
     return hashlib.sha256(api_key.encode("utf-8", "surrogateescape")).digest()
 
 
@@ -326,5 +333,5 @@ def make_secret() -> str:
 
 
 def make_webhook_secret() -> str:
-    """As Standard Webhooks wants it: the prefix, then base64 of the key."""
+    """As Standard Webhooks defines it: the prefix, then base64 of the key."""
     return "whsec_" + base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()

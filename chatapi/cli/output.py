@@ -6,6 +6,7 @@ from chatapi.protocol.json import dumps_text
 
 
 def print_json(data: object) -> None:
+    """One line, so that scripts can read the output line by line."""
     print(dumps_text(data))
 
 
@@ -27,6 +28,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 
 
 def show(value: object) -> str:
+    """A mapping as `key=value` pairs; None and whatever is empty as `-`."""
     if isinstance(value, Mapping) and value:
         return " ".join(f"{key}={show(item)}" for key, item in value.items())
     return str(value) if value or value in (0, False) else "-"

@@ -84,6 +84,7 @@ class RoomCursor:
             self.received = max(self.received, end)
 
     def take_held(self) -> LogEvent:
+        """The next event behind the gap. There has to be one, and no gap before it."""
         event = self.held.popleft()
         self.received = event["seq"]
         return event
@@ -108,6 +109,7 @@ class CursorBook:
             self.rooms[room_id] = RoomCursor(seq, is_member=False)
 
     def export(self) -> Cursors:
+        """How far the application has handled each room; rooms of which that is not known yet are left out."""
         handled = {room_id: room.handled for room_id, room in self.rooms.items()}
         return {"epoch": self.epoch, "rooms": {room_id: seq for room_id, seq in handled.items() if seq is not None}}
 
@@ -119,6 +121,8 @@ class CursorBook:
         return room
 
     def is_current(self, room_id: str, room: RoomCursor) -> bool:
+        """False once the server has reset the room, or the user has left it: events of the old log then move
+        nothing."""
         return self.rooms.get(room_id) is room
 
     def drop(self, room_id: str) -> None:
@@ -234,5 +238,6 @@ class CursorBook:
                 yield room_id, room.handled
 
     def interrupt(self) -> None:
+        """As `RoomCursor.interrupt`, for every room."""
         for room in self.rooms.values():
             room.interrupt()

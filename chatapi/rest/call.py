@@ -65,8 +65,8 @@ class Call(OpenCall[BodyT, QueryT]):
 
 @dataclass(slots=True)
 class Reply(Generic[AnswerT]):
-    """An answer: JSON that is encoded already. `gzipped` is the same body, kept for those who can read it; `page` is
-    where a browser is led instead."""
+    """An answer, encoded already. `gzipped` is the same body, kept for those who can read it; `page` is where a browser
+    is led instead."""
 
     status: int
     body: bytes

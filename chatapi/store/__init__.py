@@ -59,7 +59,8 @@ class StoreError(Exception):
 
 
 class Store:
-    """`writer` changes, `readers` read. Made by `open_store`."""
+    """`writer` changes, `readers` read. Made by `open_store`. `epoch` names this database to clients, whose cursors
+    hold for it alone."""
 
     def __init__(
         self, connection: aiosqlite.Connection, writer: Writer, readers: Readers, *, epoch: str, latest_us: int

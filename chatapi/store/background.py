@@ -38,7 +38,7 @@ class Background:
         self._waiting.append(step)
 
     def take(self) -> Change[Any] | None:
-        """The next step, once it is due; `end` has to follow."""
+        """The next step, once it is due; `end` has to follow. None when there is none."""
         now_s = asyncio.get_running_loop().time()
         if not self._waiting or now_s < self._due_s:
             return None
@@ -71,6 +71,7 @@ class Background:
 
     @property
     def wants_checkpoint(self) -> bool:
+        """Once in `CHECKPOINT_STEPS` steps; to be asked between `take` and `end`."""
         return self._steps % CHECKPOINT_STEPS == 0
 
     def call_when_due(self, callback: Callable[[], None]) -> asyncio.TimerHandle | None:

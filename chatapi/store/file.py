@@ -32,6 +32,7 @@ class DatabaseFiles:
         self._identities = _identify(os.stat(self.path)), _identify(os.stat(self._log))
 
     def is_there(self) -> bool:
+        """Whether both names still lead to these files, and the database was not cut to nothing."""
         try:
             database, log = os.stat(self.path), os.stat(self._log)
         except OSError:
@@ -47,6 +48,7 @@ def find_log(path: str) -> str:
 
 
 def has_content(path: str) -> bool:
+    """False also when there is no such file."""
     try:
         return os.path.getsize(path) > 0
     except OSError:

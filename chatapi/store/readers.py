@@ -72,6 +72,7 @@ class Reader:
             self._connection.interrupt()
 
     def submit(self, jobs: Sequence["_Job"]) -> None:
+        """The thread does these one after the other, then `on_done` is called once for all. `open` comes first."""
         self._inbox.put(jobs)
 
     def _serve(self) -> None:
@@ -148,6 +149,7 @@ class Readers:
         return await self._run(parameters, lambda connection: connection.execute(sql, parameters).fetchall())
 
     async def fetch_one(self, sql: str, parameters: Parameters) -> Row | None:
+        """The first of the rows that `fetch` would return: for statements that return one at most."""
         rows = await self.fetch(sql, parameters)
         return rows[0] if rows else None
 
@@ -247,6 +249,7 @@ class Readers:
 
     @property
     def is_quiet(self) -> bool:
+        """No read is under way."""
         return len(self._idle) == len(self._readers)
 
     def hold(self) -> None:
@@ -271,6 +274,8 @@ class Readers:
         self._serve_waiting()
 
     async def close(self) -> None:
+        """Returns when the reads under way have ended. One that still waits may never end: nobody may be left who
+        awaits it."""
         for reader in self._readers:
             await reader.close()
 

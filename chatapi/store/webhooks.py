@@ -252,10 +252,12 @@ def _encode(places: Sequence[Place]) -> str:
 
 
 async def insert_deliveries(transaction: Transaction, rows: Sequence[Sequence[object]]) -> None:
+    """`rows` have the columns that `INSERT_DELIVERIES` names."""
     await transaction.execute(INSERT_DELIVERIES, {"rows": dumps_text(rows)})
 
 
 async def insert_event(transaction: Transaction, row: Sequence[object]) -> None:
+    """`row` has the columns that `INSERT_EVENTS` names."""
     await transaction.execute(INSERT_EVENTS, {"rows": dumps_text([row])})
 
 
@@ -312,6 +314,7 @@ async def read_bodies(readers: Readers, wants: Sequence[tuple[TenantKey, Place]]
 async def record(
     transaction: Transaction, done: Sequence[Place], delays: Sequence[Delay], failures: Sequence[Failure]
 ) -> None:
+    """Stores what tries came to: calls that are done are deleted, the others noted with their next time."""
     if done:
         await transaction.execute(_DELETE_DELIVERIES, {"places": _encode(done)})
     if delays:

@@ -96,7 +96,8 @@ class Writer:
         barrier: bool = False,
         characters: int = 0,
     ) -> T:
-        """Applies a change; on return it is committed and published. Raises what `apply` raised, or ChatError 503.
+        """Applies a change; on return it is committed and published. Raises the ChatError that `apply` raised, or
+        another ChatError: 503 when the database takes no writes, 500 for any other failure of `apply`.
 
         A caller that is cancelled meanwhile loses only the answer: the change is committed and published all the same.
         """
@@ -130,6 +131,11 @@ class Writer:
         self._wake.set()
 
     async def run(self, committer: AnyCommitter) -> None:
+        """Runs until `close` was called and all that was queued is committed. Raises DatabaseGone, which ends the
+        server, if the files have gone during a commit.
+
+        However it ends, writes that are left get 503, so that nobody waits for them.
+        """
         self._committer = committer
         try:
             while self._queue or not self._closing:

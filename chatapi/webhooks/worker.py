@@ -76,10 +76,12 @@ class Lane:
 
     @property
     def is_failing(self) -> bool:
+        """The tenant's endpoint gave no answer `FAILING_AFTER` times in a row."""
         return self.unanswered >= FAILING_AFTER
 
     @property
     def is_over(self) -> bool:
+        """There is nothing to do for it, now or later; `WebhookWorker.wake` makes a new one."""
         has_work = self.ready or self.under_way or self.may_have_events or self.is_dropping
         return not has_work and self.look_at_us == NEVER_US
 

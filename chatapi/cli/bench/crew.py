@@ -55,6 +55,7 @@ class Link:
         return schedule
 
     def progress(self, count: int) -> None:
+        """`count` is the process's total so far, not what was added."""
         self._connection.send(("progress", count))
 
     def measure(self, reactor: Reactor, schedule: Schedule, count: Callable[[], int]) -> Window:
@@ -128,6 +129,7 @@ class Crew(Generic[Job, Result]):
             show(sum(self._counts.values()))
 
     def start(self, schedule: Schedule) -> None:
+        """Lets all processes go on, each of which waits in `wait_for_start`; see `wait_until_ready`."""
         self._ready.clear()
         for link in self._links:
             link.send(schedule)
@@ -189,14 +191,17 @@ class Progress:
         self._step = ""
 
     def step(self, text: str) -> None:
+        """The next step of the run, which later `show`s belong to."""
         self._step = text
         self._write(text)
 
     def show(self, text: str) -> None:
+        """How far the step has come, on a terminal only."""
         if self._is_terminal:
             self._write(f"{self._step}: {text}")
 
     def end(self) -> None:
+        """Clears the line."""
         if self._is_terminal:
             sys.stderr.write("\r\x1b[K")
 

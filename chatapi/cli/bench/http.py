@@ -21,6 +21,8 @@ def encode_request(method: str, path: str, host: str, headers: str, body: bytes 
 
 
 class HttpPeer(Peer):
+    """The next request may be sent once `on_reply` was called. Raises BenchError for an answer in chunks."""
+
     __slots__ = ("_rest", "on_reply")
 
     def __init__(self, reactor: Reactor, address: Address, on_reply: OnReply) -> None:

@@ -44,9 +44,11 @@ class Reactor:
         self._epoll.register(peer.socket.fileno(), select.EPOLLIN | select.EPOLLOUT)
 
     def watch(self, peer: "Peer", events: int) -> None:
+        """`events` are those of epoll. With 0 only errors are reported."""
         self._epoll.modify(peer.socket.fileno(), events)
 
     def remove(self, peer: "Peer") -> None:
+        """Call it while the peer's socket is still open."""
         descriptor = peer.socket.fileno()
         del self._peers[descriptor]
         self._epoll.unregister(descriptor)
@@ -73,9 +75,11 @@ class Reactor:
         return True
 
     def run_until(self, until_s: float) -> None:
+        """Returns at that time, which is monotonic."""
         self.run(lambda: False, until_s)
 
     def close(self) -> None:
+        """Closes its peers too."""
         for peer in list(self._peers.values()):
             peer.close()
         self._epoll.close()
@@ -104,6 +108,7 @@ class Peer:
         reactor.add(self)
 
     def send(self, data: bytes) -> None:
+        """The kernel takes as much as fits, and the rest later. A failure shows when the peer is read from."""
         if self._unsent:
             self._unsent += data
             return
@@ -138,6 +143,7 @@ class Peer:
             self.send(unsent)
 
     def on_data(self, data: bytes) -> None:
+        """Gets what one recv() returned: at most `READ_BYTES`, never nothing."""
         raise NotImplementedError
 
     def on_end(self, reason: str) -> None:
@@ -145,12 +151,15 @@ class Peer:
         raise BenchError(f"a connection ended: {reason}")
 
     def stop_reading(self) -> None:
+        """From now on the server's bytes fill the kernel's buffers, and then the server's own. Nothing unsent is sent
+        either."""
         self.reactor.watch(self, 0)
 
     def start_reading(self) -> None:
         self.reactor.watch(self, select.EPOLLIN | select.EPOLLOUT)
 
     def close(self) -> None:
+        """`on_end` is not called."""
         self.reactor.remove(self)
         self.socket.close()
 
@@ -165,5 +174,6 @@ def find_address(host: str, port: int) -> Address:
 
 
 def raise_descriptor_limit() -> None:
+    """To the hard limit: each connection takes a descriptor."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

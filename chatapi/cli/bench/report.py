@@ -41,6 +41,7 @@ class Series:
     outcomes: Sequence[Outcome]
 
     def median_figures(self) -> dict[str, float]:
+        """Only those figures that every round has."""
         keys = [key for key in FIGURES if all(key in outcome.figures for outcome in self.outcomes)]
         return {key: median(outcome.figures[key] for outcome in self.outcomes) for key in keys}
 
@@ -68,6 +69,7 @@ def format_table(title: str, series: Sequence[Series]) -> str:
 
 
 def format_json(scenario: str, options: Mapping[str, object], series: Sequence[Series]) -> str:
+    """One object with the medians, each round, and ratios: the first server's figure divided by another's."""
     figures = [one.median_figures() for one in series]
     document = {
         "scenario": scenario,

@@ -43,6 +43,7 @@ class Check:
         return not (self.problems or self.missing or self.doubled) and self.confirmed == self.stored
 
     def spell(self) -> str:
+        """One line, with at most `MAX_PROBLEMS_SHOWN` problems."""
         parts = list(self.notes)
         if self.confirmed or self.stored:
             parts.append(f"{self.confirmed:,} confirmed, {self.stored:,} stored")
@@ -61,11 +62,13 @@ class Outcome:
     check: Check = field(default_factory=Check)
 
     def add_latencies(self, seconds: Sequence[float]) -> None:
+        """The order of `seconds` does not matter; the figures are in milliseconds."""
         ordered = sorted(seconds)
         for name, percent in (("p50_ms", 50.0), ("p95_ms", 95.0), ("p99_ms", 99.0), ("max_ms", 100.0)):
             self.figures[name] = percentile(ordered, percent) * 1000
 
     def add_server(self, before: Usage | None, after: Usage | None, seconds: float) -> None:
+        """`seconds` lie between the two. Adds nothing where one of them is unknown."""
         if before is None or after is None:
             return
         self.figures["server_cores"] = (after.cpu_s - before.cpu_s) / seconds

@@ -20,7 +20,8 @@ _FILLER = "The quick brown fox jumps over the lazy dog; pack my box with five do
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """A scenario takes those that it knows; each scenario has defaults of its own."""
+    """A scenario takes those that it knows; each scenario has defaults of its own. `seconds`, `warmup` and `stall` are
+    seconds, `size` bytes, `rate` messages per second."""
 
     clients: int = 0
     seconds: float = 5.0
@@ -38,6 +39,7 @@ class Options:
 
     @property
     def content(self) -> str:
+        """Of `size` bytes: all its characters are ASCII."""
         return (_FILLER * (self.size // len(_FILLER) + 1))[: self.size]
 
 
@@ -50,16 +52,21 @@ class Access:
     api_key: str
 
     def headers(self, user_id: str) -> str:
+        """Whole lines, as `encode_request` takes them."""
         return f"X-API-Key: {self.api_key}\r\nX-User-Id: {user_id}\r\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
+    """The first of `users` has created it and is its admin."""
+
     room_id: str
     users: tuple[str, ...]
 
 
 class Stage:
+    """Makes the tenant, with raised limits. Raises BenchError for whatever the server refuses."""
+
     def __init__(self, target: Target, options: Options, progress: Progress) -> None:
         self.target = target
         self.options = options
@@ -111,6 +118,7 @@ class Stage:
         return self._read_pages(last_seqs, "messages", "messages")
 
     def read_events(self, last_seqs: Mapping[Room, int]) -> dict[str, list[dict[str, Any]]]:
+        """As `read_messages`, of the whole log."""
         return self._read_pages(last_seqs, "events", "events")
 
     def _read_pages(self, last_seqs: Mapping[Room, int], path: str, name: str) -> dict[str, list[dict[str, Any]]]:

@@ -43,6 +43,7 @@ class Member(WebSocketPeer):
         self.stage = CONNECTING
 
     def on_message(self, seq: int) -> None:
+        """A seq beyond the next one counts all between as missing: the server keeps a room's order."""
         if seq == self.next_seq:
             self.next_seq = seq + 1
         elif seq < self.next_seq:

@@ -73,10 +73,12 @@ class Target:
         self.host = parts.netloc
 
     def usage(self) -> Usage | None:
+        """None unless the server runs on this machine, as a process that this user may look at."""
         pid = self.find_pid()
         return None if pid is None else read_usage(pid)
 
     def find_pid(self) -> int | None:
+        """By the port that it listens on; None where that is not found."""
         return find_listener(self.address[1][1])
 
     def restart(self) -> None:
@@ -130,6 +132,7 @@ class ThrowAwayServer(Target):
             time.sleep(POLL_SECONDS)
 
     def find_pid(self) -> int | None:
+        """Raises BenchError if the server has ended."""
         assert self._process is not None
         if self._process.poll() is not None:
             raise BenchError(f"the server ended: {self._last_lines()}")
@@ -183,6 +186,7 @@ class Launcher:
     _folder: Path | None = None
 
     def start(self, variant: Variant) -> Target:
+        """A server that is ready. Raises BenchError."""
         if variant.url:
             return Target(variant.url, variant.master_key)
         return ThrowAwayServer(variant, self._make_template(variant) if variant.prefill else None)
@@ -203,6 +207,7 @@ class Launcher:
         return self._templates[variant]
 
     def close(self) -> None:
+        """Removes the prefilled databases; each server is closed apart."""
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -216,6 +221,7 @@ def server_environment(variant: Variant) -> Mapping[str, str]:
 
 
 def read_usage(pid: int) -> Usage | None:
+    """From /proc, which only Linux has. None for a process that has ended."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")

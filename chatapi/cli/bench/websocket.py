@@ -23,6 +23,7 @@ _SEQ = b'"seq":'
 
 
 def encode_text(payload: bytes) -> bytes:
+    """A whole text frame of a client (RFC 6455, section 5.2)."""
     size = len(payload)
     if size < 126:
         return bytes((_FIN_TEXT, _MASKED | size, 0, 0, 0, 0)) + payload

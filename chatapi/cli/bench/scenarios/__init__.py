@@ -15,6 +15,8 @@ from chatapi.cli.bench.stage import Stage
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
+    """`defaults` are the options that it takes; the command refuses all others."""
+
     name: str
     does: str
     run: Callable[[Stage], Outcome]

@@ -22,6 +22,8 @@ SEED_SENDER = 1  # of each room in `recovery`: it does not connect
 
 @dataclass(frozen=True, slots=True)
 class ArriveJob:
+    """The users of one process. `window` of them are on the way in at once."""
+
     access: Access
     users: Sequence[tuple[str, str]]  # room id, user
     last_seq: int  # of each room
@@ -56,6 +58,7 @@ class Crowd:
         self.served = 0
 
     def let_in(self) -> None:
+        """Lets the first ones in; each that has been served makes room for the next."""
         for _ in range(self._job.window):
             self._let_in_next()
 
@@ -94,6 +97,8 @@ class Arrival(Member):
 
 
 def arrive(job: ArriveJob, link: Link) -> ArriveResult:
+    """The work of one process. It waits twice after all are served, so that the command can look at the server's
+    memory."""
     reactor, result = Reactor(), ArriveResult()
     crowd = Crowd(reactor, job, result)
     link.wait_for_start()
@@ -124,14 +129,17 @@ class Storm:
 
     @property
     def first_s(self) -> float:
+        """When the first process began, in monotonic seconds."""
         return min(result.first_s for result in self.results)
 
     @property
     def seconds(self) -> float:
+        """From the beginning until the last user had their backlog."""
         return max(result.last_served_s for result in self.results) - self.first_s
 
     @property
     def ready_seconds(self) -> float:
+        """From the beginning until the last user had their `ready`."""
         return max(result.last_ready_s for result in self.results) - self.first_s
 
 

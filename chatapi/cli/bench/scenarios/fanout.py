@@ -73,6 +73,8 @@ class Audience:
 
 
 class Listener(Member):
+    """A member who tells the audience what they got."""
+
     __slots__ = ("_audience", "_first_of_chunk", "_is_plain")
 
     def __init__(self, reactor: Reactor, access: Access, room_id: str, user: str, audience: Audience) -> None:
@@ -127,6 +129,7 @@ class Speaker(Listener):
 
 
 def fan_out(job: FanoutJob, link: Link) -> FanoutResult:
+    """The work of one process: it has the sender if the room's first user is among its own."""
     reactor, audience, options = Reactor(polls=job.options.busy_poll), Audience(), job.options
     speaker: Speaker | None = None
     listeners: list[Listener] = []
@@ -161,6 +164,8 @@ def fan_out(job: FanoutJob, link: Link) -> FanoutResult:
 
 
 def start_speaking(reactor: Reactor, speaker: Speaker, audience: Audience, options: Options, end_s: float) -> None:
+    """Sends until `end_s`, which is monotonic: `rate` messages a second or, where that is 0, as many as keep `window`
+    under way, each until all members have it."""
     if options.rate:
         begin_s = monotonic()
 

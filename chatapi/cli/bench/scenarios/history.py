@@ -53,6 +53,7 @@ class Reader:
         self._peer = HttpPeer(reactor, access.address, self._take_page)
 
     def ask(self) -> None:
+        """Asks for a page at a random place; until `is_over`, each answer asks for the next one."""
         self._after_seq = self._random.randrange(MESSAGES_PER_ROOM - PAGE + 1)
         self.is_waiting = True
         self._asked_s = monotonic()

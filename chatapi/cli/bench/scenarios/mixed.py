@@ -43,6 +43,7 @@ class RoomRecord:
 
     @property
     def last_seq(self) -> int:
+        """Of the log: sends and edits are the only events that these rooms have."""
         return len(self.sent) + len(self.edits)
 
 
@@ -59,6 +60,8 @@ class MixedResult:
 
 
 class Tally:
+    """State that the people of one process share."""
+
     def __init__(self) -> None:
         self.latencies: array[float] = array("d")
         self.kinds: dict[str, array[float]] = {kind: array("d") for kind in _WEIGHTS}
@@ -111,6 +114,7 @@ class Person:
         self._history = encode_request("GET", f"/rooms/{room_id}/messages?limit=50", access.host, access.headers(user))
 
     def act(self) -> None:
+        """Begins an action; when it ends, the next one begins at once, until the tally is over."""
         if self._tally.is_over:
             return
         kind = self._choose()

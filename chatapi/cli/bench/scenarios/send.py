@@ -60,6 +60,7 @@ def message_parts(room_id: str, user: str, options: Options, kind: str = "") -> 
 
 
 def number_text(number: int) -> bytes:
+    """Always `ID_DIGITS` long."""
     return b"%0*d" % (ID_DIGITS, number)
 
 
@@ -131,6 +132,7 @@ class SocketSender(Member):
 
 
 def confirmed_ids(senders: Sequence[RestSender] | Sequence[SocketSender]) -> dict[str, dict[int, str]]:
+    """Room id → seq → client_message_id, of all messages that were confirmed."""
     found: dict[str, dict[int, str]] = {}
     for sender in senders:
         of_room = found.setdefault(sender.room_id, {})

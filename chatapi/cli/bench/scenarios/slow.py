@@ -22,6 +22,8 @@ SAMPLE_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class SlowJob:
+    """The users of one process: all its readers but one are slow, or its first user sends and all are prompt."""
+
     access: Access
     room: Room
     users: Sequence[str]
