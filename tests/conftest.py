@@ -1,8 +1,10 @@
 import asyncio
+import os
 import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +24,11 @@ from chatapi.store import open_store
 if TYPE_CHECKING:
     from installation import Installation
     from playwright.sync_api import Browser
+
+# Python keeps compiled modules, also if the environment says otherwise, as in many containers: the tests start about
+# fifty servers as processes, and each would spend most of its time on compiling the package.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # A busy machine is no bug of ours.
 settings.register_profile("chatapi", deadline=None, suppress_health_check=[HealthCheck.too_slow])
