@@ -1,6 +1,7 @@
 """Brings a database to the newest schema. A migration and its version are one transaction, stated in the script."""
 
 import re
+from functools import cache
 from importlib import resources
 
 import aiosqlite
@@ -12,11 +13,12 @@ class DatabaseTooNew(Exception):
     """The database was made by a later version of ChatAPI."""
 
 
-def list_migrations() -> list[tuple[int, str]]:
+@cache  # a start asks several times
+def list_migrations() -> tuple[tuple[int, str], ...]:
     """(version, script), ascending and without a gap."""
     folder = resources.files("chatapi.store") / "migrations"
     found = [(match, entry) for entry in folder.iterdir() if (match := _NAME.match(entry.name))]
-    return sorted((int(match["version"]), entry.read_text(encoding="utf-8")) for match, entry in found)
+    return tuple(sorted((int(match["version"]), entry.read_text(encoding="utf-8")) for match, entry in found))
 
 
 async def migrate(connection: aiosqlite.Connection) -> int:
