@@ -90,6 +90,7 @@ class RawSocket:
         _frames, code = await self.read_to_close()
         self.send(CLOSE, code.to_bytes(2, "big") if code else b"")
         assert await self.end() == b""
+        self.writer.close()  # the server waits for this as well
         return code
 
     async def end(self) -> bytes:

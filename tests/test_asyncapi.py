@@ -156,10 +156,12 @@ async def test_every_frame_of_a_server_is_as_documented(
         patch.setattr(replies, "MAX_READY_BYTES", 300)
         await alice.make_room()
         await listener.until("room.created")
-        crowded = Listener(await alice.connect(ready=False))
+        third = await alice.connect(ready=False)
+        crowded = Listener(third)
         await crowded.until("ready", more=True)
         await crowded.until("ready.rooms", more=False)
         await crowded.until("sync.complete")
+        await third.close()
     sent = await listener.ask("send_message", "message.sent", room_id=room_id, content="hi", client_message_id="c-1")
     await listener.until("message")
     one = {"room_id": room_id, "message_id": sent["message_id"]}

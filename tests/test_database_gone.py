@@ -16,6 +16,11 @@ from chatapi.housekeeping import watch_files
 from chatapi.store import DatabaseGone
 
 
+@pytest.fixture(autouse=True)
+def _writes_are_tried_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(housekeeping, "HEARTBEAT_SECONDS", 0.02)
+
+
 def remove(path: Path) -> None:
     path.rename(f"{path}.away")
 

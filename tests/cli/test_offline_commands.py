@@ -14,6 +14,16 @@ from server_process import ServerProcess
 from chatapi.cli import main
 
 DEADLINE_SECONDS = 20.0
+POLL_SECONDS = 0.01
+
+BACKUP_THAT_PAUSES = """
+import sys
+from chatapi.cli import main
+from chatapi.store import backup
+
+backup.STEP_PAUSE_SECONDS = 60.0
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -102,14 +112,15 @@ def test_backup_failure_is_one_line(run, directory):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_backup_that_is_stopped_leaves_nothing(directory, number):
     database = make_database(directory / "chatapi.db")
-    damage(database, "CREATE TABLE ballast (x); INSERT INTO ballast VALUES (zeroblob(300000000))")  # more than a second
+    damage(database, "CREATE TABLE ballast (x); INSERT INTO ballast VALUES (zeroblob(3000000))")  # more than one step
     (directory / "copies").mkdir()
-    command = [sys.executable, "-m", "chatapi", "backup", "copies/copy.db"]
+    command = [sys.executable, "-c", BACKUP_THAT_PAUSES, "backup", "copies/copy.db"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + DEADLINE_SECONDS
         while not os.listdir("copies"):
             assert time.monotonic() < deadline
             assert process.poll() is None
+            time.sleep(POLL_SECONDS)
         process.send_signal(number)
         assert process.wait(DEADLINE_SECONDS) == 1
         assert process.stderr.read() == "chatapi: interrupted; nothing was left behind\n"
