@@ -36,6 +36,10 @@ settings.load_profile("chatapi")
 
 OLDEST_NODE = 20  # that the JavaScript SDK promises to run on
 
+MEMORY = "/dev/shm"
+"""Where the commits of the default tests wait for no disk. Slow tests use a real one, and so do those that measure."""
+ROOM_BYTES = 1 << 28  # the default tests hold up to 60 MB at a time
+
 MASTER_KEY = "master-key-of-the-tests-0123456789"
 
 
@@ -48,16 +52,36 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads it
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Shares the default run among the processors. Tests that are named, and those of another marker, which may measure
-    or drive a browser, have the machine for themselves; `-n` says otherwise. pytest-cov has to be told on the command
-    line: it has looked already."""
+    """Shares the default run among processes, and keeps its files in memory. Tests that are named, and those of another
+    marker, which may measure or drive a browser, have the machine for themselves; `-n` says otherwise. pytest-cov has
+    to be told on the command line: it has looked already."""
     if hasattr(config, "workerinput"):  # a worker reads these lines too: it must not have workers of its own
         return
-    is_default = config.option.markexpr in config.getini("addopts") and not config.option.keyword
-    is_whole = config.args_source is not pytest.Config.ArgsSource.ARGS
+    if is_default(config) and has_room(MEMORY):
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
+    is_whole = config.args_source is not pytest.Config.ArgsSource.ARGS and not config.option.keyword
     is_open = config.getoption("numprocesses", 0) is None and not config.getoption("cov_source", None)
-    if is_default and is_whole and is_open:
+    if is_default(config) and is_whole and is_open:
         config.option.numprocesses = "auto"
+        config.option.dist = "worksteal"
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """One more for the default run than there are processors: its tests wait about a third of their time."""
+    return (os.cpu_count() or 1) + 1 if is_default(config) else None
+
+
+def is_default(config: pytest.Config) -> bool:
+    return config.option.markexpr in config.getini("addopts")
+
+
+def has_room(directory: str) -> bool:
+    """Containers often have 64 MB there, in which no program can be run."""
+    try:
+        system = os.statvfs(directory)
+    except OSError:  # only Linux has it
+        return False
+    return system.f_bavail * system.f_frsize >= ROOM_BYTES and not system.f_flag & os.ST_NOEXEC
 
 
 @pytest.fixture(scope="session")
