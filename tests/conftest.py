@@ -14,6 +14,7 @@ import pytest
 from blockbuster import BlockBuster
 from driver import Server, StartServer, eventually
 from hypothesis import HealthCheck, settings
+from npm import install_packages
 from receiver import Receiver, open_receiver
 
 from chatapi.app import start_app
@@ -34,6 +35,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 settings.register_profile("chatapi", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("chatapi")
 
+TESTS = Path(__file__).parent
 OLDEST_NODE = 20  # that the JavaScript SDK promises to run on
 
 MEMORY = "/dev/shm"
@@ -182,13 +184,8 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 @pytest.fixture(scope="session")
 def document_tools() -> None:
-    """What tests/documents/package.json names, installed when it has changed; none of their install scripts is run."""
-    folder = Path(__file__).parent / "documents"
-    stamp, wanted = folder / "node_modules" / ".package.json", folder / "package.json"
-    if not stamp.is_file() or stamp.read_bytes() != wanted.read_bytes():
-        npm = shutil.which("npm") or "npm"
-        subprocess.run([npm, "install", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=folder, check=True)
-        shutil.copy(wanted, stamp)
+    """The packages of tests/documents/package.json."""
+    install_packages(TESTS / "documents")
 
 
 @pytest.fixture(scope="session")
@@ -208,12 +205,10 @@ def installed(installation: "Installation") -> Iterator["Installation"]:
 
 @pytest.fixture(scope="session")
 def node_packages() -> None:
-    """What tests/js/package.json names, installed once."""
-    folder = Path(__file__).parent / "js"
+    """The packages of tests/js/package.json."""
     version = subprocess.run(["node", "--version"], check=True, capture_output=True, text=True).stdout
     assert int(re.match(r"v(\d+)", version)[1]) >= OLDEST_NODE, f"the SDK needs Node {OLDEST_NODE}, this is {version}"
-    if not (folder / "node_modules" / "ws").is_dir() or not (folder / "node_modules" / "typescript").is_dir():
-        subprocess.run([shutil.which("npm") or "npm", "install", "--no-audit", "--no-fund"], cwd=folder, check=True)
+    install_packages(TESTS / "js")
 
 
 @pytest.fixture(scope="module")

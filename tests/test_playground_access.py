@@ -1,12 +1,11 @@
 """The playground for everybody: axe-core in every state, the keyboard alone, and what is read out."""
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from browser_rig import DESKTOP, PHONE, UNREACHABLE, PaneOf, Tenant, panes
+from npm import install_packages
 from playwright.sync_api import Browser, Locator, Page, expect
 from server_process import ServerProcess
 
@@ -31,10 +30,7 @@ RUN_AXE = """async () => {
 
 @pytest.fixture(scope="module")
 def axe() -> str:
-    """What package.json names, installed once; no install script is run."""
-    if not AXE.is_file():
-        npm = shutil.which("npm") or "npm"
-        subprocess.run([npm, "install", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=HERE, check=True)
+    install_packages(HERE)
     return AXE.read_text()
 
 

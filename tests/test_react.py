@@ -13,6 +13,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 import pytest
 from django_site import Site, make_site
 from examples import example
+from npm import install_packages
 from playwright.sync_api import Page, Route, expect, sync_playwright
 from server_process import ServerProcess, free_port
 
@@ -39,8 +40,7 @@ class ThreadingServer(ThreadingMixIn, WSGIServer):
 
 @pytest.fixture(scope="module")
 def bundler() -> str:
-    if not (HERE / "node_modules" / "react-dom").is_dir():
-        subprocess.run([shutil.which("npm") or "npm", "install", "--no-audit", "--no-fund"], cwd=HERE, check=True)
+    install_packages(HERE)
     return str(HERE / "node_modules" / ".bin" / "esbuild")
 
 
