@@ -8,14 +8,14 @@ from chatapi.log import Seldom
 
 logger = logging.getLogger(__name__)
 
-MIN_PLACES = 8
-REST_PLACES = 32  # kept from WebSockets, which stay for hours, so that REST always finds one
+MIN_CONNECTIONS = 8
+REST_CONNECTIONS = 32  # kept from WebSockets, which stay for hours, so that REST always finds one
 
 
-class Guest(Protocol):
+class Accepted(Protocol):
     """An accepted connection, from its acceptance to its end."""
 
-    place: "Places | None"
+    tier: "Tier | None"
 
     def is_unused(self) -> bool:
         """It serves no request, and its client has read every answer."""
@@ -27,74 +27,75 @@ class Guest(Protocol):
         """Ends the connection at once, its TLS handshake included."""
 
 
-Places = dict[Guest, None]
+Tier = dict[Accepted, None]
+"""Connections of one kind, the oldest first."""
 
 
 class Admission:
     def __init__(self, max_descriptors: int, reserved_descriptors: int) -> None:
         """`reserved_descriptors` are for everything but clients. Of a small limit they are at most half."""
-        self.capacity = max(MIN_PLACES, max_descriptors - min(reserved_descriptors, max_descriptors // 2))
-        self.max_websockets = self.capacity - min(REST_PLACES, self.capacity // 8)
+        self.capacity = max(MIN_CONNECTIONS, max_descriptors - min(reserved_descriptors, max_descriptors // 2))
+        self.max_websockets = self.capacity - min(REST_CONNECTIONS, self.capacity // 8)
         self.shed = 0
         self._seldom = Seldom(logger)
         # Oldest first: those that have sent no whole request yet, and those that have, by their last one.
-        self._newcomers: Places = {}
-        self._known: Places = {}
-        self._websockets: Places = {}
+        self._newcomers: Tier = {}
+        self._known: Tier = {}
+        self._websockets: Tier = {}
 
     def __len__(self) -> int:
         return len(self._newcomers) + len(self._known) + len(self._websockets)
 
-    def enter(self, guest: Guest) -> None:
-        self._move(guest, self._newcomers)
+    def enter(self, accepted: Accepted) -> None:
+        self._move(accepted, self._newcomers)
 
-    def note_request(self, guest: Guest) -> None:
-        if guest.place is not None:  # else it has been shed, and is about to hear of it
+    def note_request(self, accepted: Accepted) -> None:
+        if accepted.tier is not None:  # else it has been shed, and is about to hear of it
             # As `_move`, without two calls for each request.
-            del guest.place[guest]
-            self._known[guest] = None
-            guest.place = self._known
+            del accepted.tier[accepted]
+            self._known[accepted] = None
+            accepted.tier = self._known
 
-    def note_websocket(self, guest: Guest) -> None:
-        if guest.place is not None:
-            self._move(guest, self._websockets)
+    def note_websocket(self, accepted: Accepted) -> None:
+        if accepted.tier is not None:
+            self._move(accepted, self._websockets)
 
-    def leave(self, guest: Guest) -> None:
-        if guest.place is not None:
-            del guest.place[guest]
-            guest.place = None
+    def leave(self, accepted: Accepted) -> None:
+        if accepted.tier is not None:
+            del accepted.tier[accepted]
+            accepted.tier = None
 
     def make_room(self) -> bool:
-        """Whether one more may be accepted. If all places are taken, the connection that matters least goes: one
+        """Whether one more may be accepted. If all are taken, the connection that matters least goes: one
         without a request, then one that is idle, then one that only waits for its client; the oldest first."""
         return len(self) < self.capacity or self.shed_one()
 
     def shed_one(self) -> bool:
         """False if nobody can go."""
-        guest = _find_unused(self._newcomers) or _find_unused(self._known)
-        if guest is None:
-            guest = next((known for known in self._known if known.is_waited_for()), None)
-        if guest is None:
+        accepted = _find_unused(self._newcomers) or _find_unused(self._known)
+        if accepted is None:
+            accepted = next((known for known in self._known if known.is_waited_for()), None)
+        if accepted is None:
             self._seldom.warning("all %d connections are in use: the server accepts no more until one ends", len(self))
             return False
         self._seldom.warning("all %d connections are taken: the server closes idle ones to make room", len(self))
-        self.leave(guest)
+        self.leave(accepted)
         self.shed += 1
-        guest.cut_off()
+        accepted.cut_off()
         return True
 
-    def _move(self, guest: Guest, place: Places) -> None:
-        self.leave(guest)
-        place[guest] = None
-        guest.place = place
+    def _move(self, accepted: Accepted, tier: Tier) -> None:
+        self.leave(accepted)
+        tier[accepted] = None
+        accepted.tier = tier
 
 
-def _find_unused(places: Places) -> Guest | None:
+def _find_unused(tier: Tier) -> Accepted | None:
     """The oldest that is unused. Those before it become the youngest, so that nobody looks at them again and again."""
-    for _ in range(len(places)):
-        guest = next(iter(places))
-        if guest.is_unused():
-            return guest
-        del places[guest]
-        places[guest] = None
+    for _ in range(len(tier)):
+        accepted = next(iter(tier))
+        if accepted.is_unused():
+            return accepted
+        del tier[accepted]
+        tier[accepted] = None
     return None

@@ -19,6 +19,8 @@ ENTRY_BYTES = 200  # of the cache, beside the messages
 BLOCKS_PER_QUERY = 8
 MAX_BLOCKS = 4  # looked through for one page: where messages are that sparse, their own index is faster
 
+BlockKey = tuple[RoomState, int]
+"""The room, and which of its blocks: 0 holds the events up to `BLOCK_EVENTS`."""
 Block = list[tuple[int, bytes]]
 """(seq, message as JSON), ascending."""
 
@@ -26,11 +28,11 @@ Block = list[tuple[int, bytes]]
 class History:
     def __init__(self, readers: Readers) -> None:
         self._readers = readers
-        # The least recently read first. In place of a block that is too large stands None.
-        self._blocks: OrderedDict[tuple[RoomState, int], Block | None] = OrderedDict()
+        # The least recently read first. None stands for a block that is too large.
+        self._blocks: OrderedDict[BlockKey, Block | None] = OrderedDict()
         self._size_bytes = 0
-        self._reads: Batcher[tuple[RoomState, int], Block | None] = Batcher(
-            self._read_many, BLOCKS_PER_QUERY, lambda place: place[0].tenant
+        self._reads: Batcher[BlockKey, Block | None] = Batcher(
+            self._read_many, BLOCKS_PER_QUERY, lambda key: key[0].tenant
         )
 
     async def find_before(self, room: RoomState, before_seq: int, limit: int) -> tuple[list[bytes], bool] | None:
@@ -79,37 +81,37 @@ class History:
         self._blocks.move_to_end((room, number))
         return self._blocks[room, number]
 
-    async def _read_many(self, places: Sequence[tuple[RoomState, int]]) -> list[Block | None]:
+    async def _read_many(self, keys: Sequence[BlockKey]) -> list[Block | None]:
         wants, revisions = [], []
-        for room, number in places:
+        for room, number in keys:
             first_seq, last_seq = number * BLOCK_EVENTS, min((number + 1) * BLOCK_EVENTS, room.published_seq)
             wants.append(log.EventsWant(room.room_key, room.tenant.tenant_key, first_seq, last_seq))
             revisions.append(room.ring.revision)
         blocks: list[Block | None] = []
         pages = await log.read_events(self._readers, wants, BLOCK_BYTES)
-        for place, want, revision, page in zip(places, wants, revisions, pages, strict=True):
-            is_cut = len(page) < want.to_seq - max(want.after_seq, place[0].pruned_seq)
+        for key, want, revision, page in zip(keys, wants, revisions, pages, strict=True):
+            is_cut = len(page) < want.to_seq - max(want.after_seq, key[0].pruned_seq)
             block = (
                 None
                 if is_cut
                 else [(event.seq, strip_type(event.json)) for event in page if event.target_seq == event.seq]
             )
             # Only what is settled is kept: a whole block, of which nothing has changed while it was read.
-            if (is_cut or len(page) == BLOCK_EVENTS) and place[0].ring.revision == revision and not place[0].gone:
-                self._keep(place, block)
+            if (is_cut or len(page) == BLOCK_EVENTS) and key[0].ring.revision == revision and not key[0].gone:
+                self._keep(key, block)
             blocks.append(block)
         return blocks
 
-    def _keep(self, place: tuple[RoomState, int], block: Block | None) -> None:
-        self._drop(place)
-        self._blocks[place] = block
+    def _keep(self, key: BlockKey, block: Block | None) -> None:
+        self._drop(key)
+        self._blocks[key] = block
         self._size_bytes += _size(block)
         while self._size_bytes > CACHE_BYTES:
             self._drop(next(iter(self._blocks)))
 
-    def _drop(self, place: tuple[RoomState, int]) -> None:
-        if place in self._blocks:
-            self._size_bytes -= _size(self._blocks.pop(place))
+    def _drop(self, key: BlockKey) -> None:
+        if key in self._blocks:
+            self._size_bytes -= _size(self._blocks.pop(key))
 
 
 def _size(block: Block | None) -> int:

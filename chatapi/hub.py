@@ -145,7 +145,7 @@ class Hub:
     # Sending
 
     def send(self, connection: Connection, frame: bytes) -> None:
-        """An answer, or a frame that only this connection gets. It keeps its place among the others."""
+        """An answer, or a frame that only this connection gets. It keeps its order among the others."""
         if connection.state is ConnectionState.CLOSED:
             return
         if not connection.outbox:
@@ -189,8 +189,8 @@ class Hub:
         left_bytes = connection.buffer_limit_bytes // 2 - connection.unsent_bytes()
         frames = []
         while connection.owed and left_bytes > 0:
-            place = next(iter(connection.owed))
-            frames.append(connection.owed.pop(place))
+            key = next(iter(connection.owed))
+            frames.append(connection.owed.pop(key))
             left_bytes -= len(frames[-1])
         if frames:
             self.send(connection, b"".join(frames))

@@ -126,14 +126,14 @@ class Notifications:
 
     async def subscribe(self, principal: Principal, topic: str) -> tuple[Subscription, bool]:
         """The caller's subscription to the topic, and whether it is new."""
-        place = (principal.tenant.tenant_key, principal.user_id, topic)
+        key = (principal.tenant.tenant_key, principal.user_id, topic)
 
         async def apply(transaction: Transaction) -> tuple[int, int, bool]:
-            found = await store_notifications.find_subscription(transaction, *place)
+            found = await store_notifications.find_subscription(transaction, *key)
             if found is not None:
                 return found[0], found[1], False
             subscription_key = self._store.writer.next_key()
-            await store_notifications.insert_subscription(transaction, *place, subscription_key)
+            await store_notifications.insert_subscription(transaction, *key, subscription_key)
             return subscription_key, transaction.now_us, True
 
         subscription_key, created_at_us, is_new = await self._store.writer.change(apply)

@@ -15,7 +15,7 @@ MAX_ENTRIES = 100_000  # rooms in all orders: 25 MB
 BASE_WEIGHT = 10  # what an order takes without any room, in entries
 MAX_REVISIONS = 100_000  # rooms in which messages were deleted: 10 MB
 
-Place = tuple[int, RoomKey]
+RankedRoom = tuple[int, RoomKey]
 """When a room was last active, in microseconds, and which it is: unique, and later ones are greater."""
 
 
@@ -33,7 +33,7 @@ class Order:
     """The rooms of one user. `is_complete` once all of them are in it, as they were at `seen_us` or later."""
 
     def __init__(self, seen_us: int) -> None:
-        self.places: list[Place] = []  # ascending
+        self.ranked: list[RankedRoom] = []  # ascending
         self.unread: dict[RoomKey, Unread] = {}
         self.seen_us = seen_us
         self.is_complete = False
@@ -49,37 +49,37 @@ class Order:
         if before is not None:
             if active_us <= before:
                 return
-            del self.places[bisect_left(self.places, (before, room_key))]
+            del self.ranked[bisect_left(self.ranked, (before, room_key))]
         self._active_us[room_key] = active_us
-        insort(self.places, (active_us, room_key))
+        insort(self.ranked, (active_us, room_key))
 
-    def put_all(self, places: Iterable[Place]) -> None:
+    def put_all(self, rooms: Iterable[RankedRoom]) -> None:
         """As `put` of each."""
-        for active_us, room_key in places:
+        for active_us, room_key in rooms:
             self._active_us[room_key] = max(active_us, self._active_us.get(room_key, 0))
-        self.places = sorted((active_us, room_key) for room_key, active_us in self._active_us.items())
+        self.ranked = sorted((active_us, room_key) for room_key, active_us in self._active_us.items())
 
     def drop(self, room_key: RoomKey) -> None:
         active_us = self._active_us.pop(room_key, None)
         if active_us is not None:
-            del self.places[bisect_left(self.places, (active_us, room_key))]
+            del self.ranked[bisect_left(self.ranked, (active_us, room_key))]
             self.unread.pop(room_key, None)
 
-    def before(self, place: Place, limit: int) -> list[Place]:
+    def before(self, room: RankedRoom, limit: int) -> list[RankedRoom]:
         """The next rooms that were active before this one, the latest first."""
-        end = bisect_left(self.places, place)
-        return self.places[max(0, end - limit) : end][::-1]
+        end = bisect_left(self.ranked, room)
+        return self.ranked[max(0, end - limit) : end][::-1]
 
-    def latest(self, offset: int, limit: int) -> list[Place]:
+    def latest(self, offset: int, limit: int) -> list[RankedRoom]:
         """The latest first."""
-        end = max(0, len(self.places) - offset)
-        return self.places[max(0, end - limit) : end][::-1]
+        end = max(0, len(self.ranked) - offset)
+        return self.ranked[max(0, end - limit) : end][::-1]
 
-    def active_after(self, us: int, before_key: RoomKey, limit: int) -> list[Place]:
+    def active_after(self, us: int, before_key: RoomKey, limit: int) -> list[RankedRoom]:
         """Those that were active after that, in the order of their keys, the greatest below `before_key` first."""
-        first = bisect_right(self.places, us, key=lambda place: place[0])
-        chosen = [place for place in self.places[first:] if place[1] < before_key]
-        return sorted(chosen, key=lambda place: -place[1])[:limit]
+        first = bisect_right(self.ranked, us, key=lambda room: room[0])
+        chosen = [room for room in self.ranked[first:] if room[1] < before_key]
+        return sorted(chosen, key=lambda room: -room[1])[:limit]
 
 
 class Orders:
@@ -106,7 +106,7 @@ class Orders:
 
     def complete(self, order: Order) -> None:
         order.is_complete = True
-        order.weight = len(order.places) + BASE_WEIGHT
+        order.weight = len(order.ranked) + BASE_WEIGHT
         self._size += order.weight
         while self._size > MAX_ENTRIES and len(self._of_users) > 1:
             self._remove(*next(iter(self._of_users)))
@@ -137,8 +137,8 @@ class Orders:
         self._revisions.pop(room_key, None)
 
     def drop_tenant(self, tenant_key: TenantKey) -> None:
-        for place in [place for place in self._of_users if place[0] == tenant_key]:
-            self._remove(*place)
+        for user in [user for user in self._of_users if user[0] == tenant_key]:
+            self._remove(*user)
 
     def forget_until(self, tenant_key: TenantKey, us: int) -> None:
         """`Rooms` has forgotten a room that was active then."""

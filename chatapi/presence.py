@@ -141,7 +141,7 @@ class Presence:
                     self._hub.send_ephemeral(connection, frame)
         return cost
 
-    def _listeners(self, room: RoomState, but: UserId) -> list[Connection]:
+    def _listeners(self, room: RoomState, except_id: UserId) -> list[Connection]:
         """The members who listen, except one. Users who only read a channel are told of nobody. Looks at the fewer of
         both, the members and the listeners."""
         members, subscribers = room.members, room.subscribers
@@ -150,11 +150,15 @@ class Presence:
             return [
                 connection
                 for user_id in members
-                if user_id != but
+                if user_id != except_id
                 for connection in self._hub.connections_of(tenant_key, user_id)
                 if connection in subscribers
             ]
-        return [connection for connection in subscribers if connection.user_id != but and connection.user_id in members]
+        return [
+            connection
+            for connection in subscribers
+            if connection.user_id != except_id and connection.user_id in members
+        ]
 
     # Typing
 

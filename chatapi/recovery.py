@@ -41,10 +41,10 @@ SLOW_CONSUMER = 4009
 Want = tuple[RoomState, int]
 Page = tuple[int, list[bytes]]
 """Its first event's seq, and the frames; shared by all who asked for it."""
-Place = tuple[TenantKey, UserId, RoomKey]
-"""A user who connects, and the room after which its rooms are looked up."""
-Return = tuple[store_rooms.OfUser, bool]
-"""Some of its rooms, and whether notifications wait for it."""
+ConnectKey = tuple[TenantKey, UserId, RoomKey]
+"""A user who connects, and the room after which their rooms are looked up."""
+ConnectData = tuple[store_rooms.OfUser, bool]
+"""Some of their rooms, and whether notifications wait for them."""
 
 
 class Recovery:
@@ -72,7 +72,9 @@ class Recovery:
         self._sync_limit = sync_limit
         self._slow_consumer_seconds = slow_consumer_seconds
         self._steps = asyncio.Semaphore(CONCURRENT_STEPS)
-        self._returns: Batcher[Place, Return] = Batcher(self._read_returns, BATCH_USERS, lambda user: user[0])
+        self._connects: Batcher[ConnectKey, ConnectData] = Batcher(
+            self._read_connects, BATCH_USERS, lambda user: user[0]
+        )
         self._pages: Batcher[Want, Page] = Batcher(self._read_pages, BATCH_PAGES, lambda want: want[0].tenant)
         self._pending: Batcher[tuple[TenantKey, UserId, int], notifications.Pending] = Batcher(
             self._read_notifications, BATCH_USERS, lambda want: want[0]
@@ -86,7 +88,7 @@ class Recovery:
         tenant, user_id = connection.tenant, connection.user_id
         last_key: RoomKey | None = RoomKey(0)
         while last_key is not None:
-            (room_ids, last_key), have_pending = await self._returns.get((tenant.tenant_key, user_id, last_key))
+            (room_ids, last_key), have_pending = await self._connects.get((tenant.tenant_key, user_id, last_key))
             connection.notifications_due |= have_pending  # one that was published meanwhile may have set it
             await self._rooms.load_many(tenant, room_ids)
             for room_id in room_ids:
@@ -254,8 +256,8 @@ class Recovery:
     async def _serve_notifications(self, connection: Connection) -> None:
         # Cleared first: one that is published while the store is read sets it again.
         connection.notifications_due = False
-        place = (connection.tenant.tenant_key, connection.user_id, connection.notified_key)
-        page, has_more = await self._pending.get(place)
+        key = (connection.tenant.tenant_key, connection.user_id, connection.notified_key)
+        page, has_more = await self._pending.get(key)
         allowed_bytes = connection.buffer_limit_bytes // 2 - connection.unsent_bytes()
         fitting = _fitting([frame for _, frame in page], allowed_bytes)
         for notification_key, frame in page[:fitting]:
@@ -284,9 +286,9 @@ class Recovery:
             connection.sync_requests.clear()
         return True
 
-    async def _read_returns(self, places: Sequence[Place]) -> list[Return]:
-        rooms = await store_rooms.list_room_ids(self._readers, places, ROOMS_OF_USER)
-        have_pending = await notifications.have_pending(self._readers, [place[:2] for place in places])
+    async def _read_connects(self, keys: Sequence[ConnectKey]) -> list[ConnectData]:
+        rooms = await store_rooms.list_room_ids(self._readers, keys, ROOMS_OF_USER)
+        have_pending = await notifications.have_pending(self._readers, [key[:2] for key in keys])
         return list(zip(rooms, have_pending, strict=True))
 
     async def _read_pages(self, wants: Sequence[Want]) -> list[Page]:

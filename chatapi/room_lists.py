@@ -8,7 +8,7 @@ turn.
 from collections.abc import Sequence
 
 from chatapi.models import Principal, RoomKey, TenantKey, UserId
-from chatapi.orders import Order, Place, Unread
+from chatapi.orders import Order, RankedRoom, Unread
 from chatapi.protocol.json import MAX_KEY
 from chatapi.protocol.pages import Page, Value, Window
 from chatapi.rooms import Rooms
@@ -24,7 +24,7 @@ CAUGHT_UP_ROOMS = 5_000  # active since an order was asked for last; beyond, to 
 
 NOTHING = Counted(0, 0, 0)
 ROOMS_START: Sequence[Value] = (0, 0, 0, 0)
-"""A place: when the newest room was active as the paging began, whether those come that were active since, when this
+"""A sort key: when the newest room was active as the paging began, whether those come that were active since, when this
 room was active, and its key."""
 
 
@@ -42,7 +42,7 @@ class RoomLists:
         """
         tenant_key, user_id = principal.tenant.tenant_key, principal.user_id
         order = await self._get_order(tenant_key, user_id)
-        began_us, found = _find_places(order, window)
+        began_us, found = _find_ranked(order, window)
         items, was_full = await self._read(tenant_key, user_id, order, found[: window.limit])
         if not was_full and len(found) <= window.limit:
             return Page(items, None)
@@ -70,26 +70,26 @@ class RoomLists:
         order = orders.begin(tenant_key, user_id, self._rooms.newest_us)
         last_key: RoomKey | None = RoomKey(0)
         while last_key is not None:
-            places, last_key = await store_rooms.rank_rooms(self._readers, tenant_key, user_id, last_key, RANKED_ROOMS)
-            order.put_all(places)
-        if order.places:
-            self._rooms.see(order.places[-1][0])
+            ranked, last_key = await store_rooms.rank_rooms(self._readers, tenant_key, user_id, last_key, RANKED_ROOMS)
+            order.put_all(ranked)
+        if order.ranked:
+            self._rooms.see(order.ranked[-1][0])
         orders.complete(order)
         return order
 
     async def _read(
-        self, tenant_key: TenantKey, user_id: UserId, order: Order, places: Sequence[Place]
+        self, tenant_key: TenantKey, user_id: UserId, order: Order, ranked: Sequence[RankedRoom]
     ) -> tuple[list[bytes], bool]:
-        """The rooms at these places, as JSON, and whether the page was full before the last one."""
-        if not places:
+        """These rooms, as JSON, and whether the page was full before the last one."""
+        if not ranked:
             return [], False
-        revisions = {room_key: self._rooms.orders.revision(room_key) for _, room_key in places}
+        revisions = {room_key: self._rooms.orders.revision(room_key) for _, room_key in ranked}
         known = {
             room_key: unread
             for room_key, revision in revisions.items()
             if (unread := order.unread.get(room_key)) is not None and unread.revision == revision
         }
-        wanted = [(room_key, known[room_key].seq if room_key in known else 0) for _, room_key in places]
+        wanted = [(room_key, known[room_key].seq if room_key in known else 0) for _, room_key in ranked]
         examined = max(1, EXAMINED_MESSAGES // len(wanted))
         rooms, was_full = await store_rooms.list_rooms(self._readers, tenant_key, user_id, wanted, examined)
         counting = [_Counting(room, known.get(room.room_key), revisions[room.room_key], examined) for room in rooms]
@@ -109,11 +109,11 @@ class RoomLists:
                 count.add(counted.get(room_key, NOTHING), examined)
 
 
-def _find_places(order: Order, window: Window) -> tuple[int, Sequence[Place]]:
-    """When the newest room was active as the paging began, and one place more than the page holds, if there is one."""
+def _find_ranked(order: Order, window: Window) -> tuple[int, Sequence[RankedRoom]]:
+    """When the newest room was active as the paging began, and one room more than the page holds, if there is one."""
     most = window.limit + 1
     if window.after is None:
-        return order.places[-1][0] if order.places else 0, order.latest(window.offset, most)
+        return order.ranked[-1][0] if order.ranked else 0, order.latest(window.offset, most)
     began_us, is_moved, active_us, room_key = map(int, window.after)
     if is_moved:
         return began_us, order.active_after(began_us, RoomKey(room_key), most)

@@ -37,8 +37,8 @@ MEMBERS_PER_STEP = 2_000  # members read and made at a stretch: about 2 ms of a 
 LARGE_MEMBERS = 2_000  # a room with more is loaded by itself, so that nobody else's rooms wait for its members
 
 
-Place = tuple[Tenant, str]
-"""Where a room is: its tenant, and its id."""
+RoomAddress = tuple[Tenant, str]
+"""A tenant, and the id of one of its rooms."""
 FrameT = TypeVar("FrameT", bound=RoomFrame)
 
 
@@ -205,11 +205,11 @@ class Rooms:
         # By tenant and id; those that were active since they were loaded come last, the latest at the end.
         self._loaded: dict[TenantKey, OrderedDict[str, RoomState]] = {}
         self._newest_us = 0  # `active_us` of the room that was last active
-        self._loads: Batcher[Place, tuple[RoomState | None, bool]] = Batcher(
-            partial(self._load, False), LOAD_BATCH, lambda place: place[0]
+        self._loads: Batcher[RoomAddress, tuple[RoomState | None, bool]] = Batcher(
+            partial(self._load, False), LOAD_BATCH, lambda address: address[0]
         )
-        self._large_loads: Batcher[Place, tuple[RoomState | None, bool]] = Batcher(
-            partial(self._load, True), 1, lambda place: place[0]
+        self._large_loads: Batcher[RoomAddress, tuple[RoomState | None, bool]] = Batcher(
+            partial(self._load, True), 1, lambda address: address[0]
         )
         # Of each load under way: the rooms being read, and what retention removed of them meanwhile.
         self._loading: list[dict[tuple[TenantKey, str], int]] = []
@@ -246,7 +246,7 @@ class Rooms:
         if missing:
             loads = await self._loads.get_many(missing)
             await self._large_loads.get_many(
-                [place for place, (_, is_large) in zip(missing, loads, strict=True) if is_large]
+                [address for address, (_, is_large) in zip(missing, loads, strict=True) if is_large]
             )
 
     def adopt(self, room: RoomState) -> RoomState:
@@ -401,10 +401,10 @@ class Rooms:
             self._empty_rings()
         return [None] * len(rooms)
 
-    async def _load(self, with_large: bool, places: Sequence[Place]) -> list[tuple[RoomState | None, bool]]:
+    async def _load(self, with_large: bool, addresses: Sequence[RoomAddress]) -> list[tuple[RoomState | None, bool]]:
         """For each the room, if it exists, or that it is a large one, whose members take long to read."""
-        tenants = {tenant.tenant_key: tenant for tenant, _ in places}
-        keys = [(tenant.tenant_key, room_id) for tenant, room_id in places]
+        tenants = {tenant.tenant_key: tenant for tenant, _ in addresses}
+        keys = [(tenant.tenant_key, room_id) for tenant, room_id in addresses]
         # One that the batch before has loaded may be deleted while this one is read: it must not come back.
         pruned = {key: 0 for key in keys if key[1] not in self._loaded.get(key[0], ())}
         self._loading.append(pruned)

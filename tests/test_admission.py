@@ -16,17 +16,17 @@ from driver import Server, eventually
 from raw_websocket import HANDSHAKE, WAIT_SECONDS, encode_frame
 from server_process import ServerProcess, read_until
 
-from chatapi.admission import Admission, Places
+from chatapi.admission import Admission, Tier
 from chatapi.rest.listener import Listener
 
 FEW = 128  # descriptors of the server's process
 FLOOD = 300  # connections of somebody without a credential
 
 
-class Guest:
+class Accepted:
     def __init__(self, name: str, *, unused: bool = True, waited_for: bool = False) -> None:
         self.name = name
-        self.place: Places | None = None
+        self.tier: Tier | None = None
         self.unused = unused
         self.waited_for = waited_for
         self.gone = False
@@ -51,28 +51,28 @@ def test_some_descriptors_are_kept_for_everything_else(limit: int, capacity: int
 def test_unused_connections_are_shed_before_those_waiting_for_a_body(caplog: pytest.LogCaptureFixture) -> None:
     admission = Admission(16, 100)
     assert admission.capacity == 8
-    guests = {
-        name: Guest(name, unused=name.startswith(("new", "idle")), waited_for=name == "body")
+    connections = {
+        name: Accepted(name, unused=name.startswith(("new", "idle")), waited_for=name == "body")
         for name in ("busy", "idle 1", "body", "idle 2", "websocket", "new 1", "new 2", "new half")
     }
-    for guest in guests.values():
+    for accepted in connections.values():
         assert admission.make_room()
-        admission.enter(guest)
+        admission.enter(accepted)
     for name in ("idle 1", "busy", "body", "idle 2", "idle 1"):  # the last one has just been used again
-        admission.note_request(guests[name])
-    admission.note_request(guests["websocket"])
-    admission.note_websocket(guests["websocket"])
+        admission.note_request(connections[name])
+    admission.note_request(connections["websocket"])
+    admission.note_websocket(connections["websocket"])
     gone = []
     while admission.make_room():
-        [left] = [guest for guest in guests.values() if guest.gone and guest.name not in gone]
+        [left] = [accepted for accepted in connections.values() if accepted.gone and accepted.name not in gone]
         gone.append(left.name)
         admission.leave(left)  # as its protocol does later: it counts once
-        admission.enter(Guest("later", unused=False))
+        admission.enter(Accepted("later", unused=False))
     assert gone == ["new 1", "new 2", "new half", "idle 2", "idle 1", "body"]
     assert len(admission) == admission.capacity
     assert admission.shed == 6
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 2  # one line of each kind
-    admission.leave(guests["busy"])
+    admission.leave(connections["busy"])
     assert admission.make_room()
 
 
@@ -169,7 +169,7 @@ def count_shed(process: ServerProcess) -> float:
 
 @pytest.mark.slow
 def test_websockets_leave_room_for_rest(tmp_path: Path) -> None:
-    """All places may be taken by those with a credential: then it is said to the others, and nobody is closed."""
+    """All connections may be in use. Then the server says so, and closes none of them."""
     with ServerProcess(tmp_path, {"limits.connections_per_user": "1000"}, max_descriptors=FEW) as process:
         key = process.create_tenant("acme")
         sockets = []

@@ -240,7 +240,7 @@ def test_stored_messages_are_compared_with_confirmed_ones(stored: list[dict[str,
     check = Check()
     check_stored(check, {"room_1": {1: "a", 2: "b"}}, {"room_1": stored})
     assert check.is_ok is is_ok
-    assert check.spell().startswith("ok" if is_ok else "WRONG")
+    assert check.describe().startswith("ok" if is_ok else "WRONG")
 
 
 LOG: list[dict[str, Any]] = [

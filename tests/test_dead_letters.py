@@ -7,7 +7,7 @@ from hooked import QUICK, Hooked, find_stats, hook
 from receiver import Receiver, answer, in_turn
 
 from chatapi.store import webhooks as store_webhooks
-from chatapi.store.webhooks import Place, encode_delivery_id, find_place
+from chatapi.store.webhooks import DeliveryKey, encode_delivery_id, parse_delivery_id
 
 ONCE = {**QUICK, "webhooks.retry_schedule_seconds": [0]}
 
@@ -97,7 +97,7 @@ async def test_only_a_dead_letter_can_be_retried(start_server: StartServer, rece
     alice = hooked.user("alice")
     await alice.say(await alice.make_room("bob"))
     [call] = await receiver.wait_for(1)  # it waits for its second try
-    for delivery_id in (call.webhook_id, "dlv_x", encode_delivery_id(Place(1, 1)), "msg_" + "0" * 24):
+    for delivery_id in (call.webhook_id, "dlv_x", encode_delivery_id(DeliveryKey(1, 1)), "msg_" + "0" * 24):
         assert (await server.admin("POST", f"/dead-letters/{delivery_id}/retry")).status == 404
 
 
@@ -188,7 +188,7 @@ async def test_they_take_the_master_key(server: Server) -> None:
     for method, path in (
         ("GET", "/admin/dead-letters"),
         ("POST", "/admin/dead-letters/retry"),
-        ("POST", f"/admin/dead-letters/{encode_delivery_id(Place(1, 1))}/retry"),
+        ("POST", f"/admin/dead-letters/{encode_delivery_id(DeliveryKey(1, 1))}/retry"),
         ("GET", "/admin/stats"),
     ):
         reply = await server.user("alice").request(method, path, {"tenant_id": "x"} if method == "POST" else None)
@@ -236,10 +236,10 @@ async def test_stats_count_rooms_messages_connections_and_queues(server: Server)
     "text", ["", "dlv_", "dlv_" + "g" * 24, "dlv_" + "F" * 24, "dlv_" + "f" * 24, "dlv_" + "0" * 23, "dlv_+" + "0" * 23]
 )
 def test_no_other_text_is_an_id(text: str) -> None:
-    assert find_place(text) is None
+    assert parse_delivery_id(text) is None
 
 
-def test_an_id_names_its_place() -> None:
-    place = Place((1 << 63) - 1, (1 << 32) - 1)
-    assert find_place(encode_delivery_id(place)) == place
-    assert encode_delivery_id(place).startswith(store_webhooks.ID_PREFIX)
+def test_an_id_names_its_key() -> None:
+    key = DeliveryKey((1 << 63) - 1, (1 << 32) - 1)
+    assert parse_delivery_id(encode_delivery_id(key)) == key
+    assert encode_delivery_id(key).startswith(store_webhooks.ID_PREFIX)

@@ -23,7 +23,7 @@ DOCUMENTS = [ROOT / name for name in list_documents()]
 
 
 def in_words(value: object) -> str:
-    """A default as the settings table spells it."""
+    """A default as the settings table writes it."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(list(value)) if isinstance(value, tuple) else str(value)

@@ -17,10 +17,10 @@ SETTINGS = {"limits.connections_per_user": "1000", "limits.slow_consumer_seconds
 
 
 async def play_all(clients: list[Client], port: int) -> None:
-    places = asyncio.Semaphore(AT_ONCE)
+    slots = asyncio.Semaphore(AT_ONCE)
 
     async def take_turn(client: Client) -> None:
-        async with places:
+        async with slots:
             await play(client, port)
 
     async with asyncio.TaskGroup() as group:

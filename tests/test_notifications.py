@@ -8,7 +8,7 @@ from driver import Server, Socket, User, eventually
 from receiver import Receiver
 
 from chatapi.connection import Connection, ConnectionState
-from chatapi.recovery import Return
+from chatapi.recovery import ConnectData
 from chatapi.store import Transaction
 
 
@@ -142,15 +142,15 @@ async def test_none_comes_twice_when_a_recovery_reads_it_before_it_is_published(
 
 async def test_one_that_comes_during_the_handshake_is_not_missed(server: Server) -> None:
     """It is committed after the look-up of what waits for bob, and published before its answer is taken."""
-    returns = server.services.recovery._returns
-    load_many = returns._load_many
+    connects = server.services.recovery._connects
+    load_many = connects._load_many
 
-    async def load_and_notify(keys: Sequence[Any]) -> Sequence[Return]:
+    async def load_and_notify(keys: Sequence[Any]) -> Sequence[ConnectData]:
         values = await load_many(keys)
         await notify(server.user("app"), user_ids=["bob"])
         return values
 
-    returns._load_many = load_and_notify
+    connects._load_many = load_and_notify
     socket = await server.user("bob").connect(ready=False)
     assert len(await socket.collect("notification")) == 1  # `ready` only
     await socket.expect("sync.complete")

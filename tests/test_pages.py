@@ -266,9 +266,9 @@ async def test_a_cursor_of_another_user_room_or_tenant_is_refused(server: Server
 
 
 @pytest.mark.parametrize(
-    "place", [[], [1, 2], [1, 0, 2, "3"], [1, 0, 2, 3.5], [1, 0, 2, True], [1, 0, 2, None], {"a": 1}]
+    "sort_key", [[], [1, 2], [1, 0, 2, "3"], [1, 0, 2, 3.5], [1, 0, 2, True], [1, 0, 2, None], {"a": 1}]
 )
-async def test_a_place_of_another_shape_is_refused_even_with_its_digest(server: Server, place: Any) -> None:
+async def test_a_sort_key_of_another_shape_is_refused_even_with_its_digest(server: Server, sort_key: Any) -> None:
     alice = server.user("alice")
     await alice.make_room()
     [tenant] = server.services.tenants.all()
@@ -276,12 +276,12 @@ async def test_a_place_of_another_shape_is_refused_even_with_its_digest(server: 
         ("/rooms", ("rooms", tenant.tenant_id, "alice")),
         ("/channels", ("channels", tenant.tenant_id)),
     ):
-        cursor = encode_cursor(place, scope)
+        cursor = encode_cursor(sort_key, scope)
         assert (await alice.get(path, cursor=cursor)).status == 400
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[1", b'["\xff"]', b"[18446744073709551615]", b"[1e400]", b"[ 1]"])
-async def test_cursor_with_a_valid_digest_but_no_valid_place_is_refused(server: Server, text: bytes) -> None:
+async def test_cursor_with_a_valid_digest_but_no_valid_sort_key_is_refused(server: Server, text: bytes) -> None:
     [tenant] = server.services.tenants.all()
     digest = pages._digest(text, ("channels", tenant.tenant_id))
     cursor = base64.urlsafe_b64encode(digest + text).rstrip(b"=").decode()

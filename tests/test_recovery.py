@@ -12,7 +12,7 @@ from driver import Gate, Server, Socket, User, eventually, restart, say_many, se
 from chatapi import recovery
 from chatapi.connection import Connection, ConnectionState
 from chatapi.housekeeping import apply_retention
-from chatapi.recovery import Return
+from chatapi.recovery import ConnectData
 from chatapi.rooms import RoomState
 from chatapi.store import notifications
 
@@ -116,18 +116,18 @@ async def test_a_member_who_connects_while_it_is_added_gets_the_room(server: Ser
     """The look-up of bob's rooms for his first connection has begun before he is added, the second one comes after."""
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room()
-    returns = server.services.recovery._returns
+    connects = server.services.recovery._connects
     release = asyncio.Event()
-    load_many = returns._load_many
+    load_many = connects._load_many
 
-    async def load_slowly(keys: Sequence[Any]) -> Sequence[Return]:
+    async def load_slowly(keys: Sequence[Any]) -> Sequence[ConnectData]:
         values = await load_many(keys)
         await release.wait()
         return values
 
-    returns._load_many = load_slowly
+    connects._load_many = load_slowly
     first = await bob.connect(ready=False)
-    await eventually(lambda: returns._is_loading)
+    await eventually(lambda: connects._is_loading)
     await alice.post(f"/rooms/{room_id}/members", {"user_id": "bob"})
     second = await bob.connect(ready=False)
     await eventually(lambda: len(server.connections_of("bob")) == 2)

@@ -257,13 +257,13 @@ def test_any_items_put_into_an_order_are_sorted() -> None:
         else:
             order.put_all([(at - 30, room_key), (at, room_key)])  # type: ignore[list-item]
             truth[room_key] = at
-        assert order.places == sorted((active, key) for key, active in truth.items())
-    newest = order.places[::-1]
+        assert order.ranked == sorted((active, key) for key, active in truth.items())
+    newest = order.ranked[::-1]
     assert order.latest(0, 5) == newest[:5]
     assert order.latest(7, 5) == newest[7:12]
     assert order.latest(1000, 5) == []
     assert order.before(newest[3], 4) == newest[4:8]
-    moved = sorted(newest[:6], key=lambda place: -place[1])
+    moved = sorted(newest[:6], key=lambda room: -room[1])
     assert order.active_after(newest[6][0], 100, 4) == moved[:4]  # type: ignore[arg-type]
     assert order.active_after(newest[6][0], moved[3][1], 9) == moved[4:]
 

@@ -11,7 +11,7 @@ import chatapi
 from chatapi.cli.errors import CliError
 from chatapi.config import ConfigError
 
-INTERRUPTED = 128 + 2  # as a shell spells the end by SIGINT
+INTERRUPTED = 128 + 2  # as a shell reports an end by SIGINT
 
 COMMANDS = {
     "serve": "run the server",

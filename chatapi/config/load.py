@@ -59,20 +59,20 @@ def load_config(path: str | None, environ: Mapping[str, str], flags: Mapping[str
 
 
 def _find_file(path: str | None, environ: Mapping[str, str]) -> Path | None:
-    """A file that was named has to exist; the usual places may be empty."""
+    """A file that was named has to exist; the usual paths may be empty."""
     named = path or environ.get(FILE_VARIABLE)
     if named:
         return Path(named)
-    return next((place for place in SEARCH_PATHS if _is_there(place)), None)
+    return next((usual for usual in SEARCH_PATHS if _exists(usual)), None)
 
 
-def _is_there(place: Path) -> bool:
+def _exists(path: Path) -> bool:
     """Also False for the file of a current directory that may not be looked into: `runuser` and `sudo` keep root's."""
     try:
-        return place.exists()
+        return path.exists()
     except PermissionError as error:
-        if place.is_absolute():
-            raise ConfigError(str(place), "", "a readable file", error.strerror or "") from None
+        if path.is_absolute():
+            raise ConfigError(str(path), "", "a readable file", error.strerror or "") from None
         return False
 
 

@@ -1,6 +1,6 @@
 """Pages of lists, and the cursors with which the next one goes on.
 
-A cursor holds the place of the last item, so that what has come or gone before it moves nothing. It is opaque to
+A cursor holds the sort key of the last item, so that what has come or gone before it moves nothing. It is opaque to
 clients. A digest ties it to its list: one that was altered, or is another list's, is refused. It is no credential: each
 statement has its tenant and user from the caller.
 """
@@ -21,7 +21,7 @@ from chatapi.protocol.requests import PageQuery
 DIGEST_BYTES = 8
 
 Value = int | str
-Place = tuple[Value, ...]
+SortKey = tuple[Value, ...]
 """What the list is ordered by, of one item."""
 
 
@@ -30,14 +30,14 @@ class Window(NamedTuple):
 
     limit: int
     offset: int = 0
-    after: Place | None = None  # with no offset then
+    after: SortKey | None = None  # with no offset then
 
 
 class Page(NamedTuple):
-    """Items as JSON. There are more if there is a place after which they come."""
+    """Items as JSON. If there are more, `last` is the sort key after which they come."""
 
     items: list[bytes]
-    last: Place | None
+    last: SortKey | None
 
     @property
     def has_more(self) -> bool:
@@ -52,19 +52,19 @@ class Page(NamedTuple):
 
 
 def read_window(query: PageQuery, scope: Sequence[Value], start: Iterable[Value]) -> Window:
-    """`scope` says which list it is, and of whom; places look like `start`. Raises ChatError for a cursor that is not
-    this list's."""
+    """`scope` says which list it is, and of whom; sort keys look like `start`. Raises ChatError for a cursor of
+    another list."""
     if not isinstance(query.cursor, str):
         return Window(query.limit, query.offset if isinstance(query.offset, int) else 0)
     return Window(query.limit, after=_decode_cursor(query.cursor, scope, [type(value) for value in start]))
 
 
-def encode_cursor(place: Place, scope: Sequence[Value]) -> str:
-    text = dumps(place)
+def encode_cursor(sort_key: SortKey, scope: Sequence[Value]) -> str:
+    text = dumps(sort_key)
     return base64.urlsafe_b64encode(_digest(text, scope) + text).rstrip(b"=").decode()
 
 
-def _decode_cursor(cursor: str, scope: Sequence[Value], types: Sequence[type[Value]]) -> Place:
+def _decode_cursor(cursor: str, scope: Sequence[Value], types: Sequence[type[Value]]) -> SortKey:
     try:
         data = base64.b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, UnicodeEncodeError):
@@ -74,15 +74,15 @@ def _decode_cursor(cursor: str, scope: Sequence[Value], types: Sequence[type[Val
         raise _refusal()
     # Whoever computes the digest may have put anything in.
     try:
-        place = tuple(loads_stored(text))
+        sort_key = tuple(loads_stored(text))
     except (TypeError, ValueError):
         raise _refusal() from None
-    is_alike = [type(value) for value in place] == list(types)
-    if not is_alike or max(value for value in place if isinstance(value, int)) > MAX_KEY:
+    is_alike = [type(value) for value in sort_key] == list(types)
+    if not is_alike or max(value for value in sort_key if isinstance(value, int)) > MAX_KEY:
         raise _refusal()
-    if encode_cursor(place, scope) != cursor:
+    if encode_cursor(sort_key, scope) != cursor:
         raise _refusal()
-    return place
+    return sort_key
 
 
 def _digest(text: bytes, scope: Sequence[Value]) -> bytes:

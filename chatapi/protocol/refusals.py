@@ -1,4 +1,4 @@
-"""What a record refuses, in words for the people who sent it: msgspec tells the place and the reason only inside its
+"""What a record refuses, in words for the people who sent it: msgspec tells the path and the reason only inside its
 message. This is the one spot that reads it, pinned by tests."""
 
 import re
@@ -8,7 +8,7 @@ from msgspec import inspect
 
 from chatapi.errors import ChatError, invalid
 
-_PLACE = re.compile(r" - at `(?P<path>[^`]*)`$")
+_AT_PATH = re.compile(r" - at `(?P<path>[^`]*)`$")
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]*)`")
 _STEP = re.compile(r"\[[^\]]*\]|\.?(?P<name>[^.\[]+)")
 
@@ -16,9 +16,9 @@ _STEP = re.compile(r"\[[^\]]*\]|\.?(?P<name>[^.\[]+)")
 def explain_refusal(error: msgspec.ValidationError, record: type) -> ChatError:
     """VALIDATION_ERROR with `field` naming the culprit, as in `targets.user_ids[3]`."""
     text, path = str(error), ""
-    if place := _PLACE.search(text):
-        path = place["path"].removeprefix("$").removeprefix(".")
-        text = text[: place.start()]
+    if at_path := _AT_PATH.search(text):
+        path = at_path["path"].removeprefix("$").removeprefix(".")
+        text = text[: at_path.start()]
     if missing := _MISSING.match(text):
         path = f"{path}.{missing['name']}" if path else missing["name"]
         text = "Required"

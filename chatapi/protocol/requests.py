@@ -157,7 +157,7 @@ class AckUpTo(Body, frozen=True):
             raise invalid("Required", "seq")
 
     @property
-    def place(self) -> tuple[str, int]:
+    def room_and_seq(self) -> tuple[str, int]:
         return cast(tuple[str, int], (self.room_id, self.seq))  # of the form without `rooms`; `check` has seen both
 
 

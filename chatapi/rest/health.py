@@ -30,7 +30,7 @@ async def health(call: OpenCall[None, None]) -> Reply[res.Health]:
         status="ok",
         service="chatapi",
         version=chatapi.__version__,
-        uptime=_spell_duration(uptime_s),
+        uptime=_format_duration(uptime_s),
         uptime_seconds=uptime_s,
         db_writable=True,
     )
@@ -40,7 +40,7 @@ async def health(call: OpenCall[None, None]) -> Reply[res.Health]:
     return ok(answer)
 
 
-def _spell_duration(seconds: int) -> str:
+def _format_duration(seconds: int) -> str:
     minutes, second = divmod(seconds, 60)
     hours, minute = divmod(minutes, 60)
     days, hour = divmod(hours, 24)

@@ -70,7 +70,7 @@ async def ack_up_to(call: Call[req.AckUpTo, None]) -> Reply[res.Acknowledged]:
     """Acknowledge everything up to seq, in one room or in many."""
     receipts, body = call.services.receipts, call.body
     if body.rooms is UNSET:
-        room_id, seq = body.place
+        room_id, seq = body.room_and_seq
         seq = await receipts.acknowledge_and_wait(call.principal, room_id, seq, ACK)
         return ok(res.Acknowledged(room_id=room_id, seq=seq))
     seqs, errors = await receipts.acknowledge_rooms_and_wait(call.principal, body.rooms)

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from chatapi.admission import Admission, Places
+from chatapi.admission import Admission, Tier
 from chatapi.errors import ChatError, Code
 from chatapi.link import Link
 from chatapi.protocol.frame_check import FrameCheck
@@ -81,16 +81,16 @@ class _Request(web.BaseRequest):
 
 
 class EnvelopeProtocol(web.RequestHandler):
-    """One connection. `place` is where the admission keeps it."""
+    """One connection. `tier` is where the admission keeps it."""
 
-    __slots__ = ("_admission", "_is_parting", "_outflow", "large_answer", "link", "opening", "place")
+    __slots__ = ("_admission", "_is_parting", "_outflow", "large_answer", "link", "opening", "tier")
 
     def __init__(self, server: EnvelopeServer, **settings: Any) -> None:
         super().__init__(server, **settings)
         self._admission = server.admission
         self._outflow = server.outflow
         self._is_parting = False
-        self.place: Places | None = None
+        self.tier: Tier | None = None
         self.large_answer: LargeAnswer | None = None
         self.opening: asyncio.Task[None] | None = None  # a TLS handshake that is under way
         self.link: Link | None = None

@@ -7,7 +7,7 @@ from chatapi.protocol import requests as req
 from chatapi.protocol import responses as res
 from chatapi.protocol.fields import or_unset
 from chatapi.protocol.json import encode
-from chatapi.protocol.pages import Page, Place, read_window
+from chatapi.protocol.pages import Page, SortKey, read_window
 from chatapi.rest.call import NO_CONTENT, OpenCall, Reply, ok
 from chatapi.store.tenants import KEYS_START
 
@@ -41,14 +41,14 @@ async def list_tenants(call: OpenCall[None, req.PageQuery]) -> Reply[res.Tenants
     scope = ("tenants",)
     limit, offset, after = read_window(call.query, scope, (0,))
     tenants = call.services.tenants.all()
-    first = offset if after is None else bisect_right(tenants, after, key=_place_of)
+    first = offset if after is None else bisect_right(tenants, after, key=_sort_key_of)
     listed = tenants[first : first + limit]
-    last = _place_of(listed[-1]) if first + limit < len(tenants) else None
+    last = _sort_key_of(listed[-1]) if first + limit < len(tenants) else None
     page = Page([encode(tenant_record(tenant)) for tenant in listed], last)
     return ok(res.Tenants(tenants=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
 
 
-def _place_of(tenant: Tenant) -> Place:
+def _sort_key_of(tenant: Tenant) -> SortKey:
     return (tenant.tenant_key,)
 
 

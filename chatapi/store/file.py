@@ -104,18 +104,18 @@ def find_obstacle(path: str) -> str | None:
         return f"{folder} is no folder" if folder.exists() else f"the folder {folder} does not exist: create it first"
     # Left behind by a command of root, each of them stops a server that is not.
     files = [Path(f"{database}{suffix}") for suffix in ("", "-wal", "-shm", ".lock")]
-    for place in (folder, *(file for file in files if file.is_file())):
-        if not os.access(place, os.R_OK | os.W_OK):
-            return _explain_refusal(place)
+    for needed in (folder, *(file for file in files if file.is_file())):
+        if not os.access(needed, os.R_OK | os.W_OK):
+            return _explain_refusal(needed)
     return None
 
 
-def _explain_refusal(place: Path) -> str:
-    if os.statvfs(place).f_flag & os.ST_RDONLY:
-        return f"{place} is on a file system that can only be read"
-    status = place.stat()
+def _explain_refusal(path: Path) -> str:
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        return f"{path} is on a file system that can only be read"
+    status = path.stat()
     return (
-        f"{place} belongs to {_name_user(status.st_uid)} with mode {stat.S_IMODE(status.st_mode):04o},"
+        f"{path} belongs to {_name_user(status.st_uid)} with mode {stat.S_IMODE(status.st_mode):04o},"
         f" and this process, which has to read and write it, runs as {_name_user(os.geteuid())}"
     )
 

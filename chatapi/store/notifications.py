@@ -136,8 +136,8 @@ async def read_pending(
     """For each (tenant_key, user_id, after_key) what the user has not acknowledged, oldest first, at most `limit` and
     `max_bytes` but at least one: (notification_key, encoded frame); and whether there is more."""
     names = ("tenant_key", "user_id", "after_key")
-    places = [{**dict(zip(names, want, strict=True)), "limit": limit} for want in wants]
-    pages = await readers.fetch_pages(_READ_PENDING, places, max_bytes)
+    parameters = [{**dict(zip(names, want, strict=True)), "limit": limit} for want in wants]
+    pages = await readers.fetch_pages(_READ_PENDING, parameters, max_bytes)
     return [([(key, encode_text(frame)) for key, frame in rows], has_more) for rows, has_more in pages]
 
 

@@ -149,11 +149,11 @@ def _purge_some(connection: Connection) -> bool:
     return True
 
 
-def _empty(connection: Connection, statements: Sequence[str], place: dict[str, object]) -> None:
+def _empty(connection: Connection, statements: Sequence[str], scope: dict[str, object]) -> None:
     """Each statement removes what keeps the next one from being run, and is run once that is gone."""
     left = CHUNK_ROWS
     for statement in statements:
-        left -= connection.execute(statement, {**place, "limit": left}).rowcount
+        left -= connection.execute(statement, {**scope, "limit": left}).rowcount
         if left <= 0:
             return
 

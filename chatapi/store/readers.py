@@ -158,16 +158,16 @@ class Readers:
         return await self._run(parameters, partial(read_rows, sql, parameters, limit, PAGE_BYTES))
 
     async def fetch_list(self, sql: str, scope: Parameters, window: Window, start: Mapping[str, Value]) -> Page:
-        """The page of a list in this window, as far as it fits. The statement begins after the place that the
-        parameters of `start` name, whose values are those before everything; its first columns are those of a place,
+        """The page of a list in this window, as far as it fits. The statement begins after the sort key that the
+        parameters of `start` name, whose values are those before everything; its first columns are those of a sort key,
         in the same order."""
         rows, has_more = await self.fetch_window(sql, scope, window, start)
         return Page([row[-1] for row in rows], rows[-1][: len(start)] if has_more else None)
 
     async def fetch_window(self, sql: str, scope: Parameters, window: Window, start: Mapping[str, Value]) -> Rows:
         """As `fetch_list`, with all columns."""
-        place = start if window.after is None else dict(zip(start, window.after, strict=True))
-        parameters = {**scope, **place, "limit": window.limit, "offset": window.offset}
+        sort_key = start if window.after is None else dict(zip(start, window.after, strict=True))
+        parameters = {**scope, **sort_key, "limit": window.limit, "offset": window.offset}
         return await self.fetch_page(sql, parameters, window.limit)
 
     async def fetch_pages(self, sql: str, wants: Sequence[Parameters], max_bytes: int) -> list[Rows]:

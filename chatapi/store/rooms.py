@@ -174,10 +174,10 @@ async def load_members(readers: Readers, room_keys: Sequence[RoomKey]) -> list[R
 
 async def load_members_after(readers: Readers, room_key: RoomKey, last: Member | None, limit: int) -> list[Row]:
     """As `load_members`: the next `limit` of one room's."""
-    place = {"joined_at_us": -1, "user_id": ""}
+    after = {"joined_at_us": -1, "user_id": ""}
     if last is not None:
-        place = {"joined_at_us": last.joined_at_us, "user_id": last.user_id}
-    return await readers.fetch(_LOAD_MEMBERS_AFTER, {**place, "room_key": room_key, "limit": limit})
+        after = {"joined_at_us": last.joined_at_us, "user_id": last.user_id}
+    return await readers.fetch(_LOAD_MEMBERS_AFTER, {**after, "room_key": room_key, "limit": limit})
 
 
 async def list_room_ids(
@@ -314,8 +314,8 @@ async def rank_rooms(
     """When the next rooms of the user after that key were last active, and the key after which there may be more."""
     scope = {"tenant_key": tenant_key, "user_id": user_id, "after_key": after_key, "limit": limit}
     rows = await readers.fetch(_RANK_ROOMS, scope)
-    places = [(active_us, room_key) for room_key, active_us in rows if active_us is not None]
-    return places, max(row[0] for row in rows) if len(rows) == limit else None
+    ranked = [(active_us, room_key) for room_key, active_us in rows if active_us is not None]
+    return ranked, max(row[0] for row in rows) if len(rows) == limit else None
 
 
 async def list_rooms(

@@ -19,7 +19,7 @@ from chatapi.store.transaction import Connection, Transaction
 ID_PREFIX = "dlv_"
 
 
-class Place(NamedTuple):
+class DeliveryKey(NamedTuple):
     """The key of a delivery: its event's, and which of the event's deliveries it is."""
 
     event_key: int
@@ -27,9 +27,9 @@ class Place(NamedTuple):
 
 
 class Due(NamedTuple):
-    """A delivery that waits. `attempts` were made so far; `step` is its place in the schedule."""
+    """A delivery that waits. `attempts` were made so far; `step` is its step of the schedule."""
 
-    place: Place
+    key: DeliveryKey
     user_id: UserId
     attempts: int
     step: int
@@ -39,7 +39,7 @@ class Due(NamedTuple):
 class Delay(NamedTuple):
     """A try that was put off."""
 
-    place: Place
+    key: DeliveryKey
     step: int
     next_attempt_at_us: int
 
@@ -47,7 +47,7 @@ class Delay(NamedTuple):
 class Failure(NamedTuple):
     """A try that failed; no `next_attempt_at_us` makes a dead letter."""
 
-    place: Place
+    key: DeliveryKey
     attempts: int
     step: int
     next_attempt_at_us: int | None
@@ -113,7 +113,7 @@ _COUNT_WAITING = """
 _LIST_NEXT = """
     SELECT event_key, ordinal, user_id, attempts, step, next_attempt_at_us FROM webhook_deliveries
     WHERE tenant_key = :tenant_key AND next_attempt_at_us IS NOT NULL
-      AND (event_key, ordinal) NOT IN (SELECT value ->> 0, value ->> 1 FROM json_each(:but))
+      AND (event_key, ordinal) NOT IN (SELECT value ->> 0, value ->> 1 FROM json_each(:under_way))
     ORDER BY next_attempt_at_us LIMIT :limit
 """
 
@@ -149,7 +149,7 @@ _READ_BODIES = f"""
 
 _DELETE_DELIVERIES = """
     DELETE FROM webhook_deliveries
-    WHERE (event_key, ordinal) IN (SELECT value ->> 0, value ->> 1 FROM json_each(:places))
+    WHERE (event_key, ordinal) IN (SELECT value ->> 0, value ->> 1 FROM json_each(:delivery_keys))
 """
 _NOTE_FAILURES = """
     UPDATE webhook_deliveries SET attempts = w.value ->> 2, step = w.value ->> 3, next_attempt_at_us = w.value ->> 4,
@@ -230,25 +230,25 @@ _EXPIRE = """
 """
 
 
-def encode_delivery_id(place: Place) -> str:
+def encode_delivery_id(key: DeliveryKey) -> str:
     """The `webhook-id`, and the `id` of a dead letter."""
-    return f"{ID_PREFIX}{place.event_key:016x}{place.ordinal:08x}"
+    return f"{ID_PREFIX}{key.event_key:016x}{key.ordinal:08x}"
 
 
-def find_place(delivery_id: str) -> Place | None:
-    """The place behind an id that `encode_delivery_id` made, or None for any other text."""
+def parse_delivery_id(delivery_id: str) -> DeliveryKey | None:
+    """The key in an id that `encode_delivery_id` made, or None for any other text."""
     digits = delivery_id.removeprefix(ID_PREFIX)
     if len(digits) != 24 or not digits.isascii() or not digits.isalnum():
         return None
     try:
-        place = Place(int(digits[:16], 16), int(digits[16:], 16))
+        key = DeliveryKey(int(digits[:16], 16), int(digits[16:], 16))
     except ValueError:
         return None
-    return place if encode_delivery_id(place) == delivery_id and place.event_key < 1 << 63 else None
+    return key if encode_delivery_id(key) == delivery_id and key.event_key < 1 << 63 else None
 
 
-def _encode(places: Sequence[Place]) -> str:
-    return dumps_text([tuple(place) for place in places])
+def _encode(keys: Sequence[DeliveryKey]) -> str:
+    return dumps_text([tuple(key) for key in keys])
 
 
 async def insert_deliveries(transaction: Transaction, rows: Sequence[Sequence[object]]) -> None:
@@ -296,33 +296,31 @@ async def count_waiting(readers: Readers, limit: int) -> int:
     return int(row[0])
 
 
-async def list_next(readers: Readers, tenant_key: TenantKey, but: Sequence[Place], limit: int) -> list[Due]:
-    """The tenant's next deliveries in the order of time, due or not, but those that are under way."""
-    rows = await readers.fetch(_LIST_NEXT, {"tenant_key": tenant_key, "but": _encode(but), "limit": limit})
-    return [Due(Place(row[0], row[1]), UserId(row[2]), *row[3:]) for row in rows]
+async def list_next(readers: Readers, tenant_key: TenantKey, under_way: Sequence[DeliveryKey], limit: int) -> list[Due]:
+    """The tenant's next deliveries in the order of time, due or not, except those that are under way."""
+    rows = await readers.fetch(_LIST_NEXT, {"tenant_key": tenant_key, "under_way": _encode(under_way), "limit": limit})
+    return [Due(DeliveryKey(row[0], row[1]), UserId(row[2]), *row[3:]) for row in rows]
 
 
-async def read_bodies(readers: Readers, wants: Sequence[tuple[TenantKey, Place]]) -> list[bytes | None]:
+async def read_bodies(readers: Readers, wants: Sequence[tuple[TenantKey, DeliveryKey]]) -> list[bytes | None]:
     """What is to be POSTed for each delivery as things now stand, or None where that has become pointless."""
     bodies: list[bytes | None] = [None] * len(wants)
-    wanted = dumps_text([(tenant_key, *place) for tenant_key, place in wants])
+    wanted = dumps_text([(tenant_key, *key) for tenant_key, key in wants])
     for want, body in await readers.fetch(_READ_BODIES, {"wanted": wanted}):
         bodies[want] = None if body is None else body.encode()
     return bodies
 
 
 async def record(
-    transaction: Transaction, done: Sequence[Place], delays: Sequence[Delay], failures: Sequence[Failure]
+    transaction: Transaction, done: Sequence[DeliveryKey], delays: Sequence[Delay], failures: Sequence[Failure]
 ) -> None:
     """Stores what tries came to: calls that are done are deleted, the others noted with their next time."""
     if done:
-        await transaction.execute(_DELETE_DELIVERIES, {"places": _encode(done)})
+        await transaction.execute(_DELETE_DELIVERIES, {"delivery_keys": _encode(done)})
     if delays:
-        await transaction.execute(_NOTE_DELAYS, {"delays": dumps_text([(*row.place, *row[1:]) for row in delays])})
+        await transaction.execute(_NOTE_DELAYS, {"delays": dumps_text([(*row.key, *row[1:]) for row in delays])})
     if failures:
-        await transaction.execute(
-            _NOTE_FAILURES, {"failures": dumps_text([(*row.place, *row[1:]) for row in failures])}
-        )
+        await transaction.execute(_NOTE_FAILURES, {"failures": dumps_text([(*row.key, *row[1:]) for row in failures])})
 
 
 def drop_queue(tenant_key: TenantKey, connection: Connection, is_over: Callable[[], bool]) -> tuple[int, bool]:
@@ -346,20 +344,20 @@ async def list_dead(readers: Readers, tenant_key: TenantKey | None, window: Wind
         scope = {"tenant_key": tenant_key}
         rows, has_more = await readers.fetch_window(_LIST_DEAD_OF_TENANT, scope, window, DEAD_START)
     last = rows[-1][: len(DEAD_START)] if has_more else None
-    # Those of a deleted tenant are shown to nobody, but have their places until they are purged.
+    # Those of a deleted tenant are shown to nobody, but count as items of the page until they are purged.
     messages = [row[-1] for row in rows if not row[-2] and row[-1]]
     return Page(messages, last), Page([row[-1] for row in rows if row[-2] and row[-1]], last)
 
 
-async def find_dead(transaction: Transaction, place: Place) -> TenantKey | None:
+async def find_dead(transaction: Transaction, key: DeliveryKey) -> TenantKey | None:
     """Whose dead letter this is, or None when it is none."""
-    row = await transaction.fetch_one(_FIND_DEAD, place._asdict())
+    row = await transaction.fetch_one(_FIND_DEAD, key._asdict())
     return None if row is None else TenantKey(row[0])
 
 
-async def revive(transaction: Transaction, tenant_key: TenantKey, place: Place, due_at_us: int) -> None:
+async def revive(transaction: Transaction, tenant_key: TenantKey, key: DeliveryKey, due_at_us: int) -> None:
     """Puts a dead letter back into the queue."""
-    await transaction.execute(_REVIVE, {**place._asdict(), "tenant_key": tenant_key, "due_at_us": due_at_us})
+    await transaction.execute(_REVIVE, {**key._asdict(), "tenant_key": tenant_key, "due_at_us": due_at_us})
 
 
 async def find_last_death(readers: Readers, tenant_key: TenantKey) -> int:

@@ -42,18 +42,18 @@ class DeadLetters:
     async def retry(self, delivery_id: str) -> None:
         """The schedule starts anew, with the same `webhook-id`. Raises ChatError NOT_FOUND, or CONFLICT when the tenant
         has no webhook any more."""
-        place = store_webhooks.find_place(delivery_id)
-        if place is None:
+        key = store_webhooks.parse_delivery_id(delivery_id)
+        if key is None:
             raise not_found("Dead letter")
         due_at_us = self._steady.now_us() + self._first_wait_us
 
         async def apply(transaction: Transaction) -> Tenant:
-            tenant_key = await store_webhooks.find_dead(transaction, place)
+            tenant_key = await store_webhooks.find_dead(transaction, key)
             tenant = next((found for found in self._tenants.all() if found.tenant_key == tenant_key), None)
             if tenant is None:
                 raise not_found("Dead letter")
             _check_webhook(tenant)
-            await store_webhooks.revive(transaction, tenant.tenant_key, place, due_at_us)
+            await store_webhooks.revive(transaction, tenant.tenant_key, key, due_at_us)
             return tenant
 
         await self._store.writer.change(apply, self._worker.wake)

@@ -20,7 +20,7 @@ from chatapi.hub import Hub
 from chatapi.models import Tenant, TenantKey
 from chatapi.store import Store, Transaction, meta, webhooks
 from chatapi.store.transaction import Connection
-from chatapi.store.webhooks import Delay, Due, Failure, Place, encode_delivery_id
+from chatapi.store.webhooks import Delay, DeliveryKey, Due, Failure, encode_delivery_id
 from chatapi.tasks import Tasks
 from chatapi.webhooks.client import CallResult, WebhookClient
 from chatapi.webhooks.signing import list_secrets, sign
@@ -46,7 +46,7 @@ GONE = 410
 class Step(NamedTuple):
     """What follows from a try: done with it, or a failure or a delay to be noted."""
 
-    place: Place
+    key: DeliveryKey
     noted: Failure | Delay | None = None
 
 
@@ -67,7 +67,7 @@ class Lane:
     def __init__(self, tenant: Tenant) -> None:
         self.tenant = tenant
         self.ready: deque[Due] = deque()
-        self.under_way: set[Place] = set()  # until its outcome is stored
+        self.under_way: set[DeliveryKey] = set()  # until its outcome is stored
         self.running = 0
         self.look_at_us = 0
         self.may_have_events = True
@@ -110,7 +110,7 @@ class WebhookWorker:
         self._closing = False
         self._client: WebhookClient | None = None
         self._steps: Batcher[Step, None] = Batcher(self._record, RECORD_BATCH, lambda _step: None)
-        self._bodies: Batcher[tuple[TenantKey, Place], bytes | None] = Batcher(
+        self._bodies: Batcher[tuple[TenantKey, DeliveryKey], bytes | None] = Batcher(
             self._read_bodies, BODY_BATCH, lambda want: want[0]
         )
         self.delivered = 0
@@ -262,11 +262,11 @@ class WebhookWorker:
         return lane.running < self._per_tenant
 
     def _start(self, lane: Lane, due: Due) -> None:
-        lane.under_way.add(due.place)
+        lane.under_way.add(due.key)
         lane.running += 1
         self._running += 1
         self._failing_running += lane.is_failing
-        name = f"webhook {encode_delivery_id(due.place)}"
+        name = f"webhook {encode_delivery_id(due.key)}"
         call = self._tasks.spawn(name, self._try(lane, due, lane.is_failing))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
@@ -291,7 +291,7 @@ class WebhookWorker:
             step = await self._make_step(lane, due)
             await self._store_step(step)
             # Only now may it be read again. After a bug in the lines above it is not: that waits for the next start.
-            lane.under_way.discard(due.place)
+            lane.under_way.discard(due.key)
             if step.noted is not None and step.noted.next_attempt_at_us is not None:
                 lane.look_at_us = min(lane.look_at_us, step.noted.next_attempt_at_us)
         finally:
@@ -303,32 +303,32 @@ class WebhookWorker:
     async def _make_step(self, lane: Lane, due: Due) -> Step:
         tenant = lane.tenant
         try:
-            body = await self._read_body(tenant.tenant_key, due.place)
+            body = await self._read_body(tenant.tenant_key, due.key)
         except ChatError:  # perhaps of another delivery, which was read together with this one
             return self._fail(due, CallResult(None, "what happened cannot be read"))
         if body is None or tenant.settings.webhook_url is None:
             self.dropped += 1
-            return Step(due.place)
+            return Step(due.key)
         if due.step < self._last_step and self._hub.is_connected(tenant.tenant_key, due.user_id):
             self.delayed += 1
-            return Step(due.place, Delay(due.place, due.step + 1, self._find_due(due.step + 1)))
+            return Step(due.key, Delay(due.key, due.step + 1, self._find_due(due.step + 1)))
         result = await self._call(tenant, tenant.settings.webhook_url, due, body)
         self._note(lane, result)
         if result.error is None:
             self.delivered += 1
-            return Step(due.place)
+            return Step(due.key)
         return self._fail(due, result)
 
     def _fail(self, due: Due, result: CallResult) -> Step:
         failure = self._judge(due, result)
         self.failed += 1
         self.dead += failure.next_attempt_at_us is None
-        return Step(due.place, failure)
+        return Step(due.key, failure)
 
     async def _call(self, tenant: Tenant, url: str, due: Due, body: bytes) -> CallResult:
         assert self._client is not None  # made by `run`
         now_us = self._clock.now_us()
-        headers = sign(list_secrets(tenant, now_us), encode_delivery_id(due.place), now_us // 1_000_000, body)
+        headers = sign(list_secrets(tenant, now_us), encode_delivery_id(due.key), now_us // 1_000_000, body)
         return await self._client.call(url, headers, body, now_us)
 
     def _note(self, lane: Lane, result: CallResult) -> None:
@@ -343,7 +343,7 @@ class WebhookWorker:
         step, next_attempt_at_us = due.step + 1, None
         if due.step < self._last_step and result.status != GONE:
             next_attempt_at_us = self._find_due(step, result.retry_after_s)
-        return Failure(due.place, due.attempts + 1, step, next_attempt_at_us, self._clock.now_us(), result.error or "")
+        return Failure(due.key, due.attempts + 1, step, next_attempt_at_us, self._clock.now_us(), result.error or "")
 
     @property
     def _last_step(self) -> int:
@@ -354,11 +354,11 @@ class WebhookWorker:
         wait_s = self._config.retry_schedule_seconds[step] * (1 + JITTER * secrets.randbelow(1000) / 1000)
         return self._steady.now_us() + int(max(wait_s, at_least_s) * 1_000_000)
 
-    async def _read_body(self, tenant_key: TenantKey, place: Place) -> bytes | None:
+    async def _read_body(self, tenant_key: TenantKey, key: DeliveryKey) -> bytes | None:
         """None when the call has become pointless. A database that cannot be read is waited for."""
         while True:
             try:
-                return await self._bodies.get((tenant_key, place))
+                return await self._bodies.get((tenant_key, key))
             except ChatError as error:
                 if error.status != UNAVAILABLE:
                     raise
@@ -377,7 +377,7 @@ class WebhookWorker:
                 return
 
     async def _record(self, steps: Sequence[Step]) -> list[None]:
-        done = [step.place for step in steps if step.noted is None]
+        done = [step.key for step in steps if step.noted is None]
         delays = [step.noted for step in steps if isinstance(step.noted, Delay)]
         failures = [step.noted for step in steps if isinstance(step.noted, Failure)]
 
@@ -389,7 +389,7 @@ class WebhookWorker:
         await self._store.writer.change(apply)
         return [None] * len(steps)
 
-    async def _read_bodies(self, wants: Sequence[tuple[TenantKey, Place]]) -> list[bytes | None]:
+    async def _read_bodies(self, wants: Sequence[tuple[TenantKey, DeliveryKey]]) -> list[bytes | None]:
         return await webhooks.read_bodies(self._store.readers, wants)
 
     # Dead letters

@@ -82,7 +82,7 @@ class Commands:
         receipts, connection = self._services.receipts, self._connection
         requester = Requester(connection, request_id)
         if body.rooms is UNSET:
-            await receipts.acknowledge(connection.principal, *body.place, ACK, requester)
+            await receipts.acknowledge(connection.principal, *body.room_and_seq, ACK, requester)
             return
         requester = requester._replace(is_one_of_many=True)
         rooms, errors, futures = await receipts.acknowledge_rooms(connection.principal, body.rooms, requester)

@@ -328,8 +328,8 @@ class Device:
             answer = await self._call("PUT", path, {"content": content})
             self.journal.settle(attempt, Outcome.CONFIRMED if answer.status == 200 else Outcome.REFUSED)
             return
-        place = {"room_id": message.room_id, "message_id": message.message_id}
-        frame = await self._answer(await self._ask("message.edit", **place, content=content), "message.edit")
+        ids = {"room_id": message.room_id, "message_id": message.message_id}
+        frame = await self._answer(await self._ask("message.edit", **ids, content=content), "message.edit")
         if frame["type"] == "message.edited":
             self.journal.settle(attempt, Outcome.CONFIRMED, seq=frame["seq"])
         else:
@@ -345,8 +345,8 @@ class Device:
             answer = await self._call("DELETE", f"/rooms/{message.room_id}/messages/{message.message_id}")
             self.journal.settle(attempt, Outcome.CONFIRMED if answer.status == 204 else Outcome.REFUSED)
             return
-        place = {"room_id": message.room_id, "message_id": message.message_id}
-        frame = await self._answer(await self._ask("message.delete", **place), "message.delete")
+        ids = {"room_id": message.room_id, "message_id": message.message_id}
+        frame = await self._answer(await self._ask("message.delete", **ids), "message.delete")
         if frame["type"] == "message.deleted":
             self.journal.settle(attempt, Outcome.CONFIRMED, seq=frame["seq"])
         else:

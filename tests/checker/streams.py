@@ -29,7 +29,7 @@ Contents = dict[str, set[str | None]]
 
 
 @dataclass(slots=True)
-class Place:
+class LogPosition:
     """Where a stream stands in a room: the next event's seq has to be within these bounds, or one of `others`.
 
     The bounds differ only until the first event. `others` are the beginnings that the client has asked for with `sync`,
@@ -43,7 +43,7 @@ class Place:
     """The user has left, but a `sync` that is under way may have found it there before, or back again."""
 
     @classmethod
-    def after(cls, seq: int) -> "Place":
+    def after(cls, seq: int) -> "LogPosition":
         return cls(seq + 1, seq + 1, set())
 
     def is_past(self, seq: int) -> bool:
@@ -64,7 +64,7 @@ class Place:
 class _Sync:
     is_foreign: bool  # it named another epoch
     room_ids: frozenset[str]
-    before: dict[str, Place | None] = field(default_factory=dict)
+    before: dict[str, LogPosition | None] = field(default_factory=dict)
     """Where the rooms stood that it names, as far as it alone decides where they begin."""
 
 
@@ -74,7 +74,7 @@ class StreamCheck:
         self._journal = journal
         self._truth = truth
         self._contents = contents
-        self._places: dict[str, Place] = {}
+        self._positions: dict[str, LogPosition] = {}
         self._paused = stream.mode == "cursors"
         self._syncs: dict[str, _Sync] = {}  # those that are not complete yet, by request id
         self._got: set[tuple[str, int]] = set()  # events delivered on this connection
@@ -120,12 +120,12 @@ class StreamCheck:
             return
         sync = self._syncs[frame["request_id"]] = _Sync(frame["epoch"] == "another", frozenset(frame["rooms"]))
         for room_id, seq in frame["rooms"].items():
-            place = self._places.get(room_id)
-            if place is not None and not self._paused:
-                place.others.add(seq + 1)
+            position = self._positions.get(room_id)
+            if position is not None and not self._paused:
+                position.others.add(seq + 1)
                 continue
-            sync.before[room_id] = place
-            self._places[room_id] = Place(seq + 1, seq + 1, {seq + 1, *(place.others if place else ())})
+            sync.before[room_id] = position
+            self._positions[room_id] = LogPosition(seq + 1, seq + 1, {seq + 1, *(position.others if position else ())})
         self._paused = False
 
     def _take_ready(self, frame: Frame) -> None:
@@ -142,7 +142,7 @@ class StreamCheck:
             joined = (seq for seq in truth.joined(self._stream.user_id) if seq <= last_ack) if truth else ()
             if last_ack < acked:
                 self._found.append(f"last_ack in {room_id} is {last_ack}, but {acked} was confirmed before")
-            self._places[room_id] = Place(max(acked, *joined, 0) + 1, last_ack + 1, set())
+            self._positions[room_id] = LogPosition(max(acked, *joined, 0) + 1, last_ack + 1, set())
 
     def _take_created(self, frame: Frame) -> None:
         """The user is in the room from now on, and its stream begins after its own `member.joined`."""
@@ -151,32 +151,32 @@ class StreamCheck:
         beginnings = {seq + 1 for seq in truth.joined(self._stream.user_id)} if truth else set()
         if not beginnings:
             self._found.append("no such room was made for this user")
-        elif room_id in self._places:
-            place = self._places[room_id]
-            place.others |= {seq for seq in beginnings if seq >= place.low}
-            place.is_optional = False
+        elif room_id in self._positions:
+            position = self._positions[room_id]
+            position.others |= {seq for seq in beginnings if seq >= position.low}
+            position.is_optional = False
         else:
             # Nothing is due in particular: one of the beginnings is.
-            self._places[room_id] = Place(1 << 53, 0, beginnings)
+            self._positions[room_id] = LogPosition(1 << 53, 0, beginnings)
 
     def _take_subscribed(self, frame: Frame) -> None:
-        self._places.setdefault(frame["room_id"], Place.after(frame["last_seq"]))
+        self._positions.setdefault(frame["room_id"], LogPosition.after(frame["last_seq"]))
 
     def _take_event(self, frame: Frame) -> None:
         room_id, seq = frame["room_id"], frame["seq"]
-        place = self._places.get(room_id)
-        if "request_id" in frame and (place is None or (self._is_answer_only(frame) and place.is_past(seq))):
+        position = self._positions.get(room_id)
+        if "request_id" in frame and (position is None or (self._is_answer_only(frame) and position.is_past(seq))):
             return  # to somebody who does not listen there, or who is past it
-        if self._paused or place is None:
+        if self._paused or position is None:
             self._found.append("nothing of this room was to come")
             return
         self._got.add((room_id, seq))
-        if wrong := place.take(seq):
+        if wrong := position.take(seq):
             self._found.append(wrong)
         self._compare(frame)
         if frame["type"] == "member.left" and frame["user_id"] == self._stream.user_id:
             if any(room_id in sync.room_ids for sync in self._syncs.values()):
-                place.is_optional = True
+                position.is_optional = True
             else:
                 self._forget(room_id)
 
@@ -195,40 +195,42 @@ class StreamCheck:
         self._found.extend(find_differences(frame, logged, self._contents))
 
     def _take_gap(self, frame: Frame) -> None:
-        place = self._places.get(frame["room_id"])
-        if place is None:
+        position = self._positions.get(frame["room_id"])
+        if position is None:
             self._found.append("a gap in a room of which nothing was to come")
             return
-        if wrong := place.take(frame["from_seq"]):
-            self._found.append(f"a gap at the wrong place: {wrong}")
-        place.low = place.high = frame["to_seq"] + 1
+        if wrong := position.take(frame["from_seq"]):
+            self._found.append(f"a gap at the wrong position: {wrong}")
+        position.low = position.high = frame["to_seq"] + 1
         self._journal.counts["gaps"] += 1
 
     def _take_reset(self, frame: Frame) -> None:
         if not self._syncs[frame["request_id"]].is_foreign:
             self._found.append("a cursor was beyond the log's end")
         for room_id, seq in frame["rooms"].items():
-            self._places.setdefault(room_id, Place.after(seq)).others.add(seq + 1)
+            self._positions.setdefault(room_id, LogPosition.after(seq)).others.add(seq + 1)
         self._journal.counts["resets"] += 1
 
     def _take_complete(self, frame: Frame) -> None:
         if "request_id" in frame:
             self._syncs.pop(frame["request_id"])
         if not self._syncs:
-            for room_id in [room_id for room_id, place in self._places.items() if place.is_optional]:
+            for room_id in [room_id for room_id, position in self._positions.items() if position.is_optional]:
                 if room_id not in frame["rooms"]:
                     self._forget(room_id)
-        begun_later = {room_id for sync in self._syncs.values() for room_id, place in sync.before.items() if not place}
-        due = {room_id for room_id, place in self._places.items() if not place.is_optional} - begun_later
-        if not due <= frame["rooms"].keys() <= self._places.keys():
-            self._found.append(f"complete for other rooms than {sorted(self._places)}")
+        begun_later = {
+            room_id for sync in self._syncs.values() for room_id, position in sync.before.items() if not position
+        }
+        due = {room_id for room_id, position in self._positions.items() if not position.is_optional} - begun_later
+        if not due <= frame["rooms"].keys() <= self._positions.keys():
+            self._found.append(f"complete for other rooms than {sorted(self._positions)}")
             return
         for room_id, seq in frame["rooms"].items():
-            place = self._places[room_id]
-            if not (place.low <= seq + 1 <= place.high or seq + 1 in place.others):
-                self._found.append(f"complete with {room_id} at {seq}, and {place.high} is still due")
+            position = self._positions[room_id]
+            if not (position.low <= seq + 1 <= position.high or seq + 1 in position.others):
+                self._found.append(f"complete with {room_id} at {seq}, and {position.high} is still due")
             if not self._syncs:
-                self._places[room_id] = Place.after(seq)
+                self._positions[room_id] = LogPosition.after(seq)
         self._journal.counts["syncs completed"] += 1
 
     def _take_error(self, frame: Frame) -> None:
@@ -245,10 +247,10 @@ class StreamCheck:
             before = sync.before[room_id]
             self._forget(room_id)
             if before is not None:
-                self._places[room_id] = before
+                self._positions[room_id] = before
 
     def _forget(self, room_id: str) -> None:
-        self._places.pop(room_id, None)
+        self._positions.pop(room_id, None)
 
 
 def find_differences(seen: Frame, logged: Frame, contents: Contents) -> list[str]:

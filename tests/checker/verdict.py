@@ -54,16 +54,16 @@ def check_page(page: Page, truth: Truth, contents: Contents) -> list[str]:
     """What was read meanwhile is in the log, without a gap, and went as far as anybody knew."""
     room = truth.get(page.room_id)
     first, last = page.after_seq + 1, page.after_seq + len(page.events)
-    place = f"the page of {page.room_id} after {page.after_seq} that {page.user_id} read"
+    where = f"the page of {page.room_id} after {page.after_seq} that {page.user_id} read"
     if room is None or [event["seq"] for event in page.events] != list(range(first, last + 1)):
-        return [f"{place} has a gap"]
+        return [f"{where} has a gap"]
     if len(page.events) < 100 and last < page.known_seq:
-        return [f"{place} ends at {last}, but {page.known_seq} was known"]
+        return [f"{where} ends at {last}, but {page.known_seq} was known"]
     found = []
     for event in page.events:
         logged = room.find(event["seq"])
         wrong = ["not in the log"] if logged is None else find_differences(event, logged, contents)
-        found += [f"{place} holds {event}: {text}" for text in wrong]
+        found += [f"{where} holds {event}: {text}" for text in wrong]
     return found
 
 

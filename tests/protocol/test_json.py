@@ -47,7 +47,7 @@ def test_any_bytes_are_parsed_or_refused(body: bytes) -> None:
         loads(body)
 
 
-def place(depth: int, value: object) -> tuple[object, str]:
+def nest(depth: int, value: object) -> tuple[object, str]:
     """The value, nested in objects and lists in turn, and its path."""
     path = ""
     for level in range(depth):
@@ -58,7 +58,7 @@ def place(depth: int, value: object) -> tuple[object, str]:
 
 @given(st.integers(0, MAX_DEPTH - 1), st.integers(MAX_INTEGER + 1, 2**200), st.booleans())
 def test_an_integer_out_of_bounds_is_found_wherever_it_is(depth: int, number: int, is_negative: bool) -> None:
-    value, path = place(depth, -number if is_negative else number)
+    value, path = nest(depth, -number if is_negative else number)
     with pytest.raises(ChatError) as refusal:
         loads(json.dumps(value).encode())
     assert refusal.value.field == (path or None)
@@ -66,7 +66,7 @@ def test_an_integer_out_of_bounds_is_found_wherever_it_is(depth: int, number: in
 
 @given(st.integers(0, MAX_DEPTH - 1), TEXT, TEXT)
 def test_a_nul_is_found_wherever_it_is(depth: int, before: str, after: str) -> None:
-    value, path = place(depth, f"{before}\x00{after}")
+    value, path = nest(depth, f"{before}\x00{after}")
     with pytest.raises(ChatError) as refusal:
         loads(json.dumps(value).encode())
     assert refusal.value.field == (path or None)

@@ -25,7 +25,7 @@ def list_keys(path: str, pattern: str) -> set[str]:
     return set(re.findall(r'^  "([^"]+)":', read(path, pattern), re.MULTILINE))
 
 
-PLACES: dict[str, Callable[[], set[str]]] = {
+LISTS: dict[str, Callable[[], set[str]]] = {
     "types of the Python SDK": lambda: {
         get_args(event.__annotations__["type"])[0] for event in get_args(events.LogEvent)
     },
@@ -50,6 +50,6 @@ def test_an_event_of_the_log_is_a_frame_with_a_room_and_a_seq() -> None:
     assert {frame for frame in with_both if frame.__struct_config__.tag not in frames.UNLOGGED} == set(LOG_EVENTS)
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_each_is_named_where_all_of_them_are(place: str) -> None:
-    assert PLACES[place]() >= LOGGED
+@pytest.mark.parametrize("where", LISTS)
+def test_each_is_named_where_all_of_them_are(where: str) -> None:
+    assert LISTS[where]() >= LOGGED

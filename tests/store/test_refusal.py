@@ -134,7 +134,7 @@ def test_a_missing_folder_and_a_foreign_owner_are_told_in_words(
     lock = tmp_path / "chatapi.db.lock"
     lock.touch(0o600)
     # Root may do everything, and tests may run as root.
-    monkeypatch.setattr(os, "access", lambda place, _mode: place != lock)
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != lock)
     monkeypatch.setattr(os, "geteuid", lambda: 54321)
     told = find_obstacle(str(tmp_path / "chatapi.db"))
     assert told is not None

@@ -112,7 +112,7 @@ async def run_example(code: str, port: int, secret: str) -> AsyncIterator[AsyncI
 
 def test_the_figures_are_the_settings() -> None:
     defaults = WebhooksConfig()
-    spelled = {
+    words = {
         0: "at once",
         5: "5 s",
         30: "30 s",
@@ -122,9 +122,9 @@ def test_the_figures_are_the_settings() -> None:
         18_000: "5 h",
         36_000: "10 h",
     }
-    places = [
-        DOCUMENT.index(spelled[seconds], DOCUMENT.index("on a schedule")) for seconds in defaults.retry_schedule_seconds
+    positions = [
+        DOCUMENT.index(words[seconds], DOCUMENT.index("on a schedule")) for seconds in defaults.retry_schedule_seconds
     ]
-    assert places == sorted(places)
+    assert positions == sorted(positions)
     assert f"no answer within {defaults.timeout_seconds} seconds" in DOCUMENT
     assert f"for {defaults.dead_letter_days} days (`webhooks.dead_letter_days`)" in DOCUMENT

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_load_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("load")
     for name, (kind, metavar, text) in _SCENARIO_OPTIONS.items():
-        group.add_argument(f"--{name}", type=kind, metavar=metavar, help=f"{text} ({_spell_defaults(name)})")
+        group.add_argument(f"--{name}", type=kind, metavar=metavar, help=f"{text} ({_format_defaults(name)})")
     group.add_argument(
         "--pauses", action="store_true", help="also find the server's longest pause; it costs about 1%% of its time"
     )
@@ -70,7 +70,7 @@ def _add_load_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _spell_defaults(name: str) -> str:
+def _format_defaults(name: str) -> str:
     known = [
         f"{scenario.name}: {scenario.defaults[name]:g}" for scenario in SCENARIOS.values() if name in scenario.defaults
     ]
@@ -147,8 +147,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(format_json(scenario.name, used, series))
     else:
-        spelt = ", ".join(f"{name} {value:g}" for name, value in used.items())
-        print(format_table(f"{scenario.name}: {spelt}", series))
+        settings = ", ".join(f"{name} {value:g}" for name, value in used.items())
+        print(format_table(f"{scenario.name}: {settings}", series))
     return 0 if all(one.is_ok for one in series) else 1
 
 
@@ -222,14 +222,16 @@ def _read_variants(args: argparse.Namespace) -> list[Variant]:
     given = {name: value for name, value in changes.items() if value is not None}
     if given:
         if not args.url:
-            variants[0] = dataclasses.replace(first, name=_spell({name: getattr(first, name) for name in given}))
-        variants.append(dataclasses.replace(first, name=_spell(given), url="", **given))
+            variants[0] = dataclasses.replace(
+                first, name=_format_differences({name: getattr(first, name) for name in given})
+            )
+        variants.append(dataclasses.replace(first, name=_format_differences(given), url="", **given))
     if len({variant.name for variant in variants}) < len(variants):
         raise BenchError("a server cannot be compared with itself")
     return variants
 
 
-def _spell(differences: Mapping[str, object]) -> str:
+def _format_differences(differences: Mapping[str, object]) -> str:
     """Names a throw-away server by what tells it from the other one."""
     return " ".join(
         f"{value:,} rows" if name == "prefill" else str(value or "this tree") for name, value in differences.items()

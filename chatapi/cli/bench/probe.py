@@ -32,11 +32,11 @@ class PauseProbe:
         self._thread.join()
 
     def _run(self) -> None:
-        family, place = self._address
+        family, socket_address = self._address
         try:
             with socket.socket(family, socket.SOCK_STREAM) as connection:
                 connection.settimeout(TIMEOUT_SECONDS)
-                connection.connect(place)
+                connection.connect(socket_address)
                 while not self._stop.wait(INTERVAL_SECONDS):
                     asked_s = time.monotonic()
                     connection.sendall(self._request)

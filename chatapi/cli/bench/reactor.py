@@ -93,16 +93,16 @@ class Peer:
     def __init__(self, reactor: Reactor, address: Address, receive_buffer_bytes: int = 0) -> None:
         self.reactor = reactor
         self._unsent = b""
-        family, place = address
+        family, socket_address = address
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.setblocking(False)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if receive_buffer_bytes:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-        if place[0] == "127.0.0.1" and reactor.opened >= CONNECTIONS_PER_SOURCE:
+        if socket_address[0] == "127.0.0.1" and reactor.opened >= CONNECTIONS_PER_SOURCE:
             source = reactor.opened // CONNECTIONS_PER_SOURCE % SOURCE_ADDRESSES
             self.socket.bind((f"127.0.1.{source}", 0))
-        status = self.socket.connect_ex(place)
+        status = self.socket.connect_ex(socket_address)
         if status not in (0, errno.EINPROGRESS):
             raise BenchError(f"cannot connect: {os.strerror(status)}")
         reactor.add(self)
@@ -167,10 +167,10 @@ class Peer:
 def find_address(host: str, port: int) -> Address:
     """Raises BenchError."""
     try:
-        family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, _, _, _, socket_address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise BenchError(f"{host}: {error.strerror}") from None
-    return family, (str(place[0]), int(place[1]))
+    return family, (str(socket_address[0]), int(socket_address[1]))
 
 
 def raise_descriptor_limit() -> None:

@@ -64,7 +64,7 @@ def format_table(title: str, series: Sequence[Series]) -> str:
     for one in series:
         for number, outcome in enumerate(one.outcomes, start=1):
             which = f"{one.name}, round {number}" if rounds > 1 else one.name
-            lines.append(f"{which}: {outcome.check.spell()}")
+            lines.append(f"{which}: {outcome.check.describe()}")
     return "\n".join(lines)
 
 
@@ -80,7 +80,7 @@ def format_json(scenario: str, options: Mapping[str, object], series: Sequence[S
                 "name": one.name,
                 "figures": medians,
                 "rounds": [
-                    {"figures": outcome.figures, "ok": outcome.check.is_ok, "check": outcome.check.spell()}
+                    {"figures": outcome.figures, "ok": outcome.check.is_ok, "check": outcome.check.describe()}
                     for outcome in one.outcomes
                 ],
             }

@@ -42,7 +42,7 @@ class Check:
     def is_ok(self) -> bool:
         return not (self.problems or self.missing or self.doubled) and self.confirmed == self.stored
 
-    def spell(self) -> str:
+    def describe(self) -> str:
         """One line, with at most `MAX_PROBLEMS_SHOWN` problems."""
         parts = list(self.notes)
         if self.confirmed or self.stored:

@@ -42,12 +42,12 @@ _PROMOTE_FIRST_MEMBERS = """
     UPDATE main.members SET role = 'admin'
     FROM (
         SELECT m.room_key AS room_key, m.user_id AS user_id,
-               row_number() OVER (PARTITION BY m.room_key ORDER BY m.joined_at_us, m.user_id) AS place,
+               row_number() OVER (PARTITION BY m.room_key ORDER BY m.joined_at_us, m.user_id) AS rank,
                max(m.role = 'admin') OVER (PARTITION BY m.room_key) AS has_admin
         FROM room_map AS t CROSS JOIN main.rooms AS r CROSS JOIN main.members AS m
         WHERE t.is_open AND r.room_key = t.room_key AND r.type <> 'dm' AND m.room_key = t.room_key
     ) AS s
-    WHERE s.place = 1 AND NOT s.has_admin AND members.room_key = s.room_key AND members.user_id = s.user_id
+    WHERE s.rank = 1 AND NOT s.has_admin AND members.room_key = s.room_key AND members.user_id = s.user_id
 """
 _MEMBERS_WITHOUT_ROOM = """
     SELECT count(*) FROM old_members AS m

@@ -99,8 +99,8 @@ export class Members {
     const opening = this.#opening;
     if (!room) return;
     try {
-      const place = this.#cursor ? { cursor: this.#cursor } : { offset: this.#offset };
-      const page = await this.#readAsEither(room, { limit: PAGE, ...place });
+      const start = this.#cursor ? { cursor: this.#cursor } : { offset: this.#offset };
+      const page = await this.#readAsEither(room, { limit: PAGE, ...start });
       if (opening !== this.#opening) return;
       for (const member of page.members) this.#put(member);
       this.#offset += page.members.length;

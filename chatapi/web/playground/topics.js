@@ -131,8 +131,8 @@ class Inbox {
 
   #loadMore() {
     return this.#try(async () => {
-      const place = this.#cursor ? { cursor: this.#cursor } : { offset: this.#items.size };
-      const page = await this.client.listNotifications(/** @type {any} */ ({ limit: PAGE, ...place }));
+      const start = this.#cursor ? { cursor: this.#cursor } : { offset: this.#items.size };
+      const page = await this.client.listNotifications(/** @type {any} */ ({ limit: PAGE, ...start }));
       for (const item of page.notifications) this.#items.set(item.notification_id, item);
       this.#remember(page);
       this.#render();

@@ -224,5 +224,5 @@ def _make_rooms(options: Options, stage: Stage, absent: int = 0) -> list[Room]:
 
 def _users_of(rooms: Sequence[Room], options: Options, absent: int = 0) -> list[tuple[str, str]]:
     """The room and the name of each who connects. One of each room in turn: neighbours do not come together."""
-    users = [(room.room_id, room.users[absent + place]) for place in range(options.members) for room in rooms]
+    users = [(room.room_id, room.users[absent + index]) for index in range(options.members) for room in rooms]
     return users[: options.connections]

@@ -245,7 +245,7 @@ def run_mixed(stage: Stage) -> Outcome:
         records |= result.records
         outcome.check.add(result)
     outcome.check.notes += [
-        _spell_kind(kind, [one for result in results for one in result.kinds[kind]]) for kind in _WEIGHTS
+        _format_kind(kind, [one for result in results for one in result.kinds[kind]]) for kind in _WEIGHTS
     ]
     logs = stage.read_events({room: records[room.room_id].last_seq for room in rooms})
     for room_id, record in records.items():
@@ -253,7 +253,7 @@ def run_mixed(stage: Stage) -> Outcome:
     return outcome
 
 
-def _spell_kind(kind: str, latencies: list[float]) -> str:
+def _format_kind(kind: str, latencies: list[float]) -> str:
     latencies.sort()
     return f"{len(latencies):,} {kind} (p99 {percentile(latencies, 99) * 1000:.1f} ms)"
 
