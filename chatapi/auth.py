@@ -33,7 +33,7 @@ _USER_ID = re.compile(r"[!-~]{1,128}")
 _SIGNATURES = jwt.PyJWS()
 
 
-class Ticket(NamedTuple):
+class IssuedTicket(NamedTuple):
     """A credential that opens one WebSocket. Only memory holds it, so that a restart voids it."""
 
     principal: Principal
@@ -51,7 +51,7 @@ class Auth:
         self._tenants = tenants
         self._clock = clock
         self._master_key_hash = _digest(config.auth.master_key) if config.auth.master_key else None
-        self._tickets: dict[str, Ticket] = {}  # oldest first
+        self._tickets: dict[str, IssuedTicket] = {}  # oldest first
         self._tokens: dict[str, tuple[Principal, str]] = {}  # verified ones, with the secret that did
         self._wrong_keys: dict[str, TokenBucket] = {}
         self.wrong_credentials = 0
@@ -140,7 +140,7 @@ class Auth:
         if len(self._tickets) >= MAX_TICKETS:
             raise rate_limited(1.0, "Too many unused tickets")
         ticket = f"tkt_{secrets.token_urlsafe(24)}"
-        self._tickets[ticket] = Ticket(principal, principal.tenant.token_secret, now_s + TICKET_SECONDS)
+        self._tickets[ticket] = IssuedTicket(principal, principal.tenant.token_secret, now_s + TICKET_SECONDS)
         return ticket
 
     def _verify_token(self, token: str, address: str) -> Principal:

@@ -129,7 +129,7 @@ def take_token(services: Services, principal: Principal, headers: Headers, *, is
     ChatError."""
     bucket = services.tenants.bucket(principal.tenant)
     retry_after_s = 0.0 if is_paid else bucket.take(services.clock.monotonic_s())
-    limit, remaining, full_after_s = bucket.standing()
+    limit, remaining, full_after_s = bucket.level()
     headers["X-RateLimit-Limit"] = str(limit)
     headers["X-RateLimit-Remaining"] = str(remaining)
     headers["X-RateLimit-Reset"] = str(int(services.clock.now_us() / 1_000_000 + full_after_s) + 1)

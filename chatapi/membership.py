@@ -8,7 +8,7 @@ from msgspec import UNSET
 from chatapi.access import Access, check_admin, check_alive, check_member, check_not_dm
 from chatapi.errors import conflict, forbidden, invalid, not_found
 from chatapi.hub import Hub
-from chatapi.models import Member, Principal, Role, RoomId, RoomType, Scope, UserId, encode_dm_key
+from chatapi.models import MemberState, Principal, Role, RoomId, RoomType, Scope, UserId, encode_dm_key
 from chatapi.presence import Presence
 from chatapi.protocol.json import dumps_canonical, dumps_text, loads_stored
 from chatapi.protocol.replies import encode_frame
@@ -90,7 +90,7 @@ class Membership:
 
         def publish(room: RoomState) -> None:
             for user_id, role in sorted(members.items()):  # those who joined together, as they will be loaded
-                room.add_member(Member(user_id, role, room.created_at_us, 0, 0))
+                room.add_member(MemberState(user_id, role, room.created_at_us, 0, 0))
             room = self._rooms.add(room)
             for user_id in members:
                 self._welcome(room, user_id, 0)
@@ -141,22 +141,22 @@ class Membership:
 
     # Members
 
-    async def add_member(self, principal: Principal, room_id: str, body: AddMember) -> Member:
+    async def add_member(self, principal: Principal, room_id: str, body: AddMember) -> MemberState:
         """The new member, whose `last_ack` is the `seq` of their own `member.joined`. Raises ChatError; CONFLICT for a
         user who is a member already."""
         room = await self._access.access_any(principal, room_id)
         user_id = UserId(body.user_id)
 
-        async def apply(transaction: Transaction) -> tuple[Member, MemberJoinedFrame]:
+        async def apply(transaction: Transaction) -> tuple[MemberState, MemberJoinedFrame]:
             check_alive(room)
             role = _check_may_add(principal, room, user_id, body.role)
             seq = transaction.take_seq(room.counter)
             await store_rooms.insert_members(transaction, room.tenant.tenant_key, room.room_key, [(user_id, role)], seq)
             frame = MemberJoinedFrame(room_id=room.room_id, user_id=user_id, role=role, seq=seq)
             await log.append_change(transaction, room.counter, seq, frame, None)
-            return Member(user_id, role, transaction.now_us, seq, seq), frame
+            return MemberState(user_id, role, transaction.now_us, seq, seq), frame
 
-        def publish(result: tuple[Member, MemberJoinedFrame]) -> None:
+        def publish(result: tuple[MemberState, MemberJoinedFrame]) -> None:
             member, frame = result
             room.add_member(member)
             self._publish(room, frame)
@@ -165,7 +165,7 @@ class Membership:
         member, _frame = await self._store.writer.change(apply, publish, barrier=True)
         return member
 
-    async def change_role(self, principal: Principal, room_id: str, user_id: UserId, role: Role) -> Member:
+    async def change_role(self, principal: Principal, room_id: str, user_id: UserId, role: Role) -> MemberState:
         """The member afterwards. The role that they have already makes no event. Raises ChatError; CONFLICT if the last
         admin would lose the role."""
         room = await self._access.access_any(principal, room_id)

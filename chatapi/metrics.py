@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 __all__ = ["CONTENT_TYPE"]
 
 
-class Kind(StrEnum):
+class MetricKind(StrEnum):
     GAUGE = "gauge"
     COUNTER = "counter"
     SUMMARY = "summary"  # a sum and a count, with no quantiles
@@ -31,7 +31,7 @@ class Kind(StrEnum):
 
 
 class Declared(NamedTuple):
-    kind: Kind
+    kind: MetricKind
     help: str
     labels: tuple[str, ...] = ()
 
@@ -40,51 +40,53 @@ TENANT = "tenant"
 """The label that metrics get only under `metrics.tenant_label`; its value is the tenant's id."""
 
 METRICS: Mapping[str, Declared] = {
-    "chatapi_info": Declared(Kind.GAUGE, "Always 1; the version is a label.", ("version",)),
-    "chatapi_tenants": Declared(Kind.GAUGE, "Tenants."),
-    "chatapi_connections": Declared(Kind.GAUGE, "Open WebSockets.", (TENANT,)),
-    "chatapi_users_online": Declared(Kind.GAUGE, "Users with at least one open WebSocket.", (TENANT,)),
+    "chatapi_info": Declared(MetricKind.GAUGE, "Always 1; the version is a label.", ("version",)),
+    "chatapi_tenants": Declared(MetricKind.GAUGE, "Tenants."),
+    "chatapi_connections": Declared(MetricKind.GAUGE, "Open WebSockets.", (TENANT,)),
+    "chatapi_users_online": Declared(MetricKind.GAUGE, "Users with at least one open WebSocket.", (TENANT,)),
     "chatapi_connections_recovering": Declared(
-        Kind.GAUGE, "WebSockets that are served from the log: just opened, or too slow for live delivery."
+        MetricKind.GAUGE, "WebSockets that are served from the log: just opened, or too slow for live delivery."
     ),
-    "chatapi_connections_opened_total": Declared(Kind.COUNTER, "WebSockets accepted."),
+    "chatapi_connections_opened_total": Declared(MetricKind.COUNTER, "WebSockets accepted."),
     "chatapi_connections_lagged_total": Declared(
-        Kind.COUNTER, "Times that a WebSocket left live delivery, most often because its client was too slow."
+        MetricKind.COUNTER, "Times that a WebSocket left live delivery, most often because its client was too slow."
     ),
     "chatapi_connections_shed_total": Declared(
-        Kind.COUNTER, "Connections of any kind that were closed to make room for others, idle ones first."
+        MetricKind.COUNTER, "Connections of any kind that were closed to make room for others, idle ones first."
     ),
-    "chatapi_rooms_loaded": Declared(Kind.GAUGE, "Rooms in memory.", (TENANT,)),
-    "chatapi_messages_total": Declared(Kind.COUNTER, "Messages committed.", (TENANT,)),
-    "chatapi_deliveries_total": Declared(Kind.COUNTER, "Durable events handed to WebSockets, one for each recipient."),
+    "chatapi_rooms_loaded": Declared(MetricKind.GAUGE, "Rooms in memory.", (TENANT,)),
+    "chatapi_messages_total": Declared(MetricKind.COUNTER, "Messages committed.", (TENANT,)),
+    "chatapi_deliveries_total": Declared(
+        MetricKind.COUNTER, "Durable events handed to WebSockets, one for each recipient."
+    ),
     "chatapi_commit_writes": Declared(
-        Kind.HISTOGRAM, "Writes (messages and other changes) in one commit; its count is the number of commits."
+        MetricKind.HISTOGRAM, "Writes (messages and other changes) in one commit; its count is the number of commits."
     ),
-    "chatapi_commit_seconds": Declared(Kind.SUMMARY, "Time that commits took, the disk's included."),
-    "chatapi_write_queue_length": Declared(Kind.GAUGE, "Writes that wait for a commit."),
-    "chatapi_database_writable": Declared(Kind.GAUGE, "1 while the database accepts writes, else 0."),
+    "chatapi_commit_seconds": Declared(MetricKind.SUMMARY, "Time that commits took, the disk's included."),
+    "chatapi_write_queue_length": Declared(MetricKind.GAUGE, "Writes that wait for a commit."),
+    "chatapi_database_writable": Declared(MetricKind.GAUGE, "1 while the database accepts writes, else 0."),
     "chatapi_http_request_seconds": Declared(
-        Kind.SUMMARY,
+        MetricKind.SUMMARY,
         "Time from a request's head to its answer; its count is the number of requests. WebSockets are not in it.",
         ("method", "route", "status"),
     ),
-    "chatapi_websocket_frames_total": Declared(Kind.COUNTER, "Frames received from clients."),
-    "chatapi_websocket_bad_frames_total": Declared(Kind.COUNTER, "Frames received that could not be parsed."),
+    "chatapi_websocket_frames_total": Declared(MetricKind.COUNTER, "Frames received from clients."),
+    "chatapi_websocket_bad_frames_total": Declared(MetricKind.COUNTER, "Frames received that could not be parsed."),
     "chatapi_rate_limited_total": Declared(
-        Kind.COUNTER, "Requests and frames refused by a tenant's rate limit.", ("transport",)
+        MetricKind.COUNTER, "Requests and frames refused by a tenant's rate limit.", ("transport",)
     ),
-    "chatapi_wrong_credentials_total": Declared(Kind.COUNTER, "Wrong keys, tokens and tickets presented."),
+    "chatapi_wrong_credentials_total": Declared(MetricKind.COUNTER, "Wrong keys, tokens and tickets presented."),
     "chatapi_webhook_calls_total": Declared(
-        Kind.COUNTER,
+        MetricKind.COUNTER,
         "Webhook calls by outcome: delivered, failed (tried again, unless it was the last try), delayed (the user was"
         " connected), dropped (pointless by then).",
         ("outcome",),
     ),
-    "chatapi_webhook_calls_running": Declared(Kind.GAUGE, "Webhook calls under way."),
+    "chatapi_webhook_calls_running": Declared(MetricKind.GAUGE, "Webhook calls under way."),
     "chatapi_webhook_calls_waiting": Declared(
-        Kind.GAUGE, "Webhook calls still to be made, now or at a later try, counted to 10,000."
+        MetricKind.GAUGE, "Webhook calls still to be made, now or at a later try, counted to 10,000."
     ),
-    "chatapi_dead_letters_total": Declared(Kind.COUNTER, "Webhook calls that failed for good."),
+    "chatapi_dead_letters_total": Declared(MetricKind.COUNTER, "Webhook calls that failed for good."),
 }
 
 PROCESS_METRICS = (
@@ -183,10 +185,10 @@ class Exposition(Collector):
 
 
 _FAMILIES = {
-    Kind.GAUGE: GaugeMetricFamily,
-    Kind.COUNTER: CounterMetricFamily,
-    Kind.SUMMARY: SummaryMetricFamily,
-    Kind.HISTOGRAM: HistogramMetricFamily,
+    MetricKind.GAUGE: GaugeMetricFamily,
+    MetricKind.COUNTER: CounterMetricFamily,
+    MetricKind.SUMMARY: SummaryMetricFamily,
+    MetricKind.HISTOGRAM: HistogramMetricFamily,
 }
 
 

@@ -105,7 +105,7 @@ class Principal(msgspec.Struct, frozen=True):
     expires_at_us: int | None = None  # of a user token
 
 
-class Member(msgspec.Struct):
+class MemberState(msgspec.Struct):
     """A member of a loaded room. `last_ack` and `last_read` only grow while the membership lasts."""
 
     user_id: UserId

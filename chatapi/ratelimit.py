@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Standing(NamedTuple):
+class BucketLevel(NamedTuple):
     limit: int  # the bucket's size
     remaining: int  # whole tokens
     full_after_s: float  # seconds until it is full again
@@ -28,10 +28,10 @@ class TokenBucket:
             return 0.0
         return (1.0 - self._tokens) / self.rate_per_s
 
-    def standing(self) -> Standing:
-        """How the bucket stands since it was last taken from."""
+    def level(self) -> BucketLevel:
+        """What is in the bucket since it was last taken from."""
         missing = max(0.0, self.burst - self._tokens)
-        return Standing(self.burst, int(self._tokens), missing / self.rate_per_s)
+        return BucketLevel(self.burst, int(self._tokens), missing / self.rate_per_s)
 
     def _fill(self, now_s: float) -> None:
         # A clock that stands still or steps back adds nothing.

@@ -13,7 +13,7 @@ from chatapi.access import Access, check_alive, check_member
 from chatapi.connection import Connection, FrameKey, Requester
 from chatapi.errors import ChatError, invalid
 from chatapi.hub import Hub
-from chatapi.models import Member, Principal, RoomKey, UserId
+from chatapi.models import MemberState, Principal, RoomKey, UserId
 from chatapi.protocol.fields import or_unset
 from chatapi.protocol.replies import encode_error_frame, encode_frame
 from chatapi.protocol.requests import parse_seq
@@ -29,12 +29,12 @@ TOLD_AT_A_STRETCH = 1_000  # frames: about 2 ms of the loop's time
 STRETCH_SECONDS = 0.01  # between two stretches, for everything else
 MAX_PER_FLUSH = 1_000  # cursors in one statement
 
-Kind = type[ReceiptFrame]
-ACK: Kind = AckReceivedFrame
-READ: Kind = ReadUpdatedFrame
+ReceiptKind = type[ReceiptFrame]
+ACK: ReceiptKind = AckReceivedFrame
+READ: ReceiptKind = ReadUpdatedFrame
 
 
-Cursor = tuple[RoomState, UserId, Kind]
+CursorKey = tuple[RoomState, UserId, ReceiptKind]
 """What moves: in a room, of a user, `ACK` or `READ`."""
 
 
@@ -43,8 +43,8 @@ class _Batch:
     """Cursors that wait for the same transaction. `cursors` holds the greatest seq of each."""
 
     future: asyncio.Future[None]
-    cursors: dict[Cursor, int] = field(default_factory=dict)
-    requesters: dict[Cursor, list[Requester]] = field(default_factory=dict)
+    cursors: dict[CursorKey, int] = field(default_factory=dict)
+    requesters: dict[CursorKey, list[Requester]] = field(default_factory=dict)
 
 
 class Receipts:
@@ -53,11 +53,11 @@ class Receipts:
         self._hub = hub
         self._access = access
         self._batch: _Batch | None = None
-        self._untold: dict[Cursor, None] = {}  # what the other members are to be told next
-        self._telling: dict[Cursor, None] = {}  # what they are being told
+        self._untold: dict[CursorKey, None] = {}  # what the other members are to be told next
+        self._telling: dict[CursorKey, None] = {}  # what they are being told
 
     async def acknowledge(
-        self, principal: Principal, room_id: str, seq: int, kind: Kind, requester: Requester | None = None
+        self, principal: Principal, room_id: str, seq: int, kind: ReceiptKind, requester: Requester | None = None
     ) -> "asyncio.Future[None]":
         """Notes that the user has got (`ACK`) or read (`READ`) everything up to `seq`.
 
@@ -67,7 +67,7 @@ class Receipts:
         _check_exists(room, seq, "seq")
         return self._note(room, principal.user_id, seq, kind, requester)
 
-    async def acknowledge_and_wait(self, principal: Principal, room_id: str, seq: int, kind: Kind) -> int:
+    async def acknowledge_and_wait(self, principal: Principal, room_id: str, seq: int, kind: ReceiptKind) -> int:
         """How far the user then has got; committed."""
         future = await self.acknowledge(principal, room_id, seq, kind)
         await asyncio.shield(future)  # others wait for it too
@@ -116,7 +116,7 @@ class Receipts:
         return standings, errors
 
     def _note(
-        self, room: RoomState, user_id: UserId, seq: int, kind: Kind, requester: Requester | None
+        self, room: RoomState, user_id: UserId, seq: int, kind: ReceiptKind, requester: Requester | None
     ) -> "asyncio.Future[None]":
         if self._batch is None:
             self._batch = _Batch(asyncio.get_running_loop().create_future())
@@ -178,7 +178,7 @@ class Receipts:
         for connection, told in news.items():
             self._hub.owe(connection, told)
 
-    def _tell_others_later(self, key: Cursor) -> None:
+    def _tell_others_later(self, key: CursorKey) -> None:
         if len(key[0].members) > MAX_TOLD_MEMBERS:
             return
         if not self._untold and not self._telling:
@@ -199,7 +199,7 @@ class Receipts:
         elif self._untold:
             asyncio.get_running_loop().call_later(TELL_SECONDS, self._tell_others)
 
-    def _tell_members(self, room: RoomState, user_id: UserId, kind: Kind) -> int:
+    def _tell_members(self, room: RoomState, user_id: UserId, kind: ReceiptKind) -> int:
         """How far the user has got by now, to the others who listen; returns how many they are."""
         member = room.members.get(user_id)
         if member is None or len(room.members) > MAX_TOLD_MEMBERS:
@@ -227,7 +227,9 @@ class Receipts:
             self._hub.send(requester.connection, encode_error_frame(refusal, requester.request_id))
 
 
-def _encode_receipt(kind: Kind, room: RoomState, user_id: UserId, seq: int, request_id: str | None = None) -> bytes:
+def _encode_receipt(
+    kind: ReceiptKind, room: RoomState, user_id: UserId, seq: int, request_id: str | None = None
+) -> bytes:
     return encode_frame(kind(room_id=room.room_id, seq=seq, user_id=user_id, request_id=or_unset(request_id)))
 
 
@@ -236,7 +238,7 @@ def _check_exists(room: RoomState, seq: int, field: str) -> None:
         raise invalid(f"Must not be above the room's last_seq, {room.published_seq}", field)
 
 
-def _move(member: Member, seq: int, kind: Kind) -> bool:
+def _move(member: MemberState, seq: int, kind: ReceiptKind) -> bool:
     """Whether that is further than the member stood."""
     before = _standing(member, kind)
     member.last_ack = max(member.last_ack, seq)
@@ -245,5 +247,5 @@ def _move(member: Member, seq: int, kind: Kind) -> bool:
     return seq > before
 
 
-def _standing(member: Member, kind: Kind) -> int:
+def _standing(member: MemberState, kind: ReceiptKind) -> int:
     return member.last_ack if kind == ACK else member.last_read

@@ -38,8 +38,8 @@ BATCH_PAGES = 32  # pages per query of the log
 SLOW_CONSUMER = 4009
 """The close code for a connection whose peer took nothing during its grace."""
 
-Want = tuple[RoomState, int]
-Page = tuple[int, list[bytes]]
+PageKey = tuple[RoomState, int]
+LogPage = tuple[int, list[bytes]]
 """Its first event's seq, and the frames; shared by all who asked for it."""
 ConnectKey = tuple[TenantKey, UserId, RoomKey]
 """A user who connects, and the room after which their rooms are looked up."""
@@ -75,7 +75,7 @@ class Recovery:
         self._connects: Batcher[ConnectKey, ConnectData] = Batcher(
             self._read_connects, BATCH_USERS, lambda user: user[0]
         )
-        self._pages: Batcher[Want, Page] = Batcher(self._read_pages, BATCH_PAGES, lambda want: want[0].tenant)
+        self._pages: Batcher[PageKey, LogPage] = Batcher(self._read_pages, BATCH_PAGES, lambda want: want[0].tenant)
         self._pending: Batcher[tuple[TenantKey, UserId, int], notifications.Pending] = Batcher(
             self._read_notifications, BATCH_USERS, lambda want: want[0]
         )
@@ -291,7 +291,7 @@ class Recovery:
         have_pending = await notifications.have_pending(self._readers, [key[:2] for key in keys])
         return list(zip(rooms, have_pending, strict=True))
 
-    async def _read_pages(self, wants: Sequence[Want]) -> list[Page]:
+    async def _read_pages(self, wants: Sequence[PageKey]) -> list[LogPage]:
         """Pages end at multiples of `PAGE_EVENTS`: those who have stalled in one room soon read the same ones."""
         ranges = []
         for room, cursor in wants:

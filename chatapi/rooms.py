@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from chatapi.batching import Batcher
 from chatapi.clock import Clock
 from chatapi.errors import not_found
-from chatapi.models import Member, Role, RoomId, RoomKey, RoomType, Tenant, TenantKey, UserId, encode_time
+from chatapi.models import MemberState, Role, RoomId, RoomKey, RoomType, Tenant, TenantKey, UserId, encode_time
 from chatapi.orders import Orders
 from chatapi.protocol.json import encoded
 from chatapi.protocol.responses import Room
@@ -97,7 +97,7 @@ class RoomState:
         self.pruned_seq = pruned_seq
         self.published_seq = last_seq
         self.counter = SeqCounter(room_key, last_seq)
-        self.members: dict[UserId, Member] = {}  # the longest-standing first
+        self.members: dict[UserId, MemberState] = {}  # the longest-standing first
         self.admins: set[UserId] = set()  # those of the members
         self.subscribers: dict[Connection, None] = {}  # a set that keeps its order
         self.unsubscribed: dict[Connection, None] = {}  # of members, who hear of what is no event of its log
@@ -178,7 +178,7 @@ class RoomState:
             return None
         return found[limit - 1 :: -1], len(found) > limit
 
-    def add_member(self, member: Member) -> None:
+    def add_member(self, member: MemberState) -> None:
         """Call it in the order of joining: `members` has the longest-standing first."""
         self.members[member.user_id] = member
         if member.role is Role.ADMIN:
@@ -438,7 +438,7 @@ class Rooms:
                 waiting, size = {}, 0
 
     async def _load_many_members(self, room: RoomState) -> None:
-        last: Member | None = None
+        last: MemberState | None = None
         while True:
             rows = await store_rooms.load_members_after(self._readers, room.room_key, last, MEMBERS_PER_STEP)
             for row in rows:

@@ -155,7 +155,7 @@ async def test_it_is_durable_and_takes_one_token(start_server: StartServer) -> N
         await socket.expect("ack.received", seq=1)
     [connection] = server.connections_of("bob")
     assert connection.light_bucket is not None
-    assert connection.light_bucket.standing().remaining == LIGHT_BURST - 1
+    assert connection.light_bucket.level().remaining == LIGHT_BURST - 1
     await socket.close()
     await server.app.close()
     server = await start_server({"limits.rate_limit": 100}, clock=clock)

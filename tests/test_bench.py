@@ -24,11 +24,11 @@ from chatapi.cli.bench.reactor import Reactor, find_address
 from chatapi.cli.bench.report import Series, format_json, format_table
 from chatapi.cli.bench.result import Check, Outcome, check_stored
 from chatapi.cli.bench.scenarios import SCENARIOS
-from chatapi.cli.bench.scenarios.fanout import Audience, Listener
+from chatapi.cli.bench.scenarios.fanout import Audience, Recipient
 from chatapi.cli.bench.scenarios.mixed import RoomRecord, _check_log
-from chatapi.cli.bench.stage import Access
-from chatapi.cli.bench.stream import CONNECTING, READY, SYNCED, Member
+from chatapi.cli.bench.stream import CONNECTING, READY, SYNCED, MemberSocket
 from chatapi.cli.bench.target import Target, find_listener, read_usage
+from chatapi.cli.bench.tenant import TenantLogin
 from chatapi.cli.bench.websocket import encode_text, find_seq
 from chatapi.clock import Clock
 from chatapi.protocol import wire
@@ -71,8 +71,8 @@ def reactor() -> Iterator[Reactor]:
 
 
 @pytest.fixture
-def access(listening: socket.socket) -> Access:
-    return Access(find_address(*listening.getsockname()), "localhost", "sk_test")
+def login(listening: socket.socket) -> TenantLogin:
+    return TenantLogin(find_address(*listening.getsockname()), "localhost", "sk_test")
 
 
 def frame(kind: str, **fields: object) -> bytes:
@@ -83,7 +83,7 @@ def message(seq: int) -> bytes:
     return frame("message", message_id="msg_1", seq=seq, sender_id="u1", content="hello")
 
 
-def feed(member: Member, *seqs: int) -> None:
+def feed(member: MemberSocket, *seqs: int) -> None:
     member.on_data(SWITCHED + b"".join(map(message, seqs)))
 
 
@@ -95,17 +95,17 @@ def outcome(**figures: float) -> Outcome:
 
 
 @pytest.mark.parametrize("piece_bytes", [1, 2, 3, 7, 64, 100_000])
-def test_frames_may_be_cut_anywhere(reactor: Reactor, access: Access, piece_bytes: int) -> None:
-    member = Member(reactor, access, "room_1", "u1")
+def test_frames_may_be_cut_anywhere(reactor: Reactor, login: TenantLogin, piece_bytes: int) -> None:
+    member = MemberSocket(reactor, login, "room_1", "u1")
     long = frame("message", seq=2, content="x" * 70_000)
     data = SWITCHED + frame("ready", user_id="u1") + message(1) + long + frame("sync.complete") + message(3)
     for start in range(0, len(data), piece_bytes):
         member.on_data(data[start : start + piece_bytes])
-    assert (member.next_seq, member.missing, member.doubled, member.stage) == (4, 0, 0, SYNCED)
+    assert (member.next_seq, member.missing, member.doubled, member.phase) == (4, 0, 0, SYNCED)
 
 
-def test_frames_with_other_spacing_are_understood(reactor: Reactor, access: Access) -> None:
-    member = Member(reactor, access, "room_1", "u1")
+def test_frames_with_other_spacing_are_understood(reactor: Reactor, login: TenantLogin) -> None:
+    member = MemberSocket(reactor, login, "room_1", "u1")
     member.on_data(SWITCHED + wire.encode_text(b'{"seq": 1, "type": "message"}'))
     assert member.next_seq == 2
 
@@ -125,8 +125,8 @@ def test_client_frames_carry_a_mask_that_changes_nothing(size: int) -> None:
     assert size == (length if length < 126 else int.from_bytes(header[2:]))
 
 
-def test_ping_is_answered(reactor: Reactor, access: Access, listening: socket.socket) -> None:
-    member = Member(reactor, access, "room_1", "u1")
+def test_ping_is_answered(reactor: Reactor, login: TenantLogin, listening: socket.socket) -> None:
+    member = MemberSocket(reactor, login, "room_1", "u1")
     with listening.accept()[0] as server:
         reactor.run_until(0.0)
         member.on_data(SWITCHED + b"\x89\x02ab")
@@ -145,16 +145,16 @@ def test_ping_is_answered(reactor: Reactor, access: Access, listening: socket.so
         (SWITCHED + b"\x82\x01a", "0x82"),
     ],
 )
-def test_invalid_data_ends_the_run(reactor: Reactor, access: Access, data: bytes, complaint: str) -> None:
-    member = Member(reactor, access, "room_1", "u1")
+def test_invalid_data_ends_the_run(reactor: Reactor, login: TenantLogin, data: bytes, complaint: str) -> None:
+    member = MemberSocket(reactor, login, "room_1", "u1")
     with pytest.raises(BenchError, match=complaint):
         member.on_data(data)
 
 
 @pytest.mark.parametrize("header", ["Content-Length", "content-length"])
-def test_http_replies_may_be_cut_anywhere(reactor: Reactor, access: Access, header: str) -> None:
+def test_http_replies_may_be_cut_anywhere(reactor: Reactor, login: TenantLogin, header: str) -> None:
     replies: list[tuple[int, bytes]] = []
-    peer = HttpPeer(reactor, access.address, lambda status, body: replies.append((status, body)))
+    peer = HttpPeer(reactor, login.address, lambda status, body: replies.append((status, body)))
     for byte in f"HTTP/1.1 201 Created\r\n{header}: 2\r\n\r\n{{}}".encode():
         peer.on_data(bytes((byte,)))
     peer.on_data(b"HTTP/1.1 204 No Content\r\n\r\n")
@@ -174,17 +174,17 @@ def test_a_request_says_how_long_its_body_is() -> None:
     [((1, 2, 3), 0, 0), ((1, 3), 1, 0), ((1, 2, 2, 3), 0, 1), ((1, 3, 2), 1, 1), ((1, 2), 1, 0), ((), 3, 0)],
 )
 def test_a_stream_is_judged(
-    reactor: Reactor, access: Access, seqs: tuple[int, ...], missing: int, doubled: int
+    reactor: Reactor, login: TenantLogin, seqs: tuple[int, ...], missing: int, doubled: int
 ) -> None:
-    member = Member(reactor, access, "room_1", "u1")
+    member = MemberSocket(reactor, login, "room_1", "u1")
     feed(member, *seqs)
     check = Check()
     member.add_to(check, 3)
     assert (check.missing, check.doubled, check.is_ok) == (missing, doubled, not missing + doubled)
 
 
-def test_more_than_was_sent_is_wrong(reactor: Reactor, access: Access) -> None:
-    member = Member(reactor, access, "room_1", "u1")
+def test_more_than_was_sent_is_wrong(reactor: Reactor, login: TenantLogin) -> None:
+    member = MemberSocket(reactor, login, "room_1", "u1")
     feed(member, 1, 2, 3)
     check = Check()
     member.add_to(check, 2)
@@ -200,26 +200,26 @@ def test_more_than_was_sent_is_wrong(reactor: Reactor, access: Access) -> None:
         [frame("sync.gap", room_id="room_1", from_seq=1, to_seq=2)],
     ],
 )
-def test_frames_out_of_place_are_problems(reactor: Reactor, access: Access, frames: list[bytes]) -> None:
-    member = Member(reactor, access, "room_1", "u1")
-    assert member.stage is CONNECTING
+def test_frames_out_of_place_are_problems(reactor: Reactor, login: TenantLogin, frames: list[bytes]) -> None:
+    member = MemberSocket(reactor, login, "room_1", "u1")
+    assert member.phase is CONNECTING
     member.on_data(SWITCHED + b"".join(frames))
-    assert member.stage in (CONNECTING, READY, SYNCED)
+    assert member.phase in (CONNECTING, READY, SYNCED)
     assert member.problems
 
 
-def test_audience_counts_messages_that_all_have(reactor: Reactor, access: Access) -> None:
+def test_audience_counts_messages_that_all_have(reactor: Reactor, login: TenantLogin) -> None:
     audience = Audience()
-    listeners = [Listener(reactor, access, "room_1", f"u{number}", audience) for number in range(3)]
-    for listener in listeners:
-        listener.on_data(SWITCHED + frame("ready", user_id=listener.user) + frame("sync.complete"))
-    for listener in listeners:
-        listener.on_data(message(1) + message(2))
-    listeners[0].on_data(message(3))
-    listeners[1].on_data(message(4))  # the same bytes would have been a message of its own for the others
+    recipients = [Recipient(reactor, login, "room_1", f"u{number}", audience) for number in range(3)]
+    for recipient in recipients:
+        recipient.on_data(SWITCHED + frame("ready", user_id=recipient.user) + frame("sync.complete"))
+    for recipient in recipients:
+        recipient.on_data(message(1) + message(2))
+    recipients[0].on_data(message(3))
+    recipients[1].on_data(message(4))  # the same bytes would have been a message of its own for the others
     assert audience.complete == 2
-    assert [listener.next_seq for listener in listeners] == [4, 5, 3]
-    assert [listener.missing for listener in listeners] == [0, 1, 0]
+    assert [recipient.next_seq for recipient in recipients] == [4, 5, 3]
+    assert [recipient.missing for recipient in recipients] == [0, 1, 0]
 
 
 STORED = [{"seq": 1, "client_message_id": "a"}, {"seq": 2, "client_message_id": "b"}]

@@ -199,12 +199,12 @@ async def test_a_reconnect_takes_one_token(server: Server, admin: AdminAPI) -> N
                 if seen == 3:
                     break
             await connection.pause()
-            before = bucket.standing().remaining
+            before = bucket.level().remaining
             await connection.resume()
             async for event in connection:
                 if event["type"] == "sync.complete" and connection.state == "live":
                     break
-            assert before - bucket.standing().remaining <= 1
+            assert before - bucket.level().remaining <= 1
 
 
 async def test_a_revoked_key_ends_the_connection(server: Server, admin: AdminAPI) -> None:

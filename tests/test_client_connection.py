@@ -6,7 +6,19 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from stage import ROOM, Connector, Session, Stage, fails, make_jwt, message, open_stage, refusal, take, take_seqs
+from scripted_server import (
+    ROOM,
+    Connector,
+    ScriptedServer,
+    ScriptedSession,
+    fails,
+    make_jwt,
+    message,
+    refusal,
+    run_scripted_server,
+    take,
+    take_seqs,
+)
 
 from chatapi.client import ApiError, ChatAPI, Closed, NotChatAPI, NoToken
 from chatapi.client import socket as client_socket
@@ -14,21 +26,21 @@ from chatapi.errors import Code
 
 
 @pytest.fixture
-async def stage(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+async def scripted(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ScriptedServer]:
     monkeypatch.setattr(client_socket, "CLOSE_TIMEOUT_S", 0.05)  # a session of ours does not say goodbye
-    async with open_stage() as stage:
-        yield stage
+    async with run_scripted_server() as scripted:
+        yield scripted
 
 
 @pytest.fixture
-async def client(stage: Stage) -> AsyncIterator[ChatAPI]:
-    async with ChatAPI(stage.url, token="t", retries=0) as client:
+async def client(scripted: ScriptedServer) -> AsyncIterator[ChatAPI]:
+    async with ChatAPI(scripted.url, token="t", retries=0) as client:
         yield client
 
 
 @pytest.fixture
-async def connect(stage: Stage, client: ChatAPI) -> AsyncIterator[Connector]:
-    connect = Connector(stage, client)
+async def connect(scripted: ScriptedServer, client: ChatAPI) -> AsyncIterator[Connector]:
+    connect = Connector(scripted, client)
     yield connect
     await connect.close()
 
@@ -53,33 +65,33 @@ async def test_a_message_that_comes_twice_is_handed_over_once(connect: Any) -> N
     assert await take_seqs(connection, 3) == [1, 2, 3]
 
 
-async def test_events_left_out_by_the_server_are_read_from_the_log(connect: Any, stage: Stage) -> None:
+async def test_events_left_out_by_the_server_are_read_from_the_log(connect: Any, scripted: ScriptedServer) -> None:
     connection, session = await connect()
     await session.complete(room_a=0)
     await session.say_message(1)
-    stage.log = 6
+    scripted.log = 6
     await session.say_message(5)
     await session.say_message(6)
     assert await take_seqs(connection, 6) == [1, 2, 3, 4, 5, 6]
-    assert stage.reads == [(1, 100)]
+    assert scripted.reads == [(1, 100)]
 
 
-async def test_a_backlog_that_ends_too_early_is_completed_from_the_log(connect: Any, stage: Stage) -> None:
+async def test_a_backlog_that_ends_too_early_is_completed_from_the_log(connect: Any, scripted: ScriptedServer) -> None:
     connection, session = await connect()
-    stage.log = 3
+    scripted.log = 3
     await session.complete(room_a=3)
     assert await take_seqs(connection, 3) == [1, 2, 3]
     await take(connection, "sync.complete")
 
 
 async def test_a_log_that_cannot_be_read_now_is_asked_for_again_and_the_rest_goes_on(
-    connect: Any, stage: Stage
+    connect: Any, scripted: ScriptedServer
 ) -> None:
     told: list[Exception] = []
     connection, session = await connect(on_error=told.append)
     await session.complete(room_a=0)
-    stage.log = 2
-    stage.log_answers = [
+    scripted.log = 2
+    scripted.log_answers = [
         web.Response(status=404, text="page not found"),
         web.Response(status=404, text="page not found"),
         refusal(503, "INTERNAL_ERROR"),
@@ -91,14 +103,14 @@ async def test_a_log_that_cannot_be_read_now_is_asked_for_again_and_the_rest_goe
     await session.say("message", **{**message(1), "room_id": "room_b"})
     assert (await take(connection, "message"))["room_id"] == "room_b"
     assert await take_seqs(connection, 2) == [1, 2]
-    assert stage.log_answers == []
-    assert stage.dialled == 1
+    assert scripted.log_answers == []
+    assert scripted.dialled == 1
     assert [type(error) for error in told][:2] == [NotChatAPI, ApiError]
 
 
-async def test_a_log_that_may_not_be_read_any_more_is_given_up(connect: Any, stage: Stage) -> None:
+async def test_a_log_that_may_not_be_read_any_more_is_given_up(connect: Any, scripted: ScriptedServer) -> None:
     connection, session = await connect()
-    stage.log_answers = [refusal(403, "AUTHORIZATION_ERROR")]
+    scripted.log_answers = [refusal(403, "AUTHORIZATION_ERROR")]
     await session.complete(room_a=3)
     await take(connection, "sync.complete")
     assert connection.cursors["rooms"] == {}
@@ -124,7 +136,7 @@ NO_FRAMES = [
 ]
 
 
-async def test_invalid_frame_ends_the_socket_and_the_next_one_goes_on(connect: Any, stage: Stage) -> None:
+async def test_invalid_frame_ends_the_socket_and_the_next_one_goes_on(connect: Any, scripted: ScriptedServer) -> None:
     told: list[Exception] = []
     connection, session = await connect(on_error=told.append)
     for count, text in enumerate(NO_FRAMES):
@@ -132,34 +144,36 @@ async def test_invalid_frame_ends_the_socket_and_the_next_one_goes_on(connect: A
         await session.say_message(count + 1)
         assert await take_seqs(connection, 1) == [count + 1]
         await session.say_raw(text)
-        session = await stage.session()
+        session = await scripted.session()
         await session.say_ready(rooms=[{**ROOM, "last_seq": count + 1}])
     assert told
     assert {type(error) for error in told} == {NotChatAPI}
     await session.complete(room_a=len(NO_FRAMES))
 
 
-async def test_server_whose_first_frame_is_no_ready_is_not_chatapi(connect: Any, stage: Stage, client: ChatAPI) -> None:
+async def test_server_whose_first_frame_is_no_ready_is_not_chatapi(
+    connect: Any, scripted: ScriptedServer, client: ChatAPI
+) -> None:
     connection = client.connect(min_delay_s=0.001, max_delay_s=0.002)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(connection.open())
         rooms = ['"none"', "[1]", '[{"room_id": "room_a"}]']
         for text in ("hello", '{"type": "ready"}', *(f'{{"type": "ready", "rooms": {bad}}}' for bad in rooms)):
-            await (await stage.session()).say_raw(text)
-        session = await stage.session()
+            await (await scripted.session()).say_raw(text)
+        session = await scripted.session()
         await session.close(4001)  # nobody has said that this was ChatAPI
-        session = await stage.session()
+        session = await scripted.session()
         await session.say("hello", room_id=7)  # a type that is not known is passed over
         await session.say_ready()
     await connection.close()
 
 
-async def test_ready_comes_in_parts(connect: Any, stage: Stage, client: ChatAPI) -> None:
+async def test_ready_comes_in_parts(connect: Any, scripted: ScriptedServer, client: ChatAPI) -> None:
     connection = client.connect()
     rooms = [{**ROOM, "room_id": f"room_{number}"} for number in range(6)]
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(connection.open())
-        session = await stage.session()
+        session = await scripted.session()
         await session.say_ready(rooms=rooms[:2], more=True)
         await session.say("room.created", room_id="room_new", last_seq=0)
         await session.say("ready.rooms", rooms=rooms[2:4], more=True)
@@ -172,7 +186,7 @@ async def test_ready_comes_in_parts(connect: Any, stage: Stage, client: ChatAPI)
     await connection.close()
 
 
-async def test_an_event_of_a_kind_that_is_not_known_yet_counts(connect: Any, stage: Stage) -> None:
+async def test_an_event_of_a_kind_that_is_not_known_yet_counts(connect: Any, scripted: ScriptedServer) -> None:
     connection, session = await connect()
     await session.complete(room_a=0)
     await session.say_message(1)
@@ -180,11 +194,11 @@ async def test_an_event_of_a_kind_that_is_not_known_yet_counts(connect: Any, sta
     await session.say("weather", room_id="room_a", wind=3)
     await session.say_message(3)
     assert [(await take(connection, name))["type"] for name in ("message", "reaction.added", "weather", "message")]
-    assert stage.reads == []
+    assert scripted.reads == []
     assert connection.cursors["rooms"] == {"room_a": 2}
 
 
-async def test_a_reset_forgets_the_old_log(connect: Any, stage: Stage) -> None:
+async def test_a_reset_forgets_the_old_log(connect: Any, scripted: ScriptedServer) -> None:
     kept = {"epoch": "e0", "rooms": {"room_a": 50}}
     connection, session = await connect(cursors=kept)
     sync = await session.hear("sync")
@@ -198,25 +212,25 @@ async def test_a_reset_forgets_the_old_log(connect: Any, stage: Stage) -> None:
     assert connection.cursors == {"epoch": "e1", "rooms": {"room_a": 1}}
 
 
-async def test_an_epoch_counts_only_once_the_sync_is_through(connect: Any, stage: Stage) -> None:
+async def test_an_epoch_counts_only_once_the_sync_is_through(connect: Any, scripted: ScriptedServer) -> None:
     connection, session = await connect(cursors={"epoch": "e0", "rooms": {"room_a": 50}})
     await session.hear("sync")
     await session.close()
-    session = await stage.session()
+    session = await scripted.session()
     await session.say_ready()
     sync = await session.hear("sync")
     assert (sync["epoch"], sync["rooms"]) == ("e0", {"room_a": 50})
     assert connection.cursors["epoch"] == "e0"
 
 
-async def test_reconnect_asks_for_events_after_the_queue(connect: Any, stage: Stage) -> None:
+async def test_reconnect_asks_for_events_after_the_queue(connect: Any, scripted: ScriptedServer) -> None:
     connection, session = await connect()
     await session.complete(room_a=0)
     await session.say_message(1)
     await session.say_message(2)
     assert await take_seqs(connection, 1) == [1]
     await session.close()
-    session = await stage.session()
+    session = await scripted.session()
     sync = await session.start(room_a=2)
     assert sync["rooms"] == {"room_a": 2}
     await session.say_message(2)
@@ -224,26 +238,26 @@ async def test_reconnect_asks_for_events_after_the_queue(connect: Any, stage: St
     assert await take_seqs(connection, 2) == [2, 3]
 
 
-async def test_the_shutdown_says_when_to_come_back(connect: Any, stage: Stage) -> None:
+async def test_the_shutdown_says_when_to_come_back(connect: Any, scripted: ScriptedServer) -> None:
     connection, session = await connect(min_delay_s=30.0, max_delay_s=30.0)
     await session.complete(room_a=0)
     await session.say("server.shutdown", reconnect_after_ms=200)
     loop = asyncio.get_running_loop()
     gone_at_s = loop.time()
     await session.close(1001)
-    await stage.session()
+    await scripted.session()
     assert 0.2 <= loop.time() - gone_at_s < 5.0
     assert (await take(connection, "server.shutdown"))["reconnect_after_ms"] == 200
 
 
-async def test_a_silent_server_is_left(connect: Any, stage: Stage, client: ChatAPI) -> None:
+async def test_a_silent_server_is_left(connect: Any, scripted: ScriptedServer, client: ChatAPI) -> None:
     connection = client.connect(min_delay_s=0.01, max_delay_s=0.05)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(connection.open())
-        session = await stage.session()
+        session = await scripted.session()
         await session.say_ready(heartbeat_seconds=0.1)
     await session.hear("ping")
-    await stage.session()
+    await scripted.session()
     await connection.close()
 
 
@@ -262,17 +276,17 @@ async def test_a_refused_credential_ends_the_connection(connect: Any) -> None:
         await connection.ping()
 
 
-async def test_a_refused_credential_before_ready_ends_it_too(stage: Stage, client: ChatAPI) -> None:
+async def test_a_refused_credential_before_ready_ends_it_too(scripted: ScriptedServer, client: ChatAPI) -> None:
     connection = client.connect()
     async with asyncio.TaskGroup() as tasks:
         opening = tasks.create_task(fails(ApiError, connection.open()))
-        session = await stage.session()
+        session = await scripted.session()
         await session.say("error", code="AUTHENTICATION_ERROR", message="No such token")
         await session.close(4001)
     assert opening.result().message == "No such token"
 
 
-async def test_new_tokens_are_tried_twice_in_a_row(stage: Stage) -> None:
+async def test_new_tokens_are_tried_twice_in_a_row(scripted: ScriptedServer) -> None:
     asked = 0
 
     def get_token() -> str:
@@ -280,39 +294,39 @@ async def test_new_tokens_are_tried_twice_in_a_row(stage: Stage) -> None:
         asked += 1
         return f"token-{asked}"
 
-    stage.refusals = [refusal(401, "AUTHENTICATION_ERROR") for _ in range(10)]
-    async with ChatAPI(stage.url, get_token=get_token) as client:
+    scripted.refusals = [refusal(401, "AUTHENTICATION_ERROR") for _ in range(10)]
+    async with ChatAPI(scripted.url, get_token=get_token) as client:
         with pytest.raises(ApiError) as caught:
             await client.connect(min_delay_s=0.01, max_delay_s=0.05).open()
     assert caught.value.code is Code.AUTHENTICATION_ERROR
-    assert asked == stage.dialled == 3
+    assert asked == scripted.dialled == 3
 
 
-async def test_a_refusal_that_may_pass_is_waited_out(stage: Stage, client: ChatAPI) -> None:
-    stage.refusals = [web.Response(status=503), refusal(429, "RATE_LIMIT_EXCEEDED", **{"Retry-After": "1"})]
+async def test_a_refusal_that_may_pass_is_waited_out(scripted: ScriptedServer, client: ChatAPI) -> None:
+    scripted.refusals = [web.Response(status=503), refusal(429, "RATE_LIMIT_EXCEEDED", **{"Retry-After": "1"})]
     loop = asyncio.get_running_loop()
     started_at_s = loop.time()
     connection = client.connect(min_delay_s=0.01, max_delay_s=0.05)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(connection.open())
-        await (await stage.session()).say_ready()
+        await (await scripted.session()).say_ready()
     assert loop.time() - started_at_s >= 1.0
     await connection.close()
 
 
-async def test_a_handshake_follows_no_redirect(stage: Stage, client: ChatAPI) -> None:
-    stage.refusals = [web.Response(status=307, headers={"Location": "/v1/ws?sync=none"})]
+async def test_a_handshake_follows_no_redirect(scripted: ScriptedServer, client: ChatAPI) -> None:
+    scripted.refusals = [web.Response(status=307, headers={"Location": "/v1/ws?sync=none"})]
     told: list[Any] = []
     connection = client.connect(min_delay_s=0.001, max_delay_s=0.002, on_error=told.append)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(connection.open())
-        await (await stage.session()).say_ready()
+        await (await scripted.session()).say_ready()
     assert [error.http_status for error in told] == [307]
     await connection.close()
 
 
-async def test_a_wait_can_be_cut_short(stage: Stage, client: ChatAPI) -> None:
-    stage.refusals = [web.Response(status=502)]
+async def test_a_wait_can_be_cut_short(scripted: ScriptedServer, client: ChatAPI) -> None:
+    scripted.refusals = [web.Response(status=502)]
     waiting = asyncio.Event()
 
     def on_state(state: str) -> None:
@@ -327,13 +341,18 @@ async def test_a_wait_can_be_cut_short(stage: Stage, client: ChatAPI) -> None:
         assert isinstance(connection.error, NotChatAPI)
         assert connection.error.http_status == 502
         await connection.resume()
-        await (await stage.session()).say_ready()
+        await (await scripted.session()).say_ready()
     await connection.close()
 
 
 @pytest.mark.parametrize("status", [400, 403, 404])
-async def test_a_refusal_that_will_not_pass_ends_it_and_says_why(stage: Stage, client: ChatAPI, status: int) -> None:
-    stage.refusals = [web.Response(status=status), refusal(status, "AUTHORIZATION_ERROR", "This origin is not allowed")]
+async def test_a_refusal_that_will_not_pass_ends_it_and_says_why(
+    scripted: ScriptedServer, client: ChatAPI, status: int
+) -> None:
+    scripted.refusals = [
+        web.Response(status=status),
+        refusal(status, "AUTHORIZATION_ERROR", "This origin is not allowed"),
+    ]
     told: list[Exception] = []
     connection = client.connect(min_delay_s=0.001, max_delay_s=0.002, on_error=told.append)
     error = await fails(ApiError, connection.open())
@@ -342,14 +361,14 @@ async def test_a_refusal_that_will_not_pass_ends_it_and_says_why(stage: Stage, c
     assert [type(one) for one in told] == [NotChatAPI, ApiError]
 
 
-async def test_get_token_failures_are_told_and_it_is_asked_again(stage: Stage) -> None:
+async def test_get_token_failures_are_told_and_it_is_asked_again(scripted: ScriptedServer) -> None:
     """Raises, is cancelled, hangs, or returns what is no token, or one that has expired: none of it ends anything."""
     never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     expired = make_jwt(exp=1)
     answers: list[Any] = [LookupError("no session"), asyncio.CancelledError(), never, None, "", 7, b"t"]
     answers += ["a\nb", '"quoted"', "t\u00f6ken", *[expired] * 5, "good"]
     expected = [NoToken] * 8 + [ApiError]  # each once: three strings are refused with the same words
-    stage.refusals = [refusal(401, "AUTHENTICATION_ERROR", f"{number}") for number in range(5)]
+    scripted.refusals = [refusal(401, "AUTHENTICATION_ERROR", f"{number}") for number in range(5)]
     told: list[Exception] = []
 
     async def get_token() -> Any:
@@ -358,15 +377,15 @@ async def test_get_token_failures_are_told_and_it_is_asked_again(stage: Stage) -
             raise answer
         return await answer if answer is never else answer
 
-    async with ChatAPI(stage.url, get_token=get_token, timeout_s=0.05) as client:
+    async with ChatAPI(scripted.url, get_token=get_token, timeout_s=0.05) as client:
         connection = client.connect(min_delay_s=0.001, max_delay_s=0.002, on_error=told.append)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(connection.open())
-            await (await stage.session()).say_ready()
+            await (await scripted.session()).say_ready()
         assert connection.error is None
         await connection.close()
     assert answers == []
-    assert stage.dialled == 6
+    assert scripted.dialled == 6
     assert [type(error) for error in told][: len(expected)] == expected
     assert isinstance(told[0].__cause__, LookupError)
     assert "no session" in str(told[0])
@@ -385,11 +404,11 @@ async def test_a_closed_connection_stays_closed(connect: Any, client: ChatAPI) -
 # Rooms that come and go
 
 
-async def test_a_leaving_that_is_history_ends_nothing(connect: Any, stage: Stage) -> None:
+async def test_a_leaving_that_is_history_ends_nothing(connect: Any, scripted: ScriptedServer) -> None:
     """The user was removed and added again while this device was away, and the log tells of both."""
     connection, session = await connect(ready={"rooms": [{**ROOM, "last_seq": 120}]})
-    stage.log = 120
-    stage.left_at = 50
+    scripted.log = 120
+    scripted.left_at = 50
     await session.complete(room_a=120)
     assert len(await take_seqs(connection, 119)) == 119
     await session.say_message(121)
@@ -399,25 +418,27 @@ async def test_a_leaving_that_is_history_ends_nothing(connect: Any, stage: Stage
         pass
 
 
-async def test_a_refusal_from_before_the_return_ends_nothing(connect: Any, stage: Stage) -> None:
+async def test_a_refusal_from_before_the_return_ends_nothing(connect: Any, scripted: ScriptedServer) -> None:
     """The log is asked for, the server refuses, and by then the user has been added again."""
     connection, session = await connect()
     await session.complete(room_a=0)
-    stage.log = 3
-    stage.log_hold = asyncio.Event()
-    stage.log_answers = [refusal(403, "AUTHORIZATION_ERROR")]
+    scripted.log = 3
+    scripted.log_hold = asyncio.Event()
+    scripted.log_answers = [refusal(403, "AUTHORIZATION_ERROR")]
     await session.say("sync.gap", room_id="room_a", from_seq=1, to_seq=3)
-    await stage.log_asked.wait()
+    await scripted.log_asked.wait()
     await session.say("room.created", room_id="room_a", last_seq=3)
     await take(connection, "room.created")
-    stage.log_hold.set()
+    scripted.log_hold.set()
     assert await take_seqs(connection, 3) == [1, 2, 3]
     assert (await session.hear("ack"))["seq"] in (2, 3)
 
 
-async def test_a_room_that_the_server_goes_on_telling_of_is_one_of_the_users(connect: Any, stage: Stage) -> None:
+async def test_a_room_that_the_server_goes_on_telling_of_is_one_of_the_users(
+    connect: Any, scripted: ScriptedServer
+) -> None:
     connection, session = await connect()
-    stage.log_answers = [refusal(404, "NOT_FOUND")]
+    scripted.log_answers = [refusal(404, "NOT_FOUND")]
     await session.complete(room_a=3)
     await take(connection, "sync.complete")
     for seq in (4, 5, 6):
@@ -441,7 +462,7 @@ async def test_a_room_that_is_joined_begins_after_its_creation(connect: Any) -> 
     assert await take_seqs(connection, 1) == [13]
 
 
-async def test_a_room_that_is_not_wanted_stays_away_after_a_reconnect(connect: Any, stage: Stage) -> None:
+async def test_a_room_that_is_not_wanted_stays_away_after_a_reconnect(connect: Any, scripted: ScriptedServer) -> None:
     connection, session = await connect()
     await session.complete(room_a=0)
     async with asyncio.TaskGroup() as tasks:
@@ -450,7 +471,7 @@ async def test_a_room_that_is_not_wanted_stays_away_after_a_reconnect(connect: A
         await session.say_message(1)
         await session.say("unsubscribed", room_id="room_a", request_id=frame["request_id"])
     await session.close()
-    session = await stage.session()
+    session = await scripted.session()
     await session.say_ready(rooms=[{**ROOM, "last_seq": 1}])
     sync = await session.hear_next("sync")
     assert sync["rooms"] == {"room_a": 1}  # nothing of it is streamed again
@@ -466,12 +487,12 @@ async def test_a_room_that_is_not_wanted_stays_away_after_a_reconnect(connect: A
         await _answer_ping(session)
 
 
-async def _answer_ping(session: Session) -> None:
+async def _answer_ping(session: ScriptedSession) -> None:
     ping = await session.hear_next("ping")
     await session.say("pong", request_id=ping["request_id"])
 
 
-async def test_a_pause_and_a_resume(connect: Any, stage: Stage) -> None:
+async def test_a_pause_and_a_resume(connect: Any, scripted: ScriptedServer) -> None:
     states: list[str] = []
     connection, session = await connect(on_state=states.append)
     await session.complete(room_a=0)
@@ -479,7 +500,7 @@ async def test_a_pause_and_a_resume(connect: Any, stage: Stage) -> None:
     await connection.pause()
     assert connection.state == "paused"
     await connection.resume()
-    await (await stage.session()).start(room_a=0)
+    await (await scripted.session()).start(room_a=0)
     await take(connection, "sync.complete")
     await connection.close()
     assert states == ["syncing", "live", "paused", "connecting", "syncing", "live", "closed"]

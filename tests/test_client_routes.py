@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from driver import Server
-from stage import refusal
+from scripted_server import refusal
 
 from chatapi.client import AdminAPI, ApiError, ChatAPI, Connection
 from chatapi.client.http import Caller

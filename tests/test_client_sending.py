@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from stage import ROOM, Connector, Session, Stage, fails, message, open_stage, take, take_seqs
+from scripted_server import (
+    ROOM,
+    Connector,
+    ScriptedServer,
+    ScriptedSession,
+    fails,
+    message,
+    run_scripted_server,
+    take,
+    take_seqs,
+)
 
 from chatapi.client import ApiError, ChatAPI, Closed, Connection, outgoing
 from chatapi.client import socket as client_socket
@@ -15,21 +25,21 @@ from chatapi.errors import Code
 
 
 @pytest.fixture
-async def stage(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+async def scripted(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ScriptedServer]:
     monkeypatch.setattr(client_socket, "CLOSE_TIMEOUT_S", 0.05)  # a session of ours does not say goodbye
-    async with open_stage() as stage:
-        yield stage
+    async with run_scripted_server() as scripted:
+        yield scripted
 
 
 @pytest.fixture
-async def client(stage: Stage) -> AsyncIterator[ChatAPI]:
-    async with ChatAPI(stage.url, token="t", retries=0) as client:
+async def client(scripted: ScriptedServer) -> AsyncIterator[ChatAPI]:
+    async with ChatAPI(scripted.url, token="t", retries=0) as client:
         yield client
 
 
 @pytest.fixture
-async def connect(stage: Stage, client: ChatAPI) -> AsyncIterator[Connector]:
-    connect = Connector(stage, client)
+async def connect(scripted: ScriptedServer, client: ChatAPI) -> AsyncIterator[Connector]:
+    connect = Connector(scripted, client)
     yield connect
     await connect.close()
 
@@ -37,14 +47,14 @@ async def connect(stage: Stage, client: ChatAPI) -> AsyncIterator[Connector]:
 # What is sent
 
 
-async def test_a_message_without_an_answer_is_sent_again_with_its_id(connect: Any, stage: Stage) -> None:
+async def test_a_message_without_an_answer_is_sent_again_with_its_id(connect: Any, scripted: ScriptedServer) -> None:
     connection, session = await connect()
     await session.complete(room_a=0)
     async with asyncio.TaskGroup() as tasks:
         sending = tasks.create_task(connection.send("room_a", "hello"))
         first = await session.hear("send_message")
         await session.close()
-        session = await stage.session()
+        session = await scripted.session()
         await session.say_ready()
         second = await session.hear("send_message")
         assert second == first
@@ -104,8 +114,8 @@ async def test_closing_fails_a_waiting_send_and_ping(connect: Any) -> None:
     assert [event async for event in connection] == []
 
 
-async def test_a_cancelled_open_leaves_nothing(stage: Stage, client: ChatAPI) -> None:
-    stage.refusals = [web.Response(status=503) for _ in range(1000)]
+async def test_a_cancelled_open_leaves_nothing(scripted: ScriptedServer, client: ChatAPI) -> None:
+    scripted.refusals = [web.Response(status=503) for _ in range(1000)]
     connection = client.connect(min_delay_s=0.01, max_delay_s=0.01)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
@@ -114,29 +124,31 @@ async def test_a_cancelled_open_leaves_nothing(stage: Stage, client: ChatAPI) ->
     assert len(asyncio.all_tasks()) == 1 + sum("aiohttp" in repr(task) for task in asyncio.all_tasks())
 
 
-async def test_a_long_message_is_tried_over_http_until_it_is_stored(connect: Any, stage: Stage) -> None:
+async def test_a_long_message_is_tried_over_http_until_it_is_stored(connect: Any, scripted: ScriptedServer) -> None:
     connection, session = await connect()
     await session.complete(room_a=0)
-    stage.broken_posts = 2
+    scripted.broken_posts = 2
     sent = await connection.send("room_a", '"' * 65_500)
     assert sent["seq"] == 1
-    assert stage.broken_posts == 0
+    assert scripted.broken_posts == 0
 
 
-async def test_a_long_message_waits_for_a_resume_and_ends_with_the_connection(connect: Any, stage: Stage) -> None:
+async def test_a_long_message_waits_for_a_resume_and_ends_with_the_connection(
+    connect: Any, scripted: ScriptedServer
+) -> None:
     connection, session = await connect()
     await session.complete(room_a=0)
     await connection.pause()
-    stage.broken_posts = 1000
+    scripted.broken_posts = 1000
     async with asyncio.TaskGroup() as tasks:
         sends = [
             tasks.create_task(fails(Closed, connection.send("room_a", content, client_message_id=content[:5])))
             for content in ('"' * 65_500, "short")
         ]
         await asyncio.sleep(0.02)  # nothing tells that nothing is sent
-        assert stage.broken_posts == 1000
+        assert scripted.broken_posts == 1000
         await connection.resume()
-        while stage.broken_posts == 1000:  # noqa: ASYNC110 - it is asked of the server
+        while scripted.broken_posts == 1000:  # noqa: ASYNC110 - it is asked of the server
             await asyncio.sleep(0.001)
         await connection.close()
     assert [send.result().client_message_id for send in sends] == ['"' * 5, "short"]
@@ -150,7 +162,9 @@ async def test_a_ping_of_the_server_is_answered(connect: Any) -> None:
     assert connection.state == "live"
 
 
-async def test_a_channel_is_followed_by_the_sync_and_given_up_when_it_is_gone(connect: Any, stage: Stage) -> None:
+async def test_a_channel_is_followed_by_the_sync_and_given_up_when_it_is_gone(
+    connect: Any, scripted: ScriptedServer
+) -> None:
     connection, session = await connect()
     await session.complete(room_a=0)
     async with asyncio.TaskGroup() as tasks:
@@ -158,7 +172,7 @@ async def test_a_channel_is_followed_by_the_sync_and_given_up_when_it_is_gone(co
         asked = await session.hear("subscribe")
         await session.say("subscribed", room_id="channel", last_seq=4, request_id=asked["request_id"])
     await session.close()
-    session = await stage.session()
+    session = await scripted.session()
     await session.say_ready()
     sync = await session.hear_next("sync")
     assert sync["rooms"] == {"channel": 4}
@@ -167,7 +181,7 @@ async def test_a_channel_is_followed_by_the_sync_and_given_up_when_it_is_gone(co
     await session.say("sync.complete", rooms={"room_a": 0}, request_id=sync["request_id"])
     await take(connection, "sync.complete")
     await session.close()
-    session = await stage.session()
+    session = await scripted.session()
     assert (await session.start(room_a=0))["rooms"] == {}
     await session.say("room.deleted", room_id="room_a")
     await take(connection, "room.deleted")
@@ -187,15 +201,17 @@ async def test_a_subscription_that_is_refused_is_told(connect: Any) -> None:
     assert subscribing.result().status == 403
 
 
-async def test_a_sync_that_is_refused_for_good_is_tried_on_another_socket(connect: Any, stage: Stage) -> None:
+async def test_a_sync_that_is_refused_for_good_is_tried_on_another_socket(
+    connect: Any, scripted: ScriptedServer
+) -> None:
     connection, session = await connect()
     asked = await session.hear("sync")
     await session.say("error", code="VALIDATION_ERROR", message="", request_id=asked["request_id"])
-    await (await stage.session()).start(room_a=0)
+    await (await scripted.session()).start(room_a=0)
     await take(connection, "sync.complete")
 
 
-async def test_call_made_while_offline_waits(connect: Any, stage: Stage) -> None:
+async def test_call_made_while_offline_waits(connect: Any, scripted: ScriptedServer) -> None:
     connection, session = await connect()
     await session.complete(room_a=0)
     await connection.pause()
@@ -204,7 +220,7 @@ async def test_call_made_while_offline_waits(connect: Any, stage: Stage) -> None
         tasks.create_task(connection.ping())
         await asyncio.sleep(0)
         await connection.resume()
-        session = await stage.session()
+        session = await scripted.session()
         await session.say_ready()
         asked = await session.hear_next("sync", "ping")
         assert asked["type"] == "sync"
@@ -282,27 +298,31 @@ async def test_acks_can_be_switched_off(connect: Any) -> None:
 # A slow caller
 
 
-async def test_a_slow_caller_stops_the_reading_and_the_connection_lives(stage: Stage, client: ChatAPI) -> None:
+async def test_a_slow_caller_stops_the_reading_and_the_connection_lives(
+    scripted: ScriptedServer, client: ChatAPI
+) -> None:
     connection = client.connect(max_pending=5)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(connection.open())
-        session = await stage.session()
+        session = await scripted.session()
         await session.say_ready(heartbeat_seconds=0.2)
     for seq in range(1, 20):
         await session.say_message(seq)
     for _ in range(3):  # past any silence that would end it
         await session.hear("ping")
-    assert stage.reads == []
+    assert scripted.reads == []
     assert await take_seqs(connection, 19) == list(range(1, 20))
-    assert stage.reads == []
-    assert stage.dialled == 1
+    assert scripted.reads == []
+    assert scripted.dialled == 1
     await connection.close()
 
 
-async def test_a_slow_caller_who_sends_gets_the_answer_and_misses_nothing(connect: Any, stage: Stage) -> None:
+async def test_a_slow_caller_who_sends_gets_the_answer_and_misses_nothing(
+    connect: Any, scripted: ScriptedServer
+) -> None:
     connection, session = await connect(max_pending=5)
     await session.complete(room_a=0)
-    stage.log = 30
+    scripted.log = 30
     for seq in range(1, 31):
         await session.say_message(seq)
     seen = []
@@ -313,16 +333,16 @@ async def test_a_slow_caller_who_sends_gets_the_answer_and_misses_nothing(connec
             await connection.ping()
             await answering
     assert seen == list(range(1, 31))
-    assert stage.reads
-    assert all(limit <= 5 for _, limit in stage.reads)
+    assert scripted.reads
+    assert all(limit <= 5 for _, limit in scripted.reads)
 
 
-async def _answer(session: Session) -> None:
+async def _answer(session: ScriptedSession) -> None:
     ping = await session.hear("ping")
     await session.say("pong", request_id=ping["request_id"])
 
 
-async def test_a_notification_without_space_comes_again(connect: Any, stage: Stage) -> None:
+async def test_a_notification_without_space_comes_again(connect: Any, scripted: ScriptedServer) -> None:
     connection, session = await connect(max_pending=2)
     await session.complete(room_a=0)
     for number in range(6):
@@ -332,14 +352,14 @@ async def test_a_notification_without_space_comes_again(connect: Any, stage: Sta
         await connection.ping()
     came: list[int] = []
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_play_notifications_again(stage))
+        tasks.create_task(_play_notifications_again(scripted))
         while len(came) < 6:
             came.append((await take(connection, "notification"))["payload"])
     assert sorted(came) == list(range(6))
 
 
-async def _play_notifications_again(stage: Stage) -> None:
-    session = await stage.session()
+async def _play_notifications_again(scripted: ScriptedServer) -> None:
+    session = await scripted.session()
     await session.say_ready()
     for number in range(6):
         await session.say("notification", notification_id=f"n{number}", topic="t", payload=number, created_at="")

@@ -14,7 +14,7 @@ from chatapi.config import Config, settle
 from chatapi.connection import Connection, ConnectionState
 from chatapi.hub import Hub
 from chatapi.link import Link
-from chatapi.models import Member, Principal, Role, RoomId, RoomKey, RoomType, Tenant, TenantId, TenantKey, UserId
+from chatapi.models import MemberState, Principal, Role, RoomId, RoomKey, RoomType, Tenant, TenantId, TenantKey, UserId
 from chatapi.protocol.json import dumps
 from chatapi.protocol.wire import encode_text
 from chatapi.recovery import Recovery
@@ -125,7 +125,7 @@ class World:
         return self.rooms.add(room)
 
     def join(self, room: RoomState) -> None:
-        room.add_member(Member(BOB, Role.MEMBER, 0, room.published_seq, room.published_seq))
+        room.add_member(MemberState(BOB, Role.MEMBER, 0, room.published_seq, room.published_seq))
         self.hub.enter(self.connection, room, room.published_seq)
         fields = {"room_id": room.room_id, "left_at": self.left_at[room], "last_seq": room.published_seq}
         self.hub.send(self.connection, encode_text(dumps({"type": "joined", **fields})))

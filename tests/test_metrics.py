@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from receiver import Receiver
 
-from chatapi.metrics import METRICS, PROCESS_METRICS, TENANT, Counters, Exposition, Histogram, Kind
+from chatapi.metrics import METRICS, PROCESS_METRICS, TENANT, Counters, Exposition, Histogram, MetricKind
 
 DOCS = Path(__file__).parent.parent / "docs" / "metrics.md"
 
@@ -168,7 +168,7 @@ async def test_it_is_prometheus_text(server: Server) -> None:
 def test_names_follow_the_custom() -> None:
     for name, declared in METRICS.items():
         assert name.startswith("chatapi_")
-        assert name.endswith("_total") is (declared.kind is Kind.COUNTER)
+        assert name.endswith("_total") is (declared.kind is MetricKind.COUNTER)
         assert declared.help.endswith(".")
         assert declared.labels == (TENANT,) or TENANT not in declared.labels
 

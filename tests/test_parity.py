@@ -47,7 +47,7 @@ class OverWebSocket:
 Call = Callable[..., Awaitable[Outcome]]
 
 
-class Stage:
+class TwoRooms:
     """Two rooms, and a caller who is a member of one."""
 
     def __init__(self, caller: Call, owner: User, room_id: str, foreign_id: str, mine: str, theirs: str) -> None:
@@ -67,18 +67,18 @@ class Stage:
         return [(receipt["user_id"], receipt["last_ack"], receipt["last_read"]) for receipt in receipts]
 
 
-async def set_up(server: Server, transport: str) -> Stage:
+async def set_up(server: Server, transport: str) -> TwoRooms:
     owner, caller = server.user(f"owner-{transport}"), server.user(f"caller-{transport}")
     room_id, foreign_id = await owner.make_room(caller.user_id), await owner.make_room()
     mine, theirs = await caller.say(room_id, "mine"), await owner.say(room_id, "theirs")
     call = OverRest(caller) if transport == "rest" else OverWebSocket(await caller.connect())
-    return Stage(call, owner, room_id, foreign_id, mine["message_id"], theirs["message_id"])
+    return TwoRooms(call, owner, room_id, foreign_id, mine["message_id"], theirs["message_id"])
 
 
-Case = Callable[[Stage], list[tuple[str, dict[str, Any]]]]
+Case = Callable[[TwoRooms], list[tuple[str, dict[str, Any]]]]
 
 CASES: dict[str, Case] = {
-    "send": lambda stage: [("send", {"content": "hi", "meta": {"k": 1}, "reply_to": stage.theirs})],
+    "send": lambda rooms: [("send", {"content": "hi", "meta": {"k": 1}, "reply_to": rooms.theirs})],
     "send the smallest and the largest": lambda _: [("send", {"content": "x"}), ("send", {"content": "ü" * 32768})],
     "send nothing": lambda _: [("send", {"content": ""})],
     "send too much": lambda _: [("send", {"content": "ü" * 32769})],
@@ -89,7 +89,7 @@ CASES: dict[str, Case] = {
     "send a nul": lambda _: [("send", {"content": "a\x00b"})],
     "send a big integer": lambda _: [("send", {"content": "x", "meta": {"k": 2**53}})],
     "send a bad id": lambda _: [("send", {"content": "x", "client_message_id": "i" * 65})],
-    "send to a stranger's room": lambda stage: [("send", {"room_id": stage.foreign_id, "content": "x"})],
+    "send to a stranger's room": lambda rooms: [("send", {"room_id": rooms.foreign_id, "content": "x"})],
     "send to no room": lambda _: [("send", {"room_id": "room_x", "content": "x"})],
     "reply to nothing": lambda _: [("send", {"content": "x", "reply_to": "msg_x"})],
     "send twice": lambda _: [("send", {"content": "x", "client_message_id": "i"})] * 2,
@@ -97,33 +97,33 @@ CASES: dict[str, Case] = {
         ("send", {"content": "x", "client_message_id": "i"}),
         ("send", {"content": "y", "client_message_id": "i"}),
     ],
-    "edit": lambda stage: [("edit", {"message_id": stage.mine, "content": "better", "meta": {"k": 1}})],
-    "edit without meta": lambda stage: [
-        ("edit", {"message_id": stage.mine, "content": "a", "meta": {"k": 1}}),
-        ("edit", {"message_id": stage.mine, "content": "b"}),
-        ("edit", {"message_id": stage.mine, "content": "c", "meta": None}),
+    "edit": lambda rooms: [("edit", {"message_id": rooms.mine, "content": "better", "meta": {"k": 1}})],
+    "edit without meta": lambda rooms: [
+        ("edit", {"message_id": rooms.mine, "content": "a", "meta": {"k": 1}}),
+        ("edit", {"message_id": rooms.mine, "content": "b"}),
+        ("edit", {"message_id": rooms.mine, "content": "c", "meta": None}),
     ],
-    "edit to nothing": lambda stage: [("edit", {"message_id": stage.mine, "content": ""})],
-    "edit to too much": lambda stage: [("edit", {"message_id": stage.mine, "content": "x" * 65537})],
-    "edit another's": lambda stage: [("edit", {"message_id": stage.theirs, "content": "x"})],
+    "edit to nothing": lambda rooms: [("edit", {"message_id": rooms.mine, "content": ""})],
+    "edit to too much": lambda rooms: [("edit", {"message_id": rooms.mine, "content": "x" * 65537})],
+    "edit another's": lambda rooms: [("edit", {"message_id": rooms.theirs, "content": "x"})],
     "edit what is not there": lambda _: [("edit", {"message_id": "msg_x", "content": "x"})],
-    "edit what was deleted": lambda stage: [
-        ("delete", {"message_id": stage.mine}),
-        ("edit", {"message_id": stage.mine, "content": "x"}),
+    "edit what was deleted": lambda rooms: [
+        ("delete", {"message_id": rooms.mine}),
+        ("edit", {"message_id": rooms.mine, "content": "x"}),
     ],
-    "delete twice": lambda stage: [("delete", {"message_id": stage.mine})] * 2,
-    "delete another's": lambda stage: [("delete", {"message_id": stage.theirs})],
+    "delete twice": lambda rooms: [("delete", {"message_id": rooms.mine})] * 2,
+    "delete another's": lambda rooms: [("delete", {"message_id": rooms.theirs})],
     "delete what is not there": lambda _: [("delete", {"message_id": "msg_x"})],
     "acknowledge": lambda _: [("ack", {"seq": 2}), ("ack", {"seq": 1}), ("ack", {"seq": 0})],
     "acknowledge too much": lambda _: [("ack", {"seq": 3})],
     "acknowledge nonsense": lambda _: [("ack", {"seq": "1"}), ("ack", {"seq": -1}), ("ack", {}), ("ack", {"seq": 1.5})],
-    "acknowledge elsewhere": lambda stage: [
-        ("ack", {"room_id": stage.foreign_id, "seq": 0}),
+    "acknowledge elsewhere": lambda rooms: [
+        ("ack", {"room_id": rooms.foreign_id, "seq": 0}),
         ("ack", {"room_id": "room_x", "seq": 0}),
     ],
     "read": lambda _: [("read", {"seq": 1}), ("ack", {"seq": 0}), ("read", {"seq": 0}), ("read", {"seq": 2})],
     "read too much": lambda _: [("read", {"seq": 3})],
-    "read elsewhere": lambda stage: [("read", {"room_id": stage.foreign_id, "seq": 0})],
+    "read elsewhere": lambda rooms: [("read", {"room_id": rooms.foreign_id, "seq": 0})],
 }
 
 # What differs by its nature: ids, times, who asked, and that an answer over REST has the whole message.
@@ -142,10 +142,10 @@ def comparable(outcome: Outcome, name: str) -> Outcome:
 async def test_both_transports_give_one_result(server: Server, case: str) -> None:
     results = []
     for transport in ("rest", "websocket"):
-        stage = await set_up(server, transport)
+        rooms = await set_up(server, transport)
         outcomes = []
-        for name, fields in CASES[case](stage):
-            outcomes.append(comparable(await stage.call(name, **{"room_id": stage.room_id, **fields}), name))
-        cursors = [standing[1:] for standing in await stage.cursors()]
-        results.append((outcomes, await stage.log(), cursors))
+        for name, fields in CASES[case](rooms):
+            outcomes.append(comparable(await rooms.call(name, **{"room_id": rooms.room_id, **fields}), name))
+        cursors = [standing[1:] for standing in await rooms.cursors()]
+        results.append((outcomes, await rooms.log(), cursors))
     assert results[0] == results[1]

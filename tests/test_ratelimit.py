@@ -17,9 +17,9 @@ from chatapi.ratelimit import TokenBucket
 
 def test_a_new_bucket_is_full() -> None:
     bucket = TokenBucket(10, 3, now_s=100.0)
-    assert bucket.standing() == (3, 3, 0.0)
+    assert bucket.level() == (3, 3, 0.0)
     assert [bucket.take(100.0) for _ in range(4)] == [0, 0, 0, 0.1]
-    assert bucket.standing() == (3, 0, pytest.approx(0.3))
+    assert bucket.level() == (3, 0, pytest.approx(0.3))
 
 
 def test_tokens_flow_in_evenly_up_to_the_burst() -> None:
@@ -29,7 +29,7 @@ def test_tokens_flow_in_evenly_up_to_the_burst() -> None:
     assert bucket.take(0.25) == pytest.approx(0.25)
     assert bucket.take(0.5) == 0
     assert bucket.take(1000.0) == 0
-    assert bucket.standing().remaining == 3
+    assert bucket.level().remaining == 3
 
 
 def test_a_refusal_takes_nothing() -> None:
@@ -65,7 +65,7 @@ def test_no_more_passes_than_the_burst_and_the_refill(rate: float, burst: int, s
         now_s += step
         passed += bucket.take(now_s) == 0
         assert passed <= burst + rate * now_s + 1e-6
-        limit, remaining, full_after_s = bucket.standing()
+        limit, remaining, full_after_s = bucket.level()
         assert 0 <= remaining <= limit == burst
         assert 0 <= full_after_s <= burst / rate + 1e-6
 

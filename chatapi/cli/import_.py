@@ -6,7 +6,7 @@ from chatapi.cli import database
 from chatapi.cli.errors import CliError
 from chatapi.cli.output import print_table
 from chatapi.clock import Clock
-from chatapi.store.importer import Credentials, Report, import_go_database
+from chatapi.store.importer import CredentialMakers, ImportReport, import_go_database
 from chatapi.store.offline import UnusableDatabase
 from chatapi.tenants import hash_key, make_key_id, make_secret
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Raises CliError and ConfigError."""
     target = database.find_path(args)
-    credentials = Credentials(make_key_id, make_secret, hash_key)
+    credentials = CredentialMakers(make_key_id, make_secret, hash_key)
     try:
         report = import_go_database(args.file, target, clock=Clock(), credentials=credentials)
     except UnusableDatabase as error:
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _print_report(report: Report) -> None:
+def _print_report(report: ImportReport) -> None:
     print_table(
         ("", "found", "imported", "here already", "skipped"),
         [(kind, count.found, count.imported, count.present, count.skipped) for kind, count in report.counts.items()],

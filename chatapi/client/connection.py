@@ -21,7 +21,7 @@ from chatapi.client.events import (
     ReadUpdatedEvent,
     ReadyEvent,
 )
-from chatapi.client.feed import GONE, Feed, Listener
+from chatapi.client.feed import GONE, Feed, FeedCallbacks
 from chatapi.client.frames import find_number
 from chatapi.client.http import Http
 from chatapi.client.inbox import Ended
@@ -63,10 +63,10 @@ class Connection:
         self._interrupted = asyncio.Event()
 
         self._attempts = Attempts(credentials, options.min_delay_s, options.max_delay_s, options.on_error)
-        listener = Listener(
+        callbacks = FeedCallbacks(
             lambda: self._set_state("live"), self._attempts.tell, self._attempts.find_delay_s, self._silence
         )
-        self._feed = Feed(self._read_log, cursors, options.max_pending, listener)
+        self._feed = Feed(self._read_log, cursors, options.max_pending, callbacks)
         self._out = Outgoing(self._feed.inbox.wake, can_renew=credentials.is_renewable)
         self._unconfirmed = 0
 

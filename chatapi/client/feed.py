@@ -29,7 +29,7 @@ ReadLog = Callable[[str, int, int], Awaitable[EventPage]]
 
 
 @dataclass(frozen=True)
-class Listener:
+class FeedCallbacks:
     """Whom a feed tells what concerns the connection."""
 
     went_live: Callable[[], None]  # all that was missed has been handed over
@@ -39,9 +39,9 @@ class Listener:
 
 
 class Feed:
-    def __init__(self, read_log: ReadLog, cursors: Cursors | None, max_pending: int, listener: Listener) -> None:
+    def __init__(self, read_log: ReadLog, cursors: Cursors | None, max_pending: int, callbacks: FeedCallbacks) -> None:
         self._read_log = read_log
-        self._listener = listener
+        self._callbacks = callbacks
         self.book = CursorBook(cursors)
         self.notices = Notices()
         self.inbox = Inbox(max_pending)
@@ -157,7 +157,7 @@ class Feed:
             self.book.wanted.pop(frame["room_id"], None)
             self.book.drop(frame["room_id"])
         elif frame_type == "typing" and frame.get("room_id") in self.book.unwanted:
-            self._listener.hears_unwanted(frame["room_id"])
+            self._callbacks.hears_unwanted(frame["room_id"])
             return
         elif frame_type != "server.shutdown" and self.inbox.is_full:
             return  # presence, typing, receipts: what may be dropped when somebody is slow
@@ -181,7 +181,7 @@ class Feed:
     def _receive_logged(self, event: LogEvent, size_bytes: int) -> None:
         room_id = event["room_id"]
         if room_id in self.book.unwanted:
-            self._listener.hears_unwanted(room_id)
+            self._callbacks.hears_unwanted(room_id)
             return
         room = self.book.get(room_id)
         if self.inbox.is_full and not room.is_behind and event["seq"] > (room.received or 0):
@@ -253,8 +253,8 @@ class Feed:
                 if error.status < 500 and error.status not in {*GONE, 429}:
                     raise SocketEnded(error=error) from error
                 trouble = error
-            self._listener.has_trouble(trouble)
-            await asyncio.sleep(self._listener.find_delay_s(attempt, trouble))
+            self._callbacks.has_trouble(trouble)
+            await asyncio.sleep(self._callbacks.find_delay_s(attempt, trouble))
             attempt += 1
 
     async def _wait_for_space(self) -> None:
@@ -275,5 +275,5 @@ class Feed:
         event, self._complete = self._complete, None
         if self.ready is not None:
             self.book.epoch = self.ready["epoch"]
-        self._listener.went_live()
+        self._callbacks.went_live()
         self._put(event)

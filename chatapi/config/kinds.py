@@ -13,7 +13,7 @@ from chatapi.origin import ANY, OPAQUE, parse_origin
 MAX_URL_CHARS = 2048  # what proxies and HTTP servers commonly accept
 
 
-class Kind(Protocol):
+class ValueKind(Protocol):
     @property
     def expected(self) -> str:
         """Completes "expected …", in an error and in chatapi.toml."""
@@ -84,7 +84,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class ListOf:
-    item: Kind
+    item: ValueKind
     low: int
     high: int
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from chatapi.config.kinds import Kind, ListOf, OneOf, Text, is_key
+from chatapi.config.kinds import ListOf, OneOf, Text, ValueKind, is_key
 from chatapi.config.settings import SECTION_CLASSES, SETTINGS, Config, Setting
 
 SEARCH_PATHS = (Path("chatapi.toml"), Path("/etc/chatapi/chatapi.toml"))
@@ -146,7 +146,7 @@ def _choices(unknown: str, known: Iterable[str]) -> str:
     return near[0] if near else "one of " + ", ".join(known)
 
 
-def _parse_text(kind: Kind, text: str) -> object:
+def _parse_text(kind: ValueKind, text: str) -> object:
     """A variable's text as TOML. Where text is wanted, only quotes make it TOML: the key `1234` is not a number."""
     if isinstance(kind, Text | OneOf) and text[0] not in "\"'":
         return text

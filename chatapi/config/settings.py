@@ -11,11 +11,11 @@ from typing import Annotated, get_type_hints
 from chatapi.config.kinds import (
     MAX_URL_CHARS,
     Flag,
-    Kind,
     ListOf,
     Number,
     OneOf,
     Text,
+    ValueKind,
     Whole,
     is_base_url,
     is_host,
@@ -298,7 +298,7 @@ class Config:
 class Setting:
     section: str
     key: str
-    kind: Kind
+    kind: ValueKind
     doc: str
     default: object
 

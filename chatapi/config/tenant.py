@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Annotated, Any, get_type_hints
 
-from chatapi.config.kinds import Kind
+from chatapi.config.kinds import ValueKind
 from chatapi.config.settings import SETTINGS, WEB_URL, Config
 from chatapi.errors import invalid
 
@@ -28,10 +28,10 @@ class TenantSettings:
     webhook_url: Annotated[str | None, WEB_URL] = None
 
 
-def _read_declaration() -> tuple[Mapping[str, str], Mapping[str, Kind]]:
+def _read_declaration() -> tuple[Mapping[str, str], Mapping[str, ValueKind]]:
     """The server's setting behind each key that has one, and what each key accepts."""
     servers: dict[str, str] = {}
-    kinds: dict[str, Kind] = {}
+    kinds: dict[str, ValueKind] = {}
     for name, hint in get_type_hints(TenantSettings, include_extras=True).items():
         [source] = hint.__metadata__
         if isinstance(source, str):

@@ -11,7 +11,7 @@ _WHOLE_TEXT = 0x81
 _ILLEGAL = b"\x83\x80\x00\x00\x00\x00"  # a frame of a reserved opcode: the reader ends the connection with 1002
 
 
-class Reader(Protocol):
+class FrameReader(Protocol):
     """What takes the bytes of a WebSocket apart."""
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]: ...
@@ -25,7 +25,7 @@ class FrameCheck:
 
     __slots__ = ("_ahead", "_held", "_is_refused", "_is_unfinished", "_reader")
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: FrameReader) -> None:
         self._reader = reader
         self._ahead = 0  # bytes of the present frame that are still to come
         self._held = b""  # the beginning of a header, until the rest of it has come

@@ -8,8 +8,7 @@ import msgspec
 from msgspec import UNSET
 
 from chatapi.errors import ChatError
-from chatapi.models import Member as MemberState
-from chatapi.models import encode_time
+from chatapi.models import MemberState, encode_time
 from chatapi.protocol.fields import or_unset
 from chatapi.protocol.json import Encoded, dumps, encode, encoded
 from chatapi.protocol.responses import Answer, Envelope, ErrorBody, Member, Message

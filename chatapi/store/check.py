@@ -111,12 +111,12 @@ _COUNTS = """
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CheckReport:
     findings: list[str]  # one line each
     counts: dict[str, int]  # rows by what they are; empty when the file is too damaged to tell
 
 
-def check_database(path: str) -> Report:
+def check_database(path: str) -> CheckReport:
     """Reads all of it; a live one, too. Raises UnusableDatabase when it cannot be opened as a ChatAPI database."""
     with open_snapshot(path) as connection:
         connection.create_function("dm_key", 2, _encode_dm_key, deterministic=True)
@@ -128,7 +128,7 @@ def check_database(path: str) -> Report:
         except SQLITE_ERRORS:
             row = ()
     names = ("tenants", "rooms", "members", "messages", "other events", "notifications")
-    return Report(findings, dict(zip(names, row, strict=False)))
+    return CheckReport(findings, dict(zip(names, row, strict=False)))
 
 
 def _run(connection: sqlite3.Connection, name: str, statement: str) -> Iterator[str]:

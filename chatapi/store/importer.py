@@ -15,19 +15,19 @@ from chatapi.store import StoreError, check_usable, open_store
 from chatapi.store.go.messages import take_acks, take_messages
 from chatapi.store.go.notifications import take_notifications, take_subscriptions
 from chatapi.store.go.rooms import take_rooms
-from chatapi.store.go.run import Count, Credentials, Report, Run
+from chatapi.store.go.run import Count, CredentialMakers, ImportReport, Run
 from chatapi.store.go.source import attach_old
 from chatapi.store.go.tenants import take_tenants
 from chatapi.store.lock import DatabaseInUse, DatabaseLock
 from chatapi.store.offline import UnusableDatabase, decode_text, explain_errors, one_line
 
-__all__ = ["Count", "Credentials", "Report", "import_go_database"]
+__all__ = ["Count", "CredentialMakers", "ImportReport", "import_go_database"]
 
 # Each finds what those before it have made.
 _PARTS = (take_tenants, take_rooms, take_messages, take_acks, take_subscriptions, take_notifications)
 
 
-def import_go_database(source: str, target: str, *, clock: Clock, credentials: Credentials) -> Report:
+def import_go_database(source: str, target: str, *, clock: Clock, credentials: CredentialMakers) -> ImportReport:
     """Imports the file `source` into `target`, which is made if need be and must not be in use by a server.
 
     Raises UnusableDatabase, and nothing has changed.

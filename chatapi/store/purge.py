@@ -111,8 +111,8 @@ _DELETE_OLD = (
 )
 
 
-class RoomPage(NamedTuple):
-    """Some of a tenant's rooms. `last_room_id` is None when there are no more after them."""
+class OldRooms(NamedTuple):
+    """Rooms of a tenant whose logs begin with old events. `last_room_id` is None when there are no more after them."""
 
     old_room_keys: list[RoomKey]
     last_room_id: str | None
@@ -160,11 +160,11 @@ def _empty(connection: Connection, statements: Sequence[str], scope: dict[str, o
 
 async def list_rooms(
     readers: Readers, tenant_key: TenantKey, before_us: int, after_room_id: str, limit: int
-) -> RoomPage:
+) -> OldRooms:
     """Of the tenant's next rooms after that one those whose log begins with events from before `before_us`."""
     scope = {"tenant_key": tenant_key, "before_us": before_us, "after_room_id": after_room_id, "limit": limit}
     rows = await readers.fetch(_LIST_ROOMS, scope)
-    return RoomPage([RoomKey(row[0]) for row in rows if row[2]], rows[-1][1] if len(rows) == limit else None)
+    return OldRooms([RoomKey(row[0]) for row in rows if row[2]], rows[-1][1] if len(rows) == limit else None)
 
 
 async def find_old_logs(

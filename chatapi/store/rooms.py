@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from chatapi.models import Member, Role, RoomKey, TenantKey, UserId
+from chatapi.models import MemberState, Role, RoomKey, TenantKey, UserId
 from chatapi.protocol.json import MAX_KEY, dumps_text, loads_stored
 from chatapi.protocol.pages import Page, Value, Window
 from chatapi.store.keys import KEY_EPOCH_US
@@ -172,7 +172,7 @@ async def load_members(readers: Readers, room_keys: Sequence[RoomKey]) -> list[R
     return await readers.fetch(_LOAD_MEMBERS, {"room_keys": dumps_text(room_keys)})
 
 
-async def load_members_after(readers: Readers, room_key: RoomKey, last: Member | None, limit: int) -> list[Row]:
+async def load_members_after(readers: Readers, room_key: RoomKey, last: MemberState | None, limit: int) -> list[Row]:
     """As `load_members`: the next `limit` of one room's."""
     after = {"joined_at_us": -1, "user_id": ""}
     if last is not None:
@@ -355,7 +355,7 @@ async def list_receipts(readers: Readers, tenant_key: TenantKey, room_key: RoomK
     return await readers.fetch_list(_LIST_RECEIPTS, scope, window, MEMBERS_START)
 
 
-def read_member(row: Row) -> Member:
+def read_member(row: Row) -> MemberState:
     """The record of a row of `load_members`."""
     _room_key, user_id, role, joined_at_us, last_ack, last_read = row
-    return Member(UserId(user_id), Role(role), joined_at_us, last_ack, last_read)
+    return MemberState(UserId(user_id), Role(role), joined_at_us, last_ack, last_read)

@@ -3,16 +3,16 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import WebSocket from "ws";
 import { ChatAPI } from "../../chatapi/web/sdk/chatapi.js";
-import { message, refusal, jwt, ROOM, Stage, take } from "./stage.mjs";
+import { message, refusal, jwt, ROOM, ScriptedServer, take } from "./scripted-server.mjs";
 import { Rig } from "./rig.mjs";
 
-function onStage(name, body) {
+function onScripted(name, body) {
   test(name, { timeout: 30_000 }, async () => {
-    const stage = await Stage.open();
+    const scripted = await ScriptedServer.open();
     try {
-      await body(stage);
+      await body(scripted);
     } finally {
-      stage.close();
+      scripted.close();
     }
   });
 }
@@ -20,8 +20,8 @@ function onStage(name, body) {
 const seqs = (events) => events.map((event) => event.seq);
 const until = async (test) => { while (!test()) await new Promise((resolve) => { setTimeout(resolve, 2); }); };
 
-onStage("what is no frame ends the socket, and the next one goes on", async (stage) => {
-  const { connection, session: first } = await stage.start();
+onScripted("what is no frame ends the socket, and the next one goes on", async (scripted) => {
+  const { connection, session: first } = await scripted.start();
   const none = ["not JSON", "[]", "null", "{}", '{"type": 7}', '{"type": "message", "room_id": "room_a", "seq": "1"}', '{"type": "message", "seq": 1}',
     '{"type": "sync.complete", "rooms": {"room_a": null}}', '{"type": "sync.complete"}', '{"type": "sync.gap", "room_id": "room_a"}',
     '{"type": "subscribed", "room_id": "room_a"}', '{"type": "notification"}', '{"type": "error", "message": "no code"}', Buffer.from("{}")];
@@ -33,18 +33,18 @@ onStage("what is no frame ends the socket, and the next one goes on", async (sta
     session.say(message(count + 1));
     await until(() => seen.length === count + 1);
     session.say(text);
-    session = await stage.session();
+    session = await scripted.session();
     session.sayReady({ rooms: [{ ...ROOM, last_seq: count + 1 }] });
   }
   assert.deepEqual(seen, none.map((_, index) => index + 1));
   assert.deepEqual([...new Set(connection.told.map((error) => error.code))], ["NOT_CHATAPI"]);
 });
 
-onStage("ready comes in parts", async (stage) => {
-  const connection = stage.connect();
+onScripted("ready comes in parts", async (scripted) => {
+  const connection = scripted.connect();
   const events = [];
   connection.on("*", (event) => { events.push(event); });
-  const session = await stage.session();
+  const session = await scripted.session();
   const rooms = [0, 1, 2, 3, 4, 5].map((number) => ({ ...ROOM, room_id: `room_${number}` }));
   session.sayReady({ rooms: rooms.slice(0, 2), more: true });
   session.say({ type: "room.created", room_id: "room_new", last_seq: 0 });
@@ -57,8 +57,8 @@ onStage("ready comes in parts", async (stage) => {
   assert.deepEqual(Object.keys(connection.cursors.rooms), [...rooms.map((room) => room.room_id), "room_new"]);
 });
 
-onStage("an event of a kind that is not known yet counts", async (stage) => {
-  const { connection, session } = await stage.start();
+onScripted("an event of a kind that is not known yet counts", async (scripted) => {
+  const { connection, session } = await scripted.start();
   const events = [];
   connection.on("*", (event) => { events.push(event.type); });
   await session.complete({ room_a: 0 });
@@ -67,23 +67,23 @@ onStage("an event of a kind that is not known yet counts", async (stage) => {
   assert.deepEqual(events, ["ready", "sync.complete", "message", "reaction.added", "weather", "message"]);
 });
 
-onStage("a log that cannot be read now is asked for again, and the rest goes on", async (stage) => {
-  const { connection, session } = await stage.start();
+onScripted("a log that cannot be read now is asked for again, and the rest goes on", async (scripted) => {
+  const { connection, session } = await scripted.start();
   const seen = take(connection, "message", 3);
   await session.complete({ room_a: 0 });
-  stage.log = 2;
-  stage.logAnswers = [refusal(503, "INTERNAL_ERROR"), { status: 404, body: "page not found" }, { body: { success: true, data: { events: null } } },
+  scripted.log = 2;
+  scripted.logAnswers = [refusal(503, "INTERNAL_ERROR"), { status: 404, body: "page not found" }, { body: { success: true, data: { events: null } } },
     { body: { success: true, data: { events: [], has_more: true } } }, { body: { success: true, data: { events: [message(1, "room_x")], has_more: true } } }];
   session.say({ type: "sync.gap", room_id: "room_a", from_seq: 1, to_seq: 2 });
   session.say(message(1, "room_b"));
   assert.deepEqual((await seen).map((event) => [event.room_id, event.seq]), [["room_b", 1], ["room_a", 1], ["room_a", 2]]);
-  assert.equal(stage.dialled, 1);
+  assert.equal(scripted.dialled, 1);
   assert.deepEqual(connection.told.slice(0, 2).map((error) => error.code), ["INTERNAL_ERROR", "NOT_CHATAPI"]);
 });
 
-onStage("a room that the server itself refuses is let go, and is the user's own when it comes again", async (stage) => {
-  const { connection, session } = await stage.start();
-  stage.logAnswers = [refusal(403, "AUTHORIZATION_ERROR")];
+onScripted("a room that the server itself refuses is let go, and is the user's own when it comes again", async (scripted) => {
+  const { connection, session } = await scripted.start();
+  scripted.logAnswers = [refusal(403, "AUTHORIZATION_ERROR")];
   await session.complete({ room_a: 3 });
   await take(connection, "sync.complete", 1);
   assert.deepEqual(connection.cursors.rooms, {});
@@ -93,10 +93,10 @@ onStage("a room that the server itself refuses is let go, and is the user's own 
   assert.equal((await session.hear("ack")).seq, 5);
 });
 
-onStage("a leaving that is history ends nothing", async (stage) => {
-  const { connection, session } = await stage.start({}, { rooms: [{ ...ROOM, last_seq: 120 }] });
-  stage.log = 120;
-  stage.leftAt = 50;
+onScripted("a leaving that is history ends nothing", async (scripted) => {
+  const { connection, session } = await scripted.start({}, { rooms: [{ ...ROOM, last_seq: 120 }] });
+  scripted.log = 120;
+  scripted.leftAt = 50;
   const seen = take(connection, "message", 120);
   await session.complete({ room_a: 120 });
   session.say(message(121));
@@ -104,16 +104,16 @@ onStage("a leaving that is history ends nothing", async (stage) => {
   while ((await session.hear("ack")).seq < 121) ;
 });
 
-onStage("whatever getToken does is told, and it is asked again", async (stage) => {
+onScripted("whatever getToken does is told, and it is asked again", async (scripted) => {
   const answers = [() => { throw new Error("no session"); }, () => Promise.reject(new Error("no network")), () => new Promise(() => {}), () => undefined, () => null,
     () => "", () => 7, () => "a\nb", () => '"quoted"', () => "töken", ...[1, 2, 3, 4].map(() => () => jwt({ exp: 1 })), () => "good"];
-  const connection = stage.connect({}, { token: undefined, timeoutMs: 50, getToken: () => answers.shift()() });
+  const connection = scripted.connect({}, { token: undefined, timeoutMs: 50, getToken: () => answers.shift()() });
   for (let expired = 0; expired < 4; expired++) {
-    const session = await stage.session();
+    const session = await scripted.session();
     session.say({ type: "error", code: "AUTHENTICATION_ERROR", message: `expired ${expired}` });
     session.websocket.close(4001);
   }
-  (await stage.session()).sayReady();
+  (await scripted.session()).sayReady();
   await connection.ready;
   assert.equal(answers.length, 0);
   assert.equal(connection.error, undefined);
@@ -122,11 +122,11 @@ onStage("whatever getToken does is told, and it is asked again", async (stage) =
   assert.equal(connection.told[0].cause.message, "no session");
 });
 
-onStage("a token that is refused for anything else is asked for anew twice", async (stage) => {
+onScripted("a token that is refused for anything else is asked for anew twice", async (scripted) => {
   let asked = 0;
-  const connection = stage.connect({}, { token: undefined, getToken: () => `token-${++asked}` });
+  const connection = scripted.connect({}, { token: undefined, getToken: () => `token-${++asked}` });
   for (let refused = 0; refused < 3; refused++) {
-    const session = await stage.session();
+    const session = await scripted.session();
     session.say({ type: "error", code: "AUTHENTICATION_ERROR", message: "No such user" });
     session.websocket.close(4001);
   }
@@ -135,52 +135,52 @@ onStage("a token that is refused for anything else is asked for anew twice", asy
   assert.equal(connection.state, "closed");
 });
 
-onStage("a close code that nobody of ChatAPI's has explained ends nothing", async (stage) => {
-  const connection = stage.connect();
-  (await stage.session()).websocket.close(4001);
-  (await stage.session()).sayReady();
+onScripted("a close code that nobody of ChatAPI's has explained ends nothing", async (scripted) => {
+  const connection = scripted.connect();
+  (await scripted.session()).websocket.close(4001);
+  (await scripted.session()).sayReady();
   await connection.ready;
 });
 
-onStage("after two handshakes that failed the reason is asked for, told, and waited out where it passes", async (stage) => {
-  stage.refusals = Array(4).fill(429);
-  stage.plainGet = refusal(429, "RATE_LIMIT_EXCEEDED", "A user may hold 10 connections");
-  const connection = stage.connect();
+onScripted("after two handshakes that failed the reason is asked for, told, and waited out where it passes", async (scripted) => {
+  scripted.refusals = Array(4).fill(429);
+  scripted.plainGet = refusal(429, "RATE_LIMIT_EXCEEDED", "A user may hold 10 connections");
+  const connection = scripted.connect();
   await until(() => connection.error?.status === 429);
   assert.equal(connection.states.at(-1).error.message, "A user may hold 10 connections");
-  stage.plainGet = refusal(426, "VALIDATION_ERROR");
+  scripted.plainGet = refusal(426, "VALIDATION_ERROR");
   await until(() => connection.error?.code === "NOT_CHATAPI"); // the server would not refuse: something in between does
-  (await stage.session()).sayReady();
+  (await scripted.session()).sayReady();
   await connection.ready;
   assert.deepEqual(connection.told.map((error) => error.code), ["RATE_LIMIT_EXCEEDED", "NOT_CHATAPI"]);
 });
 
-onStage("an origin that the server refuses ends it, with the reason", async (stage) => {
-  stage.refusals = Array(9).fill(403);
-  stage.plainGet = refusal(403, "AUTHORIZATION_ERROR", "This origin is not allowed");
-  const connection = stage.connect();
+onScripted("an origin that the server refuses ends it, with the reason", async (scripted) => {
+  scripted.refusals = Array(9).fill(403);
+  scripted.plainGet = refusal(403, "AUTHORIZATION_ERROR", "This origin is not allowed");
+  const connection = scripted.connect();
   await assert.rejects(connection.ready, { code: "AUTHORIZATION_ERROR", status: 403 });
   assert.equal(connection.state, "closed");
   assert.deepEqual(connection.told.map((error) => error.message), ["This origin is not allowed"]);
 });
 
-onStage("a redirect is not followed", async (stage) => {
-  stage.logAnswers = [{ status: 307, headers: { Location: "/v1/rooms/room_a/events?after_seq=0&limit=5" } }];
-  const client = new ChatAPI({ url: stage.url, token: "t", retries: 0 });
+onScripted("a redirect is not followed", async (scripted) => {
+  scripted.logAnswers = [{ status: 307, headers: { Location: "/v1/rooms/room_a/events?after_seq=0&limit=5" } }];
+  const client = new ChatAPI({ url: scripted.url, token: "t", retries: 0 });
   await assert.rejects(client.listEvents("room_a", { limit: 5 }), ({ code, details }) => code === "NOT_CHATAPI" && details.http_status === 307);
 });
 
-onStage("a wait can be cut short", async (stage) => {
-  stage.refusals = [502];
-  const connection = stage.connect({ minDelayMs: 3_600_000, maxDelayMs: 3_600_000 });
+onScripted("a wait can be cut short", async (scripted) => {
+  scripted.refusals = [502];
+  const connection = scripted.connect({ minDelayMs: 3_600_000, maxDelayMs: 3_600_000 });
   await until(() => connection.state === "waiting");
   connection.resume();
-  (await stage.session()).sayReady();
+  (await scripted.session()).sayReady();
   await connection.ready;
 });
 
-onStage("what a peer asks to wait for never overflows a timer", async (stage) => {
-  const { connection, session } = await stage.start();
+onScripted("what a peer asks to wait for never overflows a timer", async (scripted) => {
+  const { connection, session } = await scripted.start();
   await session.complete();
   session.say({ type: "server.shutdown", reconnect_after_ms: 1e12 });
   session.websocket.close(1001);
@@ -188,8 +188,8 @@ onStage("what a peer asks to wait for never overflows a timer", async (stage) =>
   assert.equal(connection.states.at(-1).delayMs, 2 ** 31 - 1);
 });
 
-onStage("a followed channel is named in the sync, and so is a room that is not wanted", async (stage) => {
-  const { connection, session } = await stage.start();
+onScripted("a followed channel is named in the sync, and so is a room that is not wanted", async (scripted) => {
+  const { connection, session } = await scripted.start();
   await session.complete({ room_a: 0 });
   const subscribing = connection.subscribe("channel");
   const { request_id } = await session.hear("subscribe");
@@ -199,7 +199,7 @@ onStage("a followed channel is named in the sync, and so is a room that is not w
   session.say({ type: "unsubscribed", room_id: "room_a", request_id: (await session.hear("unsubscribe")).request_id });
   await unsubscribing;
   session.websocket.close(1001);
-  const second = await stage.session();
+  const second = await scripted.session();
   second.sayReady({ rooms: [{ ...ROOM, last_seq: 7 }] });
   const sync = await second.hear("sync", { strict: true });
   assert.deepEqual(sync.rooms, { channel: 4, room_a: 7 });
@@ -214,9 +214,9 @@ onStage("a followed channel is named in the sync, and so is a room that is not w
   assert.deepEqual(Object.keys(connection.cursors.rooms), ["room_a"]);
 });
 
-onStage("rooms are acknowledged together", async (stage) => {
+onScripted("rooms are acknowledged together", async (scripted) => {
   const rooms = Array.from({ length: 2_500 }, (_, number) => ({ ...ROOM, room_id: `room_${number}` }));
-  const { connection, session } = await stage.start({}, { rooms });
+  const { connection, session } = await scripted.start({}, { rooms });
   const seen = take(connection, "message", 2_500);
   await session.complete();
   for (const { room_id } of rooms) session.say(message(1, room_id));
@@ -231,16 +231,16 @@ onStage("rooms are acknowledged together", async (stage) => {
   assert.ok(frames <= 15, `${frames} frames`);
 });
 
-onStage("a long message waits for a resume, and ends with the connection", async (stage) => {
-  const { connection, session } = await stage.start();
+onScripted("a long message waits for a resume, and ends with the connection", async (scripted) => {
+  const { connection, session } = await scripted.start();
   await session.complete();
   connection.pause();
   const long = connection.send("room_a", { content: '"'.repeat(65_500), client_message_id: "long" });
   const short = connection.send("room_a", { content: "short", client_message_id: "short" });
   await new Promise((resolve) => { setTimeout(resolve, 20); }); // nothing tells that nothing is sent
-  assert.equal(stage.posts, 0);
+  assert.equal(scripted.posts, 0);
   connection.resume();
-  await until(() => stage.posts > 1);
+  await until(() => scripted.posts > 1);
   connection.close();
   for (const [id, sending] of Object.entries({ long, short })) {
     await assert.rejects(sending, (error) => error.code === "CLOSED" && error.details.client_message_id === id);

@@ -9,13 +9,13 @@ from sample_database import damage, make_database, query
 from chatapi.models import encode_dm_key
 from chatapi.store import importer
 from chatapi.store.check import check_database
-from chatapi.store.importer import Credentials, import_go_database
+from chatapi.store.importer import CredentialMakers, import_go_database
 from chatapi.store.keys import KEY_EPOCH_US
 from chatapi.store.lock import DatabaseLock
 from chatapi.store.offline import UnusableDatabase
 from chatapi.tenants import hash_key, make_key_id, make_secret
 
-CREDENTIALS = Credentials(make_key_id, make_secret, hash_key)
+CREDENTIALS = CredentialMakers(make_key_id, make_secret, hash_key)
 
 MESSAGES = """
     SELECT r.room_id, m.seq, m.imported_id, m.sender_id, m.content FROM messages AS m JOIN rooms AS r USING (room_key)

@@ -16,7 +16,7 @@ from chatapi.cli import main
 from chatapi.clock import Clock
 from chatapi.store import StoreError, open_store
 from chatapi.store.file import find_obstacle
-from chatapi.store.importer import Credentials, import_go_database
+from chatapi.store.importer import CredentialMakers, import_go_database
 from chatapi.store.migrate import list_migrations
 from chatapi.store.offline import APPLICATION_ID, UnusableDatabase, open_snapshot
 from chatapi.tenants import hash_key, make_key_id, make_secret
@@ -90,7 +90,7 @@ def test_no_command_leaves_a_trace(tmp_path, monkeypatch, capsys, command):
         go = make_go_database(tmp_path / "go.db")
         with pytest.raises(UnusableDatabase, match="made by a later version"):
             import_go_database(
-                str(go), str(path), clock=HandClock(), credentials=Credentials(make_key_id, make_secret, hash_key)
+                str(go), str(path), clock=HandClock(), credentials=CredentialMakers(make_key_id, make_secret, hash_key)
             )
     else:
         ended = subprocess.run([sys.executable, "-m", "chatapi.store.prefill", str(path), "1"], capture_output=True)

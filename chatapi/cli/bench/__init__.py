@@ -12,8 +12,8 @@ from chatapi.cli.bench.errors import BenchError
 from chatapi.cli.bench.report import Series, format_json, format_table
 from chatapi.cli.bench.result import MEGABYTE, Outcome
 from chatapi.cli.bench.scenarios import SCENARIOS, Scenario
-from chatapi.cli.bench.stage import Options, Stage
 from chatapi.cli.bench.target import Launcher, ThrowAwayServer, Variant
+from chatapi.cli.bench.tenant import BenchOptions, BenchTenant
 
 COMPARING_ROUNDS = 3
 
@@ -153,18 +153,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_once(
-    launcher: Launcher, variant: Variant, scenario: Scenario, options: Options, progress: Progress
+    launcher: Launcher, variant: Variant, scenario: Scenario, options: BenchOptions, progress: Progress
 ) -> Outcome:
     progress.step("starting the server" + (f" with {variant.prefill:,} messages" if variant.prefill else ""))
     target = launcher.start(variant)
     try:
         usage = target.usage()
-        stage = Stage(target, options, progress)
+        tenant = BenchTenant(target, options, progress)
         try:
-            outcome = scenario.run(stage)
+            outcome = scenario.run(tenant)
         finally:
             if variant.url:
-                stage.close()
+                tenant.close()
         outcome.add_cost()
         if isinstance(target, ThrowAwayServer):
             outcome.check.problems += target.complaints()
@@ -175,7 +175,7 @@ def _run_once(
         target.close()
 
 
-def _read_options(args: argparse.Namespace, scenario: Scenario) -> Options:
+def _read_options(args: argparse.Namespace, scenario: Scenario) -> BenchOptions:
     chosen = dict(scenario.defaults)
     for name in [*_SCENARIO_OPTIONS, "busy_poll"]:
         if (value := getattr(args, name)) is not None:
@@ -189,10 +189,10 @@ def _read_options(args: argparse.Namespace, scenario: Scenario) -> Options:
         raise BenchError("--processes: at least 1")
     if args.busy_poll is None and "busy_poll" in chosen and chosen.get("rate"):
         chosen["busy_poll"] = args.processes < _CORES
-    return Options(processes=args.processes, pauses=args.pauses, **chosen)  # type: ignore[arg-type]  # each option's own type
+    return BenchOptions(processes=args.processes, pauses=args.pauses, **chosen)  # type: ignore[arg-type]  # each option's own type
 
 
-def _used_options(scenario: Scenario, options: Options) -> dict[str, float]:
+def _used_options(scenario: Scenario, options: BenchOptions) -> dict[str, float]:
     return {name: getattr(options, name) for name in [*scenario.defaults, "processes"]}
 
 

@@ -32,7 +32,7 @@ class Schedule:
 
 
 @dataclass(slots=True)
-class Window:
+class Measurement:
     """What one process did between the begin and the end."""
 
     count: int = 0
@@ -41,7 +41,7 @@ class Window:
     cpu_s: float = 0.0
 
 
-class Link:
+class CommandLink:
     """A process's end of the line to the command."""
 
     def __init__(self, connection: Connection) -> None:
@@ -58,9 +58,9 @@ class Link:
         """`count` is the process's total so far, not what was added."""
         self._connection.send(("progress", count))
 
-    def measure(self, reactor: Reactor, schedule: Schedule, count: Callable[[], int]) -> Window:
+    def measure(self, reactor: Reactor, schedule: Schedule, count: Callable[[], int]) -> Measurement:
         """Runs the reactor to the schedule's end; `count` tells what has been done so far."""
-        window = Window()
+        measurement = Measurement()
 
         def report() -> None:
             self.progress(count())
@@ -68,20 +68,20 @@ class Link:
 
         reactor.run_until(schedule.begin_s)
         report()
-        began_s, began_cpu_s, window.first = time.monotonic(), time.process_time(), count()
+        began_s, began_cpu_s, measurement.first = time.monotonic(), time.process_time(), count()
         reactor.run_until(schedule.end_s)
-        window.seconds = time.monotonic() - began_s
-        window.cpu_s = time.process_time() - began_cpu_s
-        window.count = count() - window.first
-        return window
+        measurement.seconds = time.monotonic() - began_s
+        measurement.cpu_s = time.process_time() - began_cpu_s
+        measurement.count = count() - measurement.first
+        return measurement
 
 
-def _work(connection: Connection, function: Callable[[Any, Link], Any], job: Any) -> None:
+def _work(connection: Connection, function: Callable[[Any, CommandLink], Any], job: Any) -> None:
     raise_descriptor_limit()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command ends its processes
     gc.disable()  # a pause of the generator would look like one of the server; it lives for seconds
     try:
-        connection.send(("done", function(job, Link(connection))))
+        connection.send(("done", function(job, CommandLink(connection))))
     except BenchError as error:
         connection.send(("failed", str(error)))
     except Exception:  # noqa: BLE001 - it is raised again by the command
@@ -92,7 +92,7 @@ def _work(connection: Connection, function: Callable[[Any, Link], Any], job: Any
 class Crew(Generic[Job, Result]):
     """One process per job. `function` is a module's own, since the processes import it."""
 
-    function: Callable[[Job, Link], Result]
+    function: Callable[[Job, CommandLink], Result]
     jobs: Sequence[Job]
     _processes: list[Any] = field(default_factory=list)
     _links: list[Connection] = field(default_factory=list)

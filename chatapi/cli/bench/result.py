@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from chatapi.cli.bench.crew import Window, percentile
+from chatapi.cli.bench.crew import Measurement, percentile
 from chatapi.cli.bench.target import Usage
 
 MAX_PROBLEMS_SHOWN = 5
@@ -81,11 +81,11 @@ class Outcome:
         if rate and "server_cores" in self.figures:
             self.figures["server_us_each"] = self.figures["server_cores"] / rate * 1e6
 
-    def add_generator(self, windows: Sequence[Window]) -> None:
+    def add_generator(self, measurements: Sequence[Measurement]) -> None:
         """The busiest process is the one that may have been the limit. Called after `add_server`: what is neither
         side's is the rest of the machine's."""
-        self.figures["generator_cores"] = sum(window.cpu_s / window.seconds for window in windows)
-        self.figures["generator_busiest"] = max(window.cpu_s / window.seconds for window in windows)
+        self.figures["generator_cores"] = sum(measurement.cpu_s / measurement.seconds for measurement in measurements)
+        self.figures["generator_busiest"] = max(measurement.cpu_s / measurement.seconds for measurement in measurements)
         if "other_cores" in self.figures:
             self.figures["other_cores"] = max(0.0, self.figures["other_cores"] - self.figures["generator_cores"])
 

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TypeVar
 
-from chatapi.cli.bench.crew import Crew, Link, Schedule
+from chatapi.cli.bench.crew import CommandLink, Crew, Schedule
 from chatapi.cli.bench.probe import PauseProbe
 from chatapi.cli.bench.result import Outcome
-from chatapi.cli.bench.stage import Stage
+from chatapi.cli.bench.tenant import BenchTenant
 
 START_DELAY_SECONDS = 0.1  # so that all processes have heard of the start when it comes
 
@@ -17,24 +17,24 @@ Result = TypeVar("Result")
 
 
 @contextmanager
-def observe(stage: Stage, outcome: Outcome) -> Iterator[None]:
+def observe(tenant: BenchTenant, outcome: Outcome) -> Iterator[None]:
     """Puts what the server takes inside into the outcome."""
-    before, began_s = stage.target.usage(), monotonic()
-    if stage.options.pauses:
-        with PauseProbe(stage.target) as probe:
+    before, began_s = tenant.target.usage(), monotonic()
+    if tenant.options.pauses:
+        with PauseProbe(tenant.target) as probe:
             yield
         outcome.figures["longest_pause_ms"] = probe.longest_s * 1000
         outcome.check.problems += [probe.failure] if probe.failure else []
     else:
         yield
-    outcome.add_server(before, stage.target.usage(), monotonic() - began_s)
+    outcome.add_server(before, tenant.target.usage(), monotonic() - began_s)
 
 
 def measure(
-    stage: Stage, function: Callable[[Job, Link], Result], jobs: Sequence[Job], noun: str
+    tenant: BenchTenant, function: Callable[[Job, CommandLink], Result], jobs: Sequence[Job], noun: str
 ) -> tuple[Outcome, list[Result]]:
     """The server's side is in the outcome; the results are the generator's."""
-    options, progress = stage.options, stage.progress
+    options, progress = tenant.options, tenant.progress
     outcome = Outcome()
     progress.step("connecting")
     with Crew(function, jobs) as crew:
@@ -45,7 +45,7 @@ def measure(
         progress.step("warming up")
         crew.watch(schedule.begin_s, lambda count: progress.show(f"{count:,} {noun}"))
         progress.step(f"measuring for {options.seconds:g} s")
-        with observe(stage, outcome):
+        with observe(tenant, outcome):
             crew.watch(schedule.end_s, lambda count: progress.show(f"{count:,} {noun}"))
         progress.step("waiting for what is under way")
         results = crew.finish()

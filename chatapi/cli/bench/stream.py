@@ -7,7 +7,7 @@ from typing import Any
 from chatapi.cli.bench.errors import BenchError
 from chatapi.cli.bench.reactor import Reactor
 from chatapi.cli.bench.result import Delivered
-from chatapi.cli.bench.stage import Access
+from chatapi.cli.bench.tenant import TenantLogin
 from chatapi.cli.bench.websocket import WebSocketPeer, encode_handshake
 
 CONNECT_SECONDS = 120.0  # for all connections of a process to be ready
@@ -16,15 +16,15 @@ DRAIN_SECONDS = 30.0  # at the end, for what was sent to arrive
 CONNECTING, READY, SYNCED = range(3)
 
 
-class Member(WebSocketPeer):
+class MemberSocket(WebSocketPeer):
     """A user's connection. The user is in one room only."""
 
-    __slots__ = ("doubled", "missing", "next_seq", "problems", "room_id", "stage", "user")
+    __slots__ = ("doubled", "missing", "next_seq", "phase", "problems", "room_id", "user")
 
     def __init__(
         self,
         reactor: Reactor,
-        access: Access,
+        login: TenantLogin,
         room_id: str,
         user: str,
         *,
@@ -32,15 +32,15 @@ class Member(WebSocketPeer):
         next_seq: int = 1,
         receive_buffer_bytes: int = 0,
     ) -> None:
-        handshake = encode_handshake(access.host, access.headers(user), query)
-        super().__init__(reactor, access.address, handshake, receive_buffer_bytes)
+        handshake = encode_handshake(login.host, login.headers(user), query)
+        super().__init__(reactor, login.address, handshake, receive_buffer_bytes)
         self.room_id = room_id
         self.user = user
         self.next_seq = next_seq
         self.missing = 0
         self.doubled = 0
         self.problems: list[str] = []
-        self.stage = CONNECTING
+        self.phase = CONNECTING
 
     def on_message(self, seq: int) -> None:
         """A seq beyond the next one counts all between as missing: the server keeps a room's order."""
@@ -55,13 +55,13 @@ class Member(WebSocketPeer):
     def on_frame(self, frame: dict[str, Any]) -> None:
         kind = frame["type"]
         if kind == "ready":
-            if self.stage is not CONNECTING or frame["user_id"] != self.user:
+            if self.phase is not CONNECTING or frame["user_id"] != self.user:
                 self.problems.append(f"{self.user}: an unexpected ready")
-            self.stage = READY
+            self.phase = READY
         elif kind == "sync.complete":
-            if self.stage is not READY:
+            if self.phase is not READY:
                 self.problems.append(f"{self.user}: an unexpected sync.complete")
-            self.stage = SYNCED
+            self.phase = SYNCED
         elif kind in ("sync.gap", "sync.reset"):
             self.problems.append(f"{self.user}: {kind}")
 
@@ -75,7 +75,7 @@ class Member(WebSocketPeer):
             result.problems.append(f"{self.user}: got seq {self.next_seq - 1}, the last one is {last_seq}")
 
 
-def all_ready(reactor: Reactor, members: Sequence[Member]) -> None:
+def all_ready(reactor: Reactor, members: Sequence[MemberSocket]) -> None:
     """Returns when each has been served its backlog. Raises BenchError."""
-    if not reactor.run(lambda: all(member.stage is SYNCED for member in members), monotonic() + CONNECT_SECONDS):
+    if not reactor.run(lambda: all(member.phase is SYNCED for member in members), monotonic() + CONNECT_SECONDS):
         raise BenchError(f"not every connection was ready after {CONNECT_SECONDS:g} s")

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 import chatapi
-from chatapi.config.kinds import Kind, Number, Whole
+from chatapi.config.kinds import Number, ValueKind, Whole
 from chatapi.config.tenant import TENANT_KINDS
 from chatapi.errors import Code
 from chatapi.protocol import fields
@@ -364,7 +364,7 @@ def _describe_tenant_config() -> Schema:
     }
 
 
-def _describe_kind(kind: Kind) -> Schema:
+def _describe_kind(kind: ValueKind) -> Schema:
     described: Schema = {"description": kind.expected}
     if isinstance(kind, Whole):
         return {**described, "type": "integer", "minimum": kind.low, "maximum": kind.high}

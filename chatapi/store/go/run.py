@@ -55,7 +55,7 @@ class Count:
 
 
 @dataclass(slots=True)
-class Report:
+class ImportReport:
     counts: dict[str, Count] = field(default_factory=dict)
     remarks: Counter[tuple[str, str]] = field(default_factory=Counter)  # (kind, what about them) → how many
 
@@ -70,7 +70,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class CredentialMakers:
     """How they are made and hashed, which is the business of those who check them."""
 
     make_key_id: Callable[[], str]
@@ -96,12 +96,12 @@ class _RowClock(Clock):
 class Run:
     """Inside one transaction of `connection`, to which the old database is attached."""
 
-    def __init__(self, connection: sqlite3.Connection, clock: Clock, credentials: Credentials) -> None:
+    def __init__(self, connection: sqlite3.Connection, clock: Clock, credentials: CredentialMakers) -> None:
         self.connection = connection
         self.credentials = credentials
         self.now_us = clock.now_us()
         self._row_clock = _RowClock(clock)
-        self.report = Report({kind: Count(self.number(sql)) for kind, sql in _COUNTS.items()})
+        self.report = ImportReport({kind: Count(self.number(sql)) for kind, sql in _COUNTS.items()})
         for statement in _CREATE_MAPS:
             connection.execute(statement)
 

@@ -10,7 +10,7 @@ from chatapi.cli.bench.scenarios.history import run_history
 from chatapi.cli.bench.scenarios.mixed import run_mixed
 from chatapi.cli.bench.scenarios.send import run_rest_send, run_ws_send
 from chatapi.cli.bench.scenarios.slow import run_slow
-from chatapi.cli.bench.stage import Stage
+from chatapi.cli.bench.tenant import BenchTenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Scenario:
 
     name: str
     does: str
-    run: Callable[[Stage], Outcome]
+    run: Callable[[BenchTenant], Outcome]
     defaults: Mapping[str, float]
 
 

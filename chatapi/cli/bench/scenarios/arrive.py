@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from time import monotonic, process_time
 from typing import Any
 
-from chatapi.cli.bench.crew import PROGRESS_SECONDS, Crew, Link, Schedule, Window, share
+from chatapi.cli.bench.crew import PROGRESS_SECONDS, CommandLink, Crew, Measurement, Schedule, share
 from chatapi.cli.bench.errors import BenchError
 from chatapi.cli.bench.reactor import Reactor
 from chatapi.cli.bench.result import MEGABYTE, Outcome
 from chatapi.cli.bench.run import observe
-from chatapi.cli.bench.stage import Access, Options, Room, Stage
-from chatapi.cli.bench.stream import SYNCED, Member
+from chatapi.cli.bench.stream import SYNCED, MemberSocket
 from chatapi.cli.bench.target import ThrowAwayServer, Usage
+from chatapi.cli.bench.tenant import BenchOptions, BenchRoom, BenchTenant, TenantLogin
 
 ARRIVE_SECONDS = 150.0  # for all to be served
 SETTLE_SECONDS = 2.0  # after the last one is there: what the connecting has left over is gone then
@@ -24,7 +24,7 @@ SEED_SENDER = 1  # of each room in `recovery`: it does not connect
 class ArriveJob:
     """The users of one process. `window` of them are on the way in at once."""
 
-    access: Access
+    login: TenantLogin
     users: Sequence[tuple[str, str]]  # room id, user
     last_seq: int  # of each room
     window: int
@@ -65,7 +65,7 @@ class Crowd:
     def _let_in_next(self) -> None:
         following = next(self._waiting, None)
         if following is not None:
-            self.members.append(Arrival(self._reactor, self._job.access, *following, self))
+            self.members.append(Arrival(self._reactor, self._job.login, *following, self))
 
     def on_ready(self, member: "Arrival") -> None:
         self.result.last_ready_s = monotonic()
@@ -80,13 +80,13 @@ class Crowd:
         self._let_in_next()
 
 
-class Arrival(Member):
+class Arrival(MemberSocket):
     __slots__ = ("_crowd", "began_s")
 
-    def __init__(self, reactor: Reactor, access: Access, room_id: str, user: str, crowd: Crowd) -> None:
+    def __init__(self, reactor: Reactor, login: TenantLogin, room_id: str, user: str, crowd: Crowd) -> None:
         self.began_s = monotonic()
         self._crowd = crowd
-        super().__init__(reactor, access, room_id, user)
+        super().__init__(reactor, login, room_id, user)
 
     def on_frame(self, frame: dict[str, Any]) -> None:
         super().on_frame(frame)
@@ -96,7 +96,7 @@ class Arrival(Member):
             self._crowd.on_served(self)
 
 
-def arrive(job: ArriveJob, link: Link) -> ArriveResult:
+def arrive(job: ArriveJob, link: CommandLink) -> ArriveResult:
     """The work of one process. It waits twice after all are served, so that the command can look at the server's
     memory."""
     reactor, result = Reactor(), ArriveResult()
@@ -113,7 +113,7 @@ def arrive(job: ArriveJob, link: Link) -> ArriveResult:
     reactor.run_until(monotonic() + SETTLE_SECONDS)
     link.wait_for_start()  # and again
     for member in crowd.members:
-        if member.stage is not SYNCED:
+        if member.phase is not SYNCED:
             result.problems.append(f"{member.user}: not served")
         member.add_to(result, job.last_seq)
     return result
@@ -143,17 +143,17 @@ class Storm:
         return max(result.last_ready_s for result in self.results) - self.first_s
 
 
-def _let_all_in(stage: Stage, outcome: Outcome, users: Sequence[tuple[str, str]], last_seq: int = 0) -> Storm:
+def _let_all_in(tenant: BenchTenant, outcome: Outcome, users: Sequence[tuple[str, str]], last_seq: int = 0) -> Storm:
     """The server's side is in the outcome."""
-    options, progress, target = stage.options, stage.progress, stage.target
+    options, progress, target = tenant.options, tenant.progress, tenant.target
     parts = share(users, options.processes)
     window = max(1, options.window // len(parts))
     progress.step(f"connecting {len(users)} users")
-    with Crew(arrive, [ArriveJob(stage.access, part, last_seq, window) for part in parts]) as crew:
+    with Crew(arrive, [ArriveJob(tenant.login, part, last_seq, window) for part in parts]) as crew:
         now = Schedule(0.0, 0.0)
         crew.wait_until_ready(_ignore)
         before = target.usage()
-        with observe(stage, outcome):
+        with observe(tenant, outcome):
             crew.start(now)
             crew.wait_until_ready(lambda count: progress.show(f"{count:,}"))
         crew.start(now)
@@ -167,62 +167,62 @@ def _ignore(_count: int) -> None:
     return
 
 
-def _report(stage: Stage, storm: Storm, outcome: Outcome) -> None:
+def _report(tenant: BenchTenant, storm: Storm, outcome: Outcome) -> None:
     if storm.before is not None and storm.settled is not None:
         outcome.figures["server_rss_before_mb"] = storm.before.rss_bytes / MEGABYTE
         outcome.figures["server_rss_mb"] = storm.settled.rss_bytes / MEGABYTE
-    outcome.add_generator([Window(seconds=storm.seconds, cpu_s=result.cpu_s) for result in storm.results])
+    outcome.add_generator([Measurement(seconds=storm.seconds, cpu_s=result.cpu_s) for result in storm.results])
     for result in storm.results:
         outcome.check.add(result)
-    outcome.check.notes.append(f"{stage.options.connections:,} connections, each ready and served")
+    outcome.check.notes.append(f"{tenant.options.connections:,} connections, each ready and served")
 
 
-def run_connect(stage: Stage) -> Outcome:
+def run_connect(tenant: BenchTenant) -> Outcome:
     """Each user is in one room, which is in the server's memory."""
     outcome = Outcome()
-    storm = _let_all_in(stage, outcome, _users_of(_make_rooms(stage.options, stage), stage.options))
-    _report(stage, storm, outcome)
-    outcome.figures["handshakes_per_s"] = stage.options.connections / storm.ready_seconds
+    storm = _let_all_in(tenant, outcome, _users_of(_make_rooms(tenant.options, tenant), tenant.options))
+    _report(tenant, storm, outcome)
+    outcome.figures["handshakes_per_s"] = tenant.options.connections / storm.ready_seconds
     outcome.add_latencies([latency for result in storm.results for latency in result.ready_latencies])
     return outcome
 
 
-def run_idle(stage: Stage) -> Outcome:
+def run_idle(tenant: BenchTenant) -> Outcome:
     """A throw-away server is started anew for it, so that what the preparation has left over serves no connection."""
-    rooms = _make_rooms(stage.options, stage)
-    if isinstance(stage.target, ThrowAwayServer):
-        stage.progress.step("restarting the server")
-        stage.target.restart()
+    rooms = _make_rooms(tenant.options, tenant)
+    if isinstance(tenant.target, ThrowAwayServer):
+        tenant.progress.step("restarting the server")
+        tenant.target.restart()
     outcome = Outcome()
-    storm = _let_all_in(stage, outcome, _users_of(rooms, stage.options))
-    _report(stage, storm, outcome)
-    outcome.figures["handshakes_per_s"] = stage.options.connections / storm.ready_seconds
+    storm = _let_all_in(tenant, outcome, _users_of(rooms, tenant.options))
+    _report(tenant, storm, outcome)
+    outcome.figures["handshakes_per_s"] = tenant.options.connections / storm.ready_seconds
     if storm.before is not None and storm.settled is not None:
         grown_bytes = storm.settled.rss_bytes - storm.before.rss_bytes
-        outcome.figures["bytes_per_connection"] = grown_bytes / stage.options.connections
+        outcome.figures["bytes_per_connection"] = grown_bytes / tenant.options.connections
     return outcome
 
 
-def run_recovery(stage: Stage) -> Outcome:
+def run_recovery(tenant: BenchTenant) -> Outcome:
     """All were away while messages came, and return at once when the server does."""
-    options = stage.options
-    rooms = _make_rooms(options, stage, SEED_SENDER)
-    stage.seed(rooms, options.missed)
-    stage.progress.step("restarting the server")
-    stage.target.restart()
+    options = tenant.options
+    rooms = _make_rooms(options, tenant, SEED_SENDER)
+    tenant.seed(rooms, options.missed)
+    tenant.progress.step("restarting the server")
+    tenant.target.restart()
     outcome = Outcome()
-    storm = _let_all_in(stage, outcome, _users_of(rooms, options, SEED_SENDER), options.missed)
-    _report(stage, storm, outcome)
+    storm = _let_all_in(tenant, outcome, _users_of(rooms, options, SEED_SENDER), options.missed)
+    _report(tenant, storm, outcome)
     outcome.figures["caught_up_s"] = storm.seconds
     outcome.add_latencies([latency for result in storm.results for latency in result.served_latencies])
     return outcome
 
 
-def _make_rooms(options: Options, stage: Stage, absent: int = 0) -> list[Room]:
-    return stage.make_rooms(-(-options.connections // options.members), options.members + absent)
+def _make_rooms(options: BenchOptions, tenant: BenchTenant, absent: int = 0) -> list[BenchRoom]:
+    return tenant.make_rooms(-(-options.connections // options.members), options.members + absent)
 
 
-def _users_of(rooms: Sequence[Room], options: Options, absent: int = 0) -> list[tuple[str, str]]:
+def _users_of(rooms: Sequence[BenchRoom], options: BenchOptions, absent: int = 0) -> list[tuple[str, str]]:
     """The room and the name of each who connects. One of each room in turn: neighbours do not come together."""
     users = [(room.room_id, room.users[absent + index]) for index in range(options.members) for room in rooms]
     return users[: options.connections]

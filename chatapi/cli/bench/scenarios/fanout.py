@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
-from chatapi.cli.bench.crew import Link, Window, share
+from chatapi.cli.bench.crew import CommandLink, Measurement, share
 from chatapi.cli.bench.reactor import Reactor
 from chatapi.cli.bench.result import Outcome, check_stored
 from chatapi.cli.bench.run import measure
 from chatapi.cli.bench.scenarios.send import message_parts, number_text
-from chatapi.cli.bench.stage import Access, Options, Room, Stage
-from chatapi.cli.bench.stream import DRAIN_SECONDS, SYNCED, Member, all_ready
+from chatapi.cli.bench.stream import DRAIN_SECONDS, SYNCED, MemberSocket, all_ready
+from chatapi.cli.bench.tenant import BenchOptions, BenchRoom, BenchTenant, TenantLogin
 from chatapi.cli.bench.websocket import encode_text
 
 QUIET_SECONDS = 1.0  # without a delivery: then everything has arrived, or is not coming
@@ -19,15 +19,15 @@ QUIET_SECONDS = 1.0  # without a delivery: then everything has arrived, or is no
 
 @dataclass(frozen=True, slots=True)
 class FanoutJob:
-    access: Access
-    room: Room
+    login: TenantLogin
+    room: BenchRoom
     users: Sequence[str]  # those of this process
-    options: Options
+    options: BenchOptions
 
 
 @dataclass(slots=True)
 class FanoutResult:
-    window: Window
+    measurement: Measurement
     sent_s: "array[float]"  # monotonic, by seq - 1; only of the process that sends
     arrived_s: "array[float]"  # by seq - 1: when the last member of this process got it
     confirmed: dict[int, str]
@@ -72,13 +72,13 @@ class Audience:
         """All members have the next message."""
 
 
-class Listener(Member):
+class Recipient(MemberSocket):
     """A member who tells the audience what they got."""
 
     __slots__ = ("_audience", "_first_of_chunk", "_is_plain")
 
-    def __init__(self, reactor: Reactor, access: Access, room_id: str, user: str, audience: Audience) -> None:
-        super().__init__(reactor, access, room_id, user)
+    def __init__(self, reactor: Reactor, login: TenantLogin, room_id: str, user: str, audience: Audience) -> None:
+        super().__init__(reactor, login, room_id, user)
         self._audience = audience
         self._is_plain = True
         audience.size += 1
@@ -92,7 +92,7 @@ class Listener(Member):
             return
         was_whole = not self._rest
         super().on_data(data)
-        if self.next_seq > next_seq and self.stage is SYNCED:
+        if self.next_seq > next_seq and self.phase is SYNCED:
             audience.take(next_seq, self.next_seq - 1)
             if was_whole and not self._rest and self._is_plain:
                 audience.chunk, audience.first_seq, audience.last_seq = data, next_seq, self.next_seq - 1
@@ -103,15 +103,15 @@ class Listener(Member):
         super().on_frame(frame)
 
 
-class Speaker(Listener):
+class Speaker(Recipient):
     """The member that sends."""
 
     __slots__ = ("_after", "_before", "ids", "sent_s")
 
     def __init__(
-        self, reactor: Reactor, access: Access, room_id: str, user: str, audience: Audience, options: Options
+        self, reactor: Reactor, login: TenantLogin, room_id: str, user: str, audience: Audience, options: BenchOptions
     ) -> None:
-        super().__init__(reactor, access, room_id, user, audience)
+        super().__init__(reactor, login, room_id, user, audience)
         before, after = message_parts(room_id, user, options, "send_message")
         frame = encode_text(before + number_text(0) + after)
         self._before, _, self._after = frame.rpartition(number_text(0))
@@ -128,22 +128,22 @@ class Speaker(Listener):
         self.ids[seq] = f"{self.user}.{number_text(seq - 1).decode()}"
 
 
-def fan_out(job: FanoutJob, link: Link) -> FanoutResult:
+def fan_out(job: FanoutJob, link: CommandLink) -> FanoutResult:
     """The work of one process: it has the sender if the room's first user is among its own."""
     reactor, audience, options = Reactor(polls=job.options.busy_poll), Audience(), job.options
     speaker: Speaker | None = None
-    listeners: list[Listener] = []
+    recipients: list[Recipient] = []
     for user in job.users:
         if user == job.room.users[0]:
-            speaker = Speaker(reactor, job.access, job.room.room_id, user, audience, options)
-            listeners.append(speaker)
+            speaker = Speaker(reactor, job.login, job.room.room_id, user, audience, options)
+            recipients.append(speaker)
         else:
-            listeners.append(Listener(reactor, job.access, job.room.room_id, user, audience))
-    all_ready(reactor, listeners)
+            recipients.append(Recipient(reactor, job.login, job.room.room_id, user, audience))
+    all_ready(reactor, recipients)
     schedule = link.wait_for_start()
     if speaker is not None:
         start_speaking(reactor, speaker, audience, options, schedule.end_s)
-    window = link.measure(reactor, schedule, audience.count)
+    measurement = link.measure(reactor, schedule, audience.count)
     last_seq = 0
     if speaker is not None:
         sent = len(speaker.sent_s)
@@ -153,17 +153,17 @@ def fan_out(job: FanoutJob, link: Link) -> FanoutResult:
     drain(reactor, audience, last_seq)
     last_seq = len(audience.arrivals) - 1
     result = FanoutResult(
-        window,
+        measurement,
         array("d") if speaker is None else speaker.sent_s,
         audience.arrived_s[1:],
         {} if speaker is None else speaker.ids,
     )
-    for listener in listeners:
-        listener.add_to(result, last_seq)
+    for recipient in recipients:
+        recipient.add_to(result, last_seq)
     return result
 
 
-def start_speaking(reactor: Reactor, speaker: Speaker, audience: Audience, options: Options, end_s: float) -> None:
+def start_speaking(reactor: Reactor, speaker: Speaker, audience: Audience, options: BenchOptions, end_s: float) -> None:
     """Sends until `end_s`, which is monotonic: `rate` messages a second or, where that is 0, as many as keep `window`
     under way, each until all members have it."""
     if options.rate:
@@ -197,25 +197,25 @@ def drain(reactor: Reactor, audience: Audience, last_seq: int) -> None:
             return
 
 
-def run_fanout(stage: Stage) -> Outcome:
-    options = stage.options
-    room = stage.make_rooms(1, options.members)[0]
-    jobs = [FanoutJob(stage.access, room, users, options) for users in share(room.users, options.processes)]
-    outcome, results = measure(stage, fan_out, jobs, "deliveries")
-    windows = [result.window for result in results]
-    outcome.figures["deliveries_per_s"] = sum(window.count / window.seconds for window in windows)
+def run_fanout(tenant: BenchTenant) -> Outcome:
+    options = tenant.options
+    room = tenant.make_rooms(1, options.members)[0]
+    jobs = [FanoutJob(tenant.login, room, users, options) for users in share(room.users, options.processes)]
+    outcome, results = measure(tenant, fan_out, jobs, "deliveries")
+    measurements = [result.measurement for result in results]
+    outcome.figures["deliveries_per_s"] = sum(measurement.count / measurement.seconds for measurement in measurements)
     outcome.add_latencies(_latencies(results, options))
-    outcome.add_generator(windows)
+    outcome.add_generator(measurements)
     check, confirmed = outcome.check, results[0].confirmed
     for result in results:
         check.add(result)
         if len(result.arrived_s) != len(confirmed):
             check.problems.append(f"{len(confirmed)} confirmed, a process got {len(result.arrived_s)} of them")
-    check_stored(check, {room.room_id: confirmed}, stage.read_messages({room: len(confirmed)}))
+    check_stored(check, {room.room_id: confirmed}, tenant.read_messages({room: len(confirmed)}))
     return outcome
 
 
-def _latencies(results: Sequence[FanoutResult], options: Options) -> list[float]:
+def _latencies(results: Sequence[FanoutResult], options: BenchOptions) -> list[float]:
     """From each message's sending to its arrival at the last member, without the warm-up's."""
     sent_s = results[0].sent_s
     begin_s = sent_s[0] + options.warmup if sent_s else 0.0

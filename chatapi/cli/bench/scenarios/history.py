@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
-from chatapi.cli.bench.crew import Link, Window, share
+from chatapi.cli.bench.crew import CommandLink, Measurement, share
 from chatapi.cli.bench.errors import BenchError
 from chatapi.cli.bench.http import HttpPeer, encode_request
 from chatapi.cli.bench.reactor import Reactor
 from chatapi.cli.bench.result import Outcome
 from chatapi.cli.bench.run import measure
-from chatapi.cli.bench.stage import Access, Room, Stage
 from chatapi.cli.bench.stream import DRAIN_SECONDS
+from chatapi.cli.bench.tenant import BenchRoom, BenchTenant, TenantLogin
 from chatapi.cli.bench.websocket import find_seq
 
 MESSAGES_PER_ROOM = 1000
@@ -25,24 +25,24 @@ _SEQ = b'"seq":'
 
 @dataclass(frozen=True, slots=True)
 class HistoryJob:
-    access: Access
-    rooms: Sequence[Room]  # one per client
+    login: TenantLogin
+    rooms: Sequence[BenchRoom]  # one per client
 
 
 @dataclass(slots=True)
 class HistoryResult:
-    window: Window
+    measurement: Measurement
     latencies: "array[float]"
     pages: int
     problems: list[str] = field(default_factory=list)
 
 
-class Reader:
+class HistoryReader:
     """One client, one page at a time, from its own room."""
 
-    def __init__(self, reactor: Reactor, access: Access, room: Room, result: HistoryResult) -> None:
+    def __init__(self, reactor: Reactor, login: TenantLogin, room: BenchRoom, result: HistoryResult) -> None:
         path = f"/rooms/{room.room_id}/messages?limit={PAGE}&after_seq={_PLACE.decode()}"
-        request = encode_request("GET", path, access.host, access.headers(room.users[0]))
+        request = encode_request("GET", path, login.host, login.headers(room.users[0]))
         self._before, _, self._after = request.partition(_PLACE)
         self._result = result
         self._random = random.Random(room.room_id)  # noqa: S311 - it only spreads the load
@@ -50,7 +50,7 @@ class Reader:
         self._asked_s = 0.0
         self.is_over = False
         self.is_waiting = False
-        self._peer = HttpPeer(reactor, access.address, self._take_page)
+        self._peer = HttpPeer(reactor, login.address, self._take_page)
 
     def ask(self) -> None:
         """Asks for a page at a random place; until `is_over`, each answer asks for the next one."""
@@ -73,30 +73,30 @@ class Reader:
             self.ask()
 
 
-def read_history(job: HistoryJob, link: Link) -> HistoryResult:
-    reactor, result = Reactor(), HistoryResult(Window(), array("d"), 0)
-    readers = [Reader(reactor, job.access, room, result) for room in job.rooms]
+def read_history(job: HistoryJob, link: CommandLink) -> HistoryResult:
+    reactor, result = Reactor(), HistoryResult(Measurement(), array("d"), 0)
+    readers = [HistoryReader(reactor, job.login, room, result) for room in job.rooms]
     schedule = link.wait_for_start()
     for reader in readers:
         reader.ask()
-    window = result.window = link.measure(reactor, schedule, lambda: result.pages)
+    measurement = result.measurement = link.measure(reactor, schedule, lambda: result.pages)
     for reader in readers:
         reader.is_over = True
     if not reactor.run(lambda: not any(reader.is_waiting for reader in readers), monotonic() + DRAIN_SECONDS):
         result.problems.append("pages were never answered")
-    result.latencies = result.latencies[window.first : window.first + window.count]
+    result.latencies = result.latencies[measurement.first : measurement.first + measurement.count]
     return result
 
 
-def run_history(stage: Stage) -> Outcome:
-    rooms = stage.make_rooms(stage.options.clients, 1)
-    stage.seed(rooms, MESSAGES_PER_ROOM)
-    jobs = [HistoryJob(stage.access, part) for part in share(rooms, stage.options.processes)]
-    outcome, results = measure(stage, read_history, jobs, "pages")
-    windows = [result.window for result in results]
-    outcome.figures["requests_per_s"] = sum(window.count / window.seconds for window in windows)
+def run_history(tenant: BenchTenant) -> Outcome:
+    rooms = tenant.make_rooms(tenant.options.clients, 1)
+    tenant.seed(rooms, MESSAGES_PER_ROOM)
+    jobs = [HistoryJob(tenant.login, part) for part in share(rooms, tenant.options.processes)]
+    outcome, results = measure(tenant, read_history, jobs, "pages")
+    measurements = [result.measurement for result in results]
+    outcome.figures["requests_per_s"] = sum(measurement.count / measurement.seconds for measurement in measurements)
     outcome.add_latencies([latency for result in results for latency in result.latencies])
-    outcome.add_generator(windows)
+    outcome.add_generator(measurements)
     outcome.check.notes.append(f"{sum(result.pages for result in results):,} pages of {PAGE}, each whole and in order")
     for result in results:
         outcome.check.problems += result.problems

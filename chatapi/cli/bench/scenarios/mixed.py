@@ -8,14 +8,14 @@ from itertools import pairwise
 from time import monotonic
 from typing import Any
 
-from chatapi.cli.bench.crew import Link, Window, percentile, share
+from chatapi.cli.bench.crew import CommandLink, Measurement, percentile, share
 from chatapi.cli.bench.errors import BenchError
 from chatapi.cli.bench.http import HttpPeer, encode_request
 from chatapi.cli.bench.reactor import Reactor
 from chatapi.cli.bench.result import Check, Outcome
 from chatapi.cli.bench.run import measure
-from chatapi.cli.bench.stage import Access, Options, Room, Stage
-from chatapi.cli.bench.stream import DRAIN_SECONDS, Member, all_ready
+from chatapi.cli.bench.stream import DRAIN_SECONDS, MemberSocket, all_ready
+from chatapi.cli.bench.tenant import BenchOptions, BenchRoom, BenchTenant, TenantLogin
 from chatapi.cli.bench.websocket import encode_text
 from chatapi.protocol.json import dumps, loads_stored
 from chatapi.protocol.server_frames import LOGGED
@@ -29,9 +29,9 @@ _LOGGED = LOGGED - {"message"}  # messages themselves are taken by the line
 
 @dataclass(frozen=True, slots=True)
 class MixedJob:
-    access: Access
-    rooms: Sequence[Room]
-    options: Options
+    login: TenantLogin
+    rooms: Sequence[BenchRoom]
+    options: BenchOptions
 
 
 @dataclass(slots=True)
@@ -49,8 +49,8 @@ class RoomRecord:
 
 @dataclass(slots=True)
 class MixedResult:
-    window: Window
-    latencies: "array[float]"  # of the window
+    measurement: Measurement
+    latencies: "array[float]"  # of the measurement
     records: dict[str, RoomRecord]  # by room id
     kinds: dict[str, "array[float]"]  # latencies by kind, the warm-up's included
     delivered: int = 0
@@ -59,7 +59,7 @@ class MixedResult:
     problems: list[str] = field(default_factory=list)
 
 
-class Tally:
+class MixedTally:
     """State that the people of one process share."""
 
     def __init__(self) -> None:
@@ -69,14 +69,14 @@ class Tally:
         self.is_over = False
 
 
-class Line(Member):
+class PersonSocket(MemberSocket):
     """The connection that a person has at the moment."""
 
     __slots__ = ("_person",)
 
     def __init__(self, reactor: Reactor, person: "Person", query: str = "", next_seq: int = 1) -> None:
         self._person = person
-        super().__init__(reactor, person.access, person.room_id, person.user, query=query, next_seq=next_seq)
+        super().__init__(reactor, person.login, person.room_id, person.user, query=query, next_seq=next_seq)
 
     def on_sent(self, seq: int, data: bytes, start: int, end: int) -> None:
         self._person.on_frame(loads_stored(data[start:end]))
@@ -92,9 +92,9 @@ class Person:
     """A user who does one thing after the other."""
 
     def __init__(
-        self, reactor: Reactor, tally: Tally, job: MixedJob, room_id: str, user: str, record: RoomRecord
+        self, reactor: Reactor, tally: MixedTally, job: MixedJob, room_id: str, user: str, record: RoomRecord
     ) -> None:
-        access = self.access = job.access
+        login = self.login = job.login
         self.room_id = room_id
         self.user = user
         self._reactor = reactor
@@ -109,9 +109,9 @@ class Person:
         self._light_s = 0.0
         self._edit: tuple[str, str] = ("", "")
         self._epoch = ""
-        self.line = Line(reactor, self)
-        self._http = HttpPeer(reactor, access.address, self._take_page)
-        self._history = encode_request("GET", f"/rooms/{room_id}/messages?limit=50", access.host, access.headers(user))
+        self.line = PersonSocket(reactor, self)
+        self._http = HttpPeer(reactor, login.address, self._take_page)
+        self._history = encode_request("GET", f"/rooms/{room_id}/messages?limit=50", login.host, login.headers(user))
 
     def act(self) -> None:
         """Begins an action; when it ends, the next one begins at once, until the tally is over."""
@@ -166,7 +166,7 @@ class Person:
         """As a client that keeps its own cursor: nothing may be missing or doubled across the two connections."""
         old = self.line
         old.close()
-        self.line = Line(self._reactor, self, "?sync=none", old.next_seq)
+        self.line = PersonSocket(self._reactor, self, "?sync=none", old.next_seq)
         self.line.missing, self.line.doubled, self.line.problems = old.missing, old.doubled, old.problems
 
     def on_frame(self, frame: dict[str, Any]) -> None:
@@ -202,8 +202,8 @@ class Person:
         self._done()
 
 
-def live(job: MixedJob, link: Link) -> MixedResult:
-    reactor, tally = Reactor(polls=job.options.busy_poll), Tally()
+def live(job: MixedJob, link: CommandLink) -> MixedResult:
+    reactor, tally = Reactor(polls=job.options.busy_poll), MixedTally()
     records = {room.room_id: RoomRecord() for room in job.rooms}
     people = [
         Person(reactor, tally, job, room.room_id, user, records[room.room_id])
@@ -214,15 +214,15 @@ def live(job: MixedJob, link: Link) -> MixedResult:
     schedule = link.wait_for_start()
     for person in people:
         person.act()
-    window = link.measure(reactor, schedule, lambda: len(tally.latencies))
+    measurement = link.measure(reactor, schedule, lambda: len(tally.latencies))
     tally.is_over = True
     finished = reactor.run(lambda: not tally.busy, monotonic() + DRAIN_SECONDS)
     reactor.run(
         lambda: all(person.line.next_seq > records[person.room_id].last_seq for person in people),
         monotonic() + DRAIN_SECONDS,
     )
-    latencies = tally.latencies[window.first : window.first + window.count]
-    result = MixedResult(window, latencies, records, tally.kinds)
+    latencies = tally.latencies[measurement.first : measurement.first + measurement.count]
+    result = MixedResult(measurement, latencies, records, tally.kinds)
     if not finished:
         result.problems.append(f"{tally.busy} operations were never answered")
     for person in people:
@@ -230,16 +230,16 @@ def live(job: MixedJob, link: Link) -> MixedResult:
     return result
 
 
-def run_mixed(stage: Stage) -> Outcome:
-    options = stage.options
+def run_mixed(tenant: BenchTenant) -> Outcome:
+    options = tenant.options
     members = min(options.members, options.clients)
-    rooms = stage.make_rooms(-(-options.clients // members), members)
-    jobs = [MixedJob(stage.access, part, options) for part in share(rooms, options.processes)]
-    outcome, results = measure(stage, live, jobs, "operations")
-    windows = [result.window for result in results]
-    outcome.figures["operations_per_s"] = sum(window.count / window.seconds for window in windows)
+    rooms = tenant.make_rooms(-(-options.clients // members), members)
+    jobs = [MixedJob(tenant.login, part, options) for part in share(rooms, options.processes)]
+    outcome, results = measure(tenant, live, jobs, "operations")
+    measurements = [result.measurement for result in results]
+    outcome.figures["operations_per_s"] = sum(measurement.count / measurement.seconds for measurement in measurements)
     outcome.add_latencies([latency for result in results for latency in result.latencies])
-    outcome.add_generator(windows)
+    outcome.add_generator(measurements)
     records: dict[str, RoomRecord] = {}
     for result in results:
         records |= result.records
@@ -247,7 +247,7 @@ def run_mixed(stage: Stage) -> Outcome:
     outcome.check.notes += [
         _format_kind(kind, [one for result in results for one in result.kinds[kind]]) for kind in _WEIGHTS
     ]
-    logs = stage.read_events({room: records[room.room_id].last_seq for room in rooms})
+    logs = tenant.read_events({room: records[room.room_id].last_seq for room in rooms})
     for room_id, record in records.items():
         _check_log(outcome.check, room_id, record, logs[room_id])
     return outcome

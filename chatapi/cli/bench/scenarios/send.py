@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
-from chatapi.cli.bench.crew import Link, Schedule, Window, share
+from chatapi.cli.bench.crew import CommandLink, Measurement, Schedule, share
 from chatapi.cli.bench.errors import BenchError
 from chatapi.cli.bench.http import HttpPeer, encode_request
 from chatapi.cli.bench.reactor import Reactor
 from chatapi.cli.bench.result import Outcome, check_stored
 from chatapi.cli.bench.run import measure
-from chatapi.cli.bench.stage import Access, Options, Room, Stage
-from chatapi.cli.bench.stream import DRAIN_SECONDS, Member, all_ready
+from chatapi.cli.bench.stream import DRAIN_SECONDS, MemberSocket, all_ready
+from chatapi.cli.bench.tenant import BenchOptions, BenchRoom, BenchTenant, TenantLogin
 from chatapi.cli.bench.websocket import encode_text, find_seq
 from chatapi.protocol.json import dumps
 
@@ -23,15 +23,15 @@ ID_DIGITS = len(_SPLIT)  # fixed, so that a request's length is too
 
 @dataclass(frozen=True, slots=True)
 class SendJob:
-    access: Access
-    rooms: Sequence[Room]
-    options: Options
+    login: TenantLogin
+    rooms: Sequence[BenchRoom]
+    options: BenchOptions
 
 
 @dataclass(slots=True)
 class SendResult:
-    window: Window
-    latencies: "array[float]"  # of the window
+    measurement: Measurement
+    latencies: "array[float]"  # of the measurement
     confirmed: dict[str, dict[int, str]]  # room id → seq → client_message_id
     delivered: int = 0
     missing: int = 0
@@ -39,7 +39,7 @@ class SendResult:
     problems: list[str] = field(default_factory=list)
 
 
-class Tally:
+class SendTally:
     """State that the senders of one process share."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Tally:
         return len(self.latencies)
 
 
-def message_parts(room_id: str, user: str, options: Options, kind: str = "") -> tuple[bytes, bytes]:
+def message_parts(room_id: str, user: str, options: BenchOptions, kind: str = "") -> tuple[bytes, bytes]:
     """A message's JSON before and after the number that makes its client_message_id unique."""
     body: dict[str, object] = {"type": kind, "room_id": room_id} if kind else {}
     body |= {"content": options.content, "client_message_id": f"{user}.{_SPLIT.decode()}"}
@@ -68,18 +68,18 @@ class RestSender:
     """One user that sends over REST, one message at a time."""
 
     def __init__(
-        self, reactor: Reactor, tally: Tally, access: Access, room_id: str, user: str, options: Options
+        self, reactor: Reactor, tally: SendTally, login: TenantLogin, room_id: str, user: str, options: BenchOptions
     ) -> None:
         before, after = message_parts(room_id, user, options)
         path = f"/rooms/{room_id}/messages"
-        whole = encode_request("POST", path, access.host, access.headers(user), before + _SPLIT + after)
+        whole = encode_request("POST", path, login.host, login.headers(user), before + _SPLIT + after)
         self._before, _, self._after = whole.partition(_SPLIT)
         self._tally = tally
         self._sent_s = 0.0
         self.user = user
         self.room_id = room_id
         self.seqs: array[int] = array("Q")  # of the messages, in the order sent
-        self._peer = HttpPeer(reactor, access.address, self._take_reply)
+        self._peer = HttpPeer(reactor, login.address, self._take_reply)
 
     def send(self) -> None:
         self._tally.in_flight += 1
@@ -97,15 +97,15 @@ class RestSender:
             self.send()
 
 
-class SocketSender(Member):
+class SocketSender(MemberSocket):
     """One user that sends over its WebSocket and gets the room's messages there, its own included."""
 
     __slots__ = ("_after", "_before", "_id_before", "_sent_s", "_tally", "is_silent", "seqs")
 
     def __init__(
-        self, reactor: Reactor, tally: Tally, access: Access, room_id: str, user: str, options: Options
+        self, reactor: Reactor, tally: SendTally, login: TenantLogin, room_id: str, user: str, options: BenchOptions
     ) -> None:
-        super().__init__(reactor, access, room_id, user)
+        super().__init__(reactor, login, room_id, user)
         frame = encode_text(_SPLIT.join(message_parts(room_id, user, options, "send_message")))
         self._before, _, self._after = frame.partition(_SPLIT)
         self._id_before = f'"client_message_id":"{user}.'.encode()
@@ -132,7 +132,7 @@ class SocketSender(Member):
 
 
 def confirmed_ids(senders: Sequence[RestSender] | Sequence[SocketSender]) -> dict[str, dict[int, str]]:
-    """Room id → seq → client_message_id, of all messages that were confirmed."""
+    """BenchRoom id → seq → client_message_id, of all messages that were confirmed."""
     found: dict[str, dict[int, str]] = {}
     for sender in senders:
         of_room = found.setdefault(sender.room_id, {})
@@ -141,27 +141,27 @@ def confirmed_ids(senders: Sequence[RestSender] | Sequence[SocketSender]) -> dic
     return found
 
 
-def send_over_rest(job: SendJob, link: Link) -> SendResult:
-    reactor, tally = Reactor(polls=job.options.busy_poll), Tally()
+def send_over_rest(job: SendJob, link: CommandLink) -> SendResult:
+    reactor, tally = Reactor(polls=job.options.busy_poll), SendTally()
     senders = [
-        RestSender(reactor, tally, job.access, room.room_id, user, job.options)
+        RestSender(reactor, tally, job.login, room.room_id, user, job.options)
         for room in job.rooms
         for user in room.users
     ]
     schedule = link.wait_for_start()
     for sender in senders:
         sender.send()
-    window = _measure_sends(reactor, tally, link, schedule)
-    result = SendResult(window, _latencies(tally, window), confirmed_ids(senders))
+    measurement = _measure_sends(reactor, tally, link, schedule)
+    result = SendResult(measurement, _latencies(tally, measurement), confirmed_ids(senders))
     if tally.in_flight:
         result.problems.append(f"{tally.in_flight} requests were never answered")
     return result
 
 
-def send_over_sockets(job: SendJob, link: Link) -> SendResult:
-    reactor, tally = Reactor(polls=job.options.busy_poll), Tally()
+def send_over_sockets(job: SendJob, link: CommandLink) -> SendResult:
+    reactor, tally = Reactor(polls=job.options.busy_poll), SendTally()
     rooms = [
-        [SocketSender(reactor, tally, job.access, room.room_id, user, job.options) for user in room.users]
+        [SocketSender(reactor, tally, job.login, room.room_id, user, job.options) for user in room.users]
         for room in job.rooms
     ]
     senders = [sender for room in rooms for sender in room]
@@ -170,12 +170,12 @@ def send_over_sockets(job: SendJob, link: Link) -> SendResult:
     for sender in senders:
         for _ in range(job.options.window):
             sender.send_message()
-    window = _measure_sends(reactor, tally, link, schedule)
+    measurement = _measure_sends(reactor, tally, link, schedule)
     last_seqs = {room[0].room_id: sum(len(sender.seqs) for sender in room) for room in rooms}
     reactor.run(
         lambda: all(sender.next_seq > last_seqs[sender.room_id] for sender in senders), monotonic() + DRAIN_SECONDS
     )
-    result = SendResult(window, _latencies(tally, window), confirmed_ids(senders))
+    result = SendResult(measurement, _latencies(tally, measurement), confirmed_ids(senders))
     if tally.in_flight:
         result.problems.append(f"{tally.in_flight} messages were never confirmed")
     for sender in senders:
@@ -183,39 +183,39 @@ def send_over_sockets(job: SendJob, link: Link) -> SendResult:
     return result
 
 
-def _measure_sends(reactor: Reactor, tally: Tally, link: Link, schedule: Schedule) -> Window:
-    window = link.measure(reactor, schedule, tally.count)
+def _measure_sends(reactor: Reactor, tally: SendTally, link: CommandLink, schedule: Schedule) -> Measurement:
+    measurement = link.measure(reactor, schedule, tally.count)
     tally.is_over = True
     reactor.run(lambda: not tally.in_flight, monotonic() + DRAIN_SECONDS)
-    return window
+    return measurement
 
 
-def _latencies(tally: Tally, window: Window) -> "array[float]":
-    return tally.latencies[window.first : window.first + window.count]
+def _latencies(tally: SendTally, measurement: Measurement) -> "array[float]":
+    return tally.latencies[measurement.first : measurement.first + measurement.count]
 
 
-def run_rest_send(stage: Stage) -> Outcome:
-    return _run(stage, send_over_rest)
+def run_rest_send(tenant: BenchTenant) -> Outcome:
+    return _run(tenant, send_over_rest)
 
 
-def run_ws_send(stage: Stage) -> Outcome:
-    return _run(stage, send_over_sockets)
+def run_ws_send(tenant: BenchTenant) -> Outcome:
+    return _run(tenant, send_over_sockets)
 
 
-def _run(stage: Stage, function: "Callable[[SendJob, Link], SendResult]") -> Outcome:
-    options = stage.options
+def _run(tenant: BenchTenant, function: "Callable[[SendJob, CommandLink], SendResult]") -> Outcome:
+    options = tenant.options
     members = min(options.members, options.clients)
-    rooms = stage.make_rooms(-(-options.clients // members), members)
-    jobs = [SendJob(stage.access, part, options) for part in share(rooms, options.processes)]
-    outcome, results = measure(stage, function, jobs, "messages")
-    windows = [result.window for result in results]
-    outcome.figures["messages_per_s"] = sum(window.count / window.seconds for window in windows)
+    rooms = tenant.make_rooms(-(-options.clients // members), members)
+    jobs = [SendJob(tenant.login, part, options) for part in share(rooms, options.processes)]
+    outcome, results = measure(tenant, function, jobs, "messages")
+    measurements = [result.measurement for result in results]
+    outcome.figures["messages_per_s"] = sum(measurement.count / measurement.seconds for measurement in measurements)
     outcome.add_latencies([latency for result in results for latency in result.latencies])
-    outcome.add_generator(windows)
+    outcome.add_generator(measurements)
     confirmed: dict[str, dict[int, str]] = {}
     for result in results:
         confirmed |= result.confirmed
         outcome.check.add(result)
     last_seqs = {room: len(confirmed[room.room_id]) for room in rooms}
-    check_stored(outcome.check, confirmed, stage.read_messages(last_seqs))
+    check_stored(outcome.check, confirmed, tenant.read_messages(last_seqs))
     return outcome

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic, process_time
 
-from chatapi.cli.bench.crew import Crew, Link, Schedule, Window
+from chatapi.cli.bench.crew import CommandLink, Crew, Measurement, Schedule
 from chatapi.cli.bench.reactor import Reactor
 from chatapi.cli.bench.result import MEGABYTE, Outcome, check_stored
 from chatapi.cli.bench.run import START_DELAY_SECONDS, observe
-from chatapi.cli.bench.scenarios.fanout import QUIET_SECONDS, Audience, Listener, Speaker, drain, start_speaking
-from chatapi.cli.bench.stage import Access, Options, Room, Stage
-from chatapi.cli.bench.stream import DRAIN_SECONDS, Member, all_ready
+from chatapi.cli.bench.scenarios.fanout import QUIET_SECONDS, Audience, Recipient, Speaker, drain, start_speaking
+from chatapi.cli.bench.stream import DRAIN_SECONDS, MemberSocket, all_ready
 from chatapi.cli.bench.target import Usage
+from chatapi.cli.bench.tenant import BenchOptions, BenchRoom, BenchTenant, TenantLogin
 
 PROMPT_READERS = 10
 RECEIVE_BUFFER_BYTES = 65_536  # of a slow reader: what its kernel holds for it is no concern of the server's
@@ -24,16 +24,16 @@ SAMPLE_SECONDS = 0.2
 class SlowJob:
     """The users of one process: all its readers but one are slow, or its first user sends and all are prompt."""
 
-    access: Access
-    room: Room
+    login: TenantLogin
+    room: BenchRoom
     users: Sequence[str]
     is_slow: bool
-    options: Options
+    options: BenchOptions
 
 
 @dataclass(slots=True)
 class SlowResult:
-    window: Window  # of the slow ones: from when they read again until they had caught up
+    measurement: Measurement  # of the slow ones: from when they read again until they had caught up
     confirmed: dict[int, str] = field(default_factory=dict)  # seq → client_message_id, of the process that sends
     reached: list[int] = field(default_factory=list)  # each reader's last seq
     latencies: "array[float]" = field(default_factory=lambda: array("d"))  # to the last of the prompt readers
@@ -44,38 +44,38 @@ class SlowResult:
     problems: list[str] = field(default_factory=list)
 
 
-def play(job: SlowJob, link: Link) -> SlowResult:
+def play(job: SlowJob, link: CommandLink) -> SlowResult:
     return _read_slowly(job, link) if job.is_slow else _send_and_read(job, link)
 
 
-def _send_and_read(job: SlowJob, link: Link) -> SlowResult:
+def _send_and_read(job: SlowJob, link: CommandLink) -> SlowResult:
     reactor, audience, options = Reactor(), Audience(), job.options
-    access, room_id = job.access, job.room.room_id
-    speaker = Speaker(reactor, access, room_id, job.users[0], audience, options)
-    listeners: list[Listener] = [
+    login, room_id = job.login, job.room.room_id
+    speaker = Speaker(reactor, login, room_id, job.users[0], audience, options)
+    recipients: list[Recipient] = [
         speaker,
-        *(Listener(reactor, access, room_id, user, audience) for user in job.users[1:]),
+        *(Recipient(reactor, login, room_id, user, audience) for user in job.users[1:]),
     ]
-    all_ready(reactor, listeners)
+    all_ready(reactor, recipients)
     schedule = link.wait_for_start()
     start_speaking(reactor, speaker, audience, options, schedule.end_s)
     result = SlowResult(link.measure(reactor, schedule, lambda: audience.complete))
     reactor.run(lambda: len(speaker.ids) == len(speaker.sent_s), monotonic() + DRAIN_SECONDS)
     drain(reactor, audience, len(speaker.sent_s))
-    for seq in range(result.window.first + 1, result.window.first + result.window.count + 1):
+    for seq in range(result.measurement.first + 1, result.measurement.first + result.measurement.count + 1):
         result.latencies.append(audience.arrived_s[seq] - speaker.sent_s[seq - 1])
     result.confirmed = speaker.ids
-    _settle(reactor, link, listeners, result)
+    _settle(reactor, link, recipients, result)
     return result
 
 
-def _read_slowly(job: SlowJob, link: Link) -> SlowResult:
+def _read_slowly(job: SlowJob, link: CommandLink) -> SlowResult:
     reactor, options = Reactor(), job.options
-    access, room_id = job.access, job.room.room_id
+    login, room_id = job.login, job.room.room_id
     # One that reads on knows what there is to catch up with.
-    witness = Member(reactor, access, room_id, job.users[0])
+    witness = MemberSocket(reactor, login, room_id, job.users[0])
     readers = [
-        Member(reactor, access, room_id, user, receive_buffer_bytes=RECEIVE_BUFFER_BYTES) for user in job.users[1:]
+        MemberSocket(reactor, login, room_id, user, receive_buffer_bytes=RECEIVE_BUFFER_BYTES) for user in job.users[1:]
     ]
     all_ready(reactor, [witness, *readers])
     schedule = link.wait_for_start()
@@ -83,7 +83,7 @@ def _read_slowly(job: SlowJob, link: Link) -> SlowResult:
     for reader in readers:
         reader.stop_reading()
     reactor.run_until(schedule.begin_s + options.stall)
-    result = SlowResult(Window())
+    result = SlowResult(Measurement())
     for reader in readers:
         reader.start_reading()
     resumed_s, resumed_cpu_s, last_seq = monotonic(), process_time(), witness.next_seq - 1
@@ -92,14 +92,14 @@ def _read_slowly(job: SlowJob, link: Link) -> SlowResult:
     else:
         behind = sum(reader.next_seq <= last_seq for reader in readers)
         result.problems.append(f"{behind} slow readers had not caught up after {DRAIN_SECONDS:g} s")
-    result.window.seconds, result.window.cpu_s = monotonic() - resumed_s, process_time() - resumed_cpu_s
+    result.measurement.seconds, result.measurement.cpu_s = monotonic() - resumed_s, process_time() - resumed_cpu_s
     reactor.run_until(schedule.end_s)
     _wait_for_quiet(reactor, witness)
     _settle(reactor, link, [witness, *readers], result)
     return result
 
 
-def _wait_for_quiet(reactor: Reactor, witness: Member) -> None:
+def _wait_for_quiet(reactor: Reactor, witness: MemberSocket) -> None:
     last_seq = -1
     until_s = monotonic() + DRAIN_SECONDS
     while witness.next_seq != last_seq and monotonic() < until_s:
@@ -107,7 +107,7 @@ def _wait_for_quiet(reactor: Reactor, witness: Member) -> None:
         reactor.run_until(monotonic() + QUIET_SECONDS)
 
 
-def _settle(reactor: Reactor, link: Link, members: Sequence[Member], result: SlowResult) -> None:
+def _settle(reactor: Reactor, link: CommandLink, members: Sequence[MemberSocket], result: SlowResult) -> None:
     """The command looks at the server's memory while all are still connected."""
     link.wait_for_start()
     for member in members:
@@ -116,40 +116,40 @@ def _settle(reactor: Reactor, link: Link, members: Sequence[Member], result: Slo
     reactor.close()
 
 
-def run_slow(stage: Stage) -> Outcome:
-    options = stage.options
-    room = stage.make_rooms(1, options.connections + PROMPT_READERS + 1)[0]
+def run_slow(tenant: BenchTenant) -> Outcome:
+    options = tenant.options
+    room = tenant.make_rooms(1, options.connections + PROMPT_READERS + 1)[0]
     prompt, slow = room.users[:PROMPT_READERS], room.users[PROMPT_READERS:]
     jobs = [
-        SlowJob(stage.access, room, prompt, is_slow=False, options=options),
-        SlowJob(stage.access, room, slow, is_slow=True, options=options),
+        SlowJob(tenant.login, room, prompt, is_slow=False, options=options),
+        SlowJob(tenant.login, room, slow, is_slow=True, options=options),
     ]
     with Crew(play, jobs) as crew:
-        stage.progress.step("connecting")
+        tenant.progress.step("connecting")
         crew.wait_until_ready(_ignore)
         begin_s = monotonic() + START_DELAY_SECONDS + options.warmup
         schedule = Schedule(begin_s, begin_s + options.stall + options.seconds)
         crew.start(schedule)
         crew.watch(schedule.begin_s, _ignore)
-        stage.progress.step(f"{options.connections} readers stop for {options.stall:g} s")
+        tenant.progress.step(f"{options.connections} readers stop for {options.stall:g} s")
         outcome = Outcome()
-        with observe(stage, outcome):
-            usages = _sample(stage, schedule, lambda until_s: crew.watch(until_s, _ignore))
-        stage.progress.step("waiting for all to catch up")
+        with observe(tenant, outcome):
+            usages = _sample(tenant, schedule, lambda until_s: crew.watch(until_s, _ignore))
+        tenant.progress.step("waiting for all to catch up")
         crew.wait_until_ready(_ignore)
-        after = stage.target.usage()
+        after = tenant.target.usage()
         crew.start(schedule)
         results = crew.finish()
     _report(outcome, results, usages, after)
     last_seqs = {room: len(results[0].confirmed)}
-    check_stored(outcome.check, {room.room_id: results[0].confirmed}, stage.read_messages(last_seqs))
+    check_stored(outcome.check, {room.room_id: results[0].confirmed}, tenant.read_messages(last_seqs))
     return outcome
 
 
-def _sample(stage: Stage, schedule: Schedule, wait_until: Callable[[float], None]) -> list[Usage]:
+def _sample(tenant: BenchTenant, schedule: Schedule, wait_until: Callable[[float], None]) -> list[Usage]:
     usages = []
     while monotonic() < schedule.end_s:
-        if (usage := stage.target.usage()) is not None:
+        if (usage := tenant.target.usage()) is not None:
             usages.append(usage)
         wait_until(min(schedule.end_s, monotonic() + SAMPLE_SECONDS))
     return usages
@@ -165,10 +165,10 @@ def _report(outcome: Outcome, results: Sequence[SlowResult], usages: Sequence[Us
         outcome.figures["server_rss_before_mb"] = usages[0].rss_bytes / MEGABYTE
         outcome.figures["server_rss_peak_mb"] = max(usage.rss_bytes for usage in usages) / MEGABYTE
         outcome.figures["server_rss_mb"] = after.rss_bytes / MEGABYTE
-    outcome.figures["messages_per_s"] = prompt.window.count / prompt.window.seconds
+    outcome.figures["messages_per_s"] = prompt.measurement.count / prompt.measurement.seconds
     outcome.figures["caught_up_s"] = slow.caught_up_s
     outcome.add_latencies(prompt.latencies)
-    outcome.add_generator([prompt.window, slow.window])
+    outcome.add_generator([prompt.measurement, slow.measurement])
     last_seq = len(prompt.confirmed)
     for result in results:
         outcome.check.add(result)

@@ -20,7 +20,7 @@ ROOM = {"room_id": "room_a", "type": "group", "last_seq": 0, "last_ack": 0, "las
 Error = TypeVar("Error", bound=Exception)
 
 
-class Session:
+class ScriptedSession:
     """One accepted WebSocket, from the server's side."""
 
     def __init__(self, socket: web.WebSocketResponse) -> None:
@@ -75,7 +75,7 @@ class Session:
             pass
 
 
-class Stage:
+class ScriptedServer:
     """A server whose every session a test plays by hand."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class Stage:
         self.reads: list[tuple[int, int]] = []
         self.dialled = 0
         self.broken_posts = 0
-        self._sessions: asyncio.Queue[tuple[Session, asyncio.Event]] = asyncio.Queue()
+        self._sessions: asyncio.Queue[tuple[ScriptedSession, asyncio.Event]] = asyncio.Queue()
         self._ends: list[asyncio.Event] = []
 
     async def serve_socket(self, request: web.Request) -> web.StreamResponse:
@@ -101,7 +101,7 @@ class Stage:
         await socket.prepare(request)
         end = asyncio.Event()
         self._ends.append(end)
-        await self._sessions.put((Session(socket), end))
+        await self._sessions.put((ScriptedSession(socket), end))
         await end.wait()
         return socket
 
@@ -127,7 +127,7 @@ class Stage:
             request.transport.abort()
         return web.json_response({"success": True, "data": message(1)})
 
-    async def session(self) -> Session:
+    async def session(self) -> ScriptedSession:
         async with asyncio.timeout(PATIENCE_S):
             return (await self._sessions.get())[0]
 
@@ -153,38 +153,38 @@ def refusal(status: int, code: str, message: str = "no", **headers: str) -> web.
 
 
 @asynccontextmanager
-async def open_stage() -> AsyncIterator[Stage]:
-    stage = Stage()
+async def run_scripted_server() -> AsyncIterator[ScriptedServer]:
+    scripted = ScriptedServer()
     app = web.Application()
-    app.router.add_get("/v1/ws", stage.serve_socket)
-    app.router.add_get("/v1/rooms/room_a/events", stage.serve_log)
-    app.router.add_post("/v1/rooms/room_a/messages", stage.store_message)
-    app.router.add_put("/v1/rooms/room_a/messages/{message_id}", stage.store_message)
+    app.router.add_get("/v1/ws", scripted.serve_socket)
+    app.router.add_get("/v1/rooms/room_a/events", scripted.serve_log)
+    app.router.add_post("/v1/rooms/room_a/messages", scripted.store_message)
+    app.router.add_put("/v1/rooms/room_a/messages/{message_id}", scripted.store_message)
     async with TestServer(app) as server:
-        stage.url = str(server.make_url("")).rstrip("/")
-        yield stage
-        stage.close()
+        scripted.url = str(server.make_url("")).rstrip("/")
+        yield scripted
+        scripted.close()
 
 
 class Connector:
     """`connection, session = await connect()`: open, but nothing said after `ready`."""
 
-    def __init__(self, stage: Stage, client: ChatAPI) -> None:
-        self._stage = stage
+    def __init__(self, scripted: ScriptedServer, client: ChatAPI) -> None:
+        self._scripted = scripted
         self._client = client
         self._connections: list[Connection] = []
 
-    async def __call__(self, ready: dict[str, Any] | None = None, **options: Any) -> tuple[Connection, Session]:
+    async def __call__(self, ready: dict[str, Any] | None = None, **options: Any) -> tuple[Connection, ScriptedSession]:
         connection = self._client.connect(**{"min_delay_s": 0.01, "max_delay_s": 0.05, **options})
         self._connections.append(connection)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(connection.open())
-            session = await self._stage.session()
+            session = await self._scripted.session()
             await session.say_ready(**(ready or {}))
         return connection, session
 
     async def close(self) -> None:
-        self._stage.close()
+        self._scripted.close()
         for connection in self._connections:
             await connection.close()
 

@@ -19,7 +19,7 @@ _FILLER = "The quick brown fox jumps over the lazy dog; pack my box with five do
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class BenchOptions:
     """A scenario takes those that it knows; each scenario has defaults of its own. `seconds`, `warmup` and `stall` are
     seconds, `size` bytes, `rate` messages per second."""
 
@@ -44,7 +44,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class TenantLogin:
     """All that a generator process needs to talk to the server as any user of the tenant."""
 
     address: Address
@@ -57,30 +57,30 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class BenchRoom:
     """The first of `users` has created it and is its admin."""
 
     room_id: str
     users: tuple[str, ...]
 
 
-class Stage:
+class BenchTenant:
     """Makes the tenant, with raised limits. Raises BenchError for whatever the server refuses."""
 
-    def __init__(self, target: Target, options: Options, progress: Progress) -> None:
+    def __init__(self, target: Target, options: BenchOptions, progress: Progress) -> None:
         self.target = target
         self.options = options
         self.progress = progress
         self._master = f"X-Master-Key: {target.master_key}\r\n"
         made = self._ask("POST", "/admin/tenants", self._master, {"name": "bench", "config": TENANT_CONFIG})
         self._tenant_id = made["tenant_id"]
-        self.access = Access(target.address, target.host, made["api_key"])
+        self.login = TenantLogin(target.address, target.host, made["api_key"])
 
     def close(self) -> None:
         """Takes back what was made on a server that stays."""
         self._ask("DELETE", f"/admin/tenants/{self._tenant_id}", self._master)
 
-    def make_rooms(self, count: int, members: int) -> list[Room]:
+    def make_rooms(self, count: int, members: int) -> list[BenchRoom]:
         """Groups with distinct users `u0`, `u1`, …; the first of each has created it."""
         self.progress.step(f"making {count} rooms of {members} members")
         members_of = [
@@ -90,7 +90,7 @@ class Stage:
         made = self.ask_many(
             "POST", [(users[0], "/rooms", body) for users, body in zip(members_of, bodies, strict=True)]
         )
-        rooms = [Room(room["room_id"], users) for room, users in zip(made, members_of, strict=True)]
+        rooms = [BenchRoom(room["room_id"], users) for room, users in zip(made, members_of, strict=True)]
         late = [
             (room.users[0], f"/rooms/{room.room_id}/members", {"user_id": user})
             for room in rooms
@@ -100,7 +100,7 @@ class Stage:
             self.ask_many("POST", late)
         return rooms
 
-    def seed(self, rooms: Sequence[Room], messages: int) -> None:
+    def seed(self, rooms: Sequence[BenchRoom], messages: int) -> None:
         """Stores as many messages in each room, sent by its first member."""
         self.progress.step(f"storing {messages} messages in each of {len(rooms)} rooms")
         content = self.options.content
@@ -113,15 +113,15 @@ class Stage:
             ],
         )
 
-    def read_messages(self, last_seqs: Mapping[Room, int]) -> dict[str, list[dict[str, Any]]]:
+    def read_messages(self, last_seqs: Mapping[BenchRoom, int]) -> dict[str, list[dict[str, Any]]]:
         """By room id, all that history has up to `last_seq`, and what it has beyond."""
         return self._read_pages(last_seqs, "messages", "messages")
 
-    def read_events(self, last_seqs: Mapping[Room, int]) -> dict[str, list[dict[str, Any]]]:
+    def read_events(self, last_seqs: Mapping[BenchRoom, int]) -> dict[str, list[dict[str, Any]]]:
         """As `read_messages`, of the whole log."""
         return self._read_pages(last_seqs, "events", "events")
 
-    def _read_pages(self, last_seqs: Mapping[Room, int], path: str, name: str) -> dict[str, list[dict[str, Any]]]:
+    def _read_pages(self, last_seqs: Mapping[BenchRoom, int], path: str, name: str) -> dict[str, list[dict[str, Any]]]:
         self.progress.step(f"reading back {sum(last_seqs.values())} events")
         # By one page further than there should be anything.
         wanted = [
@@ -136,11 +136,11 @@ class Stage:
 
     def ask_many(self, method: str, calls: Sequence[tuple[str, str, object]]) -> list[dict[str, Any]]:
         """Calls of (user, path, body), and the `data` of their answers, in order. Raises BenchError."""
-        access = self.access
+        login = self.login
         return _ask_all(
-            access.address,
+            login.address,
             [
-                encode_request(method, path, access.host, access.headers(user), b"" if body is None else dumps(body))
+                encode_request(method, path, login.host, login.headers(user), b"" if body is None else dumps(body))
                 for user, path, body in calls
             ],
         )

@@ -12,7 +12,7 @@ export const refusal = (status, code, text = "no") => ({ status, body: { success
 /** A JWT of which nobody looks at more than its claims. */
 export const jwt = (claims) => `e30.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.c2ln`;
 
-export class Stage {
+export class ScriptedServer {
   log = 0; // the last seq of the log that is served over REST
   leftAt = 0; // where in it alice leaves
   logAnswers = []; // in place of the log, one after the other
@@ -25,18 +25,18 @@ export class Stage {
   #connections = [];
 
   static async open() {
-    const stage = new Stage();
+    const scripted = new ScriptedServer();
     const sockets = new WebSocketServer({ noServer: true, handleProtocols: () => "chatapi.v1" });
-    stage.server = createServer((request, response) => stage.#serve(request, response));
-    stage.server.on("upgrade", (request, socket, head) => {
-      stage.dialled++;
-      const status = stage.refusals.shift();
+    scripted.server = createServer((request, response) => scripted.#serve(request, response));
+    scripted.server.on("upgrade", (request, socket, head) => {
+      scripted.dialled++;
+      const status = scripted.refusals.shift();
       if (status) return socket.end(`HTTP/1.1 ${status} Refused\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
-      sockets.handleUpgrade(request, socket, head, (websocket) => stage.#accept(new Session(websocket)));
+      sockets.handleUpgrade(request, socket, head, (websocket) => scripted.#accept(new ScriptedSession(websocket)));
     });
-    await new Promise((resolve) => { stage.server.listen(0, "127.0.0.1", resolve); });
-    stage.url = `http://127.0.0.1:${stage.server.address().port}`;
-    return stage;
+    await new Promise((resolve) => { scripted.server.listen(0, "127.0.0.1", resolve); });
+    scripted.url = `http://127.0.0.1:${scripted.server.address().port}`;
+    return scripted;
   }
 
   #accept(session) {
@@ -45,7 +45,7 @@ export class Stage {
     else this.#sessions.push(session);
   }
 
-  /** The next one that is accepted. @returns {Promise<Session>} */
+  /** The next one that is accepted. @returns {Promise<ScriptedSession>} */
   session() {
     const session = this.#sessions.shift();
     return session ? Promise.resolve(session) : new Promise((resolve) => { this.#waiting.push(resolve); });
@@ -95,7 +95,7 @@ export class Stage {
   }
 }
 
-class Session {
+class ScriptedSession {
   #frames = [];
   #waiting;
 
