@@ -13,10 +13,12 @@ CHUNK_ROWS = 50  # removed by one statement, a fraction of a millisecond: after 
 BUSY_SECONDS = 2.0  # after another write the writer is taken to be busy for so long
 # Of a step's statements, before its commit. What others write may have to wait for it; after it they are left alone for
 # so many times as long as it took: a sixth of the writer's time is the background's while they write.
-STEP_SECONDS, REST = 0.004, 5.0
+STEP_SECONDS, REST = 0.002, 5.0
 IDLE_STEP_SECONDS, IDLE_REST = 0.01, 0.5
 MAX_REST_SECONDS = 1.0
-CHECKPOINT_STEPS = 4  # after so many the log is checkpointed, so that no message's commit has to do all of it
+# After so many the log is checkpointed, so that no message's commit has to do all of it: after each one while others
+# write, who wait for a checkpoint too.
+CHECKPOINT_STEPS, IDLE_CHECKPOINT_STEPS = 1, 4
 
 T = TypeVar("T")
 
@@ -72,7 +74,8 @@ class Background:
     @property
     def wants_checkpoint(self) -> bool:
         """Once in `CHECKPOINT_STEPS` steps; to be asked between `take` and `end`."""
-        return self._steps % CHECKPOINT_STEPS == 0
+        is_busy = self._is_busy(asyncio.get_running_loop().time())
+        return self._steps % (CHECKPOINT_STEPS if is_busy else IDLE_CHECKPOINT_STEPS) == 0
 
     def call_when_due(self, callback: Callable[[], None]) -> asyncio.TimerHandle | None:
         """None when nothing waits."""

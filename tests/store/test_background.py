@@ -91,7 +91,9 @@ async def test_steps_that_wait_at_the_end_are_told(bench: Bench) -> None:
         await bench.writer.step(lambda _connection, _is_over: 7)
 
 
-async def test_the_log_is_checkpointed_bit_by_bit(bench: Bench, database: Path) -> None:
+@pytest.mark.parametrize("is_busy", [False, True])
+async def test_the_log_is_checkpointed_bit_by_bit(bench: Bench, database: Path, is_busy: bool) -> None:
+    steps = background.CHECKPOINT_STEPS if is_busy else background.IDLE_CHECKPOINT_STEPS
     seen: list[int] = []
 
     def insert(connection: sqlite3.Connection, _is_over: Any) -> None:
@@ -103,8 +105,10 @@ async def test_the_log_is_checkpointed_bit_by_bit(bench: Bench, database: Path) 
         seen.append(1)
 
     async with running(bench):
-        for _ in range(3 * background.CHECKPOINT_STEPS):
+        for _ in range(3 * steps):
+            if is_busy:
+                bench.writer._background.note_foreground()
             await bench.writer.step(insert)
         size = await asyncio.to_thread(lambda: Path(f"{database}-wal").stat().st_size)
     # One after the other the same frames are written again: all of it would be 3 times as long.
-    assert size < 2 * background.CHECKPOINT_STEPS * 65_536
+    assert size < 2 * steps * 65_536
