@@ -26,7 +26,7 @@ from chatapi.membership import Membership
 from chatapi.notifications import Notifications
 from chatapi.origin import OriginPolicy
 from chatapi.presence import Presence
-from chatapi.protocol.replies import encode_frame
+from chatapi.protocol.encoders import encode_frame
 from chatapi.protocol.server_frames import ServerShutdownFrame
 from chatapi.receipts import Receipts
 from chatapi.recovery import Recovery

@@ -15,16 +15,16 @@ from chatapi.errors import forbidden, invalid, not_found
 from chatapi.history import History
 from chatapi.hub import Hub
 from chatapi.models import Principal, Role, encode_time
-from chatapi.protocol.json import MAX_INTEGER, dumps_canonical, dumps_text, encoded, text_of
-from chatapi.protocol.replies import (
+from chatapi.protocol.answers import Message
+from chatapi.protocol.encoders import (
     encode_frame,
     join_json,
     join_messages,
     message_deleted_frame,
     message_edited_frame,
 )
+from chatapi.protocol.json import MAX_INTEGER, dumps_canonical, dumps_text, encoded, text_of
 from chatapi.protocol.requests import HistoryQuery, MessageDraft, MessageRevision
-from chatapi.protocol.responses import Message
 from chatapi.rooms import Rooms, RoomState
 from chatapi.store import MessageWrite, Store, Transaction, log
 

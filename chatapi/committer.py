@@ -13,9 +13,9 @@ from chatapi.history import History
 from chatapi.hub import Hub
 from chatapi.models import TenantKey, UserId, encode_message_id, encode_time
 from chatapi.presence import Presence
+from chatapi.protocol.answers import Message
+from chatapi.protocol.encoders import encode_frame, message_edited_frame, message_frame
 from chatapi.protocol.json import encoded
-from chatapi.protocol.replies import encode_frame, message_edited_frame, message_frame
-from chatapi.protocol.responses import Message
 from chatapi.rooms import Rooms, RoomState
 from chatapi.store import Change, MessageWrite, Write, log
 from chatapi.store.keys import find_key_time

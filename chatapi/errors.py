@@ -1,7 +1,7 @@
 """The one exception type for a client's mistake and for the store's refusal.
 
 A `ChatError` holds all that the client is told. REST makes the envelope from it and a WebSocket the `error` frame
-(docs/contract.md, section 3), each in one function: `protocol.replies.encode_error_envelope` and `encode_error_frame`.
+(docs/contract.md, section 3), each in one function: `protocol.encoders.encode_error_envelope` and `encode_error_frame`.
 """
 
 from collections.abc import Mapping

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from chatapi.batching import Batcher
-from chatapi.protocol.replies import strip_type
+from chatapi.protocol.encoders import strip_type
 from chatapi.rooms import RoomState
 from chatapi.store import Readers, log
 

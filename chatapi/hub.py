@@ -12,7 +12,7 @@ from chatapi.clock import Clock
 from chatapi.connection import Connection, ConnectionState, FrameKey, Requester, UserSessions
 from chatapi.errors import ChatError
 from chatapi.models import TenantKey, UserId
-from chatapi.protocol.replies import add_request_id, encode_error_frame, encode_frame
+from chatapi.protocol.encoders import add_request_id, encode_error_frame, encode_frame
 from chatapi.protocol.server_frames import (
     AckReceivedFrame,
     ReadUpdatedFrame,

@@ -10,8 +10,8 @@ from chatapi.errors import conflict, forbidden, invalid, not_found
 from chatapi.hub import Hub
 from chatapi.models import MemberState, Principal, Role, RoomId, RoomType, Scope, UserId, encode_dm_key
 from chatapi.presence import Presence
+from chatapi.protocol.encoders import encode_frame
 from chatapi.protocol.json import dumps_canonical, dumps_text, loads_stored
-from chatapi.protocol.replies import encode_frame
 from chatapi.protocol.requests import AddMember, CreateRoom, PatchRoom
 from chatapi.protocol.server_frames import (
     LogEvent,

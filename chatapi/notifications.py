@@ -15,11 +15,11 @@ from chatapi.models import (
     encode_time,
     find_key,
 )
+from chatapi.protocol.answers import Notified, Subscription
+from chatapi.protocol.encoders import encode_frame
 from chatapi.protocol.json import dumps_text, encoded
 from chatapi.protocol.pages import Page, Window
-from chatapi.protocol.replies import encode_frame
 from chatapi.protocol.requests import Notify
-from chatapi.protocol.responses import Notified, Subscription
 from chatapi.protocol.server_frames import NotificationFrame
 from chatapi.rooms import RoomState
 from chatapi.store import Store, Transaction

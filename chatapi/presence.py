@@ -10,7 +10,7 @@ from collections import deque
 from chatapi.connection import Connection, UserSessions
 from chatapi.hub import Hub
 from chatapi.models import UserId
-from chatapi.protocol.replies import encode_frame
+from chatapi.protocol.encoders import encode_frame
 from chatapi.protocol.server_frames import PresenceStatus, PresenceUpdateFrame, TypingAction, TypingFrame
 from chatapi.rooms import RoomState
 

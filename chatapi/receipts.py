@@ -14,8 +14,8 @@ from chatapi.connection import Connection, FrameKey, Requester
 from chatapi.errors import ChatError, invalid
 from chatapi.hub import Hub
 from chatapi.models import MemberState, Principal, RoomKey, UserId
+from chatapi.protocol.encoders import encode_error_frame, encode_frame
 from chatapi.protocol.fields import or_unset
-from chatapi.protocol.replies import encode_error_frame, encode_frame
 from chatapi.protocol.requests import parse_seq
 from chatapi.protocol.server_frames import AckReceivedFrame, ReadUpdatedFrame, ReceiptFrame
 from chatapi.rooms import RoomState

@@ -15,8 +15,8 @@ from chatapi.connection import Connection, ConnectionState
 from chatapi.errors import ChatError, Code, not_found
 from chatapi.hub import Hub
 from chatapi.models import RoomKey, TenantKey, UserId
+from chatapi.protocol.encoders import add_request_id, encode_error_frame, encode_frame
 from chatapi.protocol.fields import or_unset
-from chatapi.protocol.replies import add_request_id, encode_error_frame, encode_frame
 from chatapi.protocol.server_frames import SyncCompleteFrame, SyncResetFrame
 from chatapi.protocol.wire import encode_text
 from chatapi.ring import RING_EVENTS

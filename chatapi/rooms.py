@@ -16,8 +16,8 @@ from chatapi.clock import Clock
 from chatapi.errors import not_found
 from chatapi.models import MemberState, Role, RoomId, RoomKey, RoomType, Tenant, TenantKey, UserId, encode_time
 from chatapi.orders import Orders
+from chatapi.protocol.answers import Room
 from chatapi.protocol.json import encoded
-from chatapi.protocol.responses import Room
 from chatapi.protocol.server_frames import RoomFrame, RoomUpdatedFrame
 from chatapi.protocol.wire import encode_text
 from chatapi.ring import RING_BYTES, RING_EVENTS, Ring

@@ -12,7 +12,7 @@ from jsonschema import Draft7Validator
 
 from chatapi import app, recovery, tenants
 from chatapi.errors import Code
-from chatapi.protocol import replies
+from chatapi.protocol import encoders
 from chatapi.protocol.frames import CLIENT_FRAMES, parse_frame
 from chatapi.protocol.server_frames import SERVER_FRAMES, ServerFrame
 from chatapi.rest.documents.asyncapi import ANSWERS, CLOSE_CODES, build_asyncapi
@@ -153,7 +153,7 @@ async def test_every_frame_of_a_server_is_as_documented(
     await listener.until("room.created")
     await other.until("room.created")
     with monkeypatch.context() as patch:
-        patch.setattr(replies, "MAX_READY_BYTES", 300)
+        patch.setattr(encoders, "MAX_READY_BYTES", 300)
         await alice.make_room()
         await listener.until("room.created")
         third = await alice.connect(ready=False)

@@ -16,7 +16,7 @@ from chatapi.client import AdminAPI, ChatAPI, records
 from chatapi.client.events import Event, LogEvent
 from chatapi.client.feed import ANSWERS
 from chatapi.client.frames import UNLOGGED
-from chatapi.protocol import responses
+from chatapi.protocol import answers
 from chatapi.protocol.server_frames import SERVER_FRAMES, ServerFrame
 from chatapi.protocol.server_frames import LogEvent as ServerLogEvent
 
@@ -29,37 +29,37 @@ OF_ANSWERS = {"request_id"}  # whose call got it already
 OF_PARTS = {"more"}  # `ready` is handed over whole
 
 ANSWER_TYPES: dict[type, type] = {
-    records.Room: responses.Room,
-    records.OwnRoomPage: responses.OwnRooms,
-    records.RoomPage: responses.Channels,
-    records.MemberPage: responses.Members,
-    records.Message: responses.Message,
-    records.MessagePage: responses.History,
-    records.Position: responses.Standing,
-    records.ReceiptPage: responses.ReceiptPage,
-    records.Presence: responses.Online,
-    records.Notified: responses.Notified,
-    records.NotificationPage: responses.NotificationPage,
-    records.AckedNotification: responses.AckedNotification,
-    records.Subscription: responses.Subscription,
-    records.SubscriptionPage: responses.Subscriptions,
-    records.UserToken: responses.UserToken,
-    records.Ticket: responses.Ticket,
-    records.ServerInfo: responses.Root,
-    records.Status: responses.Status,
-    records.Health: responses.Health,
-    records.Tenant: responses.Tenant,
-    records.NewTenant: responses.NewTenant,
-    records.ChangedTenant: responses.UpdatedTenant,
-    records.TenantPage: responses.Tenants,
-    records.NewKey: responses.NewKey,
-    records.KeyPage: responses.Keys,
-    records.NewTokenSecret: responses.TokenSecret,
-    records.NewWebhookSecret: responses.NewWebhookSecret,
-    records.DeadLetters: responses.DeadLetters,
-    records.RetriedOne: responses.RetriedOne,
-    records.RetriedAll: responses.RetriedAll,
-    records.Stats: responses.Stats,
+    records.Room: answers.Room,
+    records.OwnRoomPage: answers.OwnRooms,
+    records.RoomPage: answers.Channels,
+    records.MemberPage: answers.Members,
+    records.Message: answers.Message,
+    records.MessagePage: answers.History,
+    records.Position: answers.Standing,
+    records.ReceiptPage: answers.ReceiptPage,
+    records.Presence: answers.Online,
+    records.Notified: answers.Notified,
+    records.NotificationPage: answers.NotificationPage,
+    records.AckedNotification: answers.AckedNotification,
+    records.Subscription: answers.Subscription,
+    records.SubscriptionPage: answers.Subscriptions,
+    records.UserToken: answers.UserToken,
+    records.Ticket: answers.Ticket,
+    records.ServerInfo: answers.Root,
+    records.Status: answers.Status,
+    records.Health: answers.Health,
+    records.Tenant: answers.Tenant,
+    records.NewTenant: answers.NewTenant,
+    records.ChangedTenant: answers.UpdatedTenant,
+    records.TenantPage: answers.Tenants,
+    records.NewKey: answers.NewKey,
+    records.KeyPage: answers.Keys,
+    records.NewTokenSecret: answers.TokenSecret,
+    records.NewWebhookSecret: answers.NewWebhookSecret,
+    records.DeadLetters: answers.DeadLetters,
+    records.RetriedOne: answers.RetriedOne,
+    records.RetriedAll: answers.RetriedAll,
+    records.Stats: answers.Stats,
 }
 """What the SDK says that a call returns, and what the server sends."""
 

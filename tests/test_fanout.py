@@ -9,7 +9,7 @@ from driver import Server
 from raw_websocket import PONG, TEXT, RawSocket
 
 from chatapi import committer
-from chatapi.protocol import replies
+from chatapi.protocol import encoders
 from chatapi.protocol.wire import encode_pong
 
 
@@ -161,7 +161,7 @@ async def test_one_event_is_encoded_once(server: Server, monkeypatch: pytest.Mon
     room_id = await alice.make_room(*names)
     sockets = [await server.user(name).connect() for name in names]
     encoded: list[object] = []
-    encode = replies.encode_frame
+    encode = encoders.encode_frame
     monkeypatch.setattr(committer, "encode_frame", lambda frame: encoded.append(frame) or encode(frame))
     await alice.say(room_id)
     for socket in sockets:

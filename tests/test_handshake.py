@@ -10,7 +10,7 @@ from driver import HandClock, Server
 from raw_websocket import HANDSHAKE
 
 from chatapi.models import RoomId, RoomType, UserId
-from chatapi.protocol import replies
+from chatapi.protocol import encoders
 from chatapi.protocol.server_frames import ReadyFrame, RoomInReady
 from chatapi.protocol.wire import decode_text
 
@@ -39,7 +39,7 @@ async def test_ready_comes_first_and_tells_where_the_user_stands(server: Server)
 
 
 async def test_ready_of_many_rooms_comes_in_parts(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replies, "MAX_READY_BYTES", 500)
+    monkeypatch.setattr(encoders, "MAX_READY_BYTES", 500)
     alice = server.user("alice")
     rooms = [await alice.make_room() for _ in range(8)]
     await alice.say(rooms[0])
@@ -74,7 +74,7 @@ def test_each_part_is_of_256_kib_at_most(count: int, id_length: int) -> None:
     ]
     fields: dict[str, Any] = {"connection_id": "conn_1", "epoch": "e", "server_time": "now", "heartbeat_seconds": 30}
     ready = ReadyFrame(user_id=UserId("u" * 128), rooms=rooms, **fields)
-    frames = replies.encode_ready(ready)
+    frames = encoders.encode_ready(ready)
     parts = [json.loads(decode_text(frame)) for frame in frames]
     assert [room for part in parts for room in part["rooms"]] == [msgspec.to_builtins(room) for room in rooms]
     assert {name: parts[0][name] for name in fields} == fields

@@ -199,10 +199,10 @@ async def test_an_answer_whose_reader_is_gone_is_freed_at_once(clients: Clients)
     gc.collect()
     gc.disable()
     try:
-        assert count_large_answers() == 3
+        assert count_large_replies() == 3
         clients.hang_up()
         await eventually(lambda: not flow(server).total_bytes)
-        await eventually(lambda: not count_large_answers())
+        await eventually(lambda: not count_large_replies())
     finally:
         gc.enable()
 
@@ -242,7 +242,7 @@ def count_transports() -> int:
     return sum(type(found).__name__ == "_SelectorSocketTransport" for found in gc.get_objects())
 
 
-def count_large_answers() -> int:
+def count_large_replies() -> int:
     return sum(isinstance(found, web.Response) and count_bytes(found) > PAGE for found in gc.get_objects())
 
 

@@ -87,15 +87,15 @@ def run_delete(args: argparse.Namespace) -> int:
 
 
 def _confirm_deletion(args: argparse.Namespace) -> None:
-    """Raises CliError unless the answer is yes."""
+    """Raises CliError unless the operator types yes."""
     name = ask(args, lambda api: api.get_tenant(args.tenant_id))["name"]
     question = f"Delete the tenant {name} ({args.tenant_id}) with all its rooms and messages, for good? [y/N] "
     print(question, end="", file=sys.stderr, flush=True)
-    answer = sys.stdin.readline()
-    if not answer:
+    typed = sys.stdin.readline()
+    if not typed:
         print(file=sys.stderr)
         raise CliError("nothing was deleted: give --yes when there is no terminal to ask at")
-    if answer.strip().lower() not in ("y", "yes"):
+    if typed.strip().lower() not in ("y", "yes"):
         raise CliError("nothing was deleted")
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 import aiohttp
 
 from chatapi.client.credentials import Credentials
-from chatapi.client.envelope import parse_answer
+from chatapi.client.envelope import parse_reply
 from chatapi.client.errors import ApiError, NotChatAPI, parse_error
 from chatapi.client.events import ReadyEvent
 from chatapi.client.frames import find_number, parse_frame
@@ -155,7 +155,7 @@ async def _look_at_answer(request: aiohttp.ClientRequest, handler: aiohttp.Clien
 def _judge(refused: _Refused) -> Exception:
     response = refused.response
     try:
-        parse_answer("the handshake", response.status, response.headers, refused.body)
+        parse_reply("the handshake", response.status, response.headers, refused.body)
     except (ApiError, NotChatAPI) as error:
         return error
     return NotChatAPI(f"the handshake: HTTP {response.status} instead of a WebSocket", http_status=response.status)

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from msgspec import UNSET, UnsetType
 
 from chatapi.errors import ChatError, invalid
+from chatapi.protocol.encoders import join_json
 from chatapi.protocol.json import MAX_KEY, Encoded, dumps, loads_stored
-from chatapi.protocol.replies import join_json
 from chatapi.protocol.requests import PageQuery
 
 DIGEST_BYTES = 8

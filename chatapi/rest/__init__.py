@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import chatapi
 from chatapi.config import Config
-from chatapi.protocol import responses as res
+from chatapi.protocol import answers
 from chatapi.rest import dead_letters, documents, health, messages, metrics, notifications, rooms, tenants, tokens
 from chatapi.rest.call import Credential, Media, OpenCall, Reply, Route, ok
 
@@ -29,7 +29,7 @@ async def openapi(call: OpenCall[None, None]) -> Reply[None]:
     return documents.serve_openapi(list_routes(call.services.config), call)
 
 
-async def root(call: OpenCall[None, None]) -> Reply[res.Root]:
+async def root(call: OpenCall[None, None]) -> Reply[answers.Root]:
     """Get the server's name, version and links. A browser is led to the playground."""
     config = call.services.config
     links = {
@@ -41,7 +41,7 @@ async def root(call: OpenCall[None, None]) -> Reply[res.Root]:
     }
     if config.playground.enabled:
         links["playground"] = PLAYGROUND
-    reply = ok(res.Root(name="ChatAPI", version=chatapi.__version__, links=links))
+    reply = ok(answers.Root(name="ChatAPI", version=chatapi.__version__, links=links))
     reply.page = links.get("playground")
     return reply
 

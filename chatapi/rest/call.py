@@ -8,9 +8,9 @@ from typing import Any, Generic, NamedTuple, TypeVar, get_args, get_origin, get_
 from aiohttp import web
 
 from chatapi.models import Principal
-from chatapi.protocol.replies import encode_envelope
+from chatapi.protocol.answers import Answer
+from chatapi.protocol.encoders import encode_envelope
 from chatapi.protocol.requests import Body, Query
-from chatapi.protocol.responses import Answer
 from chatapi.services import Services
 
 JSON = "application/json; charset=utf-8"
@@ -65,8 +65,8 @@ class Call(OpenCall[BodyT, QueryT]):
 
 @dataclass(slots=True)
 class Reply(Generic[AnswerT]):
-    """An answer, encoded already. `gzipped` is the same body, kept for those who can read it; `page` is where a browser
-    is led instead."""
+    """What a handler returns: status and body, which is an envelope around an `Answer`, encoded already. `gzipped` is
+    the same body, kept for those who can read it; `page` is where a browser is led instead."""
 
     status: int
     body: bytes
@@ -86,7 +86,7 @@ Handler = Callable[[Any], Awaitable[Reply[Any]]]
 
 
 class Media(StrEnum):
-    """The media type of an answer without an envelope."""
+    """The media type of a reply without an envelope."""
 
     JSON = "application/json"
     METRICS = "text/plain"
@@ -97,7 +97,7 @@ class Route:
     """What the route takes and answers is in its handler's signature, `(Call[body, query]) -> Reply[answer]`, by which
     mypy judges the handler, the edge parses and the documents are made; its docstring is its summary there.
 
-    `status` is the usual one; `also` holds the others, but those that follow from what the route takes. An answer is an
+    `status` is the usual one; `also` holds the others, but those that follow from what the route takes. A reply is an
     envelope around `answer`, or of the type `media`, or empty. Raises TypeError for a handler that wants a user of a
     route that has none.
     """
@@ -123,7 +123,7 @@ class Route:
 
 
 RawHandler = Callable[[Services, web.BaseRequest, Mapping[str, str], dict[str, str]], Awaitable[web.StreamResponse]]
-"""Gets what the path holds, and the headers that every answer carries."""
+"""Gets what the path holds, and the headers that every reply carries."""
 
 
 @dataclass(slots=True, frozen=True)

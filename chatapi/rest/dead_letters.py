@@ -1,19 +1,19 @@
 """For the operator: webhook calls that failed for good, and the queues."""
 
+from chatapi.protocol import answers
 from chatapi.protocol import requests as req
-from chatapi.protocol import responses as res
 from chatapi.protocol.pages import read_window
 from chatapi.rest.call import OpenCall, Reply, ok
 from chatapi.store.webhooks import DEAD_START
 
 
-async def list_dead_letters(call: OpenCall[None, req.DeadLettersQuery]) -> Reply[res.DeadLetters]:
+async def list_dead_letters(call: OpenCall[None, req.DeadLettersQuery]) -> Reply[answers.DeadLetters]:
     """List webhook calls that failed for good, the latest first."""
     scope = ("dead letters", call.query.tenant_id or "")
     window = read_window(call.query, scope, DEAD_START.values())
     messages, notifications = await call.services.dead_letters.list_page(call.query.tenant_id, window)
     return ok(
-        res.DeadLetters(
+        answers.DeadLetters(
             failed_messages=messages.join(),
             failed_notifications=notifications.join(),
             failed_events=[],
@@ -23,18 +23,18 @@ async def list_dead_letters(call: OpenCall[None, req.DeadLettersQuery]) -> Reply
     )
 
 
-async def retry_dead_letter(call: OpenCall[None, None]) -> Reply[res.RetriedOne]:
+async def retry_dead_letter(call: OpenCall[None, None]) -> Reply[answers.RetriedOne]:
     """Put a dead letter back into the queue."""
     dead_letter_id = call.path["dead_letter_id"]
     await call.services.dead_letters.retry(dead_letter_id)
-    return ok(res.RetriedOne(id=dead_letter_id), 202)
+    return ok(answers.RetriedOne(id=dead_letter_id), 202)
 
 
-async def retry_dead_letters(call: OpenCall[req.RetryDeadLetters, None]) -> Reply[res.RetriedAll]:
+async def retry_dead_letters(call: OpenCall[req.RetryDeadLetters, None]) -> Reply[answers.RetriedAll]:
     """Put all dead letters of a tenant back into the queue."""
-    return ok(res.RetriedAll(retried=await call.services.dead_letters.retry_all(call.body.tenant_id)), 202)
+    return ok(answers.RetriedAll(retried=await call.services.dead_letters.retry_all(call.body.tenant_id)), 202)
 
 
-async def list_stats(call: OpenCall[None, None]) -> Reply[res.Stats]:
+async def list_stats(call: OpenCall[None, None]) -> Reply[answers.Stats]:
     """Count each tenant's rooms, messages, connections and queues, and the queues of all together."""
     return ok(await call.services.dead_letters.list_stats())

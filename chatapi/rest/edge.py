@@ -1,4 +1,4 @@
-"""Where a request comes in and its answer goes out: request id, credential, limit, validation, envelope, CORS.
+"""Where a request comes in and its reply goes out: request id, credential, limit, validation, envelope, CORS.
 
 One function walks them in that order for every REST route; what a handler raises becomes the envelope here and nowhere
 else.
@@ -27,12 +27,12 @@ from chatapi.callers import (
 )
 from chatapi.errors import ChatError, Code, not_found
 from chatapi.models import Principal, TenantKey
+from chatapi.protocol.encoders import encode_error_envelope
 from chatapi.protocol.json import convert, loads
-from chatapi.protocol.replies import encode_error_envelope
 from chatapi.protocol.requests import Body, parse_query
 from chatapi.rest.call import Base, Call, Credential, Media, OpenCall, RawRoute, Reply, Route
-from chatapi.rest.encoding import accepts_gzip, prefers_html, vary_on
-from chatapi.rest.outflow import SMALL_BYTES, LargeAnswer, Outflow, Owner, Sender, refuse
+from chatapi.rest.negotiation import accepts_gzip, prefers_html, vary_on
+from chatapi.rest.outflow import SMALL_BYTES, LargeReply, Outflow, Owner, Sender, refuse
 from chatapi.services import Services
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Edge:
         request_id = _take_request_id(request)
         headers: Headers = {"X-Request-Id": request_id}
         add_cors_headers(self._services.origins, request, headers)
-        response, route = await self._answer(request, request_id, headers)
+        response, route = await self._respond(request, request_id, headers)
         if response.status != SWITCHED:
             if self._services.health.is_draining:
                 response.force_close()
@@ -84,10 +84,10 @@ class Edge:
                 _log_request(request, response, request_id, seconds)
         return response
 
-    async def _answer(
+    async def _respond(
         self, request: web.BaseRequest, request_id: str, headers: Headers
     ) -> tuple[web.StreamResponse, str]:
-        """The answer, and the path of the route that gave it, or nothing."""
+        """The response, and the path of the route that gave it, or nothing."""
         route = ""
         try:
             if is_preflight(request):
@@ -99,17 +99,17 @@ class Edge:
             route = match.route.resource.canonical  # type: ignore[union-attr]  # every route of ours has one
             return await match.handler(request, match, headers), route  # type: ignore[call-arg, arg-type]  # what _bind made
         except ChatError as error:
-            return self._answer_error(error, headers), route
+            return self._refuse(error, headers), route
         except web.HTTPException as error:
-            return self._answer_error(_translate(error), headers), route
+            return self._refuse(_translate(error), headers), route
         except ConnectionError:
             raise  # the client is gone: aiohttp knows what to do
         except Exception:
             logger.exception("request failed", extra={"request_id": request_id})
-            return self._answer_error(ChatError(Code.INTERNAL_ERROR, "Internal error"), headers), route
+            return self._refuse(ChatError(Code.INTERNAL_ERROR, "Internal error"), headers), route
 
     def _bind(self, route: Route) -> Any:
-        async def answer(request: web.BaseRequest, path: Mapping[str, str], headers: Headers) -> web.StreamResponse:
+        async def respond(request: web.BaseRequest, path: Mapping[str, str], headers: Headers) -> web.StreamResponse:
             principal = self._authenticate(route, request, headers)
             body = None if route.body is None else await _read_body(request, route.body)
             query = None if route.query is None else parse_query(request.query.items(), route.query)
@@ -132,12 +132,12 @@ class Edge:
                 _choose_encoding(reply, request, headers)
             elif reply.page is not None:
                 _choose_page(reply, reply.page, request, headers)
-            return _answer(reply, headers)
+            return _make_response(reply, headers)
 
-        return answer
+        return respond
 
     def _bind_raw(self, route: RawRoute) -> Any:
-        async def answer(request: web.BaseRequest, path: Mapping[str, str], headers: Headers) -> web.StreamResponse:
+        async def respond(request: web.BaseRequest, path: Mapping[str, str], headers: Headers) -> web.StreamResponse:
             response = await route.handler(self._services, request, path, headers)
             size = count_bytes(response)
             if size > SMALL_BYTES:
@@ -147,11 +147,11 @@ class Edge:
                 _note_large(request, owner, size)
             return response
 
-        return answer
+        return respond
 
     def _may_make(self, route: Route, request: web.BaseRequest, principal: Principal | None) -> bool:
-        """Whether there is room for an answer. Raises ChatError 503 to users who have too much unread and would change
-        something: that is carried out once, whatever room its answer needs."""
+        """Whether there is room for a reply. Raises ChatError 503 to users who have too much unread and would change
+        something: that is carried out once, whatever room its reply needs."""
         owner = self._find_owner(request, principal)
         if route.method == "GET":
             return self.outflow.has_room(owner, SMALL_BYTES)
@@ -162,7 +162,7 @@ class Edge:
     def _takes_large(
         self, route: Route, request: web.BaseRequest, principal: Principal | None, reply: Reply[Any]
     ) -> bool:
-        """Whether there is room for this answer. One that is only read can be made again when there is."""
+        """Whether there is room for this reply. One that is only read can be made again when there is."""
         owner, size = self._find_owner(request, principal), len(reply.body)
         if route.method == "GET" and not self.outflow.has_room(owner, size):
             return False
@@ -172,7 +172,7 @@ class Edge:
     async def _make_in_turn(
         self, route: Route, request: web.BaseRequest, call: OpenCall[Any, Any], principal: Principal | None
     ) -> Reply[Any]:
-        """The handler's answer, once there is room for it."""
+        """The handler's reply, once there is room for it."""
         owner = self._find_owner(request, principal)
         async with self.outflow.turn(owner):
             if request.transport is None:  # the client is gone
@@ -203,16 +203,16 @@ class Edge:
             raise ChatError(Code.AUTHORIZATION_ERROR, "This route needs the tenant's API key")
         return principal
 
-    def _answer_error(self, error: ChatError, headers: Headers) -> web.Response:
+    def _refuse(self, error: ChatError, headers: Headers) -> web.Response:
         if error.headers is not None:
             headers.update(error.headers)
         if error.retry_after_s is not None:
             headers["Retry-After"] = str(max(1, -int(-error.retry_after_s // 1)))
-        return _answer(Reply(error.status, encode_error_envelope(error)), headers)
+        return _make_response(Reply(error.status, encode_error_envelope(error)), headers)
 
 
 def _note_large(request: web.BaseRequest, owner: Owner, size: int) -> None:
-    cast(Sender, request.protocol).large_answer = LargeAnswer(owner, size)
+    cast(Sender, request.protocol).large_reply = LargeReply(owner, size)
 
 
 def count_bytes(response: web.StreamResponse) -> int:
@@ -261,7 +261,7 @@ async def _ask_for_body(request: web.BaseRequest) -> None:
     """A client may send its head alone, and wait a second or more to be told to go on (RFC 9110, section 10.1.1)."""
     if request.headers.get("Expect", "").lower() == "100-continue" and request.version == HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # the answer itself has not begun
+        request.writer.output_size = 0  # the reply itself has not begun
 
 
 def _check_path(path: Mapping[str, str]) -> None:
@@ -287,7 +287,7 @@ def _choose_page(reply: Reply[Any], page: str, request: web.BaseRequest, headers
         headers["Location"] = page
 
 
-def _answer(reply: Reply[Any], headers: Headers) -> web.Response:
+def _make_response(reply: Reply[Any], headers: Headers) -> web.Response:
     if reply.headers is not None:
         headers.update(reply.headers)
     if reply.body:

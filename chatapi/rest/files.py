@@ -14,7 +14,7 @@ from aiohttp import web
 from chatapi.config import Config
 from chatapi.protocol.json import dumps
 from chatapi.rest.call import RawHandler, RawRoute
-from chatapi.rest.encoding import accepts_gzip, compress, vary_on
+from chatapi.rest.negotiation import accepts_gzip, compress, vary_on
 from chatapi.services import Services
 
 WEB = Path(__file__).parent.parent / "web"

@@ -4,29 +4,29 @@ import msgspec
 
 import chatapi
 from chatapi.errors import ChatError, Code
-from chatapi.protocol import responses as res
+from chatapi.protocol import answers
 from chatapi.rest.call import OpenCall, Reply, ok
 
 
-async def livez(_call: OpenCall[None, None]) -> Reply[res.Status]:
+async def livez(_call: OpenCall[None, None]) -> Reply[answers.Status]:
     """Tell whether the process is alive, without a look at the database."""
-    return ok(res.Status(status="ok"))
+    return ok(answers.Status(status="ok"))
 
 
-async def readyz(call: OpenCall[None, None]) -> Reply[res.Status]:
+async def readyz(call: OpenCall[None, None]) -> Reply[answers.Status]:
     """Tell whether the server takes requests: 503 while it stops or cannot write."""
     obstacle = call.services.health.find_obstacle()
     if obstacle is not None:
         raise ChatError(Code.INTERNAL_ERROR, obstacle, status=503)
-    return ok(res.Status(status="ok"))
+    return ok(answers.Status(status="ok"))
 
 
-async def health(call: OpenCall[None, None]) -> Reply[res.Health]:
+async def health(call: OpenCall[None, None]) -> Reply[answers.Health]:
     """Tell whether the server can write. It tries a real write, at most once a second."""
     state = call.services.health
     writable = await state.probe()
     uptime_s = state.uptime_seconds
-    answer = res.Health(
+    answer = answers.Health(
         status="ok",
         service="chatapi",
         version=chatapi.__version__,

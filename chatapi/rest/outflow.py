@@ -1,8 +1,8 @@
-"""Answers that are being sent: how many bytes their clients have not yet taken, by user, by tenant and in all.
+"""Replies that are being sent: how many bytes their clients have not yet taken, by user, by tenant and in all.
 
-A client that asks and does not read leaves its answers in memory. Beyond a bound the server makes no more of them:
-requests wait until there is room, and the tenants take turns; after a while they are refused. Small answers are not
-counted: a connection takes the next request only when most of the last answer was read, so that it holds few of them.
+A client that asks and does not read leaves its replies in memory. Beyond a bound the server makes no more of them:
+requests wait until there is room, and the tenants take turns; after a while they are refused. Small replies are not
+counted: a connection takes the next request only when most of the last reply was read, so that it holds few of them.
 Nor are those that the kernel takes at once, which is nearly all.
 """
 
@@ -15,9 +15,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from chatapi.errors import ChatError, Code
 from chatapi.models import TenantKey
 
-SMALL_BYTES = (
-    16 * 1024
-)  # an answer up to this size is not counted, and so much of one may be unread when the next begins
+SMALL_BYTES = 16 * 1024  # a reply up to this size is not counted, and so much of one may be unread when the next begins
 PAGE_BYTES = 1024 * 1024  # what one who has waited may make
 ALL_BYTES = 64 * 1024 * 1024
 TENANT_BYTES = 16 * 1024 * 1024
@@ -31,16 +29,16 @@ Owner = tuple[TenantKey, str]
 """The tenant and its user; without a credential 0 and the client's address."""
 
 
-class LargeAnswer(NamedTuple):
+class LargeReply(NamedTuple):
     owner: Owner
     size: int  # bytes of its body
 
 
 class Sender(Protocol):
-    """A connection that counts its answer while the client has not taken it."""
+    """A connection that counts its reply while the client has not taken it."""
 
-    large_answer: LargeAnswer | None
-    """The answer to the request that it serves, if that is a large one."""
+    large_reply: LargeReply | None
+    """The reply to the request that it serves, if that is a large one."""
 
 
 class Outflow:

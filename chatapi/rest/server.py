@@ -10,16 +10,16 @@ from aiohttp import web
 from chatapi.admission import Admission, Tier
 from chatapi.errors import ChatError, Code
 from chatapi.link import Link
+from chatapi.protocol.encoders import encode_error_envelope
 from chatapi.protocol.frame_check import FrameCheck
-from chatapi.protocol.replies import encode_error_envelope
 from chatapi.rest.call import JSON
 from chatapi.rest.edge import MAX_BODY_BYTES, Edge, make_request_id
-from chatapi.rest.outflow import SMALL_BYTES, LargeAnswer
+from chatapi.rest.outflow import SMALL_BYTES, LargeReply
 
 KEEPALIVE_SECONDS = 75.0  # longer than the 60 s after which the usual proxies reuse a connection no more
 POLL_SECONDS = 0.01
 END_SECONDS = 0.1  # for handlers to end when all is over
-UNREAD_SECONDS = 30.0  # a client that reads nothing of its answer for this long is cut off: it is held in memory
+UNREAD_SECONDS = 30.0  # a client that reads nothing of its reply for this long is cut off: it is held in memory
 
 # Its lines repeat what the client sent, a credential in a malformed header included.
 _silent = logging.getLogger("chatapi.malformed")
@@ -44,7 +44,7 @@ class EnvelopeServer(web.Server):
         )
 
     async def finish(self) -> None:
-        """Returns when all requests are answered, those whose bodies are still arriving included, and the answers are
+        """Returns when all requests are answered, those whose bodies are still arriving included, and the replies are
         read."""
         while any(protocol.is_serving() for protocol in self._list_open()):  # noqa: ASYNC110 - as below
             await asyncio.sleep(POLL_SECONDS)
@@ -75,7 +75,7 @@ class EnvelopeServer(web.Server):
 
 class _Request(web.BaseRequest):
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
-        """Called when an answer's headers are complete. aiohttp's own name and version, and Python's, help attackers
+        """Called when a reply's headers are complete. aiohttp's own name and version, and Python's, help attackers
         alone."""
         response.headers.popall("Server", None)
 
@@ -83,7 +83,7 @@ class _Request(web.BaseRequest):
 class EnvelopeProtocol(web.RequestHandler):
     """One connection. `tier` is where the admission keeps it."""
 
-    __slots__ = ("_admission", "_is_parting", "_outflow", "large_answer", "link", "opening", "tier")
+    __slots__ = ("_admission", "_is_parting", "_outflow", "large_reply", "link", "opening", "tier")
 
     def __init__(self, server: EnvelopeServer, **settings: Any) -> None:
         super().__init__(server, **settings)
@@ -91,7 +91,7 @@ class EnvelopeProtocol(web.RequestHandler):
         self._outflow = server.outflow
         self._is_parting = False
         self.tier: Tier | None = None
-        self.large_answer: LargeAnswer | None = None
+        self.large_reply: LargeReply | None = None
         self.opening: asyncio.Task[None] | None = None  # a TLS handshake that is under way
         self.link: Link | None = None
 
@@ -132,7 +132,7 @@ class EnvelopeProtocol(web.RequestHandler):
         """From here on it is being served; aiohttp says so only when its task has begun to run."""
         self._request_in_progress = True
         self._admission.note_request(self)
-        self.large_answer = None
+        self.large_reply = None
         return super()._handle_request(request, start_time, request_handler)
 
     def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
@@ -186,10 +186,10 @@ class EnvelopeProtocol(web.RequestHandler):
         self._made_link.look_for_stall()
 
     async def _drain_helper(self) -> None:
-        """Waits while much is unread; a large answer counts meanwhile. aiohttp's own way leaves an error that holds
-        itself, and with it the answer, when the peer has gone: a megabyte each, until the collector looks at what is
+        """Waits while much is unread; a large reply counts meanwhile. aiohttp's own way leaves an error that holds
+        itself, and with it the reply, when the peer has gone: a megabyte each, until the collector looks at what is
         old, days later."""
-        large, self.large_answer = self.large_answer, None
+        large, self.large_reply = self.large_reply, None
         if large is not None:
             self._outflow.begin(*large)
         try:
@@ -208,7 +208,7 @@ class EnvelopeProtocol(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to bytes that the parser refused; the connection closes after it."""
+        """The reply to bytes that the parser refused; the connection closes after it."""
         if request.writer.output_size > 0:
             raise ConnectionError("the answer had begun")
         if status >= 500:

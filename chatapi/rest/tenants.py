@@ -3,8 +3,8 @@
 from bisect import bisect_right
 
 from chatapi.models import Tenant, encode_time
+from chatapi.protocol import answers
 from chatapi.protocol import requests as req
-from chatapi.protocol import responses as res
 from chatapi.protocol.fields import or_unset
 from chatapi.protocol.json import encode
 from chatapi.protocol.pages import Page, SortKey, read_window
@@ -12,8 +12,8 @@ from chatapi.rest.call import NO_CONTENT, OpenCall, Reply, ok
 from chatapi.store.tenants import KEYS_START
 
 
-def tenant_record(tenant: Tenant) -> res.Tenant:
-    return res.Tenant(
+def tenant_record(tenant: Tenant) -> answers.Tenant:
+    return answers.Tenant(
         tenant_id=tenant.tenant_id,
         name=tenant.name,
         config=tenant.config,
@@ -21,10 +21,10 @@ def tenant_record(tenant: Tenant) -> res.Tenant:
     )
 
 
-async def create_tenant(call: OpenCall[req.CreateTenant, None]) -> Reply[res.NewTenant]:
+async def create_tenant(call: OpenCall[req.CreateTenant, None]) -> Reply[answers.NewTenant]:
     """Create a tenant. The answer shows its key and secrets, this once."""
     tenant, api_key = await call.services.tenants.create(call.body)
-    answer = res.NewTenant(
+    created = answers.NewTenant(
         tenant_id=tenant.tenant_id,
         name=tenant.name,
         config=tenant.config,
@@ -33,10 +33,10 @@ async def create_tenant(call: OpenCall[req.CreateTenant, None]) -> Reply[res.New
         token_secret=tenant.token_secret,
         webhook_secret=or_unset(tenant.webhook_secret),
     )
-    return ok(answer, 201)
+    return ok(created, 201)
 
 
-async def list_tenants(call: OpenCall[None, req.PageQuery]) -> Reply[res.Tenants]:
+async def list_tenants(call: OpenCall[None, req.PageQuery]) -> Reply[answers.Tenants]:
     """List all tenants."""
     scope = ("tenants",)
     limit, offset, after = read_window(call.query, scope, (0,))
@@ -45,23 +45,23 @@ async def list_tenants(call: OpenCall[None, req.PageQuery]) -> Reply[res.Tenants
     listed = tenants[first : first + limit]
     last = _sort_key_of(listed[-1]) if first + limit < len(tenants) else None
     page = Page([encode(tenant_record(tenant)) for tenant in listed], last)
-    return ok(res.Tenants(tenants=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
+    return ok(answers.Tenants(tenants=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
 
 
 def _sort_key_of(tenant: Tenant) -> SortKey:
     return (tenant.tenant_key,)
 
 
-async def get_tenant(call: OpenCall[None, None]) -> Reply[res.Tenant]:
+async def get_tenant(call: OpenCall[None, None]) -> Reply[answers.Tenant]:
     """Get a tenant."""
     return ok(tenant_record(call.services.tenants.get(call.path["tenant_id"])))
 
 
-async def update_tenant(call: OpenCall[req.PatchTenant, None]) -> Reply[res.UpdatedTenant]:
+async def update_tenant(call: OpenCall[req.PatchTenant, None]) -> Reply[answers.UpdatedTenant]:
     """Change a tenant's name or config. An absent field stays; null takes the server's setting again."""
     tenant, webhook_secret = await call.services.tenants.update(call.path["tenant_id"], call.body)
     return ok(
-        res.UpdatedTenant(
+        answers.UpdatedTenant(
             tenant_id=tenant.tenant_id,
             name=tenant.name,
             config=tenant.config,
@@ -77,18 +77,18 @@ async def delete_tenant(call: OpenCall[None, None]) -> Reply[None]:
     return NO_CONTENT
 
 
-async def create_key(call: OpenCall[None, None]) -> Reply[res.NewKey]:
+async def create_key(call: OpenCall[None, None]) -> Reply[answers.NewKey]:
     """Add an API key to a tenant. The answer shows it, this once."""
     key_id, api_key = await call.services.tenants.create_key(call.path["tenant_id"])
-    return ok(res.NewKey(key_id=key_id, api_key=api_key), 201)
+    return ok(answers.NewKey(key_id=key_id, api_key=api_key), 201)
 
 
-async def list_keys(call: OpenCall[None, req.PageQuery]) -> Reply[res.Keys]:
+async def list_keys(call: OpenCall[None, req.PageQuery]) -> Reply[answers.Keys]:
     """List a tenant's keys, without the secrets."""
     scope = ("keys", call.path["tenant_id"])
     window = read_window(call.query, scope, KEYS_START.values())
     page = await call.services.tenants.list_keys(call.path["tenant_id"], window)
-    return ok(res.Keys(keys=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
+    return ok(answers.Keys(keys=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
 
 
 async def revoke_key(call: OpenCall[None, None]) -> Reply[None]:
@@ -97,13 +97,13 @@ async def revoke_key(call: OpenCall[None, None]) -> Reply[None]:
     return NO_CONTENT
 
 
-async def rotate_token_secret(call: OpenCall[None, None]) -> Reply[res.TokenSecret]:
+async def rotate_token_secret(call: OpenCall[None, None]) -> Reply[answers.TokenSecret]:
     """Replace the token secret. All tokens signed with the old one are invalid at once."""
     token_secret = await call.services.tenants.rotate_token_secret(call.path["tenant_id"])
-    return ok(res.TokenSecret(token_secret=token_secret), 201)
+    return ok(answers.TokenSecret(token_secret=token_secret), 201)
 
 
-async def rotate_webhook_secret(call: OpenCall[None, None]) -> Reply[res.NewWebhookSecret]:
+async def rotate_webhook_secret(call: OpenCall[None, None]) -> Reply[answers.NewWebhookSecret]:
     """Replace the webhook secret. The old one signs as well for a day."""
     webhook_secret = await call.services.tenants.rotate_webhook_secret(call.path["tenant_id"])
-    return ok(res.NewWebhookSecret(webhook_secret=webhook_secret), 201)
+    return ok(answers.NewWebhookSecret(webhook_secret=webhook_secret), 201)

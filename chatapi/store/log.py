@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from chatapi.models import RoomId, RoomKey, TenantKey, encode_message_id, encode_time, find_key
+from chatapi.protocol.answers import Message
+from chatapi.protocol.encoders import join_json
 from chatapi.protocol.json import Encoded, encode, encoded, loads_stored
-from chatapi.protocol.replies import join_json
-from chatapi.protocol.responses import Message
 from chatapi.protocol.server_frames import LogEvent
 from chatapi.store.readers import PAGE_BYTES, Readers
 from chatapi.store.transaction import SeqCounter, Transaction

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from chatapi.errors import ChatError
+from chatapi.protocol.answers import Message
 from chatapi.protocol.json import dumps_text
-from chatapi.protocol.responses import Message
 from chatapi.store.transaction import Row, Transaction
 
 if TYPE_CHECKING:

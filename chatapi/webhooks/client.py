@@ -149,13 +149,13 @@ class _Resolver(AbstractResolver):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[ResolveResult]] = loop.create_future()
 
-        def settle(answer: list[ResolveResult] | OSError) -> None:
+        def settle(found: list[ResolveResult] | OSError) -> None:
             if future.done():  # nobody waits any more
                 return
-            if isinstance(answer, OSError):
-                future.set_exception(answer)
+            if isinstance(found, OSError):
+                future.set_exception(found)
             else:
-                future.set_result(answer)
+                future.set_result(found)
 
         def look_up() -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed

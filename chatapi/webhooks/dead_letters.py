@@ -5,8 +5,8 @@ from chatapi.clock import SteadyClock
 from chatapi.errors import conflict, not_found
 from chatapi.hub import Hub
 from chatapi.models import Tenant
+from chatapi.protocol.answers import AllQueues, Queues, Stats, TenantStats
 from chatapi.protocol.pages import Page, Window
-from chatapi.protocol.responses import AllQueues, Queues, Stats, TenantStats
 from chatapi.store import Store, Transaction, stats
 from chatapi.store import webhooks as store_webhooks
 from chatapi.tenants import Tenants

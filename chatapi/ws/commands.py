@@ -10,9 +10,9 @@ from chatapi.committer import get_outcome
 from chatapi.connection import Connection, Requester
 from chatapi.errors import ChatError
 from chatapi.protocol import frames
+from chatapi.protocol.encoders import encode_error_frame, encode_frame, message_sent_frame
 from chatapi.protocol.fields import or_unset
 from chatapi.protocol.frames import ClientFrame
-from chatapi.protocol.replies import encode_error_frame, encode_frame, message_sent_frame
 from chatapi.protocol.requests import Body
 from chatapi.protocol.server_frames import (
     PongFrame,

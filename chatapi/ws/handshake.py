@@ -12,8 +12,8 @@ from chatapi.connection import Connection
 from chatapi.errors import ChatError, Code, invalid, rate_limited, unauthenticated, unavailable
 from chatapi.link import Link
 from chatapi.models import Principal
+from chatapi.protocol.encoders import encode_error_frame
 from chatapi.protocol.frames import MAX_FRAME_BYTES
-from chatapi.protocol.replies import encode_error_frame
 from chatapi.protocol.wire import encode_close
 from chatapi.services import Services
 from chatapi.tenants import CREDENTIAL_GONE

@@ -8,8 +8,8 @@ from aiohttp import WebSocketError, WSMsgType, web
 from chatapi.connection import Connection, ConnectionState, UserSessions
 from chatapi.errors import ChatError, Code, rate_limited
 from chatapi.models import encode_time
+from chatapi.protocol.encoders import encode_error_frame, encode_ready
 from chatapi.protocol.frames import LIGHT_FRAMES, TYPING_FRAMES, BadFrame, parse_frame
-from chatapi.protocol.replies import encode_error_frame, encode_ready
 from chatapi.protocol.server_frames import ReadyFrame, RoomInReady
 from chatapi.protocol.wire import encode_close, encode_pong, may_be_sent
 from chatapi.services import Services

@@ -10,7 +10,7 @@ import aiohttp
 
 from chatapi.protocol.server_frames import LOGGED
 from checker.journal import Attempt, Frame, Journal, Outcome, Stream
-from checker.wire import CALL_SECONDS, Answer, Unreachable, Wire, hang_up, receive, send
+from checker.wire import CALL_SECONDS, Reply, Unreachable, Wire, hang_up, receive, send
 
 WARDEN = "warden"
 """The user who is an admin of every room and never leaves one."""
@@ -233,13 +233,13 @@ class Device:
             self.journal.fault(f"{self.name} got no answer to {what}")
             raise Unreachable from None
 
-    async def _call(self, method: str, path: str, body: object = None, **params: object) -> Answer:
-        answer = await self.world.wire.call(self.user_id, method, path, body, **params)
-        if answer.status == 503:
+    async def _call(self, method: str, path: str, body: object = None, **params: object) -> Reply:
+        reply = await self.world.wire.call(self.user_id, method, path, body, **params)
+        if reply.status == 503:
             raise Unreachable  # it shuts down
-        if answer.status >= 500 or answer.status == 400:
-            self.journal.fault(f"{self.name}: {method} {path} {body} answered {answer}")
-        return answer
+        if reply.status >= 500 or reply.status == 400:
+            self.journal.fault(f"{self.name}: {method} {path} {body} answered {reply}")
+        return reply
 
     def _pick_room(self) -> str | None:
         return self.random.choice(sorted(self.room_ids)) if self.room_ids else None
@@ -300,14 +300,14 @@ class Device:
 
     async def _post(self, attempt: Attempt, *, was_tried_before: bool) -> None:
         body = {"content": attempt.content, "client_message_id": attempt.client_message_id}
-        answer = await self._call("POST", f"/rooms/{attempt.room_id}/messages", body)
+        reply = await self._call("POST", f"/rooms/{attempt.room_id}/messages", body)
         if was_tried_before:
             self.journal.counts["retries"] += 1
-        elif answer.status == 200:
+        elif reply.status == 200:
             self.journal.fault(f"{self.name}: {attempt} was answered 200, as if it had been sent before")
-        if answer.status == 409:
+        if reply.status == 409:
             self.journal.fault(f"{self.name}: {attempt} met a message with another body")
-        self._settle_message(attempt, answer.data, was_tried_before=was_tried_before)
+        self._settle_message(attempt, reply.data, was_tried_before=was_tried_before)
 
     async def retry_all(self) -> None:
         """Until there is nothing of which the outcome is not known."""
@@ -325,8 +325,8 @@ class Device:
         )
         if self.stream is None or self.random.random() < 0.5:
             path = f"/rooms/{message.room_id}/messages/{message.message_id}"
-            answer = await self._call("PUT", path, {"content": content})
-            self.journal.settle(attempt, Outcome.CONFIRMED if answer.status == 200 else Outcome.REFUSED)
+            reply = await self._call("PUT", path, {"content": content})
+            self.journal.settle(attempt, Outcome.CONFIRMED if reply.status == 200 else Outcome.REFUSED)
             return
         ids = {"room_id": message.room_id, "message_id": message.message_id}
         frame = await self._answer(await self._ask("message.edit", **ids, content=content), "message.edit")
@@ -342,8 +342,8 @@ class Device:
     async def _bury(self, message: Attempt) -> None:
         attempt = self.journal.begin("delete", self.user_id, message.room_id, message_id=message.message_id)
         if self.stream is None or self.random.random() < 0.5:
-            answer = await self._call("DELETE", f"/rooms/{message.room_id}/messages/{message.message_id}")
-            self.journal.settle(attempt, Outcome.CONFIRMED if answer.status == 204 else Outcome.REFUSED)
+            reply = await self._call("DELETE", f"/rooms/{message.room_id}/messages/{message.message_id}")
+            self.journal.settle(attempt, Outcome.CONFIRMED if reply.status == 204 else Outcome.REFUSED)
             return
         ids = {"room_id": message.room_id, "message_id": message.message_id}
         frame = await self._answer(await self._ask("message.delete", **ids), "message.delete")
@@ -364,8 +364,8 @@ class Device:
             standing = frame["seq"] if frame["type"] in ("ack.received", "read.updated") else None
         else:
             body = {"room_id": room_id, "seq": seq} if kind == "ack" else {"seq": seq}
-            answer = await self._call("POST", "/acks" if kind == "ack" else f"/rooms/{room_id}/read", body)
-            standing = answer.data["seq"] if answer.status == 200 else None
+            reply = await self._call("POST", "/acks" if kind == "ack" else f"/rooms/{room_id}/read", body)
+            standing = reply.data["seq"] if reply.status == 200 else None
         self.journal.settle(attempt, Outcome.REFUSED if standing is None else Outcome.CONFIRMED)
         if standing is not None and standing < seq:
             self.journal.fault(f"{self.name}: {kind} of {seq} was answered {standing}")
@@ -374,12 +374,12 @@ class Device:
         if self.random.random() < 0.5:
             room_id = self.random.choice(self.world.channel_ids)
             attempt = self.journal.begin("join", self.user_id, room_id)
-            answer = await self._call("POST", f"/rooms/{room_id}/members", {"user_id": self.user_id})
+            reply = await self._call("POST", f"/rooms/{room_id}/members", {"user_id": self.user_id})
         else:
             room_id = self.random.choice(self.world.room_ids)
             attempt = self.journal.begin("leave", self.user_id, room_id)
-            answer = await self._call("DELETE", f"/rooms/{room_id}/members/{self.user_id}")
-        self.journal.settle(attempt, Outcome.CONFIRMED if answer.status in (201, 204) else Outcome.REFUSED)
+            reply = await self._call("DELETE", f"/rooms/{room_id}/members/{self.user_id}")
+        self.journal.settle(attempt, Outcome.CONFIRMED if reply.status in (201, 204) else Outcome.REFUSED)
 
     async def _subscribe_or_not(self) -> None:
         """Only channels: what a member of a group has unsubscribed from would be lost to this test."""
@@ -402,9 +402,9 @@ class Device:
             return
         known_seq = self.journal.known_seq(room_id)
         after_seq = self.random.choice((0, max(0, known_seq - 1), self.random.randint(0, known_seq)))
-        answer = await self._call("GET", f"/rooms/{room_id}/events", after_seq=after_seq, limit=100)
-        if answer.status == 200:
-            self.journal.note_page(self.user_id, room_id, after_seq, known_seq, answer.data["events"])
+        reply = await self._call("GET", f"/rooms/{room_id}/events", after_seq=after_seq, limit=100)
+        if reply.status == 200:
+            self.journal.note_page(self.user_id, room_id, after_seq, known_seq, reply.data["events"])
 
     async def _type(self) -> None:
         room_id = self._pick_room()
@@ -434,10 +434,10 @@ class Warden(Device):
             return
         members = [user_id for user_id in self.world.user_ids if self.random.random() < 0.6]
         body = {"type": kind, "members": members, "metadata": {"founders": [WARDEN, *members]}}
-        answer = await self._call("POST", "/rooms", body)
-        self.world.room_ids.append(answer.data["room_id"])
+        reply = await self._call("POST", "/rooms", body)
+        self.world.room_ids.append(reply.data["room_id"])
         if kind == "channel":
-            self.world.channel_ids.append(answer.data["room_id"])
+            self.world.channel_ids.append(reply.data["room_id"])
 
     async def _join_or_leave(self) -> None:
         await self._move_member()
@@ -447,18 +447,18 @@ class Warden(Device):
         user_id = self.random.choice(self.world.user_ids)
         if self.random.random() < 0.6:
             attempt = self.journal.begin("join", user_id, room_id)
-            answer = await self._call("POST", f"/rooms/{room_id}/members", {"user_id": user_id})
+            reply = await self._call("POST", f"/rooms/{room_id}/members", {"user_id": user_id})
         else:
             attempt = self.journal.begin("leave", user_id, room_id)
-            answer = await self._call("DELETE", f"/rooms/{room_id}/members/{user_id}")
-        self.journal.settle(attempt, Outcome.CONFIRMED if answer.status in (201, 204) else Outcome.REFUSED)
+            reply = await self._call("DELETE", f"/rooms/{room_id}/members/{user_id}")
+        self.journal.settle(attempt, Outcome.CONFIRMED if reply.status in (201, 204) else Outcome.REFUSED)
 
     async def _rename(self) -> None:
         room_id = self.random.choice(self.world.room_ids)
         self._numbers += 1
         attempt = self.journal.begin("rename", self.user_id, room_id, content=f"name {self._numbers}")
-        answer = await self._call("PATCH", f"/rooms/{room_id}", {"name": attempt.content})
-        self.journal.settle(attempt, Outcome.CONFIRMED if answer.status == 200 else Outcome.REFUSED)
+        reply = await self._call("PATCH", f"/rooms/{room_id}", {"name": attempt.content})
+        self.journal.settle(attempt, Outcome.CONFIRMED if reply.status == 200 else Outcome.REFUSED)
 
     async def _delete_any(self) -> None:
         sends = [attempt for attempt in self.journal.attempts[-300:] if attempt.kind == "send" and attempt.message_id]
@@ -471,19 +471,19 @@ class Warden(Device):
         has_more = True
         while has_more:
             after_seq = events[-1]["seq"] if events else 0
-            answer = await self._call("GET", f"/rooms/{room_id}/events", after_seq=after_seq, limit=100)
-            events += answer.data["events"]
-            has_more = answer.data["has_more"]
+            reply = await self._call("GET", f"/rooms/{room_id}/events", after_seq=after_seq, limit=100)
+            events += reply.data["events"]
+            has_more = reply.data["has_more"]
         return events
 
     async def list_rooms(self) -> list[Frame]:
-        answer = await self._call("GET", "/rooms", limit=100)
-        assert not answer.data["has_more"]
-        return list(answer.data["rooms"])
+        reply = await self._call("GET", "/rooms", limit=100)
+        assert not reply.data["has_more"]
+        return list(reply.data["rooms"])
 
     async def list_receipts(self, room_id: str) -> list[Frame]:
-        answer = await self._call("GET", f"/rooms/{room_id}/receipts", limit=100)
-        return list(answer.data["receipts"])
+        reply = await self._call("GET", f"/rooms/{room_id}/receipts", limit=100)
+        return list(reply.data["receipts"])
 
     async def greet(self, room_id: str) -> None:
         """A message that everybody in the room has to get."""

@@ -57,9 +57,9 @@ def run_talk(url: str, api_key: str, room_id: str, link: Connection) -> None:
 
 async def fill_room(wire: Wire, members: list[str], messages: int, turn: asyncio.Semaphore) -> None:
     async with turn:
-        answer = await wire.call("owner", "POST", "/rooms", {"type": "group", "members": members})
+        reply = await wire.call("owner", "POST", "/rooms", {"type": "group", "members": members})
         for number in range(messages):
-            path = f"/rooms/{answer.data['room_id']}/messages"
+            path = f"/rooms/{reply.data['room_id']}/messages"
             await wire.call("owner", "POST", path, {"content": f"missed {number}"})
 
 

@@ -19,7 +19,7 @@ class Unreachable(Exception):
 
 
 @dataclass(slots=True)
-class Answer:
+class Reply:
     status: int
     data: Any
     code: str | None
@@ -42,7 +42,7 @@ class Wire:
         await self._calls.close()
         await self._sockets.close()
 
-    async def call(self, user_id: str, method: str, path: str, body: object = None, **params: object) -> Answer:
+    async def call(self, user_id: str, method: str, path: str, body: object = None, **params: object) -> Reply:
         """Raises Unreachable."""
         headers = self._headers(user_id)
         data = None
@@ -58,7 +58,7 @@ class Wire:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise Unreachable from error
         envelope = json.loads(text) if text else {"data": None, "error": None}
-        return Answer(response.status, envelope["data"], envelope["error"] and envelope["error"]["code"])
+        return Reply(response.status, envelope["data"], envelope["error"] and envelope["error"]["code"])
 
     async def connect(self, user_id: str, **params: str) -> aiohttp.ClientWebSocketResponse:
         """Raises Unreachable."""

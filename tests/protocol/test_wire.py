@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from chatapi.errors import ChatError, Code
 from chatapi.models import UserId, encode_dm_key, encode_message_id, encode_time, find_key
-from chatapi.protocol.json import dumps, encoded, loads_stored
-from chatapi.protocol.replies import (
+from chatapi.protocol.answers import History, Message
+from chatapi.protocol.encoders import (
     add_request_id,
     encode_envelope,
     encode_error_envelope,
@@ -18,7 +18,7 @@ from chatapi.protocol.replies import (
     message_edited_frame,
     message_frame,
 )
-from chatapi.protocol.responses import History, Message
+from chatapi.protocol.json import dumps, encoded, loads_stored
 from chatapi.protocol.server_frames import MessageFrame, NotificationFrame
 from chatapi.protocol.wire import decode_text, encode_close, encode_pong, encode_text
 

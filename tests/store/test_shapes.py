@@ -7,10 +7,10 @@ from conftest import StartServer
 from driver import Server, User
 from msgspec import UNSET
 
+from chatapi.protocol.answers import Message
+from chatapi.protocol.encoders import message_edited_frame, message_frame
 from chatapi.protocol.fields import MessageFields
 from chatapi.protocol.json import encode
-from chatapi.protocol.replies import message_edited_frame, message_frame
-from chatapi.protocol.responses import Message
 from chatapi.rooms import RoomState
 from chatapi.store import log
 

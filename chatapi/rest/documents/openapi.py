@@ -12,9 +12,8 @@ import chatapi
 from chatapi.config.kinds import Number, ValueKind, Whole
 from chatapi.config.tenant import TENANT_KINDS
 from chatapi.errors import Code
-from chatapi.protocol import fields
+from chatapi.protocol import answers, fields
 from chatapi.protocol import requests as req
-from chatapi.protocol import responses as res
 from chatapi.rest.call import Credential, Media, Route
 from chatapi.rest.documents.schemas import Schema, Schemas, get_type
 
@@ -175,9 +174,9 @@ class _OpenApi:
         records = [record for route in routes for record in (route.body, route.answer) if record]
         annotated = [header[0] for header in HEADERS.values()]
         queries = [route.query for route in routes if route.query]
-        apart: list[type] = [PathParameters, res.WebhookHeaders, *queries]
+        apart: list[type] = [PathParameters, answers.WebhookHeaders, *queries]
         self._apart = {record.__name__ for record in apart}
-        self._schemas = Schemas([*records, *annotated, *apart, *res.WEBHOOK_CALLS, res.ErrorBody])
+        self._schemas = Schemas([*records, *annotated, *apart, *answers.WEBHOOK_CALLS, answers.ErrorBody])
 
     def build(self) -> Json:
         paths: Json = {}
@@ -197,7 +196,7 @@ class _OpenApi:
             ],
             "tags": [{"name": name, "description": text} for name, text in dict([*TAGS.values(), WEBHOOKS]).items()],
             "paths": paths,
-            "webhooks": {get_type(call): {"post": self._describe_call(call)} for call in res.WEBHOOK_CALLS},
+            "webhooks": {get_type(call): {"post": self._describe_call(call)} for call in answers.WEBHOOK_CALLS},
             "components": {
                 "schemas": self._list_schemas(),
                 "parameters": {**self._list_path_parameters(), "X-User-Id": USER_HEADER},
@@ -242,10 +241,10 @@ class _OpenApi:
             operation["parameters"] = parameters
         if route.body is not None:
             operation["requestBody"] = {"required": True, "content": {"application/json": self._show(route.body)}}
-        operation["responses"] = self._list_answers(route)
+        operation["responses"] = self._list_responses(route)
         return operation
 
-    def _describe_call(self, call: type[res.WebhookCall]) -> Json:
+    def _describe_call(self, call: type[answers.WebhookCall]) -> Json:
         schema = self._schemas.get(call)
         return {
             "operationId": get_type(call).replace(".", "_"),
@@ -255,7 +254,7 @@ class _OpenApi:
             "security": [],
             "parameters": [
                 {"name": name, "in": "header", "required": True, "schema": header, "example": header["examples"][0]}
-                for name, header in self._schemas.properties_of(res.WebhookHeaders).items()
+                for name, header in self._schemas.properties_of(answers.WebhookHeaders).items()
             ],
             "requestBody": {"required": True, "content": {"application/json": self._show(call)}},
             "responses": {
@@ -279,23 +278,23 @@ class _OpenApi:
         # Insomnia's importer looks for the example in the schema, where it is deprecated.
         return {"schema": {**schema, "example": example}, "example": example}
 
-    def _list_answers(self, route: Route) -> Json:
-        answers: Json = {str(status): self._describe_success(route, status) for status in list_successes(route)}
+    def _list_responses(self, route: Route) -> Json:
+        responses: Json = {str(status): self._describe_success(route, status) for status in list_successes(route)}
         for status in list_errors(route):
-            answers[str(status)] = {"$ref": f"#/components/responses/{_name_error(status)}"}
-        return answers
+            responses[str(status)] = {"$ref": f"#/components/responses/{_name_error(status)}"}
+        return responses
 
     def _describe_success(self, route: Route, status: int) -> Json:
         headers = ["X-Request-Id", *(_RATE_HEADERS if route.credential in _LIMITED else ())]
-        answer: Json = {"description": HTTPStatus(status).phrase, "headers": _refer_to_headers(headers)}
+        response: Json = {"description": HTTPStatus(status).phrase, "headers": _refer_to_headers(headers)}
         if route.answer is not None:
             data = self._schemas.get(route.answer)
             schema = _describe_envelope(True, data, {"type": "null"})
             example = {"success": True, "data": self._schemas.example_of(data), "error": None}
-            answer["content"] = {"application/json": {"schema": schema, "example": example}}
+            response["content"] = {"application/json": {"schema": schema, "example": example}}
         elif route.media is not None:
-            answer["content"] = {route.media.value: {"schema": _MEDIA_SCHEMAS[route.media]}}
-        return answer
+            response["content"] = {route.media.value: {"schema": _MEDIA_SCHEMAS[route.media]}}
+        return response
 
     def _describe_error(self, status: int) -> Json:
         code, when, error = ERRORS[status]
@@ -305,7 +304,7 @@ class _OpenApi:
             "headers": _refer_to_headers(headers),
             "content": {
                 "application/json": {
-                    "schema": _describe_envelope(False, {"type": "null"}, self._schemas.get(res.ErrorBody)),
+                    "schema": _describe_envelope(False, {"type": "null"}, self._schemas.get(answers.ErrorBody)),
                     "example": {"success": False, "data": None, "error": {"code": code, **error}},
                 }
             },

@@ -9,9 +9,9 @@ from msgspec import UNSET
 
 from chatapi.errors import ChatError
 from chatapi.models import MemberState, encode_time
+from chatapi.protocol.answers import Answer, Envelope, ErrorBody, Member, Message
 from chatapi.protocol.fields import or_unset
 from chatapi.protocol.json import Encoded, dumps, encode, encoded
-from chatapi.protocol.responses import Answer, Envelope, ErrorBody, Member, Message
 from chatapi.protocol.server_frames import (
     ErrorFrame,
     MessageDeletedFrame,
