@@ -274,6 +274,15 @@ async def test_it_takes_no_credential_to_be_bounded(clients: Clients, monkeypatc
         assert (await client.read())[0] == 200
 
 
+async def test_file_that_is_refused_is_an_error_in_no_encoding(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outflow, "USER_BYTES", 100_000)
+    reply = await clients.server.request("GET", "/playground/swagger/swagger-ui-bundle.js")
+    assert (reply.status, reply.error["code"]) == (503, "INTERNAL_ERROR")
+    assert {"Content-Encoding", "ETag", "Cache-Control"}.isdisjoint(reply.headers)
+
+
 # By itself
 
 

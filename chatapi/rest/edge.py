@@ -138,11 +138,14 @@ class Edge:
 
     def _bind_raw(self, route: RawRoute) -> Any:
         async def respond(request: web.BaseRequest, path: Mapping[str, str], headers: Headers) -> web.StreamResponse:
+            of_every_answer = headers.copy()
             response = await route.handler(self._services, request, path, headers)
             size = count_bytes(response)
             if size > SMALL_BYTES:
                 owner = self._find_owner(request, None)
                 if not self.outflow.has_room(owner, size):
+                    headers.clear()  # those of the file: its encoding, its tag
+                    headers.update(of_every_answer)
                     raise refuse()
                 _note_large(request, owner, size)
             return response
