@@ -1,5 +1,6 @@
 """The objects that the edges call: all of the process, built once by the composition root."""
 
+import asyncio
 from dataclasses import dataclass, field
 
 from chatapi.access import Access
@@ -53,3 +54,5 @@ class Services:
     health: Health
     admission: Admission
     counters: Counters = field(default_factory=Counters)
+    file_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Large files are read one at a time: requests that come together read one once."""

@@ -10,6 +10,7 @@ import logging
 import re
 import secrets
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, cast
 
 from aiohttp import HttpVersion11, web
@@ -54,19 +55,7 @@ class Edge:
         self._services = services
         self._logs_requests = services.config.log.requests
         self.outflow = Outflow()
-        self._router = web.UrlDispatcher()
-        for prefix in ("", "/v1"):
-            for route in routes:
-                self._add_route(route.method, prefix + _widen(route.path), self._bind(route))
-            for raw_route in raw_routes:
-                self._add_route(raw_route.method, prefix + raw_route.path, self._bind_raw(raw_route))
-        self._router.freeze()
-
-    def _add_route(self, method: str, path: str, handler: Any) -> None:
-        """HEAD is answered as GET is, and aiohttp leaves the body out."""
-        self._router.add_route(method, path, handler)
-        if method == "GET":
-            self._router.add_route("HEAD", path, handler)
+        self._router = _make_router(routes, raw_routes)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         started_s = self._services.clock.monotonic_s()
@@ -97,7 +86,7 @@ class Edge:
             if match.http_exception is not None:
                 raise match.http_exception
             route = match.route.resource.canonical  # type: ignore[union-attr]  # every route of ours has one
-            return await match.handler(request, match, headers), route  # type: ignore[call-arg, arg-type]  # what _bind made
+            return await match.handler(self, request, match, headers), route  # type: ignore[call-arg, arg-type]  # what _bind made
         except ChatError as error:
             return self._refuse(error, headers), route
         except web.HTTPException as error:
@@ -108,26 +97,29 @@ class Edge:
             logger.exception("request failed", extra={"request_id": request_id})
             return self._refuse(ChatError(Code.INTERNAL_ERROR, "Internal error"), headers), route
 
-    def _bind(self, route: Route) -> Any:
-        async def respond(request: web.BaseRequest, path: Mapping[str, str], headers: Headers) -> web.StreamResponse:
-            principal = self._authenticate(route, request, headers)
+    @staticmethod
+    def _bind(route: Route) -> Any:
+        async def respond(
+            edge: Edge, request: web.BaseRequest, path: Mapping[str, str], headers: Headers
+        ) -> web.StreamResponse:
+            principal = edge._authenticate(route, request, headers)
             body = None if route.body is None else await _read_body(request, route.body)
             query = None if route.query is None else parse_query(request.query.items(), route.query)
             _check_path(path)
             call: OpenCall[Any, Any] = (
-                OpenCall(self._services, path, body, query)
+                OpenCall(edge._services, path, body, query)
                 if principal is None
-                else Call(self._services, path, body, query, principal=principal)
+                else Call(edge._services, path, body, query, principal=principal)
             )
             if route.media is Media.JSON:
-                call.base = Base(*find_base(request, self._services.config.server))
+                call.base = Base(*find_base(request, edge._services.config.server))
             reply: Reply[Any] | None = None
-            if not self.outflow.total_bytes or self._may_make(route, request, principal):
+            if not edge.outflow.total_bytes or edge._may_make(route, request, principal):
                 reply = await route.handler(call)
-                if len(reply.body) > SMALL_BYTES and not self._takes_large(route, request, principal, reply):
+                if len(reply.body) > SMALL_BYTES and not edge._takes_large(route, request, principal, reply):
                     reply = None
             if reply is None:
-                reply = await self._make_in_turn(route, request, call, principal)
+                reply = await edge._make_in_turn(route, request, call, principal)
             if reply.gzipped is not None:
                 _choose_encoding(reply, request, headers)
             elif reply.page is not None:
@@ -136,14 +128,17 @@ class Edge:
 
         return respond
 
-    def _bind_raw(self, route: RawRoute) -> Any:
-        async def respond(request: web.BaseRequest, path: Mapping[str, str], headers: Headers) -> web.StreamResponse:
+    @staticmethod
+    def _bind_raw(route: RawRoute) -> Any:
+        async def respond(
+            edge: Edge, request: web.BaseRequest, path: Mapping[str, str], headers: Headers
+        ) -> web.StreamResponse:
             of_every_answer = headers.copy()
-            response = await route.handler(self._services, request, path, headers)
+            response = await route.handler(edge._services, request, path, headers)
             size = count_bytes(response)
             if size > SMALL_BYTES:
-                owner = self._find_owner(request, None)
-                if not self.outflow.has_room(owner, size):
+                owner = edge._find_owner(request, None)
+                if not edge.outflow.has_room(owner, size):
                     headers.clear()  # those of the file: its encoding, its tag
                     headers.update(of_every_answer)
                     raise refuse()
@@ -212,6 +207,26 @@ class Edge:
         if error.retry_after_s is not None:
             headers["Retry-After"] = str(max(1, -int(-error.retry_after_s // 1)))
         return _make_response(Reply(error.status, encode_error_envelope(error)), headers)
+
+
+@cache  # a process with several servers builds it once
+def _make_router(routes: tuple[Route, ...], raw_routes: tuple[RawRoute, ...]) -> web.UrlDispatcher:
+    """By it, a request finds its handler, which gets the edge that was asked."""
+    router = web.UrlDispatcher()
+    for prefix in ("", "/v1"):
+        for route in routes:
+            _add_route(router, route.method, prefix + _widen(route.path), Edge._bind(route))
+        for raw_route in raw_routes:
+            _add_route(router, raw_route.method, prefix + raw_route.path, Edge._bind_raw(raw_route))
+    router.freeze()
+    return router
+
+
+def _add_route(router: web.UrlDispatcher, method: str, path: str, handler: Any) -> None:
+    """HEAD is answered as GET is, and aiohttp leaves the body out."""
+    router.add_route(method, path, handler)
+    if method == "GET":
+        router.add_route("HEAD", path, handler)
 
 
 def _note_large(request: web.BaseRequest, owner: Owner, size: int) -> None:

@@ -47,19 +47,26 @@ _KEEP_FOR_A_DAY = "max-age=86400"  # Swagger UI changes with a release at most, 
 DEV_USERS = ("alice", "bob")
 
 
-def make_file_routes(config: Config) -> list[RawRoute]:
+def make_file_routes(config: Config) -> tuple[RawRoute, ...]:
     """Reads the files: call it where blocking does no harm."""
-    files = list_sdk()
-    handlers: dict[str, RawHandler] = {}
-    if config.playground.enabled:
-        files |= list_playground()
-        handlers["/playground/config.json"] = serve_playground_config
-    turn = asyncio.Lock()
-    for path, file in files.items():
-        handlers[path] = _make_handler(path, file, turn)
+    routes = _list_routes(config.playground.enabled)
+    for path, file in _list_files(config.playground.enabled).items():
         if not _is_large(path):
             read_file(file)
-    return [RawRoute("GET", path, handler) for path, handler in handlers.items()]
+    return routes
+
+
+@cache
+def _list_routes(has_playground: bool) -> tuple[RawRoute, ...]:
+    handlers = {path: _make_handler(path, file) for path, file in _list_files(has_playground).items()}
+    if has_playground:
+        handlers["/playground/config.json"] = serve_playground_config
+    return tuple(RawRoute("GET", path, handler) for path, handler in handlers.items())
+
+
+@cache
+def _list_files(has_playground: bool) -> dict[str, Path]:
+    return list_sdk() | list_playground() if has_playground else list_sdk()
 
 
 def list_sdk() -> dict[str, Path]:
@@ -96,12 +103,12 @@ def _is_large(path: str) -> bool:
     return path.startswith(SWAGGER)
 
 
-async def _get_file(file: Path, turn: asyncio.Lock) -> File:
-    async with turn:  # one at a time: requests that come together read it once
+async def _get_large_file(services: Services, file: Path) -> File:
+    async with services.file_turn:
         return await asyncio.to_thread(read_file, file)
 
 
-def _make_handler(path: str, file: Path, turn: asyncio.Lock) -> RawHandler:
+def _make_handler(path: str, file: Path) -> RawHandler:
     fixed = {**_HEADERS, "Cache-Control": _KEEP_FOR_A_DAY if _is_large(path) else _ASK_EACH_TIME}
     if path.startswith("/playground"):
         fixed["Content-Security-Policy"] = REST_PAGE_POLICY if path == REST_PAGE else POLICY
@@ -111,9 +118,9 @@ def _make_handler(path: str, file: Path, turn: asyncio.Lock) -> RawHandler:
     is_large = _is_large(path)
 
     async def serve(
-        _services: Services, request: web.BaseRequest, _path: Mapping[str, str], headers: dict[str, str]
+        services: Services, request: web.BaseRequest, _path: Mapping[str, str], headers: dict[str, str]
     ) -> web.StreamResponse:
-        found = await _get_file(file, turn) if is_large else read_file(file)
+        found = await _get_large_file(services, file) if is_large else read_file(file)
         headers.update(fixed)
         if is_public:
             headers.pop("Vary", None)  # the same for every origin: a cache may keep one copy for all
