@@ -155,6 +155,7 @@ async def test_it_can_ask_for_the_master_key(start_server: StartServer) -> None:
 
 
 async def test_it_is_prometheus_text(server: Server) -> None:
+    await server.user("alice").make_room()
     reply = await server.request("GET", "/v1/metrics")
     assert reply.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert "X-Request-Id" in reply.headers
