@@ -161,8 +161,7 @@ class Chat:
 
         def publish(result: tuple[Message, int]) -> None:
             edited, seq = result
-            frame = encode_frame(message_edited_frame(edited, seq))
-            self._committer.publish_revision(room, edited, frame, requester)
+            self._committer.publish_revision(room, edited, message_edited_frame(edited, seq), requester)
 
         edited, _seq = await self._store.writer.change(apply, publish, characters=revision.count_characters())
         return edited
@@ -195,11 +194,11 @@ class Chat:
 
         def publish(result: tuple[Message, int, bool]) -> None:
             buried, seq, is_new = result
-            frame = encode_frame(message_deleted_frame(buried, seq))
+            event = message_deleted_frame(buried, seq)
             if is_new:
-                self._committer.publish_revision(room, buried, frame, requester)
+                self._committer.publish_revision(room, buried, event, requester)
             elif requester is not None:
-                self._hub.answer_with_past_event(requester, room, seq, frame)
+                self._hub.answer_with_past_event(requester, room, seq, encode_frame(event))
 
         await self._store.writer.change(apply, publish)
 

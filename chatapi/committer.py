@@ -16,6 +16,7 @@ from chatapi.presence import Presence
 from chatapi.protocol.answers import Message
 from chatapi.protocol.encoders import encode_frame, message_edited_frame, message_frame
 from chatapi.protocol.json import encoded
+from chatapi.protocol.server_frames import LogEvent, MessageEditedFrame
 from chatapi.rooms import Rooms, RoomState
 from chatapi.store import Change, MessageWrite, Write, log
 from chatapi.store.keys import find_key_time
@@ -59,10 +60,12 @@ class Committer:
         self._hub.flush()
         self._webhook_queue.wake_worker()
 
-    def publish_revision(self, room: RoomState, message: Message, frame: bytes, requester: Requester | None) -> None:
-        """An edited or deleted message, as it now stands, and the frame of that event, which is the room's next."""
+    def publish_revision(self, room: RoomState, message: Message, event: LogEvent, requester: Requester | None) -> None:
+        """Publishes the room's next event, by which the message has become what it now is; memory is told before."""
         self._tell_caches(room, message)
-        self._rooms.remember(room, frame, message.seq if message.deleted_at is None else 0)
+        frame = encode_frame(event)
+        # In the log an edit shows the message as it now stands; every other event about it stays as it was.
+        self._rooms.remember(room, frame, message.seq if isinstance(event, MessageEditedFrame) else 0)
         self._hub.publish_requested(room, frame, requester)
 
     def _tell_caches(self, room: RoomState, message: Message) -> None:

@@ -325,7 +325,7 @@ class Rooms:
 
     def remember(self, room: RoomState, frame: bytes, target_seq: int = 0, at_us: int | None = None) -> None:
         """The room's next event, as it was encoded, and when it came, which is now by default. `target_seq` is that of
-        the message which it shows, if any."""
+        the message which it shows as that now stands, and 0 for other events."""
         ring = room.ring
         before = ring.size_bytes
         ring.append(frame, target_seq)

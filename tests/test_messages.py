@@ -6,6 +6,9 @@ import re
 import pytest
 from driver import Server, User
 
+from chatapi.protocol.server_frames import RoomUpdatedFrame
+from chatapi.store import Transaction, log
+
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 
@@ -383,5 +386,31 @@ async def test_edits_and_deletions_show_in_the_log_from_memory_and_from_disk(sta
     server = await start_server()
     alice, bob = server.user("alice"), server.user("bob")
     assert (await alice.get(f"/rooms/{room_id}/events")).data["events"] == events
+    [_ready, *backlog] = await (await bob.connect(ready=False)).collect("sync.complete")
+    assert backlog == events
+
+
+async def test_an_event_about_a_message_stays_itself_when_the_message_is_edited(server: Server) -> None:
+    """Of all events about a message only an edit is shown as the message now stands, in memory as on disk."""
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    message_id = (await alice.say(room_id, "old words"))["message_id"]
+    principal = server.services.auth.authenticate_key(server.api_key, "alice", "127.0.0.1")
+    message = await server.services.chat.get_message(principal, room_id, message_id)
+    room = await server.services.rooms.get(principal.tenant, room_id)
+
+    async def apply(transaction: Transaction) -> RoomUpdatedFrame:
+        seq = transaction.take_seq(room.counter)
+        event = room.updated_frame(name="noted", metadata=None, seq=seq, now_us=transaction.now_us)
+        await log.append_change(transaction, room.counter, seq, event, None)
+        return event
+
+    def publish(event: RoomUpdatedFrame) -> None:
+        server.services.committer.publish_revision(room, message, event, None)
+
+    await server.services.store.writer.change(apply, publish)
+    await alice.put(f"/rooms/{room_id}/messages/{message_id}", {"content": "new words"})
+    events = (await alice.get(f"/rooms/{room_id}/events")).data["events"]
+    assert [event["type"] for event in events] == ["message", "room.updated", "message.edited"]
     [_ready, *backlog] = await (await bob.connect(ready=False)).collect("sync.complete")
     assert backlog == events

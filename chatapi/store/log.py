@@ -284,8 +284,11 @@ async def bury_message(transaction: Transaction, tenant_key: TenantKey, room_key
 async def append_change(
     transaction: Transaction, counter: SeqCounter, seq: int, frame: LogEvent | None, message_key: int | None
 ) -> None:
-    """An event of the log that is not a message. `seq` was taken from the room's counter in this transaction;
-    no `frame` for an edit, which is shown with the message as it then stands."""
+    """An event of the log that is not a message. `seq` was taken from the room's counter in this transaction.
+
+    An edit has no `frame`: it is shown with the message as it then stands. Only edits and deletions have a
+    `message_key`, since by that a message's deletion is found; other events name a message in their frame alone.
+    """
     await transaction.execute(
         _INSERT_CHANGE,
         {
