@@ -49,7 +49,7 @@ class Access:
         return room
 
     async def access_any(self, principal: Principal, room_id: str) -> RoomState:
-        """A room of the tenant; the caller's use case checks the rest."""
+        """A room of the tenant; the operation checks the rest."""
         return await self._rooms.get(principal.tenant, room_id)
 
     async def access_admin(self, principal: Principal, room_id: str) -> RoomState:

@@ -65,7 +65,7 @@ class Admission:
             del accepted.tier[accepted]
             accepted.tier = None
 
-    def make_room(self) -> bool:
+    def make_space(self) -> bool:
         """Whether one more may be accepted. If all are taken, the connection that matters least goes: one
         without a request, then one that is idle, then one that only waits for its client; the oldest first."""
         return len(self) < self.capacity or self.shed_one()
@@ -78,7 +78,7 @@ class Admission:
         if accepted is None:
             self._seldom.warning("all %d connections are in use: the server accepts no more until one ends", len(self))
             return False
-        self._seldom.warning("all %d connections are taken: the server closes idle ones to make room", len(self))
+        self._seldom.warning("all %d connections are taken: the server closes idle ones to make space", len(self))
         self.leave(accepted)
         self.shed += 1
         accepted.cut_off()

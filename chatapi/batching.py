@@ -46,7 +46,7 @@ class Turns(Generic[L, T]):
         return item
 
 
-_LOAD: Any = object()  # what a waiting future gets when it is its caller's turn to load
+_LOAD: Any = object()  # what a waiting future gets when its task has its turn to load
 
 
 class Batcher(Generic[K, V]):
@@ -70,8 +70,8 @@ class Batcher(Generic[K, V]):
     async def get(self, key: K) -> V:
         """Raises what `load_many` raised for the batch.
 
-        Callers of one key share a look-up that is still to begin, never one that has begun: it may not see what was
-        committed before they asked.
+        Tasks that want one key share a look-up that is still to begin. They never share one that has begun, which may
+        not see what was committed before they asked.
         """
         return await self._settle(key, self._join(key))
 
@@ -85,7 +85,7 @@ class Batcher(Generic[K, V]):
         return values
 
     def _join(self, key: K) -> asyncio.Future[V]:
-        """A future of the caller's own for the key's next look-up."""
+        """A new future for the key's next look-up."""
         future: asyncio.Future[V] = asyncio.get_running_loop().create_future()
         waiting = self._waiting.get(key)
         if waiting is None:
@@ -152,5 +152,5 @@ class Batcher(Generic[K, V]):
 
 
 def _pending(waiting: Iterable[Iterable[asyncio.Future[V]]]) -> Iterator[asyncio.Future[V]]:
-    """Those whose callers were not cancelled meanwhile."""
+    """Those whose tasks were not cancelled meanwhile."""
     return (future for futures in waiting for future in futures if not future.done())

@@ -80,7 +80,7 @@ class Chat:
         future: asyncio.Future[MessageWrite] = asyncio.get_running_loop().create_future()
 
         def confirm(write: MessageWrite) -> None:
-            if not future.done():  # the caller may have been cancelled
+            if not future.done():  # the request may have been cancelled
                 future.set_result(write)
 
         await self.send_message(principal, room_id, draft, confirm)

@@ -185,7 +185,7 @@ class Hub:
             self.leave_live(connection)
 
     def pay(self, connection: Connection) -> None:
-        """Sends what is owed, as far as there is room."""
+        """Sends what is owed, as far as there is space."""
         left_bytes = connection.buffer_limit_bytes // 2 - connection.unsent_bytes()
         frames = []
         while connection.owed and left_bytes > 0:

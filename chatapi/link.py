@@ -1,6 +1,6 @@
 """The connection beneath HTTP and WebSocket: whether its peer takes what is written, and its end by force.
 
-aiohttp's own `drain` shares one future among its callers: a deadline that cancels one breaks the others, and the next
+aiohttp's own `drain` shares one future among all who wait: a deadline that cancels one breaks the others, and the next
 one too. Here nothing is ever cancelled: a timer wakes those who wait, and they look at what the peer has taken.
 """
 
@@ -68,7 +68,7 @@ class Link:
 
     # Reading peers
 
-    async def wait_for_room(self, grace_seconds: float) -> bool:
+    async def wait_for_space(self, grace_seconds: float) -> bool:
         """True once the peer has taken most of what was written, or is gone; False when it has taken nothing for
         `grace_seconds`."""
         loop = asyncio.get_running_loop()

@@ -99,7 +99,7 @@ class Orders:
         return order
 
     def begin(self, tenant_key: TenantKey, user_id: UserId, seen_us: int) -> Order:
-        """An order for its caller to fill; it hears of joins and departures meanwhile."""
+        """An order that is still to be filled; it hears of joins and departures meanwhile."""
         self._remove(tenant_key, user_id)
         order = self._of_users[tenant_key, user_id] = Order(seen_us)
         return order

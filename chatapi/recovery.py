@@ -166,7 +166,7 @@ class Recovery:
         """Returns once the peer has taken most of what it was sent: True, unless the connection has ended. One that
         takes no byte during its grace is closed."""
         await asyncio.sleep(0)  # lets the outbox be written, and others have their turn
-        if not await connection.link.wait_for_room(self._slow_consumer_seconds):
+        if not await connection.link.wait_for_space(self._slow_consumer_seconds):
             error = ChatError(Code.RATE_LIMIT_EXCEEDED, "Too slow: reconnect to continue where you stopped")
             self._hub.close(connection, SLOW_CONSUMER, error, "slow consumer")
         elif connection.link.is_lost:

@@ -296,7 +296,7 @@ class Rooms:
             room.pruned_seq = last_seq
 
     def of_tenant(self, tenant_key: TenantKey) -> list[RoomState]:
-        """The loaded ones, as a copy: rooms come and go while the caller awaits."""
+        """The loaded ones, as a copy: rooms come and go during an await."""
         return list(self._loaded[tenant_key].values()) if tenant_key in self._loaded else []
 
     def count_per_tenant(self) -> Mapping[TenantKey, int]:

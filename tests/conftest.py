@@ -60,7 +60,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     to be told on the command line: it has looked already."""
     if hasattr(config, "workerinput"):  # a worker reads these lines too: it must not have workers of its own
         return
-    if is_default(config) and has_room(MEMORY):
+    if is_default(config) and has_space(MEMORY):
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
     is_whole = config.args_source is not pytest.Config.ArgsSource.ARGS and not config.option.keyword
     is_open = config.getoption("numprocesses", 0) is None and not config.getoption("cov_source", None)
@@ -78,7 +78,7 @@ def is_default(config: pytest.Config) -> bool:
     return config.option.markexpr in config.getini("addopts")
 
 
-def has_room(directory: str) -> bool:
+def has_space(directory: str) -> bool:
     """Containers often have 64 MB there, in which no program can be run."""
     try:
         system = os.statvfs(directory)

@@ -56,14 +56,14 @@ def test_unused_connections_are_shed_before_those_waiting_for_a_body(caplog: pyt
         for name in ("busy", "idle 1", "body", "idle 2", "websocket", "new 1", "new 2", "new half")
     }
     for accepted in connections.values():
-        assert admission.make_room()
+        assert admission.make_space()
         admission.enter(accepted)
     for name in ("idle 1", "busy", "body", "idle 2", "idle 1"):  # the last one has just been used again
         admission.note_request(connections[name])
     admission.note_request(connections["websocket"])
     admission.note_websocket(connections["websocket"])
     gone = []
-    while admission.make_room():
+    while admission.make_space():
         [left] = [accepted for accepted in connections.values() if accepted.gone and accepted.name not in gone]
         gone.append(left.name)
         admission.leave(left)  # as its protocol does later: it counts once
@@ -73,7 +73,7 @@ def test_unused_connections_are_shed_before_those_waiting_for_a_body(caplog: pyt
     assert admission.shed == 6
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 2  # one line of each kind
     admission.leave(connections["busy"])
-    assert admission.make_room()
+    assert admission.make_space()
 
 
 # A server with few descriptors

@@ -32,7 +32,7 @@ STARTING: set[CodeType] = {
     Listener.listen_at_path.__code__,
 }
 Step = tuple[str, int, str]
-"""Something of ours that is called at a start: the caller, its line, and the name of what it calls."""
+"""Something of ours that is called at a start: the starter, its line, and the name of what it calls."""
 
 
 class Broken(Exception):
@@ -47,10 +47,10 @@ class Steps:
         self.seen: list[Step] = []
 
     def __call__(self, frame: FrameType, event: str, _argument: object) -> None:
-        caller = frame.f_back
-        if event != "call" or caller is None or caller.f_code not in STARTING:
+        starter = frame.f_back
+        if event != "call" or starter is None or starter.f_code not in STARTING:
             return
-        step = (caller.f_code.co_name, caller.f_lineno, frame.f_code.co_name)
+        step = (starter.f_code.co_name, starter.f_lineno, frame.f_code.co_name)
         if not frame.f_code.co_filename.startswith(PACKAGE) or step in self.seen:
             return
         self.seen.append(step)
@@ -105,7 +105,7 @@ async def test_a_start_that_fails_at_any_step_leaves_nothing_open(flags: dict[st
         finally:
             sys.setprofile(None)
         await app.close()
-    called = {name for _caller, _line, name in steps.seen}
+    called = {name for _starter, _line, name in steps.seen}
     assert called > {"open_store", "migrate", "_build_services", "load", "resume", "keep_house", "_resume"}
     is_at_port = "server.port" in flags
     for step in [step for step in steps.seen if is_at_port or step[0] in ("_listen", "listen_at_path")]:

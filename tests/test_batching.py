@@ -9,7 +9,7 @@ from driver import eventually
 from chatapi.batching import Batcher, Turns
 
 
-async def test_look_up_is_shared_by_callers_that_ask_before_it_begins() -> None:
+async def test_look_up_is_shared_by_all_who_ask_before_it_begins() -> None:
     asked: list[list[str]] = []
     release = asyncio.Event()
 
@@ -87,7 +87,7 @@ async def test_look_up_of_one_key_is_not_behind_a_queue_of_another_owner() -> No
     assert sorted(order) == [*(f"a{number:02}" for number in range(20)), "b00"]
 
 
-async def test_many_keys_of_one_caller_come_a_batch_at_a_time() -> None:
+async def test_many_keys_of_one_task_come_a_batch_at_a_time() -> None:
     batches: list[list[str]] = []
 
     async def load(keys: Sequence[str]) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""Every call of the Python SDK once against the real server, and a slow caller on a real socket."""
+"""Every call of the Python SDK once against the real server, and a slow application on a real socket."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -93,7 +93,7 @@ def test_the_end_of_a_socket_forgets_the_gap() -> None:
 
 @given(st.lists(st.integers(1, 40), max_size=60), st.integers(1, 7), st.integers(0, 3))
 def test_any_order_of_arrival_is_handed_over_once_and_in_order(seqs: list[int], limit: int, start: int) -> None:
-    """Whatever a server sends, and whenever the log is read, the caller gets a run without hole or repetition."""
+    """Whatever a server sends, and whenever the log is read, the application gets a run without hole or repetition."""
     room = RoomCursor(start, is_member=True)
     handed: list[int] = []
     newest = start
@@ -144,7 +144,7 @@ def test_reset_starts_at_the_acknowledged_seq() -> None:
     before = book.rooms["room_a"]
     book.reset("e2", {"room_a": 10})
     assert book.export() == {"epoch": "e2", "rooms": {"room_a": 10, "room_b": 2}}
-    book.handle("room_a", before, 51)  # what the caller still held of the old log
+    book.handle("room_a", before, 51)  # what the application still held of the old log
     assert book.export()["rooms"]["room_a"] == 10
     assert list(book.take_acks()) == []
 

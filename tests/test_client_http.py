@@ -146,7 +146,7 @@ async def test_retry_after_is_obeyed(script: Script) -> None:
         assert loop.time() - started_at_s >= 1.0
 
 
-async def test_a_long_retry_after_is_the_callers_to_decide(script: Script) -> None:
+async def test_a_long_retry_after_is_for_the_application_to_decide(script: Script) -> None:
     script.answers = [refuses(429, "RATE_LIMIT_EXCEEDED", {"Retry-After": "3600"})]
     async with script.client() as client:
         with pytest.raises(ApiError) as caught:
@@ -184,7 +184,7 @@ async def test_a_redirect_is_not_followed(script: Script, status: int) -> None:
     assert len(script.requests) == 1  # the credential went nowhere else
 
 
-async def test_a_session_of_the_callers_keeps_its_own_rules_to_itself(script: Script) -> None:
+async def test_a_session_of_the_application_keeps_its_own_rules_to_itself(script: Script) -> None:
     script.answers = [refuses(404, "NOT_FOUND")]
     async with aiohttp.ClientSession(raise_for_status=True) as session, script.client(session=session) as client:
         with pytest.raises(ApiError):

@@ -15,7 +15,7 @@ from driver import Server
 from scripted_server import refusal
 
 from chatapi.client import AdminAPI, ApiError, ChatAPI, Connection
-from chatapi.client.http import Caller
+from chatapi.client.http import RestClient
 
 ANY_ROUTE = {"call", "read_text", "close"}
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -72,10 +72,10 @@ def make_value(hint: Any) -> Any:
     return {str: "x", int: 1}.get(hint, {})
 
 
-async def find_call(recorder: Recorder, caller: Caller, name: str) -> Call:
+async def find_call(recorder: Recorder, client: RestClient, name: str) -> Call:
     """The one request that a method makes."""
     recorder.asked.clear()
-    method = getattr(caller, name)
+    method = getattr(client, name)
     with pytest.raises(ApiError):
         await method(**make_arguments(method))
     [call] = recorder.asked
@@ -97,11 +97,11 @@ async def test_every_route_has_its_method(server: Server, recorder: Recorder) ->
     routes = {(method, path) for path, entry in paths.items() for method in METHODS if method in entry}
     found: dict[Route, set[str]] = {}
     clients = (ChatAPI(recorder.url, api_key="k", user_id="u"), AdminAPI(recorder.url, "m"))
-    for caller in clients:
-        async with caller:
-            for name, method in public(type(caller)).items():
+    for client in clients:
+        async with client:
+            for name, method in public(type(client)).items():
                 if inspect.iscoroutinefunction(method) and name not in ANY_ROUTE:
-                    call = await find_call(recorder, caller, name)
+                    call = await find_call(recorder, client, name)
                     found.setdefault(find_route(paths, call), set()).update(call.query)
     assert set(found) == routes
     for (method, path), query in found.items():

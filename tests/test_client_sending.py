@@ -1,4 +1,4 @@
-"""What a connection of the Python SDK sends, acknowledges and does for a slow caller, against a server of our own
+"""What a connection of the Python SDK sends, acknowledges and does for a slow application, against a server of our own
 making."""
 
 import asyncio
@@ -295,10 +295,10 @@ async def test_acks_can_be_switched_off(connect: Any) -> None:
     assert (await session.hear("notification.ack"))["notification_id"] == "notif_1"
 
 
-# A slow caller
+# A slow application
 
 
-async def test_a_slow_caller_stops_the_reading_and_the_connection_lives(
+async def test_a_slow_application_stops_the_reading_and_the_connection_lives(
     scripted: ScriptedServer, client: ChatAPI
 ) -> None:
     connection = client.connect(max_pending=5)
@@ -317,7 +317,7 @@ async def test_a_slow_caller_stops_the_reading_and_the_connection_lives(
     await connection.close()
 
 
-async def test_a_slow_caller_who_sends_gets_the_answer_and_misses_nothing(
+async def test_a_slow_application_that_sends_gets_the_answer_and_misses_nothing(
     connect: Any, scripted: ScriptedServer
 ) -> None:
     connection, session = await connect(max_pending=5)

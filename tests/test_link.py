@@ -100,11 +100,11 @@ async def serve(
 
     talking = asyncio.create_task(asyncio.to_thread(be_peer))
     await protocol.is_open.wait()
-    had_room = await protocol.link.wait_for_room(GRACE_S)
+    had_space = await protocol.link.wait_for_space(GRACE_S)
     protocol.link.cut_off()
     await talking
     server.close()
-    return had_room, protocol
+    return had_space, protocol
 
 
 def read_for(seconds: float, size: int, pause_s: float) -> Callable[[socket.socket], None]:
@@ -129,8 +129,8 @@ async def test_a_peer_that_takes_a_little_now_and_then_is_waited_for(
 ) -> None:
     """What the kernel holds hides the most of it: the transport's own buffer hardly moves."""
     size = 32_768 if kind == "unix" else 2_000
-    had_room, _ = await serve(kind, certificate, tmp_path, read_for(4 * GRACE_S, size, GRACE_S / 10))
-    assert had_room
+    had_space, _ = await serve(kind, certificate, tmp_path, read_for(4 * GRACE_S, size, GRACE_S / 10))
+    assert had_space
 
 
 @KINDS
@@ -142,8 +142,8 @@ async def test_a_peer_that_takes_nothing_is_not(kind: str, certificate: tuple[st
             peer.shutdown(socket.SHUT_WR) if kind != "tls" else None
             time.sleep(2 * GRACE_S)
 
-    had_room, protocol = await serve(kind, certificate, tmp_path, wait)
-    assert not had_room
+    had_space, protocol = await serve(kind, certificate, tmp_path, wait)
+    assert not had_space
     assert protocol.link.count_untaken() == 0  # it has been cut off, and is asked no more
     protocol.link.cut_off()
     protocol.link.cut_off_later(0)
@@ -159,7 +159,7 @@ async def test_several_wait_at_once_and_one_that_is_cancelled_takes_no_other_alo
     server = await asyncio.get_running_loop().create_server(lambda: protocol, sock=listening)
     with open_peer(listening.getsockname(), socket.AF_INET, is_tls=False) as peer:
         await asyncio.to_thread(peer.recv, 1)
-        waits = [asyncio.create_task(protocol.link.wait_for_room(WAIT_SECONDS)) for _ in range(3)]
+        waits = [asyncio.create_task(protocol.link.wait_for_space(WAIT_SECONDS)) for _ in range(3)]
         await asyncio.sleep(0)
         waits[0].cancel()
         for _ in range(3):
@@ -168,7 +168,7 @@ async def test_several_wait_at_once_and_one_that_is_cancelled_takes_no_other_alo
         reading = asyncio.create_task(asyncio.to_thread(read_for(0, 1, 0), peer))
         assert await waits[1]
         assert await waits[2]
-        assert await protocol.link.wait_for_room(WAIT_SECONDS)
+        assert await protocol.link.wait_for_space(WAIT_SECONDS)
         protocol.transport.abort()
         await reading
     server.close()
@@ -179,6 +179,6 @@ async def test_reset_by_the_peer_wakes_a_waiting_writer(certificate: tuple[str, 
         peer.recv(1)
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
-    had_room, protocol = await serve("tcp", certificate, tmp_path, reset)
-    assert had_room
+    had_space, protocol = await serve("tcp", certificate, tmp_path, reset)
+    assert had_space
     assert protocol.link.is_lost

@@ -71,7 +71,7 @@ def test_no_more_passes_than_the_burst_and_the_refill(rate: float, burst: int, s
 
 
 @given(rate=RATES, burst=st.integers(1, 50), steps=STEPS)
-def test_caller_that_waits_as_long_as_told_gets_a_token(rate: float, burst: int, steps: list[float]) -> None:
+def test_user_who_waits_as_long_as_told_gets_a_token(rate: float, burst: int, steps: list[float]) -> None:
     now_s = 0.0
     bucket = TokenBucket(rate, burst, now_s)
     for step in steps:

@@ -7,7 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from chatapi.client.credentials import Credentials
 from chatapi.client.envelope import Shape
-from chatapi.client.http import RETRIES, TIMEOUT_S, Caller, Http, escape
+from chatapi.client.http import RETRIES, TIMEOUT_S, Http, RestClient, escape
 from chatapi.client.records import (
     ChangedTenant,
     DeadLetters,
@@ -27,7 +27,7 @@ from chatapi.client.records import (
 _TENANT: Shape = {"tenant_id": str}
 
 
-class AdminAPI(Caller):
+class AdminAPI(RestClient):
     """Tenants, their keys and secrets, dead letters. Every call raises ApiError when the server refuses (401 for a
     wrong master key), NoAnswer when it cannot be reached, and NotChatAPI when something else answers; tries and pages
     are as in `ChatAPI`."""

@@ -12,7 +12,7 @@ from chatapi.client.credentials import Credentials, GetToken, is_token
 from chatapi.client.envelope import Shape
 from chatapi.client.events import EventPage
 from chatapi.client.feed import ACKED_ROOMS
-from chatapi.client.http import RETRIES, TIMEOUT_S, Caller, Http, escape
+from chatapi.client.http import RETRIES, TIMEOUT_S, Http, RestClient, escape
 from chatapi.client.options import OnError, OnState, Options
 from chatapi.client.pending import new_id
 from chatapi.client.records import (
@@ -49,7 +49,7 @@ _POSITION: Shape = {"seq": int}
 _ACKS: Shape = {"rooms": dict, "errors": dict}
 
 
-class ChatAPI(Caller):
+class ChatAPI(RestClient):
     """A client of one server: a tenant's backend acting as a user (`api_key` and `user_id`), or a user (`token`, or
     `get_token`, which returns a token at first, and again when the server refuses the last one).
 
@@ -75,8 +75,8 @@ class ChatAPI(Caller):
         session: aiohttp.ClientSession | None = None,
         _shared: Http | None = None,
     ) -> None:
-        """`timeout_s`: of one try. `session`, when given, stays the caller's to close; its connector bounds the number
-        of connections. Raises ValueError for an address without http:// or https://, and for credentials that are not
+        """`timeout_s`: of one try. The application closes a `session` that it gives; its connector bounds the number of
+        connections. Raises ValueError for an address without http:// or https://, and for credentials that are not
         of one kind."""
         credentials = _choose_credentials(api_key, user_id, token, get_token, timeout_s)
         http = _shared or Http(url, timeout_s=timeout_s, retries=retries, session=session)
@@ -105,10 +105,11 @@ class ChatAPI(Caller):
         """A connection that comes back by itself, for `async with`.
 
         `cursors`: where this device stopped; without it the server continues from what the user acknowledged.
-        `auto_ack`, `auto_ack_notifications`: acknowledge what the caller has handled. `min_delay_s`, `max_delay_s`:
-        bounds of the first and of any later wait before a reconnect, of which a random part is waited. `max_pending`:
-        events that wait for the caller before the socket is read no further. `on_error` is told, once each, what keeps
-        the connection from coming up although the network is there: ApiError, NotChatAPI, NoToken; see `error`.
+        `auto_ack`, `auto_ack_notifications`: acknowledge what the application has handled. `min_delay_s` and
+        `max_delay_s`: bounds of the first and of any later wait before a reconnect, of which a random part is waited.
+        `max_pending`: events that wait for the application before the socket is read no further. `on_error` is told,
+        once each, what keeps the connection from coming up although the network is there: ApiError, NotChatAPI,
+        NoToken; see `error`.
         """
         options = Options(
             auto_ack=auto_ack,

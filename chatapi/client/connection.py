@@ -72,7 +72,7 @@ class Connection:
 
         # Of the present socket
         self._socket: Socket | None = None
-        self._is_blocked = False  # not read, since the caller is slow
+        self._is_blocked = False  # not read, since the application is slow
         self._typing: dict[str, float] = {}
         self._silenced: set[str] = set()  # rooms that the server was told not to send
 
@@ -161,7 +161,7 @@ class Connection:
 
     @property
     def cursors(self) -> Cursors:
-        """How far the caller has handled events: plain JSON, a copy, to be kept and given to `connect`."""
+        """How far the application has handled events: plain JSON, a copy, to be kept and given to `connect`."""
         return self._feed.book.export()
 
     @property
@@ -182,7 +182,7 @@ class Connection:
                 raise ended.__cause__ from None
             raise StopAsyncIteration from None
 
-    # What the caller does
+    # What the application does
 
     async def send(
         self,
@@ -409,7 +409,7 @@ class Connection:
         while True:
             frame, size_bytes = await socket.receive()
             if self._feed.inbox.is_full and not self._out.pending:
-                await self._wait_for_caller(socket)
+                await self._wait_for_application(socket)
             if frame["type"] == "error":
                 self._receive_error(socket, frame)
                 continue
@@ -420,8 +420,8 @@ class Connection:
                 self._attempts.expect_shutdown(find_number(frame, "reconnect_after_ms", 0.0) / 1000)
             self._feed.receive(frame, size_bytes)
 
-    async def _wait_for_caller(self, socket: Socket) -> None:
-        """Until the inbox has space, or the caller waits for an answer, which has to be read."""
+    async def _wait_for_application(self, socket: Socket) -> None:
+        """Until the inbox has space, or the application waits for an answer, which has to be read."""
         self._is_blocked = True
         while self._feed.inbox.is_full and not self._out.pending:
             await self._feed.inbox.changed()
@@ -442,7 +442,7 @@ class Connection:
         return error.status in GONE and error.field is not None and error.field.startswith("rooms.")
 
     async def _keep_alive(self, socket: Socket) -> None:
-        """Ends a socket on which the server fell silent, and speaks up while the caller is too slow for it."""
+        """Ends a socket on which the server fell silent, and speaks up while the application is too slow for it."""
         heartbeat_s = socket.heartbeat_s
         while True:
             if await self._is_interrupted_within(heartbeat_s / 2):

@@ -19,7 +19,7 @@ class RoomCursor:
 
     def __init__(self, seq: int | None, *, is_member: bool) -> None:
         self.received = seq  # taken in up to here; None: the next event is the first
-        self.handled = seq  # the caller is done with it up to here
+        self.handled = seq  # the application is done with it up to here
         self.acked = seq
         self.is_member = is_member
         self.member_at = 0  # the log up to here is older than the server's word that the user is a member
@@ -224,7 +224,7 @@ class CursorBook:
         return room
 
     def handle(self, room_id: str, room: RoomCursor, seq: int) -> None:
-        """The caller is done with the event."""
+        """The application is done with the event."""
         room.handled = seq
         if self.is_current(room_id, room):
             self.unacked[room_id] = room

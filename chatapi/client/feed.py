@@ -1,4 +1,4 @@
-"""From a socket's frames to the caller's events: nothing twice, nothing out of order, nothing left out."""
+"""From a socket's frames to the application's events: nothing twice, nothing out of order, nothing left out."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 ACKED_ROOMS = 1000  # the most that one `ack` may name
 PAGE_EVENTS = 100  # the most that the server gives at once
-ANSWERS = frozenset({"message.sent", "unsubscribed", "pong", "ready", "ready.rooms"})  # of no use to the caller
+ANSWERS = frozenset({"message.sent", "unsubscribed", "pong", "ready", "ready.rooms"})  # of no use to the application
 GONE = frozenset({403, 404})
 
 ReadLog = Callable[[str, int, int], Awaitable[EventPage]]
@@ -47,7 +47,7 @@ class Feed:
         self.inbox = Inbox(max_pending)
         self.acks_due = asyncio.Event()
         self.ready: ReadyEvent | None = None  # of the newest socket
-        self._in_hand: Entry | None = None  # what the caller is busy with
+        self._in_hand: Entry | None = None  # what the application is busy with
 
         # Of the present socket
         self._group: asyncio.TaskGroup | None = None
@@ -55,7 +55,7 @@ class Feed:
         self._complete: Event | None = None  # a sync.complete that waits for the gaps
         self._is_returning = False  # a notification was let go: a new socket brings it again
 
-    # The caller's side
+    # The application's side
 
     async def next(self) -> Event:
         """Raises Ended."""
@@ -64,7 +64,7 @@ class Feed:
         return self._in_hand.event
 
     def settle(self) -> None:
-        """The caller is done with the event that it was given last."""
+        """The application is done with the event that it was given last."""
         entry, self._in_hand = self._in_hand, None
         if entry is None:
             return
@@ -77,7 +77,7 @@ class Feed:
         self.acks_due.set()
 
     def forget(self) -> None:
-        """The caller failed at the event that it was given last."""
+        """The application failed at the event that it was given last."""
         self._in_hand = None
 
     def take_acks(self, *, rooms: bool, notifications: bool) -> Iterator[dict[str, Any]]:
@@ -269,7 +269,7 @@ class Feed:
         self._complete_sync()
 
     def _complete_sync(self) -> None:
-        """The caller hears that it is up to date once the last gap is filled."""
+        """The application hears that it is up to date once the last gap is filled."""
         if self._complete is None or self._fills > 0:
             return
         event, self._complete = self._complete, None

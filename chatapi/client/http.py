@@ -18,7 +18,7 @@ from chatapi.protocol.json import dumps
 RETRIES = 4
 RETRY_BASE_S = 0.25
 RETRY_CAP_S = 10.0
-MAX_RETRY_AFTER_S = 60.0  # a longer one is the caller's decision, so it gets the error
+MAX_RETRY_AFTER_S = 60.0  # a longer one is the application's decision, which gets the error
 TIMEOUT_S = 30.0  # of one try
 
 T = TypeVar("T")
@@ -183,7 +183,7 @@ def escape(part: str) -> str:
     return quote(part, safe="")
 
 
-class Caller:
+class RestClient:
     """The common part of both APIs: a pool of sockets that may be shared, and the calls that need no credential."""
 
     def __init__(self, http: Http, credentials: Credentials, *, owns_http: bool = True) -> None:

@@ -8,9 +8,9 @@ REMEMBERED = 10_000  # ids; an older one that comes again is handed over again
 
 class Notices:
     def __init__(self) -> None:
-        self._is_settled: OrderedDict[str, bool] = OrderedDict()  # False: with the caller
-        self._handled: dict[str, None] = {}  # by the caller, and not acknowledged yet
-        self._named: dict[str, None] = {}  # as `_handled`, by an acknowledgement of the caller's own
+        self._is_settled: OrderedDict[str, bool] = OrderedDict()  # False: with the application
+        self._handled: dict[str, None] = {}  # by the application, and not acknowledged yet
+        self._named: dict[str, None] = {}  # as `_handled`, by an acknowledgement of the application's own
 
     def take(self, notification_id: str) -> bool:
         """True when it is new. One that comes again although it was settled has to be acknowledged again."""
@@ -24,17 +24,17 @@ class Notices:
         return False
 
     def handle(self, notification_id: str) -> None:
-        """The caller is done with it."""
+        """The application is done with it."""
         self._is_settled[notification_id] = True
         self._handled[notification_id] = None
 
     def acknowledge(self, notification_id: str) -> None:
-        """The caller says so itself."""
+        """The application says so itself."""
         self._is_settled[notification_id] = True
         self._named[notification_id] = None
 
     def take_acks(self, *, handled: bool) -> Iterator[str]:
-        """Taken as they are sent; without `handled` only those that the caller named."""
+        """Taken as they are sent; without `handled` only those that the application named."""
         while self._named:
             yield self._named.popitem()[0]
         while handled and self._handled:

@@ -22,10 +22,10 @@ T = TypeVar("T")
 
 class Outgoing:
     def __init__(self, wake: Callable[[], None], *, can_renew: bool) -> None:
-        """`wake`: answers are to be read even when the caller is slow."""
+        """`wake`: answers are to be read even when the application is slow."""
         self._wake = wake
         self._can_renew = can_renew
-        self.pending = Pending()  # what the caller waits for
+        self.pending = Pending()  # what the application waits for
         self.own = Pending()  # what the connection itself waits for
         self.lanes = Lanes()
         self.socket: Socket | None = None
@@ -102,5 +102,5 @@ class Outgoing:
 
 
 def fits(frame: Json) -> bool:
-    """Quotes and the like grow in JSON, beyond what a frame may hold; HTTP has room for them."""
+    """Quotes and the like grow in JSON, beyond what a frame may hold; HTTP has space for them."""
     return len(dumps(frame)) <= MAX_FRAME_BYTES - FRAME_MARGIN_BYTES

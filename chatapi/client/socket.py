@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 15.0  # from the first byte to `ready`, and for each further part of it
 CLOSE_TIMEOUT_S = 2.0  # for the server's half of the goodbye
-MAX_FRAME_BYTES = 64 * 1024 * 1024  # an older server names every room in one `ready`: room for some hundred thousand
+MAX_FRAME_BYTES = 64 * 1024 * 1024  # an older server names every room in one `ready`: enough for some hundred thousand
 UNAUTHENTICATED = 4001  # the close code for a credential that is none, expired or was revoked
 HEARTBEAT_S = 30.0  # where `ready` does not say
 

@@ -90,7 +90,7 @@ def loads(body: bytes) -> Any:
 
 
 def loads_unchecked(body: bytes) -> Any:
-    """As `loads`, for a caller that looks at the value before it calls `check_bounds`."""
+    """As `loads`, without `check_bounds`, which is called once the value has been looked at."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:

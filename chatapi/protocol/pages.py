@@ -2,7 +2,7 @@
 
 A cursor holds the sort key of the last item, so that what has come or gone before it moves nothing. It is opaque to
 clients. A digest ties it to its list: one that was altered, or is another list's, is refused. It is no credential: each
-statement has its tenant and user from the caller.
+statement gets its tenant and user from the credential.
 """
 
 import base64

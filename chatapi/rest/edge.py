@@ -133,14 +133,14 @@ class Edge:
         async def respond(
             edge: Edge, request: web.BaseRequest, path: Mapping[str, str], headers: Headers
         ) -> web.StreamResponse:
-            of_every_answer = headers.copy()
+            of_every_reply = headers.copy()
             response = await route.handler(edge._services, request, path, headers)
             size = count_bytes(response)
             if size > SMALL_BYTES:
                 owner = edge._find_owner(request, None)
-                if not edge.outflow.has_room(owner, size):
+                if not edge.outflow.has_space(owner, size):
                     headers.clear()  # those of the file: its encoding, its tag
-                    headers.update(of_every_answer)
+                    headers.update(of_every_reply)
                     raise refuse()
                 _note_large(request, owner, size)
             return response
@@ -148,11 +148,11 @@ class Edge:
         return respond
 
     def _may_make(self, route: Route, request: web.BaseRequest, principal: Principal | None) -> bool:
-        """Whether there is room for a reply. Raises ChatError 503 to users who have too much unread and would change
-        something: that is carried out once, whatever room its reply needs."""
+        """Whether there is space for a reply. Raises ChatError 503 to users who have too much unread and would change
+        something: that is carried out once, whatever space its reply needs."""
         owner = self._find_owner(request, principal)
         if route.method == "GET":
-            return self.outflow.has_room(owner, SMALL_BYTES)
+            return self.outflow.has_space(owner, SMALL_BYTES)
         if self.outflow.owes(owner):
             raise refuse()
         return True
@@ -160,9 +160,9 @@ class Edge:
     def _takes_large(
         self, route: Route, request: web.BaseRequest, principal: Principal | None, reply: Reply[Any]
     ) -> bool:
-        """Whether there is room for this reply. One that is only read can be made again when there is."""
+        """Whether there is space for this reply. One that is only read can be made again when there is."""
         owner, size = self._find_owner(request, principal), len(reply.body)
-        if route.method == "GET" and not self.outflow.has_room(owner, size):
+        if route.method == "GET" and not self.outflow.has_space(owner, size):
             return False
         _note_large(request, owner, size)
         return True
@@ -170,7 +170,7 @@ class Edge:
     async def _make_in_turn(
         self, route: Route, request: web.BaseRequest, call: OpenCall[Any, Any], principal: Principal | None
     ) -> Reply[Any]:
-        """The handler's reply, once there is room for it."""
+        """The handler's reply, once there is space for it."""
         owner = self._find_owner(request, principal)
         async with self.outflow.turn(owner):
             if request.transport is None:  # the client is gone

@@ -88,7 +88,7 @@ class Listener:
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(min(ACCEPTS_AT_A_STRETCH, self._admission.capacity // 4)):
-            if not self._admission.make_room():
+            if not self._admission.make_space():
                 self._pause(listening, FULL_PAUSE_SECONDS)
                 return
             try:

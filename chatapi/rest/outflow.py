@@ -1,7 +1,7 @@
 """Replies that are being sent: how many bytes their clients have not yet taken, by user, by tenant and in all.
 
 A client that asks and does not read leaves its replies in memory. Beyond a bound the server makes no more of them:
-requests wait until there is room, and the tenants take turns; after a while they are refused. Small replies are not
+requests wait until there is space, and the tenants take turns; after a while they are refused. Small replies are not
 counted: a connection takes the next request only when most of the last reply was read, so that it holds few of them.
 Nor are those that the kernel takes at once, which is nearly all.
 """
@@ -53,7 +53,7 @@ class Outflow:
     def waiting(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    def has_room(self, owner: Owner, size: int) -> bool:
+    def has_space(self, owner: Owner, size: int) -> bool:
         return (
             self.total_bytes + size <= ALL_BYTES
             and self._of_tenants.get(owner[0], 0) + size <= TENANT_BYTES
@@ -78,7 +78,7 @@ class Outflow:
 
     @asynccontextmanager
     async def turn(self, owner: Owner) -> AsyncIterator[None]:
-        """Waits until there is room for a page, which is kept free inside. Raises ChatError 503 when that takes too
+        """Waits until there is space for a page, which is kept free inside. Raises ChatError 503 when that takes too
         long, or when too many of the tenant's wait."""
         waiting = self._waiting.setdefault(owner[0], {})
         if len(waiting) >= MAX_WAITING:
@@ -106,7 +106,7 @@ class Outflow:
         while turns and self.total_bytes + PAGE_BYTES <= ALL_BYTES:
             tenant_key = turns.popleft()
             waiting = self._waiting[tenant_key]
-            future = next((future for future, owner in waiting.items() if self.has_room(owner, PAGE_BYTES)), None)
+            future = next((future for future, owner in waiting.items() if self.has_space(owner, PAGE_BYTES)), None)
             if future is None:
                 continue
             self.begin(waiting[future], PAGE_BYTES)

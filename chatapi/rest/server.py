@@ -194,7 +194,7 @@ class EnvelopeProtocol(web.RequestHandler):
             self._outflow.begin(*large)
         try:
             while self._paused and self.transport is not None:
-                await self._made_link.wait_for_room(UNREAD_SECONDS)
+                await self._made_link.wait_for_space(UNREAD_SECONDS)
         finally:
             if large is not None:
                 self._outflow.end(*large)

@@ -28,7 +28,7 @@ _WAITED_FOR_LOCK = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite
 
 
 def is_store_failure(error: BaseException) -> bool:
-    """Whether the error would be the same for every caller."""
+    """Whether the error would be the same for every request."""
     return isinstance(error, MemoryError | DatabaseGone) or _find_code(error) in _STORE_CODES
 
 

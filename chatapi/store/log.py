@@ -200,7 +200,7 @@ class HistoryWant(NamedTuple):
 
 
 class EventsWant(NamedTuple):
-    """The events of a room after one and up to another `seq`, both of which its caller bounds."""
+    """The events of a room after one and up to another `seq`, both bounded already."""
 
     room_key: RoomKey
     tenant_key: TenantKey

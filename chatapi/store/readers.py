@@ -93,7 +93,7 @@ class Reader:
 
 
 class _Job:
-    """One read, from its caller to a reader's thread and back."""
+    """One read, from a request to a reader's thread and back."""
 
     __slots__ = ("done", "error", "result", "seconds", "tenant_key", "work")
 
@@ -224,12 +224,12 @@ class Readers:
                 job = self._shared.popleft()
             else:
                 job = self._of_tenants.take()
-            if not job.done.done():  # else its caller was cancelled
+            if not job.done.done():  # else its request was cancelled
                 jobs.append(job)
                 expected_s += self._usual_s.get(job.tenant_key, HOP_SECONDS)
         return jobs
 
-    # A reader is free when its thread says so: a caller that is cancelled does not stop its statement.
+    # A reader is free when its thread says so: a request that is cancelled does not stop its statement.
     def _end(self, reader: Reader, jobs: Sequence[_Job]) -> None:
         self._idle.append(reader)
         for job in jobs:

@@ -1,6 +1,6 @@
 """The one task that writes: group commit, seq assignment, and publication in commit order (docs/design.md, section 5).
 
-Callers append a write to a list. The task takes what waits, gives each durable event its room's next `seq` at that
+Requests append writes to a list. The task takes what waits, gives each durable event its room's next `seq` at that
 moment, commits, and then hands the whole batch to the committer, in order. Nobody else awaits the write connection.
 """
 
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 MAX_BATCH = 512  # writes per commit: past this the commit's latency grows faster than its throughput
 MAX_QUEUED = 20_000  # writes: more are refused with 503 rather than kept waiting for seconds
-MAX_QUEUED_CHARACTERS = 64 * 1024 * 1024  # of what callers wrote, which is most of their memory
+MAX_QUEUED_CHARACTERS = 64 * 1024 * 1024  # of what clients wrote, which is most of their memory
 
 COMMIT_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # writes; MAX_BATCH ends the last one
 
@@ -99,7 +99,7 @@ class Writer:
         """Applies a change; on return it is committed and published. Raises the ChatError that `apply` raised, or
         another ChatError: 503 when the database takes no writes, 500 for any other failure of `apply`.
 
-        A caller that is cancelled meanwhile loses only the answer: the change is committed and published all the same.
+        A request that is cancelled meanwhile loses only its answer: the change is committed and published all the same.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self.submit(Change(apply, publish, barrier, future, characters))
@@ -159,7 +159,7 @@ class Writer:
             left = [*self._queue, *self._background.take_all()]
             for write in left:
                 write.error = unavailable("The server is shutting down")
-            _tell_callers(left)
+            _resolve(left)
 
     def wake(self) -> None:
         """A checkpoint may be due."""
@@ -196,7 +196,7 @@ class Writer:
             # The task ends, and with it the process: nobody is told that this was stored, which only a restart can say.
             for write in batch:
                 write.error = unavailable(NOT_WRITABLE)
-            _tell_callers(batch)
+            _resolve(batch)
             raise
         self._is_committing = self._is_stuck = False
         self._committer.publish(batch)
@@ -375,7 +375,7 @@ class Writer:
             await self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000) if is_patient else 0}")
 
 
-def _tell_callers(batch: Sequence[Write]) -> None:
+def _resolve(batch: Sequence[Write]) -> None:
     for write in batch:
         if isinstance(write, Change):
             write.settle()

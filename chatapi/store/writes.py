@@ -83,7 +83,7 @@ class Change(Generic[T]):
     """Any other write. `apply` may refuse by raising ChatError, before its first statement that writes.
 
     A barrier ends its batch, and is published before anything else is taken: by what it publishes later writes are
-    admitted, or applied. `characters` is the size of what it writes, as far as a caller chose that.
+    admitted, or applied. `characters` is the size of what it writes, as far as a client chose that.
     """
 
     __slots__ = ("apply", "barrier", "characters", "error", "future", "publish", "result")
@@ -105,10 +105,10 @@ class Change(Generic[T]):
         self.error: ChatError | None = None
 
     def settle(self) -> None:
-        """Publishes what was committed and wakes the caller, or tells the caller why there was nothing."""
+        """Publishes what was committed and wakes the request, or tells it why there was nothing."""
         if self.error is None and self.publish is not None:
             self.publish(self.result)  # type: ignore[arg-type]  # set by apply
-        if self.future.done():  # the caller was cancelled
+        if self.future.done():  # the request was cancelled
             return
         if self.error is None:
             self.future.set_result(self.result)  # type: ignore[arg-type]

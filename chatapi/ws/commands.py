@@ -42,7 +42,7 @@ class Commands:
         """Carries out one frame. Raises ChatError; then it had no effect."""
         await _COMMANDS[type(frame.body)](self, frame.body, frame.request_id)
 
-    async def wait_for_room(self) -> None:
+    async def wait_for_space(self) -> None:
         """Returns once the connection may be read from again: its own sends in flight and its unread answers are
         bounded."""
         while self._in_flight >= MAX_IN_FLIGHT:

@@ -103,7 +103,7 @@ class Session:
                 return
             elif kind is not WSMsgType.PONG:
                 return
-            await self._commands.wait_for_room()
+            await self._commands.wait_for_space()
             stretch += 1
             if stretch == FRAMES_AT_A_STRETCH:
                 stretch = 0

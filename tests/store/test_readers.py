@@ -65,7 +65,7 @@ async def test_a_tenant_with_too_many_waiting_reads_is_refused(
     assert [await task for task in (*waiting, other)] == [[(1,)], [(1,)], [(2,)]]
 
 
-async def test_a_statement_whose_caller_is_cancelled_keeps_its_reader_until_it_ends(readers: Readers) -> None:
+async def test_a_statement_whose_request_is_cancelled_keeps_its_reader_until_it_ends(readers: Readers) -> None:
     long = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT max(i) FROM n"
     running = asyncio.create_task(readers.fetch(long, {"tenant_key": 1}))
     await asyncio.sleep(0)

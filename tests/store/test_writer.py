@@ -81,7 +81,7 @@ async def test_nothing_is_published_before_it_is_committed(bench: Bench) -> None
 # What goes wrong
 
 
-async def test_a_refusal_is_its_callers_alone(bench: Bench) -> None:
+async def test_a_refusal_concerns_one_write_alone(bench: Bench) -> None:
     async def refuse(_: Transaction) -> None:
         raise conflict("no")
 
@@ -185,7 +185,7 @@ async def test_a_full_disk_refuses_the_batch_and_heals(bench: Bench, caplog: pyt
     assert levels[0] == logging.ERROR  # said once, not for each batch that is refused
 
 
-async def test_a_caller_who_gives_up_loses_only_the_answer(bench: Bench) -> None:
+async def test_a_request_that_is_cancelled_loses_only_the_answer(bench: Bench) -> None:
     published: list[int] = []
     task = bench.change(publish=published.append)
     await asyncio.sleep(0)
@@ -198,7 +198,7 @@ async def test_a_caller_who_gives_up_loses_only_the_answer(bench: Bench) -> None
     assert await bench.seqs() == [1, 2]
 
 
-async def test_a_caller_who_gives_up_in_the_middle_leaves_no_transaction_open(bench: Bench) -> None:
+async def test_a_request_that_is_cancelled_in_the_middle_leaves_no_transaction_open(bench: Bench) -> None:
     started, go_on = asyncio.Event(), asyncio.Event()
 
     async def slow(transaction: Transaction) -> int:

@@ -418,7 +418,7 @@ declare class Credentials {
     get hasExpired(): boolean;
 }
 /** What both APIs have: tries, the envelope taken off, and the calls that need no credential. */
-declare class Caller {
+declare class RestClient {
     #private;
     /** @param {string} url @param {Credentials} credentials @param {{fetch?: typeof globalThis.fetch, timeoutMs?: number, retries?: number}} options */
     constructor(url: string, credentials: Credentials, options: {
@@ -517,7 +517,7 @@ declare class Caller {
  * Lists come in pages: `limit` with `offset`, which passes over as many items, or with `cursor`, the `next_cursor` of the page
  * before, which goes on where that ended. Times are RFC 3339 in UTC, as text.
  */
-export declare class ChatAPI extends Caller {
+export declare class ChatAPI extends RestClient {
     #private;
     /** Throws a TypeError for an address without http:// or https://, and without credentials. @param {ClientOptions} options */
     constructor(options: ClientOptions);
@@ -822,7 +822,7 @@ export declare class ChatAPI extends Caller {
  * The operator's calls: tenants, their keys and secrets, dead letters. For a backend only: the master key opens everything. Errors,
  * tries and pages are as in `ChatAPI`; a wrong master key is 401.
  */
-export declare class AdminAPI extends Caller {
+export declare class AdminAPI extends RestClient {
     /** Throws a TypeError for an address without http:// or https://, and without a master key. @param {AdminOptions} options */
     constructor(options: AdminOptions);
     /**
@@ -959,7 +959,7 @@ export type Request = {
     reject: (error: Error) => void;
     timer?: ReturnType<typeof setTimeout>;
     /**
-     * instead of a frame, which has no room for it
+     * instead of a frame, which has no space for it
      */
     http?: (signal: AbortSignal) => Promise<any>;
     /**
@@ -976,11 +976,11 @@ export type Request = {
  * @property {(answer: any) => void} resolve
  * @property {(error: Error) => void} reject
  * @property {ReturnType<typeof setTimeout>} [timer]
- * @property {(signal: AbortSignal) => Promise<any>} [http] instead of a frame, which has no room for it
+ * @property {(signal: AbortSignal) => Promise<any>} [http] instead of a frame, which has no space for it
  * @property {boolean} [calling] over HTTP, now
  */
 /**
- * One user's live connection. It comes back by itself, continues where it stopped, and gives the caller each event
+ * One user's live connection. It comes back by itself, continues where it stopped, and gives the application each event
  * of a room once and in order. Events come to handlers (`on`) or to one loop (`for await … of`); they wait
  * until there is either. An event counts as handled, and is acknowledged, when its handlers have returned (promises
  * awaited) or the loop has asked for the next one.
@@ -998,7 +998,7 @@ export declare class Connection {
     get state(): State;
     /** Why the newest try to connect failed, or what ended the connection. Undefined while there is a socket. @returns {Error | undefined} */
     get error(): Error | undefined;
-    /** How far the caller has come. JSON; a copy. @returns {Cursors} */
+    /** How far the application has come. JSON; a copy. @returns {Cursors} */
     get cursors(): Cursors;
     /** Messages that the server has not confirmed yet. */
     get unconfirmed(): number;

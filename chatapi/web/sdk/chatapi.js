@@ -181,7 +181,7 @@
 
 const RETRY_BASE_MS = 250;
 const RETRY_CAP_MS = 10_000;
-/** A longer Retry-After is the caller's decision, so it gets the error. */
+/** A longer Retry-After is the application's decision, which gets the error. */
 const RETRY_AFTER_LIMIT_S = 60;
 const CONNECT_TIMEOUT_MS = 15_000; // from the first byte to `ready`
 const STABLE_MS = 5_000; // a connection that lived this long starts the back-off anew
@@ -207,7 +207,7 @@ const MAX_TIMER_MS = 2 ** 31 - 1; // a longer one fires at once
 /** Frames with `room_id` and `seq` that are no part of the room's log; every other one with both is, whatever its type. */
 const UNLOGGED = new Set(["message.sent", "ack.received", "read.updated", "subscribed"]);
 
-/** Frames that mean nothing to the caller. */
+/** Frames that mean nothing to the application. */
 const ANSWERS = new Set(["message.sent", "subscribed", "unsubscribed", "pong", "ready", "ready.rooms"]);
 
 /** Refusals of the server's that another try may not meet. 426: a proxy does not pass the upgrade on. */
@@ -256,7 +256,7 @@ function randomId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** Quotes and the like grow in JSON, beyond what a frame may hold; HTTP has room for them. @param {ServerEvent} frame */
+/** Quotes and the like grow in JSON, beyond what a frame may hold; HTTP has space for them. @param {ServerEvent} frame */
 function fits(frame) {
   return new TextEncoder().encode(JSON.stringify(frame)).length <= MAX_FRAME_BYTES - 100; // for the request_id
 }
@@ -446,7 +446,7 @@ class Credentials {
 }
 
 /** What both APIs have: tries, the envelope taken off, and the calls that need no credential. */
-class Caller {
+class RestClient {
   /** @type {string} */ #base;
   /** @type {Credentials} */ #credentials;
   /** @type {{fetch?: typeof globalThis.fetch, timeoutMs?: number, retries?: number}} */ #options;
@@ -588,7 +588,7 @@ class Caller {
  * Lists come in pages: `limit` with `offset`, which passes over as many items, or with `cursor`, the `next_cursor` of the page
  * before, which goes on where that ended. Times are RFC 3339 in UTC, as text.
  */
-export class ChatAPI extends Caller {
+export class ChatAPI extends RestClient {
   /** @type {ClientOptions} */ #options;
   /** @type {Credentials} */ #credentials;
 
@@ -907,7 +907,7 @@ export class ChatAPI extends Caller {
  * The operator's calls: tenants, their keys and secrets, dead letters. For a backend only: the master key opens everything. Errors,
  * tries and pages are as in `ChatAPI`; a wrong master key is 401.
  */
-export class AdminAPI extends Caller {
+export class AdminAPI extends RestClient {
   /** Throws a TypeError for an address without http:// or https://, and without a master key. @param {AdminOptions} options */
   constructor(options) {
     checkAddress(options.url);
@@ -1070,7 +1070,7 @@ class RoomCursor {
   constructor(seq, member) {
     /** Up to here events were taken in. Undefined: the next event is the first. @type {number | undefined} */
     this.received = seq;
-    /** Up to here the caller has handled them. @type {number | undefined} */
+    /** Up to here the application has handled them. @type {number | undefined} */
     this.handled = seq;
     /** @type {number | undefined} */
     this.acked = seq;
@@ -1094,12 +1094,12 @@ class RoomCursor {
  * @property {(answer: any) => void} resolve
  * @property {(error: Error) => void} reject
  * @property {ReturnType<typeof setTimeout>} [timer]
- * @property {(signal: AbortSignal) => Promise<any>} [http] instead of a frame, which has no room for it
+ * @property {(signal: AbortSignal) => Promise<any>} [http] instead of a frame, which has no space for it
  * @property {boolean} [calling] over HTTP, now
  */
 
 /**
- * One user's live connection. It comes back by itself, continues where it stopped, and gives the caller each event
+ * One user's live connection. It comes back by itself, continues where it stopped, and gives the application each event
  * of a room once and in order. Events come to handlers (`on`) or to one loop (`for await … of`); they wait
  * until there is either. An event counts as handled, and is acknowledged, when its handlers have returned (promises
  * awaited) or the loop has asked for the next one.
@@ -1180,7 +1180,7 @@ export class Connection {
   /** Why the newest try to connect failed, or what ended the connection. Undefined while there is a socket. @returns {Error | undefined} */
   get error() { return this.#error; }
 
-  /** How far the caller has come. JSON; a copy. @returns {Cursors} */
+  /** How far the application has come. JSON; a copy. @returns {Cursors} */
   get cursors() {
     /** @type {Record<string, number>} */
     const rooms = {};
@@ -1778,7 +1778,7 @@ export class Connection {
     for (const event of events) {
       if (event.seq > room.gapEnd) break;
       room.received = event.seq;
-      this.#queue.push({ event, room }); // without a look at the bound: this page was asked for because there is room
+      this.#queue.push({ event, room }); // without a look at the bound: this page was asked for because there is space
       if (event.type === "member.left") this.#leave(event, room);
     }
     void this.#pump();
@@ -1812,7 +1812,7 @@ export class Connection {
     }
   }
 
-  /** The caller hears that it is up to date after the last gap is filled. */
+  /** The application hears that it is up to date after the last gap is filled. */
   #completeSync() {
     if (!this.#complete || this.#fills > 0) return;
     const frame = this.#complete;
@@ -1821,7 +1821,7 @@ export class Connection {
     this.#enqueue(frame);
   }
 
-  /* To the caller */
+  /* To the application */
 
   /** @param {ServerEvent} event @param {RoomCursor} [room] */
   #enqueue(event, room) {
@@ -1848,7 +1848,7 @@ export class Connection {
     void this.#pump();
   }
 
-  /** Back to what the caller has handled; the next `sync` brings the rest again. */
+  /** Back to what the application has handled; the next `sync` brings the rest again. */
   #rewind() {
     this.#queue = [];
     this.#releaseDrained();
