@@ -112,6 +112,7 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
         if dev:
             await services.tenants.ensure_dev_tenant()
         await services.webhooks.resume(services.tenants.all())
+        await services.notifications.resume(services.tenants.all())
         listener = Listener(server, services.admission, tasks, tls)
         calling = tasks.start("webhooks", services.webhooks.run())
         opened.push_async_callback(_drain, services, server, listener, calling)
@@ -214,7 +215,7 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
         chat=Chat(store, rooms, history, hub, committer, access),
         membership=Membership(store, rooms, hub, presence, access),
         receipts=Receipts(store, hub, access),
-        notifications=Notifications(store, hub, access, webhook_queue),
+        notifications=Notifications(store, hub, tasks, access, webhook_queue),
         webhooks=webhooks,
         dead_letters=DeadLetters(
             store=store,

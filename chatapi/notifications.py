@@ -1,14 +1,19 @@
 """Notifications: stored, then sent to those who are online; each recipient's delivery ends with its acknowledgement.
 And the topics that users subscribe to."""
 
-from typing import NamedTuple
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import TypeVar
 
 from chatapi.access import Access, check_alive
 from chatapi.connection import Connection, ConnectionState
-from chatapi.errors import not_found
+from chatapi.errors import ChatError, not_found, unavailable
 from chatapi.hub import Hub
 from chatapi.models import (
     Principal,
+    Tenant,
+    TenantKey,
     UserId,
     encode_notification_id,
     encode_subscription_id,
@@ -24,71 +29,238 @@ from chatapi.protocol.server_frames import NotificationFrame
 from chatapi.rooms import RoomState
 from chatapi.store import Store, Transaction
 from chatapi.store import notifications as store_notifications
+from chatapi.tasks import Tasks
 from chatapi.webhooks.queue import WebhookQueue
 
+T = TypeVar("T")
 
-class _Stored(NamedTuple):
-    notification_key: int
-    created_at_us: int
-    recipients: frozenset[UserId]
+UNAVAILABLE = 503
+RECIPIENTS_OF_PAGE = 10_000  # read at once when a notification goes on after a stop
+
+LARGE_RECIPIENTS = 1_000  # stored in one transaction, some 10 ms of the writer's time; more of them in steps
+PAUSE_SECONDS = 1.0  # before the store is asked again after it has refused
+# Of one tenant, while one of its large notifications is stored; further ones are refused with 503.
+MAX_WAITING = 1_000
+MAX_WAITING_CHARACTERS = 8 * 1024 * 1024  # of what callers wrote, which is most of their memory
+
+
+class _Delivery:
+    """A notification on its way to its recipients. It has ended once all of them are stored and those online were sent
+    its frame, or with an error."""
+
+    def __init__(self, tenant: Tenant, topic: str, payload: str) -> None:
+        """`payload` is JSON."""
+        self.tenant = tenant
+        self.topic = topic
+        self.payload = payload
+        self.notification_key = self.created_at_us = 0  # both once it is stored
+        self.recipients: set[UserId] = set()
+        self.error: ChatError | None = None
+        self._has_ended = False
+        self._waiting: dict[asyncio.Future[None], int] = {}  # the characters of each one's body
+        self._waiting_characters = 0
+
+    @property
+    def place(self) -> tuple[TenantKey, int]:
+        return self.tenant.tenant_key, self.notification_key
+
+    def encode(self) -> bytes:
+        return encode_frame(
+            NotificationFrame(
+                notification_id=encode_notification_id(self.notification_key),
+                topic=self.topic,
+                payload=encoded(self.payload),
+                created_at=encode_time(self.created_at_us),
+            )
+        )
+
+    async def wait(self, characters: int) -> None:
+        """Returns once it has ended. Raises ChatError 503 if too many wait, or as soon as the database refuses."""
+        if self._has_ended:
+            return
+        if len(self._waiting) >= MAX_WAITING or self._waiting_characters >= MAX_WAITING_CHARACTERS:
+            raise unavailable("Too many notifications are waiting")
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[future] = characters
+        self._waiting_characters += characters
+        try:
+            await future
+        finally:
+            self._waiting_characters -= self._waiting.pop(future)
+
+    def end(self) -> None:
+        self._has_ended = True
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+
+    def refuse(self, error: ChatError) -> None:
+        """Tells those who wait. It goes on later."""
+        for future in self._waiting:
+            if not future.done():
+                future.set_exception(error)
 
 
 class Notifications:
-    def __init__(self, store: Store, hub: Hub, access: Access, webhook_queue: WebhookQueue) -> None:
+    """A notification of very many recipients is stored in steps, so that it holds up nobody's writes for long. Until it
+    has ended, further ones of its tenant wait: a connection's cursor relies on the notifications of each user being
+    stored in the order of their keys."""
+
+    def __init__(self, store: Store, hub: Hub, tasks: Tasks, access: Access, webhook_queue: WebhookQueue) -> None:
         self._store = store
         self._hub = hub
+        self._tasks = tasks
         self._access = access
         self._webhook_queue = webhook_queue
+        self._under_way: dict[TenantKey, _Delivery] = {}  # those that are stored in steps
+        self._steps = asyncio.Semaphore(1)  # however many of them there are, one step is in the writer's queue
+
+    async def resume(self, tenants: Iterable[Tenant]) -> None:
+        """Goes on with what a stop has interrupted. Called once, at the start."""
+        by_key = {tenant.tenant_key: tenant for tenant in tenants}
+        for found in await store_notifications.list_unfinished(self._store.readers):
+            if found.tenant_key in by_key:
+                delivery = _Delivery(by_key[found.tenant_key], found.topic, found.payload)
+                delivery.notification_key, delivery.created_at_us = found.notification_key, found.created_at_us
+                self._start(delivery, partial(self._read_recipients, delivery))
 
     async def notify(self, principal: Principal, body: Notify) -> Notified:
-        """Durable, and published, on return. Raises ChatError NOT_FOUND for a target room that is not the tenant's."""
-        tenant = principal.tenant
-        targets = body.targets
-        payload = dumps_text(body.payload)
+        """Durable, and published, on return. Raises ChatError NOT_FOUND for a target room that is not the tenant's, or
+        if it or the tenant was deleted meanwhile."""
+        tenant, targets = principal.tenant, body.targets
         room: RoomState | None = None
         if targets.room_id is not None:
             room = await self._access.access_any(principal, targets.room_id)
+        left = store_notifications.Left(
+            None if room is None else room.room_key, body.topic if targets.topic_subscribers else None
+        )
+        delivery = _Delivery(tenant, body.topic, dumps_text(body.payload))
+        characters = body.count_characters()
+        is_large = await self._wait_for_turn(tenant.tenant_key, room, left.topic, characters)
 
-        async def apply(transaction: Transaction) -> _Stored:
+        async def apply(transaction: Transaction) -> None:
+            _check_tenant(tenant)
             if room is not None:
                 check_alive(room)
             # Made here, so that keys grow in the order of commits: a connection's cursor relies on that.
-            notification_key = self._store.writer.next_key()
-            await store_notifications.insert_notification(
-                transaction, tenant.tenant_key, notification_key, body.topic, payload
-            )
-            recipients = frozenset(
-                await store_notifications.insert_recipients(
-                    transaction,
-                    tenant.tenant_key,
-                    notification_key,
-                    user_ids=targets.user_ids or (),
-                    room_key=None if room is None else room.room_key,
-                    topic=body.topic if targets.topic_subscribers else None,
-                )
-            )
-            await self._webhook_queue.queue_notification(transaction, tenant, notification_key, recipients)
-            return _Stored(notification_key, transaction.now_us, recipients)
+            delivery.notification_key, delivery.created_at_us = self._store.writer.next_key(), transaction.now_us
+            await store_notifications.insert_notification(transaction, *delivery.place, body.topic, delivery.payload)
+            if targets.user_ids:
+                await store_notifications.insert_users(transaction, *delivery.place, targets.user_ids)
+            delivery.recipients = set(map(UserId, targets.user_ids or ()))
+            if is_large:
+                await store_notifications.insert_unfinished(transaction, *delivery.place, left)
+            else:
+                await self._store_all(transaction, delivery, left)
 
-        def publish(stored: _Stored) -> None:
-            frame = encode_frame(
-                NotificationFrame(
-                    notification_id=encode_notification_id(stored.notification_key),
-                    topic=body.topic,
-                    payload=encoded(payload),
-                    created_at=encode_time(stored.created_at_us),
-                )
-            )
-            for user_id in self._hub.list_connected(tenant.tenant_key, stored.recipients):
-                for connection in self._hub.connections_of(tenant.tenant_key, user_id):
-                    self._deliver(connection, stored.notification_key, frame)
-
-        stored = await self._store.writer.change(apply, publish, characters=body.count_characters())
+        # From here to the writer's queue nothing is awaited: no other one of the tenant comes in between.
+        if is_large:
+            self._start(delivery, partial(self._store.writer.change, apply, characters=characters))
+            await delivery.wait(characters)
+            if delivery.error is not None:
+                raise delivery.error
+        else:
+            await self._store.writer.change(apply, lambda _: self._send(delivery), characters=characters)
         return Notified(
-            notification_id=encode_notification_id(stored.notification_key),
-            created_at=encode_time(stored.created_at_us),
-            recipients=len(stored.recipients),
+            notification_id=encode_notification_id(delivery.notification_key),
+            created_at=encode_time(delivery.created_at_us),
+            recipients=len(delivery.recipients),
         )
+
+    async def _wait_for_turn(
+        self, tenant_key: TenantKey, room: RoomState | None, topic: str | None, characters: int
+    ) -> bool:
+        """Returns once none of the tenant's is under way; whether this one is large then."""
+        while True:
+            while (other := self._under_way.get(tenant_key)) is not None:
+                await other.wait(characters)
+            is_large = await self._is_large(tenant_key, room, topic)
+            if tenant_key not in self._under_way:
+                return is_large
+
+    async def _is_large(self, tenant_key: TenantKey, room: RoomState | None, topic: str | None) -> bool:
+        """Whether it takes long to store all of its recipients."""
+        count = 0 if room is None else len(room.members)
+        if topic is not None and count <= LARGE_RECIPIENTS:
+            readers = self._store.readers
+            count += await store_notifications.count_subscribers(readers, tenant_key, topic, LARGE_RECIPIENTS + 1)
+        return count > LARGE_RECIPIENTS
+
+    async def _store_all(self, transaction: Transaction, delivery: _Delivery, left: store_notifications.Left) -> None:
+        if not left.is_empty:
+            work = partial(store_notifications.insert_all_recipients, *delivery.place, left)
+            delivery.recipients.update(await transaction.run(work))
+        await self._queue_webhooks(transaction, delivery)
+
+    async def _queue_webhooks(self, transaction: Transaction, delivery: _Delivery) -> None:
+        await self._webhook_queue.queue_notification(
+            transaction, delivery.tenant, delivery.notification_key, delivery.recipients
+        )
+
+    def _start(self, delivery: _Delivery, begin: Callable[[], Awaitable[None]]) -> None:
+        """It is under way at once; `begin` is what comes before its steps."""
+        self._under_way[delivery.tenant.tenant_key] = delivery
+        self._tasks.spawn(f"notification of {delivery.tenant.tenant_id}", self._go_on(delivery, begin))
+
+    async def _go_on(self, delivery: _Delivery, begin: Callable[[], Awaitable[None]]) -> None:
+        """Stores the recipients, step by step, between the writes of others."""
+        delivery.error = unavailable("The server is shutting down")
+        try:
+            await begin()
+            await self._store_rest(delivery)
+            delivery.error = None
+        except ChatError as error:
+            delivery.error = error
+            raise
+        finally:
+            del self._under_way[delivery.tenant.tenant_key]
+            delivery.end()
+
+    async def _read_recipients(self, delivery: _Delivery) -> None:
+        """Those who were stored before a stop."""
+        read = partial(store_notifications.list_recipients, self._store.readers, *delivery.place)
+        last = UserId("")
+        while page := await self._try(delivery, partial(read, last, RECIPIENTS_OF_PAGE)):
+            delivery.recipients.update(page)
+            last = page[-1]
+
+    async def _store_rest(self, delivery: _Delivery) -> None:
+        writer = self._store.writer
+
+        async def take_step(transaction: Transaction) -> tuple[list[UserId], bool]:
+            _check_tenant(delivery.tenant)
+            return await transaction.run(partial(store_notifications.insert_more_recipients, *delivery.place))
+
+        async def finish(transaction: Transaction) -> None:
+            _check_tenant(delivery.tenant)
+            await store_notifications.finish(transaction, *delivery.place)
+            await self._queue_webhooks(transaction, delivery)
+
+        has_more = True
+        while has_more:
+            found, has_more = await self._try(delivery, lambda: writer.change(take_step))
+            delivery.recipients.update(found)
+        await self._try(delivery, lambda: writer.change(finish, lambda _: self._send(delivery)))
+
+    async def _try(self, delivery: _Delivery, step: Callable[[], Awaitable[T]]) -> T:
+        """Until the database does it."""
+        while True:
+            try:
+                async with self._steps:
+                    return await step()
+            except ChatError as error:
+                if error.status != UNAVAILABLE:
+                    raise
+                if not self._store.writer.writable:
+                    delivery.refuse(error)
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    def _send(self, delivery: _Delivery) -> None:
+        tenant_key = delivery.tenant.tenant_key
+        frame = delivery.encode()
+        for user_id in self._hub.list_connected(tenant_key, delivery.recipients):
+            for connection in self._hub.connections_of(tenant_key, user_id):
+                self._deliver(connection, delivery.notification_key, frame)
 
     def _deliver(self, connection: Connection, notification_key: int, frame: bytes) -> None:
         """Sent at once, or read from the store once the connection has caught up with what it lacks."""
@@ -163,3 +335,9 @@ class Notifications:
                 raise not_found("Subscription")
 
         await self._store.writer.change(apply)
+
+
+def _check_tenant(tenant: Tenant) -> None:
+    """For use in a write's own turn: what is stored for a tenant that was deleted meanwhile would be purged at once."""
+    if tenant.gone:
+        raise not_found("Tenant")

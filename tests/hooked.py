@@ -20,10 +20,10 @@ class Hooked:
         self.server = server
         self.tenant_id: str = made["tenant_id"]
         self.secret: str = made["webhook_secret"]
-        self._api_key: str = made["api_key"]
+        self.api_key: str = made["api_key"]
 
     def user(self, user_id: str) -> User:
-        return self.server.user(user_id, self._api_key)
+        return self.server.user(user_id, self.api_key)
 
     async def stats(self) -> Any:
         return await find_stats(self.server, self.tenant_id)

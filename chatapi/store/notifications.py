@@ -1,13 +1,15 @@
 """Notifications, their recipients, and subscriptions to topics in SQL."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+from chatapi.errors import not_found
 from chatapi.models import RoomKey, TenantKey, UserId
 from chatapi.protocol.json import MAX_KEY, dumps_text, loads_stored
 from chatapi.protocol.pages import Page, Value, Window
 from chatapi.protocol.wire import encode_text
 from chatapi.store.readers import Readers
-from chatapi.store.transaction import Row, Transaction
+from chatapi.store.transaction import Connection, Row, Transaction
 
 # The fields of the frame `notification`, as `chatapi.notifications` makes them in Python.
 FIELDS = """
@@ -38,26 +40,55 @@ _INSERT_NOTIFICATION = """
     INSERT INTO notifications (notification_key, tenant_key, topic, payload, created_at_us)
     VALUES (:notification_key, :tenant_key, :topic, :payload, :now_us)
 """
-# The three kinds of targets; the primary key folds who is named by several. The plus keeps SQLite from walking over
-# all memberships of the tenant.
+# Of each kind of target the next users, as one row: a row for each would wait for the GIL each time. The plus keeps
+# SQLite from walking over all memberships of the tenant.
+_NEXT_MEMBERS = """
+    SELECT json_group_array(user_id), count(*), max(user_id) FROM (
+        SELECT user_id FROM members
+        WHERE room_key = :room_key AND +tenant_key = :tenant_key AND user_id > :last_user_id
+        ORDER BY user_id LIMIT :limit)
+"""
+_NEXT_SUBSCRIBERS = """
+    SELECT json_group_array(user_id), count(*), max(user_id) FROM (
+        SELECT user_id FROM subscriptions
+        WHERE tenant_key = :tenant_key AND topic = :topic AND user_id > :last_user_id
+        ORDER BY user_id LIMIT :limit)
+"""
+# The primary key folds those who are named by several targets.
 _INSERT_USERS = """
     INSERT OR IGNORE INTO notification_recipients (tenant_key, user_id, notification_key)
     SELECT :tenant_key, value, :notification_key FROM json_each(:user_ids)
 """
-_INSERT_MEMBERS = """
-    INSERT OR IGNORE INTO notification_recipients (tenant_key, user_id, notification_key)
-    SELECT :tenant_key, user_id, :notification_key FROM members
-    WHERE room_key = :room_key AND +tenant_key = :tenant_key
+_COUNT_SUBSCRIBERS = """
+    SELECT count(*) FROM (
+        SELECT 1 FROM subscriptions WHERE tenant_key = :tenant_key AND topic = :topic LIMIT :limit)
 """
-_INSERT_SUBSCRIBERS = """
-    INSERT OR IGNORE INTO notification_recipients (tenant_key, user_id, notification_key)
-    SELECT :tenant_key, user_id, :notification_key FROM subscriptions
-    WHERE tenant_key = :tenant_key AND topic = :topic
+_INSERT_UNFINISHED = """
+    INSERT OR REPLACE INTO unfinished_notifications (tenant_key, notification_key, room_key, topic, last_user_id)
+    VALUES (:tenant_key, :notification_key, :room_key, :topic, :last_user_id)
 """
-# One row, since 50,000 would keep the loop waiting for the GIL.
+_GET_UNFINISHED = """
+    SELECT room_key, topic, last_user_id FROM unfinished_notifications
+    WHERE tenant_key = :tenant_key AND notification_key = :notification_key
+"""
+_UPDATE_UNFINISHED = """
+    UPDATE unfinished_notifications SET room_key = :room_key, topic = :topic, last_user_id = :last_user_id
+    WHERE tenant_key = :tenant_key AND notification_key = :notification_key
+"""
+_DELETE_UNFINISHED = """
+    DELETE FROM unfinished_notifications WHERE tenant_key = :tenant_key AND notification_key = :notification_key
+"""
+_LIST_UNFINISHED = """
+    SELECT u.tenant_key, u.notification_key, n.topic, n.payload, n.created_at_us
+    FROM unfinished_notifications AS u CROSS JOIN notifications AS n
+    WHERE n.notification_key = u.notification_key AND n.tenant_key = u.tenant_key
+"""
+# As one row, since a row for each would wait for the GIL each time.
 _LIST_RECIPIENTS = """
-    SELECT json_group_array(user_id) FROM notification_recipients
-    WHERE notification_key = :notification_key AND tenant_key = :tenant_key
+    SELECT json_group_array(user_id) FROM (
+        SELECT user_id FROM notification_recipients
+        WHERE notification_key = :notification_key AND tenant_key = :tenant_key AND user_id > :last_user_id
+        ORDER BY user_id LIMIT :limit)
 """
 _ACKNOWLEDGE = """
     UPDATE notification_recipients SET acked_at_us = coalesce(acked_at_us, :now_us)
@@ -120,8 +151,37 @@ _DELETE_SUBSCRIPTION = """
     WHERE subscription_key = :subscription_key AND tenant_key = :tenant_key AND user_id = :user_id
 """
 
+RECIPIENTS_AT_ONCE = 500  # stored by one statement, 2 to 6 ms
 
 Pending = tuple[list[tuple[int, bytes]], bool]
+
+
+class Left(NamedTuple):
+    """What is left of a notification's targets: the members of a room after a user, then the subscribers of a topic."""
+
+    room_key: RoomKey | None
+    topic: str | None
+    last_user_id: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        return self.room_key is None and self.topic is None
+
+    def after(self, user_id: str) -> "Left":
+        return self._replace(last_user_id=user_id)
+
+    def without_first(self) -> "Left":
+        return Left(None, None if self.room_key is None else self.topic)
+
+
+class Unfinished(NamedTuple):
+    """A notification some of whose recipients have still to be stored."""
+
+    tenant_key: TenantKey
+    notification_key: int
+    topic: str
+    payload: str  # JSON
+    created_at_us: int
 
 
 async def have_pending(readers: Readers, users: Sequence[tuple[TenantKey, UserId]]) -> list[bool]:
@@ -157,24 +217,82 @@ async def insert_notification(
     )
 
 
-async def insert_recipients(
-    transaction: Transaction,
-    tenant_key: TenantKey,
-    notification_key: int,
-    *,
-    user_ids: Sequence[str],
-    room_key: RoomKey | None,
-    topic: str | None,
-) -> list[UserId]:
-    """The union of the users, the room's members and the topic's subscribers, each once; returns it."""
+def insert_recipients(
+    tenant_key: TenantKey, notification_key: int, left: Left, connection: Connection
+) -> tuple[list[UserId], Left]:
+    """Stores the next recipients. Returns them, some of whom may have been recipients before, and what is left then."""
     scope = {"tenant_key": tenant_key, "notification_key": notification_key}
-    if user_ids:
-        await transaction.execute(_INSERT_USERS, {**scope, "user_ids": dumps_text(user_ids)})
-    if room_key is not None:
-        await transaction.execute(_INSERT_MEMBERS, {**scope, "room_key": room_key})
-    if topic is not None:
-        await transaction.execute(_INSERT_SUBSCRIBERS, {**scope, "topic": topic})
-    row = await transaction.fetch_one(_LIST_RECIPIENTS, scope)
+    statement = _NEXT_SUBSCRIBERS if left.room_key is None else _NEXT_MEMBERS
+    place = {**scope, **left._asdict(), "limit": RECIPIENTS_AT_ONCE}
+    user_ids, count, last = connection.execute(statement, place).fetchone()
+    connection.execute(_INSERT_USERS, {**scope, "user_ids": user_ids})
+    return loads_stored(user_ids), left.after(last) if count == RECIPIENTS_AT_ONCE else left.without_first()
+
+
+def insert_all_recipients(
+    tenant_key: TenantKey, notification_key: int, left: Left, connection: Connection
+) -> list[UserId]:
+    """As `insert_recipients`, until nothing is left."""
+    recipients: list[UserId] = []
+    while not left.is_empty:
+        found, left = insert_recipients(tenant_key, notification_key, left, connection)
+        recipients += found
+    return recipients
+
+
+async def count_subscribers(readers: Readers, tenant_key: TenantKey, topic: str, limit: int) -> int:
+    """Counted to `limit`."""
+    row = await readers.fetch_one(_COUNT_SUBSCRIBERS, {"tenant_key": tenant_key, "topic": topic, "limit": limit})
+    assert row is not None  # an aggregate
+    return int(row[0])
+
+
+async def insert_users(
+    transaction: Transaction, tenant_key: TenantKey, notification_key: int, user_ids: Sequence[str]
+) -> None:
+    """The recipients who are named one by one."""
+    scope = {"tenant_key": tenant_key, "notification_key": notification_key}
+    await transaction.execute(_INSERT_USERS, {**scope, "user_ids": dumps_text(user_ids)})
+
+
+async def insert_unfinished(transaction: Transaction, tenant_key: TenantKey, notification_key: int, left: Left) -> None:
+    """Notes what is left of the targets. `insert_more_recipients` goes on with it, also after a restart."""
+    scope = {"tenant_key": tenant_key, "notification_key": notification_key}
+    await transaction.execute(_INSERT_UNFINISHED, {**scope, **left._asdict()})
+
+
+def insert_more_recipients(
+    tenant_key: TenantKey, notification_key: int, connection: Connection
+) -> tuple[list[UserId], bool]:
+    """As `insert_recipients` of one that is unfinished; and whether something is left. Raises ChatError NOT_FOUND if it
+    was deleted meanwhile, since it was too old."""
+    scope = {"tenant_key": tenant_key, "notification_key": notification_key}
+    row = connection.execute(_GET_UNFINISHED, scope).fetchone()
+    if row is None:
+        raise not_found("Notification")
+    recipients, left = insert_recipients(tenant_key, notification_key, Left(*row), connection)
+    connection.execute(_UPDATE_UNFINISHED, {**scope, **left._asdict()})
+    return recipients, not left.is_empty
+
+
+async def finish(transaction: Transaction, tenant_key: TenantKey, notification_key: int) -> None:
+    """All of its recipients are stored. Raises as `insert_more_recipients`."""
+    scope = {"tenant_key": tenant_key, "notification_key": notification_key}
+    if not await transaction.execute(_DELETE_UNFINISHED, scope):
+        raise not_found("Notification")
+
+
+async def list_unfinished(readers: Readers) -> list[Unfinished]:
+    """Of all tenants those that a stop has interrupted."""
+    return [Unfinished(TenantKey(row[0]), *row[1:]) for row in await readers.fetch(_LIST_UNFINISHED, {})]
+
+
+async def list_recipients(
+    readers: Readers, tenant_key: TenantKey, notification_key: int, last_user_id: UserId, limit: int
+) -> list[UserId]:
+    """The next of those who are stored, in the order of their ids."""
+    scope = {"tenant_key": tenant_key, "notification_key": notification_key}
+    row = await readers.fetch_one(_LIST_RECIPIENTS, {**scope, "last_user_id": last_user_id, "limit": limit})
     assert row is not None  # an aggregate
     recipients: list[UserId] = loads_stored(row[0])
     return recipients

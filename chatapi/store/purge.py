@@ -48,6 +48,8 @@ _EMPTY_TENANT = (
            SELECT event_key FROM webhook_events WHERE tenant_key = :tenant_key LIMIT :limit)""",
     """DELETE FROM subscriptions WHERE subscription_key IN (
            SELECT subscription_key FROM subscriptions WHERE tenant_key = :tenant_key LIMIT :limit)""",
+    # Before the recipients, so that none are added any more.
+    "DELETE FROM unfinished_notifications WHERE tenant_key = :tenant_key AND :limit > 0",
     """DELETE FROM notification_recipients WHERE (user_id, tenant_key, notification_key) IN (
            SELECT user_id, tenant_key, notification_key FROM notification_recipients
            WHERE tenant_key = :tenant_key LIMIT :limit)""",
@@ -71,6 +73,8 @@ _LIST_OLD_NOTIFICATIONS = """
     ORDER BY notification_key LIMIT :limit
 """
 _EMPTY_NOTIFICATIONS = (
+    """DELETE FROM unfinished_notifications WHERE tenant_key = :tenant_key AND :limit > 0
+           AND notification_key IN (SELECT value FROM json_each(:keys))""",
     """DELETE FROM notification_recipients WHERE (user_id, tenant_key, notification_key) IN (
            SELECT p.user_id, p.tenant_key, p.notification_key
            FROM json_each(:keys) AS w CROSS JOIN notification_recipients AS p
@@ -201,7 +205,8 @@ def purge_old_notifications(
     """One step; whether there may be more to do."""
     scope = {"tenant_key": tenant_key, "before_key": _encode_key(before_us), "before_us": before_us}
     while found := connection.execute(_LIST_OLD_NOTIFICATIONS, {**scope, "limit": CHUNK_ROWS}).fetchall():
-        _empty(connection, _EMPTY_NOTIFICATIONS, {"keys": dumps_text([row[0] for row in found])})
+        keys = dumps_text([row[0] for row in found])
+        _empty(connection, _EMPTY_NOTIFICATIONS, {"tenant_key": tenant_key, "keys": keys})
         if is_over():
             return True
     return False

@@ -20,8 +20,7 @@ GROWING = {
     "tenants._LOAD_TENANTS": "once, at the start",
     "tenants._LOAD_KEYS": "once, at the start",
     "tenants._FIND_SHOWN_KEY": "once, at the start of --dev",
-    "notifications._LIST_RECIPIENTS": "returns them all, as one value",
-    "notifications._INSERT_MEMBERS": "changes as many, in a conflict none",
+    "notifications._LIST_UNFINISHED": "once, at the start, one row for each tenant at most",
 }
 
 FILL = """
@@ -103,7 +102,6 @@ OF_STATEMENT: dict[str, dict[str, object]] = {
     "notifications._DELETE_SUBSCRIPTION": {"subscription_key": 9},
     "notifications._INSERT_NOTIFICATION": {"notification_key": 99_000_000, "payload": "1"},
     "notifications._INSERT_SUBSCRIPTION": {"subscription_key": 99_000_000, "topic": "new"},
-    "notifications._INSERT_SUBSCRIBERS": {"topic": "t", "notification_key": 7},
     "purge._DELETE_OLD": {"seq": 9},
     "purge._FIND_OLD_NOTIFICATIONS": {"wanted": "[[1, 30, 30], [2, 30, 30]]"},
     "rooms._COUNT_MORE": {"wanted": "[[1, 10], [2, 0]]"},

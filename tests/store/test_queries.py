@@ -9,7 +9,7 @@ import pytest
 from statements import STATEMENTS
 
 # Tenants and their keys are few and all in memory; they are read once, at the start.
-SMALL = {"tenants", "api_keys", "meta"}
+SMALL = {"tenants", "api_keys", "meta", "unfinished_notifications"}
 
 # Indexes of the few rows that wait for somebody: to read one of them from its start is no scan.
 SHORT = {"rooms_deleted"}
