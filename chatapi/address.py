@@ -46,7 +46,7 @@ _REFUSED_V6 = [
 _NAT64 = IPv6Network("64:ff9b::/96")  # how a host with IPv6 only reaches IPv4: the last 32 bits count
 
 
-# What a proxy may write for a client: quotes are of RFC 7239, and with a port an IPv6 address is in brackets.
+# The forms in which a proxy may name a client. Quotes are of RFC 7239; an IPv6 address with a port is in brackets.
 _HOP = re.compile(r'"?(?:\[([^\[\]]+)\](?::[0-9]+)?|([0-9.]+)(?::[0-9]+)?|([0-9A-Fa-f:.]+(?:%.+)?))"?')
 _MAX_HOP_CHARACTERS = 64  # an IPv6 address with its zone and a port
 
@@ -108,7 +108,7 @@ def is_public(address: str) -> bool:
 def check_webhook_url(url: str, allow_private: bool) -> None:
     """Raises ChatError for a literal address that is not public, in any notation that a resolver would take.
 
-    A name passes: what it resolves to can change, and is asked when connecting.
+    A name passes. Its address can change, and is looked up when connecting.
     """
     host = urlsplit(url).hostname
     literal = None if host is None else _read_literal(host)
@@ -123,7 +123,7 @@ def _read_literal(host: str) -> str | None:
     except ValueError:
         pass
     try:
-        # What resolvers also take for an address: 0x7f.1, 2130706433, 017700000001.
+        # Resolvers also take these for an address: 0x7f.1, 2130706433, 017700000001.
         return socket.inet_ntoa(socket.inet_aton(host.removesuffix(".")))
     except OSError:
         return None

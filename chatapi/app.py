@@ -53,7 +53,7 @@ from chatapi.ws.heartbeat import watch_connections
 logger = logging.getLogger(__name__)
 
 GOING_AWAY = 1001
-BODIES_UNTIL = 0.9  # of the grace: what has not arrived by then is answered with 503
+BODIES_UNTIL = 0.9  # of the grace; a body that has not arrived by then is answered with 503
 OWN_DESCRIPTORS = 64  # the interpreter's, the loop's, the lock's, those of backups and name servers
 MANY_DESCRIPTORS = 1 << 20  # where the system has no limit
 DESCRIPTORS_PER_READER = 3  # the database, its WAL and its shared memory
@@ -72,7 +72,7 @@ class App:
     addresses: Sequence[str]
     """Where it listens."""
     opened: contextlib.AsyncExitStack
-    """What `close` closes."""
+    """Everything that `close` closes."""
 
     async def close(self) -> None:
         """No new connections; everyone is told; requests and queued writes end; then the database closes.
@@ -85,7 +85,7 @@ class App:
 async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callable[[str], None]) -> App:
     """Builds everything. Raises StoreError, DatabaseInUse or OSError; then nothing is left open.
 
-    What has to be closed is noted as soon as it is open, and closed in reverse: at once if a later step fails, else by
+    Everything is noted for closing as soon as it is open, and closed in reverse: at once if a later step fails, else by
     `App.close`. `on_crash(task)` is called when a long-lived task has failed: the server has to be closed then.
     """
     _prepare_process()
@@ -258,7 +258,7 @@ def _count_descriptors() -> int:
 
 
 def _reserve_descriptors(config: Config) -> int:
-    """Those that are no client's."""
+    """The descriptors that the server itself needs."""
     return OWN_DESCRIPTORS + DESCRIPTORS_PER_READER * config.database.readers + config.webhooks.concurrency
 
 

@@ -46,7 +46,7 @@ class Turns(Generic[L, T]):
         return item
 
 
-_LOAD: Any = object()  # what a waiting future gets when its task has its turn to load
+_LOAD: Any = object()  # the result of a waiting future whose task has its turn to load
 
 
 class Batcher(Generic[K, V]):
@@ -110,7 +110,7 @@ class Batcher(Generic[K, V]):
             future = self._join(key)
         elif future.done():
             return future.result()
-        # Whoever has the turn loads for all who wait, until its own key was among them.
+        # The task that has the turn loads for all that wait, until its own key was among them.
         self._is_loading = True
         try:
             while not future.done():
@@ -138,7 +138,7 @@ class Batcher(Generic[K, V]):
                 future.exception()  # seen: of `get_many` the first one is raised
             raise
         except asyncio.CancelledError:
-            # Somebody else has to load them: they wait anew.
+            # Another task has to load them: they wait again.
             for key, futures in zip(keys, waiting, strict=True):
                 if key not in self._waiting:
                     self._waiting[key] = []

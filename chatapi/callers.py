@@ -16,12 +16,12 @@ from chatapi.services import Services
 _seldom = Seldom(logging.getLogger(__name__))
 
 Headers = dict[str, str]
-"""Those that an answer is to carry."""
+"""The headers that the reply will carry."""
 
 EXPOSED = "X-Request-Id, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After"
 ALLOWED_HEADERS = "Authorization, Content-Type, X-API-Key, X-User-Id, X-Master-Key, X-Request-Id"
-UNIX_PEER = "unix"  # what stands for the address of a peer that has none
-UNKNOWN_ADDRESS = "unknown"  # what stands for whatever a trusted proxy says that is no address
+UNIX_PEER = "unix"  # stands for the address of a peer that has none
+UNKNOWN_ADDRESS = "unknown"  # stands for anything that a trusted proxy gives and that is no address
 
 ALLOWED_METHODS = "GET, POST, PUT, PATCH, DELETE"
 PREFLIGHT_SECONDS = 600  # how long a browser may keep a preflight's answer

@@ -28,7 +28,7 @@ from chatapi.protocol.requests import HistoryQuery, MessageDraft, MessageRevisio
 from chatapi.rooms import Rooms, RoomState
 from chatapi.store import MessageWrite, Store, Transaction, log
 
-PAGES_PER_QUERY = 8  # about 1 ms of a reader's time: what waits meanwhile shares the next trip to its thread
+PAGES_PER_QUERY = 8  # about 1 ms of a reader's time; later ones share the next trip to its thread
 
 
 class Chat:

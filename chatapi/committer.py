@@ -1,6 +1,7 @@
-"""The writer's other half: whether a message may be stored, what is stored beside it, and what follows from the commit.
+"""The writer's other half: it decides whether a message may be stored, adds the rows beside it, and publishes each
+commit.
 
-Whatever is committed becomes visible here and nowhere else: in the order of the commits, and before anybody is told.
+Committed events become visible here and nowhere else: in the order of the commits, and before anybody is told.
 """
 
 from collections import Counter

@@ -110,7 +110,7 @@ class Connection:
         return self.principal.user_id
 
     def unsent_bytes(self) -> int:
-        """What the outbox and the transport hold; what the kernel has taken does not count."""
+        """The bytes in the outbox and the transport. Bytes that the kernel has taken do not count."""
         return self.transport.get_write_buffer_size() + sum(map(len, self.outbox))
 
     def take_light(self, now_s: float) -> float:
@@ -122,7 +122,7 @@ class Connection:
     # State
 
     def pause(self) -> None:
-        """Its cursors are about to be set anew. Those that are not stay where it stands."""
+        """Its cursors are about to be set. The other cursors stay where the connection is."""
         if self.state is ConnectionState.LIVE:
             self._note_cursors()
         self.state = ConnectionState.PAUSED
@@ -228,7 +228,7 @@ class Connection:
         return self.cursors[room] < self.find_last_seq(room)
 
     def set_cursor(self, room: RoomState, seq: int) -> None:
-        """It is to get the room's events after `seq`, whatever it was sent before."""
+        """Makes recovery send the room's events after `seq`, whatever was sent before."""
         self.orphan_ids(room, seq)
         self.cursors[room] = seq
 
@@ -276,5 +276,5 @@ class UserSessions:
         self.connections: dict[Connection, None] = {}
         self.announced = False
         self.offline_timer: asyncio.TimerHandle | None = None
-        self.last_rooms: list[RoomState] = []  # those in which others are to be told, while no connection is `ready`
+        self.last_rooms: list[RoomState] = []  # rooms to announce the user in, while no connection is `ready`
         self.typing: dict[RoomState, asyncio.TimerHandle] = {}  # the server's own stop, by room

@@ -1,8 +1,8 @@
-"""What has to be done now and then: removing what was deleted or is too old, noting when keys were used, forgetting
-idle rooms.
+"""The server's regular jobs: remove deleted and old data, note when keys were used, forget idle rooms.
 
 Each job is a task of its own and takes its steps in the time that the writer has left, so that none keeps another
-waiting, and none delays a message by more than a step. What a job has done is committed: after a crash it goes on.
+waiting, and none delays a message by more than a step. Each step of a job is committed: after a crash the job
+continues.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ DAY_US = 86_400_000_000
 HEARTBEAT_SECONDS = 1.0
 FILES_SECONDS = 0.5  # between two looks at the database's files
 RETURN_SECONDS = 10.0  # that files which are gone have to come back, before the server ends
-ROUND_SECONDS = 50.0  # after which retention begins anew with the tenants that have come meanwhile: within a minute
+ROUND_SECONDS = 50.0  # after which retention starts again with the tenants that have come meanwhile: within a minute
 PAGE_ROOMS = 500  # looked at in one read, 2 to 4 ms of a reader's time
 LOOK_ROOMS = 100  # of which the beginning is read at once...
 LOOK_EVENTS = 50  # ...and so many events of each

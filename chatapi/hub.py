@@ -1,4 +1,5 @@
-"""Who is connected, and the fan-out: rooms to connections, with no database and no await (docs/design.md, section 6).
+"""The open connections, and the fan-out from rooms to connections, with no database and no await (docs/design.md,
+section 6).
 
 Everything here changes state synchronously, so that no lock is needed. Frames to a connection go through its outbox
 alone, and an outbox is written once per turn of the loop: the send system call is most of a delivery's cost.
@@ -45,7 +46,7 @@ class Hub:
         self.deliveries = 0
         self.lagged = 0
 
-    # Who is connected
+    # Open connections
 
     def attach(self, connection: Connection) -> UserSessions:
         """Registers a connection that was let in, still PAUSED; its rooms come with `enter`."""

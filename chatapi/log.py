@@ -70,7 +70,7 @@ class Seldom:
         self._logged: dict[str, tuple[float, int]] = {}  # by event: when it was logged last, how often it came since
 
     def error(self, event: str, *arguments: object) -> None:
-        """`event` is a constant of the code: it has an entry for ever."""
+        """`event` is a constant of the code: its entry stays forever."""
         self._log(logging.ERROR, event, *arguments)
 
     def warning(self, event: str, *arguments: object) -> None:

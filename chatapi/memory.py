@@ -1,7 +1,7 @@
 """The memory that the process has from the system, and gives back.
 
 malloc keeps what was freed unless it lies at the end of its heap, and each thread has a heap of its own: after a burst
-of large answers, or of messages that wait for slow clients, hundreds of megabytes would stay for ever.
+of large answers, or of messages that wait for slow clients, hundreds of megabytes would stay forever.
 """
 
 import asyncio

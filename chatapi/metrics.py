@@ -97,7 +97,7 @@ PROCESS_METRICS = (
     "process_start_time_seconds",
     "process_virtual_memory_bytes",
 )
-"""Those that prometheus-client reads from the operating system, on Linux."""
+"""The metrics that prometheus-client reads from the operating system, on Linux."""
 
 
 class Total:

@@ -338,6 +338,6 @@ class Notifications:
 
 
 def _check_tenant(tenant: Tenant) -> None:
-    """For use in a write's own turn: what is stored for a tenant that was deleted meanwhile would be purged at once."""
+    """For use in a write's own turn: rows of a tenant that was deleted meanwhile would be purged at once."""
     if tenant.gone:
         raise not_found("Tenant")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from chatapi.models import RoomKey, TenantKey, UserId
 
 MAX_ENTRIES = 100_000  # rooms in all orders: 25 MB
-BASE_WEIGHT = 10  # what an order takes without any room, in entries
+BASE_WEIGHT = 10  # the weight of an order without rooms, in entries
 MAX_REVISIONS = 100_000  # rooms in which messages were deleted: 10 MB
 
 RankedRoom = tuple[int, RoomKey]
@@ -76,7 +76,7 @@ class Order:
         return self.ranked[max(0, end - limit) : end][::-1]
 
     def active_after(self, us: int, before_key: RoomKey, limit: int) -> list[RankedRoom]:
-        """Those that were active after that, in the order of their keys, the greatest below `before_key` first."""
+        """The rooms that were active after `us`, in the order of their keys, the greatest below `before_key` first."""
         first = bisect_right(self.ranked, us, key=lambda room: room[0])
         chosen = [room for room in self.ranked[first:] if room[1] < before_key]
         return sorted(chosen, key=lambda room: -room[1])[:limit]
@@ -86,7 +86,7 @@ class Orders:
     def __init__(self) -> None:
         self._of_users: OrderedDict[tuple[TenantKey, UserId], Order] = OrderedDict()  # the least recently asked first
         self._size = 0  # in entries, as each was when it was complete
-        self._forgotten_us: dict[TenantKey, int] = {}  # what was active until then is no longer known to `Rooms`
+        self._forgotten_us: dict[TenantKey, int] = {}  # `Rooms` no longer knows the activity until then
         self._revisions: dict[RoomKey, int] = {}
         self._last_revision = self._other_revision = 0  # the latter of rooms that are not in there
 

@@ -95,7 +95,7 @@ class Presence:
         return [member.user_id for member in standing]
 
     def _announce(self) -> None:
-        """One stretch of what is to be told, in the order in which it happened."""
+        """Tells some of the news, in the order in which it happened."""
         self._is_due = False
         cost = 0
         while (self._news or self._arrivals) and cost < TOLD_AT_A_STRETCH:
@@ -124,8 +124,8 @@ class Presence:
             self._announce_in(0)
 
     def _tell(self, news: "_News", most: int) -> int:
-        """Tells those who share a room, each connection once, however many rooms they share; what is left of the rooms
-        is told later. Returns the cost in rooms and connections looked at, `most` or somewhat more."""
+        """Tells those who share a room, each connection once, however many rooms they share; the rest of the rooms is
+        told later. Returns the cost in rooms and connections looked at, `most` or somewhat more."""
         user_id = news.sessions.user_id
         frame = encode_frame(PresenceUpdateFrame(user_id=user_id, status=news.status))
         cost = 0

@@ -29,7 +29,7 @@ class TokenBucket:
         return (1.0 - self._tokens) / self.rate_per_s
 
     def level(self) -> BucketLevel:
-        """What is in the bucket since it was last taken from."""
+        """The bucket's level after the last `take`."""
         missing = max(0.0, self.burst - self._tokens)
         return BucketLevel(self.burst, int(self._tokens), missing / self.rate_per_s)
 

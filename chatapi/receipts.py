@@ -35,7 +35,7 @@ READ: ReceiptKind = ReadUpdatedFrame
 
 
 CursorKey = tuple[RoomState, UserId, ReceiptKind]
-"""What moves: in a room, of a user, `ACK` or `READ`."""
+"""The room, the user, and which of their cursors moves: `ACK` or `READ`."""
 
 
 @dataclass(slots=True)
@@ -53,8 +53,8 @@ class Receipts:
         self._hub = hub
         self._access = access
         self._batch: _Batch | None = None
-        self._untold: dict[CursorKey, None] = {}  # what the other members are to be told next
-        self._telling: dict[CursorKey, None] = {}  # what they are being told
+        self._untold: dict[CursorKey, None] = {}  # moves that the other members will hear of next
+        self._telling: dict[CursorKey, None] = {}  # moves that they are hearing of now
 
     async def acknowledge(
         self, principal: Principal, room_id: str, seq: int, kind: ReceiptKind, requester: Requester | None = None
@@ -149,7 +149,7 @@ class Receipts:
             batch.future.set_exception(error)
 
     def _publish(self, batch: _Batch) -> None:
-        # What one connection gets goes out as one: an ack of many rooms has many answers.
+        # All answers to one connection go out as one: an ack of many rooms has many answers.
         answers: dict[Connection, list[bytes]] = {}
         news: dict[Connection, dict[FrameKey, bytes]] = {}
         for key, seq in batch.cursors.items():

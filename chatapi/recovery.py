@@ -159,7 +159,7 @@ class Recovery:
         finally:
             connection.is_recovering = False
             if connection.state is ConnectionState.RECOVERING:
-                # The store failed: the client comes back and is served anew, rather than waiting here for ever.
+                # The store failed. The client reconnects and is served then, rather than waiting here forever.
                 connection.link.cut_off()
 
     async def let_drain(self, connection: Connection) -> bool:
@@ -217,7 +217,7 @@ class Recovery:
             if first_seq != cursor + 1:
                 return 0  # retention has removed the rest, and is about to say so
         if connection.state is not ConnectionState.RECOVERING or connection.cursors.get(room) != cursor:
-            return 0  # closed, removed or synced anew while the store was read
+            return 0  # closed, removed or synced again while the store was read
         if cursor < room.pruned_seq:
             return 0  # retention has removed some of it meanwhile
         frames = frames[: connection.find_last_seq(room) - cursor]

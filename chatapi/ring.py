@@ -16,7 +16,7 @@ class Ring:
         self._frames: list[bytes] = []
         self._targets: list[int] = []  # the seq of the message that an entry shows, 0 for other events
         self.size_bytes = 0
-        self.revision = 0  # grows when an entry changes: what was read from the store before that is stale
+        self.revision = 0  # grows when an entry changes: events read from the store before that are stale
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -52,7 +52,7 @@ class Ring:
         return found
 
     def replace(self, target_seq: int, encode: Callable[[int], bytes]) -> None:
-        """A message was edited or deleted: each entry that shows it is encoded anew, as the message now stands
+        """A message was edited or deleted: each entry that shows it is encoded again, as the message is now
         (docs/contract.md, section 8).
 
         `encode` makes the frame of the event with the given `seq`.

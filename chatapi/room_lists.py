@@ -1,8 +1,7 @@
 """`GET /rooms`: a user's rooms by their last activity, and what is unread in each.
 
 A page costs its own rooms, however many the user has and whatever is unread in them. Their order and the counts are
-kept in memory (`orders`); what is not there is read in steps of a few milliseconds, between which others have their
-turn.
+kept in memory (`orders`). Others are read in steps of a few milliseconds, between which other requests have their turn.
 """
 
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ RANKED_ROOMS = 500  # per statement: about 2 ms of a reader's time
 EXAMINED_MESSAGES = 10_000  # per statement, of all its rooms together, to count what is unread: about 3 ms
 MAX_UNREAD = 1_000  # counted (docs/contract.md, section 7)
 KEPT_MESSAGES = 50  # a count of fewer is not worth its memory
-CAUGHT_UP_ROOMS = 5_000  # active since an order was asked for last; beyond, to rank the user's rooms anew costs less
+CAUGHT_UP_ROOMS = 5_000  # active since an order was last asked for; for more, ranking the rooms again is cheaper
 
 NOTHING = Counted(0, 0, 0)
 ROOMS_START: Sequence[Value] = (0, 0, 0, 0)
@@ -135,7 +134,7 @@ class _Counting:
         elif (known.last_read, known.pruned_seq) == (room.last_read, room.pruned_seq):
             self.unread, self.seq = known.unread, known.seq
             self.add(room.counted, examined)
-        # Else it was counted after `known.seq` only: it has to be counted anew.
+        # Else it was counted after `known.seq` only, and has to be counted again.
 
     def add(self, counted: Counted, examined: int) -> None:
         self.unread += counted.unread

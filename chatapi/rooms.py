@@ -1,7 +1,7 @@
-"""Rooms in memory: who is in them, who listens, and the newest events as they were encoded.
+"""Rooms in memory, with their members, their listeners, and the newest events as they were encoded.
 
-A room is loaded when it is first needed and forgotten when nobody has needed it for a while. What is in memory is what
-is committed: it changes only when the committer publishes.
+A room is loaded when it is first needed and forgotten when nobody has needed it for a while. A room in memory is as
+committed: it changes only when the committer publishes.
 """
 
 import asyncio
@@ -304,12 +304,12 @@ class Rooms:
         return {tenant_key: len(rooms) for tenant_key, rooms in self._loaded.items()}
 
     def see(self, us: int) -> None:
-        """A room was active then, before it was loaded: whatever comes from now on is later."""
+        """A room was active then, before it was loaded. All activity from now on is later."""
         self._newest_us = max(self._newest_us, us)
 
     @property
     def newest_us(self) -> int:
-        """When any room was last active; what comes later has a greater `active_us`."""
+        """When any room was last active. Later activity has a greater `active_us`."""
         return self._newest_us
 
     def active_since(self, tenant_key: TenantKey, us: int, most: int) -> list[RoomState] | None:

@@ -296,7 +296,7 @@ class Tenants:
         self._add_key(hash_key(api_key), tenant, key_id)
         return api_key
 
-    # What is in force
+    # Changes that are in force
 
     def _parse_config(self, config: dict[str, object]) -> dict[str, object]:
         parsed = parse_tenant_config(config)

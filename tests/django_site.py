@@ -40,7 +40,7 @@ class Site:
                 {
                     "BACKEND": "django.template.backends.django.DjangoTemplates",
                     "DIRS": [str(directory)],
-                    "OPTIONS": {"loaders": ["django.template.loaders.filesystem.Loader"]},  # read anew each time
+                    "OPTIONS": {"loaders": ["django.template.loaders.filesystem.Loader"]},  # read again each time
                 }
             ],
             PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],

@@ -141,7 +141,7 @@ def message(seq: int) -> dict[str, Any]:
 
 
 def make_jwt(**claims: object) -> str:
-    """Unsigned, for whoever only looks at its claims."""
+    """Unsigned, for code that only looks at its claims."""
     body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
     return f"e30.{body}.c2ln"
 

@@ -172,7 +172,7 @@ class Crowd:
 
 
 async def open_hook() -> tuple[web.AppRunner, str]:
-    """Answers webhooks; one in five in vain."""
+    """Answers webhooks, one in five with an error."""
     dice = random.Random(1)
 
     async def answer(request: web.Request) -> web.Response:

@@ -200,7 +200,7 @@ async def test_malformed_and_forged_tokens_are_refused(server: Server) -> None:
         "past its end": sign({"exp": now_s() - 10}),
         "an end of zero": sign({"exp": 0}),
         "too far ahead": sign({"exp": now_s() + DAY + 60}),
-        "for ever": sign({"exp": 2**62}),
+        "forever": sign({"exp": 2**62}),
         "an infinite end": sign({"exp": float("inf")}),
         "an end that is no number": sign({"exp": float("nan")}),
         "an end that is a word": unsigned({"alg": "HS256"}, {**good, "exp": "never"}, signature),

@@ -103,7 +103,7 @@ async def survive(directory: Path, kills: int) -> None:
             await asyncio.to_thread(server.start)
             async with aiohttp.ClientSession() as session:
                 await check(load, await load.read_log(session))
-                # Whoever was not answered asks again, and so does whoever was.
+                # Users who got no answer ask again, and so do those who got one.
                 again = [*load.unconfirmed, *random.sample(sorted(load.confirmed), 20)]
                 for message_id in again:
                     seq = await load.post(session, message_id)

@@ -201,7 +201,7 @@ async def test_old_notifications_go_with_their_recipients(
     clock = HandClock()
     server = await start_server(clock=clock)
     tenant, made = await make_tenant(server, "old", retention_days=30)
-    _, other = await make_tenant(server, "for ever")
+    _, other = await make_tenant(server, "forever")
     clock.set_forward(-31 * DAY_SECONDS)
     body = {"topic": "t", "payload": 1, "targets": {"user_ids": [f"u{n}" for n in range(10)]}}
     for key in (made["api_key"], other["api_key"]):
@@ -266,7 +266,7 @@ async def test_every_job_has_its_turn_within_a_minute(server: Server) -> None:
 async def test_retention_reaches_a_room_that_is_being_loaded(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was read before and kept after, so that its beginning was looked for in vain, over and over."""
+    """It was read before and kept after, so that its beginning was looked for and not found, over and over."""
     clock = HandClock()
     server = await start_server(clock=clock)
     room_id = await server.user("alice").make_room("bob")

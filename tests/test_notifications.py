@@ -271,7 +271,7 @@ async def test_no_notification_comes_after_unsubscribing(server: Server) -> None
     assert (await alice.delete(f"/subscriptions/{subscription_id}")).status == 404
     assert (await alice.delete("/subscriptions/sub_x")).status == 404
     assert (await notify(bob, topic_subscribers=True))["recipients"] == 0
-    # Subscribing anew is a new one.
+    # Subscribing again is a new subscription.
     assert (await alice.post("/subscriptions", {"topic": "news"})).status == 201
 
 

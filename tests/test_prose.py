@@ -1,18 +1,27 @@
 """Documents and error texts are plain sentences: a few turns that need a second reading are refused."""
 
 import ast
+import io
 import re
+import tokenize
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from examples import FENCE, list_documents
 
 ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "chatapi").rglob("*.py"))
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 ARCHAIC = re.compile(
-    r"\b(?:shall|whereby|thereof|hereby|lest|thence|merely|mend the|is to be|are to be|as one who|but for)\b"
+    r"\b(?:shall|whereby|thereof|hereby|lest|thence|merely|anew|for ever|in vain|mend the|as one who|but for"
+    r"|(?:is|are|was|were) to be)\b"
 )
 # A statement that begins with a bare "who" or "what", as in "What is not read by then costs the connection."
 HEADLESS = re.compile(r"(?:^|[.;] )(?:Who|What|Whoever|Whatever) [^.?|:]*[^.?|:\s](?:[.]|$)")
+# In code, also a clause or a phrase that begins so: "What the server said: what follows is newer."
+HEADLESS_IN_CODE = re.compile(r"(?:^|[.;:] )(?:[Ww]ho|[Ww]hat)(?:ever)? [^.?;:]*(?:[.;:]|$)")
+CODE_TURNS = re.compile(f"{HEADLESS_IN_CODE.pattern}|{ARCHAIC.pattern}")
 REFUSALS = {
     "invalid",
     "forbidden",
@@ -36,10 +45,42 @@ def test_documents_are_plain(document: str) -> None:
     assert [turn for part in parts if not part.startswith("#") for turn in find_turns(part.strip(" |\n"))] == []
 
 
+def list_docstrings(tree: ast.Module) -> Iterator[str]:
+    """Those of attributes and constants included."""
+    for node in ast.walk(tree):
+        for statement in getattr(node, "body", ()) if isinstance(node, DOCUMENTED) else ():
+            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+                yield str(statement.value.value)
+
+
+def list_comments(source: str) -> Iterator[str]:
+    """Each as one text, however many lines it takes."""
+    last_row, text = -1, ""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            is_alone = not token.line[: token.start[1]].strip()
+            if text and not (is_alone and token.start[0] == last_row + 1):
+                yield text
+                text = ""
+            text += f" {token.string.lstrip('# ')}"
+            last_row = token.start[0] if is_alone else -1
+    yield text
+
+
+@pytest.mark.parametrize("package", sorted({path.parent for path in SOURCES}), ids=lambda path: path.name)
+def test_docstrings_and_comments_are_plain(package: Path) -> None:
+    found = []
+    for path in package.glob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        for text in (*list_docstrings(ast.parse(source)), *list_comments(source)):
+            found += [(path.name, turn[0]) for turn in CODE_TURNS.finditer(" ".join(text.split()))]
+    assert found == []
+
+
 def list_refusals() -> list[str]:
     """The texts, without what is put into them."""
     texts = []
-    for source in (ROOT / "chatapi").rglob("*.py"):
+    for source in SOURCES:
         for call in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
             if isinstance(call, ast.Call) and getattr(call.func, "id", "") in REFUSALS:
                 parts = [
@@ -65,6 +106,13 @@ def test_error_texts_are_plain() -> None:
 )
 def test_such_sentences_are_found(sentence: str) -> None:
     assert find_turns(sentence)
+
+
+@pytest.mark.parametrize(
+    "text", ["What a handler returns", "It waits; whoever comes is served.", "of a page: what fits"]
+)
+def test_such_docstrings_and_comments_are_found(text: str) -> None:
+    assert CODE_TURNS.search(text)
 
 
 @pytest.mark.parametrize("sentence", ["What to watch:", "What does it cost?", "It says what it holds.", "Who? Alice."])

@@ -220,7 +220,7 @@ async def test_which_frames_take_a_token(start_server: StartServer) -> None:
 
 
 async def test_a_reconnect_takes_one_token(start_server: StartServer) -> None:
-    """The handshake's; the first `sync` under `?sync=none` belongs to it, and whoever had a ticket made has paid."""
+    """The handshake's; the first `sync` under `?sync=none` belongs to it, and making a ticket has paid for it."""
     server = await start_server({"limits.rate_limit": 1, "limits.rate_burst": 3}, clock=HandClock())
     alice = server.user("alice")
     socket = await server.handshake(headers=alice.headers, sync="none")  # 2 left

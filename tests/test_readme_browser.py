@@ -1,6 +1,6 @@
 """README in a browser: the picture of the playground, and the JavaScript example.
 
-`PLAYGROUND_SCREENSHOTS=docs python -m pytest -m browser tests/test_readme_browser.py` takes docs/playground.png anew.
+`PLAYGROUND_SCREENSHOTS=docs python -m pytest -m browser tests/test_readme_browser.py` takes docs/playground.png again.
 """
 
 import os

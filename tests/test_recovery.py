@@ -456,7 +456,7 @@ async def test_a_room_that_is_deleted_while_it_is_served_holds_nobody_up(start_s
 
 
 async def test_a_connection_whose_log_cannot_be_read_is_ended(start_server: StartServer) -> None:
-    """It comes back and is served anew; as it stands it would wait for ever."""
+    """It reconnects and is served then; otherwise it would wait forever."""
     server = await start_server()
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room("bob")

@@ -266,7 +266,7 @@ def test_a_second_signal_ends_it_at_once_and_loses_nothing(process: ServerProces
 
 
 async def test_a_writer_that_crashes_keeps_nobody_waiting(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The shutdown that follows notes when keys were last used: it waited for the writer, for ever."""
+    """The shutdown that follows notes when keys were last used: it waited for the writer, forever."""
     crashed: list[str] = []
     monkeypatch.setattr(server.services.tasks, "_on_crash", crashed.append)
     writer = server.services.store.writer

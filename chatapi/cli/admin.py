@@ -1,4 +1,4 @@
-"""What the commands share that go through the admin routes of a running server."""
+"""The common part of the commands that use the admin routes of a running server."""
 
 import argparse
 import asyncio
@@ -63,7 +63,7 @@ async def _ask(args: argparse.Namespace, question: Callable[[AdminAPI], Awaitabl
 
 
 def find_server(server: ServerConfig) -> tuple[str, str]:
-    """A URL, and the Unix socket if it is to be reached by that. Raises CliError."""
+    """A URL, and the Unix socket if the server is reached through one. Raises CliError."""
     scheme = "https" if server.tls_cert else "http"
     if server.unix_socket:
         return f"{scheme}://localhost", server.unix_socket

@@ -1,4 +1,4 @@
-"""What commands print for people, and for scripts."""
+"""The output of commands, for people and for scripts."""
 
 from collections.abc import Mapping, Sequence
 

@@ -81,7 +81,7 @@ def _find_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _loosen(config: Config) -> Config:
-    """What `--dev` switches on."""
+    """Applies what `--dev` switches on."""
     return dataclasses.replace(
         config,
         server=dataclasses.replace(config.server, allowed_origins=("*",)),

@@ -55,8 +55,8 @@ class ChatAPI(RestClient):
 
     Every call raises ApiError when the server refuses, NoAnswer when it cannot be reached, and NotChatAPI, which is a
     NoAnswer too, when something else answers; NoToken when `get_token` fails. The calls name those refusals that are
-    their own: beside them there are 400 (`field` says of what), 401, 429 and 5xx. What may be repeated is tried again
-    up to `retries` times, and anything after a 429 of the server's.
+    their own: beside them there are 400 (`field` says of what), 401, 429 and 5xx. A call that may be repeated is tried
+    again up to `retries` times, and anything after a 429 of the server's.
 
     Lists come in pages: `offset` passes over as many items, or `cursor`, the `next_cursor` of the page before, goes on
     where that ended. Times are RFC 3339 in UTC, as text.
@@ -134,7 +134,7 @@ class ChatAPI(RestClient):
     ) -> Room:
         """Creates a room; the caller becomes its first admin.
 
-        `room_type`: `dm` (two users, for ever; with one member given the caller is the other), `group` (private) or
+        `room_type`: `dm` (two users, forever; with one member given the caller is the other), `group` (private) or
         `channel` (each user of the tenant may read it). `members`: up to 1,000 user ids; ids that are given twice count
         once. `name`: 1 to 200 characters. `metadata`: an object of at most 16 KiB as JSON. Not tried again after a lost
         answer. Raises ApiError: 409 when the dm exists, with its `room_id` in `details`; 400.
@@ -236,8 +236,9 @@ class ChatAPI(RestClient):
     async def list_messages(
         self, room_id: str, *, after_seq: int | None = None, before_seq: int | None = None, limit: int | None = None
     ) -> MessagePage:
-        """A page of the room's history, ascending by `seq`, edits and deletions applied: what follows `after_seq`, what
-        precedes `before_seq`, or the newest. `limit`: 1 to 100 (50). Raises ApiError: 400 for both, 403, 404."""
+        """A page of the room's history, ascending by `seq`, edits and deletions applied: messages after `after_seq`,
+        messages before `before_seq`, or the newest ones. `limit`: 1 to 100 (50). Raises ApiError: 400 for both, 403,
+        404."""
         query = {"after_seq": after_seq, "before_seq": before_seq, "limit": limit}
         return cast(
             MessagePage, await self.call("GET", f"{_room(room_id)}/messages", query=query, shape={"messages": list})

@@ -9,9 +9,9 @@ from chatapi.client.options import OnError
 
 logger = logging.getLogger(__name__)
 
-STABLE_S = 5.0  # a connection that lived this long starts the back-off anew
+STABLE_S = 5.0  # a connection that lived this long resets the back-off
 NEW_TOKENS = 2  # tried in a row when the server refuses them, unless they have only expired
-MAX_RETRY_AFTER_S = 300.0  # whatever is asked for: what was in the way may be gone earlier
+MAX_RETRY_AFTER_S = 300.0  # however long a wait was asked for: the obstacle may be gone earlier
 PASSING_STATUSES = frozenset({408, 426, 429})  # 426: a proxy does not pass the upgrade on
 
 
@@ -26,7 +26,7 @@ class Attempts:
         self._failed = 0
         self._refusals = 0
         self._told = ""
-        self.error: Exception | None = None  # what the newest try failed of
+        self.error: Exception | None = None  # the reason why the newest try failed
         self.next_delay_s: float | None = None  # where it is not the back-off's to say
 
     def succeeded(self) -> None:

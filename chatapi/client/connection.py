@@ -46,7 +46,8 @@ class Connection:
     """For `async with`, and `async for event in connection`: one loop at a time.
 
     An event counts as handled, and is acknowledged, when the loop asks for the next one, or when the connection is
-    closed without an exception. What fails for good (the server refuses the credential) ends the loop with ApiError.
+    closed without an exception. A failure that is final (the server refuses the credential) ends the loop with
+    ApiError.
     """
 
     def __init__(
@@ -105,7 +106,8 @@ class Connection:
         return self
 
     async def close(self) -> None:
-        """Acknowledges what was handled, and ends the connection; whoever waits for an answer gets Closed."""
+        """Acknowledges the events that were handled, and ends the connection; calls that wait for an answer raise
+        Closed."""
         self._feed.settle()
         socket = self._socket
         if socket is not None and self._state != "closed":
@@ -119,7 +121,7 @@ class Connection:
             await asyncio.wait([self._runner])
 
     async def pause(self) -> None:
-        """Drops the socket until `resume`; what is sent meanwhile waits."""
+        """Drops the socket until `resume`; frames sent meanwhile wait."""
         self._is_paused = True
         self._out.hold_calls(hold=True)
         self._interrupted.set()
@@ -154,7 +156,7 @@ class Connection:
 
     @property
     def ready(self) -> ReadyEvent:
-        """What the server said at the newest connect. Raises Closed before the first one."""
+        """The `ready` frame of the newest connect. Raises Closed before the first one."""
         if self._feed.ready is None:
             raise Closed("the connection has not been open yet")
         return self._feed.ready
@@ -182,7 +184,7 @@ class Connection:
                 raise ended.__cause__ from None
             raise StopAsyncIteration from None
 
-    # What the application does
+    # For the application
 
     async def send(
         self,
@@ -494,4 +496,4 @@ class Connection:
         self._out.end(error)
         if self._opened is not None and not self._opened.done():
             self._opened.set_exception(error or Closed())
-            self._opened.exception()  # seen: whoever waits for it gets it all the same
+            self._opened.exception()  # seen; a task that waits for it gets it all the same

@@ -15,7 +15,7 @@ EXPIRY_LEEWAY_S = 300.0  # of a refused token: our clock may be behind the serve
 
 GetToken = Callable[[], str | Awaitable[str]]
 
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # what a header and a subprotocol can hold
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # the characters that a header and a subprotocol can hold
 _HEADER_VALUE = re.compile(r"[\x20-\x7e\x80-\xff]*")
 
 

@@ -1,4 +1,5 @@
-"""How far one device has come in each room's log. No I/O and no clock: what to ask for, and what to hand over."""
+"""How far one device has come in each room's log. It says which events to ask for and which to hand over, without I/O
+or clock."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from chatapi.client.events import LogEvent, ReadyRoom
 from chatapi.client.records import Cursors
 
-MAX_HELD = 200  # events per room kept behind a gap; what is beyond is read from the log too
+MAX_HELD = 200  # events per room kept behind a gap; later ones are read from the log too
 MAX_SYNC_BYTES = 100 * 1024  # of cursors in one `sync`, so that the frame stays below the server's 128 KiB
 NAME_BYTES = 24  # of a room in a `sync` beside its id: quotes, colon, comma and a seq
 
@@ -25,7 +26,7 @@ class RoomCursor:
         self.member_at = 0  # the log up to here is older than the server's word that the user is a member
         self.gap_end = 0  # above `received`: up to here the log has to be read
         self.is_filling = False
-        self.held: deque[LogEvent] = deque()  # what comes after the gap
+        self.held: deque[LogEvent] = deque()  # the events after the gap
 
     @property
     def has_gap(self) -> bool:
@@ -37,8 +38,8 @@ class RoomCursor:
         return self.has_gap or bool(self.held)
 
     def take(self, event: LogEvent) -> bool:
-        """True when the event is the next one and is to be handed over now. Otherwise it was taken in before, or it
-        waits: see `is_behind`."""
+        """True when the event is the next one, to hand over now. Otherwise it is known already, or it waits: see
+        `is_behind`."""
         seq = event["seq"]
         if self.received is None:
             self.received = seq
@@ -63,7 +64,7 @@ class RoomCursor:
             self.skip_to(seq)
 
     def skip_to(self, seq: int) -> None:
-        """Everything up to `seq` is to be read from the log, and what is held with it."""
+        """Everything up to `seq` has to be read from the log, including the events that are held."""
         if self.held:
             seq = max(seq, self.held[-1]["seq"])
             self.held.clear()
@@ -132,8 +133,8 @@ class CursorBook:
     def meet(self, epoch: str, listed: Sequence[ReadyRoom]) -> dict[str, int]:
         """Brings the book in line with the server's list of the user's rooms. Returns the cursors to name in `sync`:
         those of followed channels, which are followed by it, and those that differ from `last_ack`, where the server
-        begins anyway, as many as fit. A room that had no place heals by itself: what comes too often is known, what is
-        left out shows as a gap."""
+        begins anyway, as many as fit. A room that was not named heals by itself: events that come twice are known, and
+        missing ones show as a gap."""
         self._forget_left({room["room_id"] for room in listed})
         is_same_log = self.epoch in (None, epoch)
         named = self._name_followed()
@@ -184,7 +185,7 @@ class CursorBook:
             for room_id, room in list(self.rooms.items()):
                 if not room.is_member:
                     self.drop(room_id)
-                elif room_id not in rooms:  # one that had no place in the `sync`; `acked` is from this `ready`
+                elif room_id not in rooms:  # one that the `sync` did not name; `acked` is from this `ready`
                     self._begin_anew(room_id, room.acked, room.member_at)
         self.epoch = epoch
         for room_id, last_ack in rooms.items():
@@ -215,7 +216,7 @@ class CursorBook:
             self.drop(room_id)
 
     def note_last(self, room_id: str, last_seq: int) -> RoomCursor:
-        """What the server said to be the newest event so far: opens a gap when that has not come."""
+        """Notes the newest event so far, as the server gives it. Opens a gap when that has not come."""
         room = self.rooms.setdefault(room_id, RoomCursor(None, is_member=False))
         if room.received is None:
             room.received = room.handled = last_seq
@@ -230,7 +231,7 @@ class CursorBook:
             self.unacked[room_id] = room
 
     def take_acks(self) -> Iterator[tuple[str, int]]:
-        """What is to be acknowledged, each room once; taken as it is sent."""
+        """The acknowledgements that are due, one for each room. They are taken as they are sent."""
         while self.unacked:
             room_id, room = self.unacked.popitem()
             if room.is_member and room.handled is not None and room.handled > (room.acked or 0):

@@ -49,7 +49,7 @@ class ApiError(ChatError):
 class NoAnswer(ConnectionError):
     """The server could not be reached, or did not answer in time, on every try."""
 
-    retry_after_s = 0.0  # what a proxy asked for
+    retry_after_s = 0.0  # as a proxy asked
 
 
 class NotChatAPI(NoAnswer):

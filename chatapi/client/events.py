@@ -118,14 +118,15 @@ class NotificationEvent(Notification):
 
 
 class SyncCompleteEvent(TypedDict):
-    """All that was missed has been handed over; what follows is live."""
+    """All missed events have been handed over; the next ones are live."""
 
     type: Literal["sync.complete"]
     rooms: dict[str, int]
 
 
 class SyncResetEvent(TypedDict):
-    """The server has another log than the one these cursors came from: what follows may have been seen before."""
+    """The server has another log than the one these cursors came from, so that the next events may have been seen
+    before."""
 
     type: Literal["sync.reset"]
     epoch: str
@@ -146,7 +147,8 @@ LogEvent = (
     | MemberUpdatedEvent
     | MemberLeftEvent
 )
-"""What takes a number in a room's log, as far as this SDK knows the types: `is_log_event` knows the others too."""
+"""The events that take a number in a room's log, of the types that this SDK knows. `is_log_event` knows the others
+too."""
 
 Event = (
     LogEvent

@@ -47,7 +47,7 @@ class Feed:
         self.inbox = Inbox(max_pending)
         self.acks_due = asyncio.Event()
         self.ready: ReadyEvent | None = None  # of the newest socket
-        self._in_hand: Entry | None = None  # what the application is busy with
+        self._in_hand: Entry | None = None  # the event that the application is handling
 
         # Of the present socket
         self._group: asyncio.TaskGroup | None = None
@@ -160,7 +160,7 @@ class Feed:
             self._callbacks.hears_unwanted(frame["room_id"])
             return
         elif frame_type != "server.shutdown" and self.inbox.is_full:
-            return  # presence, typing, receipts: what may be dropped when somebody is slow
+            return  # presence, typing, receipts: they may be dropped when the application is slow
         self._put(cast(Event, frame), size_bytes=size_bytes)
 
     def _receive_notification(self, frame: dict[str, Any], size_bytes: int) -> None:

@@ -23,7 +23,7 @@ TIMEOUT_S = 30.0  # of one try
 
 T = TypeVar("T")
 Parse = Callable[[str, int, Mapping[str, str], bytes], T]
-"""What makes the result of method and path, status, headers and body. Raises ApiError, NotChatAPI."""
+"""Makes the result of method and path, status, headers and body. Raises ApiError, NotChatAPI."""
 
 
 class Http:

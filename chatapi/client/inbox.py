@@ -41,7 +41,7 @@ class Inbox:
         return free if 2 * free >= self._max_items and 2 * self._size_bytes <= MAX_BYTES else 0
 
     def put(self, entry: Entry) -> None:
-        """Takes it in any case: whoever can wait looks at `is_full` first."""
+        """Takes the event in any case. A task that can wait looks at `is_full` first."""
         if not self._is_ended:
             self._entries.append(entry)
             self._size_bytes += entry.size_bytes

@@ -22,11 +22,11 @@ T = TypeVar("T")
 
 class Outgoing:
     def __init__(self, wake: Callable[[], None], *, can_renew: bool) -> None:
-        """`wake`: answers are to be read even when the application is slow."""
+        """`wake`: called when answers have to be read although the application is slow."""
         self._wake = wake
         self._can_renew = can_renew
-        self.pending = Pending()  # what the application waits for
-        self.own = Pending()  # what the connection itself waits for
+        self.pending = Pending()  # frames whose answers the application waits for
+        self.own = Pending()  # frames whose answers the connection itself waits for
         self.lanes = Lanes()
         self.socket: Socket | None = None
         self._is_closed = False

@@ -1,5 +1,5 @@
-"""The shapes that travel, for a type checker: what arrives stays the plain JSON object that it is on the wire, with
-whatever fields a newer server adds."""
+"""The shapes of requests and results, for a type checker. A result stays the plain JSON object that it is on the wire,
+with all fields that a newer server adds."""
 
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -108,7 +108,7 @@ class Notified(TypedDict):
 
 
 class Targets(TypedDict, total=False):
-    """At least one of them; who is in several is notified once."""
+    """At least one of them. A user who is in several is notified once."""
 
     user_ids: list[str]
     room_id: str
@@ -157,7 +157,7 @@ class Cursors(TypedDict):
 
 
 class ServerInfo(TypedDict):
-    """What the server is, and paths where to go on, by name."""
+    """The server's name and version, and the paths of its pages and documents, by name."""
 
     name: Literal["ChatAPI"]
     version: str
@@ -222,7 +222,7 @@ class Presence(TypedDict):
     online: list[str]
 
 
-# What the operator sees
+# For the operator
 
 
 class Tenant(TypedDict):

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from chatapi.address import read_network
 from chatapi.origin import ANY, OPAQUE, parse_origin
 
-MAX_URL_CHARS = 2048  # what proxies and HTTP servers commonly accept
+MAX_URL_CHARS = 2048  # the limit that proxies and HTTP servers commonly have
 
 
 class ValueKind(Protocol):

@@ -231,7 +231,7 @@ class RetentionConfig:
     days: Annotated[
         float,
         Number(0, 100 * YEAR_DAYS),
-        "Days for which the server keeps messages; 0 = for ever. A tenant's own retention_days overrides it.",
+        "Days for which the server keeps messages; 0 = forever. A tenant's own retention_days overrides it.",
     ] = 0
 
 

@@ -348,7 +348,7 @@ class Stats(Answer, frozen=True, kw_only=True):
     queues: AllQueues
 
 
-# What a tenant's webhook gets
+# Calls of a tenant's webhook
 
 
 class WebhookCall(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):

@@ -12,7 +12,7 @@ _ILLEGAL = b"\x83\x80\x00\x00\x00\x00"  # a frame of a reserved opcode: the read
 
 
 class FrameReader(Protocol):
-    """What takes the bytes of a WebSocket apart."""
+    """The parser that takes the bytes of a WebSocket apart."""
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]: ...
 
@@ -41,7 +41,7 @@ class FrameCheck:
         self._reader.feed_eof()
 
     def _check(self, data: bytes) -> bytes:
-        """What the reader is to get of it. Written out at length: each frame of each client passes here."""
+        """The bytes of it that the reader gets. Written out at length: each frame of each client passes here."""
         size, at = len(data), self._ahead
         while at + 1 < size:
             first, second = data[at], data[at + 1]

@@ -22,7 +22,7 @@ DIGEST_BYTES = 8
 
 Value = int | str
 SortKey = tuple[Value, ...]
-"""What the list is ordered by, of one item."""
+"""The values of one item by which the list is ordered."""
 
 
 class Window(NamedTuple):
@@ -72,7 +72,7 @@ def _decode_cursor(cursor: str, scope: Sequence[Value], types: Sequence[type[Val
     digest, text = data[:DIGEST_BYTES], data[DIGEST_BYTES:]
     if digest != _digest(text, scope):
         raise _refusal()
-    # Whoever computes the digest may have put anything in.
+    # A client that computes the digest can put anything in.
     try:
         sort_key = tuple(loads_stored(text))
     except (TypeError, ValueError):

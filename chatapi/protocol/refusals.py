@@ -1,5 +1,5 @@
-"""What a record refuses, in words for the people who sent it: msgspec tells the path and the reason only inside its
-message. This is the one spot that reads it, pinned by tests."""
+"""Explains to the people who sent a body why its record refuses it. msgspec gives the path and the reason only inside
+its message. This is the one spot that reads it, pinned by tests."""
 
 import re
 

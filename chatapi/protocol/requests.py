@@ -53,7 +53,7 @@ MessageIdText = Annotated[PublicId, Meta(examples=["msg_0abc5d2e81f3a704"])]
 NotificationIdText = Annotated[PublicId, Meta(examples=["notif_0abc5d2f02c3a704"])]
 TenantIdText = Annotated[PublicId, Meta(examples=["tenant_9b1f6c3a2d4e5f607182"])]
 JsonObject = Annotated[dict[str, object], Meta(description=f"at most {MAX_OBJECT_BYTES} bytes as JSON")]
-# What it may hold is the settings' to say: the document's schema of this name is made from them.
+# The settings say what it may hold: the document's schema of this name is made from them.
 TenantConfigObject = Annotated[
     dict[str, object],
     Meta(examples=[{"rate_limit": 250}], extra_json_schema={"$ref": "#/components/schemas/TenantConfig"}),

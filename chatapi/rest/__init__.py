@@ -47,7 +47,7 @@ async def root(call: OpenCall[None, None]) -> Reply[answers.Root]:
 
 
 ROUTES: tuple[Route, ...] = (
-    # What is asked for most stands first: the router looks from the top, and each path that does not match costs 1 %.
+    # The most used routes come first: the router looks from the top, and each path that does not match costs 1 %.
     Route("POST", f"{_ROOM}/messages", messages.send_message, 201, also=(200, 409)),
     Route("GET", f"{_ROOM}/messages", messages.list_messages, 200),
     Route("GET", _MESSAGE, messages.get_message, 200),
@@ -101,7 +101,7 @@ ROUTES: tuple[Route, ...] = (
 
 
 def list_routes(config: Config) -> tuple[Route, ...]:
-    """Those that are served, as the settings have it."""
+    """The routes that are served with these settings."""
     if not config.metrics.enabled:
         return tuple(route for route in ROUTES if route.path != _METRICS)
     if config.metrics.require_master_key:

@@ -65,8 +65,8 @@ class Call(OpenCall[BodyT, QueryT]):
 
 @dataclass(slots=True)
 class Reply(Generic[AnswerT]):
-    """What a handler returns: status and body, which is an envelope around an `Answer`, encoded already. `gzipped` is
-    the same body, kept for those who can read it; `page` is where a browser is led instead."""
+    """The result of a handler: a status and an encoded body, which is an envelope around an `Answer`. `gzipped` is the
+    same body, kept for those who can read it; `page` is where a browser is led instead."""
 
     status: int
     body: bytes
@@ -94,12 +94,12 @@ class Media(StrEnum):
 
 @dataclass(slots=True, frozen=True)
 class Route:
-    """What the route takes and answers is in its handler's signature, `(Call[body, query]) -> Reply[answer]`, by which
-    mypy judges the handler, the edge parses and the documents are made; its docstring is its summary there.
+    """The handler's signature, `(Call[body, query]) -> Reply[answer]`, says what the route takes and answers. By it
+    mypy judges the handler, the edge parses, and the documents are made, where the docstring is the summary.
 
-    `status` is the usual one; `also` holds the others, but those that follow from what the route takes. A reply is an
-    envelope around `answer`, or of the type `media`, or empty. Raises TypeError for a handler that wants a user of a
-    route that has none.
+    `status` is the usual one; `also` holds the others, except those that follow from the body, the query and the
+    credential. A reply is an envelope around `answer`, or of the type `media`, or empty. Raises TypeError for a handler
+    that wants a user of a route that has none.
     """
 
     method: str

@@ -1,7 +1,7 @@
 """Where a request comes in and its reply goes out: request id, credential, limit, validation, envelope, CORS.
 
-One function walks them in that order for every REST route; what a handler raises becomes the envelope here and nowhere
-else.
+One function walks them in that order for every REST route; an error that a handler raises becomes the envelope here and
+nowhere else.
 """
 
 import asyncio

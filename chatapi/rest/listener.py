@@ -68,7 +68,7 @@ class Listener:
         return [f"unix:{path}"]
 
     def close(self) -> None:
-        """Accepts no more connections. Those that were accepted stay."""
+        """Accepts no more connections. The open ones stay."""
         loop = asyncio.get_running_loop()
         for listening in self._listening:
             if (pause := self._pauses.pop(listening, None)) is not None:
@@ -128,7 +128,7 @@ class Listener:
 def _bind(host: str, port: int, sockets: list[socket.socket]) -> None:
     """Adds a socket for each address of the host; only the first one when the port is for the system to pick.
 
-    Raises OSError that says where; then those that were added are to be closed too.
+    Raises OSError that says where. The sockets added before then have to be closed too.
     """
     try:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

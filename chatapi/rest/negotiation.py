@@ -14,7 +14,7 @@ def compress(data: bytes) -> bytes:
 
 
 def accepts_gzip(request: web.BaseRequest) -> bool:
-    """As RFC 9110, section 12.5.3, has it: what is named counts before `*`, and a weight of 0 refuses."""
+    """By RFC 9110, section 12.5.3: a named encoding counts before `*`, and a weight of 0 refuses."""
     weights = dict(_read_weights(request.headers.getall(hdrs.ACCEPT_ENCODING, ())))
     return weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0))) > 0
 

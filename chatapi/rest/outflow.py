@@ -16,7 +16,7 @@ from chatapi.errors import ChatError, Code
 from chatapi.models import TenantKey
 
 SMALL_BYTES = 16 * 1024  # a reply up to this size is not counted, and so much of one may be unread when the next begins
-PAGE_BYTES = 1024 * 1024  # what one who has waited may make
+PAGE_BYTES = 1024 * 1024  # the size of a reply to a request that has waited
 ALL_BYTES = 64 * 1024 * 1024
 TENANT_BYTES = 16 * 1024 * 1024
 USER_BYTES = 4 * 1024 * 1024  # so that one user's credential does not take all of its tenant's
@@ -46,7 +46,7 @@ class Outflow:
         self.total_bytes = 0
         self._of_tenants: dict[TenantKey, int] = {}
         self._of_users: dict[Owner, int] = {}
-        # Those who wait for room, by tenant: the next one's first, and of each the longest waiting first.
+        # Requests that wait for space, by tenant: the next tenant first, and of each the longest waiting first.
         self._waiting: OrderedDict[TenantKey, dict[asyncio.Future[None], Owner]] = OrderedDict()
 
     @property
@@ -95,7 +95,7 @@ class Outflow:
         finally:
             if future.done() and not future.cancelled():
                 self.begin(owner, -PAGE_BYTES)
-                # Later: what was made begins in this very step, and the room is its own.
+                # Later: the new reply begins in this very step, and takes its space.
                 asyncio.get_running_loop().call_soon(self._serve_waiting)
             else:
                 self._remove(owner[0], future)

@@ -83,7 +83,7 @@ async def open_store(path: str, *, synchronous: str, readers: int, clock: Clock)
         raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old: 3.38 or newer is needed")
     check_usable(path)
     try:
-        # Their threads keep the process alive: whatever fails closes them.
+        # Their threads keep the process alive: any failure closes them.
         async with contextlib.AsyncExitStack() as opened:
             store = await _open_parts(path, synchronous, readers, clock, opened)
             opened.pop_all()

@@ -11,8 +11,8 @@ from chatapi.store.writes import Change
 
 CHUNK_ROWS = 50  # removed by one statement, a fraction of a millisecond: after each a step may end
 BUSY_SECONDS = 2.0  # after another write the writer is taken to be busy for so long
-# Of a step's statements, before its commit. What others write may have to wait for it; after it they are left alone for
-# so many times as long as it took: a sixth of the writer's time is the background's while they write.
+# Of a step's statements, before its commit. Other writes may have to wait for it. After it they are left alone for so
+# many times as long as it took: the background has a sixth of the writer's time while they write.
 STEP_SECONDS, REST = 0.002, 5.0
 IDLE_STEP_SECONDS, IDLE_REST = 0.01, 0.5
 MAX_REST_SECONDS = 1.0
@@ -82,7 +82,7 @@ class Background:
         return asyncio.get_running_loop().call_at(self._due_s, callback) if self._waiting else None
 
     def take_all(self) -> list[Change[Any]]:
-        """What waits, at the end."""
+        """The uses that still wait, at the end."""
         taken = list(self._waiting)
         self._waiting.clear()
         return taken

@@ -9,7 +9,7 @@ How, was measured on a server that stored 4,700 messages a second, 64 senders, 4
 | VACUUM INTO | 0.8 | 118-248 ms |
 | in steps of 1 MiB with pauses, synced at the end | 1.7 | 192-250 ms |
 | **the same, synced every 8 MiB** | 1.7 | 7-9 ms |
-| the same, but no read transaction held: each write of the server starts it anew | never ends | |
+| the same, but no read transaction held: each write of the server restarts it | never ends | |
 
 What delays the server is not the reading but one long flush of the copy, behind which its own commits wait.
 """

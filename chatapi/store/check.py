@@ -33,7 +33,7 @@ _OTHER_TENANTS = """
     WHERE p.tenant_key <> n.tenant_key
 """
 
-# Both indexes are read in their order, so that nothing is sorted. What retention has given up may be there still.
+# Both indexes are read in their order, so that nothing is sorted. Rows that retention has given up may still be there.
 _BROKEN_LOGS = """
     WITH log AS (
         SELECT room_key, seq FROM messages UNION ALL SELECT room_key, seq FROM changes
@@ -138,7 +138,7 @@ def _run(connection: sqlite3.Connection, name: str, statement: str) -> Iterator[
                 yield f"{name}: there is more of this kind"
                 return
             yield one_line(line)
-    except SQLITE_ERRORS as error:  # a damaged page is found by whoever reads it
+    except SQLITE_ERRORS as error:  # the read that meets a damaged page finds it
         yield f"{name}: {one_line(error)}"
 
 

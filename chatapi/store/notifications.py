@@ -157,7 +157,7 @@ Pending = tuple[list[tuple[int, bytes]], bool]
 
 
 class Left(NamedTuple):
-    """What is left of a notification's targets: the members of a room after a user, then the subscribers of a topic."""
+    """The rest of a notification's targets: the members of a room after a user, then the subscribers of a topic."""
 
     room_key: RoomKey | None
     topic: str | None

@@ -89,7 +89,7 @@ def explain_errors(path: str) -> Iterator[None]:
 
 
 def one_line(text: object) -> str:
-    """What SQLite says of a damaged file may quote any of its bytes."""
+    """SQLite's message about a damaged file may quote any of its bytes."""
     return " ".join(str(text).split())
 
 

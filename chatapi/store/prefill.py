@@ -24,7 +24,7 @@ CONTENT_CHARACTERS = 100
 
 _FAST = (
     "PRAGMA journal_mode = WAL",
-    "PRAGMA synchronous = OFF",  # a file that a power cut has spoilt is made anew
+    "PRAGMA synchronous = OFF",  # a file that a power cut has spoilt is made again
     "PRAGMA cache_size = -262144",  # 256 MiB: the indexes are written all over
     "PRAGMA foreign_keys = OFF",
 )

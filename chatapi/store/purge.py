@@ -1,7 +1,7 @@
-"""Removing what was deleted or is too old, in the background (`store.background`): in steps that end in time, each of
-statements that remove a few rows.
+"""Removes deleted and old data in the background (`store.background`): in steps that end in time, each of statements
+that remove a few rows.
 
-A statement takes the rows of many rooms, or notifications, at once: what costs is the statement, not the row.
+A statement takes the rows of many rooms, or notifications, at once: the cost is in the statement, not in the row.
 """
 
 from collections.abc import Callable, Sequence

@@ -122,8 +122,8 @@ class Readers:
     A read raises ChatError: 503 when the database cannot be read or too many of its tenant wait, 500 for what SQLite
     says of the statement or its values alone. So a job that nobody waits for tries again, and does not end.
 
-    `hold` keeps new reads back, so that the log (the WAL) can begin anew: a read that is under way keeps what was
-    written since it began.
+    `hold` keeps new reads back, so that the log (the WAL) can restart: a read that is under way keeps what was written
+    since it began.
     """
 
     def __init__(self, readers: Sequence[Reader]) -> None:
@@ -214,7 +214,7 @@ class Readers:
             self._idle.pop().submit(jobs)
 
     def _take_jobs(self) -> list[_Job]:
-        """What a reader gets at once: more than one read if they are short, since waking its thread costs more than
+        """The jobs that a reader gets at once: more than one if they are short, since waking its thread costs more than
         they do."""
         jobs: list[_Job] = []
         expected_s = 0.0
@@ -282,8 +282,8 @@ class Readers:
 
 def read_rows(sql: str, parameters: Parameters, limit: int, max_bytes: int, connection: sqlite3.Connection) -> Rows:
     """The statement's first rows, at most `limit`, and whether there are more. The last column is JSON: of that there
-    are at most `max_bytes`, unless the first row has more. What is not returned is not read from the file either, as
-    long as the statement sorts nothing."""
+    are at most `max_bytes`, unless the first row has more. Other rows are not read from the file either, as long as the
+    statement sorts nothing."""
     rows: list[Row] = []
     size = 0
     cursor = connection.execute(sql, parameters)

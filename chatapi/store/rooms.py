@@ -291,7 +291,7 @@ async def update_cursors(transaction: Transaction, cursors: Sequence[tuple[RoomK
 
 
 class ListedRoom(NamedTuple):
-    """`item` is the room as JSON but for its `unread_count`; `counted` is of the messages after what was known."""
+    """`item` is the room as JSON without its `unread_count`; `counted` is of the messages after the known count."""
 
     room_key: RoomKey
     last_read: int

@@ -10,8 +10,8 @@ from chatapi.store.rooms import LAST_SEQ
 
 TENANTS_PER_QUERY = 20  # so that no query keeps a reader busy for long
 
-# A log has no gap: what is not another event is a message. So messages are counted by a look at both ends of each log
-# and by counting the other, much fewer, events.
+# A log has no gap: every event that is not of another type is a message. So messages are counted by a look at both ends
+# of each log and by counting the other, much fewer, events.
 _COUNT = f"""
     SELECT w.value,
         (SELECT count(*) FROM rooms AS r WHERE r.tenant_key = w.value AND r.deleted_at_us IS NULL),

@@ -10,7 +10,7 @@ Row = tuple[Any, ...]
 T = TypeVar("T")
 
 Connection = sqlite3.Connection
-"""What `Transaction.run` hands out, for those who run statements there."""
+"""For functions that `Transaction.run` calls with the connection."""
 
 
 class SeqCounter:

@@ -1,4 +1,4 @@
-"""Keeps the log (the WAL) from growing: it begins anew once all of it is in the database and no reader still needs it.
+"""Keeps the log (the WAL) from growing: it restarts once all of it is in the database and no reader still needs it.
 
 A read that is under way keeps what was written since it began, and where reads never stop there is always one. So past
 a size new reads are held back until those under way have ended, for the moment that a checkpoint takes.
@@ -32,7 +32,7 @@ class LogBound:
         return self._readers.is_held and self._readers.is_quiet
 
     def end(self, is_whole: bool) -> None:
-        """A checkpoint has ended; whether all of the log is in the database. Then the next commit begins it anew."""
+        """A checkpoint has ended. Whether all of the log is in the database: then the next commit restarts it."""
         if not is_whole:
             self._pause_ends_s = asyncio.get_running_loop().time() + IN_VAIN_SECONDS
         self._readers.release()

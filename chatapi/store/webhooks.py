@@ -118,7 +118,7 @@ _LIST_NEXT = """
 """
 
 _TIME = "strftime('%Y-%m-%dT%H:%M:%S', {0} / 1000000, 'unixepoch') || printf('.%06dZ', {0} % 1000000)"
-# What is POSTed; null once it is pointless: acknowledged, deleted, or the user has left. CROSS JOIN makes SQLite take
+# The body to POST; null once it is pointless: acknowledged, deleted, or the user has left. CROSS JOIN makes SQLite take
 # the tables in the order written, each by its key.
 _MESSAGE_BODY = f"""
     SELECT json_object('type', 'message.offline', 'timestamp', {_TIME.format("m.created_at_us")},
@@ -263,7 +263,7 @@ async def insert_event(transaction: Transaction, row: Sequence[object]) -> None:
 
 async def expand_event(transaction: Transaction, tenant_key: TenantKey, limit: int) -> bool:
     """Makes the next deliveries, at most `limit`, of the tenant's oldest event that still lacks some. False when there
-    was no such event. Who has acknowledged it or left the room meanwhile is passed over."""
+    was no such event. Users who have acknowledged it or left the room meanwhile are passed over."""
     event = await transaction.fetch_one(_FIND_EVENT, {"tenant_key": tenant_key})
     if event is None:
         return False
@@ -303,7 +303,7 @@ async def list_next(readers: Readers, tenant_key: TenantKey, under_way: Sequence
 
 
 async def read_bodies(readers: Readers, wants: Sequence[tuple[TenantKey, DeliveryKey]]) -> list[bytes | None]:
-    """What is to be POSTed for each delivery as things now stand, or None where that has become pointless."""
+    """The body to POST for each delivery, as the message is now; None where a call has become pointless."""
     bodies: list[bytes | None] = [None] * len(wants)
     wanted = dumps_text([(tenant_key, *key) for tenant_key, key in wants])
     for want, body in await readers.fetch(_READ_BODIES, {"wanted": wanted}):

@@ -36,7 +36,7 @@ COMMIT_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # writes; MAX_BATCH ends th
 
 T = TypeVar("T")
 
-# How long SQLite waits for a lock of another process. Once it has waited in vain writes are refused at once, until one
+# How long SQLite waits for a lock of another process. After a wait that failed, writes are refused at once, until one
 # of them succeeds.
 BUSY_SECONDS = 5.0
 NOT_WRITABLE = "The database cannot accept writes"
@@ -116,8 +116,8 @@ class Writer:
         return await future
 
     def give_up_waiting(self) -> None:
-        """The commit under way takes too long to be waited for: what is queued behind it is refused, and all that comes
-        until it ends. Does nothing when there is none."""
+        """The commit under way takes too long: the writes queued behind it, and all that come until it ends, are
+        refused. Does nothing when there is none."""
         if not self._is_committing or self._is_stuck:
             return
         self._is_stuck = True
@@ -154,7 +154,7 @@ class Writer:
                     self._log_bound.end(await self._checkpoint())
         finally:
             self._log_bound.end(False)
-            # It may have crashed: nobody is to wait for a writer that is gone, the shutdown least of all.
+            # It may have crashed: nobody may wait for a writer that is gone, the shutdown least of all.
             self._closing = True
             left = [*self._queue, *self._background.take_all()]
             for write in left:
@@ -190,7 +190,7 @@ class Writer:
         try:
             was_refused = await self._commit(batch)
             if self._connection.total_changes > changes_before:
-                self._check_files()  # again: what went into a file that has gone meanwhile, only a restart can tell
+                self._check_files()  # again: only a restart can tell what went into a file that has gone meanwhile
                 self._log_bound.note_size(self.files.log_bytes)
         except BaseException:
             # The task ends, and with it the process: nobody is told that this was stored, which only a restart can say.
@@ -200,7 +200,7 @@ class Writer:
             raise
         self._is_committing = self._is_stuck = False
         self._committer.publish(batch)
-        if was_refused:  # what waits would find the same, and a lock only after seconds
+        if was_refused:  # the waiting writes would find the same, and a lock only after seconds
             self._refuse_queue()
 
     def _take_batch(self) -> list[Write]:
@@ -220,7 +220,7 @@ class Writer:
         changes_before = self._connection.total_changes
         try:
             await self._commit_together(batch)
-        except Exception as error:  # whatever a write does wrong, it must fail alone
+        except Exception as error:  # a write that does something wrong must fail alone
             await self._roll_back()
             if is_store_failure(error):
                 await self._refuse(batch, error)
@@ -256,7 +256,7 @@ class Writer:
             raise
 
     def _check_files(self) -> None:
-        """Raises DatabaseGone: what would be written now is nowhere at the next start."""
+        """Raises DatabaseGone: rows written now would be lost at the next start."""
         if not self.files.is_there():
             raise DatabaseGone(self.files.path)
 

@@ -23,7 +23,7 @@ ANSWER_SECONDS = 1.0
 
 KEEPALIVE_SECONDS = 30.0
 MAX_ERROR_CHARACTERS = 200
-MAX_RETRY_AFTER_SECONDS = 86_400.0  # what is beyond a day is taken for one: no endpoint holds a row for ever
+MAX_RETRY_AFTER_SECONDS = 86_400.0  # longer waits are cut to a day: no endpoint holds a row forever
 
 AddressInfo = tuple[Any, Any, int, str, tuple[Any, ...]]
 

@@ -1,5 +1,5 @@
-"""Calls that failed for good: what the operator sees of them, and their return into the queue. And how long the queues
-of each tenant are."""
+"""Calls that failed for good: the operator lists them and puts them back into the queue. And how long the queues of
+each tenant are."""
 
 from chatapi.clock import SteadyClock
 from chatapi.errors import conflict, not_found
@@ -40,8 +40,8 @@ class DeadLetters:
         return await store_webhooks.list_dead(self._store.readers, tenant_key, window)
 
     async def retry(self, delivery_id: str) -> None:
-        """The schedule starts anew, with the same `webhook-id`. Raises ChatError NOT_FOUND, or CONFLICT when the tenant
-        has no webhook any more."""
+        """The schedule starts again, with the same `webhook-id`. Raises ChatError NOT_FOUND, or CONFLICT when the
+        tenant has no webhook any more."""
         key = store_webhooks.parse_delivery_id(delivery_id)
         if key is None:
             raise not_found("Dead letter")
@@ -59,7 +59,7 @@ class DeadLetters:
         await self._store.writer.change(apply, self._worker.wake)
 
     async def retry_all(self, tenant_id: str) -> int:
-        """The same for all of a tenant's; returns how many. Those that die anew meanwhile stay dead."""
+        """The same for all of a tenant's; returns how many. Calls that fail for good meanwhile stay dead letters."""
         tenant = self._tenants.get(tenant_id)
         _check_webhook(tenant)
         # Not the clock's present: it may have been set back since the last one died.

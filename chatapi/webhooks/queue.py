@@ -1,8 +1,8 @@
 """Queues webhook calls for the recipients of an event who have no open connection at its commit (docs/contract.md,
 section 16).
 
-What is decided here is written in the event's own transaction: deliveries where there are few, else one row from which
-the worker makes them.
+The calls are written in the event's own transaction: as deliveries where there are few, else as one row from which the
+worker makes them.
 """
 
 from collections.abc import Callable, Collection, Sequence

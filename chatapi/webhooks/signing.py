@@ -15,7 +15,7 @@ SECRET_PREFIX = "whsec_"
 
 
 def list_secrets(tenant: Tenant, now_us: int) -> list[str]:
-    """Those that sign: the tenant's own, and for a day each one that was replaced."""
+    """The secrets that sign: the tenant's own, and for a day each one that was replaced."""
     secrets = [] if tenant.webhook_secret is None else [tenant.webhook_secret]
     return secrets + [replaced.secret for replaced in tenant.replaced_webhook_secrets if now_us < replaced.until_us]
 

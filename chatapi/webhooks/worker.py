@@ -1,7 +1,7 @@
 """The worker that calls tenants' webhooks: one task that starts calls, and a task for each call under way.
 
-What is to be done stands in the store; only what is under way is in memory, so that a crash loses nothing and repeats
-at most that. Each tenant has a lane of its own, and the lanes take turns.
+The calls that wait are in the store; only those under way are in memory, so that a crash loses nothing and repeats at
+most those. Each tenant has a lane of its own, and the lanes take turns.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ EXPAND_ROWS = 1_000  # deliveries made from an event at a time: about 5 ms of th
 RECORD_BATCH = 64
 BODY_BATCH = 32
 JITTER = 0.1  # of each wait, added at random, so that what failed together does not return together
-CLOSE_SECONDS = 2.0  # for calls under way when the server stops; what is cut off is repeated at the next start
+CLOSE_SECONDS = 2.0  # for calls under way when the server stops; a call that is cut off is repeated at the next start
 STORE_PAUSE_SECONDS = 1.0  # before the store is asked again after it has refused
 MAX_SLEEP_SECONDS = 60.0
 
@@ -44,7 +44,7 @@ GONE = 410
 
 
 class Step(NamedTuple):
-    """What follows from a try: done with it, or a failure or a delay to be noted."""
+    """The result of a try: the delivery is done, or a failure or a delay has to be noted."""
 
     key: DeliveryKey
     noted: Failure | Delay | None = None
@@ -157,7 +157,7 @@ class WebhookWorker:
             await self._client.close()
 
     def close(self) -> None:
-        """No more calls are started; `run` returns soon. What is not done waits in the store."""
+        """No more calls are started; `run` returns soon. The other calls wait in the store."""
         self._closing = True
         self._wake.set()
 
@@ -175,7 +175,7 @@ class WebhookWorker:
             if not lane.ready and lane.look_at_us <= now_us:
                 try:
                     await self._look(lane)
-                except ChatError as error:  # what it was set to before the store failed does not hold
+                except ChatError as error:  # its value from before the store failed does not hold
                     lane.may_have_events = True
                     lane.look_at_us = now_us + int(STORE_PAUSE_SECONDS * 1_000_000)
                     if error.status == UNAVAILABLE:
@@ -195,7 +195,7 @@ class WebhookWorker:
                 lane.is_dropping = True
                 self._tasks.spawn(f"dropped webhooks of {tenant.tenant_id}", self._drop_queue(lane))
             return
-        # Set first: what is stored while the store is read sets it again.
+        # Set first: a delivery stored during the read sets it again.
         lane.look_at_us = NEVER_US
         rows = await webhooks.list_next(self._store.readers, tenant.tenant_key, list(lane.under_way), READ_AHEAD)
         now_us = self._steady.now_us()
@@ -216,12 +216,12 @@ class WebhookWorker:
             lane.look_at_us = 0
 
     async def _drop_queue(self, lane: Lane) -> None:
-        """The tenant has no webhook any more: what it was still to get goes bit by bit, while the others have their
-        turns. What the store refuses is tried again."""
+        """The tenant has no webhook any more: its queue is dropped bit by bit, while the others have their turns. A
+        step that the store refuses is tried again."""
         tenant, may_have_more = lane.tenant, True
 
         def work(connection: Connection, is_over: Callable[[], bool]) -> tuple[int, bool]:
-            # In the writer's own turn: what was queued since the tenant has a webhook again is not dropped.
+            # In the writer's own turn: calls that were queued since the tenant has a webhook again are not dropped.
             if tenant.settings.webhook_url is not None:
                 return 0, True
             return webhooks.drop_queue(tenant.tenant_key, connection, is_over)
@@ -252,7 +252,7 @@ class WebhookWorker:
                     started = True
 
     def _may_start(self, lane: Lane) -> bool:
-        """Those that give no answer are tried one at a time, and share half of all calls: however many hang, the
+        """Endpoints that give no answer are called one at a time, and share half of all calls: however many hang, the
         others go on."""
         concurrency = self._config.concurrency
         if self._running >= concurrency:

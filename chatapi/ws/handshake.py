@@ -92,7 +92,7 @@ def _is_handshake(socket: _Socket, request: web.BaseRequest) -> bool:
 
 
 class _RefusedInFrame(Exception):
-    """A browser does not see a handshake's status: what it sent in the subprotocol or query is refused in a frame."""
+    """A browser does not see a handshake's status: a credential in the subprotocol or query is refused in a frame."""
 
     def __init__(self, error: ChatError) -> None:
         super().__init__(error.message)

@@ -77,7 +77,7 @@ class Session:
         services.presence.connected(connection, self._sessions)
 
     async def read(self) -> None:
-        """Returns when the connection has ended, whoever ended it."""
+        """Returns when the connection has ended, by either side."""
         connection, socket = self._connection, self._socket
         clock = self._services.clock
         stretch = 0

@@ -107,7 +107,7 @@ class Journal:
         stream.entries.append((self.tick(), is_sent, frame))
 
     def learn(self, room_id: str, seq: int) -> None:
-        """Somebody was shown this seq: from now on it has to exist for ever."""
+        """Somebody was shown this seq: from now on it has to exist forever."""
         known = self.known.setdefault(room_id, [])
         if not known or known[-1][1] < seq:
             known.append((self.now, seq))

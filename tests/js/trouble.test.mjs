@@ -122,7 +122,7 @@ onScripted("whatever getToken does is told, and it is asked again", async (scrip
   assert.equal(connection.told[0].cause.message, "no session");
 });
 
-onScripted("a token that is refused for anything else is asked for anew twice", async (scripted) => {
+onScripted("a token that is refused for anything else is asked for twice more", async (scripted) => {
   let asked = 0;
   const connection = scripted.connect({}, { token: undefined, getToken: () => `token-${++asked}` });
   for (let refused = 0; refused < 3; refused++) {

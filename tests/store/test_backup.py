@@ -120,7 +120,7 @@ def test_the_live_file_is_only_read(database, writer, target):
 
 
 def test_a_busy_server_neither_waits_nor_delays_the_copy(database, target, monkeypatch):
-    """Each commit between two steps would start a copy without a snapshot anew; and it would mix moments."""
+    """Each commit between two steps would restart a copy without a snapshot, and the copy would mix moments."""
     monkeypatch.setattr(backup, "STEP_PAGES", 1)
     monkeypatch.setattr(backup, "SYNC_EVERY_STEPS", 1)
     commits = 0

@@ -94,7 +94,7 @@ async def test_a_locked_database_refuses_all_at_once_and_goes_on_by_itself(
         for status in await asyncio.gather(*(send for send in sends)):
             assert (status.status, status.error["code"]) == (503, "INTERNAL_ERROR")
         [(patience,)] = await server.services.store._connection.execute_fetchall("PRAGMA busy_timeout")
-        assert patience == 0  # nobody waits again in vain
+        assert patience == 0  # nobody waits again for nothing
         for path in ("/readyz", "/health"):
             assert (await server.request("GET", path)).status == 503
         assert (await alice.post("/rooms", {"type": "group"})).status == 503

@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Monotonic seconds, which are the same in all processes. What happens before `begin_s` warms up."""
+    """Monotonic seconds, which are the same in all processes. The time before `begin_s` is warm-up."""
 
     begin_s: float
     end_s: float
@@ -33,10 +33,10 @@ class Schedule:
 
 @dataclass(slots=True)
 class Measurement:
-    """What one process did between the begin and the end."""
+    """The work of one process between the begin and the end."""
 
     count: int = 0
-    first: int = 0  # the count at the begin: what came before it was warm-up
+    first: int = 0  # the count at the begin; everything before was warm-up
     seconds: float = 0.0
     cpu_s: float = 0.0
 

@@ -86,7 +86,7 @@ class Reactor:
 
 
 class Peer:
-    """One TCP connection to the server. What is sent before it stands is sent then."""
+    """One TCP connection to the server. Bytes that are sent before it is established leave then."""
 
     __slots__ = ("_unsent", "reactor", "socket")
 

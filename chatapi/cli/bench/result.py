@@ -56,7 +56,7 @@ class Check:
 
 @dataclass(slots=True)
 class Outcome:
-    """`figures` are in the order and units of `report.FIGURES`; what could not be measured is absent."""
+    """`figures` are in the order and units of `report.FIGURES`; a figure that could not be measured is absent."""
 
     figures: dict[str, float] = field(default_factory=dict)
     check: Check = field(default_factory=Check)
@@ -82,23 +82,23 @@ class Outcome:
             self.figures["server_us_each"] = self.figures["server_cores"] / rate * 1e6
 
     def add_generator(self, measurements: Sequence[Measurement]) -> None:
-        """The busiest process is the one that may have been the limit. Called after `add_server`: what is neither
-        side's is the rest of the machine's."""
+        """The busiest process is the one that may have been the limit. Called after `add_server`: the time that neither
+        side took belongs to the rest of the machine."""
         self.figures["generator_cores"] = sum(measurement.cpu_s / measurement.seconds for measurement in measurements)
         self.figures["generator_busiest"] = max(measurement.cpu_s / measurement.seconds for measurement in measurements)
         if "other_cores" in self.figures:
             self.figures["other_cores"] = max(0.0, self.figures["other_cores"] - self.figures["generator_cores"])
 
 
-# What a scenario counts, of which the server's processor time for each one is told: it depends less on what else the
-# machine does than the rate.
+# The things that a scenario counts. The server's processor time for each one is reported: it depends less than the rate
+# on the machine's other load.
 RATES = ("messages_per_s", "deliveries_per_s", "requests_per_s", "operations_per_s", "handshakes_per_s")
 
 
 def check_stored(
     check: Check, confirmed: Mapping[str, Mapping[int, str]], stored: Mapping[str, Sequence[Mapping[str, object]]]
 ) -> None:
-    """Both by room id: what was confirmed as seq → client_message_id, and the room's messages as read back."""
+    """Both by room id: the confirmed messages as seq → client_message_id, and the room's messages as read back."""
     for room_id, ids in confirmed.items():
         messages = stored[room_id]
         seqs = [message["seq"] for message in messages]

@@ -53,7 +53,8 @@ class Variant:
 
 @dataclass(slots=True)
 class Usage:
-    """What the server's process has taken so far. None when it is not on this machine, or is somebody else's."""
+    """The resources that the server's process has used so far. None when it is not on this machine, or is another
+    user's."""
 
     cpu_s: float
     rss_bytes: int
@@ -161,7 +162,7 @@ class ThrowAwayServer(Target):
             raise BenchError(f"the server did not stop within {STOP_SECONDS:g} s") from None
 
     def complaints(self) -> list[str]:
-        """What the server logged as an error."""
+        """The errors that the server logged."""
         return [line for line in self._read_log().splitlines() if " error " in line or line.startswith("Traceback")]
 
     def _read_log(self) -> str:
@@ -227,7 +228,7 @@ def read_usage(pid: int) -> Usage | None:
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
     except OSError:
         return None
-    # The name in parentheses may hold anything; what follows it is numbers. Fields 14 and 15 are utime and stime.
+    # The name in parentheses may hold anything; numbers follow it. Fields 14 and 15 are utime and stime.
     user, system = stat.rpartition(")")[2].split()[11:13]
     resident = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
     rss_bytes = int(resident[1]) * 1024 if resident else 0

@@ -1,4 +1,4 @@
-"""What a scenario plays on: a tenant of its own with its rooms, and what the server has stored at the end."""
+"""The tenant that a scenario makes for itself, with its rooms, and what the server has stored at the end."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -9,7 +9,7 @@ from chatapi.rest.documents.asyncapi import build_asyncapi
 from chatapi.rest.documents.openapi import build_openapi
 from chatapi.rest.negotiation import compress
 
-ANY_HOST = "host.invalid"  # what stands for the host until it is known (RFC 2606)
+ANY_HOST = "host.invalid"  # stands for the host until it is known (RFC 2606)
 MAX_COMPRESSED = 16  # hosts for which a document is kept compressed: clients name the host, and may make any up
 
 

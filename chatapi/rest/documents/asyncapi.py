@@ -28,7 +28,7 @@ CLOSE_CODES: Mapping[int, str] = {
     4029: "more than 100 invalid frames in a minute",
 }
 
-# What the server sends for each client frame when it could be carried out; what could not gets `error`.
+# The frames that answer each client frame that was carried out. The others are answered with `error`.
 ANSWERS: Mapping[str, tuple[str, ...]] = {
     "send_message": ("message.sent",),
     "message.edit": ("message.edited",),

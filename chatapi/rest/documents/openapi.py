@@ -1,4 +1,4 @@
-"""OpenAPI 3.1, made from the route table: what a route does not state here is stated nowhere."""
+"""OpenAPI 3.1, made from the route table."""
 
 import re
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _PARAMETER = re.compile(r"{(\w+)}")
 
 
 class PathParameters(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands in paths, by its name there."""
+    """The parameters in paths, by name."""
 
     room_id: req.RoomIdText
     user_id: Annotated[req.UserIdText, Meta(examples=["bob"])]  # somebody else than X-User-Id
@@ -207,7 +207,7 @@ class _OpenApi:
         }
 
     def _list_schemas(self) -> Json:
-        """Those that something refers to: queries and paths are taken apart into parameters."""
+        """The schemas that something refers to. Queries and paths are taken apart into parameters."""
         schemas = {name: schema for name, schema in self._schemas.components.items() if name not in self._apart}
         return {**schemas, "TenantConfig": _describe_tenant_config()}
 

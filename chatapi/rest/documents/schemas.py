@@ -41,9 +41,9 @@ class Schemas:
         return self.components[schema["$ref"].removeprefix(_REF)] if "$ref" in schema else schema
 
     def example_of(self, schema: Schema) -> Any:
-        """Made of the examples of its parts. What may be left out and has no example is left out.
+        """Made of the examples of its parts. An optional part without an example is left out.
 
-        Raises ValueError for what must be there and has none.
+        Raises ValueError for a required part without one.
         """
         if "examples" in schema:
             return schema["examples"][0]

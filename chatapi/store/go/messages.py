@@ -1,4 +1,4 @@
-"""Messages, numbered anew, and how far each user had acknowledged them."""
+"""Messages with new numbers, and how far each user had acknowledged them."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ BAD_SENDER = "kept with their sender's user id, which cannot be one here"
 NO_TIME = "without a readable time: that of their room is used"
 REPLACED = "with U+0000, which is replaced by U+FFFD"
 
-# `stage` says for each message of the open rooms which seq it had and which it has now. Those that are here already
+# `stage` says for each message of the open rooms which seq it had and which it has now. Messages that are here already
 # keep theirs, the others follow in their old order.
 _STAGE_MESSAGES = (
     """
@@ -74,7 +74,7 @@ _ACKS_WITHOUT_MEMBER = """
         WHERE t.room_id = k.room_id AND t.tenant_id = k.tenant_id)
 """
 _NEW_ACKS = "SELECT count(*) FROM ack_stage WHERE is_new_room OR seq > present"
-# What was delivered counts as read, too: otherwise all that was ever said would be unread.
+# Delivered messages count as read, too: otherwise all that was ever said would be unread.
 _APPLY_ACKS = """
     UPDATE main.members SET last_ack = max(last_ack, a.seq), last_read = max(last_read, a.seq)
     FROM ack_stage AS a WHERE members.room_key = a.room_key AND members.user_id = a.user_id AND a.seq > a.present

@@ -1,4 +1,4 @@
-"""One run of an import: what its parts share, and what it has done."""
+"""One run of an import: the state that its parts share, and the report of its work."""
 
 import sqlite3
 from collections import Counter

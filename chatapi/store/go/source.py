@@ -123,6 +123,6 @@ def attach_old(connection: sqlite3.Connection, path: str) -> None:
         if statement is None:
             raise UnusableDatabase(f"{path}: not a database of the Go ChatAPI v0.1 (there is no usable table {table})")
         connection.execute(statement)
-    # User ids are looked at as bytes: what is not UTF-8 would not even get here as text.
+    # User ids are looked at as bytes: text that is not UTF-8 would not even get here.
     connection.create_function("go_time", 1, parse_time, deterministic=True)
     connection.create_function("is_user_id", 1, is_user_id, deterministic=True)

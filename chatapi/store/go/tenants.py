@@ -48,7 +48,7 @@ def _map_tenant(run: Run, tenant_id: str, tenant_key: int, *, is_new: bool) -> N
 def _insert_tenant(run: Run, tenant_id: str, name: object, config: object, created_at_us: int) -> int:
     kept, dropped = split_config(config)
     for key in dropped:
-        run.report.remark("tenants", f"without the setting {key}: it has to be set anew, if it exists here")
+        run.report.remark("tenants", f"without the setting {key}: it has to be set again, if it exists here")
     row = {
         "tenant_id": tenant_id,
         "name": clean_text(name) or tenant_id,

@@ -74,7 +74,8 @@ def parse_json(text: object) -> object:
 
 
 def encode_object(text: object) -> tuple[str | None, bool]:
-    """The JSON object to store, and whether it had to be wrapped: what is none is kept under the key `imported`."""
+    """The JSON object to store, and whether it had to be wrapped: a value that is no object is kept under the key
+    `imported`."""
     if text is None or text == "":
         return None, False
     value = parse_json(text)

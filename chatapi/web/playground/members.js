@@ -132,7 +132,7 @@ export class Members {
     const fixed = room.type === "dm";
     this.title.textContent = name;
     this.title.title = name;
-    this.acting.textContent = fixed ? "A direct message has two members, for ever." : `Changes are made as ${this.given.users[actor]}${role ? ` (${role})` : ""}.`;
+    this.acting.textContent = fixed ? "A direct message always has the same two members." : `Changes are made as ${this.given.users[actor]}${role ? ` (${role})` : ""}.`;
     this.form.hidden = fixed;
     this.list.replaceChildren(...[...this.#members.values()].map((member) => this.#row(member, fixed)));
     this.moreButton.hidden = !this.#more;

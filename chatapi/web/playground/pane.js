@@ -169,7 +169,7 @@ export class Pane {
 
   /**
    * Whether this user is in the room. A list of members says so only when it is whole or names them: the connection knows all of
-   * the user's rooms, and whoever reads a private room is in it.
+   * the user's rooms, and all who can read a private room are in it.
    * @param {Room} room @param {string[]} members the first of them @param {boolean} more there are
    */
   async #findMembership(room, members, more) {
@@ -217,7 +217,7 @@ export class Pane {
     this.outside.hidden = false;
     const add = h("button.button.primary", { type: "button", onclick: () => this.#try(this.around.invite(room.room_id, this.user)) }, `Add ${this.user}`);
     const again = h("button.button", { type: "button", onclick: () => this.open(room) }, "Try again");
-    this.outside.replaceChildren(!outside ? again : room.type === "dm" ? "A direct message has two members, for ever." : add);
+    this.outside.replaceChildren(!outside ? again : room.type === "dm" ? "A direct message always has the same two members." : add);
   }
 
   #showComposer() {
@@ -231,7 +231,7 @@ export class Pane {
 
   #showOthers() {
     const others = [...this.#members].filter((userId) => userId !== this.user);
-    const told = this.#member && this.link?.isUp && this.#memberCount <= PRESENCE_UP_TO; // whoever only follows is not told of presence
+    const told = this.#member && this.link?.isUp && this.#memberCount <= PRESENCE_UP_TO; // users who only follow are not told of presence
     this.head.showOthers(others, this.#memberCount - (this.#member ? 1 : 0), told ? this.#online : null);
   }
 
@@ -316,7 +316,7 @@ export class Pane {
     this.timeline.put(message, { recovered: Boolean(this.#recovery) && message.sender_id !== this.user });
     if (message.sender_id === this.user || message.deleted_at) return;
     this.#newest = message.seq;
-    if (!this.#member) return; // whoever only follows has no receipt
+    if (!this.#member) return; // users who only follow have no receipt
     if (known || message.seq <= (this.#receipts.get(this.user)?.read ?? 0)) return;
     this.head.showUnread(++this.#unread);
     if (this.#attended) this.#markRead();

@@ -165,7 +165,7 @@ export class Rooms {
       this.#loading = false;
       this.#render();
     }
-    this.watcher.unobserve(this.more); // observing anew reports a button that is still in sight
+    this.watcher.unobserve(this.more); // observing again reports a button that is still in sight
     this.watcher.observe(this.more);
   }
 

@@ -152,7 +152,7 @@ export class Timeline {
     this.newer.hidden = true;
   }
 
-  /** To the end once for all that comes within a frame: each look at the height would lay the page out anew. */
+  /** To the end once for all that comes within a frame: each look at the height would lay the page out again. */
   #stick() {
     if (this.#sticking) return;
     this.#sticking = true;
@@ -177,7 +177,7 @@ export class Timeline {
       this.#loadingOlder = false;
       this.top.replaceChildren();
       this.watcher.disconnect();
-      if (more) this.watcher.observe(this.top); // observing anew reports a top that is still in sight
+      if (more) this.watcher.observe(this.top); // observing again reports a top that is still in sight
       else this.#showBeginning();
       this.log.scrollTop = this.log.scrollHeight - fromEnd;
       setTimeout(() => this.log.setAttribute("aria-live", "polite"));

@@ -530,7 +530,7 @@ export declare class ChatAPI extends RestClient {
      */
     connect(options?: ConnectOptions): Connection;
     /**
-     * Creates a room; the caller becomes its first admin. `type`: `dm` (two users, for ever; with one member given the caller is the
+     * Creates a room; the caller becomes its first admin. `type`: `dm` (two users, forever; with one member given the caller is the
      * other), `group` (private) or `channel` (each user of the tenant may read it). `members`: up to 1,000 user ids; ids that are
      * given twice count once. `name`: 1 to 200 characters. `metadata`: an object of at most 16 KiB as JSON. Not tried again after a
      * lost answer. Throws: 409 when the dm exists, with its `room_id` in `details`; 400.

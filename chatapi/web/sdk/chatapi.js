@@ -184,7 +184,7 @@ const RETRY_CAP_MS = 10_000;
 /** A longer Retry-After is the application's decision, which gets the error. */
 const RETRY_AFTER_LIMIT_S = 60;
 const CONNECT_TIMEOUT_MS = 15_000; // from the first byte to `ready`
-const STABLE_MS = 5_000; // a connection that lived this long starts the back-off anew
+const STABLE_MS = 5_000; // a connection that lived this long resets the back-off
 const MAX_FRAME_BYTES = 128 * 1024; // the server closes with 1009 above it
 const MAX_SYNC_BYTES = 100 * 1024; // of cursors in one `sync`; the rooms beyond it are caught up over REST
 const PAGE = 100;
@@ -621,7 +621,7 @@ export class ChatAPI extends RestClient {
   // Rooms
 
   /**
-   * Creates a room; the caller becomes its first admin. `type`: `dm` (two users, for ever; with one member given the caller is the
+   * Creates a room; the caller becomes its first admin. `type`: `dm` (two users, forever; with one member given the caller is the
    * other), `group` (private) or `channel` (each user of the tenant may read it). `members`: up to 1,000 user ids; ids that are
    * given twice count once. `name`: 1 to 200 characters. `metadata`: an object of at most 16 KiB as JSON. Not tried again after a
    * lost answer. Throws: 409 when the dm exists, with its `room_id` in `details`; 400.
@@ -1744,7 +1744,7 @@ export class Connection {
     return room;
   }
 
-  /** Everything up to `toSeq` is to be read from the log. @param {string} roomId @param {number} fromSeq @param {number} toSeq */
+  /** Everything up to `toSeq` has to be read from the log. @param {string} roomId @param {number} fromSeq @param {number} toSeq */
   #onGap(roomId, fromSeq, toSeq) {
     if (this.#deaf) return;
     const room = this.#find(roomId, fromSeq - 1);

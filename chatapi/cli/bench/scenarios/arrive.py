@@ -16,7 +16,7 @@ from chatapi.cli.bench.target import ThrowAwayServer, Usage
 from chatapi.cli.bench.tenant import BenchOptions, BenchRoom, BenchTenant, TenantLogin
 
 ARRIVE_SECONDS = 150.0  # for all to be served
-SETTLE_SECONDS = 2.0  # after the last one is there: what the connecting has left over is gone then
+SETTLE_SECONDS = 2.0  # after the last one is there: the garbage of the connecting is gone then
 SEED_SENDER = 1  # of each room in `recovery`: it does not connect
 
 
@@ -188,7 +188,7 @@ def run_connect(tenant: BenchTenant) -> Outcome:
 
 
 def run_idle(tenant: BenchTenant) -> Outcome:
-    """A throw-away server is started anew for it, so that what the preparation has left over serves no connection."""
+    """A throw-away server is restarted for it, so that memory left over from the preparation serves no connection."""
     rooms = _make_rooms(tenant.options, tenant)
     if isinstance(tenant.target, ThrowAwayServer):
         tenant.progress.step("restarting the server")

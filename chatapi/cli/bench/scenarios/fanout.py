@@ -149,7 +149,7 @@ def fan_out(job: FanoutJob, link: CommandLink) -> FanoutResult:
         sent = len(speaker.sent_s)
         reactor.run(lambda: len(speaker.ids) == sent, monotonic() + DRAIN_SECONDS)
         last_seq = sent
-    # The other processes do not know how much was sent: what arrives ends when nothing more comes.
+    # The other processes do not know how much was sent: they stop when nothing more arrives.
     drain(reactor, audience, last_seq)
     last_seq = len(audience.arrivals) - 1
     result = FanoutResult(

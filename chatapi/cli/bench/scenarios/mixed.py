@@ -1,4 +1,5 @@
-"""mixed: what people do in a chat, all at once: send, edit, read history, acknowledge, type, lose the connection."""
+"""mixed: people do everything in a chat at once: they send, edit, read history, acknowledge, type, lose the
+connection."""
 
 import random
 from array import array

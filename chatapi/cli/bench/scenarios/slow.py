@@ -16,7 +16,7 @@ from chatapi.cli.bench.target import Usage
 from chatapi.cli.bench.tenant import BenchOptions, BenchRoom, BenchTenant, TenantLogin
 
 PROMPT_READERS = 10
-RECEIVE_BUFFER_BYTES = 65_536  # of a slow reader: what its kernel holds for it is no concern of the server's
+RECEIVE_BUFFER_BYTES = 65_536  # of a slow reader: the server does not see the bytes that a client's kernel holds
 SAMPLE_SECONDS = 0.2
 
 
@@ -72,7 +72,7 @@ def _send_and_read(job: SlowJob, link: CommandLink) -> SlowResult:
 def _read_slowly(job: SlowJob, link: CommandLink) -> SlowResult:
     reactor, options = Reactor(), job.options
     login, room_id = job.login, job.room.room_id
-    # One that reads on knows what there is to catch up with.
+    # A member that reads on knows how far the others have to catch up.
     witness = MemberSocket(reactor, login, room_id, job.users[0])
     readers = [
         MemberSocket(reactor, login, room_id, user, receive_buffer_bytes=RECEIVE_BUFFER_BYTES) for user in job.users[1:]
