@@ -2,7 +2,9 @@
 what it names exists."""
 
 import ast
+import io
 import re
+import tokenize
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -74,3 +76,45 @@ def test_packages_that_list_their_modules_list_them_all() -> None:
         listing += len(named) > 1
         assert len(named) <= 1 or named == modules, package
     assert listing >= 3
+
+
+def read_modules() -> dict[Path, str]:
+    return {path: path.read_text(encoding="utf-8") for path in sorted((ROOT / "chatapi").rglob("*.py"))}
+
+
+def test_modules_and_functions_stay_short() -> None:
+    modules = read_modules()
+    assert [path.name for path, source in modules.items() if source.count("\n") > 500] == []
+    functions = [
+        node
+        for source in modules.values()
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    assert len(functions) > 1_000
+    assert [node.name for node in functions if (node.end_lineno or 0) - node.lineno >= 59] == []
+
+
+# Of other programs, and examples.
+FOREIGN = {"tcpi_bytes_acked", "ipaddress.is_global", "PATH.lock", "message_sent"}
+
+
+def test_names_in_docstrings_and_comments_exist() -> None:
+    """A rename leaves none of them behind. Single lowercase words are left out: they may be anything."""
+    known = {name for path in (ROOT / "chatapi").rglob("*.sql") for name in re.findall(r"\w+", path.read_text())}
+    named: set[str] = set()
+    for path, source in read_modules().items():
+        known.update(path.relative_to(ROOT).with_suffix("").parts)
+        docstrings = {
+            node.body[0].lineno
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and ast.get_docstring(node) is not None
+        }
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.COMMENT or token.start[0] in docstrings:
+                named.update(re.findall(r"`([A-Za-z]\w*(?:[._]\w+)+|[A-Z]\w+)(?:\(.*?\))?`", token.string))
+            elif token.type in (tokenize.NAME, tokenize.STRING):
+                known.update(re.findall(r"\w+", token.string))
+    assert len(named) > 200
+    assert sorted(name for name in named - FOREIGN if not known.issuperset(name.split("."))) == []
