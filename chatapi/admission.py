@@ -32,6 +32,8 @@ Tier = dict[Accepted, None]
 
 
 class Admission:
+    """Which connections there are, at most `capacity`. `shed` counts those that had to go since the start."""
+
     def __init__(self, max_descriptors: int, reserved_descriptors: int) -> None:
         """`reserved_descriptors` are for everything but clients. Of a small limit they are at most half."""
         self.capacity = max(MIN_CONNECTIONS, max_descriptors - min(reserved_descriptors, max_descriptors // 2))
@@ -50,6 +52,8 @@ class Admission:
         self._move(accepted, self._newcomers)
 
     def note_request(self, accepted: Accepted) -> None:
+        """The connection has sent a whole request: it goes after all that have not, and after those whose last one is
+        older."""
         if accepted.tier is not None:  # else it has been shed, and is about to hear of it
             # As `_move`, without two calls for each request.
             del accepted.tier[accepted]

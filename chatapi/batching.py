@@ -23,6 +23,7 @@ class Turns(Generic[L, T]):
         return self._size
 
     def count(self, owner: L) -> int:
+        """How many items of this owner wait."""
         queue = self._queues.get(owner)
         return 0 if queue is None else len(queue)
 

@@ -79,6 +79,7 @@ def forbidden(message: str) -> ChatError:
 
 
 def not_found(what: str) -> ChatError:
+    """`what` is the thing's name, as the message begins: "Room"."""
     return ChatError(Code.NOT_FOUND, f"{what} not found")
 
 
@@ -87,6 +88,7 @@ def conflict(message: str, details: Mapping[str, object] | None = None) -> ChatE
 
 
 def rate_limited(retry_after_s: float, message: str = "Rate limit exceeded") -> ChatError:
+    """REST rounds `retry_after_s` up to whole seconds, a frame to milliseconds."""
     return ChatError(Code.RATE_LIMIT_EXCEEDED, message, retry_after_s=retry_after_s)
 
 

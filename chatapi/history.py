@@ -26,6 +26,8 @@ Block = list[tuple[int, bytes]]
 
 
 class History:
+    """At most `CACHE_BYTES` of blocks; the least recently read go first."""
+
     def __init__(self, readers: Readers) -> None:
         self._readers = readers
         # The least recently read first. None stands for a block that is too large.

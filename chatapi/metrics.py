@@ -151,6 +151,7 @@ class Counters:
         self.requests: dict[tuple[str, str, int], Total] = {}  # by method, route and status
 
     def add_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """`route` is the route's path, or nothing for a request that found none."""
         total = self.requests.get((method, route, status))
         if total is None:
             total = self.requests[method, route, status] = Total()

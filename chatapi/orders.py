@@ -60,6 +60,7 @@ class Order:
         self.ranked = sorted((active_us, room_key) for room_key, active_us in self._active_us.items())
 
     def drop(self, room_key: RoomKey) -> None:
+        """Does nothing for a room that is not in it."""
         active_us = self._active_us.pop(room_key, None)
         if active_us is not None:
             del self.ranked[bisect_left(self.ranked, (active_us, room_key))]
@@ -83,6 +84,8 @@ class Order:
 
 
 class Orders:
+    """The orders of all users, of `MAX_ENTRIES` rooms in all: those of users who have not asked for long go first."""
+
     def __init__(self) -> None:
         self._of_users: OrderedDict[tuple[TenantKey, UserId], Order] = OrderedDict()  # the least recently asked first
         self._size = 0  # in entries, as each was when it was complete
@@ -105,6 +108,7 @@ class Orders:
         return order
 
     def complete(self, order: Order) -> None:
+        """From now on `find` returns it, as long as there are not too many."""
         order.is_complete = True
         order.weight = len(order.ranked) + BASE_WEIGHT
         self._size += order.weight
@@ -149,6 +153,7 @@ class Orders:
         return self._revisions.get(room_key, self._other_revision)
 
     def revise(self, room_key: RoomKey) -> None:
+        """A message of the room was deleted, so that earlier counts are void."""
         self._last_revision += 1
         if len(self._revisions) >= MAX_REVISIONS:
             self._revisions.clear()

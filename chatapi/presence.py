@@ -34,6 +34,9 @@ class _News:
 
 
 class Presence:
+    """`grace_seconds` after the last connection has ended the user is offline; `typing_seconds` after `typing.start`
+    the server tells the others that the user has stopped."""
+
     def __init__(self, hub: Hub, *, grace_seconds: float, typing_seconds: float) -> None:
         self._hub = hub
         self._grace_seconds = grace_seconds
@@ -163,6 +166,7 @@ class Presence:
     # Typing
 
     def start_typing(self, connection: Connection, room: RoomState) -> None:
+        """The others hear of it once; each further call only puts off the server's own stop."""
         sessions = self._hub.find_sessions(connection.tenant.tenant_key, connection.user_id)
         assert sessions is not None  # it has this connection
         timer = sessions.typing.pop(room, None)

@@ -48,6 +48,9 @@ class _Batch:
 
 
 class Receipts:
+    """How far the members have got. In a room of more than `MAX_TOLD_MEMBERS` only the user's own connections hear of
+    it."""
+
     def __init__(self, store: Store, hub: Hub, access: Access) -> None:
         self._store = store
         self._hub = hub

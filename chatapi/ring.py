@@ -22,6 +22,8 @@ class Ring:
         return len(self._frames)
 
     def append(self, frame: bytes, target_seq: int) -> None:
+        """`target_seq` is the seq of the message that the event shows as that now stands, and 0 for other events. Old
+        events are dropped in steps: up to twice `RING_EVENTS` and `RING_BYTES` may be here."""
         self._frames.append(frame)
         self._targets.append(target_seq)
         self.size_bytes += len(frame)
@@ -72,6 +74,7 @@ class Ring:
         self.size_bytes += sum(map(len, frames))
 
     def clear(self) -> None:
+        """The next event that is appended is then the first one."""
         self.first_seq += len(self._frames)
         self._frames.clear()
         self._targets.clear()

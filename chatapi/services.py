@@ -30,6 +30,8 @@ from chatapi.webhooks.worker import WebhookWorker
 
 @dataclass(frozen=True, slots=True)
 class Services:
+    """Each is made once by `start_app`, and lives as long as the process."""
+
     config: Config
     clock: Clock
     steady: SteadyClock

@@ -69,5 +69,6 @@ def is_shaped(value: object, shape: Shape) -> TypeGuard[dict[str, Any]]:
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds; None unless it is a whole number, as ChatAPI sends it."""
     text = headers.get("Retry-After", "")
     return float(text) if text.isascii() and text.isdigit() else None

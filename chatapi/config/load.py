@@ -31,6 +31,8 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LoadedConfig:
+    """The settings in force and where each comes from; `file` is the one that was read, if any."""
+
     config: Config
     sources: Mapping[str, str]  # "server.port" → "default", a file's path, a variable's name or "command line"
     file: Path | None

@@ -40,10 +40,12 @@ def error_body(error: ChatError) -> ErrorBody:
 
 
 def encode_frame(frame: ServerFrame) -> bytes:
+    """A whole WebSocket frame, the same bytes for every connection (RFC 6455, section 5.2)."""
     return encode_text(encode(frame))
 
 
 def encode_error_frame(error: ChatError, request_id: str | None = None) -> bytes:
+    """The error as a whole frame; `retry_after_ms` is at least 1."""
     body = error_body(error)
     retry_after_ms = UNSET if error.retry_after_s is None else max(1, round(error.retry_after_s * 1000))
     return encode_frame(

@@ -33,6 +33,7 @@ class FrameCheck:
         self._is_refused = False
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """As the reader's own: whether it wants no more, and what it has left over."""
         if self._is_refused:
             return True, b""
         return self._reader.feed_data(self._check(self._held + data if self._held else data))

@@ -65,6 +65,7 @@ def encode(record: msgspec.Struct | Sequence[msgspec.Struct]) -> bytes:
 
 
 def dumps(value: object) -> bytes:
+    """Compact JSON in UTF-8. Raises TypeError for values that JSON does not have."""
     return orjson.dumps(value)
 
 

@@ -60,6 +60,7 @@ def read_window(query: PageQuery, scope: Sequence[Value], start: Iterable[Value]
 
 
 def encode_cursor(sort_key: SortKey, scope: Sequence[Value]) -> str:
+    """`scope` as in `read_window`, which refuses the cursor for any other list."""
     text = dumps(sort_key)
     return base64.urlsafe_b64encode(_digest(text, scope) + text).rstrip(b"=").decode()
 

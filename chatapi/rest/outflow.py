@@ -42,6 +42,8 @@ class Sender(Protocol):
 
 
 class Outflow:
+    """`begin` and `end` count large replies; `turn` lets a request wait for space."""
+
     def __init__(self) -> None:
         self.total_bytes = 0
         self._of_tenants: dict[TenantKey, int] = {}
@@ -54,6 +56,7 @@ class Outflow:
         return sum(map(len, self._waiting.values()))
 
     def has_space(self, owner: Owner, size: int) -> bool:
+        """Within the bounds of the process, the tenant and the user, all three."""
         return (
             self.total_bytes + size <= ALL_BYTES
             and self._of_tenants.get(owner[0], 0) + size <= TENANT_BYTES

@@ -155,6 +155,7 @@ class EnvelopeProtocol(web.RequestHandler):
     # Asked by the admission, and at the end
 
     def is_serving(self) -> bool:
+        """From a request's head until its reply is written, and while requests wait behind it."""
         return self._request_in_progress or bool(self._messages)
 
     def is_unused(self) -> bool:

@@ -242,6 +242,7 @@ async def read_newest_events(readers: Readers, wants: Sequence[EventsWant], max_
 async def find_message(
     source: Readers | Transaction, tenant_key: TenantKey, room_key: RoomKey, room_id: RoomId, message_id: str
 ) -> StoredMessage | None:
+    """By its public id, which may be an imported one; None unless it is in this room. The message as it now stands."""
     scope: dict[str, object] = {"tenant_key": tenant_key, "room_key": room_key}
     message_key = find_key("msg_", message_id)
     if message_key is not None:
@@ -313,6 +314,7 @@ async def get_deletion_seq(
 
 
 async def get_last_key(readers: Readers) -> int:
+    """The greatest key of all messages, notifications and subscriptions; 0 when there is none."""
     row = await readers.fetch_one(_MAX_KEY, {})
     assert row is not None
     return int(row[0])

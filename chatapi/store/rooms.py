@@ -205,6 +205,7 @@ async def insert_room(
     metadata: str | None,
     created_by: str,
 ) -> RoomKey:
+    """The room alone, without members. `metadata` is JSON. Returns its internal key."""
     row = await transaction.fetch_one(
         _INSERT_ROOM,
         {
@@ -223,6 +224,7 @@ async def insert_room(
 
 
 async def find_dm(source: Transaction | Readers, tenant_key: TenantKey, unique_key: str) -> str | None:
+    """The id of the tenant's dm with this `encode_dm_key`, or None."""
     row = await source.fetch_one(_FIND_DM, {"tenant_key": tenant_key, "unique_key": unique_key})
     return None if row is None else row[0]
 
@@ -254,6 +256,7 @@ async def update_room(
     name: str | None,
     metadata: str | None,
 ) -> None:
+    """`metadata` is JSON. Moves `updated_at`."""
     await transaction.execute(
         _UPDATE_ROOM,
         {

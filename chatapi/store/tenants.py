@@ -80,6 +80,7 @@ def _read_tenant(row: Row, server: Config) -> Tenant:
 
 
 async def load_keys(readers: Readers) -> list[tuple[bytes, KeyId, TenantKey]]:
+    """The SHA-256, the id and the tenant of every key."""
     return [(row[0], KeyId(row[1]), TenantKey(row[2])) for row in await readers.fetch(_LOAD_KEYS, {})]
 
 
@@ -142,6 +143,7 @@ async def mark_tenant_deleted(transaction: Transaction, tenant_key: TenantKey) -
 async def insert_key(
     transaction: Transaction, tenant_key: TenantKey, key_id: KeyId, key_hash: bytes, shown_key: str | None
 ) -> None:
+    """`shown_key` is the key itself, which only the tenant of `serve --dev` has stored."""
     await transaction.execute(
         _INSERT_KEY,
         {
@@ -166,6 +168,7 @@ async def list_keys(readers: Readers, tenant_key: TenantKey, window: Window) -> 
 
 
 async def find_shown_key(readers: Readers, tenant_key: TenantKey) -> str | None:
+    """The key that was stored in full, if the tenant has one that was not revoked."""
     row = await readers.fetch_one(_FIND_SHOWN_KEY, {"tenant_key": tenant_key})
     return None if row is None else row[0]
 

@@ -43,6 +43,7 @@ class Transaction:
         return result
 
     async def fetch(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
+        """All rows, the uncommitted ones of this transaction included."""
         return list(await self._connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type]  # plain tuples
 
     async def fetch_one(self, sql: str, parameters: Mapping[str, object]) -> Row | None:
@@ -60,6 +61,7 @@ class Transaction:
         return {counter: counter.last_seq for counter in counters}
 
     def reset(self, mark: Mapping[SeqCounter, int]) -> None:
+        """Puts the counters back to a `mark` of this transaction."""
         for counter, last_seq in mark.items():
             counter.last_seq = last_seq
 

@@ -77,6 +77,7 @@ class WebhookClient:
             return CallResult(None, _describe(error))
 
     async def close(self) -> None:
+        """Ends the connections, those of calls under way included."""
         await self._session.close()
 
 
