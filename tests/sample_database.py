@@ -6,6 +6,7 @@ from pathlib import Path
 
 from chatapi.models import encode_dm_key
 from chatapi.store.migrate import list_migrations
+from chatapi.tenants import hash_key
 
 NOW_US = 1_765_000_000_000_000
 
@@ -35,10 +36,11 @@ ROOMS = f"""
 """
 
 
-def make_database(path: Path, rows: str = ROOMS) -> Path:
+def make_database(path: Path, rows: str = ROOMS, *, newest: int | None = None) -> Path:
+    """As a version made it whose newest schema that was; the present one, if none is given."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
-        for _, script in list_migrations():
+        for _, script in list_migrations()[:newest]:
             connection.executescript(script)
         connection.execute("PRAGMA foreign_keys = ON")
         connection.executescript(rows)
@@ -54,3 +56,23 @@ def damage(path: Path, sql: str) -> None:
     """What no server would do."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.executescript(sql)
+
+
+def add_big_room(path: Path, messages: int, *, api_key: str | None = None) -> str:
+    """A room of tenant_a with that many messages of 1,000 characters and alice as its admin; `api_key` opens the tenant
+    then. Returns the room's id."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executescript(f"""
+            BEGIN;
+            INSERT INTO rooms (room_key, tenant_key, room_id, type, created_by, created_at_us, updated_at_us)
+                VALUES (90, 1, 'room_big', 'group', 'alice', {NOW_US}, {NOW_US});
+            INSERT INTO members (room_key, user_id, tenant_key, role, joined_at_us)
+                VALUES (90, 'alice', 1, 'admin', {NOW_US});
+            WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {messages})
+                INSERT INTO messages (message_key, room_key, seq, sender_id, content, created_at_us)
+                SELECT 1000 + i, 90, i, 'alice', hex(zeroblob(500)), {NOW_US} FROM n;
+            COMMIT;
+        """)
+        if api_key is not None:
+            connection.execute("UPDATE api_keys SET key_hash = ? WHERE key_id = 'key_a'", (hash_key(api_key),))
+    return "room_big"

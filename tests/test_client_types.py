@@ -60,6 +60,7 @@ ANSWER_TYPES: dict[type, type] = {
     records.RetriedOne: answers.RetriedOne,
     records.RetriedAll: answers.RetriedAll,
     records.Stats: answers.Stats,
+    records.Compacted: answers.Compacted,
 }
 """What the SDK says that a call returns, and what the server sends."""
 

@@ -334,5 +334,6 @@ async def check_operators_routes(server: Server, recorder: Recorder) -> None:
     await call("POST", "/dead-letters/retry", 202, tenant)
     await call("POST", "/dead-letters/{dead_letter_id}/retry", 404, dead_letter_id="dlv_0")
     await call("GET", "/stats", 200)
+    await call("POST", "/compact", 200)
     await call("DELETE", "/tenants/{tenant_id}", 204, **tenant)
     await call("GET", "/tenants/{tenant_id}", 404, **tenant)

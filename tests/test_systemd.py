@@ -21,6 +21,8 @@ SQLITE_VERSION = example("docs/operations.md", "sh", "sqlite_version")
 LITESTREAM = example("docs/operations.md", "sh", "litestream restore")
 RESTORE = example("docs/operations.md", "sh", "BROKEN")
 CHECK = example("docs/operations.md", "sh", "chatapi check   ")
+COMPACT = example("docs/operations.md", "sh", "chatapi compact   ")
+COMPACT_ONCE = example("docs/operations.md", "sh", "chatapi compact\nsystemctl start")
 UPGRADE = example("docs/operations.md", "sh", "pip install --upgrade")
 IMPORT = example("docs/operations.md", "sh", "chatapi import")
 NEWCOMER = example("README.md", "sh", "serve --dev")
@@ -145,6 +147,13 @@ def test_an_upgrade(installed: Installation) -> None:
     assert installed.run(MAIN_PID) != before
     installed.say("Hello")
     assert "before-" in installed.run("ls /var/backups/chatapi")
+
+
+def test_free_space_is_given_back_by_the_server_or_without_it(installed: Installation) -> None:
+    installed.say("Hello")
+    assert "/var/lib/chatapi/chatapi.db: " in installed.run(COMPACT)
+    assert "/var/lib/chatapi/chatapi.db: " in installed.run(COMPACT_ONCE)
+    installed.say("Hello")
 
 
 def test_the_database_of_the_go_chatapi_is_taken_over(installed: Installation) -> None:

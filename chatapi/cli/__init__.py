@@ -19,6 +19,7 @@ COMMANDS = {
     "key": "create, list and revoke API keys",
     "backup": "copy the database while the server runs",
     "check": "check the database or a copy of it for damage",
+    "compact": "give free space of the database back while the server runs",
     "import": "import a database of the Go ChatAPI v0.1",
     "bench": "measure a server from this machine",
     "config": "show the settings in force and where each comes from",

@@ -21,6 +21,11 @@ EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where a se
 def make_options() -> argparse.ArgumentParser:
     """The parent of each such command's parser."""
     options = argparse.ArgumentParser(add_help=False)
+    add_options(options)
+    return options
+
+
+def add_options(options: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--config", metavar="FILE", help="read the settings from this file (default: as chatapi serve)"
     )
@@ -32,7 +37,6 @@ def make_options() -> argparse.ArgumentParser:
         " processes: CHATAPI_AUTH_MASTER_KEY is safer",
     )
     options.add_argument("--json", action="store_true", help="print the answer's data as JSON, for scripts")
-    return options
 
 
 def ask(args: argparse.Namespace, question: Callable[[AdminAPI], Awaitable[Any]]) -> Json:

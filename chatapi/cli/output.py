@@ -1,5 +1,6 @@
 """The output of commands, for people and for scripts."""
 
+import sys
 from collections.abc import Mapping, Sequence
 
 from chatapi.protocol.json import dumps_text
@@ -32,3 +33,30 @@ def show(value: object) -> str:
     if isinstance(value, Mapping) and value:
         return " ".join(f"{key}={show(item)}" for key, item in value.items())
     return str(value) if value or value in (0, False) else "-"
+
+
+class Progress:
+    """One line on stderr that changes on a terminal; elsewhere a line per step."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stderr.isatty()
+        self._step = ""
+
+    def step(self, text: str) -> None:
+        """The next step of the run, which later `show`s belong to."""
+        self._step = text
+        self._write(text)
+
+    def show(self, text: str) -> None:
+        """How far the step has come, on a terminal only."""
+        if self._is_terminal:
+            self._write(f"{self._step}: {text}")
+
+    def end(self) -> None:
+        """Clears the line."""
+        if self._is_terminal:
+            sys.stderr.write("\r\x1b[K")
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(f"\r\x1b[K{text}" if self._is_terminal else f"{text}\n")
+        sys.stderr.flush()

@@ -10,6 +10,7 @@ from chatapi.client.envelope import Shape
 from chatapi.client.http import RETRIES, TIMEOUT_S, Http, RestClient, escape
 from chatapi.client.records import (
     ChangedTenant,
+    Compacted,
     DeadLetters,
     Json,
     KeyPage,
@@ -141,6 +142,14 @@ class AdminAPI(RestClient):
         answer, since the count would be another one. Raises ApiError: 404, 409 when the tenant has no `webhook_url`."""
         body = {"tenant_id": tenant_id}
         return cast(RetriedAll, await self.call("POST", "/admin/dead-letters/retry", body=body, shape={"retried": int}))
+
+    async def compact(self, *, database: str | None = None) -> Compacted:
+        """Gives free space of the server's database back to the file system, for about a second: call it until `stage`
+        is "done". It is "waiting" while a backup, a check or a long read needs the file as it was. `database`: device
+        and inode of its file (`"64769:1310847"`). Not tried again after a lost answer. Raises ApiError: 409 for a
+        database that cannot do it while the server runs, and where the server has another one."""
+        shape: Shape = {"stage": str, "before_bytes": int, "file_bytes": int, "free_bytes": int}
+        return cast(Compacted, await self.call("POST", "/admin/compact", query={"database": database}, shape=shape))
 
     async def get_stats(self) -> Stats:
         """For each tenant, rooms, messages, connections and what waits in its queues; and the queues of all."""

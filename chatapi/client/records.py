@@ -336,6 +336,15 @@ class TenantStats(TypedDict):
     queues: Queues
 
 
+class Compacted(TypedDict):
+    """The file's size when the call began, and now; and how much of it holds nothing."""
+
+    stage: Literal["working", "waiting", "done"]
+    before_bytes: int
+    file_bytes: int
+    free_bytes: int
+
+
 class Stats(TypedDict):
     tenants: list[TenantStats]
     queues: AllQueues

@@ -348,6 +348,16 @@ class Stats(Answer, frozen=True, kw_only=True):
     queues: AllQueues
 
 
+class Compacted(Answer, frozen=True, kw_only=True):
+    """How far it is. `waiting`: a backup, a check or a long read still needs the database as it was. Make the call
+    again until the stage is `done`."""
+
+    stage: Annotated[Literal["working", "waiting", "done"], Meta(examples=["working"])]
+    before_bytes: Annotated[int, Meta(ge=0, description="of the file when the call began", examples=[73_400_320])]
+    file_bytes: Annotated[int, Meta(ge=0, description="of the database's file, as it is now", examples=[69_701_632])]
+    free_bytes: Annotated[int, Meta(ge=0, description="of it, which hold nothing", examples=[41_943_040])]
+
+
 # Calls of a tenant's webhook
 
 

@@ -307,5 +307,19 @@ class NotificationsQuery(PageQuery, frozen=True):
     status: StatusFilter = StatusFilter.ALL
 
 
+class CompactQuery(Query, frozen=True):
+    database: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[0-9]{1,20}:[0-9]{1,20}$(?!\n)",
+                description="device and inode of the database's file: another one is left alone",
+                examples=["64769:1310847"],
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
 class DeadLettersQuery(AdminPageQuery, frozen=True):
     tenant_id: TenantIdText | None = None

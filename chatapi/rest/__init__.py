@@ -5,7 +5,18 @@ from dataclasses import replace
 import chatapi
 from chatapi.config import Config
 from chatapi.protocol import answers
-from chatapi.rest import dead_letters, documents, health, messages, metrics, notifications, rooms, tenants, tokens
+from chatapi.rest import (
+    database,
+    dead_letters,
+    documents,
+    health,
+    messages,
+    metrics,
+    notifications,
+    rooms,
+    tenants,
+    tokens,
+)
 from chatapi.rest.call import Credential, Media, OpenCall, Reply, Route, ok
 
 _OPEN = Credential.NONE
@@ -97,6 +108,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", f"{_DEAD}/retry", dead_letters.retry_dead_letters, 202, _MASTER, also=(404, 409)),
     Route("POST", f"{_DEAD}/{{dead_letter_id}}/retry", dead_letters.retry_dead_letter, 202, _MASTER, also=(409,)),
     Route("GET", "/admin/stats", dead_letters.list_stats, 200, _MASTER),
+    Route("POST", "/admin/compact", database.compact, 200, _MASTER, also=(409,)),
 )
 
 

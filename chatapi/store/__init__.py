@@ -38,6 +38,8 @@ __all__ = [
 # `->>` with an index came in 3.38.
 _OLDEST_SQLITE = (3, 38, 0)
 
+# Of a new database, before anything is in it: free pages can be given back while the server runs (`space.py`).
+_NEW_PRAGMAS = ("PRAGMA auto_vacuum = INCREMENTAL",)
 # Each with its reason; the figures are in docs/design.md, section 5.
 _WRITER_PRAGMAS = (
     "PRAGMA journal_mode = WAL",  # readers do not wait for the writer
@@ -96,12 +98,12 @@ async def _open_parts(
     path: str, synchronous: str, readers: int, clock: Clock, opened: contextlib.AsyncExitStack
 ) -> Store:
     """`opened` closes what has been opened so far."""
-    _make_private(path)
+    is_new = _make_private(path)
     # When this fails in aiosqlite, its thread complains on stderr once the loop is gone.
     sqlite3.connect(path).close()
     connection = await aiosqlite.connect(Path(path), isolation_level=None, timeout=BUSY_SECONDS)
     opened.push_async_callback(connection.close)
-    for pragma in _WRITER_PRAGMAS:
+    for pragma in (*_NEW_PRAGMAS, *_WRITER_PRAGMAS) if is_new else _WRITER_PRAGMAS:
         await connection.execute_fetchall(pragma)
     await connection.execute(f"PRAGMA synchronous = {'FULL' if synchronous == 'full' else 'NORMAL'}")
     await migrate(connection)
@@ -123,9 +125,11 @@ def check_usable(path: str) -> None:
         raise StoreError(f"cannot open the database {path}: {objection}")
 
 
-def _make_private(path: str) -> None:
-    """A new database is for its owner only: it holds secrets. SQLite gives its other files the same mode."""
+def _make_private(path: str) -> bool:
+    """A new database is for its owner only: it holds secrets. SQLite gives its other files the same mode. Returns
+    whether there is nothing in it yet."""
     try:
         os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
-        return
+        return os.path.getsize(path) == 0
+    return True

@@ -65,6 +65,7 @@ class Writer:
         self._is_committing = False
         self._is_stuck = False  # a commit is under way that nobody waits for any more
         self.writable = True
+        self.pinned_log_pages = 0  # of the log, which a reader still needed after the last checkpoint
         self.commit_writes = Histogram(COMMIT_BUCKETS)
         self.commit_seconds = Total()
 
@@ -173,7 +174,8 @@ class Writer:
             self._seldom.error("the write-ahead log cannot be copied into the database: %s", describe(error))
             return False
         [(_, frames, copied)] = rows
-        return bool(frames == copied)
+        self.pinned_log_pages = int(frames) - int(copied)
+        return self.pinned_log_pages == 0
 
     async def _rest(self) -> None:
         self._wake.clear()

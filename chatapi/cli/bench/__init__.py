@@ -7,13 +7,13 @@ import signal
 import sys
 from collections.abc import Mapping
 
-from chatapi.cli.bench.crew import Progress
 from chatapi.cli.bench.errors import BenchError
 from chatapi.cli.bench.report import Series, format_json, format_table
 from chatapi.cli.bench.result import MEGABYTE, Outcome
 from chatapi.cli.bench.scenarios import SCENARIOS, Scenario
 from chatapi.cli.bench.target import Launcher, ThrowAwayServer, Variant
 from chatapi.cli.bench.tenant import BenchOptions, BenchTenant
+from chatapi.cli.output import Progress
 
 COMPARING_ROUNDS = 3
 

@@ -3,7 +3,6 @@
 import gc
 import multiprocessing
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -181,30 +180,3 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
     if not ordered:
         return 0.0
     return ordered[min(len(ordered) - 1, max(0, -int(-len(ordered) * percent // 100) - 1))]
-
-
-class Progress:
-    """One line on stderr that changes on a terminal; elsewhere a line per step."""
-
-    def __init__(self) -> None:
-        self._is_terminal = sys.stderr.isatty()
-        self._step = ""
-
-    def step(self, text: str) -> None:
-        """The next step of the run, which later `show`s belong to."""
-        self._step = text
-        self._write(text)
-
-    def show(self, text: str) -> None:
-        """How far the step has come, on a terminal only."""
-        if self._is_terminal:
-            self._write(f"{self._step}: {text}")
-
-    def end(self) -> None:
-        """Clears the line."""
-        if self._is_terminal:
-            sys.stderr.write("\r\x1b[K")
-
-    def _write(self, text: str) -> None:
-        sys.stderr.write(f"\r\x1b[K{text}" if self._is_terminal else f"{text}\n")
-        sys.stderr.flush()

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chatapi.cli.bench.crew import Progress
 from chatapi.cli.bench.errors import BenchError
 from chatapi.cli.bench.http import encode_request, exchange
 from chatapi.cli.bench.reactor import Address
 from chatapi.cli.bench.target import TENANT_CONFIG, Target
+from chatapi.cli.output import Progress
 from chatapi.protocol.json import dumps, loads_stored
 
 PAGE = 100  # the most that one page of history or of the log holds

@@ -56,6 +56,7 @@ TAGS = {
     "health": ("Server", "Whether it is alive, ready and able to write"),
     "tenants": ("Tenants", "For the operator: tenants, their keys and secrets"),
     "dead_letters": ("Queues", "For the operator: webhook calls that failed for good, and figures"),
+    "database": ("Database", "For the operator: the database's free space"),
     "rest": ("Documents", "These descriptions"),
     "documents": ("Documents", "These descriptions"),
     "metrics": ("Server", "Whether it is alive, ready and able to write"),

@@ -1,0 +1,16 @@
+"""For the operator: the database itself."""
+
+from chatapi.errors import conflict
+from chatapi.protocol import answers
+from chatapi.protocol import requests as req
+from chatapi.rest.call import OpenCall, Reply, ok
+from chatapi.store import space
+
+
+async def compact(call: OpenCall[None, req.CompactQuery]) -> Reply[answers.Compacted]:
+    """Give free space of the database back, for about a second. Call it again until the stage is `done`."""
+    writer = call.services.store.writer
+    if call.query.database and call.query.database != writer.files.identity:
+        raise conflict("This server has another database")
+    before_bytes, now = await space.give_back(writer)
+    return ok(answers.Compacted(before_bytes=before_bytes, **now._asdict()))
