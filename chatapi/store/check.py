@@ -1,6 +1,7 @@
 """Whether a database is sound: SQLite's own checks, and what ChatAPI promises about a room's log.
 
-All of it is one read transaction, so that a server may write meanwhile. Rooms and tenants that were deleted are left
+Each check is a read transaction, so that a server may write meanwhile, and its log (the WAL) grows no longer than the
+longest of them takes. Rooms and tenants that were deleted are left
 out: their rows are being purged, bit by bit.
 """
 
@@ -122,6 +123,8 @@ def check_database(path: str) -> CheckReport:
         connection.create_function("dm_key", 2, _encode_dm_key, deterministic=True)
         findings = [f"SQLite: {line}" for line in _run(connection, "integrity check", _INTEGRITY) if line != "ok"]
         for name, statement in _CHECKS.items():
+            connection.rollback()  # lets the server start its log (the WAL) over; a damaged page has ended it already
+            connection.execute("BEGIN")
             findings += _run(connection, name, statement)
         try:
             row = connection.execute(_COUNTS).fetchone()

@@ -165,6 +165,22 @@ def test_any_damage_is_a_finding_or_one_line(database, tmp_path):
     assert 0 < refused < found < 100
 
 
+def test_between_checks_the_log_of_a_live_database_can_start_over(database, monkeypatch):
+    copied = []
+    run = check._run
+
+    def write_first(*arguments):
+        writer.execute("UPDATE messages SET content = 'another'")
+        _, pages, done = writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        copied.append(pages == done)
+        return run(*arguments)
+
+    monkeypatch.setattr(check, "_run", write_first)
+    with closing(sqlite3.connect(database, isolation_level=None)) as writer:
+        assert findings(database) == []
+    assert copied[1:] == [True] * len(check._CHECKS)
+
+
 def test_a_live_database_is_seen_at_one_moment_and_only_read(database):
     with closing(sqlite3.connect(database, isolation_level=None)) as writer:
         writer.execute("PRAGMA wal_autocheckpoint = 0")
