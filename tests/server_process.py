@@ -23,6 +23,8 @@ STOP_SECONDS = 15.0  # more than shutdown_grace_seconds
 POLL_SECONDS = 0.02
 CALL_SECONDS = 10.0
 NO_CONTENT = 204
+NO_AUTHORITIES = {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
+"""What tests call is signed by none of the system's authorities, and to load those takes a fifth of a start."""
 
 
 class ServerProcess:
@@ -51,6 +53,7 @@ class ServerProcess:
             self._command = ["sh", "-c", f'ulimit -n {max_descriptors} && exec "$@"', "sh", *self._command]
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("CHATAPI_")},
+            **NO_AUTHORITIES,
             "CHATAPI_AUTH_MASTER_KEY": self.master_key,
             **({"PYTHONASYNCIODEBUG": "1"} if debug else {}),
             **{f"CHATAPI_{key.replace('.', '_').upper()}": value for key, value in (settings or {}).items()},

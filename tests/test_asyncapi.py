@@ -8,7 +8,6 @@ import msgspec
 import pytest
 from conftest import StartServer
 from driver import Server, Socket
-from jsonschema import Draft7Validator
 
 from chatapi import app, recovery, tenants
 from chatapi.errors import Code
@@ -75,6 +74,8 @@ def test_each_example_of_a_server_frame_is_one(frame_type: str) -> None:
 
 
 def check_schema(frame_type: str, payload: dict[str, Any]) -> None:
+    from jsonschema import Draft7Validator  # which takes 0.1 s, in each process that collects the tests
+
     schema = {**MESSAGES[frame_type]["payload"], "components": DOCUMENT["components"]}
     if "$ref" in schema:
         schema = {"allOf": [{"$ref": schema["$ref"]}], "components": DOCUMENT["components"]}

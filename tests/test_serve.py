@@ -12,9 +12,11 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from server_process import NO_AUTHORITIES
 
 from chatapi import __version__
 from chatapi.cli import main
@@ -31,7 +33,11 @@ class Serve:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "chatapi", "serve", "--port", "0", *arguments],
             cwd=directory,
-            env={name: value for name, value in os.environ.items() if not name.startswith("CHATAPI_")} | environment,
+            env={
+                **{name: value for name, value in os.environ.items() if not name.startswith("CHATAPI_")},
+                **NO_AUTHORITIES,
+                **environment,
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -82,38 +88,54 @@ def directory(tmp_path: Path, migrated_database: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_says_where_it_listens_and_ends_with_0(tmp_path: Path, number: signal.Signals) -> None:
-    with serving(tmp_path) as serve:
+@dataclass(frozen=True)
+class Ended:
+    directory: Path
+    status: int
+    errors: list[str]
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """A server with a master key and no other setting, which listened and was ended by SIGTERM."""
+    directory = tmp_path_factory.mktemp("ended")
+    with serving(directory, CHATAPI_AUTH_MASTER_KEY="master-key-of-the-tests") as serve:
         url = serve.wait_until_it_listens()
         assert not url.endswith(":0")
         with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:
             assert answer.status == 200
-        assert serve.end(number) == 0
-    assert sum("listening on" in line for line in serve.errors) == 1
-    assert (tmp_path / "chatapi.db").exists()  # ./chatapi.db by default
-    assert not [line for line in serve.errors if "Traceback" in line]
+        return Ended(directory, serve.end(signal.SIGTERM), serve.errors)
+
+
+def test_it_says_where_it_listens_and_ends_with_0(ended: Ended) -> None:
+    assert ended.status == 0
+    assert sum("listening on" in line for line in ended.errors) == 1
+    assert sum("shutting down" in line for line in ended.errors) == 1
+    assert (ended.directory / "chatapi.db").exists()  # ./chatapi.db by default
+    assert not [line for line in ended.errors if "Traceback" in line]
+
+
+def test_it_warns_of_no_master_key_only_where_there_is_none(ended: Ended) -> None:
+    assert not [line for line in ended.errors if "master key" in line]
+
+
+def test_without_dev_there_is_no_dev_tenant(ended: Ended) -> None:
+    with contextlib.closing(sqlite3.connect(ended.directory / "chatapi.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM tenants").fetchone() == (0,)
 
 
 def test_start_is_logged_with_its_version_database_and_config(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text("[database]\npath = 'own.db'\n")
     with serving(tmp_path, "--config", "own.toml") as serve:
         serve.wait_until_it_listens()
-        serve.end(signal.SIGTERM)
+        assert serve.end(signal.SIGINT) == 0
+    assert sum("shutting down" in line for line in serve.errors) == 1
+    assert not [line for line in serve.errors if "Traceback" in line]
     (line,) = [line for line in serve.errors if " started " in line]
     for part in (f"version={__version__}", f"database={tmp_path}/own.db", f"config={tmp_path}/own.toml"):
         assert part in line
     (warning,) = [line for line in serve.errors if "master key" in line]
     assert "CHATAPI_AUTH_MASTER_KEY" in warning
-
-
-@pytest.mark.parametrize("arguments", [(), ("--dev",)])
-def test_it_warns_of_no_master_key_only_where_there_is_none(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    key = {} if arguments else {"CHATAPI_AUTH_MASTER_KEY": "master-key-of-the-tests"}
-    with serving(tmp_path, *arguments, **key) as serve:
-        serve.wait_until_it_listens()
-        serve.end(signal.SIGTERM)
-    assert not [line for line in serve.errors if "master key" in line]
 
 
 @pytest.mark.parametrize("is_abstract", [False, True])
@@ -133,7 +155,8 @@ def test_systemd_is_told_when_it_listens_and_when_it_stops(directory: Path, is_a
 def test_it_starts_where_nobody_hears_it(directory: Path) -> None:
     with serving(directory, NOTIFY_SOCKET=str(directory / "nobody")) as serve:
         serve.wait_until_it_listens()
-        assert serve.end(signal.SIGTERM) == 0
+        assert serve.end(signal.SIGHUP) == 0
+    assert sum("shutting down" in line for line in serve.errors) == 1
 
 
 def test_commands_printed_by_dev_work_when_pasted(directory: Path) -> None:
@@ -158,15 +181,8 @@ def test_commands_printed_by_dev_work_when_pasted(directory: Path) -> None:
             with urllib.request.urlopen(request, timeout=5) as answer:
                 assert b'"name":"dev"' in answer.read()
             assert serve.end(signal.SIGTERM) == 0
+            assert not [line for line in serve.errors if "master key" in line]
     assert keys[0] == keys[1]
-
-
-def test_without_dev_there_is_no_dev_tenant(directory: Path) -> None:
-    with serving(directory) as serve:
-        serve.wait_until_it_listens()
-        assert serve.end(signal.SIGTERM) == 0
-    with contextlib.closing(sqlite3.connect(directory / "chatapi.db")) as connection:
-        assert connection.execute("SELECT count(*) FROM tenants").fetchone() == (0,)
 
 
 def test_a_second_server_on_the_same_database_is_refused(directory: Path) -> None:

@@ -122,7 +122,7 @@ async def test_a_request_that_is_being_served_is_answered(server: Server) -> Non
     async def hold(_transaction: object) -> None:
         await release.wait()
 
-    holding = asyncio.create_task(server.services.store.writer.change(hold))
+    holding = asyncio.create_task(server.services.store.writer.change(hold, barrier=True))
     await eventually(lambda: not server.services.store.writer)
     sending = asyncio.create_task(alice.say(room_id, "in time"))
     await eventually(lambda: server.services.store.writer)
@@ -209,14 +209,7 @@ def send_message(process: ServerProcess, key: str, path: str, body: object) -> A
         return json.load(answer)["data"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_ends_it_with_status_0(process: ServerProcess, number: signal.Signals) -> None:
-    process.start()
-    running = process._process
-    assert running is not None
-    running.send_signal(number)
-    assert running.wait(10) == 0
-    assert "shutting down" in process.log.read_text()
+# Each signal by itself is in test_serve.py.
 
 
 @pytest.mark.slow

@@ -56,8 +56,11 @@ def server(directory):
 # backup
 
 
-def test_a_running_server_is_backed_up(server, run, directory):
+def test_a_running_server_is_checked_and_backed_up(server, run, directory):
     server.create_tenant("Acme")
+    status, out, _ = run("check")
+    assert status == 0
+    assert "2 tenants" in out
     status, out, err = run("backup", "copy.db")
     assert (status, err) == (0, "")
     assert out.startswith("copy.db: ")
@@ -155,14 +158,6 @@ def test_check_failure_is_one_line(run, directory):
     status, out, err = run("check", "a.db", "--db", "b.db")
     assert (status, out) == (1, "")
     assert "name the database once" in err
-
-
-def test_a_running_server_is_checked(server, run):
-    server.create_tenant("Acme")
-    status, out, _ = run("check")
-    assert status == 0
-    assert "2 tenants" in out
-    server.stop()
 
 
 # import
