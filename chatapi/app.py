@@ -20,8 +20,8 @@ from chatapi.committer import Committer
 from chatapi.config import Config
 from chatapi.errors import ChatError, unavailable
 from chatapi.health import Health
-from chatapi.history import History
-from chatapi.housekeeping import keep_house
+from chatapi.history import HistoryCache
+from chatapi.housekeeping import start_housekeeping
 from chatapi.hub import Hub
 from chatapi.membership import Membership
 from chatapi.notifications import Notifications
@@ -117,7 +117,7 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
         calling = tasks.start("webhooks", services.webhooks.run())
         opened.push_async_callback(_drain, services, server, listener, calling)
         tasks.start("heartbeat", watch_connections(services))
-        keep_house(services)
+        start_housekeeping(services)
         app = App(services, server, _listen(config, listener), opened.pop_all())
     # The collector does not look again at objects that live at this point (docs/design.md, section 7).
     gc.collect()
@@ -197,7 +197,7 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
     webhooks = WebhookWorker(store=store, hub=hub, tasks=tasks, clock=clock, steady=steady, config=config.webhooks)
     first_wait_seconds = config.webhooks.retry_schedule_seconds[0]
     webhook_queue = WebhookQueue(hub, steady, first_wait_seconds, webhooks.wake)
-    history = History(store.readers)
+    history = HistoryCache(store.readers)
     committer = Committer(rooms=rooms, history=history, hub=hub, presence=presence, webhook_queue=webhook_queue)
     return Services(
         config=config,

@@ -181,7 +181,7 @@ def _judge_claims(tenant: Tenant, claims: Mapping[str, object], now_s: float) ->
     if expires_at_s > now_s + MAX_TOKEN_SECONDS + CLOCK_SKEW_SECONDS:
         raise unauthenticated("The user token expires more than 24 hours ahead")
     if begins_at_s is not None and begins_at_s > now_s + NOT_BEFORE_LEEWAY_SECONDS:
-        raise unauthenticated("The user token is not valid yet: its nbf is ahead")
+        raise unauthenticated("The user token is not valid yet: its nbf is in the future")
     return Principal(tenant, UserId(user_id), Scope.USER_TOKEN, None, int(expires_at_s * 1_000_000))
 
 

@@ -12,7 +12,7 @@ from chatapi.batching import Batcher
 from chatapi.committer import Committer, get_outcome
 from chatapi.connection import Requester
 from chatapi.errors import forbidden, invalid, not_found
-from chatapi.history import History
+from chatapi.history import HistoryCache
 from chatapi.hub import Hub
 from chatapi.models import Principal, Role, encode_time
 from chatapi.protocol.answers import Message
@@ -35,7 +35,7 @@ class Chat:
     """The operations on messages. Each passes a gate of `Access` first, and raises ChatError when that refuses."""
 
     def __init__(
-        self, store: Store, rooms: Rooms, history: History, hub: Hub, committer: Committer, access: Access
+        self, store: Store, rooms: Rooms, history: HistoryCache, hub: Hub, committer: Committer, access: Access
     ) -> None:
         self._store = store
         self._rooms = rooms
@@ -185,18 +185,18 @@ class Chat:
                 seq = await log.get_deletion_seq(transaction, room.tenant.tenant_key, room.room_key, found)
                 return message, seq, False
             deleted_at = encode_time(transaction.now_us)
-            buried = msgspec.structs.replace(message, content=None, meta=None, deleted_at=deleted_at)
+            deleted = msgspec.structs.replace(message, content=None, meta=None, deleted_at=deleted_at)
             seq = transaction.take_seq(room.counter)
-            await log.bury_message(transaction, room.tenant.tenant_key, room.room_key, message_key)
-            frame = message_deleted_frame(buried, seq)
+            await log.mark_message_deleted(transaction, room.tenant.tenant_key, room.room_key, message_key)
+            frame = message_deleted_frame(deleted, seq)
             await log.append_change(transaction, room.counter, seq, frame, message_key)
-            return buried, seq, True
+            return deleted, seq, True
 
         def publish(result: tuple[Message, int, bool]) -> None:
-            buried, seq, is_new = result
-            event = message_deleted_frame(buried, seq)
+            deleted, seq, is_new = result
+            event = message_deleted_frame(deleted, seq)
             if is_new:
-                self._committer.publish_revision(room, buried, event, requester)
+                self._committer.publish_revision(room, deleted, event, requester)
             elif requester is not None:
                 self._hub.answer_with_past_event(requester, room, seq, encode_frame(event))
 

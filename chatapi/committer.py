@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from chatapi.access import check_alive, check_member
 from chatapi.connection import Requester
 from chatapi.errors import conflict
-from chatapi.history import History
+from chatapi.history import HistoryCache
 from chatapi.hub import Hub
 from chatapi.models import TenantKey, UserId, encode_message_id, encode_time
 from chatapi.presence import Presence
@@ -29,7 +29,7 @@ class Committer:
     """Given to the writer, which calls `admit` and `list_statements` within its transaction and `publish` after it."""
 
     def __init__(
-        self, *, rooms: Rooms, history: History, hub: Hub, presence: Presence, webhook_queue: WebhookQueue
+        self, *, rooms: Rooms, history: HistoryCache, hub: Hub, presence: Presence, webhook_queue: WebhookQueue
     ) -> None:
         self._rooms = rooms
         self._history = history
@@ -80,7 +80,7 @@ class Committer:
         self._rooms.revise(room, message.seq, encode_entry)
         self._history.forget(room, message.seq)
         if message.deleted_at is not None:
-            self._rooms.orders.revise(room.room_key)
+            self._rooms.rankings.revise(room.room_key)
 
     def _settle_message(self, write: MessageWrite, chunks: dict[RoomState, list[bytes]]) -> None:
         room = write.room

@@ -50,7 +50,6 @@ class Connection:
         "notified_key",
         "orphaned_ids",
         "outbox",
-        "owed",
         "pinged_at_s",
         "principal",
         "rooms",
@@ -59,6 +58,7 @@ class Connection:
         "swept_taken",
         "sync_requests",
         "transport",
+        "undroppable",
         "unsubscribed",
     )
 
@@ -81,7 +81,7 @@ class Connection:
         self.is_ready = False  # `ready` was sent
         self.is_recovering = False  # its recovery task runs
         self.outbox: list[bytes] = []
-        self.owed: dict[FrameKey, bytes] = {}  # frames outside the log that wait
+        self.undroppable: dict[FrameKey, bytes] = {}  # frames outside the log that wait
         self.buffered_bytes = 0  # unsent in the transport when it was last written to
         self.rooms: dict[RoomState, None] = {}
         self.unsubscribed: dict[RoomState, None] = {}  # rooms of its user's whose events it does not want
@@ -159,7 +159,7 @@ class Connection:
         self.unsubscribed.clear()
         self.cursors.clear()
         self.outbox.clear()
-        self.owed.clear()
+        self.undroppable.clear()
 
     def _note_cursors(self) -> None:
         self.cursors = {room: room.published_seq for room in self.rooms}

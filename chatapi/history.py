@@ -25,7 +25,7 @@ Block = list[tuple[int, bytes]]
 """(seq, message as JSON), ascending."""
 
 
-class History:
+class HistoryCache:
     """At most `CACHE_BYTES` of blocks; the least recently read go first."""
 
     def __init__(self, readers: Readers) -> None:

@@ -56,7 +56,7 @@ def list_jobs(services: Services) -> list[Job]:
     ]
 
 
-def keep_house(services: Services) -> None:
+def start_housekeeping(services: Services) -> None:
     """Starts a task for each job."""
     services.tasks.start("housekeeping: files", watch_files(services.store.writer))
     for job in list_jobs(services):

@@ -171,27 +171,27 @@ class Hub:
         if connection.is_ready and connection.unsent_bytes() < connection.buffer_limit_bytes:
             self.send(connection, frame)
 
-    def owe(self, connection: Connection, frames: Mapping[FrameKey, bytes]) -> None:
+    def send_undroppable(self, connection: Connection, frames: Mapping[FrameKey, bytes]) -> None:
         """Frames outside the log that may not be dropped. They go out at once or, to a connection that does not read,
         later, and then the latest of each type in each room alone: however much happens, that is bounded."""
         if not connection.is_ready:
             return  # `ready` will show it
-        if connection.owed:
-            self.pay(connection)
-        if not connection.owed and connection.unsent_bytes() < connection.buffer_limit_bytes:
+        if connection.undroppable:
+            self.flush_undroppable(connection)
+        if not connection.undroppable and connection.unsent_bytes() < connection.buffer_limit_bytes:
             self.send(connection, b"".join(frames.values()))
             return
-        connection.owed.update(frames)
+        connection.undroppable.update(frames)
         if connection.state is ConnectionState.LIVE:
             self.leave_live(connection)
 
-    def pay(self, connection: Connection) -> None:
-        """Sends what is owed, as far as there is space."""
+    def flush_undroppable(self, connection: Connection) -> None:
+        """Sends the undroppable frames that wait, as far as there is space."""
         left_bytes = connection.buffer_limit_bytes // 2 - connection.unsent_bytes()
         frames = []
-        while connection.owed and left_bytes > 0:
-            key = next(iter(connection.owed))
-            frames.append(connection.owed.pop(key))
+        while connection.undroppable and left_bytes > 0:
+            key = next(iter(connection.undroppable))
+            frames.append(connection.undroppable.pop(key))
             left_bytes -= len(frames[-1])
         if frames:
             self.send(connection, b"".join(frames))
@@ -212,11 +212,11 @@ class Hub:
 
     def _tell_deleted(self, connection: Connection, room: RoomState, frame: bytes) -> None:
         """Unless the connection was not told of the room yet: then it never is."""
-        is_unknown = connection.owed.pop((room, RoomCreatedFrame), None) is not None
+        is_unknown = connection.undroppable.pop((room, RoomCreatedFrame), None) is not None
         for record in (AckReceivedFrame, ReadUpdatedFrame):
-            connection.owed.pop((room, record), None)
+            connection.undroppable.pop((room, record), None)
         if not is_unknown:
-            self.owe(connection, {(room, RoomDeletedFrame): frame})
+            self.send_undroppable(connection, {(room, RoomDeletedFrame): frame})
 
     def publish_requested(self, room: RoomState, frame: bytes, requester: Requester | None) -> None:
         """As `publish`, of one event. The copy for the connection that requested it has the `request_id`."""

@@ -221,7 +221,7 @@ class Membership:
             left, heir, promoted = result
             self._presence.stop_typing(room, user_id)
             room.remove_member(user_id)
-            self._rooms.orders.leave(room.tenant.tenant_key, user_id, room.room_key)
+            self._rooms.rankings.leave(room.tenant.tenant_key, user_id, room.room_key)
             self._publish(room, left)
             for connection in list(self._hub.connections_of(room.tenant.tenant_key, user_id)):
                 connection.leave(room, last_seq=room.published_seq)
@@ -249,10 +249,10 @@ class Membership:
 
     def _welcome(self, room: RoomState, user_id: UserId, cursor: int) -> None:
         """A user who is in the room from now on gets it at once, on all its connections."""
-        self._rooms.orders.join(room.tenant.tenant_key, user_id, room.room_key, room.active_us)
+        self._rooms.rankings.join(room.tenant.tenant_key, user_id, room.room_key, room.active_us)
         frame = encode_frame(room.frame(RoomCreatedFrame))
         for connection in self._hub.connections_of(room.tenant.tenant_key, user_id):
-            self._hub.owe(connection, {(room, RoomCreatedFrame): frame})
+            self._hub.send_undroppable(connection, {(room, RoomCreatedFrame): frame})
             self._hub.enter(connection, room, cursor)
         self._presence.joined(room, user_id)
 

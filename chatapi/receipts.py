@@ -179,7 +179,7 @@ class Receipts:
         for connection, frames in answers.items():
             self._hub.send(connection, b"".join(frames))
         for connection, told in news.items():
-            self._hub.owe(connection, told)
+            self._hub.send_undroppable(connection, told)
 
     def _tell_others_later(self, key: CursorKey) -> None:
         if len(key[0].members) > MAX_TOLD_MEMBERS:

@@ -174,9 +174,9 @@ class Recovery:
         return connection.state is not ConnectionState.CLOSED
 
     async def _step(self, connection: Connection, behind: deque[RoomState]) -> None:
-        if connection.owed:
-            self._hub.pay(connection)
-            if connection.owed:
+        if connection.undroppable:
+            self._hub.flush_undroppable(connection)
+            if connection.undroppable:
                 return
         if not behind:  # only then are all of its rooms looked at, however many steps they take
             behind.extend(room for room in connection.cursors if connection.is_behind(room))

@@ -1,15 +1,16 @@
 """`GET /rooms`: a user's rooms by their last activity, and what is unread in each.
 
 A page costs its own rooms, however many the user has and whatever is unread in them. Their order and the counts are
-kept in memory (`orders`). Others are read in steps of a few milliseconds, between which other requests have their turn.
+kept in memory (`rankings`). Others are read in steps of a few milliseconds, so that other requests have their turn in
+between.
 """
 
 from collections.abc import Sequence
 
 from chatapi.models import Principal, RoomKey, TenantKey, UserId
-from chatapi.orders import Order, RankedRoom, Unread
 from chatapi.protocol.json import MAX_KEY
 from chatapi.protocol.pages import Page, Value, Window
+from chatapi.rankings import RankedRoom, Ranking, Unread
 from chatapi.rooms import Rooms
 from chatapi.store import Readers
 from chatapi.store import rooms as store_rooms
@@ -19,7 +20,7 @@ RANKED_ROOMS = 500  # per statement: about 2 ms of a reader's time
 EXAMINED_MESSAGES = 10_000  # per statement, of all its rooms together, to count what is unread: about 3 ms
 MAX_UNREAD = 1_000  # counted (docs/contract.md, section 7)
 KEPT_MESSAGES = 50  # a count of fewer is not worth its memory
-CAUGHT_UP_ROOMS = 5_000  # active since an order was last asked for; for more, ranking the rooms again is cheaper
+CAUGHT_UP_ROOMS = 5_000  # active since a ranking was last asked for; for more, ranking the rooms again is cheaper
 
 NOTHING = Counted(0, 0, 0)
 ROOMS_START: Sequence[Value] = (0, 0, 0, 0)
@@ -40,53 +41,53 @@ class RoomLists:
         have not, in an order that they do not change any more. Some of them were there before; none is left out.
         """
         tenant_key, user_id = principal.tenant.tenant_key, principal.user_id
-        order = await self._get_order(tenant_key, user_id)
-        began_us, found = _find_ranked(order, window)
-        items, was_full = await self._read(tenant_key, user_id, order, found[: window.limit])
+        ranking = await self._get_ranking(tenant_key, user_id)
+        began_us, found = _find_ranked(ranking, window)
+        items, was_full = await self._read(tenant_key, user_id, ranking, found[: window.limit])
         if not was_full and len(found) <= window.limit:
             return Page(items, None)
         active_us, room_key = found[len(items) - 1 if was_full else window.limit - 1]
         return Page(items, (began_us, int(active_us > began_us), active_us, room_key))
 
-    async def _get_order(self, tenant_key: TenantKey, user_id: UserId) -> Order:
-        order = self._rooms.orders.find(tenant_key, user_id)
-        if order is None or not self._catch_up(tenant_key, order):
-            order = await self._make_order(tenant_key, user_id)
-            self._catch_up(tenant_key, order)
-        return order
+    async def _get_ranking(self, tenant_key: TenantKey, user_id: UserId) -> Ranking:
+        ranking = self._rooms.rankings.find(tenant_key, user_id)
+        if ranking is None or not self._catch_up(tenant_key, ranking):
+            ranking = await self._make_ranking(tenant_key, user_id)
+            self._catch_up(tenant_key, ranking)
+        return ranking
 
-    def _catch_up(self, tenant_key: TenantKey, order: Order) -> bool:
-        """Brings the order up to date, or says that too much has happened."""
-        active = self._rooms.active_since(tenant_key, order.seen_us, CAUGHT_UP_ROOMS)
+    def _catch_up(self, tenant_key: TenantKey, ranking: Ranking) -> bool:
+        """Brings the ranking up to date, or says that too much has happened."""
+        active = self._rooms.active_since(tenant_key, ranking.seen_us, CAUGHT_UP_ROOMS)
         if active is None:
             return False
-        order.put_all([(room.active_us, room.room_key) for room in active if room.room_key in order])
-        order.seen_us = self._rooms.newest_us
+        ranking.put_all([(room.active_us, room.room_key) for room in active if room.room_key in ranking])
+        ranking.seen_us = self._rooms.newest_us
         return True
 
-    async def _make_order(self, tenant_key: TenantKey, user_id: UserId) -> Order:
-        orders = self._rooms.orders
-        order = orders.begin(tenant_key, user_id, self._rooms.newest_us)
+    async def _make_ranking(self, tenant_key: TenantKey, user_id: UserId) -> Ranking:
+        rankings = self._rooms.rankings
+        ranking = rankings.begin(tenant_key, user_id, self._rooms.newest_us)
         last_key: RoomKey | None = RoomKey(0)
         while last_key is not None:
             ranked, last_key = await store_rooms.rank_rooms(self._readers, tenant_key, user_id, last_key, RANKED_ROOMS)
-            order.put_all(ranked)
-        if order.ranked:
-            self._rooms.see(order.ranked[-1][0])
-        orders.complete(order)
-        return order
+            ranking.put_all(ranked)
+        if ranking.ranked:
+            self._rooms.see(ranking.ranked[-1][0])
+        rankings.complete(ranking)
+        return ranking
 
     async def _read(
-        self, tenant_key: TenantKey, user_id: UserId, order: Order, ranked: Sequence[RankedRoom]
+        self, tenant_key: TenantKey, user_id: UserId, ranking: Ranking, ranked: Sequence[RankedRoom]
     ) -> tuple[list[bytes], bool]:
         """These rooms, as JSON, and whether the page was full before the last one."""
         if not ranked:
             return [], False
-        revisions = {room_key: self._rooms.orders.revision(room_key) for _, room_key in ranked}
+        revisions = {room_key: self._rooms.rankings.revision(room_key) for _, room_key in ranked}
         known = {
             room_key: unread
             for room_key, revision in revisions.items()
-            if (unread := order.unread.get(room_key)) is not None and unread.revision == revision
+            if (unread := ranking.unread.get(room_key)) is not None and unread.revision == revision
         }
         wanted = [(room_key, known[room_key].seq if room_key in known else 0) for _, room_key in ranked]
         examined = max(1, EXAMINED_MESSAGES // len(wanted))
@@ -94,7 +95,7 @@ class RoomLists:
         counting = [_Counting(room, known.get(room.room_key), revisions[room.room_key], examined) for room in rooms]
         await self._count_rest(tenant_key, user_id, counting)
         for count in counting:
-            count.keep(order)
+            count.keep(ranking)
         return [
             b'%s,"unread_count":%d}' % (count.room.item[:-1], min(count.unread, MAX_UNREAD)) for count in counting
         ], was_full
@@ -108,16 +109,16 @@ class RoomLists:
                 count.add(counted.get(room_key, NOTHING), examined)
 
 
-def _find_ranked(order: Order, window: Window) -> tuple[int, Sequence[RankedRoom]]:
+def _find_ranked(ranking: Ranking, window: Window) -> tuple[int, Sequence[RankedRoom]]:
     """When the newest room was active as the paging began, and one room more than the page holds, if there is one."""
     most = window.limit + 1
     if window.after is None:
-        return order.ranked[-1][0] if order.ranked else 0, order.latest(window.offset, most)
+        return ranking.ranked[-1][0] if ranking.ranked else 0, ranking.latest(window.offset, most)
     began_us, is_moved, active_us, room_key = map(int, window.after)
     if is_moved:
-        return began_us, order.active_after(began_us, RoomKey(room_key), most)
-    quiet = order.before((active_us, RoomKey(room_key)), most)
-    return began_us, [*quiet, *order.active_after(began_us, RoomKey(MAX_KEY), most - len(quiet))]
+        return began_us, ranking.active_after(began_us, RoomKey(room_key), most)
+    quiet = ranking.before((active_us, RoomKey(room_key)), most)
+    return began_us, [*quiet, *ranking.active_after(began_us, RoomKey(MAX_KEY), most - len(quiet))]
 
 
 class _Counting:
@@ -141,10 +142,12 @@ class _Counting:
         self.seq = max(self.seq, counted.seq)
         self.is_done = counted.examined < examined or self.unread >= MAX_UNREAD
 
-    def keep(self, order: Order) -> None:
+    def keep(self, ranking: Ranking) -> None:
         """Keeps a long count for the next time."""
         room = self.room
-        if room.room_key in order and self.seq - room.last_read > KEPT_MESSAGES:
-            order.unread[room.room_key] = Unread(room.last_read, self.seq, self.unread, room.pruned_seq, self.revision)
+        if room.room_key in ranking and self.seq - room.last_read > KEPT_MESSAGES:
+            ranking.unread[room.room_key] = Unread(
+                room.last_read, self.seq, self.unread, room.pruned_seq, self.revision
+            )
         else:
-            order.unread.pop(room.room_key, None)
+            ranking.unread.pop(room.room_key, None)

@@ -15,11 +15,11 @@ from chatapi.batching import Batcher
 from chatapi.clock import Clock
 from chatapi.errors import not_found
 from chatapi.models import MemberState, Role, RoomId, RoomKey, RoomType, Tenant, TenantKey, UserId, encode_time
-from chatapi.orders import Orders
 from chatapi.protocol.answers import Room
 from chatapi.protocol.json import encoded
 from chatapi.protocol.server_frames import RoomFrame, RoomUpdatedFrame
 from chatapi.protocol.wire import encode_text
+from chatapi.rankings import Rankings
 from chatapi.ring import RING_BYTES, RING_EVENTS, Ring
 from chatapi.store import Readers, SeqCounter, log
 from chatapi.store import rooms as store_rooms
@@ -215,7 +215,7 @@ class Rooms:
         self._loading: list[dict[tuple[TenantKey, str], int]] = []
         self._fills: Batcher[RoomState, None] = Batcher(self._fill_rings, FILL_BATCH, lambda room: room.tenant)
         self._ring_bytes = 0
-        self.orders = Orders()
+        self.rankings = Rankings()
 
     def __len__(self) -> int:
         return sum(map(len, self._loaded.values()))
@@ -268,14 +268,14 @@ class Rooms:
     def drop(self, room: RoomState) -> None:
         """A room that was deleted: from now on nothing is written through this object."""
         self._forget(room)
-        self.orders.drop(room.tenant.tenant_key, room.room_key, room.members)
+        self.rankings.drop(room.tenant.tenant_key, room.room_key, room.members)
 
     def drop_tenant(self, tenant_key: TenantKey) -> None:
         """As `drop` of all its rooms."""
         for room in self._loaded.pop(tenant_key, {}).values():
             room.gone = True
             self._ring_bytes -= room.ring.size_bytes
-        self.orders.drop_tenant(tenant_key)
+        self.rankings.drop_tenant(tenant_key)
 
     def _forget(self, room: RoomState) -> None:
         room.gone = True
@@ -369,7 +369,7 @@ class Rooms:
                 return
             if room.is_idle and room.used_at_s < long_ago_s and not room.gone:
                 self._forget(room)
-                self.orders.forget_until(room.tenant.tenant_key, room.active_us)
+                self.rankings.forget_until(room.tenant.tenant_key, room.active_us)
                 spare -= 1
             if step % ROOMS_PER_STEP == 0:
                 await asyncio.sleep(0)

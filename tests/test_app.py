@@ -106,7 +106,7 @@ async def test_a_start_that_fails_at_any_step_leaves_nothing_open(flags: dict[st
             sys.setprofile(None)
         await app.close()
     called = {name for _starter, _line, name in steps.seen}
-    assert called > {"open_store", "migrate", "_build_services", "load", "resume", "keep_house", "_resume"}
+    assert called > {"open_store", "migrate", "_build_services", "load", "resume", "start_housekeeping", "_resume"}
     is_at_port = "server.port" in flags
     for step in [step for step in steps.seen if is_at_port or step[0] in ("_listen", "listen_at_path")]:
         async with nothing_left(database, step):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatapi.client.cursors import MAX_HELD, MAX_SYNC_BYTES, CursorBook, RoomCursor
-from chatapi.client.notices import REMEMBERED, Notices
+from chatapi.client.notification_book import REMEMBERED, NotificationBook
 
 
 def event(seq: int) -> Any:
@@ -121,26 +121,26 @@ def _read(room: RoomCursor, last_seq: int, limit: int) -> list[int]:
 
 def test_only_cursors_that_differ_from_last_ack_are_named() -> None:
     book = CursorBook({"epoch": "e1", "rooms": {"room_a": 5, "room_b": 7}})
-    assert book.meet("e1", [listed("room_a", 5), listed("room_b", 9), listed("room_c", 3)]) == {"room_b": 7}
+    assert book.take_ready("e1", [listed("room_a", 5), listed("room_b", 9), listed("room_c", 3)]) == {"room_b": 7}
     assert book.export() == {"epoch": "e1", "rooms": {"room_a": 5, "room_b": 7, "room_c": 3}}
 
 
 def test_every_cursor_of_another_database_is_named() -> None:
     book = CursorBook({"epoch": "e1", "rooms": {"room_a": 5}})
-    assert book.meet("e2", [listed("room_a", 5), listed("room_b", 2)]) == {"room_a": 5, "room_b": 2}
+    assert book.take_ready("e2", [listed("room_a", 5), listed("room_b", 2)]) == {"room_a": 5, "room_b": 2}
     assert not book.unacked
 
 
 def test_a_sync_never_grows_beyond_a_frame() -> None:
     rooms = {f"room_{number:024}": 1 for number in range(5000)}
-    named = CursorBook({"epoch": "e1", "rooms": rooms}).meet("e1", [listed(room_id, 0) for room_id in rooms])
+    named = CursorBook({"epoch": "e1", "rooms": rooms}).take_ready("e1", [listed(room_id, 0) for room_id in rooms])
     assert 1000 < len(named) < 5000
     assert sum(len(f'"{room_id}":9007199254740991,') for room_id in named) <= MAX_SYNC_BYTES
 
 
 def test_reset_starts_at_the_acknowledged_seq() -> None:
     book = CursorBook({"epoch": "e1", "rooms": {"room_a": 50, "channel": 4}})
-    book.meet("e2", [listed("room_a", 10), listed("room_b", 2)])
+    book.take_ready("e2", [listed("room_a", 10), listed("room_b", 2)])
     before = book.rooms["room_a"]
     book.reset("e2", {"room_a": 10})
     assert book.export() == {"epoch": "e2", "rooms": {"room_a": 10, "room_b": 2}}
@@ -151,20 +151,20 @@ def test_reset_starts_at_the_acknowledged_seq() -> None:
 
 def test_a_room_that_is_listed_no_more_is_forgotten() -> None:
     book = CursorBook(None)
-    book.meet("e1", [listed("room_a", 1), listed("room_b", 1)])
-    book.meet("e1", [listed("room_b", 1)])
+    book.take_ready("e1", [listed("room_a", 1), listed("room_b", 1)])
+    book.take_ready("e1", [listed("room_b", 1)])
     assert list(book.rooms) == ["room_b"]
 
 
 def test_acks_are_of_the_newest_handled_event_of_each_room() -> None:
     book = CursorBook(None)
-    book.meet("e1", [listed("room_a", 0), listed("room_b", 5)])
+    book.take_ready("e1", [listed("room_a", 0), listed("room_b", 5)])
     for seq in (1, 2, 3):
         book.handle("room_a", book.rooms["room_a"], seq)
     book.handle("room_b", book.rooms["room_b"], 5)
     assert list(book.take_acks()) == [("room_a", 3)]
     assert list(book.take_acks()) == []
-    book.meet("e1", [listed("room_a", 1), listed("room_b", 5)])
+    book.take_ready("e1", [listed("room_a", 1), listed("room_b", 5)])
     assert list(book.take_acks()) == [("room_a", 3)]  # the server has not heard of it
 
 
@@ -180,28 +180,28 @@ def test_channels_that_are_only_read_are_not_acknowledged() -> None:
 
 
 def test_a_notification_is_new_once_and_acknowledged_again_when_it_comes_again() -> None:
-    notices = Notices()
-    assert notices.take("notif_1")
-    assert not notices.take("notif_1")
-    assert list(notices.take_acks(handled=True)) == []
-    notices.handle("notif_1")
-    assert list(notices.take_acks(handled=True)) == ["notif_1"]
-    assert not notices.take("notif_1")
-    assert list(notices.take_acks(handled=True)) == ["notif_1"]
+    notifications = NotificationBook()
+    assert notifications.take("notif_1")
+    assert not notifications.take("notif_1")
+    assert list(notifications.take_acks(handled=True)) == []
+    notifications.handle("notif_1")
+    assert list(notifications.take_acks(handled=True)) == ["notif_1"]
+    assert not notifications.take("notif_1")
+    assert list(notifications.take_acks(handled=True)) == ["notif_1"]
 
 
 def test_without_automatic_acks_only_named_events_are_acknowledged() -> None:
-    notices = Notices()
-    notices.take("notif_1")
-    notices.handle("notif_1")
-    assert list(notices.take_acks(handled=False)) == []
-    notices.acknowledge("notif_1")
-    assert list(notices.take_acks(handled=False)) == ["notif_1"]
+    notifications = NotificationBook()
+    notifications.take("notif_1")
+    notifications.handle("notif_1")
+    assert list(notifications.take_acks(handled=False)) == []
+    notifications.acknowledge("notif_1")
+    assert list(notifications.take_acks(handled=False)) == ["notif_1"]
 
 
 def test_a_bounded_number_of_notifications_is_remembered() -> None:
-    notices = Notices()
+    notifications = NotificationBook()
     for number in range(REMEMBERED + 1):
-        notices.take(f"notif_{number}")
-    assert not notices.take("notif_1")
-    assert notices.take("notif_0")
+        notifications.take(f"notif_{number}")
+    assert not notifications.take("notif_1")
+    assert notifications.take("notif_0")

@@ -104,7 +104,7 @@ async def test_only_a_dead_letter_can_be_retried(start_server: StartServer, rece
 async def test_all_of_a_tenants_can_be_retried(
     start_server: StartServer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chatapi.webhooks.dead_letters.REVIVE_ROWS", 2)
+    monkeypatch.setattr("chatapi.webhooks.dead_letters.REQUEUE_ROWS", 2)
     server = await start_server(ONCE)
     receiver.behave = answer(500)
     one, other = await hook(server, receiver.url), await hook(server, receiver.url)
@@ -138,7 +138,7 @@ async def test_without_a_webhook_they_stay_as_they_are(start_server: StartServer
 async def test_one_that_dies_again_while_all_are_retried_stays_dead(
     start_server: StartServer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chatapi.webhooks.dead_letters.REVIVE_ROWS", 1)
+    monkeypatch.setattr("chatapi.webhooks.dead_letters.REQUEUE_ROWS", 1)
     server = await start_server(ONCE)
     hooked = await hook(server, receiver.url)
     receiver.behave = answer(500)

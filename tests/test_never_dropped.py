@@ -24,7 +24,7 @@ class Deaf:
     async def fill(self, alice: User) -> list[str]:
         """Rooms that are created with bob until some of them wait."""
         rooms = []
-        while len(self.connection.owed) < 3:
+        while len(self.connection.undroppable) < 3:
             rooms.append(await alice.make_room("bob", metadata=METADATA))
             assert len(rooms) < 2_000
         assert self.connection.unsent_bytes() < BUFFER_BYTES + 20_000
@@ -66,15 +66,15 @@ async def test_rooms_that_come_and_go(start_server: StartServer, query: str) -> 
     for room_id in (*gone, before):
         assert (await alice.delete(f"/rooms/{room_id}")).status == 204
     assert deaf.connection.unsent_bytes() < BUFFER_BYTES + 20_000
-    assert len(deaf.connection.owed) < 10
+    assert len(deaf.connection.undroppable) < 10
     await alice.say(last, "first")
     frames: list[dict[str, Any]] = []
     if query:
-        while deaf.connection.owed:
+        while deaf.connection.undroppable:
             frames += await deaf.listen()
         assert of_type(frames, "message") == []
         deaf.socket.send_frame("sync", rooms={})
-    while of_type(frames, "message") == [] or deaf.connection.owed:
+    while of_type(frames, "message") == [] or deaf.connection.undroppable:
         frames += await deaf.listen()
     created, deleted = of_type(frames, "room.created"), of_type(frames, "room.deleted")
     assert (len(set(created)), len(set(deleted))) == (len(created), len(deleted))
@@ -106,7 +106,7 @@ async def test_only_the_latest_read_position_of_another_device_is_owed(start_ser
         frames += await deaf.listen()
     assert [(frame["room_id"], frame["seq"]) for frame in frames if frame["type"] == "read.updated"] == [(read, 9)]
     assert "ack.received" not in [frame["type"] for frame in frames if frame["room_id"] == gone]
-    await eventually(lambda: not deaf.connection.owed)
+    await eventually(lambda: not deaf.connection.undroppable)
     await bob.post("/acks", {"room_id": read, "seq": 9})
     await alice.say(read)
     await deaf.socket.expect("message")

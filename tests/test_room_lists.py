@@ -11,9 +11,9 @@ import pytest
 from conftest import StartServer
 from driver import Server, User
 
-from chatapi import orders, room_lists
+from chatapi import rankings, room_lists
 from chatapi import rooms as loaded_rooms
-from chatapi.orders import Order, Orders
+from chatapi.rankings import Ranking, Rankings
 
 USERS = ("alice", "bob", "carol")
 
@@ -120,8 +120,8 @@ def strain(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
         monkeypatch.setattr(room_lists, "RANKED_ROOMS", 2)
         monkeypatch.setattr(room_lists, "MAX_UNREAD", 5)
     if request.param == "little is kept":
-        monkeypatch.setattr(orders, "MAX_ENTRIES", 25)
-        monkeypatch.setattr(orders, "MAX_REVISIONS", 2)
+        monkeypatch.setattr(rankings, "MAX_ENTRIES", 25)
+        monkeypatch.setattr(rankings, "MAX_REVISIONS", 2)
         monkeypatch.setattr(room_lists, "CAUGHT_UP_ROOMS", 1)
     if request.param == "rooms are forgotten":
         monkeypatch.setattr(loaded_rooms, "IDLE_ROOMS", 0)
@@ -239,47 +239,47 @@ async def test_the_first_list_is_made_in_small_steps(
     assert max(steps) < 2_000 * 30 / 100
 
 
-# Orders by themselves
+# Rankings by themselves
 
 
 def test_any_items_put_into_an_order_are_sorted() -> None:
-    order = Order(0)
+    ranking = Ranking(0)
     dice = random.Random(4)
     truth: dict[Any, int] = {}
     for at in range(1, 500):
         room_key = dice.randint(1, 40)
         if dice.random() < 0.2:
-            order.drop(room_key)  # type: ignore[arg-type]
+            ranking.drop(room_key)  # type: ignore[arg-type]
             truth.pop(room_key, None)
         elif dice.random() < 0.5:
-            order.put(room_key, at)  # type: ignore[arg-type]
+            ranking.put(room_key, at)  # type: ignore[arg-type]
             truth[room_key] = at
         else:
-            order.put_all([(at - 30, room_key), (at, room_key)])  # type: ignore[list-item]
+            ranking.put_all([(at - 30, room_key), (at, room_key)])  # type: ignore[list-item]
             truth[room_key] = at
-        assert order.ranked == sorted((active, key) for key, active in truth.items())
-    newest = order.ranked[::-1]
-    assert order.latest(0, 5) == newest[:5]
-    assert order.latest(7, 5) == newest[7:12]
-    assert order.latest(1000, 5) == []
-    assert order.before(newest[3], 4) == newest[4:8]
+        assert ranking.ranked == sorted((active, key) for key, active in truth.items())
+    newest = ranking.ranked[::-1]
+    assert ranking.latest(0, 5) == newest[:5]
+    assert ranking.latest(7, 5) == newest[7:12]
+    assert ranking.latest(1000, 5) == []
+    assert ranking.before(newest[3], 4) == newest[4:8]
     moved = sorted(newest[:6], key=lambda room: -room[1])
-    assert order.active_after(newest[6][0], 100, 4) == moved[:4]  # type: ignore[arg-type]
-    assert order.active_after(newest[6][0], moved[3][1], 9) == moved[4:]
+    assert ranking.active_after(newest[6][0], 100, 4) == moved[:4]  # type: ignore[arg-type]
+    assert ranking.active_after(newest[6][0], moved[3][1], 9) == moved[4:]
 
 
-def list_kept(found: Orders) -> Iterator[str]:
+def list_kept(found: Rankings) -> Iterator[str]:
     return (user_id for _, user_id in found._of_users)
 
 
 def test_the_orders_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(orders, "MAX_ENTRIES", 100)
-    kept = Orders()
+    monkeypatch.setattr(rankings, "MAX_ENTRIES", 100)
+    kept = Rankings()
 
     def make(user_id: str, rooms: int) -> None:
-        order = kept.begin(1, user_id, 0)  # type: ignore[arg-type]
-        order.put_all([(number, number) for number in range(rooms)])  # type: ignore[misc]
-        kept.complete(order)
+        ranking = kept.begin(1, user_id, 0)  # type: ignore[arg-type]
+        ranking.put_all([(number, number) for number in range(rooms)])  # type: ignore[misc]
+        kept.complete(ranking)
 
     for number in range(5):
         make(f"user{number}", 20)

@@ -86,7 +86,7 @@ async def test_an_event_that_cannot_be_read_is_a_try_that_failed(
     await hooked.user("alice").say(await hooked.user("alice").make_room("bob"))
     await hooked.is_settled()
     [letter] = (await hooked.dead_letters())["failed_messages"]
-    assert (letter["attempts"], letter["error"]) == (3, "what happened cannot be read")
+    assert (letter["attempts"], letter["error"]) == (3, "the event cannot be read")
     monkeypatch.undo()
     await hooked.server.admin("POST", f"/dead-letters/{letter['id']}/retry")
     await receiver.wait_for(1)

@@ -214,7 +214,7 @@ class Connection:
         frame = {"type": "send_message", **fields}
         self._unconfirmed += 1
         try:
-            async with self._out.lanes.turn(room_id):
+            async with self._out.turns.turn(room_id):
                 if fits(frame):
                     return cast(Sent, await self._out.request(frame, attempts=None))
                 return cast(Sent, await self._out.call(frame, lambda: self._client.send_message(**fields)))
@@ -231,7 +231,7 @@ class Connection:
         frame: Json = {"type": "message.edit", "room_id": room_id, "message_id": message_id, "content": content}
         if meta is not UNSET:
             frame["meta"] = meta
-        async with self._out.lanes.turn(room_id):
+        async with self._out.turns.turn(room_id):
             if fits(frame):
                 return cast(MessageEditedEvent, await self._out.request(frame))
             message = await self._out.call(
@@ -243,7 +243,7 @@ class Connection:
         """Deletes a message's content and leaves a tombstone, in order with the other messages, edits and deletions of
         the room. Returns the event. Raises ApiError: 403 for all but its sender and the room's admins, 404; Closed."""
         frame = {"type": "message.delete", "room_id": room_id, "message_id": message_id}
-        async with self._out.lanes.turn(room_id):
+        async with self._out.turns.turn(room_id):
             return cast(MessageDeletedEvent, await self._out.request(frame))
 
     async def read(self, room_id: str, seq: int) -> ReadUpdatedEvent:
@@ -259,7 +259,7 @@ class Connection:
     async def ack_notification(self, notification_id: str) -> None:
         """Acknowledges a notification, for those who switched `auto_ack_notifications` off. Returns at once; it is sent
         soon, and once more when the notification comes again."""
-        self._feed.notices.acknowledge(notification_id)
+        self._feed.notifications.acknowledge(notification_id)
         self._feed.acks_due.set()
 
     async def typing(self, room_id: str, active: bool = True) -> None:
@@ -395,7 +395,7 @@ class Connection:
         try:
             await self._out.request({"type": "subscribe", "room_id": room_id}, attempts=None, pending=self._out.own)
         except ApiError as error:
-            logger.warning("a channel can be followed no more", extra={"code": str(error.code)})
+            logger.warning("a channel can no longer be followed", extra={"code": str(error.code)})
             self._feed.book.wanted.pop(room_id, None)
 
     def _silence(self, room_id: str) -> None:

@@ -130,7 +130,7 @@ class CursorBook:
         self.rooms.pop(room_id, None)
         self.unacked.pop(room_id, None)
 
-    def meet(self, epoch: str, listed: Sequence[ReadyRoom]) -> dict[str, int]:
+    def take_ready(self, epoch: str, listed: Sequence[ReadyRoom]) -> dict[str, int]:
         """Brings the book in line with the server's list of the user's rooms. Returns the cursors to name in `sync`:
         those of followed channels, which are followed by it, and those that differ from `last_ack`, where the server
         begins anyway, as many as fit. A room that was not named heals by itself: events that come twice are known, and

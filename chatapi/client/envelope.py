@@ -30,7 +30,7 @@ def parse_reply(
         request_id = headers.get("X-Request-Id")
         raise parse_error(error, status=status, retry_after_s=parse_retry_after(headers), request_id=request_id)
     raise NotChatAPI(
-        f"{call}: HTTP {status} without an answer of ChatAPI",
+        f"{call}: HTTP {status} without ChatAPI's envelope",
         http_status=status,
         retry_after_s=parse_retry_after(headers) or 0.0,
     )

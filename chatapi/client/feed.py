@@ -12,7 +12,7 @@ from chatapi.client.errors import ApiError, NoAnswer, NotChatAPI
 from chatapi.client.events import Event, EventPage, LogEvent, ReadyEvent
 from chatapi.client.frames import is_log_event, is_page_of
 from chatapi.client.inbox import Entry, Inbox
-from chatapi.client.notices import Notices
+from chatapi.client.notification_book import NotificationBook
 from chatapi.client.records import Cursors
 from chatapi.client.socket import SocketEnded
 from chatapi.protocol.json import dumps
@@ -43,7 +43,7 @@ class Feed:
         self._read_log = read_log
         self._callbacks = callbacks
         self.book = CursorBook(cursors)
-        self.notices = Notices()
+        self.notifications = NotificationBook()
         self.inbox = Inbox(max_pending)
         self.acks_due = asyncio.Event()
         self.ready: ReadyEvent | None = None  # of the newest socket
@@ -73,7 +73,7 @@ class Feed:
             logged = cast(LogEvent, event)
             self.book.handle(logged["room_id"], entry.room, logged["seq"])
         elif event["type"] == "notification":
-            self.notices.handle(event["notification_id"])
+            self.notifications.handle(event["notification_id"])
         self.acks_due.set()
 
     def forget(self) -> None:
@@ -88,7 +88,7 @@ class Feed:
                 yield {"type": "ack", "room_id": room_id, "seq": seq}
             else:
                 yield {"type": "ack", "rooms": dict(acked)}
-        for notification_id in self.notices.take_acks(handled=notifications):
+        for notification_id in self.notifications.take_acks(handled=notifications):
             yield {"type": "notification.ack", "notification_id": notification_id}
 
     def _take_batches(self) -> Iterator[list[tuple[str, int]]]:
@@ -102,7 +102,7 @@ class Feed:
         """A new socket, whose tasks live in `group`. Returns the `sync` that says where this connection stopped."""
         self._group = group
         self.ready = ready
-        sync = {"type": "sync", "rooms": self.book.meet(ready["epoch"], ready["rooms"])}
+        sync = {"type": "sync", "rooms": self.book.take_ready(ready["epoch"], ready["rooms"])}
         if self.book.epoch is None:
             self.book.epoch = ready["epoch"]
         else:
@@ -126,7 +126,7 @@ class Feed:
 
     def lose_room(self, room_id: str) -> None:
         """The server says that the user may not read it any more."""
-        logger.warning("a room's log cannot be read any more", extra={"room_id": room_id})
+        logger.warning("a room's log can no longer be read", extra={"room_id": room_id})
         self.book.wanted.pop(room_id, None)
         self.book.drop(room_id)
 
@@ -168,7 +168,7 @@ class Feed:
             if not self._is_returning and self._group is not None:
                 self._is_returning = True
                 self._group.create_task(self._return_when_drained())
-        elif self.notices.take(frame["notification_id"]):
+        elif self.notifications.take(frame["notification_id"]):
             self._put(cast(Event, frame), size_bytes=size_bytes)
         else:
             self.acks_due.set()
@@ -244,7 +244,7 @@ class Feed:
                 page = await self._read_log(room_id, after_seq, min(free_items, PAGE_EVENTS))
                 if is_page_of(room_id, after_seq, cast(dict[str, Any], page)):
                     return page
-                trouble: ApiError | NoAnswer = NotChatAPI("a page of events that are not those asked for")
+                trouble: ApiError | NoAnswer = NotChatAPI("a page of other events than those asked for")
             except NoAnswer as error:
                 trouble = error
             except ApiError as error:

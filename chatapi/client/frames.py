@@ -40,7 +40,7 @@ def parse_frame(data: bytes) -> dict[str, Any]:
     try:
         frame = loads_stored(data)
     except ValueError:
-        raise NotChatAPI("a frame that is no JSON") from None
+        raise NotChatAPI("a frame that is not JSON") from None
     if not is_shaped(frame, {"type": str}) or not _is_sound(frame):
         raise NotChatAPI("a frame that is not ChatAPI's")
     return frame

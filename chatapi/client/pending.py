@@ -56,24 +56,24 @@ class Pending:
                 answer.set_exception(error or Closed(client_message_id=frame.get("client_message_id")))
 
 
-class Lanes:
+class RoomTurns:
     """One message, edit or deletion in a room at a time, in the order of the calls, so that a refusal does not change
     their order."""
 
     def __init__(self) -> None:
-        self._lanes: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._turns: dict[str, tuple[asyncio.Lock, int]] = {}
 
     @asynccontextmanager
     async def turn(self, room_id: str) -> AsyncIterator[None]:
-        lock, users = self._lanes.get(room_id, (None, 0))
+        lock, users = self._turns.get(room_id, (None, 0))
         lock = lock or asyncio.Lock()
-        self._lanes[room_id] = (lock, users + 1)
+        self._turns[room_id] = (lock, users + 1)
         try:
             async with lock:
                 yield
         finally:
-            users = self._lanes[room_id][1] - 1
+            users = self._turns[room_id][1] - 1
             if users:
-                self._lanes[room_id] = (lock, users)
+                self._turns[room_id] = (lock, users)
             else:
-                del self._lanes[room_id]
+                del self._turns[room_id]

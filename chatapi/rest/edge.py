@@ -153,7 +153,7 @@ class Edge:
         owner = self._find_owner(request, principal)
         if route.method == "GET":
             return self.outflow.has_space(owner, SMALL_BYTES)
-        if self.outflow.owes(owner):
+        if self.outflow.has_much_unread(owner):
             raise refuse()
         return True
 

@@ -69,7 +69,7 @@ class Outflow:
         _add(self._of_tenants, owner[0], size)
         _add(self._of_users, owner, size)
 
-    def owes(self, owner: Owner) -> bool:
+    def has_much_unread(self, owner: Owner) -> bool:
         """Whether the user has to read before more is done for it."""
         return self._of_users.get(owner, 0) >= USER_BYTES
 

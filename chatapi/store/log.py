@@ -274,7 +274,9 @@ async def update_content(
     )
 
 
-async def bury_message(transaction: Transaction, tenant_key: TenantKey, room_key: RoomKey, message_key: int) -> None:
+async def mark_message_deleted(
+    transaction: Transaction, tenant_key: TenantKey, room_key: RoomKey, message_key: int
+) -> None:
     """Leaves the tombstone."""
     await transaction.execute(
         _DELETE_MESSAGE,

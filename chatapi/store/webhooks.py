@@ -208,18 +208,18 @@ _FIND_DEAD = """
     SELECT tenant_key FROM webhook_deliveries
     WHERE event_key = :event_key AND ordinal = :ordinal AND next_attempt_at_us IS NULL
 """
-_REVIVE = """
+_REQUEUE = """
     UPDATE webhook_deliveries SET attempts = 0, step = 0, next_attempt_at_us = :due_at_us
     WHERE event_key = :event_key AND ordinal = :ordinal AND tenant_key = :tenant_key AND next_attempt_at_us IS NULL
 """
-_REVIVE_OF_TENANT = """
+_REQUEUE_OF_TENANT = """
     UPDATE webhook_deliveries SET attempts = 0, step = 0, next_attempt_at_us = :due_at_us
     WHERE (event_key, ordinal) IN (
         SELECT event_key, ordinal FROM webhook_deliveries
         WHERE tenant_key = :tenant_key AND next_attempt_at_us IS NULL AND last_attempt_at_us <= :until_us
         ORDER BY last_attempt_at_us LIMIT :limit)
 """
-_LAST_DEATH = """
+_NEWEST_DEAD = """
     SELECT coalesce(max(last_attempt_at_us), 0) FROM webhook_deliveries
     WHERE tenant_key = :tenant_key AND next_attempt_at_us IS NULL
 """
@@ -355,24 +355,24 @@ async def find_dead(transaction: Transaction, key: DeliveryKey) -> TenantKey | N
     return None if row is None else TenantKey(row[0])
 
 
-async def revive(transaction: Transaction, tenant_key: TenantKey, key: DeliveryKey, due_at_us: int) -> None:
+async def requeue(transaction: Transaction, tenant_key: TenantKey, key: DeliveryKey, due_at_us: int) -> None:
     """Puts a dead letter back into the queue."""
-    await transaction.execute(_REVIVE, {**key._asdict(), "tenant_key": tenant_key, "due_at_us": due_at_us})
+    await transaction.execute(_REQUEUE, {**key._asdict(), "tenant_key": tenant_key, "due_at_us": due_at_us})
 
 
-async def find_last_death(readers: Readers, tenant_key: TenantKey) -> int:
+async def find_newest_dead_us(readers: Readers, tenant_key: TenantKey) -> int:
     """The last attempt of the tenant's newest dead letter, in microseconds; 0 when it has none."""
-    row = await readers.fetch_one(_LAST_DEATH, {"tenant_key": tenant_key})
+    row = await readers.fetch_one(_NEWEST_DEAD, {"tenant_key": tenant_key})
     assert row is not None  # an aggregate
     return int(row[0])
 
 
-async def revive_of_tenant(
+async def requeue_of_tenant(
     transaction: Transaction, tenant_key: TenantKey, until_us: int, due_at_us: int, limit: int
 ) -> int:
     """Puts dead letters whose last attempt was not after `until_us` back into the queue; returns how many."""
     return await transaction.execute(
-        _REVIVE_OF_TENANT,
+        _REQUEUE_OF_TENANT,
         {"tenant_key": tenant_key, "until_us": until_us, "due_at_us": due_at_us, "limit": limit},
     )
 

@@ -12,7 +12,7 @@ from chatapi.store import webhooks as store_webhooks
 from chatapi.tenants import Tenants
 from chatapi.webhooks.worker import WebhookWorker
 
-REVIVE_ROWS = 1_000  # in one transaction, a few ms of the writer's time
+REQUEUE_ROWS = 1_000  # in one transaction, a few ms of the writer's time
 
 
 class DeadLetters:
@@ -53,7 +53,7 @@ class DeadLetters:
             if tenant is None:
                 raise not_found("Dead letter")
             _check_webhook(tenant)
-            await store_webhooks.revive(transaction, tenant.tenant_key, key, due_at_us)
+            await store_webhooks.requeue(transaction, tenant.tenant_key, key, due_at_us)
             return tenant
 
         await self._store.writer.change(apply, self._worker.wake)
@@ -63,24 +63,24 @@ class DeadLetters:
         tenant = self._tenants.get(tenant_id)
         _check_webhook(tenant)
         # Not the clock's present: it may have been set back since the last one died.
-        until_us = await store_webhooks.find_last_death(self._store.readers, tenant.tenant_key)
+        until_us = await store_webhooks.find_newest_dead_us(self._store.readers, tenant.tenant_key)
         total = 0
         while True:
-            revived = await self._revive_some(tenant, until_us)
-            total += revived
-            if revived < REVIVE_ROWS:
+            requeued = await self._requeue_some(tenant, until_us)
+            total += requeued
+            if requeued < REQUEUE_ROWS:
                 return total
 
-    async def _revive_some(self, tenant: Tenant, until_us: int) -> int:
+    async def _requeue_some(self, tenant: Tenant, until_us: int) -> int:
         due_at_us = self._steady.now_us() + self._first_wait_us
-        revived = await self._store.writer.change(
-            lambda transaction: store_webhooks.revive_of_tenant(
-                transaction, tenant.tenant_key, until_us, due_at_us, REVIVE_ROWS
+        requeued = await self._store.writer.change(
+            lambda transaction: store_webhooks.requeue_of_tenant(
+                transaction, tenant.tenant_key, until_us, due_at_us, REQUEUE_ROWS
             )
         )
-        if revived:
+        if requeued:
             self._worker.wake(tenant)
-        return revived
+        return requeued
 
     async def list_stats(self) -> Stats:
         """Each tenant's figures, in the order in which the tenants were created, and the queues of all together."""

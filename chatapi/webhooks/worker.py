@@ -305,7 +305,7 @@ class WebhookWorker:
         try:
             body = await self._read_body(tenant.tenant_key, due.key)
         except ChatError:  # perhaps of another delivery, which was read together with this one
-            return self._fail(due, CallResult(None, "what happened cannot be read"))
+            return self._fail(due, CallResult(None, "the event cannot be read"))
         if body is None or tenant.settings.webhook_url is None:
             self.dropped += 1
             return Step(due.key)

@@ -49,8 +49,8 @@ class Commands:
             self._settled = asyncio.get_running_loop().create_future()
             await self._settled
         connection = self._connection
-        if connection.owed:  # no recovery runs for one that has not asked for its backlog
-            self._services.hub.pay(connection)
+        if connection.undroppable:  # no recovery runs for one that has not asked for its backlog
+            self._services.hub.flush_undroppable(connection)
         if connection.buffered_bytes and connection.unsent_bytes() > connection.buffer_limit_bytes // 2:
             await self._services.recovery.let_drain(connection)
 

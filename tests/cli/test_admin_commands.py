@@ -243,7 +243,7 @@ def test_something_else_that_answers(refuse):
         threading.Thread(target=proxy.handle_request).start()
         line = refuse("tenant", "list", "--url", f"http://127.0.0.1:{proxy.server_port}")
     assert line.startswith("the server at http://127.0.0.1:")
-    assert line.endswith("HTTP 502 without an answer of ChatAPI")
+    assert line.endswith("HTTP 502 without ChatAPI's envelope")
 
 
 # Where the server is

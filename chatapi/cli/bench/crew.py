@@ -149,7 +149,7 @@ class Crew(Generic[Job, Result]):
     def _receive(self, deadline_s: float) -> None:
         left_s = deadline_s - time.monotonic()
         if left_s <= 0:
-            raise BenchError("the generator's processes do not get on: is the server stuck?")
+            raise BenchError("the generator's processes make no progress: is the server stuck?")
         self._receive_some(left_s)
 
     def _receive_some(self, seconds: float) -> None:

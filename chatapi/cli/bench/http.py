@@ -54,7 +54,7 @@ def _content_length(data: bytes, head_end: int) -> int:
             if name == b"content-length":
                 return int(value)
             if name == b"transfer-encoding":
-                raise BenchError("the server answers in chunks, which this does not read")
+                raise BenchError("the server sent a chunked body, which the benchmark does not read")
         return 0
     return int(data[at + 18 : data.find(b"\r", at + 18, head_end + 2)])
 

@@ -107,4 +107,4 @@ def check_stored(
         if seqs != list(range(1, len(seqs) + 1)):
             check.problems.append(f"{room_id}: the stored seqs are not 1 to {len(seqs)}")
         elif {message["seq"]: message["client_message_id"] for message in messages} != dict(ids):
-            check.problems.append(f"{room_id}: what is stored is not what was confirmed")
+            check.problems.append(f"{room_id}: the stored messages are not the confirmed ones")

@@ -70,7 +70,7 @@ def take_rooms(run: Run) -> None:
             _take_room(run, *row)
     run.report.remark(
         "rooms",
-        "had no admin: their longest-standing member is it now",
+        "had no admin: their longest-standing member is the admin now",
         run.connection.execute(_PROMOTE_FIRST_MEMBERS).rowcount,
     )
     run.report.skip("members", NO_ROOM, run.number(_MEMBERS_WITHOUT_ROOM))
@@ -126,7 +126,7 @@ def _settle_type(run: Run, old_type: object, tenant_key: int, user_ids: list[str
                 return RoomType.DM, unique_key
             run.report.remark("rooms", "are groups now: second dms of the same two users")
         else:
-            run.report.remark("rooms", "are groups now: dms without exactly two members who may be so here")
+            run.report.remark("rooms", "are groups now: dms without exactly two members with valid ids")
     elif room_type is None:
         run.report.remark("rooms", "are groups now: of an unknown type")
     else:

@@ -1066,7 +1066,7 @@ async function unwrap(call, response, gives, plain) {
     const requestId = headers.get("X-Request-Id") ?? undefined;
     throw new ChatAPIError(error.code, error.message, { status, field: error.field, details: error.details, requestId, retryAfter });
   }
-  throw new ChatAPIError("NOT_CHATAPI", `${call}: HTTP ${status} without an answer of ChatAPI`, { details: { http_status: status }, retryAfter });
+  throw new ChatAPIError("NOT_CHATAPI", `${call}: HTTP ${status} without ChatAPI's envelope`, { details: { http_status: status }, retryAfter });
 }
 
 /* ------------------------------------------------------------------------------------------- connection ---- */
@@ -1809,7 +1809,7 @@ export class Connection {
       try {
         const page = await this.#client.listEvents(roomId, { after_seq: afterSeq, limit: PAGE }, { signal });
         if (isPageOf(roomId, afterSeq, page)) return page;
-        trouble = new ChatAPIError("NOT_CHATAPI", "a page of events that are not those asked for");
+        trouble = new ChatAPIError("NOT_CHATAPI", "a page of other events than those asked for");
       } catch (error) {
         if (signal.aborted || !(error instanceof ChatAPIError)) throw error;
         const gone = error.status === 403 || error.status === 404;

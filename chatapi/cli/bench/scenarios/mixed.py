@@ -268,7 +268,7 @@ def _check_log(check: Check, room_id: str, record: RoomRecord, events: Sequence[
     sent = {event["seq"]: event["client_message_id"] for event in events if event["type"] == "message"}
     edits = {event["seq"]: event["message_id"] for event in events if event["type"] == "message.edited"}
     if sent != record.sent or edits != {seq: message_id for seq, (message_id, _) in record.edits.items()}:
-        check.problems.append(f"{room_id}: the log is not what was confirmed")
+        check.problems.append(f"{room_id}: the log differs from what was confirmed")
     newest = {message_id: content for _, (message_id, content) in sorted(record.edits.items())}
     for event in events:
         if event["message_id"] in newest and event["content"] != newest[event["message_id"]]:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from chatapi.models import RoomKey, TenantKey, UserId
 
-MAX_ENTRIES = 100_000  # rooms in all orders: 25 MB
-BASE_WEIGHT = 10  # the weight of an order without rooms, in entries
+MAX_ENTRIES = 100_000  # rooms in all rankings: 25 MB
+BASE_WEIGHT = 10  # the weight of a ranking without rooms, in entries
 MAX_REVISIONS = 100_000  # rooms in which messages were deleted: 10 MB
 
 RankedRoom = tuple[int, RoomKey]
@@ -29,7 +29,7 @@ class Unread(NamedTuple):
     revision: int
 
 
-class Order:
+class Ranking:
     """The rooms of one user. `is_complete` once all of them are in it, as they were at `seen_us` or later."""
 
     def __init__(self, seen_us: int) -> None:
@@ -83,52 +83,52 @@ class Order:
         return sorted(chosen, key=lambda room: -room[1])[:limit]
 
 
-class Orders:
-    """The orders of all users, of `MAX_ENTRIES` rooms in all: those of users who have not asked for long go first."""
+class Rankings:
+    """The rankings of all users, of `MAX_ENTRIES` rooms in all: those of users who have not asked for long go first."""
 
     def __init__(self) -> None:
-        self._of_users: OrderedDict[tuple[TenantKey, UserId], Order] = OrderedDict()  # the least recently asked first
+        self._of_users: OrderedDict[tuple[TenantKey, UserId], Ranking] = OrderedDict()  # the least recently asked first
         self._size = 0  # in entries, as each was when it was complete
         self._forgotten_us: dict[TenantKey, int] = {}  # `Rooms` no longer knows the activity until then
         self._revisions: dict[RoomKey, int] = {}
         self._last_revision = self._other_revision = 0  # the latter of rooms that are not in there
 
-    def find(self, tenant_key: TenantKey, user_id: UserId) -> Order | None:
-        """The complete order, except for activity since `seen_us`; None if there is none."""
-        order = self._of_users.get((tenant_key, user_id))
-        if order is None or not order.is_complete or order.seen_us < self._forgotten_us.get(tenant_key, 0):
+    def find(self, tenant_key: TenantKey, user_id: UserId) -> Ranking | None:
+        """The complete ranking, except for activity since `seen_us`; None if there is none."""
+        ranking = self._of_users.get((tenant_key, user_id))
+        if ranking is None or not ranking.is_complete or ranking.seen_us < self._forgotten_us.get(tenant_key, 0):
             return None
         self._of_users.move_to_end((tenant_key, user_id))
-        return order
+        return ranking
 
-    def begin(self, tenant_key: TenantKey, user_id: UserId, seen_us: int) -> Order:
-        """An order that is still to be filled; it hears of joins and departures meanwhile."""
+    def begin(self, tenant_key: TenantKey, user_id: UserId, seen_us: int) -> Ranking:
+        """A ranking that is still to be filled; it hears of joins and departures meanwhile."""
         self._remove(tenant_key, user_id)
-        order = self._of_users[tenant_key, user_id] = Order(seen_us)
-        return order
+        ranking = self._of_users[tenant_key, user_id] = Ranking(seen_us)
+        return ranking
 
-    def complete(self, order: Order) -> None:
+    def complete(self, ranking: Ranking) -> None:
         """From now on `find` returns it, as long as there are not too many."""
-        order.is_complete = True
-        order.weight = len(order.ranked) + BASE_WEIGHT
-        self._size += order.weight
+        ranking.is_complete = True
+        ranking.weight = len(ranking.ranked) + BASE_WEIGHT
+        self._size += ranking.weight
         while self._size > MAX_ENTRIES and len(self._of_users) > 1:
             self._remove(*next(iter(self._of_users)))
 
     def _remove(self, tenant_key: TenantKey, user_id: UserId) -> None:
-        order = self._of_users.pop((tenant_key, user_id), None)
-        if order is not None:
-            self._size -= order.weight
+        ranking = self._of_users.pop((tenant_key, user_id), None)
+        if ranking is not None:
+            self._size -= ranking.weight
 
     def join(self, tenant_key: TenantKey, user_id: UserId, room_key: RoomKey, active_us: int) -> None:
-        order = self._of_users.get((tenant_key, user_id))
-        if order is not None:
-            order.put(room_key, active_us)
+        ranking = self._of_users.get((tenant_key, user_id))
+        if ranking is not None:
+            ranking.put(room_key, active_us)
 
     def leave(self, tenant_key: TenantKey, user_id: UserId, room_key: RoomKey) -> None:
-        order = self._of_users.get((tenant_key, user_id))
-        if order is not None:
-            order.drop(room_key)
+        ranking = self._of_users.get((tenant_key, user_id))
+        if ranking is not None:
+            ranking.drop(room_key)
 
     def drop(self, tenant_key: TenantKey, room_key: RoomKey, members: Collection[UserId]) -> None:
         """The room was deleted."""
@@ -136,8 +136,8 @@ class Orders:
             for user_id in members:
                 self.leave(tenant_key, user_id, room_key)
         else:
-            for order in self._of_users.values():
-                order.drop(room_key)
+            for ranking in self._of_users.values():
+                ranking.drop(room_key)
         self._revisions.pop(room_key, None)
 
     def drop_tenant(self, tenant_key: TenantKey) -> None:

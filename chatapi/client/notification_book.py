@@ -6,7 +6,7 @@ from collections.abc import Iterator
 REMEMBERED = 10_000  # ids; an older one that comes again is handed over again
 
 
-class Notices:
+class NotificationBook:
     def __init__(self) -> None:
         self._is_settled: OrderedDict[str, bool] = OrderedDict()  # False: with the application
         self._handled: dict[str, None] = {}  # by the application, and not acknowledged yet
