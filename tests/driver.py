@@ -294,6 +294,15 @@ async def eventually(condition: Any) -> None:
             await asyncio.sleep(0.005)
 
 
+async def checkpoint(server: Server) -> None:
+    """Returns once all of the log is in the database's file, and nothing else. SQLite refuses it to a connection in a
+    transaction, so what the server itself writes after its start has to have ended."""
+    store = server.services.store
+    await eventually(lambda: not store.writer._is_committing and not store.writer._background._waiting)
+    [(is_busy, _, _)] = await store._connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert not is_busy
+
+
 class Gate:
     """Stands in for an async method: calls wait until it is opened."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import StartServer
-from driver import HandClock, Server, eventually
+from driver import HandClock, Server, checkpoint, eventually
 
 from chatapi import log
 from chatapi.store.failures import is_store_failure
@@ -164,7 +164,7 @@ async def test_a_damaged_database_is_503_for_readers_without_a_traceback(
     alice = server.user("alice")
     room_id = await alice.make_room("bob")
     store = server.services.store
-    await store._connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+    await checkpoint(server)
     with database.open("r+b") as file:  # in place: the pages of all tables, not the header
         size = file.seek(0, 2)
         file.seek(4096)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import StartServer
-from driver import Server
+from driver import Server, checkpoint
 from sample_database import add_big_room, make_database
 
 from chatapi.store import space
@@ -48,7 +48,7 @@ async def fill(server: Server, mebibytes: int) -> str:
     room_id = await alice.make_room("bob")
     for _ in range(1 + mebibytes * MIB // len(MESSAGE)):
         await alice.say(room_id, MESSAGE)
-    await server.services.store._connection.execute_fetchall("PRAGMA wal_checkpoint(PASSIVE)")
+    await checkpoint(server)
     return room_id
 
 
