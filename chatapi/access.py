@@ -25,7 +25,7 @@ class Access:
     async def access_members(
         self, principal: Principal, room_ids: Collection[str]
     ) -> tuple[dict[str, RoomState], dict[str, ChatError]]:
-        """Those of the rooms that the caller is a member of, and for each other one what `access_member` raises."""
+        """The rooms that the caller is a member of, and for each other room the error that `access_member` raises."""
         await self._rooms.load_many(principal.tenant, room_ids)
         rooms: dict[str, RoomState] = {}
         errors: dict[str, ChatError] = {}
@@ -59,7 +59,7 @@ class Access:
 
 
 def check_alive(room: RoomState) -> None:
-    """For use in a write's own turn: the room may have been deleted since it was asked for."""
+    """For use in a write's own turn: the room may have been deleted while the write waited."""
     if room.gone:
         raise not_found("Room")
 

@@ -110,7 +110,7 @@ class Auth:
 
     def refuse_key(self, address: str) -> ChatError:
         """Counts a wrong credential and returns the error for it: 401, and 429 once there were too many from this
-        address. A right one still passes."""
+        address. A right credential still passes."""
         self.wrong_credentials += 1
         now_s = self._clock.monotonic_s()
         bucket = self._wrong_keys.get(address)
@@ -146,7 +146,7 @@ class Auth:
     def _verify_token(self, token: str, address: str) -> Principal:
         """Raises ChatError. Only a token whose signature does not hold is a guess, and counts as one."""
         try:
-            # Only to learn whose secret to verify it with; nothing of it is believed yet.
+            # Only to learn with whose secret to verify it; no claim is trusted yet.
             claims = jwt.decode(token, options={"verify_signature": False})
             issuer = claims.get("iss")
             tenant = self._tenants.find(issuer) if isinstance(issuer, str) else None
@@ -155,7 +155,7 @@ class Auth:
             # The signature alone: jwt.decode would also judge each claim that a version of PyJWT knows.
             _SIGNATURES.decode_complete(token, tenant.token_secret, algorithms=["HS256"])
         except (jwt.InvalidTokenError, ValueError, RecursionError):
-            # The last two: bytes that are no text, brackets without end.
+            # The last two come from bytes that are no text, and from endless brackets.
             raise self.refuse_key(address) from None
         return _judge_claims(tenant, claims, self._clock.now_us() / 1_000_000)
 

@@ -153,5 +153,5 @@ class Batcher(Generic[K, V]):
 
 
 def _pending(waiting: Iterable[Iterable[asyncio.Future[V]]]) -> Iterator[asyncio.Future[V]]:
-    """Those whose tasks were not cancelled meanwhile."""
+    """The futures whose tasks were not cancelled meanwhile."""
     return (future for futures in waiting for future in futures if not future.done())

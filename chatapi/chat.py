@@ -119,7 +119,7 @@ class Chat:
         return await self._pages.get(log.HistoryWant(room.room_key, room.tenant.tenant_key, is_after, seq, limit))
 
     async def get_message(self, principal: Principal, room_id: str, message_id: str) -> Message:
-        """The message as it now stands, a deleted one as its tombstone. Raises ChatError NOT_FOUND."""
+        """The message as it is now; a deleted one is its tombstone. Raises ChatError NOT_FOUND."""
         room = await self._access.access_reader(principal, room_id)
         found = await log.find_message(
             self._store.readers, room.tenant.tenant_key, room.room_key, room.room_id, message_id
@@ -138,7 +138,7 @@ class Chat:
         revision: MessageRevision,
         requester: Requester | None = None,
     ) -> Message:
-        """The message as it then stands; the event is committed and published."""
+        """Returns the edited message, once the event is committed and published."""
         room = await self._access.access_member(principal, room_id)
         check_content(revision.content, principal.tenant.settings.max_message_bytes)
 
@@ -173,7 +173,7 @@ class Chat:
         message_id: str,
         requester: Requester | None = None,
     ) -> None:
-        """Leaves the tombstone; deleting it again changes nothing."""
+        """Leaves a tombstone. Deleting a message again changes nothing."""
         room = await self._access.access_member(principal, room_id)
 
         async def apply(transaction: Transaction) -> tuple[Message, int, bool]:
@@ -215,14 +215,14 @@ class Chat:
 
 
 def _revise_meta(message: Message, revision: MessageRevision) -> str | None:
-    """Afterwards, as JSON."""
+    """The `meta` after the edit, as JSON."""
     if revision.meta is msgspec.UNSET:
         return None if message.meta is None else text_of(message.meta)
     return None if revision.meta is None else dumps_text(revision.meta)
 
 
 def check_content(content: str, max_bytes: int) -> None:
-    # Only long ones need the count of bytes: a character takes at most four.
+    # Only long contents need the count of bytes: a character takes at most four.
     if len(content) * 4 > max_bytes and len(content.encode()) > max_bytes:
         raise invalid(f"Must be at most {max_bytes} bytes of UTF-8", "content")
 

@@ -70,7 +70,7 @@ class Committer:
         self._hub.publish_requested(room, frame, requester)
 
     def _tell_caches(self, room: RoomState, message: Message) -> None:
-        """All that holds this message encoded, or counts it, takes what it has become."""
+        """Updates all caches that hold this message encoded, or count it."""
 
         def encode_entry(seq: int) -> bytes:
             if seq == message.seq:

@@ -1,4 +1,4 @@
-"""History from memory: blocks of a room's messages as they were encoded, for those who scroll back through it.
+"""History from memory: blocks of a room's messages as they were encoded, for users who scroll back.
 
 A page from SQLite costs a trip to a reader's thread and 2 microseconds per message, each time; from a block neither.
 """
@@ -98,7 +98,7 @@ class HistoryCache:
                 if is_cut
                 else [(event.seq, strip_type(event.json)) for event in page if event.target_seq == event.seq]
             )
-            # Only what is settled is kept: a whole block, of which nothing has changed while it was read.
+            # Only a settled block is kept: a whole one in which nothing has changed while it was read.
             if (is_cut or len(page) == BLOCK_EVENTS) and key[0].ring.revision == revision and not key[0].gone:
                 self._keep(key, block)
             blocks.append(block)
@@ -117,5 +117,5 @@ class HistoryCache:
 
 
 def _size(block: Block | None) -> int:
-    """With what the entry itself takes, so that there are not too many small ones."""
+    """Includes the entry itself, so that there are not too many small blocks."""
     return ENTRY_BYTES + sum(len(item) for _, item in block or ())

@@ -62,7 +62,7 @@ class Hub:
         return sessions
 
     def detach(self, connection: Connection) -> UserSessions:
-        """A connection that has ended. The sessions stay, perhaps empty, until `forget`."""
+        """Removes a connection that has ended. The sessions stay, perhaps empty, until `forget`."""
         connection.detach()
         tenant_key = connection.tenant.tenant_key
         sessions = self._users[tenant_key][connection.user_id]
@@ -74,7 +74,7 @@ class Hub:
         return sessions
 
     def forget(self, sessions: UserSessions) -> None:
-        """A user who is offline for good."""
+        """Removes the sessions of a user whose grace has ended."""
         tenant_key = sessions.tenant.tenant_key
         users = self._users.get(tenant_key, {})
         users.pop(sessions.user_id, None)
@@ -101,8 +101,8 @@ class Hub:
         return sessions is not None and bool(sessions.connections)
 
     def list_connected(self, tenant_key: TenantKey, user_ids: Collection[UserId]) -> list[UserId]:
-        """Those of them who have an open connection, each once. Costs as much as the fewer of both are: `user_ids`,
-        which knows what it contains, and all connections."""
+        """The given users who have an open connection, each once. The cost is that of the smaller: `user_ids`, in which
+        a look-up is fast, or all connections."""
         if len(user_ids) <= len(self.connections):
             return [user_id for user_id in user_ids if self.is_connected(tenant_key, user_id)]
         connected = {
@@ -117,7 +117,7 @@ class Hub:
         return self._tenant_counts.get(tenant_key, 0)
 
     def count_connections(self) -> Mapping[TenantKey, int]:
-        """Of each tenant that has any."""
+        """The number of connections of each tenant that has any."""
         return self._tenant_counts
 
     def count_users(self) -> Mapping[TenantKey, int]:
@@ -157,7 +157,7 @@ class Hub:
         connection.outbox.append(frame)
 
     def send_gap(self, connection: Connection, room: RoomState, from_seq: int, to_seq: int) -> None:
-        """Names what is not streamed, both ends included."""
+        """Names the events that are not streamed, both ends included."""
         self.send(connection, encode_frame(SyncGapFrame(room_id=room.room_id, from_seq=from_seq, to_seq=to_seq)))
 
     def send_ephemeral(self, connection: Connection, frame: bytes) -> None:
@@ -166,14 +166,14 @@ class Hub:
             self.send(connection, frame)
 
     def send_within_bound(self, connection: Connection, frame: bytes) -> None:
-        """Another user's receipt, which a later one makes good: it goes out also during a recovery, which would not
-        bring it, and is dropped only for a connection that does not read."""
+        """Sends another user's receipt. It goes out also during a recovery, which would not bring it, and is dropped
+        only for a connection that does not read: a later receipt makes up for it."""
         if connection.is_ready and connection.unsent_bytes() < connection.buffer_limit_bytes:
             self.send(connection, frame)
 
     def send_undroppable(self, connection: Connection, frames: Mapping[FrameKey, bytes]) -> None:
-        """Frames outside the log that may not be dropped. They go out at once or, to a connection that does not read,
-        later, and then the latest of each type in each room alone: however much happens, that is bounded."""
+        """Sends frames outside the log that may not be dropped. They go out at once. For a connection that does not
+        read they wait, only the latest of each type in each room, so that they are bounded."""
         if not connection.is_ready:
             return  # `ready` will show it
         if connection.undroppable:

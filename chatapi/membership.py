@@ -89,7 +89,7 @@ class Membership:
             )
 
         def publish(room: RoomState) -> None:
-            for user_id, role in sorted(members.items()):  # those who joined together, as they will be loaded
+            for user_id, role in sorted(members.items()):  # they joined together: in the order of a load
                 room.add_member(MemberState(user_id, role, room.created_at_us, 0, 0))
             room = self._rooms.add(room)
             for user_id in members:
@@ -124,7 +124,7 @@ class Membership:
         return room
 
     async def delete_room(self, principal: Principal, room_id: str) -> None:
-        """Gone for everybody at once; the rows are purged afterwards."""
+        """The room is gone for everybody at once; its rows are purged afterwards."""
         room = await self._access.access_admin(principal, room_id)
 
         async def apply(transaction: Transaction) -> None:
@@ -248,7 +248,7 @@ class Membership:
         self._hub.publish(room, [data])
 
     def _welcome(self, room: RoomState, user_id: UserId, cursor: int) -> None:
-        """A user who is in the room from now on gets it at once, on all its connections."""
+        """A user who is in the room from now on gets the room at once, on all their connections."""
         self._rooms.rankings.join(room.tenant.tenant_key, user_id, room.room_key, room.active_us)
         frame = encode_frame(room.frame(RoomCreatedFrame))
         for connection in self._hub.connections_of(room.tenant.tenant_key, user_id):

@@ -41,7 +41,7 @@ LARGE_RECIPIENTS = 1_000  # stored in one transaction, some 10 ms of the writer'
 PAUSE_SECONDS = 1.0  # before the store is asked again after it has refused
 # Of one tenant, while one of its large notifications is stored; further ones are refused with 503.
 MAX_WAITING = 1_000
-MAX_WAITING_CHARACTERS = 8 * 1024 * 1024  # of what callers wrote, which is most of their memory
+MAX_WAITING_CHARACTERS = 8 * 1024 * 1024  # of what clients wrote, which is most of their memory
 
 
 class _Delivery:
@@ -95,7 +95,7 @@ class _Delivery:
                 future.set_result(None)
 
     def refuse(self, error: ChatError) -> None:
-        """Tells those who wait. It goes on later."""
+        """Tells the requests that wait. The delivery goes on later."""
         for future in self._waiting:
             if not future.done():
                 future.set_exception(error)
@@ -116,7 +116,7 @@ class Notifications:
         self._steps = asyncio.Semaphore(1)  # however many of them there are, one step is in the writer's queue
 
     async def resume(self, tenants: Iterable[Tenant]) -> None:
-        """Goes on with what a stop has interrupted. Called once, at the start."""
+        """Goes on with the notifications that a stop has interrupted. Called once, at the start."""
         by_key = {tenant.tenant_key: tenant for tenant in tenants}
         for found in await store_notifications.list_unfinished(self._store.readers):
             if found.tenant_key in by_key:
@@ -125,8 +125,8 @@ class Notifications:
                 self._start(delivery, partial(self._read_recipients, delivery))
 
     async def notify(self, principal: Principal, body: Notify) -> Notified:
-        """Durable, and published, on return. Raises ChatError NOT_FOUND for a target room that is not the tenant's, or
-        if it or the tenant was deleted meanwhile."""
+        """On return the notification is durable and published. Raises ChatError NOT_FOUND for a target room that is not
+        the tenant's, or if it or the tenant was deleted meanwhile."""
         tenant, targets = principal.tenant, body.targets
         room: RoomState | None = None
         if targets.room_id is not None:
@@ -198,7 +198,7 @@ class Notifications:
         )
 
     def _start(self, delivery: _Delivery, begin: Callable[[], Awaitable[None]]) -> None:
-        """It is under way at once; `begin` is what comes before its steps."""
+        """The delivery is under way at once; `begin` comes before its steps."""
         self._under_way[delivery.tenant.tenant_key] = delivery
         self._tasks.spawn(f"notification of {delivery.tenant.tenant_id}", self._go_on(delivery, begin))
 
@@ -217,7 +217,7 @@ class Notifications:
             delivery.end()
 
     async def _read_recipients(self, delivery: _Delivery) -> None:
-        """Those who were stored before a stop."""
+        """The recipients that were stored before a stop."""
         read = partial(store_notifications.list_recipients, self._store.readers, *delivery.place)
         last = UserId("")
         while page := await self._try(delivery, partial(read, last, RECIPIENTS_OF_PAGE)):
@@ -243,7 +243,7 @@ class Notifications:
         await self._try(delivery, lambda: writer.change(finish, lambda _: self._send(delivery)))
 
     async def _try(self, delivery: _Delivery, step: Callable[[], Awaitable[T]]) -> T:
-        """Until the database does it."""
+        """Repeats the step until the database accepts it."""
         while True:
             try:
                 async with self._steps:
@@ -263,7 +263,7 @@ class Notifications:
                 self._deliver(connection, delivery.notification_key, frame)
 
     def _deliver(self, connection: Connection, notification_key: int, frame: bytes) -> None:
-        """Sent at once, or read from the store once the connection has caught up with what it lacks."""
+        """Sends the frame at once; a connection that is catching up reads it from the store later."""
         if notification_key <= connection.notified_key:
             return  # its recovery has read it between the commit and now
         if connection.state is ConnectionState.LIVE:

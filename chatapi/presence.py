@@ -18,7 +18,7 @@ MAX_PRESENCE_MEMBERS = 200  # presence in larger rooms would be mostly noise, an
 TOLD_AT_A_STRETCH = 1_000  # rooms and frames: about 5 ms of the loop's time
 STRETCH_SECONDS = 0.01  # between two stretches of a storm, for everything else
 LOOKED_AT_A_STRETCH = 10_000  # users: about 1 ms of the loop's time
-ANNOUNCE_SECONDS = 0.25  # those who come online together are told of in one turn, to those who are there by then
+ANNOUNCE_SECONDS = 0.25  # users who come online together are announced in one turn, to all who are connected by then
 
 
 class _News:
@@ -145,8 +145,8 @@ class Presence:
         return cost
 
     def _listeners(self, room: RoomState, except_id: UserId) -> list[Connection]:
-        """The members who listen, except one. Users who only read a channel are told of nobody. Looks at the fewer of
-        both, the members and the listeners."""
+        """The members who listen, except one. Users who only read a channel hear of nobody. Looks at the fewer of both,
+        the members and the listeners."""
         members, subscribers = room.members, room.subscribers
         if len(members) < len(subscribers):
             tenant_key = room.tenant.tenant_key

@@ -2,7 +2,7 @@
 members.
 
 An acknowledgement is confirmed once it is committed. They come often and one transaction holds many, so they wait
-`FLUSH_SECONDS` for each other; others than the user itself hear of the latest only, a few times a second.
+`FLUSH_SECONDS` for each other; other users hear of the latest one only, a few times a second.
 """
 
 import asyncio
@@ -112,7 +112,7 @@ class Receipts:
             try:
                 check_alive(room)
                 check_member(room, principal.user_id)
-            except ChatError as error:  # it left the room meanwhile, or the room was deleted
+            except ChatError as error:  # the user left the room meanwhile, or it was deleted
                 errors[room_id] = error.at(f"rooms.{room_id}")
             else:
                 standings[room_id] = _standing(room.members[principal.user_id], ACK)
@@ -161,7 +161,7 @@ class Receipts:
             try:
                 check_alive(room)
                 check_member(room, user_id)
-            except ChatError as error:  # it has left the room meanwhile, or the room was deleted
+            except ChatError as error:  # the user has left the room meanwhile, or it was deleted
                 self._refuse(requesters, room, error)
                 continue
             is_new = _move(room.members[user_id], seq, kind)
@@ -189,7 +189,7 @@ class Receipts:
         self._untold[key] = None
 
     def _tell_others(self) -> None:
-        """Bit by bit: an ack of 1,000 rooms of 100 members each is news to 100,000."""
+        """Tells the members bit by bit: an ack of 1,000 rooms of 100 members each concerns 100,000."""
         if not self._telling:
             self._telling, self._untold = self._untold, {}
         told = 0
@@ -203,13 +203,13 @@ class Receipts:
             asyncio.get_running_loop().call_later(TELL_SECONDS, self._tell_others)
 
     def _tell_members(self, room: RoomState, user_id: UserId, kind: ReceiptKind) -> int:
-        """How far the user has got by now, to the others who listen; returns how many they are."""
+        """Tells the other members who listen how far the user has got. Returns how many frames that took."""
         member = room.members.get(user_id)
         if member is None or len(room.members) > MAX_TOLD_MEMBERS:
             return 0
         frame = _encode_receipt(kind, room, user_id, _standing(member, kind))
         told = 0
-        # By members, who are few: a channel may have any number of listeners besides.
+        # Goes through the members, who are few: a channel may have any number of other listeners.
         for other_id in room.members:
             if other_id != user_id:
                 for connection in self._hub.connections_of(room.tenant.tenant_key, other_id):
@@ -242,7 +242,7 @@ def _check_exists(room: RoomState, seq: int, field: str) -> None:
 
 
 def _move(member: MemberState, seq: int, kind: ReceiptKind) -> bool:
-    """Whether that is further than the member stood."""
+    """Moves the member's cursors. Whether `seq` is further than they had got."""
     before = _standing(member, kind)
     member.last_ack = max(member.last_ack, seq)
     if kind == READ:

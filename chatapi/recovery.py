@@ -1,4 +1,4 @@
-"""Serving a connection from the log until it has caught up: at the start, after a `sync`, and when it was too slow.
+"""Serves a connection from the log until it has caught up: at the start, after a `sync`, and when it was too slow.
 
 One machine for all three (docs/design.md, section 4): a cursor per room, the ring first and then the store, and back to
 live delivery in the same step of the loop in which nothing is missing, so that nothing is missed or doubled.
@@ -147,7 +147,7 @@ class Recovery:
             self.start(connection)
 
     async def _run(self, connection: Connection) -> None:
-        behind: deque[RoomState] = deque()  # those of its rooms that have still to be served, as far as is known
+        behind: deque[RoomState] = deque()  # its rooms that are still to serve, as far as is known
         try:
             while connection.state is ConnectionState.RECOVERING:
                 if not await self.let_drain(connection):
@@ -163,8 +163,8 @@ class Recovery:
                 connection.link.cut_off()
 
     async def let_drain(self, connection: Connection) -> bool:
-        """Returns once the peer has taken most of what it was sent: True, unless the connection has ended. One that
-        takes no byte during its grace is closed."""
+        """Returns once the peer has taken most of what it was sent: True, unless the connection has ended. A connection
+        that takes no byte during its grace is closed."""
         await asyncio.sleep(0)  # lets the outbox be written, and others have their turn
         if not await connection.link.wait_for_space(self._slow_consumer_seconds):
             error = ChatError(Code.RATE_LIMIT_EXCEEDED, "Too slow: reconnect to continue where you stopped")
@@ -188,8 +188,8 @@ class Recovery:
             await self._serve_notifications(connection)
 
     async def _serve_rooms(self, connection: Connection, behind: deque[RoomState]) -> None:
-        """The next of these rooms, until as much is written as goes at a stretch. One of which there is more has its
-        next turn after the others."""
+        """Serves the next of these rooms, until `STEP_BYTES` are written. A room that has more gets its next turn after
+        the others."""
         written = 0
         for _ in range(len(behind)):
             room = behind.popleft()
@@ -206,7 +206,7 @@ class Recovery:
             return 0  # deleted or unsubscribed from, or the connection closed, while another room was served
         self._skip(connection, room, room.pruned_seq)
         if not connection.is_behind(room):
-            return 0  # nothing is left of what it may see
+            return 0  # it has got all that it may see
         cursor = connection.cursors[room]
         frames = room.ring.after(cursor)
         if frames is None and room.published_seq - cursor <= RING_EVENTS:
@@ -231,14 +231,15 @@ class Recovery:
         return len(data)
 
     def _skip(self, connection: Connection, room: RoomState, to_seq: int) -> None:
-        """Names what is not streamed: too much of it, or no longer there."""
+        """Names the events that are not streamed: there are too many, or they are gone."""
         cursor, to_seq = connection.cursors[room], min(to_seq, connection.find_last_seq(room))
         if cursor < to_seq:
             self._hub.send_gap(connection, room, cursor + 1, to_seq)
             connection.set_cursor(room, to_seq)
 
     async def _answer_orphan(self, connection: Connection) -> None:
-        """With the event that was asked for, read again: kept for a slow connection, they would have no bound."""
+        """Answers with the requested event, which is read again: events kept for a slow connection would have no
+        bound."""
         room, seq, request_id = connection.orphaned_ids[0]
         frames = room.ring.after(seq - 1)
         if not frames:
@@ -268,7 +269,7 @@ class Recovery:
             connection.notifications_due = True
 
     def _finish_if_caught_up(self, connection: Connection) -> bool:
-        """Back to live delivery in this very step, unless something is missing."""
+        """Switches to live delivery in this very step, unless something is missing."""
         if connection.state is not ConnectionState.RECOVERING:
             return True
         if (
@@ -312,7 +313,7 @@ def _add_request_ids(connection: Connection, room: RoomState, cursor: int, frame
 
 
 def _fitting(frames: Sequence[bytes], allowed_bytes: int) -> int:
-    """How many of the frames fit; at least one, since a drained connection has to get on."""
+    """How many of the frames fit; at least one, so that a drained connection makes progress."""
     size = 0
     for count, frame in enumerate(frames):
         size += len(frame)

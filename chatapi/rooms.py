@@ -100,11 +100,11 @@ class RoomState:
         self.members: dict[UserId, MemberState] = {}  # the longest-standing first
         self.admins: set[UserId] = set()  # those of the members
         self.subscribers: dict[Connection, None] = {}  # a set that keeps its order
-        self.unsubscribed: dict[Connection, None] = {}  # of members, who hear of what is no event of its log
+        self.unsubscribed: dict[Connection, None] = {}  # of members; they hear of changes outside its log
         self.ring = Ring(last_seq + 1)
         self.gone = False  # deleted, or forgotten: nothing may be written through this object any more
         self.used_at_s = 0.0
-        self.active_us = 0  # when its newest event came, of those since it was loaded
+        self.active_us = 0  # when its newest event since it was loaded came
 
     @property
     def room_key(self) -> RoomKey:
@@ -250,8 +250,8 @@ class Rooms:
             )
 
     def adopt(self, room: RoomState) -> RoomState:
-        """A room that was read. Returns the one object for it: another, where one of the two has overtaken the
-        other."""
+        """Takes a room that was read. Returns the one object for it, which is another one if the room was read twice at
+        once."""
         rooms = self._loaded.setdefault(room.tenant.tenant_key, OrderedDict())
         found = rooms.setdefault(room.room_id, room)
         if found is room:
@@ -260,13 +260,13 @@ class Rooms:
         return found
 
     def add(self, room: RoomState) -> RoomState:
-        """A room that was just created, which is its first activity. See `adopt`."""
+        """Takes a room that was just created, which is its first activity. See `adopt`."""
         room = self.adopt(room)
         self._note_activity(room, room.created_at_us)
         return room
 
     def drop(self, room: RoomState) -> None:
-        """A room that was deleted: from now on nothing is written through this object."""
+        """Forgets a room that was deleted: from now on nothing is written through this object."""
         self._forget(room)
         self.rankings.drop(room.tenant.tenant_key, room.room_key, room.members)
 
@@ -346,7 +346,7 @@ class Rooms:
         self._ring_bytes += room.ring.size_bytes
 
     def _empty_rings(self) -> None:
-        """The least recently active rooms' first."""
+        """Empties rings, those of the least recently active rooms first."""
         for room in merge(*(rooms.values() for rooms in self._loaded.values()), key=lambda room: room.active_us):
             if self._ring_bytes <= ALL_RINGS_BYTES // 2:
                 return
@@ -354,7 +354,7 @@ class Rooms:
             room.ring.clear()
 
     async def forget_idle(self) -> None:
-        """Makes room when there are more than `IDLE_ROOMS` that nobody listens to. Called now and then."""
+        """Forgets rooms when there are more than `IDLE_ROOMS` that nobody listens to. Called now and then."""
         idle: list[RoomState] = []
         for tenant_key in list(self._loaded):
             for step, room in enumerate(self.of_tenant(tenant_key), start=1):
@@ -402,7 +402,7 @@ class Rooms:
         return [None] * len(rooms)
 
     async def _load(self, with_large: bool, addresses: Sequence[RoomAddress]) -> list[tuple[RoomState | None, bool]]:
-        """For each the room, if it exists, or that it is a large one, whose members take long to read."""
+        """For each address the room, if it exists, and whether it is a large one, whose members take long to read."""
         tenants = {tenant.tenant_key: tenant for tenant, _ in addresses}
         keys = [(tenant.tenant_key, room_id) for tenant, room_id in addresses]
         # One that the batch before has loaded may be deleted while this one is read: it must not come back.

@@ -81,7 +81,7 @@ class Tenants:
         return list(self._by_id.values())
 
     def find_key(self, api_key: str) -> KeyOwner | None:
-        """Whose key this is; notes that it was used."""
+        """The owner of the key; notes that it was used."""
         owner = self._keys.get(hash_key(api_key))
         if owner is not None:
             self._used_keys[owner.key_id] = self._clock.now_us()
@@ -158,7 +158,8 @@ class Tenants:
         return tenant, made
 
     async def delete(self, tenant_id: str) -> None:
-        """Gone at once, its sockets included; the rows are purged afterwards. Raises ChatError NOT_FOUND."""
+        """The tenant is gone at once, and its sockets close; the rows are purged afterwards. Raises ChatError
+        NOT_FOUND."""
 
         async def apply(transaction: Transaction) -> Tenant:
             tenant = self.get(tenant_id)
@@ -249,7 +250,7 @@ class Tenants:
         return await store_tenants.list_keys(self._store.readers, tenant.tenant_key, window)
 
     async def revoke_key(self, tenant_id: str, key_id: str) -> None:
-        """It stops working at once, and the sockets opened with it close; those of other credentials stay."""
+        """The key stops working at once, and the sockets opened with it close; those of other credentials stay."""
         tenant = self.get(tenant_id)
 
         async def apply(transaction: Transaction) -> bytes:

@@ -73,7 +73,7 @@ class Attempts:
         return delay_s
 
     def find_delay_s(self, failed: int, error: Exception | None) -> float:
-        """Of a proxy, what it asks for is advice, which counts up to the longest of our own delays."""
+        """The delay that a proxy asks for is advice, which counts up to the longest of our own delays."""
         longest_s = MAX_RETRY_AFTER_S if isinstance(error, ApiError) else self._max_delay_s
         asked_s = min(getattr(error, "retry_after_s", None) or 0.0, longest_s)
         return max(full_jitter(failed, self._min_delay_s, self._max_delay_s), asked_s)

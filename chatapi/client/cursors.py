@@ -73,7 +73,7 @@ class RoomCursor:
         self.gap_end = max(self.gap_end, seq)
 
     def take_page(self, events: Sequence[LogEvent], *, has_more: bool) -> Iterator[LogEvent]:
-        """Of a page of the log after `received` what belongs into the gap."""
+        """The events of a page of the log after `received` that belong into the gap."""
         assert self.received is not None  # there is a gap
         end = self.gap_end
         for event in events:
@@ -160,7 +160,7 @@ class CursorBook:
         return named
 
     def _forget_left(self, present: set[str]) -> None:
-        """Rooms that the user was a member of and is no more."""
+        """Forgets the rooms of which the user is no longer a member."""
         for room_id, room in list(self.rooms.items()):
             if not room.is_member or room_id in present:
                 continue

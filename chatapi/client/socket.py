@@ -102,8 +102,8 @@ class Socket:
             logger.debug("socket ended without a goodbye")
 
     def find_refusal(self) -> ApiError | None:
-        """Of a socket that has ended: why the server does not accept its credential (any more), if that was it. A close
-        code alone could be anybody's, unless it was the server that had said `ready`."""
+        """Why the server did not accept the credential of a socket that has ended, if that was the reason. A close code
+        alone could be anybody's, unless it was the server that had said `ready`."""
         if self._socket.close_code != UNAUTHENTICATED:
             return None
         if self.refusal is not None and self.refusal.code is Code.AUTHENTICATION_ERROR:

@@ -69,7 +69,8 @@ def _find_file(path: str | None, environ: Mapping[str, str]) -> Path | None:
 
 
 def _exists(path: Path) -> bool:
-    """Also False for the file of a current directory that may not be looked into: `runuser` and `sudo` keep root's."""
+    """Also False for a file in a current directory that this user may not enter: `runuser` and `sudo` keep root's
+    directory."""
     try:
         return path.exists()
     except PermissionError as error:

@@ -252,7 +252,7 @@ def parse_query(parameters: Iterable[tuple[str, str]], record: type[Q]) -> Q:
 
 @cache
 def _find_numbers(record: type[Query]) -> dict[str, bool]:
-    """Of each parameter, whether it is a number: the others are text."""
+    """For each parameter whether it is a number: the others are text."""
     described = inspect.type_info(record)
     assert isinstance(described, inspect.StructType)
     return {field.encode_name: _is_number(field.type) for field in described.fields}

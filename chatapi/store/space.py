@@ -37,7 +37,7 @@ class Stage(StrEnum):
 
 
 class Space(NamedTuple):
-    """Of the database's file, which as long as pages are given back gets smaller only in leaps."""
+    """The size of the database's file, which gets smaller only in leaps while pages are given back."""
 
     file_bytes: int
     free_bytes: int  # in pages that hold nothing

@@ -284,7 +284,7 @@ async def expand_event(transaction: Transaction, tenant_key: TenantKey, limit: i
 
 
 async def list_tenants_with_work(readers: Readers, tenant_keys: Sequence[TenantKey]) -> set[TenantKey]:
-    """Those of the tenants that have calls to be made, now or later."""
+    """The tenants that have calls to make, now or later."""
     rows = await readers.fetch(_TENANTS_WITH_WORK, {"tenant_keys": dumps_text(tenant_keys)})
     return {TenantKey(row[0]) for row in rows}
 
@@ -350,7 +350,7 @@ async def list_dead(readers: Readers, tenant_key: TenantKey | None, window: Wind
 
 
 async def find_dead(transaction: Transaction, key: DeliveryKey) -> TenantKey | None:
-    """Whose dead letter this is, or None when it is none."""
+    """The tenant whose dead letter this is, or None if it is none."""
     row = await transaction.fetch_one(_FIND_DEAD, key._asdict())
     return None if row is None else TenantKey(row[0])
 

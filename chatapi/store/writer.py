@@ -292,7 +292,7 @@ class Writer:
                 await self._insert_rows(fresh, transaction)
 
     def _admit(self, messages: Sequence[MessageWrite]) -> list[MessageWrite]:
-        """Those to be stored now: the sender may have left the room since it asked, or repeat itself."""
+        """The messages to store now: a sender may have left the room meanwhile, or repeat a message."""
         fresh = []
         firsts: dict[tuple[int, str, str | None], MessageWrite] = {}
         for write in messages:

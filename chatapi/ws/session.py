@@ -1,4 +1,5 @@
-"""One WebSocket from `ready` to its end: reads frames, and answers every one that it cannot carry out."""
+"""One WebSocket from `ready` to its end: reads frames, and answers every frame that it cannot carry out with an
+error."""
 
 import asyncio
 import logging
