@@ -163,7 +163,7 @@ async def start_server(database: Path, template: Template, blocking: BlockBuster
                 **(settings or {}),
             }
             blocking.deactivate()  # active since the start of the server before
-            config = load_config(None, {}, flags).config
+            config = load_config(os.devnull, {}, flags).config  # else it would read chatapi.toml of the source tree
             app = await start_app(config, clock=clock or Clock(), dev=dev, on_crash=crashed.append)
             blocking.activate()
             server = Server(app, session, MASTER_KEY)

@@ -289,9 +289,11 @@ StartServer = Callable[..., Awaitable[Server]]
 
 async def eventually(condition: Any) -> None:
     """Returns once `condition()` holds."""
+    pause_seconds = 0.0005
     async with asyncio.timeout(WAIT_SECONDS):
-        while not condition():  # noqa: ASYNC110 - it is asked of objects that tell nobody
-            await asyncio.sleep(0.005)
+        while not condition():  # it is asked of objects that tell nobody
+            await asyncio.sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, 0.005)
 
 
 async def checkpoint(server: Server) -> None:

@@ -17,7 +17,7 @@ from chatapi.rest.edge import MAX_BODY_BYTES, Edge, make_request_id
 from chatapi.rest.outflow import SMALL_BYTES, LargeReply
 
 KEEPALIVE_SECONDS = 75.0  # longer than the 60 s after which the usual proxies reuse a connection no more
-POLL_SECONDS = 0.01
+FIRST_POLL_SECONDS, POLL_SECONDS = 0.001, 0.01  # most connections end at once when all is read
 END_SECONDS = 0.1  # for handlers to end when all is over
 UNREAD_SECONDS = 30.0  # a client that reads nothing of its reply for this long is cut off: it is held in memory
 
@@ -50,8 +50,10 @@ class EnvelopeServer(web.Server):
             await asyncio.sleep(POLL_SECONDS)
         for protocol in self._list_open():
             protocol.force_close()
-        while self.connections:  # noqa: ASYNC110 - an event for this would have to be kept by every connection
-            await asyncio.sleep(POLL_SECONDS)
+        pause_seconds = FIRST_POLL_SECONDS
+        while self.connections:  # an event for this would have to be kept by every connection
+            await asyncio.sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, POLL_SECONDS)
 
     def refuse_bodies(self, error: ChatError) -> None:
         """Answers all requests whose bodies are still arriving."""
