@@ -1,5 +1,5 @@
 /**
- * What people wrote, as nodes: links that are safe to click, and long texts folded. Nothing here parses HTML.
+ * Contents as nodes: links that are safe to click, and long texts folded. Nothing here parses HTML.
  * @module
  */
 import { h } from "./dom.js";

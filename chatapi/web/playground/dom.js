@@ -75,7 +75,7 @@ export function toast(text) {
   toastTimer = setTimeout(() => { element.hidden = true; }, 6000);
 }
 
-/** What to say of an error. @param {any} error */
+/** The text for an error. @param {any} error */
 export function describe(error) {
   return error.field ? `${error.field}: ${error.message}` : error.message;
 }

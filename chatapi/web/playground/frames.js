@@ -158,7 +158,7 @@ function copies(frame, direction, user) {
   ];
 }
 
-/** What tells two frames of one type apart at a glance. @param {ServerEvent} frame */
+/** The part that tells two frames of one type apart at a glance. @param {ServerEvent} frame */
 function gist(frame) {
   if (frame === null || typeof frame !== "object") return String(frame).slice(0, 120);
   if (frame.type === "error") return String(frame.message ?? frame.code);

@@ -192,12 +192,12 @@ export class Link {
 
   /** @param {ServerEvent} event */
   #handled(event) {
-    if (!isLogEvent(event) || !this.#rooms.has(event.room_id)) return; // who only follows has nothing to acknowledge
+    if (!isLogEvent(event) || !this.#rooms.has(event.room_id)) return; // users who only follow have nothing to acknowledge
     this.#unacked.set(event.room_id, Math.max(event.seq, this.#unacked.get(event.room_id) ?? 0));
     this.#ackTimer ??= setTimeout(() => this.#ack(), ACK_MS);
   }
 
-  /** What is lost with a room or the connection is streamed again, and acknowledged then. */
+  /** Acknowledgements lost with a room or the connection: the events are streamed again, and acknowledged then. */
   #ack() {
     this.#ackTimer = undefined;
     const seqs = Object.fromEntries(this.#unacked);

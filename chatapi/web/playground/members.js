@@ -158,7 +158,7 @@ export class Members {
     ];
   }
 
-  /** Whoever is one of the two leaves by themselves. @param {Room} room @param {string} userId */
+  /** Each of the two users leaves by themselves. @param {Room} room @param {string} userId */
   #remove(room, userId) {
     const { clients, users } = this.given;
     const own = /** @type {const} */ (["a", "b"]).find((slot) => users[slot] === userId);

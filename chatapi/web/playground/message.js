@@ -1,5 +1,5 @@
 /**
- * One message as an element: what was written, its number, marks and what can be done with it.
+ * One message as an element: its content, number, marks and actions.
  * @module
  */
 import { contentOf } from "./content.js";

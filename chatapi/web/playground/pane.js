@@ -50,7 +50,7 @@ export class Pane {
   /** The newest seq of the room that somebody else wrote. */ #newest = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #readTimer;
   /** The connection was lost at this time, and is not back. @type {number | null} */ #downSince = null;
-  /** What came between `ready` and `sync.complete`. @type {{events: number, since: number} | null} */ #recovery = null;
+  /** The events between `ready` and `sync.complete`. @type {{events: number, since: number} | null} */ #recovery = null;
 
   /** @param {ChatAPI} client @param {import("./link.js").Wire} wire @param {string} user @param {"a" | "b"} slot @param {Surroundings} around */
   constructor(client, wire, user, slot, around) {
@@ -93,7 +93,7 @@ export class Pane {
     if (attended) this.#markRead();
   }
 
-  /** What a raw frame about the open room may name. @returns {import("./raw.js").Present} */
+  /** The names for a raw frame about the open room. @returns {import("./raw.js").Present} */
   present() {
     const own = this.timeline.lastOwn();
     return { room_id: this.#room?.room_id, seq: this.timeline.newestSeq, ...(own && { message_id: own.message_id }) };
@@ -284,7 +284,7 @@ export class Pane {
   /** @param {ServerEvent} event */
   #onPresence({ user_id: userId, status }) {
     if (status === "offline") this.#online.delete(userId);
-    else this.#online.add(userId); // away, busy: whatever a newer server may say, they are there
+    else this.#online.add(userId); // away, busy, or any status of a newer server: the user is there
     this.#showOthers();
   }
 

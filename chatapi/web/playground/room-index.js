@@ -1,5 +1,5 @@
 /**
- * The rooms of the two users and the tenant's channels, page by page: what is known of them, and whether there are more.
+ * The rooms of the two users and the tenant's channels, page by page: those that are known, and whether there are more.
  * @module
  */
 
@@ -99,7 +99,7 @@ export class RoomIndex {
     }
   }
 
-  /** The list is whole and short: what it does not name is not in it. @param {Source} source @param {Set<string>} present */
+  /** The list is whole and short: rooms that it does not name are not in it. @param {Source} source @param {Set<string>} present */
   #forgetOthers(source, present) {
     const list = this.#lists[source];
     for (const roomId of list.seen) {

@@ -169,7 +169,7 @@ export class Rooms {
     this.watcher.observe(this.more);
   }
 
-  /* What is on the page */
+  /* Rooms on the page */
 
   #render() {
     const focused = /** @type {HTMLElement | null} */ (document.activeElement)?.dataset?.roomId;

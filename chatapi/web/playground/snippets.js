@@ -1,5 +1,5 @@
 /**
- * What a frame or message would be as a call that can be pasted: curl, Python, JavaScript. The tenant's key is not in it:
+ * A frame or message as a call that can be pasted: curl, Python, JavaScript. The tenant's key is not in it:
  * the snippets read it from the environment variable KEY.
  * @module
  */

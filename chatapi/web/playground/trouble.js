@@ -1,5 +1,5 @@
 /**
- * What stands in place of the chat while the page could not begin: the reason, and the next try.
+ * Stands in place of the chat while the page could not begin: the reason, and the next try.
  * @module
  */
 import { h } from "./dom.js";

@@ -1,8 +1,8 @@
 /**
  * ChatAPI for JavaScript: the REST calls and a WebSocket connection that survives the network and the server.
  *
- * One file, no dependencies, for browsers and Node 20+. What travels keeps the wire's names (`room_id`, `reply_to`);
- * what is only this library's own is camelCase (`autoAck`).
+ * One file, no dependencies, for browsers and Node 20+. Fields on the wire keep their names (`room_id`, `reply_to`); names
+ * of this library's own are camelCase (`autoAck`).
  *
  *     import { ChatAPI } from "/sdk/chatapi.js";
  *     const chat = new ChatAPI({ url: location.origin, getToken: () => fetch("/my-backend/chat-token").then(r => r.text()) });
@@ -369,7 +369,7 @@ export type Shape = Record<string, "string" | "number" | "boolean" | "array" | "
  */
 export declare function isLogEvent(event: ServerEvent): boolean;
 /**
- * What the server refused, or what kept it from being asked. `code` is one of the server's codes, or one of this library's,
+ * A refusal of the server, or the reason why it could not be asked. `code` is one of the server's codes, or one of this library's,
  * whose `status` is 0: `NETWORK_ERROR` (no answer), `TIMEOUT`, `CLOSED` (the connection was closed before the answer),
  * `NOT_CHATAPI` (something else answered, such as a proxy with a page of its own, whose status is
  * `details.http_status`; whether the server has done what it was asked is not known), `NO_TOKEN` (`getToken` failed,
@@ -399,7 +399,7 @@ export declare class ChatAPIError extends Error {
         cause?: unknown;
     });
 }
-/** Who is calling: a master key, an API key and a user, or a user token and where the next one comes from. */
+/** Credentials: a master key, an API key and a user, or a user token and the source of the next one. */
 declare class Credentials {
     #private;
     usesApiKey: boolean;
@@ -423,7 +423,7 @@ declare class Credentials {
     /** Of a token that the server has refused: whether it seems to be one that was good once, so that the next may be. */
     get hasExpired(): boolean;
 }
-/** What both APIs have: tries, the envelope taken off, and the calls that need no credential. */
+/** The common part of both APIs: tries, the envelope taken off, and the calls that need no credential. */
 declare class RestClient {
     #private;
     /** @param {string} url @param {Credentials} credentials @param {{fetch?: typeof globalThis.fetch, timeoutMs?: number, retries?: number}} options */
@@ -440,7 +440,7 @@ declare class RestClient {
      *
      * Tried again, with growing pauses, when there was no answer of the server's or a 502 to 504 of its own, unless doing it twice
      * could differ from doing it once (a POST, if `idempotent` does not say otherwise); always after a 429 of its own, once
-     * `Retry-After` has passed. `gives`: what `data` has at least; an answer that lacks it is not the server's. Throws ChatAPIError.
+     * `Retry-After` has passed. `gives`: the fields that `data` has at least; an answer that lacks them is not the server's. Throws ChatAPIError.
      * @param {string} method
      * @param {string} route
      * @param {CallRequest} [request]
@@ -461,7 +461,7 @@ declare class RestClient {
         limitMs?: number;
     }, signal: AbortSignal | undefined): Promise<any>;
     /**
-     * What the server is: its version, and the paths of its documents by name. Needs no credential.
+     * The server's version, and the paths of its documents by name. Needs no credential.
      * @param {CallOptions} [options] @returns {Promise<{name: "ChatAPI", version: string, links: Record<string, string>}>}
      */
     info(options?: CallOptions): Promise<{
@@ -518,10 +518,10 @@ declare class RestClient {
 /**
  * One caller of one server: a tenant's backend acting as a user, or a user.
  *
- * Every call rejects with a `ChatAPIError`: what the server refused (its `code` and `status`), or why there was no answer of its
- * own. The calls name those refusals that are their own: beside them there are 400 (`field` says of what), 401, 429 and 5xx.
- * Lists come in pages: `limit` with `offset`, which passes over as many items, or with `cursor`, the `next_cursor` of the page
- * before, which goes on where that ended. Times are RFC 3339 in UTC, as text.
+ * Every call rejects with a `ChatAPIError`. It holds the refusal (its `code` and `status`), or why the server gave no answer. The
+ * calls name those refusals that are their own: beside them there are 400 (`field` says of what), 401, 429 and 5xx. Lists come in
+ * pages: `limit` with `offset`, which passes over as many items, or with `cursor`, the `next_cursor` of the page before, which
+ * goes on where that ended. Times are RFC 3339 in UTC, as text.
  */
 export declare class ChatAPI extends RestClient {
     #private;
@@ -622,7 +622,7 @@ export declare class ChatAPI extends RestClient {
      */
     sendMessage(roomId: string, message: string | NewMessage, options?: CallOptions): Promise<Message>;
     /**
-     * A page of the room's history, ascending by `seq`, edits and deletions applied: what follows `after_seq`, what precedes
+     * A page of the room's history, ascending by `seq`, edits and deletions applied: messages after `after_seq`, messages before
      * `before_seq`, or the newest. `limit`: 1 to 100 (50). Throws: 400 for both, 403, 404.
      * @param {string} roomId @param {{after_seq?: number, before_seq?: number, limit?: number}} [page] @param {CallOptions} [options]
      * @returns {Promise<{messages: Message[], has_more: boolean}>}
@@ -1091,7 +1091,7 @@ export declare class Connection {
     }>;
     /** Milliseconds to the server and back. Rejects with `CLOSED`. @returns {Promise<number>} */
     ping(): Promise<number>;
-    /** Drops the connection until `resume`; what is sent meanwhile waits. */
+    /** Drops the connection until `resume`; frames sent meanwhile wait. */
     pause(): void;
     /** Connects again after `pause`, and at once where the connection waits for its next try. */
     resume(): void;

@@ -1,8 +1,8 @@
 /**
  * ChatAPI for JavaScript: the REST calls and a WebSocket connection that survives the network and the server.
  *
- * One file, no dependencies, for browsers and Node 20+. What travels keeps the wire's names (`room_id`, `reply_to`);
- * what is only this library's own is camelCase (`autoAck`).
+ * One file, no dependencies, for browsers and Node 20+. Fields on the wire keep their names (`room_id`, `reply_to`); names
+ * of this library's own are camelCase (`autoAck`).
  *
  *     import { ChatAPI } from "/sdk/chatapi.js";
  *     const chat = new ChatAPI({ url: location.origin, getToken: () => fetch("/my-backend/chat-token").then(r => r.text()) });
@@ -16,7 +16,7 @@
 /* ------------------------------------------------------------------------------------------------ types ---- */
 
 /**
- * Who is calling. Give `apiKey` and `userId` in a backend only; a page or an app gets a user token from its own
+ * The credentials of a client. Give `apiKey` and `userId` in a backend only; a page or an app gets a user token from its own
  * backend (`POST /tokens`), as `token` or, so that it can be renewed, as `getToken`.
  * @typedef {object} ClientOptions
  * @property {string} url where the server is: `https://chat.example.com`, a path in front of it included
@@ -143,7 +143,7 @@
  */
 
 /**
- * What `on` can be given. All but the last three come from the server; `"*"` is every one of those.
+ * The types that `on` takes. All but the last three come from the server; `"*"` is every one of those.
  * @typedef {{
    "ready": {type: "ready", connection_id: string, user_id: string, epoch: string, server_time: string,
      heartbeat_seconds: number,
@@ -202,7 +202,7 @@ const EXPIRY_LEEWAY_MS = 300_000; // of a refused token: our clock may be behind
 const NEW_TOKENS = 2; // tried in a row when the server refuses them, unless they have only expired
 const ASK_AFTER = 2; // failed handshakes; a browser shows none of their answers, so that HTTP is asked why
 const ASK_TIMEOUT_MS = 3_000; // for each of these questions: without an answer the handshake is tried all the same
-const MAX_RETRY_AFTER_MS = 300_000; // of a connection, whatever is asked for: what was in the way may be gone earlier
+const MAX_RETRY_AFTER_MS = 300_000; // of a connection, however long was asked for: the obstacle may be gone earlier
 const MAX_TIMER_MS = 2 ** 31 - 1; // a longer one fires at once
 
 /** Frames with `room_id` and `seq` that are no part of the room's log; every other one with both is, whatever its type. */
@@ -225,7 +225,7 @@ const POSITION = /** @type {Shape} */ ({ seq: "number" });
 const STATUS = /** @type {Shape} */ ({ status: "string" });
 const TENANT = /** @type {Shape} */ ({ tenant_id: "string" });
 
-/** What a connection relies on, by the frame's type. @type {Record<string, Shape>} */
+/** The fields that a connection relies on, by the frame's type. @type {Record<string, Shape>} */
 const FRAMES = {
   "ready": { user_id: "string", epoch: "string", rooms: "array" },
   "ready.rooms": { rooms: "array", more: "boolean" },
@@ -316,7 +316,7 @@ function isPageOf(roomId, afterSeq, { events, has_more }) {
   return events.length > 0 || !has_more;
 }
 
-/** What a header and a subprotocol can hold. @param {unknown} token */
+/** Whether a header and a subprotocol can hold it. @param {unknown} token */
 function isToken(token) {
   return typeof token === "string" && /^[A-Za-z0-9._~+/=-]+$/.test(token);
 }
@@ -352,7 +352,7 @@ function delay(ms, signal) {
 }
 
 /**
- * What the server refused, or what kept it from being asked. `code` is one of the server's codes, or one of this library's,
+ * A refusal of the server, or the reason why it could not be asked. `code` is one of the server's codes, or one of this library's,
  * whose `status` is 0: `NETWORK_ERROR` (no answer), `TIMEOUT`, `CLOSED` (the connection was closed before the answer),
  * `NOT_CHATAPI` (something else answered, such as a proxy with a page of its own, whose status is
  * `details.http_status`; whether the server has done what it was asked is not known), `NO_TOKEN` (`getToken` failed,
@@ -381,7 +381,7 @@ export class ChatAPIError extends Error {
 
 /* ------------------------------------------------------------------------------------------------- REST ---- */
 
-/** Who is calling: a master key, an API key and a user, or a user token and where the next one comes from. */
+/** Credentials: a master key, an API key and a user, or a user token and the source of the next one. */
 class Credentials {
   /** @type {Record<string, string>} */ #headers;
   /** @type {string | undefined} */ #token;
@@ -446,7 +446,7 @@ class Credentials {
   get hasExpired() { return this.renews && this.#token !== undefined && hasExpired(this.#token); }
 }
 
-/** What both APIs have: tries, the envelope taken off, and the calls that need no credential. */
+/** The common part of both APIs: tries, the envelope taken off, and the calls that need no credential. */
 class RestClient {
   /** @type {string} */ #base;
   /** @type {Credentials} */ #credentials;
@@ -468,7 +468,7 @@ class RestClient {
    *
    * Tried again, with growing pauses, when there was no answer of the server's or a 502 to 504 of its own, unless doing it twice
    * could differ from doing it once (a POST, if `idempotent` does not say otherwise); always after a 429 of its own, once
-   * `Retry-After` has passed. `gives`: what `data` has at least; an answer that lacks it is not the server's. Throws ChatAPIError.
+   * `Retry-After` has passed. `gives`: the fields that `data` has at least; an answer that lacks them is not the server's. Throws ChatAPIError.
    * @param {string} method
    * @param {string} route
    * @param {CallRequest} [request]
@@ -535,7 +535,7 @@ class RestClient {
   // The server itself
 
   /**
-   * What the server is: its version, and the paths of its documents by name. Needs no credential.
+   * The server's version, and the paths of its documents by name. Needs no credential.
    * @param {CallOptions} [options] @returns {Promise<{name: "ChatAPI", version: string, links: Record<string, string>}>}
    */
   info(options) { return this.call("GET", "/", { gives: { version: "string", links: "object" } }, options); }
@@ -584,10 +584,10 @@ class RestClient {
 /**
  * One caller of one server: a tenant's backend acting as a user, or a user.
  *
- * Every call rejects with a `ChatAPIError`: what the server refused (its `code` and `status`), or why there was no answer of its
- * own. The calls name those refusals that are their own: beside them there are 400 (`field` says of what), 401, 429 and 5xx.
- * Lists come in pages: `limit` with `offset`, which passes over as many items, or with `cursor`, the `next_cursor` of the page
- * before, which goes on where that ended. Times are RFC 3339 in UTC, as text.
+ * Every call rejects with a `ChatAPIError`. It holds the refusal (its `code` and `status`), or why the server gave no answer. The
+ * calls name those refusals that are their own: beside them there are 400 (`field` says of what), 401, 429 and 5xx. Lists come in
+ * pages: `limit` with `offset`, which passes over as many items, or with `cursor`, the `next_cursor` of the page before, which
+ * goes on where that ended. Times are RFC 3339 in UTC, as text.
  */
 export class ChatAPI extends RestClient {
   /** @type {ClientOptions} */ #options;
@@ -705,7 +705,7 @@ export class ChatAPI extends RestClient {
   }
 
   /**
-   * A page of the room's history, ascending by `seq`, edits and deletions applied: what follows `after_seq`, what precedes
+   * A page of the room's history, ascending by `seq`, edits and deletions applied: messages after `after_seq`, messages before
    * `before_seq`, or the newest. `limit`: 1 to 100 (50). Throws: 400 for both, 403, 404.
    * @param {string} roomId @param {{after_seq?: number, before_seq?: number, limit?: number}} [page] @param {CallOptions} [options]
    * @returns {Promise<{messages: Message[], has_more: boolean}>}
@@ -1072,7 +1072,7 @@ async function unwrap(call, response, gives, plain) {
 /* ------------------------------------------------------------------------------------------- connection ---- */
 
 /**
- * What a connection knows of one room. Replaced, not changed, when the server resets it, so that events of the log
+ * The state of one room in a connection. Replaced, not changed, when the server resets it, so that events of the log
  * before the reset cannot move the cursors of the log after it.
  */
 class RoomCursor {
@@ -1125,7 +1125,7 @@ export class Connection {
   #refusals = 0;
   /** WebSockets in a row that did not get as far as `ready`. */ #failures = 0;
   /** Why the newest try failed, or what ended the connection. @type {Error | undefined} */ #error;
-  /** What the application was told last. */ #told = "";
+  /** The text that the application was told last. */ #told = "";
   /** The server's word on the credential, before it closes. @type {ChatAPIError | undefined} */ #refusal;
   /** Why a handshake may be failing, as far as HTTP could tell. @type {ChatAPIError | undefined} */ #suspicion;
   /** `ready`, until all its parts have come, and frames that came in between. @type {ServerEvent | undefined} */ #parts;
@@ -1134,7 +1134,7 @@ export class Connection {
   #heardAt = 0;
   /** @type {number | undefined} */ #shutdownDelay;
   /** @type {AbortController} */ #life = new AbortController(); // of one socket: its gap fillers end with it
-  #ending = new AbortController(); // of the connection: what it sends over HTTP ends with it
+  #ending = new AbortController(); // of the connection: its requests over HTTP end with it
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer; // the next try, or the deadline of this one
   /** @type {ReturnType<typeof setInterval> | undefined} */ #watchdog;
   /** Stops listening to the browser's on- and offline events. */ #unlisten = () => {};
@@ -1178,7 +1178,7 @@ export class Connection {
      * @type {Promise<EventMap["ready"]>}
      */
     this.ready = new Promise((resolve, reject) => { this.#resolveReady = resolve; this.#rejectReady = reject; });
-    this.ready.catch(() => {}); // who does not look at it is told by the state
+    this.ready.catch(() => {}); // an application that does not look at it is told by the state
     void client.socketClass; // complains now, not in a retry
     this.#listenToNetwork();
     void this.#dial();
@@ -1338,7 +1338,7 @@ export class Connection {
     return performance.now() - start;
   }
 
-  /** Drops the connection until `resume`; what is sent meanwhile waits. */
+  /** Drops the connection until `resume`; frames sent meanwhile wait. */
   pause() {
     if (this.#state === "closed") return;
     this.#hangUp();
@@ -1595,7 +1595,7 @@ export class Connection {
   /**
    * Brings what is known of rooms in line with the server's list. Returns the cursors to name in `sync`: those of followed
    * channels, which are followed by it, and those that differ from `last_ack`, where the server begins anyway, as many as
-   * fit. A room that had no place heals by itself: what comes too often is known, what is left out shows as a gap.
+   * fit. A room that was not named heals by itself: events that come twice are known, missing ones show as a gap.
    * @param {string} epoch
    * @param {EventMap["ready"]["rooms"]} list
    */
@@ -1919,7 +1919,7 @@ export class Connection {
     }
   }
 
-  /** What keeps the connection from coming up, once until something else does. A network that is not there is told by the state. @param {Error} error */
+  /** Tells what keeps the connection from coming up, once until something else does. A network that is not there is told by the state. @param {Error} error */
   #tellOnce(error) {
     const code = error instanceof ChatAPIError ? error.code : error.name;
     const text = `${code}: ${error.message}`;
@@ -1995,7 +1995,7 @@ export class Connection {
 
   /* Frames out */
 
-  /** What meets a socket that is closing goes out with the next, as if it had been lost on its way. @param {ServerEvent} frame */
+  /** Sends a frame. One that meets a closing socket goes out with the next, as if it had been lost on its way. @param {ServerEvent} frame */
   #transmit(frame) {
     if (this.#socket.readyState !== OPEN) return; // a browser would complain on the console of each
     this.#tell("frame", { direction: "out", frame });
