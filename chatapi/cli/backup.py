@@ -8,7 +8,7 @@ from types import FrameType
 from chatapi.cli import database
 from chatapi.cli.errors import CliError
 from chatapi.store.backup import back_up
-from chatapi.store.offline import UnusableDatabase
+from chatapi.store.standalone import UnusableDatabase
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ import argparse
 from chatapi.cli import database
 from chatapi.cli.errors import CliError
 from chatapi.store.check import check_database
-from chatapi.store.offline import UnusableDatabase
+from chatapi.store.standalone import UnusableDatabase
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

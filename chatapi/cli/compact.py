@@ -14,8 +14,8 @@ from chatapi.store import StoreError
 from chatapi.store.compact import Rewriting, compact_database
 from chatapi.store.file import name_identity
 from chatapi.store.lock import DatabaseInUse
-from chatapi.store.offline import UnusableDatabase
 from chatapi.store.space import Space, Stage
+from chatapi.store.standalone import UnusableDatabase
 
 SHOW_SECONDS = 1.0  # between two lines of progress
 

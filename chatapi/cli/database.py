@@ -1,4 +1,4 @@
-"""Which database an offline command means."""
+"""The database of a command that needs no server."""
 
 import argparse
 import os

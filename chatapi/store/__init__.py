@@ -12,8 +12,8 @@ from chatapi.store import log, meta
 from chatapi.store.file import DatabaseFiles, DatabaseGone, find_obstacle
 from chatapi.store.keys import KeyMaker, find_key_time
 from chatapi.store.migrate import DatabaseTooNew, migrate
-from chatapi.store.offline import find_objection
 from chatapi.store.readers import Reader, Readers
+from chatapi.store.standalone import find_objection
 from chatapi.store.transaction import SeqCounter, Transaction
 from chatapi.store.wal import LogBound
 from chatapi.store.writer import BUSY_SECONDS, Writer

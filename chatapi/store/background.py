@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from chatapi.store.transaction import Connection
+from chatapi.store.transaction import SqliteConnection
 from chatapi.store.writes import Change
 
 CHUNK_ROWS = 50  # removed by one statement, a fraction of a millisecond: after each a step may end
@@ -22,7 +22,7 @@ CHECKPOINT_STEPS, IDLE_CHECKPOINT_STEPS = 1, 4
 
 T = TypeVar("T")
 
-Work = Callable[[Connection, Callable[[], bool]], T]
+Work = Callable[[SqliteConnection, Callable[[], bool]], T]
 """Runs statements in the writer's thread, and ends soon after its second argument says that the time is over."""
 
 
@@ -54,10 +54,10 @@ class Background:
         self._due_s = now_s + min(rest * (now_s - self._started_s), MAX_REST_SECONDS)
         self._steps += 1
 
-    def limit_time(self, work: Work[T]) -> Callable[[Connection], T]:
+    def limit_time(self, work: Work[T]) -> Callable[[SqliteConnection], T]:
         """One step of that work."""
 
-        def run(connection: Connection) -> T:
+        def run(connection: SqliteConnection) -> T:
             end_s = time.perf_counter() + seconds
             return work(connection, lambda: time.perf_counter() >= end_s)
 

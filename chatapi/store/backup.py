@@ -22,7 +22,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
-from chatapi.store.offline import UnusableDatabase, explain_errors, open_snapshot
+from chatapi.store.standalone import UnusableDatabase, explain_errors, open_snapshot
 
 STEP_PAGES = 256  # 1 MiB at SQLite's page size
 STEP_PAUSE_SECONDS = 0.002  # leaves the disk to the server in between, and bounds the copy to some 250 MB/s

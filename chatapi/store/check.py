@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from chatapi.models import UserId, encode_dm_key
-from chatapi.store.offline import SQLITE_ERRORS, one_line, open_snapshot
+from chatapi.store.standalone import SQLITE_ERRORS, one_line, open_snapshot
 
 MAX_FINDINGS = 100  # of each kind: a ruined file has millions
 

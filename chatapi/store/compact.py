@@ -19,7 +19,6 @@ from typing import NamedTuple
 from chatapi.store import check_usable
 from chatapi.store.lock import DatabaseLock
 from chatapi.store.migrate import list_migrations
-from chatapi.store.offline import UnusableDatabase, explain_errors
 from chatapi.store.purge import purge_deleted
 from chatapi.store.space import (
     MAX_PINNED_PAGES,
@@ -30,6 +29,7 @@ from chatapi.store.space import (
     is_incremental,
     measure,
 )
+from chatapi.store.standalone import UnusableDatabase, explain_errors
 
 STEP_SECONDS = 0.1  # of one transaction: an interruption loses no more
 LOOK_SECONDS = 0.2  # between two looks at a rewriting, or at somebody who still reads

@@ -19,7 +19,7 @@ from chatapi.store.go.run import Count, CredentialMakers, ImportReport, Run
 from chatapi.store.go.source import attach_old
 from chatapi.store.go.tenants import take_tenants
 from chatapi.store.lock import DatabaseInUse, DatabaseLock
-from chatapi.store.offline import UnusableDatabase, decode_text, explain_errors, one_line
+from chatapi.store.standalone import UnusableDatabase, decode_text, explain_errors, one_line
 
 __all__ = ["Count", "CredentialMakers", "ImportReport", "import_go_database"]
 

@@ -1,4 +1,4 @@
-"""The lock on the database: `serve` holds it, so that no second server and no offline command writes beside it."""
+"""The lock on the database: `serve` holds it, so that no second server and no command writes beside it."""
 
 import fcntl
 import logging

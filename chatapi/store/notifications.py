@@ -9,7 +9,7 @@ from chatapi.protocol.json import MAX_KEY, dumps_text, loads_stored
 from chatapi.protocol.pages import Page, Value, Window
 from chatapi.protocol.wire import encode_text
 from chatapi.store.readers import Readers
-from chatapi.store.transaction import Connection, Row, Transaction
+from chatapi.store.transaction import Row, SqliteConnection, Transaction
 
 # The fields of the frame `notification`, as `chatapi.notifications` makes them in Python.
 FIELDS = """
@@ -218,7 +218,7 @@ async def insert_notification(
 
 
 def insert_recipients(
-    tenant_key: TenantKey, notification_key: int, left: Left, connection: Connection
+    tenant_key: TenantKey, notification_key: int, left: Left, connection: SqliteConnection
 ) -> tuple[list[UserId], Left]:
     """Stores the next recipients. Returns them, some of whom may have been recipients before, and what is left then."""
     scope = {"tenant_key": tenant_key, "notification_key": notification_key}
@@ -230,7 +230,7 @@ def insert_recipients(
 
 
 def insert_all_recipients(
-    tenant_key: TenantKey, notification_key: int, left: Left, connection: Connection
+    tenant_key: TenantKey, notification_key: int, left: Left, connection: SqliteConnection
 ) -> list[UserId]:
     """As `insert_recipients`, until nothing is left."""
     recipients: list[UserId] = []
@@ -262,7 +262,7 @@ async def insert_unfinished(transaction: Transaction, tenant_key: TenantKey, not
 
 
 def insert_more_recipients(
-    tenant_key: TenantKey, notification_key: int, connection: Connection
+    tenant_key: TenantKey, notification_key: int, connection: SqliteConnection
 ) -> tuple[list[UserId], bool]:
     """As `insert_recipients` of one that is unfinished; and whether something is left. Raises ChatError NOT_FOUND if it
     was deleted meanwhile, since it was too old."""

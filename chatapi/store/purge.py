@@ -12,7 +12,7 @@ from chatapi.protocol.json import dumps_text
 from chatapi.store.background import CHUNK_ROWS
 from chatapi.store.keys import KEY_EPOCH_US
 from chatapi.store.readers import Readers
-from chatapi.store.transaction import Connection
+from chatapi.store.transaction import SqliteConnection
 
 _FIND_DELETED_ROOMS = "SELECT room_key FROM rooms WHERE deleted_at_us IS NOT NULL ORDER BY room_key LIMIT :limit"
 _FIND_DELETED_TENANT = "SELECT tenant_key FROM tenants WHERE deleted_at_us IS NOT NULL LIMIT 1"
@@ -131,7 +131,7 @@ class OldLog(NamedTuple):
     events: int
 
 
-def purge_deleted(connection: Connection, is_over: Callable[[], bool]) -> bool:
+def purge_deleted(connection: SqliteConnection, is_over: Callable[[], bool]) -> bool:
     """One step of removing what was deleted, rooms first; whether there may be more to do."""
     while _purge_some(connection):
         if is_over():
@@ -139,7 +139,7 @@ def purge_deleted(connection: Connection, is_over: Callable[[], bool]) -> bool:
     return False
 
 
-def _purge_some(connection: Connection) -> bool:
+def _purge_some(connection: SqliteConnection) -> bool:
     found = connection.execute(_FIND_DELETED_ROOMS, {"limit": CHUNK_ROWS}).fetchall()
     if found:
         _empty(connection, _EMPTY_ROOMS, {"keys": dumps_text([row[0] for row in found])})
@@ -153,7 +153,7 @@ def _purge_some(connection: Connection) -> bool:
     return True
 
 
-def _empty(connection: Connection, statements: Sequence[str], scope: dict[str, object]) -> None:
+def _empty(connection: SqliteConnection, statements: Sequence[str], scope: dict[str, object]) -> None:
     """Each statement removes what keeps the next one from being run, and is run once that is gone."""
     left = CHUNK_ROWS
     for statement in statements:
@@ -180,7 +180,7 @@ async def find_old_logs(
 
 
 def purge_old_events(
-    tenant_key: TenantKey, logs: Sequence[OldLog], connection: Connection, is_over: Callable[[], bool]
+    tenant_key: TenantKey, logs: Sequence[OldLog], connection: SqliteConnection, is_over: Callable[[], bool]
 ) -> Sequence[OldLog]:
     """One step of retention; returns those that it came to. Events that were found to be old stay old."""
     for count, log in enumerate(logs, start=1):
@@ -200,7 +200,7 @@ async def find_old_notifications(readers: Readers, before_us: dict[TenantKey, in
 
 
 def purge_old_notifications(
-    tenant_key: TenantKey, before_us: int, connection: Connection, is_over: Callable[[], bool]
+    tenant_key: TenantKey, before_us: int, connection: SqliteConnection, is_over: Callable[[], bool]
 ) -> bool:
     """One step; whether there may be more to do."""
     scope = {"tenant_key": tenant_key, "before_key": _encode_key(before_us), "before_us": before_us}

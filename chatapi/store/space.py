@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from chatapi.errors import conflict
 from chatapi.store.purge import purge_deleted
-from chatapi.store.transaction import Connection
+from chatapi.store.transaction import SqliteConnection
 from chatapi.store.writer import Writer
 
 CALL_SECONDS = 1.0  # of one `give_back`: its caller hears as often how far it is
@@ -50,17 +50,17 @@ class Pages(NamedTuple):
     free: int
 
 
-def count_pages(connection: Connection) -> Pages:
+def count_pages(connection: SqliteConnection) -> Pages:
     names = ("page_size", "page_count", "freelist_count")
     return Pages(*(int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in names))
 
 
-def is_incremental(connection: Connection) -> bool:
+def is_incremental(connection: SqliteConnection) -> bool:
     """Whether the database can give back single pages."""
     return bool(connection.execute("PRAGMA auto_vacuum").fetchone()[0] == _INCREMENTAL)
 
 
-def measure(path: str, connection: Connection, *, is_pinned: bool = False) -> Space:
+def measure(path: str, connection: SqliteConnection, *, is_pinned: bool = False) -> Space:
     """`is_pinned`: somebody needs so much of the log that nothing should be added to it."""
     pages = count_pages(connection)
     file_bytes = os.path.getsize(path)
@@ -74,7 +74,7 @@ def measure(path: str, connection: Connection, *, is_pinned: bool = False) -> Sp
     return Space(file_bytes, pages.free * pages.size_bytes, stage)
 
 
-def give_back_pages(connection: Connection, is_over: Callable[[], bool]) -> None:
+def give_back_pages(connection: SqliteConnection, is_over: Callable[[], bool]) -> None:
     """Gives back free pages until there are none or the time is over. Within a transaction, as all that writes."""
     for _ in range(count_pages(connection).free):
         connection.execute("PRAGMA incremental_vacuum (1)")
@@ -82,7 +82,7 @@ def give_back_pages(connection: Connection, is_over: Callable[[], bool]) -> None
             return
 
 
-def _take_step(path: str, is_pinned: bool, connection: Connection, is_over: Callable[[], bool]) -> Space:
+def _take_step(path: str, is_pinned: bool, connection: SqliteConnection, is_over: Callable[[], bool]) -> Space:
     if not is_incremental(connection):
         raise conflict(
             "The database was made by an earlier version and can give no space back while the server runs:"

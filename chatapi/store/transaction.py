@@ -9,7 +9,7 @@ import aiosqlite
 Row = tuple[Any, ...]
 T = TypeVar("T")
 
-Connection = sqlite3.Connection
+SqliteConnection = sqlite3.Connection
 """For functions that `Transaction.run` calls with the connection."""
 
 
@@ -36,7 +36,7 @@ class Transaction:
         cursor = await self._connection.execute(sql, parameters)
         return cursor.rowcount
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
+    async def run(self, work: Callable[[SqliteConnection], T]) -> T:
         """Runs many statements in one hop to the connection's thread."""
         # aiosqlite has no public way to run a function there: each hop would be a chance for the loop to be busy.
         result: T = await self._connection._execute(work, self._connection._conn)  # type: ignore[no-untyped-call]

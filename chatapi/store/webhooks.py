@@ -14,7 +14,7 @@ from chatapi.store.background import CHUNK_ROWS
 from chatapi.store.log import MESSAGE_JSON
 from chatapi.store.notifications import FIELDS as NOTIFICATION_FIELDS
 from chatapi.store.readers import Readers
-from chatapi.store.transaction import Connection, Transaction
+from chatapi.store.transaction import SqliteConnection, Transaction
 
 ID_PREFIX = "dlv_"
 
@@ -323,7 +323,7 @@ async def record(
         await transaction.execute(_NOTE_FAILURES, {"failures": dumps_text([(*row.key, *row[1:]) for row in failures])})
 
 
-def drop_queue(tenant_key: TenantKey, connection: Connection, is_over: Callable[[], bool]) -> tuple[int, bool]:
+def drop_queue(tenant_key: TenantKey, connection: SqliteConnection, is_over: Callable[[], bool]) -> tuple[int, bool]:
     """One step of forgetting what a tenant's webhook was still to get: how many calls, and whether there may be more.
     Dead letters stay."""
     scope = {"tenant_key": tenant_key, "limit": CHUNK_ROWS}
@@ -377,7 +377,7 @@ async def requeue_of_tenant(
     )
 
 
-def expire_dead(before_us: int, connection: Connection, is_over: Callable[[], bool]) -> bool:
+def expire_dead(before_us: int, connection: SqliteConnection, is_over: Callable[[], bool]) -> bool:
     """One step of deleting dead letters whose last attempt was before that; whether there may be more to do."""
     while connection.execute(_EXPIRE, {"before_us": before_us, "limit": CHUNK_ROWS}).rowcount:
         if is_over():

@@ -68,16 +68,16 @@ class WebhookQueue:
 
     def _list_deliveries(self, write: MessageWrite, room: RoomState, due_at_us: int) -> list[Row]:
         tenant_key = room.tenant.tenant_key
-        offline = [
+        unconnected = [
             user_id
             for user_id in room.members
             if user_id != write.sender_id and not self._hub.is_connected(tenant_key, user_id)
         ]
-        if offline:
+        if unconnected:
             self._concerned[room.tenant] = None
         return [
             (write.message_key, ordinal, tenant_key, room.room_key, user_id, due_at_us)
-            for ordinal, user_id in enumerate(offline, start=1)
+            for ordinal, user_id in enumerate(unconnected, start=1)
         ]
 
     async def queue_notification(
@@ -94,12 +94,12 @@ class WebhookQueue:
         if len(recipients) > DIRECT_RECIPIENTS:
             await webhooks.insert_event(transaction, (notification_key, tenant_key, None, None, excluded, due_at_us))
         else:
-            offline = [user_id for user_id in recipients if user_id not in excluded]
+            unconnected = [user_id for user_id in recipients if user_id not in excluded]
             await webhooks.insert_deliveries(
                 transaction,
                 [
                     (notification_key, ordinal, tenant_key, None, user_id, due_at_us)
-                    for ordinal, user_id in enumerate(offline, start=1)
+                    for ordinal, user_id in enumerate(unconnected, start=1)
                 ],
             )
         self._concerned[tenant] = None

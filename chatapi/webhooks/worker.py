@@ -19,7 +19,7 @@ from chatapi.errors import ChatError
 from chatapi.hub import Hub
 from chatapi.models import Tenant, TenantKey
 from chatapi.store import Store, Transaction, meta, webhooks
-from chatapi.store.transaction import Connection
+from chatapi.store.transaction import SqliteConnection
 from chatapi.store.webhooks import Delay, DeliveryKey, Due, Failure, encode_delivery_id
 from chatapi.tasks import Tasks
 from chatapi.webhooks.client import CallResult, WebhookClient
@@ -220,7 +220,7 @@ class WebhookWorker:
         step that the store refuses is tried again."""
         tenant, may_have_more = lane.tenant, True
 
-        def work(connection: Connection, is_over: Callable[[], bool]) -> tuple[int, bool]:
+        def work(connection: SqliteConnection, is_over: Callable[[], bool]) -> tuple[int, bool]:
             # In the writer's own turn: calls that were queued since the tenant has a webhook again are not dropped.
             if tenant.settings.webhook_url is not None:
                 return 0, True

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import chatapi.store
 
-# Modules whose statements look at everything, on purpose: commands run by hand, on a copy or an offline database.
-OFFLINE = {"backup", "check", "importer", "offline", "go", "prefill"}
+# Modules whose statements look at everything, on purpose: commands run by hand, on a copy or without a server.
+STANDALONE = {"backup", "check", "importer", "standalone", "go", "prefill"}
 
 
 def find_statements() -> Iterator[tuple[str, str]]:
     for info in pkgutil.walk_packages(chatapi.store.__path__, "chatapi.store."):
         name = info.name.removeprefix("chatapi.store.")
-        if name.split(".")[0] in OFFLINE:
+        if name.split(".")[0] in STANDALONE:
             continue
         for constant, value in vars(importlib.import_module(info.name)).items():
             for sql in value if isinstance(value, tuple) else (value,):

@@ -8,7 +8,7 @@ from sample_database import make_database, query
 
 from chatapi.store import backup
 from chatapi.store.backup import back_up
-from chatapi.store.offline import UnusableDatabase
+from chatapi.store.standalone import UnusableDatabase
 
 EPOCH = "SELECT value FROM meta WHERE name = 'epoch'"
 CONTENT = "SELECT group_concat(content) FROM (SELECT content FROM messages ORDER BY message_key)"

@@ -12,7 +12,7 @@ from chatapi.models import encode_dm_key
 from chatapi.store import check
 from chatapi.store.check import check_database
 from chatapi.store.migrate import list_migrations
-from chatapi.store.offline import UnusableDatabase
+from chatapi.store.standalone import UnusableDatabase
 
 
 @pytest.fixture

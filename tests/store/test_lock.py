@@ -13,7 +13,7 @@ from sample_database import damage, make_database, query
 from chatapi.cli import main
 from chatapi.store import StoreError, check_usable
 from chatapi.store.lock import DatabaseInUse, DatabaseLock
-from chatapi.store.offline import UnusableDatabase, open_snapshot
+from chatapi.store.standalone import UnusableDatabase, open_snapshot
 
 # A process that makes others, which take a database as the server does: the lock, and then SQLite. Their confirmed
 # messages are in the log (the WAL) alone. Each is killed when it is asked for.

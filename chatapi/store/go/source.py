@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 
 from chatapi.store.go.values import is_user_id, parse_time
-from chatapi.store.offline import UnusableDatabase, find_read_uri
+from chatapi.store.standalone import UnusableDatabase, find_read_uri
 
 _COLUMNS = """
     SELECT t.name || '.' || c.name FROM old.sqlite_schema AS t, pragma_table_info(t.name, 'old') AS c
