@@ -19,7 +19,7 @@ from chatapi.clock import Clock, SteadyClock
 from chatapi.committer import Committer
 from chatapi.config import Config
 from chatapi.errors import ChatError, unavailable
-from chatapi.health import Health
+from chatapi.health import HealthCheck
 from chatapi.history import HistoryCache
 from chatapi.housekeeping import start_housekeeping
 from chatapi.hub import Hub
@@ -43,8 +43,8 @@ from chatapi.services import Services
 from chatapi.store import Store, check_usable, open_store
 from chatapi.store.lock import DatabaseLock
 from chatapi.tasks import Tasks
-from chatapi.tenants import Tenants
-from chatapi.webhooks.dead_letters import DeadLetters
+from chatapi.tenants import TenantRegistry
+from chatapi.webhooks.dead_letters import DeadLetterQueue
 from chatapi.webhooks.queue import WebhookQueue
 from chatapi.webhooks.worker import WebhookWorker
 from chatapi.ws.handshake import serve_websocket
@@ -192,7 +192,7 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
         slow_consumer_seconds=config.limits.slow_consumer_seconds,
     )
     hub.recover = recovery.start
-    tenants = Tenants(store, config, clock, rooms, hub)
+    tenants = TenantRegistry(store, config, clock, rooms, hub)
     steady = SteadyClock(clock, store.latest_us)
     webhooks = WebhookWorker(store=store, hub=hub, tasks=tasks, clock=clock, steady=steady, config=config.webhooks)
     first_wait_seconds = config.webhooks.retry_schedule_seconds[0]
@@ -217,7 +217,7 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
         receipts=Receipts(store, hub, access),
         notifications=Notifications(store, hub, tasks, access, webhook_queue),
         webhooks=webhooks,
-        dead_letters=DeadLetters(
+        dead_letters=DeadLetterQueue(
             store=store,
             hub=hub,
             tenants=tenants,
@@ -228,7 +228,7 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
         tenants=tenants,
         auth=Auth(tenants, config, clock),
         origins=OriginPolicy(config.server.allowed_origins, config.server.public_url),
-        health=Health(store.writer, clock),
+        health=HealthCheck(store.writer, clock),
         admission=Admission(_count_descriptors(), _reserve_descriptors(config)),
     )
 

@@ -15,10 +15,10 @@ import jwt
 from chatapi.clock import Clock
 from chatapi.config import Config
 from chatapi.errors import ChatError, invalid, rate_limited, unauthenticated
-from chatapi.models import Principal, Scope, Tenant, UserId
+from chatapi.models import Principal, Scope, TenantState, UserId
 from chatapi.protocol.requests import MAX_TOKEN_SECONDS
 from chatapi.ratelimit import TokenBucket
-from chatapi.tenants import Tenants
+from chatapi.tenants import TenantRegistry
 
 TICKET_SECONDS = 60
 MAX_TICKETS = 100_000
@@ -47,7 +47,7 @@ class Auth:
     `wrong_credentials` counts them since the start.
     """
 
-    def __init__(self, tenants: Tenants, config: Config, clock: Clock) -> None:
+    def __init__(self, tenants: TenantRegistry, config: Config, clock: Clock) -> None:
         self._tenants = tenants
         self._clock = clock
         self._master_key_hash = _digest(config.auth.master_key) if config.auth.master_key else None
@@ -125,7 +125,7 @@ class Auth:
 
     # Tokens and tickets
 
-    def mint_token(self, tenant: Tenant, user_id: UserId, expires_in_s: int) -> tuple[str, int]:
+    def mint_token(self, tenant: TenantState, user_id: UserId, expires_in_s: int) -> tuple[str, int]:
         """A user token (RFC 7519, HS256), and when it expires, in microseconds since 1970."""
         expires_at_s = self._clock.now_us() // 1_000_000 + expires_in_s
         claims = {"iss": tenant.tenant_id, "sub": user_id, "exp": expires_at_s}
@@ -165,7 +165,7 @@ class Auth:
         ) and self._tenants.find(principal.tenant.tenant_id) is principal.tenant
 
 
-def _judge_claims(tenant: Tenant, claims: Mapping[str, object], now_s: float) -> Principal:
+def _judge_claims(tenant: TenantState, claims: Mapping[str, object], now_s: float) -> Principal:
     """Judges `sub`, `exp` and `nbf` of a token whose signature and `iss` hold, and no other claim
     (docs/contract.md, section 4).
     Raises ChatError.

@@ -9,7 +9,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from chatapi.link import Link
-from chatapi.models import Principal, Tenant, UserId
+from chatapi.models import Principal, TenantState, UserId
 from chatapi.protocol.server_frames import ServerFrame
 from chatapi.ratelimit import TokenBucket
 from chatapi.rooms import RoomState
@@ -102,7 +102,7 @@ class Connection:
         self.close_code: int | None = None
 
     @property
-    def tenant(self) -> Tenant:
+    def tenant(self) -> TenantState:
         return self.principal.tenant
 
     @property
@@ -270,7 +270,7 @@ class UserSessions:
 
     __slots__ = ("announced", "connections", "last_rooms", "offline_timer", "tenant", "typing", "user_id")
 
-    def __init__(self, tenant: Tenant, user_id: UserId) -> None:
+    def __init__(self, tenant: TenantState, user_id: UserId) -> None:
         self.tenant = tenant
         self.user_id = user_id
         self.connections: dict[Connection, None] = {}

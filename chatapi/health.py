@@ -10,7 +10,7 @@ WRITE_TIMEOUT_SECONDS = 5.0
 PROBE_SECONDS = 1.0  # a real write at most once in this time, however many ask
 
 
-class Health:
+class HealthCheck:
     def __init__(self, writer: Writer, clock: Clock) -> None:
         self._writer = writer
         self._clock = clock

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from chatapi.errors import ChatError
 from chatapi.log import Seldom
 from chatapi.memory import give_back_memory
-from chatapi.models import RoomKey, Tenant, TenantKey
+from chatapi.models import RoomKey, TenantKey, TenantState
 from chatapi.services import Services
 from chatapi.store import DatabaseGone, Writer, meta, purge
 
@@ -113,7 +113,7 @@ async def purge_deleted(services: Services) -> None:
 # Retention
 
 
-def find_limit(services: Services, tenant: Tenant) -> int:
+def find_limit(services: Services, tenant: TenantState) -> int:
     """The time before which the tenant's events are too old, in microseconds since 1970. Both clocks have to agree: one
     that was set forward by mistake must not cost a tenant its messages."""
     now_us = min(services.clock.now_us(), services.steady.now_us())
@@ -142,7 +142,7 @@ class Retention:
         if failure is not None:
             raise failure
 
-    async def take_turn(self, tenant: Tenant) -> bool:
+    async def take_turn(self, tenant: TenantState) -> bool:
         """Some steps for one tenant; whether there is more to do in this pass."""
         services = self._services
         before_us = find_limit(services, tenant)
@@ -156,7 +156,7 @@ class Retention:
         self._after[tenant.tenant_key] = page.last_room_id
         return True
 
-    async def _empty(self, tenant: Tenant, before_us: int, room_keys: list[RoomKey]) -> bool:
+    async def _empty(self, tenant: TenantState, before_us: int, room_keys: list[RoomKey]) -> bool:
         """Whether all that is old in these rooms is gone, within a turn's steps."""
         readers, writer = self._services.store.readers, self._services.store.writer
         left = deque(room_keys)
@@ -172,12 +172,12 @@ class Retention:
                 return True
         return False
 
-    def _publish(self, tenant: Tenant, logs: Sequence[purge.OldLog]) -> None:
+    def _publish(self, tenant: TenantState, logs: Sequence[purge.OldLog]) -> None:
         for log in logs:
             self._services.rooms.prune(tenant.tenant_key, log.room_id, log.last_seq)
 
 
-async def apply_retention(services: Services, tenant: Tenant) -> None:
+async def apply_retention(services: Services, tenant: TenantState) -> None:
     """Removes all that is too old of one tenant's events."""
     retention = Retention(services)
     while await retention.take_turn(tenant):

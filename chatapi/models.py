@@ -51,7 +51,7 @@ class ReplacedSecret(NamedTuple):
     until_us: int
 
 
-class Tenant:
+class TenantState:
     """A tenant as it now stands: one object for each, shared by all who hold it, changed only after a commit.
 
     `settings` are those in force, that is the tenant's own `config` over the server's.
@@ -98,7 +98,7 @@ class Tenant:
 class Principal(msgspec.Struct, frozen=True):
     """A user of a tenant who acts, and the credential that they gave."""
 
-    tenant: Tenant
+    tenant: TenantState
     user_id: UserId
     scope: Scope
     key_id: KeyId | None = None  # the API key used, so that its revocation closes the sockets opened with it

@@ -12,8 +12,8 @@ from chatapi.errors import ChatError, not_found, unavailable
 from chatapi.hub import Hub
 from chatapi.models import (
     Principal,
-    Tenant,
     TenantKey,
+    TenantState,
     UserId,
     encode_notification_id,
     encode_subscription_id,
@@ -48,7 +48,7 @@ class _Delivery:
     """A notification on its way to its recipients. It has ended once all of them are stored and those online were sent
     its frame, or with an error."""
 
-    def __init__(self, tenant: Tenant, topic: str, payload: str) -> None:
+    def __init__(self, tenant: TenantState, topic: str, payload: str) -> None:
         """`payload` is JSON."""
         self.tenant = tenant
         self.topic = topic
@@ -115,7 +115,7 @@ class Notifications:
         self._under_way: dict[TenantKey, _Delivery] = {}  # those that are stored in steps
         self._steps = asyncio.Semaphore(1)  # however many of them there are, one step is in the writer's queue
 
-    async def resume(self, tenants: Iterable[Tenant]) -> None:
+    async def resume(self, tenants: Iterable[TenantState]) -> None:
         """Goes on with the notifications that a stop has interrupted. Called once, at the start."""
         by_key = {tenant.tenant_key: tenant for tenant in tenants}
         for found in await store_notifications.list_unfinished(self._store.readers):
@@ -337,7 +337,7 @@ class Notifications:
         await self._store.writer.change(apply)
 
 
-def _check_tenant(tenant: Tenant) -> None:
+def _check_tenant(tenant: TenantState) -> None:
     """For use in a write's own turn: rows of a tenant that was deleted meanwhile would be purged at once."""
     if tenant.gone:
         raise not_found("Tenant")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from chatapi.batching import Batcher
 from chatapi.clock import Clock
 from chatapi.errors import not_found
-from chatapi.models import MemberState, Role, RoomId, RoomKey, RoomType, Tenant, TenantKey, UserId, encode_time
+from chatapi.models import MemberState, Role, RoomId, RoomKey, RoomType, TenantKey, TenantState, UserId, encode_time
 from chatapi.protocol.answers import Room
 from chatapi.protocol.json import encoded
 from chatapi.protocol.server_frames import RoomFrame, RoomUpdatedFrame
@@ -37,7 +37,7 @@ MEMBERS_PER_STEP = 2_000  # members read and made at a stretch: about 2 ms of a 
 LARGE_MEMBERS = 2_000  # a room with more is loaded by itself, so that nobody else's rooms wait for its members
 
 
-RoomAddress = tuple[Tenant, str]
+RoomAddress = tuple[TenantState, str]
 """A tenant, and the id of one of its rooms."""
 FrameT = TypeVar("FrameT", bound=RoomFrame)
 
@@ -72,7 +72,7 @@ class RoomState:
     def __init__(
         self,
         *,
-        tenant: Tenant,
+        tenant: TenantState,
         room_key: RoomKey,
         room_id: RoomId,
         room_type: RoomType,
@@ -228,7 +228,7 @@ class Rooms:
             room.used_at_s = self._clock.monotonic_s()
         return room
 
-    async def get(self, tenant: Tenant, room_id: str) -> RoomState:
+    async def get(self, tenant: TenantState, room_id: str) -> RoomState:
         """The tenant's room, loaded if need be. Raises ChatError NOT_FOUND."""
         room = self.find_loaded(tenant.tenant_key, room_id)
         if room is None:
@@ -239,7 +239,7 @@ class Rooms:
             raise not_found("Room")
         return room
 
-    async def load_many(self, tenant: Tenant, room_ids: Iterable[str]) -> None:
+    async def load_many(self, tenant: TenantState, room_ids: Iterable[str]) -> None:
         """Loads those of the tenant's rooms that are not in memory; afterwards `find_loaded` finds all that exist."""
         loaded = self._loaded.get(tenant.tenant_key, ())
         missing = [(tenant, room_id) for room_id in room_ids if room_id not in loaded]
@@ -448,7 +448,7 @@ class Rooms:
                 return
 
 
-def _read_room(tenant: Tenant, row: tuple[Any, ...]) -> RoomState:
+def _read_room(tenant: TenantState, row: tuple[Any, ...]) -> RoomState:
     (
         room_key,
         _tenant_key,

@@ -10,7 +10,7 @@ from chatapi.chat import Chat
 from chatapi.clock import Clock, SteadyClock
 from chatapi.committer import Committer
 from chatapi.config import Config
-from chatapi.health import Health
+from chatapi.health import HealthCheck
 from chatapi.hub import Hub
 from chatapi.membership import Membership
 from chatapi.metrics import Counters
@@ -23,8 +23,8 @@ from chatapi.room_lists import RoomLists
 from chatapi.rooms import Rooms
 from chatapi.store import Store
 from chatapi.tasks import Tasks
-from chatapi.tenants import Tenants
-from chatapi.webhooks.dead_letters import DeadLetters
+from chatapi.tenants import TenantRegistry
+from chatapi.webhooks.dead_letters import DeadLetterQueue
 from chatapi.webhooks.worker import WebhookWorker
 
 
@@ -49,11 +49,11 @@ class Services:
     receipts: Receipts
     notifications: Notifications
     webhooks: WebhookWorker
-    dead_letters: DeadLetters
-    tenants: Tenants
+    dead_letters: DeadLetterQueue
+    tenants: TenantRegistry
     auth: Auth
     origins: OriginPolicy
-    health: Health
+    health: HealthCheck
     admission: Admission
     counters: Counters = field(default_factory=Counters)
     file_turn: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -15,7 +15,7 @@ from chatapi.config import Config, parse_tenant_config, settle
 from chatapi.connection import Connection
 from chatapi.errors import conflict, not_found, unauthenticated
 from chatapi.hub import Hub
-from chatapi.models import KeyId, ReplacedSecret, Scope, Tenant, TenantId, TenantKey
+from chatapi.models import KeyId, ReplacedSecret, Scope, TenantId, TenantKey, TenantState
 from chatapi.protocol.pages import Page, Window
 from chatapi.protocol.requests import CreateTenant, PatchTenant
 from chatapi.ratelimit import TokenBucket
@@ -36,11 +36,11 @@ DEV_TENANT_ID = TenantId("tenant_dev")
 
 
 class KeyOwner(NamedTuple):
-    tenant: Tenant
+    tenant: TenantState
     key_id: KeyId
 
 
-class Tenants:
+class TenantRegistry:
     """The tenants that are not deleted. A change is in force when its method returns: stored, and known to the
     connections and limits that it concerns."""
 
@@ -50,7 +50,7 @@ class Tenants:
         self._clock = clock
         self._rooms = rooms
         self._hub = hub
-        self._by_id: dict[str, Tenant] = {}
+        self._by_id: dict[str, TenantState] = {}
         self._keys: dict[bytes, KeyOwner] = {}  # by the key's SHA-256: equal time whether a prefix matches or not
         self._hashes: dict[TenantKey, dict[KeyId, bytes]] = {}  # of each tenant's keys
         self._buckets: dict[TenantKey, TokenBucket] = {}
@@ -66,17 +66,17 @@ class Tenants:
         for key_hash, key_id, tenant_key in await store_tenants.load_keys(self._store.readers):
             self._add_key(key_hash, by_key[tenant_key], key_id)
 
-    def find(self, tenant_id: str) -> Tenant | None:
+    def find(self, tenant_id: str) -> TenantState | None:
         return self._by_id.get(tenant_id)
 
-    def get(self, tenant_id: str) -> Tenant:
+    def get(self, tenant_id: str) -> TenantState:
         """Raises ChatError NOT_FOUND."""
         tenant = self._by_id.get(tenant_id)
         if tenant is None:
             raise not_found("Tenant")
         return tenant
 
-    def all(self) -> list[Tenant]:
+    def all(self) -> list[TenantState]:
         """In the order in which they were created."""
         return list(self._by_id.values())
 
@@ -87,36 +87,36 @@ class Tenants:
             self._used_keys[owner.key_id] = self._clock.now_us()
         return owner
 
-    def has_key(self, tenant: Tenant, key_id: KeyId) -> bool:
+    def has_key(self, tenant: TenantState, key_id: KeyId) -> bool:
         """False once the key was revoked: tickets outlive the request that made them."""
         return key_id in self._hashes.get(tenant.tenant_key, ())
 
-    def bucket(self, tenant: Tenant) -> TokenBucket:
+    def bucket(self, tenant: TenantState) -> TokenBucket:
         """The rate limit, shared by all users and both transports. Raises KeyError for a tenant that was deleted."""
         return self._buckets[tenant.tenant_key]
 
     # Tenants
 
-    async def create(self, body: CreateTenant) -> tuple[Tenant, str]:
+    async def create(self, body: CreateTenant) -> tuple[TenantState, str]:
         """The tenant and its first API key, which is never shown again. Raises ChatError for an invalid config."""
         config = self._parse_config(body.config or {})
         return await self._create(TenantId(f"tenant_{secrets.token_hex(10)}"), body.name, config, shown=False)
 
     async def _create(
         self, tenant_id: TenantId, name: str, config: dict[str, object], *, shown: bool
-    ) -> tuple[Tenant, str]:
+    ) -> tuple[TenantState, str]:
         api_key, key_id = make_api_key(), make_key_id()
         token_secret = make_secret()
         webhook_secret = make_webhook_secret() if config.get("webhook_url") else None
 
-        async def apply(transaction: Transaction) -> Tenant:
+        async def apply(transaction: Transaction) -> TenantState:
             tenant_key = await store_tenants.insert_tenant(
                 transaction, tenant_id, name, config, token_secret, webhook_secret
             )
             await store_tenants.insert_key(
                 transaction, tenant_key, key_id, hash_key(api_key), api_key if shown else None
             )
-            return Tenant(
+            return TenantState(
                 tenant_key=tenant_key,
                 tenant_id=tenant_id,
                 name=name,
@@ -127,16 +127,16 @@ class Tenants:
                 webhook_secret=webhook_secret,
             )
 
-        def publish(tenant: Tenant) -> None:
+        def publish(tenant: TenantState) -> None:
             self._register(tenant)
             self._add_key(hash_key(api_key), tenant, key_id)
 
         return await self._store.writer.change(apply, publish), api_key
 
-    async def update(self, tenant_id: str, body: PatchTenant) -> tuple[Tenant, str | None]:
+    async def update(self, tenant_id: str, body: PatchTenant) -> tuple[TenantState, str | None]:
         """The tenant, and its webhook secret if this change made it. Raises ChatError."""
 
-        async def apply(transaction: Transaction) -> tuple[Tenant, str, dict[str, object], str | None]:
+        async def apply(transaction: Transaction) -> tuple[TenantState, str, dict[str, object], str | None]:
             tenant = self.get(tenant_id)
             name = tenant.name if body.name is UNSET else body.name
             config = tenant.config
@@ -147,7 +147,7 @@ class Tenants:
             await store_tenants.update_tenant(transaction, tenant.tenant_key, name, config, webhook_secret)
             return tenant, name, config, made
 
-        def publish(result: tuple[Tenant, str, dict[str, object], str | None]) -> None:
+        def publish(result: tuple[TenantState, str, dict[str, object], str | None]) -> None:
             tenant, name, config, made = result
             tenant.name, tenant.config, tenant.settings = name, config, settle(config, self._config)
             tenant.webhook_secret = made or tenant.webhook_secret
@@ -161,12 +161,12 @@ class Tenants:
         """The tenant is gone at once, and its sockets close; the rows are purged afterwards. Raises ChatError
         NOT_FOUND."""
 
-        async def apply(transaction: Transaction) -> Tenant:
+        async def apply(transaction: Transaction) -> TenantState:
             tenant = self.get(tenant_id)
             await store_tenants.mark_tenant_deleted(transaction, tenant.tenant_key)
             return tenant
 
-        def publish(tenant: Tenant) -> None:
+        def publish(tenant: TenantState) -> None:
             tenant.gone = True
             self._by_id.pop(tenant.tenant_id, None)
             self._buckets.pop(tenant.tenant_key, None)
@@ -183,12 +183,12 @@ class Tenants:
         """The new secret; every user token signed with the old one is void at once."""
         token_secret = make_secret()
 
-        async def apply(transaction: Transaction) -> Tenant:
+        async def apply(transaction: Transaction) -> TenantState:
             tenant = self.get(tenant_id)
             await store_tenants.update_token_secret(transaction, tenant.tenant_key, token_secret)
             return tenant
 
-        def publish(tenant: Tenant) -> None:
+        def publish(tenant: TenantState) -> None:
             tenant.token_secret = token_secret
             self._close(
                 tenant,
@@ -204,7 +204,7 @@ class Tenants:
         secret = make_webhook_secret()
         now_us = self._clock.now_us()
 
-        async def apply(transaction: Transaction) -> tuple[Tenant, list[ReplacedSecret]]:
+        async def apply(transaction: Transaction) -> tuple[TenantState, list[ReplacedSecret]]:
             tenant = self.get(tenant_id)
             replaced = [found for found in tenant.replaced_webhook_secrets if found.until_us > now_us]
             if len(replaced) >= MAX_REPLACED_WEBHOOK_SECRETS:
@@ -216,7 +216,7 @@ class Tenants:
             await store_tenants.update_webhook_secret(transaction, tenant.tenant_key, secret, replaced)
             return tenant, replaced
 
-        def publish(result: tuple[Tenant, list[ReplacedSecret]]) -> None:
+        def publish(result: tuple[TenantState, list[ReplacedSecret]]) -> None:
             tenant, replaced = result
             tenant.webhook_secret, tenant.replaced_webhook_secrets = secret, replaced
 
@@ -229,18 +229,18 @@ class Tenants:
         """The key's id, and the key, which is never shown again."""
         api_key, key_id = make_api_key(), make_key_id()
 
-        async def apply(transaction: Transaction) -> Tenant:
+        async def apply(transaction: Transaction) -> TenantState:
             tenant = self.get(tenant_id)
             await store_tenants.insert_key(transaction, tenant.tenant_key, key_id, hash_key(api_key), None)
             return tenant
 
-        def publish(tenant: Tenant) -> None:
+        def publish(tenant: TenantState) -> None:
             self._add_key(hash_key(api_key), tenant, key_id)
 
         await self._store.writer.change(apply, publish)
         return key_id, api_key
 
-    def _add_key(self, key_hash: bytes, tenant: Tenant, key_id: KeyId) -> None:
+    def _add_key(self, key_hash: bytes, tenant: TenantState, key_id: KeyId) -> None:
         self._keys[key_hash] = KeyOwner(tenant, key_id)
         self._hashes.setdefault(tenant.tenant_key, {})[key_id] = key_hash
 
@@ -286,7 +286,7 @@ class Tenants:
             shown = await store_tenants.find_shown_key(self._store.readers, tenant.tenant_key)
             self.dev_key = shown or await self._make_shown_key(tenant)
 
-    async def _make_shown_key(self, tenant: Tenant) -> str:
+    async def _make_shown_key(self, tenant: TenantState) -> str:
         """The dev tenant's key was revoked: here is another one."""
         api_key, key_id = make_api_key(), make_key_id()
         await self._store.writer.change(
@@ -306,13 +306,13 @@ class Tenants:
             check_webhook_url(webhook_url, self._config.webhooks.allow_private_addresses)
         return parsed
 
-    def _register(self, tenant: Tenant) -> None:
+    def _register(self, tenant: TenantState) -> None:
         self._by_id[tenant.tenant_id] = tenant
         settings = tenant.settings
         now_s = self._clock.monotonic_s()
         self._buckets[tenant.tenant_key] = TokenBucket(settings.rate_limit, settings.rate_burst, now_s)
 
-    def _close(self, tenant: Tenant, should_close: Callable[[Connection], bool], why: str) -> None:
+    def _close(self, tenant: TenantState, should_close: Callable[[Connection], bool], why: str) -> None:
         self._hub.close_where(tenant.tenant_key, should_close, CREDENTIAL_GONE, unauthenticated(why))
 
 

@@ -14,7 +14,18 @@ from chatapi.config import Config, settle
 from chatapi.connection import Connection, ConnectionState
 from chatapi.hub import Hub
 from chatapi.link import Link
-from chatapi.models import MemberState, Principal, Role, RoomId, RoomKey, RoomType, Tenant, TenantId, TenantKey, UserId
+from chatapi.models import (
+    MemberState,
+    Principal,
+    Role,
+    RoomId,
+    RoomKey,
+    RoomType,
+    TenantId,
+    TenantKey,
+    TenantState,
+    UserId,
+)
 from chatapi.protocol.json import dumps
 from chatapi.protocol.wire import encode_text
 from chatapi.recovery import Recovery
@@ -70,7 +81,7 @@ class World:
     """Two rooms, bob in both, and one connection of bob's."""
 
     def __init__(self) -> None:
-        tenant = Tenant(
+        tenant = TenantState(
             tenant_key=TenantKey(1),
             tenant_id=TenantId("t"),
             name="t",
@@ -109,7 +120,7 @@ class World:
         )
         self.hub.attach(self.connection)
 
-    def _make_room(self, tenant: Tenant, number: int) -> RoomState:
+    def _make_room(self, tenant: TenantState, number: int) -> RoomState:
         room = RoomState(
             tenant=tenant,
             room_key=RoomKey(number),

@@ -11,7 +11,7 @@ from driver import Gate, HandClock, Server, eventually, say_many, seqs
 from chatapi import housekeeping, rooms
 from chatapi.errors import unavailable
 from chatapi.housekeeping import Retention, apply_retention, find_limit, purge_deleted, purge_old_notifications
-from chatapi.models import Tenant
+from chatapi.models import TenantState
 from chatapi.store import background, purge
 
 DAY_SECONDS = 86_400
@@ -29,7 +29,7 @@ async def count(server: Server, table: str, where: str = "1") -> int:
     return int(rows[0][0])
 
 
-async def fill(server: Server, tenant: Tenant, *, rooms: int, messages: int, age_days: float = 90) -> None:
+async def fill(server: Server, tenant: TenantState, *, rooms: int, messages: int, age_days: float = 90) -> None:
     """Old rooms with two members and some messages each, all of one transaction."""
     at_us = server.services.clock.now_us() - int(age_days * DAY_US)
     first_key = server.services.store.writer.next_key()
@@ -59,7 +59,7 @@ async def fill(server: Server, tenant: Tenant, *, rooms: int, messages: int, age
     await server.services.store.writer.change(lambda transaction: transaction.run(insert))
 
 
-async def make_tenant(server: Server, name: str, **config: object) -> tuple[Tenant, Any]:
+async def make_tenant(server: Server, name: str, **config: object) -> tuple[TenantState, Any]:
     made = await server.make_tenant(name, **config)
     return server.services.tenants.get(made["tenant_id"]), made
 
@@ -141,7 +141,7 @@ async def test_old_events_go_and_the_log_begins_after_them(server: Server, by_ha
     assert [m["seq"] for m in (await a.get(f"/rooms/{room['room_id']}/messages")).data["messages"]] == [121]
 
 
-async def fill_young(server: Server, tenant: Tenant) -> None:
+async def fill_young(server: Server, tenant: TenantState) -> None:
     """A message of today at the end of each room's log."""
     now_us, first_key = server.services.clock.now_us(), server.services.store.writer.next_key()
 

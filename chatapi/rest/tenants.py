@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 
-from chatapi.models import Tenant, encode_time
+from chatapi.models import TenantState, encode_time
 from chatapi.protocol import answers
 from chatapi.protocol import requests as req
 from chatapi.protocol.fields import or_unset
@@ -12,7 +12,7 @@ from chatapi.rest.call import NO_CONTENT, OpenCall, Reply, ok
 from chatapi.store.tenants import KEYS_START
 
 
-def tenant_record(tenant: Tenant) -> answers.Tenant:
+def tenant_record(tenant: TenantState) -> answers.Tenant:
     return answers.Tenant(
         tenant_id=tenant.tenant_id,
         name=tenant.name,
@@ -48,7 +48,7 @@ async def list_tenants(call: OpenCall[None, req.PageQuery]) -> Reply[answers.Ten
     return ok(answers.Tenants(tenants=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
 
 
-def _sort_key_of(tenant: Tenant) -> SortKey:
+def _sort_key_of(tenant: TenantState) -> SortKey:
     return (tenant.tenant_key,)
 
 

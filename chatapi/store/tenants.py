@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chatapi.config import Config, parse_tenant_config, settle
-from chatapi.models import KeyId, ReplacedSecret, Tenant, TenantId, TenantKey
+from chatapi.models import KeyId, ReplacedSecret, TenantId, TenantKey, TenantState
 from chatapi.protocol.json import dumps_text, loads_stored
 from chatapi.protocol.pages import Page, Value, Window
 from chatapi.store.readers import Readers
@@ -59,14 +59,14 @@ _TOUCH_KEYS = """
 """
 
 
-async def load_tenants(readers: Readers, server: Config) -> list[Tenant]:
+async def load_tenants(readers: Readers, server: Config) -> list[TenantState]:
     """Their settings are put in force over the server's."""
     return [_read_tenant(row, server) for row in await readers.fetch(_LOAD_TENANTS, {})]
 
 
-def _read_tenant(row: Row, server: Config) -> Tenant:
+def _read_tenant(row: Row, server: Config) -> TenantState:
     config = loads_stored(row[3])
-    return Tenant(
+    return TenantState(
         tenant_key=TenantKey(row[0]),
         tenant_id=TenantId(row[1]),
         name=row[2],

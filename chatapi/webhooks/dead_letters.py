@@ -4,24 +4,24 @@ each tenant are."""
 from chatapi.clock import SteadyClock
 from chatapi.errors import conflict, not_found
 from chatapi.hub import Hub
-from chatapi.models import Tenant
+from chatapi.models import TenantState
 from chatapi.protocol.answers import AllQueues, Queues, Stats, TenantStats
 from chatapi.protocol.pages import Page, Window
 from chatapi.store import Store, Transaction, stats
 from chatapi.store import webhooks as store_webhooks
-from chatapi.tenants import Tenants
+from chatapi.tenants import TenantRegistry
 from chatapi.webhooks.worker import WebhookWorker
 
 REQUEUE_ROWS = 1_000  # in one transaction, a few ms of the writer's time
 
 
-class DeadLetters:
+class DeadLetterQueue:
     def __init__(
         self,
         *,
         store: Store,
         hub: Hub,
-        tenants: Tenants,
+        tenants: TenantRegistry,
         worker: WebhookWorker,
         steady: SteadyClock,
         first_wait_seconds: float,
@@ -47,7 +47,7 @@ class DeadLetters:
             raise not_found("Dead letter")
         due_at_us = self._steady.now_us() + self._first_wait_us
 
-        async def apply(transaction: Transaction) -> Tenant:
+        async def apply(transaction: Transaction) -> TenantState:
             tenant_key = await store_webhooks.find_dead(transaction, key)
             tenant = next((found for found in self._tenants.all() if found.tenant_key == tenant_key), None)
             if tenant is None:
@@ -71,7 +71,7 @@ class DeadLetters:
             if requeued < REQUEUE_ROWS:
                 return total
 
-    async def _requeue_some(self, tenant: Tenant, until_us: int) -> int:
+    async def _requeue_some(self, tenant: TenantState, until_us: int) -> int:
         due_at_us = self._steady.now_us() + self._first_wait_us
         requeued = await self._store.writer.change(
             lambda transaction: store_webhooks.requeue_of_tenant(
@@ -108,7 +108,7 @@ class DeadLetters:
         return Stats(tenants=listed, queues=queues)
 
 
-def _check_webhook(tenant: Tenant) -> None:
+def _check_webhook(tenant: TenantState) -> None:
     """Without a webhook what waits is dropped, and a dead letter is kept: it must not get from here to there."""
     if tenant.settings.webhook_url is None:
         raise conflict("The tenant has no webhook_url")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from chatapi.clock import SteadyClock
 from chatapi.hub import Hub
-from chatapi.models import Tenant, UserId
+from chatapi.models import TenantState, UserId
 from chatapi.protocol.json import dumps_text
 from chatapi.rooms import RoomState
 from chatapi.store import MessageWrite, Transaction, webhooks
@@ -25,13 +25,13 @@ class WebhookQueue:
     """`wake(tenant)` tells the worker that the store holds something for it."""
 
     def __init__(
-        self, hub: Hub, steady: SteadyClock, first_wait_seconds: float, wake: Callable[[Tenant], None]
+        self, hub: Hub, steady: SteadyClock, first_wait_seconds: float, wake: Callable[[TenantState], None]
     ) -> None:
         self._hub = hub
         self._steady = steady
         self._first_wait_us = int(first_wait_seconds * 1_000_000)
         self._wake = wake
-        self._concerned: dict[Tenant, None] = {}  # for whom something is being committed
+        self._concerned: dict[TenantState, None] = {}  # for whom something is being committed
 
     def wake_worker(self) -> None:
         """Called after each commit: before it the worker would find nothing."""
@@ -81,7 +81,7 @@ class WebhookQueue:
         ]
 
     async def queue_notification(
-        self, transaction: Transaction, tenant: Tenant, notification_key: int, recipients: Collection[UserId]
+        self, transaction: Transaction, tenant: TenantState, notification_key: int, recipients: Collection[UserId]
     ) -> None:
         """The same for a notification, within the transaction that stores it."""
         if tenant.settings.webhook_url is None:

@@ -9,12 +9,12 @@ import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 
-from chatapi.models import Tenant
+from chatapi.models import TenantState
 
 SECRET_PREFIX = "whsec_"
 
 
-def list_secrets(tenant: Tenant, now_us: int) -> list[str]:
+def list_secrets(tenant: TenantState, now_us: int) -> list[str]:
     """The secrets that sign: the tenant's own, and for a day each one that was replaced."""
     secrets = [] if tenant.webhook_secret is None else [tenant.webhook_secret]
     return secrets + [replaced.secret for replaced in tenant.replaced_webhook_secrets if now_us < replaced.until_us]

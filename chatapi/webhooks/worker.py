@@ -17,7 +17,7 @@ from chatapi.clock import Clock, SteadyClock
 from chatapi.config import WebhooksConfig
 from chatapi.errors import ChatError
 from chatapi.hub import Hub
-from chatapi.models import Tenant, TenantKey
+from chatapi.models import TenantKey, TenantState
 from chatapi.store import Store, Transaction, meta, webhooks
 from chatapi.store.transaction import SqliteConnection
 from chatapi.store.webhooks import Delay, DeliveryKey, Due, Failure, encode_delivery_id
@@ -64,7 +64,7 @@ class Lane:
         "under_way",
     )
 
-    def __init__(self, tenant: Tenant) -> None:
+    def __init__(self, tenant: TenantState) -> None:
         self.tenant = tenant
         self.ready: deque[Due] = deque()
         self.under_way: set[DeliveryKey] = set()  # until its outcome is stored
@@ -124,7 +124,7 @@ class WebhookWorker:
         """Calls under way."""
         return self._running
 
-    def wake(self, tenant: Tenant) -> None:
+    def wake(self, tenant: TenantState) -> None:
         """There is something for this tenant's webhook in the store."""
         lane = self._lanes.get(tenant.tenant_key)
         if lane is None:
@@ -133,7 +133,7 @@ class WebhookWorker:
         lane.may_have_events = True
         self._wake.set()
 
-    async def resume(self, tenants: Iterable[Tenant]) -> None:
+    async def resume(self, tenants: Iterable[TenantState]) -> None:
         """Goes on with what the store holds. Called once, at the start."""
         by_key = {tenant.tenant_key: tenant for tenant in tenants}
         for tenant_key in await webhooks.list_tenants_with_work(self._store.readers, list(by_key)):
@@ -325,7 +325,7 @@ class WebhookWorker:
         self.dead += failure.next_attempt_at_us is None
         return Step(due.key, failure)
 
-    async def _call(self, tenant: Tenant, url: str, due: Due, body: bytes) -> CallResult:
+    async def _call(self, tenant: TenantState, url: str, due: Due, body: bytes) -> CallResult:
         assert self._client is not None  # made by `run`
         now_us = self._clock.now_us()
         headers = sign(list_secrets(tenant, now_us), encode_delivery_id(due.key), now_us // 1_000_000, body)

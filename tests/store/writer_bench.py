@@ -10,7 +10,7 @@ import pytest
 
 from chatapi.clock import Clock
 from chatapi.config import Config, settle
-from chatapi.models import RoomId, RoomType, Tenant, TenantId, UserId
+from chatapi.models import RoomId, RoomType, TenantId, TenantState, UserId
 from chatapi.rooms import RoomState
 from chatapi.store import Change, MessageWrite, Store, Transaction, Write, log, open_store, rooms, tenants
 from chatapi.store.writes import Statement
@@ -94,7 +94,7 @@ async def bench(database: Path) -> AsyncIterator[Bench]:
         metadata=None,
         created_by="alice",
     )
-    tenant = Tenant(
+    tenant = TenantState(
         tenant_key=tenant_key,
         tenant_id=TenantId("tenant_a"),
         name="a",

@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from chatapi.config import Config, settle
-from chatapi.models import ReplacedSecret, Tenant, TenantId, TenantKey
+from chatapi.models import ReplacedSecret, TenantId, TenantKey, TenantState
 from chatapi.tenants import make_webhook_secret
 from chatapi.webhooks.signing import list_secrets, sign
 
 
-def make_tenant(secret: str | None, *replaced: ReplacedSecret) -> Tenant:
-    return Tenant(
+def make_tenant(secret: str | None, *replaced: ReplacedSecret) -> TenantState:
+    return TenantState(
         tenant_key=TenantKey(1),
         tenant_id=TenantId("tenant_1"),
         name="x",
