@@ -328,13 +328,14 @@ async def restart(start_server: StartServer, server: Server, settings: dict[str,
     return await start_server(settings)
 
 
-async def say_many(user: User, room_id: str, count: int) -> None:
+async def say_many(user: User, room_id: str, count: int) -> list[str]:
+    """Their ids. Sent without waiting for each, so that hundreds are a few commits."""
     socket = await user.connect(sync="none", ready=False)
     for number in range(count):
         await socket.send("send_message", room_id=room_id, content=f"{user.user_id} {number}")
-    for _ in range(count):
-        await socket.expect("message.sent")
+    ids = [str((await socket.expect("message.sent"))["message_id"]) for _ in range(count)]
     await socket.close()
+    return ids
 
 
 def seqs(frames: Sequence[dict[str, Any]], room_id: str) -> list[int]:

@@ -7,7 +7,8 @@ import re
 import tokenize
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from sources import ROOT, list_sources
+
 TESTS = ROOT / "tests"
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
@@ -17,6 +18,10 @@ def read_layout() -> list[tuple[str, str]]:
     table = TEXT[TEXT.index("## Layout") : TEXT.index("Imports go downward only.")]
     rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("| `")]
     return [(row[0], row[-1]) for row in rows]
+
+
+def list_test_files() -> list[Path]:
+    return [path for path in list_sources("tests", ".py") if path.name.startswith("test_")]
 
 
 def find_names(cell: str) -> list[str]:
@@ -51,19 +56,19 @@ def test_files_named_in_contributing_exist() -> None:
 
 def test_no_test_module_imports_another() -> None:
     """What they share has a module of its own. Two of one name could not be collected in one run."""
-    names = [path.stem for path in TESTS.rglob("test_*.py")]
+    names = [path.stem for path in list_test_files()]
     assert len(names) == len(set(names))
     imports = re.compile(r"^ *(?:from|import) (test_\w+)", re.MULTILINE)
-    assert [path.name for path in TESTS.rglob("*.py") if imports.search(path.read_text())] == []
+    assert [path.name for path in list_sources("tests", ".py") if imports.search(path.read_text())] == []
 
 
 def test_test_files_have_less_than_600_lines() -> None:
-    assert [path.name for path in TESTS.rglob("*.py") if path.read_text().count("\n") >= 600] == []
+    assert [path.name for path in list_sources("tests", ".py") if path.read_text().count("\n") >= 600] == []
 
 
 def test_names_of_tests_have_a_subject() -> None:
     """`test_member_readded_after_hearing_of_the_removal_gets_no_gap`, not `test_who_is_told_…` or `test_what_is_…`."""
-    names = [name for path in TESTS.rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())]
+    names = [name for path in list_test_files() for name in re.findall(r"def (test_\w+)", path.read_text())]
     headless = re.compile(r"_(?:what|whatever|whoever|whom)(?:_|$)|(?:test|is|are|and|of|to|by|than|for|from)_who_")
     assert [name for name in names if headless.search(name)] == []
 

@@ -5,8 +5,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from sources import ROOT, list_sources
 
-ROOT = Path(__file__).parent.parent
 DESIGN = (ROOT / "docs/design.md").read_text(encoding="utf-8")
 TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 METHOD = re.compile(r"`_?([A-Z]\w+)\.(\w+)`")
@@ -14,12 +14,11 @@ MODULE = re.compile(r"`((?:\w+/)*\w+\.(?:py|sql|cfg))`")
 REFERENCE = re.compile(r"(?:docs/)?(contract|design)\.md,? sections? (\d+)(?: and (\d+))?")
 
 
-def list_sources() -> list[Path]:
+def list_texts() -> list[Path]:
     """All text of ours that may refer to a document."""
     found = [ROOT / "setup.cfg", ROOT / "pyproject.toml", ROOT / "chatapi.toml", *ROOT.glob("*.md")]
     for folder in ("chatapi", "docs", "packaging", "tests"):
-        for kind in ("py", "md", "js", "mjs", "toml", "sql", "json"):
-            found += [path for path in (ROOT / folder).rglob(f"*.{kind}") if "node_modules" not in path.parts]
+        found += list_sources(folder, ".py", ".md", ".js", ".mjs", ".toml", ".sql", ".json")
     return found
 
 
@@ -52,7 +51,7 @@ def test_each_section_that_is_referred_to_exists() -> None:
     }
     found = [
         (path, document, section)
-        for path in list_sources()
+        for path in list_texts()
         for document, *sections in REFERENCE.findall(path.read_text(encoding="utf-8"))
         for section in filter(None, sections)
     ]
@@ -61,6 +60,6 @@ def test_each_section_that_is_referred_to_exists() -> None:
 
 
 def test_nothing_refers_to_a_document_that_is_not_here() -> None:
-    for path in list_sources():
+    for path in list_texts():
         if path != Path(__file__):
             assert not re.search(r"\b(?:CONTRACT|DESIGN) (?:sections? )?\d", path.read_text(encoding="utf-8")), path

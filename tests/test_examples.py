@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from examples import Block, find_blocks, list_documents, read_blocks
+from sources import list_sources
 
 TESTS = Path(__file__).parent
 TAKERS = ("example", "examples")
@@ -25,7 +26,7 @@ def find_claims(source: Path) -> list[tuple[str, ...]]:
 @cache
 def list_claimed() -> set[Block]:
     """The other module that calls them, `examples.py`, does so for nobody in particular."""
-    modules = [path for path in TESTS.rglob("*.py") if "node_modules" not in path.parts and path.name != "examples.py"]
+    modules = [path for path in list_sources("tests", ".py") if path.name != "examples.py"]
     return {block for module in modules for claim in find_claims(module) for block in find_blocks(*claim)}
 
 

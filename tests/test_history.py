@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from conftest import StartServer
-from driver import Server, User
+from driver import Server, User, say_many
 
 from chatapi.history import BLOCK_BYTES, BLOCK_EVENTS, ENTRY_BYTES, MAX_BLOCKS
 from chatapi.protocol.json import MAX_INTEGER
@@ -84,7 +84,7 @@ async def test_messages_removed_by_retention_are_not_shown_from_memory(server: S
 async def make_long_room(server: Server, messages: int) -> tuple[User, str, RoomState, list[str]]:
     alice = server.user("alice")
     room_id = await alice.make_room()
-    sent = [(await alice.say(room_id, f"message {number}"))["message_id"] for number in range(messages)]
+    sent = await say_many(alice, room_id, messages)
     [room] = server.services.rooms.of_tenant(server.services.tenants.all()[0].tenant_key)
     return alice, room_id, room, sent
 

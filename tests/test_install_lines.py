@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sources import ROOT, list_sources
 
-ROOT = Path(__file__).parent.parent
 TEXTS = {"", ".cjs", ".css", ".html", ".js", ".json", ".md", ".mjs", ".py", ".toml", ".ts", ".txt", ".yaml", ".yml"}
 FOLDERS = [".ci", "chatapi", "docs", "packaging", "tests"]
 FILES = [file for file in ROOT.iterdir() if file.is_file() and not file.name.startswith(".")]
@@ -44,11 +44,11 @@ def find_registry_installs(text: str) -> Iterator[str]:
 
 
 def list_texts() -> list[Path]:
-    files = [file for folder in FOLDERS for file in (ROOT / folder).rglob("*") if file.is_file()]
+    files = [file for folder in FOLDERS for file in list_sources(folder)]
     return sorted(
         file
         for file in [*files, *FILES]
-        if file.suffix in TEXTS and not {"node_modules", "swagger"} & set(file.parts) and file != Path(__file__)
+        if file.suffix in TEXTS and "swagger" not in file.parts and file != Path(__file__)
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 from conftest import StartServer
-from driver import Gate, Server, User, restart
+from driver import Gate, Server, User, restart, say_many
 
 from chatapi import rooms
 from chatapi.store import Write
@@ -279,8 +279,7 @@ async def test_a_deleted_last_message_is_shown_as_its_tombstone(server: Server) 
 async def test_unread_is_counted_to_a_thousand(server: Server) -> None:
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room("bob")
-    for _ in range(5):
-        await asyncio.gather(*(alice.say(room_id, "x") for _ in range(202)))
+    await say_many(alice, room_id, 1010)
     [room] = (await bob.get("/rooms")).data["rooms"]
     assert (room["last_seq"], room["unread_count"]) == (1010, 1000)
 
