@@ -61,7 +61,7 @@ class _Delivery:
         self._waiting_characters = 0
 
     @property
-    def place(self) -> tuple[TenantKey, int]:
+    def key(self) -> tuple[TenantKey, int]:
         return self.tenant.tenant_key, self.notification_key
 
     def encode(self) -> bytes:
@@ -144,12 +144,12 @@ class Notifications:
                 check_alive(room)
             # Made here, so that keys grow in the order of commits: a connection's cursor relies on that.
             delivery.notification_key, delivery.created_at_us = self._store.writer.next_key(), transaction.now_us
-            await store_notifications.insert_notification(transaction, *delivery.place, body.topic, delivery.payload)
+            await store_notifications.insert_notification(transaction, *delivery.key, body.topic, delivery.payload)
             if targets.user_ids:
-                await store_notifications.insert_users(transaction, *delivery.place, targets.user_ids)
+                await store_notifications.insert_users(transaction, *delivery.key, targets.user_ids)
             delivery.recipients = set(map(UserId, targets.user_ids or ()))
             if is_large:
-                await store_notifications.insert_unfinished(transaction, *delivery.place, left)
+                await store_notifications.insert_unfinished(transaction, *delivery.key, left)
             else:
                 await self._store_all(transaction, delivery, left)
 
@@ -188,7 +188,7 @@ class Notifications:
 
     async def _store_all(self, transaction: Transaction, delivery: _Delivery, left: store_notifications.Left) -> None:
         if not left.is_empty:
-            work = partial(store_notifications.insert_all_recipients, *delivery.place, left)
+            work = partial(store_notifications.insert_all_recipients, *delivery.key, left)
             delivery.recipients.update(await transaction.run(work))
         await self._queue_webhooks(transaction, delivery)
 
@@ -218,7 +218,7 @@ class Notifications:
 
     async def _read_recipients(self, delivery: _Delivery) -> None:
         """The recipients that were stored before a stop."""
-        read = partial(store_notifications.list_recipients, self._store.readers, *delivery.place)
+        read = partial(store_notifications.list_recipients, self._store.readers, *delivery.key)
         last = UserId("")
         while page := await self._try(delivery, partial(read, last, RECIPIENTS_OF_PAGE)):
             delivery.recipients.update(page)
@@ -229,11 +229,11 @@ class Notifications:
 
         async def take_step(transaction: Transaction) -> tuple[list[UserId], bool]:
             _check_tenant(delivery.tenant)
-            return await transaction.run(partial(store_notifications.insert_more_recipients, *delivery.place))
+            return await transaction.run(partial(store_notifications.insert_more_recipients, *delivery.key))
 
         async def finish(transaction: Transaction) -> None:
             _check_tenant(delivery.tenant)
-            await store_notifications.finish(transaction, *delivery.place)
+            await store_notifications.finish(transaction, *delivery.key)
             await self._queue_webhooks(transaction, delivery)
 
         has_more = True

@@ -4,6 +4,7 @@ import ast
 import io
 import re
 import tokenize
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ ARCHAIC = re.compile(
 HEADLESS = re.compile(r"(?:^|[.;] )(?:Who|What|Whoever|Whatever) [^.?|:]*[^.?|:\s](?:[.]|$)")
 # In code, also a clause or a phrase that begins so: "What the server said: what follows is newer."
 HEADLESS_IN_CODE = re.compile(r"(?:^|[.;:] )(?:[Ww]ho|[Ww]hat)(?:ever)? [^.?;:]*(?:[.;:]|$)")
+AMBIGUOUS = {"asker", "place", "places", "Place", "spell", "caller", "company", "accompany", "Return"}
 CODE_TURNS = re.compile(f"{HEADLESS_IN_CODE.pattern}|{ARCHAIC.pattern}")
 REFUSALS = {
     "invalid",
@@ -83,6 +85,33 @@ def test_comments_of_scripts_are_plain(script: Path) -> None:
     comments = [found[1] or found[2] for found in re.finditer(r"/\*+((?s:.*?))\*/|// (.*)", source)]
     texts = [" ".join(re.sub(r"^\s*\*", "", comment, flags=re.MULTILINE).split()) for comment in comments]
     assert [turn[0] for text in texts for turn in CODE_TURNS.finditer(text)] == []
+
+
+def list_classes() -> Counter[str]:
+    """In how many modules each name is. What clients see, the SDK and the answers both have."""
+    names: Counter[str] = Counter()
+    for path in SOURCES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if path.parent.name != "client" or path.name not in ("records.py", "events.py"):
+            names.update({node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)})
+    return names
+
+
+def test_each_class_has_a_name_of_its_own() -> None:
+    """Except for `Connection`: the server and the SDK each have one end of it."""
+    doubled = {name for name, count in list_classes().items() if count > 1}
+    assert doubled <= {"Connection"}
+
+
+def test_no_name_is_a_word_of_several_meanings() -> None:
+    found = set()
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = getattr(node, "name", None) or getattr(node, "attr", None) or getattr(node, "id", None)
+            name = name or getattr(node, "arg", None)
+            if isinstance(name, str) and AMBIGUOUS & set(re.findall(r"[A-Z]?[a-z]+", name)):
+                found.add((path.name, name))
+    assert found == set()
 
 
 def list_refusals() -> list[str]:

@@ -183,12 +183,12 @@ def _find_shortage(path: str, left_bytes: int) -> str | None:
     temporary = _find_temporary_folder()
     is_one = os.stat(folder).st_dev == os.stat(temporary).st_dev
     needs = {folder: 2 * needed_bytes} if is_one else {folder: needed_bytes, temporary: needed_bytes}
-    for place, place_bytes in needs.items():
-        free_bytes = shutil.disk_usage(place).free
-        if free_bytes < place_bytes:
-            where = " and ".join(dict.fromkeys((folder, temporary))) if is_one else place
+    for directory, directory_bytes in needs.items():
+        free_bytes = shutil.disk_usage(directory).free
+        if free_bytes < directory_bytes:
+            where = " and ".join(dict.fromkeys((folder, temporary))) if is_one else directory
             return (
-                f"a rewrite needs {place_bytes / 1e6:,.1f} MB of disk space in {where}, where"
+                f"a rewrite needs {directory_bytes / 1e6:,.1f} MB of disk space in {where}, where"
                 f" {free_bytes / 1e6:,.1f} MB are free"
             )
     return None

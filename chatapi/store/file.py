@@ -34,7 +34,7 @@ class DatabaseFiles:
     @property
     def identity(self) -> str:
         """As `name_identity` has it of the database."""
-        return _spell_identity(self._identities[0])
+        return _format_identity(self._identities[0])
 
     def is_there(self) -> bool:
         """Whether both names still lead to these files, and the database was not cut to nothing."""
@@ -100,14 +100,14 @@ def _get_noted_name(path: str) -> str | None:
 def name_identity(path: str) -> str:
     """Device and inode, which tell the file from every other one on this machine, by whatever path it is
     reached. Raises OSError."""
-    return _spell_identity(_identify(os.stat(path)))
+    return _format_identity(_identify(os.stat(path)))
 
 
 def _identify(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _spell_identity(identity: tuple[int, int]) -> str:
+def _format_identity(identity: tuple[int, int]) -> str:
     return "{}:{}".format(*identity)
 
 

@@ -223,8 +223,8 @@ def insert_recipients(
     """Stores the next recipients. Returns them, some of whom may have been recipients before, and what is left then."""
     scope = {"tenant_key": tenant_key, "notification_key": notification_key}
     statement = _NEXT_SUBSCRIBERS if left.room_key is None else _NEXT_MEMBERS
-    place = {**scope, **left._asdict(), "limit": RECIPIENTS_AT_ONCE}
-    user_ids, count, last = connection.execute(statement, place).fetchone()
+    parameters = {**scope, **left._asdict(), "limit": RECIPIENTS_AT_ONCE}
+    user_ids, count, last = connection.execute(statement, parameters).fetchone()
     connection.execute(_INSERT_USERS, {**scope, "user_ids": user_ids})
     return loads_stored(user_ids), left.after(last) if count == RECIPIENTS_AT_ONCE else left.without_first()
 
