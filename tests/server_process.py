@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -45,8 +46,8 @@ class ServerProcess:
         self.master_key = "master-key-of-the-tests-0123456789"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        database = str(directory / "chatapi.db")
-        self._command = [*command, "serve", "--port", str(self.port), "--db", database]
+        self._database = str(directory / "chatapi.db")
+        self._command = [*command, "serve", "--port", str(self.port), "--db", self._database]
         if dev:
             self._command.append("--dev")
         if max_descriptors is not None:
@@ -96,6 +97,12 @@ class ServerProcess:
         status = self._process.wait(STOP_SECONDS)
         self._process = None
         assert status == 0, self.log.read_text()
+
+    def read_stored(self) -> set[str]:
+        """The contents of all messages, as SQLite reads them in the file and its WAL. For a server that has ended."""
+        assert self._process is None
+        with contextlib.closing(sqlite3.connect(f"file:{self._database}?mode=ro", uri=True)) as connection:
+            return {content for (content,) in connection.execute("SELECT content FROM messages")}
 
     def create_tenant(self, name: str) -> str:
         """Its API key."""
