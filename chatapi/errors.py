@@ -92,6 +92,6 @@ def rate_limited(retry_after_s: float, message: str = "Rate limit exceeded") -> 
     return ChatError(Code.RATE_LIMIT_EXCEEDED, message, retry_after_s=retry_after_s)
 
 
-def unavailable(message: str) -> ChatError:
+def unavailable(message: str, details: Mapping[str, object] | None = None) -> ChatError:
     """The store cannot take writes (disk full, read-only), or the server is going away."""
-    return ChatError(Code.INTERNAL_ERROR, message, status=503)
+    return ChatError(Code.INTERNAL_ERROR, message, status=503, details=details)

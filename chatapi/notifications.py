@@ -34,7 +34,7 @@ from chatapi.webhooks.queue import WebhookQueue
 
 T = TypeVar("T")
 
-UNAVAILABLE = 503
+UNAVAILABLE, NOT_FOUND = 503, 404
 RECIPIENTS_OF_PAGE = 10_000  # read at once when a notification goes on after a stop
 
 LARGE_RECIPIENTS = 1_000  # stored in one transaction, some 10 ms of the writer's time; more of them in steps
@@ -55,6 +55,7 @@ class _Delivery:
         self.payload = payload
         self.notification_key = self.created_at_us = 0  # both once it is stored
         self.recipients: set[UserId] = set()
+        self.is_stored = False  # though perhaps not yet for all of its recipients
         self.error: ChatError | None = None
         self._has_ended = False
         self._waiting: dict[asyncio.Future[None], int] = {}  # the characters of each one's body
@@ -73,6 +74,12 @@ class _Delivery:
                 created_at=encode_time(self.created_at_us),
             )
         )
+
+    def explain(self, error: ChatError) -> ChatError:
+        """The error for the request itself. If it leaves the notification stored, to go on later, it names it."""
+        if not self.is_stored or error.status != UNAVAILABLE:
+            return error
+        return unavailable(error.message, {"notification_id": encode_notification_id(self.notification_key)})
 
     async def wait(self, characters: int) -> None:
         """Returns once it has ended. Raises ChatError 503 if too many wait, or as soon as the database refuses."""
@@ -156,9 +163,12 @@ class Notifications:
         # From here to the writer's queue nothing is awaited: no other one of the tenant comes in between.
         if is_large:
             self._start(delivery, partial(self._store.writer.change, apply, characters=characters))
-            await delivery.wait(characters)
+            try:
+                await delivery.wait(characters)
+            except ChatError as error:
+                raise delivery.explain(error) from None
             if delivery.error is not None:
-                raise delivery.error
+                raise delivery.explain(delivery.error)
         else:
             await self._store.writer.change(apply, lambda _: self._send(delivery), characters=characters)
         return Notified(
@@ -207,6 +217,7 @@ class Notifications:
         delivery.error = unavailable("The server is shutting down")
         try:
             await begin()
+            delivery.is_stored = True
             await self._store_rest(delivery)
             delivery.error = None
         except ChatError as error:
@@ -225,6 +236,18 @@ class Notifications:
             last = page[-1]
 
     async def _store_rest(self, delivery: _Delivery) -> None:
+        async def give_up(transaction: Transaction) -> None:
+            await store_notifications.give_up(transaction, *delivery.key)
+
+        try:
+            await self._take_steps(delivery)
+        except ChatError as error:
+            if error.status != NOT_FOUND:
+                # A fault of the server: no step would succeed. The recipients so far keep the notification.
+                await self._try(delivery, lambda: self._store.writer.change(give_up))
+            raise
+
+    async def _take_steps(self, delivery: _Delivery) -> None:
         writer = self._store.writer
 
         async def take_step(transaction: Transaction) -> tuple[list[UserId], bool]:

@@ -39,12 +39,13 @@ class Obstacle:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.after = 99
         self.taken = 0
+        self.error: Exception = unavailable("The database cannot accept writes")
         self._step = store_notifications.insert_more_recipients
         monkeypatch.setattr(store_notifications, "insert_more_recipients", self._take)
 
     def _take(self, *args: Any) -> Any:
         if self.taken >= self.after:
-            raise unavailable("The database cannot accept writes")
+            raise self.error
         self.taken += 1
         return self._step(*args)
 
@@ -204,8 +205,12 @@ async def test_a_database_that_refuses_is_503_for_all_at_once_and_it_goes_on_lat
     await asyncio.to_thread(locker.execute, "BEGIN IMMEDIATE")
     obstacle.after = 99
     asked.append(asyncio.create_task(ask(app, user_ids=[USERS[0]])))
-    for reply in await asyncio.gather(*asked):
+    own, *others = await asyncio.gather(*asked)
+    for reply in (own, *others):
         assert (reply.status, reply.error["message"]) == (503, "The database cannot accept writes")
+    # The first is stored, and goes on: sent again, it would be doubled.
+    assert own.error["details"]["notification_id"].startswith("notif_")
+    assert not any("details" in reply.error for reply in others)
     assert (await ask(app, user_ids=[USERS[0]])).status == 503
     await asyncio.to_thread(locker.close)
     assert (await socket.expect("notification"))["topic"] == "news"
@@ -213,6 +218,22 @@ async def test_a_database_that_refuses_is_503_for_all_at_once_and_it_goes_on_lat
     [(count,)] = await server.services.store.readers.fetch("SELECT count(*) FROM notification_recipients", {})
     assert count == len(USERS)
     assert (await ask(app, user_ids=[USERS[0]])).status == 202
+
+
+async def test_one_that_fails_is_given_up_and_takes_no_other_with_it(server: Server, obstacle: Obstacle) -> None:
+    room_id = await make_targets(server.user)
+    app = server.user("app")
+    obstacle.error = ValueError("a fault of the server")
+    failed = asyncio.create_task(ask(app, room_id=room_id))
+    obstacle.after = 1
+    assert (await failed).status == 500
+    assert not server.services.notifications._under_way
+    readers = server.services.store.readers
+    assert await readers.fetch("SELECT * FROM unfinished_notifications", {}) == []
+    assert await readers.fetch("SELECT count(*) FROM notification_recipients", {}) == [(3,)]
+    obstacle.after = 99
+    assert (await notify(app, room_id=room_id))["recipients"] == 11
+    assert await readers.fetch("SELECT count(*) FROM notification_recipients", {}) == [(3 + 11,)]
 
 
 async def test_only_so_many_of_a_tenant_wait(

@@ -64,7 +64,7 @@ _COUNT_SUBSCRIBERS = """
         SELECT 1 FROM subscriptions WHERE tenant_key = :tenant_key AND topic = :topic LIMIT :limit)
 """
 _INSERT_UNFINISHED = """
-    INSERT OR REPLACE INTO unfinished_notifications (tenant_key, notification_key, room_key, topic, last_user_id)
+    INSERT INTO unfinished_notifications (tenant_key, notification_key, room_key, topic, last_user_id)
     VALUES (:tenant_key, :notification_key, :room_key, :topic, :last_user_id)
 """
 _GET_UNFINISHED = """
@@ -280,6 +280,12 @@ async def finish(transaction: Transaction, tenant_key: TenantKey, notification_k
     scope = {"tenant_key": tenant_key, "notification_key": notification_key}
     if not await transaction.execute(_DELETE_UNFINISHED, scope):
         raise not_found("Notification")
+
+
+async def give_up(transaction: Transaction, tenant_key: TenantKey, notification_key: int) -> None:
+    """No more recipients are stored."""
+    scope = {"tenant_key": tenant_key, "notification_key": notification_key}
+    await transaction.execute(_DELETE_UNFINISHED, scope)
 
 
 async def list_unfinished(readers: Readers) -> list[Unfinished]:
