@@ -82,7 +82,7 @@ class Admission:
         if accepted is None:
             self._seldom.warning("all %d connections are in use: the server accepts no more until one ends", len(self))
             return False
-        self._seldom.warning("all %d connections are taken: the server closes idle ones to make space", len(self))
+        self._seldom.warning("all %d connections are taken: the server closes idle ones to make room", len(self))
         self.leave(accepted)
         self.shed += 1
         accepted.cut_off()

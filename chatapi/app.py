@@ -239,7 +239,7 @@ def _pick_delay(spread_ms: int) -> int:
 
 @cache
 def _prepare_process() -> None:
-    """Once per process: after that, malloc would fill those 16 MB with zeros."""
+    """Once per process: a second time malloc would fill the 16 MB below with zeros."""
     # A pause grows with what is new, some 60 objects a connection: 2 ms for the youngest, 18 ms for the next. The
     # thresholds multiply to 100 million objects before all is looked at, which pauses for about 30 us a connection.
     gc.set_threshold(10_000, 5, 2_000)

@@ -34,7 +34,7 @@ def read_header(request: web.BaseRequest, name: str) -> str | None:
     if not values:
         return None
     if len(values) > 1 and any(value != values[0] for value in values):
-        raise invalid("This header has several values", name)
+        raise invalid("The request has this header more than once, with different values", name)
     return values[0]
 
 

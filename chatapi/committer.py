@@ -62,7 +62,7 @@ class Committer:
         self._webhook_queue.wake_worker()
 
     def publish_revision(self, room: RoomState, message: Message, event: LogEvent, requester: Requester | None) -> None:
-        """Publishes the room's next event, by which the message has become what it now is; memory is told before."""
+        """Publishes the room's next event, which made the message what it now is, after updating the caches."""
         self._tell_caches(room, message)
         frame = encode_frame(event)
         # In the log an edit shows the message as it now stands; every other event about it stays as it was.

@@ -52,7 +52,7 @@ METRICS: Mapping[str, Declared] = {
         MetricKind.COUNTER, "Times that a WebSocket left live delivery, most often because its client was too slow."
     ),
     "chatapi_connections_shed_total": Declared(
-        MetricKind.COUNTER, "Connections of any kind that were closed to make space for others, idle ones first."
+        MetricKind.COUNTER, "Connections of any kind that were closed to make room for others, idle ones first."
     ),
     "chatapi_rooms_loaded": Declared(MetricKind.GAUGE, "Rooms in memory.", (TENANT,)),
     "chatapi_messages_total": Declared(MetricKind.COUNTER, "Messages committed.", (TENANT,)),

@@ -1,8 +1,8 @@
 """`GET /rooms`: a user's rooms by their last activity, and what is unread in each.
 
 A page costs its own rooms, however many the user has and whatever is unread in them. Their order and the counts are
-kept in memory (`rankings`). Others are read in steps of a few milliseconds, so that other requests have their turn in
-between.
+kept in memory (`rankings`). An order or a count that is not there is read in steps of a few milliseconds, so that other
+requests have their turn in between.
 """
 
 from collections.abc import Sequence

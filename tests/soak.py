@@ -1,6 +1,6 @@
 """`python tests/soak.py --minutes 60`: the same load for long, and what memory makes of it.
 
-Users of a fixed crowd come and go, rooms are made and deleted, tenants too, and webhooks are called, some of them in
+Users of a fixed load come and go, rooms are made and deleted, tenants too, and webhooks are called, some of them in
 vain. Each minute prints what the server holds; in the end stands the slope of the second half. It takes some 0.3 of a
 core. What only fills (rings, blocks of history, the tokens that were verified) is filled before.
 """
@@ -40,7 +40,7 @@ SETTINGS = {
 }
 
 
-class Crowd:
+class Load:
     """All that is done to the server, with one random number generator."""
 
     def __init__(self, server: ServerProcess, session: aiohttp.ClientSession, hook: str, seed: int) -> None:
@@ -212,20 +212,20 @@ async def soak(minutes: int, seed: int, directory: Path) -> float:
         process = server._process
         assert process is not None
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(20)) as session:
-            crowd = Crowd(server, session, hook, seed)
-            await crowd.set_up()
+            load = Load(server, session, hook, seed)
+            await load.set_up()
             print(f"filled: RSS {read_memory_mb(process.pid)['VmRSS']:.1f} MB", flush=True)
             async with asyncio.TaskGroup() as group:
                 for _ in range(VISITORS):
-                    group.create_task(crowd.visit_for(minutes * 60))
-                group.create_task(crowd.call_for(minutes * 60))
+                    group.create_task(load.visit_for(minutes * 60))
+                group.create_task(load.call_for(minutes * 60))
                 for minute in range(1, minutes + 1):
                     await asyncio.sleep(60)
                     memory = read_memory_mb(process.pid)
                     samples.append(memory["VmRSS"])
                     size_mb = read_size_mb(directory)
                     told = f"RSS {memory['VmRSS']:.1f} MB, anonymous {memory['RssAnon']:.1f}, database {size_mb:.0f} MB"
-                    print(f"{minute:3} min: {told}, done {crowd.done}, failed {crowd.failed}", flush=True)
+                    print(f"{minute:3} min: {told}, done {load.done}, failed {load.failed}", flush=True)
         server.stop()
         print(server.log.read_text()[-2000:])
     await runner.cleanup()

@@ -62,7 +62,8 @@ def _compact(args: argparse.Namespace, course: "_Course") -> None:
         try:
             _ask_server(args, course, _identify(course.name))
         except CliError as error:
-            raise CliError(f"{in_use}, and {error}") from error
+            holder = "(a server, another `compact` or an `import`)"  # the lock does not tell which
+            raise CliError(f"{in_use} {holder}; the server did not do it: {error}") from error
     except (UnusableDatabase, StoreError) as error:
         raise CliError(str(error)) from error
     except OSError as error:

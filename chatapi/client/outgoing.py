@@ -102,5 +102,5 @@ class Outgoing:
 
 
 def fits(frame: Json) -> bool:
-    """Quotes and the like grow in JSON, beyond what a frame may hold; HTTP has space for them."""
+    """Quotes and the like grow in JSON, beyond what a frame may hold; HTTP has room for them."""
     return len(dumps(frame)) <= MAX_FRAME_BYTES - FRAME_MARGIN_BYTES

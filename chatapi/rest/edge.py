@@ -265,7 +265,7 @@ async def _read_body(request: web.BaseRequest, record: type[Body]) -> Body:
 
 def _check_media(request: web.BaseRequest) -> None:
     if "Content-Encoding" in request.headers:
-        message = "Send the body as it is, without Content-Encoding: compressed bodies are not taken"
+        message = "Send the body as it is, without Content-Encoding: compressed bodies are not accepted"
     elif "Content-Type" not in request.headers:
         message = "Send the header Content-Type: application/json"
     elif request.content_type != "application/json":

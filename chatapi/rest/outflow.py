@@ -132,4 +132,5 @@ def _add(sizes: dict[K, int], key: K, size: int) -> None:
 
 
 def refuse() -> ChatError:
-    return ChatError(Code.INTERNAL_ERROR, "Too many answers are unread: read them first", status=503, retry_after_s=1.0)
+    message = "Too much of earlier answers is still unread: read it first"
+    return ChatError(Code.INTERNAL_ERROR, message, status=503, retry_after_s=1.0)

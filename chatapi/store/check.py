@@ -1,8 +1,7 @@
 """Whether a database is sound: SQLite's own checks, and what ChatAPI promises about a room's log.
 
 Each check is a read transaction, so that a server may write meanwhile, and its log (the WAL) grows no longer than the
-longest of them takes. Rooms and tenants that were deleted are left
-out: their rows are being purged, bit by bit.
+longest of them takes. Rooms and tenants that were deleted are left out: their rows are being purged, bit by bit.
 """
 
 import sqlite3
@@ -75,7 +74,7 @@ _WRONG_COUNTS = """
     ) WHERE member_count <> members
 """
 _WRONG_DMS = """
-    SELECT CASE WHEN type <> 'dm' THEN printf('%s: has a unique_key, but is no dm', room_id)
+    SELECT CASE WHEN type <> 'dm' THEN printf('%s: has a unique_key, but is not a dm', room_id)
                 WHEN members <> 2 THEN printf('%s: a dm with %d members', room_id, members)
                 ELSE printf('%s: its unique_key is not that of its members', room_id) END
     FROM (

@@ -21,7 +21,7 @@ from chatapi.store.purge import purge_deleted
 from chatapi.store.transaction import SqliteConnection
 from chatapi.store.writer import Writer
 
-CALL_SECONDS = 1.0  # of one `give_back`: its caller hears as often how far it is
+CALL_SECONDS = 1.0  # of one `give_back`: a client that repeats the call learns this often how far it is
 # Of the log (the WAL), needed by a backup for instance, which each page that moves makes longer: 8 MiB. While there are
 # more, nothing moves.
 MAX_PINNED_PAGES = 2048
@@ -85,7 +85,7 @@ def give_back_pages(connection: SqliteConnection, is_over: Callable[[], bool]) -
 def _take_step(path: str, is_pinned: bool, connection: SqliteConnection, is_over: Callable[[], bool]) -> Space:
     if not is_incremental(connection):
         raise conflict(
-            "The database was made by an earlier version and can give no space back while the server runs:"
+            "The database was made by an earlier version and cannot give space back while the server runs:"
             " stop the server, run `chatapi compact` once, and start it again"
         )
     if is_pinned:
@@ -100,7 +100,7 @@ async def give_back(writer: Writer) -> tuple[int, Space]:
     """Removes what was deleted and gives free pages back, in steps of the background, for a second or until it is done.
     Returns also the file's size as it was, in bytes.
 
-    Callers at the same time share the work. Raises ChatError 409 for a database of an earlier version, and 503.
+    Calls at the same time share the work. Raises ChatError 409 for a database of an earlier version, and 503.
     """
     path = writer.files.path
     before = await writer.step(lambda connection, _is_over: measure(path, connection))

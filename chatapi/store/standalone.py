@@ -36,8 +36,9 @@ class UnusableDatabase(Exception):
 
 @contextmanager
 def open_snapshot(path: str) -> Iterator[sqlite3.Connection]:
-    """A read-only connection to a ChatAPI database, live or not, inside one read transaction: all that is read is of
-    one moment. Raises UnusableDatabase, also for what SQLite says later."""
+    """A read-only connection to a ChatAPI database, live or not, inside a read transaction: all that is read is of one
+    moment, unless the user of the connection ends it and begins another, as a check does. Raises UnusableDatabase, also
+    for what SQLite says later."""
     if objection := find_objection(path):
         raise UnusableDatabase(f"{path}: {objection}")
     with explain_errors(path), closing(_connect(find_read_uri(path))) as connection:

@@ -161,7 +161,7 @@ def _read_parameter(request: web.BaseRequest, name: str) -> str | None:
     """Of the query. Raises ChatError when it stands there several times with different values."""
     values = request.query.getall(name, [])
     if any(value != values[0] for value in values):
-        raise invalid("This parameter has several values", name)
+        raise invalid("The URL has this parameter more than once, with different values", name)
     return values[0] if values else None
 
 

@@ -154,7 +154,7 @@ def test_the_server_gives_back_the_space_of_a_deleted_room(new, directory, run, 
         with DatabaseLock(str(other)):
             status, out, err = run("--db", other)
         assert (status, out, err.count("\n")) == (1, "", 1)
-        assert f"other.db is in use by process {os.getpid()}, and " in err
+        assert f"other.db is in use by process {os.getpid()} (a server, another `compact` or an `import`); " in err
         assert "This server has another database" in err
         at_server = ("--url", server.url, "--master-key", server.master_key)
         status, out, err = run(*at_server, "--db", other)
@@ -278,7 +278,7 @@ def test_two_at_the_same_time_do_not_meet(old, run, directory):
         content = old.read_bytes()
         status, out, err = run()
         assert (status, out, err.count("\n")) == (1, "", 1)
-        assert f"chatapi.db is in use by process {os.getpid()}, and " in err
+        assert f"chatapi.db is in use by process {os.getpid()} (a server, another `compact` or an `import`); " in err
         assert old.read_bytes() == content
     assert run()[0] == 0
 

@@ -46,7 +46,7 @@ class ArriveResult:
     problems: list[str] = field(default_factory=list)
 
 
-class Crowd:
+class Arrivals:
     """The users of one process, of whom a bounded number is on the way in at once."""
 
     def __init__(self, reactor: Reactor, job: ArriveJob, result: ArriveResult) -> None:
@@ -81,38 +81,38 @@ class Crowd:
 
 
 class Arrival(MemberSocket):
-    __slots__ = ("_crowd", "began_s")
+    __slots__ = ("_arrivals", "began_s")
 
-    def __init__(self, reactor: Reactor, login: TenantLogin, room_id: str, user: str, crowd: Crowd) -> None:
+    def __init__(self, reactor: Reactor, login: TenantLogin, room_id: str, user: str, arrivals: Arrivals) -> None:
         self.began_s = monotonic()
-        self._crowd = crowd
+        self._arrivals = arrivals
         super().__init__(reactor, login, room_id, user)
 
     def on_frame(self, frame: dict[str, Any]) -> None:
         super().on_frame(frame)
         if frame["type"] == "ready":
-            self._crowd.on_ready(self)
+            self._arrivals.on_ready(self)
         elif frame["type"] == "sync.complete":
-            self._crowd.on_served(self)
+            self._arrivals.on_served(self)
 
 
 def arrive(job: ArriveJob, link: CommandLink) -> ArriveResult:
     """The work of one process. It waits twice after all are served, so that the command can look at the server's
     memory."""
     reactor, result = Reactor(), ArriveResult()
-    crowd = Crowd(reactor, job, result)
+    arrivals = Arrivals(reactor, job, result)
     link.wait_for_start()
     result.first_s, cpu_s = monotonic(), process_time()
-    crowd.let_in()
-    while not reactor.run(lambda: crowd.served == len(job.users), monotonic() + PROGRESS_SECONDS):
-        link.progress(crowd.served)
+    arrivals.let_in()
+    while not reactor.run(lambda: arrivals.served == len(job.users), monotonic() + PROGRESS_SECONDS):
+        link.progress(arrivals.served)
         if monotonic() > result.first_s + ARRIVE_SECONDS:
-            raise BenchError(f"{crowd.served} of {len(job.users)} were served within {ARRIVE_SECONDS:g} s")
+            raise BenchError(f"{arrivals.served} of {len(job.users)} were served within {ARRIVE_SECONDS:g} s")
     result.cpu_s = process_time() - cpu_s
     link.wait_for_start()  # the command looks at the server meanwhile
     reactor.run_until(monotonic() + SETTLE_SECONDS)
     link.wait_for_start()  # and again
-    for member in crowd.members:
+    for member in arrivals.members:
         if member.phase is not SYNCED:
             result.problems.append(f"{member.user}: not served")
         member.add_to(result, job.last_seq)
