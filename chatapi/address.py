@@ -85,7 +85,7 @@ def read_network(text: str) -> Network:
 
 @lru_cache(maxsize=4096)
 def is_in_networks(address: str, networks: tuple[str, ...]) -> bool:
-    """False for text that is no address. Raises ValueError for a network that is none."""
+    """False for text that is not an address. Raises ValueError for a network that is none."""
     spelling = read_address(address)
     if spelling is None:
         return False
@@ -93,7 +93,7 @@ def is_in_networks(address: str, networks: tuple[str, ...]) -> bool:
 
 
 def is_public(address: str) -> bool:
-    """Whether a webhook may call this numeric address, in a socket's form. False for text that is no address."""
+    """Whether a webhook may call this numeric address, in a socket's form. False for text that is not an address."""
     try:
         ip = ip_address(address.partition("%")[0])  # the zone of a link-local address
     except ValueError:

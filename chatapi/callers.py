@@ -21,7 +21,7 @@ Headers = dict[str, str]
 EXPOSED = "X-Request-Id, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After"
 ALLOWED_HEADERS = "Authorization, Content-Type, X-API-Key, X-User-Id, X-Master-Key, X-Request-Id"
 UNIX_PEER = "unix"  # stands for the address of a peer that has none
-UNKNOWN_ADDRESS = "unknown"  # stands for anything that a trusted proxy gives and that is no address
+UNKNOWN_ADDRESS = "unknown"  # stands for anything that a trusted proxy gives and that is not an address
 
 ALLOWED_METHODS = "GET, POST, PUT, PATCH, DELETE"
 PREFLIGHT_SECONDS = 600  # how long a browser may keep a preflight's answer

@@ -13,8 +13,8 @@ from receiver import Receiver
 
 from chatapi.config import TenantSettings
 from chatapi.errors import HTTP_STATUS, Code
-from chatapi.protocol.answers import WEBHOOK_CALLS
 from chatapi.protocol.requests import Body
+from chatapi.protocol.webhook_calls import WEBHOOK_CALLS
 from chatapi.rest import ROUTES, documents
 from chatapi.rest.call import Call, Credential, OpenCall, Route
 from chatapi.rest.call import Reply as RouteReply

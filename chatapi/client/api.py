@@ -165,7 +165,7 @@ class ChatAPI(RestClient):
         )
 
     async def get_room(self, room_id: str) -> Room:
-        """Raises ApiError: 404, or 403 when the caller is not a member and it is no channel."""
+        """Raises ApiError: 404, or 403 when the caller is not a member and it is not a channel."""
         return cast(Room, await self.call("GET", _room(room_id), shape=_ROOM))
 
     async def update_room(

@@ -277,7 +277,7 @@ class Connection:
     async def subscribe(self, room_id: str) -> Subscribed:
         """Receives a channel's events without joining it, from now on and across reconnects. A channel that this
         connection, or its cursors, knows already is caught up first. Returns its `last_seq`. Raises ApiError: 403 when
-        it is no channel, 404; Closed."""
+        it is not a channel, 404; Closed."""
         self._feed.book.unwanted.discard(room_id)
         self._feed.book.wanted[room_id] = None
         try:

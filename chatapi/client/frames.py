@@ -9,7 +9,7 @@ from chatapi.client.events import LogEvent
 from chatapi.protocol.json import loads_stored
 
 UNLOGGED = frozenset({"message.sent", "ack.received", "read.updated", "subscribed"})
-"""Frames with `room_id` and `seq` that are no part of the room's log; every other one with both is
+"""Frames with `room_id` and `seq` that are not part of the room's log; every other one with both is
 (docs/contract.md, section 12)."""
 
 _LOG_EVENT: Shape = {"room_id": str, "seq": int}

@@ -1,7 +1,7 @@
-"""The answers of REST and the calls of webhooks: one record for each.
+"""The answers of REST: one record for each.
 
 An answer is what its handler builds and the server encodes, and what OpenAPI is made from, its examples included. Items
-of pages, and the calls of webhooks, are built as JSON in SQL: tests compare each with its record.
+of pages are built as JSON in SQL: tests compare each with its record.
 """
 
 from typing import Annotated, Literal
@@ -356,69 +356,6 @@ class Compacted(Answer, frozen=True, kw_only=True):
     before_bytes: Annotated[int, Meta(ge=0, description="of the file when the call began", examples=[73_400_320])]
     file_bytes: Annotated[int, Meta(ge=0, description="of the database's file, as it is now", examples=[69_701_632])]
     free_bytes: Annotated[int, Meta(ge=0, description="of it, which hold nothing", examples=[41_943_040])]
-
-
-# Calls of a tenant's webhook
-
-
-class WebhookCall(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    timestamp: Time
-
-
-class RoomOfCall(msgspec.Struct, frozen=True, kw_only=True):
-    room_id: RoomIdText
-    type: Annotated[RoomType, Meta(examples=["group"])]
-    name: Annotated[str | None, Meta(examples=["Lighthouse keepers"])]
-    metadata: Metadata
-
-
-class OfflineMessage(msgspec.Struct, frozen=True, kw_only=True):
-    tenant_id: TenantIdText
-    user_id: Annotated[UserIdText, Meta(description="the user who is offline", examples=["bob"])]
-    room: RoomOfCall
-    message: Message
-
-
-class OfflineMessageCall(WebhookCall, frozen=True, kw_only=True, tag="message.offline"):
-    """A message for a member who had no open connection when it was stored."""
-
-    data: OfflineMessage
-
-
-class NotificationOfCall(msgspec.Struct, frozen=True, kw_only=True):
-    notification_id: NotificationIdText
-    topic: Annotated[str, Meta(examples=["order.shipped"])]
-    payload: Payload
-    created_at: Time
-
-
-class OfflineNotification(msgspec.Struct, frozen=True, kw_only=True):
-    tenant_id: TenantIdText
-    user_id: Annotated[UserIdText, Meta(description="the user who is offline", examples=["bob"])]
-    notification: NotificationOfCall
-
-
-class OfflineNotificationCall(WebhookCall, frozen=True, kw_only=True, tag="notification.offline"):
-    """A notification for a recipient who had no open connection when it was stored."""
-
-    data: OfflineNotification
-
-
-WEBHOOK_CALLS: tuple[type[WebhookCall], ...] = (OfflineMessageCall, OfflineNotificationCall)
-
-
-class WebhookHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
-    """The headers that Standard Webhooks defines."""
-
-    webhook_id: Annotated[DeadLetterIdText, Meta(description="the same on every try of this call")]
-    webhook_timestamp: Annotated[str, Meta(description="Unix seconds of this try", examples=["1765627200"])]
-    webhook_signature: Annotated[
-        str,
-        Meta(
-            description="signatures of id, timestamp and body: `v1,` and base64, separated by spaces",
-            examples=["v1,c2lnbmF0dXJl"],
-        ),
-    ]
 
 
 # Errors

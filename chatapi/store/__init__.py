@@ -120,7 +120,7 @@ async def _open_parts(
 
 
 def check_usable(path: str) -> None:
-    """Raises StoreError for what is no database of ours, or none that can be written. Nothing is changed, nor made."""
+    """Raises StoreError for a file that is not a database of ours, or cannot be written. Changes and makes nothing."""
     if objection := find_obstacle(path) or find_objection(path):
         raise StoreError(f"cannot open the database {path}: {objection}")
 

@@ -116,7 +116,9 @@ def find_obstacle(path: str) -> str | None:
     database = Path(os.path.realpath(path))
     folder = database.parent
     if not folder.is_dir():
-        return f"{folder} is no folder" if folder.exists() else f"the folder {folder} does not exist: create it first"
+        if folder.exists():
+            return f"{folder} is not a folder"
+        return f"the folder {folder} does not exist: create it first"
     # Left behind by a command of root, each of them stops a server that is not.
     files = [Path(f"{database}{suffix}") for suffix in ("", "-wal", "-shm", ".lock")]
     for needed in (folder, *(file for file in files if file.is_file())):

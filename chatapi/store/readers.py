@@ -95,12 +95,12 @@ class Reader:
 class _Job:
     """One read, from a request to a reader's thread and back."""
 
-    __slots__ = ("done", "error", "result", "seconds", "tenant_key", "work")
+    __slots__ = ("error", "finished", "result", "seconds", "tenant_key", "work")
 
     def __init__(self, tenant_key: int | None, work: Callable[[sqlite3.Connection], Any]) -> None:
         self.tenant_key = tenant_key
         self.work = work
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.result: Any = None
         self.error: Exception | None = None
         self.seconds = 0.0
@@ -186,7 +186,7 @@ class Readers:
         job = _Job(cast(int | None, parameters.get("tenant_key")), work)
         self._queue(job)
         self._serve_waiting()
-        await job.done
+        await job.finished
         if job.error is None:
             return cast(T, job.result)
         if getattr(job.error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_INTERRUPT:
@@ -224,7 +224,7 @@ class Readers:
                 job = self._shared.popleft()
             else:
                 job = self._of_tenants.take()
-            if not job.done.done():  # else its request was cancelled
+            if not job.finished.done():  # else its request was cancelled
                 jobs.append(job)
                 expected_s += self._usual_s.get(job.tenant_key, HOP_SECONDS)
         return jobs
@@ -237,8 +237,8 @@ class Readers:
             self._usual_s[job.tenant_key] = max(job.seconds, 0.9 * usual_s + 0.1 * job.seconds)  # put at the end
             if len(self._usual_s) > MAX_USUAL:
                 del self._usual_s[next(iter(self._usual_s))]
-            if not job.done.done():
-                job.done.set_result(None)
+            if not job.finished.done():
+                job.finished.set_result(None)
         self._serve_waiting()
         if self._is_held and self.is_quiet:
             self.on_quiet()

@@ -173,7 +173,7 @@ def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[Resolve
     try:
         infos = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
     except UnicodeError:
-        return OSError(f"{host} is no name")
+        return OSError(f"{host} is not a name")
     except OSError as error:
         return error
     return [

@@ -66,6 +66,13 @@ test("every method is in the reference", async () => {
   assert.deepEqual(names.filter((name) => !new RegExp(`\`${name}[\`(]`).test(reference)), []);
 });
 
+test("an answer of a compaction without one of its sizes is refused", async () => {
+  const whole = { stage: "done", before_bytes: 2, file_bytes: 1, free_bytes: 0 };
+  const compactWith = (data) => new AdminAPI({ url, masterKey: "m", fetch: async () => Response.json({ success: true, data, error: null }) }).compact();
+  assert.deepEqual(await compactWith(whole), whole);
+  for (const name of Object.keys(whole)) await assert.rejects(compactWith({ ...whole, [name]: undefined }), { code: "NOT_CHATAPI" }, name);
+});
+
 test("the operator's calls work", async () => {
   const admin = new AdminAPI({ url, masterKey: process.env.CHATAPI_TEST_MASTER_KEY });
   const { tenant_id: id, api_key: key } = await admin.createTenant({ name: "acme", config: { rate_limit: 50 } });

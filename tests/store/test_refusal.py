@@ -130,7 +130,7 @@ def test_a_missing_folder_and_a_foreign_owner_are_told_in_words(
     missing = find_obstacle(str(tmp_path / "no" / "chatapi.db"))
     assert missing == f"the folder {tmp_path / 'no'} does not exist: create it first"
     (tmp_path / "file").touch()
-    assert find_obstacle(str(tmp_path / "file" / "chatapi.db")) == f"{tmp_path / 'file'} is no folder"
+    assert find_obstacle(str(tmp_path / "file" / "chatapi.db")) == f"{tmp_path / 'file'} is not a folder"
     lock = tmp_path / "chatapi.db.lock"
     lock.touch(0o600)
     # Root may do everything, and tests may run as root.

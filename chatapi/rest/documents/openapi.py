@@ -12,7 +12,7 @@ import chatapi
 from chatapi.config.kinds import Number, ValueKind, Whole
 from chatapi.config.tenant import TENANT_KINDS
 from chatapi.errors import Code
-from chatapi.protocol import answers, fields
+from chatapi.protocol import answers, fields, webhook_calls
 from chatapi.protocol import requests as req
 from chatapi.rest.call import Credential, Media, Route
 from chatapi.rest.documents.schemas import Schema, Schemas, get_type
@@ -175,9 +175,9 @@ class _OpenApi:
         records = [record for route in routes for record in (route.body, route.answer) if record]
         annotated = [header[0] for header in HEADERS.values()]
         queries = [route.query for route in routes if route.query]
-        apart: list[type] = [PathParameters, answers.WebhookHeaders, *queries]
+        apart: list[type] = [PathParameters, webhook_calls.WebhookHeaders, *queries]
         self._apart = {record.__name__ for record in apart}
-        self._schemas = Schemas([*records, *annotated, *apart, *answers.WEBHOOK_CALLS, answers.ErrorBody])
+        self._schemas = Schemas([*records, *annotated, *apart, *webhook_calls.WEBHOOK_CALLS, answers.ErrorBody])
 
     def build(self) -> Json:
         paths: Json = {}
@@ -197,7 +197,7 @@ class _OpenApi:
             ],
             "tags": [{"name": name, "description": text} for name, text in dict([*TAGS.values(), WEBHOOKS]).items()],
             "paths": paths,
-            "webhooks": {get_type(call): {"post": self._describe_call(call)} for call in answers.WEBHOOK_CALLS},
+            "webhooks": {get_type(call): {"post": self._describe_call(call)} for call in webhook_calls.WEBHOOK_CALLS},
             "components": {
                 "schemas": self._list_schemas(),
                 "parameters": {**self._list_path_parameters(), "X-User-Id": USER_HEADER},
@@ -245,7 +245,7 @@ class _OpenApi:
         operation["responses"] = self._list_responses(route)
         return operation
 
-    def _describe_call(self, call: type[answers.WebhookCall]) -> Json:
+    def _describe_call(self, call: type[webhook_calls.WebhookCall]) -> Json:
         schema = self._schemas.get(call)
         return {
             "operationId": get_type(call).replace(".", "_"),
@@ -255,7 +255,7 @@ class _OpenApi:
             "security": [],
             "parameters": [
                 {"name": name, "in": "header", "required": True, "schema": header, "example": header["examples"][0]}
-                for name, header in self._schemas.properties_of(answers.WebhookHeaders).items()
+                for name, header in self._schemas.properties_of(webhook_calls.WebhookHeaders).items()
             ],
             "requestBody": {"required": True, "content": {"application/json": self._show(call)}},
             "responses": {

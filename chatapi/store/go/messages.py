@@ -120,6 +120,6 @@ def _read_new_messages(run: Run) -> Iterator[dict[str, object]]:
 def take_acks(run: Run) -> None:
     for statement in _STAGE_ACKS:
         run.connection.execute(statement)
-    run.report.skip("acks", "their user is no member of the room", run.number(_ACKS_WITHOUT_MEMBER))
+    run.report.skip("acks", "their user is not a member of the room", run.number(_ACKS_WITHOUT_MEMBER))
     run.report.counts["acks"].imported = run.number(_NEW_ACKS)
     run.connection.execute(_APPLY_ACKS)

@@ -22,7 +22,7 @@ export type ClientOptions = {
     token?: string;
     /**
      * asked at first, and again when the server refuses the last one;
-     * when it throws, takes more than 10 s, or returns what is no token, a connection asks again
+     * when it throws, takes more than 10 s, or returns something that is not a token, a connection asks again
      */
     getToken?: () => string | Promise<string>;
     fetch?: typeof globalThis.fetch;
@@ -373,7 +373,7 @@ export declare function isLogEvent(event: ServerEvent): boolean;
  * whose `status` is 0: `NETWORK_ERROR` (no answer), `TIMEOUT`, `CLOSED` (the connection was closed before the answer),
  * `NOT_CHATAPI` (something else answered, such as a proxy with a page of its own, whose status is
  * `details.http_status`; whether the server has done what it was asked is not known), `NO_TOKEN` (`getToken` failed,
- * `cause` is how, or returned what is no token; nothing was sent).
+ * `cause` is how, or returned something that is not a token; nothing was sent).
  */
 export declare class ChatAPIError extends Error {
     code: string;
@@ -566,7 +566,7 @@ export declare class ChatAPI extends RestClient {
         rooms: Room[];
     } & More>;
     /**
-     * One room. Throws: 404, or 403 when the caller is not a member and it is no channel.
+     * One room. Throws: 404, or 403 when the caller is not a member and it is not a channel.
      * @param {string} roomId @param {CallOptions} [options] @returns {Promise<Room>}
      */
     getRoom(roomId: string, options?: CallOptions): Promise<Room>;
@@ -1077,7 +1077,7 @@ export declare class Connection {
     typing(roomId: string, active?: boolean): void;
     /**
      * Receives a channel's events without joining it, from now on and across reconnects. A channel that this connection, or its
-     * `cursors`, knows already is caught up first. Rejects: 403 when it is no channel, 404; `CLOSED`.
+     * `cursors`, knows already is caught up first. Rejects: 403 when it is not a channel, 404; `CLOSED`.
      * @param {string} roomId
      * @returns {Promise<{room_id: string, last_seq: number}>}
      */

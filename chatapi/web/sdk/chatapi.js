@@ -24,7 +24,7 @@
  * @property {string} [userId]
  * @property {string} [token]
  * @property {() => string | Promise<string>} [getToken] asked at first, and again when the server refuses the last one;
- *   when it throws, takes more than 10 s, or returns what is no token, a connection asks again
+ *   when it throws, takes more than 10 s, or returns something that is not a token, a connection asks again
  * @property {typeof globalThis.fetch} [fetch]
  * @property {any} [WebSocket] a WHATWG WebSocket class; Node 20 has none, `ws` from npm is one
  * @property {number} [timeoutMs] of one HTTP try (30,000)
@@ -205,7 +205,7 @@ const ASK_TIMEOUT_MS = 3_000; // for each of these questions: without an answer 
 const MAX_RETRY_AFTER_MS = 300_000; // of a connection, however long was asked for: the obstacle may be gone earlier
 const MAX_TIMER_MS = 2 ** 31 - 1; // a longer one fires at once
 
-/** Frames with `room_id` and `seq` that are no part of the room's log; every other one with both is, whatever its type. */
+/** Frames with `room_id` and `seq` that are not part of the room's log; every other one with both is, whatever its type. */
 const UNLOGGED = new Set(["message.sent", "ack.received", "read.updated", "subscribed"]);
 
 /** Frames that mean nothing to the application. */
@@ -356,7 +356,7 @@ function delay(ms, signal) {
  * whose `status` is 0: `NETWORK_ERROR` (no answer), `TIMEOUT`, `CLOSED` (the connection was closed before the answer),
  * `NOT_CHATAPI` (something else answered, such as a proxy with a page of its own, whose status is
  * `details.http_status`; whether the server has done what it was asked is not known), `NO_TOKEN` (`getToken` failed,
- * `cause` is how, or returned what is no token; nothing was sent).
+ * `cause` is how, or returned something that is not a token; nothing was sent).
  */
 export class ChatAPIError extends Error {
   /**
@@ -646,7 +646,7 @@ export class ChatAPI extends RestClient {
   listChannels(page, options) { return this.call("GET", "/channels", { query: page, gives: ROOMS }, options); }
 
   /**
-   * One room. Throws: 404, or 403 when the caller is not a member and it is no channel.
+   * One room. Throws: 404, or 403 when the caller is not a member and it is not a channel.
    * @param {string} roomId @param {CallOptions} [options] @returns {Promise<Room>}
    */
   getRoom(roomId, options) { return this.call("GET", path`/rooms/${roomId}`, { gives: ROOM }, options); }
@@ -1022,7 +1022,7 @@ export class AdminAPI extends RestClient {
    * where the server has another one.
    * @param {{database?: string}} [query] @param {CallOptions} [options] @returns {Promise<Compacted>}
    */
-  compact(query, options) { return this.call("POST", "/admin/compact", { query, gives: { stage: "string", file_bytes: "number" } }, options); }
+  compact(query, options) { return this.call("POST", "/admin/compact", { query, gives: { stage: "string", before_bytes: "number", file_bytes: "number", free_bytes: "number" } }, options); }
 }
 
 /** @param {unknown} url */
@@ -1042,7 +1042,7 @@ function asMessage(message) {
 }
 
 /**
- * The `data` of the server's envelope, or its error thrown. Anything else is no answer of the server's: a proxy's 404 says
+ * The `data` of the server's envelope, or its error thrown. Anything else is not the server's answer: a proxy's 404 says
  * nothing about a room, and its 200 nothing about a message.
  * @param {string} call method and route
  * @param {Response} response
@@ -1314,7 +1314,7 @@ export class Connection {
 
   /**
    * Receives a channel's events without joining it, from now on and across reconnects. A channel that this connection, or its
-   * `cursors`, knows already is caught up first. Rejects: 403 when it is no channel, 404; `CLOSED`.
+   * `cursors`, knows already is caught up first. Rejects: 403 when it is not a channel, 404; `CLOSED`.
    * @param {string} roomId
    * @returns {Promise<{room_id: string, last_seq: number}>}
    */
