@@ -65,7 +65,7 @@ def test_an_empty_database_is_sound(tmp_path):
         ),
         ("UPDATE rooms SET unique_key = NULL WHERE room_key = 2", "room_dm: its unique_key is not that of its members"),
         ("DELETE FROM members WHERE room_key = 2 AND user_id = 'bob'", "room_dm: a dm with 1 members"),
-        ("UPDATE rooms SET unique_key = 'x' WHERE room_key = 1", "room_group: has a unique_key, but is no dm"),
+        ("UPDATE rooms SET unique_key = 'x' WHERE room_key = 1", "room_group: has a unique_key, but is not a dm"),
         (
             "UPDATE members SET tenant_key = 2 WHERE room_key = 1 AND user_id = 'bob'",
             "room_group: member bob is stored with another tenant than the room",
