@@ -161,7 +161,7 @@ class Chat:
 
         def publish(result: tuple[Message, int]) -> None:
             edited, seq = result
-            self._committer.publish_revision(room, edited, message_edited_frame(edited, seq), requester)
+            self._committer.publish_message_change(room, edited, message_edited_frame(edited, seq), requester)
 
         edited, _seq = await self._store.writer.change(apply, publish, characters=revision.count_characters())
         return edited
@@ -196,7 +196,7 @@ class Chat:
             deleted, seq, is_new = result
             event = message_deleted_frame(deleted, seq)
             if is_new:
-                self._committer.publish_revision(room, deleted, event, requester)
+                self._committer.publish_message_change(room, deleted, event, requester)
             elif requester is not None:
                 self._hub.answer_with_past_event(requester, room, seq, encode_frame(event))
 

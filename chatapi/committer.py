@@ -61,7 +61,9 @@ class Committer:
         self._hub.flush()
         self._webhook_queue.wake_worker()
 
-    def publish_revision(self, room: RoomState, message: Message, event: LogEvent, requester: Requester | None) -> None:
+    def publish_message_change(
+        self, room: RoomState, message: Message, event: LogEvent, requester: Requester | None
+    ) -> None:
         """Publishes the room's next event, which made the message what it now is, after updating the caches."""
         self._tell_caches(room, message)
         frame = encode_frame(event)

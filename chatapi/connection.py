@@ -113,7 +113,7 @@ class Connection:
         """The bytes in the outbox and the transport. Bytes that the kernel has taken do not count."""
         return self.transport.get_write_buffer_size() + sum(map(len, self.outbox))
 
-    def take_light(self, now_s: float) -> float:
+    def take_small_frame_token(self, now_s: float) -> float:
         """One token of the connection's own bucket; see `TokenBucket.take`. Made late: most connections are idle."""
         if self.light_bucket is None:
             self.light_bucket = TokenBucket(LIGHT_RATE_PER_S, LIGHT_BURST, now_s)

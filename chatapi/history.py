@@ -84,14 +84,14 @@ class HistoryCache:
         return self._blocks[room, number]
 
     async def _read_many(self, keys: Sequence[BlockKey]) -> list[Block | None]:
-        wants, revisions = [], []
+        wants, versions = [], []
         for room, number in keys:
             first_seq, last_seq = number * BLOCK_EVENTS, min((number + 1) * BLOCK_EVENTS, room.published_seq)
             wants.append(log.EventsWant(room.room_key, room.tenant.tenant_key, first_seq, last_seq))
-            revisions.append(room.ring.revision)
+            versions.append(room.ring.version)
         blocks: list[Block | None] = []
         pages = await log.read_events(self._readers, wants, BLOCK_BYTES)
-        for key, want, revision, page in zip(keys, wants, revisions, pages, strict=True):
+        for key, want, version, page in zip(keys, wants, versions, pages, strict=True):
             is_cut = len(page) < want.to_seq - max(want.after_seq, key[0].pruned_seq)
             block = (
                 None
@@ -99,7 +99,7 @@ class HistoryCache:
                 else [(event.seq, strip_type(event.json)) for event in page if event.target_seq == event.seq]
             )
             # Only a settled block is kept: a whole one in which nothing has changed while it was read.
-            if (is_cut or len(page) == BLOCK_EVENTS) and key[0].ring.revision == revision and not key[0].gone:
+            if (is_cut or len(page) == BLOCK_EVENTS) and key[0].ring.version == version and not key[0].gone:
                 self._keep(key, block)
             blocks.append(block)
         return blocks

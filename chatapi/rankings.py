@@ -13,7 +13,7 @@ from chatapi.models import RoomKey, TenantKey, UserId
 
 MAX_ENTRIES = 100_000  # rooms in all rankings: 25 MB
 BASE_WEIGHT = 10  # the weight of a ranking without rooms, in entries
-MAX_REVISIONS = 100_000  # rooms in which messages were deleted: 10 MB
+MAX_VERSIONS = 100_000  # rooms in which messages were deleted: 10 MB
 
 RankedRoom = tuple[int, RoomKey]
 """When a room was last active, in microseconds, and which it is: unique, and later ones are greater."""
@@ -26,7 +26,7 @@ class Unread(NamedTuple):
     seq: int
     unread: int
     pruned_seq: int
-    revision: int
+    version: int
 
 
 class Ranking:
@@ -90,8 +90,8 @@ class Rankings:
         self._of_users: OrderedDict[tuple[TenantKey, UserId], Ranking] = OrderedDict()  # the least recently asked first
         self._size = 0  # in entries, as each was when it was complete
         self._forgotten_us: dict[TenantKey, int] = {}  # `Rooms` no longer knows the activity until then
-        self._revisions: dict[RoomKey, int] = {}
-        self._last_revision = self._other_revision = 0  # the latter of rooms that are not in there
+        self._versions: dict[RoomKey, int] = {}
+        self._last_version = self._other_version = 0  # the latter of rooms that are not in there
 
     def find(self, tenant_key: TenantKey, user_id: UserId) -> Ranking | None:
         """The complete ranking, except for activity since `seen_us`; None if there is none."""
@@ -138,7 +138,7 @@ class Rankings:
         else:
             for ranking in self._of_users.values():
                 ranking.drop(room_key)
-        self._revisions.pop(room_key, None)
+        self._versions.pop(room_key, None)
 
     def drop_tenant(self, tenant_key: TenantKey) -> None:
         for user in [user for user in self._of_users if user[0] == tenant_key]:
@@ -148,14 +148,14 @@ class Rankings:
         """`Rooms` has forgotten a room that was active then."""
         self._forgotten_us[tenant_key] = max(us, self._forgotten_us.get(tenant_key, 0))
 
-    def revision(self, room_key: RoomKey) -> int:
+    def version(self, room_key: RoomKey) -> int:
         """Another one whenever a message of the room is deleted."""
-        return self._revisions.get(room_key, self._other_revision)
+        return self._versions.get(room_key, self._other_version)
 
     def revise(self, room_key: RoomKey) -> None:
         """A message of the room was deleted, so that earlier counts are void."""
-        self._last_revision += 1
-        if len(self._revisions) >= MAX_REVISIONS:
-            self._revisions.clear()
-            self._other_revision = self._last_revision
-        self._revisions[room_key] = self._last_revision
+        self._last_version += 1
+        if len(self._versions) >= MAX_VERSIONS:
+            self._versions.clear()
+            self._other_version = self._last_version
+        self._versions[room_key] = self._last_version

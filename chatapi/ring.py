@@ -9,14 +9,14 @@ RING_BYTES = 256 * 1024  # per room
 class Ring:
     """The newest events of a room, encoded, without a gap: those from `first_seq` to the room's `published_seq`."""
 
-    __slots__ = ("_frames", "_targets", "first_seq", "revision", "size_bytes")
+    __slots__ = ("_frames", "_targets", "first_seq", "size_bytes", "version")
 
     def __init__(self, first_seq: int) -> None:
         self.first_seq = first_seq
         self._frames: list[bytes] = []
         self._targets: list[int] = []  # the seq of the message that an entry shows, 0 for other events
         self.size_bytes = 0
-        self.revision = 0  # grows when an entry changes: events read from the store before that are stale
+        self.version = 0  # grows when an entry changes: events read from the store before that are stale
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -59,7 +59,7 @@ class Ring:
 
         `encode` makes the frame of the event with the given `seq`.
         """
-        self.revision += 1
+        self.version += 1
         for index, target in enumerate(self._targets):
             if target == target_seq:
                 frame = encode(self.first_seq + index)

@@ -83,16 +83,16 @@ class RoomLists:
         """These rooms, as JSON, and whether the page was full before the last one."""
         if not ranked:
             return [], False
-        revisions = {room_key: self._rooms.rankings.revision(room_key) for _, room_key in ranked}
+        versions = {room_key: self._rooms.rankings.version(room_key) for _, room_key in ranked}
         known = {
             room_key: unread
-            for room_key, revision in revisions.items()
-            if (unread := ranking.unread.get(room_key)) is not None and unread.revision == revision
+            for room_key, version in versions.items()
+            if (unread := ranking.unread.get(room_key)) is not None and unread.version == version
         }
         wanted = [(room_key, known[room_key].seq if room_key in known else 0) for _, room_key in ranked]
         examined = max(1, EXAMINED_MESSAGES // len(wanted))
         rooms, was_full = await store_rooms.list_rooms(self._readers, tenant_key, user_id, wanted, examined)
-        counting = [_Counting(room, known.get(room.room_key), revisions[room.room_key], examined) for room in rooms]
+        counting = [_Counting(room, known.get(room.room_key), versions[room.room_key], examined) for room in rooms]
         await self._count_rest(tenant_key, user_id, counting)
         for count in counting:
             count.keep(ranking)
@@ -124,9 +124,9 @@ def _find_ranked(ranking: Ranking, window: Window) -> tuple[int, Sequence[Ranked
 class _Counting:
     """The number of unread messages in one room, counted up to `seq`."""
 
-    def __init__(self, room: ListedRoom, known: Unread | None, revision: int, examined: int) -> None:
+    def __init__(self, room: ListedRoom, known: Unread | None, version: int, examined: int) -> None:
         self.room = room
-        self.revision = revision
+        self.version = version
         self.unread = 0
         self.seq = room.last_read
         self.is_done = False
@@ -146,8 +146,6 @@ class _Counting:
         """Keeps a long count for the next time."""
         room = self.room
         if room.room_key in ranking and self.seq - room.last_read > KEPT_MESSAGES:
-            ranking.unread[room.room_key] = Unread(
-                room.last_read, self.seq, self.unread, room.pruned_seq, self.revision
-            )
+            ranking.unread[room.room_key] = Unread(room.last_read, self.seq, self.unread, room.pruned_seq, self.version)
         else:
             ranking.unread.pop(room.room_key, None)

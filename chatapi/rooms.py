@@ -386,14 +386,14 @@ class Rooms:
             last_seq = room.ring.first_seq - 1
             first_wanted = max(room.pruned_seq, room.published_seq - RING_EVENTS)
             wants.append(log.EventsWant(room.room_key, room.tenant.tenant_key, min(first_wanted, last_seq), last_seq))
-        revisions = [room.ring.revision for room in rooms]
+        versions = [room.ring.version for room in rooms]
         pages = await log.read_newest_events(self._readers, wants, RING_BYTES)
-        for room, revision, page in zip(rooms, revisions, pages, strict=True):
+        for room, version, page in zip(rooms, versions, pages, strict=True):
             ring = room.ring
             if room.gone:
                 continue
             # Meanwhile the ring may have dropped entries, or an entry may have changed: then it is read again later.
-            if page and ring.first_seq == page[-1].seq + 1 and ring.revision == revision:
+            if page and ring.first_seq == page[-1].seq + 1 and ring.version == version:
                 self._ring_bytes -= ring.size_bytes
                 ring.fill([encode_text(event.json) for event in page], [event.target_seq for event in page])
                 self._ring_bytes += ring.size_bytes

@@ -406,7 +406,7 @@ async def test_an_event_about_a_message_stays_itself_when_the_message_is_edited(
         return event
 
     def publish(event: RoomUpdatedFrame) -> None:
-        server.services.committer.publish_revision(room, message, event, None)
+        server.services.committer.publish_message_change(room, message, event, None)
 
     await server.services.store.writer.change(apply, publish)
     await alice.put(f"/rooms/{room_id}/messages/{message_id}", {"content": "new words"})

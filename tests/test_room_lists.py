@@ -121,7 +121,7 @@ def strain(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
         monkeypatch.setattr(room_lists, "MAX_UNREAD", 5)
     if request.param == "little is kept":
         monkeypatch.setattr(rankings, "MAX_ENTRIES", 25)
-        monkeypatch.setattr(rankings, "MAX_REVISIONS", 2)
+        monkeypatch.setattr(rankings, "MAX_VERSIONS", 2)
         monkeypatch.setattr(room_lists, "CAUGHT_UP_ROOMS", 1)
     if request.param == "rooms are forgotten":
         monkeypatch.setattr(loaded_rooms, "IDLE_ROOMS", 0)

@@ -38,36 +38,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Raises CliError and ConfigError."""
     signal.signal(signal.SIGTERM, _stop)
-    course = _Course(args.url or database.find_path(args))
+    report = _ProgressReport(args.url or database.find_path(args))
     try:
         if args.url:
-            _ask_server(args, course, _identify(args.db) if args.db else None)
+            _ask_server(args, report, _identify(args.db) if args.db else None)
         else:
-            _compact(args, course)
+            _compact(args, report)
     except KeyboardInterrupt:
-        raise CliError(f"interrupted{course.describe() or '; nothing was given back'}") from None
+        raise CliError(f"interrupted{report.describe() or '; nothing was given back'}") from None
     except CliError as error:
-        raise CliError(f"{error}{course.describe()}") from error
+        raise CliError(f"{error}{report.describe()}") from error
     finally:
-        course.end()
-    course.print_result(as_json=args.json)
+        report.end()
+    report.print_result(as_json=args.json)
     return 0
 
 
-def _compact(args: argparse.Namespace, course: "_Course") -> None:
+def _compact(args: argparse.Namespace, report: "_ProgressReport") -> None:
     """Here, or by the server that has the database."""
     try:
-        course.show(compact_database(course.name, course.show))
+        report.show(compact_database(report.name, report.show))
     except DatabaseInUse as in_use:
         try:
-            _ask_server(args, course, _identify(course.name))
+            _ask_server(args, report, _identify(report.name))
         except CliError as error:
             holder = "(a server, another `compact` or an `import`)"  # the lock does not tell which
             raise CliError(f"{in_use} {holder}; the server did not do it: {error}") from error
     except (UnusableDatabase, StoreError) as error:
         raise CliError(str(error)) from error
     except OSError as error:
-        raise CliError(f"{error.filename or course.name}: {error.strerror}") from error
+        raise CliError(f"{error.filename or report.name}: {error.strerror}") from error
 
 
 def _identify(path: str) -> str:
@@ -78,20 +78,20 @@ def _identify(path: str) -> str:
         raise CliError(f"{path}: {error.strerror}") from error
 
 
-def _ask_server(args: argparse.Namespace, course: "_Course", identity: str | None) -> None:
+def _ask_server(args: argparse.Namespace, report: "_ProgressReport", identity: str | None) -> None:
     async def follow(api: AdminAPI) -> None:
         while True:
             told = await api.compact(database=identity)
-            course.begin(told["before_bytes"])
+            report.begin(told["before_bytes"])
             space = Space(told["file_bytes"], told["free_bytes"], Stage(told["stage"]))
-            course.show(space)
+            report.show(space)
             if space.stage is Stage.DONE:
                 return
 
     ask(args, follow)
 
 
-class _Course:
+class _ProgressReport:
     """How it goes, told on stderr while it does."""
 
     def __init__(self, name: str) -> None:

@@ -15,7 +15,7 @@ from chatapi.store.migrate import DatabaseTooNew, migrate
 from chatapi.store.readers import Reader, Readers
 from chatapi.store.standalone import find_objection
 from chatapi.store.transaction import SeqCounter, Transaction
-from chatapi.store.wal import LogBound
+from chatapi.store.wal import WalBound
 from chatapi.store.writer import BUSY_SECONDS, Writer
 from chatapi.store.writes import Change, MessageWrite, Write
 
@@ -114,7 +114,7 @@ async def _open_parts(
     assert epoch is not None  # the first migration wrote it
     last_key = await log.get_last_key(reading)
     latest_us = max(find_key_time(last_key) if last_key else 0, await meta.get_time(reading))
-    writer = Writer(connection, clock, KeyMaker(clock, last_key), LogBound(reading), DatabaseFiles(path))
+    writer = Writer(connection, clock, KeyMaker(clock, last_key), WalBound(reading), DatabaseFiles(path))
     reading.on_quiet = writer.wake
     return Store(connection, writer, reading, epoch=epoch[0], latest_us=latest_us)
 

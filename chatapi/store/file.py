@@ -27,8 +27,8 @@ class DatabaseFiles:
     def __init__(self, path: str) -> None:
         """Both files exist: the database is open. Raises OSError."""
         self.path = os.path.abspath(path)
-        self._log = find_log(path)
-        self.log_bytes = 0  # of the log's file, at the last look
+        self._log = find_wal(path)
+        self.wal_bytes = 0  # of the log's file, at the last look
         self._identities = _identify(os.stat(self.path)), _identify(os.stat(self._log))
 
     @property
@@ -42,11 +42,11 @@ class DatabaseFiles:
             database, log = os.stat(self.path), os.stat(self._log)
         except OSError:
             return False
-        self.log_bytes = log.st_size
+        self.wal_bytes = log.st_size
         return database.st_size > 0 and (_identify(database), _identify(log)) == self._identities
 
 
-def find_log(path: str) -> str:
+def find_wal(path: str) -> str:
     """Where SQLite has the log (the WAL) of the database: beside the file itself, where the path leads to one by a
     symbolic link."""
     return f"{os.path.realpath(path)}-wal"
@@ -70,7 +70,7 @@ def note_name(path: str) -> None:
 def find_other_log(path: str) -> str | None:
     """Whether what was written last is beside another name of the file, in words for the operator: the other name is a
     hard link to it, or the file was moved without its log. None when there is no such log, or none is known of."""
-    other, own_log = _get_noted_name(path), find_log(path)
+    other, own_log = _get_noted_name(path), find_wal(path)
     if other is None or not has_content(other_log := f"{other}-wal") or _is_same(other_log, own_log):
         return None
     if _is_same(other, path):

@@ -107,7 +107,7 @@ async def give_back(writer: Writer) -> tuple[int, Space]:
     loop = asyncio.get_running_loop()
     end_s = loop.time() + CALL_SECONDS
     while True:
-        is_pinned = writer.pinned_log_pages > MAX_PINNED_PAGES
+        is_pinned = writer.pinned_wal_pages > MAX_PINNED_PAGES
         space = await writer.step(partial(_take_step, path, is_pinned))
         if space.stage is Stage.DONE or loop.time() >= end_s:
             return before.file_bytes, space

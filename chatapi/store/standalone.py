@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from chatapi.store.file import find_log, find_other_log, has_content
+from chatapi.store.file import find_other_log, find_wal, has_content
 from chatapi.store.migrate import list_migrations
 
 BUSY_TIMEOUT_SECONDS = 5.0  # a server that starts or recovers holds the file for a moment
@@ -69,7 +69,7 @@ def find_objection(path: str) -> str | None:
     if objection := find_other_log(path):
         return objection
     uri = f"file:{quote(os.path.abspath(path))}?mode=ro"
-    if not has_content(find_log(path)):
+    if not has_content(find_wal(path)):
         if status.st_size < _HEADER_BYTES:  # SQLite would take a short file for an empty database, and overwrite it
             return "file is not a database" if status.st_size else None
         uri += "&immutable=1"  # the file says it all; else SQLite would make files beside it
@@ -109,7 +109,7 @@ def find_read_uri(path: str) -> str:
             _try_reading(uri)
         except sqlite3.OperationalError as error:
             # A WAL database where the files beside it cannot be made. With no WAL there, nobody is using it.
-            if error.sqlite_errorcode & 0xFF not in _CANNOT_MAKE_FILES or os.path.exists(find_log(path)):
+            if error.sqlite_errorcode & 0xFF not in _CANNOT_MAKE_FILES or os.path.exists(find_wal(path)):
                 raise
             uri += "&immutable=1"
             _try_reading(uri)

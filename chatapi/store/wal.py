@@ -8,21 +8,21 @@ import asyncio
 
 from chatapi.store.readers import Readers
 
-MAX_LOG_BYTES = 24 * 1024 * 1024  # one and a half times what SQLite's own checkpoints let it grow to
+MAX_WAL_BYTES = 24 * 1024 * 1024  # one and a half times what SQLite's own checkpoints let it grow to
 # When the log is still needed after a checkpoint, by a backup for instance, holding reads back does not help.
 IN_VAIN_SECONDS = 5.0
 
 
-class LogBound:
+class WalBound:
     """For the writer alone, which checkpoints when `is_due`."""
 
     def __init__(self, readers: Readers) -> None:
         self._readers = readers
         self._pause_ends_s = 0.0  # of the loop's clock
 
-    def note_size(self, log_bytes: int) -> None:
+    def note_size(self, wal_bytes: int) -> None:
         """Called after commits: holds reads back when the log is too long."""
-        if log_bytes <= MAX_LOG_BYTES or self._readers.is_held:
+        if wal_bytes <= MAX_WAL_BYTES or self._readers.is_held:
             return
         if asyncio.get_running_loop().time() >= self._pause_ends_s:
             self._readers.hold()

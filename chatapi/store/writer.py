@@ -23,7 +23,7 @@ from chatapi.store.failures import describe, is_lock_failure, is_store_failure
 from chatapi.store.file import DatabaseFiles, DatabaseGone
 from chatapi.store.keys import KeyMaker
 from chatapi.store.transaction import Transaction
-from chatapi.store.wal import LogBound
+from chatapi.store.wal import WalBound
 from chatapi.store.writes import AnyCommitter, Change, MessageWrite, Write
 
 logger = logging.getLogger(__name__)
@@ -48,12 +48,12 @@ class Writer:
     _committer: AnyCommitter  # from `run` on
 
     def __init__(
-        self, connection: aiosqlite.Connection, clock: Clock, keys: KeyMaker, log_bound: LogBound, files: DatabaseFiles
+        self, connection: aiosqlite.Connection, clock: Clock, keys: KeyMaker, wal_bound: WalBound, files: DatabaseFiles
     ) -> None:
         self._connection = connection
         self._clock = clock
         self._keys = keys
-        self._log_bound = log_bound
+        self._wal_bound = wal_bound
         self.files = files
         self._queue: list[Write] = []
         self._background = Background()
@@ -65,7 +65,7 @@ class Writer:
         self._is_committing = False
         self._is_stuck = False  # a commit is under way that nobody waits for any more
         self.writable = True
-        self.pinned_log_pages = 0  # of the log, which a reader still needed after the last checkpoint
+        self.pinned_wal_pages = 0  # of the log, which a reader still needed after the last checkpoint
         self.commit_writes = Histogram(COMMIT_BUCKETS)
         self.commit_seconds = Total()
 
@@ -151,10 +151,10 @@ class Writer:
                     self._background.note_foreground()
                 elif step is None:
                     await self._rest()
-                if self._log_bound.is_due:
-                    self._log_bound.end(await self._checkpoint())
+                if self._wal_bound.is_due:
+                    self._wal_bound.end(await self._checkpoint())
         finally:
-            self._log_bound.end(False)
+            self._wal_bound.end(False)
             # It may have crashed: nobody may wait for a writer that is gone, the shutdown least of all.
             self._closing = True
             left = [*self._queue, *self._background.take_all()]
@@ -174,8 +174,8 @@ class Writer:
             self._seldom.error("the write-ahead log cannot be copied into the database: %s", describe(error))
             return False
         [(_, frames, copied)] = rows
-        self.pinned_log_pages = int(frames) - int(copied)
-        return self.pinned_log_pages == 0
+        self.pinned_wal_pages = int(frames) - int(copied)
+        return self.pinned_wal_pages == 0
 
     async def _rest(self) -> None:
         self._wake.clear()
@@ -193,7 +193,7 @@ class Writer:
             was_refused = await self._commit(batch)
             if self._connection.total_changes > changes_before:
                 self._check_files()  # again: only a restart can tell what went into a file that has gone meanwhile
-                self._log_bound.note_size(self.files.log_bytes)
+                self._wal_bound.note_size(self.files.wal_bytes)
         except BaseException:
             # The task ends, and with it the process: nobody is told that this was stored, which only a restart can say.
             for write in batch:

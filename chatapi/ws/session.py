@@ -29,7 +29,7 @@ FRAMES_AT_A_STRETCH = 32  # then others have their turn: a flood of small frames
 
 
 class Session:
-    __slots__ = ("_commands", "_connection", "_owes_sync", "_services", "_sessions", "_socket")
+    __slots__ = ("_commands", "_connection", "_is_sync_due", "_services", "_sessions", "_socket")
 
     def __init__(
         self, services: Services, connection: Connection, sessions: UserSessions, socket: web.WebSocketResponse
@@ -39,11 +39,12 @@ class Session:
         self._sessions = sessions
         self._socket = socket
         self._commands = Commands(services, connection)
-        self._owes_sync = False  # under `?sync=none`, until the first: it belongs to the handshake, which took a token
+        # Under `?sync=none`, until the first: it belongs to the handshake, which took a token.
+        self._is_sync_due = False
 
     async def open(self, *, wants_sync: bool) -> None:
         """Sends `ready`; the backlog follows, or waits for a `sync`."""
-        self._owes_sync = not wants_sync
+        self._is_sync_due = not wants_sync
         await self._services.recovery.enter_rooms(self._connection)
         self._send_ready()
         if wants_sync and self._connection.state is ConnectionState.PAUSED:
@@ -146,21 +147,21 @@ class Session:
         services, connection = self._services, self._connection
         now_s = services.clock.monotonic_s()
         if frame_type not in LIGHT_FRAMES:
-            if self._owes_sync and frame_type == "sync":
-                self._owes_sync = False
+            if self._is_sync_due and frame_type == "sync":
+                self._is_sync_due = False
                 return True
             retry_after_s = services.tenants.bucket(connection.tenant).take(now_s)
             if retry_after_s:
                 services.counters.limited_frames += 1
                 raise rate_limited(retry_after_s)
             return True
-        retry_after_s = connection.take_light(now_s)
+        retry_after_s = connection.take_small_frame_token(now_s)
         while retry_after_s:
             if frame_type in TYPING_FRAMES:
                 return False
             # Reading stops meanwhile, which is all the pressure that an eager client needs.
             await asyncio.sleep(retry_after_s)
-            retry_after_s = connection.take_light(services.clock.monotonic_s())
+            retry_after_s = connection.take_small_frame_token(services.clock.monotonic_s())
         return True
 
     def _count_bad_frame(self, payload: bytes) -> None:

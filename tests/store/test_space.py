@@ -130,7 +130,7 @@ async def test_nothing_moves_while_somebody_needs_the_log(
     room_id = await fill(server, 1)
     async with another(database, *READING):
         await alice.delete(f"/rooms/{room_id}")
-        while not writer.pinned_log_pages:  # found by a checkpoint, which follows every few steps
+        while not writer.pinned_wal_pages:  # found by a checkpoint, which follows every few steps
             await writer.step(lambda _connection, _is_over: None)
         pages = await server.services.store.readers.fetch("PRAGMA page_count", {})
         assert (await compact(server))["stage"] == "waiting"

@@ -28,7 +28,7 @@ MIB = 1024 * 1024
 
 @pytest.fixture(autouse=True)
 def low_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wal, "MAX_LOG_BYTES", 2 * MIB)
+    monkeypatch.setattr(wal, "MAX_WAL_BYTES", 2 * MIB)
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ async def test_while_somebody_else_needs_it_reads_are_not_held_back_in_vain(benc
     async with running(bench):
         for message in [bench.message("x" * 60_000) for _ in range(100)]:
             await message
-        await eventually(lambda: bench.writer._log_bound._pause_ends_s > asyncio.get_running_loop().time() + 1)
+        await eventually(lambda: bench.writer._wal_bound._pause_ends_s > asyncio.get_running_loop().time() + 1)
         assert not bench.store.readers.is_held
         assert (await bench.message("and on it goes")).seq == 101
     backup.close()
