@@ -125,11 +125,10 @@ def authenticate_headers(services: Services, request: web.BaseRequest, address: 
 
 
 def take_token(services: Services, principal: Principal, headers: Headers, *, is_paid: bool = False) -> None:
-    """Takes one token of the tenant's bucket, unless it was taken before, and adds the rate limit's headers. Raises
+    """Takes one token for the caller, unless it was taken before, and adds the rate limit's headers. Raises
     ChatError."""
-    bucket = services.tenants.bucket(principal.tenant)
-    retry_after_s = 0.0 if is_paid else bucket.take(services.clock.monotonic_s())
-    limit, remaining, full_after_s = bucket.level()
+    retry_after_s = 0.0 if is_paid else services.tenants.take_token(principal)
+    limit, remaining, full_after_s = services.tenants.find_level(principal)
     headers["X-RateLimit-Limit"] = str(limit)
     headers["X-RateLimit-Remaining"] = str(remaining)
     headers["X-RateLimit-Reset"] = str(int(services.clock.now_us() / 1_000_000 + full_after_s) + 1)

@@ -73,7 +73,7 @@ METRICS: Mapping[str, Declared] = {
     "chatapi_websocket_frames_total": Declared(MetricKind.COUNTER, "Frames received from clients."),
     "chatapi_websocket_bad_frames_total": Declared(MetricKind.COUNTER, "Frames received that could not be parsed."),
     "chatapi_rate_limited_total": Declared(
-        MetricKind.COUNTER, "Requests and frames refused by a tenant's rate limit.", ("transport",)
+        MetricKind.COUNTER, "Requests and frames refused by the rate limit of a tenant or a user.", ("transport",)
     ),
     "chatapi_wrong_credentials_total": Declared(MetricKind.COUNTER, "Wrong keys, tokens and tickets presented."),
     "chatapi_webhook_calls_total": Declared(

@@ -15,10 +15,10 @@ from chatapi.config import Config, parse_tenant_config, settle
 from chatapi.connection import Connection
 from chatapi.errors import conflict, not_found, unauthenticated
 from chatapi.hub import Hub
-from chatapi.models import KeyId, ReplacedSecret, Scope, TenantId, TenantKey, TenantState
+from chatapi.models import KeyId, Principal, ReplacedSecret, Scope, TenantId, TenantKey, TenantState
 from chatapi.protocol.pages import Page, Window
 from chatapi.protocol.requests import CreateTenant, PatchTenant
-from chatapi.ratelimit import TokenBucket
+from chatapi.ratelimit import BucketLevel, TokenBucket, UserBuckets, find_lower, take_of_both
 from chatapi.rooms import Rooms
 from chatapi.store import Store, Transaction
 from chatapi.store import tenants as store_tenants
@@ -54,6 +54,7 @@ class TenantRegistry:
         self._keys: dict[bytes, KeyOwner] = {}  # by the key's SHA-256: equal time whether a prefix matches or not
         self._hashes: dict[TenantKey, dict[KeyId, bytes]] = {}  # of each tenant's keys
         self._buckets: dict[TenantKey, TokenBucket] = {}
+        self._user_buckets: dict[TenantKey, UserBuckets] = {}
         self._used_keys: dict[KeyId, int] = {}  # when, in microseconds; not yet written
         self.dev_key: str | None = None  # of the tenant `dev`, under `serve --dev` only
 
@@ -91,9 +92,28 @@ class TenantRegistry:
         """False once the key was revoked: tickets outlive the request that made them."""
         return key_id in self._hashes.get(tenant.tenant_key, ())
 
-    def bucket(self, tenant: TenantState) -> TokenBucket:
-        """The rate limit, shared by all users and both transports. Raises KeyError for a tenant that was deleted."""
-        return self._buckets[tenant.tenant_key]
+    # Limits
+
+    def take_token(self, principal: Principal) -> float:
+        """Takes one token of the tenant's bucket, which all users and both transports share, and for a user token one
+        of the user's own: of both or of neither. Returns as `TokenBucket.take`. Raises KeyError for a deleted tenant.
+        """
+        shared, now_s = self._buckets[principal.tenant.tenant_key], self._clock.monotonic_s()
+        own = None if principal.scope is Scope.API_KEY else self._find_own_bucket(principal, now_s)
+        return shared.take(now_s) if own is None else take_of_both(own, shared, now_s)
+
+    def find_level(self, principal: Principal) -> BucketLevel:
+        """The level after the last `take_token`, of the bucket that has less left. Raises KeyError as that does."""
+        shared = self._buckets[principal.tenant.tenant_key]
+        if principal.scope is Scope.API_KEY:
+            return shared.level()
+        own = self._find_own_bucket(principal, self._clock.monotonic_s())
+        return shared.level() if own is None else find_lower(own, shared)
+
+    def _find_own_bucket(self, principal: Principal, now_s: float) -> TokenBucket | None:
+        """One for each user, over all their tokens, the tickets made with those, and their sockets."""
+        buckets = self._user_buckets[principal.tenant.tenant_key]
+        return buckets.get(principal.user_id, now_s) if buckets.rate_per_s else None
 
     # Tenants
 
@@ -153,6 +173,7 @@ class TenantRegistry:
             tenant.webhook_secret = made or tenant.webhook_secret
             bucket = self._buckets[tenant.tenant_key]
             bucket.rate_per_s, bucket.burst = tenant.settings.rate_limit, tenant.settings.rate_burst
+            self._user_buckets[tenant.tenant_key].set_rate(tenant.settings.user_rate_limit)
 
         tenant, _name, _config, made = await self._store.writer.change(apply, publish, barrier=True)
         return tenant, made
@@ -170,6 +191,7 @@ class TenantRegistry:
             tenant.gone = True
             self._by_id.pop(tenant.tenant_id, None)
             self._buckets.pop(tenant.tenant_key, None)
+            self._user_buckets.pop(tenant.tenant_key, None)
             for key_hash in self._hashes.pop(tenant.tenant_key, {}).values():
                 del self._keys[key_hash]
             self._close(tenant, lambda _: True, "The tenant was deleted")
@@ -311,6 +333,7 @@ class TenantRegistry:
         settings = tenant.settings
         now_s = self._clock.monotonic_s()
         self._buckets[tenant.tenant_key] = TokenBucket(settings.rate_limit, settings.rate_burst, now_s)
+        self._user_buckets[tenant.tenant_key] = UserBuckets(settings.user_rate_limit)
 
     def _close(self, tenant: TenantState, should_close: Callable[[Connection], bool], why: str) -> None:
         self._hub.close_where(tenant.tenant_key, should_close, CREDENTIAL_GONE, unauthenticated(why))

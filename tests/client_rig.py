@@ -94,7 +94,7 @@ class Rig:
 @asynccontextmanager
 async def make_rig(url: str, master_key: str, **config: object) -> AsyncIterator[Rig]:
     async with AdminAPI(url, master_key) as admin:
-        tenant = await admin.create_tenant("sdk", {"rate_limit": 100_000, **config})
+        tenant = await admin.create_tenant("sdk", {"rate_limit": 100_000, "user_rate_limit": 100_000, **config})
     async with asyncio.TaskGroup() as tasks, AsyncExitStack() as stack:
         rig = Rig(url, tenant["api_key"], stack, tasks)
         await stack.enter_async_context(rig.backend)

@@ -159,6 +159,7 @@ async def start_server(database: Path, template: Template, blocking: BlockBuster
                 "database.path": str(database),
                 "auth.master_key": MASTER_KEY,
                 "limits.rate_limit": 100_000,
+                "limits.user_rate_limit": 100_000,
                 "websocket.presence_grace_seconds": 0.1,
                 **(settings or {}),
             }

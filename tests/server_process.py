@@ -110,7 +110,7 @@ class ServerProcess:
 
     def make_tenant(self, name: str) -> dict[str, Any]:
         """The answer: tenant_id, api_key, token_secret, …"""
-        body = {"name": name, "config": {"rate_limit": 10_000}}
+        body = {"name": name, "config": {"rate_limit": 10_000, "user_rate_limit": 10_000}}
         return self._call("POST", "/admin/tenants", body, {"X-Master-Key": self.master_key})
 
     def call(

@@ -144,7 +144,7 @@ class Load:
         await self._make_room()
 
     async def _make_tenant(self, name: str) -> str:
-        config = {"rate_limit": 10_000, "webhook_url": self._hook}
+        config = {"rate_limit": 10_000, "user_rate_limit": 10_000, "webhook_url": self._hook}
         return str((await self._administer("POST", "/tenants", {"name": name, "config": config}))["api_key"])
 
     async def _replace_tenant(self) -> None:

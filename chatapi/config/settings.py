@@ -143,6 +143,12 @@ class LimitsConfig:
         Whole(0, 1_000_000),
         "Requests that a tenant may make at once after a pause; 0 = as many as the rate_limit in force.",
     ] = 0
+    user_rate_limit: Annotated[
+        float,
+        Number(0, 1_000_000),
+        "Requests and frames per second for each user who comes with a user token, on average, and twice as many at"
+        " once; 0 = no limit of their own. So one user cannot use up what the tenant has for all.",
+    ] = 20
     connections_per_user: Annotated[
         int,
         Whole(1, 100_000),

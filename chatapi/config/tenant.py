@@ -21,6 +21,7 @@ class TenantSettings:
 
     rate_limit: Annotated[float, "limits.rate_limit"]
     rate_burst: Annotated[int, "limits.rate_burst"]
+    user_rate_limit: Annotated[float, "limits.user_rate_limit"]
     connections_per_user: Annotated[int, "limits.connections_per_user"]
     connections_per_tenant: Annotated[int, "limits.connections_per_tenant"]
     max_message_bytes: Annotated[int, "limits.max_message_bytes"]

@@ -143,19 +143,18 @@ class Session:
             services.hub.send(connection, encode_error_frame(internal, request_id))
 
     async def _is_allowed(self, frame_type: str | None) -> bool:
-        """Takes a token: the connection's own for light frames, else one of the tenant's. Raises ChatError."""
+        """Takes a token: the connection's own for light frames, else as a request does. Raises ChatError."""
         services, connection = self._services, self._connection
-        now_s = services.clock.monotonic_s()
         if frame_type not in LIGHT_FRAMES:
             if self._is_sync_due and frame_type == "sync":
                 self._is_sync_due = False
                 return True
-            retry_after_s = services.tenants.bucket(connection.tenant).take(now_s)
+            retry_after_s = services.tenants.take_token(connection.principal)
             if retry_after_s:
                 services.counters.limited_frames += 1
                 raise rate_limited(retry_after_s)
             return True
-        retry_after_s = connection.take_small_frame_token(now_s)
+        retry_after_s = connection.take_small_frame_token(services.clock.monotonic_s())
         while retry_after_s:
             if frame_type in TYPING_FRAMES:
                 return False
