@@ -14,7 +14,8 @@ from chatapi.connection import Requester
 from chatapi.errors import forbidden, invalid, not_found
 from chatapi.history import HistoryCache
 from chatapi.hub import Hub
-from chatapi.models import Principal, Role, encode_time
+from chatapi.mentions import check_mentions
+from chatapi.models import Principal, Role, Sparse, encode_time
 from chatapi.protocol.answers import Message
 from chatapi.protocol.encoders import (
     encode_frame,
@@ -23,10 +24,12 @@ from chatapi.protocol.encoders import (
     message_deleted_frame,
     message_edited_frame,
 )
+from chatapi.protocol.fields import fields_of, sparse_of
 from chatapi.protocol.json import MAX_INTEGER, dumps_canonical, dumps_text, encoded, text_of
 from chatapi.protocol.requests import HistoryQuery, MessageDraft, MessageRevision
 from chatapi.rooms import Rooms, RoomState
 from chatapi.store import MessageWrite, Store, Transaction, log
+from chatapi.store.mentions import Mentioning, replace_mentions
 
 PAGES_PER_QUERY = 8  # about 1 ms of a reader's time; later ones share the next trip to its thread
 
@@ -72,6 +75,8 @@ class Chat:
                 client_message_id=draft.client_message_id,
                 body_digest=None if draft.client_message_id is None else digest_body(draft),
                 confirm=confirm,
+                sparse=draft.sparse,
+                mentioned=draft.mentions or (),
             )
         )
 
@@ -143,19 +148,28 @@ class Chat:
         check_content(revision.content, principal.tenant.settings.max_message_bytes)
 
         async def apply(transaction: Transaction) -> tuple[Message, int]:
-            message_key, message = await self._claim_message(transaction, principal, room, message_id)
+            found = await self._claim_message(transaction, principal, room, message_id)
+            message_key, message = found
             if message.deleted_at is not None:
                 raise not_found("Message")
             if message.sender_id != principal.user_id:
                 raise forbidden("Only the sender may edit a message")
             meta = _revise_meta(message, revision)
+            before = sparse_of(message)
+            sparse = revision.revise(before)
+            check_mentions(room, principal.user_id, revision.mentions or (), sparse, before)
             edited = msgspec.structs.replace(
-                message, content=revision.content, meta=encoded(meta), edited_at=encode_time(transaction.now_us)
+                message,
+                content=revision.content,
+                meta=encoded(meta),
+                edited_at=encode_time(transaction.now_us),
+                **fields_of(sparse),
             )
             seq = transaction.take_seq(room.counter)
             await log.update_content(
                 transaction, room.tenant.tenant_key, room.room_key, message_key, revision.content, meta
             )
+            await self._replace_mentions(transaction, room, found, sparse)
             await log.append_change(transaction, room.counter, seq, None, message_key)
             return edited, seq
 
@@ -185,8 +199,12 @@ class Chat:
                 seq = await log.get_deletion_seq(transaction, room.tenant.tenant_key, room.room_key, found)
                 return message, seq, False
             deleted_at = encode_time(transaction.now_us)
-            deleted = msgspec.structs.replace(message, content=None, meta=None, deleted_at=deleted_at)
+            sparse = sparse_of(message)._replace(mentions=(), mention_room=False)
+            deleted = msgspec.structs.replace(
+                message, content=None, meta=None, deleted_at=deleted_at, **fields_of(sparse)
+            )
             seq = transaction.take_seq(room.counter)
+            await self._replace_mentions(transaction, room, found, sparse)
             await log.mark_message_deleted(transaction, room.tenant.tenant_key, room.room_key, message_key)
             frame = message_deleted_frame(deleted, seq)
             await log.append_change(transaction, room.counter, seq, frame, message_key)
@@ -201,6 +219,14 @@ class Chat:
                 self._hub.answer_with_past_event(requester, room, seq, encode_frame(event))
 
         await self._store.writer.change(apply, publish)
+
+    async def _replace_mentions(
+        self, transaction: Transaction, room: RoomState, found: log.StoredMessage, sparse: Sparse
+    ) -> None:
+        before, message = sparse_of(found.message), found.message
+        if sparse != before:
+            mentioning = Mentioning(room.room_key, found.message_key, message.seq, message.sender_id, sparse)
+            await replace_mentions(transaction, room.tenant.tenant_key, mentioning, before)
 
     async def _claim_message(
         self, transaction: Transaction, principal: Principal, room: RoomState, message_id: str
@@ -230,5 +256,8 @@ def check_content(content: str, max_bytes: int) -> None:
 def digest_body(draft: MessageDraft) -> int:
     """A digest that tells two bodies apart, of 63 bits, which SQLite holds as an integer: a clash is likely only after
     2^31 bodies."""
-    body = dumps_canonical([draft.content, draft.meta, draft.reply_to])
+    fields: list[object] = [draft.content, draft.meta, draft.reply_to]
+    if (sparse := draft.sparse) is not None:  # the digest of a plain message is what it was before there were others
+        fields += sparse
+    body = dumps_canonical(fields)
     return int.from_bytes(hashlib.blake2b(body, digest_size=8).digest(), "big") >> 1

@@ -12,14 +12,16 @@ from chatapi.connection import Requester
 from chatapi.errors import conflict
 from chatapi.history import HistoryCache
 from chatapi.hub import Hub
+from chatapi.mentions import check_mentions
 from chatapi.models import TenantKey, UserId, encode_message_id, encode_time
 from chatapi.presence import Presence
 from chatapi.protocol.answers import Message
 from chatapi.protocol.encoders import encode_frame, message_edited_frame, message_frame
+from chatapi.protocol.fields import fields_of
 from chatapi.protocol.json import encoded
 from chatapi.protocol.server_frames import LogEvent, MessageEditedFrame
 from chatapi.rooms import Rooms, RoomState
-from chatapi.store import Change, MessageWrite, Write, log
+from chatapi.store import Change, MessageWrite, Write, log, mentions
 from chatapi.store.keys import find_key_time
 from chatapi.store.writes import Statement
 from chatapi.webhooks.queue import WebhookQueue
@@ -43,9 +45,18 @@ class Committer:
         check_alive(write.room)
         check_member(write.room, UserId(write.sender_id))
 
+    def judge(self, write: MessageWrite) -> None:
+        """Raises ChatError when the message may not be stored unless it repeats one that is."""
+        if write.refusal is not None:
+            raise write.refusal
+        if write.sparse is not None:
+            check_mentions(write.room, UserId(write.sender_id), write.mentioned, write.sparse)
+
     def list_statements(self, messages: Sequence[MessageWrite]) -> Sequence[Statement]:
         """Statements to run in the transaction of these messages, whose keys and seqs are known."""
-        return self._webhook_queue.list_statements(messages)
+        beside = self._webhook_queue.list_statements(messages)
+        marked = [write for write in messages if write.sparse is not None]
+        return [*mentions.list_statements(marked), *beside] if marked else beside
 
     def publish(self, batch: Sequence[Write]) -> None:
         """Publishes a batch that was committed (or refused), in its order: each sender is confirmed before its
@@ -102,6 +113,7 @@ class Committer:
             created_at=encode_time(write.created_at_us),
             edited_at=None,
             deleted_at=None,
+            **({} if write.sparse is None else fields_of(write.sparse)),
         )
         write.confirm(write)
         frame = encode_frame(message_frame(write.message))

@@ -154,7 +154,7 @@ class Membership:
             await store_rooms.insert_members(transaction, room.tenant.tenant_key, room.room_key, [(user_id, role)], seq)
             frame = MemberJoinedFrame(room_id=room.room_id, user_id=user_id, role=role, seq=seq)
             await log.append_change(transaction, room.counter, seq, frame, None)
-            return MemberState(user_id, role, transaction.now_us, seq, seq), frame
+            return MemberState(user_id, role, transaction.now_us, seq, seq, joined_seq=seq), frame
 
         def publish(result: tuple[MemberState, MemberJoinedFrame]) -> None:
             member, frame = result

@@ -113,6 +113,19 @@ class MemberState(msgspec.Struct):
     joined_at_us: int
     last_ack: int
     last_read: int
+    joined_seq: int = 0  # the seq of their `member.joined`; 0 for those who were named at the room's creation
+    last_mention_seq: int = 0  # no message with a greater seq mentions them, unless it mentions the whole room
+
+
+class Sparse(NamedTuple):
+    """The fields that the sender of a message wrote, and that not every message has."""
+
+    thread_id: str | None = None
+    mentions: tuple[str, ...] = ()  # each user once, in the order in which they were written
+    mention_room: bool = False
+
+
+NO_SPARSE = Sparse()
 
 
 def encode_message_id(message_key: int) -> MessageId:

@@ -53,6 +53,7 @@ class RoomState:
         "created_at_us",
         "created_by",
         "gone",
+        "last_mention_seq",
         "members",
         "metadata",
         "name",
@@ -84,6 +85,7 @@ class RoomState:
         updated_at_us: int,
         pruned_seq: int = 0,
         last_seq: int = 0,
+        last_mention_seq: int = 0,
     ) -> None:
         self.tenant = tenant
         self.room_id = room_id
@@ -96,6 +98,7 @@ class RoomState:
         self.updated_at_us = updated_at_us
         self.pruned_seq = pruned_seq
         self.published_seq = last_seq
+        self.last_mention_seq = last_mention_seq  # no message with a greater seq mentions the whole room
         self.counter = SeqCounter(room_key, last_seq)
         self.members: dict[UserId, MemberState] = {}  # the longest-standing first
         self.admins: set[UserId] = set()  # those of the members
@@ -462,6 +465,7 @@ def _read_room(tenant: TenantState, row: tuple[Any, ...]) -> RoomState:
         updated,
         pruned,
         last,
+        last_mention,
     ) = row
     return RoomState(
         tenant=tenant,
@@ -476,4 +480,5 @@ def _read_room(tenant: TenantState, row: tuple[Any, ...]) -> RoomState:
         updated_at_us=updated,
         pruned_seq=pruned,
         last_seq=last,
+        last_mention_seq=last_mention,
     )

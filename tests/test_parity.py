@@ -60,7 +60,10 @@ class TwoRooms:
 
     async def log(self) -> list[tuple[Any, ...]]:
         events = (await self.owner.get(f"/rooms/{self.room_id}/events", limit=100)).data["events"]
-        return [(event["seq"], event["type"], event.get("content"), event.get("meta")) for event in events]
+        return [
+            (event["seq"], event["type"], event.get("content"), event.get("meta"), event.get("mentions"))
+            for event in events
+        ]
 
     async def cursors(self) -> list[tuple[str, int, int]]:
         receipts = (await self.owner.get(f"/rooms/{self.room_id}/receipts")).data["receipts"]
@@ -69,7 +72,7 @@ class TwoRooms:
 
 async def set_up(server: Server, transport: str) -> TwoRooms:
     owner, caller = server.user(f"owner-{transport}"), server.user(f"caller-{transport}")
-    room_id, foreign_id = await owner.make_room(caller.user_id), await owner.make_room()
+    room_id, foreign_id = await owner.make_room(caller.user_id, "bob"), await owner.make_room()
     mine, theirs = await caller.say(room_id, "mine"), await owner.say(room_id, "theirs")
     call = OverRest(caller) if transport == "rest" else OverWebSocket(await caller.connect())
     return TwoRooms(call, owner, room_id, foreign_id, mine["message_id"], theirs["message_id"])
@@ -88,6 +91,18 @@ CASES: dict[str, Case] = {
     "send large meta": lambda _: [("send", {"content": "x", "meta": {"k": "v" * 16384}})],
     "send a nul": lambda _: [("send", {"content": "a\x00b"})],
     "send a big integer": lambda _: [("send", {"content": "x", "meta": {"k": 2**53}})],
+    "mention": lambda rooms: [
+        ("send", {"content": "x", "mentions": ["bob", "bob"], "client_message_id": "i"}),
+        ("send", {"content": "x", "mentions": ["bob"], "client_message_id": "i"}),
+        ("send", {"content": "x", "client_message_id": "i"}),
+        ("edit", {"message_id": rooms.mine, "content": "x", "mentions": ["bob"]}),
+        ("edit", {"message_id": rooms.mine, "content": "x", "mentions": None}),
+    ],
+    "mention a stranger": lambda _: [("send", {"content": "x", "mentions": ["nobody"]})],
+    "mention the room": lambda rooms: [
+        ("send", {"content": "x", "mention_room": True}),
+        ("edit", {"message_id": rooms.mine, "content": "x", "mention_room": True}),
+    ],
     "send a bad id": lambda _: [("send", {"content": "x", "client_message_id": "i" * 65})],
     "send to a stranger's room": lambda rooms: [("send", {"room_id": rooms.foreign_id, "content": "x"})],
     "send to no room": lambda _: [("send", {"room_id": "room_x", "content": "x"})],
@@ -128,7 +143,7 @@ CASES: dict[str, Case] = {
 
 # What differs by its nature: ids, times, who asked, and that an answer over REST has the whole message.
 DIFFERENT = {"message_id", "room_id", "created_at", "edited_at", "sender_id", "reply_to", "user_id"}
-ONLY_ONE_HAS = {"content", "meta", "deleted_at", "target_seq"}
+ONLY_ONE_HAS = {"mentions", "mention_room", "content", "meta", "deleted_at", "target_seq"}
 
 
 def comparable(outcome: Outcome, name: str) -> Outcome:

@@ -9,12 +9,12 @@ from msgspec import UNSET, UnsetType
 
 from chatapi.client.connection import Connection
 from chatapi.client.credentials import Credentials, GetToken, is_token
+from chatapi.client.drafts import draft, given
 from chatapi.client.envelope import Shape
 from chatapi.client.events import EventPage
 from chatapi.client.feed import ACKED_ROOMS
 from chatapi.client.http import RETRIES, TIMEOUT_S, Http, RestClient, escape
 from chatapi.client.options import OnError, OnState, Options
-from chatapi.client.pending import new_id
 from chatapi.client.records import (
     AckedNotification,
     Cursors,
@@ -173,7 +173,7 @@ class ChatAPI(RestClient):
     ) -> Room:
         """Changes what is given; None clears it. `name`: 1 to 200 characters; `metadata`: at most 16 KiB, replaced as a
         whole. For admins of the room. Raises ApiError: 403, 404."""
-        body = _given(name=name, metadata=metadata)
+        body = given(name=name, metadata=metadata)
         return cast(Room, await self.call("PATCH", _room(room_id), body=body, shape=_ROOM))
 
     async def delete_room(self, room_id: str) -> None:
@@ -215,21 +215,26 @@ class ChatAPI(RestClient):
         meta: Json | None = None,
         reply_to: str | None = None,
         client_message_id: str | None = None,
+        mentions: list[str] | None = None,
+        mention_room: bool = False,
     ) -> Message:
         """Stores a message and returns it. Stored once, however often the call has to be tried: a `client_message_id`
         is made where none is given.
 
         `content`: up to 64 KiB of UTF-8, or the tenant's own bound. `meta`: an object of at most 16 KiB as JSON.
         `reply_to`: a message of the same room. `client_message_id`: up to 64 characters; given again, the message is
-        returned as it now stands. Raises ApiError: 409 when that id had another body, 400 (`field` says of what), 403
+        returned as it now stands. `mentions`: up to 50 members. `mention_room`: mentions every member, for the room's
+        admins, in a dm for both. Raises ApiError: 409 when that id had another body, 400 (`field` says of what), 403
         for those who are not members, 404.
         """
-        body = {
-            "content": content,
-            "meta": meta,
-            "reply_to": reply_to,
-            "client_message_id": client_message_id or new_id(),
-        }
+        body = draft(
+            content,
+            meta=meta,
+            reply_to=reply_to,
+            client_message_id=client_message_id,
+            mentions=mentions,
+            mention_room=mention_room,
+        )
         path = f"{_room(room_id)}/messages"
         return cast(Message, await self.call("POST", path, body=body, is_idempotent=True, shape=_MESSAGE))
 
@@ -249,11 +254,18 @@ class ChatAPI(RestClient):
         return cast(Message, await self.call("GET", _message(room_id, message_id), shape=_MESSAGE))
 
     async def edit_message(
-        self, room_id: str, message_id: str, content: str, *, meta: Json | UnsetType | None = UNSET
+        self,
+        room_id: str,
+        message_id: str,
+        content: str,
+        *,
+        meta: Json | UnsetType | None = UNSET,
+        mentions: list[str] | UnsetType | None = UNSET,
+        mention_room: bool | UnsetType | None = UNSET,
     ) -> Message:
-        """Replaces a message's content. `meta` stays when it is not given, None clears it; bounds as in `send_message`.
-        For its sender. Raises ApiError: 403, 404, also of a deleted message."""
-        body = _given(content=content, meta=meta)
+        """Replaces a message's content. `meta`, `mentions` and `mention_room` stay when they are not given, None clears
+        them; bounds as in `send_message`. For its sender. Raises ApiError: 403, 404, also of a deleted message."""
+        body = given(content=content, meta=meta, mentions=mentions, mention_room=mention_room)
         return cast(Message, await self.call("PUT", _message(room_id, message_id), body=body, shape=_MESSAGE))
 
     async def delete_message(self, room_id: str, message_id: str) -> None:
@@ -391,10 +403,6 @@ def _choose_credentials(
     if api_key is None and get_token is not None and token is None:
         return Credentials({}, get_token, timeout_s)
     raise ValueError("give api_key and user_id, or token, or get_token")
-
-
-def _given(**fields: object) -> Json:
-    return {name: value for name, value in fields.items() if value is not UNSET}
 
 
 def _room(room_id: str) -> str:

@@ -4,13 +4,14 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import aiohttp
 from msgspec import UNSET, UnsetType
 
 from chatapi.client.attempts import Attempts
 from chatapi.client.credentials import Credentials
+from chatapi.client.drafts import draft, given
 from chatapi.client.errors import ApiError, Closed, NoAnswer, parse_error
 from chatapi.client.events import (
     AckReceivedEvent,
@@ -27,9 +28,9 @@ from chatapi.client.http import Http
 from chatapi.client.inbox import Ended
 from chatapi.client.options import Options, State
 from chatapi.client.outgoing import Outgoing, fits
-from chatapi.client.pending import new_id
 from chatapi.client.records import Cursors, Json, Sent, Subscribed
 from chatapi.client.socket import Socket, SocketEnded, now_s, open_socket
+from chatapi.client.typist import Typist
 
 if TYPE_CHECKING:
     from chatapi.client.api import ChatAPI
@@ -39,7 +40,6 @@ logger = logging.getLogger(__name__)
 ACK_DELAY_S = 0.1  # so that a burst of messages is one ack
 ACKS_PER_TURN = 15  # a second: the server delays acks above 20, and drops typing with them
 CLOSING_ACKS = 40  # the server's burst: more would keep the goodbye waiting
-TYPING_REPEAT_S = 3.0  # the server forgets a typist after 6 s
 
 
 class Connection:
@@ -74,7 +74,7 @@ class Connection:
         # Of the present socket
         self._socket: Socket | None = None
         self._is_blocked = False  # not read, since the application is slow
-        self._typing: dict[str, float] = {}
+        self._typist = Typist()
         self._silenced: set[str] = set()  # rooms that the server was told not to send
 
     # Life
@@ -194,49 +194,51 @@ class Connection:
         meta: Json | None = None,
         reply_to: str | None = None,
         client_message_id: str | None = None,
+        mentions: list[str] | None = None,
+        mention_room: bool = False,
     ) -> Sent:
         """Sends a message and returns when it is stored. Tried, across reconnects and restarts, until the server has
         confirmed or refused it; stored once in any case. Messages to one room are stored in the order of the calls.
 
         `content`: up to 64 KiB of UTF-8, or the tenant's own bound. `meta`: an object of at most 16 KiB as JSON.
         `reply_to`: a message of the same room. `client_message_id`: up to 64 characters; one is made where none is
-        given. Raises ApiError when it is refused: 409 when that id had another body, 400 (`field` says of what), 403
+        given. `mentions`: up to 50 members. `mention_room`: mentions every member, for the room's admins, in a dm for
+        both. Raises ApiError when it is refused: 409 when that id had another body, 400 (`field` says of what), 403
         for those who are not members, 404; Closed when the connection is closed first.
         """
-        self._typing.pop(room_id, None)  # a message ends the typing, here as on the server
-        fields: dict[str, Any] = {
-            "room_id": room_id,
-            "content": content,
-            "meta": meta,
-            "reply_to": reply_to,
-            "client_message_id": client_message_id or new_id(),
-        }
-        frame = {"type": "send_message", **fields}
+        self._typist.forget(room_id)
+        optional: Json = {"meta": meta, "reply_to": reply_to, "mentions": mentions, "mention_room": mention_room}
+        fields = draft(content, client_message_id=client_message_id, **optional)
+        frame = {"type": "send_message", "room_id": room_id, **fields}
         self._unconfirmed += 1
         try:
             async with self._out.turns.turn(room_id):
                 if fits(frame):
                     return cast(Sent, await self._out.request(frame, attempts=None))
-                return cast(Sent, await self._out.call(frame, lambda: self._client.send_message(**fields)))
+                return cast(Sent, await self._out.call(frame, lambda: self._client.send_message(room_id, **fields)))
         finally:
             self._unconfirmed -= 1
 
     async def edit(
-        self, room_id: str, message_id: str, content: str, *, meta: Json | UnsetType | None = UNSET
+        self,
+        room_id: str,
+        message_id: str,
+        content: str,
+        *,
+        meta: Json | UnsetType | None = UNSET,
+        mentions: list[str] | UnsetType | None = UNSET,
+        mention_room: bool | UnsetType | None = UNSET,
     ) -> MessageEditedEvent:
-        """Replaces a message's content; bounds as in `send`. `meta` stays when it is not given, None clears it. In
-        order with the other messages, edits and deletions of the room. Returns the event; of an edit that is too long
-        for a frame and goes over HTTP, `seq` is the message's own. Raises ApiError: 403 for all but its sender, 404,
-        also of a deleted message; Closed."""
-        frame: Json = {"type": "message.edit", "room_id": room_id, "message_id": message_id, "content": content}
-        if meta is not UNSET:
-            frame["meta"] = meta
+        """Replaces a message's content; bounds as in `send`. `meta`, `mentions` and `mention_room` stay when they are
+        not given, None clears them. In order with the other messages, edits and deletions of the room. Returns the
+        event; of an edit that is too long for a frame and goes over HTTP, `seq` is the message's own. Raises ApiError:
+        403 for all but its sender, 404, also of a deleted message; Closed."""
+        fields = given(content=content, meta=meta, mentions=mentions, mention_room=mention_room)
+        frame: Json = {"type": "message.edit", "room_id": room_id, "message_id": message_id, **fields}
         async with self._out.turns.turn(room_id):
             if fits(frame):
                 return cast(MessageEditedEvent, await self._out.request(frame))
-            message = await self._out.call(
-                frame, lambda: self._client.edit_message(room_id, message_id, content, meta=meta)
-            )
+            message = await self._out.call(frame, lambda: self._client.edit_message(room_id, message_id, **fields))
         return {**message, "type": "message.edited", "target_seq": message["seq"]}
 
     async def delete(self, room_id: str, message_id: str) -> MessageDeletedEvent:
@@ -264,15 +266,8 @@ class Connection:
 
     async def typing(self, room_id: str, active: bool = True) -> None:
         """Tells the others that the user is typing; call it on every key. Lost when there is no socket."""
-        if self._socket is None:
-            return
-        last_s = self._typing.get(room_id)
-        if not active:
-            if self._typing.pop(room_id, None) is not None:
-                await self._socket.send({"type": "typing.stop", "room_id": room_id})
-        elif last_s is None or now_s() - last_s > TYPING_REPEAT_S:
-            self._typing[room_id] = now_s()
-            await self._socket.send({"type": "typing.start", "room_id": room_id})
+        if self._socket is not None:
+            await self._typist.tell(self._socket, room_id, active=active)
 
     async def subscribe(self, room_id: str) -> Subscribed:
         """Receives a channel's events without joining it, from now on and across reconnects. A channel that this
@@ -361,7 +356,7 @@ class Connection:
         finally:
             self._socket = self._out.socket = None
             self._is_blocked = False
-            self._typing.clear()
+            self._typist.forget_all()
             self._silenced.clear()
             self._feed.stop()
 

@@ -25,7 +25,8 @@ class Room(RoomFields):
 
 
 class Message(TypedDict):
-    """`content` is None once the message was deleted."""
+    """`content` is None once the message was deleted. Fields that not every message has are there only if they say
+    something."""
 
     message_id: str
     room_id: str
@@ -38,6 +39,8 @@ class Message(TypedDict):
     created_at: str
     edited_at: str | None
     deleted_at: str | None
+    mentions: NotRequired[list[str]]
+    mention_room: NotRequired[Literal[True]]
 
 
 class OwnRoom(Room):

@@ -1,10 +1,11 @@
 """Fields of answers and frames, with the examples for the documents."""
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from chatapi.models import Sparse
 from chatapi.protocol.json import MAX_INTEGER, Encoded
 from chatapi.protocol.requests import MessageIdText, RoomIdText, UserIdText
 
@@ -75,3 +76,21 @@ class MessageFields(msgspec.Struct, frozen=True):
     created_at: Time
     edited_at: Never
     deleted_at: Never
+    mentions: (
+        Annotated[list[UserIdText], Meta(description="the users whom it mentions", examples=[["bob"]])] | UnsetType
+    ) = UNSET
+    mention_room: Annotated[Literal[True], Meta(description="it mentions every member")] | UnsetType = UNSET
+
+
+def fields_of(sparse: Sparse) -> dict[str, Any]:
+    """These fields of a message: UNSET where they say nothing."""
+    return {
+        "mentions": list(sparse.mentions) if sparse.mentions else UNSET,
+        "mention_room": True if sparse.mention_room else UNSET,
+    }
+
+
+def sparse_of(message: MessageFields) -> Sparse:
+    """The sparse fields of this message that its sender wrote."""
+    mentions = () if isinstance(message.mentions, UnsetType) else tuple(message.mentions)
+    return Sparse(mentions=mentions, mention_room=message.mention_room is True)

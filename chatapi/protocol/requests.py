@@ -14,12 +14,13 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType, inspect
 
 from chatapi.errors import invalid
-from chatapi.models import Role, RoomType
+from chatapi.models import Role, RoomType, Sparse
 from chatapi.protocol.json import MAX_INTEGER, check_object_bytes, convert
 
 MAX_OBJECT_BYTES = 16 * 1024  # metadata and meta
 MAX_PAYLOAD_BYTES = 64 * 1024  # of a notification
 MAX_MEMBERS_AT_CREATION = 1000
+MAX_MENTIONS = 50  # of one message
 MAX_TARGET_USERS = 1000
 MAX_ACKED_ROOMS = 1000  # in one call: about 3 ms of the writer's time
 MAX_TOKEN_SECONDS = 86400
@@ -114,25 +115,55 @@ class PatchMember(Body, frozen=True):
     role: Role
 
 
+Mentions = Annotated[
+    list[UserIdText],
+    Meta(
+        max_length=MAX_MENTIONS,
+        description="members of the room; ids that are given twice count once",
+        examples=[["bob"]],
+    ),
+]
+MentionRoom = Annotated[bool, Meta(description="mentions every member; for room admins, in a dm for both")]
+
+
 class MessageDraft(Body, frozen=True):
     content: Content
     meta: JsonObject | None = None
     reply_to: PublicId | None = None
     client_message_id: ClientMessageId | None = None
+    mentions: Mentions | None = None
+    mention_room: MentionRoom | None = None
 
     def check(self) -> None:
         check_object_bytes(self.meta, "meta", MAX_OBJECT_BYTES)
 
+    @property
+    def sparse(self) -> Sparse | None:
+        """None for a message of plain fields."""
+        if self.mentions or self.mention_room:
+            return Sparse(mentions=tuple(dict.fromkeys(self.mentions or ())), mention_room=bool(self.mention_room))
+        return None
+
 
 class MessageRevision(Body, frozen=True):
-    """An absent `meta` stays unchanged, null clears it."""
+    """An absent field stays unchanged, null clears it; so do an empty list of mentions, and false."""
 
     content: Content
     meta: JsonObject | UnsetType | None = UNSET
+    mentions: Mentions | UnsetType | None = UNSET
+    mention_room: MentionRoom | UnsetType | None = UNSET
 
     def check(self) -> None:
         if self.meta is not UNSET:
             check_object_bytes(self.meta, "meta", MAX_OBJECT_BYTES)
+
+    def revise(self, sparse: Sparse) -> Sparse:
+        """The message's sparse fields after the edit."""
+        if self.mentions is not UNSET:
+            sparse = sparse._replace(mentions=tuple(dict.fromkeys(self.mentions or ())))
+        if self.mention_room is not UNSET:
+            sparse = sparse._replace(mention_room=bool(self.mention_room))
+        return sparse
 
 
 class ReadUpTo(Body, frozen=True):

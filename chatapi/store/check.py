@@ -85,6 +85,25 @@ _WRONG_DMS = """
         GROUP BY r.room_key
     ) WHERE type <> 'dm' OR members <> 2 OR unique_key IS NOT expected
 """
+# In both directions: a row for each user whom a message mentions, and no other.
+_WRONG_MENTIONS = """
+    WITH expected AS MATERIALIZED (
+        SELECT m.message_key AS message_key, m.room_key AS room_key, n.value AS user_id, m.seq AS seq,
+               m.sender_id AS sender_id
+        FROM messages AS m CROSS JOIN json_each(m.mentions) AS n WHERE m.mentions IS NOT NULL
+        UNION ALL
+        SELECT message_key, room_key, '', seq, sender_id FROM messages WHERE mention_room
+    ), stored AS MATERIALIZED (SELECT message_key, room_key, user_id, seq, sender_id FROM mentions)
+    SELECT printf('%s: the mention of %s by msg_%016x is not among those of its user',
+                  r.room_id, iif(x.user_id = '', 'the room', x.user_id), x.message_key)
+    FROM (SELECT * FROM expected EXCEPT SELECT * FROM stored) AS x JOIN rooms AS r ON r.room_key = x.room_key
+    WHERE r.deleted_at_us IS NULL
+    UNION ALL
+    SELECT printf('%s: a mention of %s by msg_%016x, which does not mention them',
+                  r.room_id, iif(x.user_id = '', 'the room', x.user_id), x.message_key)
+    FROM (SELECT * FROM stored EXCEPT SELECT * FROM expected) AS x JOIN rooms AS r ON r.room_key = x.room_key
+    WHERE r.deleted_at_us IS NULL
+"""
 _NO_EPOCH = """
     SELECT 'meta: there is no epoch' WHERE NOT EXISTS (SELECT 1 FROM meta WHERE name = 'epoch' AND value <> '')
 """
@@ -96,6 +115,7 @@ _CHECKS: Mapping[str, str] = {
     "cursors": _CURSORS_AHEAD,
     "member counts": _WRONG_COUNTS,
     "dms": _WRONG_DMS,
+    "mentions": _WRONG_MENTIONS,
     "epoch": _NO_EPOCH,
 }
 

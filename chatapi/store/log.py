@@ -27,9 +27,9 @@ INSERT_MESSAGES = """
     FROM json_each(:rows)
 """
 
-SPARSE: Mapping[str, str] = {}
+SPARSE: Mapping[str, str] = {"mentions": "m.mentions", "mention_room": "iif(m.mention_room, 'true', NULL)"}
 """Fields that not every message has, in the order of `MessageFields`: SQL of each one's JSON, NULL where it is absent.
-A message without any of them is built as if there were no such fields. Empty today: every message has all fields."""
+A message without any of them is built as if there were no such fields."""
 
 
 def message_object(fields: str, tail: str = "", sparse: Mapping[str, str] = SPARSE) -> str:
@@ -130,7 +130,7 @@ _EDIT_MESSAGE = """
       AND room_key = (SELECT room_key FROM rooms WHERE room_key = :room_key AND tenant_key = :tenant_key)
 """
 _DELETE_MESSAGE = """
-    UPDATE messages SET content = NULL, meta = NULL, deleted_at_us = :now_us
+    UPDATE messages SET content = NULL, meta = NULL, deleted_at_us = :now_us, mentions = NULL, mention_room = NULL
     WHERE message_key = :message_key
       AND room_key = (SELECT room_key FROM rooms WHERE room_key = :room_key AND tenant_key = :tenant_key)
 """

@@ -25,6 +25,9 @@ _EMPTY_ROOMS = (
     """DELETE FROM changes WHERE (room_key, seq) IN (
            SELECT c.room_key, c.seq FROM json_each(:keys) AS w CROSS JOIN changes AS c
            WHERE c.room_key = w.value LIMIT :limit)""",
+    """DELETE FROM mentions WHERE (user_id, room_key, message_key) IN (
+           SELECT n.user_id, n.room_key, n.message_key FROM json_each(:keys) AS w CROSS JOIN mentions AS n
+           WHERE n.room_key = w.value LIMIT :limit)""",
     # The text first: otherwise SQLite finds the rooms alone by the index, and looks through all their members.
     """DELETE FROM members WHERE (user_id, room_key) IN (
            SELECT b.user_id, b.room_key FROM json_each(:keys) AS w CROSS JOIN members AS b
@@ -110,6 +113,11 @@ _MOVE_BEGINNING = """
     UPDATE rooms SET pruned_seq = :seq WHERE room_key = :room_key AND tenant_key = :tenant_key AND pruned_seq < :seq
 """
 _DELETE_OLD = (
+    """DELETE FROM mentions INDEXED BY mentions_by_seq
+       WHERE room_key = :room_key AND seq <= :seq AND user_id IN (
+           SELECT n.value FROM messages AS m CROSS JOIN json_each(m.mentions) AS n
+           WHERE m.room_key = :room_key AND m.seq <= :seq AND m.mentions IS NOT NULL
+           UNION SELECT '')""",
     "DELETE FROM messages WHERE room_key = :room_key AND seq <= :seq",
     "DELETE FROM changes WHERE room_key = :room_key AND seq <= :seq",
 )

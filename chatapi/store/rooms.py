@@ -30,18 +30,18 @@ _ROOM_JSON_FIELDS = f"""
 
 _LOAD_ROOMS = f"""
     SELECT r.room_key, r.tenant_key, r.room_id, r.type, r.unique_key, r.name, r.metadata, r.created_by,
-           r.created_at_us, r.updated_at_us, r.pruned_seq, {LAST_SEQ}, r.member_count
+           r.created_at_us, r.updated_at_us, r.pruned_seq, {LAST_SEQ}, r.last_mention_seq, r.member_count
     FROM json_each(:wanted) AS w CROSS JOIN rooms AS r
     WHERE r.tenant_key = w.value ->> 0 AND r.room_id = w.value ->> 1 AND r.deleted_at_us IS NULL
 """
 # Longest-standing first: that is who becomes admin when the last admin leaves.
 _LOAD_MEMBERS = """
-    SELECT m.room_key, m.user_id, m.role, m.joined_at_us, m.last_ack, m.last_read
+    SELECT m.room_key, m.user_id, m.role, m.joined_at_us, m.last_ack, m.last_read, m.joined_seq, m.last_mention_seq
     FROM json_each(:room_keys) AS w CROSS JOIN members AS m
     WHERE m.room_key = w.value ORDER BY m.room_key, m.joined_at_us, m.user_id
 """
 _LOAD_MEMBERS_AFTER = """
-    SELECT m.room_key, m.user_id, m.role, m.joined_at_us, m.last_ack, m.last_read
+    SELECT m.room_key, m.user_id, m.role, m.joined_at_us, m.last_ack, m.last_read, m.joined_seq, m.last_mention_seq
     FROM members AS m INDEXED BY members_standing
     WHERE m.room_key = :room_key AND (m.joined_at_us, m.user_id) > (:joined_at_us, :user_id)
     ORDER BY m.joined_at_us, m.user_id LIMIT :limit
@@ -65,8 +65,8 @@ _FIND_DM = """
     SELECT room_id FROM rooms WHERE tenant_key = :tenant_key AND unique_key = :unique_key AND deleted_at_us IS NULL
 """
 _INSERT_MEMBERS = """
-    INSERT INTO members (room_key, user_id, tenant_key, role, joined_at_us, last_ack, last_read)
-    SELECT :room_key, value ->> 0, :tenant_key, value ->> 1, :now_us, :seq, :seq FROM json_each(:members)
+    INSERT INTO members (room_key, user_id, tenant_key, role, joined_at_us, last_ack, last_read, joined_seq)
+    SELECT :room_key, value ->> 0, :tenant_key, value ->> 1, :now_us, :seq, :seq, :seq FROM json_each(:members)
 """
 _UPDATE_ROOM = """
     UPDATE rooms SET name = :name, metadata = :metadata, updated_at_us = :now_us
@@ -163,12 +163,14 @@ class OfUser(NamedTuple):
 
 async def load_rooms(readers: Readers, wanted: Sequence[tuple[TenantKey, str]]) -> list[Row]:
     """Rows of (room_key, tenant_key, room_id, type, unique_key, name, metadata, created_by, created_at_us,
-    updated_at_us, pruned_seq, last_seq, member_count), for those of the wanted (tenant_key, room_id) that exist."""
+    updated_at_us, pruned_seq, last_seq, last_mention_seq, member_count), for those of the wanted (tenant_key, room_id)
+    that exist."""
     return await readers.fetch(_LOAD_ROOMS, {"wanted": dumps_text(wanted)})
 
 
 async def load_members(readers: Readers, room_keys: Sequence[RoomKey]) -> list[Row]:
-    """Rows of (room_key, user_id, role, joined_at_us, last_ack, last_read), each room's longest-standing first."""
+    """Rows of (room_key, user_id, role, joined_at_us, last_ack, last_read, joined_seq, last_mention_seq), each room's
+    longest-standing first."""
     return await readers.fetch(_LOAD_MEMBERS, {"room_keys": dumps_text(room_keys)})
 
 
@@ -360,5 +362,5 @@ async def list_receipts(readers: Readers, tenant_key: TenantKey, room_key: RoomK
 
 def read_member(row: Row) -> MemberState:
     """The record of a row of `load_members`."""
-    _room_key, user_id, role, joined_at_us, last_ack, last_read = row
-    return MemberState(UserId(user_id), Role(role), joined_at_us, last_ack, last_read)
+    _room_key, user_id, role, *numbers = row
+    return MemberState(UserId(user_id), Role(role), *numbers)

@@ -280,7 +280,12 @@ class Writer:
     async def _insert(self, messages: Sequence[MessageWrite], transaction: Transaction) -> None:
         """That a `client_message_id` is new is presumed, and the unique index is the judge: only when it refuses are
         the earlier messages looked up, so that the common case pays nothing for it."""
-        fresh = self._admit(messages)
+        fresh, doubtful = self._admit(messages)
+        if doubtful:
+            await self._set_aside_known(doubtful, transaction)
+            for write in doubtful:
+                if write.stored is not None:
+                    write.error = None
         if not fresh:
             return
         mark = transaction.mark(write.counter for write in fresh)
@@ -291,9 +296,10 @@ class Writer:
             if fresh := await self._set_aside_known(fresh, transaction):
                 await self._insert_rows(fresh, transaction)
 
-    def _admit(self, messages: Sequence[MessageWrite]) -> list[MessageWrite]:
-        """The messages to store now: a sender may have left the room meanwhile, or repeat a message."""
-        fresh = []
+    def _admit(self, messages: Sequence[MessageWrite]) -> tuple[list[MessageWrite], list[MessageWrite]]:
+        """The messages to store now, and those that are refused unless they repeat one that is stored: a sender may
+        have left the room meanwhile, or repeat a message."""
+        fresh, doubtful = [], []
         firsts: dict[tuple[int, str, str | None], MessageWrite] = {}
         for write in messages:
             write.error = write.stored = write.repeats = None
@@ -302,13 +308,20 @@ class Writer:
             except ChatError as refusal:
                 write.error = refusal
                 continue
+            if write.client_message_id is not None and write.identity in firsts:
+                write.repeats = firsts[write.identity]
+                continue
+            try:
+                self._committer.judge(write)
+            except ChatError as refusal:
+                write.error = refusal
+                if write.client_message_id is not None:
+                    doubtful.append(write)
+                continue
             if write.client_message_id is not None:
-                first = firsts.setdefault(write.identity, write)
-                if first is not write:
-                    write.repeats = first
-                    continue
+                firsts[write.identity] = write
             fresh.append(write)
-        return fresh
+        return fresh, doubtful
 
     async def _insert_rows(self, fresh: Sequence[MessageWrite], transaction: Transaction) -> None:
         now_us = transaction.now_us

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from chatapi.errors import ChatError
+from chatapi.models import Sparse
 from chatapi.protocol.answers import Message
 from chatapi.protocol.json import dumps_text
 from chatapi.store.transaction import Row, Transaction
@@ -20,7 +21,7 @@ class MessageWrite:
 
     After the commit `message_key`, `seq` and `created_at_us` are set. For a `client_message_id` that was seen before,
     `stored` is the first one's row instead, or `repeats` the first one when that came in the same batch. `error` says
-    that nothing was stored.
+    that nothing was stored. `refusal` was found before: the message may not be stored, unless it repeats one.
     """
 
     __slots__ = (
@@ -32,14 +33,17 @@ class MessageWrite:
         "counter",
         "created_at_us",
         "error",
+        "mentioned",
         "message",
         "message_key",
         "meta_text",
+        "refusal",
         "repeats",
         "reply_to",
         "room",
         "sender_id",
         "seq",
+        "sparse",
         "stored",
     )
 
@@ -54,6 +58,9 @@ class MessageWrite:
         client_message_id: str | None,
         body_digest: int | None,
         confirm: Callable[["MessageWrite"], None],
+        sparse: Sparse | None = None,
+        mentioned: Sequence[str] = (),
+        refusal: ChatError | None = None,
     ) -> None:
         self.room = room
         self.counter = room.counter  # all that the writer knows of the room
@@ -64,6 +71,9 @@ class MessageWrite:
         self.reply_to = reply_to
         self.client_message_id = client_message_id
         self.body_digest = body_digest
+        self.sparse = sparse
+        self.mentioned = mentioned  # as the sender wrote them
+        self.refusal = refusal
         self.confirm = confirm
         self.message_key = 0
         self.seq = 0
@@ -125,6 +135,10 @@ class AnyCommitter(Protocol):
 
     def admit(self, write: MessageWrite) -> None:
         """Raises ChatError when the message may not be stored any more."""
+
+    def judge(self, write: MessageWrite) -> None:
+        """Raises ChatError when the message, which `admit` lets pass, may not be stored unless it repeats one that
+        is."""
 
     def list_statements(self, messages: Sequence[MessageWrite]) -> Sequence[Statement]:
         """Statements, with their parameters, to run in the transaction that is about to store these messages."""

@@ -75,6 +75,14 @@ def test_an_empty_database_is_sound(tmp_path):
             "notif_0000000000000001: recipient alice is stored with another tenant than the notification",
         ),
         ("DELETE FROM notifications", "notification_recipients: 1 rows refer to notifications that do not exist"),
+        (
+            "UPDATE messages SET mentions = '[\"bob\"]' WHERE message_key = 11",
+            "room_group: the mention of bob by msg_000000000000000b is not among those of its user",
+        ),
+        (
+            "INSERT INTO mentions VALUES (1, '', 11, 1, 'alice')",
+            "room_group: a mention of the room by msg_000000000000000b, which does not mention them",
+        ),
         ("UPDATE meta SET value = ''", "meta: there is no epoch"),
     ],
 )
@@ -150,7 +158,7 @@ def test_any_damage_is_a_finding_or_one_line(database, tmp_path):
     sound = database.read_bytes()
     random = Random(7)
     refused = found = 0
-    for _ in range(100):
+    for _ in range(200):
         data = bytearray(sound)
         for _ in range(random.choice((1, 20, 200))):
             data[random.randrange(len(data))] = random.randrange(256)
@@ -162,7 +170,7 @@ def test_any_damage_is_a_finding_or_one_line(database, tmp_path):
             lines = [str(error)]
         found += bool(lines)
         assert all(len(line.splitlines()) == 1 for line in lines)
-    assert 0 < refused < found < 100
+    assert 0 < refused < found < 200
 
 
 def test_between_checks_the_log_of_a_live_database_can_start_over(database, monkeypatch):

@@ -44,6 +44,8 @@ FILL = """
         SELECT 1000000 + n, n, 1, 'u000001', 'x', n FROM numbers WHERE n > 1;
     INSERT INTO changes (room_key, seq, frame, message_key, created_at_us)
         SELECT 1, 2 * n + 1, iif(n % 2, '{}', NULL), n, n FROM numbers;
+    INSERT INTO mentions (room_key, user_id, message_key, seq, sender_id)
+        SELECT 1, iif(n % 2, 'u', ''), n, 2 * n, 'u000001' FROM numbers;
     INSERT INTO notifications (notification_key, tenant_key, topic, payload, created_at_us)
         SELECT n, 1, 't', '1', n FROM numbers;
     INSERT INTO notification_recipients (tenant_key, user_id, notification_key, acked_at_us)
@@ -96,6 +98,10 @@ OF_STATEMENT: dict[str, dict[str, object]] = {
     "log._INSERT_CHANGE": {"seq": 990_000},
     "log._HISTORY_BEFORE": {"seq": 290},
     "log._FIND_DELETION": {"message_key": 10},
+    "mentions.INSERT_MENTIONS": {"rows": '[[1, "u", 99000000, 990000, "u000001"]]'},
+    "mentions.NOTE_MEMBERS": {"rows": '[[1, "u", 99000000, 990000, "u000001"]]'},
+    "mentions.NOTE_ROOMS": {"rows": '[[1, "", 99000000, 990000, "u000001"]]'},
+    "mentions.SET_SPARSE": {"rows": '[[20, null, "[]", null]]'},
     "meta._HEARTBEAT": {"value": "x"},
     "meta._PUT_TIME": {"value": "1"},
     "notifications._FIND_SUBSCRIPTION": {"topic": "t9"},

@@ -30,6 +30,9 @@ async def fill_room(user: User, room_id: str) -> None:
         await user.put(f"/rooms/{room_id}/messages/{edited['message_id']}", {"content": f"ho {number}"})
         deleted = await user.say(room_id, "soon gone", meta=meta)
         await user.delete(f"/rooms/{room_id}/messages/{deleted['message_id']}")
+    await user.say(room_id, "both", mentions=["bob", "alice"], mention_room=True)
+    await user.say(room_id, "one", mentions=["bob"])
+    await user.say(room_id, "all", mention_room=True)
 
 
 async def read_records(server: Server, room: RoomState) -> list[Message]:
@@ -51,7 +54,7 @@ async def test_sql_makes_the_bytes_of_the_record(server: Server, start_server: S
     assert room is not None
     readers, tenant_key = server.services.store.readers, room.tenant.tenant_key
     messages = await read_records(server, room)
-    assert len(messages) == 1 + 2 * len(METAS)
+    assert len(messages) == 4 + 2 * len(METAS)
     want = log.HistoryWant(room.room_key, tenant_key, True, 0, 100)
     [(page, _)] = await log.history_pages(readers, [want])
     assert bytes(page) == b"[" + b",".join(map(encode, messages)) + b"]"

@@ -30,6 +30,9 @@ class Bench:
     def admit(self, write: MessageWrite) -> None:
         return
 
+    def judge(self, write: MessageWrite) -> None:
+        return
+
     def list_statements(self, messages: Sequence[MessageWrite]) -> Sequence[Statement]:
         return ()
 

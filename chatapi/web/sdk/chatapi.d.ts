@@ -118,6 +118,11 @@ export type Message = {
     created_at: string;
     edited_at: string | null;
     deleted_at: string | null;
+    /**
+     * absent, as the fields below, where it says nothing
+     */
+    mentions?: string[];
+    mention_room?: true;
 };
 export type Member = {
     user_id: string;
@@ -149,6 +154,14 @@ export type NewMessage = {
     meta?: Json | null;
     reply_to?: string | null;
     client_message_id?: string;
+    mentions?: string[] | null;
+    mention_room?: boolean | null;
+};
+export type Revision = {
+    content: string;
+    meta?: Json | null;
+    mentions?: string[] | null;
+    mention_room?: boolean | null;
 };
 export type Sent = {
     room_id: string;
@@ -617,7 +630,7 @@ export declare class ChatAPI extends RestClient {
      * Stores a message and resolves with it. Stored once, however often the call has to be tried: a `client_message_id` is made where
      * none is given. `content`: up to 64 KiB of UTF-8, or the tenant's own bound. `meta`: an object of at most 16 KiB as JSON.
      * `reply_to`: a message of the same room. `client_message_id`: up to 64 characters; given again, the message comes as it now
-     * stands. Throws: 409 when that id had another body, 400 (`field` says of what), 403 for those who are not members, 404.
+     * stands. `mentions`: up to 50 members. `mention_room`: mentions every member, for the room's admins, in a dm for both. Throws: 409 when that id had another body, 400 (`field` says of what), 403 for those who are not members, 404.
      * @param {string} roomId @param {string | NewMessage} message @param {CallOptions} [options] @returns {Promise<Message>}
      */
     sendMessage(roomId: string, message: string | NewMessage, options?: CallOptions): Promise<Message>;
@@ -641,15 +654,12 @@ export declare class ChatAPI extends RestClient {
      */
     getMessage(roomId: string, messageId: string, options?: CallOptions): Promise<Message>;
     /**
-     * Replaces a message's content. `meta` stays when it is absent, `null` clears it; bounds as in `sendMessage`. For its sender.
-     * Throws: 403, 404, also of a deleted message.
-     * @param {string} roomId @param {string} messageId @param {string | {content: string, meta?: Json | null}} change
+     * Replaces a message's content. `meta`, `mentions` and `mention_room` stay when they are absent, `null` clears them; bounds as in
+     * `sendMessage`. For its sender. Throws: 403, 404, also of a deleted message.
+     * @param {string} roomId @param {string} messageId @param {string | Revision} change
      * @param {CallOptions} [options] @returns {Promise<Message>}
      */
-    editMessage(roomId: string, messageId: string, change: string | {
-        content: string;
-        meta?: Json | null;
-    }, options?: CallOptions): Promise<Message>;
+    editMessage(roomId: string, messageId: string, change: string | Revision, options?: CallOptions): Promise<Message>;
     /**
      * Deletes a message's content and leaves a tombstone; deleting it again changes nothing. For its sender and the room's admins.
      * Throws: 403, 404.
@@ -1033,8 +1043,8 @@ export declare class Connection {
      * confirmed or refused it; stored once in any case. Messages to one room are stored in the order of the calls.
      *
      * `content`: up to 64 KiB of UTF-8, or the tenant's own bound. `meta`: an object of at most 16 KiB as JSON. `reply_to`: a message
-     * of the same room. `client_message_id`: up to 64 characters; one is made where none is given. Rejects with what the server
-     * refused: 409 when that id had another body, 400 (`field` says of what), 403 for those who are not members, 404; `CLOSED` when
+     * of the same room. `client_message_id`: up to 64 characters; one is made where none is given. `mentions`: up to 50 members.
+     * `mention_room`: mentions every member, for the room's admins, in a dm for both. Rejects with what the server refused: 409 when that id had another body, 400 (`field` says of what), 403 for those who are not members, 404; `CLOSED` when
      * the connection is closed first.
      * @param {string} roomId
      * @param {string | NewMessage} message
@@ -1044,15 +1054,12 @@ export declare class Connection {
     /**
      * Changes a message, in order with the other messages, edits and deletions of the room. Tried again after an interruption, so
      * that the room's log may then hold the same edit twice. One that is too long for a frame goes over HTTP: then the
-     * answer's `seq` is the message's own. Bounds as in `send`; `meta` stays when it is absent, `null` clears it. Rejects: 403 for
-     * all but its sender, 404, also of a deleted message; `CLOSED`.
-     * @param {string} roomId @param {string} messageId @param {string | {content: string, meta?: Json | null}} change
+     * answer's `seq` is the message's own. Bounds as in `send`; `meta`, `mentions` and `mention_room` stay when they are absent,
+     * `null` clears them. Rejects: 403 for all but its sender, 404, also of a deleted message; `CLOSED`.
+     * @param {string} roomId @param {string} messageId @param {string | Revision} change
      * @returns {Promise<EventMap["message.edited"]>}
      */
-    edit(roomId: string, messageId: string, change: string | {
-        content: string;
-        meta?: Json | null;
-    }): Promise<EventMap["message.edited"]>;
+    edit(roomId: string, messageId: string, change: string | Revision): Promise<EventMap["message.edited"]>;
     /**
      * Deletes a message's content and leaves a tombstone, in order with the other messages, edits and deletions of the room. Rejects:
      * 403 for all but its sender and the room's admins, 404; `CLOSED`.

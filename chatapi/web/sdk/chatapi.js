@@ -98,6 +98,8 @@
  * @property {string} created_at
  * @property {string | null} edited_at
  * @property {string | null} deleted_at
+ * @property {string[]} [mentions] absent, as the fields below, where it says nothing
+ * @property {true} [mention_room]
  */
 
 /** @typedef {{user_id: string, role: Role, joined_at: string}} Member */
@@ -105,7 +107,8 @@
 /** @typedef {{notification_id: string, topic: string, payload: unknown, created_at: string}} Notification */
 /** @typedef {Notification & {status: "pending" | "delivered", acked_at: string | null}} ListedNotification `delivered` means acknowledged */
 /** @typedef {{subscription_id: string, topic: string, created_at: string}} Subscription */
-/** @typedef {{content: string, meta?: Json | null, reply_to?: string | null, client_message_id?: string}} NewMessage */
+/** @typedef {{content: string, meta?: Json | null, reply_to?: string | null, client_message_id?: string, mentions?: string[] | null, mention_room?: boolean | null}} NewMessage */
+/** @typedef {{content: string, meta?: Json | null, mentions?: string[] | null, mention_room?: boolean | null}} Revision what an edit changes: an absent field stays, `null` clears it */
 /** @typedef {{room_id: string, message_id: string, seq: number, client_message_id: string | null, created_at: string}} Sent */
 
 /** @typedef {{tenant_id: string, name: string, config: Json, created_at: string}} Tenant */
@@ -697,7 +700,7 @@ export class ChatAPI extends RestClient {
    * Stores a message and resolves with it. Stored once, however often the call has to be tried: a `client_message_id` is made where
    * none is given. `content`: up to 64 KiB of UTF-8, or the tenant's own bound. `meta`: an object of at most 16 KiB as JSON.
    * `reply_to`: a message of the same room. `client_message_id`: up to 64 characters; given again, the message comes as it now
-   * stands. Throws: 409 when that id had another body, 400 (`field` says of what), 403 for those who are not members, 404.
+   * stands. `mentions`: up to 50 members. `mention_room`: mentions every member, for the room's admins, in a dm for both. Throws: 409 when that id had another body, 400 (`field` says of what), 403 for those who are not members, 404.
    * @param {string} roomId @param {string | NewMessage} message @param {CallOptions} [options] @returns {Promise<Message>}
    */
   sendMessage(roomId, message, options) {
@@ -719,9 +722,9 @@ export class ChatAPI extends RestClient {
   getMessage(roomId, messageId, options) { return this.call("GET", path`/rooms/${roomId}/messages/${messageId}`, { gives: MESSAGE }, options); }
 
   /**
-   * Replaces a message's content. `meta` stays when it is absent, `null` clears it; bounds as in `sendMessage`. For its sender.
-   * Throws: 403, 404, also of a deleted message.
-   * @param {string} roomId @param {string} messageId @param {string | {content: string, meta?: Json | null}} change
+   * Replaces a message's content. `meta`, `mentions` and `mention_room` stay when they are absent, `null` clears them; bounds as in
+   * `sendMessage`. For its sender. Throws: 403, 404, also of a deleted message.
+   * @param {string} roomId @param {string} messageId @param {string | Revision} change
    * @param {CallOptions} [options] @returns {Promise<Message>}
    */
   editMessage(roomId, messageId, change, options) {
@@ -1234,8 +1237,8 @@ export class Connection {
    * confirmed or refused it; stored once in any case. Messages to one room are stored in the order of the calls.
    *
    * `content`: up to 64 KiB of UTF-8, or the tenant's own bound. `meta`: an object of at most 16 KiB as JSON. `reply_to`: a message
-   * of the same room. `client_message_id`: up to 64 characters; one is made where none is given. Rejects with what the server
-   * refused: 409 when that id had another body, 400 (`field` says of what), 403 for those who are not members, 404; `CLOSED` when
+   * of the same room. `client_message_id`: up to 64 characters; one is made where none is given. `mentions`: up to 50 members.
+   * `mention_room`: mentions every member, for the room's admins, in a dm for both. Rejects with what the server refused: 409 when that id had another body, 400 (`field` says of what), 403 for those who are not members, 404; `CLOSED` when
    * the connection is closed first.
    * @param {string} roomId
    * @param {string | NewMessage} message
@@ -1252,9 +1255,9 @@ export class Connection {
   /**
    * Changes a message, in order with the other messages, edits and deletions of the room. Tried again after an interruption, so
    * that the room's log may then hold the same edit twice. One that is too long for a frame goes over HTTP: then the
-   * answer's `seq` is the message's own. Bounds as in `send`; `meta` stays when it is absent, `null` clears it. Rejects: 403 for
-   * all but its sender, 404, also of a deleted message; `CLOSED`.
-   * @param {string} roomId @param {string} messageId @param {string | {content: string, meta?: Json | null}} change
+   * answer's `seq` is the message's own. Bounds as in `send`; `meta`, `mentions` and `mention_room` stay when they are absent,
+   * `null` clears them. Rejects: 403 for all but its sender, 404, also of a deleted message; `CLOSED`.
+   * @param {string} roomId @param {string} messageId @param {string | Revision} change
    * @returns {Promise<EventMap["message.edited"]>}
    */
   edit(roomId, messageId, change) {
