@@ -59,7 +59,7 @@ class Access:
 
 
 def check_alive(room: RoomState) -> None:
-    """For use in a write's own turn: the room may have been deleted while the write waited."""
+    """For use inside a write's transaction: the room may have been deleted while the write waited."""
     if room.gone:
         raise not_found("Room")
 

@@ -61,14 +61,14 @@ class Auth:
     def authenticate_key(self, api_key: str, user_id: str | None, address: str) -> Principal:
         """A tenant's backend, acting as a user. Raises ChatError: as `refuse_key` for an unknown key, VALIDATION_ERROR
         for a missing or invalid user id."""
-        owner = self._tenants.find_key(api_key)
-        if owner is None:
+        key = self._tenants.find_key(api_key)
+        if key is None:
             raise self.refuse_key(address)
         if user_id is None:
             raise invalid("Required", "X-User-Id")
         if not _USER_ID.fullmatch(user_id):
             raise invalid("Must be 1 to 128 characters of printable ASCII without spaces", "X-User-Id")
-        return Principal(owner.tenant, UserId(user_id), Scope.API_KEY, owner.key_id)
+        return Principal(key.tenant, UserId(user_id), Scope.API_KEY, key.key_id)
 
     def authenticate_token(self, token: str, address: str) -> Principal:
         """A user's own token (RFC 7519, HS256). Raises ChatError."""

@@ -11,9 +11,8 @@ L = TypeVar("L", bound=Hashable)
 T = TypeVar("T")
 
 
-class Turns(Generic[L, T]):
-    """A queue for each owner of waiting items. The owners take turns, so that an owner of many items delays no
-    other."""
+class FairQueue(Generic[L, T]):
+    """A queue of waiting items for each key. The keys take turns, so that one with many items delays no other."""
 
     def __init__(self) -> None:
         self._queues: OrderedDict[L, deque[T]] = OrderedDict()  # none is empty; the next one first
@@ -22,28 +21,28 @@ class Turns(Generic[L, T]):
     def __len__(self) -> int:
         return self._size
 
-    def count(self, owner: L) -> int:
-        """How many items of this owner wait."""
-        queue = self._queues.get(owner)
+    def count(self, key: L) -> int:
+        """How many items of this key wait."""
+        queue = self._queues.get(key)
         return 0 if queue is None else len(queue)
 
-    def put(self, owner: L, item: T) -> None:
-        self._queues.setdefault(owner, deque()).append(item)
+    def put(self, key: L, item: T) -> None:
+        self._queues.setdefault(key, deque()).append(item)
         self._size += 1
 
     def next(self) -> T:
-        """The oldest of the owner whose turn it is. Raises StopIteration when nothing waits."""
+        """The oldest of the key whose turn it is. Raises StopIteration when nothing waits."""
         return next(iter(self._queues.values()))[0]
 
     def take(self) -> T:
         """As `next`, which is then the following one."""
-        owner, queue = next(iter(self._queues.items()))
+        key, queue = next(iter(self._queues.items()))
         item = queue.popleft()
         self._size -= 1
         if queue:
-            self._queues.move_to_end(owner)
+            self._queues.move_to_end(key)
         else:
-            del self._queues[owner]
+            del self._queues[key]
         return item
 
 
@@ -51,20 +50,20 @@ _LOAD: Any = object()  # the result of a waiting future whose task has its turn 
 
 
 class Batcher(Generic[K, V]):
-    """`load_many` answers a batch of distinct keys in their order. One batch is under way at a time. Waiting keys get
-    into it by turns of their owners, the tenants, which `owner_of` names."""
+    """`load_many` answers a batch of distinct keys in their order. One batch is under way at a time. The
+    tenants, which `tenant_of` names, take turns in it with their waiting keys."""
 
     def __init__(
         self,
         load_many: Callable[[Sequence[K]], Awaitable[Sequence[V]]],
         max_batch: int,
-        owner_of: Callable[[K], Hashable],
+        tenant_of: Callable[[K], Hashable],
     ) -> None:
         self._load_many = load_many
         self._max_batch = max_batch
-        self._owner_of = owner_of
+        self._tenant_of = tenant_of
         self._waiting: dict[K, list[asyncio.Future[V]]] = {}  # by key, of those that no look-up has been begun for
-        self._turns: Turns[Hashable, K] = Turns()  # the same keys
+        self._keys: FairQueue[Hashable, K] = FairQueue()  # the same keys
         self._is_loading = False
         self._sleeping: dict[asyncio.Future[V], None] = {}  # of those who wait for another's load, the longest first
 
@@ -74,7 +73,7 @@ class Batcher(Generic[K, V]):
         Tasks that want one key share a look-up that is still to begin. They never share one that has begun, which may
         not see what was committed before they asked.
         """
-        return await self._settle(key, self._join(key))
+        return await self._wait_for(key, self._join(key))
 
     async def get_many(self, keys: Sequence[K]) -> list[V]:
         """As `get` of each of these distinct keys, a batch at a time: in between others have their turn."""
@@ -82,7 +81,7 @@ class Batcher(Generic[K, V]):
         for start in range(0, len(keys), self._max_batch):
             joined = [(key, self._join(key)) for key in keys[start : start + self._max_batch]]
             for key, future in joined:
-                values.append(await self._settle(key, future))
+                values.append(await self._wait_for(key, future))
         return values
 
     def _join(self, key: K) -> asyncio.Future[V]:
@@ -91,11 +90,11 @@ class Batcher(Generic[K, V]):
         waiting = self._waiting.get(key)
         if waiting is None:
             waiting = self._waiting[key] = []
-            self._turns.put(self._owner_of(key), key)
+            self._keys.put(self._tenant_of(key), key)
         waiting.append(future)
         return future
 
-    async def _settle(self, key: K, future: asyncio.Future[V]) -> V:
+    async def _wait_for(self, key: K, future: asyncio.Future[V]) -> V:
         if self._is_loading and not future.done():
             self._sleeping[future] = None
             try:
@@ -129,7 +128,7 @@ class Batcher(Generic[K, V]):
         self._is_loading = False
 
     async def _load_some(self) -> None:
-        keys = [self._turns.take() for _ in range(min(self._max_batch, len(self._turns)))]
+        keys = [self._keys.take() for _ in range(min(self._max_batch, len(self._keys)))]
         waiting = [self._waiting.pop(key) for key in keys]
         try:
             values = await self._load_many(keys)
@@ -143,7 +142,7 @@ class Batcher(Generic[K, V]):
             for key, futures in zip(keys, waiting, strict=True):
                 if key not in self._waiting:
                     self._waiting[key] = []
-                    self._turns.put(self._owner_of(key), key)
+                    self._keys.put(self._tenant_of(key), key)
                 self._waiting[key] += futures
             raise
         else:

@@ -16,7 +16,7 @@ from chatapi.services import Services
 _seldom = Seldom(logging.getLogger(__name__))
 
 Headers = dict[str, str]
-"""The headers that the reply will carry."""
+"""The headers that the response will carry."""
 
 EXPOSED = "X-Request-Id, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After"
 ALLOWED_HEADERS = "Authorization, Content-Type, X-API-Key, X-User-Id, X-Master-Key, X-Request-Id"

@@ -15,7 +15,7 @@ from chatapi.errors import forbidden, invalid, not_found
 from chatapi.history import HistoryCache
 from chatapi.hub import Hub
 from chatapi.mentions import check_mentions
-from chatapi.models import Principal, Role, Sparse, encode_time
+from chatapi.models import OptionalFields, Principal, Role, encode_time
 from chatapi.protocol.answers import Message
 from chatapi.protocol.encoders import (
     encode_frame,
@@ -24,9 +24,9 @@ from chatapi.protocol.encoders import (
     message_deleted_frame,
     message_edited_frame,
 )
-from chatapi.protocol.fields import fields_of, sparse_of
+from chatapi.protocol.fields import fields_of, optional_fields_of
 from chatapi.protocol.json import MAX_INTEGER, dumps_canonical, dumps_text, encoded, text_of
-from chatapi.protocol.requests import HistoryQuery, MessageDraft, MessageRevision
+from chatapi.protocol.requests import HistoryQuery, MessageDraft, MessageEdit
 from chatapi.rooms import Rooms, RoomState
 from chatapi.store import MessageWrite, Store, Transaction, log
 from chatapi.store.mentions import Mentioning, replace_mentions
@@ -75,7 +75,7 @@ class Chat:
                 client_message_id=draft.client_message_id,
                 body_digest=None if draft.client_message_id is None else digest_body(draft),
                 confirm=confirm,
-                sparse=draft.sparse,
+                optional=draft.optional,
                 mentioned=draft.mentions or (),
             )
         )
@@ -140,12 +140,12 @@ class Chat:
         principal: Principal,
         room_id: str,
         message_id: str,
-        revision: MessageRevision,
+        edit: MessageEdit,
         requester: Requester | None = None,
     ) -> Message:
         """Returns the edited message, once the event is committed and published."""
         room = await self._access.access_member(principal, room_id)
-        check_content(revision.content, principal.tenant.settings.max_message_bytes)
+        check_content(edit.content, principal.tenant.settings.max_message_bytes)
 
         async def apply(transaction: Transaction) -> tuple[Message, int]:
             found = await self._claim_message(transaction, principal, room, message_id)
@@ -154,22 +154,22 @@ class Chat:
                 raise not_found("Message")
             if message.sender_id != principal.user_id:
                 raise forbidden("Only the sender may edit a message")
-            meta = _revise_meta(message, revision)
-            before = sparse_of(message)
-            sparse = revision.revise(before)
-            check_mentions(room, principal.user_id, revision.mentions or (), sparse, before)
+            meta = _edit_meta(message, edit)
+            before = optional_fields_of(message)
+            optional = edit.apply_to(before)
+            check_mentions(room, principal.user_id, edit.mentions or (), optional, before)
             edited = msgspec.structs.replace(
                 message,
-                content=revision.content,
+                content=edit.content,
                 meta=encoded(meta),
                 edited_at=encode_time(transaction.now_us),
-                **fields_of(sparse),
+                **fields_of(optional),
             )
             seq = transaction.take_seq(room.counter)
             await log.update_content(
-                transaction, room.tenant.tenant_key, room.room_key, message_key, revision.content, meta
+                transaction, room.tenant.tenant_key, room.room_key, message_key, edit.content, meta
             )
-            await self._replace_mentions(transaction, room, found, sparse)
+            await self._replace_mentions(transaction, room, found, optional)
             await log.append_change(transaction, room.counter, seq, None, message_key)
             return edited, seq
 
@@ -177,7 +177,7 @@ class Chat:
             edited, seq = result
             self._committer.publish_message_change(room, edited, message_edited_frame(edited, seq), requester)
 
-        edited, _seq = await self._store.writer.change(apply, publish, characters=revision.count_characters())
+        edited, _seq = await self._store.writer.change(apply, publish, characters=edit.count_characters())
         return edited
 
     async def delete_message(
@@ -199,12 +199,12 @@ class Chat:
                 seq = await log.get_deletion_seq(transaction, room.tenant.tenant_key, room.room_key, found)
                 return message, seq, False
             deleted_at = encode_time(transaction.now_us)
-            sparse = sparse_of(message)._replace(mentions=(), mention_room=False)
+            optional = optional_fields_of(message)._replace(mentions=(), mention_room=False)
             deleted = msgspec.structs.replace(
-                message, content=None, meta=None, deleted_at=deleted_at, **fields_of(sparse)
+                message, content=None, meta=None, deleted_at=deleted_at, **fields_of(optional)
             )
             seq = transaction.take_seq(room.counter)
-            await self._replace_mentions(transaction, room, found, sparse)
+            await self._replace_mentions(transaction, room, found, optional)
             await log.mark_message_deleted(transaction, room.tenant.tenant_key, room.room_key, message_key)
             frame = message_deleted_frame(deleted, seq)
             await log.append_change(transaction, room.counter, seq, frame, message_key)
@@ -221,17 +221,17 @@ class Chat:
         await self._store.writer.change(apply, publish)
 
     async def _replace_mentions(
-        self, transaction: Transaction, room: RoomState, found: log.StoredMessage, sparse: Sparse
+        self, transaction: Transaction, room: RoomState, found: log.StoredMessage, optional: OptionalFields
     ) -> None:
-        before, message = sparse_of(found.message), found.message
-        if sparse != before:
-            mentioning = Mentioning(room.room_key, found.message_key, message.seq, message.sender_id, sparse)
+        before, message = optional_fields_of(found.message), found.message
+        if optional != before:
+            mentioning = Mentioning(room.room_key, found.message_key, message.seq, message.sender_id, optional)
             await replace_mentions(transaction, room.tenant.tenant_key, mentioning, before)
 
     async def _claim_message(
         self, transaction: Transaction, principal: Principal, room: RoomState, message_id: str
     ) -> log.StoredMessage:
-        """The message, in the writer's own turn: nothing can change between this look and the write."""
+        """The message, inside the writer's transaction: nothing can change between this look and the write."""
         check_alive(room)
         check_member(room, principal.user_id)
         found = await log.find_message(transaction, room.tenant.tenant_key, room.room_key, room.room_id, message_id)
@@ -240,11 +240,11 @@ class Chat:
         return found
 
 
-def _revise_meta(message: Message, revision: MessageRevision) -> str | None:
+def _edit_meta(message: Message, edit: MessageEdit) -> str | None:
     """The `meta` after the edit, as JSON."""
-    if revision.meta is msgspec.UNSET:
+    if edit.meta is msgspec.UNSET:
         return None if message.meta is None else text_of(message.meta)
-    return None if revision.meta is None else dumps_text(revision.meta)
+    return None if edit.meta is None else dumps_text(edit.meta)
 
 
 def check_content(content: str, max_bytes: int) -> None:
@@ -257,7 +257,8 @@ def digest_body(draft: MessageDraft) -> int:
     """A digest that tells two bodies apart, of 63 bits, which SQLite holds as an integer: a clash is likely only after
     2^31 bodies."""
     fields: list[object] = [draft.content, draft.meta, draft.reply_to]
-    if (sparse := draft.sparse) is not None:  # the digest of a plain message is what it was before there were others
-        fields += sparse
+    optional = draft.optional
+    if optional is not None:  # the digest of a plain message is what it was before there were others
+        fields += optional
     body = dumps_canonical(fields)
     return int.from_bytes(hashlib.blake2b(body, digest_size=8).digest(), "big") >> 1

@@ -28,7 +28,8 @@ from chatapi.webhooks.queue import WebhookQueue
 
 
 class Committer:
-    """Given to the writer, which calls `admit` and `list_statements` within its transaction and `publish` after it."""
+    """Given to the writer, which calls `check_sender` and `list_statements` within its transaction, and `publish` after
+    it."""
 
     def __init__(
         self, *, rooms: Rooms, history: HistoryCache, hub: Hub, presence: Presence, webhook_queue: WebhookQueue
@@ -40,7 +41,7 @@ class Committer:
         self._webhook_queue = webhook_queue
         self.committed: Counter[TenantKey] = Counter()  # messages since the start, of each tenant
 
-    def admit(self, write: MessageWrite) -> None:
+    def check_sender(self, write: MessageWrite) -> None:
         """Raises ChatError: the sender may have been removed, or the room deleted, while the message waited."""
         check_alive(write.room)
         check_member(write.room, UserId(write.sender_id))
@@ -49,13 +50,13 @@ class Committer:
         """Raises ChatError when the message may not be stored unless it repeats one that is."""
         if write.refusal is not None:
             raise write.refusal
-        if write.sparse is not None:
-            check_mentions(write.room, UserId(write.sender_id), write.mentioned, write.sparse)
+        if write.optional is not None:
+            check_mentions(write.room, UserId(write.sender_id), write.mentioned, write.optional)
 
     def list_statements(self, messages: Sequence[MessageWrite]) -> Sequence[Statement]:
         """Statements to run in the transaction of these messages, whose keys and seqs are known."""
         beside = self._webhook_queue.list_statements(messages)
-        marked = [write for write in messages if write.sparse is not None]
+        marked = [write for write in messages if write.optional is not None]
         return [*mentions.list_statements(marked), *beside] if marked else beside
 
     def publish(self, batch: Sequence[Write]) -> None:
@@ -65,9 +66,9 @@ class Committer:
         for write in batch:
             if isinstance(write, Change):
                 self._fan_out(chunks)
-                write.settle()
+                write.finish()
             else:
-                self._settle_message(write, chunks)
+                self._publish_message(write, chunks)
         self._fan_out(chunks)
         self._hub.flush()
         self._webhook_queue.wake_worker()
@@ -90,15 +91,15 @@ class Committer:
                 return encode_frame(message_frame(message))
             return encode_frame(message_edited_frame(message, seq))
 
-        self._rooms.revise(room, message.seq, encode_entry)
+        self._rooms.replace_message(room, message.seq, encode_entry)
         self._history.forget(room, message.seq)
         if message.deleted_at is not None:
-            self._rooms.rankings.revise(room.room_key)
+            self._rooms.rankings.void_counts(room.room_key)
 
-    def _settle_message(self, write: MessageWrite, chunks: dict[RoomState, list[bytes]]) -> None:
+    def _publish_message(self, write: MessageWrite, chunks: dict[RoomState, list[bytes]]) -> None:
         room = write.room
         if write.error is not None or write.stored is not None or write.repeats is not None:
-            _settle_repetition(write, room)
+            _resolve_repetition(write, room)
             write.confirm(write)
             return
         write.message = Message(
@@ -113,7 +114,7 @@ class Committer:
             created_at=encode_time(write.created_at_us),
             edited_at=None,
             deleted_at=None,
-            **({} if write.sparse is None else fields_of(write.sparse)),
+            **({} if write.optional is None else fields_of(write.optional)),
         )
         write.confirm(write)
         frame = encode_frame(message_frame(write.message))
@@ -129,14 +130,14 @@ class Committer:
 
 
 def get_outcome(write: MessageWrite) -> tuple[Message, bool]:
-    """The outcome of a settled write: the message as it now stands, and whether it is new. Raises ChatError."""
+    """The outcome of a finished write: the message as it now stands, and whether it is new. Raises ChatError."""
     if write.error is not None:
         raise write.error
-    assert write.message is not None  # settled
+    assert write.message is not None  # finished
     return write.message, write.stored is None and write.repeats is None
 
 
-def _settle_repetition(write: MessageWrite, room: RoomState) -> None:
+def _resolve_repetition(write: MessageWrite, room: RoomState) -> None:
     """A retry with the same body gets the first message."""
     if write.error is not None:
         return

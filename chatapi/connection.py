@@ -8,8 +8,8 @@ import asyncio
 from enum import Enum, auto
 from typing import NamedTuple
 
-from chatapi.link import Link
 from chatapi.models import Principal, TenantState, UserId
+from chatapi.peer_transport import PeerTransport
 from chatapi.protocol.server_frames import ServerFrame
 from chatapi.ratelimit import TokenBucket
 from chatapi.rooms import RoomState
@@ -45,11 +45,11 @@ class Connection:
         "is_recovering",
         "last_seqs",
         "light_bucket",
-        "link",
         "notifications_due",
         "notified_key",
         "orphaned_ids",
         "outbox",
+        "peer",
         "pinged_at_s",
         "principal",
         "rooms",
@@ -68,14 +68,14 @@ class Connection:
         connection_id: str,
         principal: Principal,
         transport: asyncio.Transport,
-        link: Link,
+        peer: PeerTransport,
         buffer_limit_bytes: int,
         now_s: float,
     ) -> None:
         self.connection_id = connection_id
         self.principal = principal
         self.transport = transport
-        self.link = link
+        self.peer = peer
         self.buffer_limit_bytes = buffer_limit_bytes
         self.state = ConnectionState.PAUSED
         self.is_ready = False  # `ready` was sent
@@ -265,8 +265,9 @@ class Requester(NamedTuple):
     is_one_of_many: bool = False  # the frame asks for many rooms: a refusal names its room
 
 
-class UserSessions:
-    """A user's open connections, and whether the others were told that they are online."""
+class OnlineUser:
+    """A user who is online: their open connections, and whether the others were told. Within the grace of presence they
+    have no connection."""
 
     __slots__ = ("announced", "connections", "last_rooms", "offline_timer", "tenant", "typing", "user_id")
 

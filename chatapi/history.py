@@ -96,9 +96,9 @@ class HistoryCache:
             block = (
                 None
                 if is_cut
-                else [(event.seq, strip_type(event.json)) for event in page if event.target_seq == event.seq]
+                else [(event.seq, strip_type(event.json)) for event in page if event.message_seq == event.seq]
             )
-            # Only a settled block is kept: a whole one in which nothing has changed while it was read.
+            # Only a complete block is kept: a whole one in which nothing has changed while it was read.
             if (is_cut or len(page) == BLOCK_EVENTS) and key[0].ring.version == version and not key[0].gone:
                 self._keep(key, block)
             blocks.append(block)

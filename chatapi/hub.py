@@ -2,7 +2,7 @@
 section 6).
 
 Everything here changes state synchronously, so that no lock is needed. Frames to a connection go through its outbox
-alone, and an outbox is written once per turn of the loop: the send system call is most of a delivery's cost.
+alone, and an outbox is written once per iteration of the loop: the send system call is most of a delivery's cost.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from chatapi.clock import Clock
-from chatapi.connection import Connection, ConnectionState, FrameKey, Requester, UserSessions
+from chatapi.connection import Connection, ConnectionState, FrameKey, OnlineUser, Requester
 from chatapi.errors import ChatError
 from chatapi.models import TenantKey, UserId
 from chatapi.protocol.encoders import add_request_id, encode_error_frame, encode_frame
@@ -36,7 +36,7 @@ class Hub:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._users: dict[TenantKey, dict[UserId, UserSessions]] = {}
+        self._users: dict[TenantKey, dict[UserId, OnlineUser]] = {}
         self._tenant_counts: dict[TenantKey, int] = {}
         self._dirty: list[Connection] = []
         self._is_flush_due = False
@@ -48,57 +48,57 @@ class Hub:
 
     # Open connections
 
-    def attach(self, connection: Connection) -> UserSessions:
+    def attach(self, connection: Connection) -> OnlineUser:
         """Registers a connection that was let in, still PAUSED; its rooms come with `enter`."""
         tenant_key = connection.tenant.tenant_key
         users = self._users.setdefault(tenant_key, {})
-        sessions = users.get(connection.user_id)
-        if sessions is None:
-            sessions = users[connection.user_id] = UserSessions(connection.tenant, connection.user_id)
-        sessions.connections[connection] = None
+        user = users.get(connection.user_id)
+        if user is None:
+            user = users[connection.user_id] = OnlineUser(connection.tenant, connection.user_id)
+        user.connections[connection] = None
         self.connections[connection.connection_id] = connection
         self._tenant_counts[tenant_key] = self._tenant_counts.get(tenant_key, 0) + 1
         self.opened += 1
-        return sessions
+        return user
 
-    def detach(self, connection: Connection) -> UserSessions:
-        """Removes a connection that has ended. The sessions stay, perhaps empty, until `forget`."""
+    def detach(self, connection: Connection) -> OnlineUser:
+        """Removes a connection that has ended. The user stays, perhaps without a connection, until `forget`."""
         connection.detach()
         tenant_key = connection.tenant.tenant_key
-        sessions = self._users[tenant_key][connection.user_id]
-        sessions.connections.pop(connection, None)
+        user = self._users[tenant_key][connection.user_id]
+        user.connections.pop(connection, None)
         self.connections.pop(connection.connection_id, None)
         self._tenant_counts[tenant_key] -= 1
         if not self._tenant_counts[tenant_key]:
             del self._tenant_counts[tenant_key]
-        return sessions
+        return user
 
-    def forget(self, sessions: UserSessions) -> None:
-        """Removes the sessions of a user whose grace has ended."""
-        tenant_key = sessions.tenant.tenant_key
+    def forget(self, user: OnlineUser) -> None:
+        """Removes a user whose grace has ended."""
+        tenant_key = user.tenant.tenant_key
         users = self._users.get(tenant_key, {})
-        users.pop(sessions.user_id, None)
+        users.pop(user.user_id, None)
         if not users:
             self._users.pop(tenant_key, None)
 
-    def online_of_tenant(self, tenant_key: TenantKey) -> Mapping[UserId, UserSessions]:
+    def online_of_tenant(self, tenant_key: TenantKey) -> Mapping[UserId, OnlineUser]:
         """The users who are online, those within their grace included."""
         return self._users.get(tenant_key, {})
 
-    def find_sessions(self, tenant_key: TenantKey, user_id: UserId) -> UserSessions | None:
-        """None unless the user is online. Within the grace of presence, the sessions have no connection."""
+    def find_online(self, tenant_key: TenantKey, user_id: UserId) -> OnlineUser | None:
+        """None unless the user is online. Within the grace of presence they have no connection."""
         users = self._users.get(tenant_key)
         return None if users is None else users.get(user_id)
 
     def connections_of(self, tenant_key: TenantKey, user_id: UserId) -> Iterable[Connection]:
         """A live view: copy it before a step that may end one of them."""
-        sessions = self.find_sessions(tenant_key, user_id)
-        return sessions.connections if sessions else ()
+        user = self.find_online(tenant_key, user_id)
+        return user.connections if user else ()
 
     def is_connected(self, tenant_key: TenantKey, user_id: UserId) -> bool:
         """Whether the user has a connection now; within the grace of presence they are online without one."""
-        sessions = self.find_sessions(tenant_key, user_id)
-        return sessions is not None and bool(sessions.connections)
+        user = self.find_online(tenant_key, user_id)
+        return user is not None and bool(user.connections)
 
     def list_connected(self, tenant_key: TenantKey, user_ids: Collection[UserId]) -> list[UserId]:
         """The given users who have an open connection, each once. The cost is that of the smaller: `user_ids`, in which
@@ -123,14 +123,14 @@ class Hub:
     def count_users(self) -> Mapping[TenantKey, int]:
         """How many users of each tenant have a connection. Looks at every one: for metrics."""
         return {
-            tenant_key: sum(bool(sessions.connections) for sessions in users.values())
+            tenant_key: sum(bool(user.connections) for user in users.values())
             for tenant_key, users in self._users.items()
         }
 
     def count_of_user(self, tenant_key: TenantKey, user_id: UserId) -> int:
         """The user's connections, from `attach` to `detach`."""
-        sessions = self.find_sessions(tenant_key, user_id)
-        return len(sessions.connections) if sessions else 0
+        user = self.find_online(tenant_key, user_id)
+        return len(user.connections) if user else 0
 
     # Rooms
 
@@ -321,7 +321,7 @@ class Hub:
         self.send(connection, encode_close(code, reason))
         connection.close_code = code
         connection.close()
-        connection.link.cut_off_later(CLOSE_LINGER_SECONDS)
+        connection.peer.cut_off_later(CLOSE_LINGER_SECONDS)
 
     def close_where(
         self, tenant_key: TenantKey, should_close: Callable[[Connection], bool], code: int, error: ChatError
@@ -329,8 +329,8 @@ class Hub:
         """Closes the tenant's connections that match; returns how many. Looks at no other's."""
         matching = [
             connection
-            for sessions in self.online_of_tenant(tenant_key).values()
-            for connection in sessions.connections
+            for user in self.online_of_tenant(tenant_key).values()
+            for connection in user.connections
             if should_close(connection)
         ]
         for connection in matching:

@@ -117,7 +117,7 @@ class MemberState(msgspec.Struct):
     last_mention_seq: int = 0  # no message with a greater seq mentions them, unless it mentions the whole room
 
 
-class Sparse(NamedTuple):
+class OptionalFields(NamedTuple):
     """The fields that the sender of a message wrote, and that not every message has."""
 
     thread_id: str | None = None
@@ -125,7 +125,7 @@ class Sparse(NamedTuple):
     mention_room: bool = False
 
 
-NO_SPARSE = Sparse()
+NO_OPTIONAL_FIELDS = OptionalFields()
 
 
 def encode_message_id(message_key: int) -> MessageId:

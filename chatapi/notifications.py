@@ -361,6 +361,6 @@ class Notifications:
 
 
 def _check_tenant(tenant: TenantState) -> None:
-    """For use in a write's own turn: rows of a tenant that was deleted meanwhile would be purged at once."""
+    """For use inside a write's transaction: rows of a tenant that was deleted meanwhile would be purged at once."""
     if tenant.gone:
         raise not_found("Tenant")

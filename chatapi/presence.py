@@ -7,7 +7,7 @@ is no event. Frames of both kinds may be dropped.
 import asyncio
 from collections import deque
 
-from chatapi.connection import Connection, UserSessions
+from chatapi.connection import Connection, OnlineUser
 from chatapi.hub import Hub
 from chatapi.models import UserId
 from chatapi.protocol.encoders import encode_frame
@@ -18,16 +18,16 @@ MAX_PRESENCE_MEMBERS = 200  # presence in larger rooms would be mostly noise, an
 TOLD_AT_A_STRETCH = 1_000  # rooms and frames: about 5 ms of the loop's time
 STRETCH_SECONDS = 0.01  # between two stretches of a storm, for everything else
 LOOKED_AT_A_STRETCH = 10_000  # users: about 1 ms of the loop's time
-ANNOUNCE_SECONDS = 0.25  # users who come online together are announced in one turn, to all who are connected by then
+ANNOUNCE_SECONDS = 0.25  # users who come online within it are announced together, to all who are connected by then
 
 
 class _News:
     """That a user has come or gone, and to whom that is still to be told."""
 
-    __slots__ = ("rooms", "sessions", "status", "told")
+    __slots__ = ("rooms", "status", "told", "user")
 
-    def __init__(self, sessions: UserSessions, status: PresenceStatus, rooms: list[RoomState]) -> None:
-        self.sessions = sessions
+    def __init__(self, user: OnlineUser, status: PresenceStatus, rooms: list[RoomState]) -> None:
+        self.user = user
         self.status = status
         self.rooms = rooms
         self.told: set[Connection] = set()
@@ -41,45 +41,45 @@ class Presence:
         self._hub = hub
         self._grace_seconds = grace_seconds
         self._typing_seconds = typing_seconds
-        self._arrivals: dict[UserSessions, list[RoomState]] = {}  # not told of yet
+        self._arrivals: dict[OnlineUser, list[RoomState]] = {}  # not told of yet
         self._news: deque[_News] = deque()  # being told, the oldest first
         self._is_due = False  # there is a timer for the next stretch
 
     # Online and offline
 
-    def connected(self, connection: Connection, sessions: UserSessions) -> None:
+    def connected(self, connection: Connection, user: OnlineUser) -> None:
         """A connection of this user was told `ready`."""
-        if sessions.offline_timer is not None:
-            sessions.offline_timer.cancel()
-            sessions.offline_timer = None
-        sessions.last_rooms = []
-        if sessions.announced:
+        if user.offline_timer is not None:
+            user.offline_timer.cancel()
+            user.offline_timer = None
+        user.last_rooms = []
+        if user.announced:
             return
-        sessions.announced = True
+        user.announced = True
         self._announce_in(ANNOUNCE_SECONDS)
-        self._arrivals[sessions] = list(connection.rooms)
+        self._arrivals[user] = list(connection.rooms)
 
-    def disconnected(self, sessions: UserSessions, rooms: list[RoomState]) -> None:
+    def disconnected(self, user: OnlineUser, rooms: list[RoomState]) -> None:
         """A connection of this user, which was in these rooms, has ended."""
-        if sessions.connections:
+        if user.connections:
             return
-        for room in list(sessions.typing):
-            self._stop_typing(sessions, room)
-        if sessions.announced:
-            if sessions.offline_timer is not None:
+        for room in list(user.typing):
+            self._stop_typing(user, room)
+        if user.announced:
+            if user.offline_timer is not None:
                 return  # this one was never told `ready`: the grace after the one before goes on
             loop = asyncio.get_running_loop()
-            sessions.offline_timer = loop.call_later(self._grace_seconds, self._leave, sessions)
-            sessions.last_rooms += rooms
+            user.offline_timer = loop.call_later(self._grace_seconds, self._leave, user)
+            user.last_rooms += rooms
         else:
-            self._hub.forget(sessions)
+            self._hub.forget(user)
 
     def joined(self, room: RoomState, user_id: UserId) -> None:
         """The other members see a user within their grace as online, so they must hear later that the user is
         offline."""
-        sessions = self._hub.find_sessions(room.tenant.tenant_key, user_id)
-        if sessions is not None and sessions.offline_timer is not None:
-            sessions.last_rooms.append(room)
+        user = self._hub.find_online(room.tenant.tenant_key, user_id)
+        if user is not None and user.offline_timer is not None:
+            user.last_rooms.append(room)
 
     async def list_online(self, room: RoomState) -> list[UserId]:
         """The members who are online, the longest-standing first. A user within their grace is online.
@@ -103,8 +103,8 @@ class Presence:
         cost = 0
         while (self._news or self._arrivals) and cost < TOLD_AT_A_STRETCH:
             if not self._news:
-                sessions = next(iter(self._arrivals))
-                self._news.append(_News(sessions, "online", self._arrivals.pop(sessions)))
+                user = next(iter(self._arrivals))
+                self._news.append(_News(user, "online", self._arrivals.pop(user)))
             cost += 1 + self._tell(self._news[0], TOLD_AT_A_STRETCH - cost)
             if not self._news[0].rooms:
                 self._news.popleft()
@@ -116,20 +116,20 @@ class Presence:
             self._is_due = True
             asyncio.get_running_loop().call_later(seconds, self._announce)
 
-    def _leave(self, sessions: UserSessions) -> None:
-        sessions.offline_timer = None
-        if sessions.connections:  # one that has not been told `ready` yet: the user stays online
+    def _leave(self, user: OnlineUser) -> None:
+        user.offline_timer = None
+        if user.connections:  # one that has not been told `ready` yet: the user stays online
             return
-        rooms = sessions.last_rooms
-        self._hub.forget(sessions)
-        if self._arrivals.pop(sessions, None) is None:  # else nobody was told of the arrival
-            self._news.append(_News(sessions, "offline", rooms))
+        rooms = user.last_rooms
+        self._hub.forget(user)
+        if self._arrivals.pop(user, None) is None:  # else nobody was told of the arrival
+            self._news.append(_News(user, "offline", rooms))
             self._announce_in(0)
 
     def _tell(self, news: "_News", most: int) -> int:
         """Tells those who share a room, each connection once, however many rooms they share; the rest of the rooms is
         told later. Returns the cost in rooms and connections looked at, `most` or somewhat more."""
-        user_id = news.sessions.user_id
+        user_id = news.user.user_id
         frame = encode_frame(PresenceUpdateFrame(user_id=user_id, status=news.status))
         cost = 0
         while news.rooms and cost < most:
@@ -167,25 +167,25 @@ class Presence:
 
     def start_typing(self, connection: Connection, room: RoomState) -> None:
         """The others hear of it once; each further call only puts off the server's own stop."""
-        sessions = self._hub.find_sessions(connection.tenant.tenant_key, connection.user_id)
-        assert sessions is not None  # it has this connection
-        timer = sessions.typing.pop(room, None)
+        user = self._hub.find_online(connection.tenant.tenant_key, connection.user_id)
+        assert user is not None  # it has this connection
+        timer = user.typing.pop(room, None)
         if timer is None:
-            self._tell_typing(room, sessions.user_id, "start")
+            self._tell_typing(room, user.user_id, "start")
         else:
             timer.cancel()
         loop = asyncio.get_running_loop()
-        sessions.typing[room] = loop.call_later(self._typing_seconds, self._stop_typing, sessions, room)
+        user.typing[room] = loop.call_later(self._typing_seconds, self._stop_typing, user, room)
 
     def stop_typing(self, room: RoomState, user_id: UserId) -> None:
         """The user stopped, sent a message or left the room. Does nothing if they were not typing."""
-        sessions = self._hub.find_sessions(room.tenant.tenant_key, user_id)
-        if sessions is not None and room in sessions.typing:
-            self._stop_typing(sessions, room)
+        user = self._hub.find_online(room.tenant.tenant_key, user_id)
+        if user is not None and room in user.typing:
+            self._stop_typing(user, room)
 
-    def _stop_typing(self, sessions: UserSessions, room: RoomState) -> None:
-        sessions.typing.pop(room).cancel()
-        self._tell_typing(room, sessions.user_id, "stop")
+    def _stop_typing(self, user: OnlineUser, room: RoomState) -> None:
+        user.typing.pop(room).cancel()
+        self._tell_typing(room, user.user_id, "stop")
 
     def _tell_typing(self, room: RoomState, user_id: UserId, action: TypingAction) -> None:
         frame = encode_frame(TypingFrame(room_id=room.room_id, user_id=user_id, action=action))

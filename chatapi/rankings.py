@@ -152,7 +152,7 @@ class Rankings:
         """Another one whenever a message of the room is deleted."""
         return self._versions.get(room_key, self._other_version)
 
-    def revise(self, room_key: RoomKey) -> None:
+    def void_counts(self, room_key: RoomKey) -> None:
         """A message of the room was deleted, so that earlier counts are void."""
         self._last_version += 1
         if len(self._versions) >= MAX_VERSIONS:

@@ -160,16 +160,16 @@ class Recovery:
             connection.is_recovering = False
             if connection.state is ConnectionState.RECOVERING:
                 # The store failed. The client reconnects and is served then, rather than waiting here forever.
-                connection.link.cut_off()
+                connection.peer.cut_off()
 
     async def let_drain(self, connection: Connection) -> bool:
         """Returns once the peer has taken most of what it was sent: True, unless the connection has ended. A connection
         that takes no byte during its grace is closed."""
         await asyncio.sleep(0)  # lets the outbox be written, and others have their turn
-        if not await connection.link.wait_for_space(self._slow_consumer_seconds):
+        if not await connection.peer.wait_for_space(self._slow_consumer_seconds):
             error = ChatError(Code.RATE_LIMIT_EXCEEDED, "Too slow: reconnect to continue where you stopped")
             self._hub.close(connection, SLOW_CONSUMER, error, "slow consumer")
-        elif connection.link.is_lost:
+        elif connection.peer.is_lost:
             connection.close()  # the session's own loop hears of it too, and ends the connection
         return connection.state is not ConnectionState.CLOSED
 

@@ -9,23 +9,23 @@ RING_BYTES = 256 * 1024  # per room
 class Ring:
     """The newest events of a room, encoded, without a gap: those from `first_seq` to the room's `published_seq`."""
 
-    __slots__ = ("_frames", "_targets", "first_seq", "size_bytes", "version")
+    __slots__ = ("_frames", "_message_seqs", "first_seq", "size_bytes", "version")
 
     def __init__(self, first_seq: int) -> None:
         self.first_seq = first_seq
         self._frames: list[bytes] = []
-        self._targets: list[int] = []  # the seq of the message that an entry shows, 0 for other events
+        self._message_seqs: list[int] = []  # the seq of the message that an entry shows, 0 for other events
         self.size_bytes = 0
         self.version = 0  # grows when an entry changes: events read from the store before that are stale
 
     def __len__(self) -> int:
         return len(self._frames)
 
-    def append(self, frame: bytes, target_seq: int) -> None:
-        """`target_seq` is the seq of the message that the event shows as that now stands, and 0 for other events. Old
+    def append(self, frame: bytes, message_seq: int) -> None:
+        """`message_seq` is the seq of the message that the event shows as that now stands, and 0 for other events. Old
         events are dropped in steps: up to twice `RING_EVENTS` and `RING_BYTES` may be here."""
         self._frames.append(frame)
-        self._targets.append(target_seq)
+        self._message_seqs.append(message_seq)
         self.size_bytes += len(frame)
         # In steps, since each removal from the front of a list moves the rest.
         if len(self._frames) > 2 * RING_EVENTS or self.size_bytes > 2 * RING_BYTES:
@@ -35,7 +35,7 @@ class Ring:
         while self._frames and (len(self._frames) > RING_EVENTS or self.size_bytes > RING_BYTES):
             drop = max(1, len(self._frames) - RING_EVENTS)
             self.size_bytes -= sum(map(len, self._frames[:drop]))
-            del self._frames[:drop], self._targets[:drop]
+            del self._frames[:drop], self._message_seqs[:drop]
             self.first_seq += drop
 
     def after(self, seq: int) -> list[bytes] | None:
@@ -47,29 +47,29 @@ class Ring:
         found: list[bytes] = []
         for seq in seqs:
             index = seq - self.first_seq
-            if self._targets[index] == seq:  # an edit shows a message too, but under another seq
+            if self._message_seqs[index] == seq:  # an edit shows a message too, but under another seq
                 found.append(self._frames[index])
                 if len(found) == limit:
                     break
         return found
 
-    def replace(self, target_seq: int, encode: Callable[[int], bytes]) -> None:
+    def replace(self, message_seq: int, encode: Callable[[int], bytes]) -> None:
         """A message was edited or deleted: each entry that shows it is encoded again, as the message is now
         (docs/contract.md, section 8).
 
         `encode` makes the frame of the event with the given `seq`.
         """
         self.version += 1
-        for index, target in enumerate(self._targets):
-            if target == target_seq:
+        for index, shown_seq in enumerate(self._message_seqs):
+            if shown_seq == message_seq:
                 frame = encode(self.first_seq + index)
                 self.size_bytes += len(frame) - len(self._frames[index])
                 self._frames[index] = frame
 
-    def fill(self, frames: Sequence[bytes], targets: Sequence[int]) -> None:
+    def fill(self, frames: Sequence[bytes], message_seqs: Sequence[int]) -> None:
         """Puts the events that came just before the oldest one, read from the store, in front of it."""
         self._frames[:0] = frames
-        self._targets[:0] = targets
+        self._message_seqs[:0] = message_seqs
         self.first_seq -= len(frames)
         self.size_bytes += sum(map(len, frames))
 
@@ -77,5 +77,5 @@ class Ring:
         """The next event that is appended is then the first one."""
         self.first_seq += len(self._frames)
         self._frames.clear()
-        self._targets.clear()
+        self._message_seqs.clear()
         self.size_bytes = 0

@@ -326,12 +326,12 @@ class Rooms:
             found.append(room)
         return found
 
-    def remember(self, room: RoomState, frame: bytes, target_seq: int = 0, at_us: int | None = None) -> None:
-        """The room's next event, as it was encoded, and when it came, which is now by default. `target_seq` is that of
+    def remember(self, room: RoomState, frame: bytes, message_seq: int = 0, at_us: int | None = None) -> None:
+        """The room's next event, as it was encoded, and when it came, which is now by default. `message_seq` is that of
         the message which it shows as that now stands, and 0 for other events."""
         ring = room.ring
         before = ring.size_bytes
-        ring.append(frame, target_seq)
+        ring.append(frame, message_seq)
         self._ring_bytes += ring.size_bytes - before
         self._note_activity(room, self._clock.now_us() if at_us is None else at_us)
         if self._ring_bytes > ALL_RINGS_BYTES:
@@ -342,10 +342,10 @@ class Rooms:
         self._newest_us = room.active_us = max(at_us, self._newest_us + 1)
         self._loaded[room.tenant.tenant_key].move_to_end(room.room_id)
 
-    def revise(self, room: RoomState, target_seq: int, encode: Callable[[int], bytes]) -> None:
+    def replace_message(self, room: RoomState, message_seq: int, encode: Callable[[int], bytes]) -> None:
         """A message was edited or deleted; see `Ring.replace`."""
         self._ring_bytes -= room.ring.size_bytes
-        room.ring.replace(target_seq, encode)
+        room.ring.replace(message_seq, encode)
         self._ring_bytes += room.ring.size_bytes
 
     def _empty_rings(self) -> None:
@@ -398,7 +398,7 @@ class Rooms:
             # Meanwhile the ring may have dropped entries, or an entry may have changed: then it is read again later.
             if page and ring.first_seq == page[-1].seq + 1 and ring.version == version:
                 self._ring_bytes -= ring.size_bytes
-                ring.fill([encode_text(event.json) for event in page], [event.target_seq for event in page])
+                ring.fill([encode_text(event.json) for event in page], [event.message_seq for event in page])
                 self._ring_bytes += ring.size_bytes
         if self._ring_bytes > ALL_RINGS_BYTES:
             self._empty_rings()

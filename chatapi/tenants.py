@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from chatapi.address import check_webhook_url
 from chatapi.clock import Clock
-from chatapi.config import Config, parse_tenant_config, settle
+from chatapi.config import Config, parse_tenant_config, resolve_settings
 from chatapi.connection import Connection
 from chatapi.errors import conflict, not_found, unauthenticated
 from chatapi.hub import Hub
@@ -142,7 +142,7 @@ class TenantRegistry:
                 name=name,
                 token_secret=token_secret,
                 config=config,
-                settings=settle(config, self._config),
+                settings=resolve_settings(config, self._config),
                 created_at_us=transaction.now_us,
                 webhook_secret=webhook_secret,
             )
@@ -169,7 +169,7 @@ class TenantRegistry:
 
         def publish(result: tuple[TenantState, str, dict[str, object], str | None]) -> None:
             tenant, name, config, made = result
-            tenant.name, tenant.config, tenant.settings = name, config, settle(config, self._config)
+            tenant.name, tenant.config, tenant.settings = name, config, resolve_settings(config, self._config)
             tenant.webhook_secret = made or tenant.webhook_secret
             bucket = self._buckets[tenant.tenant_key]
             bucket.rate_per_s, bucket.burst = tenant.settings.rate_limit, tenant.settings.rate_burst

@@ -213,7 +213,7 @@ class Stage:
             req.AddMember: {"user_id": ids["joins"]},
             req.PatchMember: {"role": "member" if row.whose == "own" else "admin"},
             req.MessageDraft: {"content": "hi"},
-            req.MessageRevision: {"content": "better"},
+            req.MessageEdit: {"content": "better"},
             req.ReadUpTo: {"seq": 1},
             req.AckUpTo: {"room_id": ids["room_id"], "seq": 1},
             req.Notify: {"topic": "news", "payload": 1, "targets": {"room_id": ids["room_id"]}},

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 from driver import eventually
 
-from chatapi.batching import Batcher, Turns
+from chatapi.batching import Batcher, FairQueue
 
 
 async def test_look_up_is_shared_by_all_who_ask_before_it_begins() -> None:
@@ -48,18 +48,18 @@ async def test_a_look_up_that_is_cancelled_is_made_by_another_one() -> None:
 
 
 def test_owners_have_their_turns() -> None:
-    turns: Turns[str, int] = Turns()
+    queue: FairQueue[str, int] = FairQueue()
     for item in range(4):
-        turns.put("a", item)
-    turns.put("b", 10)
-    turns.put("c", 20)
-    turns.put("c", 21)
-    assert (len(turns), turns.count("a"), turns.count("d")) == (7, 4, 0)
-    assert [turns.take() for _ in range(len(turns))] == [0, 10, 20, 1, 21, 2, 3]
-    assert not turns
+        queue.put("a", item)
+    queue.put("b", 10)
+    queue.put("c", 20)
+    queue.put("c", 21)
+    assert (len(queue), queue.count("a"), queue.count("d")) == (7, 4, 0)
+    assert [queue.take() for _ in range(len(queue))] == [0, 10, 20, 1, 21, 2, 3]
+    assert not queue
 
 
-async def test_look_up_of_one_key_is_not_behind_a_queue_of_another_owner() -> None:
+async def test_look_up_of_one_key_is_not_behind_a_queue_of_another_tenant() -> None:
     batches: list[list[str]] = []
     begun = asyncio.Event()
 

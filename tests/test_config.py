@@ -22,7 +22,7 @@ from chatapi.config import (
     TenantSettings,
     load_config,
     parse_tenant_config,
-    settle,
+    resolve_settings,
 )
 from chatapi.config.tenant import SERVERS_SETTINGS, TENANT_KINDS
 from chatapi.errors import ChatError, Code
@@ -392,7 +392,7 @@ def test_the_master_key_is_not_in_the_configurations_text():
 def test_a_tenants_figures_go_before_the_servers():
     server = replace(Config(), limits=LimitsConfig(rate_limit=10, rate_burst=40), retention=RetentionConfig(days=7))
     config = parse_tenant_config({"rate_limit": 2.5, "connections_per_tenant": 3, "retention_days": None})
-    settings = settle(config, server)
+    settings = resolve_settings(config, server)
     assert (settings.rate_limit, settings.rate_burst) == (2.5, 40)
     assert (settings.connections_per_tenant, settings.connections_per_user) == (3, 10)
     assert (settings.retention_days, settings.max_message_bytes, settings.webhook_url) == (7, 65_536, None)
@@ -408,12 +408,12 @@ def test_a_tenants_setting_has_the_type_and_the_bounds_of_the_servers(key):
 
 @pytest.mark.parametrize(("rate", "burst"), [(100, 100), (2.5, 3), (0.5, 1)])
 def test_a_burst_of_0_is_the_rate_in_force_and_lets_a_request_pass(rate, burst):
-    assert settle({"rate_limit": rate}, Config()).rate_burst == burst
+    assert resolve_settings({"rate_limit": rate}, Config()).rate_burst == burst
 
 
 def test_a_tenant_takes_the_rate_back_as_its_burst():
     server = replace(Config(), limits=LimitsConfig(rate_burst=40))
-    assert settle({"rate_limit": 5, "rate_burst": 0}, server).rate_burst == 5
+    assert resolve_settings({"rate_limit": 5, "rate_burst": 0}, server).rate_burst == 5
 
 
 def test_a_tenants_config_comes_back_as_it_was_given():

@@ -10,10 +10,9 @@ import pytest
 from driver import HandClock
 
 from chatapi.access import Access
-from chatapi.config import Config, settle
+from chatapi.config import Config, resolve_settings
 from chatapi.connection import Connection, ConnectionState
 from chatapi.hub import Hub
-from chatapi.link import Link
 from chatapi.models import (
     MemberState,
     Principal,
@@ -26,6 +25,7 @@ from chatapi.models import (
     TenantState,
     UserId,
 )
+from chatapi.peer_transport import PeerTransport
 from chatapi.protocol.json import dumps
 from chatapi.protocol.wire import encode_text
 from chatapi.recovery import Recovery
@@ -38,9 +38,9 @@ BOB = UserId("bob")
 
 
 class Transport(asyncio.Transport):
-    """Holds what is written until it is read, and tells the link of both."""
+    """Holds what is written until it is read, and tells the `PeerTransport` of both."""
 
-    link: Link
+    peer: PeerTransport
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,11 +50,11 @@ class Transport(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.unread += data
         if len(self.unread) > LIMIT_BYTES:
-            self.link.pause()
+            self.peer.pause()
 
     def read(self) -> None:
         """The peer takes all; each frame is short enough for one or two bytes of length (RFC 6455, section 5.2)."""
-        self.link.resume()
+        self.peer.resume()
         data, self.unread = self.unread, b""
         while data:
             size, start = data[1], 2
@@ -70,7 +70,7 @@ class Transport(asyncio.Transport):
         return False
 
 
-class UncountedLink(Link):
+class UncountedTransport(PeerTransport):
     """There is no socket that could tell what the peer has taken."""
 
     def count_taken(self) -> int:
@@ -87,7 +87,7 @@ class World:
             name="t",
             token_secret="",
             config={},
-            settings=settle({}, Config()),
+            settings=resolve_settings({}, Config()),
             created_at_us=0,
         )
         self.crashed: list[str] = []
@@ -108,13 +108,13 @@ class World:
         self.all = [self._make_room(tenant, number) for number in (1, 2)]
         self.left_at = dict.fromkeys(self.all, 0)  # the last event that bob may see, of each room that he has left
         self.transport = Transport()
-        self.transport.link = UncountedLink(self.transport, 10)
-        self.transport.link.release()
+        self.transport.peer = UncountedTransport(self.transport, 10)
+        self.transport.peer.release()
         self.connection = Connection(
             connection_id="c",
             principal=Principal(tenant, BOB, "api_key"),
             transport=self.transport,
-            link=self.transport.link,
+            peer=self.transport.peer,
             buffer_limit_bytes=LIMIT_BYTES,
             now_s=0,
         )
@@ -154,7 +154,7 @@ class World:
         self.hub.publish(room, [frame])
         self.hub.flush()
 
-    async def settle(self) -> None:
+    async def resolve_settings(self) -> None:
         """The peer reads until there is nothing left to do."""
         for _ in range(300):
             await asyncio.sleep(0)
@@ -171,7 +171,7 @@ class Reader:
         self.cursors = {room.room_id: 0 for room in world.all}
 
     async def catch_up(self) -> None:
-        await self._world.settle()
+        await self._world.resolve_settings()
         frames = self._world.transport.frames
         for frame in frames[self._taken :]:
             self._take(frame)

@@ -16,8 +16,7 @@ from chatapi.errors import HTTP_STATUS, Code
 from chatapi.protocol.requests import Body
 from chatapi.protocol.webhook_calls import WEBHOOK_CALLS
 from chatapi.rest import ROUTES, documents
-from chatapi.rest.call import Call, Credential, OpenCall, Route
-from chatapi.rest.call import Reply as RouteReply
+from chatapi.rest.call import Call, Credential, OpenCall, Response, Route
 from chatapi.rest.documents import MAX_COMPRESSED
 from chatapi.rest.documents.openapi import ERRORS, HEADERS, build_openapi, list_successes
 from chatapi.rest.documents.schemas import Schemas, get_type
@@ -70,10 +69,10 @@ def test_every_error_code_is_documented() -> None:
 
 
 def test_a_handler_that_wants_a_user_is_refused_for_a_route_without_one() -> None:
-    async def get(call: Call[None, None]) -> RouteReply[None]:
+    async def get(call: Call[None, None]) -> Response[None]:
         raise NotImplementedError
 
-    async def get_openly(call: OpenCall[None, None]) -> RouteReply[None]:
+    async def get_openly(call: OpenCall[None, None]) -> Response[None]:
         raise NotImplementedError
 
     for handler, credential in ((get, Credential.NONE), (get, Credential.MASTER), (get_openly, Credential.USER)):

@@ -295,7 +295,7 @@ async def test_owners_wait_in_turns_and_room_is_given_back(monkeypatch: pytest.M
     order: list[int] = []
 
     async def wait(tenant_key: int) -> None:
-        async with counted.turn((TenantKey(tenant_key), "u")):
+        async with counted.reserve_page((TenantKey(tenant_key), "u")):
             order.append(tenant_key)
             assert counted.total_bytes <= 25
 
@@ -314,19 +314,19 @@ async def test_one_that_is_cancelled_or_fails_leaves_no_room_behind(monkeypatch:
     monkeypatch.setattr(outflow, "PAGE_BYTES", 10)
     monkeypatch.setattr(outflow, "ALL_BYTES", 10)
     counted = Outflow()
-    owner = (TenantKey(1), "u")
+    quota_key = (TenantKey(1), "u")
 
     async def wait(error: Exception | None = None) -> None:
-        async with counted.turn(owner):
+        async with counted.reserve_page(quota_key):
             if error is not None:
                 raise error
 
-    counted.begin(owner, 10)
+    counted.begin(quota_key, 10)
     waiting = [asyncio.create_task(wait()) for _ in range(2)]
     await asyncio.sleep(0)
     waiting[0].cancel()  # while it waits
     await asyncio.sleep(0)
-    counted.end(owner, 10)
+    counted.end(quota_key, 10)
     waiting[1].cancel()  # when it has just been given room
     await asyncio.wait(waiting)
     with pytest.raises(ChatError):

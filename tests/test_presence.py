@@ -66,11 +66,11 @@ async def test_a_reconnect_within_the_grace_is_no_event(start_server: StartServe
     assert await heard(watcher, "presence.update") == []
     await socket.close()
     await eventually(lambda: not server.connections_of("bob"))
-    sessions = server.services.hub.find_sessions(server.services.tenants.all()[0].tenant_key, "bob")  # type: ignore[arg-type]
-    assert sessions is not None
-    assert sessions.offline_timer is not None
-    sessions.offline_timer.cancel()
-    server.services.presence._leave(sessions)
+    user = server.services.hub.find_online(server.services.tenants.all()[0].tenant_key, "bob")  # type: ignore[arg-type]
+    assert user is not None
+    assert user.offline_timer is not None
+    user.offline_timer.cancel()
+    server.services.presence._leave(user)
     await watcher.expect("presence.update", user_id="bob", status="offline")
     assert await online(alice, room_id) == ["alice"]
 

@@ -108,7 +108,7 @@ class Connection:
     async def close(self) -> None:
         """Acknowledges the events that were handled, and ends the connection; calls that wait for an answer raise
         Closed."""
-        self._feed.settle()
+        self._feed.finish()
         socket = self._socket
         if socket is not None and self._state != "closed":
             for _count, frame in zip(range(CLOSING_ACKS), self._take_acks(), strict=False):
@@ -212,7 +212,7 @@ class Connection:
         frame = {"type": "send_message", "room_id": room_id, **fields}
         self._unconfirmed += 1
         try:
-            async with self._out.turns.turn(room_id):
+            async with self._out.room_locks.hold(room_id):
                 if fits(frame):
                     return cast(Sent, await self._out.request(frame, attempts=None))
                 return cast(Sent, await self._out.call(frame, lambda: self._client.send_message(room_id, **fields)))
@@ -235,7 +235,7 @@ class Connection:
         403 for all but its sender, 404, also of a deleted message; Closed."""
         fields = given(content=content, meta=meta, mentions=mentions, mention_room=mention_room)
         frame: Json = {"type": "message.edit", "room_id": room_id, "message_id": message_id, **fields}
-        async with self._out.turns.turn(room_id):
+        async with self._out.room_locks.hold(room_id):
             if fits(frame):
                 return cast(MessageEditedEvent, await self._out.request(frame))
             message = await self._out.call(frame, lambda: self._client.edit_message(room_id, message_id, **fields))
@@ -245,7 +245,7 @@ class Connection:
         """Deletes a message's content and leaves a tombstone, in order with the other messages, edits and deletions of
         the room. Returns the event. Raises ApiError: 403 for all but its sender and the room's admins, 404; Closed."""
         frame = {"type": "message.delete", "room_id": room_id, "message_id": message_id}
-        async with self._out.turns.turn(room_id):
+        async with self._out.room_locks.hold(room_id):
             return cast(MessageDeletedEvent, await self._out.request(frame))
 
     async def read(self, room_id: str, seq: int) -> ReadUpdatedEvent:
@@ -411,8 +411,8 @@ class Connection:
                 self._receive_error(socket, frame)
                 continue
             if "request_id" in frame:
-                self._out.pending.settle(frame)
-                self._out.own.settle(frame)
+                self._out.pending.resolve(frame)
+                self._out.own.resolve(frame)
             if frame["type"] == "server.shutdown":
                 self._attempts.expect_shutdown(find_number(frame, "reconnect_after_ms", 0.0) / 1000)
             self._feed.receive(frame, size_bytes)

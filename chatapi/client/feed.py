@@ -59,11 +59,11 @@ class Feed:
 
     async def next(self) -> Event:
         """Raises Ended."""
-        self.settle()
+        self.finish()
         self._in_hand = await self.inbox.get()
         return self._in_hand.event
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         """The application is done with the event that it was given last."""
         entry, self._in_hand = self._in_hand, None
         if entry is None:

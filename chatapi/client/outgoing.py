@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from chatapi.client.backoff import full_jitter
 from chatapi.client.errors import ApiError, Closed, NoAnswer
-from chatapi.client.pending import Pending, RoomTurns, new_id
+from chatapi.client.pending import Pending, RoomLocks, new_id
 from chatapi.client.records import Json
 from chatapi.client.socket import Socket
 from chatapi.protocol.frames import MAX_FRAME_BYTES
@@ -27,7 +27,7 @@ class Outgoing:
         self._can_renew = can_renew
         self.pending = Pending()  # frames whose answers the application waits for
         self.own = Pending()  # frames whose answers the connection itself waits for
-        self.turns = RoomTurns()
+        self.room_locks = RoomLocks()
         self.socket: Socket | None = None
         self._is_closed = False
         self._resumed = asyncio.Event()  # HTTP waits for it as frames wait for a socket

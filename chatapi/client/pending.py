@@ -36,7 +36,7 @@ class Pending:
         """In the order in which they were first sent."""
         return [frame for frame, _ in self._waiting.values()]
 
-    def settle(self, answer: dict[str, Any]) -> None:
+    def resolve(self, answer: dict[str, Any]) -> None:
         """Gives a frame to who waits for it, if anybody does."""
         request_id = answer.get("request_id")
         waiting = self._waiting.get(request_id) if isinstance(request_id, str) else None
@@ -56,24 +56,24 @@ class Pending:
                 answer.set_exception(error or Closed(client_message_id=frame.get("client_message_id")))
 
 
-class RoomTurns:
+class RoomLocks:
     """One message, edit or deletion in a room at a time, in the order of the calls, so that a refusal does not change
     their order."""
 
     def __init__(self) -> None:
-        self._turns: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
 
     @asynccontextmanager
-    async def turn(self, room_id: str) -> AsyncIterator[None]:
-        lock, users = self._turns.get(room_id, (None, 0))
+    async def hold(self, room_id: str) -> AsyncIterator[None]:
+        lock, users = self._locks.get(room_id, (None, 0))
         lock = lock or asyncio.Lock()
-        self._turns[room_id] = (lock, users + 1)
+        self._locks[room_id] = (lock, users + 1)
         try:
             async with lock:
                 yield
         finally:
-            users = self._turns[room_id][1] - 1
+            users = self._locks[room_id][1] - 1
             if users:
-                self._turns[room_id] = (lock, users)
+                self._locks[room_id] = (lock, users)
             else:
-                del self._turns[room_id]
+                del self._locks[room_id]

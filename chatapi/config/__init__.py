@@ -17,7 +17,7 @@ from chatapi.config.settings import (
     WebhooksConfig,
     WebSocketConfig,
 )
-from chatapi.config.tenant import TenantSettings, parse_tenant_config, settle
+from chatapi.config.tenant import TenantSettings, parse_tenant_config, resolve_settings
 
 __all__ = [
     "SECTION_DOCS",
@@ -39,5 +39,5 @@ __all__ = [
     "WebhooksConfig",
     "load_config",
     "parse_tenant_config",
-    "settle",
+    "resolve_settings",
 ]

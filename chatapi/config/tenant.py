@@ -59,7 +59,7 @@ def parse_tenant_config(config: Mapping[str, object]) -> dict[str, object]:
     return {key: config[key] for key in TENANT_KINDS if config.get(key) not in (None, "")}
 
 
-def settle(config: Mapping[str, Any], server: Config) -> TenantSettings:
+def resolve_settings(config: Mapping[str, Any], server: Config) -> TenantSettings:
     """The settings in force under a tenant's `config`, as `parse_tenant_config` returns it."""
     defaults = {key: attrgetter(source)(server) for key, source in SERVERS_SETTINGS.items()}
     settings = TenantSettings(**{**defaults, **config})

@@ -41,7 +41,7 @@ from chatapi.protocol.server_frames import LogEvent
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """The record in the `data` of a reply's envelope."""
+    """The record in the `data` of a response's envelope."""
 
 
 # Rooms

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from chatapi.models import Sparse
+from chatapi.models import OptionalFields
 from chatapi.protocol.json import MAX_INTEGER, Encoded
 from chatapi.protocol.requests import MessageIdText, RoomIdText, UserIdText
 
@@ -62,7 +62,7 @@ class MessageFields(msgspec.Struct, frozen=True):
     """A message as it now stands; a deleted one is a tombstone: `content` is null.
 
     Fields that not every message has come last, with the default UNSET: they are absent where they say nothing. Their
-    SQL is in `store.log.SPARSE`.
+    SQL is in `store.log.OPTIONAL_FIELDS`.
     """
 
     message_id: MessageIdText
@@ -82,15 +82,15 @@ class MessageFields(msgspec.Struct, frozen=True):
     mention_room: Annotated[Literal[True], Meta(description="it mentions every member")] | UnsetType = UNSET
 
 
-def fields_of(sparse: Sparse) -> dict[str, Any]:
+def fields_of(optional: OptionalFields) -> dict[str, Any]:
     """These fields of a message: UNSET where they say nothing."""
     return {
-        "mentions": list(sparse.mentions) if sparse.mentions else UNSET,
-        "mention_room": True if sparse.mention_room else UNSET,
+        "mentions": list(optional.mentions) if optional.mentions else UNSET,
+        "mention_room": True if optional.mention_room else UNSET,
     }
 
 
-def sparse_of(message: MessageFields) -> Sparse:
-    """The sparse fields of this message that its sender wrote."""
+def optional_fields_of(message: MessageFields) -> OptionalFields:
+    """The optional fields of this message that its sender wrote."""
     mentions = () if isinstance(message.mentions, UnsetType) else tuple(message.mentions)
-    return Sparse(mentions=mentions, mention_room=message.mention_room is True)
+    return OptionalFields(mentions=mentions, mention_room=message.mention_room is True)

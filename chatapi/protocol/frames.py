@@ -12,8 +12,8 @@ from chatapi.protocol.requests import (
     Body,
     Cursor,
     MessageDraft,
+    MessageEdit,
     MessageIdText,
-    MessageRevision,
     NotificationIdText,
     RoomIdText,
     parse_seq,
@@ -27,7 +27,7 @@ class SendMessage(MessageDraft, frozen=True, kw_only=True):
     room_id: RoomIdText
 
 
-class EditMessage(MessageRevision, frozen=True, kw_only=True):
+class EditMessage(MessageEdit, frozen=True, kw_only=True):
     room_id: RoomIdText
     message_id: MessageIdText
 

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType, inspect
 
 from chatapi.errors import invalid
-from chatapi.models import Role, RoomType, Sparse
+from chatapi.models import OptionalFields, Role, RoomType
 from chatapi.protocol.json import MAX_INTEGER, check_object_bytes, convert
 
 MAX_OBJECT_BYTES = 16 * 1024  # metadata and meta
@@ -138,14 +138,16 @@ class MessageDraft(Body, frozen=True):
         check_object_bytes(self.meta, "meta", MAX_OBJECT_BYTES)
 
     @property
-    def sparse(self) -> Sparse | None:
+    def optional(self) -> OptionalFields | None:
         """None for a message of plain fields."""
         if self.mentions or self.mention_room:
-            return Sparse(mentions=tuple(dict.fromkeys(self.mentions or ())), mention_room=bool(self.mention_room))
+            return OptionalFields(
+                mentions=tuple(dict.fromkeys(self.mentions or ())), mention_room=bool(self.mention_room)
+            )
         return None
 
 
-class MessageRevision(Body, frozen=True):
+class MessageEdit(Body, frozen=True):
     """An absent field stays unchanged, null clears it; so do an empty list of mentions, and false."""
 
     content: Content
@@ -157,13 +159,13 @@ class MessageRevision(Body, frozen=True):
         if self.meta is not UNSET:
             check_object_bytes(self.meta, "meta", MAX_OBJECT_BYTES)
 
-    def revise(self, sparse: Sparse) -> Sparse:
-        """The message's sparse fields after the edit."""
+    def apply_to(self, optional: OptionalFields) -> OptionalFields:
+        """The message's optional fields after the edit."""
         if self.mentions is not UNSET:
-            sparse = sparse._replace(mentions=tuple(dict.fromkeys(self.mentions or ())))
+            optional = optional._replace(mentions=tuple(dict.fromkeys(self.mentions or ())))
         if self.mention_room is not UNSET:
-            sparse = sparse._replace(mention_room=bool(self.mention_room))
-        return sparse
+            optional = optional._replace(mention_room=bool(self.mention_room))
+        return optional
 
 
 class ReadUpTo(Body, frozen=True):

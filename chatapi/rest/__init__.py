@@ -17,7 +17,7 @@ from chatapi.rest import (
     tenants,
     tokens,
 )
-from chatapi.rest.call import Credential, Media, OpenCall, Reply, Route, ok
+from chatapi.rest.call import Credential, Media, OpenCall, Response, Route, ok
 
 _OPEN = Credential.NONE
 _API_KEY = Credential.API_KEY
@@ -35,12 +35,12 @@ _METRICS = "/metrics"
 PLAYGROUND = "/playground"
 
 
-async def openapi(call: OpenCall[None, None]) -> Reply[None]:
+async def openapi(call: OpenCall[None, None]) -> Response[None]:
     """Get this document."""
     return documents.serve_openapi(list_routes(call.services.config), call)
 
 
-async def root(call: OpenCall[None, None]) -> Reply[answers.Root]:
+async def root(call: OpenCall[None, None]) -> Response[answers.Root]:
     """Get the server's name, version and links. A browser is led to the playground."""
     config = call.services.config
     links = {
@@ -52,9 +52,9 @@ async def root(call: OpenCall[None, None]) -> Reply[answers.Root]:
     }
     if config.playground.enabled:
         links["playground"] = PLAYGROUND
-    reply = ok(answers.Root(name="ChatAPI", version=chatapi.__version__, links=links))
-    reply.page = links.get("playground")
-    return reply
+    response = ok(answers.Root(name="ChatAPI", version=chatapi.__version__, links=links))
+    response.page = links.get("playground")
+    return response
 
 
 ROUTES: tuple[Route, ...] = (

@@ -64,7 +64,7 @@ class Call(OpenCall[BodyT, QueryT]):
 
 
 @dataclass(slots=True)
-class Reply(Generic[AnswerT]):
+class Response(Generic[AnswerT]):
     """The result of a handler: a status and an encoded body, which is an envelope around an `Answer`. `gzipped` is the
     same body, kept for those who can read it; `page` is where a browser is led instead."""
 
@@ -76,17 +76,17 @@ class Reply(Generic[AnswerT]):
     page: str | None = None
 
 
-def ok(data: DataT, status: int = 200) -> Reply[DataT]:
-    return Reply(status, encode_envelope(data))
+def ok(data: DataT, status: int = 200) -> Response[DataT]:
+    return Response(status, encode_envelope(data))
 
 
-NO_CONTENT: Reply[None] = Reply(204, b"")
+NO_CONTENT: Response[None] = Response(204, b"")
 
-Handler = Callable[[Any], Awaitable[Reply[Any]]]
+Handler = Callable[[Any], Awaitable[Response[Any]]]
 
 
 class Media(StrEnum):
-    """The media type of a reply without an envelope."""
+    """The media type of a response without an envelope."""
 
     JSON = "application/json"
     METRICS = "text/plain"
@@ -94,12 +94,12 @@ class Media(StrEnum):
 
 @dataclass(slots=True, frozen=True)
 class Route:
-    """The handler's signature, `(Call[body, query]) -> Reply[answer]`, says what the route takes and answers. By it
+    """The handler's signature, `(Call[body, query]) -> Response[answer]`, says what the route takes and answers. By it
     mypy judges the handler, the edge parses, and the documents are made, where the docstring is the summary.
 
     `status` is the usual one; `also` holds the others, except those that follow from the body, the query and the
-    credential. A reply is an envelope around `answer`, or of the type `media`, or empty. Raises TypeError for a handler
-    that wants a user of a route that has none.
+    credential. A response is an envelope around `answer`, or of the type `media`, or empty. Raises TypeError for a
+    handler that wants a user of a route that has none.
     """
 
     method: str
@@ -114,16 +114,16 @@ class Route:
     answer: type[Answer] | None = field(init=False)
 
     def __post_init__(self) -> None:
-        call, reply = get_type_hints(self.handler).values()
+        call, response = get_type_hints(self.handler).values()
         if (get_origin(call) is Call) is not (self.credential in OF_USERS):
             raise TypeError(f"{self.handler.__name__} and the credential of {self.method} {self.path} do not fit")
-        records = (*get_args(call), *get_args(reply))
+        records = (*get_args(call), *get_args(response))
         for name, record in zip(("body", "query", "answer"), records, strict=True):
             object.__setattr__(self, name, None if record is type(None) else record)
 
 
 RawHandler = Callable[[Services, web.BaseRequest, Mapping[str, str], dict[str, str]], Awaitable[web.StreamResponse]]
-"""Gets what the path holds, and the headers that every reply carries."""
+"""Gets what the path holds, and the headers that every response carries."""
 
 
 @dataclass(slots=True, frozen=True)

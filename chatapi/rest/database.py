@@ -3,11 +3,11 @@
 from chatapi.errors import conflict
 from chatapi.protocol import answers
 from chatapi.protocol import requests as req
-from chatapi.rest.call import OpenCall, Reply, ok
+from chatapi.rest.call import OpenCall, Response, ok
 from chatapi.store import space
 
 
-async def compact(call: OpenCall[None, req.CompactQuery]) -> Reply[answers.Compacted]:
+async def compact(call: OpenCall[None, req.CompactQuery]) -> Response[answers.Compacted]:
     """Give free space of the database back, for about a second. Call it again until the stage is `done`."""
     writer = call.services.store.writer
     if call.query.database and call.query.database != writer.files.identity:

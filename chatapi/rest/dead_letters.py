@@ -3,11 +3,11 @@
 from chatapi.protocol import answers
 from chatapi.protocol import requests as req
 from chatapi.protocol.pages import read_window
-from chatapi.rest.call import OpenCall, Reply, ok
+from chatapi.rest.call import OpenCall, Response, ok
 from chatapi.store.webhooks import DEAD_START
 
 
-async def list_dead_letters(call: OpenCall[None, req.DeadLettersQuery]) -> Reply[answers.DeadLetters]:
+async def list_dead_letters(call: OpenCall[None, req.DeadLettersQuery]) -> Response[answers.DeadLetters]:
     """List webhook calls that failed for good, the latest first."""
     scope = ("dead letters", call.query.tenant_id or "")
     window = read_window(call.query, scope, DEAD_START.values())
@@ -23,18 +23,18 @@ async def list_dead_letters(call: OpenCall[None, req.DeadLettersQuery]) -> Reply
     )
 
 
-async def retry_dead_letter(call: OpenCall[None, None]) -> Reply[answers.RetriedOne]:
+async def retry_dead_letter(call: OpenCall[None, None]) -> Response[answers.RetriedOne]:
     """Put a dead letter back into the queue."""
     dead_letter_id = call.path["dead_letter_id"]
     await call.services.dead_letters.retry(dead_letter_id)
     return ok(answers.RetriedOne(id=dead_letter_id), 202)
 
 
-async def retry_dead_letters(call: OpenCall[req.RetryDeadLetters, None]) -> Reply[answers.RetriedAll]:
+async def retry_dead_letters(call: OpenCall[req.RetryDeadLetters, None]) -> Response[answers.RetriedAll]:
     """Put all dead letters of a tenant back into the queue."""
     return ok(answers.RetriedAll(retried=await call.services.dead_letters.retry_all(call.body.tenant_id)), 202)
 
 
-async def list_stats(call: OpenCall[None, None]) -> Reply[answers.Stats]:
+async def list_stats(call: OpenCall[None, None]) -> Response[answers.Stats]:
     """Count each tenant's rooms, messages, connections and queues, and the queues of all together."""
     return ok(await call.services.dead_letters.list_stats())

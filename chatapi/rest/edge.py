@@ -1,4 +1,4 @@
-"""Where a request comes in and its reply goes out: request id, credential, limit, validation, envelope, CORS.
+"""Where a request comes in and its response goes out: request id, credential, limit, validation, envelope, CORS.
 
 One function walks them in that order for every REST route; an error that a handler raises becomes the envelope here and
 nowhere else.
@@ -31,9 +31,9 @@ from chatapi.models import Principal, TenantKey
 from chatapi.protocol.encoders import encode_error_envelope
 from chatapi.protocol.json import convert, loads
 from chatapi.protocol.requests import Body, parse_query
-from chatapi.rest.call import Base, Call, Credential, Media, OpenCall, RawRoute, Reply, Route
+from chatapi.rest.call import Base, Call, Credential, Media, OpenCall, RawRoute, Response, Route
 from chatapi.rest.negotiation import accepts_gzip, prefers_html, vary_on
-from chatapi.rest.outflow import SMALL_BYTES, LargeReply, Outflow, Owner, Sender, refuse
+from chatapi.rest.outflow import SMALL_BYTES, LargeResponse, Outflow, QuotaKey, Sender, refuse
 from chatapi.services import Services
 
 logger = logging.getLogger(__name__)
@@ -113,18 +113,18 @@ class Edge:
             )
             if route.media is Media.JSON:
                 call.base = Base(*find_base(request, edge._services.config.server))
-            reply: Reply[Any] | None = None
+            response: Response[Any] | None = None
             if not edge.outflow.total_bytes or edge._may_make(route, request, principal):
-                reply = await route.handler(call)
-                if len(reply.body) > SMALL_BYTES and not edge._takes_large(route, request, principal, reply):
-                    reply = None
-            if reply is None:
-                reply = await edge._make_in_turn(route, request, call, principal)
-            if reply.gzipped is not None:
-                _choose_encoding(reply, request, headers)
-            elif reply.page is not None:
-                _choose_page(reply, reply.page, request, headers)
-            return _make_response(reply, headers)
+                response = await route.handler(call)
+                if len(response.body) > SMALL_BYTES and not edge._takes_large(route, request, principal, response):
+                    response = None
+            if response is None:
+                response = await edge._make_when_space(route, request, call, principal)
+            if response.gzipped is not None:
+                _choose_encoding(response, request, headers)
+            elif response.page is not None:
+                _choose_page(response, response.page, request, headers)
+            return _make_response(response, headers)
 
         return respond
 
@@ -133,53 +133,53 @@ class Edge:
         async def respond(
             edge: Edge, request: web.BaseRequest, path: Mapping[str, str], headers: Headers
         ) -> web.StreamResponse:
-            of_every_reply = headers.copy()
+            of_every_response = headers.copy()
             response = await route.handler(edge._services, request, path, headers)
             size = count_bytes(response)
             if size > SMALL_BYTES:
-                owner = edge._find_owner(request, None)
-                if not edge.outflow.has_space(owner, size):
+                quota_key = edge._find_quota_key(request, None)
+                if not edge.outflow.has_space(quota_key, size):
                     headers.clear()  # those of the file: its encoding, its tag
-                    headers.update(of_every_reply)
+                    headers.update(of_every_response)
                     raise refuse()
-                _note_large(request, owner, size)
+                _note_large(request, quota_key, size)
             return response
 
         return respond
 
     def _may_make(self, route: Route, request: web.BaseRequest, principal: Principal | None) -> bool:
-        """Whether there is space for a reply. Raises ChatError 503 to users who have too much unread and would change
-        something: that is carried out once, whatever space its reply needs."""
-        owner = self._find_owner(request, principal)
+        """Whether there is space for a response. Raises ChatError 503 to users who have too much unread and would
+        change something: that is carried out once, whatever space its response needs."""
+        quota_key = self._find_quota_key(request, principal)
         if route.method == "GET":
-            return self.outflow.has_space(owner, SMALL_BYTES)
-        if self.outflow.has_much_unread(owner):
+            return self.outflow.has_space(quota_key, SMALL_BYTES)
+        if self.outflow.has_much_unread(quota_key):
             raise refuse()
         return True
 
     def _takes_large(
-        self, route: Route, request: web.BaseRequest, principal: Principal | None, reply: Reply[Any]
+        self, route: Route, request: web.BaseRequest, principal: Principal | None, response: Response[Any]
     ) -> bool:
-        """Whether there is space for this reply. One that is only read can be made again when there is."""
-        owner, size = self._find_owner(request, principal), len(reply.body)
-        if route.method == "GET" and not self.outflow.has_space(owner, size):
+        """Whether there is space for this response. One that is only read can be made again when there is."""
+        quota_key, size = self._find_quota_key(request, principal), len(response.body)
+        if route.method == "GET" and not self.outflow.has_space(quota_key, size):
             return False
-        _note_large(request, owner, size)
+        _note_large(request, quota_key, size)
         return True
 
-    async def _make_in_turn(
+    async def _make_when_space(
         self, route: Route, request: web.BaseRequest, call: OpenCall[Any, Any], principal: Principal | None
-    ) -> Reply[Any]:
-        """The handler's reply, once there is space for it."""
-        owner = self._find_owner(request, principal)
-        async with self.outflow.turn(owner):
+    ) -> Response[Any]:
+        """The handler's response, once there is space for it."""
+        quota_key = self._find_quota_key(request, principal)
+        async with self.outflow.reserve_page(quota_key):
             if request.transport is None:  # the client is gone
                 raise refuse()
-            reply = await route.handler(call)
-        _note_large(request, owner, len(reply.body))
-        return reply
+            response = await route.handler(call)
+        _note_large(request, quota_key, len(response.body))
+        return response
 
-    def _find_owner(self, request: web.BaseRequest, principal: Principal | None) -> Owner:
+    def _find_quota_key(self, request: web.BaseRequest, principal: Principal | None) -> QuotaKey:
         if principal is None:
             return TenantKey(0), client_address(request, self._services.config.server.trusted_proxies)
         return principal.tenant.tenant_key, principal.user_id
@@ -206,7 +206,7 @@ class Edge:
             headers.update(error.headers)
         if error.retry_after_s is not None:
             headers["Retry-After"] = str(max(1, -int(-error.retry_after_s // 1)))
-        return _make_response(Reply(error.status, encode_error_envelope(error)), headers)
+        return _make_response(Response(error.status, encode_error_envelope(error)), headers)
 
 
 @cache  # a process with several servers builds it once
@@ -229,8 +229,8 @@ def _add_route(router: web.UrlDispatcher, method: str, path: str, handler: Any) 
         router.add_route("HEAD", path, handler)
 
 
-def _note_large(request: web.BaseRequest, owner: Owner, size: int) -> None:
-    cast(Sender, request.protocol).large_reply = LargeReply(owner, size)
+def _note_large(request: web.BaseRequest, quota_key: QuotaKey, size: int) -> None:
+    cast(Sender, request.protocol).large_response = LargeResponse(quota_key, size)
 
 
 def count_bytes(response: web.StreamResponse) -> int:
@@ -279,7 +279,7 @@ async def _ask_for_body(request: web.BaseRequest) -> None:
     """A client may send its head alone, and wait a second or more to be told to go on (RFC 9110, section 10.1.1)."""
     if request.headers.get("Expect", "").lower() == "100-continue" and request.version == HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # the reply itself has not begun
+        request.writer.output_size = 0  # the response itself has not begun
 
 
 def _check_path(path: Mapping[str, str]) -> None:
@@ -291,26 +291,26 @@ def _check_path(path: Mapping[str, str]) -> None:
             raise not_found("Resource") from None
 
 
-def _choose_encoding(reply: Reply[Any], request: web.BaseRequest, headers: Headers) -> None:
+def _choose_encoding(response: Response[Any], request: web.BaseRequest, headers: Headers) -> None:
     vary_on(headers, "Accept-Encoding")
-    if reply.gzipped is not None and accepts_gzip(request):
-        reply.body = reply.gzipped
+    if response.gzipped is not None and accepts_gzip(request):
+        response.body = response.gzipped
         headers["Content-Encoding"] = "gzip"
 
 
-def _choose_page(reply: Reply[Any], page: str, request: web.BaseRequest, headers: Headers) -> None:
+def _choose_page(response: Response[Any], page: str, request: web.BaseRequest, headers: Headers) -> None:
     vary_on(headers, "Accept")
     if prefers_html(request):
-        reply.status, reply.body = 302, b""
+        response.status, response.body = 302, b""
         headers["Location"] = page
 
 
-def _make_response(reply: Reply[Any], headers: Headers) -> web.Response:
-    if reply.headers is not None:
-        headers.update(reply.headers)
-    if reply.body:
-        headers["Content-Type"] = reply.content_type
-    return web.Response(body=reply.body, status=reply.status, headers=headers)
+def _make_response(response: Response[Any], headers: Headers) -> web.Response:
+    if response.headers is not None:
+        headers.update(response.headers)
+    if response.body:
+        headers["Content-Type"] = response.content_type
+    return web.Response(body=response.body, status=response.status, headers=headers)
 
 
 def _log_request(request: web.BaseRequest, response: web.StreamResponse, request_id: str, seconds: float) -> None:

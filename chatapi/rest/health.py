@@ -5,15 +5,15 @@ import msgspec
 import chatapi
 from chatapi.errors import ChatError, Code
 from chatapi.protocol import answers
-from chatapi.rest.call import OpenCall, Reply, ok
+from chatapi.rest.call import OpenCall, Response, ok
 
 
-async def livez(_call: OpenCall[None, None]) -> Reply[answers.Status]:
+async def livez(_call: OpenCall[None, None]) -> Response[answers.Status]:
     """Tell whether the process is alive, without a look at the database."""
     return ok(answers.Status(status="ok"))
 
 
-async def readyz(call: OpenCall[None, None]) -> Reply[answers.Status]:
+async def readyz(call: OpenCall[None, None]) -> Response[answers.Status]:
     """Tell whether the server takes requests: 503 while it stops or cannot write."""
     obstacle = call.services.health.find_obstacle()
     if obstacle is not None:
@@ -21,7 +21,7 @@ async def readyz(call: OpenCall[None, None]) -> Reply[answers.Status]:
     return ok(answers.Status(status="ok"))
 
 
-async def health(call: OpenCall[None, None]) -> Reply[answers.Health]:
+async def health(call: OpenCall[None, None]) -> Response[answers.Health]:
     """Tell whether the server can write. It tries a real write, at most once a second."""
     state = call.services.health
     writable = await state.probe()

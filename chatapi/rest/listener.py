@@ -121,7 +121,7 @@ class Listener:
             pass  # the client has gone, or does not speak TLS as we do
         finally:
             protocol.opening = None
-            if protocol.link is None:
+            if protocol.peer is None:
                 self._admission.leave(protocol)
 
 

@@ -7,32 +7,32 @@ from chatapi.protocol import requests as req
 from chatapi.protocol.encoders import error_body, join_json
 from chatapi.protocol.pages import read_window
 from chatapi.receipts import ACK, READ
-from chatapi.rest.call import NO_CONTENT, Call, Reply, ok
+from chatapi.rest.call import NO_CONTENT, Call, Response, ok
 from chatapi.store import log
 from chatapi.store import rooms as store_rooms
 from chatapi.store.readers import PAGE_BYTES
 from chatapi.store.rooms import MEMBERS_START
 
 
-async def send_message(call: Call[req.MessageDraft, None]) -> Reply[answers.Message]:
+async def send_message(call: Call[req.MessageDraft, None]) -> Response[answers.Message]:
     """Send a message. For a known client_message_id the answer is that message, as it now stands."""
     message, is_new = await call.services.chat.send_and_wait(call.principal, call.path["room_id"], call.body)
     return ok(message, 201 if is_new else 200)
 
 
-async def list_messages(call: Call[None, req.HistoryQuery]) -> Reply[answers.History]:
+async def list_messages(call: Call[None, req.HistoryQuery]) -> Response[answers.History]:
     """List a room's messages, ascending by seq; without a bound the newest page."""
     messages, has_more = await call.services.chat.list_messages(call.principal, call.path["room_id"], call.query)
     return ok(answers.History(messages=messages, has_more=has_more))
 
 
-async def get_message(call: Call[None, None]) -> Reply[answers.Message]:
+async def get_message(call: Call[None, None]) -> Response[answers.Message]:
     """Get a message."""
     message = await call.services.chat.get_message(call.principal, call.path["room_id"], call.path["message_id"])
     return ok(message)
 
 
-async def edit_message(call: Call[req.MessageRevision, None]) -> Reply[answers.Message]:
+async def edit_message(call: Call[req.MessageEdit, None]) -> Response[answers.Message]:
     """Edit a message. For its sender."""
     message = await call.services.chat.edit_message(
         call.principal, call.path["room_id"], call.path["message_id"], call.body
@@ -40,13 +40,13 @@ async def edit_message(call: Call[req.MessageRevision, None]) -> Reply[answers.M
     return ok(message)
 
 
-async def delete_message(call: Call[None, None]) -> Reply[None]:
+async def delete_message(call: Call[None, None]) -> Response[None]:
     """Delete a message. For its sender and the room's admins; a tombstone stays."""
     await call.services.chat.delete_message(call.principal, call.path["room_id"], call.path["message_id"])
     return NO_CONTENT
 
 
-async def list_events(call: Call[None, req.EventsQuery]) -> Reply[answers.Events]:
+async def list_events(call: Call[None, req.EventsQuery]) -> Response[answers.Events]:
     """List the events of a room's log: messages, edits, deletions, changes of members and of the room."""
     room = await call.services.access.access_reader(call.principal, call.path["room_id"])
     # The log is gap-free from pruned_seq on, so a page is a range of seq.
@@ -59,14 +59,14 @@ async def list_events(call: Call[None, req.EventsQuery]) -> Reply[answers.Events
     return ok(answers.Events(events=page, has_more=last_seq < room.published_seq))
 
 
-async def read_up_to(call: Call[req.ReadUpTo, None]) -> Reply[answers.Standing]:
+async def read_up_to(call: Call[req.ReadUpTo, None]) -> Response[answers.Standing]:
     """Mark everything up to seq as read, which also acknowledges it."""
     room_id = call.path["room_id"]
     seq = await call.services.receipts.acknowledge_and_wait(call.principal, room_id, call.body.seq, READ)
     return ok(answers.Standing(room_id=room_id, seq=seq))
 
 
-async def ack_up_to(call: Call[req.AckUpTo, None]) -> Reply[answers.Acknowledged]:
+async def ack_up_to(call: Call[req.AckUpTo, None]) -> Response[answers.Acknowledged]:
     """Acknowledge everything up to seq, in one room or in many."""
     receipts, body = call.services.receipts, call.body
     if body.rooms is UNSET:
@@ -78,7 +78,7 @@ async def ack_up_to(call: Call[req.AckUpTo, None]) -> Reply[answers.Acknowledged
     return ok(answers.Acknowledged(rooms=seqs, errors=refusals))
 
 
-async def list_receipts(call: Call[None, req.PageQuery]) -> Reply[answers.ReceiptPage]:
+async def list_receipts(call: Call[None, req.PageQuery]) -> Response[answers.ReceiptPage]:
     """List how far each member has acknowledged and read."""
     room = await call.services.access.access_member(call.principal, call.path["room_id"])
     scope = ("receipts", room.tenant.tenant_id, room.room_id)

@@ -8,7 +8,7 @@ import chatapi
 from chatapi.connection import ConnectionState
 from chatapi.metrics import CONTENT_TYPE, Exposition, Sample, Total
 from chatapi.models import TenantKey
-from chatapi.rest.call import OpenCall, Reply
+from chatapi.rest.call import OpenCall, Response
 from chatapi.services import Services
 from chatapi.store.webhooks import count_waiting
 
@@ -16,13 +16,13 @@ OTHER = "other"  # where there was no route for the request
 MAX_WAITING = 10_000  # counted; 0.2 ms of a reader's time
 
 
-async def metrics(call: OpenCall[None, None]) -> Reply[None]:
+async def metrics(call: OpenCall[None, None]) -> Response[None]:
     """Get metrics for Prometheus."""
     services = call.services
     waiting = await count_waiting(services.store.readers, MAX_WAITING)
     samples = [*read_samples(services), ("chatapi_webhook_calls_waiting", (), waiting)]
     exposition = Exposition(samples, with_tenants=services.config.metrics.tenant_label)
-    return Reply(200, await asyncio.to_thread(exposition.encode), CONTENT_TYPE)
+    return Response(200, await asyncio.to_thread(exposition.encode), CONTENT_TYPE)
 
 
 def read_samples(services: Services) -> Iterator[Sample]:

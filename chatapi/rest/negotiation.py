@@ -1,4 +1,4 @@
-"""In which form a client reads a reply best: compressed or not, as a page or as JSON."""
+"""In which form a client reads a response best: compressed or not, as a page or as JSON."""
 
 import gzip
 from collections.abc import Iterable
@@ -20,14 +20,14 @@ def accepts_gzip(request: web.BaseRequest) -> bool:
 
 
 def prefers_html(request: web.BaseRequest) -> bool:
-    """Whether it is a browser that shows the reply: it names `text/html`, and likes JSON less."""
+    """Whether it is a browser that shows the response: it names `text/html`, and likes JSON less."""
     weights = dict(_read_weights(request.headers.getall(hdrs.ACCEPT, ())))
     json = weights.get("application/json", weights.get("application/*", weights.get("*/*", 0.0)))
     return weights.get("text/html", 0.0) > json
 
 
 def vary_on(headers: dict[str, str], name: str) -> None:
-    """Tells caches that the reply depends on this header of the request, beside what it depends on already."""
+    """Tells caches that the response depends on this header of the request, beside what it depends on already."""
     others = headers.get("Vary")
     headers["Vary"] = name if others is None else f"{others}, {name}"
 

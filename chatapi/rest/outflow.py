@@ -1,8 +1,8 @@
-"""Replies that are being sent: how many bytes their clients have not yet taken, by user, by tenant and in all.
+"""Responses that are being sent: how many bytes their clients have not yet taken, by user, by tenant and in all.
 
-A client that asks and does not read leaves its replies in memory. Beyond a bound the server makes no more of them:
-requests wait until there is space, and the tenants take turns; after a while they are refused. Small replies are not
-counted: a connection takes the next request only when most of the last reply was read, so that it holds few of them.
+A client that asks and does not read leaves its responses in memory. Beyond a bound the server makes no more of them:
+requests wait until there is space, and the tenants take turns; after a while they are refused. Small responses are not
+counted: a connection takes the next request only when most of the last response was read, so that it holds few of them.
 Nor are those that the kernel takes at once, which is nearly all.
 """
 
@@ -15,8 +15,10 @@ from typing import NamedTuple, Protocol, TypeVar
 from chatapi.errors import ChatError, Code
 from chatapi.models import TenantKey
 
-SMALL_BYTES = 16 * 1024  # a reply up to this size is not counted, and so much of one may be unread when the next begins
-PAGE_BYTES = 1024 * 1024  # the size of a reply to a request that has waited
+SMALL_BYTES = (
+    16 * 1024
+)  # a response up to this size is not counted, and so much of one may be unread when the next begins
+PAGE_BYTES = 1024 * 1024  # the size of a response to a request that has waited
 ALL_BYTES = 64 * 1024 * 1024
 TENANT_BYTES = 16 * 1024 * 1024
 USER_BYTES = 4 * 1024 * 1024  # so that one user's credential does not take all of its tenant's
@@ -25,69 +27,69 @@ WAIT_SECONDS = 10.0  # then they are refused too
 
 K = TypeVar("K")
 
-Owner = tuple[TenantKey, str]
-"""The tenant and its user; without a credential 0 and the client's address."""
+QuotaKey = tuple[TenantKey, str]
+"""Whose quota a response counts against: the tenant and its user; without a credential 0 and the client's address."""
 
 
-class LargeReply(NamedTuple):
-    owner: Owner
+class LargeResponse(NamedTuple):
+    quota_key: QuotaKey
     size: int  # bytes of its body
 
 
 class Sender(Protocol):
-    """A connection that counts its reply while the client has not taken it."""
+    """A connection that counts its response while the client has not taken it."""
 
-    large_reply: LargeReply | None
-    """The reply to the request that it serves, if that is a large one."""
+    large_response: LargeResponse | None
+    """The response to the request that it serves, if that is a large one."""
 
 
 class Outflow:
-    """`begin` and `end` count large replies; `turn` lets a request wait for space."""
+    """`begin` and `end` count large responses; `reserve_page` lets a request wait for space."""
 
     def __init__(self) -> None:
         self.total_bytes = 0
         self._of_tenants: dict[TenantKey, int] = {}
-        self._of_users: dict[Owner, int] = {}
+        self._of_users: dict[QuotaKey, int] = {}
         # Requests that wait for space, by tenant: the next tenant first, and of each the longest waiting first.
-        self._waiting: OrderedDict[TenantKey, dict[asyncio.Future[None], Owner]] = OrderedDict()
+        self._waiting: OrderedDict[TenantKey, dict[asyncio.Future[None], QuotaKey]] = OrderedDict()
 
     @property
     def waiting(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    def has_space(self, owner: Owner, size: int) -> bool:
+    def has_space(self, quota_key: QuotaKey, size: int) -> bool:
         """Within the bounds of the process, the tenant and the user, all three."""
         return (
             self.total_bytes + size <= ALL_BYTES
-            and self._of_tenants.get(owner[0], 0) + size <= TENANT_BYTES
-            and self._of_users.get(owner, 0) + size <= USER_BYTES
+            and self._of_tenants.get(quota_key[0], 0) + size <= TENANT_BYTES
+            and self._of_users.get(quota_key, 0) + size <= USER_BYTES
         )
 
-    def begin(self, owner: Owner, size: int) -> None:
+    def begin(self, quota_key: QuotaKey, size: int) -> None:
         """So many bytes are written from now on."""
         self.total_bytes += size
-        _add(self._of_tenants, owner[0], size)
-        _add(self._of_users, owner, size)
+        _add(self._of_tenants, quota_key[0], size)
+        _add(self._of_users, quota_key, size)
 
-    def has_much_unread(self, owner: Owner) -> bool:
+    def has_much_unread(self, quota_key: QuotaKey) -> bool:
         """Whether the user has to read before more is done for it."""
-        return self._of_users.get(owner, 0) >= USER_BYTES
+        return self._of_users.get(quota_key, 0) >= USER_BYTES
 
-    def end(self, owner: Owner, size: int) -> None:
+    def end(self, quota_key: QuotaKey, size: int) -> None:
         """The client has taken them, or is gone."""
-        self.begin(owner, -size)
+        self.begin(quota_key, -size)
         if self._waiting:
             self._serve_waiting()
 
     @asynccontextmanager
-    async def turn(self, owner: Owner) -> AsyncIterator[None]:
+    async def reserve_page(self, quota_key: QuotaKey) -> AsyncIterator[None]:
         """Waits until there is space for a page, which is kept free inside. Raises ChatError 503 when that takes too
         long, or when too many of the tenant's wait."""
-        waiting = self._waiting.setdefault(owner[0], {})
+        waiting = self._waiting.setdefault(quota_key[0], {})
         if len(waiting) >= MAX_WAITING:
             raise refuse()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting[future] = owner
+        waiting[future] = quota_key
         self._serve_waiting()
         try:
             async with asyncio.timeout(WAIT_SECONDS):
@@ -97,11 +99,11 @@ class Outflow:
             raise refuse() from None
         finally:
             if future.done() and not future.cancelled():
-                self.begin(owner, -PAGE_BYTES)
-                # Later: the new reply begins in this very step, and takes its space.
+                self.begin(quota_key, -PAGE_BYTES)
+                # Later: the new response begins in this very step, and takes its space.
                 asyncio.get_running_loop().call_soon(self._serve_waiting)
             else:
-                self._remove(owner[0], future)
+                self._remove(quota_key[0], future)
 
     def _serve_waiting(self) -> None:
         """Gives free room to requests that wait: of each tenant in turn, to the first one for which there is some."""
@@ -109,7 +111,9 @@ class Outflow:
         while turns and self.total_bytes + PAGE_BYTES <= ALL_BYTES:
             tenant_key = turns.popleft()
             waiting = self._waiting[tenant_key]
-            future = next((future for future, owner in waiting.items() if self.has_space(owner, PAGE_BYTES)), None)
+            future = next(
+                (future for future, quota_key in waiting.items() if self.has_space(quota_key, PAGE_BYTES)), None
+            )
             if future is None:
                 continue
             self.begin(waiting[future], PAGE_BYTES)

@@ -5,26 +5,26 @@ from chatapi.protocol import answers
 from chatapi.protocol import requests as req
 from chatapi.protocol.encoders import member_record
 from chatapi.protocol.pages import read_window
-from chatapi.rest.call import NO_CONTENT, Call, Reply, ok
+from chatapi.rest.call import NO_CONTENT, Call, Response, ok
 from chatapi.room_lists import ROOMS_START
 from chatapi.store import rooms as store_rooms
 from chatapi.store.rooms import CHANNELS_START, MEMBERS_START
 
 
-async def create_room(call: Call[req.CreateRoom, None]) -> Reply[answers.Room]:
+async def create_room(call: Call[req.CreateRoom, None]) -> Response[answers.Room]:
     """Create a room. If the dm exists already, the answer is 409 with its id."""
     room = await call.services.membership.create_room(call.principal, call.body)
     return ok(room.record(), 201)
 
 
-async def list_rooms(call: Call[None, req.PageQuery]) -> Reply[answers.OwnRooms]:
+async def list_rooms(call: Call[None, req.PageQuery]) -> Response[answers.OwnRooms]:
     """List the user's rooms, the most recently active first."""
     scope = ("rooms", call.principal.tenant.tenant_id, call.principal.user_id)
     page = await call.services.room_lists.list_page(call.principal, read_window(call.query, scope, ROOMS_START))
     return ok(answers.OwnRooms(rooms=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
 
 
-async def list_channels(call: Call[None, req.PageQuery]) -> Reply[answers.Channels]:
+async def list_channels(call: Call[None, req.PageQuery]) -> Response[answers.Channels]:
     """List the tenant's channels."""
     tenant = call.principal.tenant
     scope = ("channels", tenant.tenant_id)
@@ -33,25 +33,25 @@ async def list_channels(call: Call[None, req.PageQuery]) -> Reply[answers.Channe
     return ok(answers.Channels(rooms=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
 
 
-async def get_room(call: Call[None, None]) -> Reply[answers.Room]:
+async def get_room(call: Call[None, None]) -> Response[answers.Room]:
     """Get a room."""
     room = await call.services.access.access_reader(call.principal, call.path["room_id"])
     return ok(room.record())
 
 
-async def update_room(call: Call[req.PatchRoom, None]) -> Reply[answers.Room]:
+async def update_room(call: Call[req.PatchRoom, None]) -> Response[answers.Room]:
     """Rename a room or replace its metadata. For its admins; an absent field stays, null clears it."""
     room = await call.services.membership.update_room(call.principal, call.path["room_id"], call.body)
     return ok(room.record())
 
 
-async def delete_room(call: Call[None, None]) -> Reply[None]:
+async def delete_room(call: Call[None, None]) -> Response[None]:
     """Delete a room and everything in it. For its admins."""
     await call.services.membership.delete_room(call.principal, call.path["room_id"])
     return NO_CONTENT
 
 
-async def list_members(call: Call[None, req.PageQuery]) -> Reply[answers.Members]:
+async def list_members(call: Call[None, req.PageQuery]) -> Response[answers.Members]:
     """List a room's members, the longest-standing first."""
     room = await call.services.access.access_reader(call.principal, call.path["room_id"])
     scope = ("members", room.tenant.tenant_id, room.room_id)
@@ -61,13 +61,13 @@ async def list_members(call: Call[None, req.PageQuery]) -> Reply[answers.Members
     return ok(answers.Members(members=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
 
 
-async def add_member(call: Call[req.AddMember, None]) -> Reply[answers.Member]:
+async def add_member(call: Call[req.AddMember, None]) -> Response[answers.Member]:
     """Add a member. Admins add anyone; in a channel users add themselves."""
     member = await call.services.membership.add_member(call.principal, call.path["room_id"], call.body)
     return ok(member_record(member), 201)
 
 
-async def change_role(call: Call[req.PatchMember, None]) -> Reply[answers.Member]:
+async def change_role(call: Call[req.PatchMember, None]) -> Response[answers.Member]:
     """Change a member's role. For admins; the last admin cannot be demoted."""
     member = await call.services.membership.change_role(
         call.principal, call.path["room_id"], UserId(call.path["user_id"]), call.body.role
@@ -75,13 +75,13 @@ async def change_role(call: Call[req.PatchMember, None]) -> Reply[answers.Member
     return ok(member_record(member))
 
 
-async def remove_member(call: Call[None, None]) -> Reply[None]:
+async def remove_member(call: Call[None, None]) -> Response[None]:
     """Remove a member. Admins remove anyone, and members leave; not in a dm."""
     await call.services.membership.remove_member(call.principal, call.path["room_id"], UserId(call.path["user_id"]))
     return NO_CONTENT
 
 
-async def list_online(call: Call[None, None]) -> Reply[answers.Online]:
+async def list_online(call: Call[None, None]) -> Response[answers.Online]:
     """List the members who are online."""
     room = await call.services.access.access_member(call.principal, call.path["room_id"])
     return ok(answers.Online(online=list(await call.services.presence.list_online(room))))

@@ -9,17 +9,17 @@ from aiohttp import web
 
 from chatapi.admission import Admission, Tier
 from chatapi.errors import ChatError, Code
-from chatapi.link import Link
+from chatapi.peer_transport import PeerTransport
 from chatapi.protocol.encoders import encode_error_envelope
 from chatapi.protocol.frame_check import FrameCheck
 from chatapi.rest.call import JSON
 from chatapi.rest.edge import MAX_BODY_BYTES, Edge, make_request_id
-from chatapi.rest.outflow import SMALL_BYTES, LargeReply
+from chatapi.rest.outflow import SMALL_BYTES, LargeResponse
 
 KEEPALIVE_SECONDS = 75.0  # longer than the 60 s after which the usual proxies reuse a connection no more
 FIRST_POLL_SECONDS, POLL_SECONDS = 0.001, 0.01  # most connections end at once when all is read
 END_SECONDS = 0.1  # for handlers to end when all is over
-UNREAD_SECONDS = 30.0  # a client that reads nothing of its reply for this long is cut off: it is held in memory
+UNREAD_SECONDS = 30.0  # a client that reads nothing of its response for this long is cut off: it is held in memory
 
 # Its lines repeat what the client sent, a credential in a malformed header included.
 _silent = logging.getLogger("chatapi.malformed")
@@ -44,7 +44,7 @@ class EnvelopeServer(web.Server):
         )
 
     async def finish(self) -> None:
-        """Returns when all requests are answered, those whose bodies are still arriving included, and the replies are
+        """Returns when all requests are answered, those whose bodies are still arriving included, and the responses are
         read."""
         while any(protocol.is_serving() for protocol in self._list_open()):  # noqa: ASYNC110 - as below
             await asyncio.sleep(POLL_SECONDS)
@@ -77,7 +77,7 @@ class EnvelopeServer(web.Server):
 
 class _Request(web.BaseRequest):
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
-        """Called when a reply's headers are complete. aiohttp's own name and version, and Python's, help attackers
+        """Called when a response's headers are complete. aiohttp's own name and version, and Python's, help attackers
         alone."""
         response.headers.popall("Server", None)
 
@@ -85,7 +85,7 @@ class _Request(web.BaseRequest):
 class EnvelopeProtocol(web.RequestHandler):
     """One connection. `tier` is where the admission keeps it."""
 
-    __slots__ = ("_admission", "_is_parting", "_outflow", "large_reply", "link", "opening", "tier")
+    __slots__ = ("_admission", "_is_parting", "_outflow", "large_response", "opening", "peer", "tier")
 
     def __init__(self, server: EnvelopeServer, **settings: Any) -> None:
         super().__init__(server, **settings)
@@ -93,21 +93,21 @@ class EnvelopeProtocol(web.RequestHandler):
         self._outflow = server.outflow
         self._is_parting = False
         self.tier: Tier | None = None
-        self.large_reply: LargeReply | None = None
+        self.large_response: LargeResponse | None = None
         self.opening: asyncio.Task[None] | None = None  # a TLS handshake that is under way
-        self.link: Link | None = None
+        self.peer: PeerTransport | None = None
 
     # Told by the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.link = Link(cast(asyncio.Transport, transport), UNREAD_SECONDS)
+        self.peer = PeerTransport(cast(asyncio.Transport, transport), UNREAD_SECONDS)
         cast(asyncio.Transport, transport).set_write_buffer_limits(SMALL_BYTES)
         super().connection_made(transport)
         assert self._task_handler is not None  # it serves the requests of this connection
         self._task_handler.add_done_callback(self._end)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._made_link.lose()
+        self._made_peer.lose()
         self._admission.leave(self)
         _release(self.transport)
         task = self._task_handler
@@ -117,16 +117,16 @@ class EnvelopeProtocol(web.RequestHandler):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._made_link.pause()
+        self._made_peer.pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._made_link.resume()
+        self._made_peer.resume()
 
     @property
-    def _made_link(self) -> Link:
-        assert self.link is not None
-        return self.link
+    def _made_peer(self) -> PeerTransport:
+        assert self.peer is not None
+        return self.peer
 
     # Told by aiohttp
 
@@ -134,7 +134,7 @@ class EnvelopeProtocol(web.RequestHandler):
         """From here on it is being served; aiohttp says so only when its task has begun to run."""
         self._request_in_progress = True
         self._admission.note_request(self)
-        self.large_reply = None
+        self.large_response = None
         return super()._handle_request(request, start_time, request_handler)
 
     def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
@@ -143,32 +143,32 @@ class EnvelopeProtocol(web.RequestHandler):
 
     # WebSockets
 
-    def hand_over(self) -> Link:
+    def hand_over(self) -> PeerTransport:
         """To a WebSocket's session, which judges its peer itself."""
-        self._made_link.release()
+        self._made_peer.release()
         self._admission.note_websocket(self)
-        return self._made_link
+        return self._made_peer
 
-    def part(self) -> Link:
+    def part(self) -> PeerTransport:
         """All is said: only the peer's goodbye is waited for."""
         self._is_parting = True
-        return self._made_link
+        return self._made_peer
 
     # Asked by the admission, and at the end
 
     def is_serving(self) -> bool:
-        """From a request's head until its reply is written, and while requests wait behind it."""
+        """From a request's head until its response is written, and while requests wait behind it."""
         return self._request_in_progress or bool(self._messages)
 
     def is_unused(self) -> bool:
-        if self.link is None:
+        if self.peer is None:
             return self.opening is not None  # its TLS handshake may be cut off; all others are made at once
         if self.transport is None:
             return True  # it is closing
         return not self.is_serving() and not self.transport.get_write_buffer_size()
 
     def is_waited_for(self) -> bool:
-        return not self.is_serving() or self._is_parting or self._awaits_body() or self._made_link.is_paused
+        return not self.is_serving() or self._is_parting or self._awaits_body() or self._made_peer.is_paused
 
     def refuse_body(self, error: ChatError) -> None:
         if self._awaits_body():
@@ -178,26 +178,26 @@ class EnvelopeProtocol(web.RequestHandler):
     def cut_off(self) -> None:
         if self.opening is not None:
             self.opening.cancel()
-        if self.link is not None:
-            self.link.cut_off()
+        if self.peer is not None:
+            self.peer.cut_off()
 
     def _awaits_body(self) -> bool:
         return self._current_request is not None and not self._current_request.content.is_eof()
 
     def _end(self, _task: object) -> None:
         """No more is served; a transport that closes still waits for its peer to read the rest."""
-        self._made_link.look_for_stall()
+        self._made_peer.look_for_stall()
 
     async def _drain_helper(self) -> None:
-        """Waits while much is unread; a large reply counts meanwhile. aiohttp's own way leaves an error that holds
-        itself, and with it the reply, when the peer has gone: a megabyte each, until the collector looks at what is
+        """Waits while much is unread; a large response counts meanwhile. aiohttp's own way leaves an error that holds
+        itself, and with it the response, when the peer has gone: a megabyte each, until the collector looks at what is
         old, days later."""
-        large, self.large_reply = self.large_reply, None
+        large, self.large_response = self.large_response, None
         if large is not None:
             self._outflow.begin(*large)
         try:
             while self._paused and self.transport is not None:
-                await self._made_link.wait_for_space(UNREAD_SECONDS)
+                await self._made_peer.wait_for_space(UNREAD_SECONDS)
         finally:
             if large is not None:
                 self._outflow.end(*large)
@@ -211,7 +211,7 @@ class EnvelopeProtocol(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The reply to bytes that the parser refused; the connection closes after it."""
+        """The response to bytes that the parser refused; the connection closes after it."""
         if request.writer.output_size > 0:
             raise ConnectionError("the answer had begun")
         if status >= 500:

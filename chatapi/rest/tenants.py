@@ -8,7 +8,7 @@ from chatapi.protocol import requests as req
 from chatapi.protocol.fields import or_unset
 from chatapi.protocol.json import encode
 from chatapi.protocol.pages import Page, SortKey, read_window
-from chatapi.rest.call import NO_CONTENT, OpenCall, Reply, ok
+from chatapi.rest.call import NO_CONTENT, OpenCall, Response, ok
 from chatapi.store.tenants import KEYS_START
 
 
@@ -21,7 +21,7 @@ def tenant_record(tenant: TenantState) -> answers.Tenant:
     )
 
 
-async def create_tenant(call: OpenCall[req.CreateTenant, None]) -> Reply[answers.NewTenant]:
+async def create_tenant(call: OpenCall[req.CreateTenant, None]) -> Response[answers.NewTenant]:
     """Create a tenant. The answer shows its key and secrets, this once."""
     tenant, api_key = await call.services.tenants.create(call.body)
     created = answers.NewTenant(
@@ -36,7 +36,7 @@ async def create_tenant(call: OpenCall[req.CreateTenant, None]) -> Reply[answers
     return ok(created, 201)
 
 
-async def list_tenants(call: OpenCall[None, req.PageQuery]) -> Reply[answers.Tenants]:
+async def list_tenants(call: OpenCall[None, req.PageQuery]) -> Response[answers.Tenants]:
     """List all tenants."""
     scope = ("tenants",)
     limit, offset, after = read_window(call.query, scope, (0,))
@@ -52,12 +52,12 @@ def _sort_key_of(tenant: TenantState) -> SortKey:
     return (tenant.tenant_key,)
 
 
-async def get_tenant(call: OpenCall[None, None]) -> Reply[answers.Tenant]:
+async def get_tenant(call: OpenCall[None, None]) -> Response[answers.Tenant]:
     """Get a tenant."""
     return ok(tenant_record(call.services.tenants.get(call.path["tenant_id"])))
 
 
-async def update_tenant(call: OpenCall[req.PatchTenant, None]) -> Reply[answers.UpdatedTenant]:
+async def update_tenant(call: OpenCall[req.PatchTenant, None]) -> Response[answers.UpdatedTenant]:
     """Change a tenant's name or config. An absent field stays; null takes the server's setting again."""
     tenant, webhook_secret = await call.services.tenants.update(call.path["tenant_id"], call.body)
     return ok(
@@ -71,19 +71,19 @@ async def update_tenant(call: OpenCall[req.PatchTenant, None]) -> Reply[answers.
     )
 
 
-async def delete_tenant(call: OpenCall[None, None]) -> Reply[None]:
+async def delete_tenant(call: OpenCall[None, None]) -> Response[None]:
     """Delete a tenant with all its data."""
     await call.services.tenants.delete(call.path["tenant_id"])
     return NO_CONTENT
 
 
-async def create_key(call: OpenCall[None, None]) -> Reply[answers.NewKey]:
+async def create_key(call: OpenCall[None, None]) -> Response[answers.NewKey]:
     """Add an API key to a tenant. The answer shows it, this once."""
     key_id, api_key = await call.services.tenants.create_key(call.path["tenant_id"])
     return ok(answers.NewKey(key_id=key_id, api_key=api_key), 201)
 
 
-async def list_keys(call: OpenCall[None, req.PageQuery]) -> Reply[answers.Keys]:
+async def list_keys(call: OpenCall[None, req.PageQuery]) -> Response[answers.Keys]:
     """List a tenant's keys, without the secrets."""
     scope = ("keys", call.path["tenant_id"])
     window = read_window(call.query, scope, KEYS_START.values())
@@ -91,19 +91,19 @@ async def list_keys(call: OpenCall[None, req.PageQuery]) -> Reply[answers.Keys]:
     return ok(answers.Keys(keys=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
 
 
-async def revoke_key(call: OpenCall[None, None]) -> Reply[None]:
+async def revoke_key(call: OpenCall[None, None]) -> Response[None]:
     """Revoke a key. It stops working at once, and its connections close."""
     await call.services.tenants.revoke_key(call.path["tenant_id"], call.path["key_id"])
     return NO_CONTENT
 
 
-async def rotate_token_secret(call: OpenCall[None, None]) -> Reply[answers.TokenSecret]:
+async def rotate_token_secret(call: OpenCall[None, None]) -> Response[answers.TokenSecret]:
     """Replace the token secret. All tokens signed with the old one are invalid at once."""
     token_secret = await call.services.tenants.rotate_token_secret(call.path["tenant_id"])
     return ok(answers.TokenSecret(token_secret=token_secret), 201)
 
 
-async def rotate_webhook_secret(call: OpenCall[None, None]) -> Reply[answers.NewWebhookSecret]:
+async def rotate_webhook_secret(call: OpenCall[None, None]) -> Response[answers.NewWebhookSecret]:
     """Replace the webhook secret. The old one signs as well for a day."""
     webhook_secret = await call.services.tenants.rotate_webhook_secret(call.path["tenant_id"])
     return ok(answers.NewWebhookSecret(webhook_secret=webhook_secret), 201)

@@ -27,39 +27,43 @@ INSERT_MESSAGES = """
     FROM json_each(:rows)
 """
 
-SPARSE: Mapping[str, str] = {"mentions": "m.mentions", "mention_room": "iif(m.mention_room, 'true', NULL)"}
+OPTIONAL_FIELDS: Mapping[str, str] = {"mentions": "m.mentions", "mention_room": "iif(m.mention_room, 'true', NULL)"}
 """Fields that not every message has, in the order of `MessageFields`: SQL of each one's JSON, NULL where it is absent.
 A message without any of them is built as if there were no such fields."""
 
 
-def message_object(fields: str, tail: str = "", sparse: Mapping[str, str] = SPARSE) -> str:
-    """SQL of a JSON object: a message's plain fields, those of `sparse` that it has, and the tail."""
+def message_object(fields: str, tail: str = "", optional: Mapping[str, str] = OPTIONAL_FIELDS) -> str:
+    """SQL of a JSON object: a message's plain fields, those of `optional` that it has, and the tail."""
     whole = f"json_object({fields}, {tail})" if tail else f"json_object({fields})"
-    if not sparse:
+    if not optional:
         return whole
     end = f"',' || substr(json_object({tail}), 2)" if tail else "'}'"
     # All but the last character, the brace.
     opened = f"substr(json_object({fields}), -1, -{MAX_JSON_CHARACTERS})"
-    return f"iif({_has_none(sparse)}, {whole}, json({opened} || {_join_sparse(sparse)} || {end}))"
+    return f"iif({_has_none(optional)}, {whole}, json({opened} || {_join_optional(optional)} || {end}))"
 
 
-def sparse_object(sparse: Mapping[str, str] = SPARSE) -> str:
-    """SQL of a JSON object of those of `sparse` that a message has; NULL for a message that has none."""
-    return f"iif({_has_none(sparse)}, NULL, '{{' || substr({_join_sparse(sparse)}, 2) || '}}')" if sparse else "NULL"
+def optional_object(optional: Mapping[str, str] = OPTIONAL_FIELDS) -> str:
+    """SQL of a JSON object of those of `optional` that a message has; NULL for a message that has none."""
+    return (
+        f"iif({_has_none(optional)}, NULL, '{{' || substr({_join_optional(optional)}, 2) || '}}')"
+        if optional
+        else "NULL"
+    )
 
 
-def _has_none(sparse: Mapping[str, str]) -> str:
-    return " AND ".join(f"{value} IS NULL" for value in sparse.values())
+def _has_none(optional: Mapping[str, str]) -> str:
+    return " AND ".join(f"{value} IS NULL" for value in optional.values())
 
 
-def _join_sparse(sparse: Mapping[str, str]) -> str:
-    fields = (f"""iif({value} IS NULL, '', ',"{name}":' || {value})""" for name, value in sparse.items())
+def _join_optional(optional: Mapping[str, str]) -> str:
+    fields = (f"""iif({value} IS NULL, '', ',"{name}":' || {value})""" for name, value in optional.items())
     return f"({' || '.join(fields)})"
 
 
 _COLUMNS = f"""
     m.message_key, m.imported_id, m.seq, m.sender_id, m.content, m.meta, m.reply_to, m.client_message_id,
-    m.created_at_us, m.edited_at_us, m.deleted_at_us, {sparse_object()}
+    m.created_at_us, m.edited_at_us, m.deleted_at_us, {optional_object()}
 """
 
 FIND_CLIENT_MESSAGES = f"""
@@ -108,7 +112,7 @@ _HISTORY_BEFORE = f"""
 
 # Rows of (seq, the seq of the message that the event shows or 0, event).
 _EVENTS_OF_ROOM = f"""
-    SELECT m.seq AS seq, m.seq AS target_seq, CAST({_MESSAGE_EVENT} AS BLOB) AS event
+    SELECT m.seq AS seq, m.seq AS message_seq, CAST({_MESSAGE_EVENT} AS BLOB) AS event
     FROM rooms AS r CROSS JOIN messages AS m
     WHERE r.room_key = :room_key AND r.tenant_key = :tenant_key
       AND m.room_key = r.room_key AND m.seq > :after_seq AND m.seq <= :to_seq
@@ -170,7 +174,7 @@ def read_message(room_id: RoomId, row: Row) -> StoredMessage:
         created,
         edited,
         deleted,
-        sparse,
+        optional,
     ) = row
     message = Message(
         message_id=encode_message_id(message_key) if imported_id is None else imported_id,
@@ -184,7 +188,7 @@ def read_message(room_id: RoomId, row: Row) -> StoredMessage:
         created_at=encode_time(created),
         edited_at=None if edited is None else encode_time(edited),
         deleted_at=None if deleted is None else encode_time(deleted),
-        **({} if sparse is None else loads_stored(sparse)),
+        **({} if optional is None else loads_stored(optional)),
     )
     return StoredMessage(message_key, message)
 
@@ -210,7 +214,7 @@ class EventsWant(NamedTuple):
 
 class Event(NamedTuple):
     seq: int
-    target_seq: int  # of the message that it shows, or 0
+    message_seq: int  # of the message that it shows, or 0
     json: bytes
 
 

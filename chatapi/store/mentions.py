@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from chatapi.models import RoomKey, Sparse, TenantKey
+from chatapi.models import OptionalFields, RoomKey, TenantKey
 from chatapi.protocol.json import dumps_text
 from chatapi.store.transaction import Transaction
 from chatapi.store.writes import MessageWrite, Statement
@@ -34,7 +34,7 @@ NOTE_ROOMS = """
     WHERE rooms.room_key = w.room_key
 """
 # Rows of (message_key, thread_id, mentions as JSON, mention_room).
-SET_SPARSE = """
+SET_OPTIONAL_FIELDS = """
     UPDATE messages SET thread_id = w.value ->> 1, mentions = w.value ->> 2, mention_room = w.value ->> 3
     FROM json_each(:rows) AS w WHERE messages.message_key = w.value ->> 0
 """
@@ -59,17 +59,17 @@ class Mentioning(NamedTuple):
     message_key: int
     seq: int
     sender_id: str
-    sparse: Sparse
+    optional: OptionalFields
 
 
-def encode_mentions(sparse: Sparse) -> str | None:
+def encode_mentions(optional: OptionalFields) -> str | None:
     """For the column of that name."""
-    return dumps_text(sparse.mentions) if sparse.mentions else None
+    return dumps_text(optional.mentions) if optional.mentions else None
 
 
-def list_user_ids(sparse: Sparse) -> set[str]:
+def list_user_ids(optional: OptionalFields) -> set[str]:
     """The `user_id` of each row."""
-    return {*sparse.mentions, WHOLE_ROOM} if sparse.mention_room else set(sparse.mentions)
+    return {*optional.mentions, WHOLE_ROOM} if optional.mention_room else set(optional.mentions)
 
 
 def list_statements(messages: Iterable[MessageWrite]) -> list[Statement]:
@@ -77,19 +77,19 @@ def list_statements(messages: Iterable[MessageWrite]) -> list[Statement]:
     fields: list[tuple[int, str | None, str | None, int | None]] = []
     rows: list[MentionRow] = []
     for write in messages:
-        sparse = write.sparse
-        if sparse is not None:
-            mention_room = 1 if sparse.mention_room else None
-            fields.append((write.message_key, sparse.thread_id, encode_mentions(sparse), mention_room))
+        optional = write.optional
+        if optional is not None:
+            mention_room = 1 if optional.mention_room else None
+            fields.append((write.message_key, optional.thread_id, encode_mentions(optional), mention_room))
             room_key = RoomKey(write.counter.room_key)
-            rows += _list_rows(Mentioning(room_key, write.message_key, write.seq, write.sender_id, sparse))
+            rows += _list_rows(Mentioning(room_key, write.message_key, write.seq, write.sender_id, optional))
     if not fields:
         return []
-    return [(SET_SPARSE, {"rows": dumps_text(fields)}), *_insert_all(rows)]
+    return [(SET_OPTIONAL_FIELDS, {"rows": dumps_text(fields)}), *_insert_all(rows)]
 
 
 def _list_rows(message: Mentioning, user_ids: Iterable[str] | None = None) -> list[MentionRow]:
-    chosen = list_user_ids(message.sparse) if user_ids is None else user_ids
+    chosen = list_user_ids(message.optional) if user_ids is None else user_ids
     return [
         (message.room_key, user_id, message.message_key, message.seq, message.sender_id) for user_id in sorted(chosen)
     ]
@@ -106,7 +106,7 @@ def _insert_all(rows: Sequence[MentionRow]) -> list[Statement]:
 
 
 async def replace_mentions(
-    transaction: Transaction, tenant_key: TenantKey, message: Mentioning, before: Sparse
+    transaction: Transaction, tenant_key: TenantKey, message: Mentioning, before: OptionalFields
 ) -> None:
     """The message has these mentions from now on, in place of those `before`."""
     scope: dict[str, object] = {
@@ -114,12 +114,12 @@ async def replace_mentions(
         "room_key": message.room_key,
         "message_key": message.message_key,
     }
-    sparse = message.sparse
-    mention_room = 1 if sparse.mention_room else None
+    optional = message.optional
+    mention_room = 1 if optional.mention_room else None
     await transaction.execute(
-        _SET_MENTIONS, {**scope, "mentions": encode_mentions(sparse), "mention_room": mention_room}
+        _SET_MENTIONS, {**scope, "mentions": encode_mentions(optional), "mention_room": mention_room}
     )
-    gone, come = list_user_ids(before) - list_user_ids(sparse), list_user_ids(sparse) - list_user_ids(before)
+    gone, come = list_user_ids(before) - list_user_ids(optional), list_user_ids(optional) - list_user_ids(before)
     if gone:
         await transaction.execute(_DELETE_MENTIONS, {**scope, "user_ids": dumps_text(sorted(gone))})
     for sql, parameters in _insert_all(_list_rows(message, come)):

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, NamedTuple, TypeVar, cast
 
-from chatapi.batching import Turns
+from chatapi.batching import FairQueue
 from chatapi.errors import ChatError, Code, unavailable
 from chatapi.log import Seldom
 from chatapi.protocol.pages import Page, Value, Window
@@ -130,7 +130,7 @@ class Readers:
         self._readers = readers
         self._idle = list(readers)
         self._shared: deque[_Job] = deque()
-        self._of_tenants: Turns[int, _Job] = Turns()
+        self._of_tenants: FairQueue[int, _Job] = FairQueue()
         self._is_turn_of_shared = True
         self._usual_s: dict[int | None, float] = {}  # how long a read of each tenant takes
         self._seldom = Seldom(logger)

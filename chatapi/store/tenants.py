@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from chatapi.config import Config, parse_tenant_config, settle
+from chatapi.config import Config, parse_tenant_config, resolve_settings
 from chatapi.models import KeyId, ReplacedSecret, TenantId, TenantKey, TenantState
 from chatapi.protocol.json import dumps_text, loads_stored
 from chatapi.protocol.pages import Page, Value, Window
@@ -71,7 +71,7 @@ def _read_tenant(row: Row, server: Config) -> TenantState:
         tenant_id=TenantId(row[1]),
         name=row[2],
         config=config,
-        settings=settle(parse_tenant_config(config), server),
+        settings=resolve_settings(parse_tenant_config(config), server),
         token_secret=row[4],
         webhook_secret=row[5],
         replaced_webhook_secrets=[ReplacedSecret(*item) for item in loads_stored(row[6])],

@@ -280,7 +280,7 @@ class Writer:
     async def _insert(self, messages: Sequence[MessageWrite], transaction: Transaction) -> None:
         """That a `client_message_id` is new is presumed, and the unique index is the judge: only when it refuses are
         the earlier messages looked up, so that the common case pays nothing for it."""
-        fresh, doubtful = self._admit(messages)
+        fresh, doubtful = self._select_fresh(messages)
         if doubtful:
             await self._set_aside_known(doubtful, transaction)
             for write in doubtful:
@@ -296,7 +296,7 @@ class Writer:
             if fresh := await self._set_aside_known(fresh, transaction):
                 await self._insert_rows(fresh, transaction)
 
-    def _admit(self, messages: Sequence[MessageWrite]) -> tuple[list[MessageWrite], list[MessageWrite]]:
+    def _select_fresh(self, messages: Sequence[MessageWrite]) -> tuple[list[MessageWrite], list[MessageWrite]]:
         """The messages to store now, and those that are refused unless they repeat one that is stored: a sender may
         have left the room meanwhile, or repeat a message."""
         fresh, doubtful = [], []
@@ -304,7 +304,7 @@ class Writer:
         for write in messages:
             write.error = write.stored = write.repeats = None
             try:
-                self._committer.admit(write)
+                self._committer.check_sender(write)
             except ChatError as refusal:
                 write.error = refusal
                 continue
@@ -393,6 +393,6 @@ class Writer:
 def _resolve(batch: Sequence[Write]) -> None:
     for write in batch:
         if isinstance(write, Change):
-            write.settle()
+            write.finish()
         else:
             write.confirm(write)

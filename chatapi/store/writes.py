@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from chatapi.errors import ChatError
-from chatapi.models import Sparse
+from chatapi.models import OptionalFields
 from chatapi.protocol.answers import Message
 from chatapi.protocol.json import dumps_text
 from chatapi.store.transaction import Row, Transaction
@@ -37,13 +37,13 @@ class MessageWrite:
         "message",
         "message_key",
         "meta_text",
+        "optional",
         "refusal",
         "repeats",
         "reply_to",
         "room",
         "sender_id",
         "seq",
-        "sparse",
         "stored",
     )
 
@@ -58,7 +58,7 @@ class MessageWrite:
         client_message_id: str | None,
         body_digest: int | None,
         confirm: Callable[["MessageWrite"], None],
-        sparse: Sparse | None = None,
+        optional: OptionalFields | None = None,
         mentioned: Sequence[str] = (),
         refusal: ChatError | None = None,
     ) -> None:
@@ -71,7 +71,7 @@ class MessageWrite:
         self.reply_to = reply_to
         self.client_message_id = client_message_id
         self.body_digest = body_digest
-        self.sparse = sparse
+        self.optional = optional
         self.mentioned = mentioned  # as the sender wrote them
         self.refusal = refusal
         self.confirm = confirm
@@ -92,8 +92,8 @@ class MessageWrite:
 class Change(Generic[T]):
     """Any other write. `apply` may refuse by raising ChatError, before its first statement that writes.
 
-    A barrier ends its batch, and is published before anything else is taken: by what it publishes later writes are
-    admitted, or applied. `characters` is the size of what it writes, as far as a client chose that.
+    A barrier ends its batch, and is published before anything else is taken, since later writes may
+    be refused because of it. `characters` is the size of what it writes, as far as a client chose that.
     """
 
     __slots__ = ("apply", "barrier", "characters", "error", "future", "publish", "result")
@@ -114,7 +114,7 @@ class Change(Generic[T]):
         self.result: T | None = None
         self.error: ChatError | None = None
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         """Publishes what was committed and wakes the request, or tells it why there was nothing."""
         if self.error is None and self.publish is not None:
             self.publish(self.result)  # type: ignore[arg-type]  # set by apply
@@ -133,12 +133,12 @@ Statement = tuple[str, Mapping[str, object]]
 class AnyCommitter(Protocol):
     """The type of the committer that `Writer.run` is given; see `chatapi.committer`."""
 
-    def admit(self, write: MessageWrite) -> None:
+    def check_sender(self, write: MessageWrite) -> None:
         """Raises ChatError when the message may not be stored any more."""
 
     def judge(self, write: MessageWrite) -> None:
-        """Raises ChatError when the message, which `admit` lets pass, may not be stored unless it repeats one that
-        is."""
+        """Raises ChatError when the message, which `check_sender` lets pass, may not be stored unless it repeats one
+        that is."""
 
     def list_statements(self, messages: Sequence[MessageWrite]) -> Sequence[Statement]:
         """Statements, with their parameters, to run in the transaction that is about to store these messages."""

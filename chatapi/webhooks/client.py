@@ -150,7 +150,7 @@ class _Resolver(AbstractResolver):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[ResolveResult]] = loop.create_future()
 
-        def settle(found: list[ResolveResult] | OSError) -> None:
+        def finish(found: list[ResolveResult] | OSError) -> None:
             if future.done():  # nobody waits any more
                 return
             if isinstance(found, OSError):
@@ -160,7 +160,7 @@ class _Resolver(AbstractResolver):
 
         def look_up() -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(settle, _look_up(host, port, family))
+                loop.call_soon_threadsafe(finish, _look_up(host, port, family))
 
         threading.Thread(target=look_up, name=f"resolve {host}", daemon=True).start()
         return await future

@@ -221,7 +221,7 @@ class WebhookWorker:
         tenant, may_have_more = lane.tenant, True
 
         def work(connection: SqliteConnection, is_over: Callable[[], bool]) -> tuple[int, bool]:
-            # In the writer's own turn: calls that were queued since the tenant has a webhook again are not dropped.
+            # Inside the writer's transaction: calls queued since the tenant has a webhook again are not dropped.
             if tenant.settings.webhook_url is not None:
                 return 0, True
             return webhooks.drop_queue(tenant.tenant_key, connection, is_over)

@@ -30,13 +30,13 @@ MAX_IN_FLIGHT = 256  # messages, and rooms acknowledged together, of one connect
 
 
 class Commands:
-    __slots__ = ("_connection", "_in_flight", "_services", "_settled")
+    __slots__ = ("_connection", "_drained", "_in_flight", "_services")
 
     def __init__(self, services: Services, connection: Connection) -> None:
         self._services = services
         self._connection = connection
         self._in_flight = 0
-        self._settled: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
 
     async def run(self, frame: ClientFrame) -> None:
         """Carries out one frame. Raises ChatError; then it had no effect."""
@@ -46,8 +46,8 @@ class Commands:
         """Returns once the connection may be read from again: its own sends in flight and its unread answers are
         bounded."""
         while self._in_flight >= MAX_IN_FLIGHT:
-            self._settled = asyncio.get_running_loop().create_future()
-            await self._settled
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
         connection = self._connection
         if connection.undroppable:  # no recovery runs for one that has not asked for its backlog
             self._services.hub.flush_undroppable(connection)
@@ -62,7 +62,7 @@ class Commands:
 
     async def _send_message(self, body: frames.SendMessage, request_id: str | None) -> None:
         def confirm(write: MessageWrite) -> None:
-            self._settle(1)
+            self._note_done(1)
             try:
                 message, _is_new = get_outcome(write)
             except ChatError as error:
@@ -73,10 +73,10 @@ class Commands:
         await self._services.chat.send_message(self._connection.principal, body.room_id, body, confirm)
         self._in_flight += 1
 
-    def _settle(self, count: int) -> None:
+    def _note_done(self, count: int) -> None:
         self._in_flight -= count
-        if self._settled is not None and not self._settled.done():
-            self._settled.set_result(None)
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
 
     async def _acknowledge(self, body: frames.Ack, request_id: str | None) -> None:
         receipts, connection = self._services.receipts, self._connection
@@ -91,7 +91,7 @@ class Commands:
             self._services.hub.send(connection, b"".join(refusals))
         if futures:
             self._in_flight += len(rooms)
-            futures[-1].add_done_callback(lambda _: self._settle(len(rooms)))
+            futures[-1].add_done_callback(lambda _: self._note_done(len(rooms)))
 
     async def _subscribe(self, body: frames.SubscribeRoom, request_id: str | None) -> None:
         room = await self._services.access.access_reader(self._connection.principal, body.room_id)

@@ -10,8 +10,8 @@ from aiohttp import WSCloseCode, web
 from chatapi.callers import Headers, authenticate_headers, client_address, is_origin_allowed, take_token
 from chatapi.connection import Connection
 from chatapi.errors import ChatError, Code, invalid, rate_limited, unauthenticated, unavailable
-from chatapi.link import Link
 from chatapi.models import Principal
+from chatapi.peer_transport import PeerTransport
 from chatapi.protocol.encoders import encode_error_frame
 from chatapi.protocol.frames import MAX_FRAME_BYTES
 from chatapi.protocol.wire import encode_close
@@ -56,13 +56,13 @@ async def serve_websocket(
     _check_limits(services, principal)
     socket.headers.update(headers)
     connection = _make_connection(services, principal, request)
-    sessions = services.hub.attach(connection)
+    user = services.hub.attach(connection)
     try:
         await socket.prepare(request)
         # Sent: an idle connection would keep both for hours, 1.6 KB of its 19.
         socket.headers.clear()
         headers.clear()
-        session = Session(services, connection, sessions, socket)
+        session = Session(services, connection, user, socket)
         await session.open(wants_sync=request.query.get("sync") != "none")
         await session.read()
     finally:
@@ -72,7 +72,7 @@ async def serve_websocket(
         # aiohttp would send a close frame of its own, and wait for its answer; ours has been sent.
         connection.transport.close()
         # That waits for a peer to read the rest, which one that says goodbye and stays may never do.
-        connection.link.cut_off_later(CLOSE_SECONDS)
+        connection.peer.cut_off_later(CLOSE_SECONDS)
     return socket
 
 
@@ -180,21 +180,21 @@ def _make_connection(services: Services, principal: Principal, request: web.Base
     transport = request.transport
     if transport is None:
         raise ConnectionResetError("The client is gone")
-    link: Link = request.protocol.hand_over()  # type: ignore[attr-defined]  # what our own server makes
+    peer: PeerTransport = request.protocol.hand_over()  # type: ignore[attr-defined]  # what our own server makes
     buffer_limit_bytes = services.config.limits.send_buffer_bytes
     transport.set_write_buffer_limits(min(MAX_UNDRAINED_BYTES, buffer_limit_bytes // 2))
     return Connection(
         connection_id=f"conn_{secrets.token_hex(8)}",
         principal=principal,
         transport=transport,
-        link=link,
+        peer=peer,
         buffer_limit_bytes=buffer_limit_bytes,
         now_s=services.clock.monotonic_s(),
     )
 
 
 async def _refuse(socket: web.WebSocketResponse, request: web.BaseRequest, error: ChatError) -> web.WebSocketResponse:
-    link: Link = request.protocol.part()  # type: ignore[attr-defined]  # as above
+    peer: PeerTransport = request.protocol.part()  # type: ignore[attr-defined]  # as above
     await socket.prepare(request)
     transport = request.transport
     if transport is not None:
@@ -205,5 +205,5 @@ async def _refuse(socket: web.WebSocketResponse, request: web.BaseRequest, error
         except TimeoutError:
             pass
         transport.close()
-        link.cut_off_later(CLOSE_SECONDS)
+        peer.cut_off_later(CLOSE_SECONDS)
     return socket

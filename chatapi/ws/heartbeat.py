@@ -35,7 +35,7 @@ def _sweep(services: Services, connections: list[Connection]) -> None:
         if expires_at_us is not None and expires_at_us <= now_us:
             services.hub.close(connection, CREDENTIAL_GONE, unauthenticated("The user token has expired"))
         elif now_s - connection.heard_at_s > settings.timeout_seconds:
-            connection.link.cut_off()  # nobody is there to be told
+            connection.peer.cut_off()  # nobody is there to be told
         elif now_s - connection.pinged_at_s >= settings.heartbeat_seconds:
             connection.pinged_at_s = now_s
             services.hub.send(connection, PING)
@@ -44,8 +44,8 @@ def _sweep(services: Services, connections: list[Connection]) -> None:
 def _is_reading(connection: Connection) -> bool:
     """Whether a silent peer has taken some of what it had to read at the sweep before: behind that our ping still
     waits, for minutes where the network is slow."""
-    link = connection.link
+    peer = connection.peer
     is_same_silence = connection.swept_heard_at_s == connection.heard_at_s
-    before, connection.swept_taken = connection.swept_taken, link.count_taken()
+    before, connection.swept_taken = connection.swept_taken, peer.count_taken()
     connection.swept_heard_at_s = connection.heard_at_s
-    return is_same_silence and connection.swept_taken > before and link.count_untaken() > 0
+    return is_same_silence and connection.swept_taken > before and peer.count_untaken() > 0

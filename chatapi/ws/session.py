@@ -6,7 +6,7 @@ import logging
 
 from aiohttp import WebSocketError, WSMsgType, web
 
-from chatapi.connection import Connection, ConnectionState, UserSessions
+from chatapi.connection import Connection, ConnectionState, OnlineUser
 from chatapi.errors import ChatError, Code, rate_limited
 from chatapi.models import encode_time
 from chatapi.protocol.encoders import encode_error_frame, encode_ready
@@ -29,14 +29,14 @@ FRAMES_AT_A_STRETCH = 32  # then others have their turn: a flood of small frames
 
 
 class Session:
-    __slots__ = ("_commands", "_connection", "_is_sync_due", "_services", "_sessions", "_socket")
+    __slots__ = ("_commands", "_connection", "_is_sync_due", "_services", "_socket", "_user")
 
     def __init__(
-        self, services: Services, connection: Connection, sessions: UserSessions, socket: web.WebSocketResponse
+        self, services: Services, connection: Connection, user: OnlineUser, socket: web.WebSocketResponse
     ) -> None:
         self._services = services
         self._connection = connection
-        self._sessions = sessions
+        self._user = user
         self._socket = socket
         self._commands = Commands(services, connection)
         # Under `?sync=none`, until the first: it belongs to the handshake, which took a token.
@@ -76,7 +76,7 @@ class Session:
         for frame in encode_ready(ready):
             services.hub.send(connection, frame)
         connection.is_ready = True
-        services.presence.connected(connection, self._sessions)
+        services.presence.connected(connection, self._user)
 
     async def read(self) -> None:
         """Returns when the connection has ended, by either side."""
@@ -101,7 +101,7 @@ class Session:
                 message.data.__traceback__ = None  # its frames hold what holds it: all there was of the connection
                 self._services.hub.close(connection, message.data.code, reason="violates RFC 6455")
                 self._services.hub.flush()
-                await connection.link.close_gently()
+                await connection.peer.close_gently()
                 return
             elif kind is not WSMsgType.PONG:
                 return

@@ -101,7 +101,7 @@ OF_STATEMENT: dict[str, dict[str, object]] = {
     "mentions.INSERT_MENTIONS": {"rows": '[[1, "u", 99000000, 990000, "u000001"]]'},
     "mentions.NOTE_MEMBERS": {"rows": '[[1, "u", 99000000, 990000, "u000001"]]'},
     "mentions.NOTE_ROOMS": {"rows": '[[1, "", 99000000, 990000, "u000001"]]'},
-    "mentions.SET_SPARSE": {"rows": '[[20, null, "[]", null]]'},
+    "mentions.SET_OPTIONAL_FIELDS": {"rows": '[[20, null, "[]", null]]'},
     "meta._HEARTBEAT": {"value": "x"},
     "meta._PUT_TIME": {"value": "1"},
     "notifications._FIND_SUBSCRIPTION": {"topic": "t9"},

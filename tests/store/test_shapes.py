@@ -69,7 +69,7 @@ async def test_sql_makes_the_bytes_of_the_record(server: Server, start_server: S
         if kind == "message":
             assert event.json == encode(message_frame(by_seq[event.seq]))
         elif kind == "message.edited":
-            assert event.json == encode(message_edited_frame(by_seq[event.target_seq], event.seq))
+            assert event.json == encode(message_edited_frame(by_seq[event.message_seq], event.seq))
     assert seen == {"message": len(messages), "message.edited": len(METAS), "message.deleted": len(METAS)}
     # What is in memory was encoded from records alone.
     assert [frame[-len(event.json) :] for frame, event in zip(room.ring.after(0) or [], events, strict=True)] == [
@@ -96,7 +96,7 @@ def test_a_field_that_not_every_message_has_is_declared_in_both() -> None:
     """It comes after the plain ones, and costs a message that has none of them nothing on the wire."""
     fields = msgspec.structs.fields(MessageFields)
     assert tuple(field.name for field in fields[: len(PLAIN)]) == PLAIN
-    assert [field.name for field in fields[len(PLAIN) :]] == list(log.SPARSE)
+    assert [field.name for field in fields[len(PLAIN) :]] == list(log.OPTIONAL_FIELDS)
     assert all(field.default is UNSET for field in fields[len(PLAIN) :])
 
 
@@ -106,11 +106,12 @@ async def test_a_field_that_a_message_does_not_have_is_absent(server: Server) ->
     metas: list[dict[str, object] | None] = [None, {"a": [1e22, None, {"b": None}], "ü": '"}'}, None, {}]
     for number, meta in enumerate(metas):
         await alice.say(room_id, "}", meta=meta, client_message_id=None if number < 2 else f"ü{number}")
-    sparse = {"meta": "m.meta", "named": "iif(m.client_message_id IS NULL, NULL, json_quote(m.client_message_id))"}
-    whole = log.message_object("'content', m.content", sparse=sparse)
-    framed = log.message_object("'content', m.content", "'seq', m.seq", sparse)
+    optional = {"meta": "m.meta", "named": "iif(m.client_message_id IS NULL, NULL, json_quote(m.client_message_id))"}
+    whole = log.message_object("'content', m.content", optional=optional)
+    framed = log.message_object("'content', m.content", "'seq', m.seq", optional)
     statement = f"""
-        SELECT {whole}, json_object('inner', {framed}), {log.sparse_object(sparse)} FROM messages AS m ORDER BY m.seq
+        SELECT {whole}, json_object('inner', {framed}), {log.optional_object(optional)}
+        FROM messages AS m ORDER BY m.seq
     """
     rows = await server.services.store.readers.fetch(statement, {})
     has = [{}, {"meta": metas[1]}, {"named": "ü2"}, {"meta": {}, "named": "ü3"}]
@@ -119,5 +120,5 @@ async def test_a_field_that_a_message_does_not_have_is_absent(server: Server) ->
         [("content", "}"), *found.items(), ("seq", seq)] for seq, found in enumerate(has, start=1)
     ]
     assert [row[2] and json.loads(row[2]) for row in rows] == [found or None for found in has]
-    plain = log.message_object("'content', m.content", sparse={})
+    plain = log.message_object("'content', m.content", optional={})
     assert rows[0][0] == (await server.services.store.readers.fetch(f"SELECT {plain} FROM messages AS m", {}))[0][0]

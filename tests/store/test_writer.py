@@ -127,12 +127,12 @@ async def test_one_bad_message_fails_alone(bench: Bench, caplog: pytest.LogCaptu
     assert "write failed" in caplog.text
 
 
-async def test_a_message_that_is_not_admitted_takes_no_seq(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    def admit(write: MessageWrite) -> None:
+async def test_a_message_that_is_refused_takes_no_seq(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check_sender(write: MessageWrite) -> None:
         if write.content == "late":
             raise forbidden("not a member any more")
 
-    monkeypatch.setattr(bench, "admit", admit)
+    monkeypatch.setattr(bench, "check_sender", check_sender)
     messages = [bench.message("1"), bench.message("late"), bench.message("2")]
     async with running(bench):
         settled = [await message for message in messages]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chatapi.clock import Clock
-from chatapi.config import Config, settle
+from chatapi.config import Config, resolve_settings
 from chatapi.models import RoomId, RoomType, TenantId, TenantState, UserId
 from chatapi.rooms import RoomState
 from chatapi.store import Change, MessageWrite, Store, Transaction, Write, log, open_store, rooms, tenants
@@ -17,7 +17,7 @@ from chatapi.store.writes import Statement
 
 
 class Bench:
-    """A store with one room, and the writer's committer, which admits all and keeps what it publishes."""
+    """A store with one room, and the writer's committer, which refuses nobody and keeps what it publishes."""
 
     def __init__(self, store: Store, room: RoomState) -> None:
         self.store = store
@@ -27,7 +27,7 @@ class Bench:
         self.batches: list[list[Write]] = []
         self.commits = 0
 
-    def admit(self, write: MessageWrite) -> None:
+    def check_sender(self, write: MessageWrite) -> None:
         return
 
     def judge(self, write: MessageWrite) -> None:
@@ -40,7 +40,7 @@ class Bench:
         self.batches.append(list(batch))
         for write in batch:
             if isinstance(write, Change):
-                write.settle()
+                write.finish()
             else:
                 write.confirm(write)
 
@@ -103,7 +103,7 @@ async def bench(database: Path) -> AsyncIterator[Bench]:
         name="a",
         token_secret="secret",
         config={},
-        settings=settle({}, Config()),
+        settings=resolve_settings({}, Config()),
         created_at_us=0,
     )
     room = RoomState(

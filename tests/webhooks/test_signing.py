@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from chatapi.config import Config, settle
+from chatapi.config import Config, resolve_settings
 from chatapi.models import ReplacedSecret, TenantId, TenantKey, TenantState
 from chatapi.tenants import make_webhook_secret
 from chatapi.webhooks.signing import list_secrets, sign
@@ -18,7 +18,7 @@ def make_tenant(secret: str | None, *replaced: ReplacedSecret) -> TenantState:
         name="x",
         token_secret="x",
         config={},
-        settings=settle({}, Config()),
+        settings=resolve_settings({}, Config()),
         created_at_us=0,
         webhook_secret=secret,
         replaced_webhook_secrets=replaced,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from chatapi.protocol.json import dumps
-from chatapi.rest.call import OpenCall, Reply, Route
+from chatapi.rest.call import OpenCall, Response, Route
 from chatapi.rest.documents.asyncapi import build_asyncapi
 from chatapi.rest.documents.openapi import build_openapi
 from chatapi.rest.negotiation import compress
@@ -20,18 +20,18 @@ class _Document:
         self._text = text
         self._compressed: dict[str, bytes] = {}
 
-    def serve(self, host: str) -> Reply[None]:
+    def serve(self, host: str) -> Response[None]:
         text = self._text.replace(ANY_HOST.encode(), host.encode())
         if host not in self._compressed and len(self._compressed) < MAX_COMPRESSED:
             self._compressed[host] = compress(text)
-        return Reply(200, text, gzipped=self._compressed.get(host))
+        return Response(200, text, gzipped=self._compressed.get(host))
 
 
-def serve_openapi(routes: Sequence[Route], call: OpenCall[None, None]) -> Reply[None]:
+def serve_openapi(routes: Sequence[Route], call: OpenCall[None, None]) -> Response[None]:
     return _make_openapi(tuple(routes), _generalize(call)).serve(call.base.host)
 
 
-async def asyncapi(call: OpenCall[None, None]) -> Reply[None]:
+async def asyncapi(call: OpenCall[None, None]) -> Response[None]:
     """Get the AsyncAPI document of the WebSocket."""
     return _make_asyncapi(_generalize(call)).serve(call.base.host)
 

@@ -92,7 +92,7 @@ def _take_room(
     members = run.connection.execute(_OLD_MEMBERS, scope).fetchall()
     known = run.connection.execute(_FIND_ROOM, scope).fetchone()
     if known is None:
-        room_type, unique_key = _settle_type(run, old_type, tenant_key, [user_id for user_id, _, _ in members])
+        room_type, unique_key = _choose_type(run, old_type, tenant_key, [user_id for user_id, _, _ in members])
         stored_metadata, is_wrapped = encode_object(metadata)
         run.report.remark("rooms", WRAPPED, is_wrapped)
         row = {
@@ -115,7 +115,7 @@ def _take_room(
     run.connection.execute(_MAP_ROOM, mapped)
 
 
-def _settle_type(run: Run, old_type: object, tenant_key: int, user_ids: list[str]) -> tuple[RoomType, str | None]:
+def _choose_type(run: Run, old_type: object, tenant_key: int, user_ids: list[str]) -> tuple[RoomType, str | None]:
     """The room's type here, and a dm's unique_key."""
     room_type = parse_room_type(old_type)
     if room_type is RoomType.DM:

@@ -125,7 +125,7 @@ class Storm:
 
     results: Sequence[ArriveResult]
     before: Usage | None
-    settled: Usage | None
+    after: Usage | None
 
     @property
     def first_s(self) -> float:
@@ -158,9 +158,9 @@ def _let_all_in(tenant: BenchTenant, outcome: Outcome, users: Sequence[tuple[str
             crew.wait_until_ready(lambda count: progress.show(f"{count:,}"))
         crew.start(now)
         crew.wait_until_ready(_ignore)
-        settled = target.usage()
+        after = target.usage()
         crew.start(now)
-        return Storm(crew.finish(), before, settled)
+        return Storm(crew.finish(), before, after)
 
 
 def _ignore(_count: int) -> None:
@@ -168,9 +168,9 @@ def _ignore(_count: int) -> None:
 
 
 def _report(tenant: BenchTenant, storm: Storm, outcome: Outcome) -> None:
-    if storm.before is not None and storm.settled is not None:
+    if storm.before is not None and storm.after is not None:
         outcome.figures["server_rss_before_mb"] = storm.before.rss_bytes / MEGABYTE
-        outcome.figures["server_rss_mb"] = storm.settled.rss_bytes / MEGABYTE
+        outcome.figures["server_rss_mb"] = storm.after.rss_bytes / MEGABYTE
     outcome.add_generator([Measurement(seconds=storm.seconds, cpu_s=result.cpu_s) for result in storm.results])
     for result in storm.results:
         outcome.check.add(result)
@@ -197,8 +197,8 @@ def run_idle(tenant: BenchTenant) -> Outcome:
     storm = _let_all_in(tenant, outcome, _users_of(rooms, tenant.options))
     _report(tenant, storm, outcome)
     outcome.figures["handshakes_per_s"] = tenant.options.connections / storm.ready_seconds
-    if storm.before is not None and storm.settled is not None:
-        grown_bytes = storm.settled.rss_bytes - storm.before.rss_bytes
+    if storm.before is not None and storm.after is not None:
+        grown_bytes = storm.after.rss_bytes - storm.before.rss_bytes
         outcome.figures["bytes_per_connection"] = grown_bytes / tenant.options.connections
     return outcome
 

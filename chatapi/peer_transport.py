@@ -1,4 +1,4 @@
-"""The connection beneath HTTP and WebSocket: whether its peer takes what is written, and its end by force.
+"""The transport beneath HTTP and WebSocket: whether its peer takes what is written, and its end by force.
 
 aiohttp's own `drain` shares one future among all who wait: a deadline that cancels one breaks the others, and the next
 one too. Here nothing is ever cancelled: a timer wakes those who wait, and they look at what the peer has taken.
@@ -17,8 +17,8 @@ _read_bytes_acked = struct.Struct("@Q").unpack_from
 _BYTES_ACKED_AT = 120  # `tcpi_bytes_acked` in Linux's `struct tcp_info`
 
 
-class Link:
-    """One per client, from `connection_made` to `connection_lost`. Its protocol tells it what the transport says."""
+class PeerTransport:
+    """The way to one client, from `connection_made` to `connection_lost`. Its protocol tells it what asyncio says."""
 
     __slots__ = ("_cut_off", "_is_paused", "_stall", "_transport", "_unread_seconds", "_waiters")
 
@@ -41,7 +41,7 @@ class Link:
         return self._is_paused
 
     def release(self) -> None:
-        """From now on the owner alone judges: a WebSocket has bounds and a grace of its own (`Hub`, `Recovery`)."""
+        """From now on it judges no more: a WebSocket has bounds and a grace of its own (`Hub`, `Recovery`)."""
         self._unread_seconds = None
         self._stop_looking()
 
@@ -80,7 +80,7 @@ class Link:
                 return False
             waiter = loop.create_future()
             self._waiters.append(waiter)
-            timer = loop.call_later(grace_seconds / LOOKS_PER_GRACE, _settle, waiter)
+            timer = loop.call_later(grace_seconds / LOOKS_PER_GRACE, _complete, waiter)
             try:
                 await waiter
             finally:
@@ -171,7 +171,7 @@ class Link:
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
-            _settle(waiter)
+            _complete(waiter)
 
 
 class _Progress:
@@ -190,6 +190,6 @@ class _Progress:
         return self._looks_in_vain >= LOOKS_PER_GRACE
 
 
-def _settle(waiter: asyncio.Future[None]) -> None:
+def _complete(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)

@@ -14,7 +14,7 @@ from typing import cast
 import pytest
 from raw_websocket import WAIT_SECONDS
 
-from chatapi.link import Link
+from chatapi.peer_transport import PeerTransport
 
 GRACE_S = 0.4
 MUCH = bytes(1 << 20)
@@ -23,9 +23,9 @@ NARROW_BYTES = 4096
 
 
 class Written(asyncio.Protocol):
-    """The server's side: writes much, and keeps what its link tells."""
+    """The server's side: writes much, and keeps what its transport tells."""
 
-    link: Link
+    peer: PeerTransport
     transport: asyncio.Transport
 
     def __init__(self) -> None:
@@ -33,19 +33,19 @@ class Written(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.link = Link(self.transport, 3600)
+        self.peer = PeerTransport(self.transport, 3600)
         for _ in range(WRITES):  # over TLS the first one goes to the transport beneath, whose buffer does not show
             self.transport.write(MUCH)
         self.is_open.set()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.link.lose()
+        self.peer.lose()
 
     def pause_writing(self) -> None:
-        self.link.pause()
+        self.peer.pause()
 
     def resume_writing(self) -> None:
-        self.link.resume()
+        self.peer.resume()
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def open_peer(address: object, family: socket.AddressFamily, *, is_tls: bool) ->
 async def serve(
     kind: str, certificate: tuple[str, str], directory: Path, talk: Callable[[socket.socket], None]
 ) -> tuple[bool, Written]:
-    """Whether the link had room in the end, while the peer, a thread, did what `talk` does."""
+    """Whether there was room in the end, while the peer, a thread, did what `talk` does."""
     loop = asyncio.get_running_loop()
     protocol = Written()
     tls = None
@@ -100,8 +100,8 @@ async def serve(
 
     talking = asyncio.create_task(asyncio.to_thread(be_peer))
     await protocol.is_open.wait()
-    had_space = await protocol.link.wait_for_space(GRACE_S)
-    protocol.link.cut_off()
+    had_space = await protocol.peer.wait_for_space(GRACE_S)
+    protocol.peer.cut_off()
     await talking
     server.close()
     return had_space, protocol
@@ -144,9 +144,9 @@ async def test_a_peer_that_takes_nothing_is_not(kind: str, certificate: tuple[st
 
     had_space, protocol = await serve(kind, certificate, tmp_path, wait)
     assert not had_space
-    assert protocol.link.count_untaken() == 0  # it has been cut off, and is asked no more
-    protocol.link.cut_off()
-    protocol.link.cut_off_later(0)
+    assert protocol.peer.count_untaken() == 0  # it has been cut off, and is asked no more
+    protocol.peer.cut_off()
+    protocol.peer.cut_off_later(0)
 
 
 async def test_several_wait_at_once_and_one_that_is_cancelled_takes_no_other_along(
@@ -159,7 +159,7 @@ async def test_several_wait_at_once_and_one_that_is_cancelled_takes_no_other_alo
     server = await asyncio.get_running_loop().create_server(lambda: protocol, sock=listening)
     with open_peer(listening.getsockname(), socket.AF_INET, is_tls=False) as peer:
         await asyncio.to_thread(peer.recv, 1)
-        waits = [asyncio.create_task(protocol.link.wait_for_space(WAIT_SECONDS)) for _ in range(3)]
+        waits = [asyncio.create_task(protocol.peer.wait_for_space(WAIT_SECONDS)) for _ in range(3)]
         await asyncio.sleep(0)
         waits[0].cancel()
         for _ in range(3):
@@ -168,7 +168,7 @@ async def test_several_wait_at_once_and_one_that_is_cancelled_takes_no_other_alo
         reading = asyncio.create_task(asyncio.to_thread(read_for(0, 1, 0), peer))
         assert await waits[1]
         assert await waits[2]
-        assert await protocol.link.wait_for_space(WAIT_SECONDS)
+        assert await protocol.peer.wait_for_space(WAIT_SECONDS)
         protocol.transport.abort()
         await reading
     server.close()
@@ -181,4 +181,4 @@ async def test_reset_by_the_peer_wakes_a_waiting_writer(certificate: tuple[str, 
 
     had_space, protocol = await serve("tcp", certificate, tmp_path, reset)
     assert had_space
-    assert protocol.link.is_lost
+    assert protocol.peer.is_lost
