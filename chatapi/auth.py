@@ -155,7 +155,7 @@ class Auth:
             # The signature alone: jwt.decode would also judge each claim that a version of PyJWT knows.
             _SIGNATURES.decode_complete(token, tenant.token_secret, algorithms=["HS256"])
         except (jwt.InvalidTokenError, ValueError, RecursionError):
-            # The last two come from bytes that are no text, and from endless brackets.
+            # The last two come from bytes that are not text, and from endless brackets.
             raise self.refuse_key(address) from None
         return _judge_claims(tenant, claims, self._clock.now_us() / 1_000_000)
 

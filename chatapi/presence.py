@@ -1,7 +1,7 @@
 """Tells users who is online and who is typing. Nothing of it is stored.
 
-A user is online from their first connection on, and offline only a grace after the last one ended, so that a reconnect
-is no event. Frames of both kinds may be dropped.
+A user is online from their first connection on, and offline only a grace after the last one ended, so that others do
+not see a reconnect. Frames of both kinds may be dropped.
 """
 
 import asyncio

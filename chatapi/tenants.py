@@ -35,7 +35,7 @@ TOUCH_KEYS = 200  # noted in one transaction, 1 or 2 ms of the writer's time
 DEV_TENANT_ID = TenantId("tenant_dev")
 
 
-class KeyOwner(NamedTuple):
+class ApiKey(NamedTuple):
     tenant: TenantState
     key_id: KeyId
 
@@ -51,7 +51,7 @@ class TenantRegistry:
         self._rooms = rooms
         self._hub = hub
         self._by_id: dict[str, TenantState] = {}
-        self._keys: dict[bytes, KeyOwner] = {}  # by the key's SHA-256: equal time whether a prefix matches or not
+        self._keys: dict[bytes, ApiKey] = {}  # by the key's SHA-256: equal time whether a prefix matches or not
         self._hashes: dict[TenantKey, dict[KeyId, bytes]] = {}  # of each tenant's keys
         self._buckets: dict[TenantKey, TokenBucket] = {}
         self._user_buckets: dict[TenantKey, UserBuckets] = {}
@@ -81,12 +81,12 @@ class TenantRegistry:
         """In the order in which they were created."""
         return list(self._by_id.values())
 
-    def find_key(self, api_key: str) -> KeyOwner | None:
-        """The owner of the key; notes that it was used."""
-        owner = self._keys.get(hash_key(api_key))
-        if owner is not None:
-            self._used_keys[owner.key_id] = self._clock.now_us()
-        return owner
+    def find_key(self, api_key: str) -> ApiKey | None:
+        """None for an unknown key. Notes that the key was used."""
+        found = self._keys.get(hash_key(api_key))
+        if found is not None:
+            self._used_keys[found.key_id] = self._clock.now_us()
+        return found
 
     def has_key(self, tenant: TenantState, key_id: KeyId) -> bool:
         """False once the key was revoked: tickets outlive the request that made them."""
@@ -263,7 +263,7 @@ class TenantRegistry:
         return key_id, api_key
 
     def _add_key(self, key_hash: bytes, tenant: TenantState, key_id: KeyId) -> None:
-        self._keys[key_hash] = KeyOwner(tenant, key_id)
+        self._keys[key_hash] = ApiKey(tenant, key_id)
         self._hashes.setdefault(tenant.tenant_key, {})[key_id] = key_hash
 
     async def list_keys(self, tenant_id: str, window: Window) -> Page:

@@ -13,8 +13,8 @@ from chatapi.client import AdminAPI
 from chatapi.store import StoreError
 from chatapi.store.compact import Rewriting, compact_database
 from chatapi.store.file import name_identity
+from chatapi.store.free_space import CompactionStage, SpaceUsage
 from chatapi.store.lock import DatabaseInUse
-from chatapi.store.space import Space, Stage
 from chatapi.store.standalone import UnusableDatabase
 
 SHOW_SECONDS = 1.0  # between two lines of progress
@@ -83,9 +83,9 @@ def _ask_server(args: argparse.Namespace, report: "_ProgressReport", identity: s
         while True:
             told = await api.compact(database=identity)
             report.begin(told["before_bytes"])
-            space = Space(told["file_bytes"], told["free_bytes"], Stage(told["stage"]))
+            space = SpaceUsage(told["file_bytes"], told["free_bytes"], CompactionStage(told["stage"]))
             report.show(space)
-            if space.stage is Stage.DONE:
+            if space.stage is CompactionStage.DONE:
                 return
 
     ask(args, follow)
@@ -98,7 +98,7 @@ class _ProgressReport:
         self.name = name
         self._progress = Progress()
         self._before_bytes: int | None = None
-        self._last: Space | None = None
+        self._last: SpaceUsage | None = None
         self._shown_s = float("-inf")
 
     def begin(self, file_bytes: int) -> None:
@@ -106,14 +106,14 @@ class _ProgressReport:
         if self._before_bytes is None:
             self._before_bytes = file_bytes
 
-    def show(self, state: Space | Rewriting) -> None:
-        if isinstance(state, Space):
+    def show(self, state: SpaceUsage | Rewriting) -> None:
+        if isinstance(state, SpaceUsage):
             self.begin(state.file_bytes)
             self._last = state
-            if state.stage is Stage.DONE and state.file_bytes == self._before_bytes:
+            if state.stage is CompactionStage.DONE and state.file_bytes == self._before_bytes:
                 return  # there was nothing to do
         now_s = time.monotonic()
-        is_last = isinstance(state, Space) and state.stage is Stage.DONE
+        is_last = isinstance(state, SpaceUsage) and state.stage is CompactionStage.DONE
         if is_last or now_s - self._shown_s >= SHOW_SECONDS:
             self._shown_s = now_s
             self._progress.step(_describe_state(state))
@@ -137,19 +137,19 @@ class _ProgressReport:
         else:
             print(f"{self.name}: {self._describe_change(last)}")
 
-    def _describe_change(self, last: Space) -> str:
+    def _describe_change(self, last: SpaceUsage) -> str:
         before_bytes = self._before_bytes or 0
         return f"{database.describe_size(before_bytes)} before, {database.describe_size(last.file_bytes)} now"
 
 
-def _describe_state(state: Space | Rewriting) -> str:
+def _describe_state(state: SpaceUsage | Rewriting) -> str:
     if isinstance(state, Rewriting):
         total = database.describe_size(state.total_bytes)
         if state.written_bytes is None:
             return f"rewriting it, at most {total}"
         return f"rewriting it: {database.describe_size(state.written_bytes)} of at most {total}"
     text = f"{database.describe_size(state.file_bytes)}, {database.describe_size(state.free_bytes)} of it free"
-    if state.stage is Stage.WAITING:
+    if state.stage is CompactionStage.WAITING:
         text += "; waiting for a backup, a check or a long read that needs it as it was"
     return text
 

@@ -11,7 +11,7 @@ Shape = Mapping[str, type]
 """Fields without which `data` is not what was asked for, and their types."""
 
 
-def parse_reply(
+def parse_response(
     call: str, status: int, headers: Mapping[str, str], body: bytes, shape: Shape | None = None
 ) -> dict[str, Any] | None:
     """The `data` of the envelope, None for the 204 of a deletion. `call` is method and path.
@@ -43,7 +43,7 @@ def parse_text(call: str, status: int, headers: Mapping[str, str], body: bytes) 
             return body.decode()
         except UnicodeDecodeError:
             raise NotChatAPI(f"{call}: no text", http_status=status) from None
-    parse_reply(call, status, headers, body)
+    parse_response(call, status, headers, body)
     raise NotChatAPI(f"{call}: HTTP {status} without a text", http_status=status)
 
 
@@ -64,7 +64,7 @@ def _parse_object(body: bytes) -> dict[str, Any]:
 
 
 def is_shaped(value: object, shape: Shape) -> TypeGuard[dict[str, Any]]:
-    """Whether it is an object that has at least these fields. `True` is no number here."""
+    """Whether it is an object that has at least these fields. `True` does not count as a number."""
     return isinstance(value, dict) and all(type(value.get(name)) is expected for name, expected in shape.items())
 
 

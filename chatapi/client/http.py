@@ -10,7 +10,7 @@ from yarl import URL
 
 from chatapi.client.backoff import full_jitter
 from chatapi.client.credentials import Credentials
-from chatapi.client.envelope import Shape, parse_json, parse_reply, parse_text
+from chatapi.client.envelope import Shape, parse_json, parse_response, parse_text
 from chatapi.client.errors import ApiError, NoAnswer, NoToken
 from chatapi.client.records import Health, Json, ServerInfo, Status
 from chatapi.protocol.json import dumps
@@ -93,8 +93,8 @@ class Http:
         once `Retry-After` has passed. Raises ApiError, NoAnswer, NotChatAPI, NoToken.
         """
 
-        def parse(call: str, status: int, headers: Mapping[str, str], reply_body: bytes) -> dict[str, Any] | None:
-            return parse_reply(call, status, headers, reply_body, shape)
+        def parse(call: str, status: int, headers: Mapping[str, str], response_body: bytes) -> dict[str, Any] | None:
+            return parse_response(call, status, headers, response_body, shape)
 
         can_repeat = method != "POST" if is_idempotent is None else is_idempotent
         return await self._repeat(credentials, method, can_repeat, path, query, body, parse)
@@ -163,10 +163,10 @@ class Http:
                 allow_redirects=False,  # the credential is for this server only
                 raise_for_status=False,
             ) as response:
-                reply_body = await response.read()
+                response_body = await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise NoAnswer(f"{method} {path}: {type(error).__name__}") from error
-        return parse(f"{method} {path}", response.status, response.headers, reply_body)
+        return parse(f"{method} {path}", response.status, response.headers, response_body)
 
     def address(self, path: str, query: Mapping[str, object] | None = None) -> URL:
         """Escaped already, so that a user id with a slash in it stays one part of the path."""

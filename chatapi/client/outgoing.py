@@ -36,7 +36,7 @@ class Outgoing:
 
     async def request(self, fields: Json, *, attempts: int | None = ATTEMPTS, pending: Pending | None = None) -> Any:
         """Sends a frame now or when there is a socket, again on the next one if the answer got lost, and returns the
-        answer. `attempts` bounds the refusals that may pass; None is no bound."""
+        answer. `attempts` bounds the refusals that may pass; None sets no bound."""
         pending = self.pending if pending is None else pending
         frame = {**fields, "request_id": new_id()}
         attempt = 0

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 import aiohttp
 
 from chatapi.client.credentials import Credentials
-from chatapi.client.envelope import parse_reply
+from chatapi.client.envelope import parse_response
 from chatapi.client.errors import ApiError, NotChatAPI, parse_error
 from chatapi.client.events import ReadyEvent
 from chatapi.client.frames import find_number, parse_frame
@@ -124,7 +124,7 @@ async def open_socket(http: Http, credentials: Credentials) -> Socket:
             socket = Socket(await _dial(http, await credentials.headers()))
         except _Refused as refused:
             raise _judge(refused) from None
-        except aiohttp.WSServerHandshakeError as error:  # a 101 that is no WebSocket's
+        except aiohttp.WSServerHandshakeError as error:  # a 101 that does not open a WebSocket
             raise NotChatAPI(f"the handshake: {error.message}", http_status=error.status) from None
         try:
             await socket.receive_ready(deadline)
@@ -155,7 +155,7 @@ async def _look_at_answer(request: aiohttp.ClientRequest, handler: aiohttp.Clien
 def _judge(refused: _Refused) -> Exception:
     response = refused.response
     try:
-        parse_reply("the handshake", response.status, response.headers, refused.body)
+        parse_response("the handshake", response.status, response.headers, refused.body)
     except (ApiError, NotChatAPI) as error:
         return error
     return NotChatAPI(f"the handshake: HTTP {response.status} instead of a WebSocket", http_status=response.status)

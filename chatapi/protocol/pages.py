@@ -1,8 +1,8 @@
 """Pages of lists, and the cursors with which the next one goes on.
 
 A cursor holds the sort key of the last item, so that what has come or gone before it moves nothing. It is opaque to
-clients. A digest ties it to its list: one that was altered, or is another list's, is refused. It is no credential: each
-statement gets its tenant and user from the credential.
+clients. A digest ties it to its list: one that was altered, or is another list's, is refused. It is not a credential:
+each statement gets its tenant and user from the credential.
 """
 
 import base64

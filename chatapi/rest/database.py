@@ -4,7 +4,7 @@ from chatapi.errors import conflict
 from chatapi.protocol import answers
 from chatapi.protocol import requests as req
 from chatapi.rest.call import OpenCall, Response, ok
-from chatapi.store import space
+from chatapi.store import free_space
 
 
 async def compact(call: OpenCall[None, req.CompactQuery]) -> Response[answers.Compacted]:
@@ -12,5 +12,5 @@ async def compact(call: OpenCall[None, req.CompactQuery]) -> Response[answers.Co
     writer = call.services.store.writer
     if call.query.database and call.query.database != writer.files.identity:
         raise conflict("This server has another database")
-    before_bytes, now = await space.give_back(writer)
+    before_bytes, now = await free_space.give_back(writer)
     return ok(answers.Compacted(before_bytes=before_bytes, **now._asdict()))

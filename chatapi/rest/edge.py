@@ -67,7 +67,7 @@ class Edge:
             if self._services.health.is_draining:
                 response.force_close()
             seconds = self._services.clock.monotonic_s() - started_s
-            # Another method than a route's own may be any text: it is no label.
+            # Another method than a route's own may be any text, so it is not a label.
             self._services.counters.add_request(request.method if route else "", route, response.status, seconds)
             if self._logs_requests:
                 _log_request(request, response, request_id, seconds)

@@ -107,9 +107,9 @@ class Outflow:
 
     def _serve_waiting(self) -> None:
         """Gives free room to requests that wait: of each tenant in turn, to the first one for which there is some."""
-        turns = deque(self._waiting)
-        while turns and self.total_bytes + PAGE_BYTES <= ALL_BYTES:
-            tenant_key = turns.popleft()
+        tenant_keys = deque(self._waiting)
+        while tenant_keys and self.total_bytes + PAGE_BYTES <= ALL_BYTES:
+            tenant_key = tenant_keys.popleft()
             waiting = self._waiting[tenant_key]
             future = next(
                 (future for future, quota_key in waiting.items() if self.has_space(quota_key, PAGE_BYTES)), None
@@ -121,7 +121,7 @@ class Outflow:
             self._remove(tenant_key, future)
             if tenant_key in self._waiting:
                 self._waiting.move_to_end(tenant_key)
-                turns.append(tenant_key)
+                tenant_keys.append(tenant_key)
 
     def _remove(self, tenant_key: TenantKey, future: asyncio.Future[None]) -> None:
         self._waiting[tenant_key].pop(future, None)

@@ -38,7 +38,7 @@ __all__ = [
 # `->>` with an index came in 3.38.
 _OLDEST_SQLITE = (3, 38, 0)
 
-# Of a new database, before anything is in it: free pages can be given back while the server runs (`space.py`).
+# Of a new database, before anything is in it: free pages can be given back while the server runs (`free_space.py`).
 _NEW_PRAGMAS = ("PRAGMA auto_vacuum = INCREMENTAL",)
 # Each with its reason; the figures are in docs/design.md, section 5.
 _WRITER_PRAGMAS = (

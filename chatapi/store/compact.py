@@ -1,7 +1,7 @@
 """Giving all free space of a database back that no server has open.
 
-Page by page, as a server does it (`space.py`), or by rewriting the database (SQLite's VACUUM): once for one that was
-made by an earlier version, which can then give back single pages too, and where less than half of the file would be
+Page by page, as a server does it (`free_space.py`), or by rewriting the database (SQLite's VACUUM): once for one that
+was made by an earlier version, which can then give back single pages too, and where less than half of the file would be
 left, which is sooner copied than moved. Both are transactions of SQLite: an interruption leaves the database as it was,
 or as far as it got.
 """
@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from chatapi.store import check_usable
-from chatapi.store.lock import DatabaseLock
-from chatapi.store.migrate import list_migrations
-from chatapi.store.purge import purge_deleted
-from chatapi.store.space import (
+from chatapi.store.free_space import (
     MAX_PINNED_PAGES,
-    Space,
-    Stage,
+    CompactionStage,
+    SpaceUsage,
     count_pages,
     give_back_pages,
     is_incremental,
     measure,
 )
+from chatapi.store.lock import DatabaseLock
+from chatapi.store.migrate import list_migrations
+from chatapi.store.purge import purge_deleted
 from chatapi.store.standalone import UnusableDatabase, explain_errors
 
 STEP_SECONDS = 0.1  # of one transaction: an interruption loses no more
@@ -36,9 +36,9 @@ LOOK_SECONDS = 0.2  # between two looks at a rewriting, or at somebody who still
 BUSY_SECONDS = 5.0  # SQLite waits for another program's lock
 CACHE_KIB = 65_536
 
-# A rewriting writes what is left three times: into a temporary file, the log, and the database.
+# A rewriting writes what is left three times: into a temporary file, the WAL, and the database.
 COPIES = 3
-SPARE = 1.05  # of disk space: the log has 24 bytes more to each page, the copy a page more to each 819
+SPARE = 1.05  # of disk space: the WAL has 24 bytes more to each page, the copy a page more to each 819
 SPARE_BYTES = 1_000_000
 
 # Where SQLite makes temporary files: the first of these that is a folder and can be written to.
@@ -56,10 +56,10 @@ class Rewriting(NamedTuple):
     total_bytes: int
 
 
-Report = Callable[[Space | Rewriting], None]
+Report = Callable[[SpaceUsage | Rewriting], None]
 
 
-def compact_database(path: str, report: Report) -> Space:
+def compact_database(path: str, report: Report) -> SpaceUsage:
     """Returns once the file holds no free page any more. `report` is told now and then how far it is.
 
     Raises DatabaseInUse when a server has it, StoreError, UnusableDatabase, OSError.
@@ -127,17 +127,17 @@ def _take_steps(
 
 
 def _checkpoint(connection: sqlite3.Connection) -> int:
-    """The pages of the log that somebody still needs; none where the database has no log."""
+    """The pages of the WAL that somebody still needs; none where the database has no WAL."""
     _, frames, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     return int(frames) - int(copied)
 
 
-def _cut_off(path: str, connection: sqlite3.Connection, report: Report) -> Space:
+def _cut_off(path: str, connection: sqlite3.Connection, report: Report) -> SpaceUsage:
     """Waits for those who read what was there before."""
     while True:
         _checkpoint(connection)
         space = measure(path, connection)
-        if space.stage is not Stage.WAITING:
+        if space.stage is not CompactionStage.WAITING:
             return space
         report(space)
         time.sleep(LOOK_SECONDS)

@@ -27,9 +27,9 @@ class DatabaseFiles:
     def __init__(self, path: str) -> None:
         """Both files exist: the database is open. Raises OSError."""
         self.path = os.path.abspath(path)
-        self._log = find_wal(path)
-        self.wal_bytes = 0  # of the log's file, at the last look
-        self._identities = _identify(os.stat(self.path)), _identify(os.stat(self._log))
+        self._wal = find_wal(path)
+        self.wal_bytes = 0  # of its file, at the last look
+        self._identities = _identify(os.stat(self.path)), _identify(os.stat(self._wal))
 
     @property
     def identity(self) -> str:
@@ -39,11 +39,11 @@ class DatabaseFiles:
     def is_there(self) -> bool:
         """Whether both names still lead to these files, and the database was not cut to nothing."""
         try:
-            database, log = os.stat(self.path), os.stat(self._log)
+            database, wal = os.stat(self.path), os.stat(self._wal)
         except OSError:
             return False
-        self.wal_bytes = log.st_size
-        return database.st_size > 0 and (_identify(database), _identify(log)) == self._identities
+        self.wal_bytes = wal.st_size
+        return database.st_size > 0 and (_identify(database), _identify(wal)) == self._identities
 
 
 def find_wal(path: str) -> str:
@@ -61,23 +61,23 @@ def has_content(path: str) -> bool:
 
 
 def note_name(path: str) -> None:
-    """The database is about to be opened by this name; see `find_other_log`."""
+    """The database is about to be opened by this name; see `find_other_wal`."""
     if hasattr(os, "setxattr"):  # Linux
         with suppress(OSError):
             os.setxattr(path, _NAME_ATTRIBUTE, os.fsencode(os.path.realpath(path)))
 
 
-def find_other_log(path: str) -> str | None:
+def find_other_wal(path: str) -> str | None:
     """Whether what was written last is beside another name of the file, in words for the operator: the other name is a
     hard link to it, or the file was moved without its log. None when there is no such log, or none is known of."""
-    other, own_log = _get_noted_name(path), find_wal(path)
-    if other is None or not has_content(other_log := f"{other}-wal") or _is_same(other_log, own_log):
+    other, own_wal = _get_noted_name(path), find_wal(path)
+    if other is None or not has_content(other_wal := f"{other}-wal") or _is_same(other_wal, own_wal):
         return None
     if _is_same(other, path):
-        return f"is another name (a hard link) of {other}, which has a log of its own, {other_log}: use that name"
-    if os.path.lexists(other) or has_content(own_log):
+        return f"is another name (a hard link) of {other}, which has a log of its own, {other_wal}: use that name"
+    if os.path.lexists(other) or has_content(own_wal):
         return None  # a copy, or moved together with its log
-    return f"was moved here without its log, {other_log}, which has what was written last: move that to {own_log}"
+    return f"was moved here without its log, {other_wal}, which has what was written last: move that to {own_wal}"
 
 
 def _is_same(first: str, second: str) -> bool:

@@ -7,7 +7,7 @@ import struct
 import sys
 from types import TracebackType
 
-from chatapi.store.file import find_other_log, note_name
+from chatapi.store.file import find_other_wal, note_name
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class DatabaseLock:
                 logger.warning(
                     "the server cannot see whether the database has other names (hard links): %s", error.strerror
                 )
-        if objection := find_other_log(self._path):
+        if objection := find_other_wal(self._path):
             raise DatabaseInUse(f"the database {self._database} {objection}")
         note_name(self._path)
         names = os.fstat(descriptor).st_nlink

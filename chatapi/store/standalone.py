@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from chatapi.store.file import find_other_log, find_wal, has_content
+from chatapi.store.file import find_other_wal, find_wal, has_content
 from chatapi.store.migrate import list_migrations
 
 BUSY_TIMEOUT_SECONDS = 5.0  # a server that starts or recovers holds the file for a moment
@@ -66,7 +66,7 @@ def find_objection(path: str) -> str | None:
         return "is a folder"
     if not stat.S_ISREG(status.st_mode):
         return "is not a regular file"
-    if objection := find_other_log(path):
+    if objection := find_other_wal(path):
         return objection
     uri = f"file:{quote(os.path.abspath(path))}?mode=ro"
     if not has_content(find_wal(path)):

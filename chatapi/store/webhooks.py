@@ -262,8 +262,8 @@ async def insert_event(transaction: Transaction, row: Sequence[object]) -> None:
 
 
 async def expand_event(transaction: Transaction, tenant_key: TenantKey, limit: int) -> bool:
-    """Makes the next deliveries, at most `limit`, of the tenant's oldest event that still lacks some. False when there
-    was no such event. Users who have acknowledged it or left the room meanwhile are passed over."""
+    """Makes the next deliveries, at most `limit`, of the tenant's oldest event that still lacks some. False when none
+    did. Users who have acknowledged it or left the room meanwhile are passed over."""
     event = await transaction.fetch_one(_FIND_EVENT, {"tenant_key": tenant_key})
     if event is None:
         return False

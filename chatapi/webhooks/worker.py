@@ -1,7 +1,7 @@
 """The worker that calls tenants' webhooks: one task that starts calls, and a task for each call under way.
 
 The calls that wait are in the store; only those under way are in memory, so that a crash loses nothing and repeats at
-most those. Each tenant has a lane of its own, and the lanes take turns.
+most those. Each tenant has a queue of its own, and the queues take turns.
 """
 
 import asyncio
@@ -50,8 +50,9 @@ class Step(NamedTuple):
     noted: Failure | Delay | None = None
 
 
-class Lane:
-    """One tenant's calls. `look_at_us` is when the store may have something for it that is not in `ready`."""
+class TenantQueue:
+    """One tenant's calls that wait or are under way. `look_at_us` is when the store may have something for it that is
+    not in `ready`."""
 
     __slots__ = (
         "is_dropping",
@@ -102,7 +103,7 @@ class WebhookWorker:
         self._steady = steady
         self._config = config
         self._per_tenant = max(1, config.concurrency // TENANT_SHARE)
-        self._lanes: OrderedDict[TenantKey, Lane] = OrderedDict()  # the longest not served first
+        self._queues: OrderedDict[TenantKey, TenantQueue] = OrderedDict()  # the longest not served first
         self._calls: set[asyncio.Task[None]] = set()
         self._running = 0
         self._failing_running = 0
@@ -126,11 +127,11 @@ class WebhookWorker:
 
     def wake(self, tenant: TenantState) -> None:
         """There is something for this tenant's webhook in the store."""
-        lane = self._lanes.get(tenant.tenant_key)
-        if lane is None:
-            lane = self._lanes[tenant.tenant_key] = Lane(tenant)
-        lane.look_at_us = 0
-        lane.may_have_events = True
+        queue = self._queues.get(tenant.tenant_key)
+        if queue is None:
+            queue = self._queues[tenant.tenant_key] = TenantQueue(tenant)
+        queue.look_at_us = 0
+        queue.may_have_events = True
         self._wake.set()
 
     async def resume(self, tenants: Iterable[TenantState]) -> None:
@@ -171,54 +172,54 @@ class WebhookWorker:
 
     async def _serve(self) -> None:
         now_us = self._steady.now_us()
-        for lane in list(self._lanes.values()):
-            if not lane.ready and lane.look_at_us <= now_us:
+        for queue in list(self._queues.values()):
+            if not queue.ready and queue.look_at_us <= now_us:
                 try:
-                    await self._look(lane)
+                    await self._look(queue)
                 except ChatError as error:  # its value from before the store failed does not hold
-                    lane.may_have_events = True
-                    lane.look_at_us = now_us + int(STORE_PAUSE_SECONDS * 1_000_000)
+                    queue.may_have_events = True
+                    queue.look_at_us = now_us + int(STORE_PAUSE_SECONDS * 1_000_000)
                     if error.status == UNAVAILABLE:
                         raise  # for every tenant; else it is one tenant's rows that cannot be read
-            if lane.is_over:
-                del self._lanes[lane.tenant.tenant_key]
+            if queue.is_over:
+                del self._queues[queue.tenant.tenant_key]
         self._start_calls()
 
-    async def _look(self, lane: Lane) -> None:
+    async def _look(self, queue: TenantQueue) -> None:
         """Reads what is due next, and makes more of it from events only when there is nothing else: an endpoint that
         takes nothing does not fill the disk with deliveries."""
-        tenant = lane.tenant
+        tenant = queue.tenant
         if tenant.settings.webhook_url is None:
-            lane.look_at_us = NEVER_US
-            lane.may_have_events = False
-            if not lane.is_dropping:
-                lane.is_dropping = True
-                self._tasks.spawn(f"dropped webhooks of {tenant.tenant_id}", self._drop_queue(lane))
+            queue.look_at_us = NEVER_US
+            queue.may_have_events = False
+            if not queue.is_dropping:
+                queue.is_dropping = True
+                self._tasks.spawn(f"dropped webhooks of {tenant.tenant_id}", self._drop_queue(queue))
             return
         # Set first: a delivery stored during the read sets it again.
-        lane.look_at_us = NEVER_US
-        rows = await webhooks.list_next(self._store.readers, tenant.tenant_key, list(lane.under_way), READ_AHEAD)
+        queue.look_at_us = NEVER_US
+        rows = await webhooks.list_next(self._store.readers, tenant.tenant_key, list(queue.under_way), READ_AHEAD)
         now_us = self._steady.now_us()
         due = [row for row in rows if row.next_attempt_at_us <= now_us]
-        lane.ready.extend(due)
+        queue.ready.extend(due)
         if len(due) < len(rows):
-            lane.look_at_us = min(lane.look_at_us, rows[len(due)].next_attempt_at_us)
-        if len(due) == READ_AHEAD or (due and lane.may_have_events):
-            lane.look_at_us = 0  # once these are on their way
-        elif lane.may_have_events:
-            await self._expand(lane)
+            queue.look_at_us = min(queue.look_at_us, rows[len(due)].next_attempt_at_us)
+        if len(due) == READ_AHEAD or (due and queue.may_have_events):
+            queue.look_at_us = 0  # once these are on their way
+        elif queue.may_have_events:
+            await self._expand(queue)
 
-    async def _expand(self, lane: Lane) -> None:
-        lane.may_have_events = False  # as above
-        tenant_key = lane.tenant.tenant_key
+    async def _expand(self, queue: TenantQueue) -> None:
+        queue.may_have_events = False  # as above
+        tenant_key = queue.tenant.tenant_key
         if await self._store.writer.change(lambda t: webhooks.expand_event(t, tenant_key, EXPAND_ROWS)):
-            lane.may_have_events = True
-            lane.look_at_us = 0
+            queue.may_have_events = True
+            queue.look_at_us = 0
 
-    async def _drop_queue(self, lane: Lane) -> None:
+    async def _drop_queue(self, queue: TenantQueue) -> None:
         """The tenant has no webhook any more: its queue is dropped bit by bit, while the others have their turns. A
         step that the store refuses is tried again."""
-        tenant, may_have_more = lane.tenant, True
+        tenant, may_have_more = queue.tenant, True
 
         def work(connection: SqliteConnection, is_over: Callable[[], bool]) -> tuple[int, bool]:
             # Inside the writer's transaction: calls queued since the tenant has a webhook again are not dropped.
@@ -235,45 +236,45 @@ class WebhookWorker:
                 else:
                     self.dropped += dropped
         finally:
-            lane.is_dropping = False
-            lane.may_have_events = may_have_more
-            lane.look_at_us = 0 if may_have_more else NEVER_US
+            queue.is_dropping = False
+            queue.may_have_events = may_have_more
+            queue.look_at_us = 0 if may_have_more else NEVER_US
             self._wake.set()
 
     def _start_calls(self) -> None:
-        """As many as may be under way, one for each lane in turn."""
+        """As many as may be under way, one for each queue in turn."""
         started = True
         while started:
             started = False
-            for tenant_key, lane in list(self._lanes.items()):
-                if lane.ready and self._may_start(lane):
-                    self._start(lane, lane.ready.popleft())
-                    self._lanes.move_to_end(tenant_key)
+            for tenant_key, queue in list(self._queues.items()):
+                if queue.ready and self._may_start(queue):
+                    self._start(queue, queue.ready.popleft())
+                    self._queues.move_to_end(tenant_key)
                     started = True
 
-    def _may_start(self, lane: Lane) -> bool:
+    def _may_start(self, queue: TenantQueue) -> bool:
         """Endpoints that give no answer are called one at a time, and share half of all calls: however many hang, the
         others go on."""
         concurrency = self._config.concurrency
         if self._running >= concurrency:
             return False
-        if lane.is_failing:
-            return not lane.running and self._failing_running < max(1, concurrency // 2)
-        return lane.running < self._per_tenant
+        if queue.is_failing:
+            return not queue.running and self._failing_running < max(1, concurrency // 2)
+        return queue.running < self._per_tenant
 
-    def _start(self, lane: Lane, due: Due) -> None:
-        lane.under_way.add(due.key)
-        lane.running += 1
+    def _start(self, queue: TenantQueue, due: Due) -> None:
+        queue.under_way.add(due.key)
+        queue.running += 1
         self._running += 1
-        self._failing_running += lane.is_failing
+        self._failing_running += queue.is_failing
         name = f"webhook {encode_delivery_id(due.key)}"
-        call = self._tasks.spawn(name, self._try(lane, due, lane.is_failing))
+        call = self._tasks.spawn(name, self._try(queue, due, queue.is_failing))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
 
     async def _sleep(self) -> None:
         """Until something happens, or the next delivery is due."""
-        looks = [lane.look_at_us for lane in self._lanes.values() if not lane.ready]
+        looks = [queue.look_at_us for queue in self._queues.values() if not queue.ready]
         wait_s = (min(looks, default=NEVER_US) - self._steady.now_us()) / 1_000_000
         if wait_s <= 0:
             await asyncio.sleep(0)
@@ -286,22 +287,22 @@ class WebhookWorker:
 
     # One call
 
-    async def _try(self, lane: Lane, due: Due, was_failing: bool) -> None:
+    async def _try(self, queue: TenantQueue, due: Due, was_failing: bool) -> None:
         try:
-            step = await self._make_step(lane, due)
+            step = await self._make_step(queue, due)
             await self._store_step(step)
             # Only now may it be read again. After a bug in the lines above it is not: that waits for the next start.
-            lane.under_way.discard(due.key)
+            queue.under_way.discard(due.key)
             if step.noted is not None and step.noted.next_attempt_at_us is not None:
-                lane.look_at_us = min(lane.look_at_us, step.noted.next_attempt_at_us)
+                queue.look_at_us = min(queue.look_at_us, step.noted.next_attempt_at_us)
         finally:
-            lane.running -= 1
+            queue.running -= 1
             self._running -= 1
             self._failing_running -= was_failing
             self._wake.set()
 
-    async def _make_step(self, lane: Lane, due: Due) -> Step:
-        tenant = lane.tenant
+    async def _make_step(self, queue: TenantQueue, due: Due) -> Step:
+        tenant = queue.tenant
         try:
             body = await self._read_body(tenant.tenant_key, due.key)
         except ChatError:  # perhaps of another delivery, which was read together with this one
@@ -313,7 +314,7 @@ class WebhookWorker:
             self.delayed += 1
             return Step(due.key, Delay(due.key, due.step + 1, self._find_due(due.step + 1)))
         result = await self._call(tenant, tenant.settings.webhook_url, due, body)
-        self._note(lane, result)
+        self._note(queue, result)
         if result.error is None:
             self.delivered += 1
             return Step(due.key)
@@ -331,11 +332,11 @@ class WebhookWorker:
         headers = sign(list_secrets(tenant, now_us), encode_delivery_id(due.key), now_us // 1_000_000, body)
         return await self._client.call(url, headers, body, now_us)
 
-    def _note(self, lane: Lane, result: CallResult) -> None:
-        was_failing = lane.is_failing
-        lane.unanswered = lane.unanswered + 1 if result.status is None else 0
-        if lane.is_failing is not was_failing:
-            fields = {"tenant_id": lane.tenant.tenant_id, "error": result.error}
+    def _note(self, queue: TenantQueue, result: CallResult) -> None:
+        was_failing = queue.is_failing
+        queue.unanswered = queue.unanswered + 1 if result.status is None else 0
+        if queue.is_failing is not was_failing:
+            fields = {"tenant_id": queue.tenant.tenant_id, "error": result.error}
             logger.info("webhook answers again" if was_failing else "webhook gives no answer", extra=fields)
 
     def _judge(self, due: Due, result: CallResult) -> Failure:

@@ -40,7 +40,7 @@ class Measurement:
     cpu_s: float = 0.0
 
 
-class CommandLink:
+class CommandPipe:
     """A process's end of the line to the command."""
 
     def __init__(self, connection: Connection) -> None:
@@ -75,12 +75,12 @@ class CommandLink:
         return measurement
 
 
-def _work(connection: Connection, function: Callable[[Any, CommandLink], Any], job: Any) -> None:
+def _work(connection: Connection, function: Callable[[Any, CommandPipe], Any], job: Any) -> None:
     raise_descriptor_limit()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command ends its processes
     gc.disable()  # a pause of the generator would look like one of the server; it lives for seconds
     try:
-        connection.send(("done", function(job, CommandLink(connection))))
+        connection.send(("done", function(job, CommandPipe(connection))))
     except BenchError as error:
         connection.send(("failed", str(error)))
     except Exception:  # noqa: BLE001 - it is raised again by the command
@@ -91,10 +91,10 @@ def _work(connection: Connection, function: Callable[[Any, CommandLink], Any], j
 class Crew(Generic[Job, Result]):
     """One process per job. `function` is a module's own, since the processes import it."""
 
-    function: Callable[[Job, CommandLink], Result]
+    function: Callable[[Job, CommandPipe], Result]
     jobs: Sequence[Job]
     _processes: list[Any] = field(default_factory=list)
-    _links: list[Connection] = field(default_factory=list)
+    _pipes: list[Connection] = field(default_factory=list)
     _counts: dict[Connection, int] = field(default_factory=dict)
     _results: dict[Connection, Result] = field(default_factory=dict)
     _ready: set[Connection] = field(default_factory=set)
@@ -107,13 +107,13 @@ class Crew(Generic[Job, Result]):
             process.start()
             theirs.close()
             self._processes.append(process)
-            self._links.append(ours)
+            self._pipes.append(ours)
         return self
 
     def __exit__(self, *_error: object) -> None:
-        is_finished = len(self._results) == len(self._links)
-        for link in self._links:
-            link.close()
+        is_finished = len(self._results) == len(self._pipes)
+        for pipe in self._pipes:
+            pipe.close()
         for process in self._processes:
             if is_finished:
                 process.join(END_SECONDS)  # it ends by itself
@@ -123,28 +123,28 @@ class Crew(Generic[Job, Result]):
     def wait_until_ready(self, show: Callable[[int], None]) -> None:
         """Returns when every process waits for its (next) start."""
         deadline_s = time.monotonic() + READY_SECONDS
-        while len(self._ready) < len(self._links):
+        while len(self._ready) < len(self._pipes):
             self._receive(deadline_s)
             show(sum(self._counts.values()))
 
     def start(self, schedule: Schedule) -> None:
         """Lets all processes go on, each of which waits in `wait_for_start`; see `wait_until_ready`."""
         self._ready.clear()
-        for link in self._links:
-            link.send(schedule)
+        for pipe in self._pipes:
+            pipe.send(schedule)
 
     def watch(self, until_s: float, show: Callable[[int], None]) -> None:
         """Returns at that time; shows meanwhile what all have counted together."""
-        while (now_s := time.monotonic()) < until_s and len(self._results) < len(self._links):
+        while (now_s := time.monotonic()) < until_s and len(self._results) < len(self._pipes):
             self._receive_some(until_s - now_s)
             show(sum(self._counts.values()))
 
     def finish(self, seconds: float = FINISH_SECONDS) -> list[Result]:
         """All results, in the jobs' order. Raises BenchError for what went wrong in a process."""
         deadline_s = time.monotonic() + seconds
-        while len(self._results) < len(self._links):
+        while len(self._results) < len(self._pipes):
             self._receive(deadline_s)
-        return [self._results[link] for link in self._links]
+        return [self._results[pipe] for pipe in self._pipes]
 
     def _receive(self, deadline_s: float) -> None:
         left_s = deadline_s - time.monotonic()
@@ -153,21 +153,21 @@ class Crew(Generic[Job, Result]):
         self._receive_some(left_s)
 
     def _receive_some(self, seconds: float) -> None:
-        waiting = [link for link in self._links if link not in self._results]
-        for link in wait(waiting, seconds):
-            assert isinstance(link, Connection)
+        waiting = [pipe for pipe in self._pipes if pipe not in self._results]
+        for pipe in wait(waiting, seconds):
+            assert isinstance(pipe, Connection)
             try:
-                kind, value = link.recv()
+                kind, value = pipe.recv()
             except EOFError:
                 raise BenchError("a generator process died") from None
             if kind == "failed":
                 raise BenchError(value)
             if kind == "progress":
-                self._counts[link] = value
+                self._counts[pipe] = value
             elif kind == "ready":
-                self._ready.add(link)
+                self._ready.add(pipe)
             else:
-                self._results[link] = value
+                self._results[pipe] = value
 
 
 def share(items: Sequence[Any], processes: int) -> list[list[Any]]:

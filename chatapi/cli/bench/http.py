@@ -8,7 +8,7 @@ from chatapi.cli.bench.reactor import Address, Peer, Reactor
 
 REQUEST_SECONDS = 30.0  # for one answer, however busy the machine is
 
-OnReply = Callable[[int, bytes], None]
+OnResponse = Callable[[int, bytes], None]
 """Gets the status and the body."""
 
 
@@ -21,14 +21,14 @@ def encode_request(method: str, path: str, host: str, headers: str, body: bytes 
 
 
 class HttpPeer(Peer):
-    """The next request may be sent once `on_reply` was called. Raises BenchError for an answer in chunks."""
+    """The next request may be sent once `on_response` was called. Raises BenchError for an answer in chunks."""
 
-    __slots__ = ("_rest", "on_reply")
+    __slots__ = ("_rest", "on_response")
 
-    def __init__(self, reactor: Reactor, address: Address, on_reply: OnReply) -> None:
+    def __init__(self, reactor: Reactor, address: Address, on_response: OnResponse) -> None:
         super().__init__(reactor, address)
         self._rest = b""
-        self.on_reply = on_reply
+        self.on_response = on_response
 
     def on_data(self, data: bytes) -> None:
         if self._rest:
@@ -43,7 +43,7 @@ class HttpPeer(Peer):
             self._rest = data
             return
         self._rest = b""
-        self.on_reply(int(data[9:12]), data[body_start:body_end])
+        self.on_response(int(data[9:12]), data[body_start:body_end])
 
 
 def _content_length(data: bytes, head_end: int) -> int:
@@ -60,12 +60,12 @@ def _content_length(data: bytes, head_end: int) -> int:
 
 
 def exchange(
-    address: Address, requests: Sequence[bytes], on_reply: Callable[[int, int, bytes], None], connections: int = 16
+    address: Address, requests: Sequence[bytes], on_response: Callable[[int, int, bytes], None], connections: int = 16
 ) -> None:
-    """Sends all requests over a few connections. `on_reply` gets a request's index, the status and the body."""
+    """Sends all requests over a few connections. `on_response` gets a request's index, the status and the body."""
     reactor = Reactor()
     waiting: Iterator[tuple[int, bytes]] = iter(enumerate(requests))
-    replies = 0
+    responses = 0
 
     def open_peer() -> None:
         index = -1
@@ -77,21 +77,24 @@ def exchange(
                 index, request = following
                 peer.send(request)
 
-        def take_reply(status: int, body: bytes) -> None:
-            nonlocal replies
-            replies += 1
-            on_reply(index, status, body)
+        def take_response(status: int, body: bytes) -> None:
+            nonlocal responses
+            responses += 1
+            on_response(index, status, body)
             send_next()
 
-        peer = HttpPeer(reactor, address, take_reply)
+        peer = HttpPeer(reactor, address, take_response)
         send_next()
 
     try:
         for _ in range(min(connections, len(requests))):
             open_peer()
-        while replies < len(requests):
-            before = replies
-            if not reactor.run(lambda: replies >= len(requests), monotonic() + REQUEST_SECONDS) and replies == before:
+        while responses < len(requests):
+            before = responses
+            if (
+                not reactor.run(lambda: responses >= len(requests), monotonic() + REQUEST_SECONDS)
+                and responses == before
+            ):
                 raise BenchError(f"no answer within {REQUEST_SECONDS:g} s")
     finally:
         reactor.close()

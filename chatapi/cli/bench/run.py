@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TypeVar
 
-from chatapi.cli.bench.crew import CommandLink, Crew, Schedule
+from chatapi.cli.bench.crew import CommandPipe, Crew, Schedule
 from chatapi.cli.bench.probe import PauseProbe
 from chatapi.cli.bench.result import Outcome
 from chatapi.cli.bench.tenant import BenchTenant
@@ -31,7 +31,7 @@ def observe(tenant: BenchTenant, outcome: Outcome) -> Iterator[None]:
 
 
 def measure(
-    tenant: BenchTenant, function: Callable[[Job, CommandLink], Result], jobs: Sequence[Job], noun: str
+    tenant: BenchTenant, function: Callable[[Job, CommandPipe], Result], jobs: Sequence[Job], noun: str
 ) -> tuple[Outcome, list[Result]]:
     """The server's side is in the outcome; the results are the generator's."""
     options, progress = tenant.options, tenant.progress

@@ -29,7 +29,7 @@ class Schemas:
             (_leave_out_null if name in queries else _tell_defaults_in_words)(schema.get("properties", {}))
 
     def get(self, record: Any) -> Schema:
-        """A reference, or the schema itself of what is no record."""
+        """A reference to a record, or the schema itself of any other type."""
         return self._schemas[record]
 
     def properties_of(self, record: Any) -> dict[str, Schema]:

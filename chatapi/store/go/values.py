@@ -24,7 +24,7 @@ _TIME = re.compile(
 
 @lru_cache(maxsize=4096)  # many rows share a second
 def parse_time(text: object) -> int | None:
-    """Microseconds since the Unix epoch, or None for what is no time since then. Without a zone it is UTC."""
+    """Microseconds since the Unix epoch, or None if the text is not a time since then. Without a zone it is UTC."""
     match = _TIME.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         return None
@@ -66,7 +66,7 @@ def parse_room_type(text: object) -> RoomType | None:
 
 
 def parse_json(text: object) -> object:
-    """The value, or the text itself where that is no JSON."""
+    """The value, or the text itself where that is not JSON."""
     try:
         return loads_stored(str(text))
     except ValueError:
@@ -74,7 +74,7 @@ def parse_json(text: object) -> object:
 
 
 def encode_object(text: object) -> tuple[str | None, bool]:
-    """The JSON object to store, and whether it had to be wrapped: a value that is no object is kept under the key
+    """The JSON object to store, and whether it had to be wrapped: a value that is not an object is kept under the key
     `imported`."""
     if text is None or text == "":
         return None, False

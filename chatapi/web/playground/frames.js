@@ -9,7 +9,7 @@ import { deedOf, snippetsOf } from "./snippets.js";
 import { tree } from "./tree.js";
 
 /** @typedef {import("/sdk/chatapi.js").ServerEvent} ServerEvent */
-/** @typedef {{slot: "a" | "b", user: string, direction: "in" | "out", frame: any, at: Date}} Entry a raw frame may be anything, text that is no JSON too */
+/** @typedef {{slot: "a" | "b", user: string, direction: "in" | "out", frame: any, at: Date}} Entry a raw frame may be anything, text that is not JSON too */
 
 const KEPT = 500; // of the newest frames, so that a long session stays quick
 const DRAW_MS = 100; // between two drawings

@@ -23,7 +23,7 @@ import { explain } from "./reasons.js";
 const ACK_MS = 100; // a burst of messages is one acknowledgement
 const ACKS_BY_FRAME = 2; // one call for more rooms than that: the server takes 20 frames of them a second
 const RAW_MS = 2000;
-const FOCUS_RETRY_MS = 1000; // looking back and forth is no storm of handshakes
+const FOCUS_RETRY_MS = 1000; // so that looking back and forth does not make a handshake each time
 
 /** The WebSockets of one connection, of which the page sees what the SDK keeps for itself. */
 export class Wire {

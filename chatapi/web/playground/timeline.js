@@ -52,7 +52,7 @@ export class Timeline {
   /** @param {(message: Message) => Mark} markOf @param {string} [notice] instead of messages */
   reset(markOf, notice) {
     this.watcher.disconnect();
-    this.log.setAttribute("aria-live", "off"); // the messages from before are no news
+    this.log.setAttribute("aria-live", "off"); // screen readers do not read old messages aloud
     this.#items.clear();
     this.#drafts.clear();
     this.view.markOf = markOf;

@@ -1631,7 +1631,7 @@ export class Connection {
     return named;
   }
 
-  /** Rooms that the user was a member of and is no more. @param {Set<string>} present */
+  /** Rooms that the user was a member of, and is not any more. @param {Set<string>} present */
   #forgetLeft(present) {
     for (const [roomId, room] of this.#rooms) {
       if (!room.member || present.has(roomId)) continue;

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from time import monotonic, process_time
 from typing import Any
 
-from chatapi.cli.bench.crew import PROGRESS_SECONDS, CommandLink, Crew, Measurement, Schedule, share
+from chatapi.cli.bench.crew import PROGRESS_SECONDS, CommandPipe, Crew, Measurement, Schedule, share
 from chatapi.cli.bench.errors import BenchError
 from chatapi.cli.bench.reactor import Reactor
 from chatapi.cli.bench.result import MEGABYTE, Outcome
@@ -96,22 +96,22 @@ class Arrival(MemberSocket):
             self._arrivals.on_served(self)
 
 
-def arrive(job: ArriveJob, link: CommandLink) -> ArriveResult:
+def arrive(job: ArriveJob, pipe: CommandPipe) -> ArriveResult:
     """The work of one process. It waits twice after all are served, so that the command can look at the server's
     memory."""
     reactor, result = Reactor(), ArriveResult()
     arrivals = Arrivals(reactor, job, result)
-    link.wait_for_start()
+    pipe.wait_for_start()
     result.first_s, cpu_s = monotonic(), process_time()
     arrivals.let_in()
     while not reactor.run(lambda: arrivals.served == len(job.users), monotonic() + PROGRESS_SECONDS):
-        link.progress(arrivals.served)
+        pipe.progress(arrivals.served)
         if monotonic() > result.first_s + ARRIVE_SECONDS:
             raise BenchError(f"{arrivals.served} of {len(job.users)} were served within {ARRIVE_SECONDS:g} s")
     result.cpu_s = process_time() - cpu_s
-    link.wait_for_start()  # the command looks at the server meanwhile
+    pipe.wait_for_start()  # the command looks at the server meanwhile
     reactor.run_until(monotonic() + SETTLE_SECONDS)
-    link.wait_for_start()  # and again
+    pipe.wait_for_start()  # and again
     for member in arrivals.members:
         if member.phase is not SYNCED:
             result.problems.append(f"{member.user}: not served")

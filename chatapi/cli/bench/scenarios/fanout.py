@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
-from chatapi.cli.bench.crew import CommandLink, Measurement, share
+from chatapi.cli.bench.crew import CommandPipe, Measurement, share
 from chatapi.cli.bench.reactor import Reactor
 from chatapi.cli.bench.result import Outcome, check_stored
 from chatapi.cli.bench.run import measure
@@ -128,7 +128,7 @@ class Speaker(Recipient):
         self.ids[seq] = f"{self.user}.{number_text(seq - 1).decode()}"
 
 
-def fan_out(job: FanoutJob, link: CommandLink) -> FanoutResult:
+def fan_out(job: FanoutJob, pipe: CommandPipe) -> FanoutResult:
     """The work of one process: it has the sender if the room's first user is among its own."""
     reactor, audience, options = Reactor(polls=job.options.busy_poll), Audience(), job.options
     speaker: Speaker | None = None
@@ -140,10 +140,10 @@ def fan_out(job: FanoutJob, link: CommandLink) -> FanoutResult:
         else:
             recipients.append(Recipient(reactor, job.login, job.room.room_id, user, audience))
     all_ready(reactor, recipients)
-    schedule = link.wait_for_start()
+    schedule = pipe.wait_for_start()
     if speaker is not None:
         start_speaking(reactor, speaker, audience, options, schedule.end_s)
-    measurement = link.measure(reactor, schedule, audience.count)
+    measurement = pipe.measure(reactor, schedule, audience.count)
     last_seq = 0
     if speaker is not None:
         sent = len(speaker.sent_s)

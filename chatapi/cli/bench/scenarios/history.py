@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
-from chatapi.cli.bench.crew import CommandLink, Measurement, share
+from chatapi.cli.bench.crew import CommandPipe, Measurement, share
 from chatapi.cli.bench.errors import BenchError
 from chatapi.cli.bench.http import HttpPeer, encode_request
 from chatapi.cli.bench.reactor import Reactor
@@ -73,13 +73,13 @@ class HistoryReader:
             self.ask()
 
 
-def read_history(job: HistoryJob, link: CommandLink) -> HistoryResult:
+def read_history(job: HistoryJob, pipe: CommandPipe) -> HistoryResult:
     reactor, result = Reactor(), HistoryResult(Measurement(), array("d"), 0)
     readers = [HistoryReader(reactor, job.login, room, result) for room in job.rooms]
-    schedule = link.wait_for_start()
+    schedule = pipe.wait_for_start()
     for reader in readers:
         reader.ask()
-    measurement = result.measurement = link.measure(reactor, schedule, lambda: result.pages)
+    measurement = result.measurement = pipe.measure(reactor, schedule, lambda: result.pages)
     for reader in readers:
         reader.is_over = True
     if not reactor.run(lambda: not any(reader.is_waiting for reader in readers), monotonic() + DRAIN_SECONDS):

@@ -9,7 +9,7 @@ from itertools import pairwise
 from time import monotonic
 from typing import Any
 
-from chatapi.cli.bench.crew import CommandLink, Measurement, percentile, share
+from chatapi.cli.bench.crew import CommandPipe, Measurement, percentile, share
 from chatapi.cli.bench.errors import BenchError
 from chatapi.cli.bench.http import HttpPeer, encode_request
 from chatapi.cli.bench.reactor import Reactor
@@ -203,7 +203,7 @@ class Person:
         self._done()
 
 
-def live(job: MixedJob, link: CommandLink) -> MixedResult:
+def live(job: MixedJob, pipe: CommandPipe) -> MixedResult:
     reactor, tally = Reactor(polls=job.options.busy_poll), MixedTally()
     records = {room.room_id: RoomRecord() for room in job.rooms}
     people = [
@@ -212,10 +212,10 @@ def live(job: MixedJob, link: CommandLink) -> MixedResult:
         for user in room.users
     ]
     all_ready(reactor, [person.line for person in people])
-    schedule = link.wait_for_start()
+    schedule = pipe.wait_for_start()
     for person in people:
         person.act()
-    measurement = link.measure(reactor, schedule, lambda: len(tally.latencies))
+    measurement = pipe.measure(reactor, schedule, lambda: len(tally.latencies))
     tally.is_over = True
     finished = reactor.run(lambda: not tally.busy, monotonic() + DRAIN_SECONDS)
     reactor.run(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
-from chatapi.cli.bench.crew import CommandLink, Measurement, Schedule, share
+from chatapi.cli.bench.crew import CommandPipe, Measurement, Schedule, share
 from chatapi.cli.bench.errors import BenchError
 from chatapi.cli.bench.http import HttpPeer, encode_request
 from chatapi.cli.bench.reactor import Reactor
@@ -79,14 +79,14 @@ class RestSender:
         self.user = user
         self.room_id = room_id
         self.seqs: array[int] = array("Q")  # of the messages, in the order sent
-        self._peer = HttpPeer(reactor, login.address, self._take_reply)
+        self._peer = HttpPeer(reactor, login.address, self._take_response)
 
     def send(self) -> None:
         self._tally.in_flight += 1
         self._sent_s = monotonic()
         self._peer.send(self._before + number_text(len(self.seqs)) + self._after)
 
-    def _take_reply(self, status: int, body: bytes) -> None:
+    def _take_response(self, status: int, body: bytes) -> None:
         tally = self._tally
         tally.latencies.append(monotonic() - self._sent_s)
         tally.in_flight -= 1
@@ -141,24 +141,24 @@ def confirmed_ids(senders: Sequence[RestSender] | Sequence[SocketSender]) -> dic
     return found
 
 
-def send_over_rest(job: SendJob, link: CommandLink) -> SendResult:
+def send_over_rest(job: SendJob, pipe: CommandPipe) -> SendResult:
     reactor, tally = Reactor(polls=job.options.busy_poll), SendTally()
     senders = [
         RestSender(reactor, tally, job.login, room.room_id, user, job.options)
         for room in job.rooms
         for user in room.users
     ]
-    schedule = link.wait_for_start()
+    schedule = pipe.wait_for_start()
     for sender in senders:
         sender.send()
-    measurement = _measure_sends(reactor, tally, link, schedule)
+    measurement = _measure_sends(reactor, tally, pipe, schedule)
     result = SendResult(measurement, _latencies(tally, measurement), confirmed_ids(senders))
     if tally.in_flight:
         result.problems.append(f"{tally.in_flight} requests were never answered")
     return result
 
 
-def send_over_sockets(job: SendJob, link: CommandLink) -> SendResult:
+def send_over_sockets(job: SendJob, pipe: CommandPipe) -> SendResult:
     reactor, tally = Reactor(polls=job.options.busy_poll), SendTally()
     rooms = [
         [SocketSender(reactor, tally, job.login, room.room_id, user, job.options) for user in room.users]
@@ -166,11 +166,11 @@ def send_over_sockets(job: SendJob, link: CommandLink) -> SendResult:
     ]
     senders = [sender for room in rooms for sender in room]
     all_ready(reactor, senders)
-    schedule = link.wait_for_start()
+    schedule = pipe.wait_for_start()
     for sender in senders:
         for _ in range(job.options.window):
             sender.send_message()
-    measurement = _measure_sends(reactor, tally, link, schedule)
+    measurement = _measure_sends(reactor, tally, pipe, schedule)
     last_seqs = {room[0].room_id: sum(len(sender.seqs) for sender in room) for room in rooms}
     reactor.run(
         lambda: all(sender.next_seq > last_seqs[sender.room_id] for sender in senders), monotonic() + DRAIN_SECONDS
@@ -183,8 +183,8 @@ def send_over_sockets(job: SendJob, link: CommandLink) -> SendResult:
     return result
 
 
-def _measure_sends(reactor: Reactor, tally: SendTally, link: CommandLink, schedule: Schedule) -> Measurement:
-    measurement = link.measure(reactor, schedule, tally.count)
+def _measure_sends(reactor: Reactor, tally: SendTally, pipe: CommandPipe, schedule: Schedule) -> Measurement:
+    measurement = pipe.measure(reactor, schedule, tally.count)
     tally.is_over = True
     reactor.run(lambda: not tally.in_flight, monotonic() + DRAIN_SECONDS)
     return measurement
@@ -202,7 +202,7 @@ def run_ws_send(tenant: BenchTenant) -> Outcome:
     return _run(tenant, send_over_sockets)
 
 
-def _run(tenant: BenchTenant, function: "Callable[[SendJob, CommandLink], SendResult]") -> Outcome:
+def _run(tenant: BenchTenant, function: "Callable[[SendJob, CommandPipe], SendResult]") -> Outcome:
     options = tenant.options
     members = min(options.members, options.clients)
     rooms = tenant.make_rooms(-(-options.clients // members), members)

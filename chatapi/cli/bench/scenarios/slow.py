@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic, process_time
 
-from chatapi.cli.bench.crew import CommandLink, Crew, Measurement, Schedule
+from chatapi.cli.bench.crew import CommandPipe, Crew, Measurement, Schedule
 from chatapi.cli.bench.reactor import Reactor
 from chatapi.cli.bench.result import MEGABYTE, Outcome, check_stored
 from chatapi.cli.bench.run import START_DELAY_SECONDS, observe
@@ -44,11 +44,11 @@ class SlowResult:
     problems: list[str] = field(default_factory=list)
 
 
-def play(job: SlowJob, link: CommandLink) -> SlowResult:
-    return _read_slowly(job, link) if job.is_slow else _send_and_read(job, link)
+def play(job: SlowJob, pipe: CommandPipe) -> SlowResult:
+    return _read_slowly(job, pipe) if job.is_slow else _send_and_read(job, pipe)
 
 
-def _send_and_read(job: SlowJob, link: CommandLink) -> SlowResult:
+def _send_and_read(job: SlowJob, pipe: CommandPipe) -> SlowResult:
     reactor, audience, options = Reactor(), Audience(), job.options
     login, room_id = job.login, job.room.room_id
     speaker = Speaker(reactor, login, room_id, job.users[0], audience, options)
@@ -57,19 +57,19 @@ def _send_and_read(job: SlowJob, link: CommandLink) -> SlowResult:
         *(Recipient(reactor, login, room_id, user, audience) for user in job.users[1:]),
     ]
     all_ready(reactor, recipients)
-    schedule = link.wait_for_start()
+    schedule = pipe.wait_for_start()
     start_speaking(reactor, speaker, audience, options, schedule.end_s)
-    result = SlowResult(link.measure(reactor, schedule, lambda: audience.complete))
+    result = SlowResult(pipe.measure(reactor, schedule, lambda: audience.complete))
     reactor.run(lambda: len(speaker.ids) == len(speaker.sent_s), monotonic() + DRAIN_SECONDS)
     drain(reactor, audience, len(speaker.sent_s))
     for seq in range(result.measurement.first + 1, result.measurement.first + result.measurement.count + 1):
         result.latencies.append(audience.arrived_s[seq] - speaker.sent_s[seq - 1])
     result.confirmed = speaker.ids
-    _settle(reactor, link, recipients, result)
+    _report_reached(reactor, pipe, recipients, result)
     return result
 
 
-def _read_slowly(job: SlowJob, link: CommandLink) -> SlowResult:
+def _read_slowly(job: SlowJob, pipe: CommandPipe) -> SlowResult:
     reactor, options = Reactor(), job.options
     login, room_id = job.login, job.room.room_id
     # A member that reads on knows how far the others have to catch up.
@@ -78,7 +78,7 @@ def _read_slowly(job: SlowJob, link: CommandLink) -> SlowResult:
         MemberSocket(reactor, login, room_id, user, receive_buffer_bytes=RECEIVE_BUFFER_BYTES) for user in job.users[1:]
     ]
     all_ready(reactor, [witness, *readers])
-    schedule = link.wait_for_start()
+    schedule = pipe.wait_for_start()
     reactor.run_until(schedule.begin_s)
     for reader in readers:
         reader.stop_reading()
@@ -95,7 +95,7 @@ def _read_slowly(job: SlowJob, link: CommandLink) -> SlowResult:
     result.measurement.seconds, result.measurement.cpu_s = monotonic() - resumed_s, process_time() - resumed_cpu_s
     reactor.run_until(schedule.end_s)
     _wait_for_quiet(reactor, witness)
-    _settle(reactor, link, [witness, *readers], result)
+    _report_reached(reactor, pipe, [witness, *readers], result)
     return result
 
 
@@ -107,9 +107,9 @@ def _wait_for_quiet(reactor: Reactor, witness: MemberSocket) -> None:
         reactor.run_until(monotonic() + QUIET_SECONDS)
 
 
-def _settle(reactor: Reactor, link: CommandLink, members: Sequence[MemberSocket], result: SlowResult) -> None:
+def _report_reached(reactor: Reactor, pipe: CommandPipe, members: Sequence[MemberSocket], result: SlowResult) -> None:
     """The command looks at the server's memory while all are still connected."""
-    link.wait_for_start()
+    pipe.wait_for_start()
     for member in members:
         result.reached.append(member.next_seq - 1)
         member.add_to(result, member.next_seq - 1)

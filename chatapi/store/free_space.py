@@ -1,7 +1,7 @@
 """Free pages of the database, and giving them back to the file system while the server runs.
 
 Deleted rows leave pages that hold nothing. Later rows use them again, but the file stays as large as it was, until
-its last pages have moved to the free places before them and it is cut off behind them. A new database can do that page
+its last pages have moved to free pages before them and it is cut off behind them. A new database can do that page
 by page (`auto_vacuum = INCREMENTAL`); one of an earlier version has to be rewritten once (`compact.py`).
 
 A page costs some ten microseconds where what was deleted lay together, as a room's messages do. A free page at the end
@@ -30,18 +30,18 @@ WAIT_SECONDS = 0.05  # before the next look at a file that cannot be cut off yet
 _INCREMENTAL = 2  # the value of `auto_vacuum`
 
 
-class Stage(StrEnum):
+class CompactionStage(StrEnum):
     WORKING = "working"
     WAITING = "waiting"  # for a read, a backup or a check that still needs the pages as they were
     DONE = "done"
 
 
-class Space(NamedTuple):
+class SpaceUsage(NamedTuple):
     """The size of the database's file, which gets smaller only in leaps while pages are given back."""
 
     file_bytes: int
     free_bytes: int  # in pages that hold nothing
-    stage: Stage
+    stage: CompactionStage
 
 
 class Pages(NamedTuple):
@@ -60,18 +60,18 @@ def is_incremental(connection: SqliteConnection) -> bool:
     return bool(connection.execute("PRAGMA auto_vacuum").fetchone()[0] == _INCREMENTAL)
 
 
-def measure(path: str, connection: SqliteConnection, *, is_pinned: bool = False) -> Space:
+def measure(path: str, connection: SqliteConnection, *, is_pinned: bool = False) -> SpaceUsage:
     """`is_pinned`: somebody needs so much of the log that nothing should be added to it."""
     pages = count_pages(connection)
     file_bytes = os.path.getsize(path)
     if is_pinned:
-        stage = Stage.WAITING
+        stage = CompactionStage.WAITING
     elif pages.free:
-        stage = Stage.WORKING
+        stage = CompactionStage.WORKING
     else:
         # It is cut off by the checkpoint that finds nobody who reads what was there before.
-        stage = Stage.WAITING if file_bytes > pages.total * pages.size_bytes else Stage.DONE
-    return Space(file_bytes, pages.free * pages.size_bytes, stage)
+        stage = CompactionStage.WAITING if file_bytes > pages.total * pages.size_bytes else CompactionStage.DONE
+    return SpaceUsage(file_bytes, pages.free * pages.size_bytes, stage)
 
 
 def give_back_pages(connection: SqliteConnection, is_over: Callable[[], bool]) -> None:
@@ -82,7 +82,7 @@ def give_back_pages(connection: SqliteConnection, is_over: Callable[[], bool]) -
             return
 
 
-def _take_step(path: str, is_pinned: bool, connection: SqliteConnection, is_over: Callable[[], bool]) -> Space:
+def _take_step(path: str, is_pinned: bool, connection: SqliteConnection, is_over: Callable[[], bool]) -> SpaceUsage:
     if not is_incremental(connection):
         raise conflict(
             "The database was made by an earlier version and cannot give space back while the server runs:"
@@ -91,12 +91,12 @@ def _take_step(path: str, is_pinned: bool, connection: SqliteConnection, is_over
     if is_pinned:
         return measure(path, connection, is_pinned=True)
     if purge_deleted(connection, is_over):
-        return measure(path, connection)._replace(stage=Stage.WORKING)
+        return measure(path, connection)._replace(stage=CompactionStage.WORKING)
     give_back_pages(connection, is_over)
     return measure(path, connection)
 
 
-async def give_back(writer: Writer) -> tuple[int, Space]:
+async def give_back(writer: Writer) -> tuple[int, SpaceUsage]:
     """Removes what was deleted and gives free pages back, in steps of the background, for a second or until it is done.
     Returns also the file's size as it was, in bytes.
 
@@ -109,7 +109,7 @@ async def give_back(writer: Writer) -> tuple[int, Space]:
     while True:
         is_pinned = writer.pinned_wal_pages > MAX_PINNED_PAGES
         space = await writer.step(partial(_take_step, path, is_pinned))
-        if space.stage is Stage.DONE or loop.time() >= end_s:
+        if space.stage is CompactionStage.DONE or loop.time() >= end_s:
             return before.file_bytes, space
-        if space.stage is Stage.WAITING:
+        if space.stage is CompactionStage.WAITING:
             await asyncio.sleep(WAIT_SECONDS)  # a checkpoint follows every few steps

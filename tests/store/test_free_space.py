@@ -12,7 +12,7 @@ from conftest import StartServer
 from driver import Server, checkpoint
 from sample_database import add_big_room, make_database
 
-from chatapi.store import space
+from chatapi.store import free_space
 from chatapi.store.check import check_database
 from chatapi.store.file import name_identity
 
@@ -22,7 +22,7 @@ MESSAGE = "x" * 60_000
 
 @pytest.fixture(autouse=True)
 def short_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(space, "CALL_SECONDS", 0.2)
+    monkeypatch.setattr(free_space, "CALL_SECONDS", 0.2)
 
 
 async def find_size(database: Path) -> int:
@@ -125,7 +125,7 @@ async def test_the_file_is_cut_off_once_nobody_reads_the_old_pages(server: Serve
 async def test_nothing_moves_while_somebody_needs_the_log(
     server: Server, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(space, "MAX_PINNED_PAGES", 0)
+    monkeypatch.setattr(free_space, "MAX_PINNED_PAGES", 0)
     alice, writer = server.user("alice"), server.services.store.writer
     room_id = await fill(server, 1)
     async with another(database, *READING):
