@@ -51,7 +51,7 @@ async def test_the_default_is_twenty_a_second_and_twice_that_at_once(start_serve
     assert [(await alice.get("/rooms")).status for _ in range(2)] == [200, 429]
 
 
-async def test_what_the_users_bucket_refuses_takes_none_of_the_tenants(start_server: StartServer) -> None:
+async def test_request_over_the_users_limit_takes_no_token_of_the_tenant(start_server: StartServer) -> None:
     server, _clock = await start(start_server, 1)
     alice = await make_bearer(server, "alice")
     before = await left_of_tenant(server)
@@ -60,7 +60,7 @@ async def test_what_the_users_bucket_refuses_takes_none_of_the_tenants(start_ser
     assert (await (await make_bearer(server, "bob")).get("/rooms")).status == 200
 
 
-async def test_what_the_tenants_bucket_refuses_takes_none_of_the_users(start_server: StartServer) -> None:
+async def test_request_over_the_tenants_limit_takes_no_token_of_the_user(start_server: StartServer) -> None:
     server, clock = await start(start_server, 2, rate_limit=1, rate_burst=2)
     alice = await make_bearer(server, "alice")  # 1 of the tenant's left
     replies = [await alice.get("/rooms") for _ in range(6)]
