@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
@@ -12,7 +11,7 @@ from msgspec import UNSET, UnsetType
 from chatapi.client.attempts import Attempts
 from chatapi.client.credentials import Credentials
 from chatapi.client.drafts import draft, given
-from chatapi.client.errors import ApiError, Closed, NoAnswer, parse_error
+from chatapi.client.errors import ApiError, Closed, NoAnswer
 from chatapi.client.events import (
     AckReceivedEvent,
     Event,
@@ -22,13 +21,13 @@ from chatapi.client.events import (
     ReadUpdatedEvent,
     ReadyEvent,
 )
-from chatapi.client.feed import GONE, Feed, FeedCallbacks
-from chatapi.client.frames import find_number
+from chatapi.client.feed import Feed, FeedCallbacks
 from chatapi.client.http import Http
 from chatapi.client.inbox import Ended
 from chatapi.client.options import Options, State
 from chatapi.client.outgoing import Outgoing, fits
 from chatapi.client.records import Cursors, Json, Sent, Subscribed
+from chatapi.client.session import SocketSession, is_set_within
 from chatapi.client.socket import Socket, SocketEnded, now_s, open_socket
 from chatapi.client.typist import Typist
 
@@ -36,10 +35,6 @@ if TYPE_CHECKING:
     from chatapi.client.api import ChatAPI
 
 logger = logging.getLogger(__name__)
-
-ACK_DELAY_S = 0.1  # so that a burst of messages is one ack
-ACKS_PER_TURN = 15  # a second: the server delays acks above 20, and drops typing with them
-CLOSING_ACKS = 40  # the server's burst: more would keep the goodbye waiting
 
 
 class Connection:
@@ -71,11 +66,8 @@ class Connection:
         self._out = Outgoing(self._feed.inbox.wake, can_renew=credentials.is_renewable)
         self._unconfirmed = 0
 
-        # Of the present socket
-        self._socket: Socket | None = None
-        self._is_blocked = False  # not read, since the application is slow
         self._typist = Typist()
-        self._silenced: set[str] = set()  # rooms that the server was told not to send
+        self._session: SocketSession | None = None  # over the present socket
 
     # Life
 
@@ -109,13 +101,13 @@ class Connection:
         """Acknowledges the events that were handled, and ends the connection; calls that wait for an answer raise
         Closed."""
         self._feed.finish()
-        socket = self._socket
-        if socket is not None and self._state != "closed":
-            for _count, frame in zip(range(CLOSING_ACKS), self._take_acks(), strict=False):
-                await socket.send(frame)
+        session = self._session
+        if session is not None and self._state != "closed":
+            await session.send_last_acks()
         self._finish(None, discard=True)
-        if socket is not None:
-            await socket.close()  # before the reader is cancelled: aiohttp would not wait for the server's goodbye
+        if session is not None:
+            # Before the reader is cancelled: aiohttp would not wait for the server's goodbye.
+            await session.socket.close()
         if self._runner is not None:
             self._runner.cancel()
             await asyncio.wait([self._runner])
@@ -266,8 +258,8 @@ class Connection:
 
     async def typing(self, room_id: str, active: bool = True) -> None:
         """Tells the others that the user is typing; call it on every key. Lost when there is no socket."""
-        if self._socket is not None:
-            await self._typist.tell(self._socket, room_id, active=active)
+        if self._session is not None:
+            await self._typist.tell(self._session.socket, room_id, active=active)
 
     async def subscribe(self, room_id: str) -> Subscribed:
         """Receives a channel's events without joining it, from now on and across reconnects. A channel that this
@@ -311,7 +303,7 @@ class Connection:
                 continue  # a resume waits for nothing
             delay_s = self._attempts.take_delay_s(now_s() - started_at_s)
             self._set_state("waiting")
-            await self._is_interrupted_within(delay_s)
+            await is_set_within(self._interrupted, delay_s)
 
     async def _wait_until_wanted(self) -> None:
         inbox = self._feed.inbox
@@ -340,25 +332,32 @@ class Connection:
     async def _serve(self, socket: Socket) -> None:
         assert socket.ready is not None  # `open_socket` has waited for it
         self._attempts.succeeded()
+        session = SocketSession(
+            socket,
+            feed=self._feed,
+            out=self._out,
+            attempts=self._attempts,
+            options=self._options,
+            interrupted=self._interrupted,
+        )
         try:
             async with asyncio.TaskGroup() as group:
                 sync = self._feed.start(group, socket.ready)
-                self._socket = self._out.socket = socket
+                self._session, self._out.socket = session, socket
                 self._set_state("syncing")
-                group.create_task(self._greet(socket, sync, self._out.pending.frames()))
-                group.create_task(self._read(socket))
-                group.create_task(self._keep_alive(socket))
-                group.create_task(self._flush_acks(socket))
+                session.start(group, sync)
                 if self._opened is not None and not self._opened.done():
                     self._opened.set_result(None)
         except* SocketEnded as ended:
             self._note_end(ended)
         finally:
-            self._socket = self._out.socket = None
-            self._is_blocked = False
+            self._session = self._out.socket = None
             self._typist.forget_all()
-            self._silenced.clear()
             self._feed.stop()
+
+    def _silence(self, room_id: str) -> None:
+        if self._session is not None:
+            self._session.silence(room_id)
 
     def _note_end(self, ended: ExceptionGroup[SocketEnded]) -> None:
         for end in ended.exceptions:
@@ -367,109 +366,6 @@ class Connection:
                     self._attempts.next_delay_s = end.delay_s
                 if end.error is not None:
                     self._attempts.note(end.error)
-
-    async def _greet(self, socket: Socket, sync: Json, waiting: list[Json]) -> None:
-        """Says where this connection stopped, and then sends again what got no answer on the last socket."""
-        asked = {frame["room_id"] for frame in waiting if frame["type"] == "subscribe"}
-        async with asyncio.TaskGroup() as group:  # each sends its frame when it starts, so these stay in order
-            group.create_task(self._sync(sync))
-            for room_id in self._feed.book.wanted:
-                if room_id not in sync["rooms"] and room_id not in asked:
-                    group.create_task(self._follow(room_id))
-            group.create_task(self._repeat(socket, waiting))
-
-    async def _sync(self, sync: Json) -> None:
-        try:
-            await self._out.request(sync, attempts=None, pending=self._out.own)
-        except ApiError as error:
-            logger.warning("the sync was refused", extra={"code": str(error.code)})
-            raise SocketEnded(error=error) from error
-
-    async def _follow(self, room_id: str) -> None:
-        """A channel of which nothing has come yet: no `sync` can name it."""
-        try:
-            await self._out.request({"type": "subscribe", "room_id": room_id}, attempts=None, pending=self._out.own)
-        except ApiError as error:
-            logger.warning("a channel can no longer be followed", extra={"code": str(error.code)})
-            self._feed.book.wanted.pop(room_id, None)
-
-    def _silence(self, room_id: str) -> None:
-        if self._socket is not None and room_id not in self._silenced:
-            self._silenced.add(room_id)
-            self._feed.run(self._socket.send({"type": "unsubscribe", "room_id": room_id}))
-
-    async def _repeat(self, socket: Socket, waiting: list[Json]) -> None:
-        for frame in waiting:
-            await socket.send(frame)
-
-    async def _read(self, socket: Socket) -> None:
-        while True:
-            frame, size_bytes = await socket.receive()
-            if self._feed.inbox.is_full and not self._out.pending:
-                await self._wait_for_application(socket)
-            if frame["type"] == "error":
-                self._receive_error(socket, frame)
-                continue
-            if "request_id" in frame:
-                self._out.pending.resolve(frame)
-                self._out.own.resolve(frame)
-            if frame["type"] == "server.shutdown":
-                self._attempts.expect_shutdown(find_number(frame, "reconnect_after_ms", 0.0) / 1000)
-            self._feed.receive(frame, size_bytes)
-
-    async def _wait_for_application(self, socket: Socket) -> None:
-        """Until the inbox has space, or the application waits for an answer, which has to be read."""
-        self._is_blocked = True
-        while self._feed.inbox.is_full and not self._out.pending:
-            await self._feed.inbox.changed()
-        self._is_blocked = False
-        socket.heard_at_s = now_s()
-
-    def _receive_error(self, socket: Socket, frame: Json) -> None:
-        retry_after_s = find_number(frame, "retry_after_ms", 0.0) / 1000
-        error = parse_error(frame, retry_after_s=retry_after_s or None)
-        request_id = frame.get("request_id")
-        if self._is_of_one_room(error) and self._out.own.expects(request_id):
-            self._feed.lose_room(str(error.field).removeprefix("rooms."))  # the `sync` goes on with the others
-        elif not self._out.pending.refuse(request_id, error) and not self._out.own.refuse(request_id, error):
-            socket.refusal = error
-            logger.warning("the server refused a frame", extra={"code": str(error.code), "field": error.field})
-
-    def _is_of_one_room(self, error: ApiError) -> bool:
-        return error.status in GONE and error.field is not None and error.field.startswith("rooms.")
-
-    async def _keep_alive(self, socket: Socket) -> None:
-        """Ends a socket on which the server fell silent, and speaks up while the application is too slow for it."""
-        heartbeat_s = socket.heartbeat_s
-        while True:
-            if await self._is_interrupted_within(heartbeat_s / 2):
-                raise SocketEnded
-            silent_s = now_s() - socket.heard_at_s
-            if not self._is_blocked and silent_s > 2 * heartbeat_s:
-                raise SocketEnded
-            if self._is_blocked or silent_s > 0.75 * heartbeat_s:
-                await socket.send({"type": "ping"})
-
-    async def _flush_acks(self, socket: Socket) -> None:
-        while True:
-            await self._feed.acks_due.wait()
-            await asyncio.sleep(ACK_DELAY_S)
-            self._feed.acks_due.clear()
-            for count, frame in enumerate(self._take_acks(), start=1):
-                await socket.send(frame)
-                if count % ACKS_PER_TURN == 0:
-                    await asyncio.sleep(1.0)
-
-    def _take_acks(self) -> Iterator[Json]:
-        return self._feed.take_acks(rooms=self._options.auto_ack, notifications=self._options.auto_ack_notifications)
-
-    async def _is_interrupted_within(self, delay_s: float) -> bool:
-        try:
-            async with asyncio.timeout(delay_s):
-                await self._interrupted.wait()
-        except TimeoutError:
-            return False
-        return True
 
     def _set_state(self, state: State) -> None:
         if state != self._state and self._state != "closed":
