@@ -1,6 +1,6 @@
 """Whether the database's files can be used, and whether they are still where they were: SQLite goes on writing into a
 file that was removed or replaced under it, and what it confirms then is gone at the next start. Nor would it be found
-under another name of the file: the log (the WAL) is beside the name by which the database was opened."""
+under another name of the file: the WAL is beside the name by which the database was opened."""
 
 import os
 import pwd
@@ -22,7 +22,7 @@ class DatabaseGone(Exception):
 
 
 class DatabaseFiles:
-    """The database and its log (the WAL), by device and inode. To look takes a few microseconds."""
+    """The database and its WAL, by device and inode. To look takes a few microseconds."""
 
     def __init__(self, path: str) -> None:
         """Both files exist: the database is open. Raises OSError."""
@@ -47,7 +47,7 @@ class DatabaseFiles:
 
 
 def find_wal(path: str) -> str:
-    """Where SQLite has the log (the WAL) of the database: beside the file itself, where the path leads to one by a
+    """Where SQLite has the WAL of the database: beside the file itself, where the path leads to one by a
     symbolic link."""
     return f"{os.path.realpath(path)}-wal"
 
@@ -69,14 +69,14 @@ def note_name(path: str) -> None:
 
 def find_other_wal(path: str) -> str | None:
     """Whether what was written last is beside another name of the file, in words for the operator: the other name is a
-    hard link to it, or the file was moved without its log. None when there is no such log, or none is known of."""
+    hard link to it, or the file was moved without its WAL. None when there is no such WAL, or none is known of."""
     other, own_wal = _get_noted_name(path), find_wal(path)
     if other is None or not has_content(other_wal := f"{other}-wal") or _is_same(other_wal, own_wal):
         return None
     if _is_same(other, path):
         return f"is another name (a hard link) of {other}, which has a log of its own, {other_wal}: use that name"
     if os.path.lexists(other) or has_content(own_wal):
-        return None  # a copy, or moved together with its log
+        return None  # a copy, or moved together with its WAL
     return f"was moved here without its log, {other_wal}, which has what was written last: move that to {own_wal}"
 
 

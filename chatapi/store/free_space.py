@@ -22,7 +22,7 @@ from chatapi.store.transaction import SqliteConnection
 from chatapi.store.writer import Writer
 
 CALL_SECONDS = 1.0  # of one `give_back`: a client that repeats the call learns this often how far it is
-# Of the log (the WAL), needed by a backup for instance, which each page that moves makes longer: 8 MiB. While there are
+# Of the WAL, needed by a backup for instance, which each page that moves makes longer: 8 MiB. While there are
 # more, nothing moves.
 MAX_PINNED_PAGES = 2048
 WAIT_SECONDS = 0.05  # before the next look at a file that cannot be cut off yet
@@ -61,7 +61,7 @@ def is_incremental(connection: SqliteConnection) -> bool:
 
 
 def measure(path: str, connection: SqliteConnection, *, is_pinned: bool = False) -> SpaceUsage:
-    """`is_pinned`: somebody needs so much of the log that nothing should be added to it."""
+    """`is_pinned`: somebody needs so much of the WAL that nothing should be added to it."""
     pages = count_pages(connection)
     file_bytes = os.path.getsize(path)
     if is_pinned:

@@ -122,7 +122,7 @@ class Readers:
     A read raises ChatError: 503 when the database cannot be read or too many of its tenant wait, 500 for what SQLite
     says of the statement or its values alone. So a job that nobody waits for tries again, and does not end.
 
-    `hold` keeps new reads back, so that the log (the WAL) can restart: a read that is under way keeps what was written
+    `hold` keeps new reads back, so that the WAL can restart: a read that is under way keeps what was written
     since it began.
     """
 

@@ -1,4 +1,5 @@
-"""Keeps the log (the WAL) from growing: it restarts once all of it is in the database and no reader still needs it.
+"""Keeps the WAL (write-ahead log) from growing: it restarts once all of it is in the database and no reader
+still needs it.
 
 A read that is under way keeps what was written since it began, and where reads never stop there is always one. So past
 a size new reads are held back until those under way have ended, for the moment that a checkpoint takes.
@@ -9,7 +10,7 @@ import asyncio
 from chatapi.store.readers import Readers
 
 MAX_WAL_BYTES = 24 * 1024 * 1024  # one and a half times what SQLite's own checkpoints let it grow to
-# When the log is still needed after a checkpoint, by a backup for instance, holding reads back does not help.
+# When the WAL is still needed after a checkpoint, by a backup for instance, holding reads back does not help.
 IN_VAIN_SECONDS = 5.0
 
 
@@ -21,7 +22,7 @@ class WalBound:
         self._pause_ends_s = 0.0  # of the loop's clock
 
     def note_size(self, wal_bytes: int) -> None:
-        """Called after commits: holds reads back when the log is too long."""
+        """Called after commits: holds reads back when the WAL is too long."""
         if wal_bytes <= MAX_WAL_BYTES or self._readers.is_held:
             return
         if asyncio.get_running_loop().time() >= self._pause_ends_s:
@@ -32,7 +33,7 @@ class WalBound:
         return self._readers.is_held and self._readers.is_quiet
 
     def end(self, is_whole: bool) -> None:
-        """A checkpoint has ended. Whether all of the log is in the database: then the next commit restarts it."""
+        """A checkpoint has ended. Whether all of the WAL is in the database: then the next commit restarts it."""
         if not is_whole:
             self._pause_ends_s = asyncio.get_running_loop().time() + IN_VAIN_SECONDS
         self._readers.release()

@@ -65,7 +65,7 @@ class Writer:
         self._is_committing = False
         self._is_stuck = False  # a commit is under way that nobody waits for any more
         self.writable = True
-        self.pinned_wal_pages = 0  # of the log, which a reader still needed after the last checkpoint
+        self.pinned_wal_pages = 0  # which a reader still needed after the last checkpoint
         self.commit_writes = Histogram(COMMIT_BUCKETS)
         self.commit_seconds = Total()
 
@@ -167,7 +167,7 @@ class Writer:
         self._wake.set()
 
     async def _checkpoint(self) -> bool:
-        """Copies the log (the WAL) into the database; whether that was all of it, since no reader needs it to stay."""
+        """Copies the WAL into the database; whether that was all of it, since no reader needs it to stay."""
         try:
             rows = await self._connection.execute_fetchall("PRAGMA wal_checkpoint(PASSIVE)")
         except sqlite3.Error as error:
