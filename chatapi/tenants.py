@@ -4,6 +4,7 @@ import base64
 import hashlib
 import secrets
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
@@ -339,6 +340,7 @@ class TenantRegistry:
         self._hub.close_where(tenant.tenant_key, should_close, CREDENTIAL_GONE, unauthenticated(why))
 
 
+@lru_cache(maxsize=1024)  # a backend sends the same key each time
 def hash_key(api_key: str) -> bytes:
     """SHA-256, by which a key is stored and looked up: keys are random, so that no salt is needed."""
     return hashlib.sha256(api_key.encode("utf-8", "surrogateescape")).digest()

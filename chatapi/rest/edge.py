@@ -58,44 +58,41 @@ class Edge:
         self._router = _make_router(routes, raw_routes)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        started_s = self._services.clock.monotonic_s()
+        services = self._services
+        started_s = services.clock.monotonic_s()
         request_id = _take_request_id(request)
         headers: Headers = {"X-Request-Id": request_id}
-        add_cors_headers(self._services.origins, request, headers)
-        response, route = await self._respond(request, request_id, headers)
-        if response.status != SWITCHED:
-            if self._services.health.is_draining:
-                response.force_close()
-            seconds = self._services.clock.monotonic_s() - started_s
-            # Another method than a route's own may be any text, so it is not a label.
-            self._services.counters.add_request(request.method if route else "", route, response.status, seconds)
-            if self._logs_requests:
-                _log_request(request, response, request_id, seconds)
-        return response
-
-    async def _respond(
-        self, request: web.BaseRequest, request_id: str, headers: Headers
-    ) -> tuple[web.StreamResponse, str]:
-        """The response, and the path of the route that gave it, or nothing."""
-        route = ""
+        add_cors_headers(services.origins, request, headers)
+        route = ""  # the path of the one that gives the response
+        response: web.StreamResponse
         try:
             if is_preflight(request):
-                is_origin_allowed(self._services.origins, request)  # for the log: the browser refuses by itself
-                return web.Response(status=204, headers=headers), route
-            match = await self._router.resolve(request)  # type: ignore[arg-type]  # it reads method and path
-            if match.http_exception is not None:
-                raise match.http_exception
-            route = match.route.resource.canonical  # type: ignore[union-attr]  # every route of ours has one
-            return await match.handler(self, request, match, headers), route  # type: ignore[call-arg, arg-type]  # what _bind made
+                is_origin_allowed(services.origins, request)  # for the log: the browser refuses by itself
+                response = web.Response(status=204, headers=headers)
+            else:
+                match = await self._router.resolve(request)  # type: ignore[arg-type]  # it reads method and path
+                if match.http_exception is not None:
+                    raise match.http_exception
+                route = match.route.resource.canonical  # type: ignore[union-attr]  # every route of ours has one
+                response = await match.handler(self, request, match, headers)  # type: ignore[call-arg, arg-type]  # what _bind made
         except ChatError as error:
-            return self._refuse(error, headers), route
+            response = self._refuse(error, headers)
         except web.HTTPException as error:
-            return self._refuse(_translate(error), headers), route
+            response = self._refuse(_translate(error), headers)
         except ConnectionError:
             raise  # the client is gone: aiohttp knows what to do
         except Exception:
             logger.exception("request failed", extra={"request_id": request_id})
-            return self._refuse(ChatError(Code.INTERNAL_ERROR, "Internal error"), headers), route
+            response = self._refuse(ChatError(Code.INTERNAL_ERROR, "Internal error"), headers)
+        if response.status != SWITCHED:
+            if services.health.is_draining:
+                response.force_close()
+            seconds = services.clock.monotonic_s() - started_s
+            # Another method than a route's own may be any text, so it is not a label.
+            services.counters.add_request(request.method if route else "", route, response.status, seconds)
+            if self._logs_requests:
+                _log_request(request, response, request_id, seconds)
+        return response
 
     @staticmethod
     def _bind(route: Route) -> Any:
@@ -249,18 +246,22 @@ async def _read_body(request: web.BaseRequest, record: type[Body]) -> Body:
         raise _too_large()
     if request.headers.get("Content-Type") != "application/json" or "Content-Encoding" in request.headers:
         _check_media(request)
-    if request.content.is_eof():
-        data = await request.read()
-    else:
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                await _ask_for_body(request)
-                data = await request.read()
-        except TimeoutError:
-            raise ChatError(Code.VALIDATION_ERROR, "The body did not arrive in time", status=408) from None
+    # Nearly all bodies come with their heads.
+    data = request.content.read_nowait() if request.content.is_eof() else await _await_body(request)
+    if len(data) > MAX_BODY_BYTES:
+        raise _too_large()
     body = convert(loads(data), record)
     body.check()
     return body
+
+
+async def _await_body(request: web.BaseRequest) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            await _ask_for_body(request)
+            return await request.read()
+    except TimeoutError:
+        raise ChatError(Code.VALIDATION_ERROR, "The body did not arrive in time", status=408) from None
 
 
 def _check_media(request: web.BaseRequest) -> None:
@@ -285,10 +286,11 @@ async def _ask_for_body(request: web.BaseRequest) -> None:
 def _check_path(path: Mapping[str, str]) -> None:
     """An id that no database can hold names nothing."""
     for value in path.values():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise not_found("Resource") from None
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise not_found("Resource") from None
 
 
 def _choose_encoding(response: Response[Any], request: web.BaseRequest, headers: Headers) -> None:
