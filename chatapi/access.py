@@ -2,9 +2,10 @@
 
 from collections.abc import Collection
 
-from chatapi.errors import ChatError, conflict, forbidden, not_found
-from chatapi.models import Principal, Role, RoomType, UserId
-from chatapi.rooms import Rooms, RoomState
+from chatapi.errors import ChatError, conflict, forbidden, not_found, rate_limited
+from chatapi.models import Posting, Principal, Role, RoomType, UserId, encode_time
+from chatapi.room import RoomState
+from chatapi.rooms import Rooms
 
 
 class Access:
@@ -78,6 +79,52 @@ def check_admin(room: RoomState, user_id: UserId) -> None:
     check_member(room, user_id)
     if room.members[user_id].role is not Role.ADMIN:
         raise forbidden("Not an admin of this room")
+
+
+# May this member post, edit, react, pin or type here, now? Each is asked when a request comes, and again in its write's
+# own turn, since the answer may change while it waits.
+
+
+def check_may_post(room: RoomState, user_id: UserId) -> None:
+    """Raises ChatError for those who may not, RATE_LIMIT_EXCEEDED for a member whose slow mode has not passed."""
+    check_may_edit(room, user_id)
+    if room.rules is not None and user_id not in room.admins:
+        wait = room.rules.find_wait(user_id)
+        if wait is not None:
+            raise refuse_for_slow_mode(*wait)
+
+
+def check_may_edit(room: RoomState, user_id: UserId) -> None:
+    """An edit is a post, for which slow mode does not hold."""
+    check_may_react(room, user_id)
+    if room.rules is not None and room.rules.posting is Posting.ADMINS and user_id not in room.admins:
+        raise forbidden("Only admins may post in this room")
+
+
+check_may_type = check_may_edit
+"""Users who could not post what they type may not type it."""
+
+
+def check_may_react(room: RoomState, user_id: UserId) -> None:
+    """All members who are not muted."""
+    check_member(room, user_id)
+    if room.rules is not None:
+        muted_until_us = room.rules.find_mute(user_id)
+        if muted_until_us is not None:
+            muted_until = encode_time(muted_until_us)
+            raise forbidden(f"You are muted in this room until {muted_until}", {"muted_until": muted_until})
+
+
+def check_may_pin(room: RoomState, user_id: UserId) -> None:
+    """Admins who are not muted, and both members of a dm."""
+    check_may_react(room, user_id)
+    if room.type is not RoomType.DM:
+        check_admin(room, user_id)
+
+
+def refuse_for_slow_mode(until_us: int, wait_s: float) -> ChatError:
+    until = encode_time(until_us)
+    return rate_limited(wait_s, f"Slow mode: you may post again at {until}", {"slow_mode_until": until})
 
 
 def check_not_dm(room: RoomState) -> None:

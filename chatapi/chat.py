@@ -7,7 +7,7 @@ from functools import partial
 
 import msgspec
 
-from chatapi.access import Access, check_alive, check_member
+from chatapi.access import Access, check_alive, check_may_edit, check_may_post, check_member
 from chatapi.batching import Batcher
 from chatapi.committer import Committer, get_outcome
 from chatapi.connection import Requester
@@ -27,7 +27,8 @@ from chatapi.protocol.encoders import (
 from chatapi.protocol.fields import fields_of, optional_fields_of
 from chatapi.protocol.json import MAX_INTEGER, dumps_canonical, dumps_text, encoded, text_of
 from chatapi.protocol.requests import HistoryQuery, MessageDraft, MessageEdit
-from chatapi.rooms import Rooms, RoomState
+from chatapi.room import RoomState
+from chatapi.rooms import Rooms
 from chatapi.store import MessageWrite, Store, Transaction, log
 from chatapi.store.mentions import Mentioning, replace_mentions
 
@@ -62,6 +63,8 @@ class Chat:
         """
         room = await self._access.access_member(principal, room_id)
         check_content(draft.content, principal.tenant.settings.max_message_bytes)
+        if draft.client_message_id is None:  # else it may be a retry, which is answered whatever the rules are now
+            check_may_post(room, principal.user_id)
         reply_to = draft.reply_to
         if reply_to is not None:
             reply_to = await self._find_reply_target(room, reply_to)
@@ -145,11 +148,13 @@ class Chat:
     ) -> Message:
         """Returns the edited message, once the event is committed and published."""
         room = await self._access.access_member(principal, room_id)
+        check_may_edit(room, principal.user_id)
         check_content(edit.content, principal.tenant.settings.max_message_bytes)
 
         async def apply(transaction: Transaction) -> tuple[Message, int]:
             found = await self._claim_message(transaction, principal, room, message_id)
             message_key, message = found
+            check_may_edit(room, principal.user_id)
             if message.deleted_at is not None:
                 raise not_found("Message")
             if message.sender_id != principal.user_id:

@@ -7,7 +7,7 @@ Committed events become visible here and nowhere else: in the order of the commi
 from collections import Counter
 from collections.abc import Sequence
 
-from chatapi.access import check_alive, check_member
+from chatapi.access import check_alive, check_may_post, check_member, refuse_for_slow_mode
 from chatapi.connection import Requester
 from chatapi.errors import conflict
 from chatapi.history import HistoryCache
@@ -20,7 +20,9 @@ from chatapi.protocol.encoders import encode_frame, message_edited_frame, messag
 from chatapi.protocol.fields import fields_of
 from chatapi.protocol.json import encoded
 from chatapi.protocol.server_frames import LogEvent, MessageEditedFrame
-from chatapi.rooms import Rooms, RoomState
+from chatapi.room import RoomState
+from chatapi.rooms import Rooms
+from chatapi.rules import Rules
 from chatapi.store import Change, MessageWrite, Write, log, mentions
 from chatapi.store.keys import find_key_time
 from chatapi.store.writes import Statement
@@ -39,6 +41,7 @@ class Committer:
         self._hub = hub
         self._presence = presence
         self._webhook_queue = webhook_queue
+        self._slow: dict[tuple[RoomState, UserId], MessageWrite] = {}  # of this batch, the users' messages in slow mode
         self.committed: Counter[TenantKey] = Counter()  # messages since the start, of each tenant
 
     def check_sender(self, write: MessageWrite) -> None:
@@ -50,8 +53,23 @@ class Committer:
         """Raises ChatError when the message may not be stored unless it repeats one that is."""
         if write.refusal is not None:
             raise write.refusal
+        if write.room.rules is not None:
+            check_may_post(write.room, UserId(write.sender_id))
+            self._check_one_at_a_time(write, write.room.rules)
         if write.optional is not None:
             check_mentions(write.room, UserId(write.sender_id), write.mentioned, write.optional)
+
+    def _check_one_at_a_time(self, write: MessageWrite, rules: Rules) -> None:
+        """In slow mode a user's second message in one batch comes too early, though the first is not committed yet."""
+        user_id = UserId(write.sender_id)
+        if not rules.slow_mode_seconds or user_id in write.room.admins:
+            return
+        first = self._slow.setdefault((write.room, user_id), write)
+        if first is not write and first.error is None:
+            wait = rules.find_wait_after(rules.now_us())
+            assert wait is not None  # slow mode takes at least a second
+            raise refuse_for_slow_mode(*wait)
+        self._slow[write.room, user_id] = write
 
     def list_statements(self, messages: Sequence[MessageWrite]) -> Sequence[Statement]:
         """Statements to run in the transaction of these messages, whose keys and seqs are known."""
@@ -70,6 +88,7 @@ class Committer:
             else:
                 self._publish_message(write, chunks)
         self._fan_out(chunks)
+        self._slow.clear()
         self._hub.flush()
         self._webhook_queue.wake_worker()
 
@@ -117,6 +136,8 @@ class Committer:
             **({} if write.optional is None else fields_of(write.optional)),
         )
         write.confirm(write)
+        if room.rules is not None:
+            room.rules.note_post(UserId(write.sender_id), write.created_at_us)
         frame = encode_frame(message_frame(write.message))
         self._rooms.remember(room, frame, write.seq, find_key_time(write.message_key))
         chunks.setdefault(room, []).append(frame)

@@ -12,7 +12,7 @@ from chatapi.models import Principal, TenantState, UserId
 from chatapi.peer_transport import PeerTransport
 from chatapi.protocol.server_frames import ServerFrame
 from chatapi.ratelimit import TokenBucket
-from chatapi.rooms import RoomState
+from chatapi.room import RoomState
 
 LIGHT_RATE_PER_S = 20.0  # acks, typing and pings of one connection (docs/contract.md, section 5)
 LIGHT_BURST = 40

@@ -74,8 +74,8 @@ def unauthenticated(message: str) -> ChatError:
     return ChatError(Code.AUTHENTICATION_ERROR, message)
 
 
-def forbidden(message: str) -> ChatError:
-    return ChatError(Code.AUTHORIZATION_ERROR, message)
+def forbidden(message: str, details: Mapping[str, object] | None = None) -> ChatError:
+    return ChatError(Code.AUTHORIZATION_ERROR, message, details=details)
 
 
 def not_found(what: str) -> ChatError:
@@ -87,9 +87,11 @@ def conflict(message: str, details: Mapping[str, object] | None = None) -> ChatE
     return ChatError(Code.CONFLICT, message, details=details)
 
 
-def rate_limited(retry_after_s: float, message: str = "Rate limit exceeded") -> ChatError:
+def rate_limited(
+    retry_after_s: float, message: str = "Rate limit exceeded", details: Mapping[str, object] | None = None
+) -> ChatError:
     """REST rounds `retry_after_s` up to whole seconds, a frame to milliseconds."""
-    return ChatError(Code.RATE_LIMIT_EXCEEDED, message, retry_after_s=retry_after_s)
+    return ChatError(Code.RATE_LIMIT_EXCEEDED, message, details=details, retry_after_s=retry_after_s)
 
 
 def unavailable(message: str, details: Mapping[str, object] | None = None) -> ChatError:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from chatapi.batching import Batcher
 from chatapi.protocol.encoders import strip_type
-from chatapi.rooms import RoomState
+from chatapi.room import RoomState
 from chatapi.store import Readers, log
 
 BLOCK_EVENTS = 64  # a page of 50 lies in one or two

@@ -18,7 +18,7 @@ from chatapi.log import Seldom
 from chatapi.memory import give_back_memory
 from chatapi.models import RoomKey, TenantKey, TenantState
 from chatapi.services import Services
-from chatapi.store import DatabaseGone, Writer, meta, purge
+from chatapi.store import DatabaseGone, Writer, meta, moderation, purge
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ def list_jobs(services: Services) -> list[Job]:
         Job("purge", 2.0, lambda: purge_deleted(services)),
         Job("retention of events", 10.0, Retention(services).take_round),
         Job("retention of notifications", 30.0, lambda: purge_old_notifications(services)),
+        Job("ended mutes", 30.0, lambda: purge_ended_mutes(services)),
         Job("dead letters", 30.0, services.webhooks.expire_dead_letters),
         Job("used keys", 5.0, services.tenants.write_used_keys),
         Job("idle rooms", 5.0, services.rooms.forget_idle),
@@ -107,6 +108,13 @@ async def watch_files(writer: Writer) -> None:
 async def purge_deleted(services: Services) -> None:
     """Removes the rows of deleted rooms and tenants, step by step, until none is left."""
     while await services.store.writer.step(purge.purge_deleted):
+        pass
+
+
+async def purge_ended_mutes(services: Services) -> None:
+    """Removes mutes that have ended."""
+    now_us = min(services.clock.now_us(), services.steady.now_us())  # a wrong clock must end none
+    while await services.store.writer.step(partial(moderation.purge_ended, now_us)):
         pass
 
 

@@ -22,7 +22,7 @@ from chatapi.protocol.server_frames import (
     SyncGapFrame,
 )
 from chatapi.protocol.wire import encode_close
-from chatapi.rooms import RoomState
+from chatapi.room import RoomState
 
 DISCARDED_AT_A_STRETCH = 1_000  # connections told of a room's end: some 10 ms of the loop's time, with their writes
 CLOSE_LINGER_SECONDS = 5.0  # how long a peer that was told to go may take to read that before it is cut off

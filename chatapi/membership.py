@@ -8,11 +8,23 @@ from msgspec import UNSET
 from chatapi.access import Access, check_admin, check_alive, check_member, check_not_dm
 from chatapi.errors import conflict, forbidden, invalid, not_found
 from chatapi.hub import Hub
-from chatapi.models import MemberState, Principal, Role, RoomId, RoomType, Scope, UserId, encode_dm_key
+from chatapi.models import (
+    MemberState,
+    Posting,
+    Principal,
+    Role,
+    RoomId,
+    RoomType,
+    Scope,
+    UserId,
+    encode_dm_key,
+    encode_time,
+)
 from chatapi.presence import Presence
-from chatapi.protocol.encoders import encode_frame
-from chatapi.protocol.json import dumps_canonical, dumps_text, loads_stored
-from chatapi.protocol.requests import AddMember, CreateRoom, PatchRoom
+from chatapi.protocol.answers import Member
+from chatapi.protocol.encoders import encode_frame, member_record
+from chatapi.protocol.json import dumps_canonical, dumps_text, encoded, loads_stored
+from chatapi.protocol.requests import AddMember, CreateRoom, PatchMember, PatchRoom
 from chatapi.protocol.server_frames import (
     LogEvent,
     MemberJoinedFrame,
@@ -22,8 +34,9 @@ from chatapi.protocol.server_frames import (
     RoomDeletedFrame,
     RoomUpdatedFrame,
 )
-from chatapi.rooms import Rooms, RoomState
-from chatapi.store import Store, Transaction, log
+from chatapi.room import RoomState
+from chatapi.rooms import Rooms
+from chatapi.store import Store, Transaction, log, moderation
 from chatapi.store import rooms as store_rooms
 
 
@@ -32,8 +45,17 @@ class _Update(NamedTuple):
 
     name: str | None
     metadata: str | None  # as JSON
+    posting: Posting
+    slow_mode_seconds: int
     updated_at_us: int
     frame: RoomUpdatedFrame
+
+
+class _MemberChange(NamedTuple):
+    """How a member is after a change."""
+
+    frame: MemberUpdatedFrame
+    muted_until_us: int | None
 
 
 class Membership:
@@ -73,6 +95,8 @@ class Membership:
                 name=body.name,
                 metadata=metadata,
                 created_by=principal.user_id,
+                posting=body.posting,
+                slow_mode_seconds=body.slow_mode_seconds,
             )
             await store_rooms.insert_members(transaction, tenant.tenant_key, room_key, members.items(), 0)
             return RoomState(
@@ -91,6 +115,7 @@ class Membership:
         def publish(room: RoomState) -> None:
             for user_id, role in sorted(members.items()):  # they joined together: in the order of a load
                 room.add_member(MemberState(user_id, role, room.created_at_us, 0, 0))
+            self._rooms.set_posting(room, body.posting, body.slow_mode_seconds)
             room = self._rooms.add(room)
             for user_id in members:
                 self._welcome(room, user_id, 0)
@@ -100,25 +125,31 @@ class Membership:
     async def update_room(self, principal: Principal, room_id: str, body: PatchRoom) -> RoomState:
         """The room afterwards. A body that changes nothing makes no event. Raises ChatError."""
         room = await self._access.access_admin(principal, room_id)
+        if body.slow_mode_seconds:
+            await self._rooms.load_posters(room, body.slow_mode_seconds)
 
         async def apply(transaction: Transaction) -> _Update | None:
             check_alive(room)
             check_admin(room, principal.user_id)
-            name = room.name if body.name is UNSET else body.name
-            metadata = room.metadata if body.metadata is UNSET else _encode_metadata(body.metadata)
-            if name == room.name and _is_same(metadata, room.metadata):
-                return None
-            now_us = transaction.now_us
-            seq = transaction.take_seq(room.counter)
-            frame = room.updated_frame(name=name, metadata=metadata, seq=seq, now_us=now_us)
-            await store_rooms.update_room(transaction, room.tenant.tenant_key, room.room_key, name, metadata)
-            await log.append_change(transaction, room.counter, seq, frame, None)
-            return _Update(name, metadata, now_us, frame)
+            update = _find_update(room, body, transaction)
+            if update is not None:
+                await store_rooms.update_room(
+                    transaction,
+                    room.tenant.tenant_key,
+                    room.room_key,
+                    name=update.name,
+                    metadata=update.metadata,
+                    posting=update.posting,
+                    slow_mode_seconds=update.slow_mode_seconds,
+                )
+                await log.append_change(transaction, room.counter, update.frame.seq, update.frame, None)
+            return update
 
         def publish(update: _Update | None) -> None:
             if update is not None:
-                room.name, room.metadata, room.updated_at_us, frame = update
-                self._publish(room, frame)
+                room.name, room.metadata, room.updated_at_us = update.name, update.metadata, update.updated_at_us
+                self._rooms.set_posting(room, update.posting, update.slow_mode_seconds)
+                self._publish(room, update.frame)
 
         await self._store.writer.change(apply, publish, barrier=True, characters=body.count_characters())
         return room
@@ -141,7 +172,7 @@ class Membership:
 
     # Members
 
-    async def add_member(self, principal: Principal, room_id: str, body: AddMember) -> MemberState:
+    async def add_member(self, principal: Principal, room_id: str, body: AddMember) -> Member:
         """The new member, whose `last_ack` is the `seq` of their own `member.joined`. Raises ChatError; CONFLICT for a
         user who is a member already."""
         room = await self._access.access_any(principal, room_id)
@@ -152,7 +183,11 @@ class Membership:
             role = _check_may_add(principal, room, user_id, body.role)
             seq = transaction.take_seq(room.counter)
             await store_rooms.insert_members(transaction, room.tenant.tenant_key, room.room_key, [(user_id, role)], seq)
-            frame = MemberJoinedFrame(room_id=room.room_id, user_id=user_id, role=role, seq=seq)
+            muted_until_us = _find_mute(room, user_id)
+            muted_until = UNSET if muted_until_us is None else encode_time(muted_until_us)
+            frame = MemberJoinedFrame(
+                room_id=room.room_id, user_id=user_id, role=role, muted_until=muted_until, seq=seq
+            )
             await log.append_change(transaction, room.counter, seq, frame, None)
             return MemberState(user_id, role, transaction.now_us, seq, seq, joined_seq=seq), frame
 
@@ -163,41 +198,38 @@ class Membership:
             self._welcome(room, user_id, member.last_ack)
 
         member, _frame = await self._store.writer.change(apply, publish, barrier=True)
-        return member
+        return member_record(member, _find_mute(room, user_id))
 
-    async def change_role(self, principal: Principal, room_id: str, user_id: UserId, role: Role) -> MemberState:
-        """The member afterwards. The role that they have already makes no event. Raises ChatError; CONFLICT if the last
-        admin would lose the role."""
+    async def update_member(self, principal: Principal, room_id: str, user_id: UserId, body: PatchMember) -> Member:
+        """The member afterwards. If nothing changes there is no event. Raises ChatError; CONFLICT if the last admin
+        would lose the role."""
         room = await self._access.access_any(principal, room_id)
 
-        async def apply(transaction: Transaction) -> MemberUpdatedFrame | None:
+        async def apply(transaction: Transaction) -> _MemberChange | None:
             check_alive(room)
             check_member(room, principal.user_id)
+            if body.muted_for is not UNSET and room.type is RoomType.DM:
+                raise forbidden("Nobody is muted in a dm")
             check_not_dm(room)
             check_admin(room, principal.user_id)
             member = room.members.get(user_id)
             if member is None:
                 raise not_found("Member")
-            if member.role is role:
-                return None
-            if role is Role.MEMBER and not room.has_other_admin(user_id):
-                raise conflict("The last admin cannot be demoted")
-            return await self._record_role(transaction, room, user_id, role)
+            return await self._change_member(transaction, room, member, body)
 
-        def publish(frame: MemberUpdatedFrame | None) -> None:
-            if frame is not None:
-                room.set_role(user_id, role)
-                self._publish(room, frame)
+        def publish(change: _MemberChange | None) -> None:
+            if change is not None:
+                self._publish_member(room, change)
 
         await self._store.writer.change(apply, publish, barrier=True)
-        return room.members[user_id]
+        return member_record(room.members[user_id], _find_mute(room, user_id))
 
     async def remove_member(self, principal: Principal, room_id: str, user_id: UserId) -> None:
         """Members may leave, and admins remove others. When the last admin leaves, the longest-standing member becomes
         one. Raises ChatError."""
         room = await self._access.access_any(principal, room_id)
 
-        async def apply(transaction: Transaction) -> tuple[MemberLeftFrame, UserId | None, MemberUpdatedFrame | None]:
+        async def apply(transaction: Transaction) -> tuple[MemberLeftFrame, _MemberChange | None]:
             check_alive(room)
             check_member(room, principal.user_id)
             check_not_dm(room)
@@ -209,36 +241,52 @@ class Membership:
             left = MemberLeftFrame(room_id=room.room_id, user_id=user_id, seq=seq)
             await store_rooms.delete_member(transaction, room.tenant.tenant_key, room.room_key, user_id)
             await log.append_change(transaction, room.counter, seq, left, None)
-            heir = (
-                None
-                if room.has_other_admin(user_id)
-                else next((other for other in room.members if other != user_id), None)
-            )
-            promoted = None if heir is None else await self._record_role(transaction, room, heir, Role.ADMIN)
-            return left, heir, promoted
+            return left, await self._promote_heir(transaction, room, user_id)
 
-        def publish(result: tuple[MemberLeftFrame, UserId | None, MemberUpdatedFrame | None]) -> None:
-            left, heir, promoted = result
+        def publish(result: tuple[MemberLeftFrame, _MemberChange | None]) -> None:
+            left, promoted = result
             self._presence.stop_typing(room, user_id)
             room.remove_member(user_id)
             self._rooms.rankings.leave(room.tenant.tenant_key, user_id, room.room_key)
             self._publish(room, left)
             for connection in list(self._hub.connections_of(room.tenant.tenant_key, user_id)):
                 connection.leave(room, last_seq=room.published_seq)
-            if heir is not None and promoted is not None:
-                room.set_role(heir, Role.ADMIN)
-                self._publish(room, promoted)
+            if promoted is not None:
+                self._publish_member(room, promoted)
 
         await self._store.writer.change(apply, publish, barrier=True)
 
-    async def _record_role(
-        self, transaction: Transaction, room: RoomState, user_id: UserId, role: Role
-    ) -> MemberUpdatedFrame:
+    async def _promote_heir(
+        self, transaction: Transaction, room: RoomState, leaving_id: UserId
+    ) -> "_MemberChange | None":
+        """If the last admin leaves, the longest-standing of the others becomes one."""
+        if room.has_other_admin(leaving_id):
+            return None
+        heir = next((member for member in room.members.values() if member.user_id != leaving_id), None)
+        return None if heir is None else await self._change_member(transaction, room, heir, PatchMember(Role.ADMIN))
+
+    async def _change_member(
+        self, transaction: Transaction, room: RoomState, member: MemberState, body: PatchMember
+    ) -> "_MemberChange | None":
+        """Writes the change and its event; None if it changes nothing."""
+        tenant_key, room_key, user_id = room.tenant.tenant_key, room.room_key, member.user_id
+        role = member.role if body.role is UNSET else body.role
+        muted_until_us = was_muted_until_us = _find_mute(room, user_id)
+        if body.muted_for is not UNSET:
+            muted_until_us = transaction.now_us + body.muted_for * 1_000_000 if body.muted_for else None
+        if role is member.role and muted_until_us == was_muted_until_us:
+            return None
+        if role is not member.role:
+            if role is Role.MEMBER and not room.has_other_admin(user_id):
+                raise conflict("The last admin cannot be demoted")
+            await store_rooms.update_role(transaction, tenant_key, room_key, user_id, role)
+        if muted_until_us != was_muted_until_us:
+            await moderation.write_mute(transaction, tenant_key, room_key, user_id, muted_until_us)
         seq = transaction.take_seq(room.counter)
-        frame = MemberUpdatedFrame(room_id=room.room_id, user_id=user_id, role=role, seq=seq)
-        await store_rooms.update_role(transaction, room.tenant.tenant_key, room.room_key, user_id, role)
+        muted_until = None if muted_until_us is None else encode_time(muted_until_us)
+        frame = MemberUpdatedFrame(room_id=room.room_id, user_id=user_id, role=role, muted_until=muted_until, seq=seq)
         await log.append_change(transaction, room.counter, seq, frame, None)
-        return frame
+        return _MemberChange(frame, muted_until_us)
 
     # Publication
 
@@ -246,6 +294,17 @@ class Membership:
         data = encode_frame(frame)
         self._rooms.remember(room, data)
         self._hub.publish(room, [data])
+
+    def _publish_member(self, room: RoomState, change: "_MemberChange") -> None:
+        frame = change.frame
+        user_id = UserId(frame.user_id)
+        room.set_role(user_id, frame.role)
+        if change.muted_until_us is not None:
+            self._rooms.rules_of(room).mute(user_id, change.muted_until_us)
+            self._presence.stop_typing(room, user_id)
+        elif room.rules is not None:
+            room.rules.unmute(user_id)
+        self._publish(room, frame)
 
     def _welcome(self, room: RoomState, user_id: UserId, cursor: int) -> None:
         """A user who is in the room from now on gets the room at once, on all their connections."""
@@ -255,6 +314,35 @@ class Membership:
             self._hub.send_undroppable(connection, {(room, RoomCreatedFrame): frame})
             self._hub.enter(connection, room, cursor)
         self._presence.joined(room, user_id)
+
+
+def _find_update(room: RoomState, body: PatchRoom, transaction: Transaction) -> _Update | None:
+    """How the room is after this change, whose `seq` is taken; None if it changes nothing."""
+    name = room.name if body.name is UNSET else body.name
+    metadata = room.metadata if body.metadata is UNSET else _encode_metadata(body.metadata)
+    posting = room.posting if body.posting is UNSET else body.posting
+    seconds = room.slow_mode_seconds if body.slow_mode_seconds is UNSET else body.slow_mode_seconds
+    is_same = (name, posting, seconds) == (room.name, room.posting, room.slow_mode_seconds)
+    if is_same and _is_same(metadata, room.metadata):
+        return None
+    if seconds and (room.rules is None or room.rules.posters is None):
+        raise conflict("Another change has just ended slow mode")  # and forgot the posters that this one has read
+    seq = transaction.take_seq(room.counter)
+    frame = room.frame(
+        RoomUpdatedFrame,
+        name=name,
+        metadata=encoded(metadata),
+        posting=posting,
+        slow_mode_seconds=seconds,
+        last_seq=seq,
+        updated_at=encode_time(transaction.now_us),
+        seq=seq,
+    )
+    return _Update(name, metadata, posting, seconds, transaction.now_us, frame)
+
+
+def _find_mute(room: RoomState, user_id: UserId) -> int | None:
+    return None if room.rules is None else room.rules.find_mute(user_id)
 
 
 def _encode_metadata(metadata: dict[str, object] | None) -> str | None:

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from chatapi.errors import forbidden, invalid
 from chatapi.models import NO_OPTIONAL_FIELDS, OptionalFields, Role, RoomType, UserId
-from chatapi.rooms import RoomState
+from chatapi.room import RoomState
 
 
 def check_mentions(

@@ -37,6 +37,13 @@ class Role(StrEnum):
     MEMBER = "member"
 
 
+class Posting(StrEnum):
+    """The members who may post in a room."""
+
+    MEMBERS = "members"
+    ADMINS = "admins"
+
+
 class Scope(StrEnum):
     """The kinds of credentials (docs/contract.md, section 4)."""
 

@@ -26,7 +26,7 @@ from chatapi.protocol.json import dumps_text, encoded
 from chatapi.protocol.pages import Page, Window
 from chatapi.protocol.requests import Notify
 from chatapi.protocol.server_frames import NotificationFrame
-from chatapi.rooms import RoomState
+from chatapi.room import RoomState
 from chatapi.store import Store, Transaction
 from chatapi.store import notifications as store_notifications
 from chatapi.tasks import Tasks

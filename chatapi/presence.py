@@ -12,7 +12,7 @@ from chatapi.hub import Hub
 from chatapi.models import UserId
 from chatapi.protocol.encoders import encode_frame
 from chatapi.protocol.server_frames import PresenceStatus, PresenceUpdateFrame, TypingAction, TypingFrame
-from chatapi.rooms import RoomState
+from chatapi.room import RoomState
 
 MAX_PRESENCE_MEMBERS = 200  # presence in larger rooms would be mostly noise, and a storm at each restart
 TOLD_AT_A_STRETCH = 1_000  # rooms and frames: about 5 ms of the loop's time

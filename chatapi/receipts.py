@@ -18,7 +18,7 @@ from chatapi.protocol.encoders import encode_error_frame, encode_frame
 from chatapi.protocol.fields import or_unset
 from chatapi.protocol.requests import parse_seq
 from chatapi.protocol.server_frames import AckReceivedFrame, ReadUpdatedFrame, ReceiptFrame
-from chatapi.rooms import RoomState
+from chatapi.room import RoomState
 from chatapi.store import Change, Store, Transaction
 from chatapi.store import rooms as store_rooms
 

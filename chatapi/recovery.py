@@ -20,7 +20,8 @@ from chatapi.protocol.fields import or_unset
 from chatapi.protocol.server_frames import SyncCompleteFrame, SyncResetFrame
 from chatapi.protocol.wire import encode_text
 from chatapi.ring import RING_EVENTS
-from chatapi.rooms import Rooms, RoomState
+from chatapi.room import RoomState
+from chatapi.rooms import Rooms
 from chatapi.store import Readers, log, notifications
 from chatapi.store import rooms as store_rooms
 from chatapi.tasks import Tasks

@@ -1,4 +1,4 @@
-"""Rooms in memory, with their members, their listeners, and the newest events as they were encoded.
+"""The rooms in memory: loading and forgetting them.
 
 A room is loaded when it is first needed and forgotten when nobody has needed it for a while. A room in memory is as
 committed: it changes only when the committer publishes.
@@ -9,23 +9,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from heapq import merge
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from chatapi.batching import Batcher
 from chatapi.clock import Clock
 from chatapi.errors import not_found
-from chatapi.models import MemberState, Role, RoomId, RoomKey, RoomType, TenantKey, TenantState, UserId, encode_time
-from chatapi.protocol.answers import Room
-from chatapi.protocol.json import encoded
-from chatapi.protocol.server_frames import RoomFrame, RoomUpdatedFrame
+from chatapi.models import MemberState, Posting, RoomId, RoomKey, RoomType, TenantKey, TenantState, UserId
 from chatapi.protocol.wire import encode_text
 from chatapi.rankings import Rankings
-from chatapi.ring import RING_BYTES, RING_EVENTS, Ring
-from chatapi.store import Readers, SeqCounter, log
+from chatapi.ring import RING_BYTES, RING_EVENTS
+from chatapi.room import RoomState
+from chatapi.rules import Rules, load_posters, load_rules
+from chatapi.store import Readers, log
 from chatapi.store import rooms as store_rooms
-
-if TYPE_CHECKING:
-    from chatapi.connection import Connection
 
 ALL_RINGS_BYTES = 48 * 1024 * 1024  # of the process: beyond it the rings of the least recently active rooms are emptied
 IDLE_ROOMS = 2_000  # rooms that nobody listens to are kept at most this many
@@ -39,164 +35,6 @@ LARGE_MEMBERS = 2_000  # a room with more is loaded by itself, so that nobody el
 
 RoomAddress = tuple[TenantState, str]
 """A tenant, and the id of one of its rooms."""
-FrameT = TypeVar("FrameT", bound=RoomFrame)
-
-
-class RoomState:
-    """A loaded room. `published_seq` is its newest event; `counter.last_seq` is ahead of it while events wait for their
-    commit. Retention has removed the events up to `pruned_seq`."""
-
-    __slots__ = (
-        "active_us",
-        "admins",
-        "counter",
-        "created_at_us",
-        "created_by",
-        "gone",
-        "last_mention_seq",
-        "members",
-        "metadata",
-        "name",
-        "pruned_seq",
-        "published_seq",
-        "ring",
-        "room_id",
-        "subscribers",
-        "tenant",
-        "type",
-        "unique_key",
-        "unsubscribed",
-        "updated_at_us",
-        "used_at_s",
-    )
-
-    def __init__(
-        self,
-        *,
-        tenant: TenantState,
-        room_key: RoomKey,
-        room_id: RoomId,
-        room_type: RoomType,
-        unique_key: str | None,
-        name: str | None,
-        metadata: str | None,
-        created_by: UserId,
-        created_at_us: int,
-        updated_at_us: int,
-        pruned_seq: int = 0,
-        last_seq: int = 0,
-        last_mention_seq: int = 0,
-    ) -> None:
-        self.tenant = tenant
-        self.room_id = room_id
-        self.type = room_type
-        self.unique_key = unique_key
-        self.name = name
-        self.metadata = metadata  # as JSON
-        self.created_by = created_by
-        self.created_at_us = created_at_us
-        self.updated_at_us = updated_at_us
-        self.pruned_seq = pruned_seq
-        self.published_seq = last_seq
-        self.last_mention_seq = last_mention_seq  # no message with a greater seq mentions the whole room
-        self.counter = SeqCounter(room_key, last_seq)
-        self.members: dict[UserId, MemberState] = {}  # the longest-standing first
-        self.admins: set[UserId] = set()  # those of the members
-        self.subscribers: dict[Connection, None] = {}  # a set that keeps its order
-        self.unsubscribed: dict[Connection, None] = {}  # of members; they hear of changes outside its log
-        self.ring = Ring(last_seq + 1)
-        self.gone = False  # deleted, or forgotten: nothing may be written through this object any more
-        self.used_at_s = 0.0
-        self.active_us = 0  # when its newest event since it was loaded came
-
-    @property
-    def room_key(self) -> RoomKey:
-        return RoomKey(self.counter.room_key)
-
-    @property
-    def is_idle(self) -> bool:
-        """Nobody listens, and no event waits for its commit."""
-        return not self.subscribers and not self.unsubscribed and self.counter.last_seq == self.published_seq
-
-    def record(self) -> Room:
-        """The room as clients see it."""
-        return Room(
-            room_id=self.room_id,
-            type=self.type,
-            unique_key=self.unique_key,
-            name=self.name,
-            metadata=encoded(self.metadata),
-            last_seq=self.published_seq,
-            member_count=len(self.members),
-            created_by=self.created_by,
-            created_at=encode_time(self.created_at_us),
-            updated_at=encode_time(self.updated_at_us),
-        )
-
-    def frame(self, record: type[FrameT]) -> FrameT:
-        """The room as its frames show it."""
-        return record(
-            room_id=self.room_id,
-            unique_key=self.unique_key,
-            name=self.name,
-            metadata=encoded(self.metadata),
-            last_seq=self.published_seq,
-            member_count=len(self.members),
-            created_by=self.created_by,
-            created_at=encode_time(self.created_at_us),
-            updated_at=encode_time(self.updated_at_us),
-            room_type=self.type,
-        )
-
-    def updated_frame(self, *, name: str | None, metadata: str | None, seq: int, now_us: int) -> RoomUpdatedFrame:
-        """The room as this change leaves it."""
-        return RoomUpdatedFrame(
-            room_id=self.room_id,
-            unique_key=self.unique_key,
-            name=name,
-            metadata=encoded(metadata),
-            last_seq=seq,
-            member_count=len(self.members),
-            created_by=self.created_by,
-            created_at=encode_time(self.created_at_us),
-            updated_at=encode_time(now_us),
-            room_type=self.type,
-            seq=seq,
-        )
-
-    def find_messages(
-        self, after_seq: int | None, before_seq: int | None, limit: int
-    ) -> tuple[list[bytes], bool] | None:
-        """A page of history from memory: frames, ascending, and whether there are more; None when it must be read."""
-        first_seq = max(self.ring.first_seq, self.pruned_seq + 1)
-        if after_seq is not None:
-            if after_seq + 1 < first_seq:
-                return None
-            found = self.ring.messages(range(after_seq + 1, self.published_seq + 1), limit + 1)
-            return found[:limit], len(found) > limit
-        end_seq = self.published_seq + 1 if before_seq is None else min(before_seq, self.published_seq + 1)
-        found = self.ring.messages(range(end_seq - 1, first_seq - 1, -1), limit + 1)
-        has_all = first_seq == self.pruned_seq + 1
-        if len(found) <= limit and not has_all:
-            return None
-        return found[limit - 1 :: -1], len(found) > limit
-
-    def add_member(self, member: MemberState) -> None:
-        """Call it in the order of joining: `members` has the longest-standing first."""
-        self.members[member.user_id] = member
-        if member.role is Role.ADMIN:
-            self.admins.add(member.user_id)
-
-    def remove_member(self, user_id: UserId) -> None:
-        del self.members[user_id]
-        self.admins.discard(user_id)
-
-    def set_role(self, user_id: UserId, role: Role) -> None:
-        self.members[user_id].role = role
-        (self.admins.add if role is Role.ADMIN else self.admins.discard)(user_id)
-
-    def has_other_admin(self, user_id: UserId) -> bool:
-        return len(self.admins) > (user_id in self.admins)
 
 
 class Rooms:
@@ -413,12 +251,15 @@ class Rooms:
         self._loading.append(pruned)
         try:
             rows = await store_rooms.load_rooms(self._readers, list(pruned))
-            found = [(_read_room(tenants[row[1]], row[:-1]), row[-1]) for row in rows]
+            found = [(self._read_room(tenants[row[1]], row[:-1]), row[-1]) for row in rows]
             small = [(room, count) for room, count in found if count <= LARGE_MEMBERS]
             large = [room for room, count in found if count > LARGE_MEMBERS]
             await self._load_members(small)
             for room in large if with_large else ():
                 await self._load_many_members(room)
+            for room, _ in found:
+                if room.rules is not None and (with_large or room not in large):
+                    await load_rules(self._readers, room, room.rules)
         finally:
             self._loading.remove(pruned)
         for room in [room for room, _ in small] + (large if with_large else []):
@@ -450,35 +291,49 @@ class Rooms:
             if len(rows) < MEMBERS_PER_STEP:
                 return
 
+    def _read_room(self, tenant: TenantState, row: tuple[Any, ...]) -> RoomState:
+        """Without its members, and with its rules as far as they are in the room's row."""
+        room_key, _, room_id, room_type, unique_key, name, metadata, created_by, created_us, updated_us = row[:10]
+        pruned_seq, last_seq, last_mention_seq, posting, slow_mode_seconds, has_rules = row[10:]
+        room = RoomState(
+            tenant=tenant,
+            room_key=RoomKey(room_key),
+            room_id=RoomId(room_id),
+            room_type=RoomType(room_type),
+            unique_key=unique_key,
+            name=name,
+            metadata=metadata,
+            created_by=UserId(created_by),
+            created_at_us=created_us,
+            updated_at_us=updated_us,
+            pruned_seq=pruned_seq,
+            last_seq=last_seq,
+            last_mention_seq=last_mention_seq,
+        )
+        if has_rules:
+            rules = self.rules_of(room)
+            rules.posting, rules.slow_mode_seconds = Posting(posting), slow_mode_seconds
+        return room
 
-def _read_room(tenant: TenantState, row: tuple[Any, ...]) -> RoomState:
-    (
-        room_key,
-        _tenant_key,
-        room_id,
-        room_type,
-        unique_key,
-        name,
-        metadata,
-        created_by,
-        created,
-        updated,
-        pruned,
-        last,
-        last_mention,
-    ) = row
-    return RoomState(
-        tenant=tenant,
-        room_key=RoomKey(room_key),
-        room_id=RoomId(room_id),
-        room_type=RoomType(room_type),
-        unique_key=unique_key,
-        name=name,
-        metadata=metadata,
-        created_by=UserId(created_by),
-        created_at_us=created,
-        updated_at_us=updated,
-        pruned_seq=pruned,
-        last_seq=last,
-        last_mention_seq=last_mention,
-    )
+    # Rules
+
+    def rules_of(self, room: RoomState) -> Rules:
+        """The room's rules, made if it has none yet."""
+        if room.rules is None:
+            room.rules = Rules(self._clock)
+        return room.rules
+
+    def set_posting(self, room: RoomState, posting: Posting, slow_mode_seconds: int) -> None:
+        """A room with the defaults needs no rules for them."""
+        if room.posting is posting and room.slow_mode_seconds == slow_mode_seconds and room.rules is None:
+            return
+        rules = self.rules_of(room)
+        rules.posting, rules.slow_mode_seconds = posting, slow_mode_seconds
+        if slow_mode_seconds:
+            rules.follow_posters(slow_mode_seconds)
+        else:
+            rules.posters = None
+
+    async def load_posters(self, room: RoomState, seconds: int) -> None:
+        """Call it before a change to slow mode, which counts from each member's last message, also one from before."""
+        await load_posters(self._readers, room, self.rules_of(room), seconds)

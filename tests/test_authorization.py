@@ -132,6 +132,39 @@ FRAME  unsubscribe                                  ok    ok     403     403    
 FRAME  sync                                         ok    ok     403     403      ok     ok
 """
 
+# Members of a group who are `muted`, where only admins may post (`closed`), or who have just posted in `slow` mode.
+BY_RULE = """
+                                                    muted closed slow
+POST   …/messages                                   403   403    429
+GET    …/messages                                   200   200    200
+GET    …/messages/{message_id}                      200   200    200
+PUT    …/messages/{message_id}                      403   403    200
+DELETE …/messages/{message_id}                      204   204    204
+GET    …/events                                     200   200    200
+POST   …/read                                       200   200    200
+GET    …/receipts                                   200   200    200
+POST   /acks                                        200   200    200
+GET    …                                            200   200    200
+PATCH  …                                            403   403    403
+DELETE …                                            403   403    403
+GET    …/members                                    200   200    200
+POST   …/members                                    403   403    403
+PATCH  …/members/{user_id}                          403   403    403
+DELETE …/members/{user_id}                          204   204    204
+GET    …/presence                                   200   200    200
+POST   /notify                                      202   202    202
+FRAME  send_message                                 403   403    429
+FRAME  message.edit                                 403   403    ok
+FRAME  message.delete                               ok    ok     ok
+FRAME  ack                                          ok    ok     ok
+FRAME  read                                         ok    ok     ok
+FRAME  typing.start                                 403   403    ok
+FRAME  typing.stop                                  ok    ok     ok
+FRAME  subscribe                                    ok    ok     ok
+FRAME  unsubscribe                                  ok    ok     ok
+FRAME  sync                                         ok    ok     ok
+"""
+
 CODES = {str(status): code for code, status in HTTP_STATUS.items()}
 BODIES_WITH_ROOM = (req.AckUpTo, req.Notify)
 NO_ANSWER = ("typing.start", "typing.stop", "notification.ack")
@@ -169,6 +202,7 @@ def read_table(text: str) -> list[Row]:
 
 CREDENTIALS = read_table(BY_CREDENTIAL)
 STANDINGS = read_table(BY_STANDING)
+RULES = read_table(BY_RULE)
 
 IN_A_ROOM = {
     f"{route.method} {route.path}" for route in ROUTES if "{room_id}" in route.path or route.body in BODIES_WITH_ROOM
@@ -179,7 +213,7 @@ def test_every_route_and_every_frame_has_its_rows() -> None:
     routes = [f"{route.method} {route.path}" for route in (*ROUTES, *RAW_ROUTES)]
     assert [row.name for row in CREDENTIALS if row.whose] == []
     assert sorted(row.name for row in CREDENTIALS) == sorted([*routes, *(f"FRAME {name}" for name in CLIENT_FRAMES)])
-    assert {row.name for row in STANDINGS} == IN_A_ROOM
+    assert {row.name for row in STANDINGS} == {row.name for row in RULES} == IN_A_ROOM
     labels = [(row.name, row.whose) for row in STANDINGS]
     assert len(set(labels)) == len(labels)
 
@@ -198,7 +232,7 @@ class Stage:
     others: dict[str, str] = field(default_factory=dict)
 
     def names(self, whose: str) -> dict[str, str]:
-        return self.ids | (self.own if whose == "own" else self.others)
+        return self.ids | (self.others if whose == "other's" else self.own)
 
     def path(self, row: Row) -> str:
         return row.target.format(**self.names(row.whose))
@@ -403,11 +437,25 @@ async def test_a_standing_may_do_as_the_table_says(server: Server, standing: str
     await compare(STANDINGS, standing, lambda: set_up_standing(server, standing))
 
 
+@pytest.mark.parametrize("rule", RULES[0].cells)
+async def test_rules_of_a_room_allow_as_the_table_says(server: Server, rule: str) -> None:
+    async def set_up() -> Stage:
+        stage = await set_up_standing(server, "member")
+        room = f"/rooms/{stage.ids['room_id']}"
+        if rule == "muted":
+            await stage.owner.patch(f"{room}/members/carol", {"muted_for": 60})
+        else:
+            await stage.owner.patch(room, {"posting": "admins"} if rule == "closed" else {"slow_mode_seconds": 60})
+        return stage
+
+    await compare(RULES, rule, set_up)
+
+
 # The tables are looked at, too
 
 
 def test_the_tables_are_lined_up() -> None:
-    for text in (BY_CREDENTIAL, BY_STANDING):
+    for text in (BY_CREDENTIAL, BY_STANDING, BY_RULE):
         header, *lines = text.strip("\n").splitlines()
         starts = [match.start() for match in re.finditer(r"\S+", header)]
         for line in lines:

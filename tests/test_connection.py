@@ -29,7 +29,8 @@ from chatapi.peer_transport import PeerTransport
 from chatapi.protocol.json import dumps
 from chatapi.protocol.wire import encode_text
 from chatapi.recovery import Recovery
-from chatapi.rooms import Rooms, RoomState
+from chatapi.room import RoomState
+from chatapi.rooms import Rooms
 from chatapi.store import Readers
 from chatapi.tasks import Tasks
 

@@ -21,6 +21,7 @@ from chatapi.client import ChatAPI
 
 TOKENS = example("docs/guide.md", "sh", "/tokens")
 SIGNED = example("docs/guide.md", "python", "jwt.encode")
+MODERATION = example("docs/guide.md", "sh", "muted_for")
 SYNC = example("docs/guide.md", "json", '"sync"')
 SCRAPE = example("docs/metrics.md", "yaml")
 BENCHMARKS = examples("docs/benchmarks.md", "sh")
@@ -32,6 +33,12 @@ INSTALL_SDK = example("packaging/chatapi-python/README.md", "sh", "pip install")
 
 
 async def run_shell(script: str, **names: str) -> Any:
+    """The `data` of the one answer that it prints."""
+    [data] = await run_calls(script, **names)
+    return data
+
+
+async def run_calls(script: str, **names: str) -> list[Any]:
     run = await asyncio.to_thread(
         subprocess.run,
         ["bash", "-euo", "pipefail", "-c", script],
@@ -41,7 +48,7 @@ async def run_shell(script: str, **names: str) -> Any:
         timeout=30,
     )
     assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)["data"]
+    return [json.loads(line)["data"] for line in run.stdout.replace("}{", "}\n{").splitlines()]
 
 
 async def test_the_guides_tokens(server: Server) -> None:
@@ -53,6 +60,16 @@ async def test_the_guides_tokens(server: Server) -> None:
         async with ChatAPI(server.url, token=token) as alice:
             assert (await alice.create_room("group"))["created_by"] == "alice"
     assert jwt.decode(minted["token"], made["token_secret"], algorithms=["HS256"])["sub"] == "alice"
+
+
+async def test_the_guides_moderation(server: Server) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room("bob")
+    muted, closed, slow = await run_calls(MODERATION, URL=server.url, KEY=server.api_key, ROOM=room_id)
+    assert muted["user_id"] == "bob"
+    assert muted["muted_until"]
+    assert (closed["posting"], closed["slow_mode_seconds"]) == ("admins", 0)
+    assert (slow["posting"], slow["slow_mode_seconds"]) == ("members", 30)
 
 
 async def test_the_guides_sync(server: Server) -> None:

@@ -11,7 +11,7 @@ from driver import Server, User, say_many
 from chatapi.history import BLOCK_BYTES, BLOCK_EVENTS, ENTRY_BYTES, MAX_BLOCKS
 from chatapi.protocol.json import MAX_INTEGER
 from chatapi.ring import RING_BYTES, RING_EVENTS
-from chatapi.rooms import RoomState
+from chatapi.room import RoomState
 from chatapi.store import log
 
 

@@ -10,7 +10,7 @@ from conftest import StartServer
 from driver import Server, eventually
 
 from chatapi import hub, presence, recovery, rooms
-from chatapi.rooms import RoomState
+from chatapi.room import RoomState
 
 MEMBERS = 3_000
 

@@ -134,7 +134,14 @@ async def test_roles_change_and_the_last_admin_stays_one(server: Server) -> None
     assert refused(await alice.patch(f"{path}/alice", {"role": "member"})) == (409, "CONFLICT")
     reply = await alice.patch(f"{path}/bob", {"role": "admin"})
     assert (reply.status, reply.data["role"]) == (200, "admin")
-    updated = {"type": "member.updated", "room_id": room_id, "user_id": "bob", "role": "admin", "seq": 1}
+    updated = {
+        "type": "member.updated",
+        "room_id": room_id,
+        "user_id": "bob",
+        "role": "admin",
+        "muted_until": None,
+        "seq": 1,
+    }
     assert await socket.expect("member.updated") == updated
     assert (await alice.patch(f"{path}/bob", {"role": "admin"})).status == 200  # nothing new is no event
     assert (await bob.patch(f"{path}/alice", {"role": "member"})).data["role"] == "member"
@@ -212,6 +219,7 @@ async def test_when_the_last_admin_leaves_the_longest_standing_member_becomes_on
         "room_id": room_id,
         "user_id": "zoe",
         "role": "admin",
+        "muted_until": None,
         "seq": 5,
     }
     assert await roles(bob, room_id) == {"zoe": "admin", "bob": "member", "carol": "member"}

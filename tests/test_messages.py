@@ -401,7 +401,7 @@ async def test_an_event_about_a_message_stays_itself_when_the_message_is_edited(
 
     async def apply(transaction: Transaction) -> RoomUpdatedFrame:
         seq = transaction.take_seq(room.counter)
-        event = room.updated_frame(name="noted", metadata=None, seq=seq, now_us=transaction.now_us)
+        event = room.frame(RoomUpdatedFrame, name="noted", last_seq=seq, seq=seq)
         await log.append_change(transaction, room.counter, seq, event, None)
         return event
 

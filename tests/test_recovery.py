@@ -13,7 +13,7 @@ from chatapi import recovery
 from chatapi.connection import Connection, ConnectionState
 from chatapi.housekeeping import apply_retention
 from chatapi.recovery import ConnectData
-from chatapi.rooms import RoomState
+from chatapi.room import RoomState
 from chatapi.store import notifications
 
 Frame = dict[str, Any]

@@ -9,6 +9,7 @@ from driver import Server, Socket, User
 
 USERS = ("alice", "bob", "carol", "dave")
 STEPS = 120
+SETTINGS = ("name", "metadata", "posting", "slow_mode_seconds")
 LOOKS = 4  # of the state, on the way and at the end
 
 
@@ -64,13 +65,14 @@ def apply_event(room: dict[str, Any], frame: dict[str, Any]) -> None:
         message = room["messages"][frame["message_id"]]
         message.update(content=None, meta=None, is_deleted=True)
     elif kind in ("member.joined", "member.updated"):
-        room["members"][user_id] = frame["role"]
+        room["members"][user_id] = (frame["role"], frame.get("muted_until"))
         if kind == "member.joined":
             room["receipts"][user_id] = (frame["seq"], frame["seq"])
     elif kind == "member.left":
         del room["members"][user_id], room["receipts"][user_id]
     elif kind == "room.updated":
-        room["name"], room["metadata"] = frame["name"], frame["metadata"]
+        for name in SETTINGS:
+            room[name] = frame[name]
     elif kind in ("ack.received", "read.updated") and user_id in room["receipts"]:
         acked, read = room["receipts"][user_id]
         read = frame["seq"] if kind == "read.updated" else read
@@ -103,10 +105,9 @@ async def read_state(user: User, room_id: str) -> dict[str, Any]:
     receipts = (await user.get(f"/rooms/{room_id}/receipts", limit=100)).data["receipts"]
     return {
         "last_seq": room["last_seq"],
-        "name": room["name"],
-        "metadata": room["metadata"],
+        **{name: room[name] for name in SETTINGS},
         "messages": {message["message_id"]: message_of(message) for message in messages},
-        "members": {member["user_id"]: member["role"] for member in members},
+        "members": {member["user_id"]: (member["role"], member.get("muted_until")) for member in members},
         "receipts": {receipt["user_id"]: (receipt["last_ack"], receipt["last_read"]) for receipt in receipts},
     }
 
@@ -138,6 +139,9 @@ class Crowd:
             (2, lambda: user.delete(f"/rooms/{room_id}/members/{other}")),
             (2, lambda: user.patch(f"/rooms/{room_id}/members/{other}", {"role": "admin"})),
             (2, lambda: user.patch(f"/rooms/{room_id}", {"name": f"name {seq}", "metadata": {"k": seq}})),
+            (2, lambda: user.patch(f"/rooms/{room_id}/members/{other}", {"muted_for": 3600 * (seq % 3)})),
+            (1, lambda: user.patch(f"/rooms/{room_id}", {"posting": "admins" if seq % 4 == 0 else "members"})),
+            (1, lambda: user.patch(f"/rooms/{room_id}", {"slow_mode_seconds": int(seq % 5 == 0)})),
             (4, lambda: user.post("/acks", {"room_id": room_id, "seq": seq})),
             (4, lambda: user.post(f"/rooms/{room_id}/read", {"seq": seq})),
             (1, lambda: self._delete_room(user, room_id)),
@@ -197,7 +201,7 @@ async def test_the_log_alone_gives_it_too(start_server: StartServer) -> None:
     crowd = Crowd(server, 99, USERS[1:])
     alice = server.user("alice")
     room_id = await alice.make_room(*USERS)
-    founders = {name: "admin" if name == "alice" else "member" for name in USERS}
+    founders = {name: ("admin" if name == "alice" else "member", None) for name in USERS}
     for _ in range(STEPS):
         crowd.room_ids = [room_id, room_id]
         await crowd.step()
@@ -208,6 +212,8 @@ async def test_the_log_alone_gives_it_too(start_server: StartServer) -> None:
         "last_seq": 0,
         "name": None,
         "metadata": None,
+        "posting": "members",
+        "slow_mode_seconds": 0,
         "messages": {},
         "members": founders,
         "receipts": dict.fromkeys(USERS, (0, 0)),

@@ -38,6 +38,8 @@ async def test_a_new_group_is_answered_with_all_its_fields(server: Server) -> No
         "unique_key": None,
         "name": "Team",
         "metadata": {"a": [1, {"b": None}]},
+        "posting": "members",
+        "slow_mode_seconds": 0,
         "last_seq": 0,
         "member_count": 3,
         "created_by": "alice",

@@ -27,6 +27,7 @@ from chatapi.client.records import (
     Notified,
     OwnRoomPage,
     Position,
+    Posting,
     Presence,
     ReceiptPage,
     Role,
@@ -131,15 +132,26 @@ class ChatAPI(RestClient):
         *,
         name: str | None = None,
         metadata: Json | None = None,
+        posting: Posting = "members",
+        slow_mode_seconds: int = 0,
     ) -> Room:
         """Creates a room; the caller becomes its first admin.
 
         `room_type`: `dm` (two users, forever; with one member given the caller is the other), `group` (private) or
         `channel` (each user of the tenant may read it). `members`: up to 1,000 user ids; ids that are given twice count
-        once. `name`: 1 to 200 characters. `metadata`: an object of at most 16 KiB as JSON. Not tried again after a lost
-        answer. Raises ApiError: 409 when the dm exists, with its `room_id` in `details`; 400.
+        once. `name`: 1 to 200 characters. `metadata`: an object of at most 16 KiB as JSON. `posting`: the members who
+        may post, all or `admins`. `slow_mode_seconds`: from a member's message to their next one, 0 to 21,600; not for
+        admins. A dm has neither. Not tried again after a lost answer. Raises ApiError: 409 when the dm exists, with its
+        `room_id` in `details`; 400.
         """
-        body = {"type": room_type, "members": members or [], "name": name, "metadata": metadata}
+        body = {
+            "type": room_type,
+            "members": members or [],
+            "name": name,
+            "metadata": metadata,
+            "posting": posting,
+            "slow_mode_seconds": slow_mode_seconds,
+        }
         return cast(Room, await self.call("POST", "/rooms", body=body, shape=_ROOM))
 
     async def list_rooms(
@@ -169,11 +181,18 @@ class ChatAPI(RestClient):
         return cast(Room, await self.call("GET", _room(room_id), shape=_ROOM))
 
     async def update_room(
-        self, room_id: str, *, name: str | UnsetType | None = UNSET, metadata: Json | UnsetType | None = UNSET
+        self,
+        room_id: str,
+        *,
+        name: str | UnsetType | None = UNSET,
+        metadata: Json | UnsetType | None = UNSET,
+        posting: Posting | UnsetType = UNSET,
+        slow_mode_seconds: int | UnsetType = UNSET,
     ) -> Room:
-        """Changes what is given; None clears it. `name`: 1 to 200 characters; `metadata`: at most 16 KiB, replaced as a
-        whole. For admins of the room. Raises ApiError: 403, 404."""
-        body = given(name=name, metadata=metadata)
+        """Changes what is given; None clears a name or metadata. `name`: 1 to 200 characters; `metadata`: at most 16
+        KiB, replaced as a whole; `posting`, `slow_mode_seconds`: as in `create_room`. For admins of the room. Raises
+        ApiError: 403, 404."""
+        body = given(name=name, metadata=metadata, posting=posting, slow_mode_seconds=slow_mode_seconds)
         return cast(Room, await self.call("PATCH", _room(room_id), body=body, shape=_ROOM))
 
     async def delete_room(self, room_id: str) -> None:
@@ -195,10 +214,14 @@ class ChatAPI(RestClient):
         body = {"user_id": user_id, "role": role}
         return cast(Member, await self.call("POST", f"{_room(room_id)}/members", body=body, shape=_MEMBER))
 
-    async def update_member(self, room_id: str, user_id: str, role: Role) -> Member:
-        """Gives a member another role. For admins of the room. Raises ApiError: 409 for the last admin or a dm, 403,
-        404."""
-        return cast(Member, await self.call("PATCH", _member(room_id, user_id), body={"role": role}, shape=_MEMBER))
+    async def update_member(
+        self, room_id: str, user_id: str, role: Role | UnsetType = UNSET, *, muted_for: int | UnsetType = UNSET
+    ) -> Member:
+        """Gives a member another role, or mutes them: they may read, but not post, edit, react or type. `muted_for`:
+        seconds, up to 31,536,000; 0 ends it. For admins of the room. Raises ApiError: 409 for the last admin or the
+        role in a dm, 403, also for a mute in a dm, 404."""
+        body = given(role=role, muted_for=muted_for)
+        return cast(Member, await self.call("PATCH", _member(room_id, user_id), body=body, shape=_MEMBER))
 
     async def remove_member(self, room_id: str, user_id: str) -> None:
         """Removes a member, or leaves the room. For admins; anybody may leave. When the last admin leaves, the member

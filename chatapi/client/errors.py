@@ -38,8 +38,10 @@ class ApiError(ChatError):
 
     @property
     def may_pass(self) -> bool:
-        """Whether the same may succeed later: a limit, or a fault of the server's."""
-        return self.status == 429 or self.status >= 500
+        """Whether the same is worth another try soon: a limit, or a fault of the server's. A user in slow mode has to
+        hear of it instead."""
+        is_slow_mode = self.details is not None and "slow_mode_until" in self.details
+        return (self.status == 429 and not is_slow_mode) or self.status >= 500
 
     def __str__(self) -> str:
         where = "" if self.field is None else f" ({self.field})"

@@ -1,6 +1,6 @@
 """The events that a connection hands over. `event["type"]` tells a type checker which event it is."""
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from chatapi.client.records import Message, Notification, Role, RoomFields, RoomType
 
@@ -66,14 +66,18 @@ class MemberJoinedEvent(TypedDict):
     room_id: str
     user_id: str
     role: Role
+    muted_until: NotRequired[str]
     seq: int
 
 
 class MemberUpdatedEvent(TypedDict):
+    """The end of a mute makes no event: see `muted_until`."""
+
     type: Literal["member.updated"]
     room_id: str
     user_id: str
     role: Role
+    muted_until: str | None
     seq: int
 
 

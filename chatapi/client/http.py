@@ -90,7 +90,7 @@ class Http:
 
         Tried again, with growing pauses, when there was no answer of the server's or a 502 to 504 of its own, unless
         doing it twice could differ from doing it once (a POST, if not stated otherwise); always after a 429 of its own,
-        once `Retry-After` has passed. Raises ApiError, NoAnswer, NotChatAPI, NoToken.
+        slow mode aside, once `Retry-After` has passed. Raises ApiError, NoAnswer, NotChatAPI, NoToken.
         """
 
         def parse(call: str, status: int, headers: Mapping[str, str], response_body: bytes) -> dict[str, Any] | None:
@@ -126,7 +126,7 @@ class Http:
                 if error.status == 401 and not is_renewed and credentials.renew():
                     is_renewed = True
                     continue
-                may_repeat = error.status == 429 or (can_repeat and error.status >= 502)
+                may_repeat = error.may_pass and (error.status == 429 or (can_repeat and error.status >= 502))
                 retry_after_s = error.retry_after_s or 0.0
                 if not may_repeat or attempt >= self._retries or retry_after_s > MAX_RETRY_AFTER_S:
                     raise

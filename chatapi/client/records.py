@@ -6,6 +6,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 Json = dict[str, Any]
 RoomType = Literal["dm", "group", "channel"]
 Role = Literal["admin", "member"]
+Posting = Literal["members", "admins"]
 
 
 class RoomFields(TypedDict):
@@ -13,6 +14,8 @@ class RoomFields(TypedDict):
     unique_key: str | None
     name: str | None
     metadata: Json | None
+    posting: Posting
+    slow_mode_seconds: int
     last_seq: int
     member_count: int
     created_by: str
@@ -54,9 +57,12 @@ class OwnRoom(Room):
 
 
 class Member(TypedDict):
+    """`muted_until` is there as long as it is ahead."""
+
     user_id: str
     role: Role
     joined_at: str
+    muted_until: NotRequired[str]
 
 
 class Receipt(TypedDict):

@@ -32,7 +32,9 @@ from chatapi.protocol.json import Encoded
 from chatapi.protocol.requests import (
     MessageIdText,
     NotificationIdText,
+    PostingRule,
     RoomIdText,
+    SlowModeSeconds,
     TenantConfigObject,
     TenantIdText,
     UserIdText,
@@ -53,6 +55,8 @@ class Room(Answer, frozen=True, kw_only=True):
     unique_key: Annotated[str | None, Meta(description="of a dm: the same for both orders", examples=[None])]
     name: Annotated[str | None, Meta(examples=["Lighthouse keepers"])]
     metadata: Metadata
+    posting: PostingRule
+    slow_mode_seconds: SlowModeSeconds
     last_seq: Annotated[int, Meta(ge=0, description="of the newest event; 0 in a new room", examples=[42])]
     member_count: Annotated[int, Meta(ge=0, examples=[2])]
     created_by: UserIdText
@@ -90,6 +94,7 @@ class Member(Answer, frozen=True, kw_only=True):
     user_id: UserIdText
     role: Annotated[Role, Meta(examples=["member"])]
     joined_at: Time
+    muted_until: Annotated[Time, Meta(description="as long as it is ahead")] | UnsetType = UNSET
 
 
 class Members(Answer, frozen=True, kw_only=True):

@@ -113,8 +113,10 @@ def join_json(items: Iterable[bytes]) -> Encoded[list[Any]]:
     return encoded(b"[" + b",".join(items) + b"]")
 
 
-def member_record(member: MemberState) -> Member:
-    return Member(user_id=member.user_id, role=member.role, joined_at=encode_time(member.joined_at_us))
+def member_record(member: MemberState, muted_until_us: int | None) -> Member:
+    muted_until = UNSET if muted_until_us is None else encode_time(muted_until_us)
+    joined_at = encode_time(member.joined_at_us)
+    return Member(user_id=member.user_id, role=member.role, joined_at=joined_at, muted_until=muted_until)
 
 
 # The beginning of a connection

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType, inspect
 
 from chatapi.errors import invalid
-from chatapi.models import OptionalFields, Role, RoomType
+from chatapi.models import OptionalFields, Posting, Role, RoomType
 from chatapi.protocol.json import MAX_INTEGER, check_object_bytes, convert
 
 MAX_OBJECT_BYTES = 16 * 1024  # metadata and meta
@@ -24,6 +24,8 @@ MAX_MENTIONS = 50  # of one message
 MAX_TARGET_USERS = 1000
 MAX_ACKED_ROOMS = 1000  # in one call: about 3 ms of the writer's time
 MAX_TOKEN_SECONDS = 86400
+MAX_SLOW_MODE_SECONDS = 6 * 3600
+MAX_MUTE_SECONDS = 365 * 86400
 
 # `$` alone would also match before a trailing newline.
 UserIdText = Annotated[
@@ -74,6 +76,21 @@ PageCursor = Annotated[
 ]
 
 
+PostingRule = Annotated[
+    Posting,
+    Meta(description="the members who may post: all, or the admins alone; `members` in a dm", examples=["members"]),
+]
+SlowModeSeconds = Annotated[
+    int,
+    Meta(
+        ge=0,
+        le=MAX_SLOW_MODE_SECONDS,
+        description="from a member's message to their next one; not for admins; 0 in a dm",
+        examples=[0],
+    ),
+]
+
+
 class Body(msgspec.Struct, frozen=True):
     """A request's body. `check` raises ChatError for the bounds that the types cannot state."""
 
@@ -90,9 +107,18 @@ class CreateRoom(Body, frozen=True):
     members: Annotated[list[UserIdText], Meta(max_length=MAX_MEMBERS_AT_CREATION, examples=[["bob"]])] | None = None
     name: RoomName | None = None
     metadata: JsonObject | None = None
+    posting: PostingRule = Posting.MEMBERS
+    slow_mode_seconds: SlowModeSeconds = 0
 
     def check(self) -> None:
         check_object_bytes(self.metadata, "metadata", MAX_OBJECT_BYTES)
+        if self.type is RoomType.DM:
+            for name, is_default in (
+                ("posting", self.posting is Posting.MEMBERS),
+                ("slow_mode_seconds", self.slow_mode_seconds == 0),
+            ):
+                if not is_default:
+                    raise invalid("Not in a dm", name)
 
 
 class PatchRoom(Body, frozen=True):
@@ -100,6 +126,8 @@ class PatchRoom(Body, frozen=True):
 
     name: RoomName | UnsetType | None = UNSET
     metadata: JsonObject | UnsetType | None = UNSET
+    posting: PostingRule | UnsetType = UNSET
+    slow_mode_seconds: SlowModeSeconds | UnsetType = UNSET
 
     def check(self) -> None:
         if self.metadata is not UNSET:
@@ -112,7 +140,25 @@ class AddMember(Body, frozen=True):
 
 
 class PatchMember(Body, frozen=True):
-    role: Role
+    """At least one of the two. An absent field stays unchanged."""
+
+    role: Annotated[Role, Meta(examples=["admin"])] | UnsetType = UNSET
+    muted_for: (
+        Annotated[
+            int,
+            Meta(
+                ge=0,
+                le=MAX_MUTE_SECONDS,
+                description="seconds in which the member may read, but not post, edit, react or type; 0 ends it",
+                examples=[600],
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+    def check(self) -> None:
+        if self.role is UNSET and self.muted_for is UNSET:
+            raise invalid("Required, unless muted_for is given", "role")
 
 
 Mentions = Annotated[

@@ -16,6 +16,7 @@ from chatapi.protocol.fields import (
     LogSeq,
     MessageFields,
     Metadata,
+    Never,
     Payload,
     Position,
     RequestIdText,
@@ -24,7 +25,9 @@ from chatapi.protocol.fields import (
 from chatapi.protocol.requests import (
     MessageIdText,
     NotificationIdText,
+    PostingRule,
     RoomIdText,
+    SlowModeSeconds,
     UserIdText,
 )
 
@@ -98,6 +101,8 @@ class RoomFrame(ServerFrame, frozen=True, kw_only=True):
     unique_key: Annotated[str | None, Meta(examples=[None])]
     name: Annotated[str | None, Meta(examples=["Lighthouse keepers"])]
     metadata: Metadata
+    posting: PostingRule
+    slow_mode_seconds: SlowModeSeconds
     last_seq: Annotated[int, Meta(ge=0, examples=[42])]
     member_count: Annotated[int, Meta(ge=0, examples=[2])]
     created_by: UserIdText
@@ -122,13 +127,17 @@ class MemberJoinedFrame(ServerFrame, frozen=True, kw_only=True, tag="member.join
     room_id: RoomIdText
     user_id: UserIdText
     role: Annotated[Role, Meta(examples=["member"])]
+    muted_until: Annotated[Time, Meta(description="of a user who was muted before they left")] | UnsetType = UNSET
     seq: LogSeq
 
 
 class MemberUpdatedFrame(ServerFrame, frozen=True, kw_only=True, tag="member.updated"):
+    """A member has another role, or is muted or no longer muted. The end of a mute makes no event."""
+
     room_id: RoomIdText
     user_id: UserIdText
     role: Annotated[Role, Meta(examples=["admin"])]
+    muted_until: Annotated[Never, Meta(description="a time, or null for a member who is not muted")]
     seq: LogSeq
 
 

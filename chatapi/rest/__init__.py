@@ -75,7 +75,7 @@ ROUTES: tuple[Route, ...] = (
     Route("DELETE", _ROOM, rooms.delete_room, 204),
     Route("GET", f"{_ROOM}/members", rooms.list_members, 200),
     Route("POST", f"{_ROOM}/members", rooms.add_member, 201, also=(409,)),
-    Route("PATCH", _MEMBER, rooms.change_role, 200, also=(409,)),
+    Route("PATCH", _MEMBER, rooms.update_member, 200, also=(409,)),
     Route("DELETE", _MEMBER, rooms.remove_member, 204, also=(409,)),
     Route("GET", f"{_ROOM}/presence", rooms.list_online, 200),
     Route("GET", "/channels", rooms.list_channels, 200),

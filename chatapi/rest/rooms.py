@@ -3,7 +3,6 @@
 from chatapi.models import UserId
 from chatapi.protocol import answers
 from chatapi.protocol import requests as req
-from chatapi.protocol.encoders import member_record
 from chatapi.protocol.pages import read_window
 from chatapi.rest.call import NO_CONTENT, Call, Response, ok
 from chatapi.room_lists import ROOMS_START
@@ -40,7 +39,8 @@ async def get_room(call: Call[None, None]) -> Response[answers.Room]:
 
 
 async def update_room(call: Call[req.PatchRoom, None]) -> Response[answers.Room]:
-    """Rename a room or replace its metadata. For its admins; an absent field stays, null clears it."""
+    """Rename a room, replace its metadata, or change who may post and how often. For its admins; an absent field stays,
+    null clears a name or metadata."""
     room = await call.services.membership.update_room(call.principal, call.path["room_id"], call.body)
     return ok(room.record())
 
@@ -56,23 +56,21 @@ async def list_members(call: Call[None, req.PageQuery]) -> Response[answers.Memb
     room = await call.services.access.access_reader(call.principal, call.path["room_id"])
     scope = ("members", room.tenant.tenant_id, room.room_id)
     window = read_window(call.query, scope, MEMBERS_START.values())
-    readers = call.services.store.readers
-    page = await store_rooms.list_members(readers, room.tenant.tenant_key, room.room_key, window)
+    readers, now_us = call.services.store.readers, call.services.clock.now_us()
+    page = await store_rooms.list_members(readers, room.tenant.tenant_key, room.room_key, now_us, window)
     return ok(answers.Members(members=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
 
 
 async def add_member(call: Call[req.AddMember, None]) -> Response[answers.Member]:
     """Add a member. Admins add anyone; in a channel users add themselves."""
     member = await call.services.membership.add_member(call.principal, call.path["room_id"], call.body)
-    return ok(member_record(member), 201)
+    return ok(member, 201)
 
 
-async def change_role(call: Call[req.PatchMember, None]) -> Response[answers.Member]:
-    """Change a member's role. For admins; the last admin cannot be demoted."""
-    member = await call.services.membership.change_role(
-        call.principal, call.path["room_id"], UserId(call.path["user_id"]), call.body.role
-    )
-    return ok(member_record(member))
+async def update_member(call: Call[req.PatchMember, None]) -> Response[answers.Member]:
+    """Change a member's role, or mute the member. For admins; the last admin cannot be demoted."""
+    user_id = UserId(call.path["user_id"])
+    return ok(await call.services.membership.update_member(call.principal, call.path["room_id"], user_id, call.body))
 
 
 async def remove_member(call: Call[None, None]) -> Response[None]:

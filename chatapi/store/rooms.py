@@ -7,7 +7,7 @@ from chatapi.models import MemberState, Role, RoomKey, TenantKey, UserId
 from chatapi.protocol.json import MAX_KEY, dumps_text, loads_stored
 from chatapi.protocol.pages import Page, Value, Window
 from chatapi.store.keys import KEY_EPOCH_US
-from chatapi.store.log import MESSAGE_JSON
+from chatapi.store.log import MESSAGE_JSON, message_object
 from chatapi.store.readers import Readers
 from chatapi.store.transaction import Transaction
 
@@ -21,6 +21,7 @@ LAST_SEQ = """
 """
 _ROOM_JSON_FIELDS = f"""
     'room_id', r.room_id, 'type', r.type, 'unique_key', r.unique_key, 'name', r.name, 'metadata', json(r.metadata),
+    'posting', r.posting, 'slow_mode_seconds', r.slow_mode_seconds,
     'last_seq', {LAST_SEQ}, 'member_count', r.member_count, 'created_by', r.created_by,
     'created_at', strftime('%Y-%m-%dT%H:%M:%S', r.created_at_us / 1000000, 'unixepoch')
         || printf('.%06dZ', r.created_at_us % 1000000),
@@ -30,7 +31,10 @@ _ROOM_JSON_FIELDS = f"""
 
 _LOAD_ROOMS = f"""
     SELECT r.room_key, r.tenant_key, r.room_id, r.type, r.unique_key, r.name, r.metadata, r.created_by,
-           r.created_at_us, r.updated_at_us, r.pruned_seq, {LAST_SEQ}, r.last_mention_seq, r.member_count
+           r.created_at_us, r.updated_at_us, r.pruned_seq, {LAST_SEQ}, r.last_mention_seq, r.posting,
+           r.slow_mode_seconds,
+           r.posting <> 'members' OR r.slow_mode_seconds OR EXISTS (SELECT 1 FROM mutes WHERE room_key = r.room_key),
+           r.member_count
     FROM json_each(:wanted) AS w CROSS JOIN rooms AS r
     WHERE r.tenant_key = w.value ->> 0 AND r.room_id = w.value ->> 1 AND r.deleted_at_us IS NULL
 """
@@ -57,8 +61,10 @@ _ROOMS_OF_USERS = """
       AND r.room_key = m.room_key
 """
 _INSERT_ROOM = """
-    INSERT INTO rooms (tenant_key, room_id, type, unique_key, name, metadata, created_by, created_at_us, updated_at_us)
-    VALUES (:tenant_key, :room_id, :type, :unique_key, :name, :metadata, :created_by, :now_us, :now_us)
+    INSERT INTO rooms (tenant_key, room_id, type, unique_key, name, metadata, posting, slow_mode_seconds, created_by,
+                       created_at_us, updated_at_us)
+    VALUES (:tenant_key, :room_id, :type, :unique_key, :name, :metadata, :posting, :slow_mode_seconds, :created_by,
+            :now_us, :now_us)
     RETURNING room_key
 """
 _FIND_DM = """
@@ -69,7 +75,8 @@ _INSERT_MEMBERS = """
     SELECT :room_key, value ->> 0, :tenant_key, value ->> 1, :now_us, :seq, :seq, :seq FROM json_each(:members)
 """
 _UPDATE_ROOM = """
-    UPDATE rooms SET name = :name, metadata = :metadata, updated_at_us = :now_us
+    UPDATE rooms SET name = :name, metadata = :metadata, posting = :posting, slow_mode_seconds = :slow_mode_seconds,
+        updated_at_us = :now_us
     WHERE room_key = :room_key AND tenant_key = :tenant_key
 """
 _MARK_DELETED = """
@@ -140,10 +147,19 @@ _MEMBERS_PAGE = """
       AND (m.joined_at_us, m.user_id) > (:joined_at_us, :user_id)
     ORDER BY m.joined_at_us, m.user_id LIMIT :limit + 1 OFFSET :offset
 """
+_MEMBER_FIELDS = """
+    'user_id', m.user_id, 'role', m.role,
+    'joined_at', strftime('%Y-%m-%dT%H:%M:%S', m.joined_at_us / 1000000, 'unixepoch')
+        || printf('.%06dZ', m.joined_at_us % 1000000)
+"""
+_OPTIONAL_MEMBER_FIELDS = {
+    "muted_until": """
+        (SELECT json_quote(strftime('%Y-%m-%dT%H:%M:%S', until_us / 1000000, 'unixepoch')
+            || printf('.%06dZ', until_us % 1000000))
+        FROM mutes WHERE room_key = m.room_key AND user_id = m.user_id AND until_us > :now_us)"""
+}
 _LIST_MEMBERS = f"""
-    SELECT m.joined_at_us, m.user_id, CAST(json_object('user_id', m.user_id, 'role', m.role,
-        'joined_at', strftime('%Y-%m-%dT%H:%M:%S', m.joined_at_us / 1000000, 'unixepoch')
-            || printf('.%06dZ', m.joined_at_us % 1000000)) AS BLOB)
+    SELECT m.joined_at_us, m.user_id, CAST({message_object(_MEMBER_FIELDS, optional=_OPTIONAL_MEMBER_FIELDS)} AS BLOB)
     {_MEMBERS_PAGE}
 """
 _LIST_RECEIPTS = f"""
@@ -163,8 +179,8 @@ class OfUser(NamedTuple):
 
 async def load_rooms(readers: Readers, wanted: Sequence[tuple[TenantKey, str]]) -> list[Row]:
     """Rows of (room_key, tenant_key, room_id, type, unique_key, name, metadata, created_by, created_at_us,
-    updated_at_us, pruned_seq, last_seq, last_mention_seq, member_count), for those of the wanted (tenant_key, room_id)
-    that exist."""
+    updated_at_us, pruned_seq, last_seq, last_mention_seq, posting, slow_mode_seconds, has_rules, member_count), for
+    those of the wanted (tenant_key, room_id) that exist."""
     return await readers.fetch(_LOAD_ROOMS, {"wanted": dumps_text(wanted)})
 
 
@@ -206,6 +222,8 @@ async def insert_room(
     name: str | None,
     metadata: str | None,
     created_by: str,
+    posting: str = "members",
+    slow_mode_seconds: int = 0,
 ) -> RoomKey:
     """The room alone, without members. `metadata` is JSON. Returns its internal key."""
     row = await transaction.fetch_one(
@@ -217,6 +235,8 @@ async def insert_room(
             "unique_key": unique_key,
             "name": name,
             "metadata": metadata,
+            "posting": posting,
+            "slow_mode_seconds": slow_mode_seconds,
             "created_by": created_by,
             "now_us": transaction.now_us,
         },
@@ -255,8 +275,11 @@ async def update_room(
     transaction: Transaction,
     tenant_key: TenantKey,
     room_key: RoomKey,
+    *,
     name: str | None,
     metadata: str | None,
+    posting: str,
+    slow_mode_seconds: int,
 ) -> None:
     """`metadata` is JSON. Moves `updated_at`."""
     await transaction.execute(
@@ -266,6 +289,8 @@ async def update_room(
             "room_key": room_key,
             "name": name,
             "metadata": metadata,
+            "posting": posting,
+            "slow_mode_seconds": slow_mode_seconds,
             "now_us": transaction.now_us,
         },
     )
@@ -348,9 +373,9 @@ async def list_channels(readers: Readers, tenant_key: TenantKey, window: Window)
     return await readers.fetch_list(_LIST_CHANNELS, {"tenant_key": tenant_key}, window, CHANNELS_START)
 
 
-async def list_members(readers: Readers, tenant_key: TenantKey, room_key: RoomKey, window: Window) -> Page:
-    """The longest-standing first."""
-    scope = {"tenant_key": tenant_key, "room_key": room_key}
+async def list_members(readers: Readers, tenant_key: TenantKey, room_key: RoomKey, now_us: int, window: Window) -> Page:
+    """The longest-standing first; mutes that have ended by then are not shown."""
+    scope = {"tenant_key": tenant_key, "room_key": room_key, "now_us": now_us}
     return await readers.fetch_list(_LIST_MEMBERS, scope, window, MEMBERS_START)
 
 

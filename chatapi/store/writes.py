@@ -11,7 +11,7 @@ from chatapi.protocol.json import dumps_text
 from chatapi.store.transaction import Row, Transaction
 
 if TYPE_CHECKING:
-    from chatapi.rooms import RoomState
+    from chatapi.room import RoomState
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from chatapi.clock import SteadyClock
 from chatapi.hub import Hub
 from chatapi.models import TenantState, UserId
 from chatapi.protocol.json import dumps_text
-from chatapi.rooms import RoomState
+from chatapi.room import RoomState
 from chatapi.store import MessageWrite, Transaction, webhooks
 from chatapi.store.writes import Statement
 

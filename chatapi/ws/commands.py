@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from msgspec import UNSET
 
+from chatapi.access import check_may_type
 from chatapi.committer import get_outcome
 from chatapi.connection import Connection, Requester
 from chatapi.errors import ChatError
@@ -21,7 +22,7 @@ from chatapi.protocol.server_frames import (
     UnsubscribedFrame,
 )
 from chatapi.receipts import ACK, READ
-from chatapi.rooms import RoomState
+from chatapi.room import RoomState
 from chatapi.services import Services
 from chatapi.store import MessageWrite
 
@@ -119,7 +120,9 @@ class Commands:
         await self._services.receipts.acknowledge(self._connection.principal, body.room_id, body.seq, READ, requester)
 
     async def _start_typing(self, body: frames.TypingStart, _request_id: str | None) -> None:
-        self._services.presence.start_typing(self._connection, await self._access_member(body.room_id))
+        room = await self._access_member(body.room_id)
+        check_may_type(room, self._connection.user_id)
+        self._services.presence.start_typing(self._connection, room)
 
     async def _stop_typing(self, body: frames.TypingStop, _request_id: str | None) -> None:
         room = await self._access_member(body.room_id)

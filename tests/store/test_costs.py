@@ -42,6 +42,8 @@ FILL = """
         FROM numbers;
     INSERT INTO messages (message_key, room_key, seq, sender_id, content, created_at_us)
         SELECT 1000000 + n, n, 1, 'u000001', 'x', n FROM numbers WHERE n > 1;
+    INSERT INTO mutes (room_key, user_id, tenant_key, until_us) SELECT n, 'u', 1, n FROM numbers;
+    INSERT INTO mutes (room_key, user_id, tenant_key, until_us) SELECT 1, printf('u%06d', n), 1, n FROM numbers;
     INSERT INTO changes (room_key, seq, frame, message_key, created_at_us)
         SELECT 1, 2 * n + 1, iif(n % 2, '{}', NULL), n, n FROM numbers;
     INSERT INTO mentions (room_key, user_id, message_key, seq, sender_id)
@@ -90,6 +92,9 @@ PARAMETERS: dict[str, object] = {
     "key_id": "",
     "message_id": "i9",
     "role": "admin",
+    "posting": "members",
+    "slow_mode_seconds": 0,
+    "after_user_id": "",
     "type": "group",
 }
 OF_STATEMENT: dict[str, dict[str, object]] = {
@@ -114,6 +119,7 @@ OF_STATEMENT: dict[str, dict[str, object]] = {
     "rooms._LIST_ROOMS": {"wanted": "[[1, 10], [2, 0], [3, 0]]"},
     "rooms._LOAD_ROOMS": {"wanted": '[[1, "room_1"], [1, "room_2"], [1, "room_none"]]'},
     "rooms._INSERT_ROOM": {"unique_key": None, "created_by": "u", "room_id": "room_new"},
+    "moderation._LIST_POSTS": {"seq": 10**9},
     "rooms._LIST_CHANNELS": {"room_key": 10**9},
     "rooms._LIST_MEMBERS": {"user_id": ""},
     "rooms._LIST_RECEIPTS": {"user_id": ""},

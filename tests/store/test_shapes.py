@@ -11,7 +11,7 @@ from chatapi.protocol.answers import Message
 from chatapi.protocol.encoders import message_edited_frame, message_frame
 from chatapi.protocol.fields import MessageFields
 from chatapi.protocol.json import encode
-from chatapi.rooms import RoomState
+from chatapi.room import RoomState
 from chatapi.store import log
 
 METAS: tuple[object, ...] = (

@@ -11,7 +11,7 @@ import pytest
 from chatapi.clock import Clock
 from chatapi.config import Config, resolve_settings
 from chatapi.models import RoomId, RoomType, TenantId, TenantState, UserId
-from chatapi.rooms import RoomState
+from chatapi.room import RoomState
 from chatapi.store import Change, MessageWrite, Store, Transaction, Write, log, open_store, rooms, tenants
 from chatapi.store.writes import Statement
 

@@ -335,14 +335,14 @@ export class Pane {
   }
 
   /** @param {ServerEvent} event */
-  #onMember({ type, user_id: userId, role, seq }) {
+  #onMember({ type, user_id: userId, role, muted_until: mutedUntil, seq }) {
     if (type === "member.left") {
       if (this.#members.delete(userId) || this.#memberCount > this.#members.size) this.#memberCount--;
     } else if (type === "member.joined" && !this.#members.has(userId)) {
       this.#memberCount++;
       if (this.#memberCount <= RECEIPTS_UP_TO) this.#members.add(userId);
     }
-    const what = { "member.joined": "joined", "member.left": "left", "member.updated": `is now ${role}` }[type];
+    const what = { "member.joined": "joined", "member.left": "left", "member.updated": mutedUntil ? "is muted" : `is now ${role}` }[type];
     this.timeline.note(`${userId} ${what}`, "", seq);
     if (userId === this.user && type !== "member.updated") void this.open(/** @type {Room} */ (this.#room));
     else this.#showOthers();

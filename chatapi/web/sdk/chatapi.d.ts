@@ -87,12 +87,18 @@ export type More = {
 export type Json = Record<string, unknown>;
 export type RoomType = "dm" | "group" | "channel";
 export type Role = "admin" | "member";
+export type Posting = "members" | "admins";
 export type Room = {
     room_id: string;
     type: RoomType;
     unique_key: string | null;
     name: string | null;
     metadata: Json | null;
+    posting: Posting;
+    /**
+     * from a member's message to their next one; not for admins
+     */
+    slow_mode_seconds: number;
     last_seq: number;
     member_count: number;
     created_by: string;
@@ -128,6 +134,7 @@ export type Member = {
     user_id: string;
     role: Role;
     joined_at: string;
+    muted_until?: string;
 };
 export type Receipt = {
     user_id: string;
@@ -304,6 +311,7 @@ export type EventMap = {
         room_id: string;
         user_id: string;
         role: Role;
+        muted_until?: string;
         seq: number;
     };
     "member.updated": {
@@ -311,6 +319,7 @@ export type EventMap = {
         room_id: string;
         user_id: string;
         role: Role;
+        muted_until: string | null;
         seq: number;
     };
     "member.left": {
@@ -452,8 +461,8 @@ declare class RestClient {
      * a deletion). `route` begins after `/v1`, escaped.
      *
      * Tried again, with growing pauses, when there was no answer of the server's or a 502 to 504 of its own, unless doing it twice
-     * could differ from doing it once (a POST, if `idempotent` does not say otherwise); always after a 429 of its own, once
-     * `Retry-After` has passed. `gives`: the fields that `data` has at least; an answer that lacks them is not the server's. Throws ChatAPIError.
+     * could differ from doing it once (a POST, if `idempotent` does not say otherwise); always after a 429 of its own, slow mode aside,
+     * once `Retry-After` has passed. `gives`: the fields that `data` has at least; an answer that lacks them is not the server's. Throws ChatAPIError.
      * @param {string} method
      * @param {string} route
      * @param {CallRequest} [request]
@@ -551,9 +560,10 @@ export declare class ChatAPI extends RestClient {
     /**
      * Creates a room; the caller becomes its first admin. `type`: `dm` (two users, forever; with one member given the caller is the
      * other), `group` (private) or `channel` (each user of the tenant may read it). `members`: up to 1,000 user ids; ids that are
-     * given twice count once. `name`: 1 to 200 characters. `metadata`: an object of at most 16 KiB as JSON. Not tried again after a
-     * lost answer. Throws: 409 when the dm exists, with its `room_id` in `details`; 400.
-     * @param {{type: RoomType, members?: string[], name?: string | null, metadata?: Json | null}} room
+     * given twice count once. `name`: 1 to 200 characters. `metadata`: an object of at most 16 KiB as JSON. `posting`: the members
+     * who may post. `slow_mode_seconds`: from a member's message to their next one, 0 to 21,600; not for admins. A dm has neither.
+     * Not tried again after a lost answer. Throws: 409 when the dm exists, with its `room_id` in `details`; 400.
+     * @param {{type: RoomType, members?: string[], name?: string | null, metadata?: Json | null, posting?: Posting, slow_mode_seconds?: number}} room
      * @param {CallOptions} [options]
      * @returns {Promise<Room>}
      */
@@ -562,6 +572,8 @@ export declare class ChatAPI extends RestClient {
         members?: string[];
         name?: string | null;
         metadata?: Json | null;
+        posting?: Posting;
+        slow_mode_seconds?: number;
     }, options?: CallOptions): Promise<Room>;
     /**
      * The caller's rooms, the most recently active first, each with the caller's role and receipts, a count of unread messages (up to
@@ -584,14 +596,18 @@ export declare class ChatAPI extends RestClient {
      */
     getRoom(roomId: string, options?: CallOptions): Promise<Room>;
     /**
-     * Changes what is given; `null` clears it. `name`: 1 to 200 characters; `metadata`: at most 16 KiB, replaced as a whole. For
-     * admins of the room. Throws: 403, 404.
-     * @param {string} roomId @param {{name?: string | null, metadata?: Json | null}} change @param {CallOptions} [options]
+     * Changes what is given; `null` clears a name or metadata. `name`: 1 to 200 characters; `metadata`: at most 16 KiB, replaced as
+     * a whole; `posting` and `slow_mode_seconds` as in `createRoom`. For admins of the room. Throws: 403, 404.
+     * @param {string} roomId
+     * @param {{name?: string | null, metadata?: Json | null, posting?: Posting, slow_mode_seconds?: number}} change
+     * @param {CallOptions} [options]
      * @returns {Promise<Room>}
      */
     updateRoom(roomId: string, change: {
         name?: string | null;
         metadata?: Json | null;
+        posting?: Posting;
+        slow_mode_seconds?: number;
     }, options?: CallOptions): Promise<Room>;
     /**
      * Deletes a room and everything in it. For its admins. Throws: 403, also of a dm; 404.
@@ -614,11 +630,14 @@ export declare class ChatAPI extends RestClient {
         role?: Role;
     }, options?: CallOptions): Promise<Member>;
     /**
-     * Gives a member another role. For admins of the room. Throws: 409 for the last admin or a dm, 403, 404.
-     * @param {string} roomId @param {string} userId @param {{role: Role}} change @param {CallOptions} [options] @returns {Promise<Member>}
+     * Gives a member another role, or mutes them: they may read, but not post, edit, react or type. `muted_for`: seconds, up to
+     * 31,536,000; 0 ends it. For admins of the room. Throws: 409 for the last admin or the role in a dm, 403, also for a mute in a
+     * dm, 404.
+     * @param {string} roomId @param {string} userId @param {{role?: Role, muted_for?: number}} change @param {CallOptions} [options] @returns {Promise<Member>}
      */
     updateMember(roomId: string, userId: string, change: {
-        role: Role;
+        role?: Role;
+        muted_for?: number;
     }, options?: CallOptions): Promise<Member>;
     /**
      * Removes a member, or leaves the room. For admins; anybody may leave. When the last admin leaves, the member who has been there

@@ -61,6 +61,7 @@
 /** @typedef {Record<string, unknown>} Json */
 /** @typedef {"dm" | "group" | "channel"} RoomType */
 /** @typedef {"admin" | "member"} Role */
+/** @typedef {"members" | "admins"} Posting the members who may post: all, or the admins alone */
 
 /**
  * @typedef {object} Room
@@ -69,6 +70,8 @@
  * @property {string | null} unique_key
  * @property {string | null} name
  * @property {Json | null} metadata
+ * @property {Posting} posting
+ * @property {number} slow_mode_seconds from a member's message to their next one; not for admins
  * @property {number} last_seq
  * @property {number} member_count
  * @property {string} created_by
@@ -102,7 +105,7 @@
  * @property {true} [mention_room]
  */
 
-/** @typedef {{user_id: string, role: Role, joined_at: string}} Member */
+/** @typedef {{user_id: string, role: Role, joined_at: string, muted_until?: string}} Member `muted_until` is there as long as it is ahead */
 /** @typedef {{user_id: string, last_ack: number, last_read: number}} Receipt */
 /** @typedef {{notification_id: string, topic: string, payload: unknown, created_at: string}} Notification */
 /** @typedef {Notification & {status: "pending" | "delivered", acked_at: string | null}} ListedNotification `delivered` means acknowledged */
@@ -157,8 +160,8 @@
    "room.created": RoomFields & {type: "room.created"},
    "room.updated": RoomFields & {type: "room.updated", seq: number},
    "room.deleted": RoomFields & {type: "room.deleted"},
-   "member.joined": {type: "member.joined", room_id: string, user_id: string, role: Role, seq: number},
-   "member.updated": {type: "member.updated", room_id: string, user_id: string, role: Role, seq: number},
+   "member.joined": {type: "member.joined", room_id: string, user_id: string, role: Role, muted_until?: string, seq: number},
+   "member.updated": {type: "member.updated", room_id: string, user_id: string, role: Role, muted_until: string | null, seq: number},
    "member.left": {type: "member.left", room_id: string, user_id: string, seq: number},
    "ack.received": {type: "ack.received", room_id: string, seq: number, user_id: string},
    "read.updated": {type: "read.updated", room_id: string, seq: number, user_id: string},
@@ -339,6 +342,11 @@ function asDelay(ms) {
   return typeof ms === "number" && ms > 0 ? Math.min(ms, MAX_TIMER_MS) : 0;
 }
 
+/** Whether a limit refused it that is worth waiting for; in slow mode the user has to hear of it. @param {unknown} error */
+function isLimit(error) {
+  return error instanceof ChatAPIError && error.status === 429 && error.details?.slow_mode_until === undefined;
+}
+
 /** Somewhere in the upper half of an exponentially growing delay. @param {number} attempt @param {number} base @param {number} cap */
 function backoff(attempt, base, cap) {
   return Math.min(cap, base * 2 ** attempt) * (0.5 + Math.random() / 2);
@@ -470,8 +478,8 @@ class RestClient {
    * a deletion). `route` begins after `/v1`, escaped.
    *
    * Tried again, with growing pauses, when there was no answer of the server's or a 502 to 504 of its own, unless doing it twice
-   * could differ from doing it once (a POST, if `idempotent` does not say otherwise); always after a 429 of its own, once
-   * `Retry-After` has passed. `gives`: the fields that `data` has at least; an answer that lacks them is not the server's. Throws ChatAPIError.
+   * could differ from doing it once (a POST, if `idempotent` does not say otherwise); always after a 429 of its own, slow mode aside,
+   * once `Retry-After` has passed. `gives`: the fields that `data` has at least; an answer that lacks them is not the server's. Throws ChatAPIError.
    * @param {string} method
    * @param {string} route
    * @param {CallRequest} [request]
@@ -489,7 +497,7 @@ class RestClient {
         if (!(error instanceof ChatAPIError) || error.code === "NO_TOKEN") throw error;
         if (error.status === 404 && method === "DELETE" && answerLost) return undefined; // an earlier try did it
         if (error.status === 401 && !renewed && this.#credentials.renew()) { renewed = true; continue; }
-        const again = error.status === 429 || (idempotent && (error.status === 0 || error.status >= 502));
+        const again = isLimit(error) || (idempotent && (error.status === 0 || error.status >= 502));
         const retryAfter = error.retryAfter ?? 0; // of a proxy it is advice
         const tooLong = error.status !== 0 && retryAfter > RETRY_AFTER_LIMIT_S;
         if (!again || tooLong || attempt >= retries) throw error;
@@ -627,9 +635,10 @@ export class ChatAPI extends RestClient {
   /**
    * Creates a room; the caller becomes its first admin. `type`: `dm` (two users, forever; with one member given the caller is the
    * other), `group` (private) or `channel` (each user of the tenant may read it). `members`: up to 1,000 user ids; ids that are
-   * given twice count once. `name`: 1 to 200 characters. `metadata`: an object of at most 16 KiB as JSON. Not tried again after a
-   * lost answer. Throws: 409 when the dm exists, with its `room_id` in `details`; 400.
-   * @param {{type: RoomType, members?: string[], name?: string | null, metadata?: Json | null}} room
+   * given twice count once. `name`: 1 to 200 characters. `metadata`: an object of at most 16 KiB as JSON. `posting`: the members
+   * who may post. `slow_mode_seconds`: from a member's message to their next one, 0 to 21,600; not for admins. A dm has neither.
+   * Not tried again after a lost answer. Throws: 409 when the dm exists, with its `room_id` in `details`; 400.
+   * @param {{type: RoomType, members?: string[], name?: string | null, metadata?: Json | null, posting?: Posting, slow_mode_seconds?: number}} room
    * @param {CallOptions} [options]
    * @returns {Promise<Room>}
    */
@@ -655,9 +664,11 @@ export class ChatAPI extends RestClient {
   getRoom(roomId, options) { return this.call("GET", path`/rooms/${roomId}`, { gives: ROOM }, options); }
 
   /**
-   * Changes what is given; `null` clears it. `name`: 1 to 200 characters; `metadata`: at most 16 KiB, replaced as a whole. For
-   * admins of the room. Throws: 403, 404.
-   * @param {string} roomId @param {{name?: string | null, metadata?: Json | null}} change @param {CallOptions} [options]
+   * Changes what is given; `null` clears a name or metadata. `name`: 1 to 200 characters; `metadata`: at most 16 KiB, replaced as
+   * a whole; `posting` and `slow_mode_seconds` as in `createRoom`. For admins of the room. Throws: 403, 404.
+   * @param {string} roomId
+   * @param {{name?: string | null, metadata?: Json | null, posting?: Posting, slow_mode_seconds?: number}} change
+   * @param {CallOptions} [options]
    * @returns {Promise<Room>}
    */
   updateRoom(roomId, change, options) { return this.call("PATCH", path`/rooms/${roomId}`, { body: change, gives: ROOM }, options); }
@@ -682,8 +693,10 @@ export class ChatAPI extends RestClient {
   addMember(roomId, userId, more, options) { return this.call("POST", path`/rooms/${roomId}/members`, { body: { user_id: userId, ...more }, gives: MEMBER }, options); }
 
   /**
-   * Gives a member another role. For admins of the room. Throws: 409 for the last admin or a dm, 403, 404.
-   * @param {string} roomId @param {string} userId @param {{role: Role}} change @param {CallOptions} [options] @returns {Promise<Member>}
+   * Gives a member another role, or mutes them: they may read, but not post, edit, react or type. `muted_for`: seconds, up to
+   * 31,536,000; 0 ends it. For admins of the room. Throws: 409 for the last admin or the role in a dm, 403, also for a mute in a
+   * dm, 404.
+   * @param {string} roomId @param {string} userId @param {{role?: Role, muted_for?: number}} change @param {CallOptions} [options] @returns {Promise<Member>}
    */
   updateMember(roomId, userId, change, options) { return this.call("PATCH", path`/rooms/${roomId}/members/${userId}`, { body: change, gives: MEMBER }, options); }
 
@@ -2048,7 +2061,7 @@ export class Connection {
       } catch (error) {
         if (signal.aborted) return; // and refused by that
         const { status = -1 } = /** @type {{status?: number}} */ (error instanceof ChatAPIError ? error : {});
-        const again = status === 0 || status === 429 || status >= 500 || (status === 401 && this.#client.renewsTokens);
+        const again = status === 0 || isLimit(error) || status >= 500 || (status === 401 && this.#client.renewsTokens);
         if (!again) {
           this.#finish(request);
           return request.reject(/** @type {Error} */ (error));
@@ -2078,7 +2091,7 @@ export class Connection {
     if (!request && code === "AUTHENTICATION_ERROR") return void (this.#refusal = error); // a close follows
     if (!request) return this.#report(error);
     request.attempts++;
-    const passing = status === 429 || status >= 500;
+    const passing = isLimit(error) || status >= 500;
     if (passing && request.attempts < request.maxAttempts) {
       const pause = Math.max(wait, backoff(Math.min(request.attempts, 10), 100, RETRY_CAP_MS));
       request.timer = setTimeout(() => this.#trySend(request), pause);
