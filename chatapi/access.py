@@ -6,6 +6,7 @@ from chatapi.errors import ChatError, conflict, forbidden, not_found, rate_limit
 from chatapi.models import Posting, Principal, Role, RoomType, UserId, encode_time
 from chatapi.room import RoomState
 from chatapi.rooms import Rooms
+from chatapi.store import Transaction, log
 
 
 class Access:
@@ -57,6 +58,19 @@ class Access:
         room = await self._rooms.get(principal.tenant, room_id)
         check_admin(room, principal.user_id)
         return room
+
+
+async def claim_message(
+    transaction: Transaction, principal: Principal, room: RoomState, message_id: str
+) -> log.StoredMessage:
+    """A message of a room that the caller is a member of, in the writer's own turn: nothing can change between this
+    look and the write. Raises ChatError NOT_FOUND or AUTHORIZATION_ERROR."""
+    check_alive(room)
+    check_member(room, principal.user_id)
+    found = await log.find_message(transaction, room.tenant.tenant_key, room.room_key, room.room_id, message_id)
+    if found is None:
+        raise not_found("Message")
+    return found
 
 
 def check_alive(room: RoomState) -> None:

@@ -29,6 +29,7 @@ from chatapi.origin import OriginPolicy
 from chatapi.presence import Presence
 from chatapi.protocol.encoders import encode_frame
 from chatapi.protocol.server_frames import ServerShutdownFrame
+from chatapi.reactions import Reactions
 from chatapi.receipts import Receipts
 from chatapi.recovery import Recovery
 from chatapi.rest import list_routes
@@ -213,6 +214,7 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
         access=access,
         committer=committer,
         chat=Chat(store, rooms, history, hub, committer, access),
+        reactions=Reactions(store, hub, committer, access),
         membership=Membership(store, rooms, hub, presence, access),
         receipts=Receipts(store, hub, access),
         notifications=Notifications(store, hub, tasks, access, webhook_queue),

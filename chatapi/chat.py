@@ -7,7 +7,7 @@ from functools import partial
 
 import msgspec
 
-from chatapi.access import Access, check_alive, check_may_edit, check_may_post, check_member
+from chatapi.access import Access, check_may_edit, check_may_post, claim_message
 from chatapi.batching import Batcher
 from chatapi.committer import Committer, get_outcome
 from chatapi.connection import Requester
@@ -29,7 +29,7 @@ from chatapi.protocol.json import MAX_INTEGER, dumps_canonical, dumps_text, enco
 from chatapi.protocol.requests import HistoryQuery, MessageDraft, MessageEdit
 from chatapi.room import RoomState
 from chatapi.rooms import Rooms
-from chatapi.store import MessageWrite, Store, Transaction, log
+from chatapi.store import MessageWrite, Store, Transaction, log, reactions
 from chatapi.store.mentions import Mentioning, replace_mentions
 
 PAGES_PER_QUERY = 8  # about 1 ms of a reader's time; later ones share the next trip to its thread
@@ -152,7 +152,7 @@ class Chat:
         check_content(edit.content, principal.tenant.settings.max_message_bytes)
 
         async def apply(transaction: Transaction) -> tuple[Message, int]:
-            found = await self._claim_message(transaction, principal, room, message_id)
+            found = await claim_message(transaction, principal, room, message_id)
             message_key, message = found
             check_may_edit(room, principal.user_id)
             if message.deleted_at is not None:
@@ -196,7 +196,7 @@ class Chat:
         room = await self._access.access_member(principal, room_id)
 
         async def apply(transaction: Transaction) -> tuple[Message, int, bool]:
-            found = await self._claim_message(transaction, principal, room, message_id)
+            found = await claim_message(transaction, principal, room, message_id)
             message_key, message = found
             if message.sender_id != principal.user_id and room.members[principal.user_id].role is not Role.ADMIN:
                 raise forbidden("Only the sender or a room admin may delete a message")
@@ -206,11 +206,18 @@ class Chat:
             deleted_at = encode_time(transaction.now_us)
             optional = optional_fields_of(message)._replace(mentions=(), mention_room=False)
             deleted = msgspec.structs.replace(
-                message, content=None, meta=None, deleted_at=deleted_at, **fields_of(optional)
+                message,
+                content=None,
+                meta=None,
+                deleted_at=deleted_at,
+                **fields_of(optional),
+                reactions=msgspec.UNSET,
             )
             seq = transaction.take_seq(room.counter)
             await self._replace_mentions(transaction, room, found, optional)
             await log.mark_message_deleted(transaction, room.tenant.tenant_key, room.room_key, message_key)
+            if message.reactions is not msgspec.UNSET:
+                await reactions.remove_all(transaction, room.tenant.tenant_key, room.room_key, message.seq)
             frame = message_deleted_frame(deleted, seq)
             await log.append_change(transaction, room.counter, seq, frame, message_key)
             return deleted, seq, True
@@ -232,17 +239,6 @@ class Chat:
         if optional != before:
             mentioning = Mentioning(room.room_key, found.message_key, message.seq, message.sender_id, optional)
             await replace_mentions(transaction, room.tenant.tenant_key, mentioning, before)
-
-    async def _claim_message(
-        self, transaction: Transaction, principal: Principal, room: RoomState, message_id: str
-    ) -> log.StoredMessage:
-        """The message, inside the writer's transaction: nothing can change between this look and the write."""
-        check_alive(room)
-        check_member(room, principal.user_id)
-        found = await log.find_message(transaction, room.tenant.tenant_key, room.room_key, room.room_id, message_id)
-        if found is None:
-            raise not_found("Message")
-        return found
 
 
 def _edit_meta(message: Message, edit: MessageEdit) -> str | None:

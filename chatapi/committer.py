@@ -16,7 +16,7 @@ from chatapi.mentions import check_mentions
 from chatapi.models import TenantKey, UserId, encode_message_id, encode_time
 from chatapi.presence import Presence
 from chatapi.protocol.answers import Message
-from chatapi.protocol.encoders import encode_frame, message_edited_frame, message_frame
+from chatapi.protocol.encoders import encode_annotations, encode_frame, message_edited_frame, message_frame
 from chatapi.protocol.fields import fields_of
 from chatapi.protocol.json import encoded
 from chatapi.protocol.server_frames import LogEvent, MessageEditedFrame
@@ -102,6 +102,20 @@ class Committer:
         self._rooms.remember(room, frame, message.seq if isinstance(event, MessageEditedFrame) else 0)
         self._hub.publish_requested(room, frame, requester)
 
+    def publish_annotation(
+        self, room: RoomState, message: Message, event: LogEvent, requester: Requester | None
+    ) -> None:
+        """Publishes the room's next event, by which something was added to the message or taken from it by others than
+        its sender, after updating the caches. It does not count as activity of the room."""
+        self._tell_annotations(room, message)
+        frame = encode_frame(event)
+        self._rooms.remember_quiet(room, frame)
+        self._hub.publish_requested(room, frame, requester)
+
+    def _tell_annotations(self, room: RoomState, message: Message) -> None:
+        self._rooms.annotate(room, message.seq, encode_annotations(message))
+        self._history.forget(room, message.seq)
+
     def _tell_caches(self, room: RoomState, message: Message) -> None:
         """Updates all caches that hold this message encoded, or count it."""
 
@@ -111,7 +125,7 @@ class Committer:
             return encode_frame(message_edited_frame(message, seq))
 
         self._rooms.replace_message(room, message.seq, encode_entry)
-        self._history.forget(room, message.seq)
+        self._tell_annotations(room, message)
         if message.deleted_at is not None:
             self._rooms.rankings.void_counts(room.room_key)
 

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from chatapi.batching import Batcher
-from chatapi.protocol.encoders import strip_type
+from chatapi.protocol.encoders import annotate, strip_type
 from chatapi.room import RoomState
 from chatapi.store import Readers, log
 
@@ -74,7 +74,7 @@ class HistoryCache:
         return None
 
     def forget(self, room: RoomState, seq: int) -> None:
-        """The message with this `seq` was edited or deleted."""
+        """The message with this `seq` is read in another form from now on."""
         self._drop((room, (seq - 1) // BLOCK_EVENTS))
 
     async def _get(self, room: RoomState, number: int) -> Block | None:
@@ -90,13 +90,17 @@ class HistoryCache:
             wants.append(log.EventsWant(room.room_key, room.tenant.tenant_key, first_seq, last_seq))
             versions.append(room.ring.version)
         blocks: list[Block | None] = []
-        pages = await log.read_events(self._readers, wants, BLOCK_BYTES)
+        pages = await log.read_annotated_events(self._readers, wants, BLOCK_BYTES)
         for key, want, version, page in zip(keys, wants, versions, pages, strict=True):
             is_cut = len(page) < want.to_seq - max(want.after_seq, key[0].pruned_seq)
             block = (
                 None
                 if is_cut
-                else [(event.seq, strip_type(event.json)) for event in page if event.message_seq == event.seq]
+                else [
+                    (event.seq, annotate(strip_type(event.json), event.annotations))
+                    for event in page
+                    if event.message_seq == event.seq
+                ]
             )
             # Only a complete block is kept: a whole one in which nothing has changed while it was read.
             if (is_cut or len(page) == BLOCK_EVENTS) and key[0].ring.version == version and not key[0].gone:

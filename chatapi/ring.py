@@ -1,6 +1,8 @@
 """The newest events of one room in memory, as they were encoded."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+
+from chatapi.protocol.encoders import annotate_frame
 
 RING_EVENTS = 128  # per room: a client that was away for a moment is served from memory
 RING_BYTES = 256 * 1024  # per room
@@ -9,12 +11,13 @@ RING_BYTES = 256 * 1024  # per room
 class Ring:
     """The newest events of a room, encoded, without a gap: those from `first_seq` to the room's `published_seq`."""
 
-    __slots__ = ("_frames", "_message_seqs", "first_seq", "size_bytes", "version")
+    __slots__ = ("_annotations", "_frames", "_message_seqs", "first_seq", "size_bytes", "version")
 
     def __init__(self, first_seq: int) -> None:
         self.first_seq = first_seq
         self._frames: list[bytes] = []
         self._message_seqs: list[int] = []  # the seq of the message that an entry shows, 0 for other events
+        self._annotations: dict[int, bytes] = {}  # by the seq of the message, beside its frame
         self.size_bytes = 0
         self.version = 0  # grows when an entry changes: events read from the store before that are stale
 
@@ -37,18 +40,23 @@ class Ring:
             self.size_bytes -= sum(map(len, self._frames[:drop]))
             del self._frames[:drop], self._message_seqs[:drop]
             self.first_seq += drop
+            for seq in [seq for seq in self._annotations if seq < self.first_seq]:
+                self.size_bytes -= len(self._annotations.pop(seq))
 
     def after(self, seq: int) -> list[bytes] | None:
         """Every event after `seq`, or None when the ring does not go back that far."""
         return None if seq + 1 < self.first_seq else self._frames[seq + 1 - self.first_seq :]
 
     def messages(self, seqs: range, limit: int) -> list[bytes]:
-        """Frames of the first `limit` messages among these events, all of which must be here."""
+        """Frames of the first `limit` messages among these events, all of which must be here: as they are read, with
+        their annotations."""
         found: list[bytes] = []
+        annotations = self._annotations
         for seq in seqs:
             index = seq - self.first_seq
             if self._message_seqs[index] == seq:  # an edit shows a message too, but under another seq
-                found.append(self._frames[index])
+                frame = self._frames[index]
+                found.append(annotate_frame(frame, annotations[seq]) if annotations and seq in annotations else frame)
                 if len(found) == limit:
                     break
         return found
@@ -66,8 +74,19 @@ class Ring:
                 self.size_bytes += len(frame) - len(self._frames[index])
                 self._frames[index] = frame
 
-    def fill(self, frames: Sequence[bytes], message_seqs: Sequence[int]) -> None:
-        """Puts the events that came just before the oldest one, read from the store, in front of it."""
+    def annotate(self, message_seq: int, annotations: bytes) -> None:
+        """The message's annotations have changed to these, as `protocol.encoders.encode_annotations` makes them."""
+        self.version += 1
+        self.size_bytes -= len(self._annotations.pop(message_seq, b""))
+        if annotations and message_seq >= self.first_seq:
+            self._annotations[message_seq] = annotations
+            self.size_bytes += len(annotations)
+
+    def fill(self, frames: Sequence[bytes], message_seqs: Sequence[int], annotations: Mapping[int, bytes]) -> None:
+        """Puts the events that came just before the oldest one, read from the store, in front of it, with the
+        annotations of the messages among them."""
+        self._annotations.update(annotations)
+        self.size_bytes += sum(map(len, annotations.values()))
         self._frames[:0] = frames
         self._message_seqs[:0] = message_seqs
         self.first_seq -= len(frames)
@@ -78,4 +97,5 @@ class Ring:
         self.first_seq += len(self._frames)
         self._frames.clear()
         self._message_seqs.clear()
+        self._annotations.clear()
         self.size_bytes = 0

@@ -167,11 +167,15 @@ class Rooms:
     def remember(self, room: RoomState, frame: bytes, message_seq: int = 0, at_us: int | None = None) -> None:
         """The room's next event, as it was encoded, and when it came, which is now by default. `message_seq` is that of
         the message which it shows as that now stands, and 0 for other events."""
+        self._note_activity(room, self._clock.now_us() if at_us is None else at_us)
+        self.remember_quiet(room, frame, message_seq)
+
+    def remember_quiet(self, room: RoomState, frame: bytes, message_seq: int = 0) -> None:
+        """As `remember`, of an event that does not count as activity of the room."""
         ring = room.ring
         before = ring.size_bytes
         ring.append(frame, message_seq)
         self._ring_bytes += ring.size_bytes - before
-        self._note_activity(room, self._clock.now_us() if at_us is None else at_us)
         if self._ring_bytes > ALL_RINGS_BYTES:
             self._empty_rings()
 
@@ -184,6 +188,12 @@ class Rooms:
         """A message was edited or deleted; see `Ring.replace`."""
         self._ring_bytes -= room.ring.size_bytes
         room.ring.replace(message_seq, encode)
+        self._ring_bytes += room.ring.size_bytes
+
+    def annotate(self, room: RoomState, message_seq: int, annotations: bytes) -> None:
+        """Others have added something to a message, or taken it back; see `Ring.annotate`."""
+        self._ring_bytes -= room.ring.size_bytes
+        room.ring.annotate(message_seq, annotations)
         self._ring_bytes += room.ring.size_bytes
 
     def _empty_rings(self) -> None:
@@ -236,7 +246,11 @@ class Rooms:
             # Meanwhile the ring may have dropped entries, or an entry may have changed: then it is read again later.
             if page and ring.first_seq == page[-1].seq + 1 and ring.version == version:
                 self._ring_bytes -= ring.size_bytes
-                ring.fill([encode_text(event.json) for event in page], [event.message_seq for event in page])
+                ring.fill(
+                    [encode_text(event.json) for event in page],
+                    [event.message_seq for event in page],
+                    {event.seq: event.annotations for event in page if event.annotations},
+                )
                 self._ring_bytes += ring.size_bytes
         if self._ring_bytes > ALL_RINGS_BYTES:
             self._empty_rings()

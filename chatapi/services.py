@@ -17,6 +17,7 @@ from chatapi.metrics import Counters
 from chatapi.notifications import Notifications
 from chatapi.origin import OriginPolicy
 from chatapi.presence import Presence
+from chatapi.reactions import Reactions
 from chatapi.receipts import Receipts
 from chatapi.recovery import Recovery
 from chatapi.room_lists import RoomLists
@@ -45,6 +46,7 @@ class Services:
     access: Access
     committer: Committer
     chat: Chat
+    reactions: Reactions
     membership: Membership
     receipts: Receipts
     notifications: Notifications

@@ -167,6 +167,10 @@ async def test_every_frame_of_a_server_is_as_documented(
     await listener.until("message")
     one = {"room_id": room_id, "message_id": sent["message_id"]}
     await listener.ask("message.edit", "message.edited", **one, content="ho", meta={"k": [1]})
+    await listener.ask("reaction.add", "reaction.added", **one, emoji="👍")
+    await listener.ask("reaction.add", "reaction.added", **one, emoji="👍")
+    await other.ask("reaction.remove", "reaction.removed", **one, emoji="👍")
+    await listener.ask("reaction.remove", "reaction.removed", **one, emoji="👍")
     await listener.ask("message.delete", "message.deleted", **one)
     await other.until("message.deleted")
     await other.ask("ack", "ack.received", room_id=room_id, seq=1)

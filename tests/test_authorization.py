@@ -31,6 +31,9 @@ GET    …/messages                                   200  200   404       404  
 GET    …/messages/{message_id}                      200  200   404       404         401    401
 PUT    …/messages/{message_id}                      200  200   404       404         401    401
 DELETE …/messages/{message_id}                      204  204   404       404         401    401
+PUT    …/messages/{message_id}/reactions/{emoji}    200  200   404       404         401    401
+DELETE …/messages/{message_id}/reactions/{emoji}    204  204   404       404         401    401
+GET    …/messages/{message_id}/reactions            200  200   404       404         401    401
 GET    …/events                                     200  200   404       404         401    401
 POST   …/read                                       200  200   404       404         401    401
 GET    …/receipts                                   200  200   404       404         401    401
@@ -80,6 +83,8 @@ POST   /admin/compact                               401  401   401       401    
 FRAME  send_message                                 ok   ok    404       404         401    401
 FRAME  message.edit                                 ok   ok    404       404         401    401
 FRAME  message.delete                               ok   ok    404       404         401    401
+FRAME  reaction.add                                 ok   ok    404       404         401    401
+FRAME  reaction.remove                              ok   ok    404       404         401    401
 FRAME  ack                                          ok   ok    404       404         401    401
 FRAME  read                                         ok   ok    404       404         401    401
 FRAME  typing.start                                 ok   ok    404       404         401    401
@@ -102,6 +107,9 @@ PUT    …/messages/{message_id} own                  200   200    403     403  
 PUT    …/messages/{message_id} other's              403   403    403     403      403    403
 DELETE …/messages/{message_id} own                  204   204    403     403      403    204
 DELETE …/messages/{message_id} other's              204   403    403     403      403    403
+PUT    …/messages/{message_id}/reactions/{emoji}    200   200    403     403      403    200
+DELETE …/messages/{message_id}/reactions/{emoji}    204   204    403     403      403    204
+GET    …/messages/{message_id}/reactions            200   200    403     403      200    200
 GET    …/events                                     200   200    403     403      200    200
 POST   …/read                                       200   200    403     403      403    200
 GET    …/receipts                                   200   200    403     403      403    200
@@ -123,6 +131,8 @@ FRAME  message.edit own                             ok    ok     403     403    
 FRAME  message.edit other's                         403   403    403     403      403    403
 FRAME  message.delete own                           ok    ok     403     403      403    ok
 FRAME  message.delete other's                       ok    403    403     403      403    403
+FRAME  reaction.add                                 ok    ok     403     403      403    ok
+FRAME  reaction.remove                              ok    ok     403     403      403    ok
 FRAME  ack                                          ok    ok     403     403      403    ok
 FRAME  read                                         ok    ok     403     403      403    ok
 FRAME  typing.start                                 ok    ok     403     403      403    ok
@@ -140,6 +150,9 @@ GET    …/messages                                   200   200    200
 GET    …/messages/{message_id}                      200   200    200
 PUT    …/messages/{message_id}                      403   403    200
 DELETE …/messages/{message_id}                      204   204    204
+PUT    …/messages/{message_id}/reactions/{emoji}    403   200    200
+DELETE …/messages/{message_id}/reactions/{emoji}    204   204    204
+GET    …/messages/{message_id}/reactions            200   200    200
 GET    …/events                                     200   200    200
 POST   …/read                                       200   200    200
 GET    …/receipts                                   200   200    200
@@ -156,6 +169,8 @@ POST   /notify                                      202   202    202
 FRAME  send_message                                 403   403    429
 FRAME  message.edit                                 403   403    ok
 FRAME  message.delete                               ok    ok     ok
+FRAME  reaction.add                                 403   ok     ok
+FRAME  reaction.remove                              ok    ok     ok
 FRAME  ack                                          ok    ok     ok
 FRAME  read                                         ok    ok     ok
 FRAME  typing.start                                 403   403    ok
@@ -267,6 +282,7 @@ class Stage:
             "message_id": ids["message_id"],
             "notification_id": ids["notification_id"],
             "content": "hi",
+            "emoji": ids["emoji"],
             "seq": 1,
         }
         record = CLIENT_FRAMES[row.target]
@@ -360,6 +376,7 @@ class Tenants:
             "message_id": message["message_id"],
             "user_id": "bob",
             "joins": "dave",
+            "emoji": ":ship:",
             "subscription_id": subscription.data["subscription_id"],
             "notification_id": (await carol.post("/notify", to_carol)).data["notification_id"],
             "tenant_id": "tenant_x",
@@ -420,7 +437,7 @@ async def set_up_standing(server: Server, standing: str) -> Stage:
     return Stage(
         carol,
         owner,
-        {"room_id": room_id, "tenant_id": "tenant_x", "notification_id": "notif_x"},
+        {"room_id": room_id, "tenant_id": "tenant_x", "notification_id": "notif_x", "emoji": ":ship:"},
         own={"message_id": carols, "user_id": "carol", "joins": "carol"},
         others={"message_id": bobs, "user_id": "bob", "joins": "dave"},
     )

@@ -13,11 +13,12 @@ from newer import open_newer
 from proxy import FOREIGN_ANSWERS, Proxy
 from server_process import ServerProcess
 
-from chatapi.client import ApiError, ChatAPI, Event, NoAnswer, NotChatAPI, is_log_event, outgoing
+from chatapi.client import ApiError, ChatAPI, Event, NoAnswer, NotChatAPI, apply_event, is_log_event, outgoing
 from chatapi.client import http as client_http
 from chatapi.errors import Code
 
-CASES = json.loads((Path(__file__).parent / "sdk_cases.json").read_text())["cases"]
+SHARED = json.loads((Path(__file__).parent / "sdk_cases.json").read_text())
+CASES, KEPT_MESSAGES = SHARED["cases"], SHARED["kept_messages"]
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,57 @@ async def test_every_kind_of_event_once(rig: Rig) -> None:
     assert (log[1]["target_seq"], log[1]["content"]) == (1, "second")
     assert log[2]["target_seq"] == 1
     assert log[3]["name"] == "renamed"
+
+
+async def test_kept_messages_show_their_reactions(process: ServerProcess, rig: Rig) -> None:
+    for case in KEPT_MESSAGES:
+        for times in (1, 2):
+            assert apply_all(case["reactions"], case["events"] * times) == case["shows"], case["about"]
+    room = await rig.group("alice", "bob", "carol")
+    alice, bob, carol = await rig.connect("alice"), await rig.connect("bob"), rig.client("carol")
+    sent = await alice.connection.send(room, "Shall we?")
+    ids = (room, sent["message_id"])
+    reader = rig.client("bob")
+    kept = await reader.get_message(*ids)
+    assert (await alice.connection.react(*ids, "👍"))["seq"] == 2
+    assert "seq" not in await alice.connection.react(*ids, "👍")
+    assert (await carol.add_reaction(*ids, "👍"))["reactions"][0]["count"] == 2
+    await carol.add_reaction(*ids, ":ship:")
+    await restart(process)
+    assert (await alice.connection.unreact(*ids, "👍"))["count"] == 1
+    await alice.connection.edit(*ids, "We shall")
+    await carol.remove_reaction(*ids, "👍")
+    await carol.add_reaction(*ids, "👍")
+    await bob.until("reaction.added", 4)
+    for event in [event for event in bob.events if is_log_event(event)]:
+        kept = apply_event(kept, event)
+    assert show(kept) == show(await reader.get_message(*ids))
+    assert show(kept)["reactions"] == [(":ship:", 1, ["carol"]), ("👍", 1, ["carol"])]
+    page = await reader.list_reactions(*ids, "👍", limit=1)
+    assert [reaction["user_id"] for reaction in page["reactions"]] == ["carol"]
+    await alice.connection.delete(*ids)
+    [deleted] = await bob.until("message.deleted")
+    kept = apply_event(kept, deleted)
+    assert apply_event(kept, bob.events[-1]) == kept
+    assert show(kept) == show(await reader.get_message(*ids))
+    assert kept["deleted_at"]
+    assert "reactions" not in kept
+
+
+def show(message: Any) -> dict[str, Any]:
+    """What this version knows of it, except for the time of its deletion, which the event does not tell."""
+    names = ("message_id", "seq", "content", "meta", "created_at", "edited_at")
+    reactions = [(found["emoji"], found["count"], found["user_ids"]) for found in message.get("reactions", ())]
+    return {**{name: message[name] for name in names}, "reactions": reactions}
+
+
+def apply_all(reactions: list[Any], events: list[tuple[str, str, str, int]]) -> list[Any]:
+    """The reactions of a message that had these, after these events."""
+    message: Any = {"message_id": "msg_1", "deleted_at": None, **({"reactions": reactions} if reactions else {})}
+    for kind, user_id, emoji, count in events:
+        fields = {"user_id": user_id, "emoji": emoji, "count": count}
+        message = apply_event(message, {"type": f"reaction.{kind}", "message_id": "msg_1", **fields})
+    return list(message.pop("reactions", []))
 
 
 async def test_errors_are_told(rig: Rig) -> None:

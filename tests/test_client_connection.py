@@ -190,10 +190,10 @@ async def test_an_event_of_a_kind_that_is_not_known_yet_counts(connect: Any, scr
     connection, session = await connect()
     await session.complete(room_a=0)
     await session.say_message(1)
-    await session.say("reaction.added", room_id="room_a", seq=2, emoji="+1")
+    await session.say("huddle.began", room_id="room_a", seq=2, emoji="+1")
     await session.say("weather", room_id="room_a", wind=3)
     await session.say_message(3)
-    assert [(await take(connection, name))["type"] for name in ("message", "reaction.added", "weather", "message")]
+    assert [(await take(connection, name))["type"] for name in ("message", "huddle.began", "weather", "message")]
     assert scripted.reads == []
     assert connection.cursors["rooms"] == {"room_a": 2}
 

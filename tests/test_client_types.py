@@ -35,6 +35,8 @@ ANSWER_TYPES: dict[type, type] = {
     records.MemberPage: answers.Members,
     records.Message: answers.Message,
     records.MessagePage: answers.History,
+    records.MessageReactions: answers.MessageReactions,
+    records.ReactionPage: answers.ReactionPage,
     records.Position: answers.Standing,
     records.ReceiptPage: answers.ReceiptPage,
     records.Presence: answers.Online,

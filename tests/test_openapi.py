@@ -279,6 +279,7 @@ async def test_every_route_answers_as_documented(server: Server) -> None:
     await call("GET", "/rooms", 200)
     await call("GET", f"{messages}/{{message_id}}", 200, **one)
     await call("PUT", f"{messages}/{{message_id}}", 200, {"content": "ho"}, **one)
+    await check_reactions(recorder, one)
     await call("DELETE", f"{messages}/{{message_id}}", 204, **one)
     await call("GET", messages, 200, room_id=room_id)
     members = "/rooms/{room_id}/members"
@@ -309,6 +310,15 @@ async def test_every_route_answers_as_documented(server: Server) -> None:
     await call("DELETE", "/rooms/{room_id}", 204, room_id=room_id)
     await check_operators_routes(server, recorder)
     assert recorder.seen == set(OPERATIONS)
+
+
+async def check_reactions(recorder: Recorder, one: dict[str, str]) -> None:
+    message = "/rooms/{room_id}/messages/{message_id}"
+    reaction = {**one, "emoji": "%F0%9F%91%8D"}
+    await recorder.call("PUT", f"{message}/reactions/{{emoji}}", 200, **reaction)
+    await recorder.call("GET", f"{message}/reactions", 200, **one)
+    await recorder.call("GET", message, 200, **one)
+    await recorder.call("DELETE", f"{message}/reactions/{{emoji}}", 204, **reaction)
 
 
 async def check_operators_routes(server: Server, recorder: Recorder) -> None:

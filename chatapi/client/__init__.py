@@ -8,6 +8,7 @@ from chatapi.client.events import Event, LogEvent
 from chatapi.client.frames import is_log_event
 from chatapi.client.options import State
 from chatapi.client.records import Cursors
+from chatapi.client.replay import apply_event
 
 __all__ = [
     "AdminAPI",
@@ -22,5 +23,6 @@ __all__ = [
     "NoToken",
     "NotChatAPI",
     "State",
+    "apply_event",
     "is_log_event",
 ]

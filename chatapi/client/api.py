@@ -23,12 +23,14 @@ from chatapi.client.records import (
     MemberPage,
     Message,
     MessagePage,
+    MessageReactions,
     NotificationPage,
     Notified,
     OwnRoomPage,
     Position,
     Posting,
     Presence,
+    ReactionPage,
     ReceiptPage,
     Role,
     Room,
@@ -296,6 +298,35 @@ class ChatAPI(RestClient):
         room's admins. Raises ApiError: 403, 404."""
         await self.call("DELETE", _message(room_id, message_id))
 
+    async def add_reaction(self, room_id: str, message_id: str, emoji: str) -> MessageReactions:
+        """Reacts to a message, as the caller, and returns all its reactions. Reacting again with the same emoji changes
+        nothing. `emoji`: 1 to 64 bytes of UTF-8 without white space and control characters, kept byte for byte. Raises
+        ApiError: 409 for more than 20 emoji of the caller, or 50 of all, on one message; 400, 403 for those who are not
+        members, 404, also of a deleted message."""
+        return cast(
+            MessageReactions, await self.call("PUT", _reaction(room_id, message_id, emoji), shape={"reactions": list})
+        )
+
+    async def remove_reaction(self, room_id: str, message_id: str, emoji: str) -> None:
+        """Takes a reaction of the caller back; where there is none, nothing changes. Raises ApiError: 400, 403, 404."""
+        await self.call("DELETE", _reaction(room_id, message_id, emoji))
+
+    async def list_reactions(
+        self,
+        room_id: str,
+        message_id: str,
+        emoji: str | None = None,
+        *,
+        limit: int | None = None,
+        offset: int | None = None,
+        cursor: str | None = None,
+    ) -> ReactionPage:
+        """The reactions to a message, with any emoji or with the given one, in the order of reacting. `limit`: 1 to 100
+        (50). Raises ApiError: 403, 404."""
+        path = f"{_message(room_id, message_id)}/reactions"
+        query = {"emoji": emoji, "limit": limit, "offset": offset, "cursor": cursor}
+        return cast(ReactionPage, await self.call("GET", path, query=query, shape={"reactions": list}))
+
     async def list_events(self, room_id: str, *, after_seq: int = 0, limit: int | None = None) -> EventPage:
         """A page of the room's log after `after_seq`, ascending: messages, edits, deletions, changes of the room and
         its members, and what a newer server adds. Messages are shown as they now stand. `limit`: 1 to 100 (50). Raises
@@ -438,3 +469,7 @@ def _member(room_id: str, user_id: str) -> str:
 
 def _message(room_id: str, message_id: str) -> str:
     return f"{_room(room_id)}/messages/{escape(message_id)}"
+
+
+def _reaction(room_id: str, message_id: str, emoji: str) -> str:
+    return f"{_message(room_id, message_id)}/reactions/{escape(emoji)}"

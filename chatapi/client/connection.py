@@ -18,6 +18,8 @@ from chatapi.client.events import (
     EventPage,
     MessageDeletedEvent,
     MessageEditedEvent,
+    ReactionAddedEvent,
+    ReactionRemovedEvent,
     ReadUpdatedEvent,
     ReadyEvent,
 )
@@ -27,6 +29,7 @@ from chatapi.client.inbox import Ended
 from chatapi.client.options import Options, State
 from chatapi.client.outgoing import Outgoing, fits
 from chatapi.client.records import Cursors, Json, Sent, Subscribed
+from chatapi.client.replay import ANNOTATIONS
 from chatapi.client.session import SocketSession, is_set_within
 from chatapi.client.socket import Socket, SocketEnded, now_s, open_socket
 from chatapi.client.typist import Typist
@@ -231,7 +234,8 @@ class Connection:
             if fits(frame):
                 return cast(MessageEditedEvent, await self._out.request(frame))
             message = await self._out.call(frame, lambda: self._client.edit_message(room_id, message_id, **fields))
-        return {**message, "type": "message.edited", "target_seq": message["seq"]}
+        sent = {name: value for name, value in message.items() if name not in ANNOTATIONS}
+        return cast(MessageEditedEvent, {**sent, "type": "message.edited", "target_seq": message["seq"]})
 
     async def delete(self, room_id: str, message_id: str) -> MessageDeletedEvent:
         """Deletes a message's content and leaves a tombstone, in order with the other messages, edits and deletions of
@@ -239,6 +243,22 @@ class Connection:
         frame = {"type": "message.delete", "room_id": room_id, "message_id": message_id}
         async with self._out.room_locks.hold(room_id):
             return cast(MessageDeletedEvent, await self._out.request(frame))
+
+    async def react(self, room_id: str, message_id: str, emoji: str) -> ReactionAddedEvent:
+        """Reacts to a message, in order with the messages, edits and deletions of the room. `emoji`: 1 to 64 bytes of
+        UTF-8 without white space and control characters, kept byte for byte. Returns the event; it has no `seq` if the
+        user had reacted so already. Raises ApiError: 409 for more than 20 emoji of the user, or 50 of all, on one
+        message; 400, 403 for those who are not members, 404, also of a deleted message; Closed."""
+        frame = {"type": "reaction.add", "room_id": room_id, "message_id": message_id, "emoji": emoji}
+        async with self._out.room_locks.hold(room_id):
+            return cast(ReactionAddedEvent, await self._out.request(frame))
+
+    async def unreact(self, room_id: str, message_id: str, emoji: str) -> ReactionRemovedEvent:
+        """Takes a reaction of the user back, in the same order. Returns the event; it has no `seq` if there was none.
+        Raises ApiError: 400, 403, 404; Closed."""
+        frame = {"type": "reaction.remove", "room_id": room_id, "message_id": message_id, "emoji": emoji}
+        async with self._out.room_locks.hold(room_id):
+            return cast(ReactionRemovedEvent, await self._out.request(frame))
 
     async def read(self, room_id: str, seq: int) -> ReadUpdatedEvent:
         """Marks the room as read up to `seq`, which acknowledges as far; a lower one than before changes nothing.

@@ -2,7 +2,7 @@
 
 from typing import Literal, NotRequired, TypedDict
 
-from chatapi.client.records import Message, Notification, Role, RoomFields, RoomType
+from chatapi.client.records import MessageFields, Notification, Role, RoomFields, RoomType
 
 
 class ReadyRoom(TypedDict):
@@ -23,11 +23,11 @@ class ReadyEvent(TypedDict):
     rooms: list[ReadyRoom]
 
 
-class MessageEvent(Message):
+class MessageEvent(MessageFields):
     type: Literal["message"]
 
 
-class MessageEditedEvent(Message):
+class MessageEditedEvent(MessageFields):
     """`seq` is the edit's own, `target_seq` the message's."""
 
     type: Literal["message.edited"]
@@ -40,6 +40,33 @@ class MessageDeletedEvent(TypedDict):
     message_id: str
     seq: int
     target_seq: int
+
+
+class ReactionAddedEvent(TypedDict):
+    """`count` users have now reacted with this emoji to the message, whose own seq is `target_seq`."""
+
+    type: Literal["reaction.added"]
+    room_id: str
+    message_id: str
+    target_seq: int
+    user_id: str
+    emoji: str
+    count: int
+    created_at: str
+    seq: NotRequired[int]
+
+
+class ReactionRemovedEvent(TypedDict):
+    """`count` users are left with this emoji; at 0 it has lost its place."""
+
+    type: Literal["reaction.removed"]
+    room_id: str
+    message_id: str
+    target_seq: int
+    user_id: str
+    emoji: str
+    count: int
+    seq: NotRequired[int]
 
 
 class _RoomEvent(RoomFields):
@@ -146,6 +173,8 @@ LogEvent = (
     MessageEvent
     | MessageEditedEvent
     | MessageDeletedEvent
+    | ReactionAddedEvent
+    | ReactionRemovedEvent
     | RoomUpdatedEvent
     | MemberJoinedEvent
     | MemberUpdatedEvent

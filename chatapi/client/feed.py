@@ -10,7 +10,7 @@ from typing import Any, cast
 from chatapi.client.cursors import CursorBook, RoomCursor
 from chatapi.client.errors import ApiError, NoAnswer, NotChatAPI
 from chatapi.client.events import Event, EventPage, LogEvent, ReadyEvent
-from chatapi.client.frames import is_log_event, is_page_of
+from chatapi.client.frames import is_log_event, is_page_of, is_repetition
 from chatapi.client.inbox import Entry, Inbox
 from chatapi.client.notification_book import NotificationBook
 from chatapi.client.records import Cursors
@@ -144,7 +144,7 @@ class Feed:
             self._fill_if_behind(frame["room_id"], room)
         elif frame_type == "sync.complete":
             self._receive_complete(cast(Event, frame), frame["rooms"])
-        elif frame_type not in ANSWERS:
+        elif frame_type not in ANSWERS and not is_repetition(frame):
             self._receive_news(frame_type, frame, size_bytes)
 
     def _receive_news(self, frame_type: str, frame: dict[str, Any], size_bytes: int) -> None:

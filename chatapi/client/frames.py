@@ -12,13 +12,17 @@ UNLOGGED = frozenset({"message.sent", "ack.received", "read.updated", "subscribe
 """Frames with `room_id` and `seq` that are not part of the room's log; every other one with both is
 (docs/contract.md, section 12)."""
 
+_REPEATED = frozenset({"reaction.added", "reaction.removed"})
 _LOG_EVENT: Shape = {"room_id": str, "seq": int}
+_OF_MESSAGE: Shape = {"room_id": str, "message_id": str}
 _SHAPES: dict[str, Shape] = {
     "ready": {"user_id": str, "epoch": str, "rooms": list},
     "ready.rooms": {"rooms": list, "more": bool},
     "message": _LOG_EVENT,
     "message.edited": _LOG_EVENT,
     "message.deleted": _LOG_EVENT,
+    "reaction.added": _OF_MESSAGE,
+    "reaction.removed": _OF_MESSAGE,
     "room.updated": _LOG_EVENT,
     "member.joined": _LOG_EVENT,
     "member.updated": _LOG_EVENT,
@@ -49,6 +53,11 @@ def parse_frame(data: bytes) -> dict[str, Any]:
 def is_log_event(event: object) -> TypeGuard[LogEvent]:
     """Whether an event takes a number in its room's log. A newer server has types of these that are not known here."""
     return is_shaped(event, _LOG_EVENT) and event["type"] not in UNLOGGED
+
+
+def is_repetition(frame: dict[str, Any]) -> bool:
+    """Whether it only answers a request that changed nothing: it looks like an event, but has no place in the log."""
+    return frame["type"] in _REPEATED and "seq" not in frame
 
 
 def is_page_of(room_id: str, after_seq: int, page: dict[str, Any]) -> bool:

@@ -27,9 +27,17 @@ class Room(RoomFields):
     type: RoomType
 
 
-class Message(TypedDict):
-    """`content` is None once the message was deleted. Fields that not every message has are there only if they say
-    something."""
+class ReactionSummary(TypedDict):
+    """Of one emoji on a message: `user_ids` are the first 20 of those who reacted with it, in that order."""
+
+    emoji: str
+    count: int
+    user_ids: list[str]
+
+
+class MessageFields(TypedDict):
+    """The fields that events of a message have, too. `content` is None once the message was deleted. Fields that not
+    every message has are there only if they say something."""
 
     message_id: str
     room_id: str
@@ -44,6 +52,24 @@ class Message(TypedDict):
     deleted_at: str | None
     mentions: NotRequired[list[str]]
     mention_room: NotRequired[Literal[True]]
+
+
+class Message(MessageFields):
+    """A message as it is read. `reactions` are in the order of first use; events do not carry them."""
+
+    reactions: NotRequired[list[ReactionSummary]]
+
+
+class Reaction(TypedDict):
+    emoji: str
+    user_id: str
+    created_at: str
+
+
+class MessageReactions(TypedDict):
+    """All reactions of a message, in the order of first use."""
+
+    reactions: list[ReactionSummary]
 
 
 class OwnRoom(Room):
@@ -204,6 +230,10 @@ class OwnRoomPage(_Page):
 
 class RoomPage(_Page):
     rooms: list[Room]
+
+
+class ReactionPage(_Page):
+    reactions: list[Reaction]
 
 
 class MemberPage(_Page):

@@ -24,12 +24,14 @@ from chatapi.protocol.fields import (
     OneTimeSecret,
     Payload,
     Position,
+    ReactionSummaries,
     SubscriptionIdText,
     Time,
     WebhookSecret,
 )
 from chatapi.protocol.json import Encoded
 from chatapi.protocol.requests import (
+    EmojiText,
     MessageIdText,
     NotificationIdText,
     PostingRule,
@@ -65,7 +67,30 @@ class Room(Answer, frozen=True, kw_only=True):
 
 
 class Message(MessageFields, Answer, frozen=True):
-    """As it now stands; a deleted one is a tombstone: `content` is null."""
+    """A message as it is read: with what others have added to it, the fields of `fields.Annotations`. A deleted one is
+    a tombstone: `content` is null."""
+
+    reactions: ReactionSummaries | UnsetType = UNSET
+
+
+class Reaction(Answer, frozen=True, kw_only=True):
+    emoji: EmojiText
+    user_id: UserIdText
+    created_at: Time
+
+
+class ReactionPage(Answer, frozen=True, kw_only=True):
+    """In the order of reacting."""
+
+    reactions: Encoded[list[Reaction]]
+    has_more: HasMore
+    next_cursor: NextCursor | UnsetType = UNSET
+
+
+class MessageReactions(Answer, frozen=True, kw_only=True):
+    """All that the message has now."""
+
+    reactions: ReactionSummaries
 
 
 class OwnRoom(Room, frozen=True, kw_only=True):

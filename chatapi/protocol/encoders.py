@@ -10,7 +10,7 @@ from msgspec import UNSET
 from chatapi.errors import ChatError
 from chatapi.models import MemberState, encode_time
 from chatapi.protocol.answers import Answer, Envelope, ErrorBody, Member, Message
-from chatapi.protocol.fields import or_unset
+from chatapi.protocol.fields import Annotations, MessageFields, or_unset
 from chatapi.protocol.json import Encoded, dumps, encode, encoded
 from chatapi.protocol.server_frames import (
     ErrorFrame,
@@ -70,8 +70,11 @@ def add_request_id(frame: bytes, request_id: str | None) -> bytes:
 # Messages
 
 
+_OF_EVENTS = len(MessageFields.__struct_fields__)  # the first fields of a `Message`; the others are `Annotations`
+
+
 def message_frame(message: Message) -> MessageFrame:
-    return MessageFrame(*msgspec.structs.astuple(message))  # the fields of both are those of `MessageFields`
+    return MessageFrame(*msgspec.structs.astuple(message)[:_OF_EVENTS])
 
 
 def message_sent_frame(message: Message, request_id: str | None) -> MessageSentFrame:
@@ -88,11 +91,26 @@ def message_sent_frame(message: Message, request_id: str | None) -> MessageSentF
 def message_edited_frame(message: Message, seq: int) -> MessageEditedFrame:
     """The edit's own `seq`; the message's is `target_seq`."""
     edited = msgspec.structs.replace(message, seq=seq)
-    return MessageEditedFrame(*msgspec.structs.astuple(edited), target_seq=message.seq)
+    return MessageEditedFrame(*msgspec.structs.astuple(edited)[:_OF_EVENTS], target_seq=message.seq)
 
 
 def message_deleted_frame(message: Message, seq: int) -> MessageDeletedFrame:
     return MessageDeletedFrame(room_id=message.room_id, message_id=message.message_id, seq=seq, target_seq=message.seq)
+
+
+def encode_annotations(message: Message) -> bytes:
+    """The members of the message's JSON object that its events do not carry, or nothing."""
+    return encode(Annotations(*msgspec.structs.astuple(message)[_OF_EVENTS:]))[1:-1]
+
+
+def annotate(event: bytes, annotations: bytes) -> bytes:
+    """The JSON of a message, and so of its event, with what `encode_annotations` has made."""
+    return b"%s,%s}" % (event[:-1], annotations) if annotations else event
+
+
+def annotate_frame(frame: bytes, annotations: bytes) -> bytes:
+    """The same of a whole frame."""
+    return encode_text(annotate(decode_text(frame), annotations))
 
 
 _TYPE = b'"type":"message",'

@@ -7,7 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from chatapi.models import OptionalFields
 from chatapi.protocol.json import MAX_INTEGER, Encoded
-from chatapi.protocol.requests import MessageIdText, RoomIdText, UserIdText
+from chatapi.protocol.requests import MAX_EMOJI, SHOWN_USERS, EmojiText, MessageIdText, RoomIdText, UserIdText
 
 T = TypeVar("T")
 
@@ -34,6 +34,7 @@ Never = Annotated[
         extra_json_schema={"format": "date-time"},
     ),
 ]
+ReactionCount = Annotated[int, Meta(ge=1, description="how many users", examples=[2])]
 LogSeq = Annotated[int, Meta(ge=1, le=MAX_INTEGER, examples=[42], description="the event's place in the room's log")]
 Position = Annotated[int, Meta(ge=0, le=MAX_INTEGER, examples=[42], description="the seq up to which this holds")]
 RequestIdText = Annotated[str, Meta(max_length=64, description="the request_id of the frame that this answers")]
@@ -59,10 +60,12 @@ def or_unset(value: T | None) -> T | UnsetType:
 
 
 class MessageFields(msgspec.Struct, frozen=True):
-    """A message as it now stands; a deleted one is a tombstone: `content` is null.
+    """The fields that events of a message carry: all that its sender wrote, as it now stands. A deleted message is a
+    tombstone: `content` is null.
 
     Fields that not every message has come last, with the default UNSET: they are absent where they say nothing. Their
-    SQL is in `store.log.OPTIONAL_FIELDS`.
+    SQL is in `store.log.OPTIONAL_FIELDS`. Others add to a message, too: that is shown only where it is read
+    (`answers.Message`).
     """
 
     message_id: MessageIdText
@@ -94,3 +97,31 @@ def optional_fields_of(message: MessageFields) -> OptionalFields:
     """The optional fields of this message that its sender wrote."""
     mentions = () if isinstance(message.mentions, UnsetType) else tuple(message.mentions)
     return OptionalFields(mentions=mentions, mention_room=message.mention_room is True)
+
+
+class ReactionSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one emoji on a message."""
+
+    emoji: EmojiText
+    count: ReactionCount
+    user_ids: Annotated[
+        list[UserIdText],
+        Meta(
+            max_length=SHOWN_USERS,
+            description=f"the first {SHOWN_USERS} of them, in the order of reacting",
+            examples=[["alice", "bob"]],
+        ),
+    ]
+
+
+ReactionSummaries = Annotated[
+    list[ReactionSummary],
+    Meta(max_length=MAX_EMOJI, description="in the order of first use; absent while there is none"),
+]
+
+
+class Annotations(msgspec.Struct, frozen=True):
+    """The fields of a message that others than its sender have written. They stand only where the message is read: the
+    log has events of its own for them, and a replay would count twice. Their SQL is in `store.log.ANNOTATIONS`."""
+
+    reactions: ReactionSummaries | UnsetType = UNSET

@@ -11,11 +11,13 @@ from chatapi.protocol.requests import (
     AckUpTo,
     Body,
     Cursor,
+    EmojiText,
     MessageDraft,
     MessageEdit,
     MessageIdText,
     NotificationIdText,
     RoomIdText,
+    check_emoji,
     parse_seq,
 )
 
@@ -35,6 +37,19 @@ class EditMessage(MessageEdit, frozen=True, kw_only=True):
 class DeleteMessage(Body, frozen=True):
     room_id: RoomIdText
     message_id: MessageIdText
+
+
+class AddReaction(Body, frozen=True):
+    room_id: RoomIdText
+    message_id: MessageIdText
+    emoji: EmojiText
+
+    def check(self) -> None:
+        check_emoji(self.emoji)
+
+
+class RemoveReaction(AddReaction, frozen=True):
+    """The user's own."""
 
 
 class Ack(AckUpTo, frozen=True):
@@ -92,6 +107,8 @@ CLIENT_FRAMES: dict[str, type[Body]] = {
     "send_message": SendMessage,
     "message.edit": EditMessage,
     "message.delete": DeleteMessage,
+    "reaction.add": AddReaction,
+    "reaction.remove": RemoveReaction,
     "ack": Ack,
     "read": Read,
     "typing.start": TypingStart,

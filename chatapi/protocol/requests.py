@@ -26,6 +26,10 @@ MAX_ACKED_ROOMS = 1000  # in one call: about 3 ms of the writer's time
 MAX_TOKEN_SECONDS = 86400
 MAX_SLOW_MODE_SECONDS = 6 * 3600
 MAX_MUTE_SECONDS = 365 * 86400
+MAX_EMOJI_BYTES = 64  # of UTF-8: a flag of a region takes 28, a family of four 25
+MAX_EMOJI = 50  # different ones on one message
+MAX_EMOJI_OF_USER = 20  # on one message
+SHOWN_USERS = 20  # of those who reacted with one emoji, where a message is read
 
 # `$` alone would also match before a trailing newline.
 UserIdText = Annotated[
@@ -53,6 +57,18 @@ ClientMessageId = Annotated[str, Meta(min_length=1, max_length=64)]
 PublicId = Annotated[str, Meta(min_length=1, max_length=200)]
 RoomIdText = Annotated[PublicId, Meta(examples=["room_5f3a9c0e71b24d6688aa10cf"])]
 MessageIdText = Annotated[PublicId, Meta(examples=["msg_0abc5d2e81f3a704"])]
+# White space is Unicode's White_Space, control characters are its category Cc.
+EmojiText = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=MAX_EMOJI_BYTES,
+        pattern=r"^[^\x00-\x20\x7F-\xA0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000]+$(?!\n)",
+        description=f"1 to {MAX_EMOJI_BYTES} bytes of UTF-8 without white space and control characters, kept as sent;"
+        " not `.` or `..`, which are steps in a path",
+        examples=["👍"],
+    ),
+]
 NotificationIdText = Annotated[PublicId, Meta(examples=["notif_0abc5d2f02c3a704"])]
 TenantIdText = Annotated[PublicId, Meta(examples=["tenant_9b1f6c3a2d4e5f607182"])]
 JsonObject = Annotated[dict[str, object], Meta(description=f"at most {MAX_OBJECT_BYTES} bytes as JSON")]
@@ -214,6 +230,28 @@ class MessageEdit(Body, frozen=True):
         return optional
 
 
+def parse_emoji(value: object) -> str:
+    """Raises ChatError."""
+    try:
+        emoji = msgspec.convert(value, EmojiText)
+    except msgspec.ValidationError:
+        raise invalid("Must be 1 to 64 bytes without white space and control characters", "emoji") from None
+    check_emoji(emoji)
+    return emoji
+
+
+def check_emoji(emoji: str) -> None:
+    """Raises ChatError for what the type cannot state."""
+    try:
+        size = len(emoji.encode())
+    except UnicodeEncodeError:
+        raise invalid("Must be valid Unicode", "emoji") from None
+    if size > MAX_EMOJI_BYTES:
+        raise invalid(f"Must be at most {MAX_EMOJI_BYTES} bytes of UTF-8", "emoji")
+    if emoji in (".", ".."):
+        raise invalid("Must not be a step in a path", "emoji")
+
+
 class ReadUpTo(Body, frozen=True):
     seq: Cursor
 
@@ -369,6 +407,15 @@ class HistoryQuery(Query, frozen=True):
     def check(self) -> None:
         if self.after_seq is not None and self.before_seq is not None:
             raise invalid("Give either after_seq or before_seq, not both", "before_seq")
+
+
+class ReactionsQuery(PageQuery, frozen=True):
+    emoji: EmojiText | UnsetType = UNSET
+
+    def check(self) -> None:
+        super().check()
+        if self.emoji is not UNSET:
+            check_emoji(self.emoji)
 
 
 class EventsQuery(Query, frozen=True):

@@ -19,10 +19,12 @@ from chatapi.protocol.fields import (
     Never,
     Payload,
     Position,
+    ReactionCount,
     RequestIdText,
     Time,
 )
 from chatapi.protocol.requests import (
+    EmojiText,
     MessageIdText,
     NotificationIdText,
     PostingRule,
@@ -91,6 +93,34 @@ class MessageDeletedFrame(ServerFrame, frozen=True, kw_only=True, tag="message.d
     message_id: MessageIdText
     seq: LogSeq
     target_seq: Annotated[int, Meta(ge=1, examples=[41], description="the deleted message's own seq")]
+    request_id: RequestIdText | UnsetType = UNSET
+
+
+class ReactionFrame(ServerFrame, frozen=True, kw_only=True):
+    """How the message's reactions with one emoji stand after the event. An answer to a request that changed nothing has
+    no `seq`, and only the asker gets it."""
+
+    room_id: RoomIdText
+    message_id: MessageIdText
+    target_seq: Annotated[int, Meta(ge=1, examples=[41], description="the message's own seq")]
+    user_id: UserIdText
+    emoji: EmojiText
+
+
+class ReactionAddedFrame(ReactionFrame, frozen=True, kw_only=True, tag="reaction.added"):
+    """A user has reacted to a message. `count` users have now done so with this emoji."""
+
+    count: ReactionCount
+    created_at: Time
+    seq: LogSeq | UnsetType = UNSET
+    request_id: RequestIdText | UnsetType = UNSET
+
+
+class ReactionRemovedFrame(ReactionFrame, frozen=True, kw_only=True, tag="reaction.removed"):
+    """A user has taken a reaction back. `count` users are left with this emoji; at 0 it has lost its place."""
+
+    count: Annotated[int, Meta(ge=0, examples=[1])]
+    seq: LogSeq | UnsetType = UNSET
     request_id: RequestIdText | UnsetType = UNSET
 
 
@@ -253,6 +283,8 @@ LogEvent = (
     MessageFrame
     | MessageEditedFrame
     | MessageDeletedFrame
+    | ReactionAddedFrame
+    | ReactionRemovedFrame
     | RoomUpdatedFrame
     | MemberJoinedFrame
     | MemberUpdatedFrame
@@ -272,6 +304,8 @@ SERVER_FRAMES: tuple[type[ServerFrame], ...] = (
     MessageFrame,
     MessageEditedFrame,
     MessageDeletedFrame,
+    ReactionAddedFrame,
+    ReactionRemovedFrame,
     RoomCreatedFrame,
     RoomUpdatedFrame,
     RoomDeletedFrame,

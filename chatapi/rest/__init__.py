@@ -13,6 +13,7 @@ from chatapi.rest import (
     messages,
     metrics,
     notifications,
+    reactions,
     rooms,
     tenants,
     tokens,
@@ -26,6 +27,7 @@ _MASTER = Credential.MASTER
 _ROOM = "/rooms/{room_id}"
 _MEMBER = "/rooms/{room_id}/members/{user_id}"
 _MESSAGE = "/rooms/{room_id}/messages/{message_id}"
+_REACTION = "/rooms/{room_id}/messages/{message_id}/reactions/{emoji}"
 _SUBSCRIPTION = "/subscriptions/{subscription_id}"
 _TENANT = "/admin/tenants/{tenant_id}"
 _KEY = "/admin/tenants/{tenant_id}/keys/{key_id}"
@@ -64,6 +66,9 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", _MESSAGE, messages.get_message, 200),
     Route("PUT", _MESSAGE, messages.edit_message, 200),
     Route("DELETE", _MESSAGE, messages.delete_message, 204),
+    Route("PUT", _REACTION, reactions.add_reaction, 200, also=(409,)),
+    Route("DELETE", _REACTION, reactions.remove_reaction, 204),
+    Route("GET", f"{_MESSAGE}/reactions", reactions.list_reactions, 200),
     Route("GET", f"{_ROOM}/events", messages.list_events, 200),
     Route("POST", f"{_ROOM}/read", messages.read_up_to, 200),
     Route("GET", f"{_ROOM}/receipts", messages.list_receipts, 200),

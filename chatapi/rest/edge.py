@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, cast
+from urllib.parse import unquote_to_bytes
 
 from aiohttp import HttpVersion11, web
 
@@ -26,11 +27,11 @@ from chatapi.callers import (
     read_header,
     take_token,
 )
-from chatapi.errors import ChatError, Code, not_found
+from chatapi.errors import ChatError, Code, invalid, not_found
 from chatapi.models import Principal, TenantKey
 from chatapi.protocol.encoders import encode_error_envelope
 from chatapi.protocol.json import convert, loads
-from chatapi.protocol.requests import Body, parse_query
+from chatapi.protocol.requests import Body, Query, parse_query
 from chatapi.rest.call import Base, Call, Credential, Media, OpenCall, RawRoute, Response, Route
 from chatapi.rest.negotiation import accepts_gzip, prefers_html, vary_on
 from chatapi.rest.outflow import SMALL_BYTES, LargeResponse, Outflow, QuotaKey, Sender, refuse
@@ -96,13 +97,17 @@ class Edge:
 
     @staticmethod
     def _bind(route: Route) -> Any:
+        ends_in_emoji = route.path.endswith("/{emoji}")
+
         async def respond(
             edge: Edge, request: web.BaseRequest, path: Mapping[str, str], headers: Headers
         ) -> web.StreamResponse:
             principal = edge._authenticate(route, request, headers)
             body = None if route.body is None else await _read_body(request, route.body)
-            query = None if route.query is None else parse_query(request.query.items(), route.query)
+            query = None if route.query is None else _read_query(request, route.query)
             _check_path(path)
+            if ends_in_emoji:
+                path = {**path, "emoji": _read_last_step(request)}
             call: OpenCall[Any, Any] = (
                 OpenCall(edge._services, path, body, query)
                 if principal is None
@@ -291,6 +296,24 @@ def _check_path(path: Mapping[str, str]) -> None:
                 value.encode()
             except UnicodeEncodeError:
                 raise not_found("Resource") from None
+
+
+def _read_last_step(request: web.BaseRequest) -> str:
+    """The end of the path, byte for byte: aiohttp leaves escapes that are not UTF-8 as they are, which makes them look
+    like escapes of a `%`. Raises ChatError."""
+    try:
+        return unquote_to_bytes(request.rel_url.raw_path.rpartition("/")[2]).decode()
+    except UnicodeError:
+        raise invalid("Must be UTF-8, percent-encoded", "emoji") from None
+
+
+def _read_query(request: web.BaseRequest, record: type[Query]) -> Query:
+    if "%" in request.rel_url.raw_query_string:
+        try:
+            unquote_to_bytes(request.rel_url.raw_query_string).decode()
+        except UnicodeError:
+            raise invalid("The query must be UTF-8, percent-encoded") from None
+    return parse_query(request.query.items(), record)
 
 
 def _choose_encoding(response: Response[Any], request: web.BaseRequest, headers: Headers) -> None:

@@ -104,6 +104,32 @@ _WRONG_MENTIONS = """
     FROM (SELECT * FROM stored EXCEPT SELECT * FROM expected) AS x JOIN rooms AS r ON r.room_key = x.room_key
     WHERE r.deleted_at_us IS NULL
 """
+# A message that was deleted, or that retention has removed, keeps its reactions until they are purged.
+_WRONG_REACTIONS = """
+    SELECT printf('%s: message %d has %d reactions, but is not there', r.room_id, x.target_seq, count(*))
+    FROM reactions AS x JOIN rooms AS r ON r.room_key = x.room_key
+    LEFT JOIN messages AS m ON m.room_key = x.room_key AND m.seq = x.target_seq AND m.deleted_at_us IS NULL
+    LEFT JOIN emptied_messages AS e ON e.room_key = x.room_key AND e.target_seq = x.target_seq
+    WHERE m.seq IS NULL AND e.target_seq IS NULL AND r.deleted_at_us IS NULL
+    GROUP BY x.room_key, x.target_seq
+    UNION ALL
+    SELECT printf('%s: message %d shows %d reactions with %s, but has %d', r.room_id, t.target_seq, t.shown, t.emoji,
+                  t.stored)
+    FROM (
+        SELECT room_key, target_seq, emoji, sum(shown) AS shown, sum(stored) AS stored FROM (
+            SELECT room_key, target_seq, emoji, count AS shown, 0 AS stored FROM reaction_counts
+            UNION ALL
+            SELECT room_key, target_seq, emoji, 0, count(*) FROM reactions GROUP BY room_key, target_seq, emoji
+        ) GROUP BY room_key, target_seq, emoji
+    ) AS t JOIN rooms AS r ON r.room_key = t.room_key
+    LEFT JOIN emptied_messages AS e ON e.room_key = t.room_key AND e.target_seq = t.target_seq
+    WHERE t.shown <> t.stored AND e.target_seq IS NULL AND r.deleted_at_us IS NULL
+    UNION ALL
+    SELECT printf('%s: message %d does not say that it has reactions', r.room_id, m.seq)
+    FROM reaction_counts AS c JOIN rooms AS r ON r.room_key = c.room_key
+    JOIN messages AS m ON m.room_key = c.room_key AND m.seq = c.target_seq
+    WHERE m.annotated IS NULL AND r.deleted_at_us IS NULL GROUP BY m.message_key
+"""
 _NO_EPOCH = """
     SELECT 'meta: there is no epoch' WHERE NOT EXISTS (SELECT 1 FROM meta WHERE name = 'epoch' AND value <> '')
 """
@@ -116,6 +142,7 @@ _CHECKS: Mapping[str, str] = {
     "member counts": _WRONG_COUNTS,
     "dms": _WRONG_DMS,
     "mentions": _WRONG_MENTIONS,
+    "reactions": _WRONG_REACTIONS,
     "epoch": _NO_EPOCH,
 }
 

@@ -6,9 +6,12 @@ SQLite builds pages as JSON: that runs outside the GIL, and makes no Python obje
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from chatapi.models import RoomId, RoomKey, TenantKey, encode_message_id, encode_time, find_key
 from chatapi.protocol.answers import Message
 from chatapi.protocol.encoders import join_json
+from chatapi.protocol.fields import Annotations
 from chatapi.protocol.json import Encoded, encode, encoded, loads_stored
 from chatapi.protocol.server_frames import LogEvent
 from chatapi.store.readers import PAGE_BYTES, Readers
@@ -31,25 +34,44 @@ OPTIONAL_FIELDS: Mapping[str, str] = {"mentions": "m.mentions", "mention_room": 
 """Fields that not every message has, in the order of `MessageFields`: SQL of each one's JSON, NULL where it is absent.
 A message without any of them is built as if there were no such fields."""
 
+ANNOTATIONS: Mapping[str, str] = {
+    "reactions": """(
+        SELECT iif(count(*) = 0, NULL, json_group_array(
+            json_object('emoji', emoji, 'count', count, 'user_ids', json(user_ids))))
+        FROM (SELECT emoji, count, user_ids FROM reaction_counts
+              WHERE room_key = m.room_key AND target_seq = m.seq ORDER BY first_seq))""",
+}
+"""The same of what others have added to a message, in the order of `Annotations`: only where a message is read. Looked
+for only where `messages.annotated` says that there is, or was, some."""
 
-def message_object(fields: str, tail: str = "", optional: Mapping[str, str] = OPTIONAL_FIELDS) -> str:
-    """SQL of a JSON object: a message's plain fields, those of `optional` that it has, and the tail."""
+_NOT_ANNOTATED = "m.annotated IS NULL"
+
+
+def message_object(
+    fields: str, tail: str = "", optional: Mapping[str, str] = OPTIONAL_FIELDS, is_plain: str | None = None
+) -> str:
+    """SQL of a JSON object: a message's plain fields, those of `optional` that it has, and the tail. `is_plain` is SQL
+    that is true of a message that has none of them; by default all are looked at."""
     whole = f"json_object({fields}, {tail})" if tail else f"json_object({fields})"
     if not optional:
         return whole
     end = f"',' || substr(json_object({tail}), 2)" if tail else "'}'"
     # All but the last character, the brace.
     opened = f"substr(json_object({fields}), -1, -{MAX_JSON_CHARACTERS})"
-    return f"iif({_has_none(optional)}, {whole}, json({opened} || {_join_optional(optional)} || {end}))"
+    return f"iif({is_plain or _has_none(optional)}, {whole}, json({opened} || {_join_optional(optional)} || {end}))"
 
 
-def optional_object(optional: Mapping[str, str] = OPTIONAL_FIELDS) -> str:
-    """SQL of a JSON object of those of `optional` that a message has; NULL for a message that has none."""
-    return (
-        f"iif({_has_none(optional)}, NULL, '{{' || substr({_join_optional(optional)}, 2) || '}}')"
-        if optional
-        else "NULL"
-    )
+def optional_object(optional: Mapping[str, str] = OPTIONAL_FIELDS, is_plain: str | None = None) -> str:
+    """SQL of a JSON object of those of `optional` that a message has; NULL for one without any. `is_plain` as above."""
+    if not optional:
+        return "NULL"
+    return f"iif({is_plain or _has_none(optional)}, NULL, '{{' || substr({_join_optional(optional)}, 2) || '}}')"
+
+
+def read_object(fields: str) -> str:
+    """SQL of a message's JSON as it is read."""
+    is_plain = f"{_has_none(OPTIONAL_FIELDS)} AND {_NOT_ANNOTATED}" if OPTIONAL_FIELDS else _NOT_ANNOTATED
+    return message_object(fields, optional={**OPTIONAL_FIELDS, **ANNOTATIONS}, is_plain=is_plain)
 
 
 def _has_none(optional: Mapping[str, str]) -> str:
@@ -57,13 +79,14 @@ def _has_none(optional: Mapping[str, str]) -> str:
 
 
 def _join_optional(optional: Mapping[str, str]) -> str:
-    fields = (f"""iif({value} IS NULL, '', ',"{name}":' || {value})""" for name, value in optional.items())
+    fields = (f"""coalesce(',"{name}":' || {value}, '')""" for name, value in optional.items())
     return f"({' || '.join(fields)})"
 
 
 _COLUMNS = f"""
     m.message_key, m.imported_id, m.seq, m.sender_id, m.content, m.meta, m.reply_to, m.client_message_id,
-    m.created_at_us, m.edited_at_us, m.deleted_at_us, {optional_object()}
+    m.created_at_us, m.edited_at_us, m.deleted_at_us, {optional_object()},
+    {optional_object(ANNOTATIONS, _NOT_ANNOTATED)}
 """
 
 FIND_CLIENT_MESSAGES = f"""
@@ -88,8 +111,11 @@ _CONTENT = """
         strftime('%Y-%m-%dT%H:%M:%S', m.deleted_at_us / 1000000, 'unixepoch')
         || printf('.%06dZ', m.deleted_at_us % 1000000))
 """
-MESSAGE_JSON = message_object(f"{_IDS}, 'seq', m.seq, {_CONTENT}")
+MESSAGE_JSON = read_object(f"{_IDS}, 'seq', m.seq, {_CONTENT}")
+EVENT_JSON = message_object(f"{_IDS}, 'seq', m.seq, {_CONTENT}")
+"""The message without what others have added to it."""
 _MESSAGE_EVENT = message_object(f"'type', 'message', {_IDS}, 'seq', m.seq, {_CONTENT}")
+_MESSAGE_READ = read_object(f"'type', 'message', {_IDS}, 'seq', m.seq, {_CONTENT}")
 # Of an edit the message itself may be gone already: retention removes the older of the two first.
 _EDITED_IDS = "'message_id', coalesce(m.imported_id, printf('msg_%016x', c.message_key)), 'room_id', r.room_id"
 _EDIT_EVENT = message_object(
@@ -110,20 +136,27 @@ _HISTORY_BEFORE = f"""
     SELECT CAST({MESSAGE_JSON} AS BLOB) FROM {_ROOM_MESSAGES} AND m.seq < :seq ORDER BY m.seq DESC LIMIT :limit + 1
 """
 
-# Rows of (seq, the seq of the message that the event shows or 0, event).
-_EVENTS_OF_ROOM = f"""
-    SELECT m.seq AS seq, m.seq AS message_seq, CAST({_MESSAGE_EVENT} AS BLOB) AS event
-    FROM rooms AS r CROSS JOIN messages AS m
-    WHERE r.room_key = :room_key AND r.tenant_key = :tenant_key
-      AND m.room_key = r.room_key AND m.seq > :after_seq AND m.seq <= :to_seq
-    UNION ALL
-    SELECT c.seq, iif(c.frame IS NULL, m.seq, 0), CAST(coalesce(c.frame, {_EDIT_EVENT}) AS BLOB)
-    FROM rooms AS r CROSS JOIN changes AS c LEFT JOIN messages AS m ON m.message_key = c.message_key
-    WHERE r.room_key = :room_key AND r.tenant_key = :tenant_key
-      AND c.room_key = r.room_key AND c.seq > :after_seq AND c.seq <= :to_seq
-"""
-_EVENTS = f"{_EVENTS_OF_ROOM} ORDER BY seq ASC"
-_NEWEST_EVENTS = f"{_EVENTS_OF_ROOM} ORDER BY seq DESC"
+
+def _events_of_room(message: str, annotations: str) -> str:
+    """SQL of rows of (seq, the seq of the message that the event shows or 0, annotations, event), in no order."""
+    return f"""
+        SELECT m.seq AS seq, m.seq AS message_seq, {annotations}, CAST({message} AS BLOB) AS event
+        FROM rooms AS r CROSS JOIN messages AS m
+        WHERE r.room_key = :room_key AND r.tenant_key = :tenant_key
+          AND m.room_key = r.room_key AND m.seq > :after_seq AND m.seq <= :to_seq
+        UNION ALL
+        SELECT c.seq, iif(c.frame IS NULL, m.seq, 0), NULL, CAST(coalesce(c.frame, {_EDIT_EVENT}) AS BLOB)
+        FROM rooms AS r CROSS JOIN changes AS c LEFT JOIN messages AS m ON m.message_key = c.message_key
+        WHERE r.room_key = :room_key AND r.tenant_key = :tenant_key
+          AND c.room_key = r.room_key AND c.seq > :after_seq AND c.seq <= :to_seq
+    """
+
+
+_EVENTS = f"{_events_of_room(_MESSAGE_EVENT, 'NULL')} ORDER BY seq ASC"
+# With a message's annotations in its event, and once more beside it, as an object.
+_SHOWN_EVENTS = _events_of_room(_MESSAGE_READ, optional_object(ANNOTATIONS, _NOT_ANNOTATED))
+_ANNOTATED_EVENTS = f"{_SHOWN_EVENTS} ORDER BY seq ASC"
+_NEWEST_EVENTS = f"{_SHOWN_EVENTS} ORDER BY seq DESC"
 
 _GET_MESSAGE = f"SELECT {_COLUMNS} FROM {_ROOM_MESSAGES} AND m.message_key = :message_key"
 _GET_IMPORTED_MESSAGE = f"SELECT {_COLUMNS} FROM {_ROOM_MESSAGES} AND m.imported_id = :message_id"
@@ -139,8 +172,13 @@ _DELETE_MESSAGE = """
       AND room_key = (SELECT room_key FROM rooms WHERE room_key = :room_key AND tenant_key = :tenant_key)
 """
 _INSERT_CHANGE = """
-    INSERT INTO changes (room_key, seq, frame, message_key, created_at_us)
-    VALUES (:room_key, :seq, :frame, :message_key, :now_us)
+    INSERT INTO changes (room_key, seq, frame, message_key, created_at_us, quiet)
+    VALUES (:room_key, :seq, :frame, :message_key, :now_us, :quiet)
+"""
+_ANNOTATE = """
+    UPDATE messages SET annotated = 1
+    WHERE message_key = :message_key AND annotated IS NULL
+      AND room_key = (SELECT room_key FROM rooms WHERE room_key = :room_key AND tenant_key = :tenant_key)
 """
 _FIND_DELETION = """
     SELECT c.seq FROM rooms AS r CROSS JOIN changes AS c INDEXED BY changes_deletions ON c.room_key = r.room_key
@@ -175,6 +213,7 @@ def read_message(room_id: RoomId, row: Row) -> StoredMessage:
         edited,
         deleted,
         optional,
+        annotations,
     ) = row
     message = Message(
         message_id=encode_message_id(message_key) if imported_id is None else imported_id,
@@ -189,8 +228,13 @@ def read_message(room_id: RoomId, row: Row) -> StoredMessage:
         edited_at=None if edited is None else encode_time(edited),
         deleted_at=None if deleted is None else encode_time(deleted),
         **({} if optional is None else loads_stored(optional)),
+        **({} if annotations is None else _read_annotations(annotations)),
     )
     return StoredMessage(message_key, message)
+
+
+def _read_annotations(text: str) -> dict[str, Any]:
+    return msgspec.structs.asdict(msgspec.json.decode(text, type=Annotations))
 
 
 class HistoryWant(NamedTuple):
@@ -215,6 +259,7 @@ class EventsWant(NamedTuple):
 class Event(NamedTuple):
     seq: int
     message_seq: int  # of the message that it shows, or 0
+    annotations: bytes  # of a message, if they were asked for: `encoders.annotate` adds them to its JSON
     json: bytes
 
 
@@ -234,13 +279,25 @@ async def history_pages(readers: Readers, wants: Sequence[HistoryWant]) -> list[
 async def read_events(readers: Readers, wants: Sequence[EventsWant], max_bytes: int) -> list[list[Event]]:
     """For each its events, ascending: the first `max_bytes` of them, and at least one."""
     pages = await readers.fetch_pages(_EVENTS, [want._asdict() for want in wants], max_bytes)
-    return [[Event(*row) for row in rows] for rows, _ in pages]
+    return [[Event(seq, message_seq, b"", json) for seq, message_seq, _, json in rows] for rows, _ in pages]
+
+
+async def read_annotated_events(readers: Readers, wants: Sequence[EventsWant], max_bytes: int) -> list[list[Event]]:
+    """As `read_events`, with the messages' annotations, which count too."""
+    pages = await readers.fetch_pages(_ANNOTATED_EVENTS, [want._asdict() for want in wants], max_bytes)
+    return [[_split_event(*row) for row in rows] for rows, _ in pages]
 
 
 async def read_newest_events(readers: Readers, wants: Sequence[EventsWant], max_bytes: int) -> list[list[Event]]:
-    """As `read_events`, ascending too, but of each the last `max_bytes`."""
+    """As `read_annotated_events`, ascending too, but of each the last `max_bytes`."""
     pages = await readers.fetch_pages(_NEWEST_EVENTS, [want._asdict() for want in wants], max_bytes)
-    return [[Event(*row) for row in reversed(rows)] for rows, _ in pages]
+    return [[_split_event(*row) for row in reversed(rows)] for rows, _ in pages]
+
+
+def _split_event(seq: int, message_seq: int, annotations: str | None, json: bytes) -> Event:
+    """Takes a message's annotations, which come last in it, out of its event."""
+    added = b"" if annotations is None else annotations.encode()[1:-1]
+    return Event(seq, message_seq, added, json[: -len(added) - 2] + b"}" if added else json)
 
 
 async def find_message(
@@ -288,10 +345,22 @@ async def mark_message_deleted(
     )
 
 
+async def mark_annotated(transaction: Transaction, tenant_key: TenantKey, room_key: RoomKey, message_key: int) -> None:
+    """From now on readers look for the message's annotations. That stays so, and nothing has to be counted."""
+    await transaction.execute(_ANNOTATE, {"tenant_key": tenant_key, "room_key": room_key, "message_key": message_key})
+
+
 async def append_change(
-    transaction: Transaction, counter: SeqCounter, seq: int, frame: LogEvent | None, message_key: int | None
+    transaction: Transaction,
+    counter: SeqCounter,
+    seq: int,
+    frame: LogEvent | None,
+    message_key: int | None,
+    *,
+    is_quiet: bool = False,
 ) -> None:
-    """An event of the log that is not a message. `seq` was taken from the room's counter in this transaction.
+    """An event of the log that is not a message. `seq` was taken from the room's counter in this transaction. A quiet
+    one does not move the room to the top of its members' lists.
 
     An edit has no `frame`: it is shown with the message as it then stands. Only edits and deletions have a
     `message_key`, since by that a message's deletion is found; other events name a message in their frame alone.
@@ -304,6 +373,7 @@ async def append_change(
             "frame": None if frame is None else encode(frame).decode(),
             "message_key": message_key,
             "now_us": transaction.now_us,
+            "quiet": 1 if is_quiet else None,
         },
     )
 

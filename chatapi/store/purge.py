@@ -19,6 +19,16 @@ _FIND_DELETED_TENANT = "SELECT tenant_key FROM tenants WHERE deleted_at_us IS NO
 
 # The rows of deleted rooms, at most :limit for each statement; the rooms themselves go once they are gone.
 _EMPTY_ROOMS = (
+    # The text first, as of the members below.
+    """DELETE FROM reactions WHERE (user_id, room_key, target_seq, seq) IN (
+           SELECT x.user_id, x.room_key, x.target_seq, x.seq FROM json_each(:keys) AS w CROSS JOIN reactions AS x
+           WHERE x.room_key = w.value LIMIT :limit)""",
+    """DELETE FROM reaction_counts WHERE (room_key, target_seq, first_seq) IN (
+           SELECT x.room_key, x.target_seq, x.first_seq FROM json_each(:keys) AS w CROSS JOIN reaction_counts AS x
+           WHERE x.room_key = w.value LIMIT :limit)""",
+    """DELETE FROM emptied_messages WHERE (room_key, target_seq) IN (
+           SELECT x.room_key, x.target_seq FROM json_each(:keys) AS w CROSS JOIN emptied_messages AS x
+           WHERE x.room_key = w.value LIMIT :limit)""",
     """DELETE FROM messages WHERE message_key IN (
            SELECT m.message_key FROM json_each(:keys) AS w CROSS JOIN messages AS m
            WHERE m.room_key = w.value LIMIT :limit)""",
@@ -36,6 +46,16 @@ _EMPTY_ROOMS = (
            SELECT b.user_id, b.room_key FROM json_each(:keys) AS w CROSS JOIN mutes AS b
            WHERE b.room_key = w.value LIMIT :limit)""",
     "DELETE FROM rooms WHERE room_key IN (SELECT value FROM json_each(:keys) LIMIT :limit)",
+)
+
+# The reactions of messages that are gone, in rooms that are not.
+_FIND_EMPTIED = "SELECT room_key, target_seq FROM emptied_messages LIMIT :limit"
+_EMPTY_MESSAGES = (
+    """DELETE FROM reactions WHERE (room_key, target_seq, seq) IN (
+           SELECT x.room_key, x.target_seq, x.seq FROM json_each(:keys) AS w CROSS JOIN reactions AS x
+           WHERE x.room_key = w.value ->> 0 AND x.target_seq = w.value ->> 1 LIMIT :limit)""",
+    """DELETE FROM emptied_messages WHERE (room_key, target_seq) IN (
+           SELECT value ->> 0, value ->> 1 FROM json_each(:keys) LIMIT :limit)""",
 )
 
 # The same for a deleted tenant, once its rooms are gone: they are marked, and purged as other deleted rooms.
@@ -123,6 +143,10 @@ _DELETE_OLD = (
            UNION SELECT '')""",
     "DELETE FROM messages WHERE room_key = :room_key AND seq <= :seq",
     "DELETE FROM changes WHERE room_key = :room_key AND seq <= :seq",
+    """INSERT INTO emptied_messages (room_key, target_seq)
+           SELECT DISTINCT room_key, target_seq FROM reaction_counts
+           WHERE room_key = :room_key AND target_seq <= :seq""",
+    "DELETE FROM reaction_counts WHERE room_key = :room_key AND target_seq <= :seq",
 )
 
 
@@ -154,6 +178,10 @@ def _purge_some(connection: SqliteConnection) -> bool:
     found = connection.execute(_FIND_DELETED_ROOMS, {"limit": CHUNK_ROWS}).fetchall()
     if found:
         _empty(connection, _EMPTY_ROOMS, {"keys": dumps_text([row[0] for row in found])})
+        return True
+    emptied = connection.execute(_FIND_EMPTIED, {"limit": CHUNK_ROWS}).fetchall()
+    if emptied:
+        _empty(connection, _EMPTY_MESSAGES, {"keys": dumps_text(emptied)})
         return True
     row = connection.execute(_FIND_DELETED_TENANT).fetchone()
     if row is None:

@@ -106,7 +106,8 @@ _RANK_ROOMS = f"""
     SELECT m.room_key, iif(r.deleted_at_us IS NULL, max(r.created_at_us,
         coalesce((SELECT (message_key >> 12) + {KEY_EPOCH_US} FROM messages
             WHERE room_key = r.room_key ORDER BY seq DESC LIMIT 1), 0),
-        coalesce((SELECT created_at_us FROM changes WHERE room_key = r.room_key ORDER BY seq DESC LIMIT 1), 0)), NULL)
+        coalesce((SELECT created_at_us FROM changes WHERE room_key = r.room_key AND quiet IS NULL
+            ORDER BY seq DESC LIMIT 1), 0)), NULL)
     FROM (SELECT room_key FROM members WHERE tenant_key = :tenant_key AND user_id = :user_id AND room_key > :after_key
         ORDER BY room_key LIMIT :limit) AS m CROSS JOIN rooms AS r ON r.room_key = m.room_key
 """

@@ -11,7 +11,7 @@ from chatapi.models import TenantKey, UserId
 from chatapi.protocol.json import MAX_KEY, dumps_text
 from chatapi.protocol.pages import Page, Value, Window
 from chatapi.store.background import CHUNK_ROWS
-from chatapi.store.log import MESSAGE_JSON
+from chatapi.store.log import EVENT_JSON
 from chatapi.store.notifications import FIELDS as NOTIFICATION_FIELDS
 from chatapi.store.readers import Readers
 from chatapi.store.transaction import SqliteConnection, Transaction
@@ -124,7 +124,7 @@ _MESSAGE_BODY = f"""
     SELECT json_object('type', 'message.offline', 'timestamp', {_TIME.format("m.created_at_us")},
         'data', json_object('tenant_id', t.tenant_id, 'user_id', d.user_id,
             'room', json_object('room_id', r.room_id, 'type', r.type, 'name', r.name, 'metadata', json(r.metadata)),
-            'message', {MESSAGE_JSON}))
+            'message', {EVENT_JSON}))
     FROM tenants AS t CROSS JOIN rooms AS r CROSS JOIN members AS b CROSS JOIN messages AS m
     WHERE t.tenant_key = d.tenant_key AND t.deleted_at_us IS NULL
       AND r.room_key = d.room_key AND r.tenant_key = t.tenant_key AND r.deleted_at_us IS NULL

@@ -115,6 +115,18 @@ class Commands:
         requester = Requester(self._connection, request_id)
         await self._services.chat.delete_message(self._connection.principal, body.room_id, body.message_id, requester)
 
+    async def _add_reaction(self, body: frames.AddReaction, request_id: str | None) -> None:
+        requester = Requester(self._connection, request_id)
+        await self._services.reactions.add(
+            self._connection.principal, body.room_id, body.message_id, body.emoji, requester
+        )
+
+    async def _remove_reaction(self, body: frames.RemoveReaction, request_id: str | None) -> None:
+        requester = Requester(self._connection, request_id)
+        await self._services.reactions.remove(
+            self._connection.principal, body.room_id, body.message_id, body.emoji, requester
+        )
+
     async def _read(self, body: frames.Read, request_id: str | None) -> None:
         requester = Requester(self._connection, request_id)
         await self._services.receipts.acknowledge(self._connection.principal, body.room_id, body.seq, READ, requester)
@@ -154,6 +166,8 @@ _COMMANDS: Mapping[type[Body], Command] = dict(
         _on(frames.SendMessage, Commands._send_message),
         _on(frames.EditMessage, Commands._edit_message),
         _on(frames.DeleteMessage, Commands._delete_message),
+        _on(frames.AddReaction, Commands._add_reaction),
+        _on(frames.RemoveReaction, Commands._remove_reaction),
         _on(frames.Ack, Commands._acknowledge),
         _on(frames.Read, Commands._read),
         _on(frames.TypingStart, Commands._start_typing),

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
+import { applyEvent } from "../../chatapi/web/sdk/chatapi.js";
 import { answersLeft, can, control, intercept, messagesOf, numbered, proxyUrl, range, Rig, storedMessages } from "./rig.mjs";
 
 const contents = (messages) => messages.map((message) => message.content);
@@ -56,6 +57,39 @@ const cases = {
     assert.equal(log[1].content, "second");
     assert.equal(log[2].target_seq, 1);
     assert.equal(log[3].name, "renamed");
+  },
+
+  async kept_messages_show_their_reactions(rig) {
+    for (const { about, reactions, events, shows } of keptMessages) {
+      for (const once of [events, [...events, ...events]]) assert.deepEqual(applyAll(reactions, once), shows, about);
+    }
+    const room = await rig.group("alice", "bob", "carol");
+    const alice = await rig.connect("alice");
+    const bob = await rig.connect("bob");
+    const carol = rig.client("carol");
+    const reader = rig.client("bob");
+    const ids = [room, (await alice.connection.send(room, "Shall we?")).message_id];
+    let kept = await reader.getMessage(...ids);
+    assert.equal((await alice.connection.react(...ids, "👍")).seq, 2);
+    assert.equal((await alice.connection.react(...ids, "👍")).seq, undefined);
+    assert.equal((await carol.addReaction(...ids, "👍")).reactions[0].count, 2);
+    await carol.addReaction(...ids, ":ship:");
+    await control("kill");
+    await control("start");
+    assert.equal((await alice.connection.unreact(...ids, "👍")).count, 1);
+    await alice.connection.edit(...ids, "We shall");
+    await carol.removeReaction(...ids, "👍");
+    await carol.addReaction(...ids, "👍");
+    await bob.inbox.untilCount(4, (event) => event.type === "reaction.added");
+    for (const event of bob.inbox.events) kept = applyEvent(kept, event);
+    assert.deepEqual(show(kept), show(await reader.getMessage(...ids)));
+    assert.deepEqual(show(kept).reactions, [[":ship:", 1, ["carol"]], ["👍", 1, ["carol"]]]);
+    const page = await reader.listReactions(...ids, { emoji: "👍", limit: 1 });
+    assert.deepEqual(page.reactions.map((reaction) => reaction.user_id), ["carol"]);
+    await alice.connection.delete(...ids);
+    kept = applyEvent(kept, await bob.inbox.until((event) => event.type === "message.deleted"));
+    assert.deepEqual(show(kept), show(await reader.getMessage(...ids)));
+    assert.ok(kept.deleted_at);
   },
 
   async errors_are_told(rig) {
@@ -371,6 +405,20 @@ const cases = {
   },
 };
 
+/** What this version knows of a message, except for the time of its deletion, which the event does not tell. */
+function show({ message_id, seq, content, meta, created_at, edited_at, reactions = [] }) {
+  return { message_id, seq, content, meta, created_at, edited_at, reactions: reactions.map(({ emoji, count, user_ids }) => [emoji, count, user_ids]) };
+}
+
+/** The reactions of a message that had these, after these events. */
+function applyAll(reactions, events) {
+  let message = { message_id: "msg_1", deleted_at: null, ...(reactions.length && { reactions }) };
+  for (const [kind, userId, emoji, count] of events) {
+    message = applyEvent(message, { type: `reaction.${kind}`, message_id: "msg_1", user_id: userId, emoji, count });
+  }
+  return message.reactions ?? [];
+}
+
 async function receiptOf(client, room, userId) {
   return (await client.listReceipts(room)).receipts.find((receipt) => receipt.user_id === userId);
 }
@@ -387,7 +435,7 @@ async function until(test) {
   }
 }
 
-const { cases: all, foreign_answers: foreign } = JSON.parse(await readFile(new URL("../sdk_cases.json", import.meta.url), "utf8"));
+const { cases: all, foreign_answers: foreign, kept_messages: keptMessages } = JSON.parse(await readFile(new URL("../sdk_cases.json", import.meta.url), "utf8"));
 const shared = all.filter(({ needs }) => needs !== "newer");
 
 test("every shared case is here", () => {

@@ -62,9 +62,9 @@ onScripted("an event of a kind that is not known yet counts", async (scripted) =
   const events = [];
   connection.on("*", (event) => { events.push(event.type); });
   await session.complete({ room_a: 0 });
-  for (const frame of [message(1), { type: "reaction.added", room_id: "room_a", seq: 2 }, { type: "weather", wind: 3 }, message(3)]) session.say(frame);
+  for (const frame of [message(1), { type: "huddle.began", room_id: "room_a", seq: 2 }, { type: "weather", wind: 3 }, message(3)]) session.say(frame);
   await until(() => events.length === 6);
-  assert.deepEqual(events, ["ready", "sync.complete", "message", "reaction.added", "weather", "message"]);
+  assert.deepEqual(events, ["ready", "sync.complete", "message", "huddle.began", "weather", "message"]);
 });
 
 onScripted("a log that cannot be read now is asked for again, and the rest goes on", async (scripted) => {

@@ -18,6 +18,8 @@ GOOD: dict[str, dict[str, object]] = {
     },
     "message.edit": {"room_id": "r", "message_id": "m", "content": "c", "meta": None},
     "message.delete": {"room_id": "r", "message_id": "m"},
+    "reaction.add": {"room_id": "r", "message_id": "m", "emoji": ":ship:"},
+    "reaction.remove": {"room_id": "r", "message_id": "m", "emoji": "👍🏽"},
     "ack": {"room_id": "r", "seq": 0},
     "read": {"room_id": "r", "seq": 1},
     "typing.start": {"room_id": "r"},

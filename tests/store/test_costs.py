@@ -48,6 +48,14 @@ FILL = """
         SELECT 1, 2 * n + 1, iif(n % 2, '{}', NULL), n, n FROM numbers;
     INSERT INTO mentions (room_key, user_id, message_key, seq, sender_id)
         SELECT 1, iif(n % 2, 'u', ''), n, 2 * n, 'u000001' FROM numbers;
+    UPDATE messages SET annotated = 1 WHERE message_key % 7 = 0;
+    INSERT INTO reactions (room_key, target_seq, seq, emoji, user_id, created_at_us)
+        SELECT 1, 20, n, printf('e%d', n % 2), printf('u%06d', n), n FROM numbers;
+    INSERT INTO reactions (room_key, target_seq, seq, emoji, user_id, created_at_us)
+        SELECT n, 1, 1, 'e', 'u', n FROM numbers WHERE n > 1;
+    INSERT INTO reaction_counts (room_key, target_seq, first_seq, emoji, count, user_ids)
+        SELECT 1, 2 * n, n, 'e1', 1, '["u"]' FROM numbers;
+    INSERT INTO emptied_messages (room_key, target_seq) SELECT n, 1 FROM numbers;
     INSERT INTO notifications (notification_key, tenant_key, topic, payload, created_at_us)
         SELECT n, 1, 't', '1', n FROM numbers;
     INSERT INTO notification_recipients (tenant_key, user_id, notification_key, acked_at_us)
@@ -74,6 +82,8 @@ PARAMETERS: dict[str, object] = {
     **dict.fromkeys(("now_us", "due_at_us", "last_attempt_at_us"), 10**6),
     **dict.fromkeys(("joined_at_us", "created_at_us"), -1),
     "user_id": "u",
+    "emoji": "e1",
+    "target_seq": 20,
     "user_ids": '["a", "b"]',
     "users": '[[1, "u", 0], [1, "u000001", 0]]',
     "tenant_keys": "[1, 2, 3]",
@@ -101,6 +111,15 @@ OF_STATEMENT: dict[str, dict[str, object]] = {
     "log.FIND_CLIENT_MESSAGES": {"wanted": '[[1, "u", "c4"], [1, "u", "none"]]'},
     "log.INSERT_MESSAGES": {"rows": '[[99000000, 1, 990000, "u", "x", null, null, "new", null, 1]]'},
     "log._INSERT_CHANGE": {"seq": 990_000},
+    "log._ANNOTATE": {"message_key": 10},
+    "reactions._LIST": {"seq": 0},
+    "reactions._LIST_OF_EMOJI": {"seq": 0},
+    "reactions._LIST_OWN": {"user_id": "u000001"},
+    "reactions._INSERT": {"seq": 990_000},
+    "reactions._COUNT_UP": {"seq": 990_000},
+    "reactions._NOTE_EMPTIED": {"target_seq": 10},
+    "reactions._DROP_COUNTS": {"target_seq": 10},
+    "purge._EMPTY_MESSAGES": {"keys": "[[1, 20], [3, 1]]"},
     "log._HISTORY_BEFORE": {"seq": 290},
     "log._FIND_DELETION": {"message_key": 10},
     "mentions.INSERT_MENTIONS": {"rows": '[[1, "u", 99000000, 990000, "u000001"]]'},

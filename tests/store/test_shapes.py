@@ -1,6 +1,7 @@
 """A message has one record and, for pages that SQLite builds, one shape in SQL: both make the same bytes."""
 
 import json
+from urllib.parse import quote
 
 import msgspec
 from conftest import StartServer
@@ -9,7 +10,7 @@ from msgspec import UNSET
 
 from chatapi.protocol.answers import Message
 from chatapi.protocol.encoders import message_edited_frame, message_frame
-from chatapi.protocol.fields import MessageFields
+from chatapi.protocol.fields import Annotations, MessageFields
 from chatapi.protocol.json import encode
 from chatapi.room import RoomState
 from chatapi.store import log
@@ -28,6 +29,8 @@ async def fill_room(user: User, room_id: str) -> None:
         fields = {"meta": meta, "reply_to": first["message_id"], "client_message_id": f"ü-{number}"}
         edited = await user.say(room_id, '😀\u2028é\t"\\', **fields)
         await user.put(f"/rooms/{room_id}/messages/{edited['message_id']}", {"content": f"ho {number}"})
+        for emoji in ("👍", '"\\', ":ship:")[:number]:
+            await user.put(f"/rooms/{room_id}/messages/{edited['message_id']}/reactions/{quote(emoji)}", {})
         deleted = await user.say(room_id, "soon gone", meta=meta)
         await user.delete(f"/rooms/{room_id}/messages/{deleted['message_id']}")
     await user.say(room_id, "both", mentions=["bob", "alice"], mention_room=True)
@@ -62,7 +65,7 @@ async def test_sql_makes_the_bytes_of_the_record(server: Server, start_server: S
     [events] = await log.read_events(
         readers, [log.EventsWant(room.room_key, tenant_key, 0, room.published_seq)], 1 << 20
     )
-    seen = {"message": 0, "message.edited": 0, "message.deleted": 0}
+    seen = {"message": 0, "message.edited": 0, "message.deleted": 0, "reaction.added": 0}
     for event in events:
         kind = json.loads(event.json)["type"]
         seen[kind] += 1
@@ -70,7 +73,12 @@ async def test_sql_makes_the_bytes_of_the_record(server: Server, start_server: S
             assert event.json == encode(message_frame(by_seq[event.seq]))
         elif kind == "message.edited":
             assert event.json == encode(message_edited_frame(by_seq[event.message_seq], event.seq))
-    assert seen == {"message": len(messages), "message.edited": len(METAS), "message.deleted": len(METAS)}
+    assert seen == {
+        "message": len(messages),
+        "message.edited": len(METAS),
+        "message.deleted": len(METAS),
+        "reaction.added": 3,
+    }
     # What is in memory was encoded from records alone.
     assert [frame[-len(event.json) :] for frame, event in zip(room.ring.after(0) or [], events, strict=True)] == [
         event.json for event in events
@@ -98,6 +106,10 @@ def test_a_field_that_not_every_message_has_is_declared_in_both() -> None:
     assert tuple(field.name for field in fields[: len(PLAIN)]) == PLAIN
     assert [field.name for field in fields[len(PLAIN) :]] == list(log.OPTIONAL_FIELDS)
     assert all(field.default is UNSET for field in fields[len(PLAIN) :])
+    # What others add stands where a message is read, after all that its events carry.
+    added = msgspec.structs.fields(Message)[len(fields) :]
+    assert [field.name for field in added] == list(log.ANNOTATIONS) == list(Annotations.__struct_fields__)
+    assert all(field.default is UNSET for field in added)
 
 
 async def test_a_field_that_a_message_does_not_have_is_absent(server: Server) -> None:

@@ -33,6 +33,8 @@ ANSWERS: Mapping[str, tuple[str, ...]] = {
     "send_message": ("message.sent",),
     "message.edit": ("message.edited",),
     "message.delete": ("message.deleted",),
+    "reaction.add": ("reaction.added",),
+    "reaction.remove": ("reaction.removed",),
     "ack": ("ack.received",),
     "read": ("read.updated",),
     "typing.start": (),

@@ -28,6 +28,7 @@ class PathParameters(msgspec.Struct, frozen=True, kw_only=True):
     room_id: req.RoomIdText
     user_id: Annotated[req.UserIdText, Meta(examples=["bob"])]  # somebody else than X-User-Id
     message_id: req.MessageIdText
+    emoji: Annotated[req.EmojiText, Meta(description="percent-encoded")]
     notification_id: req.NotificationIdText
     subscription_id: fields.SubscriptionIdText
     tenant_id: req.TenantIdText
@@ -51,6 +52,7 @@ deep, with integers below 2^53 and without U+0000.
 TAGS = {
     "rooms": ("Rooms", "Rooms and their members"),
     "messages": ("Messages", "Messages, the room's log, and its members' acks and reads"),
+    "reactions": ("Messages", "Messages, the room's log, and its members' acks and reads"),
     "notifications": ("Notifications", "Durable notifications, and the topics that users subscribe to"),
     "tokens": ("Tokens", "Credentials for browsers and apps"),
     "health": ("Server", "Whether it is alive, ready and able to write"),

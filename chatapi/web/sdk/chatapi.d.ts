@@ -112,7 +112,7 @@ export type Standing = {
     unread_count: number;
     last_message: Message | null;
 };
-export type Message = {
+export type MessageFields = {
     message_id: string;
     room_id: string;
     seq: number;
@@ -129,6 +129,19 @@ export type Message = {
      */
     mentions?: string[];
     mention_room?: true;
+};
+export type Message = MessageFields & {
+    reactions?: ReactionSummary[];
+};
+export type ReactionSummary = {
+    emoji: string;
+    count: number;
+    user_ids: string[];
+};
+export type Reaction = {
+    emoji: string;
+    user_id: string;
+    created_at: string;
 };
 export type Member = {
     user_id: string;
@@ -282,10 +295,10 @@ export type EventMap = {
             last_read: number;
         }[];
     };
-    "message": Message & {
+    "message": MessageFields & {
         type: "message";
     };
-    "message.edited": Message & {
+    "message.edited": MessageFields & {
         type: "message.edited";
         target_seq: number;
     };
@@ -295,6 +308,27 @@ export type EventMap = {
         message_id: string;
         seq: number;
         target_seq: number;
+    };
+    "reaction.added": {
+        type: "reaction.added";
+        room_id: string;
+        message_id: string;
+        target_seq: number;
+        user_id: string;
+        emoji: string;
+        count: number;
+        created_at: string;
+        seq?: number;
+    };
+    "reaction.removed": {
+        type: "reaction.removed";
+        room_id: string;
+        message_id: string;
+        target_seq: number;
+        user_id: string;
+        emoji: string;
+        count: number;
+        seq?: number;
     };
     "room.created": RoomFields & {
         type: "room.created";
@@ -390,6 +424,17 @@ export type Shape = Record<string, "string" | "number" | "boolean" | "array" | "
  * @returns {boolean}
  */
 export declare function isLogEvent(event: ServerEvent): boolean;
+/**
+ * A message after an event of its room, as a new object; the same one if the event does not concern it.
+ *
+ * Events say what holds from now on, so that one which the message shows already does no harm: read history first, and apply each
+ * event that comes, in order. `user_ids` of a reaction are exact as long as it has had no more than 20 users; for more, read the
+ * message again. `message.deleted` has no time of its own: `deleted_at` is the present.
+ * @param {Message} message
+ * @param {ServerEvent} event
+ * @returns {Message}
+ */
+export declare function applyEvent(message: Message, event: ServerEvent): Message;
 /**
  * A refusal of the server, or the reason why it could not be asked. `code` is one of the server's codes, or one of this library's,
  * whose `status` is 0: `NETWORK_ERROR` (no answer), `TIMEOUT`, `CLOSED` (the connection was closed before the answer),
@@ -685,6 +730,32 @@ export declare class ChatAPI extends RestClient {
      * @param {string} roomId @param {string} messageId @param {CallOptions} [options] @returns {Promise<void>}
      */
     deleteMessage(roomId: string, messageId: string, options?: CallOptions): Promise<void>;
+    /**
+     * Reacts to a message, as the caller, and resolves with all its reactions. Reacting again with the same emoji changes nothing.
+     * `emoji`: 1 to 64 bytes of UTF-8 without white space and control characters, kept byte for byte. Throws: 409 for more than 20
+     * emoji of the caller, or 50 of all, on one message; 400, 403 for those who are not members, 404, also of a deleted message.
+     * @param {string} roomId @param {string} messageId @param {string} emoji @param {CallOptions} [options]
+     * @returns {Promise<{reactions: ReactionSummary[]}>}
+     */
+    addReaction(roomId: string, messageId: string, emoji: string, options?: CallOptions): Promise<{
+        reactions: ReactionSummary[];
+    }>;
+    /**
+     * Takes a reaction of the caller back; where there is none, nothing changes. Throws: 400, 403, 404.
+     * @param {string} roomId @param {string} messageId @param {string} emoji @param {CallOptions} [options] @returns {Promise<void>}
+     */
+    removeReaction(roomId: string, messageId: string, emoji: string, options?: CallOptions): Promise<void>;
+    /**
+     * The reactions to a message, with any emoji or with the given one, in the order of reacting. `limit`: 1 to 100 (50). Throws: 403,
+     * 404.
+     * @param {string} roomId @param {string} messageId @param {{emoji?: string} & Page} [page] @param {CallOptions} [options]
+     * @returns {Promise<{reactions: Reaction[]} & More>}
+     */
+    listReactions(roomId: string, messageId: string, page?: {
+        emoji?: string;
+    } & Page, options?: CallOptions): Promise<{
+        reactions: Reaction[];
+    } & More>;
     /**
      * A page of the room's log after `after_seq` (0), ascending: messages, edits, deletions, changes of the room and its members, and
      * what a newer server adds. Messages are shown as they now stand. `limit`: 1 to 100 (50). Throws: 403, 404.
@@ -1085,6 +1156,19 @@ export declare class Connection {
      * @param {string} roomId @param {string} messageId @returns {Promise<EventMap["message.deleted"]>}
      */
     delete(roomId: string, messageId: string): Promise<EventMap["message.deleted"]>;
+    /**
+     * Reacts to a message, in order with the messages, edits and deletions of the room. `emoji`: 1 to 64 bytes of UTF-8 without white
+     * space and control characters, kept byte for byte. The event has no `seq` if the user had reacted so already. Rejects: 409 for
+     * more than 20 emoji of the user, or 50 of all, on one message; 400, 403 for those who are not members, 404, also of a deleted
+     * message; `CLOSED`.
+     * @param {string} roomId @param {string} messageId @param {string} emoji @returns {Promise<EventMap["reaction.added"]>}
+     */
+    react(roomId: string, messageId: string, emoji: string): Promise<EventMap["reaction.added"]>;
+    /**
+     * Takes a reaction of the user back, in the same order. The event has no `seq` if there was none. Rejects: 400, 403, 404; `CLOSED`.
+     * @param {string} roomId @param {string} messageId @param {string} emoji @returns {Promise<EventMap["reaction.removed"]>}
+     */
+    unreact(roomId: string, messageId: string, emoji: string): Promise<EventMap["reaction.removed"]>;
     /**
      * Marks the room as read up to `seq`, which acknowledges as far; a lower one than before changes nothing. Resolves with where the
      * user now stands. Rejects: 400 above the room's newest event, 403, 404; `CLOSED`.

@@ -89,7 +89,7 @@
  */
 
 /**
- * @typedef {object} Message
+ * @typedef {object} MessageFields the fields that events of a message have, too
  * @property {string} message_id
  * @property {string} room_id
  * @property {number} seq
@@ -104,6 +104,11 @@
  * @property {string[]} [mentions] absent, as the fields below, where it says nothing
  * @property {true} [mention_room]
  */
+
+/** @typedef {MessageFields & {reactions?: ReactionSummary[]}} Message a message as it is read; `reactions` are in the order of first use */
+
+/** @typedef {{emoji: string, count: number, user_ids: string[]}} ReactionSummary `user_ids`: the first 20 who reacted with it, in that order */
+/** @typedef {{emoji: string, user_id: string, created_at: string}} Reaction */
 
 /** @typedef {{user_id: string, role: Role, joined_at: string, muted_until?: string}} Member `muted_until` is there as long as it is ahead */
 /** @typedef {{user_id: string, last_ack: number, last_read: number}} Receipt */
@@ -154,9 +159,13 @@
    "ready": {type: "ready", connection_id: string, user_id: string, epoch: string, server_time: string,
      heartbeat_seconds: number,
      rooms: {room_id: string, type: RoomType, last_seq: number, last_ack: number, last_read: number}[]},
-   "message": Message & {type: "message"},
-   "message.edited": Message & {type: "message.edited", target_seq: number},
+   "message": MessageFields & {type: "message"},
+   "message.edited": MessageFields & {type: "message.edited", target_seq: number},
    "message.deleted": {type: "message.deleted", room_id: string, message_id: string, seq: number, target_seq: number},
+   "reaction.added": {type: "reaction.added", room_id: string, message_id: string, target_seq: number, user_id: string,
+     emoji: string, count: number, created_at: string, seq?: number},
+   "reaction.removed": {type: "reaction.removed", room_id: string, message_id: string, target_seq: number, user_id: string,
+     emoji: string, count: number, seq?: number},
    "room.created": RoomFields & {type: "room.created"},
    "room.updated": RoomFields & {type: "room.updated", seq: number},
    "room.deleted": RoomFields & {type: "room.deleted"},
@@ -217,12 +226,20 @@ const UNLOGGED = new Set(["message.sent", "ack.received", "read.updated", "subsc
 /** Frames that mean nothing to the application. */
 const ANSWERS = new Set(["message.sent", "subscribed", "unsubscribed", "pong", "ready", "ready.rooms"]);
 
+/** Events that also answer requests. One without `seq` only answers a request that changed nothing. */
+const REPEATED = new Set(["reaction.added", "reaction.removed"]);
+
+/** Fields of a message that others than its sender have written: events do not carry them. */
+const ANNOTATIONS = ["reactions"];
+const SHOWN_USERS = 20; // of one emoji
+
 /** Refusals of the server's that another try may not meet. 426: a proxy does not pass the upgrade on. */
 const PASSING = new Set([408, 426, 429]);
 
 /** @typedef {Record<string, "string" | "number" | "boolean" | "array" | "object">} Shape fields without which a value is not what it should be */
 
 const LOG_EVENT = /** @type {Shape} */ ({ room_id: "string", seq: "number" });
+const OF_MESSAGE = /** @type {Shape} */ ({ room_id: "string", message_id: "string" });
 const ROOM = /** @type {Shape} */ ({ room_id: "string" });
 const ROOMS = /** @type {Shape} */ ({ rooms: "array" });
 const MEMBER = /** @type {Shape} */ ({ user_id: "string" });
@@ -238,6 +255,8 @@ const FRAMES = {
   "message": LOG_EVENT,
   "message.edited": LOG_EVENT,
   "message.deleted": LOG_EVENT,
+  "reaction.added": OF_MESSAGE,
+  "reaction.removed": OF_MESSAGE,
   "room.updated": LOG_EVENT,
   "member.joined": LOG_EVENT,
   "member.updated": LOG_EVENT,
@@ -310,6 +329,52 @@ function parseFrame(data) {
  */
 export function isLogEvent(event) {
   return hasShape(event, LOG_EVENT) && !UNLOGGED.has(event.type);
+}
+
+/**
+ * A message after an event of its room, as a new object; the same one if the event does not concern it.
+ *
+ * Events say what holds from now on, so that one which the message shows already does no harm: read history first, and apply each
+ * event that comes, in order. `user_ids` of a reaction are exact as long as it has had no more than 20 users; for more, read the
+ * message again. `message.deleted` has no time of its own: `deleted_at` is the present.
+ * @param {Message} message
+ * @param {ServerEvent} event
+ * @returns {Message}
+ */
+export function applyEvent(message, event) {
+  if (event.message_id !== message.message_id) return message;
+  if (event.type === "message" || event.type === "message.edited") {
+    const { type, target_seq, request_id, ...sent } = event;
+    const changed = /** @type {any} */ ({ ...sent, seq: target_seq ?? event.seq });
+    for (const name of ANNOTATIONS) if (event.content !== null && name in message) changed[name] = /** @type {any} */ (message)[name];
+    return changed;
+  }
+  if (event.type === "message.deleted") {
+    const changed = /** @type {any} */ ({ ...message, content: null, meta: null, deleted_at: message.deleted_at ?? new Date().toISOString().replace("Z", "000Z") });
+    for (const name of ANNOTATIONS) delete changed[name];
+    return changed;
+  }
+  const isReaction = event.type === "reaction.added" || event.type === "reaction.removed";
+  return isReaction && message.deleted_at === null ? applyReaction(message, event) : message;
+}
+
+/** @param {Message} message @param {ServerEvent} event @returns {Message} */
+function applyReaction(message, { type, emoji, count, user_id: userId }) {
+  let reactions = [...(message.reactions ?? [])];
+  let userIds = (reactions.find((found) => found.emoji === emoji)?.user_ids ?? []).filter((found) => found !== userId);
+  if (type === "reaction.added") {
+    if (count === 1) { // it is new, whatever the message showed before: it comes last, and has this user alone
+      userIds = [];
+      reactions = reactions.filter((found) => found.emoji !== emoji);
+    }
+    if (count <= SHOWN_USERS) userIds.push(userId);
+  }
+  const place = reactions.findIndex((found) => found.emoji === emoji);
+  const summary = { emoji, count, user_ids: userIds.slice(0, SHOWN_USERS) };
+  if (place >= 0) reactions.splice(place, 1, ...(count ? [summary] : []));
+  else if (count) reactions.push(summary);
+  const { reactions: _before, ...changed } = message;
+  return reactions.length ? { ...changed, reactions } : changed;
 }
 
 /** Whether these are events of that room's log after `afterSeq`, in order. @param {string} roomId @param {number} afterSeq @param {{events: ServerEvent[], has_more: boolean}} page */
@@ -750,6 +815,35 @@ export class ChatAPI extends RestClient {
    * @param {string} roomId @param {string} messageId @param {CallOptions} [options] @returns {Promise<void>}
    */
   deleteMessage(roomId, messageId, options) { return this.call("DELETE", path`/rooms/${roomId}/messages/${messageId}`, {}, options); }
+
+  /**
+   * Reacts to a message, as the caller, and resolves with all its reactions. Reacting again with the same emoji changes nothing.
+   * `emoji`: 1 to 64 bytes of UTF-8 without white space and control characters, kept byte for byte. Throws: 409 for more than 20
+   * emoji of the caller, or 50 of all, on one message; 400, 403 for those who are not members, 404, also of a deleted message.
+   * @param {string} roomId @param {string} messageId @param {string} emoji @param {CallOptions} [options]
+   * @returns {Promise<{reactions: ReactionSummary[]}>}
+   */
+  addReaction(roomId, messageId, emoji, options) {
+    return this.call("PUT", path`/rooms/${roomId}/messages/${messageId}/reactions/${emoji}`, { gives: { reactions: "array" } }, options);
+  }
+
+  /**
+   * Takes a reaction of the caller back; where there is none, nothing changes. Throws: 400, 403, 404.
+   * @param {string} roomId @param {string} messageId @param {string} emoji @param {CallOptions} [options] @returns {Promise<void>}
+   */
+  removeReaction(roomId, messageId, emoji, options) {
+    return this.call("DELETE", path`/rooms/${roomId}/messages/${messageId}/reactions/${emoji}`, {}, options);
+  }
+
+  /**
+   * The reactions to a message, with any emoji or with the given one, in the order of reacting. `limit`: 1 to 100 (50). Throws: 403,
+   * 404.
+   * @param {string} roomId @param {string} messageId @param {{emoji?: string} & Page} [page] @param {CallOptions} [options]
+   * @returns {Promise<{reactions: Reaction[]} & More>}
+   */
+  listReactions(roomId, messageId, page, options) {
+    return this.call("GET", path`/rooms/${roomId}/messages/${messageId}/reactions`, { query: page, gives: { reactions: "array" } }, options);
+  }
 
   /**
    * A page of the room's log after `after_seq` (0), ascending: messages, edits, deletions, changes of the room and its members, and
@@ -1278,7 +1372,8 @@ export class Connection {
     const frame = { type: "message.edit", room_id: roomId, message_id: messageId, ...fields };
     const http = fits(frame) ? undefined : async (/** @type {AbortSignal} */ signal) => {
       const message = await this.#client.editMessage(roomId, messageId, fields, { signal });
-      return { ...message, type: "message.edited", target_seq: message.seq };
+      const { reactions, ...sent } = message; // events do not carry them
+      return { ...sent, type: "message.edited", target_seq: message.seq };
     };
     return this.#request(frame, { lane: roomId, http });
   }
@@ -1290,6 +1385,25 @@ export class Connection {
    */
   delete(roomId, messageId) {
     return this.#request({ type: "message.delete", room_id: roomId, message_id: messageId }, { lane: roomId });
+  }
+
+  /**
+   * Reacts to a message, in order with the messages, edits and deletions of the room. `emoji`: 1 to 64 bytes of UTF-8 without white
+   * space and control characters, kept byte for byte. The event has no `seq` if the user had reacted so already. Rejects: 409 for
+   * more than 20 emoji of the user, or 50 of all, on one message; 400, 403 for those who are not members, 404, also of a deleted
+   * message; `CLOSED`.
+   * @param {string} roomId @param {string} messageId @param {string} emoji @returns {Promise<EventMap["reaction.added"]>}
+   */
+  react(roomId, messageId, emoji) {
+    return this.#request({ type: "reaction.add", room_id: roomId, message_id: messageId, emoji }, { lane: roomId });
+  }
+
+  /**
+   * Takes a reaction of the user back, in the same order. The event has no `seq` if there was none. Rejects: 400, 403, 404; `CLOSED`.
+   * @param {string} roomId @param {string} messageId @param {string} emoji @returns {Promise<EventMap["reaction.removed"]>}
+   */
+  unreact(roomId, messageId, emoji) {
+    return this.#request({ type: "reaction.remove", room_id: roomId, message_id: messageId, emoji }, { lane: roomId });
   }
 
   /**
@@ -1580,7 +1694,7 @@ export class Connection {
         if (this.#unwanted.has(frame.room_id)) return this.#silence(frame.room_id);
         return this.#enqueue(frame);
       default:
-        if (!ANSWERS.has(frame.type)) this.#enqueue(frame);
+        if (!ANSWERS.has(frame.type) && !(REPEATED.has(frame.type) && frame.seq === undefined)) this.#enqueue(frame);
     }
   }
 

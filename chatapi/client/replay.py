@@ -1,0 +1,57 @@
+"""A message that an application keeps, after what has happened to it."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from chatapi.client.records import Message, ReactionSummary
+
+SHOWN_USERS = 20  # of one emoji
+ANNOTATIONS = ("reactions",)  # fields that events of a message do not carry
+_OF_EVENT = frozenset({"type", "target_seq", "request_id"})  # fields that no message has
+
+
+def apply_event(message: Message, event: Mapping[str, Any]) -> Message:
+    """The message after an event of its room, as a new object; the same one if the event does not concern it.
+
+    Events say what holds from now on, so that one which the message shows already does no harm: read history first,
+    and apply each event that comes, in order. `user_ids` of a reaction are exact as long as it has had no more than 20
+    users; for more, read the message again. `message.deleted` has no time of its own: `deleted_at` is the present.
+    """
+    if event.get("message_id") != message["message_id"]:
+        return message
+    kind = event["type"]
+    if kind in ("message", "message.edited"):
+        seq = event["target_seq"] if kind == "message.edited" else event["seq"]
+        sent = {name: value for name, value in event.items() if name not in _OF_EVENT}
+        kept = {name: message[name] for name in ANNOTATIONS if name in message}  # type: ignore[literal-required]
+        return cast(Message, {**sent, "seq": seq, **({} if event["content"] is None else kept)})
+    if kind == "message.deleted":
+        kept = {name: value for name, value in message.items() if name not in ANNOTATIONS}
+        deleted_at = message["deleted_at"] or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return cast(Message, {**kept, "content": None, "meta": None, "deleted_at": deleted_at})
+    if message["deleted_at"] is None and kind in ("reaction.added", "reaction.removed"):
+        return _apply_reaction(message, event)
+    return message
+
+
+def _apply_reaction(message: Message, event: Mapping[str, Any]) -> Message:
+    emoji, count, user_id = event["emoji"], event["count"], event["user_id"]
+    reactions: list[ReactionSummary] = list(message.get("reactions", ()))
+    index = next((number for number, found in enumerate(reactions) if found["emoji"] == emoji), None)
+    user_ids = [] if index is None else [found for found in reactions[index]["user_ids"] if found != user_id]
+    if event["type"] == "reaction.added":
+        if count == 1:  # a new one, also if the message showed it before: it comes last, and has this user alone
+            index, user_ids = None, []
+            reactions = [found for found in reactions if found["emoji"] != emoji]
+        if count <= SHOWN_USERS:
+            user_ids.append(user_id)
+    summary: ReactionSummary = {"emoji": emoji, "count": count, "user_ids": user_ids[:SHOWN_USERS]}
+    if index is not None:
+        reactions[index : index + 1] = [summary] if count else []
+    elif count:
+        reactions.append(summary)
+    changed = cast(Message, {**message, "reactions": reactions})
+    if not reactions:
+        del changed["reactions"]
+    return changed

@@ -1,0 +1,125 @@
+"""Reactions in SQL: each one, and a summary of each emoji, from which messages are read (`log.ANNOTATIONS`)."""
+
+from collections.abc import Mapping
+
+from chatapi.models import RoomKey, TenantKey, UserId
+from chatapi.protocol.pages import Page, Value, Window
+from chatapi.protocol.requests import SHOWN_USERS
+from chatapi.store.readers import Readers
+from chatapi.store.transaction import Transaction
+
+_ROOM = "(SELECT room_key FROM rooms WHERE room_key = :room_key AND tenant_key = :tenant_key)"
+
+_LIST_OWN = f"""
+    SELECT emoji, created_at_us FROM reactions INDEXED BY reactions_of_user
+    WHERE room_key = {_ROOM} AND target_seq = :target_seq AND user_id = :user_id
+"""
+_INSERT = f"""
+    INSERT INTO reactions (room_key, target_seq, seq, emoji, user_id, created_at_us)
+    VALUES ({_ROOM}, :target_seq, :seq, :emoji, :user_id, :now_us)
+"""
+_DELETE = f"""
+    DELETE FROM reactions
+    WHERE room_key = {_ROOM} AND target_seq = :target_seq AND user_id = :user_id AND emoji = :emoji
+"""
+_FIRST_USERS = f"""
+    (SELECT json_group_array(user_id) FROM (
+        SELECT user_id FROM reactions
+        WHERE room_key = :room_key AND target_seq = :target_seq AND emoji = :emoji ORDER BY seq LIMIT {SHOWN_USERS}))
+"""
+_COUNT_UP = f"""
+    INSERT INTO reaction_counts (room_key, target_seq, first_seq, emoji, count, user_ids)
+    VALUES ({_ROOM}, :target_seq, :seq, :emoji, 1, json_array(:user_id))
+    ON CONFLICT (room_key, target_seq, emoji) DO UPDATE SET count = count + 1, user_ids = {_FIRST_USERS}
+"""
+_COUNT_DOWN = f"""
+    UPDATE reaction_counts SET count = count - 1, user_ids = {_FIRST_USERS}
+    WHERE room_key = {_ROOM} AND target_seq = :target_seq AND emoji = :emoji
+"""
+_DROP_UNUSED = f"""
+    DELETE FROM reaction_counts
+    WHERE room_key = {_ROOM} AND target_seq = :target_seq AND emoji = :emoji AND count = 0
+"""
+_DROP_COUNTS = f"DELETE FROM reaction_counts WHERE room_key = {_ROOM} AND target_seq = :target_seq"
+_NOTE_EMPTIED = f"INSERT INTO emptied_messages (room_key, target_seq) VALUES ({_ROOM}, :target_seq)"
+
+_ITEM = """
+    CAST(json_object('emoji', x.emoji, 'user_id', x.user_id,
+        'created_at', strftime('%Y-%m-%dT%H:%M:%S', x.created_at_us / 1000000, 'unixepoch')
+            || printf('.%06dZ', x.created_at_us % 1000000)) AS BLOB)
+"""
+_LIST = f"""
+    SELECT x.seq, {_ITEM} FROM reactions AS x
+    WHERE x.room_key = {_ROOM} AND x.target_seq = :target_seq AND x.seq > :seq
+    ORDER BY x.seq LIMIT :limit + 1 OFFSET :offset
+"""
+_LIST_OF_EMOJI = f"""
+    SELECT x.seq, {_ITEM} FROM reactions AS x INDEXED BY reactions_of_emoji
+    WHERE x.room_key = {_ROOM} AND x.target_seq = :target_seq AND x.emoji = :emoji AND x.seq > :seq
+    ORDER BY x.seq LIMIT :limit + 1 OFFSET :offset
+"""
+REACTIONS_START: Mapping[str, Value] = {"seq": 0}
+
+
+async def list_own(
+    transaction: Transaction, tenant_key: TenantKey, room_key: RoomKey, target_seq: int, user_id: UserId
+) -> dict[str, int]:
+    """The emoji with which the user has reacted to a message, and when, in microseconds."""
+    scope = {"tenant_key": tenant_key, "room_key": room_key, "target_seq": target_seq, "user_id": user_id}
+    return dict(await transaction.fetch(_LIST_OWN, scope))
+
+
+async def insert(
+    transaction: Transaction,
+    tenant_key: TenantKey,
+    room_key: RoomKey,
+    target_seq: int,
+    *,
+    user_id: UserId,
+    emoji: str,
+    seq: int,
+) -> None:
+    """`seq` is that of the event which tells of it."""
+    scope = {
+        "tenant_key": tenant_key,
+        "room_key": room_key,
+        "target_seq": target_seq,
+        "user_id": user_id,
+        "emoji": emoji,
+        "seq": seq,
+    }
+    await transaction.execute(_INSERT, {**scope, "now_us": transaction.now_us})
+    await transaction.execute(_COUNT_UP, scope)
+
+
+async def delete(
+    transaction: Transaction,
+    tenant_key: TenantKey,
+    room_key: RoomKey,
+    target_seq: int,
+    *,
+    user_id: UserId,
+    emoji: str,
+) -> None:
+    """Of one that is there."""
+    scope = {"tenant_key": tenant_key, "room_key": room_key, "target_seq": target_seq, "emoji": emoji}
+    await transaction.execute(_DELETE, {**scope, "user_id": user_id})
+    await transaction.execute(_COUNT_DOWN, scope)
+    await transaction.execute(_DROP_UNUSED, scope)
+
+
+async def remove_all(transaction: Transaction, tenant_key: TenantKey, room_key: RoomKey, target_seq: int) -> None:
+    """The message was deleted. It shows none from now on; the rows, which may be many, are left to `store.purge`."""
+    scope = {"tenant_key": tenant_key, "room_key": room_key, "target_seq": target_seq}
+    await transaction.execute(_DROP_COUNTS, scope)
+    await transaction.execute(_NOTE_EMPTIED, scope)
+
+
+async def list_reactions(
+    readers: Readers, tenant_key: TenantKey, room_key: RoomKey, target_seq: int, emoji: str | None, window: Window
+) -> Page:
+    """The reactions to a message, with any emoji or with this one, in the order of reacting."""
+    scope: dict[str, object] = {"tenant_key": tenant_key, "room_key": room_key, "target_seq": target_seq}
+    if emoji is None:
+        return await readers.fetch_list(_LIST, scope, window, REACTIONS_START)
+    return await readers.fetch_list(_LIST_OF_EMOJI, {**scope, "emoji": emoji}, window, REACTIONS_START)
