@@ -224,13 +224,14 @@ class Server:
     async def together(self, *requests: Coroutine[Any, Any, Reply]) -> list[Reply]:
         """Carries them out so that their writes, one each, come in this order and in one batch."""
         writer = self.services.store.writer
-        release = asyncio.Event()
+        held, release = asyncio.Event(), asyncio.Event()
 
         async def hold(_transaction: Transaction) -> None:
+            held.set()
             await release.wait()
 
         holding = asyncio.ensure_future(writer.change(hold, barrier=True))
-        await eventually(lambda: not writer)
+        await held.wait()  # from here on nothing but the requests waits
         tasks = [holding]
         for waiting, request in enumerate(requests, start=1):
             tasks.append(asyncio.ensure_future(request))
