@@ -73,6 +73,16 @@ async def claim_message(
     return found
 
 
+async def claim_undeleted(
+    transaction: Transaction, principal: Principal, room: RoomState, message_id: str
+) -> log.StoredMessage:
+    """As `claim_message`; a deleted message is not found."""
+    found = await claim_message(transaction, principal, room, message_id)
+    if found.message.deleted_at is not None:
+        raise not_found("Message")
+    return found
+
+
 def check_alive(room: RoomState) -> None:
     """For use inside a write's transaction: the room may have been deleted while the write waited."""
     if room.gone:

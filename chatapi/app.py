@@ -26,6 +26,7 @@ from chatapi.hub import Hub
 from chatapi.membership import Membership
 from chatapi.notifications import Notifications
 from chatapi.origin import OriginPolicy
+from chatapi.pins import Pins
 from chatapi.presence import Presence
 from chatapi.protocol.encoders import encode_frame
 from chatapi.protocol.server_frames import ServerShutdownFrame
@@ -215,6 +216,7 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
         committer=committer,
         chat=Chat(store, rooms, history, hub, committer, access),
         reactions=Reactions(store, hub, committer, access),
+        pins=Pins(store, committer, access),
         membership=Membership(store, rooms, hub, presence, access),
         receipts=Receipts(store, hub, access),
         notifications=Notifications(store, hub, tasks, access, webhook_queue),

@@ -29,7 +29,7 @@ from chatapi.protocol.json import MAX_INTEGER, dumps_canonical, dumps_text, enco
 from chatapi.protocol.requests import HistoryQuery, MessageDraft, MessageEdit
 from chatapi.room import RoomState
 from chatapi.rooms import Rooms
-from chatapi.store import MessageWrite, Store, Transaction, log, reactions
+from chatapi.store import MessageWrite, Store, Transaction, log, pins, reactions
 from chatapi.store.mentions import Mentioning, replace_mentions
 
 PAGES_PER_QUERY = 8  # about 1 ms of a reader's time; later ones share the next trip to its thread
@@ -212,12 +212,15 @@ class Chat:
                 deleted_at=deleted_at,
                 **fields_of(optional),
                 reactions=msgspec.UNSET,
+                pinned_at=msgspec.UNSET,
             )
             seq = transaction.take_seq(room.counter)
             await self._replace_mentions(transaction, room, found, optional)
             await log.mark_message_deleted(transaction, room.tenant.tenant_key, room.room_key, message_key)
             if message.reactions is not msgspec.UNSET:
                 await reactions.remove_all(transaction, room.tenant.tenant_key, room.room_key, message.seq)
+            if message.pinned_at is not msgspec.UNSET:
+                await pins.delete(transaction, room.tenant.tenant_key, room.room_key, message.seq)
             frame = message_deleted_frame(deleted, seq)
             await log.append_change(transaction, room.counter, seq, frame, message_key)
             return deleted, seq, True

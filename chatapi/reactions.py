@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from msgspec import UNSET, UnsetType
 
-from chatapi.access import Access, check_may_react, claim_message
+from chatapi.access import Access, check_may_react, claim_message, claim_undeleted
 from chatapi.committer import Committer
 from chatapi.connection import Requester
 from chatapi.errors import conflict, not_found
@@ -44,7 +44,7 @@ class Reactions:
         check_may_react(room, user_id)
 
         async def apply(transaction: Transaction) -> tuple[Message, ReactionAddedFrame]:
-            message_key, message = await _claim_undeleted(transaction, principal, room, message_id)
+            message_key, message = await claim_undeleted(transaction, principal, room, message_id)
             check_may_react(room, user_id)
             own = await store_reactions.list_own(transaction, tenant_key, room.room_key, message.seq, user_id)
             created_at_us = own.get(emoji)
@@ -88,7 +88,7 @@ class Reactions:
         tenant_key, user_id = room.tenant.tenant_key, principal.user_id
 
         async def apply(transaction: Transaction) -> tuple[Message, ReactionRemovedFrame]:
-            _, message = await _claim_undeleted(transaction, principal, room, message_id)
+            _, message = await claim_undeleted(transaction, principal, room, message_id)
             own = await store_reactions.list_own(transaction, tenant_key, room.room_key, message.seq, user_id)
             seq: int | None = None
             if emoji in own:
@@ -141,15 +141,6 @@ class Reactions:
             self._committer.publish_annotation(room, message, frame, requester)
         elif requester is not None:
             self._hub.send(requester.connection, add_request_id(encode_frame(frame), requester.request_id))
-
-
-async def _claim_undeleted(
-    transaction: Transaction, principal: Principal, room: RoomState, message_id: str
-) -> log.StoredMessage:
-    found = await claim_message(transaction, principal, room, message_id)
-    if found.message.deleted_at is not None:
-        raise not_found("Message")
-    return found
 
 
 def list_reactions(message: Message) -> list[ReactionSummary]:

@@ -16,6 +16,7 @@ from chatapi.membership import Membership
 from chatapi.metrics import Counters
 from chatapi.notifications import Notifications
 from chatapi.origin import OriginPolicy
+from chatapi.pins import Pins
 from chatapi.presence import Presence
 from chatapi.reactions import Reactions
 from chatapi.receipts import Receipts
@@ -47,6 +48,7 @@ class Services:
     committer: Committer
     chat: Chat
     reactions: Reactions
+    pins: Pins
     membership: Membership
     receipts: Receipts
     notifications: Notifications

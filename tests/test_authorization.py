@@ -34,6 +34,9 @@ DELETE …/messages/{message_id}                      204  204   404       404  
 PUT    …/messages/{message_id}/reactions/{emoji}    200  200   404       404         401    401
 DELETE …/messages/{message_id}/reactions/{emoji}    204  204   404       404         401    401
 GET    …/messages/{message_id}/reactions            200  200   404       404         401    401
+PUT    …/pins/{message_id}                          200  200   404       404         401    401
+DELETE …/pins/{message_id}                          204  204   404       404         401    401
+GET    …/pins                                       200  200   404       404         401    401
 GET    …/events                                     200  200   404       404         401    401
 POST   …/read                                       200  200   404       404         401    401
 GET    …/receipts                                   200  200   404       404         401    401
@@ -110,6 +113,9 @@ DELETE …/messages/{message_id} other's              204   403    403     403  
 PUT    …/messages/{message_id}/reactions/{emoji}    200   200    403     403      403    200
 DELETE …/messages/{message_id}/reactions/{emoji}    204   204    403     403      403    204
 GET    …/messages/{message_id}/reactions            200   200    403     403      200    200
+PUT    …/pins/{message_id}                          200   403    403     403      403    200
+DELETE …/pins/{message_id}                          204   403    403     403      403    204
+GET    …/pins                                       200   200    403     403      200    200
 GET    …/events                                     200   200    403     403      200    200
 POST   …/read                                       200   200    403     403      403    200
 GET    …/receipts                                   200   200    403     403      403    200
@@ -153,6 +159,9 @@ DELETE …/messages/{message_id}                      204   204    204
 PUT    …/messages/{message_id}/reactions/{emoji}    403   200    200
 DELETE …/messages/{message_id}/reactions/{emoji}    204   204    204
 GET    …/messages/{message_id}/reactions            200   200    200
+PUT    …/pins/{message_id}                          403   403    403
+DELETE …/pins/{message_id}                          403   403    403
+GET    …/pins                                       200   200    200
 GET    …/events                                     200   200    200
 POST   …/read                                       200   200    200
 GET    …/receipts                                   200   200    200

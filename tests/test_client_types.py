@@ -37,6 +37,7 @@ ANSWER_TYPES: dict[type, type] = {
     records.MessagePage: answers.History,
     records.MessageReactions: answers.MessageReactions,
     records.ReactionPage: answers.ReactionPage,
+    records.PinnedPage: answers.PinnedMessages,
     records.Position: answers.Standing,
     records.ReceiptPage: answers.ReceiptPage,
     records.Presence: answers.Online,

@@ -279,7 +279,7 @@ async def test_every_route_answers_as_documented(server: Server) -> None:
     await call("GET", "/rooms", 200)
     await call("GET", f"{messages}/{{message_id}}", 200, **one)
     await call("PUT", f"{messages}/{{message_id}}", 200, {"content": "ho"}, **one)
-    await check_reactions(recorder, one)
+    await check_reactions_and_pins(recorder, one)
     await call("DELETE", f"{messages}/{{message_id}}", 204, **one)
     await call("GET", messages, 200, room_id=room_id)
     members = "/rooms/{room_id}/members"
@@ -312,12 +312,15 @@ async def test_every_route_answers_as_documented(server: Server) -> None:
     assert recorder.seen == set(OPERATIONS)
 
 
-async def check_reactions(recorder: Recorder, one: dict[str, str]) -> None:
+async def check_reactions_and_pins(recorder: Recorder, one: dict[str, str]) -> None:
     message = "/rooms/{room_id}/messages/{message_id}"
     reaction = {**one, "emoji": "%F0%9F%91%8D"}
     await recorder.call("PUT", f"{message}/reactions/{{emoji}}", 200, **reaction)
     await recorder.call("GET", f"{message}/reactions", 200, **one)
+    await recorder.call("PUT", "/rooms/{room_id}/pins/{message_id}", 200, **one)
     await recorder.call("GET", message, 200, **one)
+    await recorder.call("GET", "/rooms/{room_id}/pins", 200, room_id=one["room_id"])
+    await recorder.call("DELETE", "/rooms/{room_id}/pins/{message_id}", 204, **one)
     await recorder.call("DELETE", f"{message}/reactions/{{emoji}}", 204, **reaction)
 
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import StartServer
 from driver import Server, User, restart
 
-from chatapi.housekeeping import purge_deleted
+from chatapi.housekeeping import apply_retention, purge_deleted
 
 THUMB, SHIP, HEART = "👍🏽", ":ship:", "❤️"
 LONGEST = "e" * 64
@@ -374,6 +374,27 @@ async def test_a_deleted_rooms_reactions_are_removed(server: Server) -> None:
     await react(alice, kept, THUMB)
     await alice.delete(f"/rooms/{message['room_id']}")
     assert await count_rows(server, "1") == [1, 1, 0]
+
+
+async def test_retention_takes_reactions_and_pins_with_their_message(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    old, young = await alice.say(room_id), await alice.say(room_id)
+    for message in (old, young):
+        await react(bob, message, THUMB, SHIP)
+        await alice.request("PUT", f"/rooms/{room_id}/pins/{message['message_id']}")
+    [tenant] = server.services.tenants.all()
+    await server.admin("PATCH", f"/tenants/{tenant.tenant_id}", {"config": {"retention_days": 30}})
+    age = "UPDATE messages SET created_at_us = created_at_us - 90 * 86400000000 WHERE seq = 1"
+    await server.services.store.writer.change(lambda transaction: transaction.execute(age, {}))
+    await apply_retention(server.services, tenant)
+    assert await count_rows(server, "target_seq = 1") == [0, 0, 0]
+    assert await count_rows(server, "1") == [2, 2, 0]
+    assert [pin["message_id"] for pin in (await alice.get(f"/rooms/{room_id}/pins")).data["messages"]] == [
+        young["message_id"]
+    ]
+    for path in (path_of(old, THUMB), f"/rooms/{room_id}/pins/{old['message_id']}"):
+        assert (await alice.request("PUT", path)).status == 404
 
 
 async def test_users_who_leave_keep_their_reactions(server: Server) -> None:

@@ -7,6 +7,8 @@ import pytest
 from conftest import StartServer
 from driver import Server, Socket, User
 
+from chatapi.client import replay
+
 USERS = ("alice", "bob", "carol", "dave")
 STEPS = 120
 SETTINGS = ("name", "metadata", "posting", "slow_mode_seconds")
@@ -60,10 +62,17 @@ def apply_event(room: dict[str, Any], frame: dict[str, Any]) -> None:
     if kind == "message":
         room["messages"][frame["message_id"]] = message_of(frame)
     elif kind == "message.edited":
-        room["messages"][frame["message_id"]] = {**message_of(frame), "seq": frame["target_seq"]}
+        before, edited = room["messages"][frame["message_id"]], message_of(frame)
+        kept = {} if edited["is_deleted"] else {name: before[name] for name in ("reactions", "pinned_at")}
+        room["messages"][frame["message_id"]] = {**edited, "seq": frame["target_seq"], **kept}
     elif kind == "message.deleted":
         message = room["messages"][frame["message_id"]]
-        message.update(content=None, meta=None, is_deleted=True)
+        message.update(content=None, meta=None, is_deleted=True, reactions=[], pinned_at=None)
+    elif kind in ("reaction.added", "reaction.removed", "message.pinned", "message.unpinned"):
+        message = room["messages"][frame["message_id"]]
+        shown: Any = {**message, "deleted_at": "then" if message["is_deleted"] else None}
+        shown = replay.apply_event(shown, frame)
+        message.update(reactions=shown.get("reactions", []), pinned_at=shown.get("pinned_at"))
     elif kind in ("member.joined", "member.updated"):
         room["members"][user_id] = (frame["role"], frame.get("muted_until"))
         if kind == "member.joined":
@@ -88,6 +97,8 @@ def message_of(found: dict[str, Any]) -> dict[str, Any]:
         **{name: found[name] for name in fields},
         "is_edited": found["edited_at"] is not None,
         "is_deleted": found["deleted_at"] is not None,
+        "reactions": found.get("reactions", []),
+        "pinned_at": found.get("pinned_at"),
     }
 
 
@@ -134,6 +145,8 @@ class Crowd:
         operations = [
             (14, lambda: self._say(user, room_id)),
             (6, lambda: self._revise(user)),
+            (12, lambda: self._react(user)),
+            (5, lambda: self._pin(user)),
             (3, lambda: user.post(f"/rooms/{room_id}/members", {"user_id": other, "role": "member"})),
             (2, lambda: user.post(f"/rooms/{room_id}/members", {"user_id": user.user_id})),
             (2, lambda: user.delete(f"/rooms/{room_id}/members/{other}")),
@@ -168,6 +181,19 @@ class Crowd:
             await user.put(path, body if self.random.random() < 0.5 else {**body, "meta": None})
         else:
             await user.delete(path)
+
+    async def _react(self, user: User) -> None:
+        """Most of the newest messages, so that several users meet on one."""
+        if self.messages:
+            room_id, message_id = self.random.choice(self.messages[-4:])
+            path = f"/rooms/{room_id}/messages/{message_id}/reactions/{self.random.choice(('a', 'b', 'c'))}"
+            await user.request("DELETE" if self.random.random() < 0.4 else "PUT", path)
+
+    async def _pin(self, user: User) -> None:
+        if self.messages:
+            room_id, message_id = self.random.choice(self.messages[-4:])
+            method = "DELETE" if self.random.random() < 0.4 else "PUT"
+            await user.request(method, f"/rooms/{room_id}/pins/{message_id}")
 
     async def _delete_room(self, user: User, room_id: str) -> None:
         if self.movable == USERS and (await user.delete(f"/rooms/{room_id}")).status == 204:

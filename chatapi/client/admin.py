@@ -7,7 +7,8 @@ from msgspec import UNSET, UnsetType
 
 from chatapi.client.credentials import Credentials
 from chatapi.client.envelope import Shape
-from chatapi.client.http import RETRIES, TIMEOUT_S, Http, RestClient, escape
+from chatapi.client.http import RETRIES, TIMEOUT_S, Http, RestClient
+from chatapi.client.paths import escape
 from chatapi.client.records import (
     ChangedTenant,
     Compacted,

@@ -8,13 +8,15 @@ import aiohttp
 from msgspec import UNSET, UnsetType
 
 from chatapi.client.connection import Connection
+from chatapi.client.conversations import ConversationCalls
 from chatapi.client.credentials import Credentials, GetToken, is_token
 from chatapi.client.drafts import draft, given
 from chatapi.client.envelope import Shape
 from chatapi.client.events import EventPage
 from chatapi.client.feed import ACKED_ROOMS
-from chatapi.client.http import RETRIES, TIMEOUT_S, Http, RestClient, escape
+from chatapi.client.http import RETRIES, TIMEOUT_S, Http
 from chatapi.client.options import OnError, OnState, Options
+from chatapi.client.paths import escape, member_path, message_path, room_path
 from chatapi.client.records import (
     AckedNotification,
     Cursors,
@@ -23,14 +25,12 @@ from chatapi.client.records import (
     MemberPage,
     Message,
     MessagePage,
-    MessageReactions,
     NotificationPage,
     Notified,
     OwnRoomPage,
     Position,
     Posting,
     Presence,
-    ReactionPage,
     ReceiptPage,
     Role,
     Room,
@@ -52,7 +52,7 @@ _POSITION: Shape = {"seq": int}
 _ACKS: Shape = {"rooms": dict, "errors": dict}
 
 
-class ChatAPI(RestClient):
+class ChatAPI(ConversationCalls):
     """A client of one server: a tenant's backend acting as a user (`api_key` and `user_id`), or a user (`token`, or
     `get_token`, which returns a token at first, and again when the server refuses the last one).
 
@@ -180,7 +180,7 @@ class ChatAPI(RestClient):
 
     async def get_room(self, room_id: str) -> Room:
         """Raises ApiError: 404, or 403 when the caller is not a member and it is not a channel."""
-        return cast(Room, await self.call("GET", _room(room_id), shape=_ROOM))
+        return cast(Room, await self.call("GET", room_path(room_id), shape=_ROOM))
 
     async def update_room(
         self,
@@ -195,11 +195,11 @@ class ChatAPI(RestClient):
         KiB, replaced as a whole; `posting`, `slow_mode_seconds`: as in `create_room`. For admins of the room. Raises
         ApiError: 403, 404."""
         body = given(name=name, metadata=metadata, posting=posting, slow_mode_seconds=slow_mode_seconds)
-        return cast(Room, await self.call("PATCH", _room(room_id), body=body, shape=_ROOM))
+        return cast(Room, await self.call("PATCH", room_path(room_id), body=body, shape=_ROOM))
 
     async def delete_room(self, room_id: str) -> None:
         """Deletes a room and everything in it. For its admins. Raises ApiError: 403, also of a dm; 404."""
-        await self.call("DELETE", _room(room_id))
+        await self.call("DELETE", room_path(room_id))
 
     async def list_members(
         self, room_id: str, *, limit: int | None = None, offset: int | None = None, cursor: str | None = None
@@ -207,14 +207,14 @@ class ChatAPI(RestClient):
         """The room's members. `limit`: 1 to 100 (50). Raises ApiError: 403, 404."""
         query = {"limit": limit, "offset": offset, "cursor": cursor}
         return cast(
-            MemberPage, await self.call("GET", f"{_room(room_id)}/members", query=query, shape={"members": list})
+            MemberPage, await self.call("GET", f"{room_path(room_id)}/members", query=query, shape={"members": list})
         )
 
     async def add_member(self, room_id: str, user_id: str, role: Role = "member") -> Member:
         """Adds a user. For admins of the room; in a channel users may add themselves, as `member`. Not tried again
         after a lost answer. Raises ApiError: 409 for a member or a dm, 403, 404."""
         body = {"user_id": user_id, "role": role}
-        return cast(Member, await self.call("POST", f"{_room(room_id)}/members", body=body, shape=_MEMBER))
+        return cast(Member, await self.call("POST", f"{room_path(room_id)}/members", body=body, shape=_MEMBER))
 
     async def update_member(
         self, room_id: str, user_id: str, role: Role | UnsetType = UNSET, *, muted_for: int | UnsetType = UNSET
@@ -223,12 +223,12 @@ class ChatAPI(RestClient):
         seconds, up to 31,536,000; 0 ends it. For admins of the room. Raises ApiError: 409 for the last admin or the
         role in a dm, 403, also for a mute in a dm, 404."""
         body = given(role=role, muted_for=muted_for)
-        return cast(Member, await self.call("PATCH", _member(room_id, user_id), body=body, shape=_MEMBER))
+        return cast(Member, await self.call("PATCH", member_path(room_id, user_id), body=body, shape=_MEMBER))
 
     async def remove_member(self, room_id: str, user_id: str) -> None:
         """Removes a member, or leaves the room. For admins; anybody may leave. When the last admin leaves, the member
         who has been there longest becomes admin. Raises ApiError: 409 for a dm, 403, 404."""
-        await self.call("DELETE", _member(room_id, user_id))
+        await self.call("DELETE", member_path(room_id, user_id))
 
     # Messages
 
@@ -260,7 +260,7 @@ class ChatAPI(RestClient):
             mentions=mentions,
             mention_room=mention_room,
         )
-        path = f"{_room(room_id)}/messages"
+        path = f"{room_path(room_id)}/messages"
         return cast(Message, await self.call("POST", path, body=body, is_idempotent=True, shape=_MESSAGE))
 
     async def list_messages(
@@ -271,12 +271,12 @@ class ChatAPI(RestClient):
         404."""
         query = {"after_seq": after_seq, "before_seq": before_seq, "limit": limit}
         return cast(
-            MessagePage, await self.call("GET", f"{_room(room_id)}/messages", query=query, shape={"messages": list})
+            MessagePage, await self.call("GET", f"{room_path(room_id)}/messages", query=query, shape={"messages": list})
         )
 
     async def get_message(self, room_id: str, message_id: str) -> Message:
         """A message as it now stands. Raises ApiError: 403, 404."""
-        return cast(Message, await self.call("GET", _message(room_id, message_id), shape=_MESSAGE))
+        return cast(Message, await self.call("GET", message_path(room_id, message_id), shape=_MESSAGE))
 
     async def edit_message(
         self,
@@ -291,41 +291,12 @@ class ChatAPI(RestClient):
         """Replaces a message's content. `meta`, `mentions` and `mention_room` stay when they are not given, None clears
         them; bounds as in `send_message`. For its sender. Raises ApiError: 403, 404, also of a deleted message."""
         body = given(content=content, meta=meta, mentions=mentions, mention_room=mention_room)
-        return cast(Message, await self.call("PUT", _message(room_id, message_id), body=body, shape=_MESSAGE))
+        return cast(Message, await self.call("PUT", message_path(room_id, message_id), body=body, shape=_MESSAGE))
 
     async def delete_message(self, room_id: str, message_id: str) -> None:
         """Deletes a message's content and leaves a tombstone; deleting it again changes nothing. For its sender and the
         room's admins. Raises ApiError: 403, 404."""
-        await self.call("DELETE", _message(room_id, message_id))
-
-    async def add_reaction(self, room_id: str, message_id: str, emoji: str) -> MessageReactions:
-        """Reacts to a message, as the caller, and returns all its reactions. Reacting again with the same emoji changes
-        nothing. `emoji`: 1 to 64 bytes of UTF-8 without white space and control characters, kept byte for byte. Raises
-        ApiError: 409 for more than 20 emoji of the caller, or 50 of all, on one message; 400, 403 for those who are not
-        members, 404, also of a deleted message."""
-        return cast(
-            MessageReactions, await self.call("PUT", _reaction(room_id, message_id, emoji), shape={"reactions": list})
-        )
-
-    async def remove_reaction(self, room_id: str, message_id: str, emoji: str) -> None:
-        """Takes a reaction of the caller back; where there is none, nothing changes. Raises ApiError: 400, 403, 404."""
-        await self.call("DELETE", _reaction(room_id, message_id, emoji))
-
-    async def list_reactions(
-        self,
-        room_id: str,
-        message_id: str,
-        emoji: str | None = None,
-        *,
-        limit: int | None = None,
-        offset: int | None = None,
-        cursor: str | None = None,
-    ) -> ReactionPage:
-        """The reactions to a message, with any emoji or with the given one, in the order of reacting. `limit`: 1 to 100
-        (50). Raises ApiError: 403, 404."""
-        path = f"{_message(room_id, message_id)}/reactions"
-        query = {"emoji": emoji, "limit": limit, "offset": offset, "cursor": cursor}
-        return cast(ReactionPage, await self.call("GET", path, query=query, shape={"reactions": list}))
+        await self.call("DELETE", message_path(room_id, message_id))
 
     async def list_events(self, room_id: str, *, after_seq: int = 0, limit: int | None = None) -> EventPage:
         """A page of the room's log after `after_seq`, ascending: messages, edits, deletions, changes of the room and
@@ -334,13 +305,15 @@ class ChatAPI(RestClient):
         query = {"after_seq": after_seq, "limit": limit}
         return cast(
             EventPage,
-            await self.call("GET", f"{_room(room_id)}/events", query=query, shape={"events": list, "has_more": bool}),
+            await self.call(
+                "GET", f"{room_path(room_id)}/events", query=query, shape={"events": list, "has_more": bool}
+            ),
         )
 
     async def mark_read(self, room_id: str, seq: int) -> Position:
         """Marks the room as read up to `seq`, which acknowledges as far; a lower one than before changes nothing.
         Returns where the caller now stands. Raises ApiError: 400 above the room's `last_seq`, 403, 404."""
-        path = f"{_room(room_id)}/read"
+        path = f"{room_path(room_id)}/read"
         return cast(Position, await self.call("POST", path, body={"seq": seq}, is_idempotent=True, shape=_POSITION))
 
     async def ack(self, room_id: str, seq: int) -> Position:
@@ -366,12 +339,12 @@ class ChatAPI(RestClient):
         """Each member's `last_ack` and `last_read`. `limit`: 1 to 100 (50). For members. Raises ApiError: 403, 404."""
         query = {"limit": limit, "offset": offset, "cursor": cursor}
         return cast(
-            ReceiptPage, await self.call("GET", f"{_room(room_id)}/receipts", query=query, shape={"receipts": list})
+            ReceiptPage, await self.call("GET", f"{room_path(room_id)}/receipts", query=query, shape={"receipts": list})
         )
 
     async def get_presence(self, room_id: str) -> Presence:
         """The user ids of those members who are online. For members. Raises ApiError: 403, 404."""
-        return cast(Presence, await self.call("GET", f"{_room(room_id)}/presence", shape={"online": list}))
+        return cast(Presence, await self.call("GET", f"{room_path(room_id)}/presence", shape={"online": list}))
 
     # Notifications and topics
 
@@ -457,19 +430,3 @@ def _choose_credentials(
     if api_key is None and get_token is not None and token is None:
         return Credentials({}, get_token, timeout_s)
     raise ValueError("give api_key and user_id, or token, or get_token")
-
-
-def _room(room_id: str) -> str:
-    return f"/rooms/{escape(room_id)}"
-
-
-def _member(room_id: str, user_id: str) -> str:
-    return f"{_room(room_id)}/members/{escape(user_id)}"
-
-
-def _message(room_id: str, message_id: str) -> str:
-    return f"{_room(room_id)}/messages/{escape(message_id)}"
-
-
-def _reaction(room_id: str, message_id: str, emoji: str) -> str:
-    return f"{_message(room_id, message_id)}/reactions/{escape(emoji)}"

@@ -69,6 +69,27 @@ class ReactionRemovedEvent(TypedDict):
     seq: NotRequired[int]
 
 
+class MessagePinnedEvent(TypedDict):
+    type: Literal["message.pinned"]
+    room_id: str
+    message_id: str
+    target_seq: int
+    user_id: str
+    pinned_at: str
+    seq: int
+
+
+class MessageUnpinnedEvent(TypedDict):
+    """A deletion unpins a message without this event."""
+
+    type: Literal["message.unpinned"]
+    room_id: str
+    message_id: str
+    target_seq: int
+    user_id: str
+    seq: int
+
+
 class _RoomEvent(RoomFields):
     """The room's own type is `room_type` here."""
 
@@ -175,6 +196,8 @@ LogEvent = (
     | MessageDeletedEvent
     | ReactionAddedEvent
     | ReactionRemovedEvent
+    | MessagePinnedEvent
+    | MessageUnpinnedEvent
     | RoomUpdatedEvent
     | MemberJoinedEvent
     | MemberUpdatedEvent

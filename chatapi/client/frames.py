@@ -23,6 +23,8 @@ _SHAPES: dict[str, Shape] = {
     "message.deleted": _LOG_EVENT,
     "reaction.added": _OF_MESSAGE,
     "reaction.removed": _OF_MESSAGE,
+    "message.pinned": _LOG_EVENT,
+    "message.unpinned": _LOG_EVENT,
     "room.updated": _LOG_EVENT,
     "member.joined": _LOG_EVENT,
     "member.updated": _LOG_EVENT,

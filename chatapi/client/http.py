@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeVar, cast
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import aiohttp
 from yarl import URL
@@ -176,11 +176,6 @@ class Http:
 
 def _in_query(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def escape(part: str) -> str:
-    """One part of a path."""
-    return quote(part, safe="")
 
 
 class RestClient:

@@ -55,9 +55,10 @@ class MessageFields(TypedDict):
 
 
 class Message(MessageFields):
-    """A message as it is read. `reactions` are in the order of first use; events do not carry them."""
+    """A message as it is read. `reactions` are in the order of first use; events carry neither field."""
 
     reactions: NotRequired[list[ReactionSummary]]
+    pinned_at: NotRequired[str]
 
 
 class Reaction(TypedDict):
@@ -234,6 +235,10 @@ class RoomPage(_Page):
 
 class ReactionPage(_Page):
     reactions: list[Reaction]
+
+
+class PinnedPage(_Page):
+    messages: list[Message]
 
 
 class MemberPage(_Page):

@@ -7,7 +7,7 @@ from typing import Any, cast
 from chatapi.client.records import Message, ReactionSummary
 
 SHOWN_USERS = 20  # of one emoji
-ANNOTATIONS = ("reactions",)  # fields that events of a message do not carry
+ANNOTATIONS = ("reactions", "pinned_at")  # fields that events of a message do not carry
 _OF_EVENT = frozenset({"type", "target_seq", "request_id"})  # fields that no message has
 
 
@@ -30,8 +30,14 @@ def apply_event(message: Message, event: Mapping[str, Any]) -> Message:
         kept = {name: value for name, value in message.items() if name not in ANNOTATIONS}
         deleted_at = message["deleted_at"] or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         return cast(Message, {**kept, "content": None, "meta": None, "deleted_at": deleted_at})
-    if message["deleted_at"] is None and kind in ("reaction.added", "reaction.removed"):
+    if message["deleted_at"] is not None:
+        return message  # a deletion has taken all of that
+    if kind in ("reaction.added", "reaction.removed"):
         return _apply_reaction(message, event)
+    if kind == "message.pinned":
+        return cast(Message, {**message, "pinned_at": event["pinned_at"]})
+    if kind == "message.unpinned":
+        return cast(Message, {name: value for name, value in message.items() if name != "pinned_at"})
     return message
 
 

@@ -23,6 +23,7 @@ from chatapi.protocol.fields import (
     OneTimeKey,
     OneTimeSecret,
     Payload,
+    PinnedAt,
     Position,
     ReactionSummaries,
     SubscriptionIdText,
@@ -71,6 +72,15 @@ class Message(MessageFields, Answer, frozen=True):
     a tombstone: `content` is null."""
 
     reactions: ReactionSummaries | UnsetType = UNSET
+    pinned_at: PinnedAt | UnsetType = UNSET
+
+
+class PinnedMessages(Answer, frozen=True, kw_only=True):
+    """The newest pin first."""
+
+    messages: Encoded[list[Message]]
+    has_more: HasMore
+    next_cursor: NextCursor | UnsetType = UNSET
 
 
 class Reaction(Answer, frozen=True, kw_only=True):

@@ -120,8 +120,12 @@ ReactionSummaries = Annotated[
 ]
 
 
+PinnedAt = Annotated[Time, Meta(description="when it was pinned; absent unless it is")]
+
+
 class Annotations(msgspec.Struct, frozen=True):
     """The fields of a message that others than its sender have written. They stand only where the message is read: the
     log has events of its own for them, and a replay would count twice. Their SQL is in `store.log.ANNOTATIONS`."""
 
     reactions: ReactionSummaries | UnsetType = UNSET
+    pinned_at: PinnedAt | UnsetType = UNSET

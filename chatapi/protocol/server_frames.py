@@ -124,6 +124,23 @@ class ReactionRemovedFrame(ReactionFrame, frozen=True, kw_only=True, tag="reacti
     request_id: RequestIdText | UnsetType = UNSET
 
 
+class MessagePinnedFrame(ServerFrame, frozen=True, kw_only=True, tag="message.pinned"):
+    room_id: RoomIdText
+    message_id: MessageIdText
+    target_seq: Annotated[int, Meta(ge=1, examples=[41], description="the message's own seq")]
+    user_id: UserIdText
+    pinned_at: Time
+    seq: LogSeq
+
+
+class MessageUnpinnedFrame(ServerFrame, frozen=True, kw_only=True, tag="message.unpinned"):
+    room_id: RoomIdText
+    message_id: MessageIdText
+    target_seq: Annotated[int, Meta(ge=1, examples=[41], description="the message's own seq")]
+    user_id: UserIdText
+    seq: LogSeq
+
+
 class RoomFrame(ServerFrame, frozen=True, kw_only=True):
     """The room's fields. Its own type is `room_type`."""
 
@@ -285,6 +302,8 @@ LogEvent = (
     | MessageDeletedFrame
     | ReactionAddedFrame
     | ReactionRemovedFrame
+    | MessagePinnedFrame
+    | MessageUnpinnedFrame
     | RoomUpdatedFrame
     | MemberJoinedFrame
     | MemberUpdatedFrame
@@ -306,6 +325,8 @@ SERVER_FRAMES: tuple[type[ServerFrame], ...] = (
     MessageDeletedFrame,
     ReactionAddedFrame,
     ReactionRemovedFrame,
+    MessagePinnedFrame,
+    MessageUnpinnedFrame,
     RoomCreatedFrame,
     RoomUpdatedFrame,
     RoomDeletedFrame,

@@ -130,6 +130,17 @@ _WRONG_REACTIONS = """
     JOIN messages AS m ON m.room_key = c.room_key AND m.seq = c.target_seq
     WHERE m.annotated IS NULL AND r.deleted_at_us IS NULL GROUP BY m.message_key
 """
+_WRONG_PINS = """
+    SELECT printf('%s: message %d is pinned, but is not there', r.room_id, p.target_seq)
+    FROM pins AS p JOIN rooms AS r ON r.room_key = p.room_key
+    LEFT JOIN messages AS m ON m.room_key = p.room_key AND m.seq = p.target_seq AND m.deleted_at_us IS NULL
+    WHERE m.seq IS NULL AND r.deleted_at_us IS NULL
+    UNION ALL
+    SELECT printf('%s: message %d does not say that it is pinned', r.room_id, m.seq)
+    FROM pins AS p JOIN rooms AS r ON r.room_key = p.room_key
+    JOIN messages AS m ON m.room_key = p.room_key AND m.seq = p.target_seq
+    WHERE m.annotated IS NULL AND r.deleted_at_us IS NULL
+"""
 _NO_EPOCH = """
     SELECT 'meta: there is no epoch' WHERE NOT EXISTS (SELECT 1 FROM meta WHERE name = 'epoch' AND value <> '')
 """
@@ -143,6 +154,7 @@ _CHECKS: Mapping[str, str] = {
     "dms": _WRONG_DMS,
     "mentions": _WRONG_MENTIONS,
     "reactions": _WRONG_REACTIONS,
+    "pins": _WRONG_PINS,
     "epoch": _NO_EPOCH,
 }
 

@@ -40,6 +40,10 @@ ANNOTATIONS: Mapping[str, str] = {
             json_object('emoji', emoji, 'count', count, 'user_ids', json(user_ids))))
         FROM (SELECT emoji, count, user_ids FROM reaction_counts
               WHERE room_key = m.room_key AND target_seq = m.seq ORDER BY first_seq))""",
+    "pinned_at": """(
+        SELECT json_quote(strftime('%Y-%m-%dT%H:%M:%S', pinned_at_us / 1000000, 'unixepoch')
+            || printf('.%06dZ', pinned_at_us % 1000000))
+        FROM pins WHERE room_key = m.room_key AND target_seq = m.seq)""",
 }
 """The same of what others have added to a message, in the order of `Annotations`: only where a message is read. Looked
 for only where `messages.annotated` says that there is, or was, some."""

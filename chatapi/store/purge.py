@@ -26,6 +26,9 @@ _EMPTY_ROOMS = (
     """DELETE FROM reaction_counts WHERE (room_key, target_seq, first_seq) IN (
            SELECT x.room_key, x.target_seq, x.first_seq FROM json_each(:keys) AS w CROSS JOIN reaction_counts AS x
            WHERE x.room_key = w.value LIMIT :limit)""",
+    """DELETE FROM pins WHERE (room_key, seq) IN (
+           SELECT x.room_key, x.seq FROM json_each(:keys) AS w CROSS JOIN pins AS x
+           WHERE x.room_key = w.value LIMIT :limit)""",
     """DELETE FROM emptied_messages WHERE (room_key, target_seq) IN (
            SELECT x.room_key, x.target_seq FROM json_each(:keys) AS w CROSS JOIN emptied_messages AS x
            WHERE x.room_key = w.value LIMIT :limit)""",
@@ -147,6 +150,7 @@ _DELETE_OLD = (
            SELECT DISTINCT room_key, target_seq FROM reaction_counts
            WHERE room_key = :room_key AND target_seq <= :seq""",
     "DELETE FROM reaction_counts WHERE room_key = :room_key AND target_seq <= :seq",
+    "DELETE FROM pins WHERE room_key = :room_key AND target_seq <= :seq",
 )
 
 

@@ -83,6 +83,22 @@ def test_an_empty_database_is_sound(tmp_path):
             "INSERT INTO mentions VALUES (1, '', 11, 1, 'alice')",
             "room_group: a mention of the room by msg_000000000000000b, which does not mention them",
         ),
+        (
+            "INSERT INTO reactions VALUES (1, 1, 9, '👍', 'bob', 0); UPDATE messages SET annotated = 1",
+            "room_group: message 1 shows 0 reactions with 👍, but has 1",
+        ),
+        (
+            "INSERT INTO reactions VALUES (1, 1, 9, '👍', 'bob', 0);"
+            " INSERT INTO reaction_counts VALUES (1, 1, 9, '👍', 1, '[\"bob\"]')",
+            "room_group: message 1 does not say that it has reactions",
+        ),
+        (
+            "INSERT INTO reactions VALUES (1, 7, 9, '👍', 'bob', 0);"
+            " INSERT INTO reaction_counts VALUES (1, 7, 9, '👍', 1, '[\"bob\"]')",
+            "room_group: message 7 has 1 reactions, but is not there",
+        ),
+        ("INSERT INTO pins VALUES (1, 9, 7, 'bob', 0)", "room_group: message 7 is pinned, but is not there"),
+        ("INSERT INTO pins VALUES (1, 9, 1, 'bob', 0)", "room_group: message 1 does not say that it is pinned"),
         ("UPDATE meta SET value = ''", "meta: there is no epoch"),
     ],
 )
@@ -106,6 +122,8 @@ def test_rows_being_purged_are_no_finding(database):
         DELETE FROM messages WHERE message_key IN (11, 15);
         DELETE FROM members WHERE room_key = 2 AND user_id = 'bob';
         UPDATE rooms SET pruned_seq = 9 WHERE room_key = 3;
+        INSERT INTO reactions VALUES (3, 7, 9, '👍', 'bob', 0);
+        INSERT INTO emptied_messages VALUES (3, 7);
         """,
     )
     assert findings(database) == []

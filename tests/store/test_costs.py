@@ -55,6 +55,7 @@ FILL = """
         SELECT n, 1, 1, 'e', 'u', n FROM numbers WHERE n > 1;
     INSERT INTO reaction_counts (room_key, target_seq, first_seq, emoji, count, user_ids)
         SELECT 1, 2 * n, n, 'e1', 1, '["u"]' FROM numbers;
+    INSERT INTO pins (room_key, seq, target_seq, user_id, pinned_at_us) SELECT 1, n, 2 * n, 'u', n FROM numbers;
     INSERT INTO emptied_messages (room_key, target_seq) SELECT n, 1 FROM numbers;
     INSERT INTO notifications (notification_key, tenant_key, topic, payload, created_at_us)
         SELECT n, 1, 't', '1', n FROM numbers;
@@ -112,6 +113,8 @@ OF_STATEMENT: dict[str, dict[str, object]] = {
     "log.INSERT_MESSAGES": {"rows": '[[99000000, 1, 990000, "u", "x", null, null, "new", null, 1]]'},
     "log._INSERT_CHANGE": {"seq": 990_000},
     "log._ANNOTATE": {"message_key": 10},
+    "pins._INSERT": {"seq": 990_000, "target_seq": 990_000},
+    "pins._LIST": {"seq": 10**9},
     "reactions._LIST": {"seq": 0},
     "reactions._LIST_OF_EMOJI": {"seq": 0},
     "reactions._LIST_OWN": {"user_id": "u000001"},

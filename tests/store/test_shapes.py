@@ -31,6 +31,8 @@ async def fill_room(user: User, room_id: str) -> None:
         await user.put(f"/rooms/{room_id}/messages/{edited['message_id']}", {"content": f"ho {number}"})
         for emoji in ("👍", '"\\', ":ship:")[:number]:
             await user.put(f"/rooms/{room_id}/messages/{edited['message_id']}/reactions/{quote(emoji)}", {})
+        if number:
+            await user.put(f"/rooms/{room_id}/pins/{edited['message_id']}", {})
         deleted = await user.say(room_id, "soon gone", meta=meta)
         await user.delete(f"/rooms/{room_id}/messages/{deleted['message_id']}")
     await user.say(room_id, "both", mentions=["bob", "alice"], mention_room=True)
@@ -65,7 +67,7 @@ async def test_sql_makes_the_bytes_of_the_record(server: Server, start_server: S
     [events] = await log.read_events(
         readers, [log.EventsWant(room.room_key, tenant_key, 0, room.published_seq)], 1 << 20
     )
-    seen = {"message": 0, "message.edited": 0, "message.deleted": 0, "reaction.added": 0}
+    seen = {"message": 0, "message.edited": 0, "message.deleted": 0, "reaction.added": 0, "message.pinned": 0}
     for event in events:
         kind = json.loads(event.json)["type"]
         seen[kind] += 1
@@ -78,6 +80,7 @@ async def test_sql_makes_the_bytes_of_the_record(server: Server, start_server: S
         "message.edited": len(METAS),
         "message.deleted": len(METAS),
         "reaction.added": 3,
+        "message.pinned": 2,
     }
     # What is in memory was encoded from records alone.
     assert [frame[-len(event.json) :] for frame, event in zip(room.ring.after(0) or [], events, strict=True)] == [

@@ -53,6 +53,7 @@ TAGS = {
     "rooms": ("Rooms", "Rooms and their members"),
     "messages": ("Messages", "Messages, the room's log, and its members' acks and reads"),
     "reactions": ("Messages", "Messages, the room's log, and its members' acks and reads"),
+    "pins": ("Messages", "Messages, the room's log, and its members' acks and reads"),
     "notifications": ("Notifications", "Durable notifications, and the topics that users subscribe to"),
     "tokens": ("Tokens", "Credentials for browsers and apps"),
     "health": ("Server", "Whether it is alive, ready and able to write"),

@@ -295,7 +295,9 @@ export class Pane {
       case "message.edited": return this.#onEdited(event);
       case "message.deleted": return this.#onDeleted(event);
       case "reaction.added":
-      case "reaction.removed": return; // the timeline shows none
+      case "reaction.removed":
+      case "message.pinned":
+      case "message.unpinned": return; // the timeline shows neither
       case "typing": return event.action === "start" ? this.#startTyping(event.user_id) : this.#stopTyping(event.user_id);
       case "ack.received": return this.#onReceipt(event.user_id, event.seq, 0);
       case "read.updated": return this.#onReceipt(event.user_id, event.seq, event.seq);

@@ -132,6 +132,7 @@ export type MessageFields = {
 };
 export type Message = MessageFields & {
     reactions?: ReactionSummary[];
+    pinned_at?: string;
 };
 export type ReactionSummary = {
     emoji: string;
@@ -329,6 +330,23 @@ export type EventMap = {
         emoji: string;
         count: number;
         seq?: number;
+    };
+    "message.pinned": {
+        type: "message.pinned";
+        room_id: string;
+        message_id: string;
+        target_seq: number;
+        user_id: string;
+        pinned_at: string;
+        seq: number;
+    };
+    "message.unpinned": {
+        type: "message.unpinned";
+        room_id: string;
+        message_id: string;
+        target_seq: number;
+        user_id: string;
+        seq: number;
     };
     "room.created": RoomFields & {
         type: "room.created";
@@ -755,6 +773,24 @@ export declare class ChatAPI extends RestClient {
         emoji?: string;
     } & Page, options?: CallOptions): Promise<{
         reactions: Reaction[];
+    } & More>;
+    /**
+     * Pins a message and resolves with it; pinning it again changes nothing. For the room's admins, in a dm for both. Throws: 409 for
+     * more than 100 in one room, 403, 404, also of a deleted message.
+     * @param {string} roomId @param {string} messageId @param {CallOptions} [options] @returns {Promise<Message>}
+     */
+    pinMessage(roomId: string, messageId: string, options?: CallOptions): Promise<Message>;
+    /**
+     * Unpins a message; where it is not pinned, nothing changes. For the same users. Throws: 403, 404.
+     * @param {string} roomId @param {string} messageId @param {CallOptions} [options] @returns {Promise<void>}
+     */
+    unpinMessage(roomId: string, messageId: string, options?: CallOptions): Promise<void>;
+    /**
+     * The room's pinned messages, the newest pin first. `limit`: 1 to 100 (50). Throws: 403, 404.
+     * @param {string} roomId @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{messages: Message[]} & More>}
+     */
+    listPins(roomId: string, page?: Page, options?: CallOptions): Promise<{
+        messages: Message[];
     } & More>;
     /**
      * A page of the room's log after `after_seq` (0), ascending: messages, edits, deletions, changes of the room and its members, and

@@ -105,7 +105,7 @@
  * @property {true} [mention_room]
  */
 
-/** @typedef {MessageFields & {reactions?: ReactionSummary[]}} Message a message as it is read; `reactions` are in the order of first use */
+/** @typedef {MessageFields & {reactions?: ReactionSummary[], pinned_at?: string}} Message a message as it is read; `reactions` are in the order of first use */
 
 /** @typedef {{emoji: string, count: number, user_ids: string[]}} ReactionSummary `user_ids`: the first 20 who reacted with it, in that order */
 /** @typedef {{emoji: string, user_id: string, created_at: string}} Reaction */
@@ -166,6 +166,10 @@
      emoji: string, count: number, created_at: string, seq?: number},
    "reaction.removed": {type: "reaction.removed", room_id: string, message_id: string, target_seq: number, user_id: string,
      emoji: string, count: number, seq?: number},
+   "message.pinned": {type: "message.pinned", room_id: string, message_id: string, target_seq: number, user_id: string,
+     pinned_at: string, seq: number},
+   "message.unpinned": {type: "message.unpinned", room_id: string, message_id: string, target_seq: number, user_id: string,
+     seq: number},
    "room.created": RoomFields & {type: "room.created"},
    "room.updated": RoomFields & {type: "room.updated", seq: number},
    "room.deleted": RoomFields & {type: "room.deleted"},
@@ -230,7 +234,7 @@ const ANSWERS = new Set(["message.sent", "subscribed", "unsubscribed", "pong", "
 const REPEATED = new Set(["reaction.added", "reaction.removed"]);
 
 /** Fields of a message that others than its sender have written: events do not carry them. */
-const ANNOTATIONS = ["reactions"];
+const ANNOTATIONS = ["reactions", "pinned_at"];
 const SHOWN_USERS = 20; // of one emoji
 
 /** Refusals of the server's that another try may not meet. 426: a proxy does not pass the upgrade on. */
@@ -257,6 +261,8 @@ const FRAMES = {
   "message.deleted": LOG_EVENT,
   "reaction.added": OF_MESSAGE,
   "reaction.removed": OF_MESSAGE,
+  "message.pinned": LOG_EVENT,
+  "message.unpinned": LOG_EVENT,
   "room.updated": LOG_EVENT,
   "member.joined": LOG_EVENT,
   "member.updated": LOG_EVENT,
@@ -354,8 +360,12 @@ export function applyEvent(message, event) {
     for (const name of ANNOTATIONS) delete changed[name];
     return changed;
   }
-  const isReaction = event.type === "reaction.added" || event.type === "reaction.removed";
-  return isReaction && message.deleted_at === null ? applyReaction(message, event) : message;
+  if (message.deleted_at !== null) return message; // a deletion has taken all of that
+  if (event.type === "reaction.added" || event.type === "reaction.removed") return applyReaction(message, event);
+  if (event.type === "message.pinned") return { ...message, pinned_at: event.pinned_at };
+  if (event.type !== "message.unpinned") return message;
+  const { pinned_at: _before, ...changed } = message;
+  return changed;
 }
 
 /** @param {Message} message @param {ServerEvent} event @returns {Message} */
@@ -844,6 +854,25 @@ export class ChatAPI extends RestClient {
   listReactions(roomId, messageId, page, options) {
     return this.call("GET", path`/rooms/${roomId}/messages/${messageId}/reactions`, { query: page, gives: { reactions: "array" } }, options);
   }
+
+  /**
+   * Pins a message and resolves with it; pinning it again changes nothing. For the room's admins, in a dm for both. Throws: 409 for
+   * more than 100 in one room, 403, 404, also of a deleted message.
+   * @param {string} roomId @param {string} messageId @param {CallOptions} [options] @returns {Promise<Message>}
+   */
+  pinMessage(roomId, messageId, options) { return this.call("PUT", path`/rooms/${roomId}/pins/${messageId}`, { gives: MESSAGE }, options); }
+
+  /**
+   * Unpins a message; where it is not pinned, nothing changes. For the same users. Throws: 403, 404.
+   * @param {string} roomId @param {string} messageId @param {CallOptions} [options] @returns {Promise<void>}
+   */
+  unpinMessage(roomId, messageId, options) { return this.call("DELETE", path`/rooms/${roomId}/pins/${messageId}`, {}, options); }
+
+  /**
+   * The room's pinned messages, the newest pin first. `limit`: 1 to 100 (50). Throws: 403, 404.
+   * @param {string} roomId @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{messages: Message[]} & More>}
+   */
+  listPins(roomId, page, options) { return this.call("GET", path`/rooms/${roomId}/pins`, { query: page, gives: { messages: "array" } }, options); }
 
   /**
    * A page of the room's log after `after_seq` (0), ascending: messages, edits, deletions, changes of the room and its members, and
@@ -1372,7 +1401,7 @@ export class Connection {
     const frame = { type: "message.edit", room_id: roomId, message_id: messageId, ...fields };
     const http = fits(frame) ? undefined : async (/** @type {AbortSignal} */ signal) => {
       const message = await this.#client.editMessage(roomId, messageId, fields, { signal });
-      const { reactions, ...sent } = message; // events do not carry them
+      const { reactions, pinned_at: pinnedAt, ...sent } = message; // events do not carry them
       return { ...sent, type: "message.edited", target_seq: message.seq };
     };
     return this.#request(frame, { lane: roomId, http });
