@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from chatapi.errors import ChatError, conflict, forbidden, not_found, rate_limited
-from chatapi.models import Posting, Principal, Role, RoomType, UserId, encode_time
+from chatapi.models import Posting, Principal, Role, RoomType, Scope, UserId, encode_time
 from chatapi.room import RoomState
 from chatapi.rooms import Rooms
 from chatapi.store import Transaction, log
@@ -81,6 +81,12 @@ async def claim_undeleted(
     if found.message.deleted_at is not None:
         raise not_found("Message")
     return found
+
+
+def check_own_or_key(principal: Principal, user_id: UserId) -> None:
+    """A user's own things may be changed by the user and by the tenant's backend."""
+    if principal.scope is not Scope.API_KEY and principal.user_id != user_id:
+        raise forbidden("Only the user and the tenant's API key may do this")
 
 
 def check_alive(room: RoomState) -> None:

@@ -23,11 +23,13 @@ from chatapi.health import HealthCheck
 from chatapi.history import HistoryCache
 from chatapi.housekeeping import start_housekeeping
 from chatapi.hub import Hub
+from chatapi.last_seen import LastSeen
 from chatapi.membership import Membership
 from chatapi.notifications import Notifications
 from chatapi.origin import OriginPolicy
 from chatapi.pins import Pins
 from chatapi.presence import Presence
+from chatapi.profiles import Profiles
 from chatapi.protocol.encoders import encode_frame
 from chatapi.protocol.server_frames import ServerShutdownFrame
 from chatapi.reactions import Reactions
@@ -144,6 +146,7 @@ async def _drain(services: Services, server: EnvelopeServer, listener: Listener,
         async with asyncio.timeout(grace_seconds):
             listener.close()
             services.webhooks.close()
+            services.presence.note_all()
             await _send_away(services.hub)
             await server.finish()
             await asyncio.wait([calling])
@@ -170,8 +173,9 @@ async def _finish_writes(services: Services, writing: asyncio.Task[None]) -> Non
     """Returns when all that the writer took is committed."""
     try:
         await services.tenants.write_used_keys()
+        await services.last_seen.write()
     except ChatError as error:
-        logger.warning("the times when keys were last used are not stored: %s", error.message)
+        logger.warning("the times when keys were last used, and users last online, are not stored: %s", error.message)
     services.store.writer.close()
     await asyncio.wait([writing])
 
@@ -181,19 +185,12 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
     hub = Hub(clock)
     rooms = Rooms(store.readers, clock)
     settings = config.websocket
-    presence = Presence(hub, grace_seconds=settings.presence_grace_seconds, typing_seconds=settings.typing_seconds)
-    access = Access(rooms)
-    recovery = Recovery(
-        readers=store.readers,
-        rooms=rooms,
-        access=access,
-        hub=hub,
-        tasks=tasks,
-        epoch=store.epoch,
-        sync_limit=config.limits.sync_limit,
-        slow_consumer_seconds=config.limits.slow_consumer_seconds,
+    last_seen = LastSeen(store.writer, clock)
+    presence = Presence(
+        hub, last_seen, grace_seconds=settings.presence_grace_seconds, typing_seconds=settings.typing_seconds
     )
-    hub.recover = recovery.start
+    access = Access(rooms)
+    recovery = _build_recovery(config, store, rooms, access, hub, tasks)
     tenants = TenantRegistry(store, config, clock, rooms, hub)
     steady = SteadyClock(clock, store.latest_us)
     webhooks = WebhookWorker(store=store, hub=hub, tasks=tasks, clock=clock, steady=steady, config=config.webhooks)
@@ -218,6 +215,8 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
         reactions=Reactions(store, hub, committer, access),
         pins=Pins(store, committer, access),
         membership=Membership(store, rooms, hub, presence, access),
+        profiles=Profiles(store, rooms, hub, presence, tasks),
+        last_seen=last_seen,
         receipts=Receipts(store, hub, access),
         notifications=Notifications(store, hub, tasks, access, webhook_queue),
         webhooks=webhooks,
@@ -235,6 +234,21 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
         health=HealthCheck(store.writer, clock),
         admission=Admission(_count_descriptors(), _reserve_descriptors(config)),
     )
+
+
+def _build_recovery(config: Config, store: Store, rooms: Rooms, access: Access, hub: Hub, tasks: Tasks) -> Recovery:
+    recovery = Recovery(
+        readers=store.readers,
+        rooms=rooms,
+        access=access,
+        hub=hub,
+        tasks=tasks,
+        epoch=store.epoch,
+        sync_limit=config.limits.sync_limit,
+        slow_consumer_seconds=config.limits.slow_consumer_seconds,
+    )
+    hub.recover = recovery.start
+    return recovery
 
 
 def _pick_delay(spread_ms: int) -> int:

@@ -52,6 +52,7 @@ def list_jobs(services: Services) -> list[Job]:
         Job("ended mutes", 30.0, lambda: purge_ended_mutes(services)),
         Job("dead letters", 30.0, services.webhooks.expire_dead_letters),
         Job("used keys", 5.0, services.tenants.write_used_keys),
+        Job("last seen", 1.0, services.last_seen.write),
         Job("idle rooms", 5.0, services.rooms.forget_idle),
         Job("memory", 30.0, give_back_memory),
     ]

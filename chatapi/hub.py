@@ -85,6 +85,10 @@ class Hub:
         """The users who are online, those within their grace included."""
         return self._users.get(tenant_key, {})
 
+    def list_online(self) -> list[OnlineUser]:
+        """The users of all tenants who are online, those within their grace included."""
+        return [user for users in self._users.values() for user in users.values()]
+
     def find_online(self, tenant_key: TenantKey, user_id: UserId) -> OnlineUser | None:
         """None unless the user is online. Within the grace of presence they have no connection."""
         users = self._users.get(tenant_key)

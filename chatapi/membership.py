@@ -23,7 +23,7 @@ from chatapi.models import (
 from chatapi.presence import Presence
 from chatapi.protocol.answers import Member
 from chatapi.protocol.encoders import encode_frame, member_record
-from chatapi.protocol.json import dumps_canonical, dumps_text, encoded, loads_stored
+from chatapi.protocol.json import dumps_text, encoded, is_same_json
 from chatapi.protocol.requests import AddMember, CreateRoom, PatchMember, PatchRoom
 from chatapi.protocol.server_frames import (
     LogEvent,
@@ -323,7 +323,7 @@ def _find_update(room: RoomState, body: PatchRoom, transaction: Transaction) -> 
     posting = room.posting if body.posting is UNSET else body.posting
     seconds = room.slow_mode_seconds if body.slow_mode_seconds is UNSET else body.slow_mode_seconds
     is_same = (name, posting, seconds) == (room.name, room.posting, room.slow_mode_seconds)
-    if is_same and _is_same(metadata, room.metadata):
+    if is_same and is_same_json(metadata, room.metadata):
         return None
     if seconds and (room.rules is None or room.rules.posters is None):
         raise conflict("Another change has just ended slow mode")  # and forgot the posters that this one has read
@@ -347,13 +347,6 @@ def _find_mute(room: RoomState, user_id: UserId) -> int | None:
 
 def _encode_metadata(metadata: dict[str, object] | None) -> str | None:
     return None if metadata is None else dumps_text(metadata)
-
-
-def _is_same(one: str | None, other: str | None) -> bool:
-    """Whether both are the same JSON value."""
-    if one is None or other is None:
-        return one is other
-    return dumps_canonical(loads_stored(one)) == dumps_canonical(loads_stored(other))
 
 
 def _founders(principal: Principal, body: CreateRoom) -> dict[UserId, Role]:

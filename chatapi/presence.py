@@ -1,4 +1,4 @@
-"""Tells users who is online and who is typing. Nothing of it is stored.
+"""Tells users who is online and who is typing. Nothing of it is stored, except when users were last online.
 
 A user is online from their first connection on, and offline only a grace after the last one ended, so that others do
 not see a reconnect. Frames of both kinds may be dropped.
@@ -6,9 +6,11 @@ not see a reconnect. Frames of both kinds may be dropped.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from chatapi.connection import Connection, OnlineUser
 from chatapi.hub import Hub
+from chatapi.last_seen import LastSeen
 from chatapi.models import UserId
 from chatapi.protocol.encoders import encode_frame
 from chatapi.protocol.server_frames import PresenceStatus, PresenceUpdateFrame, TypingAction, TypingFrame
@@ -22,14 +24,17 @@ ANNOUNCE_SECONDS = 0.25  # users who come online within it are announced togethe
 
 
 class _News:
-    """That a user has come or gone, and to whom that is still to be told."""
+    """Something about a user, and the rooms in which that is still to be told."""
 
-    __slots__ = ("rooms", "status", "told", "user")
+    __slots__ = ("frame", "rooms", "send", "told", "user_id")
 
-    def __init__(self, user: OnlineUser, status: PresenceStatus, rooms: list[RoomState]) -> None:
-        self.user = user
-        self.status = status
+    def __init__(
+        self, user_id: UserId, rooms: list[RoomState], frame: bytes, send: Callable[[Connection, bytes], None]
+    ) -> None:
+        self.user_id = user_id
         self.rooms = rooms
+        self.frame = frame
+        self.send = send
         self.told: set[Connection] = set()
 
 
@@ -37,8 +42,9 @@ class Presence:
     """`grace_seconds` after the last connection has ended the user is offline; `typing_seconds` after `typing.start`
     the server tells the others that the user has stopped."""
 
-    def __init__(self, hub: Hub, *, grace_seconds: float, typing_seconds: float) -> None:
+    def __init__(self, hub: Hub, last_seen: LastSeen, *, grace_seconds: float, typing_seconds: float) -> None:
         self._hub = hub
+        self._last_seen = last_seen
         self._grace_seconds = grace_seconds
         self._typing_seconds = typing_seconds
         self._arrivals: dict[OnlineUser, list[RoomState]] = {}  # not told of yet
@@ -104,7 +110,7 @@ class Presence:
         while (self._news or self._arrivals) and cost < TOLD_AT_A_STRETCH:
             if not self._news:
                 user = next(iter(self._arrivals))
-                self._news.append(_News(user, "online", self._arrivals.pop(user)))
+                self._news.append(self._make_news(user, "online", self._arrivals.pop(user)))
             cost += 1 + self._tell(self._news[0], TOLD_AT_A_STRETCH - cost)
             if not self._news[0].rooms:
                 self._news.popleft()
@@ -121,16 +127,35 @@ class Presence:
         if user.connections:  # one that has not been told `ready` yet: the user stays online
             return
         rooms = user.last_rooms
+        self._note_seen(user)
         self._hub.forget(user)
         if self._arrivals.pop(user, None) is None:  # else nobody was told of the arrival
-            self._news.append(_News(user, "offline", rooms))
+            self._news.append(self._make_news(user, "offline", rooms))
             self._announce_in(0)
 
+    def _make_news(self, user: OnlineUser, status: PresenceStatus, rooms: list[RoomState]) -> _News:
+        frame = encode_frame(PresenceUpdateFrame(user_id=user.user_id, status=status))
+        return _News(user.user_id, rooms, frame, self._hub.send_ephemeral)
+
+    def tell_sharers(self, user_id: UserId, rooms: list[RoomState], frame: bytes) -> None:
+        """Tells those who share one of these rooms with the user, as they hear of the user's presence."""
+        self._news.append(_News(user_id, rooms, frame, self._hub.send_within_bound))
+        self._announce_in(0)
+
+    def note_all(self) -> None:
+        """The server ends: everybody was online until now, or until their grace began."""
+        for user in self._hub.list_online():
+            if user.announced:
+                self._note_seen(user)
+
+    def _note_seen(self, user: OnlineUser) -> None:
+        seconds_ago = 0.0 if user.connections else self._grace_seconds
+        self._last_seen.note(user.tenant.tenant_key, user.user_id, seconds_ago)
+
     def _tell(self, news: "_News", most: int) -> int:
-        """Tells those who share a room, each connection once, however many rooms they share; the rest of the rooms is
-        told later. Returns the cost in rooms and connections looked at, `most` or somewhat more."""
-        user_id = news.user.user_id
-        frame = encode_frame(PresenceUpdateFrame(user_id=user_id, status=news.status))
+        """Tells those who share a room, each connection once, however many rooms they share; the rest of the rooms
+        comes later. Returns the cost in rooms and connections looked at, `most` or somewhat more."""
+        user_id = news.user_id
         cost = 0
         while news.rooms and cost < most:
             room = news.rooms.pop()
@@ -141,7 +166,7 @@ class Presence:
                 cost += 1
                 if connection not in news.told and connection.user_id != user_id:
                     news.told.add(connection)
-                    self._hub.send_ephemeral(connection, frame)
+                    news.send(connection, news.frame)
         return cost
 
     def _listeners(self, room: RoomState, except_id: UserId) -> list[Connection]:

@@ -12,12 +12,14 @@ from chatapi.committer import Committer
 from chatapi.config import Config
 from chatapi.health import HealthCheck
 from chatapi.hub import Hub
+from chatapi.last_seen import LastSeen
 from chatapi.membership import Membership
 from chatapi.metrics import Counters
 from chatapi.notifications import Notifications
 from chatapi.origin import OriginPolicy
 from chatapi.pins import Pins
 from chatapi.presence import Presence
+from chatapi.profiles import Profiles
 from chatapi.reactions import Reactions
 from chatapi.receipts import Receipts
 from chatapi.recovery import Recovery
@@ -50,6 +52,8 @@ class Services:
     reactions: Reactions
     pins: Pins
     membership: Membership
+    profiles: Profiles
+    last_seen: LastSeen
     receipts: Receipts
     notifications: Notifications
     webhooks: WebhookWorker

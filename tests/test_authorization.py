@@ -18,6 +18,7 @@ from chatapi.errors import HTTP_STATUS, Code
 from chatapi.protocol import frames
 from chatapi.protocol import requests as req
 from chatapi.protocol.frames import CLIENT_FRAMES
+from chatapi.protocol.user_requests import PutUser
 from chatapi.rest import ROUTES
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -58,6 +59,9 @@ POST   /notifications/{notification_id}/ack         200  200   404       404    
 POST   /subscriptions                               200  200   201       201         401    401
 GET    /subscriptions                               200  200   200       200         401    401
 DELETE /subscriptions/{subscription_id}             204  204   404       404         401    401
+GET    /users                                       200  200   200       200         401    401
+GET    /users/{user_id}                             200  200   404       404         401    401
+PUT    /users/{user_id}                             200  403   200       403         401    401
 POST   /tokens                                      201  403   201       403         401    401
 POST   /ws/token                                    200  200   200       200         401    401
 GET    /ws                                          101  101   101       101         401    401
@@ -189,6 +193,9 @@ FRAME  unsubscribe                                  ok    ok     ok
 FRAME  sync                                         ok    ok     ok
 """
 
+QUERIES = {"GET /users": "?ids=bob"}
+"""Of routes that need one."""
+
 CODES = {str(status): code for code, status in HTTP_STATUS.items()}
 BODIES_WITH_ROOM = (req.AckUpTo, req.Notify)
 NO_ANSWER = ("typing.start", "typing.stop", "notification.ack")
@@ -259,7 +266,7 @@ class Stage:
         return self.ids | (self.others if whose == "other's" else self.own)
 
     def path(self, row: Row) -> str:
-        return row.target.format(**self.names(row.whose))
+        return row.target.format(**self.names(row.whose)) + QUERIES.get(row.name, "")
 
     def body(self, row: Row) -> dict[str, object] | None:
         """One that would be right for somebody who may do it."""
@@ -269,6 +276,7 @@ class Stage:
             req.CreateRoom: {"type": "group"},
             req.PatchRoom: {"name": "renamed"},
             req.AddMember: {"user_id": ids["joins"]},
+            PutUser: {"name": "Bob B"},
             req.PatchMember: {"role": "member" if row.whose == "own" else "admin"},
             req.MessageDraft: {"content": "hi"},
             req.MessageEdit: {"content": "better"},
@@ -378,6 +386,7 @@ class Tenants:
         carol = self._carol
         room_id = await carol.make_room("bob", room_type="channel")
         message = await carol.say(room_id)
+        await carol.put("/users/bob", {"name": "Bob"})
         subscription = await carol.post("/subscriptions", {"topic": "news"})
         to_carol = {"topic": "news", "payload": 1, "targets": {"user_ids": ["carol"]}}
         ids = {

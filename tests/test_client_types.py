@@ -33,6 +33,8 @@ ANSWER_TYPES: dict[type, type] = {
     records.OwnRoomPage: answers.OwnRooms,
     records.RoomPage: answers.Channels,
     records.MemberPage: answers.Members,
+    records.User: answers.User,
+    records.UserPage: answers.Users,
     records.Message: answers.Message,
     records.MessagePage: answers.History,
     records.MessageReactions: answers.MessageReactions,

@@ -19,6 +19,7 @@ from examples import ROOT, example, examples
 from chatapi.cli import load_command, main
 from chatapi.client import ChatAPI
 
+PROFILE = example("docs/guide.md", "sh", "/users/alice")
 TOKENS = example("docs/guide.md", "sh", "/tokens")
 SIGNED = example("docs/guide.md", "python", "jwt.encode")
 MODERATION = example("docs/guide.md", "sh", "muted_for")
@@ -60,6 +61,12 @@ async def test_the_guides_tokens(server: Server) -> None:
         async with ChatAPI(server.url, token=token) as alice:
             assert (await alice.create_room("group"))["created_by"] == "alice"
     assert jwt.decode(minted["token"], made["token_secret"], algorithms=["HS256"])["sub"] == "alice"
+
+
+async def test_the_guides_profile(server: Server) -> None:
+    made = await run_shell(PROFILE, URL=server.url, KEY=server.api_key)
+    assert (await server.user("bob").get("/users", q="alice arch")).data["users"] == [made]
+    assert made["metadata"] == {"team": "keepers"}
 
 
 async def test_the_guides_moderation(server: Server) -> None:

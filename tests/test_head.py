@@ -28,7 +28,8 @@ async def make_ids(server: Server) -> dict[str, str]:
     room_id = await alice.make_room("bob")
     message = await alice.say(room_id)
     [tenant] = (await server.admin("GET", "/tenants")).data["tenants"]
-    return {"room_id": room_id, "message_id": message["message_id"], "tenant_id": tenant["tenant_id"]}
+    ids = {"room_id": room_id, "message_id": message["message_id"], "user_id": "bob"}
+    return {**ids, "tenant_id": tenant["tenant_id"]}
 
 
 async def test_every_route_that_answers_get_answers_head(server: Server) -> None:

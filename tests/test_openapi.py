@@ -223,12 +223,20 @@ class Recorder:
         self.seen: set[tuple[str, str]] = set()
 
     async def call(
-        self, method: str, path: str, expected: int, body: object = None, *, user: str | None = "alice", **names: str
+        self,
+        method: str,
+        path: str,
+        expected: int,
+        body: object = None,
+        *,
+        user: str | None = "alice",
+        query: str = "",
+        **names: str,
     ) -> Any:
         """`names` fill the path; `user` None calls as the operator."""
         route = next(route for route in ROUTES if (route.method, route.path) == (method, path))
         self.seen.add((method, path))
-        filled = path.format(**names)
+        filled = path.format(**names) + query
         headers = {"X-API-Key": self._server.api_key, "X-User-Id": user} if user else {}
         if user is None:
             headers["X-Master-Key"] = self._server.master_key
@@ -287,6 +295,12 @@ async def test_every_route_answers_as_documented(server: Server) -> None:
     await call("POST", members, 409, {"user_id": "carol"}, room_id=room_id)
     await call("PATCH", f"{members}/{{user_id}}", 200, {"role": "admin"}, room_id=room_id, user_id="carol")
     await call("DELETE", f"{members}/{{user_id}}", 204, room_id=room_id, user_id="carol")
+    user = "/users/{user_id}"
+    await call("GET", user, 404, user_id="bob")
+    await call("PUT", user, 200, {"name": "Bob", "avatar_url": "https://a/b", "metadata": {"a": 1}}, user_id="bob")
+    await call("GET", user, 200, user_id="bob")
+    await call("GET", "/users", 200, query="?ids=bob")
+    await call("GET", "/users", 200, query="?q=b")
     await call("GET", members, 200, room_id=room_id)
     await call("GET", "/rooms/{room_id}/events", 200, room_id=room_id)
     await call("POST", "/rooms/{room_id}/read", 200, {"seq": 2}, room_id=room_id)

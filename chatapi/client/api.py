@@ -43,6 +43,7 @@ from chatapi.client.records import (
     Ticket,
     UserToken,
 )
+from chatapi.client.users import UserCalls
 
 _ROOM: Shape = {"room_id": str}
 _ROOMS: Shape = {"rooms": list}
@@ -52,7 +53,7 @@ _POSITION: Shape = {"seq": int}
 _ACKS: Shape = {"rooms": dict, "errors": dict}
 
 
-class ChatAPI(ConversationCalls):
+class ChatAPI(ConversationCalls, UserCalls):
     """A client of one server: a tenant's backend acting as a user (`api_key` and `user_id`), or a user (`token`, or
     `get_token`, which returns a token at first, and again when the server refuses the last one).
 
@@ -202,10 +203,17 @@ class ChatAPI(ConversationCalls):
         await self.call("DELETE", room_path(room_id))
 
     async def list_members(
-        self, room_id: str, *, limit: int | None = None, offset: int | None = None, cursor: str | None = None
+        self,
+        room_id: str,
+        *,
+        q: str | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        cursor: str | None = None,
     ) -> MemberPage:
-        """The room's members. `limit`: 1 to 100 (50). Raises ApiError: 403, 404."""
-        query = {"limit": limit, "offset": offset, "cursor": cursor}
+        """The room's members, the longest-standing first; with `q` those whose name or id begins so (1 to 100
+        characters, without case and diacritics), by name. `limit`: 1 to 100 (50). Raises ApiError: 403, 404."""
+        query = {"q": q, "limit": limit, "offset": offset, "cursor": cursor}
         return cast(
             MemberPage, await self.call("GET", f"{room_path(room_id)}/members", query=query, shape={"members": list})
         )

@@ -2,7 +2,7 @@
 
 from typing import Literal, NotRequired, TypedDict
 
-from chatapi.client.records import MessageFields, Notification, Role, RoomFields, RoomType
+from chatapi.client.records import MessageFields, Notification, Role, RoomFields, RoomType, User
 
 
 class ReadyRoom(TypedDict):
@@ -165,6 +165,13 @@ class TypingEvent(TypedDict):
     action: Literal["start", "stop"]
 
 
+class UserUpdatedEvent(TypedDict):
+    """A profile has changed: that of the user themselves, or of somebody in a room of up to 200 members."""
+
+    type: Literal["user.updated"]
+    user: User
+
+
 class NotificationEvent(Notification):
     type: Literal["notification"]
 
@@ -215,6 +222,7 @@ Event = (
     | ReadUpdatedEvent
     | PresenceEvent
     | TypingEvent
+    | UserUpdatedEvent
     | NotificationEvent
     | SyncCompleteEvent
     | SyncResetEvent

@@ -84,12 +84,26 @@ class OwnRoom(Room):
 
 
 class Member(TypedDict):
-    """`muted_until` is there as long as it is ahead."""
+    """`muted_until` is there as long as it is ahead; `name` and `avatar_url` where the user's profile has them."""
 
     user_id: str
     role: Role
     joined_at: str
     muted_until: NotRequired[str]
+    name: NotRequired[str]
+    avatar_url: NotRequired[str]
+
+
+class User(TypedDict):
+    """A profile. `last_seen_at` is when the user was last online, for those who may know it."""
+
+    user_id: str
+    name: str | None
+    avatar_url: str | None
+    metadata: Json | None
+    last_seen_at: str | None
+    created_at: str
+    updated_at: str
 
 
 class Receipt(TypedDict):
@@ -243,6 +257,10 @@ class PinnedPage(_Page):
 
 class MemberPage(_Page):
     members: list[Member]
+
+
+class UserPage(_Page):
+    users: list[User]
 
 
 class MessagePage(TypedDict):

@@ -28,6 +28,7 @@ from chatapi.protocol.fields import (
     ReactionSummaries,
     SubscriptionIdText,
     Time,
+    UserFields,
     WebhookSecret,
 )
 from chatapi.protocol.json import Encoded
@@ -126,10 +127,14 @@ class Channels(Answer, frozen=True, kw_only=True):
 
 
 class Member(Answer, frozen=True, kw_only=True):
+    """`name` and `avatar_url` are those of the user's profile, and are absent if it has none."""
+
     user_id: UserIdText
     role: Annotated[Role, Meta(examples=["member"])]
     joined_at: Time
     muted_until: Annotated[Time, Meta(description="as long as it is ahead")] | UnsetType = UNSET
+    name: Annotated[str, Meta(examples=["Bob Brown"])] | UnsetType = UNSET
+    avatar_url: Annotated[str, Meta(examples=["https://cdn.example.com/bob.png"])] | UnsetType = UNSET
 
 
 class Members(Answer, frozen=True, kw_only=True):
@@ -182,6 +187,19 @@ class Events(Answer, frozen=True, kw_only=True):
 
     events: Encoded[list[LogEvent]]
     has_more: HasMore
+
+
+# Users
+
+
+class User(UserFields, Answer, frozen=True, kw_only=True):
+    pass
+
+
+class Users(Answer, frozen=True, kw_only=True):
+    users: Encoded[list[User]]
+    has_more: HasMore
+    next_cursor: NextCursor | UnsetType = UNSET
 
 
 # Notifications, subscriptions, tokens

@@ -129,3 +129,15 @@ class Annotations(msgspec.Struct, frozen=True):
 
     reactions: ReactionSummaries | UnsetType = UNSET
     pinned_at: PinnedAt | UnsetType = UNSET
+
+
+class UserFields(msgspec.Struct, frozen=True, kw_only=True):
+    """A user's profile. `last_seen_at` is when they were last online, as far as the caller may know it."""
+
+    user_id: UserIdText
+    name: Annotated[str | None, Meta(examples=["Alice Archer"])]
+    avatar_url: Annotated[str | None, Meta(examples=["https://cdn.example.com/alice.png"])]
+    metadata: Metadata
+    last_seen_at: Never
+    created_at: Time
+    updated_at: Time

@@ -142,6 +142,13 @@ def convert(value: object, record: type[T]) -> T:
         raise explain_refusal(error, record) from None
 
 
+def is_same_json(one: str | None, other: str | None) -> bool:
+    """Whether both texts are the same JSON value, or are both absent."""
+    if one is None or other is None:
+        return one is other
+    return dumps_canonical(loads_stored(one)) == dumps_canonical(loads_stored(other))
+
+
 def check_object_bytes(value: dict[str, object] | None, field: str, max_bytes: int) -> None:
     """Raises ChatError when the object takes more than `max_bytes` as JSON."""
     if value is not None and len(orjson.dumps(value)) > max_bytes:

@@ -79,7 +79,7 @@ def _decode_cursor(cursor: str, scope: Sequence[Value], types: Sequence[type[Val
     except (TypeError, ValueError):
         raise _refusal() from None
     is_alike = [type(value) for value in sort_key] == list(types)
-    if not is_alike or max(value for value in sort_key if isinstance(value, int)) > MAX_KEY:
+    if not is_alike or any(isinstance(value, int) and value > MAX_KEY for value in sort_key):
         raise _refusal()
     if encode_cursor(sort_key, scope) != cursor:
         raise _refusal()

@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterable
 from enum import StrEnum
 from functools import cache
-from typing import Annotated, TypeVar, cast
+from typing import Annotated, ClassVar, TypeVar, cast
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType, inspect
 
 from chatapi.errors import invalid
-from chatapi.models import OptionalFields, Posting, Role, RoomType
+from chatapi.models import OptionalFields, Posting, Role, RoomType, UserId
 from chatapi.protocol.json import MAX_INTEGER, check_object_bytes, convert
 
 MAX_OBJECT_BYTES = 16 * 1024  # metadata and meta
@@ -41,6 +41,7 @@ UserIdText = Annotated[
     ),
 ]
 RoomName = Annotated[str, Meta(min_length=1, max_length=200, examples=["Lighthouse keepers"])]
+Prefix = Annotated[str, Meta(min_length=1, max_length=100, examples=["ali"])]
 TenantName = Annotated[str, Meta(min_length=1, max_length=200, examples=["Acme"])]
 Topic = Annotated[str, Meta(min_length=1, max_length=200, examples=["order.shipped"])]
 Seq = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
@@ -278,6 +279,14 @@ class AckUpTo(Body, frozen=True):
         return cast(tuple[str, int], (self.room_id, self.seq))  # of the form without `rooms`; `check` has seen both
 
 
+def parse_user_id(text: str, field: str = "user_id") -> UserId:
+    """A user id of a path or a list. Raises ChatError."""
+    try:
+        return UserId(msgspec.convert(text, UserIdText))
+    except msgspec.ValidationError:
+        raise invalid("Must be 1 to 128 characters of printable ASCII without spaces", field) from None
+
+
 def parse_seq(value: object, field: str) -> int:
     """One value of an object of cursors. Raises ChatError."""
     try:
@@ -335,7 +344,9 @@ class PatchTenant(Body, frozen=True):
 
 
 class Query(msgspec.Struct, frozen=True):
-    """A request's query string."""
+    """A request's query string. The parameters that `encoded` names are taken as they were sent."""
+
+    encoded: ClassVar[frozenset[str]] = frozenset()
 
     def check(self) -> None:
         return
@@ -393,6 +404,10 @@ class PageQuery(Query, frozen=True):
     def check(self) -> None:
         if self.cursor is not UNSET and self.offset is not UNSET:
             raise invalid("Give either cursor or offset, not both", "cursor")
+
+
+class MembersQuery(PageQuery, frozen=True):
+    q: Annotated[Prefix, Meta(description="the beginning of the user id or of the name")] | UnsetType = UNSET
 
 
 class AdminPageQuery(PageQuery, frozen=True):

@@ -22,6 +22,7 @@ from chatapi.protocol.fields import (
     ReactionCount,
     RequestIdText,
     Time,
+    UserFields,
 )
 from chatapi.protocol.requests import (
     EmojiText,
@@ -240,6 +241,13 @@ class TypingFrame(ServerFrame, frozen=True, kw_only=True, tag="typing"):
     action: TypingAction
 
 
+class UserUpdatedFrame(ServerFrame, frozen=True, kw_only=True, tag="user.updated"):
+    """A user's profile has changed. It goes to the user's own connections, and to those who hear of the user's
+    presence; it may be dropped."""
+
+    user: UserFields
+
+
 class NotificationFrame(ServerFrame, frozen=True, kw_only=True, tag="notification"):
     """A notification. It comes again at each connect until the user acknowledges it."""
 
@@ -339,6 +347,7 @@ SERVER_FRAMES: tuple[type[ServerFrame], ...] = (
     UnsubscribedFrame,
     PresenceUpdateFrame,
     TypingFrame,
+    UserUpdatedFrame,
     NotificationFrame,
     SyncCompleteFrame,
     SyncGapFrame,

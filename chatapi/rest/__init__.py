@@ -18,6 +18,7 @@ from chatapi.rest import (
     rooms,
     tenants,
     tokens,
+    users,
 )
 from chatapi.rest.call import Credential, Media, OpenCall, Response, Route, ok
 
@@ -29,6 +30,7 @@ _ROOM = "/rooms/{room_id}"
 _MEMBER = "/rooms/{room_id}/members/{user_id}"
 _MESSAGE = "/rooms/{room_id}/messages/{message_id}"
 _REACTION = "/rooms/{room_id}/messages/{message_id}/reactions/{emoji}"
+_USER = "/users/{user_id}"
 _SUBSCRIPTION = "/subscriptions/{subscription_id}"
 _TENANT = "/admin/tenants/{tenant_id}"
 _KEY = "/admin/tenants/{tenant_id}/keys/{key_id}"
@@ -94,6 +96,9 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/subscriptions", notifications.subscribe, 201, also=(200,)),
     Route("GET", "/subscriptions", notifications.list_subscriptions, 200),
     Route("DELETE", _SUBSCRIPTION, notifications.unsubscribe, 204),
+    Route("GET", "/users", users.list_users, 200, also=(403,)),
+    Route("GET", _USER, users.get_user, 200),
+    Route("PUT", _USER, users.put_user, 200),
     Route("POST", "/tokens", tokens.mint_token, 201, _API_KEY),
     Route("POST", "/ws/token", tokens.mint_ticket, 200),
     Route("GET", "/", root, 200, _OPEN),

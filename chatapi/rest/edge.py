@@ -9,7 +9,7 @@ import itertools
 import logging
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
@@ -288,6 +288,18 @@ async def _ask_for_body(request: web.BaseRequest) -> None:
         request.writer.output_size = 0  # the response itself has not begun
 
 
+def _list_parameters(request: web.BaseRequest, record: type[Query]) -> Iterable[tuple[str, str]]:
+    """The query's names and values."""
+    decoded = request.query.items()
+    if not record.encoded:
+        return decoded
+    sent = [pair.partition("=") for pair in request.rel_url.raw_query_string.split("&")]
+    return [
+        *((name, value) for name, value in decoded if name not in record.encoded),
+        *((name, value) for name, _, value in sent if name in record.encoded),
+    ]
+
+
 def _check_path(path: Mapping[str, str]) -> None:
     """An id that no database can hold names nothing."""
     for value in path.values():
@@ -313,7 +325,7 @@ def _read_query(request: web.BaseRequest, record: type[Query]) -> Query:
             unquote_to_bytes(request.rel_url.raw_query_string).decode()
         except UnicodeError:
             raise invalid("The query must be UTF-8, percent-encoded") from None
-    return parse_query(request.query.items(), record)
+    return parse_query(_list_parameters(request, record), record)
 
 
 def _choose_encoding(response: Response[Any], request: web.BaseRequest, headers: Headers) -> None:

@@ -1,12 +1,19 @@
 """Rooms and members."""
 
+from typing import Any
+
+import msgspec
+
 from chatapi.models import UserId
 from chatapi.protocol import answers
 from chatapi.protocol import requests as req
+from chatapi.protocol.fields import or_unset
 from chatapi.protocol.pages import read_window
 from chatapi.rest.call import NO_CONTENT, Call, Response, ok
+from chatapi.room import RoomState
 from chatapi.room_lists import ROOMS_START
 from chatapi.store import rooms as store_rooms
+from chatapi.store.prefixes import PREFIX_START
 from chatapi.store.rooms import CHANNELS_START, MEMBERS_START
 
 
@@ -51,9 +58,11 @@ async def delete_room(call: Call[None, None]) -> Response[None]:
     return NO_CONTENT
 
 
-async def list_members(call: Call[None, req.PageQuery]) -> Response[answers.Members]:
-    """List a room's members, the longest-standing first."""
+async def list_members(call: Call[None, req.MembersQuery]) -> Response[answers.Members]:
+    """List a room's members, the longest-standing first; with `q` those whose name or id begins so, by name."""
     room = await call.services.access.access_reader(call.principal, call.path["room_id"])
+    if isinstance(call.query.q, str):
+        return await _search_members(call, room, call.query.q)
     scope = ("members", room.tenant.tenant_id, room.room_id)
     window = read_window(call.query, scope, MEMBERS_START.values())
     readers, now_us = call.services.store.readers, call.services.clock.now_us()
@@ -61,16 +70,30 @@ async def list_members(call: Call[None, req.PageQuery]) -> Response[answers.Memb
     return ok(answers.Members(members=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
 
 
+async def _search_members(call: Call[None, req.MembersQuery], room: RoomState, q: str) -> Response[answers.Members]:
+    scope = ("members", room.tenant.tenant_id, room.room_id, q)
+    window = read_window(call.query, scope, PREFIX_START.values())
+    page = await call.services.profiles.search_members(room, q, call.services.clock.now_us(), window)
+    return ok(answers.Members(members=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
+
+
 async def add_member(call: Call[req.AddMember, None]) -> Response[answers.Member]:
     """Add a member. Admins add anyone; in a channel users add themselves."""
     member = await call.services.membership.add_member(call.principal, call.path["room_id"], call.body)
-    return ok(member, 201)
+    return ok(await _show_face(call, member), 201)
 
 
 async def update_member(call: Call[req.PatchMember, None]) -> Response[answers.Member]:
     """Change a member's role, or mute the member. For admins; the last admin cannot be demoted."""
     user_id = UserId(call.path["user_id"])
-    return ok(await call.services.membership.update_member(call.principal, call.path["room_id"], user_id, call.body))
+    member = await call.services.membership.update_member(call.principal, call.path["room_id"], user_id, call.body)
+    return ok(await _show_face(call, member))
+
+
+async def _show_face(call: Call[Any, Any], member: answers.Member) -> answers.Member:
+    """The member with the name and the avatar of the user's profile."""
+    name, avatar_url = await call.services.profiles.find_face(call.principal.tenant, member.user_id)
+    return msgspec.structs.replace(member, name=or_unset(name), avatar_url=or_unset(avatar_url))
 
 
 async def remove_member(call: Call[None, None]) -> Response[None]:

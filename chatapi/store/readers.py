@@ -157,6 +157,10 @@ class Readers:
         """The first `limit` rows, or fewer, as `read_rows` has it."""
         return await self._run(parameters, partial(read_rows, sql, parameters, limit, PAGE_BYTES))
 
+    async def look(self, tenant_key: int, work: Callable[[sqlite3.Connection], T]) -> T:
+        """The result of several statements, in one hop: for those that depend on one another."""
+        return await self._run({"tenant_key": tenant_key}, work)
+
     async def fetch_list(self, sql: str, scope: Parameters, window: Window, start: Mapping[str, Value]) -> Page:
         """The page of a list in this window, as far as it fits. The statement begins after the sort key that the
         parameters of `start` name, whose values are those before everything; its first columns are those of a sort key,

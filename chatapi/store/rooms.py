@@ -8,7 +8,7 @@ from chatapi.protocol.json import MAX_KEY, dumps_text, loads_stored
 from chatapi.protocol.pages import Page, Value, Window
 from chatapi.store.keys import KEY_EPOCH_US
 from chatapi.store.log import MESSAGE_JSON, message_object
-from chatapi.store.readers import Readers
+from chatapi.store.readers import Readers, Rows
 from chatapi.store.transaction import Transaction
 
 Row = tuple[Any, ...]
@@ -159,9 +159,16 @@ _OPTIONAL_MEMBER_FIELDS = {
             || printf('.%06dZ', until_us % 1000000))
         FROM mutes WHERE room_key = m.room_key AND user_id = m.user_id AND until_us > :now_us)"""
 }
-_LIST_MEMBERS = f"""
-    SELECT m.joined_at_us, m.user_id, CAST({message_object(_MEMBER_FIELDS, optional=_OPTIONAL_MEMBER_FIELDS)} AS BLOB)
-    {_MEMBERS_PAGE}
+# With the name and the avatar where the user's profile has them: the patch leaves nulls out.
+_MEMBER_JSON = f"""
+    CAST(json_patch({message_object(_MEMBER_FIELDS, optional=_OPTIONAL_MEMBER_FIELDS)},
+        coalesce((SELECT json_object('name', u.name, 'avatar_url', u.avatar_url) FROM users AS u
+            WHERE u.tenant_key = m.tenant_key AND u.user_id = m.user_id), '{{}}')) AS BLOB)
+"""
+_LIST_MEMBERS = f"SELECT m.joined_at_us, m.user_id, {_MEMBER_JSON} {_MEMBERS_PAGE}"
+_READ_MEMBERS = f"""
+    SELECT w.key, {_MEMBER_JSON} FROM json_each(:user_ids) AS w CROSS JOIN members AS m
+    WHERE m.room_key = :room_key AND m.user_id = w.value AND +m.tenant_key = :tenant_key
 """
 _LIST_RECEIPTS = f"""
     SELECT m.joined_at_us, m.user_id, CAST(json_object(
@@ -378,6 +385,14 @@ async def list_members(readers: Readers, tenant_key: TenantKey, room_key: RoomKe
     """The longest-standing first; mutes that have ended by then are not shown."""
     scope = {"tenant_key": tenant_key, "room_key": room_key, "now_us": now_us}
     return await readers.fetch_list(_LIST_MEMBERS, scope, window, MEMBERS_START)
+
+
+async def read_members(
+    readers: Readers, tenant_key: TenantKey, room_key: RoomKey, now_us: int, user_ids: Sequence[str]
+) -> Rows:
+    """Rows of (index in `user_ids`, the member as JSON), as far as they fit in a page."""
+    scope = {"tenant_key": tenant_key, "room_key": room_key, "now_us": now_us, "user_ids": dumps_text(user_ids)}
+    return await readers.fetch_page(_READ_MEMBERS, scope, len(user_ids))
 
 
 async def list_receipts(readers: Readers, tenant_key: TenantKey, room_key: RoomKey, window: Window) -> Page:

@@ -17,6 +17,8 @@ USED = 1.3  # times as many steps may be needed at ten times the size: a tree is
 # Statements that look at more the more there is, and why they may.
 GROWING = {
     "stats._COUNT": "counts all that a tenant has, for the operator",
+    "prefixes._SCAN_ROOM": "all members, of a room that has few",
+    "users._FIND_SHARERS": "the rooms of one user, for up to 100 others",
     "tenants._LOAD_TENANTS": "once, at the start",
     "tenants._LOAD_KEYS": "once, at the start",
     "tenants._FIND_SHOWN_KEY": "once, at the start of --dev",
@@ -36,6 +38,8 @@ FILL = """
         SELECT n, 'u', iif(n % 50 = 0, 4, 1), 'member', n FROM numbers;
     INSERT INTO members (room_key, user_id, tenant_key, role, joined_at_us)
         SELECT 1, printf('u%06d', n), 1, 'member', n FROM numbers;
+    INSERT INTO users (tenant_key, user_id, folded_id, name, sort_name, created_at_us)
+        SELECT 1, printf('u%06d', n), printf('u%06d', n), printf('n%06d', n), printf('n%06d', n), n FROM numbers;
     INSERT INTO messages (message_key, room_key, seq, sender_id, content, client_message_id, created_at_us,
                           deleted_at_us, imported_id)
         SELECT n, 1, 2 * n, iif(n % 3, 'u', 'u000001'), 'x', printf('c%d', n), n, iif(n % 5, NULL, n), printf('i%d', n)
@@ -107,6 +111,8 @@ PARAMETERS: dict[str, object] = {
     "slow_mode_seconds": 0,
     "after_user_id": "",
     "type": "group",
+    **{"low": "u0000", "high": "u0001", "walked": 20, "count": 10, "most": 20},
+    **dict.fromkeys(("sort_name", "folded_id", "name_from", "id_from", "user_from"), ""),
 }
 OF_STATEMENT: dict[str, dict[str, object]] = {
     "log.FIND_CLIENT_MESSAGES": {"wanted": '[[1, "u", "c4"], [1, "u", "none"]]'},
@@ -154,6 +160,9 @@ OF_STATEMENT: dict[str, dict[str, object]] = {
     "tenants._UPDATE_TENANT": {"name": "x", "config": "{}"},
     "tenants._UPDATE_TOKEN_SECRET": {"token_secret": "s"},
     "tenants._UPDATE_WEBHOOK_SECRET": {"replaced": "[]"},
+    "users._NOTE_SEEN": {"seen": '[[1, "u000001", 5], [1, "new", 5]]'},
+    "users._PUT_USER": {"user_id": "u000001", "name": "x", "sort_name": "x"},
+    "users._READ_USERS": {"wanted": '[["u000001", true], ["u000002", false]]'},
     "webhooks.INSERT_DELIVERIES": {"rows": '[[99000000, 1, 1, null, "u", 1]]'},
     "webhooks.INSERT_EVENTS": {"rows": "[[99000000, 1, null, null, [], 1]]"},
     "webhooks._EXPAND_MESSAGE": {"event_key": 99_000_000, "seq": 10},

@@ -56,6 +56,7 @@ TAGS = {
     "pins": ("Messages", "Messages, the room's log, and its members' acks and reads"),
     "notifications": ("Notifications", "Durable notifications, and the topics that users subscribe to"),
     "tokens": ("Tokens", "Credentials for browsers and apps"),
+    "users": ("Users", "Profiles, and when users were last online"),
     "health": ("Server", "Whether it is alive, ready and able to write"),
     "tenants": ("Tenants", "For the operator: tenants, their keys and secrets"),
     "dead_letters": ("Queues", "For the operator: webhook calls that failed for good, and figures"),

@@ -65,6 +65,7 @@ const RECEIVED = {
   "ack.received": (frame) => get(`${room(frame)}/receipts`),
   "read.updated": (frame) => get(`${room(frame)}/receipts`),
   "presence.update": () => get("/rooms"),
+  "user.updated": (frame) => get(`/users/${enc(frame.user.user_id)}`),
   "typing": (frame) => get(`${room(frame)}/presence`),
   "subscribed": (frame) => get(`${room(frame)}/events?after_seq=${frame.last_seq}`),
   "unsubscribed": (frame) => get(room(frame)),

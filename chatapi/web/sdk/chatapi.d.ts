@@ -149,6 +149,17 @@ export type Member = {
     role: Role;
     joined_at: string;
     muted_until?: string;
+    name?: string;
+    avatar_url?: string;
+};
+export type User = {
+    user_id: string;
+    name: string | null;
+    avatar_url: string | null;
+    metadata: Json | null;
+    last_seen_at: string | null;
+    created_at: string;
+    updated_at: string;
 };
 export type Receipt = {
     user_id: string;
@@ -402,6 +413,10 @@ export type EventMap = {
         room_id: string;
         user_id: string;
         action: "start" | "stop";
+    };
+    "user.updated": {
+        type: "user.updated";
+        user: User;
     };
     "notification": Notification & {
         type: "notification";
@@ -678,10 +693,13 @@ export declare class ChatAPI extends RestClient {
      */
     deleteRoom(roomId: string, options?: CallOptions): Promise<void>;
     /**
-     * The room's members. `limit`: 1 to 100 (50). Throws: 403, 404.
-     * @param {string} roomId @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{members: Member[]} & More>}
+     * The room's members, the longest-standing first; with `q` those whose name or id begins so (1 to 100 characters, without case and
+     * diacritics), by name. `limit`: 1 to 100 (50). Throws: 403, 404.
+     * @param {string} roomId @param {Page & {q?: string}} [page] @param {CallOptions} [options] @returns {Promise<{members: Member[]} & More>}
      */
-    listMembers(roomId: string, page?: Page, options?: CallOptions): Promise<{
+    listMembers(roomId: string, page?: Page & {
+        q?: string;
+    }, options?: CallOptions): Promise<{
         members: Member[];
     } & More>;
     /**
@@ -708,6 +726,36 @@ export declare class ChatAPI extends RestClient {
      * @param {string} roomId @param {string} userId @param {CallOptions} [options] @returns {Promise<void>}
      */
     removeMember(roomId: string, userId: string, options?: CallOptions): Promise<void>;
+    /**
+     * A user's profile, for everybody in the tenant. `last_seen_at` is null for those who may not know it. Throws: 404 for a user who
+     * has no profile and was never online.
+     * @param {string} userId @param {CallOptions} [options] @returns {Promise<User>}
+     */
+    getUser(userId: string, options?: CallOptions): Promise<User>;
+    /**
+     * Writes what is given into a user's profile; `null` clears it. Users write their own, the API key everybody's. `name`: 1 to 200
+     * characters; `avatar_url`: an http or https URL of up to 2,048 characters; `metadata`: at most 16 KiB, replaced as a whole.
+     * Throws: 403, 400.
+     * @param {string} userId @param {{name?: string | null, avatar_url?: string | null, metadata?: Json | null}} profile
+     * @param {CallOptions} [options] @returns {Promise<User>}
+     */
+    putUser(userId: string, profile: {
+        name?: string | null;
+        avatar_url?: string | null;
+        metadata?: Json | null;
+    }, options?: CallOptions): Promise<User>;
+    /**
+     * The profiles of up to 100 `ids`, in their order; those without one are left out. Or, with an API key, of the users whose name or
+     * id begins with `q` (1 to 100 characters, without case and diacritics), by name. `limit`: 1 to 100 (50 with `q`). Throws: 403 for
+     * `q` with a user token, 400.
+     * @param {Page & {ids?: string[], q?: string}} wanted @param {CallOptions} [options] @returns {Promise<{users: User[]} & More>}
+     */
+    listUsers(wanted: Page & {
+        ids?: string[];
+        q?: string;
+    }, options?: CallOptions): Promise<{
+        users: User[];
+    } & More>;
     /**
      * Stores a message and resolves with it. Stored once, however often the call has to be tried: a `client_message_id` is made where
      * none is given. `content`: up to 64 KiB of UTF-8, or the tenant's own bound. `meta`: an object of at most 16 KiB as JSON.

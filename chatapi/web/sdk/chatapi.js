@@ -110,7 +110,8 @@
 /** @typedef {{emoji: string, count: number, user_ids: string[]}} ReactionSummary `user_ids`: the first 20 who reacted with it, in that order */
 /** @typedef {{emoji: string, user_id: string, created_at: string}} Reaction */
 
-/** @typedef {{user_id: string, role: Role, joined_at: string, muted_until?: string}} Member `muted_until` is there as long as it is ahead */
+/** @typedef {{user_id: string, role: Role, joined_at: string, muted_until?: string, name?: string, avatar_url?: string}} Member `muted_until` is there as long as it is ahead; `name` and `avatar_url` where the user's profile has them */
+/** @typedef {{user_id: string, name: string | null, avatar_url: string | null, metadata: Json | null, last_seen_at: string | null, created_at: string, updated_at: string}} User a profile; `last_seen_at` is when the user was last online, for those who may know it */
 /** @typedef {{user_id: string, last_ack: number, last_read: number}} Receipt */
 /** @typedef {{notification_id: string, topic: string, payload: unknown, created_at: string}} Notification */
 /** @typedef {Notification & {status: "pending" | "delivered", acked_at: string | null}} ListedNotification `delivered` means acknowledged */
@@ -180,6 +181,7 @@
    "read.updated": {type: "read.updated", room_id: string, seq: number, user_id: string},
    "presence.update": {type: "presence.update", user_id: string, status: "online" | "offline"},
    "typing": {type: "typing", room_id: string, user_id: string, action: "start" | "stop"},
+   "user.updated": {type: "user.updated", user: User},
    "notification": Notification & {type: "notification"},
    "sync.complete": {type: "sync.complete", rooms: Record<string, number>},
    "sync.reset": {type: "sync.reset", epoch: string, rooms: Record<string, number>},
@@ -755,8 +757,9 @@ export class ChatAPI extends RestClient {
   deleteRoom(roomId, options) { return this.call("DELETE", path`/rooms/${roomId}`, {}, options); }
 
   /**
-   * The room's members. `limit`: 1 to 100 (50). Throws: 403, 404.
-   * @param {string} roomId @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{members: Member[]} & More>}
+   * The room's members, the longest-standing first; with `q` those whose name or id begins so (1 to 100 characters, without case and
+   * diacritics), by name. `limit`: 1 to 100 (50). Throws: 403, 404.
+   * @param {string} roomId @param {Page & {q?: string}} [page] @param {CallOptions} [options] @returns {Promise<{members: Member[]} & More>}
    */
   listMembers(roomId, page, options) { return this.call("GET", path`/rooms/${roomId}/members`, { query: page, gives: { members: "array" } }, options); }
 
@@ -781,6 +784,35 @@ export class ChatAPI extends RestClient {
    * @param {string} roomId @param {string} userId @param {CallOptions} [options] @returns {Promise<void>}
    */
   removeMember(roomId, userId, options) { return this.call("DELETE", path`/rooms/${roomId}/members/${userId}`, {}, options); }
+
+  // Users
+
+  /**
+   * A user's profile, for everybody in the tenant. `last_seen_at` is null for those who may not know it. Throws: 404 for a user who
+   * has no profile and was never online.
+   * @param {string} userId @param {CallOptions} [options] @returns {Promise<User>}
+   */
+  getUser(userId, options) { return this.call("GET", path`/users/${userId}`, { gives: MEMBER }, options); }
+
+  /**
+   * Writes what is given into a user's profile; `null` clears it. Users write their own, the API key everybody's. `name`: 1 to 200
+   * characters; `avatar_url`: an http or https URL of up to 2,048 characters; `metadata`: at most 16 KiB, replaced as a whole.
+   * Throws: 403, 400.
+   * @param {string} userId @param {{name?: string | null, avatar_url?: string | null, metadata?: Json | null}} profile
+   * @param {CallOptions} [options] @returns {Promise<User>}
+   */
+  putUser(userId, profile, options) { return this.call("PUT", path`/users/${userId}`, { body: profile, gives: MEMBER }, options); }
+
+  /**
+   * The profiles of up to 100 `ids`, in their order; those without one are left out. Or, with an API key, of the users whose name or
+   * id begins with `q` (1 to 100 characters, without case and diacritics), by name. `limit`: 1 to 100 (50 with `q`). Throws: 403 for
+   * `q` with a user token, 400.
+   * @param {Page & {ids?: string[], q?: string}} wanted @param {CallOptions} [options] @returns {Promise<{users: User[]} & More>}
+   */
+  listUsers(wanted, options) {
+    const { ids, ...query } = wanted;
+    return this.call("GET", "/users", { query: ids ? { ...query, ids: ids.map(encodeURIComponent).join(",") } : query, gives: { users: "array" } }, options);
+  }
 
   // Messages
 

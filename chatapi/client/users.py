@@ -1,0 +1,60 @@
+"""The REST calls about users and their profiles."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from msgspec import UNSET, UnsetType
+
+from chatapi.client.envelope import Shape
+from chatapi.client.http import RestClient
+from chatapi.client.paths import escape
+from chatapi.client.records import Json, User, UserPage
+
+_USER: Shape = {"user_id": str}
+_USERS: Shape = {"users": list}
+
+
+class UserCalls(RestClient):
+    """A part of `ChatAPI`."""
+
+    async def get_user(self, user_id: str) -> User:
+        """A user's profile, for everybody in the tenant. `last_seen_at` is None for those who may not know it. Raises
+        ApiError: 404 for a user who has no profile and was never online."""
+        return cast(User, await self.call("GET", _user(user_id), shape=_USER))
+
+    async def put_user(
+        self,
+        user_id: str,
+        *,
+        name: str | UnsetType | None = UNSET,
+        avatar_url: str | UnsetType | None = UNSET,
+        metadata: Json | UnsetType | None = UNSET,
+    ) -> User:
+        """Writes what is given into a user's profile; None clears it. Users write their own, the API key everybody's.
+
+        `name`: 1 to 200 characters. `avatar_url`: an http or https URL of up to 2,048 characters. `metadata`: at most
+        16 KiB as JSON, replaced as a whole. Raises ApiError: 403, 400.
+        """
+        fields: Mapping[str, Any] = {"name": name, "avatar_url": avatar_url, "metadata": metadata}
+        body = {field: value for field, value in fields.items() if value is not UNSET}
+        return cast(User, await self.call("PUT", _user(user_id), body=body, shape=_USER))
+
+    async def list_users(
+        self,
+        user_ids: list[str] | None = None,
+        *,
+        q: str | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        cursor: str | None = None,
+    ) -> UserPage:
+        """The profiles of up to 100 `user_ids`, in their order; those without one are left out. Or, with an API key,
+        of the users whose name or id begins with `q` (1 to 100 characters, without case and diacritics), by name.
+        `limit`: 1 to 100 (50 with `q`). Raises ApiError: 403 for `q` with a user token, 400."""
+        ids = None if user_ids is None else ",".join(map(escape, user_ids))
+        query = {"ids": ids, "q": q, "limit": limit, "offset": offset, "cursor": cursor}
+        return cast(UserPage, await self.call("GET", "/users", query=query, shape=_USERS))
+
+
+def _user(user_id: str) -> str:
+    return f"/users/{escape(user_id)}"

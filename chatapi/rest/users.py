@@ -1,0 +1,36 @@
+"""Users and their profiles."""
+
+from chatapi.protocol import answers
+from chatapi.protocol import user_requests as req
+from chatapi.protocol.pages import Page, Value, read_window
+from chatapi.protocol.requests import parse_user_id
+from chatapi.rest.call import Call, Response, ok
+from chatapi.store.prefixes import PREFIX_START
+
+
+async def get_user(call: Call[None, None]) -> Response[answers.User]:
+    """Get a user's profile."""
+    return ok(await call.services.profiles.get_user(call.principal, call.path["user_id"]))
+
+
+async def put_user(call: Call[req.PutUser, None]) -> Response[answers.User]:
+    """Write a user's profile: the users their own, the API key everybody's. An absent field stays, null clears it."""
+    user_id = parse_user_id(call.path["user_id"])
+    return ok(await call.services.profiles.put_user(call.principal, user_id, call.body))
+
+
+async def list_users(call: Call[None, req.UsersQuery]) -> Response[answers.Users]:
+    """Get several profiles by their ids or, with the API key, by the beginning of the name or id."""
+    tenant, query = call.principal.tenant, call.query
+    scope: tuple[Value, ...]
+    page: Page
+    if isinstance(query.q, str):
+        scope = ("users", tenant.tenant_id, query.q)
+        window = read_window(query.page(50), scope, PREFIX_START.values())
+        page = await call.services.profiles.search_users(call.principal, query.q, window)
+    else:
+        user_ids = query.parse_ids()
+        scope = ("users", tenant.tenant_id, call.principal.user_id, *user_ids)
+        window = read_window(query.page(req.MAX_USER_IDS), scope, (0,))
+        page = await call.services.profiles.list_users(call.principal, user_ids, window)
+    return ok(answers.Users(users=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
