@@ -68,6 +68,7 @@ class Chat:
         reply_to = draft.reply_to
         if reply_to is not None:
             reply_to = await self._find_reply_target(room, reply_to)
+        optional = draft.optional
         self._store.writer.submit(
             MessageWrite(
                 room=room,
@@ -76,9 +77,9 @@ class Chat:
                 meta=draft.meta,
                 reply_to=reply_to,
                 client_message_id=draft.client_message_id,
-                body_digest=None if draft.client_message_id is None else digest_body(draft),
+                body_digest=None if draft.client_message_id is None else digest_body(draft, optional),
                 confirm=confirm,
-                optional=draft.optional,
+                optional=optional,
                 mentioned=draft.mentions or (),
             )
         )
@@ -257,11 +258,10 @@ def check_content(content: str, max_bytes: int) -> None:
         raise invalid(f"Must be at most {max_bytes} bytes of UTF-8", "content")
 
 
-def digest_body(draft: MessageDraft) -> int:
+def digest_body(draft: MessageDraft, optional: OptionalFields | None) -> int:
     """A digest that tells two bodies apart, of 63 bits, which SQLite holds as an integer: a clash is likely only after
     2^31 bodies."""
     fields: list[object] = [draft.content, draft.meta, draft.reply_to]
-    optional = draft.optional
     if optional is not None:  # the digest of a plain message is what it was before there were others
         fields += optional
     body = dumps_canonical(fields)

@@ -7,6 +7,8 @@ Committed events become visible here and nowhere else: in the order of the commi
 from collections import Counter
 from collections.abc import Sequence
 
+import msgspec
+
 from chatapi.access import check_alive, check_may_post, check_member, refuse_for_slow_mode
 from chatapi.connection import Requester
 from chatapi.errors import conflict
@@ -16,7 +18,13 @@ from chatapi.mentions import check_mentions
 from chatapi.models import TenantKey, UserId, encode_message_id, encode_time
 from chatapi.presence import Presence
 from chatapi.protocol.answers import Message
-from chatapi.protocol.encoders import encode_annotations, encode_frame, message_edited_frame, message_frame
+from chatapi.protocol.encoders import (
+    encode_annotations,
+    encode_frame,
+    encode_message_frame,
+    message_edited_frame,
+    message_frame,
+)
 from chatapi.protocol.fields import fields_of
 from chatapi.protocol.json import encoded
 from chatapi.protocol.server_frames import LogEvent, MessageEditedFrame
@@ -147,12 +155,13 @@ class Committer:
             created_at=encode_time(write.created_at_us),
             edited_at=None,
             deleted_at=None,
-            **({} if write.optional is None else fields_of(write.optional)),
         )
+        if write.optional is not None:
+            write.message = msgspec.structs.replace(write.message, **fields_of(write.optional))
         write.confirm(write)
         if room.rules is not None:
             room.rules.note_post(UserId(write.sender_id), write.created_at_us)
-        frame = encode_frame(message_frame(write.message))
+        frame = encode_message_frame(write.message)
         self._rooms.remember(room, frame, write.seq, find_key_time(write.message_key))
         chunks.setdefault(room, []).append(frame)
         self._presence.stop_typing(room, UserId(write.sender_id))

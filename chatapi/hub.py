@@ -281,9 +281,10 @@ class Hub:
         room.published_seq += len(frames)
 
     def _is_full(self, connection: Connection, more_bytes: int) -> bool:
-        unsent = connection.unsent_bytes()
-        connection.buffered_bytes = connection.transport.get_write_buffer_size()
-        return unsent + more_bytes > connection.buffer_limit_bytes
+        if connection.buffered_bytes:  # else the transport has had nothing unsent since it was last written to
+            connection.buffered_bytes = connection.transport.get_write_buffer_size()
+        unsent_bytes = connection.buffered_bytes + sum(map(len, connection.outbox))
+        return unsent_bytes + more_bytes > connection.buffer_limit_bytes
 
     def leave_live(self, connection: Connection) -> None:
         """Too slow: from here on it is served from the log."""

@@ -70,11 +70,18 @@ def add_request_id(frame: bytes, request_id: str | None) -> bytes:
 # Messages
 
 
+_TYPE = b'"type":"message",'
 _OF_EVENTS = len(MessageFields.__struct_fields__)  # the first fields of a `Message`; the others are `Annotations`
 
 
 def message_frame(message: Message) -> MessageFrame:
     return MessageFrame(*msgspec.structs.astuple(message)[:_OF_EVENTS])
+
+
+def encode_message_frame(message: Message) -> bytes:
+    """The frame of a message that was just stored and has no annotations: that of `message_frame`, without a second
+    record."""
+    return encode_text(b"{%s%s" % (_TYPE, encode(message)[1:]))
 
 
 def message_sent_frame(message: Message, request_id: str | None) -> MessageSentFrame:
@@ -111,9 +118,6 @@ def annotate(event: bytes, annotations: bytes) -> bytes:
 def annotate_frame(frame: bytes, annotations: bytes) -> bytes:
     """The same of a whole frame."""
     return encode_text(annotate(decode_text(frame), annotations))
-
-
-_TYPE = b'"type":"message",'
 
 
 def join_messages(frames: Iterable[bytes]) -> Encoded[list[Message]]:

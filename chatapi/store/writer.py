@@ -300,7 +300,7 @@ class Writer:
         """The messages to store now, and those that are refused unless they repeat one that is stored: a sender may
         have left the room meanwhile, or repeat a message."""
         fresh, doubtful = [], []
-        firsts: dict[tuple[int, str, str | None], MessageWrite] = {}
+        firsts: dict[tuple[int, str, str | None] | None, MessageWrite] = {}
         for write in messages:
             write.error = write.stored = write.repeats = None
             try:
@@ -308,18 +308,19 @@ class Writer:
             except ChatError as refusal:
                 write.error = refusal
                 continue
-            if write.client_message_id is not None and write.identity in firsts:
-                write.repeats = firsts[write.identity]
+            identity = None if write.client_message_id is None else write.identity
+            if identity in firsts:
+                write.repeats = firsts[identity]
                 continue
             try:
                 self._committer.judge(write)
             except ChatError as refusal:
                 write.error = refusal
-                if write.client_message_id is not None:
+                if identity is not None:
                     doubtful.append(write)
                 continue
-            if write.client_message_id is not None:
-                firsts[write.identity] = write
+            if identity is not None:
+                firsts[identity] = write
             fresh.append(write)
         return fresh, doubtful
 

@@ -39,9 +39,14 @@ class Commands:
         self._in_flight = 0
         self._drained: asyncio.Future[None] | None = None
 
-    async def run(self, frame: ClientFrame) -> None:
+    def run(self, frame: ClientFrame) -> Awaitable[None]:
         """Carries out one frame. Raises ChatError; then it had no effect."""
-        await _COMMANDS[type(frame.body)](self, frame.body, frame.request_id)
+        return _COMMANDS[type(frame.body)](self, frame.body, frame.request_id)
+
+    def has_space(self) -> bool:
+        """Whether nothing of this connection waits that `wait_for_space` would have to look at."""
+        connection = self._connection
+        return self._in_flight < MAX_IN_FLIGHT and not connection.buffered_bytes and not connection.undroppable
 
     async def wait_for_space(self) -> None:
         """Returns once the connection may be read from again: its own sends in flight and its unread answers are

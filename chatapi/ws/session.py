@@ -105,7 +105,8 @@ class Session:
                 return
             elif kind is not WSMsgType.PONG:
                 return
-            await self._commands.wait_for_space()
+            if not self._commands.has_space():
+                await self._commands.wait_for_space()
             stretch += 1
             if stretch == FRAMES_AT_A_STRETCH:
                 stretch = 0
@@ -129,11 +130,11 @@ class Session:
             except BadFrame as bad:
                 self._count_bad_frame(payload)
                 request_id = bad.request_id
-                if await self._is_allowed(bad.frame_type):
+                if self._take_token(bad.frame_type) or await self._wait_for_token(bad.frame_type):
                     raise bad.error from None
                 return
             request_id = frame.request_id
-            if await self._is_allowed(frame.type):
+            if self._take_token(frame.type) or await self._wait_for_token(frame.type):
                 await self._commands.run(frame)
         except ChatError as error:
             services.hub.send(connection, encode_error_frame(error, request_id))
@@ -142,25 +143,29 @@ class Session:
             internal = ChatError(Code.INTERNAL_ERROR, "Internal error")
             services.hub.send(connection, encode_error_frame(internal, request_id))
 
-    async def _is_allowed(self, frame_type: str | None) -> bool:
-        """Takes a token: the connection's own for light frames, else as a request does. Raises ChatError."""
-        services, connection = self._services, self._connection
-        if frame_type not in LIGHT_FRAMES:
-            if self._is_sync_due and frame_type == "sync":
-                self._is_sync_due = False
-                return True
-            retry_after_s = services.tenants.take_token(connection.principal)
-            if retry_after_s:
-                services.counters.limited_frames += 1
-                raise rate_limited(retry_after_s)
+    def _take_token(self, frame_type: str | None) -> bool:
+        """Takes a token as a request does, for all but light frames: for those it returns False. Raises ChatError."""
+        if frame_type in LIGHT_FRAMES:
+            return False
+        if self._is_sync_due and frame_type == "sync":
+            self._is_sync_due = False
             return True
-        retry_after_s = connection.take_small_frame_token(services.clock.monotonic_s())
+        retry_after_s = self._services.tenants.take_token(self._connection.principal)
+        if retry_after_s:
+            self._services.counters.limited_frames += 1
+            raise rate_limited(retry_after_s)
+        return True
+
+    async def _wait_for_token(self, frame_type: str | None) -> bool:
+        """Takes one of the connection's own tokens, for light frames. False for a typing frame when there is none."""
+        connection, clock = self._connection, self._services.clock
+        retry_after_s = connection.take_small_frame_token(clock.monotonic_s())
         while retry_after_s:
             if frame_type in TYPING_FRAMES:
                 return False
             # Reading stops meanwhile, which is all the pressure that an eager client needs.
             await asyncio.sleep(retry_after_s)
-            retry_after_s = connection.take_small_frame_token(services.clock.monotonic_s())
+            retry_after_s = connection.take_small_frame_token(clock.monotonic_s())
         return True
 
     def _count_bad_frame(self, payload: bytes) -> None:

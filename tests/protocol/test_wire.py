@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,12 +15,13 @@ from chatapi.protocol.encoders import (
     encode_error_envelope,
     encode_error_frame,
     encode_frame,
+    encode_message_frame,
     join_json,
     message_edited_frame,
     message_frame,
 )
 from chatapi.protocol.json import dumps, encoded, loads_stored
-from chatapi.protocol.server_frames import MessageFrame, NotificationFrame
+from chatapi.protocol.server_frames import NotificationFrame
 from chatapi.protocol.wire import decode_text, encode_close, encode_pong, encode_text
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -112,9 +114,17 @@ def test_a_record_is_encoded_as_the_database_encodes_loose_values(text: str, val
 
 @pytest.mark.parametrize("number", [b"1e+22", b"1.5e+300", b"1e16", b"-0.0", b"5e-324", b"1e-7", b"0.1", b"100.0"])
 def test_a_number_of_a_client_stays_as_it_was_stored(number: bytes) -> None:
-    message = make_message(meta=None)
-    frame = MessageFrame(*msgspec.structs.astuple(msgspec.structs.replace(message, meta=encoded(b'{"n":%s}' % number))))
-    assert b'"meta":{"n":%s}' % number in encode_frame(frame)
+    message = msgspec.structs.replace(make_message(meta=None), meta=encoded(b'{"n":%s}' % number))
+    assert b'"meta":{"n":%s}' % number in encode_frame(message_frame(message))
+
+
+@given(TEXT, JSON, st.sampled_from([msgspec.UNSET, ["bob"]]), st.sampled_from([msgspec.UNSET, True]))
+def test_the_frame_of_a_new_message_is_that_of_its_record(
+    text: str, value: object, mentions: Any, mention_room: Any
+) -> None:
+    message = make_message(text, value)
+    for new in (message, msgspec.structs.replace(message, mentions=mentions, mention_room=mention_room)):
+        assert encode_message_frame(new) == encode_frame(message_frame(new))
 
 
 def test_the_copy_with_a_request_id_is_otherwise_the_same() -> None:
