@@ -25,6 +25,7 @@ from chatapi.housekeeping import start_housekeeping
 from chatapi.hub import Hub
 from chatapi.last_seen import LastSeen
 from chatapi.membership import Membership
+from chatapi.mentions import Mentions
 from chatapi.notifications import Notifications
 from chatapi.origin import OriginPolicy
 from chatapi.pins import Pins
@@ -48,6 +49,7 @@ from chatapi.store import Store, check_usable, open_store
 from chatapi.store.lock import DatabaseLock
 from chatapi.tasks import Tasks
 from chatapi.tenants import TenantRegistry
+from chatapi.views import Views
 from chatapi.webhooks.dead_letters import DeadLetterQueue
 from chatapi.webhooks.queue import WebhookQueue
 from chatapi.webhooks.worker import WebhookWorker
@@ -214,6 +216,8 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
         chat=Chat(store, rooms, history, hub, committer, access),
         reactions=Reactions(store, hub, committer, access),
         pins=Pins(store, committer, access),
+        mentions=Mentions(store.readers, clock),
+        views=Views(store, rooms, hub, access),
         membership=Membership(store, rooms, hub, presence, access),
         profiles=Profiles(store, rooms, hub, presence, tasks),
         last_seen=last_seen,

@@ -14,7 +14,7 @@ from chatapi.connection import Requester
 from chatapi.errors import forbidden, invalid, not_found
 from chatapi.history import HistoryCache
 from chatapi.hub import Hub
-from chatapi.mentions import check_mentions
+from chatapi.mentions import check_mentions, note_mentions
 from chatapi.models import OptionalFields, Principal, Role, encode_time
 from chatapi.protocol.answers import Message
 from chatapi.protocol.encoders import (
@@ -152,7 +152,7 @@ class Chat:
         check_may_edit(room, principal.user_id)
         check_content(edit.content, principal.tenant.settings.max_message_bytes)
 
-        async def apply(transaction: Transaction) -> tuple[Message, int]:
+        async def apply(transaction: Transaction) -> tuple[Message, int, bool]:
             found = await claim_message(transaction, principal, room, message_id)
             message_key, message = found
             check_may_edit(room, principal.user_id)
@@ -177,13 +177,15 @@ class Chat:
             )
             await self._replace_mentions(transaction, room, found, optional)
             await log.append_change(transaction, room.counter, seq, None, message_key)
-            return edited, seq
+            return edited, seq, optional != before
 
-        def publish(result: tuple[Message, int]) -> None:
-            edited, seq = result
+        def publish(result: tuple[Message, int, bool]) -> None:
+            edited, seq, has_other_mentions = result
+            if has_other_mentions:
+                note_mentions(room, edited)
             self._committer.publish_message_change(room, edited, message_edited_frame(edited, seq), requester)
 
-        edited, _seq = await self._store.writer.change(apply, publish, characters=edit.count_characters())
+        edited, *_ = await self._store.writer.change(apply, publish, characters=edit.count_characters())
         return edited
 
     async def delete_message(
@@ -230,6 +232,7 @@ class Chat:
             deleted, seq, is_new = result
             event = message_deleted_frame(deleted, seq)
             if is_new:
+                note_mentions(room, deleted)
                 self._committer.publish_message_change(room, deleted, event, requester)
             elif requester is not None:
                 self._hub.answer_with_past_event(requester, room, seq, encode_frame(event))

@@ -14,7 +14,7 @@ from chatapi.connection import Requester
 from chatapi.errors import conflict
 from chatapi.history import HistoryCache
 from chatapi.hub import Hub
-from chatapi.mentions import check_mentions
+from chatapi.mentions import check_mentions, note_mentions
 from chatapi.models import TenantKey, UserId, encode_message_id, encode_time
 from chatapi.presence import Presence
 from chatapi.protocol.answers import Message
@@ -31,9 +31,10 @@ from chatapi.protocol.server_frames import LogEvent, MessageEditedFrame
 from chatapi.room import RoomState
 from chatapi.rooms import Rooms
 from chatapi.rules import Rules
-from chatapi.store import Change, MessageWrite, Write, log, mentions
+from chatapi.store import Change, MessageWrite, Write, log, mentions, views
 from chatapi.store.keys import find_key_time
 from chatapi.store.writes import Statement
+from chatapi.views import unhide
 from chatapi.webhooks.queue import WebhookQueue
 
 
@@ -83,7 +84,10 @@ class Committer:
         """Statements to run in the transaction of these messages, whose keys and seqs are known."""
         beside = self._webhook_queue.list_statements(messages)
         marked = [write for write in messages if write.optional is not None]
-        return [*mentions.list_statements(marked), *beside] if marked else beside
+        if marked:
+            beside = [*mentions.list_statements(marked), *beside]
+        hidden = [write for write in messages if write.room.hidden_by]
+        return [*beside, *views.list_statements(hidden)] if hidden else beside
 
     def publish(self, batch: Sequence[Write]) -> None:
         """Publishes a batch that was committed (or refused), in its order: each sender is confirmed before its
@@ -164,6 +168,10 @@ class Committer:
         frame = encode_message_frame(write.message)
         self._rooms.remember(room, frame, write.seq, find_key_time(write.message_key))
         chunks.setdefault(room, []).append(frame)
+        if write.optional is not None:
+            note_mentions(room, write.message)
+        if room.hidden_by:
+            unhide(self._rooms, self._hub, room, UserId(write.sender_id))
         self._presence.stop_typing(room, UserId(write.sender_id))
 
     def _fan_out(self, chunks: dict[RoomState, list[bytes]]) -> None:

@@ -19,6 +19,7 @@ from chatapi.protocol.server_frames import (
     ReadUpdatedFrame,
     RoomCreatedFrame,
     RoomDeletedFrame,
+    RoomMeFrame,
     SyncGapFrame,
 )
 from chatapi.protocol.wire import encode_close
@@ -217,7 +218,7 @@ class Hub:
     def _tell_deleted(self, connection: Connection, room: RoomState, frame: bytes) -> None:
         """Unless the connection was not told of the room yet: then it never is."""
         is_unknown = connection.undroppable.pop((room, RoomCreatedFrame), None) is not None
-        for record in (AckReceivedFrame, ReadUpdatedFrame):
+        for record in (AckReceivedFrame, ReadUpdatedFrame, RoomMeFrame):
             connection.undroppable.pop((room, record), None)
         if not is_unknown:
             self.send_undroppable(connection, {(room, RoomDeletedFrame): frame})

@@ -98,7 +98,8 @@ class Membership:
                 posting=body.posting,
                 slow_mode_seconds=body.slow_mode_seconds,
             )
-            await store_rooms.insert_members(transaction, tenant.tenant_key, room_key, members.items(), 0)
+            now_key = self._store.writer.next_key()
+            await store_rooms.insert_members(transaction, tenant.tenant_key, room_key, members.items(), 0, now_key)
             return RoomState(
                 tenant=tenant,
                 room_key=room_key,
@@ -182,14 +183,17 @@ class Membership:
             check_alive(room)
             role = _check_may_add(principal, room, user_id, body.role)
             seq = transaction.take_seq(room.counter)
-            await store_rooms.insert_members(transaction, room.tenant.tenant_key, room.room_key, [(user_id, role)], seq)
+            now_key = self._store.writer.next_key()
+            await store_rooms.insert_members(
+                transaction, room.tenant.tenant_key, room.room_key, [(user_id, role)], seq, now_key
+            )
             muted_until_us = _find_mute(room, user_id)
             muted_until = UNSET if muted_until_us is None else encode_time(muted_until_us)
             frame = MemberJoinedFrame(
                 room_id=room.room_id, user_id=user_id, role=role, muted_until=muted_until, seq=seq
             )
             await log.append_change(transaction, room.counter, seq, frame, None)
-            return MemberState(user_id, role, transaction.now_us, seq, seq, joined_seq=seq), frame
+            return MemberState(user_id, role, transaction.now_us, seq, seq), frame
 
         def publish(result: tuple[MemberState, MemberJoinedFrame]) -> None:
             member, frame = result

@@ -1,10 +1,39 @@
-"""Mentions: whom a message may mention."""
+"""Mentions: whom a message may mention, the list of a user's, and how many of them are unread.
 
-from collections.abc import Collection
+A mention of the room is stored once, however many members there are. Rooms and members in memory know only a bound: no
+mention has a greater `seq`. Where a user has read as far, nothing is looked up.
+"""
 
+from collections.abc import AsyncIterator, Collection
+from heapq import nlargest
+
+from chatapi.clock import Clock
 from chatapi.errors import forbidden, invalid
-from chatapi.models import NO_OPTIONAL_FIELDS, OptionalFields, Role, RoomType, UserId
+from chatapi.models import (
+    NO_OPTIONAL_FIELDS,
+    MemberState,
+    OptionalFields,
+    Principal,
+    Role,
+    RoomKey,
+    RoomType,
+    UserId,
+    find_key,
+)
+from chatapi.protocol.answers import Message
+from chatapi.protocol.fields import optional_fields_of
+from chatapi.protocol.json import MAX_KEY
+from chatapi.protocol.pages import Page, Window
 from chatapi.room import RoomState
+from chatapi.store import Readers
+from chatapi.store import mentions as store
+from chatapi.store.keys import find_key_time
+
+ROOMS_PER_STEP = 500  # of a user, looked through for their mentions: about 2 ms of a reader's time
+RECOUNTS = 5  # in a room that changes all the while
+DAY_US = 86_400_000_000
+MENTIONS_START = (0,)
+"""A sort key: the message's key."""
 
 
 def check_mentions(
@@ -27,3 +56,116 @@ def check_mentions(
 
 def _may_mention_room(room: RoomState, user_id: UserId) -> bool:
     return room.type is RoomType.DM or room.members[user_id].role is Role.ADMIN
+
+
+def note_mentions(room: RoomState, message: Message) -> None:
+    """The message has these mentions from now on: it was sent, edited or deleted."""
+    optional = optional_fields_of(message)
+    room.mentions_version += 1
+    if optional.mention_room:
+        room.last_mention_seq = max(room.last_mention_seq, message.seq)
+    for user_id in optional.mentions:
+        member = room.members.get(UserId(user_id))
+        if member is not None and user_id != message.sender_id:
+            member.last_mention_seq = max(member.last_mention_seq, message.seq)
+
+
+class UnreadMentions:
+    """The number of unread mentions in each of a user's rooms, all at one moment."""
+
+    def __init__(self, readers: Readers, principal: Principal) -> None:
+        self._readers = readers
+        self._tenant_key = principal.tenant.tenant_key
+        self._user_id = principal.user_id
+        # By room: the count, and up to where it was read, and as which version of the room's mentions it was counted.
+        self._counted: dict[RoomState, tuple[int, int, int]] = {}
+        self._missing: list[RoomState] = []
+        self._recounts_left = RECOUNTS
+
+    def find(self, room: RoomState, member: MemberState) -> int:
+        """The count as it is now, as far as it is known; `is_complete` tells afterwards."""
+        last_read = member.last_read
+        if member.last_mention_seq <= last_read and room.last_mention_seq <= last_read:
+            return 0
+        count, counted_read, version = self._counted.get(room, (0, -1, 0))
+        if (counted_read, version) != (last_read, room.mentions_version):
+            self._missing.append(room)
+        return count
+
+    @property
+    def is_complete(self) -> bool:
+        return not self._missing or not self._recounts_left
+
+    async def count(self) -> None:
+        """Counts again where `find` had no count of now."""
+        rooms, self._missing = self._missing, []
+        self._recounts_left -= 1
+        wants, noted = [], []
+        for room in rooms:
+            member = room.members.get(self._user_id)
+            if member is not None:
+                wants.append(store.CountWant(room.room_key, member.last_read, room.published_seq))
+                noted.append((room, member.last_read, room.mentions_version))
+        counts = await store.count_unread(self._readers, self._tenant_key, self._user_id, wants)
+        for room, last_read, version in noted:
+            self._counted[room] = counts[room.room_key], last_read, version
+
+
+class Mentions:
+    """`GET /mentions`."""
+
+    def __init__(self, readers: Readers, clock: Clock) -> None:
+        self._readers = readers
+        self._clock = clock
+
+    async def list_page(self, principal: Principal, window: Window, before: str | None) -> Page:
+        """The messages that mention the caller, in all rooms that they are in, the newest first: those before that
+        message. Raises ChatError for one that is not known, or that the caller may not read."""
+        before_key = MAX_KEY
+        if window.after is not None:
+            [before_key] = map(int, window.after)
+        elif before is not None:
+            before_key = await self._find_before(principal, before)
+        newest = await self._find_newest(principal, before_key)
+        # A page cannot have messages of more rooms than it has messages.
+        room_keys = [room_key for _, room_key in nlargest(window.limit + 1, newest)]
+        return await store.list_page(
+            self._readers, principal.tenant.tenant_key, principal.user_id, room_keys, before_key, window.limit
+        )
+
+    async def _find_newest(self, principal: Principal, before_key: int) -> list[tuple[int, RoomKey]]:
+        """The newest message of each room that mentions the caller, before that key."""
+        found: list[tuple[int, RoomKey]] = []
+        async for rooms in self._walk(principal, before_key):
+            found += [(message_key, room_key) for room_key, message_key in rooms if message_key]
+        return found
+
+    async def _walk(self, principal: Principal, before_key: int) -> AsyncIterator[list[tuple[RoomKey, int]]]:
+        """All rooms of the caller, some at a time."""
+        tenant_key, user_id = principal.tenant.tenant_key, principal.user_id
+        rooms: list[tuple[RoomKey, int]] = [(RoomKey(0), 0)]
+        while rooms:
+            rooms = await store.find_newest(
+                self._readers, tenant_key, user_id, before_key, rooms[-1][0], ROOMS_PER_STEP
+            )
+            yield rooms
+            if len(rooms) < ROOMS_PER_STEP:
+                return
+
+    async def _find_before(self, principal: Principal, message_id: str) -> int:
+        message_key = find_key("msg_", message_id)
+        if message_key is None:
+            async for rooms in self._walk(principal, 0):
+                found = await store.find_imported(self._readers, [room_key for room_key, _ in rooms], message_id)
+                if found is not None:
+                    return found
+        elif self._is_past(principal, message_key) or await store.find_readable(
+            self._readers, principal.tenant.tenant_key, principal.user_id, message_key
+        ):
+            return message_key
+        raise invalid("No such message", "before")
+
+    def _is_past(self, principal: Principal, message_key: int) -> bool:
+        """Retention has removed all messages of that time, and nothing is left before it."""
+        days = principal.tenant.settings.retention_days
+        return bool(days) and find_key_time(message_key) < self._clock.now_us() - int(days * DAY_US)

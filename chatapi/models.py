@@ -44,6 +44,18 @@ class Posting(StrEnum):
     ADMINS = "admins"
 
 
+class NotifyLevel(StrEnum):
+    """Of which messages a member who is offline is told."""
+
+    ALL = "all"
+    MENTIONS = "mentions"
+    NONE = "none"
+
+    def wants(self, is_mentioned: bool) -> bool:
+        """Whether they are told of a message that mentions them, or does not."""
+        return self is NotifyLevel.ALL or (is_mentioned and self is NotifyLevel.MENTIONS)
+
+
 class Scope(StrEnum):
     """The kinds of credentials (docs/contract.md, section 4)."""
 
@@ -120,8 +132,8 @@ class MemberState(msgspec.Struct):
     joined_at_us: int
     last_ack: int
     last_read: int
-    joined_seq: int = 0  # the seq of their `member.joined`; 0 for those who were named at the room's creation
     last_mention_seq: int = 0  # no message with a greater seq mentions them, unless it mentions the whole room
+    notify: NotifyLevel = NotifyLevel.ALL
 
 
 class OptionalFields(NamedTuple):
@@ -130,6 +142,10 @@ class OptionalFields(NamedTuple):
     thread_id: str | None = None
     mentions: tuple[str, ...] = ()  # each user once, in the order in which they were written
     mention_room: bool = False
+
+    def mentions_user(self, user_id: str) -> bool:
+        """For a member who is not the sender."""
+        return self.mention_room or user_id in self.mentions
 
 
 NO_OPTIONAL_FIELDS = OptionalFields()

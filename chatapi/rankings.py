@@ -39,6 +39,7 @@ class Ranking:
         self.is_complete = False
         self.weight = 0
         self._active_us: dict[RoomKey, int] = {}
+        self.hidden: dict[RoomKey, bool] = {}  # whether the user has hidden a room; most are not in here
 
     def __contains__(self, room_key: RoomKey) -> bool:
         return room_key in self._active_us
@@ -65,6 +66,15 @@ class Ranking:
         if active_us is not None:
             del self.ranked[bisect_left(self.ranked, (active_us, room_key))]
             self.unread.pop(room_key, None)
+            self.hidden.pop(room_key, None)
+
+    def shown(self) -> "Ranking":
+        """The rooms that the user has not hidden."""
+        if not any(self.hidden.values()):
+            return self
+        shown = Ranking(self.seen_us)
+        shown.ranked = [room for room in self.ranked if not self.hidden.get(room[1])]
+        return shown
 
     def before(self, room: RankedRoom, limit: int) -> list[RankedRoom]:
         """The next rooms that were active before this one, the latest first."""
@@ -129,6 +139,21 @@ class Rankings:
         ranking = self._of_users.get((tenant_key, user_id))
         if ranking is not None:
             ranking.drop(room_key)
+
+    def set_hidden(self, tenant_key: TenantKey, user_id: UserId, room_key: RoomKey, is_hidden: bool) -> None:
+        ranking = self._of_users.get((tenant_key, user_id))
+        if ranking is not None:
+            ranking.hidden[room_key] = is_hidden
+
+    def show(self, tenant_key: TenantKey, room_key: RoomKey, user_ids: Collection[UserId]) -> None:
+        """The room is hidden by these users no more."""
+        if len(user_ids) < len(self._of_users):
+            for user_id in user_ids:
+                self.set_hidden(tenant_key, user_id, room_key, False)
+        else:
+            for (_, user_id), ranking in self._of_users.items():
+                if user_id in user_ids and room_key in ranking:
+                    ranking.hidden[room_key] = False
 
     def drop(self, tenant_key: TenantKey, room_key: RoomKey, members: Collection[UserId]) -> None:
         """The room was deleted."""

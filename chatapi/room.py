@@ -1,5 +1,6 @@
 """A room in memory, with its members, its listeners, and its newest events as they were encoded."""
 
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from chatapi.models import MemberState, Posting, Role, RoomId, RoomKey, RoomType, TenantState, UserId, encode_time
@@ -13,6 +14,7 @@ from chatapi.store import SeqCounter
 if TYPE_CHECKING:
     from chatapi.connection import Connection
 
+NOBODY: frozenset[UserId] = frozenset()
 FrameT = TypeVar("FrameT", bound=RoomFrame)
 
 
@@ -27,8 +29,10 @@ class RoomState:
         "created_at_us",
         "created_by",
         "gone",
+        "hidden_by",
         "last_mention_seq",
         "members",
+        "mentions_version",
         "metadata",
         "name",
         "pruned_seq",
@@ -77,6 +81,8 @@ class RoomState:
         self.counter = SeqCounter(room_key, last_seq)
         self.members: dict[UserId, MemberState] = {}  # the longest-standing first
         self.admins: set[UserId] = set()  # those of the members
+        self.hidden_by: AbstractSet[UserId] = NOBODY  # those of the members who have hidden it
+        self.mentions_version = 0  # grows when a message with mentions is sent, edited or deleted
         self.subscribers: dict[Connection, None] = {}  # a set that keeps its order
         self.unsubscribed: dict[Connection, None] = {}  # of members; they hear of changes outside its log
         self.ring = Ring(last_seq + 1)
@@ -143,15 +149,27 @@ class RoomState:
             return None
         return found[limit - 1 :: -1], len(found) > limit
 
-    def add_member(self, member: MemberState) -> None:
+    def add_member(self, member: MemberState, is_hidden: bool = False) -> None:
         """Call it in the order of joining: `members` has the longest-standing first."""
         self.members[member.user_id] = member
         if member.role is Role.ADMIN:
             self.admins.add(member.user_id)
+        if is_hidden:
+            self.set_hidden(member.user_id, True)
+
+    def set_hidden(self, user_id: UserId, is_hidden: bool) -> None:
+        """Whether this member has hidden the room."""
+        if not isinstance(self.hidden_by, set):  # nobody's, which most rooms share
+            self.hidden_by = {user_id} if is_hidden else NOBODY
+        elif is_hidden:
+            self.hidden_by.add(user_id)
+        else:
+            self.hidden_by.discard(user_id)
 
     def remove_member(self, user_id: UserId) -> None:
         del self.members[user_id]
         self.admins.discard(user_id)
+        self.set_hidden(user_id, False)
 
     def set_role(self, user_id: UserId, role: Role) -> None:
         self.members[user_id].role = role

@@ -8,12 +8,15 @@ requests have their turn in between.
 from collections.abc import Sequence
 
 from chatapi.models import Principal, RoomKey, TenantKey, UserId
-from chatapi.protocol.json import MAX_KEY
+from chatapi.protocol.json import MAX_INTEGER, MAX_KEY
 from chatapi.protocol.pages import Page, Value, Window
 from chatapi.rankings import RankedRoom, Ranking, Unread
 from chatapi.rooms import Rooms
 from chatapi.store import Readers
+from chatapi.store import mentions as store_mentions
 from chatapi.store import rooms as store_rooms
+from chatapi.store import views as store_views
+from chatapi.store.mentions import CountWant
 from chatapi.store.rooms import Counted, ListedRoom
 
 RANKED_ROOMS = 500  # per statement: about 2 ms of a reader's time
@@ -33,8 +36,8 @@ class RoomLists:
         self._readers = readers
         self._rooms = rooms
 
-    async def list_page(self, principal: Principal, window: Window) -> Page:
-        """The caller's rooms, the most recently active first.
+    async def list_page(self, principal: Principal, window: Window, *, with_hidden: bool = False) -> Page:
+        """The caller's rooms, the most recently active first; those that they have hidden only on request.
 
         A room that becomes active moves to the front, where those who page on will not look again. So a cursor keeps
         when the newest room was active as its paging began: after all that have been quiet since then come those that
@@ -42,7 +45,7 @@ class RoomLists:
         """
         tenant_key, user_id = principal.tenant.tenant_key, principal.user_id
         ranking = await self._get_ranking(tenant_key, user_id)
-        began_us, found = _find_ranked(ranking, window)
+        began_us, found = _find_ranked(ranking if with_hidden else ranking.shown(), window)
         items, was_full = await self._read(tenant_key, user_id, ranking, found[: window.limit])
         if not was_full and len(found) <= window.limit:
             return Page(items, None)
@@ -72,6 +75,8 @@ class RoomLists:
         while last_key is not None:
             ranked, last_key = await store_rooms.rank_rooms(self._readers, tenant_key, user_id, last_key, RANKED_ROOMS)
             ranking.put_all(ranked)
+        for room_key in await store_views.list_hidden(self._readers, tenant_key, user_id):
+            ranking.hidden.setdefault(room_key, True)  # unless it has changed meanwhile
         if ranking.ranked:
             self._rooms.see(ranking.ranked[-1][0])
         rankings.complete(ranking)
@@ -96,9 +101,19 @@ class RoomLists:
         await self._count_rest(tenant_key, user_id, counting)
         for count in counting:
             count.keep(ranking)
+        mentions = await self._count_mentions(tenant_key, user_id, rooms)
         return [
-            b'%s,"unread_count":%d}' % (count.room.item[:-1], min(count.unread, MAX_UNREAD)) for count in counting
+            b'%s,"unread_count":%d,"unread_mentions":%d}'
+            % (count.room.item[:-1], min(count.unread, MAX_UNREAD), mentions.get(count.room.room_key, 0))
+            for count in counting
         ], was_full
+
+    async def _count_mentions(
+        self, tenant_key: TenantKey, user_id: UserId, rooms: Sequence[ListedRoom]
+    ) -> dict[RoomKey, int]:
+        """Rooms without any are left out, most of them without a look."""
+        wants = [CountWant(room.room_key, room.last_read, MAX_INTEGER) for room in rooms if room.may_have_mentions]
+        return await store_mentions.count_unread(self._readers, tenant_key, user_id, wants) if wants else {}
 
     async def _count_rest(self, tenant_key: TenantKey, user_id: UserId, counting: Sequence["_Counting"]) -> None:
         while unfinished := {count.room.room_key: count for count in counting if not count.is_done}:

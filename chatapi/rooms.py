@@ -292,7 +292,7 @@ class Rooms:
             size += count
             if size >= MEMBERS_PER_STEP or index == len(rooms):
                 for row in await store_rooms.load_members(self._readers, list(waiting)):
-                    waiting[row[0]].add_member(store_rooms.read_member(row))
+                    waiting[row[0]].add_member(*store_rooms.read_member(row))
                 waiting, size = {}, 0
 
     async def _load_many_members(self, room: RoomState) -> None:
@@ -300,8 +300,8 @@ class Rooms:
         while True:
             rows = await store_rooms.load_members_after(self._readers, room.room_key, last, MEMBERS_PER_STEP)
             for row in rows:
-                last = store_rooms.read_member(row)
-                room.add_member(last)
+                last, is_hidden = store_rooms.read_member(row)
+                room.add_member(last, is_hidden)
             if len(rows) < MEMBERS_PER_STEP:
                 return
 

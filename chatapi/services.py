@@ -14,6 +14,7 @@ from chatapi.health import HealthCheck
 from chatapi.hub import Hub
 from chatapi.last_seen import LastSeen
 from chatapi.membership import Membership
+from chatapi.mentions import Mentions
 from chatapi.metrics import Counters
 from chatapi.notifications import Notifications
 from chatapi.origin import OriginPolicy
@@ -28,6 +29,7 @@ from chatapi.rooms import Rooms
 from chatapi.store import Store
 from chatapi.tasks import Tasks
 from chatapi.tenants import TenantRegistry
+from chatapi.views import Views
 from chatapi.webhooks.dead_letters import DeadLetterQueue
 from chatapi.webhooks.worker import WebhookWorker
 
@@ -54,6 +56,8 @@ class Services:
     membership: Membership
     profiles: Profiles
     last_seen: LastSeen
+    mentions: Mentions
+    views: Views
     receipts: Receipts
     notifications: Notifications
     webhooks: WebhookWorker

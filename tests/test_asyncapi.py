@@ -195,6 +195,8 @@ async def test_every_frame_of_a_server_is_as_documented(
     await listener.until("member.left")
     await alice.put("/users/alice", {"name": "Alice", "metadata": {"n": 1}})
     await listener.until("user.updated")
+    await alice.patch(f"/rooms/{room_id}/me", {"hidden": True})
+    await listener.until("room.me")
     await alice.post("/notify", {"topic": "t", "payload": {"n": 1}, "targets": {"user_ids": ["alice"]}})
     notification = await listener.until("notification")
     await here.send("notification.ack", notification_id=notification["notification_id"])

@@ -47,11 +47,13 @@ GET    /rooms                                       200  200   200       200    
 GET    …                                            200  200   404       404         401    401
 PATCH  …                                            200  200   404       404         401    401
 DELETE …                                            204  204   404       404         401    401
+PATCH  …/me                                         200  200   404       404         401    401
 GET    …/members                                    200  200   404       404         401    401
 POST   …/members                                    201  201   404       404         401    401
 PATCH  …/members/{user_id}                          200  200   404       404         401    401
 DELETE …/members/{user_id}                          204  204   404       404         401    401
 GET    …/presence                                   200  200   404       404         401    401
+GET    /mentions                                    200  200   200       200         401    401
 GET    /channels                                    200  200   200       200         401    401
 POST   /notify                                      202  403   404       403         401    401
 GET    /notifications                               200  200   200       200         401    401
@@ -127,6 +129,7 @@ POST   /acks                                        200   200    403     403    
 GET    …                                            200   200    403     403      200    200
 PATCH  …                                            200   403    403     403      403    403
 DELETE …                                            204   403    403     403      403    403
+PATCH  …/me                                         200   200    403     403      403    200
 GET    …/members                                    200   200    403     403      200    200
 POST   …/members own                                409   403    403     403      201    409
 POST   …/members other's                            201   403    403     403      403    409
@@ -173,6 +176,7 @@ POST   /acks                                        200   200    200
 GET    …                                            200   200    200
 PATCH  …                                            403   403    403
 DELETE …                                            403   403    403
+PATCH  …/me                                         200   200    200
 GET    …/members                                    200   200    200
 POST   …/members                                    403   403    403
 PATCH  …/members/{user_id}                          403   403    403
@@ -275,6 +279,7 @@ class Stage:
         bodies: dict[type[req.Body], dict[str, object]] = {
             req.CreateRoom: {"type": "group"},
             req.PatchRoom: {"name": "renamed"},
+            req.PatchOwnView: {"notify": "mentions"},
             req.AddMember: {"user_id": ids["joins"]},
             PutUser: {"name": "Bob B"},
             req.PatchMember: {"role": "member" if row.whose == "own" else "admin"},

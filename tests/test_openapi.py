@@ -285,6 +285,9 @@ async def test_every_route_answers_as_documented(server: Server) -> None:
     await call("POST", messages, 409, {**draft, "content": "other"}, room_id=room_id)
     one = {"room_id": room_id, "message_id": message["message_id"]}
     await call("GET", "/rooms", 200)
+    await call("PATCH", "/rooms/{room_id}/me", 200, {"notify": "mentions"}, room_id=room_id)
+    await call("POST", messages, 201, {"content": "x", "mentions": ["alice"], "mention_room": True}, room_id=room_id)
+    await call("GET", "/mentions", 200)
     await call("GET", f"{messages}/{{message_id}}", 200, **one)
     await call("PUT", f"{messages}/{{message_id}}", 200, {"content": "ho"}, **one)
     await check_reactions_and_pins(recorder, one)

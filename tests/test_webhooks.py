@@ -49,6 +49,7 @@ async def test_an_offline_member_gets_the_message_signed(start_server: StartServ
             "user_id": "bob",
             "room": {"room_id": room_id, "type": "group", "name": "Lunch", "metadata": {"floor": 3}},
             "message": message,
+            "mentioned": False,
         },
     }
     assert call.headers["Content-Type"] == "application/json"

@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 from chatapi.client.connection import Connection
 from chatapi.client.conversations import ConversationCalls
 from chatapi.client.credentials import Credentials, GetToken, is_token
-from chatapi.client.drafts import draft, given
+from chatapi.client.drafts import draft, given, write_flag
 from chatapi.client.envelope import Shape
 from chatapi.client.events import EventPage
 from chatapi.client.feed import ACKED_ROOMS
@@ -23,11 +23,14 @@ from chatapi.client.records import (
     Json,
     Member,
     MemberPage,
+    MentionPage,
     Message,
     MessagePage,
     NotificationPage,
     Notified,
+    NotifyLevel,
     OwnRoomPage,
+    OwnView,
     Position,
     Posting,
     Presence,
@@ -158,15 +161,18 @@ class ChatAPI(ConversationCalls, UserCalls):
         return cast(Room, await self.call("POST", "/rooms", body=body, shape=_ROOM))
 
     async def list_rooms(
-        self, *, limit: int | None = None, offset: int | None = None, cursor: str | None = None
+        self,
+        *,
+        hidden: bool | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        cursor: str | None = None,
     ) -> OwnRoomPage:
-        """The caller's rooms, the most recently active first, each with the caller's role and receipts, a count of
-        unread messages (up to 1,000) and the last message. `limit`: 1 to 100 (50); a page may hold less, see
-        `has_more`."""
-        return cast(
-            OwnRoomPage,
-            await self.call("GET", "/rooms", query={"limit": limit, "offset": offset, "cursor": cursor}, shape=_ROOMS),
-        )
+        """The caller's rooms, the most recently active first, each with the caller's role, receipts and view of it,
+        counts of unread messages and mentions (up to 1,000) and the last message. `hidden`: True for those too that
+        the caller has hidden. `limit`: 1 to 100 (50); a page may hold less, see `has_more`."""
+        query = {"limit": limit, "offset": offset, "cursor": cursor, "hidden": write_flag(hidden)}
+        return cast(OwnRoomPage, await self.call("GET", "/rooms", query=query, shape=_ROOMS))
 
     async def list_channels(
         self, *, limit: int | None = None, offset: int | None = None, cursor: str | None = None
@@ -201,6 +207,15 @@ class ChatAPI(ConversationCalls, UserCalls):
     async def delete_room(self, room_id: str) -> None:
         """Deletes a room and everything in it. For its admins. Raises ApiError: 403, also of a dm; 404."""
         await self.call("DELETE", room_path(room_id))
+
+    async def update_view(
+        self, room_id: str, *, notify: NotifyLevel | UnsetType = UNSET, hidden: bool | UnsetType = UNSET
+    ) -> OwnView:
+        """Changes the caller's own view of a room, and returns it; an argument that is not given changes nothing.
+        `notify`: of which messages the backend is told while the caller is offline. `hidden`: leaves the room out of
+        `list_rooms` until somebody else posts. Raises ApiError: 403, 404."""
+        body = given(notify=notify, hidden=hidden)
+        return cast(OwnView, await self.call("PATCH", f"{room_path(room_id)}/me", body=body, shape=_ROOM))
 
     async def list_members(
         self,
@@ -281,6 +296,15 @@ class ChatAPI(ConversationCalls, UserCalls):
         return cast(
             MessagePage, await self.call("GET", f"{room_path(room_id)}/messages", query=query, shape={"messages": list})
         )
+
+    async def list_mentions(
+        self, *, before: str | None = None, limit: int | None = None, cursor: str | None = None
+    ) -> MentionPage:
+        """The messages that mention the caller, in all rooms that they are in, the newest first; deleted ones are left
+        out. `before`: the id of a message, perhaps a deleted one. `limit`: 1 to 100 (50). Raises ApiError: 400 for a
+        `before` that the caller cannot read."""
+        query = {"before": before, "limit": limit, "cursor": cursor}
+        return cast(MentionPage, await self.call("GET", "/mentions", query=query, shape={"messages": list}))
 
     async def get_message(self, room_id: str, message_id: str) -> Message:
         """A message as it now stands. Raises ApiError: 403, 404."""

@@ -13,6 +13,11 @@ def given(**fields: Any) -> Json:
     return {name: value for name, value in fields.items() if value is not UNSET}
 
 
+def write_flag(value: bool | None) -> str | None:
+    """For a query."""
+    return None if value is None else "true" if value else "false"
+
+
 def draft(
     content: str,
     *,

@@ -2,7 +2,7 @@
 
 from typing import Literal, NotRequired, TypedDict
 
-from chatapi.client.records import MessageFields, Notification, Role, RoomFields, RoomType, User
+from chatapi.client.records import MessageFields, Notification, NotifyLevel, Role, RoomFields, RoomType, User
 
 
 class ReadyRoom(TypedDict):
@@ -11,6 +11,9 @@ class ReadyRoom(TypedDict):
     last_seq: int
     last_ack: int
     last_read: int
+    unread_mentions: int
+    notify: NotifyLevel
+    hidden: bool
 
 
 class ReadyEvent(TypedDict):
@@ -107,6 +110,15 @@ class RoomUpdatedEvent(_RoomEvent):
 
 class RoomDeletedEvent(_RoomEvent):
     type: Literal["room.deleted"]
+
+
+class RoomMeEvent(TypedDict):
+    """The user's own view of a room has changed."""
+
+    type: Literal["room.me"]
+    room_id: str
+    notify: NotifyLevel
+    hidden: bool
 
 
 class MemberJoinedEvent(TypedDict):
@@ -218,6 +230,7 @@ Event = (
     | ReadyEvent
     | RoomCreatedEvent
     | RoomDeletedEvent
+    | RoomMeEvent
     | AckReceivedEvent
     | ReadUpdatedEvent
     | PresenceEvent

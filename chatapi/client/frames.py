@@ -31,6 +31,7 @@ _SHAPES: dict[str, Shape] = {
     "member.left": {**_LOG_EVENT, "user_id": str},
     "room.created": {"room_id": str, "last_seq": int},
     "room.deleted": {"room_id": str},
+    "room.me": {"room_id": str},
     "notification": {"notification_id": str},
     "subscribed": {"room_id": str, "last_seq": int},
     "sync.gap": {"room_id": str, "to_seq": int},

@@ -6,6 +6,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 Json = dict[str, Any]
 RoomType = Literal["dm", "group", "channel"]
 Role = Literal["admin", "member"]
+NotifyLevel = Literal["all", "mentions", "none"]
 Posting = Literal["members", "admins"]
 
 
@@ -74,13 +75,24 @@ class MessageReactions(TypedDict):
 
 
 class OwnRoom(Room):
-    """A room as its member sees it in `list_rooms`; `unread_count` stops at 1,000."""
+    """A room as its member sees it in `list_rooms`; `unread_count` and `unread_mentions` stop at 1,000."""
 
     role: Role
     last_ack: int
     last_read: int
+    notify: NotifyLevel
+    hidden: bool
     unread_count: int
+    unread_mentions: int
     last_message: Message | None
+
+
+class OwnView(TypedDict):
+    """How the caller sees a room."""
+
+    room_id: str
+    notify: NotifyLevel
+    hidden: bool
 
 
 class Member(TypedDict):
@@ -266,6 +278,10 @@ class UserPage(_Page):
 class MessagePage(TypedDict):
     messages: list[Message]
     has_more: bool
+
+
+class MentionPage(_Page):
+    messages: list[Message]
 
 
 class ReceiptPage(_Page):

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from chatapi.errors import Code
-from chatapi.models import Role, RoomType
+from chatapi.models import NotifyLevel, Role, RoomType
 from chatapi.protocol.fields import (
     EXAMPLE_TIME,
     DeadLetterIdText,
@@ -28,6 +28,7 @@ from chatapi.protocol.fields import (
     ReactionSummaries,
     SubscriptionIdText,
     Time,
+    UnreadMentions,
     UserFields,
     WebhookSecret,
 )
@@ -110,7 +111,10 @@ class OwnRoom(Room, frozen=True, kw_only=True):
     role: Annotated[Role, Meta(examples=["admin"])]
     last_ack: Position
     last_read: Position
+    notify: Annotated[NotifyLevel, Meta(description="of which messages they are told while offline", examples=["all"])]
+    hidden: Annotated[bool, Meta(description="left out of the list until somebody else posts", examples=[False])]
     unread_count: Annotated[int, Meta(ge=0, le=1000, description="others' messages, counted to 1,000", examples=[3])]
+    unread_mentions: UnreadMentions
     last_message: Message | None
 
 
@@ -147,6 +151,14 @@ class Online(Answer, frozen=True, kw_only=True):
     online: list[UserIdText]
 
 
+class OwnView(Answer, frozen=True, kw_only=True):
+    """How the user sees the room."""
+
+    room_id: RoomIdText
+    notify: Annotated[NotifyLevel, Meta(examples=["mentions"])]
+    hidden: Annotated[bool, Meta(examples=[False])]
+
+
 class Standing(Answer, frozen=True, kw_only=True):
     """How far the user has got in the room."""
 
@@ -180,6 +192,14 @@ class History(Answer, frozen=True, kw_only=True):
 
     messages: Encoded[list[Message]]
     has_more: HasMore
+
+
+class MentionPage(Answer, frozen=True, kw_only=True):
+    """The newest first."""
+
+    messages: Encoded[list[Message]]
+    has_more: HasMore
+    next_cursor: NextCursor | UnsetType = UNSET
 
 
 class Events(Answer, frozen=True, kw_only=True):

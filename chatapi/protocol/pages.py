@@ -54,9 +54,16 @@ class Page(NamedTuple):
 def read_window(query: PageQuery, scope: Sequence[Value], start: Iterable[Value]) -> Window:
     """`scope` says which list it is, and of whom; sort keys look like `start`. Raises ChatError for a cursor of
     another list."""
-    if not isinstance(query.cursor, str):
-        return Window(query.limit, query.offset if isinstance(query.offset, int) else 0)
-    return Window(query.limit, after=_decode_cursor(query.cursor, scope, [type(value) for value in start]))
+    if isinstance(query.offset, int):
+        return Window(query.limit, query.offset)
+    return read_keyed_window(query.limit, query.cursor, scope, start)
+
+
+def read_keyed_window(limit: int, cursor: str | UnsetType, scope: Sequence[Value], start: Iterable[Value]) -> Window:
+    """As `read_window`, of a list that has no offsets."""
+    if not isinstance(cursor, str):
+        return Window(limit)
+    return Window(limit, after=_decode_cursor(cursor, scope, [type(value) for value in start]))
 
 
 def encode_cursor(sort_key: SortKey, scope: Sequence[Value]) -> str:

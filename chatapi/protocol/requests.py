@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType, inspect
 
 from chatapi.errors import invalid
-from chatapi.models import OptionalFields, Posting, Role, RoomType, UserId
+from chatapi.models import NotifyLevel, OptionalFields, Posting, Role, RoomType, UserId
 from chatapi.protocol.json import MAX_INTEGER, check_object_bytes, convert
 
 MAX_OBJECT_BYTES = 16 * 1024  # metadata and meta
@@ -189,6 +189,13 @@ Mentions = Annotated[
 MentionRoom = Annotated[bool, Meta(description="mentions every member; for room admins, in a dm for both")]
 
 
+class PatchOwnView(Body, frozen=True):
+    """An absent field stays unchanged."""
+
+    notify: Annotated[NotifyLevel, Meta(examples=["mentions"])] | UnsetType = UNSET
+    hidden: Annotated[bool, Meta(examples=[True])] | UnsetType = UNSET
+
+
 class MessageDraft(Body, frozen=True):
     content: Content
     meta: JsonObject | None = None
@@ -359,39 +366,46 @@ _WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,29})").fullmatch  # more digits t
 
 def parse_query(parameters: Iterable[tuple[str, str]], record: type[Q]) -> Q:
     """The record of a query string's names and values; names that it does not know are ignored. Raises ChatError."""
-    find = _find_numbers(record).get
+    find = _find_kinds(record).get
     values: dict[str, str | int] = {}
     for name, text in parameters:
-        is_number = find(name)
-        if is_number is None:
+        kind = find(name)
+        if kind is None:
             continue
         if name in values:
             raise invalid("Must not be given more than once", name)
-        if not is_number:
+        if kind is str:
             values[name] = text
-        elif _WHOLE_NUMBER(text):
+        elif kind is int:
+            if not _WHOLE_NUMBER(text):
+                raise invalid("Must be a whole number in decimal digits", name)
             values[name] = int(text)
+        elif text in _TRUTHS:
+            values[name] = _TRUTHS[text]
         else:
-            raise invalid("Must be a whole number in decimal digits", name)
+            raise invalid("Must be true or false", name)
     query = convert(values, record)
     query.check()
     return query
 
 
+_TRUTHS = {"true": True, "false": False}
+
+
 @cache
-def _find_numbers(record: type[Query]) -> dict[str, bool]:
-    """For each parameter whether it is a number: the others are text."""
+def _find_kinds(record: type[Query]) -> dict[str, type]:
+    """Whether each parameter is a number, true or false, or text."""
     described = inspect.type_info(record)
     assert isinstance(described, inspect.StructType)
-    return {field.encode_name: _is_number(field.type) for field in described.fields}
+    return {field.encode_name: _find_kind(field.type) for field in described.fields}
 
 
-def _is_number(kind: inspect.Type) -> bool:
-    if isinstance(kind, inspect.Metadata):
-        return _is_number(kind.type)
-    return isinstance(kind, inspect.IntType) or (
-        isinstance(kind, inspect.UnionType) and any(map(_is_number, kind.types))
-    )
+def _find_kind(described: inspect.Type) -> type:
+    if isinstance(described, inspect.Metadata):
+        return _find_kind(described.type)
+    if isinstance(described, inspect.UnionType):
+        return next((kind for kind in map(_find_kind, described.types) if kind is not str), str)
+    return int if isinstance(described, inspect.IntType) else bool if isinstance(described, inspect.BoolType) else str
 
 
 class PageQuery(Query, frozen=True):
@@ -412,6 +426,22 @@ class MembersQuery(PageQuery, frozen=True):
 
 class AdminPageQuery(PageQuery, frozen=True):
     limit: Annotated[int, Meta(ge=1, le=1000)] = 50
+
+
+class RoomsQuery(PageQuery, frozen=True):
+    hidden: Annotated[bool, Meta(description="true: with the rooms that the user has hidden")] = False
+
+
+class MentionsQuery(Query, frozen=True):
+    """`cursor` or `before` says where the page begins; without either it is the first page."""
+
+    limit: Limit = 50
+    before: Annotated[PublicId, Meta(description="a message_id: only messages before it")] | UnsetType = UNSET
+    cursor: PageCursor | UnsetType = UNSET
+
+    def check(self) -> None:
+        if self.cursor is not UNSET and self.before is not UNSET:
+            raise invalid("Give either cursor or before, not both", "cursor")
 
 
 class HistoryQuery(Query, frozen=True):

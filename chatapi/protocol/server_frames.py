@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from chatapi.errors import Code
-from chatapi.models import Role, RoomType
+from chatapi.models import NotifyLevel, Role, RoomType
 from chatapi.protocol.fields import (
     Epoch,
     LogSeq,
@@ -22,6 +22,7 @@ from chatapi.protocol.fields import (
     ReactionCount,
     RequestIdText,
     Time,
+    UnreadMentions,
     UserFields,
 )
 from chatapi.protocol.requests import (
@@ -45,6 +46,9 @@ class RoomInReady(msgspec.Struct, frozen=True, kw_only=True):
     last_seq: Position
     last_ack: Position
     last_read: Position
+    unread_mentions: UnreadMentions
+    notify: Annotated[NotifyLevel, Meta(examples=["all"])]
+    hidden: Annotated[bool, Meta(examples=[False])]
 
 
 class ReadyFrame(ServerFrame, frozen=True, kw_only=True, tag="ready"):
@@ -169,6 +173,15 @@ class RoomUpdatedFrame(RoomFrame, frozen=True, kw_only=True, tag="room.updated")
 
 class RoomDeletedFrame(RoomFrame, frozen=True, kw_only=True, tag="room.deleted"):
     pass
+
+
+class RoomMeFrame(ServerFrame, frozen=True, kw_only=True, tag="room.me"):
+    """The user's own view of the room has changed, by a request of theirs or by a message that shows a hidden room
+    again. It is sent to the user's own connections."""
+
+    room_id: RoomIdText
+    notify: Annotated[NotifyLevel, Meta(examples=["mentions"])]
+    hidden: Annotated[bool, Meta(examples=[False])]
 
 
 class MemberJoinedFrame(ServerFrame, frozen=True, kw_only=True, tag="member.joined"):
@@ -338,6 +351,7 @@ SERVER_FRAMES: tuple[type[ServerFrame], ...] = (
     RoomCreatedFrame,
     RoomUpdatedFrame,
     RoomDeletedFrame,
+    RoomMeFrame,
     MemberJoinedFrame,
     MemberUpdatedFrame,
     MemberLeftFrame,

@@ -30,6 +30,9 @@ class OfflineMessage(msgspec.Struct, frozen=True, kw_only=True):
     user_id: Annotated[UserIdText, Meta(description="the user who is offline", examples=["bob"])]
     room: RoomOfCall
     message: Message
+    mentioned: Annotated[
+        bool, Meta(description="whether the message mentioned the user when it was stored", examples=[False])
+    ]
 
 
 class OfflineMessageCall(WebhookCall, frozen=True, kw_only=True, tag="message.offline"):

@@ -23,10 +23,12 @@ async def create_room(call: Call[req.CreateRoom, None]) -> Response[answers.Room
     return ok(room.record(), 201)
 
 
-async def list_rooms(call: Call[None, req.PageQuery]) -> Response[answers.OwnRooms]:
-    """List the user's rooms, the most recently active first."""
-    scope = ("rooms", call.principal.tenant.tenant_id, call.principal.user_id)
-    page = await call.services.room_lists.list_page(call.principal, read_window(call.query, scope, ROOMS_START))
+async def list_rooms(call: Call[None, req.RoomsQuery]) -> Response[answers.OwnRooms]:
+    """List the user's rooms, the most recently active first; those that they have hidden only with hidden=true."""
+    principal, with_hidden = call.principal, call.query.hidden
+    scope = ("all rooms" if with_hidden else "rooms", principal.tenant.tenant_id, principal.user_id)
+    window = read_window(call.query, scope, ROOMS_START)
+    page = await call.services.room_lists.list_page(principal, window, with_hidden=with_hidden)
     return ok(answers.OwnRooms(rooms=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
 
 
@@ -56,6 +58,12 @@ async def delete_room(call: Call[None, None]) -> Response[None]:
     """Delete a room and everything in it. For its admins."""
     await call.services.membership.delete_room(call.principal, call.path["room_id"])
     return NO_CONTENT
+
+
+async def update_view(call: Call[req.PatchOwnView, None]) -> Response[answers.OwnView]:
+    """Change the user's own view of a room: of what they are told while offline, and whether it is hidden."""
+    view = await call.services.views.change(call.principal, call.path["room_id"], call.body)
+    return ok(answers.OwnView(room_id=view.room_id, notify=view.notify, hidden=view.hidden))
 
 
 async def list_members(call: Call[None, req.MembersQuery]) -> Response[answers.Members]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from chatapi.models import MemberState, Role, RoomKey, TenantKey, UserId
+from chatapi.models import MemberState, NotifyLevel, Role, RoomKey, TenantKey, UserId
 from chatapi.protocol.json import MAX_KEY, dumps_text, loads_stored
 from chatapi.protocol.pages import Page, Value, Window
 from chatapi.store.keys import KEY_EPOCH_US
@@ -13,11 +13,17 @@ from chatapi.store.transaction import Transaction
 
 Row = tuple[Any, ...]
 
+_NOTIFIES = {str(notify): notify for notify in NotifyLevel}
+
 # The newest seq: of the messages, of the other events, or of what retention has removed.
 LAST_SEQ = """
     max(r.pruned_seq,
         coalesce((SELECT max(seq) FROM messages WHERE room_key = r.room_key), 0),
         coalesce((SELECT max(seq) FROM changes WHERE room_key = r.room_key), 0))
+"""
+# Of a member `m` of the room `r`: whether they have hidden it, and nobody else has posted since.
+IS_HIDDEN = """
+    (m.hidden_seq IS NOT NULL AND m.hidden_seq >= iif(r.poster IS m.user_id, r.other_posted_seq, r.posted_seq))
 """
 _ROOM_JSON_FIELDS = f"""
     'room_id', r.room_id, 'type', r.type, 'unique_key', r.unique_key, 'name', r.name, 'metadata', json(r.metadata),
@@ -39,13 +45,17 @@ _LOAD_ROOMS = f"""
     WHERE r.tenant_key = w.value ->> 0 AND r.room_id = w.value ->> 1 AND r.deleted_at_us IS NULL
 """
 # Longest-standing first: that is who becomes admin when the last admin leaves.
-_LOAD_MEMBERS = """
-    SELECT m.room_key, m.user_id, m.role, m.joined_at_us, m.last_ack, m.last_read, m.joined_seq, m.last_mention_seq
+_MEMBER = f"""
+    m.room_key, m.user_id, m.role, m.joined_at_us, m.last_ack, m.last_read, m.last_mention_seq, m.notify,
+    iif(m.hidden_seq IS NULL, 0, (SELECT {IS_HIDDEN} FROM rooms AS r WHERE r.room_key = m.room_key))
+"""
+_LOAD_MEMBERS = f"""
+    SELECT {_MEMBER}
     FROM json_each(:room_keys) AS w CROSS JOIN members AS m
     WHERE m.room_key = w.value ORDER BY m.room_key, m.joined_at_us, m.user_id
 """
-_LOAD_MEMBERS_AFTER = """
-    SELECT m.room_key, m.user_id, m.role, m.joined_at_us, m.last_ack, m.last_read, m.joined_seq, m.last_mention_seq
+_LOAD_MEMBERS_AFTER = f"""
+    SELECT {_MEMBER}
     FROM members AS m INDEXED BY members_standing
     WHERE m.room_key = :room_key AND (m.joined_at_us, m.user_id) > (:joined_at_us, :user_id)
     ORDER BY m.joined_at_us, m.user_id LIMIT :limit
@@ -71,8 +81,8 @@ _FIND_DM = """
     SELECT room_id FROM rooms WHERE tenant_key = :tenant_key AND unique_key = :unique_key AND deleted_at_us IS NULL
 """
 _INSERT_MEMBERS = """
-    INSERT INTO members (room_key, user_id, tenant_key, role, joined_at_us, last_ack, last_read, joined_seq)
-    SELECT :room_key, value ->> 0, :tenant_key, value ->> 1, :now_us, :seq, :seq, :seq FROM json_each(:members)
+    INSERT INTO members (room_key, user_id, tenant_key, role, joined_at_us, last_ack, last_read, joined_key)
+    SELECT :room_key, value ->> 0, :tenant_key, value ->> 1, :now_us, :seq, :seq, :now_key FROM json_each(:members)
 """
 _UPDATE_ROOM = """
     UPDATE rooms SET name = :name, metadata = :metadata, posting = :posting, slow_mode_seconds = :slow_mode_seconds,
@@ -120,10 +130,11 @@ _COUNT_UNREAD = """
 """
 # `wanted` holds [room_key, the seq up to which it is known what is unread] each. The item lacks its `unread_count`.
 _LIST_ROOMS = f"""
-    SELECT w.key, r.room_key, m.last_read, r.pruned_seq,
+    SELECT w.key, r.room_key, m.last_read, r.pruned_seq, max(m.last_mention_seq, r.last_mention_seq) > m.last_read,
         {_COUNT_UNREAD.format(room_key="r.room_key", after_seq="max(m.last_read, w.value ->> 1)")},
         CAST(json_object({_ROOM_JSON_FIELDS},
-            'role', m.role, 'last_ack', m.last_ack, 'last_read', m.last_read,
+            'role', m.role, 'last_ack', m.last_ack, 'last_read', m.last_read, 'notify', m.notify,
+            'hidden', json(iif({IS_HIDDEN}, 'true', 'false')),
             'last_message', json((SELECT {MESSAGE_JSON} FROM messages AS m WHERE m.room_key = r.room_key
                 ORDER BY m.seq DESC LIMIT 1))) AS BLOB)
     FROM json_each(:wanted) AS w CROSS JOIN members AS m CROSS JOIN rooms AS r
@@ -193,8 +204,7 @@ async def load_rooms(readers: Readers, wanted: Sequence[tuple[TenantKey, str]]) 
 
 
 async def load_members(readers: Readers, room_keys: Sequence[RoomKey]) -> list[Row]:
-    """Rows of (room_key, user_id, role, joined_at_us, last_ack, last_read, joined_seq, last_mention_seq), each room's
-    longest-standing first."""
+    """Rows for `read_member`, each room's longest-standing first."""
     return await readers.fetch(_LOAD_MEMBERS, {"room_keys": dumps_text(room_keys)})
 
 
@@ -265,8 +275,9 @@ async def insert_members(
     room_key: RoomKey,
     members: Iterable[tuple[UserId, Role]],
     seq: int,
+    now_key: int,
 ) -> None:
-    """`seq` is where their last_ack and last_read start."""
+    """`seq` is where their last_ack and last_read start, `now_key` greater than the keys of all messages up to now."""
     await transaction.execute(
         _INSERT_MEMBERS,
         {
@@ -274,6 +285,7 @@ async def insert_members(
             "room_key": room_key,
             "members": dumps_text(list(members)),
             "seq": seq,
+            "now_key": now_key,
             "now_us": transaction.now_us,
         },
     )
@@ -329,11 +341,12 @@ async def update_cursors(transaction: Transaction, cursors: Sequence[tuple[RoomK
 
 
 class ListedRoom(NamedTuple):
-    """`item` is the room as JSON without its `unread_count`; `counted` is of the messages after the known count."""
+    """`item` is the room as JSON without what is unread; `counted` is of the messages after the known count."""
 
     room_key: RoomKey
     last_read: int
     pruned_seq: int
+    may_have_mentions: bool  # that are unread
     counted: "Counted"
     item: bytes
 
@@ -364,7 +377,9 @@ async def list_rooms(
     scope = {"tenant_key": tenant_key, "user_id": user_id, "examined": examined}
     found, was_full = await readers.fetch_page(_LIST_ROOMS, {**scope, "wanted": dumps_text(wanted)}, len(wanted))
     rows = sorted(found, key=lambda row: int(row[0]))
-    return [ListedRoom(row[1], row[2], row[3], Counted(*loads_stored(row[4])), row[5]) for row in rows], was_full
+    return [
+        ListedRoom(row[1], row[2], row[3], bool(row[4]), Counted(*loads_stored(row[5])), row[6]) for row in rows
+    ], was_full
 
 
 async def count_unread(
@@ -401,7 +416,10 @@ async def list_receipts(readers: Readers, tenant_key: TenantKey, room_key: RoomK
     return await readers.fetch_list(_LIST_RECEIPTS, scope, window, MEMBERS_START)
 
 
-def read_member(row: Row) -> MemberState:
-    """The record of a row of `load_members`."""
-    _room_key, user_id, role, *numbers = row
-    return MemberState(UserId(user_id), Role(role), *numbers)
+def read_member(row: Row) -> tuple[MemberState, bool]:
+    """The record of a row of `load_members`, and whether they have hidden the room."""
+    _room_key, user_id, role, joined_at_us, last_ack, last_read, last_mention_seq, notify, is_hidden = row
+    member = MemberState(
+        UserId(user_id), Role(role), joined_at_us, last_ack, last_read, last_mention_seq, _NOTIFIES[notify]
+    )
+    return member, bool(is_hidden)

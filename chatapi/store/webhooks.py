@@ -56,31 +56,39 @@ class Failure(NamedTuple):
 
 
 # Run by the writer beside the messages that they are for; rows of (event_key, ordinal, tenant_key, room_key, user_id,
-# due_at_us).
+# due_at_us), and of a message whether it mentions the user.
 INSERT_DELIVERIES = """
-    INSERT INTO webhook_deliveries (event_key, ordinal, tenant_key, room_key, user_id, next_attempt_at_us)
-    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each(:rows)
+    INSERT INTO webhook_deliveries (event_key, ordinal, tenant_key, room_key, user_id, next_attempt_at_us, mentioned)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, coalesce(value ->> 6, 0)
+    FROM json_each(:rows)
 """
-# Rows of (event_key, tenant_key, room_key, seq, excluded, due_at_us).
+# Rows of (event_key, tenant_key, room_key, seq, excluded, due_at_us), and of a message (mentioned, mention_room).
 INSERT_EVENTS = """
-    INSERT INTO webhook_events (event_key, tenant_key, room_key, seq, excluded, due_at_us)
-    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value -> 4, value ->> 5 FROM json_each(:rows)
+    INSERT INTO webhook_events (event_key, tenant_key, room_key, seq, excluded, due_at_us, mentioned, mention_room)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value -> 4, value ->> 5, coalesce(value -> 6, '[]'),
+           coalesce(value ->> 7, 0)
+    FROM json_each(:rows)
 """
 
 _FIND_EVENT = """
-    SELECT event_key, room_key, seq, due_at_us, last_user_id, deliveries FROM webhook_events
+    SELECT event_key, room_key, seq, due_at_us, last_user_id, deliveries, mentioned, mention_room FROM webhook_events
     WHERE tenant_key = :tenant_key ORDER BY event_key LIMIT 1
 """
 _EXCLUDED = """
     SELECT value FROM json_each(
         (SELECT excluded FROM webhook_events WHERE event_key = :event_key AND tenant_key = :tenant_key))
 """
+# Only those who wanted to be told when the message was stored.
 _EXPAND_MESSAGE = f"""
-    INSERT INTO webhook_deliveries (event_key, ordinal, tenant_key, room_key, user_id, next_attempt_at_us)
-    SELECT :event_key, :deliveries + row_number() OVER (), :tenant_key, :room_key, user_id, :due_at_us FROM (
-        SELECT user_id FROM members
-        WHERE room_key = :room_key AND tenant_key = :tenant_key AND user_id > :last_user_id AND last_ack < :seq
-          AND user_id NOT IN ({_EXCLUDED})
+    INSERT INTO webhook_deliveries (event_key, ordinal, tenant_key, room_key, user_id, next_attempt_at_us, mentioned)
+    SELECT :event_key, :deliveries + row_number() OVER (), :tenant_key, :room_key, user_id, :due_at_us, mentioned FROM (
+        SELECT user_id, mentioned FROM (
+            SELECT user_id, iif(notify_key < :event_key, notify, notify_before) AS notify,
+                   :mention_room OR user_id IN (SELECT value FROM json_each(:mentioned)) AS mentioned
+            FROM members
+            WHERE room_key = :room_key AND tenant_key = :tenant_key AND user_id > :last_user_id AND last_ack < :seq
+              AND user_id NOT IN ({_EXCLUDED}))
+        WHERE notify = 'all' OR notify = 'mentions' AND mentioned
         ORDER BY user_id LIMIT :limit)
 """
 _EXPAND_NOTIFICATION = f"""
@@ -124,7 +132,7 @@ _MESSAGE_BODY = f"""
     SELECT json_object('type', 'message.offline', 'timestamp', {_TIME.format("m.created_at_us")},
         'data', json_object('tenant_id', t.tenant_id, 'user_id', d.user_id,
             'room', json_object('room_id', r.room_id, 'type', r.type, 'name', r.name, 'metadata', json(r.metadata)),
-            'message', {EVENT_JSON}))
+            'message', {EVENT_JSON}, 'mentioned', json(iif(d.mentioned, 'true', 'false'))))
     FROM tenants AS t CROSS JOIN rooms AS r CROSS JOIN members AS b CROSS JOIN messages AS m
     WHERE t.tenant_key = d.tenant_key AND t.deleted_at_us IS NULL
       AND r.room_key = d.room_key AND r.tenant_key = t.tenant_key AND r.deleted_at_us IS NULL
@@ -267,13 +275,14 @@ async def expand_event(transaction: Transaction, tenant_key: TenantKey, limit: i
     event = await transaction.fetch_one(_FIND_EVENT, {"tenant_key": tenant_key})
     if event is None:
         return False
-    event_key, room_key, seq, due_at_us, last_user_id, deliveries = event
+    event_key, room_key, seq, due_at_us, last_user_id, deliveries, mentioned, mention_room = event
     scope = {"tenant_key": tenant_key, "event_key": event_key}
     progress = {"due_at_us": due_at_us, "last_user_id": last_user_id, "deliveries": deliveries, "limit": limit}
     if room_key is None:
         made = await transaction.execute(_EXPAND_NOTIFICATION, {**scope, **progress})
     else:
-        made = await transaction.execute(_EXPAND_MESSAGE, {**scope, **progress, "room_key": room_key, "seq": seq})
+        message = {"room_key": room_key, "seq": seq, "mentioned": mentioned, "mention_room": mention_room}
+        made = await transaction.execute(_EXPAND_MESSAGE, {**scope, **progress, **message})
     if made < limit:
         await transaction.execute(_DELETE_EVENT, scope)
     else:

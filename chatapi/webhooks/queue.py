@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from chatapi.clock import SteadyClock
 from chatapi.hub import Hub
-from chatapi.models import TenantState, UserId
+from chatapi.models import NO_OPTIONAL_FIELDS, TenantState, UserId
 from chatapi.protocol.json import dumps_text
 from chatapi.room import RoomState
 from chatapi.store import MessageWrite, Transaction, webhooks
@@ -57,7 +57,9 @@ class WebhookQueue:
             excluded = {*connected[room], UserId(write.sender_id)}
             if len(excluded) < len(room.members):
                 tenant_key = room.tenant.tenant_key
-                events.append((write.message_key, tenant_key, room.room_key, write.seq, list(excluded), due_at_us))
+                event = (write.message_key, tenant_key, room.room_key, write.seq, list(excluded), due_at_us)
+                mentioned = write.optional or NO_OPTIONAL_FIELDS
+                events.append((*event, mentioned.mentions, int(mentioned.mention_room)))
                 self._concerned[room.tenant] = None
         statements: list[Statement] = []
         if rows:
@@ -68,16 +70,18 @@ class WebhookQueue:
 
     def _list_deliveries(self, write: MessageWrite, room: RoomState, due_at_us: int) -> list[Row]:
         tenant_key = room.tenant.tenant_key
-        unconnected = [
-            user_id
-            for user_id in room.members
-            if user_id != write.sender_id and not self._hub.is_connected(tenant_key, user_id)
-        ]
-        if unconnected:
+        recipients: list[tuple[UserId, bool]] = []
+        for user_id, member in room.members.items():
+            if user_id == write.sender_id or self._hub.is_connected(tenant_key, user_id):
+                continue
+            is_mentioned = write.optional is not None and write.optional.mentions_user(user_id)
+            if member.notify.wants(is_mentioned):
+                recipients.append((user_id, is_mentioned))
+        if recipients:
             self._concerned[room.tenant] = None
         return [
-            (write.message_key, ordinal, tenant_key, room.room_key, user_id, due_at_us)
-            for ordinal, user_id in enumerate(unconnected, start=1)
+            (write.message_key, ordinal, tenant_key, room.room_key, user_id, due_at_us, int(is_mentioned))
+            for ordinal, (user_id, is_mentioned) in enumerate(recipients, start=1)
         ]
 
     async def queue_notification(

@@ -8,6 +8,7 @@ from aiohttp import WebSocketError, WSMsgType, web
 
 from chatapi.connection import Connection, ConnectionState, OnlineUser
 from chatapi.errors import ChatError, Code, rate_limited
+from chatapi.mentions import UnreadMentions
 from chatapi.models import encode_time
 from chatapi.protocol.encoders import encode_error_frame, encode_ready
 from chatapi.protocol.frames import LIGHT_FRAMES, TYPING_FRAMES, BadFrame, parse_frame
@@ -46,25 +47,17 @@ class Session:
         """Sends `ready`; the backlog follows, or waits for a `sync`."""
         self._is_sync_due = not wants_sync
         await self._services.recovery.enter_rooms(self._connection)
-        self._send_ready()
+        await self._send_ready()
         if wants_sync and self._connection.state is ConnectionState.PAUSED:
             self._services.recovery.begin(self._connection, None)
 
-    def _send_ready(self) -> None:
+    async def _send_ready(self) -> None:
         connection, services = self._connection, self._services
-        rooms = []
-        for room in connection.rooms:
-            member = room.members.get(connection.user_id)
-            if member is not None:
-                rooms.append(
-                    RoomInReady(
-                        room_id=room.room_id,
-                        type=room.type,
-                        last_seq=room.published_seq,
-                        last_ack=member.last_ack,
-                        last_read=member.last_read,
-                    )
-                )
+        unread = UnreadMentions(services.store.readers, connection.principal)
+        rooms = self._list_rooms(unread)
+        while not unread.is_complete:
+            await unread.count()
+            rooms = self._list_rooms(unread)
         ready = ReadyFrame(
             connection_id=connection.connection_id,
             user_id=connection.user_id,
@@ -77,6 +70,26 @@ class Session:
             services.hub.send(connection, frame)
         connection.is_ready = True
         services.presence.connected(connection, self._user)
+
+    def _list_rooms(self, unread: UnreadMentions) -> list[RoomInReady]:
+        connection = self._connection
+        rooms = []
+        for room in connection.rooms:
+            member = room.members.get(connection.user_id)
+            if member is not None:
+                rooms.append(
+                    RoomInReady(
+                        room_id=room.room_id,
+                        type=room.type,
+                        last_seq=room.published_seq,
+                        last_ack=member.last_ack,
+                        last_read=member.last_read,
+                        unread_mentions=unread.find(room, member),
+                        notify=member.notify,
+                        hidden=connection.user_id in room.hidden_by,
+                    )
+                )
+        return rooms
 
     async def read(self) -> None:
         """Returns when the connection has ended, by either side."""

@@ -295,7 +295,7 @@ async def test_cursors_in_bulk_only_grow(bench: Bench) -> None:
     room_key = RoomKey(bench.counter.room_key)
 
     async def join(transaction: Transaction) -> None:
-        await rooms.insert_members(transaction, TenantKey(1), room_key, [(UserId("alice"), "member")], 5)  # type: ignore[list-item]
+        await rooms.insert_members(transaction, TenantKey(1), room_key, [(UserId("alice"), "member")], 5, 1)  # type: ignore[list-item]
 
     async with running(bench):
         await bench.change(join)

@@ -54,6 +54,7 @@ TAGS = {
     "messages": ("Messages", "Messages, the room's log, and its members' acks and reads"),
     "reactions": ("Messages", "Messages, the room's log, and its members' acks and reads"),
     "pins": ("Messages", "Messages, the room's log, and its members' acks and reads"),
+    "mentions": ("Messages", "Messages, the room's log, and its members' acks and reads"),
     "notifications": ("Notifications", "Durable notifications, and the topics that users subscribe to"),
     "tokens": ("Tokens", "Credentials for browsers and apps"),
     "users": ("Users", "Profiles, and when users were last online"),

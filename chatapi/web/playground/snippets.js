@@ -59,6 +59,7 @@ const RECEIVED = {
   "room.created": (frame) => get(room(frame)),
   "room.updated": (frame) => get(room(frame)),
   "room.deleted": () => get("/rooms"),
+  "room.me": () => get("/rooms?hidden=true"),
   "member.joined": (frame) => get(`${room(frame)}/members`),
   "member.updated": (frame) => get(`${room(frame)}/members`),
   "member.left": (frame) => get(`${room(frame)}/members`),

@@ -109,7 +109,10 @@ export type Standing = {
     role: Role;
     last_ack: number;
     last_read: number;
+    notify: NotifyLevel;
+    hidden: boolean;
     unread_count: number;
+    unread_mentions: number;
     last_message: Message | null;
 };
 export type MessageFields = {
@@ -143,6 +146,12 @@ export type Reaction = {
     emoji: string;
     user_id: string;
     created_at: string;
+};
+export type NotifyLevel = "all" | "mentions" | "none";
+export type OwnView = {
+    room_id: string;
+    notify: NotifyLevel;
+    hidden: boolean;
 };
 export type Member = {
     user_id: string;
@@ -305,6 +314,9 @@ export type EventMap = {
             last_seq: number;
             last_ack: number;
             last_read: number;
+            unread_mentions: number;
+            notify: NotifyLevel;
+            hidden: boolean;
         }[];
     };
     "message": MessageFields & {
@@ -368,6 +380,12 @@ export type EventMap = {
     };
     "room.deleted": RoomFields & {
         type: "room.deleted";
+    };
+    "room.me": {
+        type: "room.me";
+        room_id: string;
+        notify: NotifyLevel;
+        hidden: boolean;
     };
     "member.joined": {
         type: "member.joined";
@@ -654,11 +672,14 @@ export declare class ChatAPI extends RestClient {
         slow_mode_seconds?: number;
     }, options?: CallOptions): Promise<Room>;
     /**
-     * The caller's rooms, the most recently active first, each with the caller's role and receipts, a count of unread messages (up to
-     * 1,000) and the last message. `limit`: 1 to 100 (50); a page may hold less, see `has_more`.
-     * @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{rooms: (Room & Standing)[]} & More>}
+     * The caller's rooms, the most recently active first, each with the caller's role, receipts and view of it, counts of unread
+     * messages and mentions (up to 1,000) and the last message. `hidden`: true for those too that the caller has hidden. `limit`: 1 to
+     * 100 (50); a page may hold less, see `has_more`.
+     * @param {Page & {hidden?: boolean}} [page] @param {CallOptions} [options] @returns {Promise<{rooms: (Room & Standing)[]} & More>}
      */
-    listRooms(page?: Page, options?: CallOptions): Promise<{
+    listRooms(page?: Page & {
+        hidden?: boolean;
+    }, options?: CallOptions): Promise<{
         rooms: (Room & Standing)[];
     } & More>;
     /**
@@ -692,6 +713,16 @@ export declare class ChatAPI extends RestClient {
      * @param {string} roomId @param {CallOptions} [options] @returns {Promise<void>}
      */
     deleteRoom(roomId: string, options?: CallOptions): Promise<void>;
+    /**
+     * Changes the caller's own view of a room, and resolves with it: an absent field stays. `notify`: of which messages the backend is
+     * told while the caller is offline. `hidden`: leaves the room out of `listRooms` until somebody else posts. Throws: 403, 404.
+     * @param {string} roomId @param {{notify?: NotifyLevel, hidden?: boolean}} change @param {CallOptions} [options]
+     * @returns {Promise<OwnView>}
+     */
+    updateView(roomId: string, change: {
+        notify?: NotifyLevel;
+        hidden?: boolean;
+    }, options?: CallOptions): Promise<OwnView>;
     /**
      * The room's members, the longest-standing first; with `q` those whose name or id begins so (1 to 100 characters, without case and
      * diacritics), by name. `limit`: 1 to 100 (50). Throws: 403, 404.
@@ -777,6 +808,21 @@ export declare class ChatAPI extends RestClient {
     }, options?: CallOptions): Promise<{
         messages: Message[];
         has_more: boolean;
+    }>;
+    /**
+     * The messages that mention the caller, in all rooms that they are in, the newest first; deleted ones are left out. `before`: the
+     * id of a message, perhaps a deleted one. `limit`: 1 to 100 (50). Throws: 400 for a `before` that the caller cannot read.
+     * @param {{before?: string, limit?: number, cursor?: string}} [page] @param {CallOptions} [options]
+     * @returns {Promise<{messages: Message[], has_more: boolean, next_cursor?: string}>}
+     */
+    listMentions(page?: {
+        before?: string;
+        limit?: number;
+        cursor?: string;
+    }, options?: CallOptions): Promise<{
+        messages: Message[];
+        has_more: boolean;
+        next_cursor?: string;
     }>;
     /**
      * A message as it now stands. Throws: 403, 404.

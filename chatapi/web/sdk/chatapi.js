@@ -84,7 +84,10 @@
  * @property {Role} role
  * @property {number} last_ack
  * @property {number} last_read
+ * @property {NotifyLevel} notify
+ * @property {boolean} hidden
  * @property {number} unread_count
+ * @property {number} unread_mentions
  * @property {Message | null} last_message
  */
 
@@ -110,6 +113,8 @@
 /** @typedef {{emoji: string, count: number, user_ids: string[]}} ReactionSummary `user_ids`: the first 20 who reacted with it, in that order */
 /** @typedef {{emoji: string, user_id: string, created_at: string}} Reaction */
 
+/** @typedef {"all" | "mentions" | "none"} NotifyLevel */
+/** @typedef {{room_id: string, notify: NotifyLevel, hidden: boolean}} OwnView how the caller sees a room */
 /** @typedef {{user_id: string, role: Role, joined_at: string, muted_until?: string, name?: string, avatar_url?: string}} Member `muted_until` is there as long as it is ahead; `name` and `avatar_url` where the user's profile has them */
 /** @typedef {{user_id: string, name: string | null, avatar_url: string | null, metadata: Json | null, last_seen_at: string | null, created_at: string, updated_at: string}} User a profile; `last_seen_at` is when the user was last online, for those who may know it */
 /** @typedef {{user_id: string, last_ack: number, last_read: number}} Receipt */
@@ -159,7 +164,7 @@
  * @typedef {{
    "ready": {type: "ready", connection_id: string, user_id: string, epoch: string, server_time: string,
      heartbeat_seconds: number,
-     rooms: {room_id: string, type: RoomType, last_seq: number, last_ack: number, last_read: number}[]},
+     rooms: {room_id: string, type: RoomType, last_seq: number, last_ack: number, last_read: number, unread_mentions: number, notify: NotifyLevel, hidden: boolean}[]},
    "message": MessageFields & {type: "message"},
    "message.edited": MessageFields & {type: "message.edited", target_seq: number},
    "message.deleted": {type: "message.deleted", room_id: string, message_id: string, seq: number, target_seq: number},
@@ -174,6 +179,7 @@
    "room.created": RoomFields & {type: "room.created"},
    "room.updated": RoomFields & {type: "room.updated", seq: number},
    "room.deleted": RoomFields & {type: "room.deleted"},
+   "room.me": {type: "room.me", room_id: string, notify: NotifyLevel, hidden: boolean},
    "member.joined": {type: "member.joined", room_id: string, user_id: string, role: Role, muted_until?: string, seq: number},
    "member.updated": {type: "member.updated", room_id: string, user_id: string, role: Role, muted_until: string | null, seq: number},
    "member.left": {type: "member.left", room_id: string, user_id: string, seq: number},
@@ -271,6 +277,7 @@ const FRAMES = {
   "member.left": { ...LOG_EVENT, user_id: "string" },
   "room.created": { room_id: "string", last_seq: "number" },
   "room.deleted": { room_id: "string" },
+  "room.me": { room_id: "string" },
   "notification": { notification_id: "string" },
   "subscribed": { room_id: "string", last_seq: "number" },
   "sync.gap": { room_id: "string", from_seq: "number", to_seq: "number" },
@@ -722,9 +729,10 @@ export class ChatAPI extends RestClient {
   createRoom(room, options) { return this.call("POST", "/rooms", { body: room, gives: ROOM }, options); }
 
   /**
-   * The caller's rooms, the most recently active first, each with the caller's role and receipts, a count of unread messages (up to
-   * 1,000) and the last message. `limit`: 1 to 100 (50); a page may hold less, see `has_more`.
-   * @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{rooms: (Room & Standing)[]} & More>}
+   * The caller's rooms, the most recently active first, each with the caller's role, receipts and view of it, counts of unread
+   * messages and mentions (up to 1,000) and the last message. `hidden`: true for those too that the caller has hidden. `limit`: 1 to
+   * 100 (50); a page may hold less, see `has_more`.
+   * @param {Page & {hidden?: boolean}} [page] @param {CallOptions} [options] @returns {Promise<{rooms: (Room & Standing)[]} & More>}
    */
   listRooms(page, options) { return this.call("GET", "/rooms", { query: page, gives: ROOMS }, options); }
 
@@ -755,6 +763,14 @@ export class ChatAPI extends RestClient {
    * @param {string} roomId @param {CallOptions} [options] @returns {Promise<void>}
    */
   deleteRoom(roomId, options) { return this.call("DELETE", path`/rooms/${roomId}`, {}, options); }
+
+  /**
+   * Changes the caller's own view of a room, and resolves with it: an absent field stays. `notify`: of which messages the backend is
+   * told while the caller is offline. `hidden`: leaves the room out of `listRooms` until somebody else posts. Throws: 403, 404.
+   * @param {string} roomId @param {{notify?: NotifyLevel, hidden?: boolean}} change @param {CallOptions} [options]
+   * @returns {Promise<OwnView>}
+   */
+  updateView(roomId, change, options) { return this.call("PATCH", path`/rooms/${roomId}/me`, { body: change, gives: ROOM }, options); }
 
   /**
    * The room's members, the longest-standing first; with `q` those whose name or id begins so (1 to 100 characters, without case and
@@ -834,6 +850,14 @@ export class ChatAPI extends RestClient {
    * @returns {Promise<{messages: Message[], has_more: boolean}>}
    */
   listMessages(roomId, page, options) { return this.call("GET", path`/rooms/${roomId}/messages`, { query: page, gives: { messages: "array" } }, options); }
+
+  /**
+   * The messages that mention the caller, in all rooms that they are in, the newest first; deleted ones are left out. `before`: the
+   * id of a message, perhaps a deleted one. `limit`: 1 to 100 (50). Throws: 400 for a `before` that the caller cannot read.
+   * @param {{before?: string, limit?: number, cursor?: string}} [page] @param {CallOptions} [options]
+   * @returns {Promise<{messages: Message[], has_more: boolean, next_cursor?: string}>}
+   */
+  listMentions(page, options) { return this.call("GET", "/mentions", { query: page, gives: { messages: "array" } }, options); }
 
   /**
    * A message as it now stands. Throws: 403, 404.
