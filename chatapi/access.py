@@ -6,6 +6,7 @@ from chatapi.errors import ChatError, conflict, forbidden, not_found, rate_limit
 from chatapi.models import Posting, Principal, Role, RoomType, Scope, UserId, encode_time
 from chatapi.room import RoomState
 from chatapi.rooms import Rooms
+from chatapi.rules import NO_END_US
 from chatapi.store import Transaction, log
 
 
@@ -96,13 +97,29 @@ def check_alive(room: RoomState) -> None:
 
 
 def can_read(room: RoomState, user_id: UserId) -> bool:
-    """As a member, or since it is a channel."""
-    return not room.gone and (room.type is RoomType.CHANNEL or user_id in room.members)
+    """As a member, or since it is a channel from which the user is not banned."""
+    if room.gone:
+        return False
+    return user_id in room.members or (room.type is RoomType.CHANNEL and find_ban(room, user_id) is None)
 
 
 def check_member(room: RoomState, user_id: UserId) -> None:
     if user_id not in room.members:
+        check_not_banned(room, user_id)
         raise forbidden("Not a member of this room")
+
+
+def check_not_banned(room: RoomState, user_id: UserId) -> None:
+    until_us = find_ban(room, user_id)
+    if until_us is not None:
+        until = None if until_us == NO_END_US else encode_time(until_us)
+        message = "You are banned from this room" if until is None else f"You are banned from this room until {until}"
+        raise forbidden(message, {"banned_until": until})
+
+
+def find_ban(room: RoomState, user_id: UserId) -> int | None:
+    """When the ban ends that is in force, `NO_END_US` for one without an end; None unless the user is banned."""
+    return None if room.rules is None else room.rules.find_ban(user_id)
 
 
 def check_admin(room: RoomState, user_id: UserId) -> None:

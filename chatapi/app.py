@@ -26,6 +26,7 @@ from chatapi.hub import Hub
 from chatapi.last_seen import LastSeen
 from chatapi.membership import Membership
 from chatapi.mentions import Mentions
+from chatapi.moderation import Moderation
 from chatapi.notifications import Notifications
 from chatapi.origin import OriginPolicy
 from chatapi.pins import Pins
@@ -200,6 +201,7 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
     webhook_queue = WebhookQueue(hub, steady, first_wait_seconds, webhooks.wake)
     history = HistoryCache(store.readers)
     committer = Committer(rooms=rooms, history=history, hub=hub, presence=presence, webhook_queue=webhook_queue)
+    membership = Membership(store, rooms, hub, presence, access)
     return Services(
         config=config,
         clock=clock,
@@ -218,9 +220,10 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
         pins=Pins(store, committer, access),
         mentions=Mentions(store.readers, clock),
         views=Views(store, rooms, hub, access),
-        membership=Membership(store, rooms, hub, presence, access),
+        membership=membership,
         profiles=Profiles(store, rooms, hub, presence, tasks),
         last_seen=last_seen,
+        moderation=Moderation(store, rooms, access, membership),
         receipts=Receipts(store, hub, access),
         notifications=Notifications(store, hub, tasks, access, webhook_queue),
         webhooks=webhooks,

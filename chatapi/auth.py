@@ -5,7 +5,6 @@ Nothing here awaits: tenants and keys are in memory. No message of an error repe
 
 import hashlib
 import hmac
-import re
 import secrets
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -15,7 +14,7 @@ import jwt
 from chatapi.clock import Clock
 from chatapi.config import Config
 from chatapi.errors import ChatError, invalid, rate_limited, unauthenticated
-from chatapi.models import Principal, Scope, TenantState, UserId
+from chatapi.models import Principal, Scope, TenantState, UserId, is_user_id
 from chatapi.protocol.requests import MAX_TOKEN_SECONDS
 from chatapi.ratelimit import TokenBucket
 from chatapi.tenants import TenantRegistry
@@ -29,7 +28,6 @@ NOT_BEFORE_LEEWAY_SECONDS = 10
 WRONG_KEYS_PER_MINUTE = 20  # of one client address
 MAX_ADDRESSES = 10_000  # remembered; the oldest are forgotten first
 
-_USER_ID = re.compile(r"[!-~]{1,128}")
 _SIGNATURES = jwt.PyJWS()
 
 
@@ -66,7 +64,7 @@ class Auth:
             raise self.refuse_key(address)
         if user_id is None:
             raise invalid("Required", "X-User-Id")
-        if not _USER_ID.fullmatch(user_id):
+        if not is_user_id(user_id):
             raise invalid("Must be 1 to 128 characters of printable ASCII without spaces", "X-User-Id")
         return Principal(key.tenant, UserId(user_id), Scope.API_KEY, key.key_id)
 
@@ -171,7 +169,7 @@ def _judge_claims(tenant: TenantState, claims: Mapping[str, object], now_s: floa
     Raises ChatError.
     """
     user_id = claims.get("sub")
-    if not isinstance(user_id, str) or not _USER_ID.fullmatch(user_id):
+    if not isinstance(user_id, str) or not is_user_id(user_id):
         raise unauthenticated("The user token's sub must be a user id")
     expires_at_s, begins_at_s = _read_date(claims, "exp"), _read_date(claims, "nbf")
     if expires_at_s is None:

@@ -49,7 +49,7 @@ def list_jobs(services: Services) -> list[Job]:
         Job("purge", 2.0, lambda: purge_deleted(services)),
         Job("retention of events", 10.0, Retention(services).take_round),
         Job("retention of notifications", 30.0, lambda: purge_old_notifications(services)),
-        Job("ended mutes", 30.0, lambda: purge_ended_mutes(services)),
+        Job("ended mutes and bans", 30.0, lambda: purge_ended_rules(services)),
         Job("dead letters", 30.0, services.webhooks.expire_dead_letters),
         Job("used keys", 5.0, services.tenants.write_used_keys),
         Job("last seen", 1.0, services.last_seen.write),
@@ -112,8 +112,8 @@ async def purge_deleted(services: Services) -> None:
         pass
 
 
-async def purge_ended_mutes(services: Services) -> None:
-    """Removes mutes that have ended."""
+async def purge_ended_rules(services: Services) -> None:
+    """Removes mutes and bans that have ended."""
     now_us = min(services.clock.now_us(), services.steady.now_us())  # a wrong clock must end none
     while await services.store.writer.step(partial(moderation.purge_ended, now_us)):
         pass

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from msgspec import UNSET
 
-from chatapi.access import Access, check_admin, check_alive, check_member, check_not_dm
+from chatapi.access import Access, check_admin, check_alive, check_member, check_not_banned, check_not_dm, find_ban
 from chatapi.errors import conflict, forbidden, invalid, not_found
 from chatapi.hub import Hub
 from chatapi.models import (
@@ -24,7 +24,8 @@ from chatapi.presence import Presence
 from chatapi.protocol.answers import Member
 from chatapi.protocol.encoders import encode_frame, member_record
 from chatapi.protocol.json import dumps_text, encoded, is_same_json
-from chatapi.protocol.requests import AddMember, CreateRoom, PatchMember, PatchRoom
+from chatapi.protocol.moderation_requests import PatchMember
+from chatapi.protocol.requests import AddMember, CreateRoom, PatchRoom
 from chatapi.protocol.server_frames import (
     LogEvent,
     MemberJoinedFrame,
@@ -56,6 +57,7 @@ class _MemberChange(NamedTuple):
 
     frame: MemberUpdatedFrame
     muted_until_us: int | None
+    is_quiet: bool  # it does not count as activity of the room
 
 
 class Membership:
@@ -150,7 +152,7 @@ class Membership:
             if update is not None:
                 room.name, room.metadata, room.updated_at_us = update.name, update.metadata, update.updated_at_us
                 self._rooms.set_posting(room, update.posting, update.slow_mode_seconds)
-                self._publish(room, update.frame)
+                self.publish(room, update.frame)
 
         await self._store.writer.change(apply, publish, barrier=True, characters=body.count_characters())
         return room
@@ -198,7 +200,7 @@ class Membership:
         def publish(result: tuple[MemberState, MemberJoinedFrame]) -> None:
             member, frame = result
             room.add_member(member)
-            self._publish(room, frame)
+            self.publish(room, frame)
             self._welcome(room, user_id, member.last_ack)
 
         member, _frame = await self._store.writer.change(apply, publish, barrier=True)
@@ -249,12 +251,7 @@ class Membership:
 
         def publish(result: tuple[MemberLeftFrame, _MemberChange | None]) -> None:
             left, promoted = result
-            self._presence.stop_typing(room, user_id)
-            room.remove_member(user_id)
-            self._rooms.rankings.leave(room.tenant.tenant_key, user_id, room.room_key)
-            self._publish(room, left)
-            for connection in list(self._hub.connections_of(room.tenant.tenant_key, user_id)):
-                connection.leave(room, last_seq=room.published_seq)
+            self.publish_removal(room, user_id, left)
             if promoted is not None:
                 self._publish_member(room, promoted)
 
@@ -289,15 +286,31 @@ class Membership:
         seq = transaction.take_seq(room.counter)
         muted_until = None if muted_until_us is None else encode_time(muted_until_us)
         frame = MemberUpdatedFrame(room_id=room.room_id, user_id=user_id, role=role, muted_until=muted_until, seq=seq)
-        await log.append_change(transaction, room.counter, seq, frame, None)
-        return _MemberChange(frame, muted_until_us)
+        is_quiet = role is member.role
+        await log.append_change(transaction, room.counter, seq, frame, None, is_quiet=is_quiet)
+        return _MemberChange(frame, muted_until_us, is_quiet)
 
     # Publication
 
-    def _publish(self, room: RoomState, frame: LogEvent) -> None:
+    def publish(self, room: RoomState, frame: LogEvent, *, is_quiet: bool = False) -> None:
+        """Publishes the next event of the room. A quiet one does not count as activity."""
         data = encode_frame(frame)
-        self._rooms.remember(room, data)
+        if is_quiet:
+            self._rooms.remember_quiet(room, data)
+        else:
+            self._rooms.remember(room, data)
         self._hub.publish(room, [data])
+
+    def publish_removal(self, room: RoomState, user_id: UserId, event: LogEvent, *, is_quiet: bool = False) -> None:
+        """As `publish`, of an event by which the user, a member or not, can no longer follow the room. It is the last
+        one of the room that their connections get."""
+        self._presence.stop_typing(room, user_id)
+        if user_id in room.members:
+            room.remove_member(user_id)
+            self._rooms.rankings.leave(room.tenant.tenant_key, user_id, room.room_key)
+        self.publish(room, event, is_quiet=is_quiet)
+        for connection in list(self._hub.connections_of(room.tenant.tenant_key, user_id)):
+            connection.leave(room, last_seq=room.published_seq)
 
     def _publish_member(self, room: RoomState, change: "_MemberChange") -> None:
         frame = change.frame
@@ -308,7 +321,7 @@ class Membership:
             self._presence.stop_typing(room, user_id)
         elif room.rules is not None:
             room.rules.unmute(user_id)
-        self._publish(room, frame)
+        self.publish(room, frame, is_quiet=change.is_quiet)
 
     def _welcome(self, room: RoomState, user_id: UserId, cursor: int) -> None:
         """A user who is in the room from now on gets the room at once, on all their connections."""
@@ -372,12 +385,17 @@ def _founders(principal: Principal, body: CreateRoom) -> dict[UserId, Role]:
 def _check_may_add(principal: Principal, room: RoomState, user_id: UserId, role: Role) -> Role:
     """The role with which the caller may add this user."""
     joins = room.type is RoomType.CHANNEL and user_id == principal.user_id
-    if not room.members and (joins or principal.scope is Scope.API_KEY):
-        return Role.ADMIN  # an empty room's first member
-    if not joins:
+    is_first = not room.members and (joins or principal.scope is Scope.API_KEY)
+    if user_id == principal.user_id:
+        check_not_banned(room, user_id)
+    if not joins and not is_first:
         check_member(room, principal.user_id)
         check_not_dm(room)
         check_admin(room, principal.user_id)
+    if find_ban(room, user_id) is not None:
+        raise conflict("This user is banned from the room")
+    if is_first:
+        return Role.ADMIN
     if user_id in room.members:
         raise conflict("Already a member")
     if joins and role is not Role.MEMBER:

@@ -5,6 +5,7 @@ key in the database; the public id is an encoding of it, so that no second index
 """
 
 import datetime
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import lru_cache
@@ -149,6 +150,14 @@ class OptionalFields(NamedTuple):
 
 
 NO_OPTIONAL_FIELDS = OptionalFields()
+
+
+_USER_ID = re.compile(r"[!-~]{1,128}")
+
+
+def is_user_id(text: str) -> bool:
+    """1 to 128 characters of printable ASCII without spaces."""
+    return _USER_ID.fullmatch(text) is not None
 
 
 def encode_message_id(message_key: int) -> MessageId:

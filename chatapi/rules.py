@@ -8,27 +8,30 @@ from typing import TYPE_CHECKING
 
 from chatapi.clock import Clock
 from chatapi.models import Posting, UserId
-from chatapi.protocol.json import MAX_INTEGER
+from chatapi.protocol.json import MAX_INTEGER, MAX_KEY
 from chatapi.store import Readers, moderation
 
 if TYPE_CHECKING:
     from chatapi.room import RoomState
 
+NO_END_US = MAX_KEY
+"""The end of a ban that has none."""
 ROWS_PER_STEP = 2_000  # read at a stretch: about 2 ms of a reader's time
 POSTS_PER_STEP = 500  # likewise, if they are long
 MIN_POSTERS = 1_000  # remembered before any of them is forgotten
 
 
 class Rules:
-    """The mutes of a room, and the rules for posting there. As committed."""
+    """The mutes and bans of a room, and the rules for posting there. As committed."""
 
-    __slots__ = ("_clock", "muted", "posters", "posting", "slow_mode_seconds")
+    __slots__ = ("_clock", "banned", "muted", "posters", "posting", "slow_mode_seconds")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.posting = Posting.MEMBERS
         self.slow_mode_seconds = 0
         self.muted: dict[UserId, int] = {}  # until when; also users who have left
+        self.banned: dict[UserId, int] = {}  # until when
         self.posters: Posters | None = None  # in slow mode
 
     def now_us(self) -> int:
@@ -37,6 +40,11 @@ class Rules:
     def find_mute(self, user_id: UserId) -> int | None:
         """When the user's mute ends, in microseconds since 1970; None unless that is still ahead."""
         until_us = self.muted.get(user_id)
+        return None if until_us is None or until_us <= self._clock.now_us() else until_us
+
+    def find_ban(self, user_id: UserId) -> int | None:
+        """When the user's ban ends, `NO_END_US` for one without an end; None unless it is in force."""
+        until_us = self.banned.get(user_id)
         return None if until_us is None or until_us <= self._clock.now_us() else until_us
 
     def find_wait(self, user_id: UserId) -> tuple[int, float] | None:
@@ -59,6 +67,14 @@ class Rules:
     def mute(self, user_id: UserId, until_us: int) -> None:
         """A mute that ends now is none. Those that have ended are forgotten."""
         self.muted = _keep_later(self.muted | {user_id: until_us}, self._clock.now_us())
+
+    def ban(self, user_id: UserId, until_us: int | None) -> None:
+        """As `mute`; None for a ban without an end."""
+        banned = self.banned | {user_id: NO_END_US if until_us is None else until_us}
+        self.banned = _keep_later(banned, self._clock.now_us())
+
+    def unban(self, user_id: UserId) -> None:
+        self.banned.pop(user_id, None)
 
     def unmute(self, user_id: UserId) -> None:
         self.muted.pop(user_id, None)
@@ -106,6 +122,11 @@ async def load_rules(readers: Readers, room: "RoomState", rules: Rules) -> None:
     while has_more:
         rows = await moderation.load_mutes(readers, tenant_key, room_key, after, ROWS_PER_STEP)
         rules.muted.update(rows)
+        has_more, after = len(rows) == ROWS_PER_STEP, rows[-1][0] if rows else ""
+    has_more, after = True, ""
+    while has_more:
+        rows = await moderation.load_bans(readers, tenant_key, room_key, after, ROWS_PER_STEP)
+        rules.banned.update((user_id, NO_END_US if until_us is None else until_us) for user_id, until_us in rows)
         has_more, after = len(rows) == ROWS_PER_STEP, rows[-1][0] if rows else ""
     if rules.slow_mode_seconds:
         await load_posters(readers, room, rules, rules.slow_mode_seconds)

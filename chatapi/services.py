@@ -16,6 +16,7 @@ from chatapi.last_seen import LastSeen
 from chatapi.membership import Membership
 from chatapi.mentions import Mentions
 from chatapi.metrics import Counters
+from chatapi.moderation import Moderation
 from chatapi.notifications import Notifications
 from chatapi.origin import OriginPolicy
 from chatapi.pins import Pins
@@ -58,6 +59,7 @@ class Services:
     last_seen: LastSeen
     mentions: Mentions
     views: Views
+    moderation: Moderation
     receipts: Receipts
     notifications: Notifications
     webhooks: WebhookWorker

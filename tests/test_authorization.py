@@ -18,6 +18,7 @@ from chatapi.errors import HTTP_STATUS, Code
 from chatapi.protocol import frames
 from chatapi.protocol import requests as req
 from chatapi.protocol.frames import CLIENT_FRAMES
+from chatapi.protocol.moderation_requests import BanUser, PatchMember
 from chatapi.protocol.user_requests import PutUser
 from chatapi.rest import ROUTES
 
@@ -52,6 +53,9 @@ GET    …/members                                    200  200   404       404  
 POST   …/members                                    201  201   404       404         401    401
 PATCH  …/members/{user_id}                          200  200   404       404         401    401
 DELETE …/members/{user_id}                          204  204   404       404         401    401
+PUT    …/bans/{user_id}                             200  200   404       404         401    401
+DELETE …/bans/{user_id}                             204  204   404       404         401    401
+GET    …/bans                                       200  200   404       404         401    401
 GET    …/presence                                   200  200   404       404         401    401
 GET    /mentions                                    200  200   200       200         401    401
 GET    /channels                                    200  200   200       200         401    401
@@ -137,6 +141,10 @@ PATCH  …/members/{user_id} own                      200   403    403     403  
 PATCH  …/members/{user_id} other's                  200   403    403     403      403    409
 DELETE …/members/{user_id} own                      204   204    403     403      403    409
 DELETE …/members/{user_id} other's                  204   403    403     403      403    409
+PUT    …/bans/{user_id} own                         409   403    403     403      403    403
+PUT    …/bans/{user_id} other's                     200   403    403     403      403    403
+DELETE …/bans/{user_id}                             204   403    403     403      403    403
+GET    …/bans                                       200   403    403     403      403    403
 GET    …/presence                                   200   200    403     403      403    200
 POST   /notify                                      202   202    202     202      202    202
 FRAME  send_message                                 ok    ok     403     403      403    ok
@@ -155,46 +163,50 @@ FRAME  unsubscribe                                  ok    ok     403     403    
 FRAME  sync                                         ok    ok     403     403      ok     ok
 """
 
-# Members of a group who are `muted`, where only admins may post (`closed`), or who have just posted in `slow` mode.
+# Members of a group who are `muted`, where only admins may post (`closed`), or who have just posted in `slow` mode; a
+# user who is `banned` from a group, and one from a channel that they only read (`barred`).
 BY_RULE = """
-                                                    muted closed slow
-POST   …/messages                                   403   403    429
-GET    …/messages                                   200   200    200
-GET    …/messages/{message_id}                      200   200    200
-PUT    …/messages/{message_id}                      403   403    200
-DELETE …/messages/{message_id}                      204   204    204
-PUT    …/messages/{message_id}/reactions/{emoji}    403   200    200
-DELETE …/messages/{message_id}/reactions/{emoji}    204   204    204
-GET    …/messages/{message_id}/reactions            200   200    200
-PUT    …/pins/{message_id}                          403   403    403
-DELETE …/pins/{message_id}                          403   403    403
-GET    …/pins                                       200   200    200
-GET    …/events                                     200   200    200
-POST   …/read                                       200   200    200
-GET    …/receipts                                   200   200    200
-POST   /acks                                        200   200    200
-GET    …                                            200   200    200
-PATCH  …                                            403   403    403
-DELETE …                                            403   403    403
-PATCH  …/me                                         200   200    200
-GET    …/members                                    200   200    200
-POST   …/members                                    403   403    403
-PATCH  …/members/{user_id}                          403   403    403
-DELETE …/members/{user_id}                          204   204    204
-GET    …/presence                                   200   200    200
-POST   /notify                                      202   202    202
-FRAME  send_message                                 403   403    429
-FRAME  message.edit                                 403   403    ok
-FRAME  message.delete                               ok    ok     ok
-FRAME  reaction.add                                 403   ok     ok
-FRAME  reaction.remove                              ok    ok     ok
-FRAME  ack                                          ok    ok     ok
-FRAME  read                                         ok    ok     ok
-FRAME  typing.start                                 403   403    ok
-FRAME  typing.stop                                  ok    ok     ok
-FRAME  subscribe                                    ok    ok     ok
-FRAME  unsubscribe                                  ok    ok     ok
-FRAME  sync                                         ok    ok     ok
+                                                    muted closed slow    banned barred
+POST   …/messages                                   403   403    429     403    403
+GET    …/messages                                   200   200    200     403    403
+GET    …/messages/{message_id}                      200   200    200     403    403
+PUT    …/messages/{message_id}                      403   403    200     403    403
+DELETE …/messages/{message_id}                      204   204    204     403    403
+PUT    …/messages/{message_id}/reactions/{emoji}    403   200    200     403    403
+DELETE …/messages/{message_id}/reactions/{emoji}    204   204    204     403    403
+GET    …/messages/{message_id}/reactions            200   200    200     403    403
+PUT    …/pins/{message_id}                          403   403    403     403    403
+DELETE …/pins/{message_id}                          403   403    403     403    403
+GET    …/pins                                       200   200    200     403    403
+GET    …/events                                     200   200    200     403    403
+POST   …/read                                       200   200    200     403    403
+GET    …/receipts                                   200   200    200     403    403
+POST   /acks                                        200   200    200     403    403
+GET    …                                            200   200    200     403    403
+PATCH  …                                            403   403    403     403    403
+DELETE …                                            403   403    403     403    403
+PATCH  …/me                                         200   200    200     403    403
+GET    …/members                                    200   200    200     403    403
+POST   …/members                                    403   403    403     403    403
+PATCH  …/members/{user_id}                          403   403    403     403    403
+DELETE …/members/{user_id}                          204   204    204     403    403
+PUT    …/bans/{user_id}                             403   403    403     403    403
+DELETE …/bans/{user_id}                             403   403    403     403    403
+GET    …/bans                                       403   403    403     403    403
+GET    …/presence                                   200   200    200     403    403
+POST   /notify                                      202   202    202     202    202
+FRAME  send_message                                 403   403    429     403    403
+FRAME  message.edit                                 403   403    ok      403    403
+FRAME  message.delete                               ok    ok     ok      403    403
+FRAME  reaction.add                                 403   ok     ok      403    403
+FRAME  reaction.remove                              ok    ok     ok      403    403
+FRAME  ack                                          ok    ok     ok      403    403
+FRAME  read                                         ok    ok     ok      403    403
+FRAME  typing.start                                 403   403    ok      403    403
+FRAME  typing.stop                                  ok    ok     ok      403    403
+FRAME  subscribe                                    ok    ok     ok      403    403
+FRAME  unsubscribe                                  ok    ok     ok      403    403
+FRAME  sync                                         ok    ok     ok      403    403
 """
 
 QUERIES = {"GET /users": "?ids=bob"}
@@ -282,7 +294,8 @@ class Stage:
             req.PatchOwnView: {"notify": "mentions"},
             req.AddMember: {"user_id": ids["joins"]},
             PutUser: {"name": "Bob B"},
-            req.PatchMember: {"role": "member" if row.whose == "own" else "admin"},
+            BanUser: {},
+            PatchMember: {"role": "member" if row.whose == "own" else "admin"},
             req.MessageDraft: {"content": "hi"},
             req.MessageEdit: {"content": "better"},
             req.ReadUpTo: {"seq": 1},
@@ -480,10 +493,12 @@ async def test_a_standing_may_do_as_the_table_says(server: Server, standing: str
 @pytest.mark.parametrize("rule", RULES[0].cells)
 async def test_rules_of_a_room_allow_as_the_table_says(server: Server, rule: str) -> None:
     async def set_up() -> Stage:
-        stage = await set_up_standing(server, "member")
+        stage = await set_up_standing(server, "reader" if rule == "barred" else "member")
         room = f"/rooms/{stage.ids['room_id']}"
         if rule == "muted":
             await stage.owner.patch(f"{room}/members/carol", {"muted_for": 60})
+        elif rule in ("banned", "barred"):
+            await stage.owner.put(f"{room}/bans/carol", {})
         else:
             await stage.owner.patch(room, {"posting": "admins"} if rule == "closed" else {"slow_mode_seconds": 60})
         return stage

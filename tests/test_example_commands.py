@@ -72,11 +72,12 @@ async def test_the_guides_profile(server: Server) -> None:
 async def test_the_guides_moderation(server: Server) -> None:
     alice = server.user("alice")
     room_id = await alice.make_room("bob")
-    muted, closed, slow = await run_calls(MODERATION, URL=server.url, KEY=server.api_key, ROOM=room_id)
+    muted, closed, slow, ban = await run_calls(MODERATION, URL=server.url, KEY=server.api_key, ROOM=room_id)
     assert muted["user_id"] == "bob"
     assert muted["muted_until"]
     assert (closed["posting"], closed["slow_mode_seconds"]) == ("admins", 0)
     assert (slow["posting"], slow["slow_mode_seconds"]) == ("members", 30)
+    assert (ban["user_id"], ban["reason"]) == ("mallory", "spam")
 
 
 async def test_the_guides_sync(server: Server) -> None:

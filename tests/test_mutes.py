@@ -6,7 +6,7 @@ import pytest
 from conftest import StartServer
 from driver import HandClock, Server, User, restart
 
-from chatapi.housekeeping import purge_deleted, purge_ended_mutes
+from chatapi.housekeeping import purge_deleted, purge_ended_rules
 from chatapi.models import encode_time
 
 MUTE_SECONDS = 600
@@ -242,13 +242,13 @@ async def test_rows_of_mutes_go_with_their_time_and_with_the_room(muting: Muting
     server = muting.server
     await muting.mute(60)
     await muting.alice.patch(f"{muting.path}/members/carol", {"muted_for": 120})
-    await purge_ended_mutes(server.services)
+    await purge_ended_rules(server.services)
     assert await count_rows(server) == 2
     muting.clock.set_forward(60)  # a wrong clock: nothing is over before the steady one says so too
-    await purge_ended_mutes(server.services)
+    await purge_ended_rules(server.services)
     assert await count_rows(server) == 2
     muting.clock._monotonic_s += 60
-    await purge_ended_mutes(server.services)
+    await purge_ended_rules(server.services)
     assert await count_rows(server) == 1
     await muting.alice.delete(muting.path)
     await purge_deleted(server.services)

@@ -305,6 +305,13 @@ async def test_every_route_answers_as_documented(server: Server) -> None:
     await call("GET", "/users", 200, query="?ids=bob")
     await call("GET", "/users", 200, query="?q=b")
     await call("GET", members, 200, room_id=room_id)
+    await call("PATCH", f"{members}/{{user_id}}", 200, {"muted_for": 60}, room_id=room_id, user_id="bob")
+    await call("GET", members, 200, room_id=room_id)
+    bans = "/rooms/{room_id}/bans"
+    await call("PUT", f"{bans}/{{user_id}}", 200, {"reason": "x"}, room_id=room_id, user_id="carol")
+    await call("PUT", f"{bans}/{{user_id}}", 409, {}, room_id=room_id, user_id="alice")
+    await call("GET", bans, 200, room_id=room_id)
+    await call("DELETE", f"{bans}/{{user_id}}", 204, room_id=room_id, user_id="carol")
     await call("GET", "/rooms/{room_id}/events", 200, room_id=room_id)
     await call("POST", "/rooms/{room_id}/read", 200, {"seq": 2}, room_id=room_id)
     await call("POST", "/acks", 200, {"room_id": room_id, "seq": 3})

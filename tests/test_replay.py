@@ -44,7 +44,8 @@ class Replica:
             return
         if frame.get("seq", 1 << 53) <= room["last_seq"] and kind not in ("ack.received", "read.updated"):
             return  # in what was read already
-        if kind == "room.deleted" or (kind == "member.left" and frame["user_id"] == self.user.user_id):
+        is_removal = kind in ("member.left", "member.banned") and frame["user_id"] == self.user.user_id
+        if kind == "room.deleted" or is_removal:
             del self.rooms[room_id]
             return
         apply_event(room, frame)
@@ -77,8 +78,9 @@ def apply_event(room: dict[str, Any], frame: dict[str, Any]) -> None:
         room["members"][user_id] = (frame["role"], frame.get("muted_until"))
         if kind == "member.joined":
             room["receipts"][user_id] = (frame["seq"], frame["seq"])
-    elif kind == "member.left":
-        del room["members"][user_id], room["receipts"][user_id]
+    elif kind in ("member.left", "member.banned"):
+        room["members"].pop(user_id, None)
+        room["receipts"].pop(user_id, None)
     elif kind == "room.updated":
         for name in SETTINGS:
             room[name] = frame[name]
@@ -152,6 +154,8 @@ class Crowd:
             (2, lambda: user.delete(f"/rooms/{room_id}/members/{other}")),
             (2, lambda: user.patch(f"/rooms/{room_id}/members/{other}", {"role": "admin"})),
             (2, lambda: user.patch(f"/rooms/{room_id}", {"name": f"name {seq}", "metadata": {"k": seq}})),
+            (1, lambda: user.put(f"/rooms/{room_id}/bans/{other}", {"reason": f"reason {seq}"})),
+            (2, lambda: user.delete(f"/rooms/{room_id}/bans/{other}")),
             (2, lambda: user.patch(f"/rooms/{room_id}/members/{other}", {"muted_for": 3600 * (seq % 3)})),
             (1, lambda: user.patch(f"/rooms/{room_id}", {"posting": "admins" if seq % 4 == 0 else "members"})),
             (1, lambda: user.patch(f"/rooms/{room_id}", {"slow_mode_seconds": int(seq % 5 == 0)})),

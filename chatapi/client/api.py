@@ -15,6 +15,7 @@ from chatapi.client.envelope import Shape
 from chatapi.client.events import EventPage
 from chatapi.client.feed import ACKED_ROOMS
 from chatapi.client.http import RETRIES, TIMEOUT_S, Http
+from chatapi.client.moderation import ModerationCalls
 from chatapi.client.options import OnError, OnState, Options
 from chatapi.client.paths import escape, member_path, message_path, room_path
 from chatapi.client.records import (
@@ -56,7 +57,7 @@ _POSITION: Shape = {"seq": int}
 _ACKS: Shape = {"rooms": dict, "errors": dict}
 
 
-class ChatAPI(ConversationCalls, UserCalls):
+class ChatAPI(ConversationCalls, ModerationCalls, UserCalls):
     """A client of one server: a tenant's backend acting as a user (`api_key` and `user_id`), or a user (`token`, or
     `get_token`, which returns a token at first, and again when the server refuses the last one).
 

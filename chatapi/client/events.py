@@ -148,6 +148,28 @@ class MemberLeftEvent(TypedDict):
     seq: int
 
 
+class MemberBannedEvent(TypedDict):
+    """A member who is banned is a member no longer; `until` is None for a ban without an end."""
+
+    type: Literal["member.banned"]
+    room_id: str
+    user_id: str
+    reason: str | None
+    until: str | None
+    seq: int
+
+
+class MemberUnbannedEvent(TypedDict):
+    """An admin has lifted this ban. The end of a ban by itself makes no event."""
+
+    type: Literal["member.unbanned"]
+    room_id: str
+    user_id: str
+    reason: str | None
+    until: str | None
+    seq: int
+
+
 class AckReceivedEvent(TypedDict):
     """Delivered to the user up to `seq`."""
 
@@ -221,6 +243,8 @@ LogEvent = (
     | MemberJoinedEvent
     | MemberUpdatedEvent
     | MemberLeftEvent
+    | MemberBannedEvent
+    | MemberUnbannedEvent
 )
 """The events that take a number in a room's log, of the types that this SDK knows. `is_log_event` knows the others
 too."""

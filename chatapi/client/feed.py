@@ -192,7 +192,8 @@ class Feed:
 
     def _put_logged(self, event: LogEvent, room: RoomCursor, size_bytes: int) -> None:
         self._put(event, room, size_bytes)
-        if event["type"] == "member.left" and self.ready is not None and event.get("user_id") == self.ready["user_id"]:
+        is_removal = event["type"] == "member.left" or event["type"] == "member.banned"
+        if is_removal and self.ready is not None and event.get("user_id") == self.ready["user_id"]:
             self.book.leave(event["room_id"], room, event["seq"])
 
     def _put(self, event: Event, room: RoomCursor | None = None, size_bytes: int = 0) -> None:

@@ -29,6 +29,8 @@ _SHAPES: dict[str, Shape] = {
     "member.joined": _LOG_EVENT,
     "member.updated": _LOG_EVENT,
     "member.left": {**_LOG_EVENT, "user_id": str},
+    "member.banned": {**_LOG_EVENT, "user_id": str},
+    "member.unbanned": _LOG_EVENT,
     "room.created": {"room_id": str, "last_seq": int},
     "room.deleted": {"room_id": str},
     "room.me": {"room_id": str},

@@ -26,3 +26,7 @@ def reaction_path(room_id: str, message_id: str, emoji: str) -> str:
 
 def pin_path(room_id: str, message_id: str) -> str:
     return f"{room_path(room_id)}/pins/{escape(message_id)}"
+
+
+def ban_path(room_id: str, user_id: str) -> str:
+    return f"{room_path(room_id)}/bans/{escape(user_id)}"

@@ -118,6 +118,16 @@ class User(TypedDict):
     updated_at: str
 
 
+class Ban(TypedDict):
+    """`until` is None for a ban without an end."""
+
+    user_id: str
+    reason: str | None
+    until: str | None
+    created_by: str
+    created_at: str
+
+
 class Receipt(TypedDict):
     user_id: str
     last_ack: int
@@ -273,6 +283,10 @@ class MemberPage(_Page):
 
 class UserPage(_Page):
     users: list[User]
+
+
+class BanPage(_Page):
+    bans: list[Ban]
 
 
 class MessagePage(TypedDict):

@@ -13,6 +13,8 @@ from chatapi.errors import Code
 from chatapi.models import NotifyLevel, Role, RoomType
 from chatapi.protocol.fields import (
     EXAMPLE_TIME,
+    BanEnd,
+    BanReason,
     DeadLetterIdText,
     HasMore,
     KeyIdText,
@@ -143,6 +145,22 @@ class Member(Answer, frozen=True, kw_only=True):
 
 class Members(Answer, frozen=True, kw_only=True):
     members: Encoded[list[Member]]
+    has_more: HasMore
+    next_cursor: NextCursor | UnsetType = UNSET
+
+
+class Ban(Answer, frozen=True, kw_only=True):
+    user_id: UserIdText
+    reason: BanReason
+    until: BanEnd
+    created_by: UserIdText
+    created_at: Time
+
+
+class Bans(Answer, frozen=True, kw_only=True):
+    """Those that are in force, the newest first."""
+
+    bans: Encoded[list[Ban]]
     has_more: HasMore
     next_cursor: NextCursor | UnsetType = UNSET
 

@@ -26,6 +26,15 @@ Time = Annotated[
         extra_json_schema={"format": "date-time"},
     ),
 ]
+BanEnd = Annotated[
+    str | None,
+    Meta(
+        description="a time, or null for a ban without an end",
+        examples=[None],
+        extra_json_schema={"format": "date-time"},
+    ),
+]
+BanReason = Annotated[str | None, Meta(examples=["spam"])]
 Never = Annotated[
     str | None,
     Meta(

@@ -25,7 +25,6 @@ MAX_TARGET_USERS = 1000
 MAX_ACKED_ROOMS = 1000  # in one call: about 3 ms of the writer's time
 MAX_TOKEN_SECONDS = 86400
 MAX_SLOW_MODE_SECONDS = 6 * 3600
-MAX_MUTE_SECONDS = 365 * 86400
 MAX_EMOJI_BYTES = 64  # of UTF-8: a flag of a region takes 28, a family of four 25
 MAX_EMOJI = 50  # different ones on one message
 MAX_EMOJI_OF_USER = 20  # on one message
@@ -119,6 +118,12 @@ class Body(msgspec.Struct, frozen=True):
         return len(msgspec.json.encode(self))
 
 
+@cache
+def may_be_absent(record: type[Body]) -> bool:
+    """Whether all fields are optional: a request without a body is then one with `{}`, and needs no Content-Type."""
+    return not any(field.required for field in msgspec.structs.fields(record))
+
+
 class CreateRoom(Body, frozen=True):
     type: Annotated[RoomType, Meta(examples=["group"])]
     members: Annotated[list[UserIdText], Meta(max_length=MAX_MEMBERS_AT_CREATION, examples=[["bob"]])] | None = None
@@ -154,28 +159,6 @@ class PatchRoom(Body, frozen=True):
 class AddMember(Body, frozen=True):
     user_id: Annotated[UserIdText, Meta(examples=["bob"])]
     role: Role = Role.MEMBER
-
-
-class PatchMember(Body, frozen=True):
-    """At least one of the two. An absent field stays unchanged."""
-
-    role: Annotated[Role, Meta(examples=["admin"])] | UnsetType = UNSET
-    muted_for: (
-        Annotated[
-            int,
-            Meta(
-                ge=0,
-                le=MAX_MUTE_SECONDS,
-                description="seconds in which the member may read, but not post, edit, react or type; 0 ends it",
-                examples=[600],
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
-
-    def check(self) -> None:
-        if self.role is UNSET and self.muted_for is UNSET:
-            raise invalid("Required, unless muted_for is given", "role")
 
 
 Mentions = Annotated[

@@ -12,6 +12,8 @@ from msgspec import UNSET, Meta, UnsetType
 from chatapi.errors import Code
 from chatapi.models import NotifyLevel, Role, RoomType
 from chatapi.protocol.fields import (
+    BanEnd,
+    BanReason,
     Epoch,
     LogSeq,
     MessageFields,
@@ -208,6 +210,22 @@ class MemberLeftFrame(ServerFrame, frozen=True, kw_only=True, tag="member.left")
     seq: LogSeq
 
 
+class BanFrame(ServerFrame, frozen=True, kw_only=True):
+    room_id: RoomIdText
+    user_id: UserIdText
+    reason: BanReason
+    until: BanEnd
+    seq: LogSeq
+
+
+class MemberBannedFrame(BanFrame, frozen=True, kw_only=True, tag="member.banned"):
+    """A user is banned. If they were a member, they are no longer; their connections get nothing more of the room."""
+
+
+class MemberUnbannedFrame(BanFrame, frozen=True, kw_only=True, tag="member.unbanned"):
+    """An admin has lifted this ban. The end of a ban by itself makes no event."""
+
+
 class ReceiptFrame(ServerFrame, frozen=True, kw_only=True):
     room_id: RoomIdText
     seq: Position
@@ -329,6 +347,8 @@ LogEvent = (
     | MemberJoinedFrame
     | MemberUpdatedFrame
     | MemberLeftFrame
+    | MemberBannedFrame
+    | MemberUnbannedFrame
 )
 """The durable events of a room's log, each with its `seq`. All other lists of them follow from this one, or are
 compared with it by `tests/protocol/test_log_events.py`."""
@@ -355,6 +375,8 @@ SERVER_FRAMES: tuple[type[ServerFrame], ...] = (
     MemberJoinedFrame,
     MemberUpdatedFrame,
     MemberLeftFrame,
+    MemberBannedFrame,
+    MemberUnbannedFrame,
     AckReceivedFrame,
     ReadUpdatedFrame,
     SubscribedFrame,

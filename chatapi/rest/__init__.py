@@ -13,6 +13,7 @@ from chatapi.rest import (
     mentions,
     messages,
     metrics,
+    moderation,
     notifications,
     pins,
     reactions,
@@ -29,6 +30,7 @@ _MASTER = Credential.MASTER
 
 _ROOM = "/rooms/{room_id}"
 _MEMBER = "/rooms/{room_id}/members/{user_id}"
+_BAN = "/rooms/{room_id}/bans/{user_id}"
 _MESSAGE = "/rooms/{room_id}/messages/{message_id}"
 _REACTION = "/rooms/{room_id}/messages/{message_id}/reactions/{emoji}"
 _USER = "/users/{user_id}"
@@ -90,6 +92,9 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", f"{_ROOM}/members", rooms.add_member, 201, also=(409,)),
     Route("PATCH", _MEMBER, rooms.update_member, 200, also=(409,)),
     Route("DELETE", _MEMBER, rooms.remove_member, 204, also=(409,)),
+    Route("PUT", _BAN, moderation.ban_member, 200, also=(409,)),
+    Route("DELETE", _BAN, moderation.unban_member, 204),
+    Route("GET", f"{_ROOM}/bans", moderation.list_bans, 200),
     Route("GET", f"{_ROOM}/presence", rooms.list_online, 200),
     Route("GET", "/mentions", mentions.list_mentions, 200),
     Route("GET", "/channels", rooms.list_channels, 200),

@@ -31,7 +31,7 @@ from chatapi.errors import ChatError, Code, invalid, not_found
 from chatapi.models import Principal, TenantKey
 from chatapi.protocol.encoders import encode_error_envelope
 from chatapi.protocol.json import convert, loads
-from chatapi.protocol.requests import Body, Query, parse_query
+from chatapi.protocol.requests import Body, Query, may_be_absent, parse_query
 from chatapi.rest.call import Base, Call, Credential, Media, OpenCall, RawRoute, Response, Route
 from chatapi.rest.negotiation import accepts_gzip, prefers_html, vary_on
 from chatapi.rest.outflow import SMALL_BYTES, LargeResponse, Outflow, QuotaKey, Sender, refuse
@@ -247,6 +247,10 @@ def _widen(path: str) -> str:
 
 
 async def _read_body(request: web.BaseRequest, record: type[Body]) -> Body:
+    if not request.body_exists and may_be_absent(record):
+        body = record()
+        body.check()
+        return body
     if request.content_length is not None and request.content_length > MAX_BODY_BYTES:
         raise _too_large()
     if request.headers.get("Content-Type") != "application/json" or "Content-Encoding" in request.headers:

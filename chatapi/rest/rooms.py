@@ -8,6 +8,7 @@ from chatapi.models import UserId
 from chatapi.protocol import answers
 from chatapi.protocol import requests as req
 from chatapi.protocol.fields import or_unset
+from chatapi.protocol.moderation_requests import PatchMember
 from chatapi.protocol.pages import read_window
 from chatapi.rest.call import NO_CONTENT, Call, Response, ok
 from chatapi.room import RoomState
@@ -91,7 +92,7 @@ async def add_member(call: Call[req.AddMember, None]) -> Response[answers.Member
     return ok(await _show_face(call, member), 201)
 
 
-async def update_member(call: Call[req.PatchMember, None]) -> Response[answers.Member]:
+async def update_member(call: Call[PatchMember, None]) -> Response[answers.Member]:
     """Change a member's role, or mute the member. For admins; the last admin cannot be demoted."""
     user_id = UserId(call.path["user_id"])
     member = await call.services.membership.update_member(call.principal, call.path["room_id"], user_id, call.body)

@@ -27,6 +27,14 @@ _OTHER_TENANTS = """
     FROM members AS m JOIN rooms AS r ON r.room_key = m.room_key
     WHERE m.tenant_key <> r.tenant_key AND r.deleted_at_us IS NULL
     UNION ALL
+    SELECT printf('%s: the mute of %s is stored with another tenant than the room', r.room_id, m.user_id)
+    FROM mutes AS m JOIN rooms AS r ON r.room_key = m.room_key
+    WHERE m.tenant_key <> r.tenant_key AND r.deleted_at_us IS NULL
+    UNION ALL
+    SELECT printf('%s: the ban of %s is stored with another tenant than the room', r.room_id, b.user_id)
+    FROM bans AS b JOIN rooms AS r ON r.room_key = b.room_key
+    WHERE b.tenant_key <> r.tenant_key AND r.deleted_at_us IS NULL
+    UNION ALL
     SELECT printf('notif_%016x: recipient %s is stored with another tenant than the notification',
                   n.notification_key, p.user_id)
     FROM notification_recipients AS p JOIN notifications AS n ON n.notification_key = p.notification_key
@@ -141,6 +149,13 @@ _WRONG_PINS = """
     JOIN messages AS m ON m.room_key = p.room_key AND m.seq = p.target_seq
     WHERE m.annotated IS NULL AND r.deleted_at_us IS NULL
 """
+# A ban that has ended may still be there.
+_BANNED_MEMBERS = """
+    SELECT printf('%s: %s is a member, though banned', r.room_id, b.user_id)
+    FROM bans AS b JOIN members AS m ON m.room_key = b.room_key AND m.user_id = b.user_id
+        JOIN rooms AS r ON r.room_key = b.room_key
+    WHERE b.until_us IS NULL AND r.deleted_at_us IS NULL
+"""
 _NO_EPOCH = """
     SELECT 'meta: there is no epoch' WHERE NOT EXISTS (SELECT 1 FROM meta WHERE name = 'epoch' AND value <> '')
 """
@@ -155,6 +170,7 @@ _CHECKS: Mapping[str, str] = {
     "mentions": _WRONG_MENTIONS,
     "reactions": _WRONG_REACTIONS,
     "pins": _WRONG_PINS,
+    "bans": _BANNED_MEMBERS,
     "epoch": _NO_EPOCH,
 }
 

@@ -48,6 +48,9 @@ _EMPTY_ROOMS = (
     """DELETE FROM mutes WHERE (user_id, room_key) IN (
            SELECT b.user_id, b.room_key FROM json_each(:keys) AS w CROSS JOIN mutes AS b
            WHERE b.room_key = w.value LIMIT :limit)""",
+    """DELETE FROM bans WHERE (user_id, room_key) IN (
+           SELECT b.user_id, b.room_key FROM json_each(:keys) AS w CROSS JOIN bans AS b
+           WHERE b.room_key = w.value LIMIT :limit)""",
     "DELETE FROM rooms WHERE room_key IN (SELECT value FROM json_each(:keys) LIMIT :limit)",
 )
 

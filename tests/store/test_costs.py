@@ -47,6 +47,10 @@ FILL = """
     INSERT INTO messages (message_key, room_key, seq, sender_id, content, created_at_us)
         SELECT 1000000 + n, n, 1, 'u000001', 'x', n FROM numbers WHERE n > 1;
     INSERT INTO mutes (room_key, user_id, tenant_key, until_us) SELECT n, 'u', 1, n FROM numbers;
+    INSERT INTO bans (room_key, user_id, tenant_key, until_us, created_by, created_at_us)
+        SELECT n, 'u', 1, n, 'u', n FROM numbers;
+    INSERT INTO bans (room_key, user_id, tenant_key, until_us, created_by, created_at_us)
+        SELECT 1, printf('u%06d', n), 1, iif(n % 2, NULL, 1000000 + n), 'u', n FROM numbers;
     INSERT INTO mutes (room_key, user_id, tenant_key, until_us) SELECT 1, printf('u%06d', n), 1, n FROM numbers;
     INSERT INTO changes (room_key, seq, frame, message_key, created_at_us)
         SELECT 1, 2 * n + 1, iif(n % 2, '{}', NULL), n, n FROM numbers;
@@ -112,6 +116,7 @@ PARAMETERS: dict[str, object] = {
     "posting": "members",
     "slow_mode_seconds": 0,
     "after_user_id": "",
+    "created_by": "u",
     "type": "group",
     **{"low": "u0000", "high": "u0001", "walked": 20, "count": 10, "most": 20},
     **dict.fromkeys(("sort_name", "folded_id", "name_from", "id_from", "user_from"), ""),
@@ -155,6 +160,7 @@ OF_STATEMENT: dict[str, dict[str, object]] = {
     "rooms._LOAD_ROOMS": {"wanted": '[[1, "room_1"], [1, "room_2"], [1, "room_none"]]'},
     "rooms._INSERT_ROOM": {"unique_key": None, "created_by": "u", "room_id": "room_new"},
     "moderation._LIST_POSTS": {"seq": 10**9},
+    "moderation._LIST_BANS": {"created_at_us": 10**9},
     "rooms._LIST_CHANNELS": {"room_key": 10**9},
     "rooms._LIST_MEMBERS": {"user_id": ""},
     "rooms._LIST_RECEIPTS": {"user_id": ""},

@@ -55,6 +55,7 @@ TAGS = {
     "reactions": ("Messages", "Messages, the room's log, and its members' acks and reads"),
     "pins": ("Messages", "Messages, the room's log, and its members' acks and reads"),
     "mentions": ("Messages", "Messages, the room's log, and its members' acks and reads"),
+    "moderation": ("Moderation", "Bans of a room"),
     "notifications": ("Notifications", "Durable notifications, and the topics that users subscribe to"),
     "tokens": ("Tokens", "Credentials for browsers and apps"),
     "users": ("Users", "Profiles, and when users were last online"),
@@ -246,7 +247,8 @@ class _OpenApi:
         if parameters:
             operation["parameters"] = parameters
         if route.body is not None:
-            operation["requestBody"] = {"required": True, "content": {"application/json": self._show(route.body)}}
+            content = {"application/json": self._show(route.body)}
+            operation["requestBody"] = {"required": not req.may_be_absent(route.body), "content": content}
         operation["responses"] = self._list_responses(route)
         return operation
 

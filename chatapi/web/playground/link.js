@@ -178,6 +178,7 @@ export class Link {
       case "room.created": return void this.#rooms.set(frame.room_id, 0);
       case "room.deleted": return void this.#rooms.delete(frame.room_id);
       case "member.joined": return void (frame.user_id === this.user && this.#rooms.set(frame.room_id, frame.seq));
+      case "member.banned":
       case "member.left": return void (frame.user_id === this.user && this.#rooms.delete(frame.room_id));
       case "read.updated": return void (frame.user_id === this.user && this.#rooms.set(frame.room_id, frame.seq));
     }

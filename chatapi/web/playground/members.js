@@ -61,7 +61,7 @@ export class Members {
   /** @param {ServerEvent} event */
   happened(event) {
     if (event.room_id !== this.#room?.room_id || this.#offset === 0) return;
-    if (event.type === "member.left") this.#members.delete(event.user_id);
+    if (event.type === "member.left" || event.type === "member.banned") this.#members.delete(event.user_id);
     else if (event.type === "member.updated" && this.#members.has(event.user_id)) this.#put({ ...this.#members.get(event.user_id), role: event.role });
     else if (event.type === "member.joined" && !this.#more && !this.#members.has(event.user_id)) this.#put({ user_id: event.user_id, role: event.role, joined_at: new Date().toISOString() });
     else if (event.type === "room.created") return this.#reset();

@@ -303,7 +303,9 @@ export class Pane {
       case "read.updated": return this.#onReceipt(event.user_id, event.seq, event.seq);
       case "member.joined":
       case "member.updated":
-      case "member.left": return this.#onMember(event);
+      case "member.left":
+      case "member.banned":
+      case "member.unbanned": return this.#onMember(event);
       case "room.updated":
         this.#room = { .../** @type {Room} */ (this.#room), name: event.name, metadata: event.metadata };
         this.showName();
@@ -340,15 +342,18 @@ export class Pane {
 
   /** @param {ServerEvent} event */
   #onMember({ type, user_id: userId, role, muted_until: mutedUntil, seq }) {
-    if (type === "member.left") {
+    if (type === "member.left" || type === "member.banned") {
       if (this.#members.delete(userId) || this.#memberCount > this.#members.size) this.#memberCount--;
     } else if (type === "member.joined" && !this.#members.has(userId)) {
       this.#memberCount++;
       if (this.#memberCount <= RECEIPTS_UP_TO) this.#members.add(userId);
     }
-    const what = { "member.joined": "joined", "member.left": "left", "member.updated": mutedUntil ? "is muted" : `is now ${role}` }[type];
-    this.timeline.note(`${userId} ${what}`, "", seq);
-    if (userId === this.user && type !== "member.updated") void this.open(/** @type {Room} */ (this.#room));
+    const told = {
+      "member.joined": "joined", "member.left": "left", "member.updated": mutedUntil ? "is muted" : `is now ${role}`,
+      "member.banned": "is banned", "member.unbanned": "is no longer banned",
+    };
+    this.timeline.note(`${userId} ${told[type]}`, "", seq);
+    if (userId === this.user && type !== "member.updated" && type !== "member.unbanned") void this.open(/** @type {Room} */ (this.#room));
     else this.#showOthers();
   }
 

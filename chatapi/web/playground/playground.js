@@ -125,7 +125,7 @@ function happened(slot, event) {
   const { rooms, members, topics } = session;
   const user = tried?.[slot];
   if (event.type === "room.deleted") rooms.forget(event.room_id);
-  else if (event.type === "member.left" && event.user_id === user) rooms.forget(event.room_id, slot);
+  else if ((event.type === "member.left" || event.type === "member.banned") && event.user_id === user) rooms.forget(event.room_id, slot);
   else if (event.type === "notification") topics.heard(slot);
   if (event.type.startsWith("room.") || isLogEvent(event)
     || (event.type === "read.updated" && event.user_id === user)) rooms.refreshSoon();

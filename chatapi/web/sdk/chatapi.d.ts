@@ -170,6 +170,13 @@ export type User = {
     created_at: string;
     updated_at: string;
 };
+export type Ban = {
+    user_id: string;
+    reason: string | null;
+    until: string | null;
+    created_by: string;
+    created_at: string;
+};
 export type Receipt = {
     user_id: string;
     last_ack: number;
@@ -407,6 +414,22 @@ export type EventMap = {
         type: "member.left";
         room_id: string;
         user_id: string;
+        seq: number;
+    };
+    "member.banned": {
+        type: "member.banned";
+        room_id: string;
+        user_id: string;
+        reason: string | null;
+        until: string | null;
+        seq: number;
+    };
+    "member.unbanned": {
+        type: "member.unbanned";
+        room_id: string;
+        user_id: string;
+        reason: string | null;
+        until: string | null;
         seq: number;
     };
     "ack.received": {
@@ -757,6 +780,29 @@ export declare class ChatAPI extends RestClient {
      * @param {string} roomId @param {string} userId @param {CallOptions} [options] @returns {Promise<void>}
      */
     removeMember(roomId: string, userId: string, options?: CallOptions): Promise<void>;
+    /**
+     * Bans a user, who is removed if they are a member: they may not join the room, be added or, in a channel, read it. For admins of
+     * the room. `reason`: up to 500 characters. `expires_in`: seconds, 1 to 31,536,000; without it the ban has no end. Banning again
+     * replaces both. Throws: 409 for the caller themselves, 403, also of a dm, 404.
+     * @param {string} roomId @param {string} userId @param {{reason?: string | null, expires_in?: number | null}} [ban]
+     * @param {CallOptions} [options] @returns {Promise<Ban>}
+     */
+    banMember(roomId: string, userId: string, ban?: {
+        reason?: string | null;
+        expires_in?: number | null;
+    }, options?: CallOptions): Promise<Ban>;
+    /**
+     * Lifts a ban; does nothing for a user who is not banned. For admins of the room. Throws: 403, 404.
+     * @param {string} roomId @param {string} userId @param {CallOptions} [options] @returns {Promise<void>}
+     */
+    unbanMember(roomId: string, userId: string, options?: CallOptions): Promise<void>;
+    /**
+     * The bans that are in force, the newest first. For admins of the room. `limit`: 1 to 100 (50). Throws: 403, 404.
+     * @param {string} roomId @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{bans: Ban[]} & More>}
+     */
+    listBans(roomId: string, page?: Page, options?: CallOptions): Promise<{
+        bans: Ban[];
+    } & More>;
     /**
      * A user's profile, for everybody in the tenant. `last_seen_at` is null for those who may not know it. Throws: 404 for a user who
      * has no profile and was never online.

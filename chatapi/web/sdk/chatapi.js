@@ -117,6 +117,7 @@
 /** @typedef {{room_id: string, notify: NotifyLevel, hidden: boolean}} OwnView how the caller sees a room */
 /** @typedef {{user_id: string, role: Role, joined_at: string, muted_until?: string, name?: string, avatar_url?: string}} Member `muted_until` is there as long as it is ahead; `name` and `avatar_url` where the user's profile has them */
 /** @typedef {{user_id: string, name: string | null, avatar_url: string | null, metadata: Json | null, last_seen_at: string | null, created_at: string, updated_at: string}} User a profile; `last_seen_at` is when the user was last online, for those who may know it */
+/** @typedef {{user_id: string, reason: string | null, until: string | null, created_by: string, created_at: string}} Ban `until` is null for a ban without an end */
 /** @typedef {{user_id: string, last_ack: number, last_read: number}} Receipt */
 /** @typedef {{notification_id: string, topic: string, payload: unknown, created_at: string}} Notification */
 /** @typedef {Notification & {status: "pending" | "delivered", acked_at: string | null}} ListedNotification `delivered` means acknowledged */
@@ -183,6 +184,8 @@
    "member.joined": {type: "member.joined", room_id: string, user_id: string, role: Role, muted_until?: string, seq: number},
    "member.updated": {type: "member.updated", room_id: string, user_id: string, role: Role, muted_until: string | null, seq: number},
    "member.left": {type: "member.left", room_id: string, user_id: string, seq: number},
+   "member.banned": {type: "member.banned", room_id: string, user_id: string, reason: string | null, until: string | null, seq: number},
+   "member.unbanned": {type: "member.unbanned", room_id: string, user_id: string, reason: string | null, until: string | null, seq: number},
    "ack.received": {type: "ack.received", room_id: string, seq: number, user_id: string},
    "read.updated": {type: "read.updated", room_id: string, seq: number, user_id: string},
    "presence.update": {type: "presence.update", user_id: string, status: "online" | "offline"},
@@ -246,6 +249,7 @@ const ANNOTATIONS = ["reactions", "pinned_at"];
 const SHOWN_USERS = 20; // of one emoji
 
 /** Refusals of the server's that another try may not meet. 426: a proxy does not pass the upgrade on. */
+const REMOVALS = new Set(["member.left", "member.banned"]);
 const PASSING = new Set([408, 426, 429]);
 
 /** @typedef {Record<string, "string" | "number" | "boolean" | "array" | "object">} Shape fields without which a value is not what it should be */
@@ -275,6 +279,8 @@ const FRAMES = {
   "member.joined": LOG_EVENT,
   "member.updated": LOG_EVENT,
   "member.left": { ...LOG_EVENT, user_id: "string" },
+  "member.banned": { ...LOG_EVENT, user_id: "string" },
+  "member.unbanned": LOG_EVENT,
   "room.created": { room_id: "string", last_seq: "number" },
   "room.deleted": { room_id: "string" },
   "room.me": { room_id: "string" },
@@ -800,6 +806,27 @@ export class ChatAPI extends RestClient {
    * @param {string} roomId @param {string} userId @param {CallOptions} [options] @returns {Promise<void>}
    */
   removeMember(roomId, userId, options) { return this.call("DELETE", path`/rooms/${roomId}/members/${userId}`, {}, options); }
+
+  /**
+   * Bans a user, who is removed if they are a member: they may not join the room, be added or, in a channel, read it. For admins of
+   * the room. `reason`: up to 500 characters. `expires_in`: seconds, 1 to 31,536,000; without it the ban has no end. Banning again
+   * replaces both. Throws: 409 for the caller themselves, 403, also of a dm, 404.
+   * @param {string} roomId @param {string} userId @param {{reason?: string | null, expires_in?: number | null}} [ban]
+   * @param {CallOptions} [options] @returns {Promise<Ban>}
+   */
+  banMember(roomId, userId, ban, options) { return this.call("PUT", path`/rooms/${roomId}/bans/${userId}`, { body: { ...ban }, gives: MEMBER }, options); }
+
+  /**
+   * Lifts a ban; does nothing for a user who is not banned. For admins of the room. Throws: 403, 404.
+   * @param {string} roomId @param {string} userId @param {CallOptions} [options] @returns {Promise<void>}
+   */
+  unbanMember(roomId, userId, options) { return this.call("DELETE", path`/rooms/${roomId}/bans/${userId}`, {}, options); }
+
+  /**
+   * The bans that are in force, the newest first. For admins of the room. `limit`: 1 to 100 (50). Throws: 403, 404.
+   * @param {string} roomId @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{bans: Ban[]} & More>}
+   */
+  listBans(roomId, page, options) { return this.call("GET", path`/rooms/${roomId}/bans`, { query: page, gives: { bans: "array" } }, options); }
 
   // Users
 
@@ -1959,7 +1986,7 @@ export class Connection {
     }
     room.received = event.seq;
     this.#enqueue(event, room);
-    if (event.type === "member.left") this.#leave(event, room);
+    if (REMOVALS.has(event.type)) this.#leave(event, room);
   }
 
   /** Of a room that is not followed, the server tells members only. @param {string} roomId @param {number} [seq] @returns {RoomCursor} */
@@ -2004,7 +2031,7 @@ export class Connection {
       if (event.seq > room.gapEnd) break;
       room.received = event.seq;
       this.#queue.push({ event, room }); // without a look at the bound: this page was asked for because there is space
-      if (event.type === "member.left") this.#leave(event, room);
+      if (REMOVALS.has(event.type)) this.#leave(event, room);
     }
     void this.#pump();
     // Where retention has removed events the log has nothing more below the end of the gap.
