@@ -75,6 +75,17 @@ class World:
         )
         journal.note_page("alice", ROOM, 1, 3, copy.deepcopy(self.events[1:4]))
         self.receipts: dict[str, Frame] = {"alice": {"last_ack": 2}}
+        self.messages = [message(1, content="edited"), message(2), message(3)]
+
+    def react(self, *, is_stored: bool = True, is_shown: bool = True) -> None:
+        """Alice reacts to the second message, after bob has left."""
+        attempt = self.journal.begin("react", "alice", ROOM, message_id="msg_2", content="👍")
+        self.journal.settle(attempt, Outcome.CONFIRMED)
+        fields = {"room_id": ROOM, "message_id": "msg_2", "user_id": "alice", "emoji": "👍", "count": 1, "seq": 6}
+        if is_stored:
+            self.events.append({"type": "reaction.added", **fields})
+        if is_shown:
+            self.messages[1]["reactions"] = [{"emoji": "👍", "count": 1, "user_ids": ["alice"]}]
 
     def receive(self, *frames: Frame) -> None:
         self.stream.entries += [(self.journal.tick(), False, copy.deepcopy(frame)) for frame in frames]
@@ -86,13 +97,37 @@ class World:
         del self.stream.entries[index]
 
     def find_violations(self) -> list[str]:
-        truth = RoomTruth(ROOM, len(self.events), self.events, self.receipts)
+        truth = RoomTruth(ROOM, len(self.events), self.events, self.receipts, self.messages)
         truth.stays = find_stays(["alice", "bob"], self.events)
         return find_violations(self.journal, {ROOM: truth})
 
 
 def test_a_world_without_a_fault_has_no_violations() -> None:
     assert World().find_violations() == []
+
+
+def test_a_reaction_is_no_violation() -> None:
+    world = World()
+    world.react()
+    assert world.find_violations() == []
+
+
+def lose_a_confirmed_reaction(world: World) -> None:
+    world.react(is_stored=False, is_shown=False)
+
+
+def show_a_reaction_that_is_not_in_the_log(world: World) -> None:
+    world.react(is_stored=False)
+
+
+def show_no_reaction_of_the_log(world: World) -> None:
+    world.react(is_shown=False)
+
+
+def show_a_pin_that_nobody_set(world: World) -> None:
+    attempt = world.journal.begin("unpin", "alice", ROOM, message_id="msg_2")
+    world.journal.settle(attempt, Outcome.CONFIRMED)
+    world.messages[1]["pinned_at"] = "then"
 
 
 def lose_a_confirmed_message(world: World) -> None:
@@ -203,6 +238,10 @@ def read_a_page_that_ends_early(world: World) -> None:
         complete_too_early,
         read_a_page_with_a_gap,
         read_a_page_that_ends_early,
+        lose_a_confirmed_reaction,
+        show_a_reaction_that_is_not_in_the_log,
+        show_no_reaction_of_the_log,
+        show_a_pin_that_nobody_set,
     ],
 )
 def test_the_verifier_sees_every_kind_of_fault(fault: Callable[[World], None]) -> None:

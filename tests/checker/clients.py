@@ -5,6 +5,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 
@@ -19,6 +20,7 @@ MAX_PAUSE_SECONDS = 0.06  # between two actions of a device: with all its frames
 MAX_ABSENCE_SECONDS = 0.25
 MAX_STALL_SECONDS = 1.5  # of a device that does not read
 MAX_BURST = 12  # messages sent without waiting for the first one's answer
+EMOJI = ("👍", ":ship:", "❤️")
 MAX_FILLER = 3_000  # characters: a stalled device's buffers have to overflow
 
 Action = Callable[[], Awaitable[None]]
@@ -65,6 +67,7 @@ class Device:
             (8, self._retry),
             (8, self._edit),
             (4, self._delete),
+            (8, self._react),
             (10, self._acknowledge),
             (4, self._join_or_leave),
             (3, self._subscribe_or_not),
@@ -185,7 +188,7 @@ class Device:
             self.cursors[frame["room_id"]] = max(frame["to_seq"], self.cursors.get(frame["room_id"], 0))
         elif kind == "error" and frame["code"] == "INTERNAL_ERROR":
             self.journal.fault(f"{self.name} got {frame}")
-        if kind in LOGGED and room_id is not None:
+        if kind in LOGGED and room_id is not None and "seq" in frame:
             self.journal.counts["events received"] += 1
             self.journal.learn(room_id, frame["seq"])
             self.cursors[room_id] = max(frame["seq"], self.cursors.get(room_id, 0))
@@ -352,6 +355,32 @@ class Device:
         else:
             self.journal.settle(attempt, Outcome.REFUSED)
 
+    async def _react(self) -> None:
+        """To somebody's message, with an emoji that others use too, or the reaction is taken back."""
+        message = self._pick_message()
+        if message is None:
+            return
+        emoji = self.random.choice(EMOJI)
+        kind = self.random.choice(("react", "react", "unreact"))
+        ids = {"room_id": message.room_id, "message_id": message.message_id}
+        attempt = self.journal.begin(kind, self.user_id, **ids, content=emoji)
+        if self.stream is None or self.random.random() < 0.5:
+            path = f"/rooms/{message.room_id}/messages/{message.message_id}/reactions/{quote(emoji)}"
+            reply = await self._call("PUT" if kind == "react" else "DELETE", path)
+            self.journal.settle(attempt, Outcome.CONFIRMED if reply.status in (200, 204) else Outcome.REFUSED)
+            return
+        frame_type = "reaction.add" if kind == "react" else "reaction.remove"
+        frame = await self._answer(await self._ask(frame_type, **ids, emoji=emoji), frame_type)
+        if frame["type"] == "error":
+            self.journal.settle(attempt, Outcome.REFUSED)
+        else:
+            self.journal.settle(attempt, Outcome.CONFIRMED, seq=frame.get("seq"))
+
+    def _pick_message(self) -> Attempt | None:
+        """One of the newest that were confirmed."""
+        sends = [attempt for attempt in self.journal.attempts[-300:] if attempt.kind == "send" and attempt.message_id]
+        return self.random.choice(sends) if sends else None
+
     async def _acknowledge(self) -> None:
         room_id = self._pick_room()
         if room_id is None or room_id not in self.cursors:
@@ -421,7 +450,13 @@ class Warden(Device):
 
     def __init__(self, world: World) -> None:
         super().__init__(world, WARDEN, 0)
-        self._actions += [(25, self._move_member), (6, self._rename), (6, self._delete_any), (1, self._make_room)]
+        self._actions += [
+            (25, self._move_member),
+            (6, self._rename),
+            (6, self._delete_any),
+            (6, self._pin),
+            (1, self._make_room),
+        ]
 
     async def make_rooms(self, groups: int, channels: int) -> None:
         for _ in range(groups):
@@ -461,9 +496,31 @@ class Warden(Device):
         self.journal.settle(attempt, Outcome.CONFIRMED if reply.status == 200 else Outcome.REFUSED)
 
     async def _delete_any(self) -> None:
-        sends = [attempt for attempt in self.journal.attempts[-300:] if attempt.kind == "send" and attempt.message_id]
-        if sends:
-            await self._bury(self.random.choice(sends))
+        message = self._pick_message()
+        if message is not None:
+            await self._bury(message)
+
+    async def _pin(self) -> None:
+        message = self._pick_message()
+        if message is None:
+            return
+        kind = self.random.choice(("pin", "unpin"))
+        ids = {"room_id": message.room_id, "message_id": message.message_id}
+        attempt = self.journal.begin(kind, self.user_id, **ids)
+        path = f"/rooms/{message.room_id}/pins/{message.message_id}"
+        reply = await self._call("PUT" if kind == "pin" else "DELETE", path)
+        self.journal.settle(attempt, Outcome.CONFIRMED if reply.status in (200, 204) else Outcome.REFUSED)
+
+    async def read_messages(self, room_id: str) -> list[Frame]:
+        """All of its history."""
+        messages: list[Frame] = []
+        has_more = True
+        while has_more:
+            after_seq = messages[-1]["seq"] if messages else 0
+            reply = await self._call("GET", f"/rooms/{room_id}/messages", after_seq=after_seq, limit=100)
+            messages += reply.data["messages"]
+            has_more = reply.data["has_more"]
+        return messages
 
     async def read_log(self, room_id: str) -> list[Frame]:
         """All of it."""
