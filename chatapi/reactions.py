@@ -2,9 +2,10 @@
 
 from collections.abc import Collection
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
-from chatapi.access import Access, check_may_react, claim_message, claim_undeleted
+from chatapi.access import Access, check_may_react, claim_undeleted
 from chatapi.committer import Committer
 from chatapi.connection import Requester
 from chatapi.errors import conflict, not_found
@@ -52,12 +53,12 @@ class Reactions:
             if created_at_us is None:
                 _check_bounds(list_reactions(message), own, emoji)
                 created_at_us, seq = transaction.now_us, transaction.take_seq(room.counter)
-                await store_reactions.insert(
-                    transaction, tenant_key, room.room_key, message.seq, user_id=user_id, emoji=emoji, seq=seq
-                )
                 if message.reactions is UNSET:
                     await log.mark_annotated(transaction, tenant_key, room.room_key, message_key)
-                _, message = await claim_message(transaction, principal, room, message_id)
+                shown = await store_reactions.insert(
+                    transaction, tenant_key, room.room_key, message.seq, user_id=user_id, emoji=emoji, seq=seq
+                )
+                message = msgspec.structs.replace(message, reactions=shown)
             frame = ReactionAddedFrame(
                 room_id=room.room_id,
                 message_id=message.message_id,
@@ -93,10 +94,10 @@ class Reactions:
             seq: int | None = None
             if emoji in own:
                 seq = transaction.take_seq(room.counter)
-                await store_reactions.delete(
+                shown = await store_reactions.delete(
                     transaction, tenant_key, room.room_key, message.seq, user_id=user_id, emoji=emoji
                 )
-                _, message = await claim_message(transaction, principal, room, message_id)
+                message = msgspec.structs.replace(message, reactions=shown or UNSET)
             frame = ReactionRemovedFrame(
                 room_id=room.room_id,
                 message_id=message.message_id,

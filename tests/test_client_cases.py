@@ -108,7 +108,7 @@ async def test_every_kind_of_event_once(rig: Rig) -> None:
     assert log[3]["name"] == "renamed"
 
 
-async def test_kept_messages_show_their_reactions(process: ServerProcess, rig: Rig) -> None:
+async def test_kept_messages_show_their_reactions_and_pins(process: ServerProcess, rig: Rig) -> None:
     for case in KEPT_MESSAGES:
         for times in (1, 2):
             assert apply_all(case["reactions"], case["events"] * times) == case["shows"], case["about"]
@@ -122,6 +122,10 @@ async def test_kept_messages_show_their_reactions(process: ServerProcess, rig: R
     assert "seq" not in await alice.connection.react(*ids, "👍")
     assert (await carol.add_reaction(*ids, "👍"))["reactions"][0]["count"] == 2
     await carol.add_reaction(*ids, ":ship:")
+    admin = rig.client("alice")
+    await admin.pin_message(*ids)
+    await admin.unpin_message(*ids)
+    pinned = await admin.pin_message(*ids)
     await restart(process)
     assert (await alice.connection.unreact(*ids, "👍"))["count"] == 1
     await alice.connection.edit(*ids, "We shall")
@@ -132,6 +136,8 @@ async def test_kept_messages_show_their_reactions(process: ServerProcess, rig: R
         kept = apply_event(kept, event)
     assert show(kept) == show(await reader.get_message(*ids))
     assert show(kept)["reactions"] == [(":ship:", 1, ["carol"]), ("👍", 1, ["carol"])]
+    assert kept["pinned_at"] == pinned["pinned_at"]
+    assert [show(found) for found in (await reader.list_pins(room))["messages"]] == [show(kept)]
     page = await reader.list_reactions(*ids, "👍", limit=1)
     assert [reaction["user_id"] for reaction in page["reactions"]] == ["carol"]
     await alice.connection.delete(*ids)
@@ -140,14 +146,15 @@ async def test_kept_messages_show_their_reactions(process: ServerProcess, rig: R
     assert apply_event(kept, bob.events[-1]) == kept
     assert show(kept) == show(await reader.get_message(*ids))
     assert kept["deleted_at"]
-    assert "reactions" not in kept
+    assert not {"reactions", "pinned_at"} & kept.keys()
+    assert (await reader.list_pins(room))["messages"] == []
 
 
 def show(message: Any) -> dict[str, Any]:
     """What this version knows of it, except for the time of its deletion, which the event does not tell."""
     names = ("message_id", "seq", "content", "meta", "created_at", "edited_at")
     reactions = [(found["emoji"], found["count"], found["user_ids"]) for found in message.get("reactions", ())]
-    return {**{name: message[name] for name in names}, "reactions": reactions}
+    return {**{name: message[name] for name in names}, "reactions": reactions, "pinned_at": message.get("pinned_at")}
 
 
 def apply_all(reactions: list[Any], events: list[tuple[str, str, str, int]]) -> list[Any]:

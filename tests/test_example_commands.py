@@ -23,6 +23,7 @@ PROFILE = example("docs/guide.md", "sh", "/users/alice")
 TOKENS = example("docs/guide.md", "sh", "/tokens")
 SIGNED = example("docs/guide.md", "python", "jwt.encode")
 MODERATION = example("docs/guide.md", "sh", "muted_for")
+REACTIONS = example("docs/guide.md", "sh", "/reactions/")
 SYNC = example("docs/guide.md", "json", '"sync"')
 SCRAPE = example("docs/metrics.md", "yaml")
 BENCHMARKS = examples("docs/benchmarks.md", "sh")
@@ -50,6 +51,15 @@ async def run_calls(script: str, **names: str) -> list[Any]:
     )
     assert run.returncode == 0, run.stderr
     return [json.loads(line)["data"] for line in run.stdout.replace("}{", "}\n{").splitlines()]
+
+
+async def test_the_guides_reactions_and_pins(server: Server) -> None:
+    alice = server.user("alice")
+    message = await alice.say(await alice.make_room("bob"))
+    names = {"ROOM": message["room_id"], "MESSAGE": message["message_id"]}
+    reacted, pinned, read = await run_calls(REACTIONS, URL=server.url, KEY=server.api_key, **names)
+    assert reacted["reactions"] == [{"emoji": "👍", "count": 1, "user_ids": ["bob"]}]
+    assert read == pinned == {**message, **reacted, "pinned_at": pinned["pinned_at"]}
 
 
 async def test_the_guides_tokens(server: Server) -> None:

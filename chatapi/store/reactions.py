@@ -1,12 +1,16 @@
 """Reactions in SQL: each one, and a summary of each emoji, from which messages are read (`log.ANNOTATIONS`)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import msgspec
 
 from chatapi.models import RoomKey, TenantKey, UserId
+from chatapi.protocol.fields import ReactionSummary
 from chatapi.protocol.pages import Page, Value, Window
 from chatapi.protocol.requests import SHOWN_USERS
+from chatapi.store.log import ANNOTATIONS
 from chatapi.store.readers import Readers
-from chatapi.store.transaction import Transaction
+from chatapi.store.transaction import SqliteConnection, Transaction
 
 _ROOM = "(SELECT room_key FROM rooms WHERE room_key = :room_key AND tenant_key = :tenant_key)"
 
@@ -40,6 +44,7 @@ _DROP_UNUSED = f"""
     DELETE FROM reaction_counts
     WHERE room_key = {_ROOM} AND target_seq = :target_seq AND emoji = :emoji AND count = 0
 """
+_READ = f"SELECT {ANNOTATIONS['reactions']} FROM messages AS m WHERE m.room_key = {_ROOM} AND m.seq = :target_seq"
 _DROP_COUNTS = f"DELETE FROM reaction_counts WHERE room_key = {_ROOM} AND target_seq = :target_seq"
 _NOTE_EMPTIED = f"INSERT INTO emptied_messages (room_key, target_seq) VALUES ({_ROOM}, :target_seq)"
 
@@ -65,7 +70,7 @@ async def list_own(
     transaction: Transaction, tenant_key: TenantKey, room_key: RoomKey, target_seq: int, user_id: UserId
 ) -> dict[str, int]:
     """The emoji with which the user has reacted to a message, and when, in microseconds."""
-    scope = {"tenant_key": tenant_key, "room_key": room_key, "target_seq": target_seq, "user_id": user_id}
+    scope = {**_name(tenant_key, room_key, target_seq), "user_id": user_id}
     return dict(await transaction.fetch(_LIST_OWN, scope))
 
 
@@ -78,18 +83,10 @@ async def insert(
     user_id: UserId,
     emoji: str,
     seq: int,
-) -> None:
-    """`seq` is that of the event which tells of it."""
-    scope = {
-        "tenant_key": tenant_key,
-        "room_key": room_key,
-        "target_seq": target_seq,
-        "user_id": user_id,
-        "emoji": emoji,
-        "seq": seq,
-    }
-    await transaction.execute(_INSERT, {**scope, "now_us": transaction.now_us})
-    await transaction.execute(_COUNT_UP, scope)
+) -> list[ReactionSummary]:
+    """The message's reactions afterwards. `seq` is that of the event which tells of it."""
+    scope = {**_name(tenant_key, room_key, target_seq), "user_id": user_id, "emoji": emoji, "seq": seq}
+    return await _write(transaction, (_INSERT, _COUNT_UP), {**scope, "now_us": transaction.now_us})
 
 
 async def delete(
@@ -100,17 +97,35 @@ async def delete(
     *,
     user_id: UserId,
     emoji: str,
-) -> None:
-    """Of one that is there."""
-    scope = {"tenant_key": tenant_key, "room_key": room_key, "target_seq": target_seq, "emoji": emoji}
-    await transaction.execute(_DELETE, {**scope, "user_id": user_id})
-    await transaction.execute(_COUNT_DOWN, scope)
-    await transaction.execute(_DROP_UNUSED, scope)
+) -> list[ReactionSummary]:
+    """The message's reactions after one that is there was removed."""
+    scope = {**_name(tenant_key, room_key, target_seq), "user_id": user_id, "emoji": emoji}
+    return await _write(transaction, (_DELETE, _COUNT_DOWN, _DROP_UNUSED), scope)
+
+
+async def _write(
+    transaction: Transaction, statements: Sequence[str], scope: Mapping[str, object]
+) -> list[ReactionSummary]:
+    """In one hop to the connection's thread."""
+
+    def write(connection: SqliteConnection) -> str | None:
+        for statement in statements:
+            connection.execute(statement, scope)
+        row = connection.execute(_READ, scope).fetchone()
+        return None if row is None else row[0]
+
+    shown = await transaction.run(write)
+    return [] if shown is None else msgspec.json.decode(shown, type=list[ReactionSummary])
+
+
+def _name(tenant_key: TenantKey, room_key: RoomKey, target_seq: int) -> dict[str, object]:
+    """The parameters that name a message."""
+    return {"tenant_key": tenant_key, "room_key": room_key, "target_seq": target_seq}
 
 
 async def remove_all(transaction: Transaction, tenant_key: TenantKey, room_key: RoomKey, target_seq: int) -> None:
     """The message was deleted. It shows none from now on; the rows, which may be many, are left to `store.purge`."""
-    scope = {"tenant_key": tenant_key, "room_key": room_key, "target_seq": target_seq}
+    scope = _name(tenant_key, room_key, target_seq)
     await transaction.execute(_DROP_COUNTS, scope)
     await transaction.execute(_NOTE_EMPTIED, scope)
 
@@ -119,7 +134,7 @@ async def list_reactions(
     readers: Readers, tenant_key: TenantKey, room_key: RoomKey, target_seq: int, emoji: str | None, window: Window
 ) -> Page:
     """The reactions to a message, with any emoji or with this one, in the order of reacting."""
-    scope: dict[str, object] = {"tenant_key": tenant_key, "room_key": room_key, "target_seq": target_seq}
+    scope = _name(tenant_key, room_key, target_seq)
     if emoji is None:
         return await readers.fetch_list(_LIST, scope, window, REACTIONS_START)
     return await readers.fetch_list(_LIST_OF_EMOJI, {**scope, "emoji": emoji}, window, REACTIONS_START)

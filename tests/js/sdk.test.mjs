@@ -59,7 +59,7 @@ const cases = {
     assert.equal(log[3].name, "renamed");
   },
 
-  async kept_messages_show_their_reactions(rig) {
+  async kept_messages_show_their_reactions_and_pins(rig) {
     for (const { about, reactions, events, shows } of keptMessages) {
       for (const once of [events, [...events, ...events]]) assert.deepEqual(applyAll(reactions, once), shows, about);
     }
@@ -74,6 +74,9 @@ const cases = {
     assert.equal((await alice.connection.react(...ids, "👍")).seq, undefined);
     assert.equal((await carol.addReaction(...ids, "👍")).reactions[0].count, 2);
     await carol.addReaction(...ids, ":ship:");
+    await alice.client.pinMessage(...ids);
+    await alice.client.unpinMessage(...ids);
+    const pinned = await alice.client.pinMessage(...ids);
     await control("kill");
     await control("start");
     assert.equal((await alice.connection.unreact(...ids, "👍")).count, 1);
@@ -84,12 +87,15 @@ const cases = {
     for (const event of bob.inbox.events) kept = applyEvent(kept, event);
     assert.deepEqual(show(kept), show(await reader.getMessage(...ids)));
     assert.deepEqual(show(kept).reactions, [[":ship:", 1, ["carol"]], ["👍", 1, ["carol"]]]);
+    assert.equal(kept.pinned_at, pinned.pinned_at);
+    assert.deepEqual((await reader.listPins(room)).messages.map(show), [show(kept)]);
     const page = await reader.listReactions(...ids, { emoji: "👍", limit: 1 });
     assert.deepEqual(page.reactions.map((reaction) => reaction.user_id), ["carol"]);
     await alice.connection.delete(...ids);
     kept = applyEvent(kept, await bob.inbox.until((event) => event.type === "message.deleted"));
     assert.deepEqual(show(kept), show(await reader.getMessage(...ids)));
     assert.ok(kept.deleted_at);
+    assert.deepEqual((await reader.listPins(room)).messages, []);
   },
 
   async errors_are_told(rig) {
@@ -406,8 +412,8 @@ const cases = {
 };
 
 /** What this version knows of a message, except for the time of its deletion, which the event does not tell. */
-function show({ message_id, seq, content, meta, created_at, edited_at, reactions = [] }) {
-  return { message_id, seq, content, meta, created_at, edited_at, reactions: reactions.map(({ emoji, count, user_ids }) => [emoji, count, user_ids]) };
+function show({ message_id, seq, content, meta, created_at, edited_at, pinned_at, reactions = [] }) {
+  return { message_id, seq, content, meta, created_at, edited_at, pinned_at, reactions: reactions.map(({ emoji, count, user_ids }) => [emoji, count, user_ids]) };
 }
 
 /** The reactions of a message that had these, after these events. */
