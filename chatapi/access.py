@@ -8,6 +8,7 @@ from chatapi.room import RoomState
 from chatapi.rooms import Rooms
 from chatapi.rules import NO_END_US
 from chatapi.store import Transaction, log
+from chatapi.user_bans import check_user_not_banned
 
 
 class Access:
@@ -104,6 +105,9 @@ def can_read(room: RoomState, user_id: UserId) -> bool:
 
 
 def check_member(room: RoomState, user_id: UserId) -> None:
+    """Raises ChatError, also for members who are banned from the tenant: memberships outlive that."""
+    if room.tenant.bans is not None:
+        check_user_not_banned(room.tenant, user_id)
     if user_id not in room.members:
         check_not_banned(room, user_id)
         raise forbidden("Not a member of this room")

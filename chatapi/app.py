@@ -49,6 +49,7 @@ from chatapi.services import Services
 from chatapi.store import Store, check_usable, open_store
 from chatapi.store.lock import DatabaseLock
 from chatapi.tasks import Tasks
+from chatapi.tenant_bans import TenantBans
 from chatapi.tenants import TenantRegistry
 from chatapi.views import Views
 from chatapi.webhooks.dead_letters import DeadLetterQueue
@@ -118,6 +119,7 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
         await services.tenants.load()
         if dev:
             await services.tenants.ensure_dev_tenant()
+        await services.tenant_bans.load(services.tenants.all())
         await services.webhooks.resume(services.tenants.all())
         await services.notifications.resume(services.tenants.all())
         listener = Listener(server, services.admission, tasks, tls)
@@ -221,6 +223,7 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
         mentions=Mentions(store.readers, clock),
         views=Views(store, rooms, hub, access),
         membership=membership,
+        tenant_bans=TenantBans(store, rooms, hub, membership, tasks, clock),
         profiles=Profiles(store, rooms, hub, presence, tasks),
         last_seen=last_seen,
         moderation=Moderation(store, rooms, access, membership),

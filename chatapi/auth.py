@@ -18,6 +18,7 @@ from chatapi.models import Principal, Scope, TenantState, UserId, is_user_id
 from chatapi.protocol.requests import MAX_TOKEN_SECONDS
 from chatapi.ratelimit import TokenBucket
 from chatapi.tenants import TenantRegistry
+from chatapi.user_bans import check_user_not_banned
 
 TICKET_SECONDS = 60
 MAX_TICKETS = 100_000
@@ -83,11 +84,14 @@ class Auth:
         return principal
 
     def authenticate_ticket(self, ticket: str, address: str) -> Principal:
-        """A ticket of `POST /ws/token`, which it uses up. Raises ChatError."""
-        found = self._tickets.pop(ticket, None)
+        """A ticket of `POST /ws/token`, which it uses up, unless the user is banned. Raises ChatError."""
+        found = self._tickets.get(ticket)
         if found is None or found.expires_at_s < self._clock.monotonic_s():
+            self._tickets.pop(ticket, None)
             raise self.refuse_key(address)
         principal = found.principal
+        check_user_not_banned(principal.tenant, principal.user_id)
+        del self._tickets[ticket]
         if principal.key_id is None:
             if not self._is_current(principal) or found.token_secret != principal.tenant.token_secret:
                 raise unauthenticated("The user token has expired or was revoked")

@@ -39,6 +39,7 @@ from chatapi.room import RoomState
 from chatapi.rooms import Rooms
 from chatapi.store import Store, Transaction, log, moderation
 from chatapi.store import rooms as store_rooms
+from chatapi.user_bans import check_user_not_banned, is_banned
 
 
 class _Update(NamedTuple):
@@ -84,6 +85,7 @@ class Membership:
         room_id = RoomId(f"room_{secrets.token_hex(12)}")
 
         async def apply(transaction: Transaction) -> RoomState:
+            check_user_not_banned(tenant, principal.user_id)
             if unique_key is not None:
                 existing = await store_rooms.find_dm(transaction, tenant.tenant_key, unique_key)
                 if existing is not None:
@@ -261,10 +263,26 @@ class Membership:
         self, transaction: Transaction, room: RoomState, leaving_id: UserId
     ) -> "_MemberChange | None":
         """If the last admin leaves, the longest-standing of the others becomes one."""
-        if room.has_other_admin(leaving_id):
+        if room.has_other_admin(leaving_id) and not _are_banned(room, leaving_id):
             return None
-        heir = next((member for member in room.members.values() if member.user_id != leaving_id), None)
+        others = (member for member in room.members.values() if member.user_id != leaving_id)
+        heir = next((member for member in others if not is_banned(room.tenant, member.user_id)), None)
         return None if heir is None else await self._change_member(transaction, room, heir, PatchMember(Role.ADMIN))
+
+    async def replace_banned_admin(self, room: RoomState, user_id: UserId) -> None:
+        """If the last admin is banned from the tenant, the longest-standing of the others becomes one."""
+        if user_id not in room.admins or not _are_banned(room, user_id):
+            return
+
+        async def apply(transaction: Transaction) -> _MemberChange | None:
+            is_still_due = not room.gone and user_id in room.admins and is_banned(room.tenant, user_id)
+            return await self._promote_heir(transaction, room, user_id) if is_still_due else None
+
+        def publish(promoted: _MemberChange | None) -> None:
+            if promoted is not None:
+                self._publish_member(room, promoted)
+
+        await self._store.writer.change(apply, publish, barrier=True)
 
     async def _change_member(
         self, transaction: Transaction, room: RoomState, member: MemberState, body: PatchMember
@@ -358,6 +376,11 @@ def _find_update(room: RoomState, body: PatchRoom, transaction: Transaction) -> 
     return _Update(name, metadata, posting, seconds, transaction.now_us, frame)
 
 
+def _are_banned(room: RoomState, except_id: UserId) -> bool:
+    """Whether all admins, except perhaps that one, are banned from the tenant."""
+    return all(is_banned(room.tenant, user_id) for user_id in room.admins if user_id != except_id)
+
+
 def _find_mute(room: RoomState, user_id: UserId) -> int | None:
     return None if room.rules is None else room.rules.find_mute(user_id)
 
@@ -384,6 +407,7 @@ def _founders(principal: Principal, body: CreateRoom) -> dict[UserId, Role]:
 
 def _check_may_add(principal: Principal, room: RoomState, user_id: UserId, role: Role) -> Role:
     """The role with which the caller may add this user."""
+    check_user_not_banned(room.tenant, principal.user_id)
     joins = room.type is RoomType.CHANNEL and user_id == principal.user_id
     is_first = not room.members and (joins or principal.scope is Scope.API_KEY)
     if user_id == principal.user_id:

@@ -15,6 +15,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from chatapi.config import TenantSettings
+    from chatapi.user_bans import UserBans
 
 TenantId = NewType("TenantId", str)
 RoomId = NewType("RoomId", str)
@@ -78,6 +79,7 @@ class TenantState:
     """
 
     __slots__ = (
+        "bans",
         "config",
         "created_at_us",
         "gone",
@@ -113,6 +115,7 @@ class TenantState:
         self.gone = False  # deleted: its rooms are there no more, though their rows may be
         self.webhook_secret = webhook_secret
         self.replaced_webhook_secrets = list(replaced_webhook_secrets)
+        self.bans: UserBans | None = None  # of users; most tenants have none
 
 
 class Principal(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ from chatapi.store import users as store_users
 from chatapi.store.readers import Rows
 from chatapi.store.users import StoredUser
 from chatapi.tasks import Tasks
+from chatapi.user_bans import check_user_not_banned
 
 MAX_UNTOLD = 10_000  # users whose change waits to be told: beyond that changes are told to nobody
 
@@ -103,6 +104,7 @@ class Profiles:
         tenant_key = principal.tenant.tenant_key
 
         async def apply(transaction: Transaction) -> tuple[StoredUser, bool]:
+            check_user_not_banned(principal.tenant, principal.user_id)
             before = await store_users.find_user(transaction, tenant_key, user_id)
             if before is None:
                 before = StoredUser(user_id, None, None, None, None, None, None)

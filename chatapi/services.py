@@ -29,6 +29,7 @@ from chatapi.room_lists import RoomLists
 from chatapi.rooms import Rooms
 from chatapi.store import Store
 from chatapi.tasks import Tasks
+from chatapi.tenant_bans import TenantBans
 from chatapi.tenants import TenantRegistry
 from chatapi.views import Views
 from chatapi.webhooks.dead_letters import DeadLetterQueue
@@ -55,6 +56,7 @@ class Services:
     reactions: Reactions
     pins: Pins
     membership: Membership
+    tenant_bans: TenantBans
     profiles: Profiles
     last_seen: LastSeen
     mentions: Mentions

@@ -35,6 +35,7 @@ ANSWER_TYPES: dict[type, type] = {
     records.MemberPage: answers.Members,
     records.User: answers.User,
     records.UserPage: answers.Users,
+    records.UserBan: answers.BannedUser,
     records.Message: answers.Message,
     records.MessagePage: answers.History,
     records.MessageReactions: answers.MessageReactions,

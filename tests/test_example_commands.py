@@ -19,6 +19,7 @@ from examples import ROOT, example, examples
 from chatapi.cli import load_command, main
 from chatapi.client import ChatAPI
 
+BAN = example("docs/guide.md", "sh", "/ban")
 PROFILE = example("docs/guide.md", "sh", "/users/alice")
 TOKENS = example("docs/guide.md", "sh", "/tokens")
 SIGNED = example("docs/guide.md", "python", "jwt.encode")
@@ -71,6 +72,12 @@ async def test_the_guides_tokens(server: Server) -> None:
         async with ChatAPI(server.url, token=token) as alice:
             assert (await alice.create_room("group"))["created_by"] == "alice"
     assert jwt.decode(minted["token"], made["token_secret"], algorithms=["HS256"])["sub"] == "alice"
+
+
+async def test_the_guides_ban(server: Server) -> None:
+    made = await run_shell(BAN, URL=server.url, KEY=server.api_key)
+    assert made == (await server.user("alice").get("/users/mallory/ban")).data
+    assert made["banned_until"] is not None
 
 
 async def test_the_guides_profile(server: Server) -> None:

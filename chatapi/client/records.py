@@ -128,6 +128,14 @@ class Ban(TypedDict):
     created_at: str
 
 
+class UserBan(TypedDict):
+    """A ban from the whole tenant; `banned_until` is None if it has no end."""
+
+    user_id: str
+    reason: str | None
+    banned_until: str | None
+
+
 class Receipt(TypedDict):
     user_id: str
     last_ack: int

@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 from chatapi.client.envelope import Shape
 from chatapi.client.http import RestClient
 from chatapi.client.paths import escape
-from chatapi.client.records import Json, User, UserPage
+from chatapi.client.records import Json, User, UserBan, UserPage
 
 _USER: Shape = {"user_id": str}
 _USERS: Shape = {"users": list}
@@ -54,6 +54,22 @@ class UserCalls(RestClient):
         ids = None if user_ids is None else ",".join(map(escape, user_ids))
         query = {"ids": ids, "q": q, "limit": limit, "offset": offset, "cursor": cursor}
         return cast(UserPage, await self.call("GET", "/users", query=query, shape=_USERS))
+
+    async def get_ban(self, user_id: str) -> UserBan:
+        """The ban of a user from the tenant. With an API key only. Raises ApiError: 404 for a user who is not
+        banned."""
+        return cast(UserBan, await self.call("GET", f"{_user(user_id)}/ban", shape=_USER))
+
+    async def ban_user(self, user_id: str, *, reason: str | None = None, expires_in_s: int | None = None) -> UserBan:
+        """Bans a user from the whole tenant, with an API key only: their connections close with 4003, and all that they
+        ask for is refused. It replaces an earlier ban. `reason`: up to 500 characters. `expires_in_s`: 1 to 31,536,000
+        seconds; without it the ban has no end. Raises ApiError: 400."""
+        body = {"reason": reason, "expires_in": expires_in_s}
+        return cast(UserBan, await self.call("PUT", f"{_user(user_id)}/ban", body=body, shape=_USER))
+
+    async def unban_user(self, user_id: str) -> None:
+        """Ends the ban of a user, if there is one. With an API key only."""
+        await self.call("DELETE", f"{_user(user_id)}/ban")
 
 
 def _user(user_id: str) -> str:

@@ -240,6 +240,14 @@ class Users(Answer, frozen=True, kw_only=True):
     next_cursor: NextCursor | UnsetType = UNSET
 
 
+class BannedUser(Answer, frozen=True, kw_only=True):
+    """`banned_until` is null for a ban without an end."""
+
+    user_id: UserIdText
+    reason: Annotated[str | None, Meta(examples=["spam"])]
+    banned_until: Annotated[Time | None, Meta(examples=[EXAMPLE_TIME])]
+
+
 # Notifications, subscriptions, tokens
 
 

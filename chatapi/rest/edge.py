@@ -36,6 +36,7 @@ from chatapi.rest.call import Base, Call, Credential, Media, OpenCall, RawRoute,
 from chatapi.rest.negotiation import accepts_gzip, prefers_html, vary_on
 from chatapi.rest.outflow import SMALL_BYTES, LargeResponse, Outflow, QuotaKey, Sender, refuse
 from chatapi.services import Services
+from chatapi.user_bans import check_user_not_banned
 
 logger = logging.getLogger(__name__)
 
@@ -199,6 +200,9 @@ class Edge:
         if principal is None:
             raise ChatError(Code.AUTHENTICATION_ERROR, "X-API-Key or a Bearer token is required")
         take_token(services, principal, headers)
+        # On a route for the API key the user id only names who acts.
+        if principal.tenant.bans is not None and not (route.credential is Credential.API_KEY and principal.key_id):
+            check_user_not_banned(principal.tenant, principal.user_id)
         if route.credential is Credential.API_KEY and principal.key_id is None:
             raise ChatError(Code.AUTHORIZATION_ERROR, "This route needs the tenant's API key")
         return principal

@@ -1,10 +1,12 @@
 """Users and their profiles."""
 
+from chatapi.models import UserId
 from chatapi.protocol import answers
 from chatapi.protocol import user_requests as req
+from chatapi.protocol.moderation_requests import BanUser
 from chatapi.protocol.pages import Page, Value, read_window
 from chatapi.protocol.requests import parse_user_id
-from chatapi.rest.call import Call, Response, ok
+from chatapi.rest.call import NO_CONTENT, Call, Response, ok
 from chatapi.store.prefixes import PREFIX_START
 
 
@@ -34,3 +36,20 @@ async def list_users(call: Call[None, req.UsersQuery]) -> Response[answers.Users
         window = read_window(query.page(req.MAX_USER_IDS), scope, (0,))
         page = await call.services.profiles.list_users(call.principal, user_ids, window)
     return ok(answers.Users(users=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
+
+
+async def get_ban(call: Call[None, None]) -> Response[answers.BannedUser]:
+    """Get the ban of a user from the tenant."""
+    return ok(call.services.tenant_bans.get_ban(call.principal.tenant, call.path["user_id"]))
+
+
+async def ban_user(call: Call[BanUser, None]) -> Response[answers.BannedUser]:
+    """Ban a user from the whole tenant: their connections close, and all that they ask for is refused."""
+    user_id = parse_user_id(call.path["user_id"])
+    return ok(await call.services.tenant_bans.ban_user(call.principal.tenant, user_id, call.body))
+
+
+async def unban_user(call: Call[None, None]) -> Response[None]:
+    """End the ban of a user. Their tokens and tickets hold again."""
+    await call.services.tenant_bans.unban_user(call.principal.tenant, UserId(call.path["user_id"]))
+    return NO_CONTENT

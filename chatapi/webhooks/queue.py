@@ -14,6 +14,7 @@ from chatapi.protocol.json import dumps_text
 from chatapi.room import RoomState
 from chatapi.store import MessageWrite, Transaction, webhooks
 from chatapi.store.writes import Statement
+from chatapi.user_bans import is_banned
 
 DIRECT_RECIPIENTS = 20  # up to so many are written with the event: most rooms are small
 DIRECT_ROWS = 1_000  # and so many in one transaction, a few ms of the writer's time
@@ -55,6 +56,8 @@ class WebhookQueue:
             if room not in connected:
                 connected[room] = self._hub.list_connected(room.tenant.tenant_key, room.members)
             excluded = {*connected[room], UserId(write.sender_id)}
+            if room.tenant.bans is not None:
+                excluded.update(user_id for user_id in room.tenant.bans.list_ids() if user_id in room.members)
             if len(excluded) < len(room.members):
                 tenant_key = room.tenant.tenant_key
                 event = (write.message_key, tenant_key, room.room_key, write.seq, list(excluded), due_at_us)
@@ -73,6 +76,8 @@ class WebhookQueue:
         recipients: list[tuple[UserId, bool]] = []
         for user_id, member in room.members.items():
             if user_id == write.sender_id or self._hub.is_connected(tenant_key, user_id):
+                continue
+            if is_banned(room.tenant, user_id):
                 continue
             is_mentioned = write.optional is not None and write.optional.mentions_user(user_id)
             if member.notify.wants(is_mentioned):

@@ -22,6 +22,7 @@ from chatapi.store import Store, Transaction, meta, webhooks
 from chatapi.store.transaction import SqliteConnection
 from chatapi.store.webhooks import Delay, DeliveryKey, Due, Failure, encode_delivery_id
 from chatapi.tasks import Tasks
+from chatapi.user_bans import is_banned
 from chatapi.webhooks.client import CallResult, WebhookClient
 from chatapi.webhooks.signing import list_secrets, sign
 
@@ -33,6 +34,7 @@ READ_AHEAD = 100  # deliveries of a tenant that are read at a time, in one look-
 EXPAND_ROWS = 1_000  # deliveries made from an event at a time: about 5 ms of the writer's time
 RECORD_BATCH = 64
 BODY_BATCH = 32
+MESSAGE_CALL = b'{"type":"message.offline"'  # the beginning of such a body
 JITTER = 0.1  # of each wait, added at random, so that what failed together does not return together
 CLOSE_SECONDS = 2.0  # for calls under way when the server stops; a call that is cut off is repeated at the next start
 STORE_PAUSE_SECONDS = 1.0  # before the store is asked again after it has refused
@@ -307,7 +309,7 @@ class WebhookWorker:
             body = await self._read_body(tenant.tenant_key, due.key)
         except ChatError:  # perhaps of another delivery, which was read together with this one
             return self._fail(due, CallResult(None, "the event cannot be read"))
-        if body is None or tenant.settings.webhook_url is None:
+        if body is None or tenant.settings.webhook_url is None or _is_for_nobody(tenant, due, body):
             self.dropped += 1
             return Step(due.key)
         if due.step < self._last_step and self._hub.is_connected(tenant.tenant_key, due.user_id):
@@ -401,3 +403,8 @@ class WebhookWorker:
         before_us = now_us - int(self._config.dead_letter_days * 86_400_000_000)
         while await self._store.writer.step(partial(webhooks.expire_dead, before_us)):
             pass
+
+
+def _is_for_nobody(tenant: TenantState, due: Due, body: bytes) -> bool:
+    """Users who are banned from the tenant are not told of messages."""
+    return is_banned(tenant, due.user_id) and body.startswith(MESSAGE_CALL)

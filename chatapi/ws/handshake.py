@@ -4,6 +4,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Mapping
+from enum import Enum, auto
 
 from aiohttp import WSCloseCode, web
 
@@ -17,6 +18,7 @@ from chatapi.protocol.frames import MAX_FRAME_BYTES
 from chatapi.protocol.wire import encode_close
 from chatapi.services import Services
 from chatapi.tenants import CREDENTIAL_GONE
+from chatapi.user_bans import USER_BANNED, check_user_not_banned
 from chatapi.ws.session import Session
 
 SUBPROTOCOL = "chatapi.v1"
@@ -48,11 +50,12 @@ async def serve_websocket(
             "Sec-WebSocket-Key, Sec-WebSocket-Version or Connection of the handshake does not follow RFC 6455"
         )
     try:
-        principal, is_ticketed = _authenticate(services, request)
+        principal, source = _authenticate(services, request)
+        take_token(services, principal, headers, is_paid=source is _Source.TICKET)
+        _check_ban(principal, source)
     except _RefusedInFrame as refusal:
         socket.headers.update(headers)
         return await _refuse(socket, request, refusal.error)
-    take_token(services, principal, headers, is_paid=is_ticketed)
     _check_limits(services, principal)
     socket.headers.update(headers)
     connection = _make_connection(services, principal, request)
@@ -128,24 +131,41 @@ def _check_limits_of_plain_get(services: Services, request: web.BaseRequest) -> 
         _check_limits(services, principal)
 
 
-def _authenticate(services: Services, request: web.BaseRequest) -> tuple[Principal, bool]:
-    """The first kind of credential that is there is the only one looked at. True: it was a ticket, and making it has
-    taken the token of the handshake. Raises ChatError or _RefusedInFrame."""
+class _Source(Enum):
+    """The part of the request that held the credential."""
+
+    HEADERS = auto()
+    PAGE = auto()  # the subprotocol or the query, which a page can set
+    TICKET = auto()  # likewise; making it has taken the token of the handshake
+
+
+def _check_ban(principal: Principal, source: _Source) -> None:
+    """Raises ChatError or _RefusedInFrame for a user who is banned from the tenant."""
+    try:
+        check_user_not_banned(principal.tenant, principal.user_id)
+    except ChatError as error:
+        if source is _Source.HEADERS:
+            raise
+        raise _RefusedInFrame(error) from None
+
+
+def _authenticate(services: Services, request: web.BaseRequest) -> tuple[Principal, _Source]:
+    """The first kind of credential that is there is the only one looked at. Raises ChatError or _RefusedInFrame."""
     auth = services.auth
     address = client_address(request, services.config.server.trusted_proxies)
     principal = authenticate_headers(services, request, address)
     if principal is not None:
-        return principal, False
+        return principal, _Source.HEADERS
     try:
         for offered in _list_protocols(request):
             if offered.startswith(BEARER):
-                return auth.authenticate_token(offered.removeprefix(BEARER), address), False
+                return auth.authenticate_token(offered.removeprefix(BEARER), address), _Source.PAGE
         if (token := _read_parameter(request, "token")) is not None:
             if auth.is_ticket(token):
-                return auth.authenticate_ticket(token, address), True
-            return auth.authenticate_token(token, address), False
+                return auth.authenticate_ticket(token, address), _Source.TICKET
+            return auth.authenticate_token(token, address), _Source.PAGE
         if services.config.auth.query_api_key and (api_key := _read_parameter(request, "api_key")) is not None:
-            return auth.authenticate_key(api_key, _read_parameter(request, "user_id"), address), False
+            return auth.authenticate_key(api_key, _read_parameter(request, "user_id"), address), _Source.PAGE
     except ChatError as error:
         raise _RefusedInFrame(error) from None
     raise unauthenticated("A credential is required: X-API-Key and X-User-Id, a Bearer token, or ?token=")
@@ -198,7 +218,8 @@ async def _refuse(socket: web.WebSocketResponse, request: web.BaseRequest, error
     await socket.prepare(request)
     transport = request.transport
     if transport is not None:
-        transport.write(encode_error_frame(error) + encode_close(CREDENTIAL_GONE, error.message))
+        code = USER_BANNED if error.code is Code.AUTHORIZATION_ERROR else CREDENTIAL_GONE
+        transport.write(encode_error_frame(error) + encode_close(code, error.message))
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await socket.receive()

@@ -19,6 +19,8 @@ GROWING = {
     "stats._COUNT": "counts all that a tenant has, for the operator",
     "prefixes._SCAN_ROOM": "all members, of a room that has few",
     "users._FIND_SHARERS": "the rooms of one user, for up to 100 others",
+    "user_bans._LOAD_BANS": "once, at the start",
+    "user_bans._LIST_ADMINISTERED": "the rooms of one user, who administers few of them",
     "tenants._LOAD_TENANTS": "once, at the start",
     "tenants._LOAD_KEYS": "once, at the start",
     "tenants._FIND_SHOWN_KEY": "once, at the start of --dev",
@@ -40,6 +42,8 @@ FILL = """
         SELECT 1, printf('u%06d', n), 1, 'member', n FROM numbers;
     INSERT INTO users (tenant_key, user_id, folded_id, name, sort_name, created_at_us)
         SELECT 1, printf('u%06d', n), printf('u%06d', n), printf('n%06d', n), printf('n%06d', n), n FROM numbers;
+    INSERT INTO user_bans (tenant_key, user_id, until_us, heirs_due)
+        SELECT 1, printf('u%06d', n), iif(n % 2, NULL, 2000000 + n), 0 FROM numbers;
     INSERT INTO messages (message_key, room_key, seq, sender_id, content, client_message_id, created_at_us,
                           deleted_at_us, imported_id)
         SELECT n, 1, 2 * n, iif(n % 3, 'u', 'u000001'), 'x', printf('c%d', n), n, iif(n % 5, NULL, n), printf('i%d', n)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from statements import STATEMENTS
 
-# Tenants and their keys are few and all in memory; they are read once, at the start.
+# Tenants, their keys and banned users are few and all in memory; they are read once, at the start.
 # What waits to be purged is read from its start.
-SMALL = {"tenants", "api_keys", "meta", "unfinished_notifications", "emptied_messages"}
+SMALL = {"tenants", "api_keys", "meta", "user_bans", "unfinished_notifications", "emptied_messages"}
 
 # Indexes of the few rows that wait for somebody: to read one of them from its start is no scan.
 SHORT = {"rooms_deleted"}

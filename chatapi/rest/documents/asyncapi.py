@@ -24,6 +24,7 @@ CLOSE_CODES: Mapping[int, str] = {
     1009: f"a frame of more than {MAX_FRAME_BYTES} bytes",
     1011: "a failure of the server",
     4001: "the credential is wrong, has expired or was revoked, or the tenant was deleted: get a new credential first",
+    4003: "the user is banned from the tenant",
     4009: "the client was too slow: nothing is lost, it continues where it stopped when it reconnects",
     4029: "more than 100 invalid frames in a minute",
 }

@@ -22,6 +22,7 @@ const CLOSED = {
   1009: "The server ended the connection: a frame was larger than 128 KiB (1009).",
   1011: "The server ended the connection after an error of its own (1011).",
   4001: "The server refused the credential: it expired or was revoked (4001).",
+  4003: "The user is banned from the tenant (4003).",
   4009: "The server gave this connection up: it read too slowly (4009).",
   4029: "The server ended the connection: too many invalid frames in a minute (4029).",
 };

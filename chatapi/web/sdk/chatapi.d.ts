@@ -177,6 +177,11 @@ export type Ban = {
     created_by: string;
     created_at: string;
 };
+export type UserBan = {
+    user_id: string;
+    reason: string | null;
+    banned_until: string | null;
+};
 export type Receipt = {
     user_id: string;
     last_ack: number;
@@ -833,6 +838,27 @@ export declare class ChatAPI extends RestClient {
     }, options?: CallOptions): Promise<{
         users: User[];
     } & More>;
+    /**
+     * The ban of a user from the tenant. With an API key only. Throws: 404 for a user who is not banned.
+     * @param {string} userId @param {CallOptions} [options] @returns {Promise<UserBan>}
+     */
+    getBan(userId: string, options?: CallOptions): Promise<UserBan>;
+    /**
+     * Bans a user from the whole tenant, with an API key only: their connections close with 4003, and all that they ask for is refused.
+     * It replaces an earlier ban. `reason`: up to 500 characters; `expires_in`: 1 to 31,536,000 seconds, without it the ban has no end.
+     * Throws: 400.
+     * @param {string} userId @param {{reason?: string | null, expires_in?: number | null}} [ban] @param {CallOptions} [options]
+     * @returns {Promise<UserBan>}
+     */
+    banUser(userId: string, ban?: {
+        reason?: string | null;
+        expires_in?: number | null;
+    }, options?: CallOptions): Promise<UserBan>;
+    /**
+     * Ends the ban of a user, if there is one. With an API key only.
+     * @param {string} userId @param {CallOptions} [options] @returns {Promise<void>}
+     */
+    unbanUser(userId: string, options?: CallOptions): Promise<void>;
     /**
      * Stores a message and resolves with it. Stored once, however often the call has to be tried: a `client_message_id` is made where
      * none is given. `content`: up to 64 KiB of UTF-8, or the tenant's own bound. `meta`: an object of at most 16 KiB as JSON.

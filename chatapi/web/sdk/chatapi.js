@@ -118,6 +118,7 @@
 /** @typedef {{user_id: string, role: Role, joined_at: string, muted_until?: string, name?: string, avatar_url?: string}} Member `muted_until` is there as long as it is ahead; `name` and `avatar_url` where the user's profile has them */
 /** @typedef {{user_id: string, name: string | null, avatar_url: string | null, metadata: Json | null, last_seen_at: string | null, created_at: string, updated_at: string}} User a profile; `last_seen_at` is when the user was last online, for those who may know it */
 /** @typedef {{user_id: string, reason: string | null, until: string | null, created_by: string, created_at: string}} Ban `until` is null for a ban without an end */
+/** @typedef {{user_id: string, reason: string | null, banned_until: string | null}} UserBan from the whole tenant; `banned_until` is null if it has no end */
 /** @typedef {{user_id: string, last_ack: number, last_read: number}} Receipt */
 /** @typedef {{notification_id: string, topic: string, payload: unknown, created_at: string}} Notification */
 /** @typedef {Notification & {status: "pending" | "delivered", acked_at: string | null}} ListedNotification `delivered` means acknowledged */
@@ -856,6 +857,27 @@ export class ChatAPI extends RestClient {
     const { ids, ...query } = wanted;
     return this.call("GET", "/users", { query: ids ? { ...query, ids: ids.map(encodeURIComponent).join(",") } : query, gives: { users: "array" } }, options);
   }
+
+  /**
+   * The ban of a user from the tenant. With an API key only. Throws: 404 for a user who is not banned.
+   * @param {string} userId @param {CallOptions} [options] @returns {Promise<UserBan>}
+   */
+  getBan(userId, options) { return this.call("GET", path`/users/${userId}/ban`, { gives: MEMBER }, options); }
+
+  /**
+   * Bans a user from the whole tenant, with an API key only: their connections close with 4003, and all that they ask for is refused.
+   * It replaces an earlier ban. `reason`: up to 500 characters; `expires_in`: 1 to 31,536,000 seconds, without it the ban has no end.
+   * Throws: 400.
+   * @param {string} userId @param {{reason?: string | null, expires_in?: number | null}} [ban] @param {CallOptions} [options]
+   * @returns {Promise<UserBan>}
+   */
+  banUser(userId, ban, options) { return this.call("PUT", path`/users/${userId}/ban`, { body: ban ?? {}, gives: MEMBER }, options); }
+
+  /**
+   * Ends the ban of a user, if there is one. With an API key only.
+   * @param {string} userId @param {CallOptions} [options] @returns {Promise<void>}
+   */
+  unbanUser(userId, options) { return this.call("DELETE", path`/users/${userId}/ban`, {}, options); }
 
   // Messages
 

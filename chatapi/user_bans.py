@@ -1,0 +1,73 @@
+"""The users who are banned from a whole tenant, in memory: every request asks for them."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from chatapi.clock import Clock
+from chatapi.errors import ChatError, forbidden
+from chatapi.models import UserId, encode_time
+
+if TYPE_CHECKING:
+    from chatapi.models import TenantState
+
+USER_BANNED = 4003
+"""The close code of the connections of a banned user."""
+
+
+class UserBan(NamedTuple):
+    """`until_us` is None for a ban without an end."""
+
+    reason: str | None
+    until_us: int | None
+
+    @property
+    def banned_until(self) -> str | None:
+        return None if self.until_us is None else encode_time(self.until_us)
+
+
+class UserBans:
+    """Of one tenant, as committed. A tenant that has never banned anybody has none."""
+
+    __slots__ = ("_bans", "_clock")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._bans: dict[UserId, UserBan] = {}
+
+    def find(self, user_id: str) -> UserBan | None:
+        """The ban that is in force now."""
+        ban = self._bans.get(UserId(user_id))
+        return None if ban is None or not self._is_in_force(ban) else ban
+
+    def put(self, user_id: UserId, ban: UserBan) -> None:
+        """Forgets those that have ended."""
+        self._bans = {other: found for other, found in self._bans.items() if self._is_in_force(found)} | {user_id: ban}
+
+    def load(self, user_id: UserId, ban: UserBan) -> None:
+        self._bans[user_id] = ban
+
+    def remove(self, user_id: UserId) -> None:
+        self._bans.pop(user_id, None)
+
+    def list_ids(self) -> list[UserId]:
+        """The users with a ban that is in force now."""
+        return [user_id for user_id, ban in self._bans.items() if self._is_in_force(ban)]
+
+    def _is_in_force(self, ban: UserBan) -> bool:
+        return ban.until_us is None or ban.until_us > self._clock.now_us()
+
+
+def is_banned(tenant: "TenantState", user_id: str) -> bool:
+    return tenant.bans is not None and tenant.bans.find(user_id) is not None
+
+
+def check_user_not_banned(tenant: "TenantState", user_id: str) -> None:
+    """Raises ChatError for a user who is banned from the tenant. Asked when a request comes, and again in its write's
+    own turn."""
+    ban = None if tenant.bans is None else tenant.bans.find(user_id)
+    if ban is not None:
+        raise refuse_banned(ban)
+
+
+def refuse_banned(ban: UserBan) -> ChatError:
+    until = ban.banned_until
+    return forbidden("You are banned" if until is None else f"You are banned until {until}", {"banned_until": until})
