@@ -163,6 +163,46 @@ def test_every_state_on_a_phone(browser: Browser, tenant: Tenant, server: Server
         assert not inspector.found, "\n".join(inspector.found)
 
 
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE])
+def test_reactions_and_obstacles(browser: Browser, tenant: Tenant, axe: str, viewport: dict[str, int]) -> None:
+    body: dict[str, object] = {"type": "group", "name": "Lighthouse", "members": ["bob"]}
+    room = tenant.call("POST", "/rooms", body)["room_id"]
+    message = (
+        f"/rooms/{room}/messages/" + tenant.call("POST", f"/rooms/{room}/messages", {"content": "x"})["message_id"]
+    )
+    for emoji, user in (("x", "alice"), ("x", "bob"), (":a-name-that-is-longer-than-it-may-be-shown:", "bob")):
+        tenant.call("PUT", f"{message}/reactions/{emoji}", user=user)
+    with tenant.visit(browser, viewport=viewport) as visitor:
+        visitor.context.add_init_script(f"if (location.host) sessionStorage['chatapi-playground-room'] = '{room}'")
+        page = visitor.open()
+        bob = PaneOf(page, "b")
+        bob.expect_live()
+        if viewport is PHONE:
+            page.locator(".views [data-view=b]").click()
+        inspector = Inspector(page, axe)
+        expect(bob.messages.locator(".reaction")).to_have_count(2)
+        bob.messages.get_by_role("button", name="React", exact=True).dispatch_event("click")
+        expect(page.get_by_role("dialog", name="React to alice")).to_be_visible()
+        inspector.look("reactions and their picker")
+        page.keyboard.press("Escape")
+        for change, line in (({"slow_mode_seconds": 600}, "Slow mode"), ({"posting": "admins"}, "Only admins")):
+            if "slow_mode_seconds" in change:
+                bob.say("before")
+                expect(bob.own).to_have_count(1)
+            tenant.call("PATCH", f"/rooms/{room}", change)
+            expect(bob.root.locator(".obstacle")).to_contain_text(line)
+            inspector.look(line)
+        tenant.call("PATCH", f"/rooms/{room}/members/bob", {"muted_for": 3600})
+        expect(bob.root.locator(".obstacle")).to_contain_text("You are muted")
+        inspector.look("muted")
+        if viewport is PHONE:
+            page.locator(".views [data-view=frames]").click()
+        page.get_by_role("tab", name="Members").click()
+        expect(page.locator("#members [data-role=muted]")).to_be_visible()
+        inspector.look("a muted member and the room's rules")
+        assert not inspector.found, "\n".join(inspector.found)
+
+
 def test_by_keyboard_alone(browser: Browser, tenant: Tenant) -> None:
     with tenant.visit(browser, viewport=DESKTOP) as visitor:
         page = visitor.open()

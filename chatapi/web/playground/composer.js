@@ -3,8 +3,10 @@
  * @module
  */
 import { h, icon, iconButton } from "./dom.js";
+import { ObstacleLine } from "./obstacle-line.js";
 
 /** @typedef {import("/sdk/chatapi.js").Message} Message */
+/** @typedef {import("./permission.js").Obstacle} Obstacle */
 
 /**
  * @typedef {object} Writing
@@ -19,22 +21,35 @@ const MAX_HEIGHT_PX = 160;
 export class Composer {
   /** @type {Message | null} */ #editing = null;
   /** @type {Message | null} */ #replying = null;
+  /** @type {Obstacle | null} */ #obstacle = null;
 
-  /** @param {string} user @param {Writing} writing */
-  constructor(user, writing) {
+  /** @param {string} user @param {"a" | "b"} slot @param {Writing} writing */
+  constructor(user, slot, writing) {
     this.writing = writing;
     this.hint = h("div.hint", { hidden: true });
+    this.line = new ObstacleLine(`obstacle-${slot}`);
     this.input = h("textarea", {
-      rows: 1, placeholder: "Message", "aria-label": `Message as ${user}`, maxlength: 65536, dir: "auto",
+      rows: 1, placeholder: "Message", "aria-label": `Message as ${user}`, "aria-describedby": `obstacle-${slot}`, maxlength: 65536, dir: "auto",
       oninput: () => this.#typed(), onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event), onblur: () => writing.typing(false),
     });
+    this.button = h("button.send", { type: "submit", title: "Send", "aria-label": `Send as ${user}` }, icon("send"));
     this.element = h("form.composer", { onsubmit: (/** @type {Event} */ event) => { event.preventDefault(); this.#submit(); } },
-      this.hint,
-      h("div.composer-row", {}, this.input, h("button.send", { type: "submit", title: "Send", "aria-label": `Send as ${user}` }, icon("send"))));
+      this.line.element, this.hint, h("div.composer-row", {}, this.input, this.button));
   }
+
+  /** Nothing may be written as long as there is an obstacle, but slow mode lets edits pass. @param {Obstacle | null} obstacle @param {string} [over] */
+  bar(obstacle, over) {
+    this.#obstacle = obstacle;
+    this.line.show(obstacle, over);
+    if (obstacle && obstacle.kind !== "slow") this.cancel();
+    else this.#fit();
+  }
+
+  get isBarred() { return this.#obstacle !== null && !(this.#obstacle.kind === "slow" && this.#editing); }
 
   /** @param {Message} message */
   reply(message) {
+    if (this.isBarred) return;
     this.cancel();
     this.#replying = message;
     this.#showHint(`Reply to ${message.sender_id}`, message.content ?? "");
@@ -42,6 +57,7 @@ export class Composer {
 
   /** @param {Message} message */
   edit(message) {
+    if (this.#obstacle && this.#obstacle.kind !== "slow") return;
     this.cancel();
     this.#editing = message;
     this.input.value = message.content;
@@ -54,6 +70,8 @@ export class Composer {
     this.hint.hidden = true;
     this.#fit();
   }
+
+  close() { this.line.stop(); }
 
   /** @param {string} title @param {string} text */
   #showHint(title, text) {
@@ -70,6 +88,11 @@ export class Composer {
   }
 
   #fit() {
+    const barred = this.isBarred;
+    this.input.readOnly = barred; // not `disabled`, which would take the focus away and hide the reason from the keyboard
+    this.button.disabled = barred;
+    if (barred) this.input.setAttribute("aria-disabled", "true");
+    else this.input.removeAttribute("aria-disabled");
     this.input.style.setProperty("height", "auto");
     this.input.style.setProperty("height", `${Math.min(this.input.scrollHeight + 2, MAX_HEIGHT_PX)}px`);
   }
@@ -88,7 +111,7 @@ export class Composer {
 
   #submit() {
     const content = this.input.value.trim();
-    if (!content) return;
+    if (!content || this.isBarred) return;
     const editing = this.#editing;
     const replyTo = this.#replying?.message_id ?? null;
     this.#editing = null;

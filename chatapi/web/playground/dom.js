@@ -64,6 +64,16 @@ export function clock(time) { return CLOCK.format(new Date(time)); }
 /** @param {number} time in ms */
 export function day(time) { return DAY.format(new Date(time)); }
 
+/** The time of day, and the day unless it is today. @param {number} time in ms */
+export function moment(time) { return day(time) === day(Date.now()) ? CLOCK.format(time) : `${CLOCK.format(time)} on ${day(time)}`; }
+
+/** A length of time in the unit that suits it. @param {number} seconds */
+export function duration(seconds) {
+  const [size, unit] = seconds < 60 ? [1, "second"] : seconds < 3600 ? [60, "minute"] : seconds < 86_400 ? [3600, "hour"] : [86_400, "day"];
+  const count = Math.ceil(seconds / size);
+  return `${count.toLocaleString()} ${unit}${count === 1 ? "" : "s"}`;
+}
+
 let toastTimer = 0;
 
 /** A line at the bottom of the page, for a few seconds. @param {string} text */

@@ -2,8 +2,9 @@
  * The members of the open room with their roles, page by page, and what an admin may do with them.
  * @module
  */
-import { avatar, describe, h, toast } from "./dom.js";
+import { avatar, describe, h, moment, toast } from "./dom.js";
 import { menuButton } from "./menu.js";
+import { RoomRules } from "./room-rules.js";
 
 /** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
 /** @typedef {import("/sdk/chatapi.js").Member} Member */
@@ -19,6 +20,9 @@ import { menuButton } from "./menu.js";
  */
 
 const PAGE = 50;
+const LONGEST_TIMER_MS = 3_600_000;
+/** For how long a member may be muted. @type {[string, number][]} */
+const MUTES = [["5 minutes", 300], ["1 hour", 3600], ["1 day", 86_400]];
 
 export class Members {
   /** @type {Room | null} */ #room = null;
@@ -28,6 +32,7 @@ export class Members {
   #more = false;
   #opening = 0;
   #shown = false;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ #muteTimer;
 
   /** @param {HTMLElement} root @param {Given} given */
   constructor(root, given) {
@@ -40,7 +45,8 @@ export class Members {
     this.role = h("select", { "aria-label": "Role of the new member" }, h("option", { value: "member" }, "member"), h("option", { value: "admin" }, "admin"));
     this.form = h("form.side-form", { onsubmit: (/** @type {Event} */ event) => { event.preventDefault(); void this.#add(); } },
       this.userId, this.role, h("button.button.small.primary", { type: "submit" }, "Add"));
-    root.replaceChildren(h("div.side-head", {}, this.title, this.acting), this.form,
+    this.rules = new RoomRules((change) => this.#rule(change));
+    root.replaceChildren(h("div.side-head", {}, this.title, this.acting), this.rules.element, this.form,
       h("div.side-scroll", { tabindex: 0, role: "region", "aria-label": "Members" }, this.list, this.moreButton));
   }
 
@@ -60,10 +66,13 @@ export class Members {
 
   /** @param {ServerEvent} event */
   happened(event) {
-    if (event.room_id !== this.#room?.room_id || this.#offset === 0) return;
-    if (event.type === "member.left" || event.type === "member.banned") this.#members.delete(event.user_id);
-    else if (event.type === "member.updated" && this.#members.has(event.user_id)) this.#put({ ...this.#members.get(event.user_id), role: event.role });
-    else if (event.type === "member.joined" && !this.#more && !this.#members.has(event.user_id)) this.#put({ user_id: event.user_id, role: event.role, joined_at: new Date().toISOString() });
+    if (event.room_id !== this.#room?.room_id) return;
+    if (event.type === "room.updated") this.#room = { .../** @type {Room} */ (this.#room), posting: event.posting, slow_mode_seconds: event.slow_mode_seconds };
+    if (this.#offset === 0) return;
+    const { user_id, role, muted_until } = event;
+    if (event.type === "member.left" || event.type === "member.banned") this.#members.delete(user_id);
+    else if (event.type === "member.updated" && this.#members.has(user_id)) this.#put({ ...this.#members.get(user_id), role, muted_until });
+    else if (event.type === "member.joined" && !this.#more && !this.#members.has(user_id)) this.#put({ user_id, role, muted_until, joined_at: new Date().toISOString() });
     else if (event.type === "room.created") return this.#reset();
     else if (!event.type.startsWith("room.")) return;
     this.#render();
@@ -134,25 +143,40 @@ export class Members {
     this.title.title = name;
     this.acting.textContent = fixed ? "A direct message always has the same two members." : `Changes are made as ${this.given.users[actor]}${role ? ` (${role})` : ""}.`;
     this.form.hidden = fixed;
+    this.rules.show(room);
     this.list.replaceChildren(...[...this.#members.values()].map((member) => this.#row(member, fixed)));
     this.moreButton.hidden = !this.#more;
+    this.#renderAtEndOfMute();
+  }
+
+  /** The end of a mute is no event. */
+  #renderAtEndOfMute() {
+    clearTimeout(this.#muteTimer);
+    const ends = [...this.#members.values()].map(mutedUntil).filter((until) => until > Date.now());
+    if (ends.length) this.#muteTimer = setTimeout(() => this.#render(), Math.min(LONGEST_TIMER_MS, Math.min(...ends) - Date.now() + 100));
   }
 
   /** @param {Member} member @param {boolean} fixed */
   #row(member, fixed) {
     const { users } = this.given;
     const slot = /** @type {const} */ (["a", "b"]).find((one) => users[one] === member.user_id);
+    const until = mutedUntil(member);
     return h("li.member", { "data-user": member.user_id }, avatar(member.user_id, slot),
       h("span.member-name", { title: `${member.user_id}, since ${member.joined_at}` }, member.user_id),
+      until > Date.now() ? h("span.role", { "data-role": "muted", title: `muted until ${moment(until)}` }, "muted", h("span.sr", {}, ` until ${moment(until)}`)) : null,
       h("span.role", { "data-role": member.role }, member.role),
       fixed ? null : menuButton(`Change ${member.user_id}`, () => ({ choices: this.#choices(member) }), "more"));
   }
 
   /** @param {Member} member @returns {import("./menu.js").Choice[]} */
-  #choices({ user_id: userId, role }) {
+  #choices(member) {
+    const { user_id: userId, role } = member;
     const room = /** @type {Room} */ (this.#room);
     const other = role === "admin" ? "member" : "admin";
+    const mute = (/** @type {number} */ seconds) => this.#try((client) => client.updateMember(room.room_id, userId, { muted_for: seconds }));
     return [
+      ...MUTES.map(([length, seconds]) => ({ label: `Mute ${userId} for ${length}`, run: () => mute(seconds) })),
+      ...(mutedUntil(member) > Date.now() ? [{ label: `Unmute ${userId}`, run: () => mute(0) }] : []),
       { label: `Make ${userId} ${other === "admin" ? "an admin" : "a member"}`, run: () => this.#try((client) => client.updateMember(room.room_id, userId, { role: other })) },
       { label: `Remove ${userId}`, danger: true, run: () => this.#remove(room, userId) },
     ];
@@ -172,6 +196,12 @@ export class Members {
     if (done) this.userId.value = "";
   }
 
+  /** @param {{posting?: import("/sdk/chatapi.js").Posting, slow_mode_seconds?: number}} change */
+  async #rule(change) {
+    const room = /** @type {Room} */ (this.#room);
+    if (!await this.#try((client) => client.updateRoom(room.room_id, change))) this.rules.show(room);
+  }
+
   /** @param {(client: ChatAPI) => Promise<unknown>} change */
   async #try(change) {
     try {
@@ -184,3 +214,6 @@ export class Members {
     }
   }
 }
+
+/** In ms; 0 for members who never were muted. @param {Member} member */
+function mutedUntil({ muted_until: until }) { return until ? Date.parse(until) : 0; }

@@ -6,6 +6,7 @@ import { contentOf } from "./content.js";
 import { copy } from "./copy.js";
 import { avatar, clock, h, icon, iconButton } from "./dom.js";
 import { menuButton } from "./menu.js";
+import { reactButton, reactionsElement } from "./reactions.js";
 import { deedOfMessage, snippetsOf } from "./snippets.js";
 
 /** @typedef {import("/sdk/chatapi.js").Message} Message */
@@ -17,6 +18,7 @@ import { deedOfMessage, snippetsOf } from "./snippets.js";
  * @property {(message: Message) => void} reply
  * @property {(message: Message) => void} edit
  * @property {(message: Message) => void} remove
+ * @property {(message: Message, emoji: string, active: boolean) => void} react
  * @property {(draft: Draft) => void} retry
  * @property {() => Promise<boolean>} older loads a page of history; false when there is no more
  */
@@ -50,17 +52,20 @@ export function messageElement(message, view) {
         message.edited_at && !gone ? h("span", { title: `edited at ${message.edited_at}` }, "edited") : null,
         h("time", { datetime: message.created_at, title: message.created_at }, clock(message.created_at)),
         own && !gone ? markElement(message, view) : null)),
-    gone ? null : tools(message, own, view));
+    gone ? null : tools(message, own, view),
+    gone ? null : reactionsElement(message, view));
 }
 
 /** @param {Message} message @param {boolean} own @param {View} view */
-function tools(message, own, { user, actions }) {
+function tools(message, own, view) {
+  const { user, actions } = view;
   const copies = () => [
     ...snippetsOf(deedOfMessage(message), user).map(({ label, hint, text }) => ({ label, hint, run: () => copy(text, label.replace("Copy as ", "")) })),
     { label: "Copy the text", run: () => copy(message.content ?? "", "The text") },
     { label: "Copy the id", hint: message.message_id, run: () => copy(message.message_id, "The message's id") },
   ];
   return h("div.tools", {},
+    reactButton(message, view),
     iconButton("reply", "Reply", () => actions.reply(message)),
     own ? iconButton("edit", "Edit", () => actions.edit(message)) : null,
     own ? iconButton("delete", "Delete", () => actions.remove(message)) : null,

@@ -2,12 +2,16 @@
  * One of the two users: the open room as they see it.
  * @module
  */
-import { isLogEvent } from "/sdk/chatapi.js";
+import { applyEvent, isLogEvent } from "/sdk/chatapi.js";
 import { Composer } from "./composer.js";
-import { describe, h, toast } from "./dom.js";
-import { PaneHead } from "./pane-head.js";
+import { describe, duration, h, toast } from "./dom.js";
+import { nameOfEmoji } from "./emoji-picker.js";
 import { Link } from "./link.js";
+import { PaneHead } from "./pane-head.js";
+import { Permission } from "./permission.js";
+import { RECEIPTS_UP_TO, Roster } from "./roster.js";
 import { Timeline } from "./timeline.js";
+import { Typists } from "./typists.js";
 
 /** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
 /** @typedef {import("/sdk/chatapi.js").Message} Message */
@@ -30,20 +34,12 @@ import { Timeline } from "./timeline.js";
 const PAGE = 30;
 const READ_DELAY_MS = 80; // many messages at once, as after a reconnect, are one receipt
 const KNOWN_MS = 2000; // for the connection to tell which rooms the user is in
-const RECEIPTS_UP_TO = 100; // members: the server tells nobody of receipts in larger rooms,
-const PRESENCE_UP_TO = 200; // nor of presence
-const TYPING_MS = 8000; // a lost stop must not stay
 
 export class Pane {
   /** @type {Room | null} */ #room = null;
   #member = false;
   /** Counts openings, so that what a slow answer brings for an earlier room is dropped. */ #opening = 0;
   /** Events that came while the room was loading. @type {ServerEvent[] | null} */ #early = null;
-  /** @type {Map<string, {ack: number, read: number}>} */ #receipts = new Map();
-  /** @type {Map<string, ReturnType<typeof setTimeout>>} */ #typists = new Map();
-  /** The first of them, all in a small room. @type {Set<string>} */ #members = new Set();
-  #memberCount = 0;
-  /** @type {Set<string>} */ #online = new Set();
   /** The room could not be loaded, though it may be there. */ #failed = false;
   #attended = false;
   #unread = 0;
@@ -58,23 +54,28 @@ export class Pane {
     this.user = user;
     this.slot = slot;
     this.around = around;
+    this.roster = new Roster(user);
+    this.permission = new Permission((obstacle) => this.composer.bar(obstacle, this.#early ? "" : "You may write again."));
     this.timeline = new Timeline(user, around.slotOf, {
-      reply: (message) => this.composer.reply(message),
-      edit: (message) => this.composer.edit(message),
+      reply: (message) => { if (!this.#isHindered()) this.composer.reply(message); },
+      edit: (message) => { if (!this.#isHindered("slow")) this.composer.edit(message); },
+      react: (message, emoji, active) => this.#react(message, emoji, active),
       remove: (message) => this.#try(this.connection.delete(message.room_id, message.message_id)),
       retry: (draft) => this.#send(draft),
       older: () => this.#loadOlder(),
     });
-    this.composer = new Composer(user, {
+    this.typists = new Typists((userIds) => this.timeline.showTyping(userIds));
+    this.composer = new Composer(user, slot, {
       send: (content, replyTo) => this.#send({ content, reply_to: replyTo, client_message_id: `pg-${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 10)}` }),
       edit: ({ room_id: roomId, message_id: messageId, meta }, content) => this.#try(this.connection.edit(roomId, messageId, { content, meta })),
-      typing: (active) => { if (this.#room) this.connection.typing(this.#room.room_id, active); },
+      typing: (active) => { if (this.#room && !this.composer.isBarred) this.connection.typing(this.#room.room_id, active); },
       lastOwn: () => this.timeline.lastOwn(),
     });
     this.head = new PaneHead(user, slot, { toggle: () => this.link.toggle(), retry: () => this.link.retryNow(), details: () => around.details() });
     this.outside = h("div.outside", { hidden: true });
+    this.spoken = h("p.sr", { "aria-live": "polite" });
     this.element = h("section.pane.panel", { "data-slot": slot, "aria-label": user },
-      this.head.element, this.head.notice, this.timeline.element, this.outside, this.composer.element);
+      this.head.element, this.spoken, this.head.notice, this.timeline.element, this.outside, this.composer.element);
     this.link = new Link(client, user, wire, {
       frame: (direction, frame) => around.frame({ direction, frame }),
       event: (event) => this.#onEvent(event),
@@ -102,6 +103,8 @@ export class Pane {
   close() {
     this.link.close();
     this.head.close();
+    this.permission.stop();
+    this.composer.close();
     this.element.remove();
   }
 
@@ -111,15 +114,14 @@ export class Pane {
     if (this.#room && !this.#member && this.#room.room_id !== room.room_id) this.#try(this.connection.unsubscribe(this.#room.room_id));
     this.#room = room;
     this.#early = [];
-    this.#members.clear();
-    this.#receipts.clear();
-    this.#online.clear();
+    this.roster.clear();
+    this.permission.open(room);
     this.#unread = 0;
     this.#newest = 0;
     this.#failed = false;
     this.composer.cancel();
-    for (const userId of [...this.#typists.keys()]) this.#stopTyping(userId);
-    this.timeline.reset((message) => this.#markOf(message));
+    this.typists.clear();
+    this.timeline.reset((message) => this.roster.markOf(message));
     this.showName();
     try {
       await this.#load(room, opening);
@@ -144,17 +146,16 @@ export class Pane {
     if (opening !== this.#opening) return;
     if (!member && room.type === "channel") await this.connection.subscribe(roomId);
     const count = hasMore ? Math.max(room.member_count, members.length + 1) : members.length;
-    const [page, presence, receipts] = await Promise.all([
+    this.roster.count = count;
+    const [page, { online }, { receipts }] = await Promise.all([
       this.client.listMessages(roomId, { limit: PAGE }),
-      member && count <= PRESENCE_UP_TO ? this.client.getPresence(roomId) : { online: [] },
+      member && this.roster.hasPresence ? this.client.getPresence(roomId) : { online: [] },
       member && count <= RECEIPTS_UP_TO ? this.client.listReceipts(roomId, { limit: RECEIPTS_UP_TO }) : { receipts: [] },
     ]);
     if (opening !== this.#opening) return;
     this.#member = member;
-    this.#memberCount = count;
-    for (const { user_id: userId } of members) this.#members.add(userId);
-    for (const userId of presence.online) this.#online.add(userId);
-    for (const receipt of receipts.receipts) this.#receipts.set(receipt.user_id, { ack: receipt.last_ack, read: receipt.last_read });
+    this.roster.fill({ members, count, online, receipts });
+    this.#showStanding(page.messages);
     this.timeline.putAll(page.messages);
     this.timeline.started(page.has_more);
     this.#unread = this.#countUnread(page);
@@ -181,13 +182,20 @@ export class Pane {
       ?? this.client.getPresence(room.room_id).then(() => true, (error) => { if (error.status === 403) return false; throw error; });
   }
 
+  /** What this user may do here, as the first page says. @param {Message[]} messages */
+  #showStanding(messages) {
+    const room = /** @type {Room} */ (this.#room);
+    this.permission.setMember(this.roster.get(this.user) ?? this.around.standing(room.room_id));
+    for (const message of messages) if (message.sender_id === this.user) this.permission.posted(message.created_at);
+  }
+
   /** @param {{messages: Message[], has_more: boolean}} page */
   #countUnread({ messages, has_more: hasMore }) {
     const roomId = /** @type {Room} */ (this.#room).room_id;
     const standing = this.around.standing(roomId);
-    const lastRead = this.#receipts.get(this.user)?.read ?? this.link.lastRead(roomId) ?? standing?.last_read;
+    const lastRead = this.roster.lastRead(this.user) ?? this.link.lastRead(roomId) ?? standing?.last_read;
     if (!this.#member || lastRead === undefined) return 0;
-    this.#receipts.set(this.user, { ack: 0, ...this.#receipts.get(this.user), read: lastRead });
+    this.roster.receive(this.user, 0, lastRead);
     const others = messages.filter((message) => message.sender_id !== this.user && !message.deleted_at);
     this.#newest = others.at(-1)?.seq ?? 0;
     const unread = others.filter((message) => message.seq > lastRead).length;
@@ -207,7 +215,7 @@ export class Pane {
   #refuse(error) {
     this.#early = null;
     this.#member = false;
-    this.#memberCount = 0;
+    this.roster.count = 0;
     const room = /** @type {Room} */ (this.#room);
     const outside = error.status === 403 || error.status === 404;
     this.#failed = !outside;
@@ -230,9 +238,8 @@ export class Pane {
   }
 
   #showOthers() {
-    const others = [...this.#members].filter((userId) => userId !== this.user);
-    const told = this.#member && this.link?.isUp && this.#memberCount <= PRESENCE_UP_TO; // users who only follow are not told of presence
-    this.head.showOthers(others, this.#memberCount - (this.#member ? 1 : 0), told ? this.#online : null);
+    const told = this.#member && this.link?.isUp && this.roster.hasPresence; // users who only follow are not told of presence
+    this.head.showOthers(this.roster.others.map((member) => member.user_id), this.roster.count - (this.#member ? 1 : 0), told ? this.roster.online : null);
   }
 
   /* The connection */
@@ -248,6 +255,7 @@ export class Pane {
 
   /** @param {ServerEvent} event */
   #onEvent(event) {
+    if (event.type === "ready") this.permission.setClock(event.server_time);
     if (event.type === "ready" && this.#downSince !== null) this.#recovery = { events: 0, since: performance.now() };
     else if (event.type === "sync.complete") this.#recovered();
     if (this.#recovery && isLogEvent(event) && event.sender_id !== this.user) this.#recovery.events++;
@@ -274,17 +282,17 @@ export class Pane {
   /** Presence is not in the log, so what changed meanwhile is asked for. */
   async #refreshPresence() {
     const room = this.#room;
-    if (!room || !this.#member || this.#memberCount > PRESENCE_UP_TO) return;
+    if (!room || !this.#member || !this.roster.hasPresence) return;
     const { online } = await this.client.getPresence(room.room_id).catch(() => ({ online: null }));
     if (!online || room !== this.#room) return;
-    this.#online = new Set(online);
+    this.roster.online = new Set(online);
     this.#showOthers();
   }
 
   /** @param {ServerEvent} event */
   #onPresence({ user_id: userId, status }) {
-    if (status === "offline") this.#online.delete(userId);
-    else this.#online.add(userId); // away, busy, or any status of a newer server: the user is there
+    if (status === "offline") this.roster.online.delete(userId);
+    else this.roster.online.add(userId); // away, busy, or any status of a newer server: the user is there
     this.#showOthers();
   }
 
@@ -292,13 +300,13 @@ export class Pane {
   #apply(event) {
     switch (event.type) {
       case "message": return this.#onMessage(/** @type {any} */ (event));
-      case "message.edited": return this.#onEdited(event);
-      case "message.deleted": return this.#onDeleted(event);
+      case "message.edited":
+      case "message.deleted": return this.#onChanged(event);
       case "reaction.added":
-      case "reaction.removed":
+      case "reaction.removed": return this.#onReaction(event);
       case "message.pinned":
       case "message.unpinned": return; // the timeline shows neither
-      case "typing": return event.action === "start" ? this.#startTyping(event.user_id) : this.#stopTyping(event.user_id);
+      case "typing": return event.action === "start" ? this.typists.start(event.user_id) : this.typists.stop(event.user_id);
       case "ack.received": return this.#onReceipt(event.user_id, event.seq, 0);
       case "read.updated": return this.#onReceipt(event.user_id, event.seq, event.seq);
       case "member.joined":
@@ -306,10 +314,7 @@ export class Pane {
       case "member.left":
       case "member.banned":
       case "member.unbanned": return this.#onMember(event);
-      case "room.updated":
-        this.#room = { .../** @type {Room} */ (this.#room), name: event.name, metadata: event.metadata };
-        this.showName();
-        return this.timeline.note(`The room is now called ${event.name ?? "nothing"}`, "", event.seq);
+      case "room.updated": return this.#onRoom(event);
       case "room.deleted": return this.#refuse({ status: 404 });
       case "room.created": return void this.open(/** @type {Room} */ (this.#room)); // this user was added
     }
@@ -317,60 +322,63 @@ export class Pane {
 
   /** @param {Message} message */
   #onMessage(message) {
-    this.#stopTyping(message.sender_id);
+    this.typists.stop(message.sender_id);
     const known = this.timeline.get(message.message_id);
-    this.timeline.put(message, { recovered: Boolean(this.#recovery) && message.sender_id !== this.user });
+    if (message.sender_id === this.user) this.permission.posted(message.created_at);
+    this.timeline.put(known ? applyEvent(known, { ...message, type: "message" }) : message, { recovered: Boolean(this.#recovery) && message.sender_id !== this.user });
     if (message.sender_id === this.user || message.deleted_at) return;
     this.#newest = message.seq;
     if (!this.#member) return; // users who only follow have no receipt
-    if (known || message.seq <= (this.#receipts.get(this.user)?.read ?? 0)) return;
+    if (known || message.seq <= (this.roster.lastRead(this.user) ?? 0)) return;
     this.head.showUnread(++this.#unread);
     if (this.#attended) this.#markRead();
   }
 
-  /** @param {ServerEvent} event */
-  #onEdited({ message_id, content, meta, edited_at }) {
-    const known = this.timeline.get(message_id);
-    if (known && !known.deleted_at) this.timeline.put({ ...known, content, meta, edited_at });
+  /** Of a message that is here: an edit, or its end. @param {ServerEvent} event */
+  #onChanged(event) {
+    const known = this.timeline.get(event.message_id);
+    if (known && !known.deleted_at) this.timeline.put(applyEvent(known, event));
   }
 
   /** @param {ServerEvent} event */
-  #onDeleted({ message_id }) {
-    const known = this.timeline.get(message_id);
-    if (known) this.timeline.put({ ...known, content: null, deleted_at: known.deleted_at ?? new Date().toISOString() });
+  #onReaction(event) {
+    const known = this.timeline.get(event.message_id);
+    if (!known) return;
+    this.timeline.putReactions(applyEvent(known, event));
+    if (event.user_id === this.user || this.#recovery) return;
+    const text = (known.content ?? "").slice(0, 80);
+    this.spoken.textContent = event.type === "reaction.added" ? `${event.user_id} reacted with ${nameOfEmoji(event.emoji)} to “${text}”`
+      : `${event.user_id} took ${nameOfEmoji(event.emoji)} back from “${text}”`;
   }
 
   /** @param {ServerEvent} event */
-  #onMember({ type, user_id: userId, role, muted_until: mutedUntil, seq }) {
-    if (type === "member.left" || type === "member.banned") {
-      if (this.#members.delete(userId) || this.#memberCount > this.#members.size) this.#memberCount--;
-    } else if (type === "member.joined" && !this.#members.has(userId)) {
-      this.#memberCount++;
-      if (this.#memberCount <= RECEIPTS_UP_TO) this.#members.add(userId);
-    }
-    const told = {
-      "member.joined": "joined", "member.left": "left", "member.updated": mutedUntil ? "is muted" : `is now ${role}`,
-      "member.banned": "is banned", "member.unbanned": "is no longer banned",
-    };
-    this.timeline.note(`${userId} ${told[type]}`, "", seq);
-    if (userId === this.user && type !== "member.updated" && type !== "member.unbanned") void this.open(/** @type {Room} */ (this.#room));
-    else this.#showOthers();
+  #onRoom({ name, metadata, posting, slow_mode_seconds: slow, seq }) {
+    const before = /** @type {Room} */ (this.#room);
+    this.#room = { ...before, name, metadata, posting, slow_mode_seconds: slow };
+    this.showName();
+    this.permission.setRoom(this.#room);
+    const changes = [
+      name !== before.name && `The room is now called ${name ?? "nothing"}`,
+      posting !== before.posting && (posting === "admins" ? "Only admins may post now" : "All members may post now"),
+      slow !== before.slow_mode_seconds && (slow ? `Slow mode: one message in ${duration(slow)}` : "Slow mode is off"),
+    ].filter((text) => typeof text === "string");
+    for (const text of changes.length ? changes : ["The room was changed"]) this.timeline.note(text, "", seq);
+  }
+
+  /** @param {ServerEvent} event */
+  #onMember(event) {
+    const { type, user_id: userId, seq } = event;
+    this.timeline.note(`${userId} ${this.roster.apply(event)}`, "", seq);
+    if (userId !== this.user) return this.#showOthers();
+    if (type === "member.unbanned") return;
+    if (type !== "member.updated") return void this.open(/** @type {Room} */ (this.#room));
+    this.permission.setMember(this.roster.get(userId));
   }
 
   /** @param {string} userId @param {number} ack @param {number} read */
   #onReceipt(userId, ack, read) {
-    const known = this.#receipts.get(userId) ?? { ack: 0, read: 0 };
-    this.#receipts.set(userId, { ack: Math.max(known.ack, ack), read: Math.max(known.read, read) });
+    this.roster.receive(userId, ack, read);
     if (userId !== this.user) this.timeline.refreshMarks();
-  }
-
-  /** How far one's own message has come: with all the others, or only stored. @param {Message} message */
-  #markOf(message) {
-    if (this.#memberCount > RECEIPTS_UP_TO) return { kind: "stored", label: `Stored; a room of more than ${RECEIPTS_UP_TO} tells nobody who has read` };
-    const others = [...this.#members].filter((userId) => userId !== this.user).map((userId) => this.#receipts.get(userId));
-    if (others.length && others.every((receipt) => (receipt?.read ?? 0) >= message.seq)) return { kind: "read", label: "Read" };
-    if (others.length && others.every((receipt) => (receipt?.ack ?? 0) >= message.seq)) return { kind: "delivered", label: "Delivered" };
-    return { kind: "stored", label: "Stored" };
   }
 
   #markRead() {
@@ -381,19 +389,6 @@ export class Pane {
     this.#readTimer = setTimeout(() => {
       if (room.room_id === this.#room?.room_id && this.#newest) this.#try(this.connection.read(room.room_id, this.#newest));
     }, READ_DELAY_MS);
-  }
-
-  /** @param {string} userId */
-  #startTyping(userId) {
-    clearTimeout(this.#typists.get(userId));
-    this.#typists.set(userId, setTimeout(() => this.#stopTyping(userId), TYPING_MS));
-    this.timeline.showTyping([...this.#typists.keys()]);
-  }
-
-  /** @param {string} userId */
-  #stopTyping(userId) {
-    clearTimeout(this.#typists.get(userId));
-    if (this.#typists.delete(userId)) this.timeline.showTyping([...this.#typists.keys()]);
   }
 
   /** @returns {Promise<boolean>} */
@@ -423,8 +418,35 @@ export class Pane {
     try {
       await this.connection.send(room.room_id, { content, client_message_id, ...(reply_to && { reply_to }) });
     } catch (/** @type {any} */ error) {
-      if (error.code !== "CLOSED" && room.room_id === this.#room?.room_id) this.timeline.putDraft({ ...draft, error: describe(error) });
+      if (error.code === "CLOSED" || room.room_id !== this.#room?.room_id) return;
+      this.permission.refused(error);
+      this.timeline.putDraft({ ...draft, error: describe(error) });
     }
+  }
+
+  /** @param {Message} message @param {string} emoji @param {boolean} active */
+  async #react({ room_id: roomId, message_id: messageId }, emoji, active) {
+    if (active && this.#isHindered("slow", "posting")) return;
+    try {
+      const event = await (active ? this.connection.react(roomId, messageId, emoji) : this.connection.unreact(roomId, messageId, emoji));
+      const known = this.timeline.get(messageId);
+      const own = active && event.seq === undefined && known?.reactions?.find((reaction) => reaction.emoji === emoji);
+      if (!known || !own || own.user_ids.includes(this.user)) return;
+      // It was this user's already, beyond the first that the message names.
+      const reactions = known.reactions?.map((reaction) => reaction === own ? { ...own, user_ids: [...own.user_ids, this.user] } : reaction);
+      this.timeline.putReactions({ ...known, reactions });
+    } catch (/** @type {any} */ error) {
+      this.permission.refused(error);
+      this.#complain(error);
+    }
+  }
+
+  /** Says so when something keeps the user from writing. @param {...string} allowed obstacles that do not matter */
+  #isHindered(...allowed) {
+    const { obstacle } = this.permission;
+    if (!obstacle || allowed.includes(obstacle.kind)) return false;
+    toast(obstacle.kind === "slow" ? "Slow mode: wait until you may write again." : obstacle.reason);
+    return true;
   }
 
   /** @param {Promise<unknown>} call */

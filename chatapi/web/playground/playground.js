@@ -103,7 +103,7 @@ async function play(clients, wires, users) {
     slotOf: (userId) => SLOTS.find((one) => users[one] === userId),
     standing: (roomId) => rooms.standing(roomId, slot),
     nameOf: (room) => rooms.nameOf(room),
-    invite: (roomId, userId) => clients[slot === "a" ? "b" : "a"].addMember(roomId, userId).then(() => { if (session?.room) open(session.room); }),
+    invite: (roomId, userId) => clients[slot === "a" ? "b" : "a"].addMember(roomId, userId).then(() => { if (session?.room) open(rooms.get(session.room.room_id) ?? session.room); }),
     condition: (condition) => conditionChanged(condition),
     details: showDetails,
   }));

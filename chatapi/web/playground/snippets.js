@@ -15,12 +15,14 @@ const message = (/** @type {ServerEvent} */ frame) => `${room(frame)}/messages/$
 const get = (/** @type {string} */ route) => ({ method: "GET", route });
 const post = (/** @type {string} */ route, /** @type {unknown} */ body) => ({ method: "POST", route, body });
 /** A message without the `client_message_id` that would make it the same message again. @param {ServerEvent} frame */
-const draft = ({ content, meta, reply_to: replyTo }) => ({ content, ...(meta && { meta }), ...(replyTo && { reply_to: replyTo }) });
+const draft = ({ content, meta, reply_to: replyTo, ...more }) => ({ content, ...(meta && { meta }), ...(replyTo && { reply_to: replyTo }), ...mentioned(more) });
+/** Whom it mentions. @param {any} frame */
+const mentioned = ({ mentions, mention_room: everybody }) => ({ ...(mentions && { mentions }), ...(everybody && { mention_room: everybody }) });
 
 /** @type {Record<string, (frame: ServerEvent) => Call>} */
 const SENT = {
   "send_message": (frame) => post(`${room(frame)}/messages`, draft(frame)),
-  "message.edit": (frame) => ({ method: "PUT", route: message(frame), body: { content: frame.content, ...(frame.meta && { meta: frame.meta }) } }),
+  "message.edit": (frame) => ({ method: "PUT", route: message(frame), body: { content: frame.content, ...(frame.meta && { meta: frame.meta }), ...mentioned(frame) } }),
   "message.delete": (frame) => ({ method: "DELETE", route: message(frame) }),
   "reaction.add": (frame) => ({ method: "PUT", route: `${message(frame)}/reactions/${enc(frame.emoji)}` }),
   "reaction.remove": (frame) => ({ method: "DELETE", route: `${message(frame)}/reactions/${enc(frame.emoji)}` }),

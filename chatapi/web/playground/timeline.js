@@ -4,6 +4,7 @@
  */
 import { day, h, icon } from "./dom.js";
 import { draftElement, markElement, messageElement } from "./message.js";
+import { showReactions } from "./reactions.js";
 
 /** @typedef {import("/sdk/chatapi.js").Message} Message */
 /** @typedef {import("./message.js").Draft} Draft */
@@ -93,7 +94,7 @@ export class Timeline {
     const known = this.#items.get(message.message_id);
     const element = messageElement(message, this.view);
     if (how.recovered) element.classList.add("recovered");
-    if (known) known.element.replaceWith(element);
+    if (known) swap(known.element, element);
     else this.#place(element);
     this.#items.set(message.message_id, { message, element });
     if (message.client_message_id) this.dropDraft(message.client_message_id);
@@ -103,6 +104,16 @@ export class Timeline {
     if (this.#atEnd) this.#stick();
     else if (!known) this.newer.hidden = false;
     if (this.#atEnd && this.#items.size > KEPT) this.#dropOldest();
+  }
+
+  /** The message has other reactions now; nothing else of it is drawn again, or read out. @param {Message} message */
+  putReactions(message) {
+    const item = this.#items.get(message.message_id);
+    const row = /** @type {HTMLElement | null | undefined} */ (item?.element.querySelector(".reactions"));
+    if (!item || !row) return;
+    item.message = message;
+    showReactions(row, message, this.view);
+    if (this.#atEnd) this.#stick();
   }
 
   /** @param {Message[]} messages */
@@ -249,7 +260,7 @@ export class Timeline {
     const item = this.#items.get(message.message_id);
     if (!item) return;
     const element = messageElement(message, this.view);
-    item.element.replaceWith(element);
+    swap(item.element, element);
     item.element = element;
     this.#group(element);
   }
@@ -260,4 +271,11 @@ export class Timeline {
     element?.scrollIntoView({ block: "center" });
     element?.focus();
   }
+}
+
+/** @param {HTMLElement} old @param {HTMLElement} element which takes the focus over */
+function swap(old, element) {
+  const focused = old.contains(document.activeElement);
+  old.replaceWith(element);
+  if (focused) element.focus({ preventScroll: true });
 }
