@@ -35,6 +35,7 @@ from chatapi.protocol.requests import Body, Query, may_be_absent, parse_query
 from chatapi.rest.call import Base, Call, Credential, Media, OpenCall, RawRoute, Response, Route
 from chatapi.rest.negotiation import accepts_gzip, prefers_html, vary_on
 from chatapi.rest.outflow import SMALL_BYTES, LargeResponse, Outflow, QuotaKey, Sender, refuse
+from chatapi.rest.web_response import WholeResponse
 from chatapi.services import Services
 from chatapi.user_bans import check_user_not_banned
 
@@ -355,7 +356,7 @@ def _make_response(response: Response[Any], headers: Headers) -> web.Response:
         headers.update(response.headers)
     if response.body:
         headers["Content-Type"] = response.content_type
-    return web.Response(body=response.body, status=response.status, headers=headers)
+    return WholeResponse(body=response.body, status=response.status, headers=headers)
 
 
 def _log_request(request: web.BaseRequest, response: web.StreamResponse, request_id: str, seconds: float) -> None:
