@@ -81,6 +81,8 @@ class Ring:
         if annotations and message_seq >= self.first_seq:
             self._annotations[message_seq] = annotations
             self.size_bytes += len(annotations)
+            if self.size_bytes > 2 * RING_BYTES:
+                self._shrink()
 
     def fill(self, frames: Sequence[bytes], message_seqs: Sequence[int], annotations: Mapping[int, bytes]) -> None:
         """Puts the events that came just before the oldest one, read from the store, in front of it, with the

@@ -264,6 +264,8 @@ class Fuzz:
             {"type": "unsubscribe", "room_id": self._room_id},
             {"type": "typing.start", "room_id": self._room_id},
             {"type": "message.edit", "room_id": self._room_id, "message_id": "msg_x", "content": "x"},
+            {"type": "reaction.add", "room_id": self._room_id, "message_id": "msg_x", "emoji": "\ud800"},
+            {"type": "reaction.remove", "room_id": self._room_id, "message_id": "msg_x", "emoji": "👍" * 17},
             {"type": "notification.ack", "notification_id": "notif_x"},
             {"type": "ping", "request_id": self._random.choice(["a", "x" * 65, 5, None, "\ud800"])},
             {"type": ["list"], "data": 5},

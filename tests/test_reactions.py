@@ -9,6 +9,7 @@ from conftest import StartServer
 from driver import Server, User, restart
 
 from chatapi.housekeeping import apply_retention, purge_deleted
+from chatapi.ring import RING_BYTES
 
 THUMB, SHIP, HEART = "👍🏽", ":ship:", "❤️"
 LONGEST = "e" * 64
@@ -69,6 +70,30 @@ async def test_a_message_shows_its_reactions_wherever_it_is_read(start_server: S
     assert all(found == edited for found in await read_everywhere(bob, message))
     server = await restart(start_server, server)
     assert all(found == edited for found in await read_everywhere(server.user("bob"), message))
+
+
+async def test_a_retry_is_answered_with_the_reactions(server: Server) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room("bob")
+    draft = {"content": "once", "client_message_id": "m-1"}
+    message = await alice.say(room_id, **draft)
+    shown = await react(alice, message, THUMB)
+    assert await alice.say(room_id, **draft) == {**message, "reactions": shown}
+
+
+async def test_reactions_in_memory_count_to_its_bound(server: Server) -> None:
+    """Else a tenant could make the server hold 128 KB for each message of a room."""
+    alice = server.user("alice")
+    room_id = await alice.make_room("bob")
+    messages = [await alice.say(room_id) for _ in range(4)]
+    room = server.services.rooms.find_loaded(server.services.tenants.all()[0].tenant_key, room_id)
+    assert room is not None
+    before = server.services.rooms._ring_bytes
+    for message in messages[:3]:
+        server.services.rooms.annotate(room, message["seq"], b"x" * (RING_BYTES * 3 // 4))
+    assert server.services.rooms._ring_bytes < before + 2 * RING_BYTES
+    assert room.ring.first_seq > 1
+    assert [len(frame) for frame in room.ring.messages(range(4, 5), 1)] == [len(room.ring.after(3)[0])]  # type: ignore[index]
 
 
 async def test_events_of_a_message_carry_no_reactions(start_server: StartServer) -> None:

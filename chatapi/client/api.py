@@ -332,9 +332,9 @@ class ChatAPI(ConversationCalls, ModerationCalls, UserCalls):
         await self.call("DELETE", message_path(room_id, message_id))
 
     async def list_events(self, room_id: str, *, after_seq: int = 0, limit: int | None = None) -> EventPage:
-        """A page of the room's log after `after_seq`, ascending: messages, edits, deletions, changes of the room and
-        its members, and what a newer server adds. Messages are shown as they now stand. `limit`: 1 to 100 (50). Raises
-        ApiError: 403, 404."""
+        """A page of the room's log after `after_seq`, ascending: messages, edits, deletions, reactions, pins, changes
+        of the room and its members, and what a newer server adds. Messages are shown as they now stand. `limit`: 1 to
+        100 (50). Raises ApiError: 403, 404."""
         query = {"after_seq": after_seq, "limit": limit}
         return cast(
             EventPage,

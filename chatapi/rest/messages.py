@@ -47,7 +47,7 @@ async def delete_message(call: Call[None, None]) -> Response[None]:
 
 
 async def list_events(call: Call[None, req.EventsQuery]) -> Response[answers.Events]:
-    """List the events of a room's log: messages, edits, deletions, changes of members and of the room."""
+    """List the events of a room's log: messages, edits, deletions, reactions, pins, changes of members and the room."""
     room = await call.services.access.access_reader(call.principal, call.path["room_id"])
     # The log is gap-free from pruned_seq on, so a page is a range of seq.
     after_seq = max(call.query.after_seq, room.pruned_seq)

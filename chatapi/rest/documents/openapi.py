@@ -131,7 +131,8 @@ ERRORS: dict[int, tuple[Code, str, Json]] = {
     408: (Code.VALIDATION_ERROR, "The body did not arrive in time.", {"message": "The body did not arrive in time"}),
     409: (
         Code.CONFLICT,
-        "The dm exists already, the user is a member already, or an id was reused with another body.",
+        "The dm exists already, the user is a member already, an id was reused with another body, or there are as many"
+        " of a kind as there may be.",
         {"message": "This dm exists already", "details": {"room_id": "room_5f3a9c0e71b24d6688aa10cf"}},
     ),
     413: (Code.VALIDATION_ERROR, "The body is too large.", {"message": "The body is larger than 262144 bytes"}),

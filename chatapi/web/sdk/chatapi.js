@@ -980,7 +980,7 @@ export class ChatAPI extends RestClient {
   listPins(roomId, page, options) { return this.call("GET", path`/rooms/${roomId}/pins`, { query: page, gives: { messages: "array" } }, options); }
 
   /**
-   * A page of the room's log after `after_seq` (0), ascending: messages, edits, deletions, changes of the room and its members, and
+   * A page of the room's log after `after_seq` (0), ascending: messages, edits, deletions, reactions, pins, changes of the room and its members, and
    * what a newer server adds. Messages are shown as they now stand. `limit`: 1 to 100 (50). Throws: 403, 404.
    * @param {string} roomId @param {{after_seq?: number, limit?: number}} [page] @param {CallOptions} [options]
    * @returns {Promise<{events: ServerEvent[], has_more: boolean}>}
