@@ -161,8 +161,8 @@ async def test_one_event_is_encoded_once(server: Server, monkeypatch: pytest.Mon
     room_id = await alice.make_room(*names)
     sockets = [await server.user(name).connect() for name in names]
     encoded: list[object] = []
-    encode = encoders.encode_frame
-    monkeypatch.setattr(committer, "encode_frame", lambda frame: encoded.append(frame) or encode(frame))
+    encode = encoders.encode_message_frame
+    monkeypatch.setattr(committer, "encode_message_frame", lambda message: encoded.append(message) or encode(message))
     await alice.say(room_id)
     for socket in sockets:
         await socket.expect("message")

@@ -9,7 +9,7 @@ from conftest import StartServer
 from driver import HandClock, Server
 from raw_websocket import HANDSHAKE
 
-from chatapi.models import RoomId, RoomType, UserId
+from chatapi.models import NotifyLevel, RoomId, RoomType, UserId
 from chatapi.protocol import encoders
 from chatapi.protocol.server_frames import ReadyFrame, RoomInReady
 from chatapi.protocol.wire import decode_text
@@ -32,7 +32,18 @@ async def test_ready_comes_first_and_tells_where_the_user_stands(server: Server)
         "user_id": "bob",
         "epoch": server.services.store.epoch,
         "heartbeat_seconds": 30,
-        "rooms": [{"room_id": room_id, "type": "group", "last_seq": 3, "last_ack": 2, "last_read": 1}],
+        "rooms": [
+            {
+                "room_id": room_id,
+                "type": "group",
+                "last_seq": 3,
+                "last_ack": 2,
+                "last_read": 1,
+                "unread_mentions": 0,
+                "notify": "all",
+                "hidden": False,
+            }
+        ],
     }
     assert (await socket.next())["seq"] == 3
     assert await socket.next() == {"type": "sync.complete", "rooms": {room_id: 3}}
@@ -69,6 +80,9 @@ def test_each_part_is_of_256_kib_at_most(count: int, id_length: int) -> None:
             last_seq=2**53 - 1,
             last_ack=0,
             last_read=0,
+            unread_mentions=0,
+            notify=NotifyLevel.ALL,
+            hidden=False,
         )
         for number in range(count)
     ]
