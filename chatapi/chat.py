@@ -4,8 +4,10 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import msgspec
+from msgspec import UNSET
 
 from chatapi.access import Access, check_may_edit, check_may_post, claim_message
 from chatapi.batching import Batcher
@@ -29,10 +31,17 @@ from chatapi.protocol.json import MAX_INTEGER, dumps_canonical, dumps_text, enco
 from chatapi.protocol.requests import HistoryQuery, MessageDraft, MessageEdit
 from chatapi.room import RoomState
 from chatapi.rooms import Rooms
-from chatapi.store import MessageWrite, Store, Transaction, log, pins, reactions
+from chatapi.store import MessageWrite, Store, Transaction, log, pins, reactions, threads
 from chatapi.store.mentions import Mentioning, replace_mentions
 
 PAGES_PER_QUERY = 8  # about 1 ms of a reader's time; later ones share the next trip to its thread
+
+
+class _Deletion(NamedTuple):
+    message: Message  # the tombstone
+    root: Message | None  # of a reply
+    seq: int
+    is_new: bool
 
 
 class Chat:
@@ -68,7 +77,15 @@ class Chat:
         reply_to = draft.reply_to
         if reply_to is not None:
             reply_to = await self._find_reply_target(room, reply_to)
-        optional = draft.optional
+        optional, root_seq, refusal = draft.optional, 0, None
+        body_digest = None if draft.client_message_id is None else digest_body(draft, optional)
+        if optional is not None and optional.thread_id is not None:
+            root = await self._find_message(room, optional.thread_id)
+            if root is None or root.thread_id is not UNSET:
+                # A retry is answered all the same.
+                refusal = invalid("Must be a message in this room that is not a reply itself", "thread_id")
+            else:
+                optional, root_seq = optional._replace(thread_id=root.message_id), root.seq
         self._store.writer.submit(
             MessageWrite(
                 room=room,
@@ -77,10 +94,12 @@ class Chat:
                 meta=draft.meta,
                 reply_to=reply_to,
                 client_message_id=draft.client_message_id,
-                body_digest=None if draft.client_message_id is None else digest_body(draft, optional),
+                body_digest=body_digest,
                 confirm=confirm,
                 optional=optional,
                 mentioned=draft.mentions or (),
+                refusal=refusal,
+                root_seq=root_seq,
             )
         )
 
@@ -96,12 +115,16 @@ class Chat:
         return get_outcome(await future)
 
     async def _find_reply_target(self, room: RoomState, message_id: str) -> str:
+        found = await self._find_message(room, message_id)
+        if found is None:
+            raise invalid("No such message in this room", "reply_to")
+        return found.message_id
+
+    async def _find_message(self, room: RoomState, message_id: str) -> Message | None:
         found = await log.find_message(
             self._store.readers, room.tenant.tenant_key, room.room_key, room.room_id, message_id
         )
-        if found is None:
-            raise invalid("No such message in this room", "reply_to")
-        return found.message.message_id
+        return None if found is None else found.message
 
     # Reading
 
@@ -112,6 +135,8 @@ class Chat:
         ones from blocks that somebody has read before.
         """
         room = await self._access.access_reader(principal, room_id)
+        if query.thread_id is not None or query.top_level is True:
+            return await self._list_part(room, query)
         after_seq, before_seq, limit = query.after_seq, query.before_seq, query.limit
         found = room.find_messages(after_seq, before_seq, limit)
         if found is None and after_seq is None and before_seq is None:
@@ -127,15 +152,27 @@ class Chat:
             return join_json(kept[0]), kept[1]
         return await self._pages.get(log.HistoryWant(room.room_key, room.tenant.tenant_key, is_after, seq, limit))
 
+    async def _list_part(self, room: RoomState, query: HistoryQuery) -> tuple[log.Messages, bool]:
+        """As `list_messages`: one thread's replies, or the room without replies."""
+        readers, tenant_key = self._store.readers, room.tenant.tenant_key
+        seq = query.after_seq if query.after_seq is not None else query.before_seq
+        span = threads.Span(query.after_seq is not None, MAX_INTEGER if seq is None else seq, query.limit)
+        if query.thread_id is None:
+            return await threads.list_top_level(readers, tenant_key, room.room_key, span)
+        root = await self._find_message(room, query.thread_id)
+        thread_id = query.thread_id if root is None else root.message_id
+        # Replies outlive their root when retention takes that.
+        if root is None and not await threads.has_replies(readers, tenant_key, room.room_key, thread_id):
+            raise not_found("Message")
+        return await threads.list_replies(readers, tenant_key, room.room_key, thread_id, span)
+
     async def get_message(self, principal: Principal, room_id: str, message_id: str) -> Message:
         """The message as it is now; a deleted one is its tombstone. Raises ChatError NOT_FOUND."""
         room = await self._access.access_reader(principal, room_id)
-        found = await log.find_message(
-            self._store.readers, room.tenant.tenant_key, room.room_key, room.room_id, message_id
-        )
+        found = await self._find_message(room, message_id)
         if found is None:
             raise not_found("Message")
-        return found.message
+        return found
 
     # Editing and deleting
 
@@ -198,14 +235,14 @@ class Chat:
         """Leaves a tombstone. Deleting a message again changes nothing."""
         room = await self._access.access_member(principal, room_id)
 
-        async def apply(transaction: Transaction) -> tuple[Message, int, bool]:
+        async def apply(transaction: Transaction) -> _Deletion:
             found = await claim_message(transaction, principal, room, message_id)
             message_key, message = found
             if message.sender_id != principal.user_id and room.members[principal.user_id].role is not Role.ADMIN:
                 raise forbidden("Only the sender or a room admin may delete a message")
             if message.deleted_at is not None:
                 seq = await log.get_deletion_seq(transaction, room.tenant.tenant_key, room.room_key, found)
-                return message, seq, False
+                return _Deletion(message, await self._find_root(transaction, room, message), seq, False)
             deleted_at = encode_time(transaction.now_us)
             optional = optional_fields_of(message)._replace(mentions=(), mention_room=False)
             deleted = msgspec.structs.replace(
@@ -214,30 +251,50 @@ class Chat:
                 meta=None,
                 deleted_at=deleted_at,
                 **fields_of(optional),
-                reactions=msgspec.UNSET,
-                pinned_at=msgspec.UNSET,
+                reactions=UNSET,
+                pinned_at=UNSET,
             )
             seq = transaction.take_seq(room.counter)
             await self._replace_mentions(transaction, room, found, optional)
             await log.mark_message_deleted(transaction, room.tenant.tenant_key, room.room_key, message_key)
-            if message.reactions is not msgspec.UNSET:
+            if message.reactions is not UNSET:
                 await reactions.remove_all(transaction, room.tenant.tenant_key, room.room_key, message.seq)
-            if message.pinned_at is not msgspec.UNSET:
+            if message.pinned_at is not UNSET:
                 await pins.delete(transaction, room.tenant.tenant_key, room.room_key, message.seq)
-            frame = message_deleted_frame(deleted, seq)
+            root = await self._take_reply(transaction, room, deleted)
+            frame = message_deleted_frame(deleted, seq, root)
             await log.append_change(transaction, room.counter, seq, frame, message_key)
-            return deleted, seq, True
+            return _Deletion(deleted, root, seq, True)
 
-        def publish(result: tuple[Message, int, bool]) -> None:
-            deleted, seq, is_new = result
-            event = message_deleted_frame(deleted, seq)
+        def publish(result: _Deletion) -> None:
+            deleted, root, seq, is_new = result
+            event = message_deleted_frame(deleted, seq, root)
             if is_new:
                 note_mentions(room, deleted)
+                if root is not None:
+                    self._committer.tell_annotations(room, root)
                 self._committer.publish_message_change(room, deleted, event, requester)
             elif requester is not None:
                 self._hub.answer_with_past_event(requester, room, seq, encode_frame(event))
 
         await self._store.writer.change(apply, publish)
+
+    async def _take_reply(self, transaction: Transaction, room: RoomState, deleted: Message) -> Message | None:
+        """The root of a reply that was deleted, as it is without it; None for other messages, and for a root that
+        retention has removed."""
+        root = await self._find_root(transaction, room, deleted)
+        if root is None:
+            return None
+        await threads.take_reply(transaction, room.tenant.tenant_key, room.room_key, root.message_id, root.seq)
+        return await self._find_root(transaction, room, deleted)
+
+    async def _find_root(self, transaction: Transaction, room: RoomState, message: Message) -> Message | None:
+        if message.thread_id is UNSET:
+            return None
+        found = await log.find_message(
+            transaction, room.tenant.tenant_key, room.room_key, room.room_id, message.thread_id
+        )
+        return None if found is None else found.message
 
     async def _replace_mentions(
         self, transaction: Transaction, room: RoomState, found: log.StoredMessage, optional: OptionalFields
@@ -250,7 +307,7 @@ class Chat:
 
 def _edit_meta(message: Message, edit: MessageEdit) -> str | None:
     """The `meta` after the edit, as JSON."""
-    if edit.meta is msgspec.UNSET:
+    if edit.meta is UNSET:
         return None if message.meta is None else text_of(message.meta)
     return None if edit.meta is None else dumps_text(edit.meta)
 

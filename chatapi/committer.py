@@ -19,6 +19,7 @@ from chatapi.models import TenantKey, UserId, encode_message_id, encode_time
 from chatapi.presence import Presence
 from chatapi.protocol.answers import Message
 from chatapi.protocol.encoders import (
+    count_reply,
     encode_annotations,
     encode_frame,
     encode_message_frame,
@@ -31,7 +32,7 @@ from chatapi.protocol.server_frames import LogEvent, MessageEditedFrame
 from chatapi.room import RoomState
 from chatapi.rooms import Rooms
 from chatapi.rules import Rules
-from chatapi.store import Change, MessageWrite, Write, log, mentions, views
+from chatapi.store import Change, MessageWrite, Write, log, mentions, threads, views
 from chatapi.store.keys import find_key_time
 from chatapi.store.writes import Statement
 from chatapi.views import unhide
@@ -85,7 +86,8 @@ class Committer:
         beside = self._webhook_queue.list_statements(messages)
         marked = [write for write in messages if write.optional is not None]
         if marked:
-            beside = [*mentions.list_statements(marked), *beside]
+            replies = [write for write in marked if write.root_seq]
+            beside = [*mentions.list_statements(marked), *threads.list_statements(replies), *beside]
         hidden = [write for write in messages if write.room.hidden_by]
         return [*beside, *views.list_statements(hidden)] if hidden else beside
 
@@ -119,14 +121,18 @@ class Committer:
     ) -> None:
         """Publishes the room's next event, by which something was added to the message or taken from it by others than
         its sender, after updating the caches. It does not count as activity of the room."""
-        self._tell_annotations(room, message)
+        self.tell_annotations(room, message)
         frame = encode_frame(event)
         self._rooms.remember_quiet(room, frame)
         self._hub.publish_requested(room, frame, requester)
 
-    def _tell_annotations(self, room: RoomState, message: Message) -> None:
-        self._rooms.annotate(room, message.seq, encode_annotations(message))
-        self._history.forget(room, message.seq)
+    def tell_annotations(self, room: RoomState, message: Message) -> None:
+        """Updates all caches that hold the message with its annotations."""
+        self._tell_annotations(room, message.seq, encode_annotations(message))
+
+    def _tell_annotations(self, room: RoomState, seq: int, annotations: bytes) -> None:
+        self._rooms.annotate(room, seq, annotations)
+        self._history.forget(room, seq)
 
     def _tell_caches(self, room: RoomState, message: Message) -> None:
         """Updates all caches that hold this message encoded, or count it."""
@@ -137,7 +143,7 @@ class Committer:
             return encode_frame(message_edited_frame(message, seq))
 
         self._rooms.replace_message(room, message.seq, encode_entry)
-        self._tell_annotations(room, message)
+        self.tell_annotations(room, message)
         if message.deleted_at is not None:
             self._rooms.rankings.void_counts(room.room_key)
 
@@ -170,6 +176,9 @@ class Committer:
         chunks.setdefault(room, []).append(frame)
         if write.optional is not None:
             note_mentions(room, write.message)
+        if write.root_seq:
+            annotations = room.ring.find_annotations(write.root_seq)
+            self._tell_annotations(room, write.root_seq, count_reply(annotations, write.message))
         if room.hidden_by:
             unhide(self._rooms, self._hub, room, UserId(write.sender_id))
         self._presence.stop_typing(room, UserId(write.sender_id))

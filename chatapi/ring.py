@@ -84,6 +84,10 @@ class Ring:
             if self.size_bytes > 2 * RING_BYTES:
                 self._shrink()
 
+    def find_annotations(self, message_seq: int) -> bytes:
+        """Nothing for a message that is not here, or has none."""
+        return self._annotations.get(message_seq, b"")
+
     def fill(self, frames: Sequence[bytes], message_seqs: Sequence[int], annotations: Mapping[int, bytes]) -> None:
         """Puts the events that came just before the oldest one, read from the store, in front of it, with the
         annotations of the messages among them."""

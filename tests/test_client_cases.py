@@ -150,6 +150,38 @@ async def test_kept_messages_show_their_reactions_and_pins(process: ServerProces
     assert (await reader.list_pins(room))["messages"] == []
 
 
+async def test_kept_root_shows_its_thread(process: ServerProcess, rig: Rig) -> None:
+    room = await rig.group("alice", "bob")
+    alice, bob = await rig.connect("alice"), await rig.connect("bob")
+    writer, reader = rig.client("alice"), rig.client("bob")
+    root = await alice.connection.send(room, "Shall we?")
+    ids = (room, root["message_id"])
+    start = await reader.get_message(*ids)
+    first = await alice.connection.send(room, "Bob?", thread_id=ids[1], mentions=["bob"])
+    second = await writer.send_message(room, "Or not?", thread_id=ids[1])
+    await restart(process)
+    third = await alice.connection.send(room, "Well?", thread_id=ids[1])
+    [mention] = (await reader.list_mentions())["messages"]
+    assert mention["message_id"] == first["message_id"]
+    assert (await reader.list_rooms())["rooms"][0]["unread_mentions"] == 1
+    for gone, left in ((second, 2), (third, 1), (first, 0)):
+        await alice.connection.delete(room, gone["message_id"])
+        await bob.until("message.deleted", 3 - left)
+        kept = start
+        for event in [event for event in bob.events if is_log_event(event)]:
+            kept = apply_event(apply_event(kept, event), event)
+        assert kept == await reader.get_message(*ids)
+        assert (kept["thread"]["reply_count"] if "thread" in kept else 0) == left
+    await alice.connection.send(room, "Again", thread_id=ids[1])
+    page = await reader.list_messages(room, thread_id=ids[1])
+    assert [message["content"] for message in page["messages"]] == [None, None, None, "Again"]
+    page = await reader.list_messages(room, top_level=True)
+    assert [message["content"] for message in page["messages"]] == ["Shall we?"]
+    assert await reader.update_view(room, notify="mentions") == {"room_id": room, "notify": "mentions", "hidden": False}
+    [told] = await bob.until("room.me")
+    assert told["notify"] == "mentions"
+
+
 def show(message: Any) -> dict[str, Any]:
     """What this version knows of it, except for the time of its deletion, which the event does not tell."""
     names = ("message_id", "seq", "content", "meta", "created_at", "edited_at")

@@ -26,6 +26,7 @@ SIGNED = example("docs/guide.md", "python", "jwt.encode")
 MODERATION = example("docs/guide.md", "sh", "muted_for")
 REACTIONS = example("docs/guide.md", "sh", "/reactions/")
 SYNC = example("docs/guide.md", "json", '"sync"')
+THREADS = example("docs/guide.md", "sh", "thread_id")
 SCRAPE = example("docs/metrics.md", "yaml")
 BENCHMARKS = examples("docs/benchmarks.md", "sh")
 SET_UP = example("CONTRIBUTING.md", "sh", "pip install -e")
@@ -95,6 +96,17 @@ async def test_the_guides_moderation(server: Server) -> None:
     assert (closed["posting"], closed["slow_mode_seconds"]) == ("admins", 0)
     assert (slow["posting"], slow["slow_mode_seconds"]) == ("members", 30)
     assert (ban["user_id"], ban["reason"]) == ("mallory", "spam")
+
+
+async def test_the_guides_thread(server: Server) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room("bob")
+    root = await alice.say(room_id)
+    names = {"URL": server.url, "KEY": server.api_key, "ROOM": room_id, "MESSAGE": root["message_id"]}
+    reply, thread, mentions, view = await run_calls(THREADS, **names)
+    assert reply["thread_id"] == root["message_id"]
+    assert thread["messages"] == mentions["messages"] == [reply]
+    assert (view["notify"], view["hidden"]) == ("mentions", False)
 
 
 async def test_the_guides_sync(server: Server) -> None:

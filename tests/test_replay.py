@@ -60,15 +60,19 @@ class Replica:
 def apply_event(room: dict[str, Any], frame: dict[str, Any]) -> None:
     kind = frame["type"]
     user_id = frame.get("user_id", "")
+    root = room["messages"].get(frame.get("thread_id"))
+    if root is not None:
+        root["thread"] = replay.apply_event({"message_id": root["message_id"], **thread_of(root)}, frame).get("thread")
     if kind == "message":
         room["messages"][frame["message_id"]] = message_of(frame)
     elif kind == "message.edited":
         before, edited = room["messages"][frame["message_id"]], message_of(frame)
         kept = {} if edited["is_deleted"] else {name: before[name] for name in ("reactions", "pinned_at")}
-        room["messages"][frame["message_id"]] = {**edited, "seq": frame["target_seq"], **kept}
+        shown_seq, thread = frame["target_seq"], before["thread"]
+        room["messages"][frame["message_id"]] = {**edited, "seq": shown_seq, "thread": thread, **kept}
     elif kind == "message.deleted":
         message = room["messages"][frame["message_id"]]
-        message.update(content=None, meta=None, is_deleted=True, reactions=[], pinned_at=None)
+        message.update(content=None, meta=None, is_deleted=True, reactions=[], pinned_at=None, mentions=([], False))
     elif kind in ("reaction.added", "reaction.removed", "message.pinned", "message.unpinned"):
         message = room["messages"][frame["message_id"]]
         shown: Any = {**message, "deleted_at": "then" if message["is_deleted"] else None}
@@ -101,7 +105,14 @@ def message_of(found: dict[str, Any]) -> dict[str, Any]:
         "is_deleted": found["deleted_at"] is not None,
         "reactions": found.get("reactions", []),
         "pinned_at": found.get("pinned_at"),
+        "thread_id": found.get("thread_id"),
+        "thread": found.get("thread"),
+        "mentions": (found.get("mentions", []), found.get("mention_room", False)),
     }
+
+
+def thread_of(message: dict[str, Any]) -> Any:
+    return {} if message["thread"] is None else {"thread": message["thread"]}
 
 
 async def read_state(user: User, room_id: str) -> dict[str, Any]:
@@ -170,7 +181,11 @@ class Crowd:
         body: dict[str, Any] = {"content": f"said {self.random.random()}", "meta": {"n": self.random.random()}}
         in_room = [message_id for found, message_id in self.messages if found == room_id]
         if in_room and self.random.random() < 0.3:
-            body["reply_to"] = self.random.choice(in_room)
+            body[self.random.choice(("reply_to", "thread_id"))] = self.random.choice(in_room)
+        if self.random.random() < 0.3:
+            body["mentions"] = self.random.sample(USERS, 2)
+        if self.random.random() < 0.1:
+            body["mention_room"] = True
         reply = await user.post(f"/rooms/{room_id}/messages", body)
         if reply.status == 201:
             self.messages.append((room_id, reply.data["message_id"]))
@@ -181,7 +196,9 @@ class Crowd:
         room_id, message_id = self.random.choice(self.messages)
         path = f"/rooms/{room_id}/messages/{message_id}"
         if self.random.random() < 0.6:
-            body = {"content": f"edited {self.random.random()}"}
+            body: dict[str, Any] = {"content": f"edited {self.random.random()}"}
+            if self.random.random() < 0.3:
+                body["mentions"] = self.random.sample(USERS, self.random.randint(0, 2))
             await user.put(path, body if self.random.random() < 0.5 else {**body, "meta": None})
         else:
             await user.delete(path)

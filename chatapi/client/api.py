@@ -266,15 +266,16 @@ class ChatAPI(ConversationCalls, ModerationCalls, UserCalls):
         client_message_id: str | None = None,
         mentions: list[str] | None = None,
         mention_room: bool = False,
+        thread_id: str | None = None,
     ) -> Message:
         """Stores a message and returns it. Stored once, however often the call has to be tried: a `client_message_id`
         is made where none is given.
 
         `content`: up to 64 KiB of UTF-8, or the tenant's own bound. `meta`: an object of at most 16 KiB as JSON.
         `reply_to`: a message of the same room. `client_message_id`: up to 64 characters; given again, the message is
-        returned as it now stands. `mentions`: up to 50 members. `mention_room`: mentions every member, for the room's
-        admins, in a dm for both. Raises ApiError: 409 when that id had another body, 400 (`field` says of what), 403
-        for those who are not members, 404.
+        returned as it now stands. `thread_id`: the message to which it is a reply, no reply itself. `mentions`: up to
+        50 members. `mention_room`: mentions every member, for the room's admins, in a dm for both. Raises ApiError: 409
+        when that id had another body, 400 (`field` says of what), 403 for those who are not members, 404.
         """
         body = draft(
             content,
@@ -283,17 +284,27 @@ class ChatAPI(ConversationCalls, ModerationCalls, UserCalls):
             client_message_id=client_message_id,
             mentions=mentions,
             mention_room=mention_room,
+            thread_id=thread_id,
         )
         path = f"{room_path(room_id)}/messages"
         return cast(Message, await self.call("POST", path, body=body, is_idempotent=True, shape=_MESSAGE))
 
     async def list_messages(
-        self, room_id: str, *, after_seq: int | None = None, before_seq: int | None = None, limit: int | None = None
+        self,
+        room_id: str,
+        *,
+        after_seq: int | None = None,
+        before_seq: int | None = None,
+        limit: int | None = None,
+        thread_id: str | None = None,
+        top_level: bool | None = None,
     ) -> MessagePage:
         """A page of the room's history, ascending by `seq`, edits and deletions applied: messages after `after_seq`,
-        messages before `before_seq`, or the newest ones. `limit`: 1 to 100 (50). Raises ApiError: 400 for both, 403,
+        messages before `before_seq`, or the newest ones. `thread_id`: only the replies to that message. `top_level`:
+        True for all but replies. `limit`: 1 to 100 (50). Raises ApiError: 400 for both bounds or both choices, 403,
         404."""
-        query = {"after_seq": after_seq, "before_seq": before_seq, "limit": limit}
+        query: Json = {"after_seq": after_seq, "before_seq": before_seq, "limit": limit}
+        query |= {"thread_id": thread_id, "top_level": write_flag(top_level)}
         return cast(
             MessagePage, await self.call("GET", f"{room_path(room_id)}/messages", query=query, shape={"messages": list})
         )

@@ -191,18 +191,21 @@ class Connection:
         client_message_id: str | None = None,
         mentions: list[str] | None = None,
         mention_room: bool = False,
+        thread_id: str | None = None,
     ) -> Sent:
         """Sends a message and returns when it is stored. Tried, across reconnects and restarts, until the server has
         confirmed or refused it; stored once in any case. Messages to one room are stored in the order of the calls.
 
         `content`: up to 64 KiB of UTF-8, or the tenant's own bound. `meta`: an object of at most 16 KiB as JSON.
         `reply_to`: a message of the same room. `client_message_id`: up to 64 characters; one is made where none is
-        given. `mentions`: up to 50 members. `mention_room`: mentions every member, for the room's admins, in a dm for
-        both. Raises ApiError when it is refused: 409 when that id had another body, 400 (`field` says of what), 403
-        for those who are not members, 404; Closed when the connection is closed first.
+        given. `thread_id`: the message to which it is a reply, no reply itself. `mentions`: up to 50 members.
+        `mention_room`: mentions every member, for the room's admins, in a dm for both. Raises ApiError when it is
+        refused: 409 when that id had another body, 400 (`field` says of what), 403 for those who are not members, 404;
+        Closed when the connection is closed first.
         """
         self._typist.forget(room_id)
         optional: Json = {"meta": meta, "reply_to": reply_to, "mentions": mentions, "mention_room": mention_room}
+        optional["thread_id"] = thread_id
         fields = draft(content, client_message_id=client_message_id, **optional)
         frame = {"type": "send_message", "room_id": room_id, **fields}
         self._unconfirmed += 1

@@ -26,6 +26,7 @@ def draft(
     client_message_id: str | None,
     mentions: list[str] | None,
     mention_room: bool,
+    thread_id: str | None,
 ) -> Json:
     """A message to be sent. Fields that not every message has are there only if they say something."""
     fields: Json = {
@@ -36,6 +37,8 @@ def draft(
     }
     if mentions:
         fields["mentions"] = mentions
+    if thread_id is not None:
+        fields["thread_id"] = thread_id
     if mention_room:
         fields["mention_room"] = True
     return fields

@@ -2,7 +2,16 @@
 
 from typing import Literal, NotRequired, TypedDict
 
-from chatapi.client.records import MessageFields, Notification, NotifyLevel, Role, RoomFields, RoomType, User
+from chatapi.client.records import (
+    MessageFields,
+    Notification,
+    NotifyLevel,
+    Role,
+    RoomFields,
+    RoomType,
+    ThreadSummary,
+    User,
+)
 
 
 class ReadyRoom(TypedDict):
@@ -38,11 +47,15 @@ class MessageEditedEvent(MessageFields):
 
 
 class MessageDeletedEvent(TypedDict):
+    """Of a reply it has the thread, and what its root shows from now on."""
+
     type: Literal["message.deleted"]
     room_id: str
     message_id: str
     seq: int
     target_seq: int
+    thread_id: NotRequired[str]
+    thread: NotRequired[ThreadSummary | None]
 
 
 class ReactionAddedEvent(TypedDict):

@@ -51,15 +51,25 @@ class MessageFields(TypedDict):
     created_at: str
     edited_at: str | None
     deleted_at: str | None
+    thread_id: NotRequired[str]
     mentions: NotRequired[list[str]]
     mention_room: NotRequired[Literal[True]]
 
 
+class ThreadSummary(TypedDict):
+    """The replies to a message that are not deleted."""
+
+    reply_count: int
+    last_reply_seq: int
+    last_reply_at: str
+
+
 class Message(MessageFields):
-    """A message as it is read. `reactions` are in the order of first use; events carry neither field."""
+    """A message as it is read. `reactions` are in the order of first use; events carry none of these fields."""
 
     reactions: NotRequired[list[ReactionSummary]]
     pinned_at: NotRequired[str]
+    thread: NotRequired[ThreadSummary]
 
 
 class Reaction(TypedDict):

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from chatapi.client.records import Message, ReactionSummary
+from chatapi.client.records import Message, ReactionSummary, ThreadSummary
 
 SHOWN_USERS = 20  # of one emoji
-ANNOTATIONS = ("reactions", "pinned_at")  # fields that events of a message do not carry
+ANNOTATIONS = ("reactions", "pinned_at")  # fields that events of a message do not carry; a deletion takes them...
+MENTIONS = ("mentions", "mention_room")  # ...and these
 _OF_EVENT = frozenset({"type", "target_seq", "request_id"})  # fields that no message has
 
 
@@ -18,16 +19,19 @@ def apply_event(message: Message, event: Mapping[str, Any]) -> Message:
     and apply each event that comes, in order. `user_ids` of a reaction are exact as long as it has had no more than 20
     users; for more, read the message again. `message.deleted` has no time of its own: `deleted_at` is the present.
     """
+    if event.get("thread_id") == message["message_id"]:
+        return _apply_reply(message, event)
     if event.get("message_id") != message["message_id"]:
         return message
     kind = event["type"]
     if kind in ("message", "message.edited"):
         seq = event["target_seq"] if kind == "message.edited" else event["seq"]
         sent = {name: value for name, value in event.items() if name not in _OF_EVENT}
-        kept = {name: message[name] for name in ANNOTATIONS if name in message}  # type: ignore[literal-required]
-        return cast(Message, {**sent, "seq": seq, **({} if event["content"] is None else kept)})
+        names = ("thread",) if event["content"] is None else (*ANNOTATIONS, "thread")
+        kept = {name: message[name] for name in names if name in message}  # type: ignore[literal-required]
+        return cast(Message, {**sent, "seq": seq, **kept})
     if kind == "message.deleted":
-        kept = {name: value for name, value in message.items() if name not in ANNOTATIONS}
+        kept = {name: value for name, value in message.items() if name not in (*ANNOTATIONS, *MENTIONS)}
         deleted_at = message["deleted_at"] or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         return cast(Message, {**kept, "content": None, "meta": None, "deleted_at": deleted_at})
     if message["deleted_at"] is not None:
@@ -39,6 +43,21 @@ def apply_event(message: Message, event: Mapping[str, Any]) -> Message:
     if kind == "message.unpinned":
         return cast(Message, {name: value for name, value in message.items() if name != "pinned_at"})
     return message
+
+
+def _apply_reply(message: Message, event: Mapping[str, Any]) -> Message:
+    """A reply is counted once: the thread tells up to which `seq` it has counted."""
+    thread: ThreadSummary | None = message.get("thread")
+    if event["type"] == "message.deleted":
+        thread = event["thread"]
+    elif event["type"] == "message" and event["content"] is not None:
+        count, last_seq = (0, 0) if thread is None else (thread["reply_count"], thread["last_reply_seq"])
+        if event["seq"] > last_seq:
+            thread = {"reply_count": count + 1, "last_reply_seq": event["seq"], "last_reply_at": event["created_at"]}
+    changed = cast(Message, {name: value for name, value in message.items() if name != "thread"})
+    if thread is not None:
+        changed["thread"] = thread
+    return changed
 
 
 def _apply_reaction(message: Message, event: Mapping[str, Any]) -> Message:

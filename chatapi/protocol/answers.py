@@ -29,6 +29,7 @@ from chatapi.protocol.fields import (
     Position,
     ReactionSummaries,
     SubscriptionIdText,
+    ThreadSummary,
     Time,
     UnreadMentions,
     UserFields,
@@ -77,6 +78,7 @@ class Message(MessageFields, Answer, frozen=True):
 
     reactions: ReactionSummaries | UnsetType = UNSET
     pinned_at: PinnedAt | UnsetType = UNSET
+    thread: ThreadSummary | UnsetType = UNSET
 
 
 class PinnedMessages(Answer, frozen=True, kw_only=True):

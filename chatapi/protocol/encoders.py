@@ -10,7 +10,7 @@ from msgspec import UNSET
 from chatapi.errors import ChatError
 from chatapi.models import MemberState, encode_time
 from chatapi.protocol.answers import Answer, Envelope, ErrorBody, Member, Message
-from chatapi.protocol.fields import Annotations, MessageFields, or_unset
+from chatapi.protocol.fields import Annotations, MessageFields, ThreadSummary, or_unset
 from chatapi.protocol.json import Encoded, dumps, encode, encoded
 from chatapi.protocol.server_frames import (
     ErrorFrame,
@@ -101,13 +101,33 @@ def message_edited_frame(message: Message, seq: int) -> MessageEditedFrame:
     return MessageEditedFrame(*msgspec.structs.astuple(edited)[:_OF_EVENTS], target_seq=message.seq)
 
 
-def message_deleted_frame(message: Message, seq: int) -> MessageDeletedFrame:
-    return MessageDeletedFrame(room_id=message.room_id, message_id=message.message_id, seq=seq, target_seq=message.seq)
+def message_deleted_frame(message: Message, seq: int, root: Message | None = None) -> MessageDeletedFrame:
+    """`root`: of a reply, as it is without it."""
+    is_alone = root is None or root.thread is UNSET
+    return MessageDeletedFrame(
+        room_id=message.room_id,
+        message_id=message.message_id,
+        seq=seq,
+        target_seq=message.seq,
+        thread_id=message.thread_id,
+        thread=UNSET if message.thread_id is UNSET else None if is_alone or root is None else root.thread,
+    )
 
 
 def encode_annotations(message: Message) -> bytes:
     """The members of the message's JSON object that its events do not carry, or nothing."""
     return encode(Annotations(*msgspec.structs.astuple(message)[_OF_EVENTS:]))[1:-1]
+
+
+def count_reply(annotations: bytes, reply: Message) -> bytes:
+    """The annotations of a message that has one reply more."""
+    before = msgspec.json.decode(b"{%s}" % annotations, type=Annotations)
+    thread = ThreadSummary(
+        reply_count=1 if before.thread is UNSET else before.thread.reply_count + 1,
+        last_reply_seq=reply.seq,
+        last_reply_at=reply.created_at,
+    )
+    return encode(msgspec.structs.replace(before, thread=thread))[1:-1]
 
 
 def annotate(event: bytes, annotations: bytes) -> bytes:

@@ -91,6 +91,7 @@ class MessageFields(msgspec.Struct, frozen=True):
     created_at: Time
     edited_at: Never
     deleted_at: Never
+    thread_id: Annotated[MessageIdText, Meta(description="the message that it is a reply to")] | UnsetType = UNSET
     mentions: (
         Annotated[list[UserIdText], Meta(description="the users whom it mentions", examples=[["bob"]])] | UnsetType
     ) = UNSET
@@ -100,6 +101,7 @@ class MessageFields(msgspec.Struct, frozen=True):
 def fields_of(optional: OptionalFields) -> dict[str, Any]:
     """These fields of a message: UNSET where they say nothing."""
     return {
+        "thread_id": or_unset(optional.thread_id),
         "mentions": list(optional.mentions) if optional.mentions else UNSET,
         "mention_room": True if optional.mention_room else UNSET,
     }
@@ -107,8 +109,11 @@ def fields_of(optional: OptionalFields) -> dict[str, Any]:
 
 def optional_fields_of(message: MessageFields) -> OptionalFields:
     """The optional fields of this message that its sender wrote."""
-    mentions = () if isinstance(message.mentions, UnsetType) else tuple(message.mentions)
-    return OptionalFields(mentions=mentions, mention_room=message.mention_room is True)
+    return OptionalFields(
+        thread_id=None if isinstance(message.thread_id, UnsetType) else message.thread_id,
+        mentions=() if isinstance(message.mentions, UnsetType) else tuple(message.mentions),
+        mention_room=message.mention_room is True,
+    )
 
 
 class ReactionSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,6 +137,14 @@ ReactionSummaries = Annotated[
 ]
 
 
+class ThreadSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """The replies to a message that are not deleted."""
+
+    reply_count: Annotated[int, Meta(ge=1, examples=[2])]
+    last_reply_seq: LogSeq
+    last_reply_at: Time
+
+
 PinnedAt = Annotated[Time, Meta(description="when it was pinned; absent unless it is")]
 
 
@@ -141,6 +154,7 @@ class Annotations(msgspec.Struct, frozen=True):
 
     reactions: ReactionSummaries | UnsetType = UNSET
     pinned_at: PinnedAt | UnsetType = UNSET
+    thread: ThreadSummary | UnsetType = UNSET
 
 
 class UserFields(msgspec.Struct, frozen=True, kw_only=True):

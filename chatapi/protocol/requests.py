@@ -184,6 +184,7 @@ class MessageDraft(Body, frozen=True):
     meta: JsonObject | None = None
     reply_to: PublicId | None = None
     client_message_id: ClientMessageId | None = None
+    thread_id: Annotated[PublicId, Meta(description="a message of the room that is no reply itself")] | None = None
     mentions: Mentions | None = None
     mention_room: MentionRoom | None = None
 
@@ -193,10 +194,8 @@ class MessageDraft(Body, frozen=True):
     @property
     def optional(self) -> OptionalFields | None:
         """None for a message of plain fields."""
-        if self.mentions or self.mention_room:
-            return OptionalFields(
-                mentions=tuple(dict.fromkeys(self.mentions or ())), mention_room=bool(self.mention_room)
-            )
+        if self.mentions or self.mention_room or self.thread_id is not None:
+            return OptionalFields(self.thread_id, tuple(dict.fromkeys(self.mentions or ())), bool(self.mention_room))
         return None
 
 
@@ -431,10 +430,14 @@ class HistoryQuery(Query, frozen=True):
     after_seq: Seq | None = None
     before_seq: Seq | None = None
     limit: Limit = 50
+    thread_id: Annotated[PublicId, Meta(description="only the replies to this message")] | None = None
+    top_level: Annotated[bool, Meta(description="true: only messages that are no replies")] | UnsetType = UNSET
 
     def check(self) -> None:
         if self.after_seq is not None and self.before_seq is not None:
             raise invalid("Give either after_seq or before_seq, not both", "before_seq")
+        if self.thread_id is not None and self.top_level is not UNSET:
+            raise invalid("Give either thread_id or top_level, not both", "top_level")
 
 
 class ReactionsQuery(PageQuery, frozen=True):

@@ -23,6 +23,7 @@ from chatapi.protocol.fields import (
     Position,
     ReactionCount,
     RequestIdText,
+    ThreadSummary,
     Time,
     UnreadMentions,
     UserFields,
@@ -100,6 +101,11 @@ class MessageDeletedFrame(ServerFrame, frozen=True, kw_only=True, tag="message.d
     message_id: MessageIdText
     seq: LogSeq
     target_seq: Annotated[int, Meta(ge=1, examples=[41], description="the deleted message's own seq")]
+    thread_id: Annotated[MessageIdText, Meta(description="of a reply")] | UnsetType = UNSET
+    thread: (
+        Annotated[ThreadSummary | None, Meta(description="of a reply: what its root now shows, null for no replies")]
+        | UnsetType
+    ) = UNSET
     request_id: RequestIdText | UnsetType = UNSET
 
 

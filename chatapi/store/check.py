@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from chatapi.models import UserId, encode_dm_key
+from chatapi.models import UserId, encode_dm_key, find_key
 from chatapi.store.standalone import SQLITE_ERRORS, one_line, open_snapshot
 
 MAX_FINDINGS = 100  # of each kind: a ruined file has millions
@@ -156,6 +156,30 @@ _BANNED_MEMBERS = """
         JOIN rooms AS r ON r.room_key = b.room_key
     WHERE b.until_us IS NULL AND r.deleted_at_us IS NULL
 """
+# Replies whose root retention has removed are of no thread.
+_WRONG_THREADS = """
+    WITH found AS MATERIALIZED (
+        SELECT p.room_key AS room_key, m.seq AS root_seq, p.replies AS replies, p.last_seq AS last_seq
+        FROM (
+            SELECT room_key, thread_id, count(*) AS replies, max(seq) AS last_seq FROM messages
+            WHERE thread_id IS NOT NULL AND deleted_at_us IS NULL GROUP BY room_key, thread_id
+        ) AS p
+        JOIN messages AS m ON m.message_key = coalesce(message_key(p.thread_id), (
+            SELECT message_key FROM messages WHERE room_key = p.room_key AND imported_id = p.thread_id))
+        WHERE m.room_key = p.room_key
+    ), stored AS MATERIALIZED (
+        SELECT room_key, root_seq, reply_count AS replies, last_reply_seq AS last_seq FROM threads
+    )
+    SELECT printf('%s: the thread of seq %d has %d replies up to seq %d, which is not what it shows',
+                  r.room_id, x.root_seq, x.replies, x.last_seq)
+    FROM (SELECT * FROM found EXCEPT SELECT * FROM stored) AS x JOIN rooms AS r ON r.room_key = x.room_key
+    WHERE r.deleted_at_us IS NULL
+    UNION ALL
+    SELECT printf('%s: seq %d shows a thread without replies', r.room_id, t.root_seq)
+    FROM threads AS t JOIN rooms AS r ON r.room_key = t.room_key
+    WHERE r.deleted_at_us IS NULL
+      AND NOT EXISTS (SELECT 1 FROM found AS f WHERE f.room_key = t.room_key AND f.root_seq = t.root_seq)
+"""
 _NO_EPOCH = """
     SELECT 'meta: there is no epoch' WHERE NOT EXISTS (SELECT 1 FROM meta WHERE name = 'epoch' AND value <> '')
 """
@@ -168,6 +192,7 @@ _CHECKS: Mapping[str, str] = {
     "member counts": _WRONG_COUNTS,
     "dms": _WRONG_DMS,
     "mentions": _WRONG_MENTIONS,
+    "threads": _WRONG_THREADS,
     "reactions": _WRONG_REACTIONS,
     "pins": _WRONG_PINS,
     "bans": _BANNED_MEMBERS,
@@ -195,6 +220,7 @@ def check_database(path: str) -> CheckReport:
     """Reads all of it; a live one, too. Raises UnusableDatabase when it cannot be opened as a ChatAPI database."""
     with open_snapshot(path) as connection:
         connection.create_function("dm_key", 2, _encode_dm_key, deterministic=True)
+        connection.create_function("message_key", 1, _find_message_key, deterministic=True)
         findings = [f"SQLite: {line}" for line in _run(connection, "integrity check", _INTEGRITY) if line != "ok"]
         for name, statement in _CHECKS.items():
             connection.rollback()  # lets the server start its log (the WAL) over; a damaged page has ended it already
@@ -217,6 +243,10 @@ def _run(connection: sqlite3.Connection, name: str, statement: str) -> Iterator[
             yield one_line(line)
     except SQLITE_ERRORS as error:  # the read that meets a damaged page finds it
         yield f"{name}: {one_line(error)}"
+
+
+def _find_message_key(message_id: str) -> int | None:
+    return find_key("msg_", message_id)
 
 
 def _encode_dm_key(first: str | None, second: str | None) -> str | None:

@@ -30,7 +30,11 @@ INSERT_MESSAGES = """
     FROM json_each(:rows)
 """
 
-OPTIONAL_FIELDS: Mapping[str, str] = {"mentions": "m.mentions", "mention_room": "iif(m.mention_room, 'true', NULL)"}
+OPTIONAL_FIELDS: Mapping[str, str] = {
+    "thread_id": "iif(m.thread_id IS NULL, NULL, json_quote(m.thread_id))",
+    "mentions": "m.mentions",
+    "mention_room": "iif(m.mention_room, 'true', NULL)",
+}
 """Fields that not every message has, in the order of `MessageFields`: SQL of each one's JSON, NULL where it is absent.
 A message without any of them is built as if there were no such fields."""
 
@@ -44,6 +48,11 @@ ANNOTATIONS: Mapping[str, str] = {
         SELECT json_quote(strftime('%Y-%m-%dT%H:%M:%S', pinned_at_us / 1000000, 'unixepoch')
             || printf('.%06dZ', pinned_at_us % 1000000))
         FROM pins WHERE room_key = m.room_key AND target_seq = m.seq)""",
+    "thread": """(
+        SELECT json_object('reply_count', reply_count, 'last_reply_seq', last_reply_seq,
+            'last_reply_at', strftime('%Y-%m-%dT%H:%M:%S', last_reply_at_us / 1000000, 'unixepoch')
+                || printf('.%06dZ', last_reply_at_us % 1000000))
+        FROM threads WHERE room_key = m.room_key AND root_seq = m.seq)""",
 }
 """The same of what others have added to a message, in the order of `Annotations`: only where a message is read. Looked
 for only where `messages.annotated` says that there is, or was, some."""

@@ -38,6 +38,9 @@ _EMPTY_ROOMS = (
     """DELETE FROM changes WHERE (room_key, seq) IN (
            SELECT c.room_key, c.seq FROM json_each(:keys) AS w CROSS JOIN changes AS c
            WHERE c.room_key = w.value LIMIT :limit)""",
+    """DELETE FROM threads WHERE (room_key, root_seq) IN (
+           SELECT t.room_key, t.root_seq FROM json_each(:keys) AS w CROSS JOIN threads AS t
+           WHERE t.room_key = w.value LIMIT :limit)""",
     """DELETE FROM mentions WHERE (user_id, room_key, message_key) IN (
            SELECT n.user_id, n.room_key, n.message_key FROM json_each(:keys) AS w CROSS JOIN mentions AS n
            WHERE n.room_key = w.value LIMIT :limit)""",
@@ -146,6 +149,7 @@ _MOVE_BEGINNING = """
     UPDATE rooms SET pruned_seq = :seq WHERE room_key = :room_key AND tenant_key = :tenant_key AND pruned_seq < :seq
 """
 _DELETE_OLD = (
+    "DELETE FROM threads WHERE room_key = :room_key AND root_seq <= :seq",
     """DELETE FROM mentions INDEXED BY mentions_by_seq
        WHERE room_key = :room_key AND seq <= :seq AND user_id IN (
            SELECT n.value FROM messages AS m CROSS JOIN json_each(m.mentions) AS n

@@ -42,6 +42,7 @@ class MessageWrite:
         "repeats",
         "reply_to",
         "room",
+        "root_seq",
         "sender_id",
         "seq",
         "stored",
@@ -61,6 +62,7 @@ class MessageWrite:
         optional: OptionalFields | None = None,
         mentioned: Sequence[str] = (),
         refusal: ChatError | None = None,
+        root_seq: int = 0,
     ) -> None:
         self.room = room
         self.counter = room.counter  # all that the writer knows of the room
@@ -74,6 +76,7 @@ class MessageWrite:
         self.optional = optional
         self.mentioned = mentioned  # as the sender wrote them
         self.refusal = refusal
+        self.root_seq = root_seq  # of a reply
         self.confirm = confirm
         self.message_key = 0
         self.seq = 0

@@ -98,6 +98,37 @@ const cases = {
     assert.deepEqual((await reader.listPins(room)).messages, []);
   },
 
+  async kept_root_shows_its_thread(rig) {
+    const room = await rig.group("alice", "bob");
+    const alice = await rig.connect("alice");
+    const bob = await rig.connect("bob");
+    const reader = rig.client("bob");
+    const { message_id: rootId } = await alice.connection.send(room, "Shall we?");
+    const start = await reader.getMessage(room, rootId);
+    const first = await alice.connection.send(room, { content: "Bob?", thread_id: rootId, mentions: ["bob"] });
+    const second = await rig.client("alice").sendMessage(room, { content: "Or not?", thread_id: rootId });
+    await control("kill");
+    await control("start");
+    const third = await alice.connection.send(room, { content: "Well?", thread_id: rootId });
+    assert.deepEqual((await reader.listMentions()).messages.map((message) => message.message_id), [first.message_id]);
+    assert.equal((await reader.listRooms()).rooms[0].unread_mentions, 1);
+    let deletions = 0;
+    for (const [gone, left] of [[second, 2], [third, 1], [first, 0]]) {
+      await alice.connection.delete(room, gone.message_id);
+      deletions += 1;
+      await bob.inbox.untilCount(deletions, (event) => event.type === "message.deleted");
+      let kept = start;
+      for (const event of bob.inbox.events) kept = applyEvent(applyEvent(kept, event), event);
+      assert.deepEqual(kept, await reader.getMessage(room, rootId));
+      assert.equal(kept.thread?.reply_count ?? 0, left);
+    }
+    await alice.connection.send(room, { content: "Again", thread_id: rootId });
+    assert.deepEqual(contents((await reader.listMessages(room, { thread_id: rootId })).messages), [null, null, null, "Again"]);
+    assert.deepEqual(contents((await reader.listMessages(room, { top_level: true })).messages), ["Shall we?"]);
+    assert.deepEqual(await reader.updateView(room, { notify: "mentions" }), { room_id: room, notify: "mentions", hidden: false });
+    assert.equal((await bob.inbox.until((event) => event.type === "room.me")).notify, "mentions");
+  },
+
   async errors_are_told(rig) {
     const alice = await rig.connect("alice");
     const theirs = await rig.group("bob", "carol");

@@ -58,6 +58,10 @@ FILL = """
     INSERT INTO mutes (room_key, user_id, tenant_key, until_us) SELECT 1, printf('u%06d', n), 1, n FROM numbers;
     INSERT INTO changes (room_key, seq, frame, message_key, created_at_us)
         SELECT 1, 2 * n + 1, iif(n % 2, '{}', NULL), n, n FROM numbers;
+    INSERT INTO messages (message_key, room_key, seq, sender_id, content, created_at_us, deleted_at_us, thread_id)
+        SELECT 2000000 + n, 5, 1 + n, 'u000001', 'x', n, iif(n % 3, NULL, n), iif(n % 2, 'msg_1', NULL) FROM numbers;
+    INSERT INTO threads (room_key, root_seq, reply_count, last_reply_seq, last_reply_at_us)
+        SELECT 1, 2 * n, 1, 2 * n + 2, n FROM numbers;
     INSERT INTO mentions (room_key, user_id, message_key, seq, sender_id)
         SELECT 1, iif(n % 2, 'u', ''), n, 2 * n, 'u000001' FROM numbers;
     UPDATE messages SET annotated = 1 WHERE message_key % 7 = 0;
@@ -111,6 +115,9 @@ PARAMETERS: dict[str, object] = {
     "delivery_keys": "[[3, 1], [4, 1]]",
     "under_way": "[[1, 1]]",
     "unique_key": "key_4",
+    "thread_id": "msg_1",
+    **dict.fromkeys(("root_seq", "last_seq"), 20),
+    "last_at_us": 9,
     "topic": "t9",
     "key_id": "",
     "message_id": "i9",
@@ -180,6 +187,15 @@ OF_STATEMENT: dict[str, dict[str, object]] = {
     "users._NOTE_SEEN": {"seen": '[[1, "u000001", 5], [1, "new", 5]]'},
     "users._PUT_USER": {"user_id": "u000001", "name": "x", "sort_name": "x"},
     "users._READ_USERS": {"wanted": '[["u000001", true], ["u000002", false]]'},
+    "threads.NOTE_REPLIES": {"rows": "[[1, 20, 2, 990000, 9], [5, 30, 1, 990000, 9]]"},
+    "threads.MARK_ROOTS": {"rows": "[[1, 20, 2, 990000, 9], [5, 30, 1, 990000, 9]]"},
+    **{
+        f"threads.{name}": {"room_key": 5}
+        for name in ("_FIND_LAST_REPLY", "_HAS_REPLIES", "_REPLIES_AFTER", "_TOP_LEVEL_AFTER", "_END_AFTER")
+    },
+    "threads._REPLIES_BEFORE": {"room_key": 5, "seq": 140},
+    "threads._TOP_LEVEL_BEFORE": {"room_key": 5, "seq": 140},
+    "threads._END_BEFORE": {"room_key": 5, "seq": 140},
     "webhooks.INSERT_DELIVERIES": {"rows": '[[99000000, 1, 1, null, "u", 1]]'},
     "webhooks.INSERT_EVENTS": {"rows": "[[99000000, 1, null, null, [], 1]]"},
     "webhooks._EXPAND_MESSAGE": {"event_key": 99_000_000, "seq": 10, "mentioned": '["u000003"]', "mention_room": 0},

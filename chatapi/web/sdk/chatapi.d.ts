@@ -128,14 +128,16 @@ export type MessageFields = {
     edited_at: string | null;
     deleted_at: string | null;
     /**
-     * absent, as the fields below, where it says nothing
+     * of a reply; absent, as the fields below, where it says nothing
      */
+    thread_id?: string;
     mentions?: string[];
     mention_room?: true;
 };
 export type Message = MessageFields & {
     reactions?: ReactionSummary[];
     pinned_at?: string;
+    thread?: ThreadSummary;
 };
 export type ReactionSummary = {
     emoji: string;
@@ -146,6 +148,11 @@ export type Reaction = {
     emoji: string;
     user_id: string;
     created_at: string;
+};
+export type ThreadSummary = {
+    reply_count: number;
+    last_reply_seq: number;
+    last_reply_at: string;
 };
 export type NotifyLevel = "all" | "mentions" | "none";
 export type OwnView = {
@@ -207,6 +214,7 @@ export type NewMessage = {
     meta?: Json | null;
     reply_to?: string | null;
     client_message_id?: string;
+    thread_id?: string | null;
     mentions?: string[] | null;
     mention_room?: boolean | null;
 };
@@ -344,6 +352,8 @@ export type EventMap = {
         message_id: string;
         seq: number;
         target_seq: number;
+        thread_id?: string;
+        thread?: ThreadSummary | null;
     };
     "reaction.added": {
         type: "reaction.added";
@@ -863,20 +873,27 @@ export declare class ChatAPI extends RestClient {
      * Stores a message and resolves with it. Stored once, however often the call has to be tried: a `client_message_id` is made where
      * none is given. `content`: up to 64 KiB of UTF-8, or the tenant's own bound. `meta`: an object of at most 16 KiB as JSON.
      * `reply_to`: a message of the same room. `client_message_id`: up to 64 characters; given again, the message comes as it now
-     * stands. `mentions`: up to 50 members. `mention_room`: mentions every member, for the room's admins, in a dm for both. Throws: 409 when that id had another body, 400 (`field` says of what), 403 for those who are not members, 404.
+     * stands. `thread_id`: the message to which it is a reply, no reply itself. `mentions`: up to 50 members. `mention_room`:
+     * mentions every member, for the room's admins, in a dm for both. Throws: 409 when that id had another body, 400 (`field` says
+     * of what), 403 for those who are not members, 404.
      * @param {string} roomId @param {string | NewMessage} message @param {CallOptions} [options] @returns {Promise<Message>}
      */
     sendMessage(roomId: string, message: string | NewMessage, options?: CallOptions): Promise<Message>;
     /**
      * A page of the room's history, ascending by `seq`, edits and deletions applied: messages after `after_seq`, messages before
-     * `before_seq`, or the newest. `limit`: 1 to 100 (50). Throws: 400 for both, 403, 404.
-     * @param {string} roomId @param {{after_seq?: number, before_seq?: number, limit?: number}} [page] @param {CallOptions} [options]
+     * `before_seq`, or the newest. `thread_id`: only the replies to that message. `top_level`: true for all but replies. `limit`: 1 to
+     * 100 (50). Throws: 400 for both bounds or both choices, 403, 404.
+     * @param {string} roomId
+     * @param {{after_seq?: number, before_seq?: number, limit?: number, thread_id?: string, top_level?: boolean}} [page]
+     * @param {CallOptions} [options]
      * @returns {Promise<{messages: Message[], has_more: boolean}>}
      */
     listMessages(roomId: string, page?: {
         after_seq?: number;
         before_seq?: number;
         limit?: number;
+        thread_id?: string;
+        top_level?: boolean;
     }, options?: CallOptions): Promise<{
         messages: Message[];
         has_more: boolean;
@@ -1335,8 +1352,10 @@ export declare class Connection {
      * confirmed or refused it; stored once in any case. Messages to one room are stored in the order of the calls.
      *
      * `content`: up to 64 KiB of UTF-8, or the tenant's own bound. `meta`: an object of at most 16 KiB as JSON. `reply_to`: a message
-     * of the same room. `client_message_id`: up to 64 characters; one is made where none is given. `mentions`: up to 50 members.
-     * `mention_room`: mentions every member, for the room's admins, in a dm for both. Rejects with what the server refused: 409 when that id had another body, 400 (`field` says of what), 403 for those who are not members, 404; `CLOSED` when
+     * of the same room. `client_message_id`: up to 64 characters; one is made where none is given. `thread_id`: the message to
+     * which it is a reply, no reply itself. `mentions`: up to 50 members.
+     * `mention_room`: mentions every member, for the room's admins, in a dm for both. Rejects with what the server refused: 409
+     * when that id had another body, 400 (`field` says of what), 403 for those who are not members, 404; `CLOSED` when
      * the connection is closed first.
      * @param {string} roomId
      * @param {string | NewMessage} message

@@ -104,14 +104,16 @@
  * @property {string} created_at
  * @property {string | null} edited_at
  * @property {string | null} deleted_at
- * @property {string[]} [mentions] absent, as the fields below, where it says nothing
+ * @property {string} [thread_id] of a reply; absent, as the fields below, where it says nothing
+ * @property {string[]} [mentions]
  * @property {true} [mention_room]
  */
 
-/** @typedef {MessageFields & {reactions?: ReactionSummary[], pinned_at?: string}} Message a message as it is read; `reactions` are in the order of first use */
+/** @typedef {MessageFields & {reactions?: ReactionSummary[], pinned_at?: string, thread?: ThreadSummary}} Message a message as it is read; `reactions` are in the order of first use */
 
 /** @typedef {{emoji: string, count: number, user_ids: string[]}} ReactionSummary `user_ids`: the first 20 who reacted with it, in that order */
 /** @typedef {{emoji: string, user_id: string, created_at: string}} Reaction */
+/** @typedef {{reply_count: number, last_reply_seq: number, last_reply_at: string}} ThreadSummary the replies to a message that are not deleted */
 
 /** @typedef {"all" | "mentions" | "none"} NotifyLevel */
 /** @typedef {{room_id: string, notify: NotifyLevel, hidden: boolean}} OwnView how the caller sees a room */
@@ -123,7 +125,7 @@
 /** @typedef {{notification_id: string, topic: string, payload: unknown, created_at: string}} Notification */
 /** @typedef {Notification & {status: "pending" | "delivered", acked_at: string | null}} ListedNotification `delivered` means acknowledged */
 /** @typedef {{subscription_id: string, topic: string, created_at: string}} Subscription */
-/** @typedef {{content: string, meta?: Json | null, reply_to?: string | null, client_message_id?: string, mentions?: string[] | null, mention_room?: boolean | null}} NewMessage */
+/** @typedef {{content: string, meta?: Json | null, reply_to?: string | null, client_message_id?: string, thread_id?: string | null, mentions?: string[] | null, mention_room?: boolean | null}} NewMessage */
 /** @typedef {{content: string, meta?: Json | null, mentions?: string[] | null, mention_room?: boolean | null}} Revision what an edit changes: an absent field stays, `null` clears it */
 /** @typedef {{room_id: string, message_id: string, seq: number, client_message_id: string | null, created_at: string}} Sent */
 
@@ -169,7 +171,8 @@
      rooms: {room_id: string, type: RoomType, last_seq: number, last_ack: number, last_read: number, unread_mentions: number, notify: NotifyLevel, hidden: boolean}[]},
    "message": MessageFields & {type: "message"},
    "message.edited": MessageFields & {type: "message.edited", target_seq: number},
-   "message.deleted": {type: "message.deleted", room_id: string, message_id: string, seq: number, target_seq: number},
+   "message.deleted": {type: "message.deleted", room_id: string, message_id: string, seq: number, target_seq: number,
+     thread_id?: string, thread?: ThreadSummary | null},
    "reaction.added": {type: "reaction.added", room_id: string, message_id: string, target_seq: number, user_id: string,
      emoji: string, count: number, created_at: string, seq?: number},
    "reaction.removed": {type: "reaction.removed", room_id: string, message_id: string, target_seq: number, user_id: string,
@@ -247,6 +250,7 @@ const REPEATED = new Set(["reaction.added", "reaction.removed"]);
 
 /** Fields of a message that others than its sender have written: events do not carry them. */
 const ANNOTATIONS = ["reactions", "pinned_at"];
+const MENTIONS = ["mentions", "mention_room"];
 const SHOWN_USERS = 20; // of one emoji
 
 /** Refusals of the server's that another try may not meet. 426: a proxy does not pass the upgrade on. */
@@ -364,16 +368,19 @@ export function isLogEvent(event) {
  * @returns {Message}
  */
 export function applyEvent(message, event) {
+  if (event.thread_id === message.message_id) return applyReply(message, event);
   if (event.message_id !== message.message_id) return message;
   if (event.type === "message" || event.type === "message.edited") {
     const { type, target_seq, request_id, ...sent } = event;
     const changed = /** @type {any} */ ({ ...sent, seq: target_seq ?? event.seq });
-    for (const name of ANNOTATIONS) if (event.content !== null && name in message) changed[name] = /** @type {any} */ (message)[name];
+    for (const name of event.content === null ? ["thread"] : [...ANNOTATIONS, "thread"]) {
+      if (name in message) changed[name] = /** @type {any} */ (message)[name];
+    }
     return changed;
   }
   if (event.type === "message.deleted") {
     const changed = /** @type {any} */ ({ ...message, content: null, meta: null, deleted_at: message.deleted_at ?? new Date().toISOString().replace("Z", "000Z") });
-    for (const name of ANNOTATIONS) delete changed[name];
+    for (const name of [...ANNOTATIONS, ...MENTIONS]) delete changed[name];
     return changed;
   }
   if (message.deleted_at !== null) return message; // a deletion has taken all of that
@@ -382,6 +389,16 @@ export function applyEvent(message, event) {
   if (event.type !== "message.unpinned") return message;
   const { pinned_at: _before, ...changed } = message;
   return changed;
+}
+
+/** A reply is counted once: the thread tells up to which `seq` it has counted. @param {Message} message @param {ServerEvent} event @returns {Message} */
+function applyReply({ thread: before, ...message }, event) {
+  let thread = before;
+  if (event.type === "message.deleted") thread = event.thread ?? undefined;
+  else if (event.type === "message" && event.content !== null && event.seq > (before?.last_reply_seq ?? 0)) {
+    thread = { reply_count: (before?.reply_count ?? 0) + 1, last_reply_seq: event.seq, last_reply_at: event.created_at };
+  }
+  return thread ? { ...message, thread } : message;
 }
 
 /** @param {Message} message @param {ServerEvent} event @returns {Message} */
@@ -885,7 +902,9 @@ export class ChatAPI extends RestClient {
    * Stores a message and resolves with it. Stored once, however often the call has to be tried: a `client_message_id` is made where
    * none is given. `content`: up to 64 KiB of UTF-8, or the tenant's own bound. `meta`: an object of at most 16 KiB as JSON.
    * `reply_to`: a message of the same room. `client_message_id`: up to 64 characters; given again, the message comes as it now
-   * stands. `mentions`: up to 50 members. `mention_room`: mentions every member, for the room's admins, in a dm for both. Throws: 409 when that id had another body, 400 (`field` says of what), 403 for those who are not members, 404.
+   * stands. `thread_id`: the message to which it is a reply, no reply itself. `mentions`: up to 50 members. `mention_room`:
+   * mentions every member, for the room's admins, in a dm for both. Throws: 409 when that id had another body, 400 (`field` says
+   * of what), 403 for those who are not members, 404.
    * @param {string} roomId @param {string | NewMessage} message @param {CallOptions} [options] @returns {Promise<Message>}
    */
   sendMessage(roomId, message, options) {
@@ -894,8 +913,11 @@ export class ChatAPI extends RestClient {
 
   /**
    * A page of the room's history, ascending by `seq`, edits and deletions applied: messages after `after_seq`, messages before
-   * `before_seq`, or the newest. `limit`: 1 to 100 (50). Throws: 400 for both, 403, 404.
-   * @param {string} roomId @param {{after_seq?: number, before_seq?: number, limit?: number}} [page] @param {CallOptions} [options]
+   * `before_seq`, or the newest. `thread_id`: only the replies to that message. `top_level`: true for all but replies. `limit`: 1 to
+   * 100 (50). Throws: 400 for both bounds or both choices, 403, 404.
+   * @param {string} roomId
+   * @param {{after_seq?: number, before_seq?: number, limit?: number, thread_id?: string, top_level?: boolean}} [page]
+   * @param {CallOptions} [options]
    * @returns {Promise<{messages: Message[], has_more: boolean}>}
    */
   listMessages(roomId, page, options) { return this.call("GET", path`/rooms/${roomId}/messages`, { query: page, gives: { messages: "array" } }, options); }
@@ -1478,8 +1500,10 @@ export class Connection {
    * confirmed or refused it; stored once in any case. Messages to one room are stored in the order of the calls.
    *
    * `content`: up to 64 KiB of UTF-8, or the tenant's own bound. `meta`: an object of at most 16 KiB as JSON. `reply_to`: a message
-   * of the same room. `client_message_id`: up to 64 characters; one is made where none is given. `mentions`: up to 50 members.
-   * `mention_room`: mentions every member, for the room's admins, in a dm for both. Rejects with what the server refused: 409 when that id had another body, 400 (`field` says of what), 403 for those who are not members, 404; `CLOSED` when
+   * of the same room. `client_message_id`: up to 64 characters; one is made where none is given. `thread_id`: the message to
+   * which it is a reply, no reply itself. `mentions`: up to 50 members.
+   * `mention_room`: mentions every member, for the room's admins, in a dm for both. Rejects with what the server refused: 409
+   * when that id had another body, 400 (`field` says of what), 403 for those who are not members, 404; `CLOSED` when
    * the connection is closed first.
    * @param {string} roomId
    * @param {string | NewMessage} message
@@ -1506,7 +1530,7 @@ export class Connection {
     const frame = { type: "message.edit", room_id: roomId, message_id: messageId, ...fields };
     const http = fits(frame) ? undefined : async (/** @type {AbortSignal} */ signal) => {
       const message = await this.#client.editMessage(roomId, messageId, fields, { signal });
-      const { reactions, pinned_at: pinnedAt, ...sent } = message; // events do not carry them
+      const { reactions, pinned_at: pinnedAt, thread, ...sent } = message; // events do not carry them
       return { ...sent, type: "message.edited", target_seq: message.seq };
     };
     return this.#request(frame, { lane: roomId, http });
