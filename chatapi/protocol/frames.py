@@ -156,12 +156,11 @@ def parse_frame(payload: bytes) -> ClientFrame:
         fields = nested if isinstance(nested, dict) else outer
         request_id = _parse_request_id(outer.get("request_id", fields.get("request_id")))
         check_bounds(payload, outer)
-        record = CLIENT_FRAMES.get(frame_type) if isinstance(frame_type, str) else None
-        if record is None:
+        if not isinstance(frame_type, str) or (record := CLIENT_FRAMES.get(frame_type)) is None:
             raise invalid("Required" if frame_type is None else "Unknown frame type", "type")
         body = convert(fields, record)
         body.check()
-        return ClientFrame(cast(str, frame_type), request_id, body)
+        return ClientFrame(frame_type, request_id, body)
     except ChatError as error:
         raise BadFrame(error, request_id, frame_type if isinstance(frame_type, str) else None) from None
 
