@@ -157,9 +157,11 @@ check_may_type = check_may_edit
 
 
 def check_may_react(room: RoomState, user_id: UserId) -> None:
-    """All members who are not muted."""
+    """All members who are not muted; nobody in a dm in which one of the two has blocked the other."""
     check_member(room, user_id)
     if room.rules is not None:
+        if room.rules.is_blocked:
+            raise refuse_blocked()
         muted_until_us = room.rules.find_mute(user_id)
         if muted_until_us is not None:
             muted_until = encode_time(muted_until_us)
@@ -171,6 +173,10 @@ def check_may_pin(room: RoomState, user_id: UserId) -> None:
     check_may_react(room, user_id)
     if room.type is not RoomType.DM:
         check_admin(room, user_id)
+
+
+def refuse_blocked() -> ChatError:
+    return forbidden("One of the two users has blocked the other")
 
 
 def refuse_for_slow_mode(until_us: int, wait_s: float) -> ChatError:

@@ -14,6 +14,7 @@ from functools import cache
 from chatapi.access import Access
 from chatapi.admission import Admission
 from chatapi.auth import Auth
+from chatapi.blocks import Blocks
 from chatapi.chat import Chat
 from chatapi.clock import Clock, SteadyClock
 from chatapi.committer import Committer
@@ -189,11 +190,8 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
     """Opens nothing, and starts nothing."""
     hub = Hub(clock)
     rooms = Rooms(store.readers, clock)
-    settings = config.websocket
     last_seen = LastSeen(store.writer, clock)
-    presence = Presence(
-        hub, last_seen, grace_seconds=settings.presence_grace_seconds, typing_seconds=settings.typing_seconds
-    )
+    presence = _build_presence(config, hub, last_seen)
     access = Access(rooms)
     recovery = _build_recovery(config, store, rooms, access, hub, tasks)
     tenants = TenantRegistry(store, config, clock, rooms, hub)
@@ -223,6 +221,7 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
         mentions=Mentions(store.readers, clock),
         views=Views(store, rooms, hub, access),
         membership=membership,
+        blocks=Blocks(store, rooms, presence),
         tenant_bans=TenantBans(store, rooms, hub, membership, tasks, clock),
         profiles=Profiles(store, rooms, hub, presence, tasks),
         last_seen=last_seen,
@@ -243,6 +242,13 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
         origins=OriginPolicy(config.server.allowed_origins, config.server.public_url),
         health=HealthCheck(store.writer, clock),
         admission=Admission(_count_descriptors(), _reserve_descriptors(config)),
+    )
+
+
+def _build_presence(config: Config, hub: Hub, last_seen: LastSeen) -> Presence:
+    settings = config.websocket
+    return Presence(
+        hub, last_seen, grace_seconds=settings.presence_grace_seconds, typing_seconds=settings.typing_seconds
     )
 
 

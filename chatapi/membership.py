@@ -5,7 +5,16 @@ from typing import NamedTuple
 
 from msgspec import UNSET
 
-from chatapi.access import Access, check_admin, check_alive, check_member, check_not_banned, check_not_dm, find_ban
+from chatapi.access import (
+    Access,
+    check_admin,
+    check_alive,
+    check_member,
+    check_not_banned,
+    check_not_dm,
+    find_ban,
+    refuse_blocked,
+)
 from chatapi.errors import conflict, forbidden, invalid, not_found
 from chatapi.hub import Hub
 from chatapi.models import (
@@ -37,7 +46,7 @@ from chatapi.protocol.server_frames import (
 )
 from chatapi.room import RoomState
 from chatapi.rooms import Rooms
-from chatapi.store import Store, Transaction, log, moderation
+from chatapi.store import Store, Transaction, blocks, log, moderation
 from chatapi.store import rooms as store_rooms
 from chatapi.user_bans import check_user_not_banned, is_banned
 
@@ -90,6 +99,8 @@ class Membership:
                 existing = await store_rooms.find_dm(transaction, tenant.tenant_key, unique_key)
                 if existing is not None:
                     raise conflict("This dm exists already", {"room_id": existing})
+                if await blocks.is_blocked(transaction, tenant.tenant_key, unique_key):
+                    raise refuse_blocked()
             room_key = await store_rooms.insert_room(
                 transaction,
                 tenant.tenant_key,

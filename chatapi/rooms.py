@@ -327,6 +327,7 @@ class Rooms:
         if has_rules:
             rules = self.rules_of(room)
             rules.posting, rules.slow_mode_seconds = Posting(posting), slow_mode_seconds
+            rules.is_blocked = room.type is RoomType.DM  # which can have no other rule
         return room
 
     # Rules

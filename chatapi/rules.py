@@ -24,7 +24,7 @@ MIN_POSTERS = 1_000  # remembered before any of them is forgotten
 class Rules:
     """The mutes and bans of a room, and the rules for posting there. As committed."""
 
-    __slots__ = ("_clock", "banned", "muted", "posters", "posting", "slow_mode_seconds")
+    __slots__ = ("_clock", "banned", "is_blocked", "muted", "posters", "posting", "slow_mode_seconds")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -33,6 +33,7 @@ class Rules:
         self.muted: dict[UserId, int] = {}  # until when; also users who have left
         self.banned: dict[UserId, int] = {}  # until when
         self.posters: Posters | None = None  # in slow mode
+        self.is_blocked = False  # a dm in which one of the two has blocked the other
 
     def now_us(self) -> int:
         return self._clock.now_us()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from chatapi.access import Access
 from chatapi.admission import Admission
 from chatapi.auth import Auth
+from chatapi.blocks import Blocks
 from chatapi.chat import Chat
 from chatapi.clock import Clock, SteadyClock
 from chatapi.committer import Committer
@@ -56,6 +57,7 @@ class Services:
     reactions: Reactions
     pins: Pins
     membership: Membership
+    blocks: Blocks
     tenant_bans: TenantBans
     profiles: Profiles
     last_seen: LastSeen

@@ -71,6 +71,9 @@ PUT    /users/{user_id}                             200  403   200       403    
 GET    /users/{user_id}/ban                         404  403   404       403         401    401
 PUT    /users/{user_id}/ban                         200  403   200       403         401    401
 DELETE /users/{user_id}/ban                         204  403   204       403         401    401
+GET    /blocks                                      200  200   200       200         401    401
+PUT    /blocks/{user_id}                            200  200   200       200         401    401
+DELETE /blocks/{user_id}                            204  204   204       204         401    401
 POST   /tokens                                      201  403   201       403         401    401
 POST   /ws/token                                    200  200   200       200         401    401
 GET    /ws                                          101  101   101       101         401    401
@@ -167,49 +170,50 @@ FRAME  sync                                         ok    ok     403     403    
 """
 
 # Members of a group who are `muted`, where only admins may post (`closed`), or who have just posted in `slow` mode; a
-# user who is `banned` from a group, and one from a channel that they only read (`barred`).
+# user who is `banned` from a group, and one from a channel that they only read (`barred`); a member of a dm whom the
+# other one has `blocked`, and a member of a group who is banned from the tenant (`suspended`).
 BY_RULE = """
-                                                    muted closed slow    banned barred
-POST   …/messages                                   403   403    429     403    403
-GET    …/messages                                   200   200    200     403    403
-GET    …/messages/{message_id}                      200   200    200     403    403
-PUT    …/messages/{message_id}                      403   403    200     403    403
-DELETE …/messages/{message_id}                      204   204    204     403    403
-PUT    …/messages/{message_id}/reactions/{emoji}    403   200    200     403    403
-DELETE …/messages/{message_id}/reactions/{emoji}    204   204    204     403    403
-GET    …/messages/{message_id}/reactions            200   200    200     403    403
-PUT    …/pins/{message_id}                          403   403    403     403    403
-DELETE …/pins/{message_id}                          403   403    403     403    403
-GET    …/pins                                       200   200    200     403    403
-GET    …/events                                     200   200    200     403    403
-POST   …/read                                       200   200    200     403    403
-GET    …/receipts                                   200   200    200     403    403
-POST   /acks                                        200   200    200     403    403
-GET    …                                            200   200    200     403    403
-PATCH  …                                            403   403    403     403    403
-DELETE …                                            403   403    403     403    403
-PATCH  …/me                                         200   200    200     403    403
-GET    …/members                                    200   200    200     403    403
-POST   …/members                                    403   403    403     403    403
-PATCH  …/members/{user_id}                          403   403    403     403    403
-DELETE …/members/{user_id}                          204   204    204     403    403
-PUT    …/bans/{user_id}                             403   403    403     403    403
-DELETE …/bans/{user_id}                             403   403    403     403    403
-GET    …/bans                                       403   403    403     403    403
-GET    …/presence                                   200   200    200     403    403
-POST   /notify                                      202   202    202     202    202
-FRAME  send_message                                 403   403    429     403    403
-FRAME  message.edit                                 403   403    ok      403    403
-FRAME  message.delete                               ok    ok     ok      403    403
-FRAME  reaction.add                                 403   ok     ok      403    403
-FRAME  reaction.remove                              ok    ok     ok      403    403
-FRAME  ack                                          ok    ok     ok      403    403
-FRAME  read                                         ok    ok     ok      403    403
-FRAME  typing.start                                 403   403    ok      403    403
-FRAME  typing.stop                                  ok    ok     ok      403    403
-FRAME  subscribe                                    ok    ok     ok      403    403
-FRAME  unsubscribe                                  ok    ok     ok      403    403
-FRAME  sync                                         ok    ok     ok      403    403
+                                                    muted closed slow    banned barred blocked suspended
+POST   …/messages                                   403   403    429     403    403    403     403
+GET    …/messages                                   200   200    200     403    403    200     403
+GET    …/messages/{message_id}                      200   200    200     403    403    200     403
+PUT    …/messages/{message_id}                      403   403    200     403    403    403     403
+DELETE …/messages/{message_id}                      204   204    204     403    403    204     403
+PUT    …/messages/{message_id}/reactions/{emoji}    403   200    200     403    403    403     403
+DELETE …/messages/{message_id}/reactions/{emoji}    204   204    204     403    403    204     403
+GET    …/messages/{message_id}/reactions            200   200    200     403    403    200     403
+PUT    …/pins/{message_id}                          403   403    403     403    403    403     403
+DELETE …/pins/{message_id}                          403   403    403     403    403    403     403
+GET    …/pins                                       200   200    200     403    403    200     403
+GET    …/events                                     200   200    200     403    403    200     403
+POST   …/read                                       200   200    200     403    403    200     403
+GET    …/receipts                                   200   200    200     403    403    200     403
+POST   /acks                                        200   200    200     403    403    200     403
+GET    …                                            200   200    200     403    403    200     403
+PATCH  …                                            403   403    403     403    403    403     403
+DELETE …                                            403   403    403     403    403    403     403
+PATCH  …/me                                         200   200    200     403    403    200     403
+GET    …/members                                    200   200    200     403    403    200     403
+POST   …/members                                    403   403    403     403    403    409     403
+PATCH  …/members/{user_id}                          403   403    403     403    403    409     403
+DELETE …/members/{user_id}                          204   204    204     403    403    409     403
+PUT    …/bans/{user_id}                             403   403    403     403    403    403     403
+DELETE …/bans/{user_id}                             403   403    403     403    403    403     403
+GET    …/bans                                       403   403    403     403    403    403     403
+GET    …/presence                                   200   200    200     403    403    200     403
+POST   /notify                                      202   202    202     202    202    202     202
+FRAME  send_message                                 403   403    429     403    403    403     403
+FRAME  message.edit                                 403   403    ok      403    403    403     403
+FRAME  message.delete                               ok    ok     ok      403    403    ok      403
+FRAME  reaction.add                                 403   ok     ok      403    403    403     403
+FRAME  reaction.remove                              ok    ok     ok      403    403    ok      403
+FRAME  ack                                          ok    ok     ok      403    403    ok      403
+FRAME  read                                         ok    ok     ok      403    403    ok      403
+FRAME  typing.start                                 403   403    ok      403    403    403     403
+FRAME  typing.stop                                  ok    ok     ok      403    403    ok      403
+FRAME  subscribe                                    ok    ok     ok      403    403    ok      403
+FRAME  unsubscribe                                  ok    ok     ok      403    403    ok      403
+FRAME  sync                                         ok    ok     ok      403    403    ok      403
 """
 
 QUERIES = {"GET /users": "?ids=bob"}
@@ -496,9 +500,16 @@ async def test_a_standing_may_do_as_the_table_says(server: Server, standing: str
 @pytest.mark.parametrize("rule", RULES[0].cells)
 async def test_rules_of_a_room_allow_as_the_table_says(server: Server, rule: str) -> None:
     async def set_up() -> Stage:
-        stage = await set_up_standing(server, "reader" if rule == "barred" else "member")
+        backend, bob = server.user("backend"), server.user("bob")
+        await backend.delete("/users/carol/ban")  # those of the stage before
+        await bob.delete("/blocks/carol")
+        stage = await set_up_standing(server, {"barred": "reader", "blocked": "dm"}.get(rule, "member"))
         room = f"/rooms/{stage.ids['room_id']}"
-        if rule == "muted":
+        if rule == "blocked":
+            await bob.request("PUT", "/blocks/carol")
+        elif rule == "suspended":
+            await backend.request("PUT", "/users/carol/ban")
+        elif rule == "muted":
             await stage.owner.patch(f"{room}/members/carol", {"muted_for": 60})
         elif rule in ("banned", "barred"):
             await stage.owner.put(f"{room}/bans/carol", {})

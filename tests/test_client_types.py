@@ -36,6 +36,8 @@ ANSWER_TYPES: dict[type, type] = {
     records.User: answers.User,
     records.UserPage: answers.Users,
     records.UserBan: answers.BannedUser,
+    records.Block: answers.Block,
+    records.BlockPage: answers.BlockPage,
     records.Message: answers.Message,
     records.MessagePage: answers.History,
     records.MessageReactions: answers.MessageReactions,

@@ -19,7 +19,8 @@ from examples import ROOT, example, examples
 from chatapi.cli import load_command, main
 from chatapi.client import ChatAPI
 
-BAN = example("docs/guide.md", "sh", "/ban")
+BAN = example("docs/guide.md", "sh", "/users/mallory/ban")
+BLOCK = example("docs/guide.md", "sh", "/blocks/")
 PROFILE = example("docs/guide.md", "sh", "/users/alice")
 TOKENS = example("docs/guide.md", "sh", "/tokens")
 SIGNED = example("docs/guide.md", "python", "jwt.encode")
@@ -79,6 +80,12 @@ async def test_the_guides_ban(server: Server) -> None:
     made = await run_shell(BAN, URL=server.url, KEY=server.api_key)
     assert made == (await server.user("alice").get("/users/mallory/ban")).data
     assert made["banned_until"] is not None
+
+
+async def test_the_guides_block(server: Server) -> None:
+    made = await run_shell(BLOCK, URL=server.url, KEY=server.api_key)
+    assert (await server.user("alice").get("/blocks")).data["blocks"] == [made]
+    assert made["user_id"] == "mallory"
 
 
 async def test_the_guides_profile(server: Server) -> None:

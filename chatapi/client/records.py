@@ -146,6 +146,13 @@ class UserBan(TypedDict):
     banned_until: str | None
 
 
+class Block(TypedDict):
+    """A user from whom the caller wants no dm."""
+
+    user_id: str
+    created_at: str
+
+
 class Receipt(TypedDict):
     user_id: str
     last_ack: int
@@ -297,6 +304,10 @@ class PinnedPage(_Page):
 
 class MemberPage(_Page):
     members: list[Member]
+
+
+class BlockPage(_Page):
+    blocks: list[Block]
 
 
 class UserPage(_Page):

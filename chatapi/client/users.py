@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 from chatapi.client.envelope import Shape
 from chatapi.client.http import RestClient
 from chatapi.client.paths import escape
-from chatapi.client.records import Json, User, UserBan, UserPage
+from chatapi.client.records import Block, BlockPage, Json, User, UserBan, UserPage
 
 _USER: Shape = {"user_id": str}
 _USERS: Shape = {"users": list}
@@ -70,6 +70,22 @@ class UserCalls(RestClient):
     async def unban_user(self, user_id: str) -> None:
         """Ends the ban of a user, if there is one. With an API key only."""
         await self.call("DELETE", f"{_user(user_id)}/ban")
+
+    async def block_user(self, user_id: str) -> Block:
+        """The caller wants no dm from that user: neither of the two may open one, or post in theirs. Blocking again
+        changes nothing. Raises ApiError: 400 for oneself."""
+        return cast(Block, await self.call("PUT", f"/blocks/{escape(user_id)}", shape=_USER))
+
+    async def unblock_user(self, user_id: str) -> None:
+        """Ends the caller's block of that user, if there is one."""
+        await self.call("DELETE", f"/blocks/{escape(user_id)}")
+
+    async def list_blocks(
+        self, *, limit: int | None = None, offset: int | None = None, cursor: str | None = None
+    ) -> BlockPage:
+        """The users whom the caller has blocked, the latest first. `limit`: 1 to 100 (50)."""
+        query = {"limit": limit, "offset": offset, "cursor": cursor}
+        return cast(BlockPage, await self.call("GET", "/blocks", query=query, shape={"blocks": list}))
 
 
 def _user(user_id: str) -> str:

@@ -250,6 +250,21 @@ class BannedUser(Answer, frozen=True, kw_only=True):
     banned_until: Annotated[Time | None, Meta(examples=[EXAMPLE_TIME])]
 
 
+class Block(Answer, frozen=True, kw_only=True):
+    """A user from whom the caller wants no dm."""
+
+    user_id: UserIdText
+    created_at: Time
+
+
+class BlockPage(Answer, frozen=True, kw_only=True):
+    """The latest first."""
+
+    blocks: Encoded[list[Block]]
+    has_more: HasMore
+    next_cursor: NextCursor | UnsetType = UNSET
+
+
 # Notifications, subscriptions, tokens
 
 

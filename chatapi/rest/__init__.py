@@ -34,6 +34,7 @@ _BAN = "/rooms/{room_id}/bans/{user_id}"
 _MESSAGE = "/rooms/{room_id}/messages/{message_id}"
 _REACTION = "/rooms/{room_id}/messages/{message_id}/reactions/{emoji}"
 _USER = "/users/{user_id}"
+_BLOCK = "/blocks/{user_id}"
 _SUBSCRIPTION = "/subscriptions/{subscription_id}"
 _TENANT = "/admin/tenants/{tenant_id}"
 _KEY = "/admin/tenants/{tenant_id}/keys/{key_id}"
@@ -110,6 +111,9 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", f"{_USER}/ban", users.get_ban, 200, _API_KEY),
     Route("PUT", f"{_USER}/ban", users.ban_user, 200, _API_KEY),
     Route("DELETE", f"{_USER}/ban", users.unban_user, 204, _API_KEY),
+    Route("GET", "/blocks", users.list_blocks, 200),
+    Route("PUT", _BLOCK, users.block_user, 200),
+    Route("DELETE", _BLOCK, users.unblock_user, 204),
     Route("POST", "/tokens", tokens.mint_token, 201, _API_KEY),
     Route("POST", "/ws/token", tokens.mint_ticket, 200),
     Route("GET", "/", root, 200, _OPEN),

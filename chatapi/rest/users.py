@@ -5,8 +5,10 @@ from chatapi.protocol import answers
 from chatapi.protocol import user_requests as req
 from chatapi.protocol.moderation_requests import BanUser
 from chatapi.protocol.pages import Page, Value, read_window
-from chatapi.protocol.requests import parse_user_id
+from chatapi.protocol.requests import PageQuery, parse_user_id
 from chatapi.rest.call import NO_CONTENT, Call, Response, ok
+from chatapi.store import blocks as store_blocks
+from chatapi.store.blocks import BLOCKS_START
 from chatapi.store.prefixes import PREFIX_START
 
 
@@ -53,3 +55,23 @@ async def unban_user(call: Call[None, None]) -> Response[None]:
     """End the ban of a user. Their tokens and tickets hold again."""
     await call.services.tenant_bans.unban_user(call.principal.tenant, UserId(call.path["user_id"]))
     return NO_CONTENT
+
+
+async def block_user(call: Call[None, None]) -> Response[answers.Block]:
+    """Want no dm from a user: neither may open one, or post in theirs."""
+    return ok(await call.services.blocks.block(call.principal, parse_user_id(call.path["user_id"])))
+
+
+async def unblock_user(call: Call[None, None]) -> Response[None]:
+    """End one's block of a user."""
+    await call.services.blocks.unblock(call.principal, UserId(call.path["user_id"]))
+    return NO_CONTENT
+
+
+async def list_blocks(call: Call[None, PageQuery]) -> Response[answers.BlockPage]:
+    """List the users whom the user has blocked, the latest first."""
+    tenant, user_id = call.principal.tenant, call.principal.user_id
+    scope = ("blocks", tenant.tenant_id, user_id)
+    window = read_window(call.query, scope, BLOCKS_START.values())
+    page = await store_blocks.list_blocks(call.services.store.readers, tenant.tenant_key, user_id, window)
+    return ok(answers.BlockPage(blocks=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))

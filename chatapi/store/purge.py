@@ -90,6 +90,8 @@ _EMPTY_TENANT = (
            WHERE tenant_key = :tenant_key LIMIT :limit)""",
     """DELETE FROM notifications WHERE notification_key IN (
            SELECT notification_key FROM notifications WHERE tenant_key = :tenant_key LIMIT :limit)""",
+    """DELETE FROM blocks WHERE (blocked_id, user_id, tenant_key) IN (
+           SELECT blocked_id, user_id, tenant_key FROM blocks WHERE tenant_key = :tenant_key LIMIT :limit)""",
     """DELETE FROM user_bans WHERE (user_id, tenant_key) IN (
            SELECT user_id, tenant_key FROM user_bans WHERE tenant_key = :tenant_key LIMIT :limit)""",
     """DELETE FROM users WHERE (user_id, tenant_key) IN (

@@ -40,7 +40,9 @@ _LOAD_ROOMS = f"""
            r.created_at_us, r.updated_at_us, r.pruned_seq, {LAST_SEQ}, r.last_mention_seq, r.posting,
            r.slow_mode_seconds,
            r.posting <> 'members' OR r.slow_mode_seconds OR EXISTS (SELECT 1 FROM mutes WHERE room_key = r.room_key)
-               OR EXISTS (SELECT 1 FROM bans WHERE room_key = r.room_key),
+               OR EXISTS (SELECT 1 FROM bans WHERE room_key = r.room_key)
+               OR r.type = 'dm' AND EXISTS (
+                   SELECT 1 FROM blocks WHERE tenant_key = r.tenant_key AND dm_key = r.unique_key),
            r.member_count
     FROM json_each(:wanted) AS w CROSS JOIN rooms AS r
     WHERE r.tenant_key = w.value ->> 0 AND r.room_id = w.value ->> 1 AND r.deleted_at_us IS NULL

@@ -42,6 +42,8 @@ FILL = """
         SELECT 1, printf('u%06d', n), 1, 'member', n FROM numbers;
     INSERT INTO users (tenant_key, user_id, folded_id, name, sort_name, created_at_us)
         SELECT 1, printf('u%06d', n), printf('u%06d', n), printf('n%06d', n), printf('n%06d', n), n FROM numbers;
+    INSERT INTO blocks (tenant_key, user_id, blocked_id, dm_key, created_at_us)
+        SELECT 1, 'u', printf('u%06d', n), printf('key_%d', n), n FROM numbers;
     INSERT INTO user_bans (tenant_key, user_id, until_us, heirs_due)
         SELECT 1, printf('u%06d', n), iif(n % 2, NULL, 2000000 + n), 0 FROM numbers;
     INSERT INTO messages (message_key, room_key, seq, sender_id, content, client_message_id, created_at_us,
@@ -133,6 +135,11 @@ PARAMETERS: dict[str, object] = {
     **dict.fromkeys(("sort_name", "folded_id", "name_from", "id_from", "user_from"), ""),
 }
 OF_STATEMENT: dict[str, dict[str, object]] = {
+    "blocks._INSERT_BLOCK": {"blocked_id": "new", "dm_key": "new"},
+    "blocks._FIND_BLOCK": {"blocked_id": "u000003"},
+    "blocks._DELETE_BLOCK": {"blocked_id": "u000003"},
+    "blocks._LIST_BLOCKS": {"created_at_us": 10**9, "blocked_id": ""},
+    "blocks._IS_BLOCKED": {"dm_key": "key_4"},
     "log.FIND_CLIENT_MESSAGES": {"wanted": '[[1, "u", "c4"], [1, "u", "none"]]'},
     "log.INSERT_MESSAGES": {"rows": '[[99000000, 1, 990000, "u", "x", null, null, "new", null, 1]]'},
     "log._INSERT_CHANGE": {"seq": 990_000},

@@ -189,6 +189,10 @@ export type UserBan = {
     reason: string | null;
     banned_until: string | null;
 };
+export type Block = {
+    user_id: string;
+    created_at: string;
+};
 export type Receipt = {
     user_id: string;
     last_ack: number;
@@ -869,6 +873,24 @@ export declare class ChatAPI extends RestClient {
      * @param {string} userId @param {CallOptions} [options] @returns {Promise<void>}
      */
     unbanUser(userId: string, options?: CallOptions): Promise<void>;
+    /**
+     * The caller wants no dm from that user: neither of the two may open one, or post in theirs. Blocking again changes nothing.
+     * Throws: 400 for oneself.
+     * @param {string} userId @param {CallOptions} [options] @returns {Promise<Block>}
+     */
+    blockUser(userId: string, options?: CallOptions): Promise<Block>;
+    /**
+     * Ends the caller's block of that user, if there is one.
+     * @param {string} userId @param {CallOptions} [options] @returns {Promise<void>}
+     */
+    unblockUser(userId: string, options?: CallOptions): Promise<void>;
+    /**
+     * The users whom the caller has blocked, the latest first. `limit`: 1 to 100 (50).
+     * @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{blocks: Block[]} & More>}
+     */
+    listBlocks(page?: Page, options?: CallOptions): Promise<{
+        blocks: Block[];
+    } & More>;
     /**
      * Stores a message and resolves with it. Stored once, however often the call has to be tried: a `client_message_id` is made where
      * none is given. `content`: up to 64 KiB of UTF-8, or the tenant's own bound. `meta`: an object of at most 16 KiB as JSON.

@@ -121,6 +121,7 @@
 /** @typedef {{user_id: string, name: string | null, avatar_url: string | null, metadata: Json | null, last_seen_at: string | null, created_at: string, updated_at: string}} User a profile; `last_seen_at` is when the user was last online, for those who may know it */
 /** @typedef {{user_id: string, reason: string | null, until: string | null, created_by: string, created_at: string}} Ban `until` is null for a ban without an end */
 /** @typedef {{user_id: string, reason: string | null, banned_until: string | null}} UserBan from the whole tenant; `banned_until` is null if it has no end */
+/** @typedef {{user_id: string, created_at: string}} Block a user from whom the caller wants no dm */
 /** @typedef {{user_id: string, last_ack: number, last_read: number}} Receipt */
 /** @typedef {{notification_id: string, topic: string, payload: unknown, created_at: string}} Notification */
 /** @typedef {Notification & {status: "pending" | "delivered", acked_at: string | null}} ListedNotification `delivered` means acknowledged */
@@ -895,6 +896,25 @@ export class ChatAPI extends RestClient {
    * @param {string} userId @param {CallOptions} [options] @returns {Promise<void>}
    */
   unbanUser(userId, options) { return this.call("DELETE", path`/users/${userId}/ban`, {}, options); }
+
+  /**
+   * The caller wants no dm from that user: neither of the two may open one, or post in theirs. Blocking again changes nothing.
+   * Throws: 400 for oneself.
+   * @param {string} userId @param {CallOptions} [options] @returns {Promise<Block>}
+   */
+  blockUser(userId, options) { return this.call("PUT", path`/blocks/${userId}`, { gives: MEMBER }, options); }
+
+  /**
+   * Ends the caller's block of that user, if there is one.
+   * @param {string} userId @param {CallOptions} [options] @returns {Promise<void>}
+   */
+  unblockUser(userId, options) { return this.call("DELETE", path`/blocks/${userId}`, {}, options); }
+
+  /**
+   * The users whom the caller has blocked, the latest first. `limit`: 1 to 100 (50).
+   * @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{blocks: Block[]} & More>}
+   */
+  listBlocks(page, options) { return this.call("GET", "/blocks", { query: page, gives: { blocks: "array" } }, options); }
 
   // Messages
 
