@@ -279,7 +279,8 @@ async def test_escapes_that_are_not_emoji_are_refused(server: Server, escaped: s
             f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n{head}\r\n".encode()
         )
         assert answer.startswith(b"HTTP/1.1 400 "), (method, answer)
-        assert b"VALIDATION_ERROR" in answer
+        assert b'"VALIDATION_ERROR"' in answer
+        assert b'"field":"emoji"' in answer
     assert await last_seq(alice, message) == 1
 
 

@@ -9,8 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from chatapi.models import RoomType
-from chatapi.protocol.answers import Message
-from chatapi.protocol.fields import DeadLetterIdText, Metadata, Payload, Time
+from chatapi.protocol.fields import DeadLetterIdText, MessageFields, Metadata, Payload, Time
 from chatapi.protocol.requests import NotificationIdText, RoomIdText, TenantIdText, UserIdText
 
 
@@ -29,7 +28,7 @@ class OfflineMessage(msgspec.Struct, frozen=True, kw_only=True):
     tenant_id: TenantIdText
     user_id: Annotated[UserIdText, Meta(description="the user who is offline", examples=["bob"])]
     room: RoomOfCall
-    message: Message
+    message: MessageFields
     mentioned: Annotated[
         bool, Meta(description="whether the message mentioned the user when it was stored", examples=[False])
     ]

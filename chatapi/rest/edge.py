@@ -330,10 +330,11 @@ def _read_last_step(request: web.BaseRequest) -> str:
 
 def _read_query(request: web.BaseRequest, record: type[Query]) -> Query:
     if "%" in request.rel_url.raw_query_string:
-        try:
-            unquote_to_bytes(request.rel_url.raw_query_string).decode()
-        except UnicodeError:
-            raise invalid("The query must be UTF-8, percent-encoded") from None
+        for parameter in request.rel_url.raw_query_string.split("&"):
+            try:
+                unquote_to_bytes(parameter).decode()
+            except UnicodeError:
+                raise invalid("Must be UTF-8, percent-encoded", parameter.partition("=")[0]) from None
     return parse_query(_list_parameters(request, record), record)
 
 
