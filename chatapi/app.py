@@ -38,6 +38,7 @@ from chatapi.protocol.server_frames import ServerShutdownFrame
 from chatapi.reactions import Reactions
 from chatapi.receipts import Receipts
 from chatapi.recovery import Recovery
+from chatapi.reports import Reports
 from chatapi.rest import list_routes
 from chatapi.rest.call import RawRoute
 from chatapi.rest.edge import Edge
@@ -226,6 +227,7 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
         profiles=Profiles(store, rooms, hub, presence, tasks),
         last_seen=last_seen,
         moderation=Moderation(store, rooms, access, membership),
+        reports=Reports(store, access, webhook_queue),
         receipts=Receipts(store, hub, access),
         notifications=Notifications(store, hub, tasks, access, webhook_queue),
         webhooks=webhooks,

@@ -171,6 +171,10 @@ def encode_notification_id(notification_key: int) -> str:
     return f"notif_{notification_key:016x}"
 
 
+def encode_report_id(report_key: int) -> str:
+    return f"report_{report_key:016x}"
+
+
 def encode_subscription_id(subscription_key: int) -> str:
     return f"sub_{subscription_key:016x}"
 

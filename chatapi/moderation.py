@@ -6,7 +6,7 @@ from chatapi.access import Access, check_admin, check_alive, check_member
 from chatapi.errors import conflict, forbidden, invalid
 from chatapi.membership import Membership
 from chatapi.models import Principal, RoomType, UserId, encode_time, is_user_id
-from chatapi.protocol.answers import Ban
+from chatapi.protocol.moderation_answers import Ban
 from chatapi.protocol.moderation_requests import BanUser
 from chatapi.protocol.server_frames import MemberBannedFrame, MemberUnbannedFrame
 from chatapi.room import RoomState

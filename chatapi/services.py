@@ -26,6 +26,7 @@ from chatapi.profiles import Profiles
 from chatapi.reactions import Reactions
 from chatapi.receipts import Receipts
 from chatapi.recovery import Recovery
+from chatapi.reports import Reports
 from chatapi.room_lists import RoomLists
 from chatapi.rooms import Rooms
 from chatapi.store import Store
@@ -64,6 +65,7 @@ class Services:
     mentions: Mentions
     views: Views
     moderation: Moderation
+    reports: Reports
     receipts: Receipts
     notifications: Notifications
     webhooks: WebhookWorker

@@ -18,7 +18,7 @@ from chatapi.errors import HTTP_STATUS, Code
 from chatapi.protocol import frames
 from chatapi.protocol import requests as req
 from chatapi.protocol.frames import CLIENT_FRAMES
-from chatapi.protocol.moderation_requests import BanUser, PatchMember
+from chatapi.protocol.moderation_requests import BanUser, PatchMember, ReportMessage
 from chatapi.protocol.user_requests import PutUser
 from chatapi.rest import ROUTES
 
@@ -58,6 +58,9 @@ DELETE …/bans/{user_id}                             204  204   404       404  
 GET    …/bans                                       200  200   404       404         401    401
 GET    …/presence                                   200  200   404       404         401    401
 GET    /mentions                                    200  200   200       200         401    401
+POST   …/messages/{message_id}/report               202  202   404       404         401    401
+GET    /reports                                     200  403   200       403         401    401
+POST   /reports/{report_id}/resolve                 200  403   404       403         401    401
 GET    /channels                                    200  200   200       200         401    401
 POST   /notify                                      202  403   404       403         401    401
 GET    /notifications                               200  200   200       200         401    401
@@ -132,6 +135,7 @@ GET    …/messages/{message_id}/reactions            200   200    403     403  
 PUT    …/pins/{message_id}                          200   403    403     403      403    200
 DELETE …/pins/{message_id}                          204   403    403     403      403    204
 GET    …/pins                                       200   200    403     403      200    200
+POST   …/messages/{message_id}/report               202   202    403     403      202    202
 GET    …/events                                     200   200    403     403      200    200
 POST   …/read                                       200   200    403     403      403    200
 GET    …/receipts                                   200   200    403     403      403    200
@@ -185,6 +189,7 @@ GET    …/messages/{message_id}/reactions            200   200    200     403  
 PUT    …/pins/{message_id}                          403   403    403     403    403    403     403
 DELETE …/pins/{message_id}                          403   403    403     403    403    403     403
 GET    …/pins                                       200   200    200     403    403    200     403
+POST   …/messages/{message_id}/report               202   202    202     403    403    202     403
 GET    …/events                                     200   200    200     403    403    200     403
 POST   …/read                                       200   200    200     403    403    200     403
 GET    …/receipts                                   200   200    200     403    403    200     403
@@ -302,6 +307,7 @@ class Stage:
             req.AddMember: {"user_id": ids["joins"]},
             PutUser: {"name": "Bob B"},
             BanUser: {},
+            ReportMessage: {"reason": "rude"},
             PatchMember: {"role": "member" if row.whose == "own" else "admin"},
             req.MessageDraft: {"content": "hi"},
             req.MessageEdit: {"content": "better"},
@@ -413,6 +419,7 @@ class Tenants:
         message = await carol.say(room_id)
         await carol.put("/users/bob", {"name": "Bob"})
         subscription = await carol.post("/subscriptions", {"topic": "news"})
+        report = await carol.post(f"/rooms/{room_id}/messages/{message['message_id']}/report", {"reason": "rude"})
         to_carol = {"topic": "news", "payload": 1, "targets": {"user_ids": ["carol"]}}
         ids = {
             "room_id": room_id,
@@ -424,6 +431,7 @@ class Tenants:
             "notification_id": (await carol.post("/notify", to_carol)).data["notification_id"],
             "tenant_id": "tenant_x",
             "key_id": "key_x",
+            "report_id": report.data["report_id"],
             "dead_letter_id": "dlv_x",
         }
         if is_for_operator:

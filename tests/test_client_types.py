@@ -16,7 +16,7 @@ from chatapi.client import AdminAPI, ChatAPI, records
 from chatapi.client.events import Event, LogEvent
 from chatapi.client.feed import ANSWERS
 from chatapi.client.frames import UNLOGGED
-from chatapi.protocol import answers
+from chatapi.protocol import answers, moderation_answers
 from chatapi.protocol.server_frames import SERVER_FRAMES, ServerFrame
 from chatapi.protocol.server_frames import LogEvent as ServerLogEvent
 
@@ -33,6 +33,11 @@ ANSWER_TYPES: dict[type, type] = {
     records.OwnRoomPage: answers.OwnRooms,
     records.RoomPage: answers.Channels,
     records.MemberPage: answers.Members,
+    records.Ban: moderation_answers.Ban,
+    records.BanPage: moderation_answers.Bans,
+    records.Reported: moderation_answers.Reported,
+    records.Report: moderation_answers.Report,
+    records.ReportPage: moderation_answers.ReportPage,
     records.User: answers.User,
     records.UserPage: answers.Users,
     records.UserBan: answers.BannedUser,

@@ -26,6 +26,7 @@ TOKENS = example("docs/guide.md", "sh", "/tokens")
 SIGNED = example("docs/guide.md", "python", "jwt.encode")
 MODERATION = example("docs/guide.md", "sh", "muted_for")
 REACTIONS = example("docs/guide.md", "sh", "/reactions/")
+REPORTS = example("docs/guide.md", "sh", "/report")
 SYNC = example("docs/guide.md", "json", '"sync"')
 THREADS = example("docs/guide.md", "sh", "/mentions")
 SCRAPE = example("docs/metrics.md", "yaml")
@@ -114,6 +115,16 @@ async def test_the_guides_thread(server: Server) -> None:
     assert reply["thread_id"] == root["message_id"]
     assert thread["messages"] == mentions["messages"] == [reply]
     assert (view["notify"], view["hidden"]) == ("mentions", False)
+
+
+async def test_the_guides_reports(server: Server) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room("bob")
+    message = await alice.say(room_id)
+    names = {"URL": server.url, "KEY": server.api_key, "ROOM": room_id, "MESSAGE": message["message_id"]}
+    reported, listed = await run_calls(REPORTS, **names)
+    [report] = listed["reports"]
+    assert (report["report_id"], report["message"], report["user_id"]) == (reported["report_id"], message, "bob")
 
 
 async def test_the_guides_sync(server: Server) -> None:

@@ -153,7 +153,9 @@ async def test_webhooks_are_called_as_documented(start_server: StartServer, rece
     server = await start_server({"webhooks.allow_private_addresses": True})
     hooked = await server.make_tenant("hooked", webhook_url=receiver.url)
     alice = server.user("alice", hooked["api_key"])
-    await alice.say(await alice.make_room("bob", metadata={"a": 1}))
+    room_id = await alice.make_room("bob", metadata={"a": 1})
+    message = await alice.say(room_id)
+    await alice.post(f"/rooms/{room_id}/messages/{message['message_id']}/report", {"reason": "rude"})
     await alice.post("/notify", {"topic": "t", "payload": [1], "targets": {"user_ids": ["bob"]}})
     for call in await receiver.wait_for(len(WEBHOOK_CALLS)):
         body = json.loads(call.body)
@@ -262,6 +264,20 @@ class Recorder:
         assert msgspec.to_builtins(record) == reply.data
 
 
+async def check_moderation(recorder: Recorder, one: dict[str, str]) -> None:
+    call, room_id = recorder.call, one["room_id"]
+    members, bans = "/rooms/{room_id}/members", "/rooms/{room_id}/bans"
+    await call("PATCH", f"{members}/{{user_id}}", 200, {"muted_for": 60}, room_id=room_id, user_id="bob")
+    await call("GET", members, 200, room_id=room_id)
+    await call("PUT", f"{bans}/{{user_id}}", 200, {"reason": "x"}, room_id=room_id, user_id="carol")
+    await call("PUT", f"{bans}/{{user_id}}", 409, {}, room_id=room_id, user_id="alice")
+    await call("GET", bans, 200, room_id=room_id)
+    await call("DELETE", f"{bans}/{{user_id}}", 204, room_id=room_id, user_id="carol")
+    made = await call("POST", "/rooms/{room_id}/messages/{message_id}/report", 202, {"reason": "rude"}, **one)
+    await call("GET", "/reports", 200)
+    await call("POST", "/reports/{report_id}/resolve", 200, report_id=made["report_id"])
+
+
 async def test_every_route_answers_as_documented(server: Server) -> None:
     recorder = Recorder(server)
     call = recorder.call
@@ -291,6 +307,7 @@ async def test_every_route_answers_as_documented(server: Server) -> None:
     await call("GET", f"{messages}/{{message_id}}", 200, **one)
     await call("PUT", f"{messages}/{{message_id}}", 200, {"content": "ho"}, **one)
     await check_reactions_and_pins(recorder, one)
+    await check_moderation(recorder, one)
     await call("DELETE", f"{messages}/{{message_id}}", 204, **one)
     await call("GET", messages, 200, room_id=room_id)
     members = "/rooms/{room_id}/members"
@@ -312,13 +329,6 @@ async def test_every_route_answers_as_documented(server: Server) -> None:
     await call("DELETE", f"{user}/ban", 204, user_id="eve")
     await call("GET", "/users", 200, query="?q=b")
     await call("GET", members, 200, room_id=room_id)
-    await call("PATCH", f"{members}/{{user_id}}", 200, {"muted_for": 60}, room_id=room_id, user_id="bob")
-    await call("GET", members, 200, room_id=room_id)
-    bans = "/rooms/{room_id}/bans"
-    await call("PUT", f"{bans}/{{user_id}}", 200, {"reason": "x"}, room_id=room_id, user_id="carol")
-    await call("PUT", f"{bans}/{{user_id}}", 409, {}, room_id=room_id, user_id="alice")
-    await call("GET", bans, 200, room_id=room_id)
-    await call("DELETE", f"{bans}/{{user_id}}", 204, room_id=room_id, user_id="carol")
     await call("GET", "/rooms/{room_id}/events", 200, room_id=room_id)
     await call("POST", "/rooms/{room_id}/read", 200, {"seq": 2}, room_id=room_id)
     await call("POST", "/acks", 200, {"room_id": room_id, "seq": 3})

@@ -1,17 +1,18 @@
 """The REST calls of a room's moderators."""
 
-from typing import cast
+from typing import Literal, cast
 
 from chatapi.client.envelope import Shape
 from chatapi.client.http import RestClient
-from chatapi.client.paths import ban_path, room_path
-from chatapi.client.records import Ban, BanPage
+from chatapi.client.paths import ban_path, escape, message_path, room_path
+from chatapi.client.records import Ban, BanPage, Report, Reported, ReportPage
 
 _BAN: Shape = {"user_id": str}
+_REPORT: Shape = {"report_id": str}
 
 
 class ModerationCalls(RestClient):
-    """Bans: a part of `ChatAPI`."""
+    """Bans and reports: a part of `ChatAPI`."""
 
     async def ban_member(
         self, room_id: str, user_id: str, *, reason: str | None = None, expires_in_s: int | None = None
@@ -34,3 +35,28 @@ class ModerationCalls(RestClient):
         ApiError: 403, 404."""
         query = {"limit": limit, "offset": offset, "cursor": cursor}
         return cast(BanPage, await self.call("GET", f"{room_path(room_id)}/bans", query=query, shape={"bans": list}))
+
+    async def report_message(self, room_id: str, message_id: str, reason: str) -> Reported:
+        """Reports a message to the tenant's backend; again, the first report is returned. For all who can read the
+        message. `reason`: 1 to 1,000 characters. Raises ApiError: 400, 403, 404, also of a deleted message."""
+        path = f"{message_path(room_id, message_id)}/report"
+        return cast(Reported, await self.call("POST", path, body={"reason": reason}, is_idempotent=True, shape=_REPORT))
+
+    async def list_reports(
+        self,
+        status: Literal["open", "resolved"] | None = None,
+        *,
+        limit: int | None = None,
+        offset: int | None = None,
+        cursor: str | None = None,
+    ) -> ReportPage:
+        """The tenant's reports, the open ones if not said otherwise, the newest first; with an API key only.
+        `limit`: 1 to 100 (50). Raises ApiError: 403."""
+        query = {"status": status, "limit": limit, "offset": offset, "cursor": cursor}
+        return cast(ReportPage, await self.call("GET", "/reports", query=query, shape={"reports": list}))
+
+    async def resolve_report(self, report_id: str) -> Report:
+        """Marks a report as resolved by the caller; again, nothing changes. With an API key only. Raises ApiError: 403,
+        404."""
+        path = f"/reports/{escape(report_id)}/resolve"
+        return cast(Report, await self.call("POST", path, is_idempotent=True, shape=_REPORT))

@@ -153,6 +153,24 @@ class Block(TypedDict):
     created_at: str
 
 
+class Report(TypedDict):
+    """`user_id` reported the message, which is shown as it was then."""
+
+    report_id: str
+    status: Literal["open", "resolved"]
+    room_id: str
+    user_id: str
+    reason: str
+    message: Message
+    created_at: str
+    resolved_by: str | None
+    resolved_at: str | None
+
+
+class Reported(TypedDict):
+    report_id: str
+
+
 class Receipt(TypedDict):
     user_id: str
     last_ack: int
@@ -314,6 +332,10 @@ class UserPage(_Page):
     users: list[User]
 
 
+class ReportPage(_Page):
+    reports: list[Report]
+
+
 class BanPage(_Page):
     bans: list[Ban]
 
@@ -397,6 +419,18 @@ class NewWebhookSecret(TypedDict):
     webhook_secret: str
 
 
+class FailedEvent(TypedDict):
+    """A call that was to tell the tenant of a report."""
+
+    id: str
+    tenant_id: str
+    event: Literal["message.reported"]
+    report_id: str
+    attempts: int
+    last_attempt_at: str
+    error: str
+
+
 class FailedCall(TypedDict):
     """A webhook call that was tried `attempts` times, and why the last try failed."""
 
@@ -421,7 +455,7 @@ class FailedNotification(FailedCall):
 class DeadLetters(_Page):
     failed_messages: list[FailedMessage]
     failed_notifications: list[FailedNotification]
-    failed_events: list[FailedCall]
+    failed_events: list[FailedEvent]
 
 
 class RetriedOne(TypedDict):

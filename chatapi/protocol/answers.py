@@ -13,8 +13,6 @@ from chatapi.errors import Code
 from chatapi.models import NotifyLevel, Role, RoomType
 from chatapi.protocol.fields import (
     EXAMPLE_TIME,
-    BanEnd,
-    BanReason,
     DeadLetterIdText,
     HasMore,
     KeyIdText,
@@ -28,6 +26,7 @@ from chatapi.protocol.fields import (
     PinnedAt,
     Position,
     ReactionSummaries,
+    ReportIdText,
     SubscriptionIdText,
     ThreadSummary,
     Time,
@@ -147,22 +146,6 @@ class Member(Answer, frozen=True, kw_only=True):
 
 class Members(Answer, frozen=True, kw_only=True):
     members: Encoded[list[Member]]
-    has_more: HasMore
-    next_cursor: NextCursor | UnsetType = UNSET
-
-
-class Ban(Answer, frozen=True, kw_only=True):
-    user_id: UserIdText
-    reason: BanReason
-    until: BanEnd
-    created_by: UserIdText
-    created_at: Time
-
-
-class Bans(Answer, frozen=True, kw_only=True):
-    """Those that are in force, the newest first."""
-
-    bans: Encoded[list[Ban]]
     has_more: HasMore
     next_cursor: NextCursor | UnsetType = UNSET
 
@@ -394,6 +377,18 @@ class NewWebhookSecret(Answer, frozen=True, kw_only=True):
     webhook_secret: WebhookSecret
 
 
+class FailedEvent(Answer, frozen=True, kw_only=True):
+    """A call that tells the tenant itself of something."""
+
+    id: DeadLetterIdText
+    tenant_id: TenantIdText
+    event: Annotated[Literal["message.reported"], Meta(description="the call's type")]
+    report_id: ReportIdText
+    attempts: Annotated[int, Meta(ge=1, examples=[8])]
+    last_attempt_at: Time
+    error: Annotated[str, Meta(examples=["HTTP 503"])]
+
+
 class FailedCall(Answer, frozen=True, kw_only=True):
     id: DeadLetterIdText
     tenant_id: TenantIdText
@@ -418,9 +413,7 @@ class DeadLetters(Answer, frozen=True, kw_only=True):
 
     failed_messages: Encoded[list[FailedMessage]]
     failed_notifications: Encoded[list[FailedNotification]]
-    failed_events: Annotated[
-        list[FailedCall], Meta(description="calls for other events; the server makes none yet", examples=[[]])
-    ]
+    failed_events: Encoded[list[FailedEvent]]
     has_more: HasMore
     next_cursor: NextCursor | UnsetType = UNSET
 

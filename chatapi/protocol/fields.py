@@ -15,6 +15,7 @@ TIME_PATTERN = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"
 EXAMPLE_TIME = "2025-12-13T12:00:00.123456Z"
 
 SubscriptionIdText = Annotated[str, Meta(examples=["sub_0abc5d2f9113a704"])]
+ReportIdText = Annotated[str, Meta(examples=["report_0abc5d2e81f3a704"])]
 KeyIdText = Annotated[str, Meta(examples=["key_1c2d3e4f5a6b7c8d"])]
 DeadLetterIdText = Annotated[str, Meta(examples=["dlv_0abc5d2e81f3a70400000001"])]
 Time = Annotated[

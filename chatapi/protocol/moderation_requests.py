@@ -1,12 +1,13 @@
-"""The bodies and queries of REST with which admins moderate a room. See `protocol.requests`."""
+"""The bodies and queries of REST that moderate a room. See `protocol.requests`."""
 
+from enum import StrEnum
 from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
 
 from chatapi.errors import invalid
 from chatapi.models import Role
-from chatapi.protocol.requests import Body
+from chatapi.protocol.requests import Body, PageQuery
 
 MAX_MUTE_SECONDS = 365 * 86400
 MAX_BAN_SECONDS = 365 * 86400
@@ -39,3 +40,16 @@ class BanUser(Body, frozen=True):
 
     reason: Annotated[str, Meta(max_length=500, examples=["spam"])] | None = None
     expires_in: Annotated[int, Meta(ge=1, le=MAX_BAN_SECONDS, description="seconds", examples=[86_400])] | None = None
+
+
+class ReportMessage(Body, frozen=True):
+    reason: Annotated[str, Meta(min_length=1, max_length=1000, examples=["insults me"])]
+
+
+class ReportStatus(StrEnum):
+    OPEN = "open"
+    RESOLVED = "resolved"
+
+
+class ReportsQuery(PageQuery, frozen=True):
+    status: ReportStatus = ReportStatus.OPEN

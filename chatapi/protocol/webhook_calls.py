@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from chatapi.models import RoomType
 from chatapi.protocol.fields import DeadLetterIdText, MessageFields, Metadata, Payload, Time
+from chatapi.protocol.moderation_answers import Report
 from chatapi.protocol.requests import NotificationIdText, RoomIdText, TenantIdText, UserIdText
 
 
@@ -59,7 +60,19 @@ class OfflineNotificationCall(WebhookCall, frozen=True, kw_only=True, tag="notif
     data: OfflineNotification
 
 
-WEBHOOK_CALLS: tuple[type[WebhookCall], ...] = (OfflineMessageCall, OfflineNotificationCall)
+class ReportedMessage(msgspec.Struct, frozen=True, kw_only=True):
+    tenant_id: TenantIdText
+    event: Report
+    room: RoomOfCall
+
+
+class ReportedMessageCall(WebhookCall, frozen=True, kw_only=True, tag="message.reported"):
+    """A user's report of a message, whoever is online."""
+
+    data: ReportedMessage
+
+
+WEBHOOK_CALLS: tuple[type[WebhookCall], ...] = (OfflineMessageCall, OfflineNotificationCall, ReportedMessageCall)
 
 
 class WebhookHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):

@@ -11,12 +11,12 @@ async def list_dead_letters(call: OpenCall[None, req.DeadLettersQuery]) -> Respo
     """List webhook calls that failed for good, the latest first."""
     scope = ("dead letters", call.query.tenant_id or "")
     window = read_window(call.query, scope, DEAD_START.values())
-    messages, notifications = await call.services.dead_letters.list_page(call.query.tenant_id, window)
+    messages, notifications, events = await call.services.dead_letters.list_page(call.query.tenant_id, window)
     return ok(
         answers.DeadLetters(
             failed_messages=messages.join(),
             failed_notifications=notifications.join(),
-            failed_events=[],
+            failed_events=events.join(),
             has_more=messages.has_more,
             next_cursor=messages.next_cursor(scope),
         )

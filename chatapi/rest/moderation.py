@@ -1,7 +1,7 @@
 """Bans of a room."""
 
 from chatapi.models import UserId
-from chatapi.protocol import answers
+from chatapi.protocol import moderation_answers as answers
 from chatapi.protocol import requests as req
 from chatapi.protocol.moderation_requests import BanUser
 from chatapi.protocol.pages import read_window

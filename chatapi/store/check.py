@@ -35,6 +35,10 @@ _OTHER_TENANTS = """
     FROM bans AS b JOIN rooms AS r ON r.room_key = b.room_key
     WHERE b.tenant_key <> r.tenant_key AND r.deleted_at_us IS NULL
     UNION ALL
+    SELECT printf('report_%016x is stored with another tenant than the room %s', p.report_key, r.room_id)
+    FROM reports AS p JOIN rooms AS r ON r.room_key = p.room_key
+    WHERE p.tenant_key <> r.tenant_key AND r.deleted_at_us IS NULL
+    UNION ALL
     SELECT printf('notif_%016x: recipient %s is stored with another tenant than the notification',
                   n.notification_key, p.user_id)
     FROM notification_recipients AS p JOIN notifications AS n ON n.notification_key = p.notification_key

@@ -202,7 +202,8 @@ _FIND_DELETION = """
 _MAX_KEY = """
     SELECT max(coalesce((SELECT max(message_key) FROM messages), 0),
                coalesce((SELECT max(notification_key) FROM notifications), 0),
-               coalesce((SELECT max(subscription_key) FROM subscriptions), 0))
+               coalesce((SELECT max(subscription_key) FROM subscriptions), 0),
+               coalesce((SELECT max(report_key) FROM reports), 0))
 """
 
 
@@ -403,7 +404,7 @@ async def get_deletion_seq(
 
 
 async def get_last_key(readers: Readers) -> int:
-    """The greatest key of all messages, notifications and subscriptions; 0 when there is none."""
+    """The greatest key of all messages, notifications, subscriptions and reports; 0 when there is none."""
     row = await readers.fetch_one(_MAX_KEY, {})
     assert row is not None
     return int(row[0])

@@ -51,6 +51,9 @@ _EMPTY_ROOMS = (
     """DELETE FROM mutes WHERE (user_id, room_key) IN (
            SELECT b.user_id, b.room_key FROM json_each(:keys) AS w CROSS JOIN mutes AS b
            WHERE b.room_key = w.value LIMIT :limit)""",
+    """DELETE FROM reports WHERE report_key IN (
+           SELECT b.report_key FROM json_each(:keys) AS w CROSS JOIN reports AS b
+           WHERE b.room_key = w.value LIMIT :limit)""",
     """DELETE FROM bans WHERE (user_id, room_key) IN (
            SELECT b.user_id, b.room_key FROM json_each(:keys) AS w CROSS JOIN bans AS b
            WHERE b.room_key = w.value LIMIT :limit)""",
@@ -164,6 +167,7 @@ _DELETE_OLD = (
            WHERE room_key = :room_key AND target_seq <= :seq""",
     "DELETE FROM reaction_counts WHERE room_key = :room_key AND target_seq <= :seq",
     "DELETE FROM pins WHERE room_key = :room_key AND target_seq <= :seq",
+    "DELETE FROM reports WHERE room_key = :room_key AND target_seq <= :seq",
 )
 
 

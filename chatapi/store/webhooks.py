@@ -14,9 +14,12 @@ from chatapi.store.background import CHUNK_ROWS
 from chatapi.store.log import EVENT_JSON
 from chatapi.store.notifications import FIELDS as NOTIFICATION_FIELDS
 from chatapi.store.readers import Readers
+from chatapi.store.reports import REPORT_JSON
 from chatapi.store.transaction import SqliteConnection, Transaction
 
 ID_PREFIX = "dlv_"
+NOBODY = ""
+"""The recipient of a call that tells the tenant itself: of a report."""
 
 
 class DeliveryKey(NamedTuple):
@@ -148,9 +151,19 @@ _NOTIFICATION_BODY = f"""
       AND p.tenant_key = t.tenant_key AND p.user_id = d.user_id AND p.notification_key = d.event_key
       AND p.acked_at_us IS NULL AND n.notification_key = p.notification_key AND n.tenant_key = t.tenant_key
 """
+_REPORT_BODY = f"""
+    SELECT json_object('type', 'message.reported', 'timestamp', {_TIME.format("p.created_at_us")},
+        'data', json_object('tenant_id', t.tenant_id, 'event', {REPORT_JSON},
+            'room', json_object('room_id', r.room_id, 'type', r.type, 'name', r.name, 'metadata', json(r.metadata))))
+    FROM tenants AS t CROSS JOIN reports AS p CROSS JOIN rooms AS r
+    WHERE t.tenant_key = d.tenant_key AND t.deleted_at_us IS NULL
+      AND p.report_key = d.event_key AND p.tenant_key = t.tenant_key
+      AND r.room_key = p.room_key AND r.deleted_at_us IS NULL
+"""
 # `wanted` holds [tenant_key, event_key, ordinal] each; a row is [which of them, body].
 _READ_BODIES = f"""
-    SELECT w.key, iif(d.room_key IS NULL, ({_NOTIFICATION_BODY}), ({_MESSAGE_BODY}))
+    SELECT w.key, iif(d.user_id = '{NOBODY}', ({_REPORT_BODY}),
+        iif(d.room_key IS NULL, ({_NOTIFICATION_BODY}), ({_MESSAGE_BODY})))
     FROM json_each(:wanted) AS w CROSS JOIN webhook_deliveries AS d
     WHERE d.tenant_key = w.value ->> 0 AND d.event_key = w.value ->> 1 AND d.ordinal = w.value ->> 2
 """
@@ -181,14 +194,18 @@ _DROP_EVENTS = """
 """
 
 _DEAD_LETTER = f"""
-    SELECT d.last_attempt_at_us, d.event_key, d.ordinal, d.room_key IS NULL,
-        CAST(iif(t.deleted_at_us IS NOT NULL, '', iif(d.room_key IS NULL,
+    SELECT d.last_attempt_at_us, d.event_key, d.ordinal, iif(d.user_id = '{NOBODY}', 2, d.room_key IS NULL),
+        CAST(iif(t.deleted_at_us IS NOT NULL, '', iif(d.user_id = '{NOBODY}',
+        json_object('id', printf('{ID_PREFIX}%016x%08x', d.event_key, d.ordinal), 'tenant_id', t.tenant_id,
+            'event', 'message.reported', 'report_id', printf('report_%016x', d.event_key),
+            'attempts', d.attempts, 'last_attempt_at', {_TIME.format("d.last_attempt_at_us")}, 'error', d.error),
+        iif(d.room_key IS NULL,
         json_object('id', printf('{ID_PREFIX}%016x%08x', d.event_key, d.ordinal), 'tenant_id', t.tenant_id,
             'user_id', d.user_id, 'notification_id', printf('notif_%016x', d.event_key), 'topic', n.topic,
             'attempts', d.attempts, 'last_attempt_at', {_TIME.format("d.last_attempt_at_us")}, 'error', d.error),
         json_object('id', printf('{ID_PREFIX}%016x%08x', d.event_key, d.ordinal), 'tenant_id', t.tenant_id,
             'user_id', d.user_id, 'message_id', printf('msg_%016x', d.event_key), 'room_id', r.room_id,
-            'attempts', d.attempts, 'last_attempt_at', {_TIME.format("d.last_attempt_at_us")}, 'error', d.error)))
+            'attempts', d.attempts, 'last_attempt_at', {_TIME.format("d.last_attempt_at_us")}, 'error', d.error))))
         AS BLOB)
 """
 _DEAD_LETTER_PARTS = """
@@ -345,8 +362,8 @@ def drop_queue(tenant_key: TenantKey, connection: SqliteConnection, is_over: Cal
     return dropped, False
 
 
-async def list_dead(readers: Readers, tenant_key: TenantKey | None, window: Window) -> tuple[Page, Page]:
-    """Messages and notifications of one page, the latest first, of one tenant or of all."""
+async def list_dead(readers: Readers, tenant_key: TenantKey | None, window: Window) -> tuple[Page, Page, Page]:
+    """Messages, notifications and other events of one page, the latest first, of one tenant or of all."""
     if tenant_key is None:
         rows, has_more = await readers.fetch_window(_LIST_DEAD, {}, window, DEAD_START)
     else:
@@ -354,8 +371,8 @@ async def list_dead(readers: Readers, tenant_key: TenantKey | None, window: Wind
         rows, has_more = await readers.fetch_window(_LIST_DEAD_OF_TENANT, scope, window, DEAD_START)
     last = rows[-1][: len(DEAD_START)] if has_more else None
     # Those of a deleted tenant are shown to nobody, but count as items of the page until they are purged.
-    messages = [row[-1] for row in rows if not row[-2] and row[-1]]
-    return Page(messages, last), Page([row[-1] for row in rows if row[-2] and row[-1]], last)
+    messages, notifications, events = ([row[-1] for row in rows if row[-2] == kind and row[-1]] for kind in range(3))
+    return Page(messages, last), Page(notifications, last), Page(events, last)
 
 
 async def find_dead(transaction: Transaction, key: DeliveryKey) -> TenantKey | None:

@@ -33,9 +33,9 @@ class DeadLetterQueue:
         self._steady = steady
         self._first_wait_us = int(first_wait_seconds * 1_000_000)
 
-    async def list_page(self, tenant_id: str | None, window: Window) -> tuple[Page, Page]:
-        """Messages and notifications of one page, the latest first. Raises ChatError NOT_FOUND for an unknown
-        tenant."""
+    async def list_page(self, tenant_id: str | None, window: Window) -> tuple[Page, Page, Page]:
+        """Messages, notifications and other events of one page, the latest first. Raises ChatError NOT_FOUND for an
+        unknown tenant."""
         tenant_key = None if tenant_id is None else self._tenants.get(tenant_id).tenant_key
         return await store_webhooks.list_dead(self._store.readers, tenant_key, window)
 

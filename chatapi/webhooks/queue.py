@@ -89,6 +89,15 @@ class WebhookQueue:
             for ordinal, (user_id, is_mentioned) in enumerate(recipients, start=1)
         ]
 
+    async def queue_report(self, transaction: Transaction, tenant: TenantState, report_key: int) -> None:
+        """The call that tells the tenant of a report, within the transaction that stores it."""
+        if tenant.settings.webhook_url is None:
+            return
+        due_at_us = self._steady.now_us() + self._first_wait_us
+        row = (report_key, 1, tenant.tenant_key, None, webhooks.NOBODY, due_at_us)
+        await webhooks.insert_deliveries(transaction, [row])
+        self._concerned[tenant] = None
+
     async def queue_notification(
         self, transaction: Transaction, tenant: TenantState, notification_key: int, recipients: Collection[UserId]
     ) -> None:

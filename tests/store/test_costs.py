@@ -75,6 +75,11 @@ FILL = """
         SELECT 1, 2 * n, n, 'e1', 1, '["u"]' FROM numbers;
     INSERT INTO pins (room_key, seq, target_seq, user_id, pinned_at_us) SELECT 1, n, 2 * n, 'u', n FROM numbers;
     INSERT INTO emptied_messages (room_key, target_seq) SELECT n, 1 FROM numbers;
+    INSERT INTO reports (report_key, tenant_key, room_key, target_seq, user_id, reason, message, created_at_us,
+                         resolved_at_us)
+        SELECT n, 1, 1, 2 * n, printf('u%06d', n), 'x', '{}', n, iif(n % 2, n, NULL) FROM numbers;
+    INSERT INTO reports (report_key, tenant_key, room_key, target_seq, user_id, reason, message, created_at_us)
+        SELECT 1000000 + n, 1, n, 1, 'u', 'x', '{}', n FROM numbers;
     INSERT INTO notifications (notification_key, tenant_key, topic, payload, created_at_us)
         SELECT n, 1, 't', '1', n FROM numbers;
     INSERT INTO notification_recipients (tenant_key, user_id, notification_key, acked_at_us)
@@ -130,6 +135,9 @@ PARAMETERS: dict[str, object] = {
     "slow_mode_seconds": 0,
     "after_user_id": "",
     "created_by": "u",
+    "report_key": 20,
+    "reason": "x",
+    "message": "{}",
     "type": "group",
     **{"low": "u0000", "high": "u0001", "walked": 20, "count": 10, "most": 20},
     **dict.fromkeys(("sort_name", "folded_id", "name_from", "id_from", "user_from"), ""),
@@ -179,6 +187,9 @@ OF_STATEMENT: dict[str, dict[str, object]] = {
     "rooms._INSERT_ROOM": {"unique_key": None, "created_by": "u", "room_id": "room_new"},
     "moderation._LIST_POSTS": {"seq": 10**9},
     "moderation._LIST_BANS": {"created_at_us": 10**9},
+    "reports._INSERT_REPORT": {"report_key": 99_000_000, "user_id": "new"},
+    "reports._LIST_OPEN": {"report_key": 10**9},
+    "reports._LIST_RESOLVED": {"report_key": 10**9},
     "rooms._LIST_CHANNELS": {"room_key": 10**9},
     "rooms._LIST_MEMBERS": {"user_id": ""},
     "rooms._LIST_RECEIPTS": {"user_id": ""},

@@ -31,6 +31,7 @@ class PathParameters(msgspec.Struct, frozen=True, kw_only=True):
     emoji: Annotated[req.EmojiText, Meta(description="percent-encoded")]
     notification_id: req.NotificationIdText
     subscription_id: fields.SubscriptionIdText
+    report_id: fields.ReportIdText
     tenant_id: req.TenantIdText
     key_id: fields.KeyIdText
     dead_letter_id: fields.DeadLetterIdText
@@ -55,7 +56,8 @@ TAGS = {
     "reactions": ("Messages", "Messages, the room's log, and its members' acks and reads"),
     "pins": ("Messages", "Messages, the room's log, and its members' acks and reads"),
     "mentions": ("Messages", "Messages, the room's log, and its members' acks and reads"),
-    "moderation": ("Moderation", "Bans of a room"),
+    "moderation": ("Moderation", "Bans of a room, and reports of messages"),
+    "reports": ("Moderation", "Bans of a room, and reports of messages"),
     "notifications": ("Notifications", "Durable notifications, and the topics that users subscribe to"),
     "tokens": ("Tokens", "Credentials for browsers and apps"),
     "users": ("Users", "Profiles, and when users were last online"),

@@ -193,6 +193,17 @@ export type Block = {
     user_id: string;
     created_at: string;
 };
+export type Report = {
+    report_id: string;
+    status: "open" | "resolved";
+    room_id: string;
+    user_id: string;
+    reason: string;
+    message: Message;
+    created_at: string;
+    resolved_by: string | null;
+    resolved_at: string | null;
+};
 export type Receipt = {
     user_id: string;
     last_ack: number;
@@ -258,7 +269,16 @@ export type DeadLetters = {
         notification_id: string;
         topic: string;
     })[];
-    failed_events: FailedCall[];
+    failed_events: FailedEvent[];
+};
+export type FailedEvent = {
+    id: string;
+    tenant_id: string;
+    event: "message.reported";
+    report_id: string;
+    attempts: number;
+    last_attempt_at: string;
+    error: string;
 };
 export type Queues = {
     notifications: number;
@@ -822,6 +842,28 @@ export declare class ChatAPI extends RestClient {
     listBans(roomId: string, page?: Page, options?: CallOptions): Promise<{
         bans: Ban[];
     } & More>;
+    /**
+     * Reports a message to the tenant's backend; again, the first report is given. For all who can read the message. `reason`: 1 to
+     * 1,000 characters. Throws: 400, 403, 404, also of a deleted message.
+     * @param {string} roomId @param {string} messageId @param {string} reason @param {CallOptions} [options] @returns {Promise<{report_id: string}>}
+     */
+    reportMessage(roomId: string, messageId: string, reason: string, options?: CallOptions): Promise<{
+        report_id: string;
+    }>;
+    /**
+     * The tenant's reports, the open ones if not said otherwise, the newest first; with an API key only. `limit`: 1 to 100 (50). Throws: 403.
+     * @param {Page & {status?: "open" | "resolved"}} [page] @param {CallOptions} [options] @returns {Promise<{reports: Report[]} & More>}
+     */
+    listReports(page?: Page & {
+        status?: "open" | "resolved";
+    }, options?: CallOptions): Promise<{
+        reports: Report[];
+    } & More>;
+    /**
+     * Marks a report as resolved by the caller; again, nothing changes. With an API key only. Throws: 403, 404.
+     * @param {string} reportId @param {CallOptions} [options] @returns {Promise<Report>}
+     */
+    resolveReport(reportId: string, options?: CallOptions): Promise<Report>;
     /**
      * A user's profile, for everybody in the tenant. `last_seen_at` is null for those who may not know it. Throws: 404 for a user who
      * has no profile and was never online.

@@ -122,6 +122,7 @@
 /** @typedef {{user_id: string, reason: string | null, until: string | null, created_by: string, created_at: string}} Ban `until` is null for a ban without an end */
 /** @typedef {{user_id: string, reason: string | null, banned_until: string | null}} UserBan from the whole tenant; `banned_until` is null if it has no end */
 /** @typedef {{user_id: string, created_at: string}} Block a user from whom the caller wants no dm */
+/** @typedef {{report_id: string, status: "open" | "resolved", room_id: string, user_id: string, reason: string, message: Message, created_at: string, resolved_by: string | null, resolved_at: string | null}} Report `user_id` reported the message, which is shown as it was then */
 /** @typedef {{user_id: string, last_ack: number, last_read: number}} Receipt */
 /** @typedef {{notification_id: string, topic: string, payload: unknown, created_at: string}} Notification */
 /** @typedef {Notification & {status: "pending" | "delivered", acked_at: string | null}} ListedNotification `delivered` means acknowledged */
@@ -132,7 +133,8 @@
 
 /** @typedef {{tenant_id: string, name: string, config: Json, created_at: string}} Tenant */
 /** @typedef {{id: string, tenant_id: string, user_id: string, attempts: number, last_attempt_at: string, error: string}} FailedCall a webhook call, and why its last try failed */
-/** @typedef {{failed_messages: (FailedCall & {message_id: string, room_id: string})[], failed_notifications: (FailedCall & {notification_id: string, topic: string})[], failed_events: FailedCall[]}} DeadLetters */
+/** @typedef {{failed_messages: (FailedCall & {message_id: string, room_id: string})[], failed_notifications: (FailedCall & {notification_id: string, topic: string})[], failed_events: FailedEvent[]}} DeadLetters */
+/** @typedef {{id: string, tenant_id: string, event: "message.reported", report_id: string, attempts: number, last_attempt_at: string, error: string}} FailedEvent a call that was to tell the tenant of a report */
 /** @typedef {{notifications: number, webhooks: number, dead_letters: number}} Queues notifications not acknowledged yet, for each recipient; webhook calls still to be made */
 /** @typedef {{tenant_id: string, name: string, rooms: number, messages: number, connections: number, queues: Queues}} TenantStats */
 /** @typedef {{stage: "working" | "waiting" | "done", before_bytes: number, file_bytes: number, free_bytes: number}} Compacted */
@@ -265,6 +267,8 @@ const OF_MESSAGE = /** @type {Shape} */ ({ room_id: "string", message_id: "strin
 const ROOM = /** @type {Shape} */ ({ room_id: "string" });
 const ROOMS = /** @type {Shape} */ ({ rooms: "array" });
 const MEMBER = /** @type {Shape} */ ({ user_id: "string" });
+/** @type {Shape} */
+const REPORT = /** @type {Shape} */ ({ report_id: "string" });
 const MESSAGE = /** @type {Shape} */ ({ message_id: "string" });
 const POSITION = /** @type {Shape} */ ({ seq: "number" });
 const STATUS = /** @type {Shape} */ ({ status: "string" });
@@ -846,6 +850,27 @@ export class ChatAPI extends RestClient {
    * @param {string} roomId @param {Page} [page] @param {CallOptions} [options] @returns {Promise<{bans: Ban[]} & More>}
    */
   listBans(roomId, page, options) { return this.call("GET", path`/rooms/${roomId}/bans`, { query: page, gives: { bans: "array" } }, options); }
+
+  /**
+   * Reports a message to the tenant's backend; again, the first report is given. For all who can read the message. `reason`: 1 to
+   * 1,000 characters. Throws: 400, 403, 404, also of a deleted message.
+   * @param {string} roomId @param {string} messageId @param {string} reason @param {CallOptions} [options] @returns {Promise<{report_id: string}>}
+   */
+  reportMessage(roomId, messageId, reason, options) {
+    return this.call("POST", path`/rooms/${roomId}/messages/${messageId}/report`, { body: { reason }, idempotent: true, gives: REPORT }, options);
+  }
+
+  /**
+   * The tenant's reports, the open ones if not said otherwise, the newest first; with an API key only. `limit`: 1 to 100 (50). Throws: 403.
+   * @param {Page & {status?: "open" | "resolved"}} [page] @param {CallOptions} [options] @returns {Promise<{reports: Report[]} & More>}
+   */
+  listReports(page, options) { return this.call("GET", "/reports", { query: page, gives: { reports: "array" } }, options); }
+
+  /**
+   * Marks a report as resolved by the caller; again, nothing changes. With an API key only. Throws: 403, 404.
+   * @param {string} reportId @param {CallOptions} [options] @returns {Promise<Report>}
+   */
+  resolveReport(reportId, options) { return this.call("POST", path`/reports/${reportId}/resolve`, { idempotent: true, gives: REPORT }, options); }
 
   // Users
 
