@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from driver import Server, Socket, User
@@ -21,12 +22,18 @@ class OverRest:
             "send": lambda: self._user.post(messages, fields),
             "edit": lambda: self._user.put(f"{messages}/{message_id}", fields),
             "delete": lambda: self._user.delete(f"{messages}/{message_id}"),
+            "reaction.add": lambda: self._user.request("PUT", react(messages, message_id, **fields)),
+            "reaction.remove": lambda: self._user.request("DELETE", react(messages, message_id, **fields)),
             "ack": lambda: self._user.post("/acks", {"room_id": room_id, **fields}),
             "read": lambda: self._user.post(f"/rooms/{room_id}/read", fields),
         }[name]()
         if reply.status >= 400:
             return "error", {name: value for name, value in reply.error.items() if name != "details"}
         return "done", reply.data if reply.body else {}
+
+
+def react(messages: str, message_id: str, emoji: str = "") -> str:
+    return f"{messages}/{message_id}/reactions/{quote(emoji, safe='')}"
 
 
 class OverWebSocket:
@@ -61,7 +68,7 @@ class TwoRooms:
     async def log(self) -> list[tuple[Any, ...]]:
         events = (await self.owner.get(f"/rooms/{self.room_id}/events", limit=100)).data["events"]
         return [
-            (event["seq"], event["type"], event.get("content"), event.get("meta"), event.get("mentions"))
+            (event["seq"], event["type"], *map(event.get, ("content", "meta", "mentions", "emoji", "count")))
             for event in events
         ]
 
@@ -129,6 +136,32 @@ CASES: dict[str, Case] = {
     "delete twice": lambda rooms: [("delete", {"message_id": rooms.mine})] * 2,
     "delete another's": lambda rooms: [("delete", {"message_id": rooms.theirs})],
     "delete what is not there": lambda _: [("delete", {"message_id": "msg_x"})],
+    "react": lambda rooms: [
+        ("reaction.add", {"message_id": rooms.theirs, "emoji": "👍"}),
+        ("reaction.add", {"message_id": rooms.theirs, "emoji": "👍"}),
+        ("reaction.add", {"message_id": rooms.theirs, "emoji": "e" * 64}),
+        ("reaction.remove", {"message_id": rooms.theirs, "emoji": "👍"}),
+        ("reaction.remove", {"message_id": rooms.theirs, "emoji": "👍"}),
+    ],
+    "react too much": lambda rooms: [
+        ("reaction.add", {"message_id": rooms.theirs, "emoji": f"e{number}"}) for number in range(21)
+    ],
+    "react with no emoji": lambda rooms: [
+        (name, {"message_id": rooms.theirs, "emoji": emoji})
+        for name in ("reaction.add", "reaction.remove")
+        for emoji in ("a b", "a\x7f", "e" * 65, "€" * 22, "\u3000")
+    ],
+    "react to a tombstone": lambda rooms: [
+        ("reaction.add", {"message_id": rooms.mine, "emoji": "👍"}),
+        ("delete", {"message_id": rooms.mine}),
+        ("reaction.add", {"message_id": rooms.mine, "emoji": "👍"}),
+        ("reaction.remove", {"message_id": rooms.mine, "emoji": "👍"}),
+    ],
+    "react elsewhere": lambda rooms: [
+        ("reaction.add", {"room_id": rooms.foreign_id, "message_id": rooms.mine, "emoji": "👍"}),
+        ("reaction.add", {"room_id": "room_x", "message_id": rooms.mine, "emoji": "👍"}),
+        ("reaction.remove", {"message_id": "msg_x", "emoji": "👍"}),
+    ],
     "acknowledge": lambda _: [("ack", {"seq": 2}), ("ack", {"seq": 1}), ("ack", {"seq": 0})],
     "acknowledge too much": lambda _: [("ack", {"seq": 3})],
     "acknowledge nonsense": lambda _: [("ack", {"seq": "1"}), ("ack", {"seq": -1}), ("ack", {}), ("ack", {"seq": 1.5})],
@@ -148,7 +181,7 @@ ONLY_ONE_HAS = {"mentions", "mention_room", "content", "meta", "deleted_at", "ta
 
 def comparable(outcome: Outcome, name: str) -> Outcome:
     kind, fields = outcome
-    if kind == "done" and name in ("edit", "delete"):
+    if kind == "done" and name in ("edit", "delete", "reaction.add", "reaction.remove"):
         return kind, {}  # REST answers with the message, or with nothing, a WebSocket with the event
     return kind, {key: value for key, value in fields.items() if key not in DIFFERENT | ONLY_ONE_HAS}
 

@@ -220,14 +220,18 @@ class MessageEdit(Body, frozen=True):
         return optional
 
 
-def parse_emoji(value: object) -> str:
-    """Raises ChatError."""
-    try:
-        emoji = msgspec.convert(value, EmojiText)
-    except msgspec.ValidationError:
-        raise invalid("Must be 1 to 64 bytes without white space and control characters", "emoji") from None
-    check_emoji(emoji)
-    return emoji
+class EmojiInPath(Body, frozen=True):
+    emoji: EmojiText
+
+    def check(self) -> None:
+        check_emoji(self.emoji)
+
+
+def parse_emoji(text: str) -> str:
+    """The emoji in a path. Raises ChatError, as for one in a frame."""
+    named = convert({"emoji": text}, EmojiInPath)
+    named.check()
+    return named.emoji
 
 
 def check_emoji(emoji: str) -> None:
