@@ -167,6 +167,9 @@ def test_every_state_on_a_phone(browser: Browser, tenant: Tenant, server: Server
 def test_reactions_and_obstacles(browser: Browser, tenant: Tenant, axe: str, viewport: dict[str, int]) -> None:
     body: dict[str, object] = {"type": "group", "name": "Lighthouse", "members": ["bob"]}
     room = tenant.call("POST", "/rooms", body)["room_id"]
+    tenant.call("PUT", f"/rooms/{room}/bans/carol", {"reason": "shouting"})
+    tenant.call("PUT", "/users/alice", {"name": "Alice of a name that is longer than what can be shown of it"})
+    tenant.call("POST", f"/rooms/{room}/messages", {"content": "@bob", "mentions": ["bob"]})
     message = (
         f"/rooms/{room}/messages/" + tenant.call("POST", f"/rooms/{room}/messages", {"content": "x"})["message_id"]
     )
@@ -181,9 +184,13 @@ def test_reactions_and_obstacles(browser: Browser, tenant: Tenant, axe: str, vie
             page.locator(".views [data-view=b]").click()
         inspector = Inspector(page, axe)
         expect(bob.messages.locator(".reaction")).to_have_count(2)
-        bob.messages.get_by_role("button", name="React", exact=True).dispatch_event("click")
-        expect(page.get_by_role("dialog", name="React to alice")).to_be_visible()
+        bob.messages.last.get_by_role("button", name="React", exact=True).dispatch_event("click")
+        expect(page.get_by_role("dialog", name="React to Alice")).to_be_visible()
         inspector.look("reactions and their picker")
+        page.keyboard.press("Escape")
+        bob.input.press_sequentially("@")
+        expect(bob.root.get_by_role("option")).to_have_count(1)
+        inspector.look("members to mention")
         page.keyboard.press("Escape")
         for change, line in (({"slow_mode_seconds": 600}, "Slow mode"), ({"posting": "admins"}, "Only admins")):
             if "slow_mode_seconds" in change:
@@ -199,7 +206,8 @@ def test_reactions_and_obstacles(browser: Browser, tenant: Tenant, axe: str, vie
             page.locator(".views [data-view=frames]").click()
         page.get_by_role("tab", name="Members").click()
         expect(page.locator("#members [data-role=muted]")).to_be_visible()
-        inspector.look("a muted member and the room's rules")
+        expect(page.get_by_role("region", name="Bans")).to_be_visible()
+        inspector.look("a muted member, a banned user and the room's rules")
         assert not inspector.found, "\n".join(inspector.found)
 
 

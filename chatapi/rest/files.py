@@ -30,12 +30,12 @@ CONTENT_TYPES = {
 }
 
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self';"
+    "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self';"
     " connect-src 'self' ws: wss:; frame-src 'self'; form-action 'none'; base-uri 'none';"
 )
-POLICY = f"{_POLICY} frame-ancestors 'none'"
+POLICY = f"{_POLICY} img-src 'self' data: https:; frame-ancestors 'none'"  # users' pictures are anywhere
 # Swagger UI sets style attributes, and its page stands in a frame of the playground.
-REST_PAGE_POLICY = f"{_POLICY} style-src-attr 'unsafe-inline'; frame-ancestors 'self'"
+REST_PAGE_POLICY = f"{_POLICY} img-src 'self' data:; style-src-attr 'unsafe-inline'; frame-ancestors 'self'"
 REST_PAGE = "/playground/rest.html"
 
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}

@@ -3,6 +3,7 @@
  * @module
  */
 import { h, icon, iconButton } from "./dom.js";
+import { MentionPicker } from "./mention-picker.js";
 import { ObstacleLine } from "./obstacle-line.js";
 
 /** @typedef {import("/sdk/chatapi.js").Message} Message */
@@ -14,6 +15,7 @@ import { ObstacleLine } from "./obstacle-line.js";
  * @property {(message: Message, content: string) => void} edit
  * @property {(active: boolean) => void} typing
  * @property {() => Message | undefined} lastOwn
+ * @property {(start: string) => Promise<import("./mention-picker.js").Suggestion[]>} suggest members whose id or name begins so
  */
 
 const MAX_HEIGHT_PX = 160;
@@ -32,9 +34,10 @@ export class Composer {
       rows: 1, placeholder: "Message", "aria-label": `Message as ${user}`, "aria-describedby": `obstacle-${slot}`, maxlength: 65536, dir: "auto",
       oninput: () => this.#typed(), onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event), onblur: () => writing.typing(false),
     });
+    this.picker = new MentionPicker(this.input, `mentions-${slot}`, writing.suggest);
     this.button = h("button.send", { type: "submit", title: "Send", "aria-label": `Send as ${user}` }, icon("send"));
     this.element = h("form.composer", { onsubmit: (/** @type {Event} */ event) => { event.preventDefault(); this.#submit(); } },
-      this.line.element, this.hint, h("div.composer-row", {}, this.input, this.button));
+      this.picker.element, this.line.element, this.hint, h("div.composer-row", {}, this.input, this.button));
   }
 
   /** Nothing may be written as long as there is an obstacle, but slow mode lets edits pass. @param {Obstacle | null} obstacle @param {string} [over] */
@@ -99,6 +102,7 @@ export class Composer {
 
   /** @param {KeyboardEvent} event */
   #key(event) {
+    if (this.picker.key(event)) return;
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
       event.preventDefault();
       this.#submit();
@@ -110,6 +114,7 @@ export class Composer {
   }
 
   #submit() {
+    this.picker.close();
     const content = this.input.value.trim();
     if (!content || this.isBarred) return;
     const editing = this.#editing;

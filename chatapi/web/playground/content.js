@@ -3,6 +3,8 @@
  * @module
  */
 import { h } from "./dom.js";
+import { piecesOf, ROOM } from "./mentions.js";
+import { nameOf } from "./people.js";
 
 const FOLD_CHARS = 1200;
 const FOLD_LINES = 16;
@@ -11,7 +13,8 @@ const LINK = /https?:\/\/[^\s<>"`\p{Cc}\p{Bidi_C}\ufffc\ufffd]+/giu;
 const CLOSERS = { ")": "(", "]": "[", "}": "{" };
 const TRAILING = new Set([...".,;:!?'*_~…。，、！？；：）」』】》"]);
 
-/** @typedef {{text: string, href?: string}} Part */
+/** @typedef {{text: string, href?: string, user?: string}} Part */
+/** @typedef {{users: string[], own: string}} Mentioned whom a message mentions, and who looks */
 
 /**
  * Cuts a text into plain parts and links. A link is `http` or `https`, and names no user: `https://bank.example@evil.example`
@@ -58,10 +61,13 @@ function hrefOf(text) {
   return plain ? url.href : null;
 }
 
-/** @param {Part[]} parts */
-function nodesOf(parts) {
-  return parts.map(({ text, href }) => href === undefined ? text
-    : h("a.link", { href, target: "_blank", rel: "noopener noreferrer nofollow", title: href }, text));
+/** @param {Part[]} parts @param {string} own */
+function nodesOf(parts, own) {
+  return parts.map(({ text, href, user }) => {
+    if (href !== undefined) return h("a.link", { href, target: "_blank", rel: "noopener noreferrer nofollow", title: href }, text);
+    if (user === undefined) return text;
+    return h(user === own || user === ROOM ? "mark.mention" : "span.mention", { title: user === ROOM ? "everybody in the room" : nameOf(user) }, text);
+  });
 }
 
 /** The first part of a long text, or null when it is short. A link is there whole or not at all. @param {Part[]} parts @returns {Part[] | null} */
@@ -73,7 +79,7 @@ function folded(parts) {
   for (const part of parts) {
     const cut = cutOf(part.text, chars, lines);
     if (cut < part.text.length) {
-      if (!part.href) kept.push({ text: part.text.slice(0, cut) });
+      if (!part.href && !part.user) kept.push({ text: part.text.slice(0, cut) });
       kept.push({ text: "…" });
       return kept;
     }
@@ -97,11 +103,14 @@ function cutOf(text, chars, lines) {
   return Math.max(0, half ? cut - 1 : cut);
 }
 
-/** @param {string} text @returns {HTMLElement[]} the paragraph, and the button that unfolds it where it is long */
-export function contentOf(text) {
-  const parts = partsOf(text);
+/**
+ * The paragraph, and the button that unfolds it where it is long.
+ * @param {string} text @param {Mentioned} [mentioned] @returns {HTMLElement[]}
+ */
+export function contentOf(text, { users, own } = { users: [], own: "" }) {
+  const parts = partsOf(text).flatMap((part) => part.href === undefined ? piecesOf(part.text, users) : [part]);
   const start = folded(parts);
-  const paragraph = h("p.content", { dir: "auto" }, ...nodesOf(start ?? parts));
+  const paragraph = h("p.content", { dir: "auto" }, ...nodesOf(start ?? parts, own));
   if (!start) return [paragraph];
   const lines = text.split("\n").length;
   const size = lines > FOLD_LINES ? `${lines.toLocaleString()} lines` : `${text.length.toLocaleString()} characters`;
@@ -109,7 +118,7 @@ export function contentOf(text) {
     type: "button", "aria-expanded": "false",
     onclick: () => {
       const open = button.getAttribute("aria-expanded") !== "true";
-      paragraph.replaceChildren(...nodesOf(open ? parts : start));
+      paragraph.replaceChildren(...nodesOf(open ? parts : start, own));
       button.setAttribute("aria-expanded", String(open));
       button.textContent = open ? "Show less" : `Show all ${size}`;
     },

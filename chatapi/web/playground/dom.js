@@ -47,13 +47,6 @@ export function hueOf(userId) {
   return hash % 360;
 }
 
-/** @param {string} userId @param {string} [slot] `a` or `b` for the two users at play, who have fixed colours */
-export function avatar(userId, slot) {
-  const element = h("span.avatar", { "aria-hidden": "true", "data-slot": slot }, [...userId][0]?.toUpperCase() ?? "?");
-  if (!slot) element.style.setProperty("--hue", String(hueOf(userId)));
-  return element;
-}
-
 // Made once: a formatter for each message would take longer than the message.
 const CLOCK = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit" });
 const DAY = new Intl.DateTimeFormat([], { weekday: "long", day: "numeric", month: "long", year: "numeric" });

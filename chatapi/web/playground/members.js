@@ -2,8 +2,10 @@
  * The members of the open room with their roles, page by page, and what an admin may do with them.
  * @module
  */
-import { avatar, describe, h, moment, toast } from "./dom.js";
+import { Bans } from "./bans.js";
+import { describe, h, moment, toast } from "./dom.js";
 import { menuButton } from "./menu.js";
+import { avatar, idElement, learnPeople, nameElement } from "./people.js";
 import { RoomRules } from "./room-rules.js";
 
 /** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
@@ -45,9 +47,10 @@ export class Members {
     this.role = h("select", { "aria-label": "Role of the new member" }, h("option", { value: "member" }, "member"), h("option", { value: "admin" }, "admin"));
     this.form = h("form.side-form", { onsubmit: (/** @type {Event} */ event) => { event.preventDefault(); void this.#add(); } },
       this.userId, this.role, h("button.button.small.primary", { type: "submit" }, "Add"));
+    this.bans = new Bans((userId) => this.#try((client) => client.unbanMember(/** @type {Room} */ (this.#room).room_id, userId)));
     this.rules = new RoomRules((change) => this.#rule(change));
     root.replaceChildren(h("div.side-head", {}, this.title, this.acting), this.rules.element, this.form,
-      h("div.side-scroll", { tabindex: 0, role: "region", "aria-label": "Members" }, this.list, this.moreButton));
+      h("div.side-scroll", { tabindex: 0, role: "region", "aria-label": "Members" }, this.list, this.moreButton, this.bans.element));
   }
 
   /** @param {Room} room */
@@ -70,6 +73,7 @@ export class Members {
     if (event.type === "room.updated") this.#room = { .../** @type {Room} */ (this.#room), posting: event.posting, slow_mode_seconds: event.slow_mode_seconds };
     if (this.#offset === 0) return;
     const { user_id, role, muted_until } = event;
+    if (event.type === "member.banned" || event.type === "member.unbanned") this.#loadBans();
     if (event.type === "member.left" || event.type === "member.banned") this.#members.delete(user_id);
     else if (event.type === "member.updated" && this.#members.has(user_id)) this.#put({ ...this.#members.get(user_id), role, muted_until });
     else if (event.type === "member.joined" && !this.#more && !this.#members.has(user_id)) this.#put({ user_id, role, muted_until, joined_at: new Date().toISOString() });
@@ -112,13 +116,22 @@ export class Members {
       const page = await this.#readAsEither(room, { limit: PAGE, ...start });
       if (opening !== this.#opening) return;
       for (const member of page.members) this.#put(member);
+      learnPeople(page.members);
       this.#offset += page.members.length;
       this.#cursor = page.next_cursor ?? undefined;
       this.#more = page.has_more;
       this.#render();
+      this.#loadBans();
     } catch (error) {
       if (opening === this.#opening) this.list.replaceChildren(h("li.empty", {}, `Could not be loaded: ${describe(error)}`));
     }
+  }
+
+  #loadBans() {
+    const actor = this.#actor();
+    const room = /** @type {Room} */ (this.#room);
+    if (room.type !== "dm" && this.#roleOf(actor) === "admin") void this.bans.load(this.given.clients[actor], room.room_id);
+    else this.bans.hide();
   }
 
   /** One of the two may be outside. @param {Room} room @param {any} page @returns {Promise<any>} */
@@ -162,7 +175,7 @@ export class Members {
     const slot = /** @type {const} */ (["a", "b"]).find((one) => users[one] === member.user_id);
     const until = mutedUntil(member);
     return h("li.member", { "data-user": member.user_id }, avatar(member.user_id, slot),
-      h("span.member-name", { title: `${member.user_id}, since ${member.joined_at}` }, member.user_id),
+      h("span.member-name", { title: `${member.user_id}, since ${member.joined_at}` }, nameElement(member.user_id), idElement(member.user_id)),
       until > Date.now() ? h("span.role", { "data-role": "muted", title: `muted until ${moment(until)}` }, "muted", h("span.sr", {}, ` until ${moment(until)}`)) : null,
       h("span.role", { "data-role": member.role }, member.role),
       fixed ? null : menuButton(`Change ${member.user_id}`, () => ({ choices: this.#choices(member) }), "more"));
@@ -174,11 +187,14 @@ export class Members {
     const room = /** @type {Room} */ (this.#room);
     const other = role === "admin" ? "member" : "admin";
     const mute = (/** @type {number} */ seconds) => this.#try((client) => client.updateMember(room.room_id, userId, { muted_for: seconds }));
+    const ban = (/** @type {number} */ seconds) => this.#try((client) => client.banMember(room.room_id, userId, seconds ? { expires_in: seconds } : {}));
     return [
       ...MUTES.map(([length, seconds]) => ({ label: `Mute ${userId} for ${length}`, run: () => mute(seconds) })),
       ...(mutedUntil(member) > Date.now() ? [{ label: `Unmute ${userId}`, run: () => mute(0) }] : []),
       { label: `Make ${userId} ${other === "admin" ? "an admin" : "a member"}`, run: () => this.#try((client) => client.updateMember(room.room_id, userId, { role: other })) },
       { label: `Remove ${userId}`, danger: true, run: () => this.#remove(room, userId) },
+      { label: `Ban ${userId} for 1 day`, danger: true, run: () => ban(86_400) },
+      { label: `Ban ${userId} for good`, danger: true, run: () => ban(0) },
     ];
   }
 

@@ -4,13 +4,15 @@
  */
 import { contentOf } from "./content.js";
 import { copy } from "./copy.js";
-import { avatar, clock, h, icon, iconButton } from "./dom.js";
+import { clock, h, icon, iconButton } from "./dom.js";
+import { isFor, ROOM } from "./mentions.js";
 import { menuButton } from "./menu.js";
+import { avatar, nameElement } from "./people.js";
 import { reactButton, reactionsElement } from "./reactions.js";
 import { deedOfMessage, snippetsOf } from "./snippets.js";
 
 /** @typedef {import("/sdk/chatapi.js").Message} Message */
-/** @typedef {{content: string, reply_to?: string | null, client_message_id: string, error?: string}} Draft a message that is not confirmed */
+/** @typedef {{content: string, reply_to?: string | null, mentions?: string[], mention_room?: boolean, client_message_id: string, error?: string}} Draft a message that is not confirmed */
 /** @typedef {{kind: string, label: string}} Mark */
 
 /**
@@ -38,17 +40,20 @@ export function messageElement(message, view) {
   const own = message.sender_id === view.user;
   const gone = message.deleted_at !== null;
   const slot = view.slotOf(message.sender_id);
+  const called = !gone && isFor(message, view.user);
+  const mentioned = { users: [...(message.mentions ?? []), ...(message.mention_room ? [ROOM] : [])], own: view.user };
   return h("li", {
-    class: `message ${own ? "own" : "other"}${gone ? " gone" : ""}`, tabindex: -1, "data-slot": slot, "data-seq": message.seq,
+    class: `message ${own ? "own" : "other"}${gone ? " gone" : ""}${called ? " called" : ""}`, tabindex: -1, "data-slot": slot, "data-seq": message.seq,
     "data-sender": message.sender_id, "data-time": Date.parse(message.created_at), "data-message": message.message_id,
   },
     own ? null : avatar(message.sender_id, slot),
     h("div.bubble", {},
-      own ? null : h("p.sender", { title: message.sender_id }, message.sender_id),
+      own ? null : h("p.sender", {}, nameElement(message.sender_id)),
       gone ? null : quote(message.reply_to, view),
-      ...(gone ? [h("p.content", {}, "Message deleted")] : contentOf(message.content ?? "")),
+      ...(gone ? [h("p.content", {}, "Message deleted")] : contentOf(message.content ?? "", mentioned)),
       h("p.meta", {},
         h("span.seq", { title: `number ${message.seq} in the room's log` }, `#${message.seq}`),
+        called ? h("span.called-mark", { title: message.mention_room ? "mentions the room" : "mentions you" }, "@", h("span.sr", {}, "mentions you")) : null,
         message.edited_at && !gone ? h("span", { title: `edited at ${message.edited_at}` }, "edited") : null,
         h("time", { datetime: message.created_at, title: message.created_at }, clock(message.created_at)),
         own && !gone ? markElement(message, view) : null)),
@@ -77,7 +82,7 @@ function quote(messageId, { get, show }) {
   if (!messageId) return null;
   const target = get(messageId);
   return h("button.quote", { type: "button", title: "Show this message", onclick: () => show(messageId) },
-    h("b", {}, target?.sender_id ?? "An earlier message"),
+    target ? nameElement(target.sender_id, "b") : h("b", {}, "An earlier message"),
     h("span", { dir: "auto" }, target ? (target.content ?? "Message deleted").slice(0, 200) : ""));
 }
 

@@ -2,7 +2,8 @@
  * The head of a pane: which user, in which room, with whom, and how the connection is.
  * @module
  */
-import { avatar, h, icon } from "./dom.js";
+import { h, icon } from "./dom.js";
+import { avatar, nameElement, nameOf } from "./people.js";
 
 const SHOWN = 3; // of the other members; of more than that two, and how many else
 /** @type {Record<string, string>} */
@@ -21,7 +22,7 @@ export class PaneHead {
     this.state = h("span.state", { "data-state": "connecting" }, "connecting");
     this.cut = h("button.button.small", { type: "button", onclick: () => actions.toggle() });
     this.element = h("header.pane-head", {}, avatar(user, slot),
-      h("div.pane-title", {}, h("div.pane-names", {}, h("h2", { title: user }, user), this.others), this.room),
+      h("div.pane-title", {}, h("div.pane-names", {}, h("h2", {}, nameElement(user)), this.others), this.room),
       this.unread, this.state, this.cut);
     this.reason = h("span");
     this.next = h("span.next-try", { "aria-hidden": "true" }); // counts down: not to be read out each second
@@ -45,11 +46,11 @@ export class PaneHead {
   showOthers(others, count, online) {
     const shown = others.slice(0, count > SHOWN ? SHOWN - 1 : SHOWN);
     this.others.replaceChildren(...shown.map((userId) => {
-      if (!online) return h("span", {}, userId);
+      if (!online) return nameElement(userId);
       const status = online.has(userId) ? "online" : "offline";
-      return h("span.presence", { "data-online": String(status === "online") }, userId, h("span.sr", {}, ` is ${status}`));
+      return h("span.presence", { "data-online": String(status === "online") }, nameElement(userId), h("span.sr", {}, ` is ${status}`));
     }), ...(count > shown.length ? [h("span.more", {}, `+${(count - shown.length).toLocaleString()}`)] : []));
-    this.others.title = others.map((userId) => online ? `${userId} (${online.has(userId) ? "online" : "offline"})` : userId).slice(0, 30).join(", ")
+    this.others.title = others.slice(0, 30).map((userId) => online ? `${nameOf(userId)} (${online.has(userId) ? "online" : "offline"})` : nameOf(userId)).join(", ")
       + (count > Math.min(others.length, 30) ? ` and ${(count - Math.min(others.length, 30)).toLocaleString()} more` : "");
   }
 

@@ -3,11 +3,13 @@
  * @module
  */
 import { applyEvent, isLogEvent } from "/sdk/chatapi.js";
+import { Addressees } from "./addressees.js";
 import { Composer } from "./composer.js";
-import { describe, duration, h, toast } from "./dom.js";
+import { describe, duration, h, moment, toast } from "./dom.js";
 import { nameOfEmoji } from "./emoji-picker.js";
 import { Link } from "./link.js";
 import { PaneHead } from "./pane-head.js";
+import { learnPeople, nameOf } from "./people.js";
 import { Permission } from "./permission.js";
 import { RECEIPTS_UP_TO, Roster } from "./roster.js";
 import { Timeline } from "./timeline.js";
@@ -39,6 +41,7 @@ export class Pane {
   /** @type {Room | null} */ #room = null;
   #member = false;
   /** Counts openings, so that what a slow answer brings for an earlier room is dropped. */ #opening = 0;
+  /** Resolves once the room has been loaded, or not. @type {Promise<void>} */ #loading = Promise.resolve();
   /** Events that came while the room was loading. @type {ServerEvent[] | null} */ #early = null;
   /** The room could not be loaded, though it may be there. */ #failed = false;
   #attended = false;
@@ -55,6 +58,7 @@ export class Pane {
     this.slot = slot;
     this.around = around;
     this.roster = new Roster(user);
+    this.addressees = new Addressees(client, user, this.roster);
     this.permission = new Permission((obstacle) => this.composer.bar(obstacle, this.#early ? "" : "You may write again."));
     this.timeline = new Timeline(user, around.slotOf, {
       reply: (message) => { if (!this.#isHindered()) this.composer.reply(message); },
@@ -66,8 +70,9 @@ export class Pane {
     });
     this.typists = new Typists((userIds) => this.timeline.showTyping(userIds));
     this.composer = new Composer(user, slot, {
-      send: (content, replyTo) => this.#send({ content, reply_to: replyTo, client_message_id: `pg-${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 10)}` }),
-      edit: ({ room_id: roomId, message_id: messageId, meta }, content) => this.#try(this.connection.edit(roomId, messageId, { content, meta })),
+      send: (content, replyTo) => void this.#write(content, replyTo),
+      edit: (message, content) => this.#edit(message, content),
+      suggest: (start) => this.addressees.suggest(start),
       typing: (active) => { if (this.#room && !this.composer.isBarred) this.connection.typing(this.#room.room_id, active); },
       lastOwn: () => this.timeline.lastOwn(),
     });
@@ -115,6 +120,7 @@ export class Pane {
     this.#room = room;
     this.#early = [];
     this.roster.clear();
+    this.addressees.open(room);
     this.permission.open(room);
     this.#unread = 0;
     this.#newest = 0;
@@ -123,11 +129,8 @@ export class Pane {
     this.typists.clear();
     this.timeline.reset((message) => this.roster.markOf(message));
     this.showName();
-    try {
-      await this.#load(room, opening);
-    } catch (/** @type {any} */ error) {
-      if (opening === this.#opening) this.#refuse(error);
-    }
+    this.#loading = this.#load(room, opening).catch((/** @type {any} */ error) => { if (opening === this.#opening) this.#refuse(error); });
+    await this.#loading;
   }
 
   /** The room's name, which others may have changed. */
@@ -154,6 +157,7 @@ export class Pane {
     ]);
     if (opening !== this.#opening) return;
     this.#member = member;
+    learnPeople(members);
     this.roster.fill({ members, count, online, receipts });
     this.#showStanding(page.messages);
     this.timeline.putAll(page.messages);
@@ -219,10 +223,11 @@ export class Pane {
     const room = /** @type {Room} */ (this.#room);
     const outside = error.status === 403 || error.status === 404;
     this.#failed = !outside;
-    this.timeline.reset(() => ({ kind: "stored", label: "" }), outside ? `${this.user} is not in this room.` : `Could not be loaded: ${describe(error)}`);
+    const banned = error.details && "banned_until" in error.details;
+    this.timeline.reset(() => ({ kind: "stored", label: "" }), banned ? bannedText(this.user, error.details.banned_until) : outside ? `${this.user} is not in this room.` : `Could not be loaded: ${describe(error)}`);
     this.#showOthers();
     this.composer.element.hidden = true;
-    this.outside.hidden = false;
+    this.outside.hidden = Boolean(banned);
     const add = h("button.button.primary", { type: "button", onclick: () => this.#try(this.around.invite(room.room_id, this.user)) }, `Add ${this.user}`);
     const again = h("button.button", { type: "button", onclick: () => this.open(room) }, "Try again");
     this.outside.replaceChildren(!outside ? again : room.type === "dm" ? "A direct message always has the same two members." : add);
@@ -347,8 +352,8 @@ export class Pane {
     this.timeline.putReactions(applyEvent(known, event));
     if (event.user_id === this.user || this.#recovery) return;
     const text = (known.content ?? "").slice(0, 80);
-    this.spoken.textContent = event.type === "reaction.added" ? `${event.user_id} reacted with ${nameOfEmoji(event.emoji)} to “${text}”`
-      : `${event.user_id} took ${nameOfEmoji(event.emoji)} back from “${text}”`;
+    this.spoken.textContent = event.type === "reaction.added" ? `${nameOf(event.user_id)} reacted with ${nameOfEmoji(event.emoji)} to “${text}”`
+      : `${nameOf(event.user_id)} took ${nameOfEmoji(event.emoji)} back from “${text}”`;
   }
 
   /** @param {ServerEvent} event */
@@ -368,7 +373,8 @@ export class Pane {
   /** @param {ServerEvent} event */
   #onMember(event) {
     const { type, user_id: userId, seq } = event;
-    this.timeline.note(`${userId} ${this.roster.apply(event)}`, "", seq);
+    this.timeline.note(`${nameOf(userId)} ${this.roster.apply(event)}`, "", seq);
+    if (type === "member.left" || type === "member.banned") this.addressees.forget(userId);
     if (userId !== this.user) return this.#showOthers();
     if (type === "member.unbanned") return;
     if (type !== "member.updated") return void this.open(/** @type {Room} */ (this.#room));
@@ -409,19 +415,35 @@ export class Pane {
 
   /* Writing */
 
+  /** Until the room has been loaded, nobody knows who can be mentioned. @param {string} content @param {string | null} replyTo */
+  async #write(content, replyTo) {
+    const opening = this.#opening;
+    await this.#loading;
+    if (opening === this.#opening) return this.#send({ content, reply_to: replyTo, ...this.addressees.mentionsOf(content), client_message_id: `pg-${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 10)}` });
+    this.composer.input.value ||= content;
+    toast("Not sent: another room was opened.");
+  }
+
   /** @param {import("./message.js").Draft} draft */
-  async #send({ content, reply_to, client_message_id }) {
+  async #send({ error: _earlier, ...draft }) {
     const room = this.#room;
     if (!room) return;
-    const draft = { content, reply_to, client_message_id };
     this.timeline.putDraft(draft);
     try {
-      await this.connection.send(room.room_id, { content, client_message_id, ...(reply_to && { reply_to }) });
+      const { reply_to: replyTo, ...sent } = draft;
+      await this.connection.send(room.room_id, { ...sent, ...(replyTo && { reply_to: replyTo }) });
     } catch (/** @type {any} */ error) {
       if (error.code === "CLOSED" || room.room_id !== this.#room?.room_id) return;
       this.permission.refused(error);
       this.timeline.putDraft({ ...draft, error: describe(error) });
     }
+  }
+
+  /** @param {Message} message @param {string} content */
+  #edit(message, content) {
+    const { mentions = [], mention_room: everybody = false } = this.addressees.mentionsOf(content, message);
+    const { room_id: roomId, message_id: messageId, meta } = message;
+    return this.#try(this.connection.edit(roomId, messageId, { content, meta, mentions, mention_room: everybody }));
   }
 
   /** @param {Message} message @param {string} emoji @param {boolean} active */
@@ -463,3 +485,6 @@ export class Pane {
     if (error.code !== "CLOSED") toast(`${this.user}: ${describe(error)}`);
   }
 }
+
+/** @param {string} user @param {string | null} until */
+function bannedText(user, until) { return `${user} is banned from this room${until ? ` until ${moment(Date.parse(until))}` : ""}.`; }

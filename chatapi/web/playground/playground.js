@@ -4,12 +4,13 @@
  */
 import { ChatAPI, isLogEvent } from "/sdk/chatapi.js";
 import { findCredentials, keepCredentials, keptCredentials, Setup } from "./credentials.js";
-import { avatar, describe, h, toast } from "./dom.js";
+import { describe, h, toast } from "./dom.js";
 import { Frames } from "./frames.js";
 import { Wire } from "./link.js";
 import { Members } from "./members.js";
 import { NewRoom } from "./new-room.js";
 import { Pane } from "./pane.js";
+import { avatar, beginPeople, learnPeople, nameElement } from "./people.js";
 import { RawFrame } from "./raw.js";
 import { explainError } from "./reasons.js";
 import { Rooms } from "./rooms.js";
@@ -56,6 +57,7 @@ async function start(credentials) {
       new ChatAPI({ url: location.origin, apiKey: credentials.apiKey, userId: users[slot], WebSocket: wires[slot].WebSocket, retries: 1 })])));
     await Promise.all(SLOTS.map((slot) => clients[slot].listRooms({ limit: 1 })));
     stop();
+    beginPeople(clients.a, () => { for (const pane of session?.panes ?? []) pane.timeline.refreshNames(); });
     keepCredentials(credentials);
     nameUsers(users);
     setup.close();
@@ -127,6 +129,7 @@ function happened(slot, event) {
   if (event.type === "room.deleted") rooms.forget(event.room_id);
   else if ((event.type === "member.left" || event.type === "member.banned") && event.user_id === user) rooms.forget(event.room_id, slot);
   else if (event.type === "notification") topics.heard(slot);
+  else if (event.type === "user.updated") learnPeople([event.user]);
   if (event.type.startsWith("room.") || isLogEvent(event)
     || (event.type === "read.updated" && event.user_id === user)) rooms.refreshSoon();
   if (event.type.startsWith("room.") || event.type.startsWith("member.")) members.happened(event);
@@ -195,7 +198,7 @@ function nameUsers(users) {
   raw.setUsers(users);
   for (const slot of SLOTS) {
     const button = /** @type {HTMLElement} */ (document.querySelector(`.views [data-view=${slot}]`));
-    button.replaceChildren(avatar(users[slot], slot), h("span.view-name", {}, users[slot]));
+    button.replaceChildren(avatar(users[slot], slot), nameElement(users[slot], "span.view-name"));
     button.title = users[slot];
   }
 }

@@ -4,6 +4,7 @@
  */
 import { nameOfEmoji, pickEmoji } from "./emoji-picker.js";
 import { h, icon } from "./dom.js";
+import { nameOf } from "./people.js";
 import { rove } from "./popover.js";
 
 /** @typedef {import("/sdk/chatapi.js").Message} Message */
@@ -55,7 +56,7 @@ function chip(message, emoji, view) {
 /** @param {HTMLElement} element @param {ReactionSummary} reaction @param {string} user */
 function label(element, { emoji, count, user_ids: userIds }, user) {
   const own = userIds.includes(user);
-  const named = [...(own ? ["you"] : []), ...userIds.filter((userId) => userId !== user)].slice(0, NAMED);
+  const named = [...(own ? ["you"] : []), ...userIds.filter((userId) => userId !== user).map(nameOf)].slice(0, NAMED);
   const others = count > named.length ? ` and ${(count - named.length).toLocaleString()} more` : "";
   element.setAttribute("aria-pressed", String(own));
   element.setAttribute("aria-label", `${nameOfEmoji(emoji)} ${count.toLocaleString()}: ${named.join(", ")}${others}`);
@@ -67,7 +68,7 @@ function label(element, { emoji, count, user_ids: userIds }, user) {
 export function reactButton(message, view) {
   const button = h("button.icon-button", {
     type: "button", title: "React", "aria-label": "React", "aria-haspopup": "dialog", "aria-expanded": "false", "data-react": true,
-    onclick: () => pickEmoji(button, `React to ${message.sender_id}`, (emoji) => view.actions.react(message, emoji, true)),
+    onclick: () => pickEmoji(button, `React to ${nameOf(message.sender_id)}`, (emoji) => view.actions.react(message, emoji, true)),
   }, icon("react"));
   return button;
 }

@@ -14,6 +14,7 @@ import { dmUsers, RoomIndex } from "./room-index.js";
 const REFRESH_MS = 400; // at most this often: three calls each time, of the tenant's hundred a second
 const ROWS = 60; // more are drawn when they are scrolled to
 const SEARCHED_PAGES = 20; // at once, for a filter that matches little of what is here
+const SLOTS = /** @type {const} */ (["a", "b"]);
 const GLYPH = { dm: "@", group: "●", channel: "#" };
 /** How a room without a name is called. @type {Record<string, string>} */
 const KIND = { group: "Group", channel: "Channel" };
@@ -212,9 +213,10 @@ export class Rooms {
     const preview = last ? `${last.sender_id}: ${last.deleted_at ? "deleted" : (last.content ?? "").slice(0, 200)}`
       : room.type === "channel" && !standings.a && !standings.b ? "not joined" : "no messages";
     const name = this.nameOf(room);
-    const unread = /** @type {const} */ (["a", "b"]).map((slot) => standings[slot]?.unread_count ?? 0);
+    const unread = SLOTS.map((slot) => standings[slot]?.unread_count ?? 0);
+    const mentions = SLOTS.map((slot) => standings[slot]?.unread_mentions ?? 0);
     const current = room.room_id === this.#current;
-    const looks = JSON.stringify([name, preview, unread, current, room.type]);
+    const looks = JSON.stringify([name, preview, unread, mentions, current, room.type]);
     const known = this.#rows.get(room.room_id);
     if (known?.looks === looks) return known.row;
     const row = h("li", {}, h("button.room", {
@@ -223,10 +225,16 @@ export class Rooms {
     },
       h("span.glyph", { "aria-hidden": "true", "data-type": room.type }, GLYPH[room.type]),
       h("span.room-text", {}, h("span.room-name", { dir: "auto" }, name, h("span.sr", {}, `, ${room.type}`)), h("span.room-last", { dir: "auto" }, preview)),
-      h("span.room-unread", {}, ...(/** @type {const} */ (["a", "b"])).map((slot, at) => unread[at]
-        ? h("span.badge", { "data-slot": slot, title: `unread by ${this.users[slot]}` }, unread[at] >= 1000 ? "1000+" : String(unread[at]),
-          h("span.sr", {}, ` unread by ${this.users[slot]}`)) : null))));
+      h("span.room-unread", {}, ...SLOTS.map((slot, at) => this.#badge(slot, unread[at], mentions[at])))));
     this.#rows.set(room.room_id, { looks, row });
     return row;
+  }
+
+  /** @param {"a" | "b"} slot @param {number} unread @param {number} mentions */
+  #badge(slot, unread, mentions) {
+    if (!unread) return null;
+    const called = mentions ? `, ${mentions >= 1000 ? "1000 or more" : mentions} with a mention` : "";
+    const count = unread >= 1000 ? "1000+" : String(unread);
+    return h("span.badge", { "data-slot": slot, title: `unread by ${this.users[slot]}${called}` }, mentions ? `@ ${count}` : count, h("span.sr", {}, ` unread by ${this.users[slot]}${called}`));
   }
 }

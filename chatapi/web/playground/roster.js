@@ -39,6 +39,9 @@ export class Roster {
   /** @param {string} userId */
   get(userId) { return this.#members.get(userId); }
 
+  /** Of those that are listed. */
+  get ids() { return [...this.#members.keys()]; }
+
   /** All that are listed but the user. */
   get others() { return [...this.#members.values()].filter((member) => member.user_id !== this.user); }
 

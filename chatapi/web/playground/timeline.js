@@ -4,6 +4,7 @@
  */
 import { day, h, icon } from "./dom.js";
 import { draftElement, markElement, messageElement } from "./message.js";
+import { nameOf } from "./people.js";
 import { showReactions } from "./reactions.js";
 
 /** @typedef {import("/sdk/chatapi.js").Message} Message */
@@ -149,10 +150,17 @@ export class Timeline {
     for (const { message, element } of this.#items.values()) element.querySelector(".mark")?.replaceWith(markElement(message, this.view));
   }
 
+  /** Names have changed. Those of senders change by themselves. */
+  refreshNames() {
+    for (const { message, element } of this.#items.values()) {
+      if (message.reactions) showReactions(/** @type {HTMLElement} */ (element.querySelector(".reactions")), message, this.view);
+    }
+  }
+
   /** @param {string[]} users */
   showTyping(users) {
     this.typing.replaceChildren(...(users.length ? [h("span.dots", { "aria-hidden": "true" }, h("i"), h("i"), h("i")),
-      `${users.join(", ")} ${users.length > 1 ? "are" : "is"} typing`] : []));
+      `${users.map(nameOf).join(", ")} ${users.length > 1 ? "are" : "is"} typing`] : []));
     if (this.#atEnd) this.#stick();
   }
 

@@ -2,7 +2,8 @@
  * Notifications: topics that the two users subscribe to, what they were notified of, and a form to notify.
  * @module
  */
-import { avatar, clock, describe, h, iconButton, toast } from "./dom.js";
+import { clock, describe, h, iconButton, toast } from "./dom.js";
+import { avatar } from "./people.js";
 import { tree } from "./tree.js";
 
 /** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
