@@ -12,7 +12,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from chatapi.client import AdminAPI, ChatAPI, records
+from chatapi.client import AdminAPI, ChatAPI, operator_records, records
 from chatapi.client.events import Event, LogEvent
 from chatapi.client.feed import ANSWERS
 from chatapi.client.frames import UNLOGGED
@@ -61,19 +61,19 @@ ANSWER_TYPES: dict[type, type] = {
     records.ServerInfo: answers.Root,
     records.Status: answers.Status,
     records.Health: answers.Health,
-    records.Tenant: answers.Tenant,
-    records.NewTenant: answers.NewTenant,
-    records.ChangedTenant: answers.UpdatedTenant,
-    records.TenantPage: answers.Tenants,
-    records.NewKey: answers.NewKey,
-    records.KeyPage: answers.Keys,
-    records.NewTokenSecret: answers.TokenSecret,
-    records.NewWebhookSecret: answers.NewWebhookSecret,
-    records.DeadLetters: answers.DeadLetters,
-    records.RetriedOne: answers.RetriedOne,
-    records.RetriedAll: answers.RetriedAll,
-    records.Stats: answers.Stats,
-    records.Compacted: answers.Compacted,
+    operator_records.Tenant: answers.Tenant,
+    operator_records.NewTenant: answers.NewTenant,
+    operator_records.ChangedTenant: answers.UpdatedTenant,
+    operator_records.TenantPage: answers.Tenants,
+    operator_records.NewKey: answers.NewKey,
+    operator_records.KeyPage: answers.Keys,
+    operator_records.NewTokenSecret: answers.TokenSecret,
+    operator_records.NewWebhookSecret: answers.NewWebhookSecret,
+    operator_records.DeadLetters: answers.DeadLetters,
+    operator_records.RetriedOne: answers.RetriedOne,
+    operator_records.RetriedAll: answers.RetriedAll,
+    operator_records.Stats: answers.Stats,
+    operator_records.Compacted: answers.Compacted,
 }
 """What the SDK says that a call returns, and what the server sends."""
 

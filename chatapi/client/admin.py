@@ -8,12 +8,10 @@ from msgspec import UNSET, UnsetType
 from chatapi.client.credentials import Credentials
 from chatapi.client.envelope import Shape
 from chatapi.client.http import RETRIES, TIMEOUT_S, Http, RestClient
-from chatapi.client.paths import escape
-from chatapi.client.records import (
+from chatapi.client.operator_records import (
     ChangedTenant,
     Compacted,
     DeadLetters,
-    Json,
     KeyPage,
     NewKey,
     NewTenant,
@@ -25,6 +23,8 @@ from chatapi.client.records import (
     Tenant,
     TenantPage,
 )
+from chatapi.client.paths import escape
+from chatapi.client.records import Json
 
 _TENANT: Shape = {"tenant_id": str}
 

@@ -297,46 +297,46 @@ class Health(TypedDict):
 # Pages
 
 
-class _Page(TypedDict):
+class Page(TypedDict):
     """`next_cursor`, given as `cursor`, goes on where a page with more after it ended."""
 
     has_more: bool
     next_cursor: NotRequired[str]
 
 
-class OwnRoomPage(_Page):
+class OwnRoomPage(Page):
     rooms: list[OwnRoom]
 
 
-class RoomPage(_Page):
+class RoomPage(Page):
     rooms: list[Room]
 
 
-class ReactionPage(_Page):
+class ReactionPage(Page):
     reactions: list[Reaction]
 
 
-class PinnedPage(_Page):
+class PinnedPage(Page):
     messages: list[Message]
 
 
-class MemberPage(_Page):
+class MemberPage(Page):
     members: list[Member]
 
 
-class BlockPage(_Page):
+class BlockPage(Page):
     blocks: list[Block]
 
 
-class UserPage(_Page):
+class UserPage(Page):
     users: list[User]
 
 
-class ReportPage(_Page):
+class ReportPage(Page):
     reports: list[Report]
 
 
-class BanPage(_Page):
+class BanPage(Page):
     bans: list[Ban]
 
 
@@ -345,161 +345,21 @@ class MessagePage(TypedDict):
     has_more: bool
 
 
-class MentionPage(_Page):
+class MentionPage(Page):
     messages: list[Message]
 
 
-class ReceiptPage(_Page):
+class ReceiptPage(Page):
     receipts: list[Receipt]
 
 
-class NotificationPage(_Page):
+class NotificationPage(Page):
     notifications: list[ListedNotification]
 
 
-class SubscriptionPage(_Page):
+class SubscriptionPage(Page):
     subscriptions: list[Subscription]
 
 
 class Presence(TypedDict):
     online: list[str]
-
-
-# For the operator
-
-
-class Tenant(TypedDict):
-    tenant_id: str
-    name: str
-    created_at: str
-    config: Json
-
-
-class _WebhookSecret(TypedDict, total=False):
-    webhook_secret: str
-
-
-class ChangedTenant(Tenant, _WebhookSecret):
-    """`webhook_secret` is there when the change was the first to set `webhook_url`."""
-
-
-class NewTenant(ChangedTenant):
-    """Its secrets are shown this once."""
-
-    api_key: str
-    token_secret: str
-
-
-class TenantPage(_Page):
-    tenants: list[Tenant]
-
-
-class NewKey(TypedDict):
-    """The key is shown this once."""
-
-    key_id: str
-    api_key: str
-
-
-class Key(TypedDict):
-    key_id: str
-    created_at: str
-    last_used_at: str | None
-
-
-class KeyPage(_Page):
-    keys: list[Key]
-
-
-class NewTokenSecret(TypedDict):
-    token_secret: str
-
-
-class NewWebhookSecret(TypedDict):
-    webhook_secret: str
-
-
-class FailedEvent(TypedDict):
-    """A call that was to tell the tenant of a report."""
-
-    id: str
-    tenant_id: str
-    event: Literal["message.reported"]
-    report_id: str
-    attempts: int
-    last_attempt_at: str
-    error: str
-
-
-class FailedCall(TypedDict):
-    """A webhook call that was tried `attempts` times, and why the last try failed."""
-
-    id: str
-    tenant_id: str
-    user_id: str
-    attempts: int
-    last_attempt_at: str
-    error: str
-
-
-class FailedMessage(FailedCall):
-    message_id: str
-    room_id: str
-
-
-class FailedNotification(FailedCall):
-    notification_id: str
-    topic: str
-
-
-class DeadLetters(_Page):
-    failed_messages: list[FailedMessage]
-    failed_notifications: list[FailedNotification]
-    failed_events: list[FailedEvent]
-
-
-class RetriedOne(TypedDict):
-    id: str
-
-
-class RetriedAll(TypedDict):
-    """How many are back in the queue."""
-
-    retried: int
-
-
-class Queues(TypedDict):
-    """Notifications that are not acknowledged yet, for each recipient; webhook calls still to be made; dead letters."""
-
-    notifications: int
-    webhooks: int
-    dead_letters: int
-
-
-class AllQueues(Queues):
-    """Of all tenants together; `writes` wait for the disk."""
-
-    writes: int
-
-
-class TenantStats(TypedDict):
-    tenant_id: str
-    name: str
-    rooms: int
-    messages: int
-    connections: int
-    queues: Queues
-
-
-class Compacted(TypedDict):
-    """The file's size when the call began, and now; and how much of it holds nothing."""
-
-    stage: Literal["working", "waiting", "done"]
-    before_bytes: int
-    file_bytes: int
-    free_bytes: int
-
-
-class Stats(TypedDict):
-    tenants: list[TenantStats]
-    queues: AllQueues

@@ -1,0 +1,142 @@
+"""The shapes of the operator's results; see `records`."""
+
+from typing import Literal, TypedDict
+
+from chatapi.client.records import Json, Page
+
+
+class Tenant(TypedDict):
+    tenant_id: str
+    name: str
+    created_at: str
+    config: Json
+
+
+class _WebhookSecret(TypedDict, total=False):
+    webhook_secret: str
+
+
+class ChangedTenant(Tenant, _WebhookSecret):
+    """`webhook_secret` is there when the change was the first to set `webhook_url`."""
+
+
+class NewTenant(ChangedTenant):
+    """Its secrets are shown this once."""
+
+    api_key: str
+    token_secret: str
+
+
+class TenantPage(Page):
+    tenants: list[Tenant]
+
+
+class NewKey(TypedDict):
+    """The key is shown this once."""
+
+    key_id: str
+    api_key: str
+
+
+class Key(TypedDict):
+    key_id: str
+    created_at: str
+    last_used_at: str | None
+
+
+class KeyPage(Page):
+    keys: list[Key]
+
+
+class NewTokenSecret(TypedDict):
+    token_secret: str
+
+
+class NewWebhookSecret(TypedDict):
+    webhook_secret: str
+
+
+class FailedEvent(TypedDict):
+    """A call that was to tell the tenant of a report."""
+
+    id: str
+    tenant_id: str
+    event: Literal["message.reported"]
+    report_id: str
+    attempts: int
+    last_attempt_at: str
+    error: str
+
+
+class FailedCall(TypedDict):
+    """A webhook call that was tried `attempts` times, and why the last try failed."""
+
+    id: str
+    tenant_id: str
+    user_id: str
+    attempts: int
+    last_attempt_at: str
+    error: str
+
+
+class FailedMessage(FailedCall):
+    message_id: str
+    room_id: str
+
+
+class FailedNotification(FailedCall):
+    notification_id: str
+    topic: str
+
+
+class DeadLetters(Page):
+    failed_messages: list[FailedMessage]
+    failed_notifications: list[FailedNotification]
+    failed_events: list[FailedEvent]
+
+
+class RetriedOne(TypedDict):
+    id: str
+
+
+class RetriedAll(TypedDict):
+    """How many are back in the queue."""
+
+    retried: int
+
+
+class Queues(TypedDict):
+    """Notifications that are not acknowledged yet, for each recipient; webhook calls still to be made; dead letters."""
+
+    notifications: int
+    webhooks: int
+    dead_letters: int
+
+
+class AllQueues(Queues):
+    """Of all tenants together; `writes` wait for the disk."""
+
+    writes: int
+
+
+class TenantStats(TypedDict):
+    tenant_id: str
+    name: str
+    rooms: int
+    messages: int
+    connections: int
+    queues: Queues
+
+
+class Compacted(TypedDict):
+    """The file's size when the call began, and now; and how much of it holds nothing."""
+
+    stage: Literal["working", "waiting", "done"]
+    before_bytes: int
+    file_bytes: int
+    free_bytes: int
+
+
+class Stats(TypedDict):
+    tenants: list[TenantStats]
+    queues: AllQueues
