@@ -76,6 +76,7 @@ class World:
         journal.note_page("alice", ROOM, 1, 3, copy.deepcopy(self.events[1:4]))
         self.receipts: dict[str, Frame] = {"alice": {"last_ack": 2}}
         self.messages = [message(1, content="edited"), message(2), message(3)]
+        self.own = {"last_read": 0, "unread_mentions": 0}
 
     def react(self, *, is_stored: bool = True, is_shown: bool = True) -> None:
         """Alice reacts to the second message, after bob has left."""
@@ -98,6 +99,7 @@ class World:
 
     def find_violations(self) -> list[str]:
         truth = RoomTruth(ROOM, len(self.events), self.events, self.receipts, self.messages)
+        truth.own = self.own
         truth.stays = find_stays(["alice", "bob"], self.events)
         return find_violations(self.journal, {ROOM: truth})
 
@@ -118,6 +120,22 @@ def lose_a_confirmed_reaction(world: World) -> None:
 
 def show_a_reaction_that_is_not_in_the_log(world: World) -> None:
     world.react(is_stored=False)
+
+
+def show_a_thread_without_replies(world: World) -> None:
+    world.messages[0]["thread"] = {"reply_count": 1, "last_reply_seq": 2, "last_reply_at": "then"}
+
+
+def count_a_mention_that_is_not_there(world: World) -> None:
+    world.own["unread_mentions"] = 1
+
+
+def lose_a_mention(world: World) -> None:
+    world.journal.attempts[0].mentions = ("warden",)
+
+
+def lose_a_thread(world: World) -> None:
+    world.journal.attempts[1].thread_id = "msg_1"
 
 
 def show_no_reaction_of_the_log(world: World) -> None:
@@ -242,6 +260,10 @@ def read_a_page_that_ends_early(world: World) -> None:
         show_a_reaction_that_is_not_in_the_log,
         show_no_reaction_of_the_log,
         show_a_pin_that_nobody_set,
+        show_a_thread_without_replies,
+        count_a_mention_that_is_not_there,
+        lose_a_mention,
+        lose_a_thread,
     ],
 )
 def test_the_verifier_sees_every_kind_of_fault(fault: Callable[[World], None]) -> None:

@@ -251,7 +251,12 @@ class Device:
         self._numbers += 1
         identity = f"{self.name}.{self._numbers}"
         content = identity + " " * self.random.choice((0, 0, self.random.randrange(MAX_FILLER)))
-        attempt = self.journal.begin("send", self.user_id, room_id, client_message_id=identity, content=content)
+        fields = {"client_message_id": identity, "content": content}
+        roots = [sent for sent in self._sent if sent.room_id == room_id and sent.thread_id is None]
+        if roots and self.random.random() < 0.2:
+            fields["thread_id"] = self.random.choice(roots).message_id
+        mentions = (WARDEN, self.user_id) if self.random.random() < 0.2 else ()
+        attempt = self.journal.begin("send", self.user_id, room_id, **fields, mentions=mentions)
         self._unanswered.append(attempt)
         return attempt
 
@@ -278,8 +283,7 @@ class Device:
         waiting = []
         for _ in range(self.random.randint(1, MAX_BURST)):
             attempt = self._write_message(room_id)
-            fields = {"content": attempt.content, "client_message_id": attempt.client_message_id}
-            waiting.append((attempt, await self._ask("send_message", room_id=room_id, **fields)))
+            waiting.append((attempt, await self._ask("send_message", room_id=room_id, **attempt.draft)))
         for attempt, future in waiting:
             frame = await self._answer(future, "send_message")
             self._settle_message(attempt, frame if frame["type"] == "message.sent" else None)
@@ -296,14 +300,12 @@ class Device:
         if self.stream is None or self.random.random() < 0.5:
             await self._post(attempt, was_tried_before=True)
             return
-        fields = {"content": attempt.content, "client_message_id": attempt.client_message_id}
-        frame = await self._answer(await self._ask("send_message", room_id=attempt.room_id, **fields), "a retry")
+        frame = await self._answer(await self._ask("send_message", room_id=attempt.room_id, **attempt.draft), "a retry")
         self._settle_message(attempt, frame if frame["type"] == "message.sent" else None, was_tried_before=True)
         self.journal.counts["retries"] += 1
 
     async def _post(self, attempt: Attempt, *, was_tried_before: bool) -> None:
-        body = {"content": attempt.content, "client_message_id": attempt.client_message_id}
-        reply = await self._call("POST", f"/rooms/{attempt.room_id}/messages", body)
+        reply = await self._call("POST", f"/rooms/{attempt.room_id}/messages", attempt.draft)
         if was_tried_before:
             self.journal.counts["retries"] += 1
         elif reply.status == 200:

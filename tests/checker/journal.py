@@ -31,6 +31,14 @@ class Attempt:
     message_id: str | None = None
     content: str | None = None
     seq: int | None = None
+    thread_id: str | None = None
+    mentions: tuple[str, ...] = ()
+
+    @property
+    def draft(self) -> dict[str, Any]:
+        """The message as it is sent, each time."""
+        fields = {"content": self.content, "client_message_id": self.client_message_id}
+        return {**fields, "thread_id": self.thread_id, "mentions": list(self.mentions)}
 
 
 @dataclass(slots=True)

@@ -14,6 +14,8 @@ class RoomTruth:
     receipts: dict[str, Frame]
     messages: list[Frame] = field(default_factory=list)
     """The room's history, as it is read."""
+    own: Frame = field(default_factory=dict)
+    """The room as the warden's list of rooms shows it."""
     stays: dict[str, list[tuple[int, int | None]]] = field(default_factory=dict)
     """By user: the seqs of joining (0 for a founder) and of leaving."""
 
@@ -34,6 +36,7 @@ async def read_truth(warden: Warden) -> dict[str, RoomTruth]:
         room_id = room["room_id"]
         receipts = {receipt["user_id"]: receipt for receipt in await warden.list_receipts(room_id)}
         truth = RoomTruth(room_id, room["last_seq"], await warden.read_log(room_id), receipts)
+        truth.own = room
         truth.messages = await warden.read_messages(room_id)
         truth.stays = find_stays(room["metadata"]["founders"], truth.events)
         found[room_id] = truth

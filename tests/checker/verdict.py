@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from checker.annotations import check_annotations
 from checker.journal import Attempt, Frame, Journal, Outcome, Page
 from checker.streams import Contents, StreamCheck, find_differences
+from checker.threads import check_threads
 from checker.truth import RoomTruth
 
 Truth = dict[str, RoomTruth]
@@ -23,6 +24,7 @@ def find_violations(journal: Journal, truth: Truth) -> list[str]:
     found += check_messages(journal, truth)
     found += check_revisions(journal, truth)
     found += check_annotations(journal, truth)
+    found += check_threads(journal, truth)
     found += check_members(journal, truth)
     found += check_receipts(journal, truth)
     return found

@@ -99,6 +99,16 @@ def test_an_empty_database_is_sound(tmp_path):
         ),
         ("INSERT INTO pins VALUES (1, 9, 7, 'bob', 0)", "room_group: message 7 is pinned, but is not there"),
         ("INSERT INTO pins VALUES (1, 9, 1, 'bob', 0)", "room_group: message 1 does not say that it is pinned"),
+        (
+            "UPDATE messages SET thread_id = 'msg_000000000000000b' WHERE message_key = 12",
+            "room_group: the thread of seq 1 has 1 replies up to seq 2, which is not what it shows",
+        ),
+        (
+            "UPDATE messages SET imported_id = 'old' WHERE message_key = 11;"
+            " UPDATE messages SET thread_id = 'old' WHERE message_key = 12",
+            "room_group: the thread of seq 1 has 1 replies up to seq 2, which is not what it shows",
+        ),
+        ("INSERT INTO threads VALUES (1, 1, 1, 2, 0)", "room_group: seq 1 shows a thread without replies"),
         ("UPDATE meta SET value = ''", "meta: there is no epoch"),
     ],
 )
