@@ -110,3 +110,22 @@ async def test_only_the_latest_read_position_of_another_device_is_owed(start_ser
     await bob.post("/acks", {"room_id": read, "seq": 9})
     await alice.say(read)
     await deaf.socket.expect("message")
+
+
+async def test_the_latest_view_of_a_room(start_server: StartServer) -> None:
+    """Every change of it to a connection that reads, and of those that wait the last one."""
+    server = await start_server(SMALL)
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    deaf = await make_deaf(server)
+    await deaf.fill(alice)
+    for notify in ("none", "mentions") * 3:
+        await bob.patch(f"/rooms/{room_id}/me", {"notify": notify, "hidden": True})
+    await alice.say(room_id)
+    assert len(deaf.connection.undroppable) < 10
+    frames: list[dict[str, Any]] = []
+    while of_type(frames, "message") == [] or deaf.connection.undroppable:
+        frames += await deaf.listen()
+    views = [frame for frame in frames if frame["type"] == "room.me"]
+    assert 1 <= len(views) < 7
+    assert (views[-1]["notify"], views[-1]["hidden"]) == ("mentions", False)
