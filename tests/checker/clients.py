@@ -192,7 +192,7 @@ class Device:
             self.journal.counts["events received"] += 1
             self.journal.learn(room_id, frame["seq"])
             self.cursors[room_id] = max(frame["seq"], self.cursors.get(room_id, 0))
-            if kind == "member.left" and frame["user_id"] == self.user_id:
+            if kind in ("member.left", "member.banned") and frame["user_id"] == self.user_id:
                 self.room_ids.discard(room_id)
 
     def _abandon(self) -> None:
@@ -457,6 +457,8 @@ class Warden(Device):
             (6, self._rename),
             (6, self._delete_any),
             (6, self._pin),
+            (5, self._ban_or_unban),
+            (3, self._mute),
             (1, self._make_room),
         ]
 
@@ -489,6 +491,26 @@ class Warden(Device):
             attempt = self.journal.begin("leave", user_id, room_id)
             reply = await self._call("DELETE", f"/rooms/{room_id}/members/{user_id}")
         self.journal.settle(attempt, Outcome.CONFIRMED if reply.status in (201, 204) else Outcome.REFUSED)
+
+    async def _ban_or_unban(self) -> None:
+        """Each ban has a reason of its own: the same one again would be no event."""
+        room_id = self.random.choice(self.world.room_ids)
+        user_id = self.random.choice(self.world.user_ids)
+        self._numbers += 1
+        path = f"/rooms/{room_id}/bans/{user_id}"
+        if self.random.random() < 0.4:
+            attempt = self.journal.begin("ban", user_id, room_id, content=f"reason {self._numbers}")
+            reply = await self._call("PUT", path, {"reason": attempt.content})
+        else:
+            attempt = self.journal.begin("unban", user_id, room_id)
+            reply = await self._call("DELETE", path)
+        self.journal.settle(attempt, Outcome.CONFIRMED if reply.status in (200, 204) else Outcome.REFUSED)
+
+    async def _mute(self) -> None:
+        """For a second, so that most messages still get through."""
+        room_id = self.random.choice(self.world.room_ids)
+        user_id = self.random.choice(self.world.user_ids)
+        await self._call("PATCH", f"/rooms/{room_id}/members/{user_id}", {"muted_for": 1})
 
     async def _rename(self) -> None:
         room_id = self.random.choice(self.world.room_ids)

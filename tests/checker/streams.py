@@ -178,7 +178,7 @@ class StreamCheck:
         if wrong := position.take(seq):
             self._found.append(wrong)
         self._compare(frame)
-        if frame["type"] == "member.left" and frame["user_id"] == self._stream.user_id:
+        if frame["type"] in ("member.left", "member.banned") and frame["user_id"] == self._stream.user_id:
             if any(room_id in sync.room_ids for sync in self._syncs.values()):
                 position.is_optional = True
             else:

@@ -48,7 +48,8 @@ def find_stays(founders: list[str], events: list[Frame]) -> dict[str, list[tuple
     for event in events:
         if event["type"] == "member.joined":
             stays.setdefault(event["user_id"], []).append((event["seq"], None))
-        elif event["type"] == "member.left":
-            first, _ = stays[event["user_id"]][-1]
-            stays[event["user_id"]][-1] = (first, event["seq"])
+        elif event["type"] in ("member.left", "member.banned") and stays.get(event["user_id"]):
+            first, last = stays[event["user_id"]][-1]
+            if last is None:  # else it is a ban of a user who was not a member
+                stays[event["user_id"]][-1] = (first, event["seq"])
     return stays

@@ -140,20 +140,25 @@ def check_final(message: Frame, edits: list[Attempt], deletions: list[Attempt], 
     return found
 
 
+MEMBER_EVENTS = {"member.joined": "join", "member.left": "leave", "member.banned": "ban", "member.unbanned": "unban"}
+
+
 def check_members(journal: Journal, truth: Truth) -> list[str]:
-    """As many comings and goings as were confirmed, and no more than were asked for."""
+    """As many comings, goings and bans as were confirmed, and no more than were asked for. Lifting a ban that is not
+    there is confirmed, too. Nothing of a user follows their ban until they have joined again."""
     found = []
     stored: Counter[tuple[str, str, str]] = Counter()
     for room in truth.values():
         for event in room.events:
-            if event["type"] in ("member.joined", "member.left"):
-                kind = "join" if event["type"] == "member.joined" else "leave"
-                stored[kind, room.room_id, event["user_id"]] += 1
+            if event["type"] in MEMBER_EVENTS:
+                stored[MEMBER_EVENTS[event["type"]], room.room_id, event["user_id"]] += 1
+            elif event["type"] == "message" and not room.is_member(event["sender_id"], event["seq"]):
+                found.append(f"{event} is of a user who was no member")
     confirmed: Counter[tuple[str, str, str]] = Counter()
     possible: Counter[tuple[str, str, str]] = Counter()
-    for attempt in of_kind(journal, "join", "leave"):
+    for attempt in of_kind(journal, *MEMBER_EVENTS.values()):
         key = (attempt.kind, attempt.room_id, attempt.user_id)
-        confirmed[key] += attempt.outcome is Outcome.CONFIRMED
+        confirmed[key] += attempt.outcome is Outcome.CONFIRMED and attempt.kind != "unban"
         possible[key] += attempt.outcome is not Outcome.REFUSED
     for key in stored.keys() | possible.keys():
         if not confirmed[key] <= stored[key] <= possible[key]:
