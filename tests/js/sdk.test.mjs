@@ -59,6 +59,32 @@ const cases = {
     assert.equal(log[3].name, "renamed");
   },
 
+  async moderation_is_told_at_once(rig) {
+    const room = await rig.group("alice", "bob");
+    const alice = rig.client("alice");
+    const bob = await rig.connect("bob");
+    await alice.updateRoom(room, { slow_mode_seconds: 50 });
+    await bob.connection.send(room, "one");
+    const slowed = (error) => error.status === 429 && Boolean(error.details.slow_mode_until) && error.retryAfter > 40;
+    await assert.rejects(bob.connection.send(room, "two"), slowed);
+    await assert.rejects(bob.client.sendMessage(room, "two"), slowed);
+    const { muted_until: until } = await alice.updateMember(room, "bob", { muted_for: 600 });
+    await assert.rejects(bob.connection.send(room, "three"), (error) => error.status === 403 && error.details.muted_until === until);
+    const { user_id: banned } = await alice.banMember(room, "bob", { reason: "spam" });
+    assert.equal(banned, "bob");
+    const { seq } = await bob.inbox.until((event) => event.type === "member.banned");
+    await alice.sendMessage(room, "without bob");
+    await bob.connection.ping();
+    assert.deepEqual(bob.inbox.messages(room).map((message) => message.content), ["one"]);
+    assert.equal(bob.connection.cursors.rooms[room], undefined);
+    assert.deepEqual((await alice.listBans(room)).bans.map((ban) => ban.reason), ["spam"]);
+    await alice.unbanMember(room, "bob");
+    await alice.addMember(room, "bob");
+    await alice.sendMessage(room, "welcome back");
+    const back = await bob.inbox.until((event) => event.type === "message" && event.content === "welcome back");
+    assert.equal(back.seq, seq + 4);
+  },
+
   async kept_messages_show_their_reactions_and_pins(rig) {
     for (const { about, reactions, events, shows } of keptMessages) {
       for (const once of [events, [...events, ...events]]) assert.deepEqual(applyAll(reactions, once), shows, about);
