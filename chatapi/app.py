@@ -47,8 +47,9 @@ from chatapi.rest.listener import Listener
 from chatapi.rest.server import EnvelopeServer
 from chatapi.room_lists import RoomLists
 from chatapi.rooms import Rooms
+from chatapi.search import Search
 from chatapi.services import Services
-from chatapi.store import Store, check_usable, open_store
+from chatapi.store import SQLITE_VERSION, Store, check_usable, open_store
 from chatapi.store.lock import DatabaseLock
 from chatapi.tasks import Tasks
 from chatapi.tenant_bans import TenantBans
@@ -111,6 +112,8 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
             clock=clock,
         )
         opened.push_async_callback(store.close)
+        if config.search.enabled and not store.can_search:
+            logger.warning("search is off: this SQLite has no FTS5", extra={"sqlite": SQLITE_VERSION})
         tasks = Tasks(on_crash)
         opened.push_async_callback(tasks.close)
         services = _build_services(config, clock, store, tasks)
@@ -230,6 +233,7 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
         reports=Reports(store, access, webhook_queue),
         receipts=Receipts(store, hub, access),
         notifications=Notifications(store, hub, tasks, access, webhook_queue),
+        search=Search(store, access, is_enabled=config.search.enabled),
         webhooks=webhooks,
         dead_letters=DeadLetterQueue(
             store=store,

@@ -86,6 +86,9 @@ METRICS: Mapping[str, Declared] = {
     "chatapi_webhook_calls_waiting": Declared(
         MetricKind.GAUGE, "Webhook calls still to be made, now or at a later try, counted to 10,000."
     ),
+    "chatapi_search_lag": Declared(
+        MetricKind.GAUGE, "Messages and edits that search does not find yet, counted to 10,000; 0 while search is off."
+    ),
     "chatapi_dead_letters_total": Declared(MetricKind.COUNTER, "Webhook calls that failed for good."),
 }
 

@@ -29,6 +29,7 @@ from chatapi.recovery import Recovery
 from chatapi.reports import Reports
 from chatapi.room_lists import RoomLists
 from chatapi.rooms import Rooms
+from chatapi.search import Search
 from chatapi.store import Store
 from chatapi.tasks import Tasks
 from chatapi.tenant_bans import TenantBans
@@ -68,6 +69,7 @@ class Services:
     reports: Reports
     receipts: Receipts
     notifications: Notifications
+    search: Search
     webhooks: WebhookWorker
     dead_letters: DeadLetterQueue
     tenants: TenantRegistry

@@ -61,6 +61,7 @@ GET    /mentions                                    200  200   200       200    
 POST   …/messages/{message_id}/report               202  202   404       404         401    401
 GET    /reports                                     200  403   200       403         401    401
 POST   /reports/{report_id}/resolve                 200  403   404       403         401    401
+GET    /search                                      200  200   200       200         401    401
 GET    /channels                                    200  200   200       200         401    401
 POST   /notify                                      202  403   404       403         401    401
 GET    /notifications                               200  200   200       200         401    401
@@ -221,7 +222,7 @@ FRAME  unsubscribe                                  ok    ok     ok      403    
 FRAME  sync                                         ok    ok     ok      403    403    ok      403
 """
 
-QUERIES = {"GET /users": "?ids=bob"}
+QUERIES = {"GET /search": "?q=x", "GET /users": "?ids=bob"}
 """Of routes that need one."""
 
 CODES = {str(status): code for code, status in HTTP_STATUS.items()}

@@ -12,11 +12,12 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from chatapi.client import AdminAPI, ChatAPI, operator_records, records
+from chatapi.client import AdminAPI, ChatAPI, operator_records, records, server_records
+from chatapi.client import search_records as client_search_records
 from chatapi.client.events import Event, LogEvent
 from chatapi.client.feed import ANSWERS
 from chatapi.client.frames import UNLOGGED
-from chatapi.protocol import answers, moderation_answers
+from chatapi.protocol import answers, moderation_answers, search_records
 from chatapi.protocol.server_frames import SERVER_FRAMES, ServerFrame
 from chatapi.protocol.server_frames import LogEvent as ServerLogEvent
 
@@ -56,11 +57,12 @@ ANSWER_TYPES: dict[type, type] = {
     records.AckedNotification: answers.AckedNotification,
     records.Subscription: answers.Subscription,
     records.SubscriptionPage: answers.Subscriptions,
+    client_search_records.SearchPage: search_records.SearchResults,
     records.UserToken: answers.UserToken,
     records.Ticket: answers.Ticket,
-    records.ServerInfo: answers.Root,
-    records.Status: answers.Status,
-    records.Health: answers.Health,
+    server_records.ServerInfo: answers.Root,
+    server_records.Status: answers.Status,
+    server_records.Health: answers.Health,
     operator_records.Tenant: answers.Tenant,
     operator_records.NewTenant: answers.NewTenant,
     operator_records.ChangedTenant: answers.UpdatedTenant,

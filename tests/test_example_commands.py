@@ -22,6 +22,7 @@ from chatapi.client import ChatAPI
 BAN = example("docs/guide.md", "sh", "/users/mallory/ban")
 BLOCK = example("docs/guide.md", "sh", "/blocks/")
 PROFILE = example("docs/guide.md", "sh", "/users/alice")
+SEARCH = example("docs/guide.md", "sh", "/search")
 TOKENS = example("docs/guide.md", "sh", "/tokens")
 SIGNED = example("docs/guide.md", "python", "jwt.encode")
 MODERATION = example("docs/guide.md", "sh", "muted_for")
@@ -87,6 +88,15 @@ async def test_the_guides_block(server: Server) -> None:
     made = await run_shell(BLOCK, URL=server.url, KEY=server.api_key)
     assert (await server.user("alice").get("/blocks")).data["blocks"] == [made]
     assert made["user_id"] == "mallory"
+
+
+async def test_the_guides_search(server: Server) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    await alice.say(room_id, "The lighthouse cafe opens next week")
+    await server.services.search.update_index()
+    page = await run_shell(SEARCH, URL=server.url, KEY=server.api_key)
+    assert page["results"][0]["snippet"]["hits"] == [[4, 14], [15, 19], [26, 35]]
 
 
 async def test_the_guides_profile(server: Server) -> None:

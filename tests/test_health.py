@@ -23,6 +23,7 @@ async def test_health_tells_version_and_uptime(start_server: StartServer) -> Non
         "uptime": "3d 4h 5m 6s",
         "uptime_seconds": 273_906,
         "db_writable": True,
+        "search": {"enabled": True, "lag": 0},
     }
 
 

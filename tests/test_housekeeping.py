@@ -68,7 +68,7 @@ async def make_tenant(server: Server, name: str, **config: object) -> tuple[Tena
 
 
 async def test_a_tenant_is_deleted_with_one_row_and_purged_many_rooms_at_a_time(
-    server: Server, by_hand: None, monkeypatch: pytest.MonkeyPatch
+    by_hand: None, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     big, _ = await make_tenant(server, "big")
     await fill(server, big, rooms=200, messages=1)

@@ -304,6 +304,9 @@ async def test_every_route_answers_as_documented(server: Server) -> None:
     await call("PATCH", "/rooms/{room_id}/me", 200, {"notify": "mentions"}, room_id=room_id)
     await call("POST", messages, 201, {"content": "x", "mentions": ["alice"], "mention_room": True}, room_id=room_id)
     await call("GET", "/mentions", 200)
+    await server.services.search.update_index()
+    assert (await call("GET", "/search", 200, query="?q=x"))["results"]
+    await call("GET", "/search", 400, query="?q=%22")
     await call("GET", f"{messages}/{{message_id}}", 200, **one)
     await call("PUT", f"{messages}/{{message_id}}", 200, {"content": "ho"}, **one)
     await check_reactions_and_pins(recorder, one)

@@ -6,12 +6,13 @@ from chatapi.client.envelope import Shape
 from chatapi.client.http import RestClient
 from chatapi.client.paths import message_path, pin_path, reaction_path, room_path
 from chatapi.client.records import Message, MessageReactions, PinnedPage, ReactionPage
+from chatapi.client.search_records import SearchPage
 
 _MESSAGE: Shape = {"message_id": str}
 
 
 class ConversationCalls(RestClient):
-    """Reactions and pins: a part of `ChatAPI`."""
+    """Reactions, pins and search: a part of `ChatAPI`."""
 
     async def add_reaction(self, room_id: str, message_id: str, emoji: str) -> MessageReactions:
         """Reacts to a message, as the caller, and returns all its reactions. Reacting again with the same emoji changes
@@ -60,3 +61,35 @@ class ConversationCalls(RestClient):
         return cast(
             PinnedPage, await self.call("GET", f"{room_path(room_id)}/pins", query=query, shape={"messages": list})
         )
+
+    async def search(
+        self,
+        q: str,
+        *,
+        room_id: str | None = None,
+        sender_id: str | None = None,
+        after: str | None = None,
+        before: str | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        cursor: str | None = None,
+    ) -> SearchPage:
+        """Messages that have all words, "phrases" and prefix* of `q`, the newest first, without case and diacritics, in
+        the caller's rooms.
+
+        `q`: up to 256 characters and 16 terms. `room_id`: in this room alone, which may be a channel; one that the
+        caller may not read finds nothing. `sender_id`: of this user alone. `after`, `before`: times of RFC 3339, both
+        excluded. `limit`: 1 to 100 (50). `offset`: up to 1,000. Raises ApiError: 400; 404 where search is off; 503 for
+        a search of more than 2 seconds.
+        """
+        query = {
+            "q": q,
+            "room_id": room_id,
+            "sender_id": sender_id,
+            "after": after,
+            "before": before,
+            "limit": limit,
+            "offset": offset,
+            "cursor": cursor,
+        }
+        return cast(SearchPage, await self.call("GET", "/search", query=query, shape={"results": list}))

@@ -12,7 +12,8 @@ from chatapi.client.backoff import full_jitter
 from chatapi.client.credentials import Credentials
 from chatapi.client.envelope import Shape, parse_json, parse_response, parse_text
 from chatapi.client.errors import ApiError, NoAnswer, NoToken
-from chatapi.client.records import Health, Json, ServerInfo, Status
+from chatapi.client.records import Json
+from chatapi.client.server_records import Health, ServerInfo, Status
 from chatapi.protocol.json import dumps
 
 RETRIES = 4

@@ -271,29 +271,6 @@ class Cursors(TypedDict):
     rooms: dict[str, int]
 
 
-class ServerInfo(TypedDict):
-    """The server's name and version, and the paths of its pages and documents, by name."""
-
-    name: Literal["ChatAPI"]
-    version: str
-    links: dict[str, str]
-
-
-class Status(TypedDict):
-    status: Literal["ok"]
-
-
-class Health(TypedDict):
-    """`uptime` is for people: `3d 4h 0m 12s`."""
-
-    status: Literal["ok"]
-    service: Literal["chatapi"]
-    version: str
-    uptime: str
-    uptime_seconds: int
-    db_writable: bool
-
-
 # Pages
 
 

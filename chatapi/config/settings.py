@@ -242,6 +242,16 @@ class RetentionConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SearchConfig:
+    enabled: Annotated[
+        bool,
+        Flag(),
+        "Serve /search, and index new messages for it. While it is off, the server indexes nothing, and catches up when"
+        " it is on again. A tenant's own search overrides it for that tenant's calls, if it is on here.",
+    ] = True
+
+
+@dataclass(frozen=True, slots=True)
 class LogConfig:
     level: Annotated[
         str, OneOf(("debug", "info", "warning", "error")), "Lines of this level and of more severe ones are written."
@@ -293,6 +303,7 @@ class Config:
         default_factory=WebhooksConfig
     )
     retention: Annotated[RetentionConfig, "How long messages are kept."] = field(default_factory=RetentionConfig)
+    search: Annotated[SearchConfig, "Full-text search over messages."] = field(default_factory=SearchConfig)
     log: Annotated[LogConfig, "What is logged. Keys, tokens and content never are."] = field(default_factory=LogConfig)
     metrics: Annotated[MetricsConfig, "Prometheus metrics."] = field(default_factory=MetricsConfig)
     playground: Annotated[PlaygroundConfig, "The page to try the API in a browser."] = field(

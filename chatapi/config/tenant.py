@@ -26,6 +26,7 @@ class TenantSettings:
     connections_per_tenant: Annotated[int, "limits.connections_per_tenant"]
     max_message_bytes: Annotated[int, "limits.max_message_bytes"]
     retention_days: Annotated[float, "retention.days"]
+    search: Annotated[bool, "search.enabled"]
     webhook_url: Annotated[str | None, WEB_URL] = None
 
 

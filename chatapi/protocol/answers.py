@@ -27,6 +27,7 @@ from chatapi.protocol.fields import (
     Position,
     ReactionSummaries,
     ReportIdText,
+    SearchHealth,
     SubscriptionIdText,
     ThreadSummary,
     Time,
@@ -322,6 +323,7 @@ class Health(Answer, frozen=True, kw_only=True):
     uptime: Annotated[str, Meta(examples=["3d 4h 0m 12s"])]
     uptime_seconds: Annotated[int, Meta(ge=0, examples=[273_612])]
     db_writable: Annotated[bool, Meta(examples=[True])]
+    search: SearchHealth
 
 
 # The operator's

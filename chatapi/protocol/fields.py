@@ -168,3 +168,11 @@ class UserFields(msgspec.Struct, frozen=True, kw_only=True):
     last_seen_at: Never
     created_at: Time
     updated_at: Time
+
+
+class SearchHealth(msgspec.Struct, frozen=True, kw_only=True):
+    enabled: Annotated[bool, Meta(examples=[True])]
+    lag: Annotated[
+        int | None,
+        Meta(description="messages and edits that search does not find yet, counted to 10,000", examples=[0]),
+    ]

@@ -1,11 +1,15 @@
 """Is it alive, does it take requests, can it write."""
 
+import contextlib
+
 import msgspec
 
 import chatapi
 from chatapi.errors import ChatError, Code
 from chatapi.protocol import answers
+from chatapi.protocol.fields import SearchHealth
 from chatapi.rest.call import OpenCall, Response, ok
+from chatapi.search import Search
 
 
 async def livez(_call: OpenCall[None, None]) -> Response[answers.Status]:
@@ -33,11 +37,20 @@ async def health(call: OpenCall[None, None]) -> Response[answers.Health]:
         uptime=_format_duration(uptime_s),
         uptime_seconds=uptime_s,
         db_writable=True,
+        search=await _describe_search(call.services.search),
     )
     if not writable:
         details = {**msgspec.structs.asdict(answer), "status": "error", "db_writable": False}
         raise ChatError(Code.INTERNAL_ERROR, "The database cannot accept writes", status=503, details=details)
     return ok(answer)
+
+
+async def _describe_search(search: Search) -> SearchHealth:
+    """Health does not depend on it: where the read fails, the lag is unknown."""
+    lag = None
+    with contextlib.suppress(ChatError):
+        lag = await search.count_lag()
+    return SearchHealth(enabled=search.is_enabled, lag=lag)
 
 
 def _format_duration(seconds: int) -> str:

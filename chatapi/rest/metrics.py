@@ -20,7 +20,11 @@ async def metrics(call: OpenCall[None, None]) -> Response[None]:
     """Get metrics for Prometheus."""
     services = call.services
     waiting = await count_waiting(services.store.readers, MAX_WAITING)
-    samples = [*read_samples(services), ("chatapi_webhook_calls_waiting", (), waiting)]
+    samples = [
+        *read_samples(services),
+        ("chatapi_webhook_calls_waiting", (), waiting),
+        ("chatapi_search_lag", (), await services.search.count_lag()),
+    ]
     exposition = Exposition(samples, with_tenants=services.config.metrics.tenant_label)
     return Response(200, await asyncio.to_thread(exposition.encode), CONTENT_TYPE)
 

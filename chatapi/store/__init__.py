@@ -13,6 +13,7 @@ from chatapi.store.file import DatabaseFiles, DatabaseGone, find_obstacle
 from chatapi.store.keys import KeyMaker, find_key_time
 from chatapi.store.migrate import DatabaseTooNew, migrate
 from chatapi.store.readers import Reader, Readers
+from chatapi.store.search_index import prepare_index
 from chatapi.store.standalone import find_objection
 from chatapi.store.transaction import SeqCounter, Transaction
 from chatapi.store.wal import WalBound
@@ -20,6 +21,7 @@ from chatapi.store.writer import BUSY_SECONDS, Writer
 from chatapi.store.writes import Change, MessageWrite, Write
 
 __all__ = [
+    "SQLITE_VERSION",
     "Change",
     "DatabaseGone",
     "DatabaseTooNew",
@@ -35,6 +37,7 @@ __all__ = [
     "open_store",
 ]
 
+SQLITE_VERSION = sqlite3.sqlite_version
 # `->>` with an index came in 3.38.
 _OLDEST_SQLITE = (3, 38, 0)
 
@@ -62,15 +65,23 @@ class StoreError(Exception):
 
 class Store:
     """`writer` changes, `readers` read. Made by `open_store`. `epoch` names this database to clients, whose cursors
-    hold for it alone."""
+    hold for it alone. `can_search` says whether this SQLite has FTS5."""
 
     def __init__(
-        self, connection: aiosqlite.Connection, writer: Writer, readers: Readers, *, epoch: str, latest_us: int
+        self,
+        connection: aiosqlite.Connection,
+        writer: Writer,
+        readers: Readers,
+        *,
+        epoch: str,
+        latest_us: int,
+        can_search: bool,
     ) -> None:
         self._connection = connection
         self.writer = writer
         self.readers = readers
         self.epoch = epoch
+        self.can_search = can_search
         self.latest_us = latest_us  # the latest time that was stored before this start; 0 = none
 
     async def close(self) -> None:
@@ -107,6 +118,7 @@ async def _open_parts(
         await connection.execute_fetchall(pragma)
     await connection.execute(f"PRAGMA synchronous = {'FULL' if synchronous == 'full' else 'NORMAL'}")
     await migrate(connection)
+    can_search = await prepare_index(connection)
     reading = Readers([Reader(path, _READER_PRAGMAS, BUSY_SECONDS) for _ in range(readers)])
     opened.push_async_callback(reading.close)
     await reading.open()
@@ -116,7 +128,7 @@ async def _open_parts(
     latest_us = max(find_key_time(last_key) if last_key else 0, await meta.get_time(reading))
     writer = Writer(connection, clock, KeyMaker(clock, last_key), WalBound(reading), DatabaseFiles(path))
     reading.on_quiet = writer.wake
-    return Store(connection, writer, reading, epoch=epoch[0], latest_us=latest_us)
+    return Store(connection, writer, reading, epoch=epoch[0], latest_us=latest_us, can_search=can_search)
 
 
 def check_usable(path: str) -> None:

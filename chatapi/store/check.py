@@ -5,10 +5,12 @@ longest of them takes. Rooms and tenants that were deleted are left out: their r
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from chatapi.models import UserId, encode_dm_key, find_key
+from chatapi.store.search_index import BLOCK_BITS, can_search, list_row_words
 from chatapi.store.standalone import SQLITE_ERRORS, one_line, open_snapshot
 
 MAX_FINDINGS = 100  # of each kind: a ruined file has millions
@@ -203,6 +205,23 @@ _CHECKS: Mapping[str, str] = {
     "epoch": _NO_EPOCH,
 }
 
+# The words of each row, as the index has them; and the message of each row, as it was when it went in.
+_INDEXED = "SELECT doc, term FROM search_entries"
+_ROWS = """
+    SELECT b.block_key << 10 | 1023 - (m.seq & 1023) AS row_key, r.tenant_key, m.room_key, m.sender_id, m.content
+    FROM search_progress AS p CROSS JOIN messages AS m
+    JOIN rooms AS r ON r.room_key = m.room_key
+    JOIN search_blocks AS b ON b.room_key = m.room_key AND b.number = m.seq >> 10
+    WHERE m.content IS NOT NULL
+      AND (m.message_key <= p.done_key OR m.message_key > p.gap_end_key AND m.message_key <= p.head_key)
+      AND NOT EXISTS (SELECT 1 FROM search_outdated WHERE row_key = (b.block_key << 10 | 1023 - (m.seq & 1023)))
+    UNION ALL
+    SELECT row_key, tenant_key, room_key, sender_id, content FROM search_outdated
+"""
+_ROOM_OF_BLOCK = """
+    SELECT r.room_id FROM search_blocks AS b JOIN rooms AS r ON r.room_key = b.room_key WHERE b.block_key = :block_key
+"""
+
 _COUNTS = """
     SELECT (SELECT count(*) FROM tenants WHERE deleted_at_us IS NULL),
            (SELECT count(*) FROM rooms AS r JOIN tenants AS t ON t.tenant_key = r.tenant_key
@@ -230,6 +249,10 @@ def check_database(path: str) -> CheckReport:
             connection.rollback()  # lets the server start its log (the WAL) over; a damaged page has ended it already
             connection.execute("BEGIN")
             findings += _run(connection, name, statement)
+        if can_search(connection):
+            connection.rollback()
+            connection.execute("BEGIN")
+            findings += _compare_index(connection)
         try:
             row = connection.execute(_COUNTS).fetchone()
         except SQLITE_ERRORS:
@@ -251,6 +274,27 @@ def _run(connection: sqlite3.Connection, name: str, statement: str) -> Iterator[
 
 def _find_message_key(message_id: str) -> int | None:
     return find_key("msg_", message_id)
+
+
+def _compare_index(connection: sqlite3.Connection) -> Iterator[str]:
+    """By a checksum for each block of rows, so that an index of any size takes little memory."""
+    sums: Counter[int] = Counter()
+    try:
+        for row_key, word in connection.execute(_INDEXED):
+            sums[row_key >> BLOCK_BITS] ^= hash((row_key, word))
+        for row_key, *message in connection.execute(_ROWS):
+            for word in list_row_words(*message):
+                sums[row_key >> BLOCK_BITS] ^= hash((row_key, word))
+        rooms = (connection.execute(_ROOM_OF_BLOCK, {"block_key": key}).fetchone() for key in sums if sums[key])
+        wrong = dict.fromkeys(room[0] if room else "a room that is gone" for room in rooms)
+    except SQLITE_ERRORS as error:
+        yield f"search index: {one_line(error)}"
+        return
+    for number, room_id in enumerate(wrong):
+        if number == MAX_FINDINGS:
+            yield "search index: there is more of this kind"
+            return
+        yield f"{room_id}: the search index does not agree with its messages"
 
 
 def _encode_dm_key(first: str | None, second: str | None) -> str | None:

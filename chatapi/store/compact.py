@@ -29,6 +29,7 @@ from chatapi.store.free_space import (
 from chatapi.store.lock import DatabaseLock
 from chatapi.store.migrate import list_migrations
 from chatapi.store.purge import purge_deleted
+from chatapi.store.search_index import can_search, clear_outdated, prepare_offline
 from chatapi.store.standalone import UnusableDatabase, explain_errors
 
 STEP_SECONDS = 0.1  # of one transaction: an interruption loses no more
@@ -74,6 +75,9 @@ def compact_database(path: str, report: Report) -> SpaceUsage:
         report(measure(path, connection))
         if version == list_migrations()[-1][0]:  # else its tables may be others
             _take_steps(path, connection, report, purge_deleted)
+            if can_search(connection):
+                prepare_offline(connection)
+                _take_steps(path, connection, report, clear_outdated)
         if not is_incremental(connection) or _is_mostly_free(connection):
             _rewrite(path, connection, report)
         _take_steps(path, connection, report, give_back_pages)

@@ -53,6 +53,8 @@ _INSERT_MESSAGES = f"""
            'u' || (n % {USERS_PER_ROOM}), :content, lower(hex(randomblob(8))), n, :oldest_us + n * :step_us
     FROM numbers
 """
+# Their keys may be below those that search has indexed.
+_INDEX_AGAIN = "UPDATE search_progress SET done_key = 0, gap_end_key = head_key"
 _ROOM_KEY = "SELECT coalesce(max(room_key), 0) + 1 FROM rooms"
 
 
@@ -92,6 +94,7 @@ def _fill(connection: sqlite3.Connection, messages: int, now_us: int) -> None:
     }
     connection.execute(_INSERT_ROOMS, {**shape, "first": 0, "after": rooms})
     connection.execute(_INSERT_MEMBERS, {**shape, "first": 0, "after": rooms * USERS_PER_ROOM})
+    connection.execute(_INDEX_AGAIN)
     for first in range(0, messages, CHUNK_ROWS):
         connection.execute(_INSERT_MESSAGES, {**shape, "first": first, "after": min(first + CHUNK_ROWS, messages)})
 

@@ -122,6 +122,9 @@ class Readers:
     A read raises ChatError: 503 when the database cannot be read or too many of its tenant wait, 500 for what SQLite
     says of the statement or its values alone. So a job that nobody waits for tries again, and does not end.
 
+    A read that takes many milliseconds is made in steps (`run_step`). Of all such reads one step is under way at a
+    time, so that the other readers are left to the others.
+
     `hold` keeps new reads back, so that the WAL can restart: a read that is under way keeps what was written
     since it began.
     """
@@ -132,6 +135,9 @@ class Readers:
         self._shared: deque[_Job] = deque()
         self._of_tenants: FairQueue[int, _Job] = FairQueue()
         self._is_turn_of_shared = True
+        self._steps: FairQueue[int, _Job] = FairQueue()  # of long reads
+        self._step: _Job | None = None  # the one under way
+        self._is_turn_of_steps = True
         self._usual_s: dict[int | None, float] = {}  # how long a read of each tenant takes
         self._seldom = Seldom(logger)
         self._is_held = False
@@ -186,13 +192,20 @@ class Readers:
         tenants = {want["tenant_key"] for want in wants}
         return await self._run({"tenant_key": tenants.pop()} if len(tenants) == 1 else {}, read)
 
+    async def run_step(self, tenant_key: int, work: Callable[[sqlite3.Connection], T]) -> T:
+        """One step of a long read, which leaves no statement open; raises what other reads raise."""
+        return cast(T, await self._serve(_Job(tenant_key, work), self._steps))
+
     async def _run(self, parameters: Parameters, work: Callable[[sqlite3.Connection], T]) -> T:
         job = _Job(cast(int | None, parameters.get("tenant_key")), work)
-        self._queue(job)
+        return cast(T, await self._serve(job, self._of_tenants))
+
+    async def _serve(self, job: _Job, queue: FairQueue[int, _Job]) -> Any:
+        self._queue(job, queue)
         self._serve_waiting()
         await job.finished
         if job.error is None:
-            return cast(T, job.result)
+            return job.result
         if getattr(job.error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_INTERRUPT:
             raise unavailable("The read took too long") from job.error
         if isinstance(job.error, sqlite3.Error) and not is_store_failure(job.error):
@@ -203,11 +216,11 @@ class Readers:
         self._seldom.error("the database cannot be read: %s", describe(job.error))
         raise unavailable("The database cannot be read") from job.error
 
-    def _queue(self, job: _Job) -> None:
+    def _queue(self, job: _Job, queue: FairQueue[int, _Job]) -> None:
         if job.tenant_key is None:
             self._shared.append(job)
-        elif self._of_tenants.count(job.tenant_key) < MAX_WAITING_OF_TENANT:
-            self._of_tenants.put(job.tenant_key, job)
+        elif queue.count(job.tenant_key) < MAX_WAITING_OF_TENANT:
+            queue.put(job.tenant_key, job)
         else:
             raise ChatError(
                 Code.INTERNAL_ERROR, "Too many reads of this tenant are waiting", status=503, retry_after_s=1.0
@@ -220,6 +233,11 @@ class Readers:
     def _take_jobs(self) -> list[_Job]:
         """The jobs that a reader gets at once: more than one if they are short, since waking its thread costs more than
         they do."""
+        if self._steps and self._step is None:
+            self._is_turn_of_steps = not self._is_turn_of_steps
+            if self._is_turn_of_steps or not (self._shared or self._of_tenants):
+                self._step = self._steps.take()
+                return [self._step]
         jobs: list[_Job] = []
         expected_s = 0.0
         while (self._shared or self._of_tenants) and expected_s < HOP_SECONDS:
@@ -236,16 +254,23 @@ class Readers:
     # A reader is free when its thread says so: a request that is cancelled does not stop its statement.
     def _end(self, reader: Reader, jobs: Sequence[_Job]) -> None:
         self._idle.append(reader)
+        if self._step is not None and self._step in jobs:
+            self._step = None
+        else:
+            self._note_seconds(jobs)
         for job in jobs:
-            usual_s = self._usual_s.pop(job.tenant_key, 0.0)
-            self._usual_s[job.tenant_key] = max(job.seconds, 0.9 * usual_s + 0.1 * job.seconds)  # put at the end
-            if len(self._usual_s) > MAX_USUAL:
-                del self._usual_s[next(iter(self._usual_s))]
             if not job.finished.done():
                 job.finished.set_result(None)
         self._serve_waiting()
         if self._is_held and self.is_quiet:
             self.on_quiet()
+
+    def _note_seconds(self, jobs: Sequence[_Job]) -> None:
+        for job in jobs:
+            usual_s = self._usual_s.pop(job.tenant_key, 0.0)
+            self._usual_s[job.tenant_key] = max(job.seconds, 0.9 * usual_s + 0.1 * job.seconds)  # put at the end
+            if len(self._usual_s) > MAX_USUAL:
+                del self._usual_s[next(iter(self._usual_s))]
 
     @property
     def is_held(self) -> bool:

@@ -7,8 +7,9 @@ moment, commits, and then hands the whole batch to the committer, in order. Nobo
 import asyncio
 import logging
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiosqlite
 
@@ -39,6 +40,7 @@ T = TypeVar("T")
 # How long SQLite waits for a lock of another process. After a wait that failed, writes are refused at once, until one
 # of them succeeds.
 BUSY_SECONDS = 5.0
+_FULL = 2  # the value of `synchronous`
 NOT_WRITABLE = "The database cannot accept writes"
 
 
@@ -62,6 +64,7 @@ class Writer:
         self._closing = False
         self._seldom = Seldom(logger)
         self._is_patient = True  # SQLite waits for locks
+        self._is_synchronous = False  # each commit waits for the disk; known once `run` runs
         self._is_committing = False
         self._is_stuck = False  # a commit is under way that nobody waits for any more
         self.writable = True
@@ -106,13 +109,31 @@ class Writer:
         self.submit(Change(apply, publish, barrier, future, characters))
         return await future
 
-    async def step(self, work: Work[T], publish: Callable[[T], None] | None = None) -> T:
-        """One step of a job that nobody waits for, when it is its turn. Raises what `change` raises."""
+    @property
+    def is_busy(self) -> bool:
+        """Others write, or have done so a moment ago."""
+        return self._background.is_busy
+
+    @property
+    def is_loaded(self) -> bool:
+        """Others write much."""
+        return self._background.is_loaded
+
+    async def step(
+        self, work: Work[T], publish: Callable[[T], None] | None = None, *, is_repeatable: bool = False
+    ) -> T:
+        """One step of a job that nobody waits for, when it is its turn. Raises what `change` raises.
+
+        A power loss may undo the last steps that are repeatable, and nothing else: they do not wait for the disk.
+        """
         if self._closing:
             raise unavailable("The server is shutting down")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        step = Change(lambda transaction: transaction.run(self._background.limit_time(work)), publish, False, future)
-        self._background.put(step)
+        limited = self._background.limit_time
+        step = Change(
+            lambda transaction: transaction.run(limited(work, is_repeatable=is_repeatable)), publish, False, future
+        )
+        self._background.put(step, is_repeatable=is_repeatable)
         self._wake.set()
         return await future
 
@@ -138,17 +159,17 @@ class Writer:
         However it ends, writes that are left get 503, so that nobody waits for them.
         """
         self._committer = committer
+        [(level,)] = await self._connection.execute_fetchall("PRAGMA synchronous")
+        self._is_synchronous = level == _FULL
         try:
             while self._queue or not self._closing:
                 step = self._background.take()
                 if step is not None:
-                    await self._write([step])
-                    if self._background.wants_checkpoint and self.writable:
-                        await self._checkpoint()
-                    self._background.end()
+                    await self._take_step(step)
                 if self._queue:
+                    started_s = time.perf_counter()
                     await self._write(self._take_batch())
-                    self._background.note_foreground()
+                    self._background.note_foreground(time.perf_counter() - started_s)
                 elif step is None:
                     await self._rest()
                 if self._wal_bound.is_due:
@@ -161,6 +182,17 @@ class Writer:
             for write in left:
                 write.error = unavailable("The server is shutting down")
             _resolve(left)
+
+    async def _take_step(self, step: Change[Any]) -> None:
+        if self._background.is_repeatable and self._is_synchronous:
+            await self._connection.execute("PRAGMA synchronous = NORMAL")
+            await self._write([step])
+            await self._connection.execute("PRAGMA synchronous = FULL")
+        else:
+            await self._write([step])
+        if self._background.wants_checkpoint and self.writable:
+            await self._checkpoint()
+        self._background.end()
 
     def wake(self) -> None:
         """A checkpoint may be due."""

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import pytest
 from statements import STATEMENTS
 
+from chatapi.store.search_index import prepare_offline
+
 SMALL, LARGE = 150, 1_500  # of everything that a tenant, a room or a user may have many of
 USED = 1.3  # times as many steps may be needed at ten times the size: a tree is deeper, a page of it fuller
 
@@ -21,6 +23,8 @@ GROWING = {
     "users._FIND_SHARERS": "the rooms of one user, for up to 100 others",
     "user_bans._LOAD_BANS": "once, at the start",
     "user_bans._LIST_ADMINISTERED": "the rooms of one user, who administers few of them",
+    "search._SKIP_NEWER": "halves a range, once more where it is twice as long",
+    "search_index._DROP": "once, at the start, after a time without FTS5",
     "tenants._LOAD_TENANTS": "once, at the start",
     "tenants._LOAD_KEYS": "once, at the start",
     "tenants._FIND_SHOWN_KEY": "once, at the start of --dev",
@@ -95,6 +99,14 @@ FILL = """
     INSERT INTO webhook_deliveries (event_key, ordinal, tenant_key, room_key, user_id, next_attempt_at_us,
                                     last_attempt_at_us)
         SELECT n, 1, 1, iif(n % 2, 1, NULL), 'u', iif(n % 2, n, NULL), n FROM numbers;
+    INSERT INTO search_blocks (block_key, room_key, number) SELECT 2000000000 - n, n, 0 FROM numbers WHERE n > 1;
+    INSERT INTO search_blocks (block_key, room_key, number) SELECT 2100000000 - n, 1, n - 1 FROM numbers WHERE n <= 3;
+    INSERT INTO search_index (rowid, words)
+        SELECT b.block_key << 10 | 1023 - (m.seq & 1023) AS row_key, printf('t1 r%d x', m.room_key)
+        FROM messages AS m JOIN search_blocks AS b ON b.room_key = m.room_key AND b.number = m.seq >> 10
+        ORDER BY row_key;
+    INSERT INTO search_outdated (row_key, message_key, tenant_key, room_key, sender_id, content)
+        SELECT 1000000 + n, n, 1, 1, 'u', 'x' FROM numbers;
 """
 
 PARAMETERS: dict[str, object] = {
@@ -142,12 +154,35 @@ PARAMETERS: dict[str, object] = {
     **{"low": "u0000", "high": "u0001", "walked": 20, "count": 10, "most": 20},
     **dict.fromkeys(("sort_name", "folded_id", "name_from", "id_from", "user_from"), ""),
 }
+ROWS = f"[{(2099999999 << 10) + 1000}, {(2099999999 << 10) + 1001}, {(1999999990 << 10) + 1022}]"
 OF_STATEMENT: dict[str, dict[str, object]] = {
     "blocks._INSERT_BLOCK": {"blocked_id": "new", "dm_key": "new"},
     "blocks._FIND_BLOCK": {"blocked_id": "u000003"},
     "blocks._DELETE_BLOCK": {"blocked_id": "u000003"},
     "blocks._LIST_BLOCKS": {"created_at_us": 10**9, "blocked_id": ""},
     "blocks._IS_BLOCKED": {"dm_key": "key_4"},
+    "search._COUNT_LAG": {"limit": 10},
+    "search._COUNT_WORDS": {"prefix": "x", "end": "y"},
+    "search._FIND_ROWS": {"match": "t1 x", "after": 0},
+    "search._LIST_FEW": {"row_keys": ROWS, "before_key": 10**9, "before_us": 10**9, "after_us": -1},
+    "search._LOCATE": {"row_keys": ROWS},
+    "search._LIST_ROOMS": {"after_room_key": 0},
+    "search._SKIP_NEWER": {"rooms": "[[1, 0, 290], [2, 0, 1]]", "before_key": 20, "before_us": 10**9},
+    "search._FIND_START": {"rooms": "[[1, 20], [2, 1]]"},
+    "search._FIND_NEXT": {"match": "x", "rooms": "[[1, 0], [2, 0]]"},
+    "search._LIST_NEXT": {"match": "x r1", "start": 0},
+    "search._LIST_LOG": {"rooms": "[[1, 0, 20], [2, 0, 5]]"},
+    "search._READ_CONTENTS": {"sender_id": None},
+    "search_index._FIND_CHUNK": {"after_key": 5, "to_key": 10**9, "characters": 1000},
+    "search_index._MAKE_BLOCKS": {"after_key": 5, "to_key": 20},
+    "search_index._TAKE_BLOCK_KEYS": {"blocks": 1},
+    "search_index._ADD": {"after_key": 5, "to_key": 20},
+    "search_index._SET_PROGRESS": {"done_key": 1, "gap_end_key": 1, "head_key": 1},
+    "search_index._FIND_TAIL": {"head_key": 5},
+    "search_index._REMOVE": {"to_key": 1_000_010},
+    "search_index._ADD_AGAIN": {"to_key": 1_000_010},
+    "search_index._SETTLE": {"to_key": 1_000_010},
+    "search_index._MERGE": {"pages": 8},
     "log.FIND_CLIENT_MESSAGES": {"wanted": '[[1, "u", "c4"], [1, "u", "none"]]'},
     "log.INSERT_MESSAGES": {"rows": '[[99000000, 1, 990000, "u", "x", null, null, "new", null, 1]]'},
     "log._INSERT_CHANGE": {"seq": 990_000},
@@ -246,6 +281,7 @@ def databases(
         connection.execute("PRAGMA foreign_keys = OFF")  # what is removed here may still be referred to
         connection.execute("CREATE TEMP TABLE numbers (n INTEGER PRIMARY KEY)")
         connection.executemany("INSERT INTO numbers VALUES (?)", ((number,) for number in range(1, size + 1)))
+        prepare_offline(connection)
         for statement in FILL.split(";"):
             connection.execute(statement)
         connections.append(connection)

@@ -58,6 +58,7 @@ TAGS = {
     "mentions": ("Messages", "Messages, the room's log, and its members' acks and reads"),
     "moderation": ("Moderation", "Bans of a room, and reports of messages"),
     "reports": ("Moderation", "Bans of a room, and reports of messages"),
+    "search": ("Messages", "Messages, the room's log, and its members' acks and reads"),
     "notifications": ("Notifications", "Durable notifications, and the topics that users subscribe to"),
     "tokens": ("Tokens", "Credentials for browsers and apps"),
     "users": ("Users", "Profiles, and when users were last online"),

@@ -155,6 +155,13 @@ export type ThreadSummary = {
     last_reply_at: string;
 };
 export type NotifyLevel = "all" | "mentions" | "none";
+export type SearchResult = {
+    message: Message;
+    snippet: {
+        text: string;
+        hits: number[][];
+    };
+};
 export type OwnView = {
     room_id: string;
     notify: NotifyLevel;
@@ -668,7 +675,7 @@ declare class RestClient {
      * The server's version and uptime, in seconds and for people. Needs no credential. Throws with status 503, after the usual tries,
      * when the server cannot write; `details` of the error then hold the same fields.
      * @param {CallOptions} [options]
-     * @returns {Promise<{status: "ok", service: "chatapi", version: string, uptime: string, uptime_seconds: number, db_writable: boolean}>}
+     * @returns {Promise<{status: "ok", service: "chatapi", version: string, uptime: string, uptime_seconds: number, db_writable: boolean, search: {enabled: boolean, lag: number | null}}>}
      */
     health(options?: CallOptions): Promise<{
         status: "ok";
@@ -677,6 +684,10 @@ declare class RestClient {
         uptime: string;
         uptime_seconds: number;
         db_writable: boolean;
+        search: {
+            enabled: boolean;
+            lag: number | null;
+        };
     }>;
     /**
      * All metrics, in Prometheus' text format. Throws: 401 where the server wants the master key (`AdminAPI` sends it), 404 where
@@ -974,6 +985,25 @@ export declare class ChatAPI extends RestClient {
         cursor?: string;
     }, options?: CallOptions): Promise<{
         messages: Message[];
+        has_more: boolean;
+        next_cursor?: string;
+    }>;
+    /**
+     * Messages that have all words, "phrases" and prefix* of `q`, the newest first, without case and diacritics, in the caller's rooms.
+     * `q`: up to 256 characters and 16 terms. `room_id`: in this room alone, which may be a channel; one that the caller may not read
+     * finds nothing. `sender_id`: of this user alone. `after`, `before`: times of RFC 3339, both excluded. `limit`: 1 to 100 (50).
+     * `offset`: up to 1,000. Throws: 400, 404 where search is off, 503 for a search of more than 2 seconds.
+     * @param {string} q
+     * @param {{room_id?: string, sender_id?: string, after?: string, before?: string} & Page} [page] @param {CallOptions} [options]
+     * @returns {Promise<{results: SearchResult[], has_more: boolean, next_cursor?: string}>}
+     */
+    search(q: string, page?: {
+        room_id?: string;
+        sender_id?: string;
+        after?: string;
+        before?: string;
+    } & Page, options?: CallOptions): Promise<{
+        results: SearchResult[];
         has_more: boolean;
         next_cursor?: string;
     }>;

@@ -116,6 +116,11 @@
 /** @typedef {{reply_count: number, last_reply_seq: number, last_reply_at: string}} ThreadSummary the replies to a message that are not deleted */
 
 /** @typedef {"all" | "mentions" | "none"} NotifyLevel */
+/**
+ * @typedef {Object} SearchResult each hit is [start, end) in code points of `text`: `Array.from(text).slice(start, end)`
+ * @property {Message} message
+ * @property {{text: string, hits: number[][]}} snippet
+ */
 /** @typedef {{room_id: string, notify: NotifyLevel, hidden: boolean}} OwnView how the caller sees a room */
 /** @typedef {{user_id: string, role: Role, joined_at: string, muted_until?: string, name?: string, avatar_url?: string}} Member `muted_until` is there as long as it is ahead; `name` and `avatar_url` where the user's profile has them */
 /** @typedef {{user_id: string, name: string | null, avatar_url: string | null, metadata: Json | null, last_seen_at: string | null, created_at: string, updated_at: string}} User a profile; `last_seen_at` is when the user was last online, for those who may know it */
@@ -681,7 +686,7 @@ class RestClient {
    * The server's version and uptime, in seconds and for people. Needs no credential. Throws with status 503, after the usual tries,
    * when the server cannot write; `details` of the error then hold the same fields.
    * @param {CallOptions} [options]
-   * @returns {Promise<{status: "ok", service: "chatapi", version: string, uptime: string, uptime_seconds: number, db_writable: boolean}>}
+   * @returns {Promise<{status: "ok", service: "chatapi", version: string, uptime: string, uptime_seconds: number, db_writable: boolean, search: {enabled: boolean, lag: number | null}}>}
    */
   health(options) { return this.call("GET", "/health", { gives: STATUS }, options); }
 
@@ -974,6 +979,17 @@ export class ChatAPI extends RestClient {
    * @returns {Promise<{messages: Message[], has_more: boolean, next_cursor?: string}>}
    */
   listMentions(page, options) { return this.call("GET", "/mentions", { query: page, gives: { messages: "array" } }, options); }
+
+  /**
+   * Messages that have all words, "phrases" and prefix* of `q`, the newest first, without case and diacritics, in the caller's rooms.
+   * `q`: up to 256 characters and 16 terms. `room_id`: in this room alone, which may be a channel; one that the caller may not read
+   * finds nothing. `sender_id`: of this user alone. `after`, `before`: times of RFC 3339, both excluded. `limit`: 1 to 100 (50).
+   * `offset`: up to 1,000. Throws: 400, 404 where search is off, 503 for a search of more than 2 seconds.
+   * @param {string} q
+   * @param {{room_id?: string, sender_id?: string, after?: string, before?: string} & Page} [page] @param {CallOptions} [options]
+   * @returns {Promise<{results: SearchResult[], has_more: boolean, next_cursor?: string}>}
+   */
+  search(q, page, options) { return this.call("GET", "/search", { query: { ...page, q }, gives: { results: "array" } }, options); }
 
   /**
    * A message as it now stands. Throws: 403, 404.

@@ -1,0 +1,273 @@
+"""Builds the index of search beside the writer's other work: one FTS5 table, in steps of the background.
+
+The table keeps no text, and no positions in it (`detail=none`): it says which messages may have some words, and the
+messages themselves say the rest (`search.py`). Beside its words a row has a word for its tenant, its room and its
+sender, so that what others have written costs a search nothing. A message that is edited or removed leaves what it was
+in `search_outdated`, by a trigger, until a step has taken it out of the index: messages are sent without a statement
+more.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import NamedTuple
+
+import aiosqlite
+
+from chatapi.store.transaction import SqliteConnection
+from chatapi.words import list_words
+
+logger = logging.getLogger(__name__)
+
+CHUNK_ROWS = 100  # put in by one statement: 1 to 2 ms
+LARGE_CHUNK_ROWS = 500  # while nobody else writes: fewer, larger segments are less to merge
+CHUNK_CHARACTERS = 200  # for each of its rows, on average
+MERGED_PAGES = 8  # by one statement, about 1 ms
+LONG_TAIL = 2_000  # messages after the newest one in the index; more are caught up with after those that come now
+
+BLOCK_BITS = 10  # of a row's key, which tell the place in its block
+
+# A character that no word of a message has begins the words for its tenant, room and sender.
+MARK = "\ue000"
+
+_HAS_FTS5 = "SELECT 1 FROM pragma_module_list WHERE name = 'fts5'"
+_IS_THERE = (
+    "SELECT is_stale FROM search_progress WHERE EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'search_index')"
+)
+_MARK_STALE = "UPDATE search_progress SET is_stale = 1, done_key = 0, gap_end_key = 0, head_key = 0"
+_CREATE = (
+    "CREATE VIRTUAL TABLE search_index"
+    " USING fts5 (words, content = '', detail = none, columnsize = 0, tokenize = 'ascii')",
+    # No commit merges more than a step may: `merge_segments` does.
+    "INSERT INTO search_index (search_index, rank) VALUES ('automerge', 0)",
+    "INSERT INTO search_index (search_index, rank) VALUES ('crisismerge', 1000)",
+    "INSERT INTO search_index (search_index, rank) VALUES ('usermerge', 8)",
+    "CREATE VIRTUAL TABLE search_vocabulary USING fts5vocab (search_index, 'row')",
+    "CREATE VIRTUAL TABLE search_entries USING fts5vocab (search_index, 'instance')",
+)
+_DROP = (
+    "DROP TABLE search_entries",
+    "DROP TABLE search_vocabulary",
+    "DROP TABLE search_index",
+    "DELETE FROM search_blocks",
+    "DELETE FROM search_outdated",
+    "UPDATE search_progress SET is_stale = 0, next_block_key = 2147483647",
+)
+
+
+def _words(tenant_key: str, room_key: str, sender_id: str, content: str) -> str:
+    """SQL of a row's words. FTS5's own tokenizer folds ASCII, as `fold` does, outside the GIL."""
+    return f"""
+        '{MARK}t' || {tenant_key} || ' {MARK}r' || {room_key} || ' {MARK}u' || hex({sender_id}) || ' '
+        || iif(length({content}) = length(CAST({content} AS BLOB)), {content}, search_words({content}))
+    """
+
+
+# Of the keys after :after_key, up to :to_key, the first ones: as many as a chunk has, and at least one.
+_FIND_CHUNK = """
+    SELECT max(message_key) FROM (
+        SELECT message_key, sum(characters) OVER (ORDER BY message_key) AS total,
+               row_number() OVER (ORDER BY message_key) AS place
+        FROM (SELECT message_key, coalesce(length(content), 0) AS characters FROM messages
+              WHERE message_key > :after_key AND message_key <= :to_key ORDER BY message_key LIMIT :limit)
+    ) WHERE place = 1 OR total <= :characters
+"""
+# A room's blocks are made in their order, those of its older events included.
+_MAKE_BLOCKS = """
+    INSERT INTO search_blocks (block_key, room_key, number)
+    WITH RECURSIVE missing (room_key, number, last) AS (
+        SELECT m.room_key,
+               coalesce((SELECT max(number) + 1 FROM search_blocks WHERE room_key = m.room_key), r.pruned_seq >> 10),
+               max(m.seq) >> 10
+        FROM messages AS m CROSS JOIN rooms AS r
+        WHERE m.message_key > :after_key AND m.message_key <= :to_key AND r.room_key = m.room_key
+        GROUP BY m.room_key
+        UNION ALL
+        SELECT room_key, number + 1, last FROM missing WHERE number < last
+    )
+    SELECT (SELECT next_block_key FROM search_progress) - row_number() OVER (ORDER BY room_key, number) + 1,
+           room_key, number
+    FROM missing WHERE number <= last
+"""
+_TAKE_BLOCK_KEYS = "UPDATE search_progress SET next_block_key = next_block_key - :blocks"
+# In the order of the rows: any other makes a segment for each turn back.
+_ADD = f"""
+    INSERT INTO search_index (rowid, words)
+    SELECT b.block_key << 10 | 1023 - (m.seq & 1023) AS row_key,
+           {_words("r.tenant_key", "m.room_key", "m.sender_id", "m.content")}
+    FROM messages AS m CROSS JOIN search_blocks AS b CROSS JOIN rooms AS r
+    WHERE m.message_key > :after_key AND m.message_key <= :to_key AND m.content IS NOT NULL
+      AND b.room_key = m.room_key AND b.number = m.seq >> 10 AND r.room_key = m.room_key
+    ORDER BY row_key
+"""
+_GET_PROGRESS = "SELECT done_key, gap_end_key, head_key FROM search_progress"
+_SET_PROGRESS = "UPDATE search_progress SET done_key = :done_key, gap_end_key = :gap_end_key, head_key = :head_key"
+_FIND_TAIL = """
+    SELECT count(*), (SELECT max(message_key) FROM messages)
+    FROM (SELECT 1 FROM messages WHERE message_key > :head_key LIMIT :limit)
+"""
+
+_LIST_OUTDATED = "SELECT row_key FROM search_outdated ORDER BY row_key LIMIT :limit"
+_REMOVE = f"""
+    INSERT INTO search_index (search_index, rowid, words)
+    SELECT 'delete', row_key, {_words("tenant_key", "room_key", "sender_id", "content")}
+    FROM search_outdated WHERE row_key <= :to_key ORDER BY row_key
+"""
+_ADD_AGAIN = f"""
+    INSERT INTO search_index (rowid, words)
+    SELECT o.row_key, {_words("o.tenant_key", "o.room_key", "m.sender_id", "m.content")}
+    FROM search_outdated AS o CROSS JOIN messages AS m
+    WHERE o.row_key <= :to_key AND m.message_key = o.message_key AND m.content IS NOT NULL
+    ORDER BY o.row_key
+"""
+_SETTLE = "DELETE FROM search_outdated WHERE row_key <= :to_key"
+_MERGE = "INSERT INTO search_index (search_index, rank) VALUES ('merge', :pages)"
+
+
+class IndexProgress(NamedTuple):
+    """The keys of the messages that are in the index: those up to `done_key`, and those after `gap_end_key` up to
+    `head_key`. Where there is no gap the three are the same."""
+
+    done_key: int
+    gap_end_key: int
+    head_key: int
+
+
+async def prepare_index(connection: aiosqlite.Connection) -> bool:
+    """Makes the index if there is none, and lets the connection write it. Whether SQLite can: where it cannot, the
+    index is built again once it can, since what is edited and removed meanwhile is not noted."""
+    found = list(await connection.execute_fetchall(_IS_THERE))
+    if not list(await connection.execute_fetchall(_HAS_FTS5)):
+        if found:
+            await _run(connection, (_MARK_STALE, "DELETE FROM search_outdated"))
+        return False
+    await connection.create_function("search_words", 1, list_words, deterministic=True)
+    if found and found[0][0]:
+        await _run(connection, (*_DROP, *_CREATE))
+    elif not found:
+        await _run(connection, _CREATE)
+    return True
+
+
+async def _run(connection: aiosqlite.Connection, statements: Iterable[str]) -> None:
+    await connection.execute("BEGIN IMMEDIATE")
+    for statement in statements:
+        await connection.execute(statement)
+    await connection.execute("COMMIT")
+
+
+def can_search(connection: SqliteConnection) -> bool:
+    """For commands: whether there is an index that this SQLite can read."""
+    is_made = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'search_index'").fetchall()
+    return bool(is_made and connection.execute(_HAS_FTS5).fetchall())
+
+
+def prepare_offline(connection: SqliteConnection) -> None:
+    """Lets a command's connection write the index."""
+    connection.create_function("search_words", 1, list_words, deterministic=True)
+
+
+def list_row_words(tenant_key: int, room_key: int, sender_id: str, content: str) -> set[str]:
+    """The words of a message's row, as `_words` has them in SQL."""
+    marked = (f"{MARK}t{tenant_key}", f"{MARK}r{room_key}", f"{MARK}u{sender_id.encode().hex()}")
+    return {*marked, *list_words(content).split(" ")} - {""}
+
+
+def update_index(connection: SqliteConnection, is_over: Callable[[], bool]) -> bool:
+    """One step: takes out what is outdated, and puts in what has come. Whether there is more to do."""
+    return _repeat(_add_newest, connection, is_over)
+
+
+def clear_outdated(connection: SqliteConnection, is_over: Callable[[], bool]) -> bool:
+    """One step of an index that takes in no new messages; those that were edited stay in it."""
+    return _repeat(_replace_outdated, connection, is_over)
+
+
+def fill_gap(rows: int, connection: SqliteConnection, is_over: Callable[[], bool]) -> bool:
+    """One step of catching up with messages that came while the index was off, `rows` at a time, oldest first. Whether
+    there is more to do."""
+    return _repeat(partial(_fill_some, rows), connection, is_over)
+
+
+def merge_segments(connection: SqliteConnection, is_over: Callable[[], bool]) -> bool:
+    """One step. The more segments an index has, the longer a search takes. Whether there may be more to do."""
+    return _repeat(_merge_some, connection, is_over)
+
+
+def _repeat(
+    work: Callable[[SqliteConnection], bool], connection: SqliteConnection, is_over: Callable[[], bool]
+) -> bool:
+    """Segments are merged as fast as new ones come."""
+    while work(connection):
+        if is_over():
+            return True
+        _merge_some(connection)
+        if is_over():
+            return True
+    return False
+
+
+def _replace_outdated(connection: SqliteConnection) -> bool:
+    found = connection.execute(_LIST_OUTDATED, {"limit": CHUNK_ROWS}).fetchall()
+    if not found:
+        return False
+    scope = {"to_key": found[-1][0]}
+    for statement in (_REMOVE, _ADD_AGAIN, _SETTLE):
+        connection.execute(statement, scope)
+    return True
+
+
+def _add_newest(connection: SqliteConnection) -> bool:
+    if _replace_outdated(connection):
+        return True
+    progress = IndexProgress(*connection.execute(_GET_PROGRESS).fetchone())
+    has_gap = progress.done_key < progress.gap_end_key
+    if not has_gap:
+        count, last_key = connection.execute(
+            _FIND_TAIL, {"head_key": progress.head_key, "limit": LONG_TAIL + 1}
+        ).fetchone()
+        if count > LONG_TAIL:
+            _set_progress(connection, IndexProgress(progress.done_key, last_key, last_key))
+            return False
+    to_key = _add_chunk(connection, progress.head_key, (1 << 63) - 1, CHUNK_ROWS)
+    if to_key is None:
+        return False
+    _set_progress(connection, progress._replace(head_key=to_key) if has_gap else IndexProgress(to_key, to_key, to_key))
+    return True
+
+
+def _fill_some(rows: int, connection: SqliteConnection) -> bool:
+    progress = IndexProgress(*connection.execute(_GET_PROGRESS).fetchone())
+    if progress.done_key >= progress.gap_end_key:
+        return False
+    to_key = _add_chunk(connection, progress.done_key, progress.gap_end_key, rows)
+    if to_key is None:
+        _set_progress(connection, IndexProgress(progress.head_key, progress.head_key, progress.head_key))
+        return False
+    _set_progress(connection, progress._replace(done_key=to_key))
+    return True
+
+
+def _add_chunk(connection: SqliteConnection, after_key: int, to_key: int, rows: int) -> int | None:
+    """Puts in the first messages of these; returns the last one's key."""
+    scope: dict[str, object] = {"after_key": after_key, "to_key": to_key}
+    size = {"limit": rows, "characters": rows * CHUNK_CHARACTERS}
+    (last_key,) = connection.execute(_FIND_CHUNK, {**scope, **size}).fetchone()
+    if last_key is None:
+        return None
+    scope["to_key"] = last_key
+    blocks = connection.execute(_MAKE_BLOCKS, scope).rowcount
+    if blocks > 0:
+        connection.execute(_TAKE_BLOCK_KEYS, {"blocks": blocks})
+    connection.execute(_ADD, scope)
+    return int(last_key)
+
+
+def _set_progress(connection: SqliteConnection, progress: IndexProgress) -> None:
+    connection.execute(_SET_PROGRESS, progress._asdict())
+
+
+def _merge_some(connection: SqliteConnection) -> bool:
+    before = connection.total_changes
+    connection.execute(_MERGE, {"pages": MERGED_PAGES})
+    return connection.total_changes - before > 1  # SQLite's documented sign that there was something to merge
