@@ -147,6 +147,8 @@ async def test_kept_messages_show_their_reactions_and_pins(process: ServerProces
     kept = await reader.get_message(*ids)
     assert (await alice.connection.react(*ids, "👍"))["seq"] == 2
     assert "seq" not in await alice.connection.react(*ids, "👍")
+    await alice.connection.ping()
+    assert len(await alice.until("reaction.added")) == 1
     assert (await carol.add_reaction(*ids, "👍"))["reactions"][0]["count"] == 2
     await carol.add_reaction(*ids, ":ship:")
     admin = rig.client("alice")

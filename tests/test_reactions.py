@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 from conftest import StartServer
-from driver import Server, User, restart
+from driver import Server, User, restart, say_many
 
 from chatapi.housekeeping import apply_retention, purge_deleted
 from chatapi.ring import RING_BYTES
@@ -70,6 +70,25 @@ async def test_a_message_shows_its_reactions_wherever_it_is_read(start_server: S
     assert all(found == edited for found in await read_everywhere(bob, message))
     server = await restart(start_server, server)
     assert all(found == edited for found in await read_everywhere(server.user("bob"), message))
+
+
+async def test_history_in_memory_shows_reactions(start_server: StartServer) -> None:
+    """A block of it is kept once it was read, and read again after a reaction."""
+    server = await start_server()
+    alice = server.user("alice")
+    room_id = await alice.make_room("bob")
+    ids = await say_many(alice, room_id, 200)
+    message = {"room_id": room_id, "message_id": ids[9]}
+    await react(alice, message, THUMB)
+    server = await restart(start_server, server)
+    alice = server.user("alice")
+    for emoji in (SHIP, HEART):
+        for _ in range(2):
+            page = (await alice.get(f"/rooms/{room_id}/messages", before_seq=21, limit=15)).data["messages"]
+            assert server.services.chat._history._blocks
+            assert page[4] == (await alice.get(path_of(message))).data
+            assert [found["seq"] for found in page if "reactions" in found] == [10]
+        await react(alice, message, emoji)
 
 
 async def test_a_retry_is_answered_with_the_reactions(server: Server) -> None:
@@ -416,6 +435,7 @@ async def test_retention_takes_reactions_and_pins_with_their_message(server: Ser
     await apply_retention(server.services, tenant)
     assert await count_rows(server, "target_seq = 1") == [0, 0, 0]
     assert await count_rows(server, "1") == [2, 2, 0]
+    assert await server.services.store.readers.fetch("SELECT target_seq FROM pins", {}) == [(young["seq"],)]
     assert [pin["message_id"] for pin in (await alice.get(f"/rooms/{room_id}/pins")).data["messages"]] == [
         young["message_id"]
     ]

@@ -98,6 +98,8 @@ const cases = {
     let kept = await reader.getMessage(...ids);
     assert.equal((await alice.connection.react(...ids, "👍")).seq, 2);
     assert.equal((await alice.connection.react(...ids, "👍")).seq, undefined);
+    await alice.connection.ping();
+    assert.equal(alice.inbox.events.filter((event) => event.type === "reaction.added").length, 1);
     assert.equal((await carol.addReaction(...ids, "👍")).reactions[0].count, 2);
     await carol.addReaction(...ids, ":ship:");
     await alice.client.pinMessage(...ids);
