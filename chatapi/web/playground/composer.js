@@ -106,7 +106,10 @@ export class Composer {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
       event.preventDefault();
       this.#submit();
-    } else if (event.key === "Escape") this.cancel();
+    } else if (event.key === "Escape") {
+      if (!this.hint.hidden) event.preventDefault();
+      this.cancel();
+    }
     else if (event.key === "ArrowUp" && this.input.value === "") {
       const last = this.writing.lastOwn();
       if (last) { event.preventDefault(); this.edit(last); }

@@ -12,7 +12,7 @@ import { reactButton, reactionsElement } from "./reactions.js";
 import { deedOfMessage, snippetsOf } from "./snippets.js";
 
 /** @typedef {import("/sdk/chatapi.js").Message} Message */
-/** @typedef {{content: string, reply_to?: string | null, mentions?: string[], mention_room?: boolean, client_message_id: string, error?: string}} Draft a message that is not confirmed */
+/** @typedef {{content: string, reply_to?: string | null, mentions?: string[], mention_room?: boolean, thread_id?: string, client_message_id: string, error?: string}} Draft a message that is not confirmed */
 /** @typedef {{kind: string, label: string}} Mark */
 
 /**
@@ -21,6 +21,8 @@ import { deedOfMessage, snippetsOf } from "./snippets.js";
  * @property {(message: Message) => void} edit
  * @property {(message: Message) => void} remove
  * @property {(message: Message, emoji: string, active: boolean) => void} react
+ * @property {(message: Message, pinned: boolean) => void} pin
+ * @property {(messageId: string) => void} thread opens the thread of a message
  * @property {(draft: Draft) => void} retry
  * @property {() => Promise<boolean>} older loads a page of history; false when there is no more
  */
@@ -54,11 +56,29 @@ export function messageElement(message, view) {
       h("p.meta", {},
         h("span.seq", { title: `number ${message.seq} in the room's log` }, `#${message.seq}`),
         called ? h("span.called-mark", { title: message.mention_room ? "mentions the room" : "mentions you" }, "@", h("span.sr", {}, "mentions you")) : null,
+        message.pinned_at && !gone ? h("span.pinned", { title: `pinned at ${message.pinned_at}` }, icon("pin"), h("span.sr", {}, "pinned")) : null,
         message.edited_at && !gone ? h("span", { title: `edited at ${message.edited_at}` }, "edited") : null,
         h("time", { datetime: message.created_at, title: message.created_at }, clock(message.created_at)),
-        own && !gone ? markElement(message, view) : null)),
+        own && !gone ? markElement(message, view) : null),
+      threadElement(message, view)),
     gone ? null : tools(message, own, view),
     gone ? null : reactionsElement(message, view));
+}
+
+/** Where a reply belongs, or how many replies there are. @param {Message} message @param {View} view */
+function threadElement(message, { actions }) {
+  const root = message.thread_id ?? message.message_id;
+  const button = h("button.thread-link", { type: "button", onclick: () => actions.thread(root) }, icon("thread"), h("span"));
+  showThread(button, message);
+  return button;
+}
+
+/** @param {HTMLElement} button @param {Message} message */
+export function showThread(button, { thread, thread_id: threadId }) {
+  const count = thread?.reply_count ?? 0;
+  button.hidden = !count && !threadId;
+  /** @type {HTMLElement} */ (button.lastElementChild).textContent = threadId ? "in a thread" : count === 1 ? "1 reply" : `${count.toLocaleString()} replies`;
+  button.title = thread ? `the last reply at ${thread.last_reply_at}` : "Show the thread";
 }
 
 /** @param {Message} message @param {boolean} own @param {View} view */
@@ -72,8 +92,10 @@ function tools(message, own, view) {
   return h("div.tools", {},
     reactButton(message, view),
     iconButton("reply", "Reply", () => actions.reply(message)),
+    iconButton("thread", "Thread", () => actions.thread(message.thread_id ?? message.message_id)),
     own ? iconButton("edit", "Edit", () => actions.edit(message)) : null,
     own ? iconButton("delete", "Delete", () => actions.remove(message)) : null,
+    iconButton("pin", message.pinned_at ? "Unpin" : "Pin", () => actions.pin(message, !message.pinned_at), "button.icon-button.pin-button"),
     menuButton("Copy", () => ({ choices: copies() }), "copy"));
 }
 

@@ -11,9 +11,13 @@ import { Link } from "./link.js";
 import { PaneHead } from "./pane-head.js";
 import { learnPeople, nameOf } from "./people.js";
 import { Permission } from "./permission.js";
+import { Pins } from "./pins.js";
 import { RECEIPTS_UP_TO, Roster } from "./roster.js";
+import { Thread } from "./thread.js";
 import { Timeline } from "./timeline.js";
 import { Typists } from "./typists.js";
+import { Unread } from "./unread.js";
+import { Writer } from "./writer.js";
 
 /** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
 /** @typedef {import("/sdk/chatapi.js").Message} Message */
@@ -34,7 +38,6 @@ import { Typists } from "./typists.js";
  */
 
 const PAGE = 30;
-const READ_DELAY_MS = 80; // many messages at once, as after a reconnect, are one receipt
 const KNOWN_MS = 2000; // for the connection to tell which rooms the user is in
 
 export class Pane {
@@ -45,9 +48,6 @@ export class Pane {
   /** Events that came while the room was loading. @type {ServerEvent[] | null} */ #early = null;
   /** The room could not be loaded, though it may be there. */ #failed = false;
   #attended = false;
-  #unread = 0;
-  /** The newest seq of the room that somebody else wrote. */ #newest = 0;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */ #readTimer;
   /** The connection was lost at this time, and is not back. @type {number | null} */ #downSince = null;
   /** The events between `ready` and `sync.complete`. @type {{events: number, since: number} | null} */ #recovery = null;
 
@@ -58,45 +58,64 @@ export class Pane {
     this.slot = slot;
     this.around = around;
     this.roster = new Roster(user);
+    this.writer = new Writer(this);
     this.addressees = new Addressees(client, user, this.roster);
     this.permission = new Permission((obstacle) => this.composer.bar(obstacle, this.#early ? "" : "You may write again."));
-    this.timeline = new Timeline(user, around.slotOf, {
-      reply: (message) => { if (!this.#isHindered()) this.composer.reply(message); },
-      edit: (message) => { if (!this.#isHindered("slow")) this.composer.edit(message); },
-      react: (message, emoji, active) => this.#react(message, emoji, active),
-      remove: (message) => this.#try(this.connection.delete(message.room_id, message.message_id)),
-      retry: (draft) => this.#send(draft),
+    /** @type {import("./message.js").Actions} */
+    const actions = {
+      reply: (message) => { if (!this.writer.isHindered()) this.composer.reply(message); },
+      edit: (message) => { if (!this.writer.isHindered("slow")) this.composer.edit(message); },
+      react: (message, emoji, active) => this.writer.react(message, emoji, active),
+      remove: (message) => this.writer.remove(message),
+      pin: (message, pinned) => this.writer.pin(message, pinned),
+      thread: (messageId) => this.#openThread(messageId),
+      retry: (draft) => { if (this.#room) void this.writer.send(this.#room.room_id, draft); },
       older: () => this.#loadOlder(),
+    };
+    this.timeline = new Timeline(user, around.slotOf, actions);
+    this.thread = new Thread(client, user, around.slotOf, actions, this.timeline.element, (byHand) => this.#closeThread(byHand));
+    this.pins = new Pins(client, user, {
+      show: (messageId) => { if (!this.timeline.show(messageId)) toast("It is further back: scroll up to it."); },
+      unpin: (message) => this.writer.pin(message, false),
     });
     this.typists = new Typists((userIds) => this.timeline.showTyping(userIds));
     this.composer = new Composer(user, slot, {
       send: (content, replyTo) => void this.#write(content, replyTo),
-      edit: (message, content) => this.#edit(message, content),
+      edit: (message, content) => this.writer.edit(message, content),
       suggest: (start) => this.addressees.suggest(start),
       typing: (active) => { if (this.#room && !this.composer.isBarred) this.connection.typing(this.#room.room_id, active); },
       lastOwn: () => this.timeline.lastOwn(),
     });
     this.head = new PaneHead(user, slot, { toggle: () => this.link.toggle(), retry: () => this.link.retryNow(), details: () => around.details() });
+    this.unread = new Unread((count) => this.head.showUnread(count), (seq) => {
+      if (this.#room) this.#try(this.connection.read(this.#room.room_id, seq));
+    });
     this.outside = h("div.outside", { hidden: true });
     this.spoken = h("p.sr", { "aria-live": "polite" });
-    this.element = h("section.pane.panel", { "data-slot": slot, "aria-label": user },
-      this.head.element, this.spoken, this.head.notice, this.timeline.element, this.outside, this.composer.element);
+    this.element = h("section.pane.panel", { "data-slot": slot, "aria-label": user, onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event) },
+      this.head.element, this.spoken, this.head.notice, this.pins.element, this.timeline.element, this.outside, this.composer.element);
     this.link = new Link(client, user, wire, {
       frame: (direction, frame) => around.frame({ direction, frame }),
       event: (event) => this.#onEvent(event),
       condition: (condition) => this.#onCondition(condition),
-      error: (error) => this.#complain(error),
+      error: (error) => this.complain(error),
       rooms: () => this.#reconsider(),
     });
   }
 
   get connection() { return this.link.connection; }
 
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    const elsewhere = event.defaultPrevented || /** @type {HTMLElement} */ (event.target).closest("[popover]");
+    if (event.key === "Escape" && !elsewhere) this.thread.close();
+  }
+
   /** The user looks at this pane, or no longer does. @param {boolean} attended */
   attend(attended) {
     this.#attended = attended;
     this.element.classList.toggle("attended", attended);
-    if (attended) this.#markRead();
+    if (attended) this.unread.markRead();
   }
 
   /** The names for a raw frame about the open room. @returns {import("./raw.js").Present} */
@@ -122,10 +141,11 @@ export class Pane {
     this.roster.clear();
     this.addressees.open(room);
     this.permission.open(room);
-    this.#unread = 0;
-    this.#newest = 0;
+    this.unread.clear();
     this.#failed = false;
     this.composer.cancel();
+    this.thread.close(false);
+    this.pins.close();
     this.typists.clear();
     this.timeline.reset((message) => this.roster.markOf(message));
     this.showName();
@@ -162,14 +182,13 @@ export class Pane {
     this.#showStanding(page.messages);
     this.timeline.putAll(page.messages);
     this.timeline.started(page.has_more);
-    this.#unread = this.#countUnread(page);
+    this.#countUnread(page);
     const early = this.#early ?? [];
     this.#early = null;
     for (const event of early) this.#apply(event);
     this.#showComposer();
     this.#showOthers();
-    this.head.showUnread(this.#unread);
-    if (this.#attended) this.#markRead();
+    if (this.#attended) this.unread.markRead();
   }
 
   /**
@@ -189,22 +208,27 @@ export class Pane {
   /** What this user may do here, as the first page says. @param {Message[]} messages */
   #showStanding(messages) {
     const room = /** @type {Room} */ (this.#room);
-    this.permission.setMember(this.roster.get(this.user) ?? this.around.standing(room.room_id));
+    this.#showMember();
     for (const message of messages) if (message.sender_id === this.user) this.permission.posted(message.created_at);
   }
 
+  #showMember() {
+    const room = /** @type {Room} */ (this.#room);
+    const member = this.roster.get(this.user) ?? this.around.standing(room.room_id);
+    const mayPin = this.#member && (room.type === "dm" || member?.role === "admin");
+    this.permission.setMember(member);
+    this.element.classList.toggle("may-pin", mayPin);
+    this.pins.open(room.room_id, mayPin);
+  }
+
   /** @param {{messages: Message[], has_more: boolean}} page */
-  #countUnread({ messages, has_more: hasMore }) {
+  #countUnread(page) {
     const roomId = /** @type {Room} */ (this.#room).room_id;
     const standing = this.around.standing(roomId);
     const lastRead = this.roster.lastRead(this.user) ?? this.link.lastRead(roomId) ?? standing?.last_read;
-    if (!this.#member || lastRead === undefined) return 0;
+    if (!this.#member || lastRead === undefined) return;
     this.roster.receive(this.user, 0, lastRead);
-    const others = messages.filter((message) => message.sender_id !== this.user && !message.deleted_at);
-    this.#newest = others.at(-1)?.seq ?? 0;
-    const unread = others.filter((message) => message.seq > lastRead).length;
-    const beyond = hasMore && messages[0].seq > lastRead + 1; // the page is not all of it
-    return beyond ? Math.max(unread, standing?.unread_count ?? 0) : unread;
+    this.unread.start(page, this.user, lastRead, standing?.unread_count ?? 0);
   }
 
   /** The connection tells its rooms: it may have been taken for something else. */
@@ -306,11 +330,11 @@ export class Pane {
     switch (event.type) {
       case "message": return this.#onMessage(/** @type {any} */ (event));
       case "message.edited":
-      case "message.deleted": return this.#onChanged(event);
+      case "message.deleted":
+      case "message.pinned":
+      case "message.unpinned": return this.#onChanged(event);
       case "reaction.added":
       case "reaction.removed": return this.#onReaction(event);
-      case "message.pinned":
-      case "message.unpinned": return; // the timeline shows neither
       case "typing": return event.action === "start" ? this.typists.start(event.user_id) : this.typists.stop(event.user_id);
       case "ack.received": return this.#onReceipt(event.user_id, event.seq, 0);
       case "read.updated": return this.#onReceipt(event.user_id, event.seq, event.seq);
@@ -329,27 +353,29 @@ export class Pane {
   #onMessage(message) {
     this.typists.stop(message.sender_id);
     const known = this.timeline.get(message.message_id);
+    if (message.thread_id) this.timeline.change({ ...message, type: "message" }); // its root counts it
+    this.thread.apply({ ...message, type: "message" });
     if (message.sender_id === this.user) this.permission.posted(message.created_at);
     this.timeline.put(known ? applyEvent(known, { ...message, type: "message" }) : message, { recovered: Boolean(this.#recovery) && message.sender_id !== this.user });
     if (message.sender_id === this.user || message.deleted_at) return;
-    this.#newest = message.seq;
     if (!this.#member) return; // users who only follow have no receipt
-    if (known || message.seq <= (this.roster.lastRead(this.user) ?? 0)) return;
-    this.head.showUnread(++this.#unread);
-    if (this.#attended) this.#markRead();
+    this.unread.came(message.seq, !known && message.seq > (this.roster.lastRead(this.user) ?? 0));
+    if (this.#attended) this.unread.markRead();
   }
 
-  /** Of a message that is here: an edit, or its end. @param {ServerEvent} event */
+  /** Of a message that may be here: an edit, a pin, or its end. @param {ServerEvent} event */
   #onChanged(event) {
-    const known = this.timeline.get(event.message_id);
-    if (known && !known.deleted_at) this.timeline.put(applyEvent(known, event));
+    this.timeline.change(event);
+    this.thread.apply(event);
+    this.pins.refreshSoon();
   }
 
   /** @param {ServerEvent} event */
   #onReaction(event) {
     const known = this.timeline.get(event.message_id);
     if (!known) return;
-    this.timeline.putReactions(applyEvent(known, event));
+    this.timeline.change(event);
+    this.thread.apply(event);
     if (event.user_id === this.user || this.#recovery) return;
     const text = (known.content ?? "").slice(0, 80);
     this.spoken.textContent = event.type === "reaction.added" ? `${nameOf(event.user_id)} reacted with ${nameOfEmoji(event.emoji)} to “${text}”`
@@ -378,23 +404,13 @@ export class Pane {
     if (userId !== this.user) return this.#showOthers();
     if (type === "member.unbanned") return;
     if (type !== "member.updated") return void this.open(/** @type {Room} */ (this.#room));
-    this.permission.setMember(this.roster.get(userId));
+    this.#showMember();
   }
 
   /** @param {string} userId @param {number} ack @param {number} read */
   #onReceipt(userId, ack, read) {
     this.roster.receive(userId, ack, read);
     if (userId !== this.user) this.timeline.refreshMarks();
-  }
-
-  #markRead() {
-    const room = this.#room;
-    if (!room || !this.#unread || !this.#member) return;
-    this.head.showUnread(this.#unread = 0);
-    clearTimeout(this.#readTimer);
-    this.#readTimer = setTimeout(() => {
-      if (room.room_id === this.#room?.room_id && this.#newest) this.#try(this.connection.read(room.room_id, this.#newest));
-    }, READ_DELAY_MS);
   }
 
   /** @returns {Promise<boolean>} */
@@ -417,58 +433,35 @@ export class Pane {
 
   /** Until the room has been loaded, nobody knows who can be mentioned. @param {string} content @param {string | null} replyTo */
   async #write(content, replyTo) {
-    const opening = this.#opening;
-    await this.#loading;
-    if (opening === this.#opening) return this.#send({ content, reply_to: replyTo, ...this.addressees.mentionsOf(content), client_message_id: `pg-${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 10)}` });
+    const roomId = this.#room?.room_id;
+    for (let loading; loading !== this.#loading;) await (loading = this.#loading);
+    if (roomId && roomId === this.#room?.room_id) return this.writer.send(roomId, this.writer.draft(content, replyTo));
     this.composer.input.value ||= content;
     toast("Not sent: another room was opened.");
   }
 
-  /** @param {import("./message.js").Draft} draft */
-  async #send({ error: _earlier, ...draft }) {
-    const room = this.#room;
-    if (!room) return;
-    this.timeline.putDraft(draft);
-    try {
-      const { reply_to: replyTo, ...sent } = draft;
-      await this.connection.send(room.room_id, { ...sent, ...(replyTo && { reply_to: replyTo }) });
-    } catch (/** @type {any} */ error) {
-      if (error.code === "CLOSED" || room.room_id !== this.#room?.room_id) return;
-      this.permission.refused(error);
-      this.timeline.putDraft({ ...draft, error: describe(error) });
-    }
+  /** @param {string} messageId */
+  async #openThread(messageId) {
+    const room = /** @type {Room} */ (this.#room);
+    await this.#try((async () => {
+      const root = this.timeline.get(messageId) ?? await this.client.getMessage(room.room_id, messageId);
+      if (room.room_id !== this.#room?.room_id) return;
+      this.composer.cancel();
+      this.timeline.element.hidden = true;
+      this.composer.input.placeholder = "Reply in the thread";
+      const opened = this.thread.open(root, (message) => this.roster.markOf(message));
+      this.thread.title.focus();
+      await opened;
+    })());
   }
 
-  /** @param {Message} message @param {string} content */
-  #edit(message, content) {
-    const { mentions = [], mention_room: everybody = false } = this.addressees.mentionsOf(content, message);
-    const { room_id: roomId, message_id: messageId, meta } = message;
-    return this.#try(this.connection.edit(roomId, messageId, { content, meta, mentions, mention_room: everybody }));
-  }
-
-  /** @param {Message} message @param {string} emoji @param {boolean} active */
-  async #react({ room_id: roomId, message_id: messageId }, emoji, active) {
-    if (active && this.#isHindered("slow", "posting")) return;
-    try {
-      const event = await (active ? this.connection.react(roomId, messageId, emoji) : this.connection.unreact(roomId, messageId, emoji));
-      const known = this.timeline.get(messageId);
-      const own = active && event.seq === undefined && known?.reactions?.find((reaction) => reaction.emoji === emoji);
-      if (!known || !own || own.user_ids.includes(this.user)) return;
-      // It was this user's already, beyond the first that the message names.
-      const reactions = known.reactions?.map((reaction) => reaction === own ? { ...own, user_ids: [...own.user_ids, this.user] } : reaction);
-      this.timeline.putReactions({ ...known, reactions });
-    } catch (/** @type {any} */ error) {
-      this.permission.refused(error);
-      this.#complain(error);
-    }
-  }
-
-  /** Says so when something keeps the user from writing. @param {...string} allowed obstacles that do not matter */
-  #isHindered(...allowed) {
-    const { obstacle } = this.permission;
-    if (!obstacle || allowed.includes(obstacle.kind)) return false;
-    toast(obstacle.kind === "slow" ? "Slow mode: wait until you may write again." : obstacle.reason);
-    return true;
+  /** @param {boolean} byHand */
+  #closeThread(byHand) {
+    this.timeline.element.hidden = false;
+    this.composer.cancel();
+    this.composer.input.placeholder = "Message";
+    this.timeline.toEnd();
+    if (byHand) this.timeline.log.focus({ preventScroll: true });
   }
 
   /** @param {Promise<unknown>} call */
@@ -476,12 +469,12 @@ export class Pane {
     try {
       await call;
     } catch (error) {
-      this.#complain(error);
+      this.complain(error);
     }
   }
 
   /** @param {any} error */
-  #complain(error) {
+  complain(error) {
     if (error.code !== "CLOSED") toast(`${this.user}: ${describe(error)}`);
   }
 }

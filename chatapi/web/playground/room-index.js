@@ -79,7 +79,7 @@ export class RoomIndex {
 
   /** @param {Source} source @param {Record<string, unknown>} page @returns {Promise<any>} */
   #ask(source, page) {
-    return source === "channels" ? this.clients.a.listChannels(page) : this.clients[source].listRooms(page);
+    return source === "channels" ? this.clients.a.listChannels(page) : this.clients[source].listRooms({ ...page, hidden: true }); // hidden ones are marked here, so that they can be shown again
   }
 
   /** @param {List} list @param {any} page */

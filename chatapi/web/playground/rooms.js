@@ -5,6 +5,7 @@
 import { copy } from "./copy.js";
 import { describe, h, iconButton, toast } from "./dom.js";
 import { dmUsers, RoomIndex } from "./room-index.js";
+import { roomViewElement } from "./room-view.js";
 
 /** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
 /** @typedef {import("/sdk/chatapi.js").Room} Room */
@@ -199,11 +200,25 @@ export class Rooms {
   #showAbout() {
     const current = this.get(this.#current ?? "");
     this.about.hidden = !current;
-    if (!current || this.about.dataset.looks === `${current.room_id} ${current.member_count}`) return;
-    this.about.dataset.looks = `${current.room_id} ${current.member_count}`;
+    const standings = this.index.get(this.#current ?? "")?.standings ?? {};
+    const views = SLOTS.map((slot) => [standings[slot]?.notify, standings[slot]?.hidden]);
+    const looks = JSON.stringify([current?.room_id, current?.member_count, views]);
+    if (!current || this.about.dataset.looks === looks) return;
+    this.about.dataset.looks = looks;
     this.about.replaceChildren(
       h("p.muted", {}, `${current.type}, ${current.member_count.toLocaleString()} ${current.member_count === 1 ? "member" : "members"}`),
-      h("div.room-id", {}, h("code", { title: current.room_id }, current.room_id), iconButton("copy", "Copy the room's id", () => copy(current.room_id, "The room's id"))));
+      h("div.room-id", {}, h("code", { title: current.room_id }, current.room_id), iconButton("copy", "Copy the room's id", () => copy(current.room_id, "The room's id"))),
+      roomViewElement(this.users, standings, (slot, change) => this.#changeView(slot, current.room_id, change)));
+  }
+
+  /** @param {"a" | "b"} slot @param {string} roomId @param {{notify?: import("/sdk/chatapi.js").NotifyLevel, hidden?: boolean}} change */
+  async #changeView(slot, roomId, change) {
+    try {
+      await this.clients[slot].updateView(roomId, change);
+    } catch (error) {
+      toast(`Rooms: ${describe(error)}`);
+    }
+    this.refreshSoon();
   }
 
   /** The same element for a room that looks the same, so that the focus stays. @param {Listed} listed */
@@ -216,7 +231,8 @@ export class Rooms {
     const unread = SLOTS.map((slot) => standings[slot]?.unread_count ?? 0);
     const mentions = SLOTS.map((slot) => standings[slot]?.unread_mentions ?? 0);
     const current = room.room_id === this.#current;
-    const looks = JSON.stringify([name, preview, unread, mentions, current, room.type]);
+    const hidden = SLOTS.filter((slot) => standings[slot]?.hidden).map((slot) => this.users[slot]);
+    const looks = JSON.stringify([name, preview, unread, mentions, hidden, current, room.type]);
     const known = this.#rows.get(room.room_id);
     if (known?.looks === looks) return known.row;
     const row = h("li", {}, h("button.room", {
@@ -224,7 +240,7 @@ export class Rooms {
       onclick: () => this.onOpen(/** @type {Room} */ (this.get(room.room_id) ?? room)),
     },
       h("span.glyph", { "aria-hidden": "true", "data-type": room.type }, GLYPH[room.type]),
-      h("span.room-text", {}, h("span.room-name", { dir: "auto" }, name, h("span.sr", {}, `, ${room.type}`)), h("span.room-last", { dir: "auto" }, preview)),
+      h("span.room-text", {}, h("span.room-name", { dir: "auto" }, name, h("span.sr", {}, `, ${room.type}`)), h("span.room-last", { dir: "auto" }, hidden.length ? h("i", {}, `hidden from ${hidden.join(" and ")}: `) : null, preview)),
       h("span.room-unread", {}, ...SLOTS.map((slot, at) => this.#badge(slot, unread[at], mentions[at])))));
     this.#rows.set(room.room_id, { looks, row });
     return row;

@@ -2,8 +2,9 @@
  * One user's view of a room's messages: in order, by day, with history on scroll.
  * @module
  */
+import { applyEvent } from "/sdk/chatapi.js";
 import { day, h, icon } from "./dom.js";
-import { draftElement, markElement, messageElement } from "./message.js";
+import { draftElement, markElement, messageElement, showThread } from "./message.js";
 import { nameOf } from "./people.js";
 import { showReactions } from "./reactions.js";
 
@@ -24,14 +25,15 @@ export class Timeline {
   #sticking = false;
   /** Before the last change of size, which must not hide the newest message. */ #atEnd = true;
 
-  /** @param {string} user @param {(userId: string) => string | undefined} slotOf @param {import("./message.js").Actions} actions */
-  constructor(user, slotOf, actions) {
+  /** @param {string} user @param {(userId: string) => string | undefined} slotOf @param {import("./message.js").Actions} actions @param {string} [what] */
+  constructor(user, slotOf, actions, what = "room") {
+    this.what = what;
     this.user = user;
     this.older = actions.older;
     /** @type {import("./message.js").View} */
     this.view = {
       user, slotOf, actions, markOf: () => ({ kind: "stored", label: "Stored" }),
-      get: (messageId) => this.get(messageId), show: (messageId) => this.#show(messageId),
+      get: (messageId) => this.get(messageId), show: (messageId) => this.show(messageId),
     };
     this.top = h("div.history-end");
     this.list = h("ol.messages");
@@ -107,6 +109,17 @@ export class Timeline {
     if (this.#atEnd && this.#items.size > KEPT) this.#dropOldest();
   }
 
+  /** An event of a message that may be here, or of a reply to it. @param {import("/sdk/chatapi.js").ServerEvent} event */
+  change(event) {
+    const root = event.thread_id && this.get(event.thread_id);
+    if (root) this.#putThread(applyEvent(root, event));
+    const known = this.get(event.message_id);
+    if (!known || known.deleted_at) return;
+    const changed = applyEvent(known, event);
+    if (event.type.startsWith("reaction.")) this.putReactions(changed);
+    else this.put(changed);
+  }
+
   /** The message has other reactions now; nothing else of it is drawn again, or read out. @param {Message} message */
   putReactions(message) {
     const item = this.#items.get(message.message_id);
@@ -114,6 +127,15 @@ export class Timeline {
     if (!item || !row) return;
     item.message = message;
     showReactions(row, message, this.view);
+    if (this.#atEnd) this.#stick();
+  }
+
+  /** The message has other replies now. @param {Message} message */
+  #putThread(message) {
+    const item = this.#items.get(message.message_id);
+    if (!item || item.message === message) return;
+    item.message = message;
+    showThread(/** @type {HTMLElement} */ (item.element.querySelector(".thread-link")), message);
     if (this.#atEnd) this.#stick();
   }
 
@@ -204,7 +226,7 @@ export class Timeline {
   }
 
   #showBeginning() {
-    this.top.replaceChildren(h("p.beginning", {}, this.#items.size ? "The beginning of this room" : "No messages yet. Say hello."));
+    this.top.replaceChildren(h("p.beginning", {}, this.#items.size ? `The beginning of this ${this.what}` : "No messages yet. Say hello."));
   }
 
   /** Of a long session: the page stays quick, and the history brings them back. */
@@ -228,7 +250,7 @@ export class Timeline {
     for (let last = this.list.lastElementChild; last && Number(last.dataset.seq) > seq; last = last.previousElementSibling) before = last;
     this.list.insertBefore(element, before);
     const beginning = this.top.querySelector(".beginning");
-    if (beginning) beginning.textContent = "The beginning of this room";
+    if (beginning) beginning.textContent = `The beginning of this ${this.what}`;
   }
 
   /** Day lines and groups around a message that is new here. @param {HTMLElement} element */
@@ -273,11 +295,12 @@ export class Timeline {
     this.#group(element);
   }
 
-  /** @param {string} messageId */
-  #show(messageId) {
+  /** @param {string} messageId @returns {boolean} whether it is here */
+  show(messageId) {
     const element = this.#items.get(messageId)?.element;
     element?.scrollIntoView({ block: "center" });
     element?.focus();
+    return Boolean(element);
   }
 }
 
