@@ -43,6 +43,7 @@ class Search:
         self._own_commits = 0
         self._seen = -1  # commits of others when the index had all that was new
         self._is_behind = True  # there may be older messages that are not in the index
+        self._is_merging = False  # there may be segments to merge
 
     async def find(self, principal: Principal, query: SearchQuery, window: Window) -> SearchPage:
         """The messages that have all terms, in rooms that the user is a member of, or in the one room, if they may read
@@ -98,14 +99,16 @@ class Search:
         """Puts in what has come and takes out what has gone, then catches up with older messages."""
         if not self._store.can_search:
             return
+        writer = self._store.writer
         while await self._keep_up():
-            if not self.is_enabled or not self._is_behind:
+            if self._is_behind and self.is_enabled:
+                rows = search_index.CHUNK_ROWS if writer.is_busy else search_index.LARGE_CHUNK_ROWS
+                self._is_behind = await self._step(partial(search_index.fill_gap, rows))
+                self._is_merging = True
+            elif self._is_merging:
+                self._is_merging = await self._step(search_index.merge_segments)
+            else:
                 return
-            writer = self._store.writer
-            rows = search_index.CHUNK_ROWS if writer.is_busy else search_index.LARGE_CHUNK_ROWS
-            self._is_behind = await self._step(partial(search_index.fill_gap, rows))
-            if not self._is_behind:
-                await self._merge()
             if writer.is_loaded:
                 return  # the next round is soon
 
@@ -125,7 +128,8 @@ class Search:
 
     async def _merge(self) -> None:
         for _ in range(MERGE_STEPS):
-            if not await self._step(search_index.merge_segments):
+            self._is_merging = await self._step(search_index.merge_segments)
+            if not self._is_merging:
                 return
 
     @property

@@ -243,6 +243,7 @@ def _fill_some(rows: int, connection: SqliteConnection) -> bool:
     to_key = _add_chunk(connection, progress.done_key, progress.gap_end_key, rows)
     if to_key is None:
         _set_progress(connection, IndexProgress(progress.head_key, progress.head_key, progress.head_key))
+        connection.execute(_MERGE, {"pages": -MERGED_PAGES})  # of all segments into one, which goes on in later steps
         return False
     _set_progress(connection, progress._replace(done_key=to_key))
     return True
