@@ -110,24 +110,21 @@ async def test_every_kind_of_event_once(rig: Rig) -> None:
 
 async def test_moderation_is_told_at_once(rig: Rig) -> None:
     room = await rig.group("alice", "bob")
-    alice, client, bob = rig.client("alice"), rig.client("bob"), await rig.connect("bob")
+    alice, bob = rig.client("alice"), await rig.connect("bob")
     await alice.update_room(room, slow_mode_seconds=50)
     await bob.connection.send(room, "one")
-    for sending in (bob.connection.send(room, "two"), client.send_message(room, "two")):
+    for sending in (bob.connection.send(room, "two"), rig.client("bob").send_message(room, "two")):
         with pytest.raises(ApiError) as slowed:
             await sending
         assert (slowed.value.status, list(slowed.value.details)) == (429, ["slow_mode_until"])
-    member = await alice.update_member(room, "bob", muted_for=600)
-    with pytest.raises(ApiError) as muted:
+    until = (await alice.update_member(room, "bob", muted_for=600))["muted_until"]
+    with pytest.raises(ApiError, match=f"until {until}"):
         await bob.connection.send(room, "three")
-    assert (muted.value.status, muted.value.details) == (403, {"muted_until": member["muted_until"]})
     await alice.ban_member(room, "bob", reason="spam")
     [banned] = await bob.until("member.banned")
     await alice.send_message(room, "without bob")
-    await bob.connection.ping()
     assert contents(await bob.messages(room, 1)) == ["one"]
     assert room not in bob.connection.cursors["rooms"]
-    assert [ban["reason"] for ban in (await alice.list_bans(room))["bans"]] == ["spam"]
     await alice.unban_member(room, "bob")
     await alice.add_member(room, "bob")
     await alice.send_message(room, "welcome back")
