@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from chatapi.models import UserId, encode_dm_key, find_key
 from chatapi.store.search_index import BLOCK_BITS, can_search, list_row_words
 from chatapi.store.standalone import SQLITE_ERRORS, one_line, open_snapshot
+from chatapi.store.users import make_sort_name
 
 MAX_FINDINGS = 100  # of each kind: a ruined file has millions
 
@@ -186,6 +187,14 @@ _WRONG_THREADS = """
     WHERE r.deleted_at_us IS NULL
       AND NOT EXISTS (SELECT 1 FROM found AS f WHERE f.room_key = t.room_key AND f.root_seq = t.root_seq)
 """
+# By these columns users are searched, and the dm of a block is found.
+_WRONG_USERS = """
+    SELECT printf('user %s: is not found by the name %s', user_id, quote(name)) FROM users
+    WHERE sort_name <> sort_name_of(name) OR folded_id <> lower(user_id)
+    UNION ALL
+    SELECT printf('user %s: the block of %s does not name the dm of the two', user_id, blocked_id) FROM blocks
+    WHERE dm_key IS NOT dm_key(user_id, blocked_id)
+"""
 _NO_EPOCH = """
     SELECT 'meta: there is no epoch' WHERE NOT EXISTS (SELECT 1 FROM meta WHERE name = 'epoch' AND value <> '')
 """
@@ -202,6 +211,7 @@ _CHECKS: Mapping[str, str] = {
     "reactions": _WRONG_REACTIONS,
     "pins": _WRONG_PINS,
     "bans": _BANNED_MEMBERS,
+    "users": _WRONG_USERS,
     "epoch": _NO_EPOCH,
 }
 
@@ -243,6 +253,7 @@ def check_database(path: str) -> CheckReport:
     """Reads all of it; a live one, too. Raises UnusableDatabase when it cannot be opened as a ChatAPI database."""
     with open_snapshot(path) as connection:
         connection.create_function("dm_key", 2, _encode_dm_key, deterministic=True)
+        connection.create_function("sort_name_of", 1, make_sort_name, deterministic=True)
         connection.create_function("message_key", 1, _find_message_key, deterministic=True)
         findings = [f"SQLite: {line}" for line in _run(connection, "integrity check", _INTEGRITY) if line != "ok"]
         for name, statement in _CHECKS.items():

@@ -126,6 +126,42 @@ const cases = {
     assert.deepEqual((await reader.listPins(room)).messages, []);
   },
 
+  async profiles_blocks_and_bans(rig) {
+    const odd = "x,y/z";
+    const room = await rig.group("alice", "bob", odd);
+    const alice = await rig.connect("alice");
+    const bob = await rig.connect("bob");
+    const writer = rig.client("alice");
+    const reader = rig.client("bob");
+    const made = await writer.putUser("alice", { name: "Ålice", avatar_url: "https://a.example/a.png", metadata: { a: 1 } });
+    for (const { inbox } of [alice, bob]) {
+      assert.deepEqual((await inbox.until((event) => event.type === "user.updated")).user, made);
+    }
+    const changed = await writer.putUser("alice", { avatar_url: null });
+    assert.deepEqual([changed.name, changed.avatar_url, changed.metadata], ["Ålice", null, { a: 1 }]);
+    const oddly = await writer.putUser(odd, { name: "Odd" });
+    assert.deepEqual((await reader.listUsers({ ids: ["nobody", odd, "alice"] })).users, [oddly, changed]);
+    assert.deepEqual(await reader.getUser(odd), oddly);
+    const { members } = await reader.listMembers(room, { q: "al" });
+    assert.deepEqual(members.map((member) => [member.user_id, member.name]), [["alice", "Ålice"]]);
+    assert.deepEqual((await writer.listUsers({ q: "O" })).users.map((user) => user.user_id), [odd]);
+
+    const { room_id: dm } = await writer.createRoom({ type: "dm", members: ["bob"] });
+    const blocked = await reader.blockUser("alice");
+    assert.deepEqual((await reader.listBlocks()).blocks, [blocked]);
+    for (const one of [writer, reader]) await assert.rejects(one.sendMessage(dm, "x"), refusal("AUTHORIZATION_ERROR", 403));
+    await reader.unblockUser("alice");
+    await writer.sendMessage(dm, "y");
+
+    const ban = await writer.banUser("bob", { reason: "spam", expires_in: 1000 });
+    assert.deepEqual(await writer.getBan("bob"), ban);
+    await assert.rejects(reader.listRooms(), (error) => error.details?.banned_until === ban.banned_until);
+    await writer.unbanUser("bob");
+    const again = await rig.connect("bob");
+    const sent = await alice.connection.send(room, "welcome back");
+    await again.inbox.until((event) => event.message_id === sent.message_id);
+  },
+
   async kept_root_shows_its_thread(rig) {
     const room = await rig.group("alice", "bob");
     const alice = await rig.connect("alice");

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from sample_database import ROOMS, damage, make_database
 
+from chatapi.folding import LAST
 from chatapi.models import encode_dm_key
 from chatapi.store import check
 from chatapi.store.check import check_database
@@ -109,6 +110,18 @@ def test_an_empty_database_is_sound(tmp_path):
             "room_group: the thread of seq 1 has 1 replies up to seq 2, which is not what it shows",
         ),
         ("INSERT INTO threads VALUES (1, 1, 1, 2, 0)", "room_group: seq 1 shows a thread without replies"),
+        (
+            "INSERT INTO users (tenant_key, user_id, folded_id, name, sort_name) VALUES (1, 'bob', 'bob', 'Bób', 'b')",
+            "user bob: is not found by the name 'Bób'",
+        ),
+        (
+            "INSERT INTO users (tenant_key, user_id, folded_id) VALUES (1, 'Bob', 'Bob')",
+            "user Bob: is not found by the name NULL",
+        ),
+        (
+            "INSERT INTO blocks VALUES (1, 'alice', 'bob', 'dm:1:a:b', 0)",
+            "user alice: the block of bob does not name the dm of the two",
+        ),
         ("UPDATE meta SET value = ''", "meta: there is no epoch"),
     ],
 )
@@ -148,6 +161,18 @@ def test_a_deleted_tenant_is_not_counted(database):
     report = check_database(str(database))
     assert report.findings == []
     assert (report.counts["tenants"], report.counts["rooms"]) == (1, 1)
+
+
+def test_sound_users_and_blocks_are_no_finding(database):
+    with closing(sqlite3.connect(database)) as connection, connection:
+        for user_id, name, sort_name in (("Bob", "Bób", "bob"), ("carol", None, LAST), ("dave", "\u0301", LAST)):
+            connection.execute(
+                "INSERT INTO users (tenant_key, user_id, folded_id, name, sort_name) VALUES (1, ?1, lower(?1), ?, ?)",
+                (user_id, name, sort_name),
+            )
+        connection.execute("INSERT INTO users (tenant_key, user_id, folded_id) VALUES (1, 'eve', 'eve')")
+        connection.execute("INSERT INTO blocks VALUES (1, 'bob', 'alice', ?, 0)", (encode_dm_key("bob", "alice"),))
+    assert findings(database) == []
 
 
 def test_user_ids_with_the_separator_in_them_are_no_finding(tmp_path):
