@@ -14,6 +14,7 @@ import { avatar, beginPeople, learnPeople, nameElement } from "./people.js";
 import { RawFrame } from "./raw.js";
 import { explainError } from "./reasons.js";
 import { Rooms } from "./rooms.js";
+import { Search } from "./search.js";
 import { ServerHealth } from "./server.js";
 import { showSide, showSideCount, watchSide } from "./side.js";
 import { Topics } from "./topics.js";
@@ -41,6 +42,7 @@ const raw = new RawFrame(frames.foot, {
   sent: (slot, frame) => frames.add({ slot, user: tried?.[slot] ?? "", direction: "out", frame, at: new Date() }),
   present: () => session?.panes[0].present() ?? {},
 });
+const search = new Search();
 const setup = new Setup(byId("setup"), { needed: () => !session && !trouble.element.isConnected, given: start });
 const trouble = new Trouble(byId("panes"), () => begin());
 
@@ -91,7 +93,7 @@ function stop() {
 
 /** @param {Record<"a" | "b", ChatAPI>} clients @param {Record<"a" | "b", Wire>} wires @param {Users} users */
 async function play(clients, wires, users) {
-  const newRoom = new NewRoom(byId("new-room"), clients, users, async (room) => { await rooms.refresh(); open(room); });
+  const newRoom = new NewRoom(byId("new-room"), clients, users, async (room) => { await rooms.refresh(); void open(room); });
   const rooms = new Rooms(byId("rooms"), {
     clients, users, open, create: () => newRoom.ask(), changed: () => { for (const pane of session?.panes ?? []) pane.showName(); } });
   const members = new Members(byId("members"), { clients, users, standing: (roomId, slot) => rooms.standing(roomId, slot), nameOf: (room) => rooms.nameOf(room) });
@@ -110,6 +112,11 @@ async function play(clients, wires, users) {
     details: showDetails,
   }));
   session = { panes, rooms, members, topics, room: null };
+  search.begin({
+    clients, users,
+    nameOf: async (roomId) => { const room = await rooms.find(roomId); return room ? rooms.nameOf(room) : roomId; },
+    open: (message) => void showMessage(message),
+  });
   byId("panes").replaceChildren(...panes.map((pane) => pane.element));
   panes.forEach(followAttention);
   showTab(document.body.dataset.tab ?? "chat");
@@ -149,10 +156,20 @@ function open(room) {
   session.room = room;
   sessionStorage.setItem(ROOM, room.room_id);
   session.rooms.select(room);
-  for (const pane of session.panes) void pane.open(room);
+  const opened = Promise.all(session.panes.map((pane) => pane.open(room)));
   session.members.open(room);
   session.topics.open(room);
   if (PHONE.matches && document.body.dataset.view === "rooms") showView("a");
+  return opened;
+}
+
+/** @param {import("/sdk/chatapi.js").Message} message */
+async function showMessage({ room_id: roomId, message_id: messageId }) {
+  const room = await session?.rooms.find(roomId);
+  if (!session || !room) return;
+  if (session.room?.room_id !== roomId) await open(room);
+  const shown = session.panes.map((pane) => pane.timeline.show(messageId));
+  if (!shown.includes(true)) toast("It is further back in this room: scroll up to it.");
 }
 
 /**
@@ -206,6 +223,7 @@ function nameUsers(users) {
 for (const button of document.querySelectorAll(".tabs button")) button.addEventListener("click", () => showTab(/** @type {any} */ (button).dataset.tab));
 for (const button of document.querySelectorAll(".views button")) button.addEventListener("click", () => showView(/** @type {any} */ (button).dataset.view));
 PHONE.addEventListener("change", () => showView(document.body.dataset.view ?? "a"));
+byId("search").addEventListener("click", () => search.ask());
 byId("credentials").addEventListener("click", () => setup.ask(keptCredentials()));
 addEventListener("unhandledrejection", (event) => { if (event.reason?.code !== "CLOSED") toast(describe(event.reason)); });
 
