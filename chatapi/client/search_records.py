@@ -1,4 +1,4 @@
-"""What a search finds. See `client.records`."""
+"""Results of a search. See `client.records`."""
 
 from typing import NotRequired, TypedDict
 

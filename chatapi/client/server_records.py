@@ -1,4 +1,4 @@
-"""What a server tells about itself, as TypedDicts. See `client.records`."""
+"""Answers about the server itself, as TypedDicts. See `client.records`."""
 
 from typing import Literal, TypedDict
 
