@@ -191,20 +191,22 @@ def fill_gap(rows: int, connection: SqliteConnection, is_over: Callable[[], bool
 
 def merge_segments(connection: SqliteConnection, is_over: Callable[[], bool]) -> bool:
     """One step. The more segments an index has, the longer a search takes. Whether there may be more to do."""
-    return _repeat(_merge_some, connection, is_over)
+    while _merge_some(connection):
+        if is_over():
+            return True
+    return False
 
 
 def _repeat(
     work: Callable[[SqliteConnection], bool], connection: SqliteConnection, is_over: Callable[[], bool]
 ) -> bool:
-    """Segments are merged as fast as new ones come."""
-    while work(connection):
-        if is_over():
-            return True
+    """Segments are merged as fast as new ones come: first, since a step may end after its first chunk."""
+    while True:
         _merge_some(connection)
+        if not work(connection):
+            return False
         if is_over():
             return True
-    return False
 
 
 def _replace_outdated(connection: SqliteConnection) -> bool:
