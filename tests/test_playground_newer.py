@@ -26,7 +26,7 @@ def test_unknown_events_are_listed_and_disturb_no_pane(browser: Browser, tmp_pat
             tenant.call("POST", f"/rooms/{room}/members", {"user_id": "carol"})
             tenant.call("PATCH", f"/rooms/{room}", {"metadata": {"quiet": True}})
             frames = page.locator(".frame-list details")
-            for kind in ("huddle.began", "poll.closed", *(frame["type"] for frame in NEWS["frames"])):
+            for kind in ("huddle.joined", "poll.closed", *(frame["type"] for frame in NEWS["frames"])):
                 expect(frames.locator(".frame-type").get_by_text(kind, exact=True).first).to_be_attached()
 
             def last_acks() -> set[int]:
