@@ -27,12 +27,12 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _US = datetime.timedelta(microseconds=1)
 
 
-class SearchPage(NamedTuple):
+class FoundPage(NamedTuple):
     found: list[search.Found]
     has_more: bool
 
 
-NOTHING = SearchPage([], False)
+NOTHING = FoundPage([], False)
 
 
 class Search:
@@ -45,7 +45,7 @@ class Search:
         self._is_behind = True  # there may be older messages that are not in the index
         self._is_merging = False  # there may be segments to merge
 
-    async def find(self, principal: Principal, query: SearchQuery, window: Window) -> SearchPage:
+    async def find(self, principal: Principal, query: SearchQuery, window: Window) -> FoundPage:
         """The messages that have all terms, in rooms that the user is a member of, or in the one room, if they may read
         it. Raises ChatError: NOT_FOUND where search is off, 400, 503 for a search that takes too long."""
         if not self.is_enabled or not principal.tenant.settings.search:
@@ -83,13 +83,13 @@ class Search:
                 return None
             raise
 
-    async def _run(self, want: search.SearchWant) -> SearchPage:
+    async def _run(self, want: search.SearchWant) -> FoundPage:
         work = search.SearchRun(want)
         deadline_s = time.perf_counter() + MAX_SECONDS
         while not await self._store.readers.run_step(want.tenant_key, partial(work.take_step, deadline_s)):
             if time.perf_counter() > deadline_s:
                 raise unavailable("The search took too long")
-        return SearchPage(work.found, work.has_more)
+        return FoundPage(work.found, work.has_more)
 
     async def count_lag(self) -> int:
         """How many messages and edits are not found yet, counted to 10,000; 0 where search is off."""

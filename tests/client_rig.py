@@ -131,3 +131,15 @@ def contents(messages: list[Any]) -> list[Any]:
 
 def seqs(events: list[Any]) -> list[Any]:
     return [event["seq"] for event in events]
+
+
+async def acknowledged(client: ChatAPI, room: str, user_id: str) -> int:
+    receipts = (await client.list_receipts(room))["receipts"]
+    return next(receipt["last_ack"] for receipt in receipts if receipt["user_id"] == user_id)
+
+
+async def until_acknowledged(client: ChatAPI, room: str, user_id: str, seq: int) -> None:
+    async def is_acknowledged() -> bool:
+        return await acknowledged(client, room, user_id) == seq
+
+    await eventually(is_acknowledged)

@@ -242,3 +242,10 @@ def browser() -> Iterator["Browser"]:
 
     with open_browser() as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    from accessibility import read_axe  # as above
+
+    return read_axe()

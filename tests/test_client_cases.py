@@ -2,20 +2,28 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
+import re
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from client_rig import Inbox, Rig, contents, eventually, make_rig, numbered, seqs, stored_messages
-from client_users import test_profiles_blocks_and_bans  # noqa: F401 - one of the cases
+from client_rig import (
+    Inbox,
+    Rig,
+    acknowledged,
+    contents,
+    eventually,
+    make_rig,
+    numbered,
+    seqs,
+    stored_messages,
+    until_acknowledged,
+)
 from newer import open_newer
-from proxy import FOREIGN_ANSWERS, Proxy
 from server_process import ServerProcess
 
-from chatapi.client import ApiError, ChatAPI, Event, NoAnswer, NotChatAPI, apply_event, is_log_event, outgoing
-from chatapi.client import http as client_http
+from chatapi.client import ApiError, ChatAPI, Event, apply_event, is_log_event
 from chatapi.errors import Code
 
 SHARED = json.loads((Path(__file__).parent / "sdk_cases.json").read_text())
@@ -46,8 +54,10 @@ async def rig(process: ServerProcess, url: str) -> AsyncIterator[Rig]:
 
 def test_every_shared_case_is_here() -> None:
     """Those of a newer server are in test_client_newer.py."""
-    here = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
-    assert {case["name"] for case in CASES if case.get("needs") != "newer"} == here - {"every_shared_case_is_here"}
+    files = ("test_client_cases.py", "test_client_foreign_answers.py")
+    texts = [(Path(__file__).parent / file).read_text() for file in files]
+    here = {name for text in texts for name in re.findall(r"^async def test_(\w+)", text, re.MULTILINE)}
+    assert {case["name"] for case in CASES if case.get("needs") != "newer"} == here
 
 
 async def restart(process: ServerProcess) -> None:
@@ -94,8 +104,15 @@ async def test_every_kind_of_event_once(rig: Rig) -> None:
     await alice.remove_member(room, "carol")
     await bob.until("member.left")
     log = [event for event in bob.events if is_log_event(event)]
-    types = "message message.edited message.deleted room.updated member.joined member.updated member.left"
-    assert [event["type"] for event in log] == types.split()
+    assert [event["type"] for event in log] == [
+        "message",
+        "message.edited",
+        "message.deleted",
+        "room.updated",
+        "member.joined",
+        "member.updated",
+        "member.left",
+    ]
     assert seqs(log) == list(range(1, 8))
     assert (log[1]["target_seq"], log[1]["content"]) == (1, "second")
     assert log[2]["target_seq"] == 1
@@ -168,6 +185,48 @@ async def test_kept_messages_show_their_reactions_and_pins(process: ServerProces
     assert kept["deleted_at"]
     assert not {"reactions", "pinned_at"} & kept.keys()
     assert (await reader.list_pins(room))["messages"] == []
+
+
+async def test_profiles_blocks_and_bans(rig: Rig) -> None:
+    odd = "x,y/z"
+    room = await rig.group("alice", "bob", odd)
+    alice, bob = await rig.connect("alice"), await rig.connect("bob")
+    writer, reader = rig.client("alice"), rig.client("bob")
+    made = await writer.put_user("alice", name="Ålice", avatar_url="https://a.example/a.png", metadata={"a": 1})
+    for connected in (alice, bob):
+        [event] = await connected.until("user.updated")
+        assert event["user"] == made
+    changed = await rig.backend.put_user("alice", avatar_url=None)
+    assert (changed["name"], changed["avatar_url"], changed["metadata"]) == ("Ålice", None, {"a": 1})
+    oddly = await rig.backend.put_user(odd, name="Odd")
+    assert (await reader.list_users(["nobody", odd, "alice"]))["users"] == [oddly, changed]
+    assert await reader.get_user(odd) == oddly
+    [member] = (await reader.list_members(room, q="al"))["members"]
+    assert (member["user_id"], member["name"]) == ("alice", "Ålice")
+    assert [user["user_id"] for user in (await rig.backend.list_users(q="O"))["users"]] == [odd]
+
+    dm = (await writer.create_room("dm", ["bob"]))["room_id"]
+    blocked = await reader.block_user("alice")
+    assert (await reader.list_blocks())["blocks"] == [blocked]
+    for one in (writer, reader):
+        with pytest.raises(ApiError) as refusal:
+            await one.send_message(dm, "x")
+        assert refusal.value.code is Code.AUTHORIZATION_ERROR
+    await reader.unblock_user("alice")
+    await writer.send_message(dm, "y")
+
+    ban = await rig.backend.ban_user("bob", reason="spam", expires_in_s=1000)
+    assert await rig.backend.get_ban("bob") == ban
+    with pytest.raises(ApiError) as refusal:
+        await reader.list_rooms()
+    assert refusal.value.details == {"banned_until": ban["banned_until"]}
+    await bob.until("ended")
+    assert bob.error is not None
+    assert bob.error.details == {"banned_until": ban["banned_until"]}
+    await rig.backend.unban_user("bob")
+    again = await rig.connect("bob")
+    sent = await alice.connection.send(room, "welcome back")
+    await again.until("message", message_id=sent["message_id"])
 
 
 async def test_kept_root_shows_its_thread(process: ServerProcess, rig: Rig) -> None:
@@ -364,18 +423,6 @@ async def test_handled_is_acknowledged(rig: Rig) -> None:
     await until_acknowledged(alice, room, "bob", seq)
 
 
-async def acknowledged(client: ChatAPI, room: str, user_id: str) -> int:
-    receipts = (await client.list_receipts(room))["receipts"]
-    return next(receipt["last_ack"] for receipt in receipts if receipt["user_id"] == user_id)
-
-
-async def until_acknowledged(client: ChatAPI, room: str, user_id: str, seq: int) -> None:
-    async def is_acknowledged() -> bool:
-        return await acknowledged(client, room, user_id) == seq
-
-    await eventually(is_acknowledged)
-
-
 async def test_notification_until_handled(rig: Rig) -> None:
     bob = rig.client("bob")
     notified = await rig.client("alice").notify("news", {"n": 1}, {"user_ids": ["bob"]})
@@ -475,119 +522,3 @@ async def test_slow_consumer_misses_nothing(rig: Rig) -> None:
         for text in texts:
             sending.create_task(alice.connection.send(room, text))
     assert contents(await bob.messages(room, 80)) == texts
-
-
-# Something between the SDK and the server
-
-
-@pytest.fixture
-def proxy(process: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    monkeypatch.setattr(client_http, "RETRY_CAP_S", 0.001)
-    with Proxy(process.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-async def through(proxy: Proxy, rig: Rig) -> AsyncIterator[Callable[..., ChatAPI]]:
-    """`through("bob", retries=0)`: a client of that user behind the proxy."""
-    async with AsyncExitStack() as stack:
-
-        def make(user_id: str, **options: Any) -> ChatAPI:
-            client = ChatAPI(proxy.url, api_key=rig.api_key, user_id=user_id, **options)
-            stack.push_async_callback(client.close)
-            return client
-
-        yield make
-
-
-async def test_foreign_answers_are_no_word_on_a_call(rig: Rig, proxy: Proxy, through: Callable[..., ChatAPI]) -> None:
-    room = await rig.group("alice", "bob")
-    message_id = (await rig.client("alice").send_message(room, "once", client_message_id="mine"))["message_id"]
-    impatient, patient = through("alice", retries=0), through("alice", retries=len(FOREIGN_ANSWERS))
-    calls: list[tuple[str, Callable[[ChatAPI], Any]]] = [
-        ("GET", lambda client: client.list_events(room)),
-        ("POST", lambda client: client.send_message(room, "once", client_message_id="mine")),
-        ("PUT", lambda client: client.edit_message(room, message_id, "twice")),
-        ("DELETE", lambda client: client.delete_message(room, message_id)),
-    ]
-    for method, call in calls:
-        answers = {name: raw for name, raw in FOREIGN_ANSWERS.items() if (method, name) != ("DELETE", "empty_204")}
-        for answer in answers.values():
-            proxy.answer(method, "/v1/rooms/", [answer])
-            with pytest.raises(NoAnswer):
-                await call(impatient)
-        proxy.answer(method, "/v1/rooms/", list(answers.values()))
-        await call(patient)
-        assert proxy.left == 0
-    for answer in FOREIGN_ANSWERS.values():
-        proxy.answer("POST", "/v1/rooms", [answer])
-        with pytest.raises(NoAnswer):
-            await patient.create_room("group")
-    assert contents(await stored_messages(rig.client("alice"), room)) == [None]
-    assert [one["room_id"] for one in (await rig.client("alice").list_rooms())["rooms"]] == [room]
-
-
-async def test_foreign_answers_lose_no_room(rig: Rig, proxy: Proxy, through: Callable[..., ChatAPI]) -> None:
-    room = await rig.group("alice", "bob")
-    alice, bob = rig.client("alice"), await rig.attach(through("bob", retries=0), max_delay_s=0.05)
-    for text in numbered("seen", 5):
-        await alice.send_message(room, text)
-    await bob.messages(room, 5)
-    await bob.connection.pause()
-    async with asyncio.TaskGroup() as sending:
-        for text in numbered("missed", 150):
-            sending.create_task(alice.send_message(room, text))
-    bob.events.clear()
-    proxy.answer("GET", "/events", list(FOREIGN_ANSWERS.values()))
-    await bob.connection.resume()
-    await bob.until("sync.complete")
-    assert proxy.left == 0
-    came = [event for event in bob.events if event["type"] in ("message", "sync.complete")]
-    assert seqs(came[:-1]) == list(range(6, 156))
-    assert came[-1]["type"] == "sync.complete"
-    await until_acknowledged(alice, room, "bob", 155)
-    await alice.send_message(room, "and on")
-    assert (await bob.messages(room, 151))[-1]["content"] == "and on"
-    await until_acknowledged(alice, room, "bob", 156)
-    await bob.connection.close()
-
-
-async def test_foreign_answers_end_no_connection(rig: Rig, proxy: Proxy, through: Callable[..., ChatAPI]) -> None:
-    room = await rig.group("alice", "bob")
-    told: list[Exception] = []
-    bob = await rig.attach(through("bob"), max_delay_s=0.05, on_error=told.append)
-    await bob.connection.pause()
-    await rig.client("alice").send_message(room, "meanwhile")
-    proxy.answer("GET", "/ws", list(FOREIGN_ANSWERS.values()))
-    await bob.connection.resume()
-    assert contents(await bob.messages(room, 1)) == ["meanwhile"]
-    assert proxy.left == 0
-    assert {type(error) for error in told} == {NotChatAPI}
-    assert bob.connection.error is None
-    await bob.connection.close()
-
-
-async def test_a_send_outlasts_foreign_answers(
-    rig: Rig, proxy: Proxy, through: Callable[..., ChatAPI], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outgoing, "RETRY_CAP_S", 0.01)
-    room = await rig.group("alice", "bob")
-    alice = await rig.attach(through("alice", retries=0))
-    bob = await rig.connect("bob")
-    long = '"' * 65_536
-    error = '{"success":false,"data":null,"error":{"code":"INTERNAL_ERROR","message":"The disk is full"}}'
-    full = f"HTTP/1.1 503 Service Unavailable\r\nContent-Length: {len(error)}\r\n\r\n{error}"
-    proxy.answer("POST", "/messages", [*FOREIGN_ANSWERS.values(), full])
-    proxy.answer("PUT", "/messages", [FOREIGN_ANSWERS["html_502"], full])
-    async with asyncio.TaskGroup() as tasks:
-        sends = [tasks.create_task(alice.connection.send(room, text)) for text in ("first", long, "third")]
-        message_id = (await bob.messages(room, 2))[1]["message_id"]
-        edited = tasks.create_task(alice.connection.edit(room, message_id, f"{long[1:]}!"))
-        deleted = tasks.create_task(alice.connection.delete(room, message_id))
-        last = tasks.create_task(alice.connection.send(room, "last"))
-    assert [send.result()["seq"] for send in sends] == [1, 2, 3]
-    assert edited.result()["content"] == f"{long[1:]}!"
-    assert (deleted.result()["seq"], last.result()["seq"]) == (5, 6)
-    assert proxy.left == 0
-    assert contents(await stored_messages(rig.client("alice"), room)) == ["first", None, "third", "last"]
-    await alice.connection.close()

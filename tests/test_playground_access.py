@@ -1,37 +1,14 @@
 """The playground for everybody: axe-core in every state, the keyboard alone, and what is read out."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from accessibility import Inspector
 from browser_rig import DESKTOP, PHONE, UNREACHABLE, PaneOf, Tenant, panes
-from npm import install_packages
 from playwright.sync_api import Browser, Locator, Page, expect
 from server_process import ServerProcess
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
-
-HERE = Path(__file__).parent / "playground"
-AXE = HERE / "node_modules" / "axe-core" / "axe.min.js"
-# All rules in the light, and in the dark what depends on colours.
-RUN_AXE = """async () => {
-  const root = document.documentElement;
-  const all = [];
-  for (const [theme, options] of [["light", {}], ["dark", { runOnly: ["color-contrast"] }]]) {
-    root.dataset.theme = theme;
-    const { violations } = await axe.run(document, { resultTypes: ["violations"], ...options });
-    const nodesOf = ({ nodes }) => nodes.map(({ target, failureSummary }) => `${target} ${failureSummary}`);
-    all.push(...violations.map((violation) => `${theme}: ${violation.id}: ${nodesOf(violation)}`));
-  }
-  root.dataset.theme = "light";
-  return all;
-}"""
-
-
-@pytest.fixture(scope="module")
-def axe() -> str:
-    install_packages(HERE)
-    return AXE.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -65,21 +42,6 @@ def fill(tenant: Tenant) -> None:
     for number in range(3):
         shipped = {"topic": "order.shipped", "payload": {"n": number}, "targets": {"user_ids": ["alice"]}}
         tenant.call("POST", "/notify", shipped)
-
-
-class Inspector:
-    def __init__(self, page: Page, axe: str) -> None:
-        self.page = page
-        self.axe = axe
-        self.found: list[str] = []
-
-    def look(self, state: str) -> None:
-        if not self.page.evaluate("'axe' in window"):
-            self.page.evaluate(self.axe)
-        self.found += [f"{state}: {violation}" for violation in self.page.evaluate(RUN_AXE)]
-        width = self.page.viewport_size["width"] if self.page.viewport_size else 0
-        if self.page.evaluate("document.documentElement.scrollWidth") > width:
-            self.found.append(f"{state}: wider than the screen")
 
 
 def test_every_state_at_a_desk(browser: Browser, tenant: Tenant, server: ServerProcess, axe: str) -> None:

@@ -112,7 +112,9 @@ def test_the_list_is_left_with_the_keyboard(browser: Browser, tenant: Tenant) ->
         ("@nobody", [], False),
     ],
 )
-def test_what_is_a_mention(browser: Browser, tenant: Tenant, text: str, mentions: list[str], everybody: bool) -> None:
+def test_text_after_an_at_sign_is_a_mention(
+    browser: Browser, tenant: Tenant, text: str, mentions: list[str], everybody: bool
+) -> None:
     room = make_room(tenant, "carol", "dave", "bob.smith", "a+b-c?")
     with tenant.visit(browser) as visitor:
         page = visitor.open()

@@ -182,7 +182,7 @@ def test_slow_mode_counts_down(browser: Browser, tenant: Tenant) -> None:
         expect_free(bob)
 
 
-def test_a_refusal_says_what_the_page_could_not_know(browser: Browser, tenant: Tenant) -> None:
+def test_a_refusal_tells_the_news_to_the_page(browser: Browser, tenant: Tenant) -> None:
     """The server knows more than the page has loaded: here when bob posted, before the first of the page's messages."""
     room = make_room(tenant, members=[f"a{number:03}" for number in range(120)] + ["bob"], slow_mode_seconds=600)
     tenant.call("POST", f"/rooms/{room}/messages", {"content": "long ago"}, "bob")

@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
+from accessibility import Inspector
 from browser_rig import DESKTOP, PHONE, PaneOf, Tenant, open_room, panes
 from playwright.sync_api import Browser, expect
 from server_process import ServerProcess
-from test_playground_access import Inspector, axe
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
-__all__ = ["axe"]  # a fixture
 
 
 @pytest.fixture(scope="module")

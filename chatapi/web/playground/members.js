@@ -162,7 +162,7 @@ export class Members {
     this.#renderAtEndOfMute();
   }
 
-  /** The end of a mute is no event. */
+  /** No event tells that a mute has ended. */
   #renderAtEndOfMute() {
     clearTimeout(this.#muteTimer);
     const ends = [...this.#members.values()].map(mutedUntil).filter((until) => until > Date.now());

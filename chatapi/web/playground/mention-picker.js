@@ -48,7 +48,7 @@ export class MentionPicker {
     this.spoken.textContent = "";
   }
 
-  /** What stands between `@` and the caret, or null. */
+  /** The text between `@` and the caret, or null. */
   #start() {
     const { value, selectionStart, selectionEnd } = this.input;
     return selectionStart === selectionEnd ? BEFORE_CARET.exec(value.slice(0, selectionStart))?.[1] ?? null : null;

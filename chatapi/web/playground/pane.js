@@ -205,7 +205,7 @@ export class Pane {
       ?? this.client.getPresence(room.room_id).then(() => true, (error) => { if (error.status === 403) return false; throw error; });
   }
 
-  /** What this user may do here, as the first page says. @param {Message[]} messages */
+  /** Shows the actions that this user may take here, as the first page says. @param {Message[]} messages */
   #showStanding(messages) {
     const room = /** @type {Room} */ (this.#room);
     this.#showMember();

@@ -1,5 +1,5 @@
 /**
- * What opens beside a button and goes away with Escape or a click elsewhere; the focus goes back to the button then.
+ * A box that opens beside a button. Escape or a click elsewhere closes it, and gives the focus back to the button.
  * @module
  */
 

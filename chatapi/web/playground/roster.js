@@ -1,5 +1,5 @@
 /**
- * The members of a room as one of them knows them: the first ones, all in a small room; who is online; and up to where they have read.
+ * The members of a room as one of them knows them: the first ones, or all in a small room, whether they are online, and how far they have read.
  * @module
  */
 
@@ -55,7 +55,7 @@ export class Roster {
       return "left";
     }
     if (type === "member.banned") {
-      if (this.#members.delete(userId)) this.count--; // also users who were no members are banned
+      if (this.#members.delete(userId)) this.count--; // users who are not members can be banned too
       return "is banned";
     }
     if (type === "member.unbanned") return "is no longer banned";

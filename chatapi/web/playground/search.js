@@ -1,5 +1,5 @@
 /**
- * A dialog that searches the messages of one of the two users, with the hits marked. What is found is text, never HTML.
+ * A dialog that searches the messages of one of the two users, with the hits marked. Results are shown as text, never as HTML.
  * @module
  */
 import { clock, day, describe, h, iconButton } from "./dom.js";

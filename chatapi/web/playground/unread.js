@@ -25,7 +25,7 @@ export class Unread {
   }
 
   /**
-   * What the newest page says.
+   * The unread messages, as the newest page has them.
    * @param {{messages: Message[], has_more: boolean}} page @param {string} user @param {number} lastRead @param {number} listed as the list of rooms counts
    */
   start({ messages, has_more: hasMore }, user, lastRead, listed) {

@@ -1,5 +1,5 @@
 /**
- * What a user does in the open room: sends, edits, reacts, pins. A refusal tells what stands in the way.
+ * The actions of a user in the open room: to send, edit, react and pin. A refusal tells what stands in the way.
  * @module
  */
 import { describe, toast } from "./dom.js";
