@@ -5,8 +5,12 @@ import unicodedata
 LAST = "\U0010ffff"
 """Comes after every folded text: no text has this code point, which is not a character."""
 
-# Letters with a stroke, or without a dot, which Unicode does not take apart.
-_PLAIN = str.maketrans("øłđħŧıɨ", "oldhtii")
+PLAIN_LETTERS = {
+    "ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "ŧ": "t", "ɨ": "i", "\u0131": "i",
+    "æ": "ae", "œ": "oe", "þ": "th",
+}  # fmt: skip
+"""Letters that Unicode does not take apart, with a stroke, without a dot, or joined, and the plain ones for them."""
+_PLAIN = str.maketrans(PLAIN_LETTERS)
 
 
 def fold(text: str) -> str:
@@ -15,15 +19,16 @@ def fold(text: str) -> str:
     if text.isascii():
         return text.lower()
     taken_apart = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
-    kept = "".join(letter for letter in taken_apart if not _is_diacritic(letter) and letter != LAST)
+    kept = "".join(
+        letter for letter in taken_apart if not is_diacritic(unicodedata.combining(letter)) and letter != LAST
+    )
     return unicodedata.normalize("NFC", kept.translate(_PLAIN))
 
 
-def _is_diacritic(letter: str) -> bool:
-    """By its combining class: accents, and the points of Hebrew and Arabic. The signs of Indic scripts and Thai, and
-    the voicing of kana, make other letters."""
-    combining = unicodedata.combining(letter)
-    return combining >= 200 or 10 <= combining <= 36
+def is_diacritic(combining_class: int) -> bool:
+    """Accents, strokes, and the points of Hebrew and Arabic. The signs of Indic scripts and Thai, and the voicing of
+    kana, make other letters."""
+    return combining_class == 1 or 10 <= combining_class <= 36 or combining_class >= 200
 
 
 def end_prefix(prefix: str) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise, takewhile
 from typing import NamedTuple
 
+from chatapi.folding import PLAIN_LETTERS, is_diacritic
+
 MAX_TERMS = 16
 SNIPPET_CHARACTERS = 240
 LEAD_CHARACTERS = 60  # of a snippet, before its first hit
@@ -33,9 +35,6 @@ _COMPOSED = re.compile(
     "[\u3040-\u30ff][\u3099\u309a]|[\uff66-\uff9d][\uff9e\uff9f]|[\u1100-\u1112][\u1161-\u1175][\u11a8-\u11c2]?"
 )
 _UNIT = re.compile(f"{_COMPOSED.pattern}|.", re.DOTALL)
-
-# Letters that Unicode does not take apart, though people leave their strokes out.
-_PLAIN = {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "\u0131": "i", "ŧ": "t", "æ": "ae", "œ": "oe", "þ": "th"}
 
 
 class _Table(dict[int, str]):
@@ -63,15 +62,10 @@ def _fold_character(character: str) -> str:
 def _simplify(character: str) -> str:
     category = unicodedata.category(character)
     if category[0] in "LN":
-        return _PLAIN.get(character, character)
+        return PLAIN_LETTERS.get(character, character)
     if category[0] == "M":
-        return "" if _is_diacritic(unicodedata.combining(character)) else character
+        return "" if is_diacritic(unicodedata.combining(character)) else character
     return "" if category == "Cf" else " "
-
-
-def _is_diacritic(combining_class: int) -> bool:
-    """Accents, and the points of Hebrew and Arabic; the other classes hold vowels of Indic scripts and the like."""
-    return combining_class == 1 or 10 <= combining_class <= 36 or combining_class >= 200
 
 
 for _code in range(128):

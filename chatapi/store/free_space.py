@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from chatapi.errors import conflict
 from chatapi.store.purge import purge_deleted
+from chatapi.store.search_index import remove_outdated
 from chatapi.store.transaction import SqliteConnection
 from chatapi.store.writer import Writer
 
@@ -90,7 +91,8 @@ def _take_step(path: str, is_pinned: bool, connection: SqliteConnection, is_over
         )
     if is_pinned:
         return measure(path, connection, is_pinned=True)
-    if purge_deleted(connection, is_over):
+    # The index of search keeps the text of deleted messages until it has taken them out.
+    if purge_deleted(connection, is_over) or remove_outdated(connection, is_over):
         return measure(path, connection)._replace(stage=CompactionStage.WORKING)
     give_back_pages(connection, is_over)
     return measure(path, connection)

@@ -183,6 +183,14 @@ def clear_outdated(connection: SqliteConnection, is_over: Callable[[], bool]) ->
     return _repeat(_replace_outdated, connection, is_over)
 
 
+def remove_outdated(connection: SqliteConnection, is_over: Callable[[], bool]) -> bool:
+    """As `clear_outdated`, for those who only want the space: no segments are merged."""
+    while _replace_outdated(connection):
+        if is_over():
+            return True
+    return False
+
+
 def fill_gap(rows: int, connection: SqliteConnection, is_over: Callable[[], bool]) -> bool:
     """One step of catching up with messages that came while the index was off, `rows` at a time, oldest first. Whether
     there is more to do."""
