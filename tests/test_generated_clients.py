@@ -63,12 +63,14 @@ def make_what_the_examples_name(server: ServerProcess) -> tuple[str, dict[str, s
         message = call(server, "POST", f"/rooms/{room}/messages", {"content": "Hello"}, **alice)
     targets = {"topic": "t", "payload": 1, "targets": {"user_ids": ["alice"]}}
     call(server, "POST", "/notify", targets, **alice)
+    report = f"/rooms/{room}/messages/{message['message_id']}/report"
     admin = f"/admin/tenants/{tenant['tenant_id']}"
     ids = {
         "room_5f3a9c0e71b24d6688aa10cf": room,
         "msg_0abc5d2e81f3a704": message["message_id"],
         "notif_0abc5d2f02c3a704": call(server, "GET", "/notifications", **alice)["notifications"][0]["notification_id"],
         "sub_0abc5d2f9113a704": call(server, "POST", "/subscriptions", {"topic": "x"}, **alice)["subscription_id"],
+        "report_0abc5d2e81f3a704": call(server, "POST", report, {"reason": "spam"}, **alice)["report_id"],
         "tenant_9b1f6c3a2d4e5f607182": tenant["tenant_id"],
         "key_1c2d3e4f5a6b7c8d": call(server, "POST", f"{admin}/keys", **master)["key_id"],
         "dlv_0abc5d2e81f3a70400000001": wait_for_dead_letter(server, master),
@@ -84,8 +86,23 @@ def wait_for_dead_letter(server: ServerProcess, master: dict[str, str]) -> str:
     return str(dead[0]["id"])
 
 
-# Last, and in this order: each takes something away that the others need.
-DELETIONS = ("dead-letters", "messages", "members", "subscriptions", "rooms", "keys", "tenants")
+# In this order: others need what they make.
+FIRST = (("POST", "members"), ("PUT", "users"), ("PUT", "ban"))
+# And these in this one: each takes something away that the others need.
+LAST = (
+    ("DELETE", "reactions"),
+    ("DELETE", "pins"),
+    ("DELETE", "blocks"),
+    ("DELETE", "ban"),
+    ("DELETE", "messages"),
+    ("DELETE", "members"),
+    ("PUT", "bans"),
+    ("DELETE", "bans"),
+    ("DELETE", "subscriptions"),
+    ("DELETE", "rooms"),
+    ("DELETE", "keys"),
+    ("DELETE", "tenants"),
+)
 
 
 def list_requests(folder: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -97,12 +114,13 @@ def list_requests(folder: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def rank(item: dict[str, Any]) -> int:
-    request = item["request"]
-    path = request["url"]["path"]
-    if request["method"] != "DELETE" and path != ["admin", "dead-letters", "retry"]:
-        return -1
-    names = [part for part in path if part in DELETIONS]
-    return DELETIONS.index(names[-1])
+    path = item["request"]["url"]["path"]
+    if path == ["admin", "dead-letters", "retry"]:
+        return 1
+    step = item["request"]["method"], [part for part in path if not part.startswith(":")][-1]
+    if step in FIRST:
+        return FIRST.index(step) - len(FIRST)
+    return 2 + LAST.index(step) if step[0] == "DELETE" or step in LAST else 0
 
 
 def make_collection(converted: str, ids: dict[str, str], api_key: str, master_key: str) -> dict[str, Any]:
@@ -119,8 +137,15 @@ def make_collection(converted: str, ids: dict[str, str], api_key: str, master_ke
                 is_operators = {"key": "key", "value": "X-Master-Key"} in request["auth"]["apikey"]
                 entry["value"] = master_key if is_operators else api_key
         for parameter in request["url"].get("query", ()):
-            # One page has one place to start from, and the server's file is not the example's.
-            parameter["disabled"] = parameter["key"] in ("before_seq", "cursor", "database")
+            # One page has one place to start from, and one question; the server's file is not the example's.
+            parameter["disabled"] = parameter["key"] in (
+                "before_seq",
+                "before",
+                "cursor",
+                "database",
+                "thread_id",
+                "top_level",
+            ) or (parameter["key"] == "q" and request["url"]["path"] == ["users"])
     collection["item"] = items
     check = "pm.test('2xx', () => pm.expect(pm.response.code, pm.response.text()).to.be.within(200, 299));"
     collection["event"] = [{"listen": "test", "script": {"exec": [check]}}]

@@ -53,7 +53,7 @@ class MessageFields(TypedDict):
     deleted_at: str | None
     thread_id: NotRequired[str]
     mentions: NotRequired[list[str]]
-    mention_room: NotRequired[Literal[True]]
+    mention_room: NotRequired[bool]
 
 
 class ThreadSummary(TypedDict):

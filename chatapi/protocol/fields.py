@@ -1,6 +1,6 @@
 """Fields of answers and frames, with the examples for the documents."""
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -96,7 +96,10 @@ class MessageFields(msgspec.Struct, frozen=True):
     mentions: (
         Annotated[list[UserIdText], Meta(description="the users whom it mentions", examples=[["bob"]])] | UnsetType
     ) = UNSET
-    mention_room: Annotated[Literal[True], Meta(description="it mentions every member")] | UnsetType = UNSET
+    mention_room: (
+        Annotated[bool, Meta(description="true where it mentions every member, else absent", examples=[True])]
+        | UnsetType
+    ) = UNSET
 
 
 def fields_of(optional: OptionalFields) -> dict[str, Any]:

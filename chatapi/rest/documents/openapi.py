@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 import chatapi
-from chatapi.config.kinds import Number, ValueKind, Whole
+from chatapi.config.kinds import Flag, Number, Text, ValueKind, Whole
 from chatapi.config.tenant import TENANT_KINDS
 from chatapi.errors import Code
 from chatapi.protocol import answers, fields, webhook_calls
@@ -381,6 +381,9 @@ def _describe_kind(kind: ValueKind) -> Schema:
         return {**described, "type": "integer", "minimum": kind.low, "maximum": kind.high}
     if isinstance(kind, Number):
         return {**described, "type": "number", "minimum": kind.low, "maximum": kind.high}
+    if isinstance(kind, Flag):
+        return {**described, "type": "boolean"}
+    assert isinstance(kind, Text), kind
     return {**described, "type": "string"}
 
 

@@ -132,7 +132,7 @@ export type MessageFields = {
      */
     thread_id?: string;
     mentions?: string[];
-    mention_room?: true;
+    mention_room?: boolean;
 };
 export type Message = MessageFields & {
     reactions?: ReactionSummary[];

@@ -106,7 +106,7 @@
  * @property {string | null} deleted_at
  * @property {string} [thread_id] of a reply; absent, as the fields below, where it says nothing
  * @property {string[]} [mentions]
- * @property {true} [mention_room]
+ * @property {boolean} [mention_room]
  */
 
 /** @typedef {MessageFields & {reactions?: ReactionSummary[], pinned_at?: string, thread?: ThreadSummary}} Message a message as it is read; `reactions` are in the order of first use */
