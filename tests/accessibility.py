@@ -21,6 +21,10 @@ RUN_AXE = """async () => {
   return all;
 }"""
 
+FIND_WIDE = """(width) => [...document.querySelectorAll("body *")]
+  .filter((element) => element.getBoundingClientRect().right > width + 0.5)
+  .map(({ tagName, id, className }) => `${tagName}#${id}.${className}`)"""
+
 
 def read_axe() -> str:
     """The source of axe-core, which is installed first."""
@@ -40,4 +44,4 @@ class Inspector:
         self.found += [f"{state}: {violation}" for violation in self.page.evaluate(RUN_AXE)]
         width = self.page.viewport_size["width"] if self.page.viewport_size else 0
         if self.page.evaluate("document.documentElement.scrollWidth") > width:
-            self.found.append(f"{state}: wider than the screen")
+            self.found.append(f"{state}: wider than the screen: {self.page.evaluate(FIND_WIDE, width)}")

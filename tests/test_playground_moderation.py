@@ -30,7 +30,7 @@ def make_room(tenant: Tenant, **more: object) -> str:
 
 def spoken(pane: PaneOf, text: str) -> None:
     """What a screen reader hears, and finds again as the description of the field."""
-    line = pane.root.locator(".composer [aria-live=polite]")
+    line = pane.root.locator(".composer [id^=obstacle]")
     expect(line).to_contain_text(text)
     expect(pane.input).to_have_attribute("aria-describedby", str(line.get_attribute("id")))
 

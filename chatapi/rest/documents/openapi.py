@@ -14,7 +14,7 @@ from chatapi.config.tenant import TENANT_KINDS
 from chatapi.errors import Code
 from chatapi.protocol import answers, fields, webhook_calls
 from chatapi.protocol import requests as req
-from chatapi.rest.call import Credential, Media, Route
+from chatapi.rest.call import OF_USERS, Credential, Media, Route
 from chatapi.rest.documents.schemas import Schema, Schemas, get_type
 
 Json = dict[str, Any]
@@ -170,7 +170,6 @@ HEADERS: dict[str, tuple[Any, str, Any]] = {
     "Retry-After": (Annotated[int, Meta(ge=1)], "Seconds to wait.", 1),
 }
 _RATE_HEADERS = tuple(name for name in HEADERS if name.startswith("X-RateLimit"))
-_LIMITED = (Credential.USER, Credential.API_KEY)
 
 
 def build_openapi(routes: Sequence[Route], base_url: str) -> Json:
@@ -243,7 +242,7 @@ class _OpenApi:
             "tags": [TAGS[route.handler.__module__.rpartition(".")[2]][0]],
             "security": SECURITY[route.credential],
         }
-        names = [*_PARAMETER.findall(route.path), *(["X-User-Id"] if route.credential in _LIMITED else [])]
+        names = [*_PARAMETER.findall(route.path), *(["X-User-Id"] if route.credential in OF_USERS else [])]
         parameters = [
             *({"$ref": f"#/components/parameters/{name}"} for name in names),
             *self._list_query_parameters(route),
@@ -297,7 +296,7 @@ class _OpenApi:
         return responses
 
     def _describe_success(self, route: Route, status: int) -> Json:
-        headers = ["X-Request-Id", *(_RATE_HEADERS if route.credential in _LIMITED else ())]
+        headers = ["X-Request-Id", *(_RATE_HEADERS if route.credential in OF_USERS else ())]
         response: Json = {"description": HTTPStatus(status).phrase, "headers": _refer_to_headers(headers)}
         if route.answer is not None:
             data = self._schemas.get(route.answer)
@@ -346,18 +345,14 @@ def list_errors(route: Route) -> list[int]:
     statuses = {500, *(status for status in route.also if status >= 400)}
     if route.credential is not Credential.NONE:
         statuses |= {401, 429}
-    if route.credential in _LIMITED:
-        statuses |= {400}  # X-User-Id
-    if route.credential is Credential.API_KEY:
-        statuses |= {403}
+    if route.credential in OF_USERS:
+        statuses |= {400, 403}  # X-User-Id; a user who is banned from the tenant
     if route.body is not None:
         statuses |= {400, 408, 413, 415}
     if route.query is not None:
         statuses |= {400}
     if _PARAMETER.search(route.path):
         statuses |= {404}
-    if route.credential is Credential.USER and "{room_id}" in route.path:
-        statuses |= {403}
     if route.method != "GET":
         statuses |= {503}
     return sorted(statuses)
