@@ -68,6 +68,8 @@ async def test_a_reply_is_a_message_and_its_root_shows_the_thread(server: Server
     assert (await read_root(bob, room_id, root["message_id"]))["thread"] == summary(first, second)
     [room] = (await bob.get("/rooms")).data["rooms"]
     assert (room["unread_count"], room["unread_mentions"], room["last_message"]) == (3, 1, second)
+    for open_socket in (socket, listening):
+        await open_socket.close()
     server = await restart(start_server, server)
     assert (await read_root(server.user("bob"), room_id, root["message_id"]))["thread"] == summary(first, second)
 
