@@ -48,8 +48,7 @@ class Access:
     async def access_reader(self, principal: Principal, room_id: str) -> RoomState:
         """A room that the caller may read: as a member, or since it is a channel."""
         room = await self._rooms.get(principal.tenant, room_id)
-        if not can_read(room, principal.user_id):
-            check_member(room, principal.user_id)
+        check_may_read(room, principal.user_id)
         return room
 
     async def access_any(self, principal: Principal, room_id: str) -> RoomState:
@@ -102,6 +101,14 @@ def can_read(room: RoomState, user_id: UserId) -> bool:
     if room.gone:
         return False
     return user_id in room.members or (room.type is RoomType.CHANNEL and find_ban(room, user_id) is None)
+
+
+def check_may_read(room: RoomState, user_id: UserId) -> None:
+    if room.tenant.bans is not None:
+        check_user_not_banned(room.tenant, user_id)
+    if not can_read(room, user_id):
+        check_alive(room)
+        check_member(room, user_id)
 
 
 def check_member(room: RoomState, user_id: UserId) -> None:

@@ -30,6 +30,7 @@ from chatapi.room import RoomState
 from chatapi.store import Store, Transaction
 from chatapi.store import notifications as store_notifications
 from chatapi.tasks import Tasks
+from chatapi.user_bans import check_user_not_banned
 from chatapi.webhooks.queue import WebhookQueue
 
 T = TypeVar("T")
@@ -310,6 +311,7 @@ class Notifications:
             raise not_found("Notification")
 
         async def apply(transaction: Transaction) -> None:
+            check_user_not_banned(principal.tenant, principal.user_id)
             if not await store_notifications.acknowledge(
                 transaction, principal.tenant.tenant_key, principal.user_id, notification_key
             ):
@@ -324,6 +326,7 @@ class Notifications:
         key = (principal.tenant.tenant_key, principal.user_id, topic)
 
         async def apply(transaction: Transaction) -> tuple[int, int, bool]:
+            check_user_not_banned(principal.tenant, principal.user_id)
             found = await store_notifications.find_subscription(transaction, *key)
             if found is not None:
                 return found[0], found[1], False
@@ -352,6 +355,7 @@ class Notifications:
             raise not_found("Subscription")
 
         async def apply(transaction: Transaction) -> None:
+            check_user_not_banned(principal.tenant, principal.user_id)
             if not await store_notifications.delete_subscription(
                 transaction, principal.tenant.tenant_key, principal.user_id, subscription_key
             ):

@@ -45,6 +45,7 @@ class _Batch:
     future: asyncio.Future[None]
     cursors: dict[CursorKey, int] = field(default_factory=dict)
     requesters: dict[CursorKey, list[Requester]] = field(default_factory=dict)
+    refused: dict[CursorKey, ChatError] = field(default_factory=dict)  # found by the write in its own turn
 
 
 class Receipts:
@@ -140,8 +141,15 @@ class Receipts:
 
         async def apply(transaction: Transaction) -> None:
             rows: list[tuple[RoomKey, UserId, int, int]] = []
-            for (room, user_id, kind), seq in batch.cursors.items():
-                rows.append((room.room_key, user_id, seq, seq if kind == READ else 0))
+            for key, seq in batch.cursors.items():
+                room, user_id, kind = key
+                try:
+                    check_alive(room)
+                    check_member(room, user_id)
+                except ChatError as error:  # the user has left the room meanwhile or is banned, or it was deleted
+                    batch.refused[key] = error
+                else:
+                    rows.append((room.room_key, user_id, seq, seq if kind == READ else 0))
             await store_rooms.update_cursors(transaction, rows)
 
         change = Change(apply, lambda _: self._publish(batch), False, batch.future)
@@ -158,10 +166,8 @@ class Receipts:
         for key, seq in batch.cursors.items():
             room, user_id, kind = key
             requesters = batch.requesters.get(key, ())
-            try:
-                check_alive(room)
-                check_member(room, user_id)
-            except ChatError as error:  # the user has left the room meanwhile, or it was deleted
+            error = batch.refused.get(key)
+            if error is not None:
                 self._refuse(requesters, room, error)
                 continue
             is_new = _move(room.members[user_id], seq, kind)

@@ -1,6 +1,6 @@
 """Reports: users tell the tenant of messages that it should look at. They are in no room's log."""
 
-from chatapi.access import Access, can_read, check_member
+from chatapi.access import Access, check_may_read
 from chatapi.errors import not_found
 from chatapi.models import Principal, encode_report_id, find_key
 from chatapi.protocol.json import encode
@@ -25,9 +25,7 @@ class Reports:
         tenant, user_id = room.tenant, principal.user_id
 
         async def apply(transaction: Transaction) -> int:
-            if not can_read(room, user_id):
-                check_member(room, user_id)
-                raise not_found("Room")
+            check_may_read(room, user_id)
             found = await log.find_message(transaction, tenant.tenant_key, room.room_key, room.room_id, message_id)
             if found is None or found.message.deleted_at is not None:
                 raise not_found("Message")

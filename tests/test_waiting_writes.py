@@ -1,0 +1,253 @@
+"""Writes that wait in the writer's queue while something is committed that forbids them: each is judged again in its
+own turn, whatever it writes, and stores nothing when it is refused."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from aiohttp import WSMsgType
+from driver import Server, Socket, User
+
+from chatapi.errors import HTTP_STATUS, Code
+from chatapi.protocol.frames import CLIENT_FRAMES
+from chatapi.rest import ROUTES
+from chatapi.store import Transaction
+from chatapi.user_bans import USER_BANNED
+
+# `…` stands for `/rooms/{room_id}`. The caller is a member or an admin of a group, or somebody who reads a channel.
+# What comes before the write: the caller is `suspended` from the tenant, `banned` from the room, `removed` from it, or
+# `muted` there; it is `closed` to all but admins; admins are `demoted`; the room is `deleted`. A cell is the status,
+# for a frame that of the error's code.
+TABLE = """
+                                                           suspended banned removed muted closed demoted deleted
+POST   …/messages                                   member 403       403    403     403   403    201     404
+PUT    …/messages/{edited}                          member 403       403    403     403   403    200     404
+DELETE …/messages/{deleted}                         member 403       403    403     204   204    204     404
+PUT    …/messages/{message_id}/reactions/{new}      member 403       403    403     403   200    200     404
+DELETE …/messages/{message_id}/reactions/{old}      member 403       403    403     204   204    204     404
+POST   …/messages/{message_id}/report               member 403       403    403     202   202    202     404
+POST   …/read                                       member 403       403    403     200   200    200     404
+POST   /acks                                        member 403       403    403     200   200    200     404
+PATCH  …/me                                         member 403       403    403     200   200    200     404
+POST   /rooms                                       member 403       201    201     201   201    201     201
+POST   /subscriptions                               member 403       201    201     201   201    201     201
+DELETE /subscriptions/{subscription_id}             member 403       204    204     204   204    204     204
+POST   /notifications/{notification_id}/ack         member 403       200    200     200   200    200     200
+PUT    /users/{caller}                              member 403       200    200     200   200    200     200
+PUT    /blocks/{user_id}                            member 403       200    200     200   200    200     200
+DELETE /blocks/{blocked}                            member 403       204    204     204   204    204     204
+FRAME  send_message                                 member 403       403    403     403   403    ok      404
+FRAME  message.edit                                 member 403       403    403     403   403    ok      404
+FRAME  message.delete                               member 403       403    403     ok    ok     ok      404
+FRAME  reaction.add                                 member 403       403    403     403   ok     ok      404
+FRAME  reaction.remove                              member 403       403    403     ok    ok     ok      404
+FRAME  ack                                          member 403       403    403     ok    ok     ok      404
+FRAME  read                                         member 403       403    403     ok    ok     ok      404
+FRAME  notification.ack                             member 403       ok     ok      ok    ok     ok      ok
+POST   …/messages/{message_id}/report               reader 403       403    202     202   202    202     404
+POST   …/members                                    reader 403       403    201     201   201    201     404
+PUT    …/pins/{message_id}                          admin  403       403    403     403   200    403     404
+DELETE …/pins/{pinned}                              admin  403       403    403     403   204    403     404
+PATCH  …                                            admin  403       403    403     200   200    403     404
+POST   …/members                                    admin  403       403    403     201   201    403     404
+PATCH  …/members/{user_id}                          admin  403       403    403     200   200    403     404
+PUT    …/bans/{user_id}                             admin  403       403    403     200   200    403     404
+DELETE …/bans/{unbanned}                            admin  403       403    403     204   204    403     404
+DELETE …/members/{leaves}                           admin  403       403    403     204   204    403     404
+DELETE …/members/{caller}                           member 403       403    403     204   204    204     404
+DELETE …                                            admin  403       403    403     204   204    403     404
+"""
+CALLERS = {"member": "carol", "admin": "dora", "reader": "eve"}
+SILENT_ROUTES = ("POST /tokens", "POST /ws/token")  # which store nothing
+KEY_ROUTES = (  # on which the user id only names who acted
+    "POST /notify",
+    "PUT /users/{user_id}/ban",
+    "DELETE /users/{user_id}/ban",
+    "POST /reports/{report_id}/resolve",
+)
+SILENT_FRAMES = ("typing.start", "typing.stop", "subscribe", "unsubscribe", "sync", "ping")
+BODIES = {
+    "POST …/messages": {"content": "late"},
+    "PUT …/messages/{edited}": {"content": "late"},
+    "POST …/messages/{message_id}/report": {"reason": "late"},
+    "POST …/read": {"seq": 2},
+    "POST /acks": {"room_id": "{room_id}", "seq": 1},
+    "PATCH …/me": {"notify": "none"},
+    "POST /rooms": {"type": "group"},
+    "POST /subscriptions": {"topic": "late"},
+    "PUT /users/{caller}": {"name": "late"},
+    "PATCH …": {"name": "late"},
+    "POST …/members": {"user_id": "{joins}"},
+    "PATCH …/members/{user_id}": {"role": "admin"},
+    "PUT …/bans/{user_id}": {},
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    kind: str
+    target: str
+    caller: str
+    cells: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind} {self.target}"
+
+
+def read_table() -> list[Row]:
+    header, *lines = TABLE.strip("\n").splitlines()
+    columns = header.split()
+    rows = []
+    for line in lines:
+        kind, target, caller, *cells = line.split()
+        rows.append(Row(kind, target, caller, dict(zip(columns, cells, strict=True))))
+    return rows
+
+
+ROWS = read_table()
+
+
+def test_every_route_and_frame_that_writes_has_a_row() -> None:
+    def shape(name: str) -> str:
+        """The route with all parameters alike."""
+        parts = name.replace("…", "/rooms/{room_id}").split("/")
+        return "/".join("{}" if part.startswith("{") else part for part in parts)
+
+    routes = {f"{route.method} {route.path}" for route in ROUTES if route.method != "GET"}
+    assert {*SILENT_ROUTES, *KEY_ROUTES} < routes
+    writing = {name for name in routes if " /admin/" not in name} - {*SILENT_ROUTES, *KEY_ROUTES}
+    assert {shape(row.name) for row in ROWS if row.kind != "FRAME"} == {shape(name) for name in writing}
+    assert {row.target for row in ROWS if row.kind == "FRAME"} == set(CLIENT_FRAMES) - set(SILENT_FRAMES)
+
+
+class Stage:
+    """A group with its admins alice and dora, and with bob, carol and frank; a channel that eve reads."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.alice = server.user("alice")
+        self.sockets: dict[str, Socket] = {}
+
+    async def set_up(self) -> "Stage":
+        alice, carol = self.alice, self.server.user("carol")
+        self.group = await alice.make_room("bob", "carol", "dora", "frank")
+        self.channel = await alice.make_room(room_type="channel")
+        await alice.patch(f"/rooms/{self.group}/members/dora", {"role": "admin"})
+        await alice.put(f"/rooms/{self.group}/bans/gina", {})
+        self.in_channel = (await alice.say(self.channel))["message_id"]
+        names = ("message_id", "pinned", "edited", "deleted", "edited_by_frame", "deleted_by_frame")
+        self.ids = {name: (await carol.say(self.group))["message_id"] for name in names}
+        await alice.request("PUT", f"/rooms/{self.group}/pins/{self.ids['pinned']}")
+        for emoji in ("old", "older"):
+            await carol.request("PUT", f"/rooms/{self.group}/messages/{self.ids['message_id']}/reactions/{emoji}")
+        await carol.request("PUT", "/blocks/gina")
+        subscription = await carol.post("/subscriptions", {"topic": "news"})
+        self.ids["subscription_id"] = subscription.data["subscription_id"]
+        to_carol = {"topic": "x", "payload": 1, "targets": {"user_ids": ["carol"]}}
+        for name in ("notification_id", "notification_by_frame"):
+            self.ids[name] = (await alice.post("/notify", to_carol)).data["notification_id"]
+        for row in ROWS:
+            if row.kind == "FRAME":  # a connection waits for most answers before it takes the next frame
+                self.sockets[row.target] = await carol.connect()
+        return self
+
+    def fill(self, text: str, row: Row) -> str:
+        is_reader = row.caller == "reader"
+        values = {
+            **self.ids,
+            "room_id": self.channel if is_reader else self.group,
+            "message_id": self.in_channel if is_reader else self.ids["message_id"],
+            "caller": CALLERS[row.caller],
+            "joins": "eve" if is_reader else "hugo",
+            "user_id": "bob",
+            "leaves": "frank",
+            "unbanned": "gina",
+            "blocked": "gina",
+            "new": "new",
+            "old": "old",
+        }
+        return text.replace("…", "/rooms/{room_id}").format(**values)
+
+    async def forbid(self, column: str) -> list[Any]:
+        """The requests that forbid what the table says."""
+        backend, alice = self.server.user("backend"), self.alice
+        group, channel = f"/rooms/{self.group}", f"/rooms/{self.channel}"
+        if column == "suspended":
+            return [backend.put(f"/users/{user_id}/ban", {}) for user_id in CALLERS.values()]
+        if column == "banned":
+            return [
+                *(alice.put(f"{group}/bans/{user_id}", {}) for user_id in ("carol", "dora")),
+                alice.put(f"{channel}/bans/eve", {}),
+            ]
+        if column == "removed":
+            return [alice.delete(f"{group}/members/{user_id}") for user_id in ("carol", "dora")]
+        if column == "muted":
+            return [alice.patch(f"{group}/members/{user_id}", {"muted_for": 60}) for user_id in ("carol", "dora")]
+        if column == "demoted":
+            return [alice.patch(f"{group}/members/dora", {"role": "member"})]
+        if column == "deleted":
+            return [alice.delete(group), alice.delete(channel)]
+        return [alice.patch(group, {"posting": "admins"})]
+
+    async def call(self, row: Row) -> str:
+        if row.kind == "FRAME":
+            return await self.send(row.target)
+        body = BODIES.get(row.name)
+        if body is not None:
+            body = {name: self.fill(value, row) if isinstance(value, str) else value for name, value in body.items()}
+        caller = User(self.server, self.server.api_key, CALLERS[row.caller])
+        return str((await caller.request(row.kind, self.fill(row.target, row), body)).status)
+
+    async def send(self, frame_type: str) -> str:
+        fields: dict[str, dict[str, object]] = {
+            "send_message": {"content": "late"},
+            "message.edit": {"message_id": self.ids["edited_by_frame"], "content": "late"},
+            "message.delete": {"message_id": self.ids["deleted_by_frame"]},
+            "reaction.add": {"message_id": self.ids["message_id"], "emoji": "newer"},
+            "reaction.remove": {"message_id": self.ids["message_id"], "emoji": "older"},
+            "ack": {"seq": 3},
+            "read": {"seq": 4},
+        }
+        socket = self.sockets[frame_type]
+        if frame_type == "notification.ack":  # it is answered only if it is refused
+            await socket.send(frame_type, notification_id=self.ids["notification_by_frame"], request_id="asked")
+            await socket.send("ping", request_id="asked")
+        else:
+            await socket.send(frame_type, room_id=self.group, request_id="asked", **fields[frame_type])
+        while (message := await socket.websocket.receive()).type is WSMsgType.TEXT:
+            frame = message.json()
+            if frame.get("request_id") == "asked":
+                return str(HTTP_STATUS[Code(frame["code"])]) if frame["type"] == "error" else "ok"
+        assert socket.websocket.close_code == USER_BANNED
+        return "403"
+
+    async def look(self) -> dict[str, list[Any]]:
+        """Every row of the database, in the writer's own turn."""
+
+        async def read(transaction: Transaction) -> dict[str, list[Any]]:
+            tables = await transaction.fetch("SELECT name FROM sqlite_master WHERE type = 'table'", {})
+            names = [name for (name,) in tables if "search" not in name]
+            return {name: list(await transaction.fetch(f"SELECT * FROM {name}", {})) for name in names}
+
+        return await self.server.services.store.writer.change(read)
+
+
+@pytest.mark.parametrize("column", ROWS[0].cells)
+async def test_a_write_that_waits_is_judged_in_its_own_turn(server: Server, column: str) -> None:
+    stage = await Stage(server).set_up()
+    refused = [row for row in ROWS if row.cells[column] in ("403", "404")]
+    rest = [row for row in ROWS if row not in refused]
+    before = await stage.forbid(column)
+    outcomes: list[Any] = await server.together(
+        *before, stage.look(), *map(stage.call, refused), stage.look(), *map(stage.call, rest)
+    )
+    forbidden, (first, *refusals), (second, *others) = (
+        outcomes[: len(before)],
+        outcomes[len(before) : len(before) + 1 + len(refused)],
+        outcomes[len(before) + 1 + len(refused) :],
+    )
+    assert all(reply.status in (200, 204) for reply in forbidden)
+    found = {(row.name, row.caller): cell for row, cell in zip([*refused, *rest], [*refusals, *others], strict=True)}
+    assert found == {(row.name, row.caller): row.cells[column] for row in ROWS}
+    assert {name for name in first if first[name] != second[name]} == set()
