@@ -13,7 +13,7 @@ from chatapi.access import Access, check_may_edit, check_may_post, claim_message
 from chatapi.batching import Batcher
 from chatapi.committer import Committer, get_outcome
 from chatapi.connection import Requester
-from chatapi.errors import forbidden, invalid, not_found
+from chatapi.errors import ChatError, forbidden, invalid, not_found
 from chatapi.history import HistoryCache
 from chatapi.hub import Hub
 from chatapi.mentions import check_mentions, note_mentions
@@ -44,6 +44,14 @@ class _Deletion(NamedTuple):
     is_new: bool
 
 
+class _Targets(NamedTuple):
+    """The messages that a draft refers to, by their ids as they are stored."""
+
+    reply_to: str | None
+    optional: OptionalFields | None
+    root_seq: int  # of a reply in a thread
+
+
 class Chat:
     """The operations on messages. Each passes a gate of `Access` first, and raises ChatError when that refuses."""
 
@@ -71,35 +79,32 @@ class Chat:
         takes no more.
         """
         room = await self._access.access_member(principal, room_id)
-        check_content(draft.content, principal.tenant.settings.max_message_bytes)
-        if draft.client_message_id is None:  # else it may be a retry, which is answered whatever the rules are now
-            check_may_post(room, principal.user_id)
-        reply_to = draft.reply_to
-        if reply_to is not None:
-            reply_to = await self._find_reply_target(room, reply_to)
-        optional, root_seq, refusal = draft.optional, 0, None
-        body_digest = None if draft.client_message_id is None else digest_body(draft, optional)
-        if optional is not None and optional.thread_id is not None:
-            root = await self._find_message(room, optional.thread_id)
-            if root is None or root.thread_id is not UNSET:
-                # A retry is answered all the same.
-                refusal = invalid("Must be a message in this room that is not a reply itself", "thread_id")
-            else:
-                optional, root_seq = optional._replace(thread_id=root.message_id), root.seq
+        optional = draft.optional
+        targets, refusal = _Targets(draft.reply_to, optional, 0), None
+        try:
+            check_content(draft.content, principal.tenant.settings.max_message_bytes)
+            if draft.client_message_id is None:  # else it may be a retry: the writer judges it
+                check_may_post(room, principal.user_id)
+            if draft.reply_to is not None or optional is not None:
+                targets = await self._find_targets(room, draft.reply_to, optional)
+        except ChatError as error:
+            if draft.client_message_id is None:
+                raise
+            refusal = error  # unless it is a retry, which is answered whatever holds now
         self._store.writer.submit(
             MessageWrite(
                 room=room,
                 sender_id=principal.user_id,
                 content=draft.content,
                 meta=draft.meta,
-                reply_to=reply_to,
+                reply_to=targets.reply_to,
                 client_message_id=draft.client_message_id,
-                body_digest=body_digest,
+                body_digest=None if draft.client_message_id is None else digest_body(draft, optional),
                 confirm=confirm,
-                optional=optional,
+                optional=targets.optional,
                 mentioned=draft.mentions or (),
                 refusal=refusal,
-                root_seq=root_seq,
+                root_seq=targets.root_seq,
             )
         )
 
@@ -114,11 +119,20 @@ class Chat:
         await self.send_message(principal, room_id, draft, confirm)
         return get_outcome(await future)
 
-    async def _find_reply_target(self, room: RoomState, message_id: str) -> str:
-        found = await self._find_message(room, message_id)
-        if found is None:
-            raise invalid("No such message in this room", "reply_to")
-        return found.message_id
+    async def _find_targets(self, room: RoomState, reply_to: str | None, optional: OptionalFields | None) -> "_Targets":
+        """Raises ChatError for one that is not there."""
+        root_seq = 0
+        if reply_to is not None:
+            found = await self._find_message(room, reply_to)
+            if found is None:
+                raise invalid("No such message in this room", "reply_to")
+            reply_to = found.message_id
+        if optional is not None and optional.thread_id is not None:
+            root = await self._find_message(room, optional.thread_id)
+            if root is None or root.thread_id is not UNSET:
+                raise invalid("Must be a message in this room that is not a reply itself", "thread_id")
+            optional, root_seq = optional._replace(thread_id=root.message_id), root.seq
+        return _Targets(reply_to, optional, root_seq)
 
     async def _find_message(self, room: RoomState, message_id: str) -> Message | None:
         found = await log.find_message(

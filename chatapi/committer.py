@@ -69,6 +69,16 @@ class Committer:
         if write.optional is not None:
             check_mentions(write.room, UserId(write.sender_id), write.mentioned, write.optional)
 
+    def list_counted(self, messages: Sequence[MessageWrite]) -> Sequence[MessageWrite]:
+        """In slow mode a message counts for the user's next one, a repetition does not."""
+        return [
+            write
+            for write in messages
+            if write.room.rules is not None
+            and write.room.rules.slow_mode_seconds
+            and write.client_message_id is not None
+        ]
+
     def _check_one_at_a_time(self, write: MessageWrite, rules: Rules) -> None:
         """In slow mode a user's second message in one batch comes too early, though the first is not committed yet."""
         user_id = UserId(write.sender_id)

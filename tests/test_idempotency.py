@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 from conftest import StartServer
-from driver import Reply, Server, User
+from driver import HandClock, Reply, Server, User
+
+from chatapi.housekeeping import apply_retention
 
 TEXT = {"content": "once", "meta": {"k": 1}, "client_message_id": "m-1"}
 
@@ -189,6 +191,28 @@ async def test_a_retry_beside_another_change_in_its_batch(server: Server) -> Non
     assert replies[3].data == replies[0].data
     events = (await alice.get(f"/rooms/{room_id}/events")).data["events"]
     assert [event["seq"] for event in events] == [1, 2, 3, 4]
+
+
+async def test_a_retry_is_answered_under_lower_bounds(start_server: StartServer) -> None:
+    server = await start_server(clock=(clock := HandClock()))
+    tenant = await server.make_tenant("other")
+    alice = server.user("alice", tenant["api_key"])
+    room_id = await alice.make_room()
+    target = (await alice.say(room_id))["message_id"]
+    clock.advance(3600)
+    drafts = [{"client_message_id": "m-2", "reply_to": target}, {"client_message_id": "m-3", "content": "x" * 50}]
+    firsts = [await send(alice, room_id, **draft) for draft in drafts]
+    await server.admin(
+        "PATCH", f"/tenants/{tenant['tenant_id']}", {"config": {"max_message_bytes": 40, "retention_days": 1}}
+    )
+    clock.advance(86_400 - 1800)  # past the end of the message that was replied to
+    await apply_retention(server.services, server.services.tenants.find(tenant["tenant_id"]))
+    assert (await alice.get(f"/rooms/{room_id}/messages/{target}")).status == 404
+    for first, draft in zip(firsts, drafts, strict=True):
+        again = await send(alice, room_id, **draft)
+        assert (again.status, again.data) == (200, first.data)
+        refused = await send(alice, room_id, **{**draft, "client_message_id": "new"})
+        assert (refused.status, refused.error["field"]) == (400, "reply_to" if "reply_to" in draft else "content")
 
 
 async def test_two_transports_share_it(server: Server) -> None:

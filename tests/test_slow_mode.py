@@ -128,6 +128,18 @@ async def test_a_retry_of_a_known_message_is_answered(room: SlowRoom) -> None:
     assert (fresh.status, repeated.status) == (201, 200)
 
 
+@pytest.mark.parametrize("is_split", [False, True])
+async def test_a_retry_lets_the_next_message_pass(room: SlowRoom, is_split: bool) -> None:
+    first = await room.post(client_message_id="c")
+    room.clock.set_forward(SLOW_SECONDS)
+    between = [room.alice.put(f"{room.path}/pins/{first.data['message_id']}", None)] if is_split else []
+    retry, *_, fresh, again = await room.server.together(
+        room.post(client_message_id="c"), *between, room.post(client_message_id="d"), room.post()
+    )
+    assert (retry.status, retry.data) == (200, first.data)
+    assert [fresh.status, again.status] == [201, 429]
+
+
 async def test_it_counts_from_before_it_was_switched_on(start_server: StartServer, clock: HandClock) -> None:
     room = await SlowRoom(await start_server(clock=clock), clock).set_up()
     until = room.end()

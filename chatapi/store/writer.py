@@ -312,6 +312,11 @@ class Writer:
     async def _insert(self, messages: Sequence[MessageWrite], transaction: Transaction) -> None:
         """That a `client_message_id` is new is presumed, and the unique index is the judge: only when it refuses are
         the earlier messages looked up, so that the common case pays nothing for it."""
+        for write in messages:
+            write.error = write.stored = write.repeats = None
+        counted = self._committer.list_counted(messages)
+        if counted:
+            await self._set_aside_known(counted, transaction)
         fresh, doubtful = self._select_fresh(messages)
         if doubtful:
             await self._set_aside_known(doubtful, transaction)
@@ -334,11 +339,12 @@ class Writer:
         fresh, doubtful = [], []
         firsts: dict[tuple[int, str, str | None] | None, MessageWrite] = {}
         for write in messages:
-            write.error = write.stored = write.repeats = None
             try:
                 self._committer.check_sender(write)
             except ChatError as refusal:
                 write.error = refusal
+                continue
+            if write.stored is not None:
                 continue
             identity = None if write.client_message_id is None else write.identity
             if identity in firsts:

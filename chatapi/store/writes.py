@@ -143,6 +143,11 @@ class AnyCommitter(Protocol):
         """Raises ChatError when the message, which `check_sender` lets pass, may not be stored unless it repeats one
         that is."""
 
+    def list_counted(self, messages: Sequence[MessageWrite]) -> Sequence[MessageWrite]:
+        """Those that count when `judge` looks at others, unless they repeat one that is stored: that has to be known
+        before."""
+        ...
+
     def list_statements(self, messages: Sequence[MessageWrite]) -> Sequence[Statement]:
         """Statements, with their parameters, to run in the transaction that is about to store these messages."""
         ...

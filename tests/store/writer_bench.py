@@ -33,6 +33,9 @@ class Bench:
     def judge(self, write: MessageWrite) -> None:
         return
 
+    def list_counted(self, messages: Sequence[MessageWrite]) -> Sequence[MessageWrite]:
+        return ()
+
     def list_statements(self, messages: Sequence[MessageWrite]) -> Sequence[Statement]:
         return ()
 
