@@ -226,7 +226,7 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
         views=Views(store, rooms, hub, access),
         membership=membership,
         blocks=Blocks(store, rooms, presence),
-        tenant_bans=TenantBans(store, rooms, hub, membership, tasks, clock),
+        tenant_bans=TenantBans(store, rooms, hub, membership, presence, tasks, clock),
         profiles=Profiles(store, rooms, hub, presence, tasks),
         last_seen=last_seen,
         moderation=Moderation(store, rooms, access, membership),

@@ -67,6 +67,4 @@ class Blocks:
         if room is None or (room.rules is None and not is_blocked):
             return
         self._rooms.rules_of(room).is_blocked = is_blocked
-        if is_blocked:
-            for user_id in room.members:
-                self._presence.stop_typing(room, user_id)
+        self._presence.stop_forbidden_typing(room)

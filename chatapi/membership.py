@@ -166,6 +166,7 @@ class Membership:
                 room.name, room.metadata, room.updated_at_us = update.name, update.metadata, update.updated_at_us
                 self._rooms.set_posting(room, update.posting, update.slow_mode_seconds)
                 self.publish(room, update.frame)
+                self._presence.stop_forbidden_typing(room)
 
         await self._store.writer.change(apply, publish, barrier=True, characters=body.count_characters())
         return room
@@ -347,10 +348,10 @@ class Membership:
         room.set_role(user_id, frame.role)
         if change.muted_until_us is not None:
             self._rooms.rules_of(room).mute(user_id, change.muted_until_us)
-            self._presence.stop_typing(room, user_id)
         elif room.rules is not None:
             room.rules.unmute(user_id)
         self.publish(room, frame, is_quiet=change.is_quiet)
+        self._presence.stop_forbidden_typing(room)
 
     def _welcome(self, room: RoomState, user_id: UserId, cursor: int) -> None:
         """A user who is in the room from now on gets the room at once, on all their connections."""

@@ -8,10 +8,12 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from chatapi.access import check_may_type
 from chatapi.connection import Connection, OnlineUser
+from chatapi.errors import ChatError
 from chatapi.hub import Hub
 from chatapi.last_seen import LastSeen
-from chatapi.models import UserId
+from chatapi.models import TenantKey, UserId
 from chatapi.protocol.encoders import encode_frame
 from chatapi.protocol.server_frames import PresenceStatus, PresenceUpdateFrame, TypingAction, TypingFrame
 from chatapi.room import RoomState
@@ -50,6 +52,7 @@ class Presence:
         self._arrivals: dict[OnlineUser, list[RoomState]] = {}  # not told of yet
         self._news: deque[_News] = deque()  # being told, the oldest first
         self._is_due = False  # there is a timer for the next stretch
+        self._typists: dict[RoomState, set[OnlineUser]] = {}
 
     # Online and offline
 
@@ -69,8 +72,7 @@ class Presence:
         """A connection of this user, which was in these rooms, has ended."""
         if user.connections:
             return
-        for room in list(user.typing):
-            self._stop_typing(user, room)
+        self._stop_all_typing(user)
         if user.announced:
             if user.offline_timer is not None:
                 return  # this one was never told `ready`: the grace after the one before goes on
@@ -196,6 +198,7 @@ class Presence:
         assert user is not None  # it has this connection
         timer = user.typing.pop(room, None)
         if timer is None:
+            self._typists.setdefault(room, set()).add(user)
             self._tell_typing(room, user.user_id, "start")
         else:
             timer.cancel()
@@ -208,11 +211,41 @@ class Presence:
         if user is not None and room in user.typing:
             self._stop_typing(user, room)
 
-    def _stop_typing(self, user: OnlineUser, room: RoomState) -> None:
-        user.typing.pop(room).cancel()
-        self._tell_typing(room, user.user_id, "stop")
+    def stop_all_typing(self, tenant_key: TenantKey, user_id: UserId) -> None:
+        """The user was banned from the tenant."""
+        user = self._hub.find_online(tenant_key, user_id)
+        if user is not None:
+            self._stop_all_typing(user)
 
-    def _tell_typing(self, room: RoomState, user_id: UserId, action: TypingAction) -> None:
+    def stop_forbidden_typing(self, room: RoomState) -> None:
+        """After a change of the room's rules: those who may not post any more have stopped. If they are very many, the
+        others hear of some of them a moment later."""
+        told = 0
+        for user in list(self._typists.get(room, ())):
+            try:
+                check_may_type(room, user.user_id)
+            except ChatError:
+                if told >= TOLD_AT_A_STRETCH:
+                    asyncio.get_running_loop().call_later(STRETCH_SECONDS, self.stop_forbidden_typing, room)
+                    return
+                told += 1 + self._stop_typing(user, room)
+
+    def _stop_all_typing(self, user: OnlineUser) -> None:
+        for room in list(user.typing):
+            self._stop_typing(user, room)
+
+    def _stop_typing(self, user: OnlineUser, room: RoomState) -> int:
+        user.typing.pop(room).cancel()
+        typists = self._typists[room]
+        typists.remove(user)
+        if not typists:
+            del self._typists[room]
+        return self._tell_typing(room, user.user_id, "stop")
+
+    def _tell_typing(self, room: RoomState, user_id: UserId, action: TypingAction) -> int:
+        """Returns how many connections were told."""
         frame = encode_frame(TypingFrame(room_id=room.room_id, user_id=user_id, action=action))
-        for connection in self._listeners(room, user_id):
+        listeners = self._listeners(room, user_id)
+        for connection in listeners:
             self._hub.send_ephemeral(connection, frame)
+        return len(listeners)

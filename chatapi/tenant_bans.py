@@ -7,6 +7,7 @@ from chatapi.errors import not_found
 from chatapi.hub import Hub
 from chatapi.membership import Membership
 from chatapi.models import RoomKey, TenantState, UserId
+from chatapi.presence import Presence
 from chatapi.protocol.answers import BannedUser
 from chatapi.protocol.moderation_requests import BanUser
 from chatapi.rooms import Rooms
@@ -23,12 +24,20 @@ class TenantBans:
     """When an operation returns, the change is committed and in force."""
 
     def __init__(
-        self, store: Store, rooms: Rooms, hub: Hub, membership: Membership, tasks: Tasks, clock: Clock
+        self,
+        store: Store,
+        rooms: Rooms,
+        hub: Hub,
+        membership: Membership,
+        presence: Presence,
+        tasks: Tasks,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._rooms = rooms
         self._hub = hub
         self._membership = membership
+        self._presence = presence
         self._tasks = tasks
         self._clock = clock
 
@@ -60,6 +69,7 @@ class TenantBans:
 
         def publish(ban: UserBan) -> None:
             self._bans_of(tenant).put(user_id, ban)
+            self._presence.stop_all_typing(tenant.tenant_key, user_id)
             for connection in list(self._hub.connections_of(tenant.tenant_key, user_id)):
                 self._hub.close(connection, USER_BANNED, refuse_banned(ban))
             promoting.append(self._start_promoting(tenant, user_id))

@@ -329,14 +329,6 @@ async def test_rows_of_bans_go_with_their_time_and_with_the_room(banning: Bannin
     assert await count_rows() == 0
 
 
-async def test_a_banned_typist_stops_typing(banning: Banning) -> None:
-    watcher, typist = await banning.alice.connect(), await banning.bob.connect()
-    await typist.send("typing.start", room_id=banning.room_id)
-    await watcher.expect("typing", action="start")
-    await banning.ban()
-    await watcher.expect("typing", user_id="bob", action="stop")
-
-
 async def test_a_slow_connection_gets_the_ban_after_its_backlog(banning: Banning) -> None:
     """It is served from the log up to the ban, and no further."""
     socket = await banning.bob.connect_raw(ready=True, is_narrow=True)

@@ -155,18 +155,6 @@ async def test_a_known_message_is_answered_before_the_block(server: Server) -> N
     assert (await alice.post(f"/rooms/{room_id}/messages", {**body, "client_message_id": "c-2"})).status == 403
 
 
-async def test_typing_ends_with_the_block(server: Server) -> None:
-    alice, bob = await server.user("alice").connect(), await server.user("bob").connect()
-    room_id = await make_dm(server)
-    for socket in (alice, bob):
-        await socket.expect("room.created")
-    await bob.send("typing.start", room_id=room_id)
-    await alice.expect("typing", action="start")
-    await block(server.user("alice"), "bob")
-    await alice.send("ping")
-    assert [frame["action"] for frame in await alice.collect("pong") if frame["type"] == "typing"] == ["stop"]
-
-
 async def test_groups_and_other_dms_stay_as_they_are(server: Server) -> None:
     alice, bob = server.user("alice"), server.user("bob")
     group, dm = await alice.make_room("bob"), await bob.make_room("carol", room_type="dm")

@@ -218,14 +218,6 @@ async def test_a_known_message_is_answered_to_a_muted_sender(muting: Muting) -> 
     assert (await muting.post(client_message_id="c")).error.get("details") is None  # membership comes first
 
 
-async def test_a_mute_ends_the_typing_of_the_member(muting: Muting) -> None:
-    watching, typing = await muting.alice.connect(), await muting.bob.connect()
-    await typing.send("typing.start", room_id=muting.room_id)
-    await watching.expect("typing", action="start")
-    await muting.mute()
-    await watching.expect("typing", user_id="bob", action="stop")
-
-
 async def test_a_room_without_rules_keeps_nothing_in_memory(muting: Muting) -> None:
     tenant = muting.server.services.tenants.all()[0]
     room = muting.server.services.rooms.find_loaded(tenant.tenant_key, muting.room_id)

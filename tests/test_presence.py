@@ -308,6 +308,54 @@ async def test_it_ends_with(server: Server, ending: str) -> None:
     assert await heard(other, "typing") == []
 
 
+@pytest.mark.parametrize("rule", ["mute", "ban", "ban of the tenant", "posting", "demotion", "block"])
+async def test_it_ends_at_once_with(server: Server, rule: str) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await bob.make_room("alice", room_type="dm" if rule == "block" else "group")
+    path = f"/rooms/{room_id}"
+    if rule == "demotion":
+        await bob.patch(f"{path}/members/alice", {"role": "admin"})
+        await bob.patch(path, {"posting": "admins"})
+    other = await bob.connect()
+    typist = await alice.connect_raw(ready=True)  # it reads nothing, and answers no close frame
+    typist.send_frame("typing.start", room_id=room_id)
+    await other.expect("typing", action="start")
+    method, target, body = {
+        "mute": ("PATCH", f"{path}/members/alice", {"muted_for": 60}),
+        "ban": ("PUT", f"{path}/bans/alice", {}),
+        "ban of the tenant": ("PUT", "/users/alice/ban", {}),
+        "posting": ("PATCH", path, {"posting": "admins"}),
+        "demotion": ("PATCH", f"{path}/members/alice", {"role": "member"}),
+        "block": ("PUT", "/blocks/alice", None),
+    }[rule]
+    assert (await bob.request(method, target, body)).status == 200
+    assert [frame["action"] for frame in await heard(other, "typing")] == ["stop"]
+    assert server.services.presence._typists == {}
+
+
+async def test_admins_type_on_where_only_they_may_post(server: Server) -> None:
+    room_id, typist, other = await room_of_two(server)
+    await typist.send("typing.start", room_id=room_id)
+    await other.expect("typing", action="start")
+    await server.user("alice").patch(f"/rooms/{room_id}", {"posting": "admins"})
+    assert await heard(other, "typing") == []
+
+
+async def test_many_are_stopped_bit_by_bit(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "TOLD_AT_A_STRETCH", 4)
+    alice, names = server.user("alice"), ["bob", "carol", "dave"]
+    room_id = await alice.make_room(*names)
+    watcher = await alice.connect()
+    for name in names:
+        await (await server.user(name).connect()).send("typing.start", room_id=room_id)
+        await watcher.expect("typing", action="start")
+    await alice.patch(f"/rooms/{room_id}", {"posting": "admins"})
+    first = [frame["user_id"] for frame in await heard(watcher, "typing")]
+    assert len(first) == 1  # told to three
+    rest = [(await watcher.expect("typing", action="stop"))["user_id"] for _ in range(2)]
+    assert sorted([*first, *rest]) == names
+
+
 async def test_it_is_not_stored(server: Server) -> None:
     room_id, typist, other = await room_of_two(server)
     await typist.send("typing.start", room_id=room_id)
