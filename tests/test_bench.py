@@ -1,12 +1,14 @@
 """`chatapi bench`: that it tells a right result from a wrong one; small forms of all scenarios. None asserts a time."""
 
+import copy
+import dataclasses
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from time import monotonic
@@ -17,15 +19,15 @@ import pytest
 from server_process import ServerProcess
 
 from chatapi.cli import bench, main
+from chatapi.cli.bench.conversation import ConversationRecord, Fold, check_room, name_event
 from chatapi.cli.bench.crew import percentile, share
 from chatapi.cli.bench.errors import BenchError
 from chatapi.cli.bench.http import HttpPeer, encode_request
 from chatapi.cli.bench.reactor import Reactor, find_address
 from chatapi.cli.bench.report import Series, format_json, format_table
 from chatapi.cli.bench.result import Check, Outcome, check_stored
-from chatapi.cli.bench.scenarios import SCENARIOS
+from chatapi.cli.bench.scenarios import SCENARIOS, mixed
 from chatapi.cli.bench.scenarios.fanout import Audience, Recipient
-from chatapi.cli.bench.scenarios.mixed import RoomRecord, _check_log
 from chatapi.cli.bench.stream import CONNECTING, READY, SYNCED, MemberSocket
 from chatapi.cli.bench.target import Target, find_listener, read_usage
 from chatapi.cli.bench.tenant import TenantLogin
@@ -47,6 +49,7 @@ SMALL_FORMS = {
     "history": ["--clients", "2"],
     "slow": ["--connections", "5", "--stall", "1", "--rate", "200"],
     "mixed": ["--clients", "6", "--members", "3"],
+    "lively": ["--clients", "6", "--members", "3", "--window", "2"],
 }
 
 
@@ -261,8 +264,74 @@ LOG: list[dict[str, Any]] = [
 )
 def test_log_is_compared_with_confirmed_messages(events: list[dict[str, Any]], is_ok: bool) -> None:
     check = Check()
-    _check_log(check, "room_1", RoomRecord({1: "a"}, {2: ("msg_1", "new")}), events)
+    mixed._check_log(check, "room_1", mixed.RoomRecord({1: "a"}, {2: ("msg_1", "new")}), events)
     assert check.is_ok is is_ok
+
+
+# A room of `lively`: a message, its edit, two reactions of which one is taken back, and an answer in a thread.
+CONVERSATION: list[dict[str, Any]] = [
+    LOG[0],
+    LOG[1],
+    {"type": "reaction.added", "seq": 3, "message_id": "msg_1", "user_id": "u1", "emoji": "👍"},
+    {"type": "reaction.added", "seq": 4, "message_id": "msg_1", "user_id": "u2", "emoji": "👍"},
+    {"type": "reaction.removed", "seq": 5, "message_id": "msg_1", "user_id": "u1", "emoji": "👍"},
+    {"type": "message", "seq": 6, "message_id": "msg_6", "client_message_id": "b", "thread_id": "msg_1"},
+]
+READ: list[dict[str, Any]] = [
+    {
+        "message_id": "msg_1",
+        "content": "new",
+        "edited_at": "then",
+        "reactions": [{"emoji": "👍", "count": 1, "user_ids": ["u2"]}],
+        "thread": {"reply_count": 1, "last_reply_seq": 6, "last_reply_at": "then"},
+    },
+    {"message_id": "msg_6", "content": "an answer", "edited_at": None, "thread_id": "msg_1"},
+]
+
+
+@dataclasses.dataclass
+class Conversation:
+    confirmed: list[dict[str, Any]] = dataclasses.field(default_factory=lambda: copy.deepcopy(CONVERSATION))
+    seen: list[dict[str, Any]] = dataclasses.field(default_factory=lambda: copy.deepcopy(CONVERSATION))
+    log: list[dict[str, Any]] = dataclasses.field(default_factory=lambda: copy.deepcopy(CONVERSATION))
+    messages: list[dict[str, Any]] = dataclasses.field(default_factory=lambda: copy.deepcopy(READ))
+
+    def check(self) -> Check:
+        check, fold = Check(), Fold()
+        for event in self.seen:
+            fold.take(event)
+        confirmed, seen = ({event["seq"]: name_event(event) for event in one} for one in (self.confirmed, self.seen))
+        check_room(check, "room_1", ConversationRecord(confirmed, seen, fold.show()), self.log, self.messages)
+        return check
+
+
+def test_a_conversation_without_a_fault_is_right() -> None:
+    assert Conversation().check().is_ok
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda room: room.seen.pop(3),
+        lambda room: room.seen.pop(2),  # what was taken back was never seen
+        lambda room: room.seen[3].update(emoji="👀"),
+        lambda room: room.seen[5].pop("thread_id"),
+        lambda room: room.seen[1].update(content="old"),
+        lambda room: room.log.pop(),
+        lambda room: room.log.append({**CONVERSATION[1], "seq": 7}),
+        lambda room: room.log[4].update(user_id="u2"),
+        lambda room: room.confirmed.append({**CONVERSATION[2], "seq": 7}),
+        lambda room: room.messages[0].update(content="old"),
+        lambda room: room.messages[0].pop("reactions"),
+        lambda room: room.messages[0]["reactions"][0].update(count=2),
+        lambda room: room.messages[0]["thread"].update(reply_count=2),
+        lambda room: room.messages[1].update(reactions=[{"emoji": "👍", "count": 1, "user_ids": ["u1"]}]),
+    ],
+)
+def test_a_wrong_conversation_is_found_out(fault: Callable[[Conversation], object]) -> None:
+    room = Conversation()
+    fault(room)
+    assert not room.check().is_ok
 
 
 def test_a_wrong_result_is_a_failed_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -413,16 +482,27 @@ def test_two_servers_in_turn(capsys: pytest.CaptureFixture[str]) -> None:
     assert [step.partition(": ")[2] for step in steps] == ["500 rows", "0 rows"] * 2
 
 
-# Python imports a `sitecustomize` by itself: here it makes a server that breaks its word now and then.
+# Python imports a `sitecustomize` by itself: here it makes a server that breaks its word once.
+LOSE = "room.published_seq += len(frames)"
+DOUBLE = "publish(hub, room, frames); publish(hub, room, frames); room.published_seq -= len(frames)"
 BROKEN_SERVERS = {
-    "1 missing": "room.published_seq += len(frames)",
-    "1 doubled": "publish(hub, room, frames); publish(hub, room, frames); room.published_seq -= len(frames)",
+    "a lost message": ("ws-send", "room.published_seq > 8", LOSE, "1 missing"),
+    "a doubled message": ("ws-send", "room.published_seq > 8", DOUBLE, "1 doubled"),
+    "a lost reaction": ("lively", "room.subscribers and b'reaction.added' in frames[0]", LOSE, "1 missing"),
+    "a doubled edit": ("lively", "b'message.edited' in frames[0]", DOUBLE, "1 doubled"),
+    "another reaction than was asked for": (
+        "lively",
+        "room.subscribers and b'reaction.added' in frames[0]",
+        'publish(hub, room, [frames[0].replace(b\'"user_id":"u\', b\'"user_id":"v\')])',
+        "knows other edits, reactions or threads",
+    ),
 }
 SABOTAGE = """
 from chatapi.hub import Hub
-publish = Hub.publish
+publish, done = Hub.publish, []
 def publish_badly(hub, room, frames):
-    if room.published_seq < 10 <= room.published_seq + len(frames):
+    if not done and {when}:
+        done.append(1)
         {how}
     else:
         publish(hub, room, frames)
@@ -431,12 +511,28 @@ Hub.publish = publish_badly
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("found", "how"), BROKEN_SERVERS.items(), ids=BROKEN_SERVERS)
-def test_a_broken_server_is_found_out(found: str, how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "sitecustomize.py").write_text(SABOTAGE.format(how=how))
-    arguments = ["ws-send", "--clients", "1", "--seconds", "0.3", "--warmup", "0.2", "--tree", str(tmp_path)]
+@pytest.mark.parametrize(("scenario", "when", "how", "found"), BROKEN_SERVERS.values(), ids=BROKEN_SERVERS)
+def test_a_broken_server_is_found_out(
+    scenario: str, when: str, how: str, found: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SABOTAGE.format(when=when, how=how))
+    clients = ["--clients", "1" if scenario == "ws-send" else "2", "--members", "2"]
+    arguments = [scenario, *clients, "--seconds", "0.5", "--warmup", "0.2", "--tree", str(tmp_path)]
     assert run_bench(arguments) == 1
     assert found in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_server_that_cannot_do_it_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_bench([*form("lively", 0.3), "--set", "search.enabled=false"]) == 1
+    assert "lively needs a server with reactions, threads and search" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_rate_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    """No more than that many operations begin, however fast the server is."""
+    assert run_bench([*form("lively", 0.5), "--rate", "50", "--json"]) == 0
+    assert 0 < read_report(capsys)["servers"][0]["figures"]["operations_per_s"] < 80
 
 
 @pytest.mark.slow

@@ -21,8 +21,8 @@ COMPARING_ROUNDS = 3
 _SCENARIO_OPTIONS = {
     "clients": (int, "N", "number of users who send or read"),
     "members": (int, "N", "members of each room"),
-    "window": (int, "N", "messages or handshakes under way at once"),
-    "rate": (float, "N", "messages per second; 0 = as many as the server takes"),
+    "window": (int, "N", "messages, operations or handshakes under way at once"),
+    "rate": (float, "N", "messages (in lively, operations) per second; 0 = as many as the server takes"),
     "connections": (int, "N", "number of WebSockets"),
     "missed": (int, "N", "number of messages that each client has missed"),
     "stall": (float, "SECONDS", "time for which the slow readers stop"),

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from chatapi.cli.bench.result import Outcome
+from chatapi.cli.bench.result import OPERATIONS, Outcome
 from chatapi.protocol.json import dumps_text
 
 # Key → what it is called, and how it is written. In this order they are shown.
@@ -19,6 +19,11 @@ FIGURES: Mapping[str, tuple[str, str]] = {
     "p95_ms": ("latency p95", "{:.2f} ms"),
     "p99_ms": ("latency p99", "{:.2f} ms"),
     "max_ms": ("latency max", "{:.2f} ms"),
+    **{
+        f"{kind}_{percent}_ms": (f"latency {percent} of {kind}", "{:.2f} ms")
+        for kind in OPERATIONS
+        for percent in ("p50", "p99")
+    },
     "longest_pause_ms": ("longest pause", "{:.2f} ms"),
     "bytes_per_connection": ("bytes per connection", "{:,.0f}"),
     "server_cores": ("server CPU", "{:.2f} cores"),

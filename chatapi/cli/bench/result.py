@@ -10,6 +10,9 @@ from chatapi.cli.bench.target import Usage
 MAX_PROBLEMS_SHOWN = 5
 MEGABYTE = 1_000_000
 
+OPERATIONS = ("message", "reaction", "edit", "reply", "search")
+"""Kinds of operations whose latencies are shown apart too."""
+
 
 class Delivered(Protocol):
     """The deliveries that one process has seen: part of the results of several scenarios."""
@@ -66,6 +69,13 @@ class Outcome:
         ordered = sorted(seconds)
         for name, percent in (("p50_ms", 50.0), ("p95_ms", 95.0), ("p99_ms", 99.0), ("max_ms", 100.0)):
             self.figures[name] = percentile(ordered, percent) * 1000
+
+    def add_operations(self, seconds: Mapping[str, Sequence[float]]) -> None:
+        """The latencies of each kind among `OPERATIONS`, in any order. A kind without any is left out."""
+        for kind, latencies in seconds.items():
+            ordered = sorted(latencies)
+            for name, percent in (("p50_ms", 50.0), ("p99_ms", 99.0)) if ordered else ():
+                self.figures[f"{kind}_{name}"] = percentile(ordered, percent) * 1000
 
     def add_server(self, before: Usage | None, after: Usage | None, seconds: float) -> None:
         """`seconds` lie between the two. Adds nothing where one of them is unknown."""

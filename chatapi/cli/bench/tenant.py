@@ -21,7 +21,7 @@ _FILLER = "The quick brown fox jumps over the lazy dog; pack my box with five do
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
     """A scenario takes those that it knows; each scenario has defaults of its own. `seconds`, `warmup` and `stall` are
-    seconds, `size` bytes, `rate` messages per second."""
+    seconds, `size` bytes, `rate` messages or operations per second."""
 
     clients: int = 0
     seconds: float = 5.0
@@ -114,7 +114,8 @@ class BenchTenant:
         )
 
     def read_messages(self, last_seqs: Mapping[BenchRoom, int]) -> dict[str, list[dict[str, Any]]]:
-        """By room id, all that history has up to `last_seq`, and what it has beyond."""
+        """By room id, all that history has up to `last_seq`, and what it has beyond. Where other events stand between
+        the messages, a page reaches into the next one, and messages come twice."""
         return self._read_pages(last_seqs, "messages", "messages")
 
     def read_events(self, last_seqs: Mapping[BenchRoom, int]) -> dict[str, list[dict[str, Any]]]:

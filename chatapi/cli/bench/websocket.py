@@ -47,6 +47,14 @@ def find_seq(data: bytes, start: int, end: int) -> int:
     return int(data[start : stop if stop >= 0 else end - 1])
 
 
+def parse_frame(payload: bytes) -> dict[str, Any]:
+    """Raises BenchError for an `error` of the server."""
+    frame: dict[str, Any] = loads_stored(payload)
+    if frame["type"] == "error":
+        raise BenchError(f"the server answered {frame['code']}: {frame['message']}")
+    return frame
+
+
 class WebSocketPeer(Peer):
     """Splits what arrives into frames; the frequent ones are told by their first bytes, the others are parsed."""
 
@@ -82,7 +90,7 @@ class WebSocketPeer(Peer):
             if end > size:
                 break
             if data[position] == _FIN_TEXT:
-                self._take_text(data, start, end)
+                self.take_text(data, start, end)
             else:
                 self._take_control(data[position], data[start:end])
             position = end
@@ -99,15 +107,14 @@ class WebSocketPeer(Peer):
         self._is_open = True
         return head_end + 4
 
-    def _take_text(self, data: bytes, start: int, end: int) -> None:
+    def take_text(self, data: bytes, start: int, end: int) -> None:
+        """`data[start:end]` is a text frame's payload."""
         if data.startswith(_MESSAGE, start, end):
             self.on_message(find_seq(data, start, end))
         elif data.startswith(_SENT, start, end):
             self.on_sent(find_seq(data, start, end), data, start, end)
         else:
-            frame = loads_stored(data[start:end])
-            if frame["type"] == "error":
-                raise BenchError(f"the server answered {frame['code']}: {frame['message']}")
+            frame = parse_frame(data[start:end])
             if frame["type"] == "message":
                 self.on_message(frame["seq"])
             elif frame["type"] == "message.sent":

@@ -7,6 +7,7 @@ from chatapi.cli.bench.result import Outcome
 from chatapi.cli.bench.scenarios.arrive import run_connect, run_idle, run_recovery
 from chatapi.cli.bench.scenarios.fanout import run_fanout
 from chatapi.cli.bench.scenarios.history import run_history
+from chatapi.cli.bench.scenarios.lively import run_lively
 from chatapi.cli.bench.scenarios.mixed import run_mixed
 from chatapi.cli.bench.scenarios.send import run_rest_send, run_ws_send
 from chatapi.cli.bench.scenarios.slow import run_slow
@@ -82,6 +83,13 @@ SCENARIOS: Mapping[str, Scenario] = {
             "people send, edit, read history, acknowledge, type and reconnect, in rooms of 10",
             run_mixed,
             {"clients": 50, "members": 10, **_SENT_LOAD},
+        ),
+        Scenario(
+            "lively",
+            "200 people in rooms of 10 send, react, edit, answer in threads and search; what each has seen is compared"
+            " with what is read",
+            run_lively,
+            {"clients": 200, "members": 10, "window": 1, "rate": 0.0, **_SENT_LOAD},
         ),
     )
 }
