@@ -222,7 +222,7 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
         chat=Chat(store, rooms, history, hub, committer, access),
         reactions=Reactions(store, hub, committer, access),
         pins=Pins(store, committer, access),
-        mentions=Mentions(store.readers, clock),
+        mentions=Mentions(store.readers, access, clock),
         views=Views(store, rooms, hub, access),
         membership=membership,
         blocks=Blocks(store, rooms, presence),

@@ -34,7 +34,7 @@ from chatapi.protocol.answers import Member
 from chatapi.protocol.encoders import encode_frame, member_record
 from chatapi.protocol.json import dumps_text, encoded, is_same_json
 from chatapi.protocol.moderation_requests import PatchMember
-from chatapi.protocol.requests import AddMember, CreateRoom, PatchRoom
+from chatapi.protocol.requests import AddMember, CreateRoom, PatchRoom, check_settings_of_dm
 from chatapi.protocol.server_frames import (
     LogEvent,
     MemberJoinedFrame,
@@ -140,7 +140,10 @@ class Membership:
 
     async def update_room(self, principal: Principal, room_id: str, body: PatchRoom) -> RoomState:
         """The room afterwards. A body that changes nothing makes no event. Raises ChatError."""
-        room = await self._access.access_admin(principal, room_id)
+        room = await self._access.access_member(principal, room_id)
+        if room.type is RoomType.DM:
+            check_settings_of_dm(body)
+        check_admin(room, principal.user_id)
         if body.slow_mode_seconds:
             await self._rooms.load_posters(room, body.slow_mode_seconds)
 

@@ -7,8 +7,9 @@ mention has a greater `seq`. Where a user has read as far, nothing is looked up.
 from collections.abc import AsyncIterator, Collection
 from heapq import nlargest
 
+from chatapi.access import Access
 from chatapi.clock import Clock
-from chatapi.errors import forbidden, invalid
+from chatapi.errors import ChatError, forbidden, invalid
 from chatapi.models import (
     NO_OPTIONAL_FIELDS,
     MemberState,
@@ -114,8 +115,9 @@ class UnreadMentions:
 class Mentions:
     """`GET /mentions`."""
 
-    def __init__(self, readers: Readers, clock: Clock) -> None:
+    def __init__(self, readers: Readers, access: Access, clock: Clock) -> None:
         self._readers = readers
+        self._access = access
         self._clock = clock
 
     async def list_page(self, principal: Principal, window: Window, before: str | None) -> Page:
@@ -159,11 +161,20 @@ class Mentions:
                 found = await store.find_imported(self._readers, [room_key for room_key, _ in rooms], message_id)
                 if found is not None:
                     return found
-        elif self._is_past(principal, message_key) or await store.find_readable(
-            self._readers, principal.tenant.tenant_key, principal.user_id, message_key
-        ):
+        elif self._is_past(principal, message_key) or await self._can_read(principal, message_key):
             return message_key
         raise invalid("No such message", "before")
+
+    async def _can_read(self, principal: Principal, message_key: int) -> bool:
+        """Whether there is a message with this key, perhaps a tombstone, in a room that the caller may read."""
+        room_id = await store.find_room_of(self._readers, principal.tenant.tenant_key, message_key)
+        if room_id is None:
+            return False
+        try:
+            await self._access.access_reader(principal, room_id)
+        except ChatError:
+            return False
+        return True
 
     def _is_past(self, principal: Principal, message_key: int) -> bool:
         """Retention has removed all messages of that time, and nothing is left before it."""

@@ -28,7 +28,7 @@ class OverRest:
             "read": lambda: self._user.post(f"/rooms/{room_id}/read", fields),
         }[name]()
         if reply.status >= 400:
-            return "error", {name: value for name, value in reply.error.items() if name != "details"}
+            return "error", show_error(reply.error)
         return "done", reply.data if reply.body else {}
 
 
@@ -45,10 +45,18 @@ class OverWebSocket:
         await self._socket.send(frame_type, room_id=room_id, request_id="asked", **fields)
         while (frame := await self._socket.next()).get("request_id") != "asked":
             pass
-        kind = "error" if frame.pop("type") == "error" else "done"
         del frame["request_id"]
-        frame.pop("details", None)
-        return kind, frame
+        if frame.pop("type") == "error":
+            return "error", show_error(frame)
+        return "done", frame
+
+
+def show_error(error: dict[str, Any]) -> dict[str, Any]:
+    """Without `retry_after_ms`, a header over REST, and without the times and ids in `details` and in some messages."""
+    shown = {name: error[name] for name in ("code", "field", "message") if name in error}
+    if "details" in error:
+        shown |= {"message": "", "details": sorted(error["details"])}
+    return shown
 
 
 Call = Callable[..., Awaitable[Outcome]]
@@ -57,8 +65,11 @@ Call = Callable[..., Awaitable[Outcome]]
 class TwoRooms:
     """Two rooms, and a caller who is a member of one."""
 
-    def __init__(self, caller: Call, owner: User, room_id: str, foreign_id: str, mine: str, theirs: str) -> None:
-        self.call = caller
+    def __init__(
+        self, call: Call, caller: User, owner: User, room_id: str, foreign_id: str, mine: str, theirs: str
+    ) -> None:
+        self.call = call
+        self.caller = caller
         self.owner = owner
         self.room_id = room_id
         self.foreign_id = foreign_id
@@ -77,12 +88,13 @@ class TwoRooms:
         return [(receipt["user_id"], receipt["last_ack"], receipt["last_read"]) for receipt in receipts]
 
 
-async def set_up(server: Server, transport: str) -> TwoRooms:
+async def set_up(server: Server, transport: str, room_type: str = "group") -> TwoRooms:
     owner, caller = server.user(f"owner-{transport}"), server.user(f"caller-{transport}")
-    room_id, foreign_id = await owner.make_room(caller.user_id, "bob"), await owner.make_room()
+    members = (caller.user_id,) if room_type == "dm" else (caller.user_id, "bob")
+    room_id, foreign_id = await owner.make_room(*members, room_type=room_type), await owner.make_room()
     mine, theirs = await caller.say(room_id, "mine"), await owner.say(room_id, "theirs")
     call = OverRest(caller) if transport == "rest" else OverWebSocket(await caller.connect())
-    return TwoRooms(call, owner, room_id, foreign_id, mine["message_id"], theirs["message_id"])
+    return TwoRooms(call, caller, owner, room_id, foreign_id, mine["message_id"], theirs["message_id"])
 
 
 Case = Callable[[TwoRooms], list[tuple[str, dict[str, Any]]]]
@@ -196,4 +208,59 @@ async def test_both_transports_give_one_result(server: Server, case: str) -> Non
             outcomes.append(comparable(await rooms.call(name, **{"room_id": rooms.room_id, **fields}), name))
         cursors = [standing[1:] for standing in await rooms.cursors()]
         results.append((outcomes, await rooms.log(), cursors))
+    assert results[0] == results[1]
+
+
+# Rules of a room
+
+
+async def put_in_force(rooms: TwoRooms, rule: str) -> None:
+    path, caller_id = f"/rooms/{rooms.room_id}", rooms.caller.user_id
+    made = await {
+        "muted": lambda: rooms.owner.patch(f"{path}/members/{caller_id}", {"muted_for": 600}),
+        "closed": lambda: rooms.owner.patch(path, {"posting": "admins"}),
+        "slow": lambda: rooms.owner.patch(path, {"slow_mode_seconds": 600}),
+        "banned": lambda: rooms.owner.put(f"{path}/bans/{caller_id}", {"expires_in": 600}),
+        "blocked": lambda: rooms.owner.put(f"/blocks/{caller_id}", {}),
+    }[rule]()
+    assert made.status == 200
+
+
+REFUSED = {
+    "muted": ["send", "edit", "reaction.add"],
+    "closed": ["send", "edit"],
+    "slow": ["send"],
+    "banned": ["send", "edit", "reaction.add", "reaction.remove", "ack", "read", "delete"],
+    "blocked": ["send", "edit", "reaction.add"],
+}
+DETAILS = {"muted": "muted_until", "slow": "slow_mode_until", "banned": "banned_until"}
+
+
+@pytest.mark.parametrize("rule", REFUSED)
+async def test_both_transports_refuse_alike_by_a_rule(server: Server, rule: str) -> None:
+    results = []
+    for transport in ("rest", "websocket"):
+        rooms = await set_up(server, transport, "dm" if rule == "blocked" else "group")
+        await rooms.caller.request("PUT", react(f"/rooms/{rooms.room_id}/messages", rooms.theirs, "x"))
+        await put_in_force(rooms, rule)
+        mine, theirs = {"message_id": rooms.mine}, {"message_id": rooms.theirs}
+        calls = {
+            "send": {"content": "new"},
+            "edit": {**mine, "content": "other"},
+            "reaction.add": {**theirs, "emoji": "y"},
+            "reaction.remove": {**theirs, "emoji": "x"},
+            "ack": {"seq": 1},
+            "read": {"seq": 1},
+            "delete": mine,
+        }
+        outcomes = {
+            name: comparable(await rooms.call(name, room_id=rooms.room_id, **fields), name)
+            for name, fields in calls.items()
+        }
+        assert [name for name, (kind, _) in outcomes.items() if kind == "error"] == REFUSED[rule]
+        for name in REFUSED[rule]:
+            error = outcomes[name][1]
+            assert error["code"] == ("RATE_LIMIT_EXCEEDED" if rule == "slow" else "AUTHORIZATION_ERROR")
+            assert error.get("details") == ([DETAILS[rule]] if rule in DETAILS else None)
+        results.append((outcomes, await rooms.log()))
     assert results[0] == results[1]

@@ -261,7 +261,12 @@ async def test_a_dm_has_the_defaults_alone(server: Server) -> None:
     settings = {"posting": "members", "slow_mode_seconds": 0}
     reply = await alice.post("/rooms", {"type": "dm", "members": ["bob"], **settings})
     assert {name: reply.data[name] for name in settings} == settings
-    assert (await alice.patch(f"/rooms/{reply.data['room_id']}", settings)).status == 403
+    path = f"/rooms/{reply.data['room_id']}"
+    assert (await alice.patch(path, settings)).status == 403
+    for field, value in (("posting", "admins"), ("slow_mode_seconds", 1)):
+        reply = await alice.patch(path, {**settings, field: value})
+        assert (reply.status, reply.error["field"]) == (400, field)
+        assert (await server.user("eve").patch(path, {field: value})).status == 403
 
 
 async def test_a_change_that_meets_the_end_of_slow_mode_is_refused(room: SlowRoom) -> None:

@@ -220,6 +220,18 @@ async def test_before_may_be_a_deleted_message_but_none_that_cannot_be_read(serv
     assert (await alice.get("/mentions", cursor=cursor)).status == 400
 
 
+async def test_before_may_be_of_a_channel_that_the_user_may_read(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    channel_id = await alice.make_room(room_type="channel")
+    message_id = (await alice.say(channel_id))["message_id"]
+    assert await listed(bob, before=message_id) == []
+    await alice.put(f"/rooms/{channel_id}/bans/bob", {})
+    refused = await bob.get("/mentions", before=message_id)
+    assert (refused.status, refused.error["field"]) == (400, "before")
+    await alice.delete(f"/rooms/{channel_id}/bans/bob")
+    assert await listed(bob, before=message_id) == []
+
+
 async def test_before_may_be_gone_by_retention(start_server: StartServer) -> None:
     clock = HandClock()
     server = await start_server(clock=clock)

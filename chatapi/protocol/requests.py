@@ -135,12 +135,7 @@ class CreateRoom(Body, frozen=True):
     def check(self) -> None:
         check_object_bytes(self.metadata, "metadata", MAX_OBJECT_BYTES)
         if self.type is RoomType.DM:
-            for name, is_default in (
-                ("posting", self.posting is Posting.MEMBERS),
-                ("slow_mode_seconds", self.slow_mode_seconds == 0),
-            ):
-                if not is_default:
-                    raise invalid("Not in a dm", name)
+            check_settings_of_dm(self)
 
 
 class PatchRoom(Body, frozen=True):
@@ -154,6 +149,14 @@ class PatchRoom(Body, frozen=True):
     def check(self) -> None:
         if self.metadata is not UNSET:
             check_object_bytes(self.metadata, "metadata", MAX_OBJECT_BYTES)
+
+
+def check_settings_of_dm(settings: CreateRoom | PatchRoom) -> None:
+    """Raises ChatError for a setting that a dm does not have."""
+    if settings.posting not in (Posting.MEMBERS, UNSET):
+        raise invalid("Not in a dm", "posting")
+    if settings.slow_mode_seconds not in (0, UNSET):
+        raise invalid("Not in a dm", "slow_mode_seconds")
 
 
 class AddMember(Body, frozen=True):

@@ -189,13 +189,10 @@ _READ_MESSAGES = f"""
     WHERE m.message_key = w.value AND r.room_key = m.room_key AND r.tenant_key = :tenant_key
       AND r.deleted_at_us IS NULL
 """
-# Whether a message is one that the user may read.
-_FIND_READABLE = """
-    SELECT m.message_key FROM messages AS m CROSS JOIN rooms AS r
+_FIND_ROOM_OF = """
+    SELECT r.room_id FROM messages AS m CROSS JOIN rooms AS r
     WHERE m.message_key = :message_key AND m.imported_id IS NULL
       AND r.room_key = m.room_key AND r.tenant_key = :tenant_key AND r.deleted_at_us IS NULL
-      AND (r.type = 'channel'
-           OR EXISTS (SELECT 1 FROM members WHERE room_key = r.room_key AND user_id = :user_id))
 """
 _FIND_IMPORTED = """
     SELECT m.message_key FROM json_each(:room_keys) AS w CROSS JOIN messages AS m
@@ -260,10 +257,10 @@ async def list_page(
     return Page([row[1] for row in found], (last_key,) if has_more else None)
 
 
-async def find_readable(readers: Readers, tenant_key: TenantKey, user_id: UserId, message_key: int) -> bool:
-    """Whether there is a message with this key, perhaps a tombstone, that the user may read."""
-    scope = {"tenant_key": tenant_key, "user_id": user_id, "message_key": message_key}
-    return await readers.fetch_one(_FIND_READABLE, scope) is not None
+async def find_room_of(readers: Readers, tenant_key: TenantKey, message_key: int) -> str | None:
+    """The id of the room in which the message with this key is, perhaps as a tombstone."""
+    row = await readers.fetch_one(_FIND_ROOM_OF, {"tenant_key": tenant_key, "message_key": message_key})
+    return None if row is None else str(row[0])
 
 
 async def find_imported(readers: Readers, room_keys: Sequence[RoomKey], message_id: str) -> int | None:
