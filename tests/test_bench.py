@@ -24,7 +24,7 @@ from chatapi.cli.bench.crew import percentile, share
 from chatapi.cli.bench.errors import BenchError
 from chatapi.cli.bench.http import HttpPeer, encode_request
 from chatapi.cli.bench.reactor import Reactor, find_address
-from chatapi.cli.bench.report import Series, format_json, format_table
+from chatapi.cli.bench.report import Series, format_json, format_table, list_ratios
 from chatapi.cli.bench.result import Check, Outcome, check_stored
 from chatapi.cli.bench.scenarios import SCENARIOS, mixed
 from chatapi.cli.bench.scenarios.fanout import Audience, Recipient
@@ -376,11 +376,22 @@ def test_a_comparison_shows_medians_and_ratios() -> None:
     ]
     lines = format_table("title", series).splitlines()
     assert lines[1].split() == ["medians", "of", "3", "rounds", "a", "b", "ratio"]
-    assert lines[2].split()[-4:] == ["20", "10", "2.00", "x"]
+    assert lines[2].split()[-5:] == ["20", "10", "2.00", "x", "(1.38-2.00)"]
     assert lines[3].split() == ["latency", "p99", "2.00", "ms", "-"]
     assert len(lines) == 4 + 6  # a line on each round
     document = json.loads(format_json("ws-send", {}, series))
     assert document["ratios"] == {"b": {"messages_per_s": 2.0}}
+
+
+def test_the_ratio_is_the_median_of_the_rounds_own() -> None:
+    series = [
+        Series("a", [outcome(messages_per_s=value) for value in (100.0, 50.0, 10.0)]),
+        Series("b", [outcome(messages_per_s=value) for value in (200.0, 100.0, 10.0)]),
+    ]
+    assert list_ratios("messages_per_s", *series) == [0.5, 0.5, 1.0]
+    assert json.loads(format_json("ws-send", {}, series))["ratios"] == {"b": {"messages_per_s": 0.5}}
+    two_rounds = [Series(one.name, one.outcomes[:2]) for one in series]
+    assert format_table("title", two_rounds).splitlines()[2].endswith("0.50 x")
 
 
 def test_the_server_of_a_port_is_found(listening: socket.socket) -> None:

@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
     on_terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for number in range(1, rounds + 1):
-            for variant in variants:
+            for variant in variants if number % 2 else reversed(variants):  # so that neither is always the second
                 if rounds > 1 or len(variants) > 1:
                     progress.step(f"round {number} of {rounds}: {variant.name}")
                 outcomes[variant].append(_run_once(launcher, variant, scenario, options, progress))

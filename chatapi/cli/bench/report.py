@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, quantiles
 
 from chatapi.cli.bench.result import OPERATIONS, Outcome
 from chatapi.protocol.json import dumps_text
+
+ROUNDS_WITH_QUARTILES = 3
 
 # Key → what it is called, and how it is written. In this order they are shown.
 FIGURES: Mapping[str, tuple[str, str]] = {
@@ -56,7 +58,7 @@ class Series:
 
 
 def format_table(title: str, series: Sequence[Series]) -> str:
-    """One column per server; with several, the first one's figures divided by each other one's."""
+    """One column per server; with several, also the ratios of the first one's figures to each other one's."""
     figures = [one.median_figures() for one in series]
     rounds = len(series[0].outcomes)
     rows = [["" if rounds == 1 else f"medians of {rounds} rounds", *(one.name for one in series)]]
@@ -64,7 +66,7 @@ def format_table(title: str, series: Sequence[Series]) -> str:
     for key, (label, form) in FIGURES.items():
         if any(key in column for column in figures):
             row = [label, *(form.format(column[key]) if key in column else "-" for column in figures)]
-            rows.append(row + [_ratio(key, figures[0], other) for other in figures[1:]])
+            rows.append(row + [_format_ratio(list_ratios(key, series[0], other)) for other in series[1:]])
     lines = [title, *_align(rows)]
     for one in series:
         for number, outcome in enumerate(one.outcomes, start=1):
@@ -74,7 +76,7 @@ def format_table(title: str, series: Sequence[Series]) -> str:
 
 
 def format_json(scenario: str, options: Mapping[str, object], series: Sequence[Series]) -> str:
-    """One object with the medians, each round, and ratios: the first server's figure divided by another's."""
+    """One object with the medians, each round, and the medians of the rounds' ratios (`list_ratios`)."""
     figures = [one.median_figures() for one in series]
     document = {
         "scenario": scenario,
@@ -92,21 +94,33 @@ def format_json(scenario: str, options: Mapping[str, object], series: Sequence[S
             for one, medians in zip(series, figures, strict=True)
         ],
         "ratios": {
-            other.name: {
-                key: figures[0][key] / medians[key] for key in FIGURES if _have_ratio(key, figures[0], medians)
-            }
-            for other, medians in zip(series[1:], figures[1:], strict=True)
+            other.name: {key: median(ratios) for key in FIGURES if (ratios := list_ratios(key, series[0], other))}
+            for other in series[1:]
         },
     }
     return dumps_text(document)
 
 
-def _have_ratio(key: str, first: Mapping[str, float], other: Mapping[str, float]) -> bool:
-    return key != "other_cores" and key in first and bool(other.get(key))
+def list_ratios(key: str, first: Series, other: Series) -> list[float]:
+    """Of each round, the first server's figure divided by the other's: a machine that is slower for a while is so for
+    both. Empty if a round has no such figure, or 0."""
+    pairs = [
+        (one.figures.get(key), another.figures.get(key))
+        for one, another in zip(first.outcomes, other.outcomes, strict=True)
+    ]
+    ratios = [one / another for one, another in pairs if one is not None and another]
+    return ratios if key != "other_cores" and len(ratios) == len(pairs) else []
 
 
-def _ratio(key: str, first: Mapping[str, float], other: Mapping[str, float]) -> str:
-    return f"{first[key] / other[key]:.2f} x" if _have_ratio(key, first, other) else ""
+def _format_ratio(ratios: Sequence[float]) -> str:
+    """The median, and between which the middle half of the rounds is, if there are enough of them."""
+    if not ratios:
+        return ""
+    text = f"{median(ratios):.2f} x"
+    if len(ratios) < ROUNDS_WITH_QUARTILES:
+        return text
+    low, _, high = quantiles(ratios, method="inclusive")
+    return f"{text} ({low:.2f}-{high:.2f})"
 
 
 def _align(rows: Sequence[Sequence[str]]) -> list[str]:
