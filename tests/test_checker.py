@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from checker.journal import Frame, Journal, Outcome, Stream
 from checker.run import Run
-from checker.truth import RoomTruth, find_stays
+from checker.truth import RoomTruth, Truth, UserTruth, find_stays
 from checker.verdict import find_violations
 
 SECONDS = 90.0
@@ -59,7 +59,7 @@ class World:
         for seq in (1, 2, 3):
             attempt = journal.begin("send", "alice", ROOM, client_message_id=f"m-{seq}", content=f"m-{seq}")
             journal.settle(attempt, Outcome.CONFIRMED, message_id=f"msg_{seq}", seq=seq)
-        attempt = journal.begin("edit", "alice", ROOM, message_id="msg_1", content="edited")
+        attempt = journal.begin("edit", "alice", ROOM, message_id="msg_1", content="edited", mentions=None)
         journal.settle(attempt, Outcome.CONFIRMED, seq=4)
         self.ack = journal.begin("ack", "alice", ROOM, seq=2)
         journal.settle(self.ack, Outcome.CONFIRMED)
@@ -76,7 +76,12 @@ class World:
         journal.note_page("alice", ROOM, 1, 3, copy.deepcopy(self.events[1:4]))
         self.receipts: dict[str, Frame] = {"alice": {"last_ack": 2}}
         self.messages = [message(1, content="edited"), message(2), message(3)]
-        self.own = {"last_read": 0, "unread_mentions": 0}
+        self.own = {"last_read": 0, "unread_mentions": 0, "notify": "all", "hidden": False}
+        self.own |= {"posting": "members", "slow_mode_seconds": 0}
+        self.users = {"alice": UserTruth(), "warden": UserTruth(rooms={ROOM: self.own})}
+        self.reports: list[Frame] = []
+        self.mentions: list[Frame] = []
+        self.found: dict[str, list[Frame]] = {"m-2": [message(2)], "edited": [message(1, content="edited")]}
 
     def react(self, *, is_stored: bool = True, is_shown: bool = True) -> None:
         """Alice reacts to the second message, after bob has left."""
@@ -87,6 +92,27 @@ class World:
             self.events.append({"type": "reaction.added", **fields})
         if is_shown:
             self.messages[1]["reactions"] = [{"emoji": "👍", "count": 1, "user_ids": ["alice"]}]
+
+    def confirm(self, kind: str, user_id: str, content: str | None = None, **fields: Any) -> None:
+        attempt = self.journal.begin(kind, user_id, ROOM, content=content, **fields)
+        self.journal.settle(attempt, Outcome.CONFIRMED)
+
+    def store(self, kind: str, user_id: str, **fields: Any) -> None:
+        self.events.append({"type": kind, "room_id": ROOM, "user_id": user_id, "seq": len(self.events) + 1, **fields})
+
+    def say(self, created_at: str) -> None:
+        """Alice sends one more message."""
+        seq = len(self.events) + 1
+        attempt = self.journal.begin("send", "alice", ROOM, client_message_id=f"m-{seq}", content=f"m-{seq}")
+        self.journal.settle(attempt, Outcome.CONFIRMED, message_id=f"msg_{seq}", seq=seq)
+        self.events.append(message(seq, created_at=created_at))
+        self.messages.append(message(seq, created_at=created_at))
+
+    def report(self, **fields: Any) -> None:
+        """Alice reports the second message."""
+        self.confirm("report", "alice", "rep_1", message_id="msg_2")
+        report = {"report_id": "rep_1", "status": "open", "user_id": "alice", "message": message(2), **fields}
+        self.reports.append(report)
 
     def receive(self, *frames: Frame) -> None:
         self.stream.entries += [(self.journal.tick(), False, copy.deepcopy(frame)) for frame in frames]
@@ -100,8 +126,9 @@ class World:
     def find_violations(self) -> list[str]:
         truth = RoomTruth(ROOM, len(self.events), self.events, self.receipts, self.messages)
         truth.own = self.own
+        truth.found = self.found
         truth.stays = find_stays(["alice", "bob"], self.events)
-        return find_violations(self.journal, {ROOM: truth})
+        return find_violations(self.journal, Truth({ROOM: truth}, self.users, self.reports, self.mentions))
 
 
 def test_a_world_without_a_fault_has_no_violations() -> None:
@@ -112,6 +139,149 @@ def test_a_reaction_is_no_violation() -> None:
     world = World()
     world.react()
     assert world.find_violations() == []
+
+
+def test_settings_that_are_shown_are_no_violation() -> None:
+    world = World()
+    world.confirm("profile", "alice", "Alice")
+    world.users["alice"].name = "Alice"
+    world.confirm("block", "alice", "warden")
+    world.users["alice"].blocked.add("warden")
+    world.report()
+    world.confirm("posting", "warden", "admins")
+    world.store("room.updated", "warden", posting="admins", slow_mode_seconds=0)
+    world.own["posting"] = "admins"
+    world.confirm("mute", "alice")
+    world.store("member.updated", "alice", muted_until=LATER)
+    world.confirm("notify", "warden", "none")
+    world.confirm("hide", "warden", "True")
+    world.own.update(notify="none", hidden=True)
+    assert world.find_violations() == []
+
+
+NOW, SOON, LATER = "2026-01-01T00:00:00.000000Z", "2026-01-01T00:00:00.900000Z", "2026-01-01T00:01:00.000000Z"
+
+
+def lose_a_profile(world: World) -> None:
+    world.confirm("profile", "alice", "Alice")
+
+
+def show_an_older_profile(world: World) -> None:
+    world.confirm("profile", "alice", "Alice")
+    world.confirm("profile", "alice", "Alicia")
+    world.users["alice"].name = "Alice"
+
+
+def lose_a_block(world: World) -> None:
+    world.confirm("block", "alice", "warden")
+
+
+def block_by_itself(world: World) -> None:
+    world.users["alice"].blocked.add("warden")
+
+
+def lose_a_view(world: World) -> None:
+    world.confirm("notify", "warden", "none")
+
+
+def show_a_room_that_is_hidden(world: World) -> None:
+    world.confirm("hide", "warden", "True")
+
+
+def hide_by_itself(world: World) -> None:
+    world.own["hidden"] = True
+
+
+def keep_a_room_hidden_in_which_others_post(world: World) -> None:
+    world.confirm("hide", "warden", "True")
+    world.own["hidden"] = True
+    world.say(NOW)
+
+
+def lose_a_rule(world: World) -> None:
+    world.confirm("posting", "warden", "admins")
+
+
+def let_members_post_where_only_admins_may(world: World) -> None:
+    for posting in ("admins", "members"):
+        world.confirm("posting", "warden", posting)
+        world.store("room.updated", "warden", posting=posting, slow_mode_seconds=0)
+        if posting == "admins":
+            world.say(NOW)
+
+
+def post_too_soon_in_slow_mode(world: World) -> None:
+    world.say(NOW)
+    world.store("room.updated", "warden", posting="members", slow_mode_seconds=1)
+    world.say(SOON)
+
+
+def post_while_muted(world: World) -> None:
+    world.confirm("mute", "alice")
+    world.store("member.updated", "alice", muted_until=SOON)
+    world.say(NOW)
+
+
+def lose_a_mute(world: World) -> None:
+    world.confirm("mute", "alice")
+
+
+def react_without_membership(world: World) -> None:
+    world.confirm("react", "bob", "👍", message_id="msg_2")
+    world.store("reaction.added", "bob", message_id="msg_2", emoji="👍", count=1)
+    world.messages[1]["reactions"] = [{"emoji": "👍", "count": 1, "user_ids": ["bob"]}]
+
+
+def lose_a_report(world: World) -> None:
+    world.report()
+    world.reports.clear()
+
+
+def report_by_itself(world: World) -> None:
+    world.report()
+    world.reports.append({**world.reports[0], "report_id": "rep_2", "user_id": "warden"})
+
+
+def keep_a_report_twice(world: World) -> None:
+    world.report()
+    world.reports.append({**world.reports[0], "report_id": "rep_2"})
+
+
+def resolve_by_itself(world: World) -> None:
+    world.report(status="resolved")
+
+
+def lose_a_resolution(world: World) -> None:
+    world.report()
+    world.confirm("resolve", "warden", "rep_1")
+
+
+def change_a_reported_message(world: World) -> None:
+    world.report(message=message(2, content="nobody said so"))
+
+
+def find_too_little(world: World) -> None:
+    world.found["m-2"].clear()
+
+
+def find_what_was_edited_away(world: World) -> None:
+    world.found["m-1"] = [message(1, content="edited")]
+
+
+def find_a_message_twice(world: World) -> None:
+    world.found["m-2"].append(message(2))
+
+
+def find_an_older_content(world: World) -> None:
+    world.found["edited"] = [message(1)]
+
+
+def list_a_mention_that_is_not_there(world: World) -> None:
+    world.mentions.append(message(2))
+
+
+def lose_a_mention_of_an_edit(world: World) -> None:
+    world.journal.attempts[3].mentions = ("warden",)
 
 
 def lose_a_confirmed_reaction(world: World) -> None:
@@ -264,9 +434,37 @@ def read_a_page_that_ends_early(world: World) -> None:
         count_a_mention_that_is_not_there,
         lose_a_mention,
         lose_a_thread,
+        lose_a_profile,
+        show_an_older_profile,
+        lose_a_block,
+        block_by_itself,
+        lose_a_view,
+        show_a_room_that_is_hidden,
+        hide_by_itself,
+        keep_a_room_hidden_in_which_others_post,
+        lose_a_rule,
+        let_members_post_where_only_admins_may,
+        post_too_soon_in_slow_mode,
+        post_while_muted,
+        lose_a_mute,
+        react_without_membership,
+        lose_a_report,
+        report_by_itself,
+        keep_a_report_twice,
+        resolve_by_itself,
+        lose_a_resolution,
+        change_a_reported_message,
+        find_too_little,
+        find_what_was_edited_away,
+        find_a_message_twice,
+        find_an_older_content,
+        list_a_mention_that_is_not_there,
+        lose_a_mention_of_an_edit,
     ],
 )
 def test_the_verifier_sees_every_kind_of_fault(fault: Callable[[World], None]) -> None:
     world = World()
     fault(world)
-    assert world.find_violations()
+    found = world.find_violations()
+    assert found, fault
+    print(found)

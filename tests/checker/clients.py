@@ -16,11 +16,15 @@ from checker.wire import CALL_SECONDS, Reply, Unreachable, Wire, hang_up, receiv
 WARDEN = "warden"
 """The user who is an admin of every room and never leaves one."""
 
+WORDS = ("said", "edited")
+"""Each message has the first one, and the second one after an edit: a search finds all of them by these."""
+
 MAX_PAUSE_SECONDS = 0.06  # between two actions of a device: with all its frames it stays below the limit for acks
 MAX_ABSENCE_SECONDS = 0.25
 MAX_STALL_SECONDS = 1.5  # of a device that does not read
 MAX_BURST = 12  # messages sent without waiting for the first one's answer
 EMOJI = ("👍", ":ship:", "❤️")
+NOTIFY_LEVELS = ("all", "mentions", "none")
 MAX_FILLER = 3_000  # characters: a stalled device's buffers have to overflow
 
 Action = Callable[[], Awaitable[None]]
@@ -68,6 +72,10 @@ class Device:
             (8, self._edit),
             (4, self._delete),
             (8, self._react),
+            (2, self._set_profile),
+            (3, self._set_view),
+            (2, self._block_or_unblock),
+            (2, self._report),
             (10, self._acknowledge),
             (4, self._join_or_leave),
             (3, self._subscribe_or_not),
@@ -244,19 +252,46 @@ class Device:
             self.journal.fault(f"{self.name}: {method} {path} {body} answered {reply}")
         return reply
 
+    async def _do(self, kind: str, room_id: str, method: str, path: str, body: object = None, **fields: Any) -> Reply:
+        """A call that is noted with its outcome. `fields` are the attempt's."""
+        attempt = self.journal.begin(kind, fields.pop("user_id", self.user_id), room_id, **fields)
+        try:
+            reply = await self._call(method, path, body)
+        except Unreachable:
+            self.journal.settle(attempt, Outcome.UNKNOWN)
+            raise
+        self.journal.settle(attempt, Outcome.CONFIRMED if reply.status < 400 else Outcome.REFUSED)
+        return reply
+
+    async def read_list(self, path: str, name: str, **params: object) -> list[Frame]:
+        """All of it."""
+        items: list[Frame] = []
+        while True:
+            reply = await self._call("GET", path, limit=100, **params)
+            items += reply.data[name]
+            if not reply.data["has_more"]:
+                return items
+            params["cursor"] = reply.data["next_cursor"]
+
+    async def read_profiles(self) -> dict[str, str]:
+        """The names of all users who have one."""
+        reply = await self._call("GET", "/users", ids=",".join([WARDEN, *self.world.user_ids]))
+        return {profile["user_id"]: profile["name"] for profile in reply.data["users"]}
+
     def _pick_room(self) -> str | None:
         return self.random.choice(sorted(self.room_ids)) if self.room_ids else None
 
     def _write_message(self, room_id: str) -> Attempt:
         self._numbers += 1
         identity = f"{self.name}.{self._numbers}"
-        content = identity + " " * self.random.choice((0, 0, self.random.randrange(MAX_FILLER)))
-        fields = {"client_message_id": identity, "content": content}
+        content = f"{identity} {WORDS[0]}" + " " * self.random.choice((0, 0, self.random.randrange(MAX_FILLER)))
+        fields: dict[str, Any] = {"client_message_id": identity, "content": content}
         roots = [sent for sent in self._sent if sent.room_id == room_id and sent.thread_id is None]
         if roots and self.random.random() < 0.2:
             fields["thread_id"] = self.random.choice(roots).message_id
-        mentions = (WARDEN, self.user_id) if self.random.random() < 0.2 else ()
-        attempt = self.journal.begin("send", self.user_id, room_id, **fields, mentions=mentions)
+        fields["mentions"] = (WARDEN, self.user_id) if self.random.random() < 0.2 else ()
+        fields["mention_room"] = self.user_id == WARDEN and self.random.random() < 0.2
+        attempt = self.journal.begin("send", self.user_id, room_id, **fields)
         self._unanswered.append(attempt)
         return attempt
 
@@ -324,17 +359,16 @@ class Device:
             return
         message = self.random.choice(self._sent)
         self._numbers += 1
-        content = f"{message.client_message_id} edited {self._numbers}"
-        attempt = self.journal.begin(
-            "edit", self.user_id, message.room_id, message_id=message.message_id, content=content
-        )
+        content = f"{message.client_message_id} {WORDS[0]} {WORDS[1]} {self._numbers}"
+        mentions = self.random.choice((None, None, (), (WARDEN,), (self.user_id, WARDEN)))
+        ids = {"room_id": message.room_id, "message_id": message.message_id}
+        attempt = self.journal.begin("edit", self.user_id, **ids, content=content, mentions=mentions)
+        body = {"content": content} if mentions is None else {"content": content, "mentions": list(mentions)}
         if self.stream is None or self.random.random() < 0.5:
-            path = f"/rooms/{message.room_id}/messages/{message.message_id}"
-            reply = await self._call("PUT", path, {"content": content})
+            reply = await self._call("PUT", f"/rooms/{message.room_id}/messages/{message.message_id}", body)
             self.journal.settle(attempt, Outcome.CONFIRMED if reply.status == 200 else Outcome.REFUSED)
             return
-        ids = {"room_id": message.room_id, "message_id": message.message_id}
-        frame = await self._answer(await self._ask("message.edit", **ids, content=content), "message.edit")
+        frame = await self._answer(await self._ask("message.edit", **ids, **body), "message.edit")
         if frame["type"] == "message.edited":
             self.journal.settle(attempt, Outcome.CONFIRMED, seq=frame["seq"])
         else:
@@ -378,6 +412,48 @@ class Device:
         else:
             self.journal.settle(attempt, Outcome.CONFIRMED, seq=frame.get("seq"))
 
+    async def _set_profile(self) -> None:
+        self._numbers += 1
+        name = f"{self.name} {self._numbers}"
+        await self._do("profile", "", "PUT", f"/users/{self.user_id}", {"name": name}, content=name)
+
+    async def _set_view(self) -> None:
+        room_id = self._pick_room()
+        if room_id is None:
+            return
+        if self.random.random() < 0.5:
+            level = self.random.choice(NOTIFY_LEVELS)
+            await self._do("notify", room_id, "PATCH", f"/rooms/{room_id}/me", {"notify": level}, content=level)
+        else:
+            await self._hide(room_id, is_hidden=self.random.random() < 0.7)
+
+    async def _hide(self, room_id: str, *, is_hidden: bool) -> None:
+        body = {"hidden": is_hidden}
+        await self._do("hide", room_id, "PATCH", f"/rooms/{room_id}/me", body, content=str(is_hidden))
+
+    async def hide_some(self) -> None:
+        """When nobody posts any more: so it stays."""
+        for room_id in self.world.room_ids:
+            if self.random.random() < 0.5:
+                await self._hide(room_id, is_hidden=True)
+
+    async def _block_or_unblock(self) -> None:
+        other_id = self.random.choice([user_id for user_id in self.world.user_ids if user_id != self.user_id])
+        kind, method = self.random.choice((("block", "PUT"), ("unblock", "DELETE")))
+        await self._do(kind, "", method, f"/blocks/{other_id}", content=other_id)
+
+    async def _report(self) -> None:
+        message = self._pick_message()
+        if message is None:
+            return
+        attempt = self.journal.begin("report", self.user_id, message.room_id, message_id=message.message_id)
+        path = f"/rooms/{message.room_id}/messages/{message.message_id}/report"
+        reply = await self._call("POST", path, {"reason": "a word"})
+        if reply.status == 202:
+            self.journal.settle(attempt, Outcome.CONFIRMED, content=reply.data["report_id"])
+        else:
+            self.journal.settle(attempt, Outcome.REFUSED)
+
     def _pick_message(self) -> Attempt | None:
         """One of the newest that were confirmed."""
         sends = [attempt for attempt in self.journal.attempts[-300:] if attempt.kind == "send" and attempt.message_id]
@@ -404,13 +480,10 @@ class Device:
     async def _join_or_leave(self) -> None:
         if self.random.random() < 0.5:
             room_id = self.random.choice(self.world.channel_ids)
-            attempt = self.journal.begin("join", self.user_id, room_id)
-            reply = await self._call("POST", f"/rooms/{room_id}/members", {"user_id": self.user_id})
+            await self._do("join", room_id, "POST", f"/rooms/{room_id}/members", {"user_id": self.user_id})
         else:
             room_id = self.random.choice(self.world.room_ids)
-            attempt = self.journal.begin("leave", self.user_id, room_id)
-            reply = await self._call("DELETE", f"/rooms/{room_id}/members/{self.user_id}")
-        self.journal.settle(attempt, Outcome.CONFIRMED if reply.status in (201, 204) else Outcome.REFUSED)
+            await self._do("leave", room_id, "DELETE", f"/rooms/{room_id}/members/{self.user_id}")
 
     async def _subscribe_or_not(self) -> None:
         """Only channels: what a member of a group has unsubscribed from would be lost to this test."""
@@ -445,127 +518,3 @@ class Device:
 
     async def _disconnect(self) -> None:
         raise Unreachable
-
-
-class Warden(Device):
-    """The admin of all rooms: who is in them, what they are called, and what of others is deleted."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(world, WARDEN, 0)
-        self._actions += [
-            (25, self._move_member),
-            (6, self._rename),
-            (6, self._delete_any),
-            (6, self._pin),
-            (5, self._ban_or_unban),
-            (3, self._mute),
-            (1, self._make_room),
-        ]
-
-    async def make_rooms(self, groups: int, channels: int) -> None:
-        for _ in range(groups):
-            await self._make_room()
-        for _ in range(channels):
-            await self._make_room("channel")
-
-    async def _make_room(self, kind: str = "group") -> None:
-        if len(self.world.room_ids) > 12:
-            return
-        members = [user_id for user_id in self.world.user_ids if self.random.random() < 0.6]
-        body = {"type": kind, "members": members, "metadata": {"founders": [WARDEN, *members]}}
-        reply = await self._call("POST", "/rooms", body)
-        self.world.room_ids.append(reply.data["room_id"])
-        if kind == "channel":
-            self.world.channel_ids.append(reply.data["room_id"])
-
-    async def _join_or_leave(self) -> None:
-        await self._move_member()
-
-    async def _move_member(self) -> None:
-        room_id = self.random.choice(self.world.room_ids)
-        user_id = self.random.choice(self.world.user_ids)
-        if self.random.random() < 0.6:
-            attempt = self.journal.begin("join", user_id, room_id)
-            reply = await self._call("POST", f"/rooms/{room_id}/members", {"user_id": user_id})
-        else:
-            attempt = self.journal.begin("leave", user_id, room_id)
-            reply = await self._call("DELETE", f"/rooms/{room_id}/members/{user_id}")
-        self.journal.settle(attempt, Outcome.CONFIRMED if reply.status in (201, 204) else Outcome.REFUSED)
-
-    async def _ban_or_unban(self) -> None:
-        """Each ban has a reason of its own: the same one again would be no event."""
-        room_id = self.random.choice(self.world.room_ids)
-        user_id = self.random.choice(self.world.user_ids)
-        self._numbers += 1
-        path = f"/rooms/{room_id}/bans/{user_id}"
-        if self.random.random() < 0.4:
-            attempt = self.journal.begin("ban", user_id, room_id, content=f"reason {self._numbers}")
-            reply = await self._call("PUT", path, {"reason": attempt.content})
-        else:
-            attempt = self.journal.begin("unban", user_id, room_id)
-            reply = await self._call("DELETE", path)
-        self.journal.settle(attempt, Outcome.CONFIRMED if reply.status in (200, 204) else Outcome.REFUSED)
-
-    async def _mute(self) -> None:
-        """For a second, so that most messages still get through."""
-        room_id = self.random.choice(self.world.room_ids)
-        user_id = self.random.choice(self.world.user_ids)
-        await self._call("PATCH", f"/rooms/{room_id}/members/{user_id}", {"muted_for": 1})
-
-    async def _rename(self) -> None:
-        room_id = self.random.choice(self.world.room_ids)
-        self._numbers += 1
-        attempt = self.journal.begin("rename", self.user_id, room_id, content=f"name {self._numbers}")
-        reply = await self._call("PATCH", f"/rooms/{room_id}", {"name": attempt.content})
-        self.journal.settle(attempt, Outcome.CONFIRMED if reply.status == 200 else Outcome.REFUSED)
-
-    async def _delete_any(self) -> None:
-        message = self._pick_message()
-        if message is not None:
-            await self._bury(message)
-
-    async def _pin(self) -> None:
-        message = self._pick_message()
-        if message is None:
-            return
-        kind = self.random.choice(("pin", "unpin"))
-        ids = {"room_id": message.room_id, "message_id": message.message_id}
-        attempt = self.journal.begin(kind, self.user_id, **ids)
-        path = f"/rooms/{message.room_id}/pins/{message.message_id}"
-        reply = await self._call("PUT" if kind == "pin" else "DELETE", path)
-        self.journal.settle(attempt, Outcome.CONFIRMED if reply.status in (200, 204) else Outcome.REFUSED)
-
-    async def read_messages(self, room_id: str) -> list[Frame]:
-        """All of its history."""
-        messages: list[Frame] = []
-        has_more = True
-        while has_more:
-            after_seq = messages[-1]["seq"] if messages else 0
-            reply = await self._call("GET", f"/rooms/{room_id}/messages", after_seq=after_seq, limit=100)
-            messages += reply.data["messages"]
-            has_more = reply.data["has_more"]
-        return messages
-
-    async def read_log(self, room_id: str) -> list[Frame]:
-        """All of it."""
-        events: list[Frame] = []
-        has_more = True
-        while has_more:
-            after_seq = events[-1]["seq"] if events else 0
-            reply = await self._call("GET", f"/rooms/{room_id}/events", after_seq=after_seq, limit=100)
-            events += reply.data["events"]
-            has_more = reply.data["has_more"]
-        return events
-
-    async def list_rooms(self) -> list[Frame]:
-        reply = await self._call("GET", "/rooms", limit=100)
-        assert not reply.data["has_more"]
-        return list(reply.data["rooms"])
-
-    async def list_receipts(self, room_id: str) -> list[Frame]:
-        reply = await self._call("GET", f"/rooms/{room_id}/receipts", limit=100)
-        return list(reply.data["receipts"])
-
-    async def greet(self, room_id: str) -> None:
-        """A message that everybody in the room has to get."""
-        await self._post(self._write_message(room_id), was_tried_before=False)

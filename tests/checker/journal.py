@@ -32,13 +32,14 @@ class Attempt:
     content: str | None = None
     seq: int | None = None
     thread_id: str | None = None
-    mentions: tuple[str, ...] = ()
+    mentions: tuple[str, ...] | None = ()  # None in an edit that leaves them as they are
+    mention_room: bool = False
 
     @property
     def draft(self) -> dict[str, Any]:
         """The message as it is sent, each time."""
-        fields = {"content": self.content, "client_message_id": self.client_message_id}
-        return {**fields, "thread_id": self.thread_id, "mentions": list(self.mentions)}
+        fields = {"content": self.content, "client_message_id": self.client_message_id, "thread_id": self.thread_id}
+        return {**fields, "mentions": list(self.mentions or ()), "mention_room": self.mention_room}
 
 
 @dataclass(slots=True)

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from server_process import ServerProcess
 
-from checker.clients import Device, Warden, World
+from checker.clients import Device, World
 from checker.journal import Journal
 from checker.truth import read_truth
 from checker.verdict import find_violations
+from checker.warden import TENANT_BAN_SECONDS, Warden
 from checker.wire import Wire
 
 USERS = 10
@@ -89,7 +90,7 @@ class Run:
                     await self._cycle(world, warden, devices)
                 world.ending = True
             await self._finish(world, warden, devices)
-            truth = await read_truth(warden)
+            truth = await read_truth(warden, [warden, *devices[::DEVICES_PER_USER]])
         finally:
             await wire.close()
             await asyncio.to_thread(self._server.__exit__)
@@ -101,7 +102,7 @@ class Run:
             stops=self._counts["stops"],
             settles=self._counts["settles"],
             seconds=time.monotonic() - begun_s,
-            events=sum(room.last_seq for room in truth.values()),
+            events=sum(room.last_seq for room in truth.rooms.values()),
             counts=self._journal.counts,
             violations=[*find_violations(self._journal, truth), *self._read_server_log()],
         )
@@ -144,6 +145,7 @@ class Run:
 
     async def _finish(self, world: World, warden: Warden, devices: list[Device]) -> None:
         """Everybody comes back once more, after a last restart."""
+        await asyncio.sleep(TENANT_BAN_SECONDS)
         await asyncio.to_thread(self._server.kill)
         await asyncio.to_thread(self._server.start)
         for device in (warden, *devices):
@@ -157,6 +159,10 @@ class Run:
             )
             await self._settle(world, warden, devices)
             world.acting.set()
+        for device in (warden, *devices):
+            await device.hide_some()
+        await asyncio.to_thread(self._server.kill)
+        await asyncio.to_thread(self._server.start)
 
     def _read_server_log(self) -> list[str]:
         log = self._server.log.read_text()

@@ -21,6 +21,12 @@ SHARED_FIELDS = (
     "emoji",
     "count",
     "pinned_at",
+    "thread_id",
+    "muted_until",
+    "reason",
+    "until",
+    "posting",
+    "slow_mode_seconds",
 )
 """What an event says whenever it is read. A message shows its content as it then stands, so that is looked at apart."""
 

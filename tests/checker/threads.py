@@ -4,13 +4,18 @@ from collections import defaultdict
 from typing import Any
 
 from checker.clients import WARDEN
-from checker.journal import Frame, Journal, Outcome
-from checker.truth import RoomTruth
+from checker.journal import Attempt, Frame, Journal, Outcome
+from checker.settings import find_last
+from checker.truth import RoomTruth, Truth
 
 
-def check_threads(journal: Journal, truth: dict[str, RoomTruth]) -> list[str]:
-    messages = {message["message_id"]: message for room in truth.values() for message in room.messages}
-    found = [text for room in truth.values() for text in (*check_roots(room), *check_unread(room))]
+def check_threads(journal: Journal, truth: Truth) -> list[str]:
+    messages = {message["message_id"]: message for room in truth.rooms.values() for message in room.messages}
+    edits: dict[str, list[Attempt]] = defaultdict(list)
+    for attempt in journal.attempts:
+        if attempt.kind == "edit" and attempt.mentions is not None:
+            edits[attempt.message_id or ""].append(attempt)
+    found = [text for room in truth.rooms.values() for text in (*check_roots(room), *check_unread(room, truth))]
     for attempt in journal.attempts:
         if attempt.kind == "send" and attempt.outcome is Outcome.CONFIRMED:
             message = messages.get(attempt.message_id or "")
@@ -18,9 +23,38 @@ def check_threads(journal: Journal, truth: dict[str, RoomTruth]) -> list[str]:
                 continue  # another check tells
             if message.get("thread_id") != attempt.thread_id:
                 found.append(f"{attempt} is now {message}")
-            if message["deleted_at"] is None and message.get("mentions", []) != list(dict.fromkeys(attempt.mentions)):
-                found.append(f"{attempt} is now {message}")
-    return found
+            if message["deleted_at"] is None and not shows_mentions(message, attempt, edits[message["message_id"]]):
+                found.append(f"{attempt} is now {message}, after {edits[message['message_id']]}")
+    return found + check_mentions(truth)
+
+
+def shows_mentions(message: Frame, sent: Attempt, edits: list[Attempt]) -> bool:
+    """Whether they are those that were written last."""
+    possible = find_last([(one, " ".join(dict.fromkeys(one.mentions or ()))) for one in (sent, *edits)], "")
+    return " ".join(message.get("mentions", ())) in possible and message.get("mention_room", False) is sent.mention_room
+
+
+def check_mentions(truth: Truth) -> list[str]:
+    """The warden, who is in every room, finds each mention once."""
+    wanted = {
+        message["message_id"]
+        for room in truth.rooms.values()
+        for message in room.messages
+        if message["deleted_at"] is None and mentions(message, WARDEN)
+    }
+    listed = [message["message_id"] for message in truth.mentions]
+    if sorted(wanted) != sorted(listed):
+        return [
+            f"the list of mentions has {len(listed)}, of {len(wanted)}: {sorted(wanted.symmetric_difference(listed))}"
+        ]
+    return []
+
+
+def mentions(message: Frame, user_id: str) -> bool:
+    """Those of oneself included; but nobody mentions themselves by mentioning the room."""
+    if user_id in message.get("mentions", ()):
+        return True
+    return message.get("mention_room", False) and message["sender_id"] != user_id
 
 
 def check_roots(room: RoomTruth) -> list[str]:
@@ -46,14 +80,17 @@ def sum_up(replies: list[Frame]) -> Any:
     }
 
 
-def check_unread(room: RoomTruth) -> list[str]:
-    """Those of the warden, who is in every room."""
-    unread = [
-        message["seq"]
-        for message in room.messages
-        if WARDEN in message.get("mentions", ())
-        and message["sender_id"] != WARDEN
-        and message["seq"] > room.own["last_read"]
-    ]
-    shown = room.own["unread_mentions"]
-    return [] if shown == min(len(unread), 1000) else [f"{room.room_id} shows {shown} unread mentions of {unread}"]
+def check_unread(room: RoomTruth, truth: Truth) -> list[str]:
+    """Those of every member. What was written before they joined is below their `last_read`."""
+    found = []
+    for user_id, user in truth.users.items():
+        if (own := user.rooms.get(room.room_id)) is not None:
+            unread = [
+                message["seq"]
+                for message in room.messages
+                if mentions(message, user_id) and message["sender_id"] != user_id and message["seq"] > own["last_read"]
+            ]
+            if own["unread_mentions"] != min(len(unread), 1000):
+                shown = own["unread_mentions"]
+                found.append(f"{room.room_id} shows {user_id} {shown} unread mentions, of {len(unread)}: {unread}")
+    return found

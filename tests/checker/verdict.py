@@ -4,33 +4,41 @@ from collections import Counter, defaultdict
 
 from checker.annotations import check_annotations
 from checker.journal import Attempt, Frame, Journal, Outcome, Page
+from checker.rules import check_reports, check_rules
+from checker.search import check_search
+from checker.settings import check_hidden, check_settings
 from checker.streams import Contents, StreamCheck, find_differences
 from checker.threads import check_threads
-from checker.truth import RoomTruth
+from checker.truth import RoomTruth, Truth
 
-Truth = dict[str, RoomTruth]
+Rooms = dict[str, RoomTruth]
 
 
 def find_violations(journal: Journal, truth: Truth) -> list[str]:
     """Everything that is wrong."""
-    contents = collect_contents(journal, truth)
+    rooms = truth.rooms
+    contents = collect_contents(journal, rooms)
     found = list(journal.faults)
-    for room in truth.values():
+    for room in rooms.values():
         found += check_log(room)
+        found += check_search(room)
     for stream in journal.streams:
-        found += StreamCheck(stream, journal, truth, contents).run()
+        found += StreamCheck(stream, journal, rooms, contents).run()
     for page in journal.pages:
-        found += check_page(page, truth, contents)
-    found += check_messages(journal, truth)
-    found += check_revisions(journal, truth)
-    found += check_annotations(journal, truth)
+        found += check_page(page, rooms, contents)
+    found += check_messages(journal, rooms)
+    found += check_revisions(journal, rooms)
+    found += check_annotations(journal, rooms)
+    found += check_members(journal, rooms)
+    found += check_receipts(journal, rooms)
     found += check_threads(journal, truth)
-    found += check_members(journal, truth)
-    found += check_receipts(journal, truth)
-    return found
+    found += check_settings(journal, truth)
+    found += check_hidden(journal, truth)
+    found += check_rules(journal, truth)
+    return found + check_reports(journal, truth, contents)
 
 
-def collect_contents(journal: Journal, truth: Truth) -> Contents:
+def collect_contents(journal: Journal, truth: Rooms) -> Contents:
     by_identity = {attempt.client_message_id: attempt.content for attempt in of_kind(journal, "send")}
     contents: Contents = defaultdict(set)
     for room in truth.values():
@@ -54,7 +62,7 @@ def check_log(room: RoomTruth) -> list[str]:
     return []
 
 
-def check_page(page: Page, truth: Truth, contents: Contents) -> list[str]:
+def check_page(page: Page, truth: Rooms, contents: Contents) -> list[str]:
     """What was read meanwhile is in the log, without a gap, and went as far as anybody knew."""
     room = truth.get(page.room_id)
     first, last = page.after_seq + 1, page.after_seq + len(page.events)
@@ -71,7 +79,7 @@ def check_page(page: Page, truth: Truth, contents: Contents) -> list[str]:
     return found
 
 
-def check_messages(journal: Journal, truth: Truth) -> list[str]:
+def check_messages(journal: Journal, truth: Rooms) -> list[str]:
     """Confirmed ones are there, refused ones are not, and none is there twice."""
     found = []
     stored: dict[tuple[str, str], list[Frame]] = defaultdict(list)
@@ -92,7 +100,7 @@ def check_messages(journal: Journal, truth: Truth) -> list[str]:
     return found + [f"nobody sent {events}" for events in stored.values()]
 
 
-def check_revisions(journal: Journal, truth: Truth) -> list[str]:
+def check_revisions(journal: Journal, truth: Rooms) -> list[str]:
     """Confirmed edits and deletions are in the log, and a message says what the last one of them made it say."""
     found = []
     messages: dict[str, Frame] = {}
@@ -143,7 +151,7 @@ def check_final(message: Frame, edits: list[Attempt], deletions: list[Attempt], 
 MEMBER_EVENTS = {"member.joined": "join", "member.left": "leave", "member.banned": "ban", "member.unbanned": "unban"}
 
 
-def check_members(journal: Journal, truth: Truth) -> list[str]:
+def check_members(journal: Journal, truth: Rooms) -> list[str]:
     """As many comings, goings and bans as were confirmed, and no more than were asked for. Lifting a ban that is not
     there is confirmed, too. Nothing of a user follows their ban until they have joined again."""
     found = []
@@ -166,7 +174,7 @@ def check_members(journal: Journal, truth: Truth) -> list[str]:
     return found
 
 
-def check_receipts(journal: Journal, truth: Truth) -> list[str]:
+def check_receipts(journal: Journal, truth: Rooms) -> list[str]:
     """Nobody stands lower than confirmed, nor higher than anybody asked for."""
     found = []
     asked: dict[tuple[str, str], int] = defaultdict(int)
