@@ -151,8 +151,8 @@ PARAMETERS: dict[str, object] = {
     "reason": "x",
     "message": "{}",
     "type": "group",
-    **{"low": "u0000", "high": "u0001", "walked": 20, "count": 10, "most": 20},
-    **dict.fromkeys(("sort_name", "folded_id", "name_from", "id_from", "user_from"), ""),
+    **{"low": "u0000", "high": "u0001", "walked": 20, "count": 10, "most": 20, "initial": "u", "before": "z"},
+    **dict.fromkeys(("sort_name", "folded_id"), ""),
 }
 ROWS = f"[{(2099999999 << 10) + 1000}, {(2099999999 << 10) + 1001}, {(1999999990 << 10) + 1022}]"
 OF_STATEMENT: dict[str, dict[str, object]] = {
