@@ -23,6 +23,7 @@ from chatapi.store import DatabaseGone, Writer, meta, moderation, purge
 logger = logging.getLogger(__name__)
 
 DAY_US = 86_400_000_000
+START_SECONDS = 0.2  # before the first rounds: a start is quicker, and then belongs to the clients that come back
 HEARTBEAT_SECONDS = 1.0
 FILES_SECONDS = 0.5  # between two looks at the database's files
 RETURN_SECONDS = 10.0  # that files which are gone have to come back, before the server ends
@@ -69,6 +70,7 @@ def start_housekeeping(services: Services) -> None:
 async def _repeat(services: Services, job: Job) -> None:
     """Runs until it is cancelled. A job that fails is tried again in its next round, and stops no other."""
     seldom = Seldom(logger)
+    await asyncio.sleep(START_SECONDS)
     while True:
         try:
             await job.work()

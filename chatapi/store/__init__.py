@@ -91,10 +91,10 @@ class Store:
 
 
 async def open_store(path: str, *, synchronous: str, readers: int, clock: Clock) -> Store:
-    """Opens the database, makes it if need be, and migrates it. Raises StoreError; then nothing is left open."""
+    """Opens the database, makes it if need be, and migrates it. `check_usable` comes first, before anything makes a
+    file beside it. Raises StoreError; then nothing is left open."""
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old: 3.38 or newer is needed")
-    check_usable(path)
     try:
         # Their threads keep the process alive: any failure closes them.
         async with contextlib.AsyncExitStack() as opened:
@@ -114,9 +114,8 @@ async def _open_parts(
     sqlite3.connect(path).close()
     connection = await aiosqlite.connect(Path(path), isolation_level=None, timeout=BUSY_SECONDS)
     opened.push_async_callback(connection.close)
-    for pragma in (*_NEW_PRAGMAS, *_WRITER_PRAGMAS) if is_new else _WRITER_PRAGMAS:
-        await connection.execute_fetchall(pragma)
-    await connection.execute(f"PRAGMA synchronous = {'FULL' if synchronous == 'full' else 'NORMAL'}")
+    pragmas = (*(_NEW_PRAGMAS if is_new else ()), *_WRITER_PRAGMAS, f"PRAGMA synchronous = {synchronous.upper()}")
+    await connection.executescript(";".join(pragmas))  # one hop to its thread
     await migrate(connection)
     can_search = await prepare_index(connection)
     reading = Readers([Reader(path, _READER_PRAGMAS, BUSY_SECONDS) for _ in range(readers)])

@@ -45,26 +45,30 @@ class Reader:
         self._path = path
         self._pragmas = pragmas
         self._busy_seconds = busy_seconds
-        self._connection: sqlite3.Connection | None = None
+        self._connection: sqlite3.Connection | None = None  # used by its own thread, while that is there
         self._inbox: SimpleQueue[Sequence[_Job] | None] = SimpleQueue()
-        self._on_done: Callable[[Sequence[_Job]], None] = _ignore
-        # It only reads: the end of the process need not wait for it.
-        self._thread = Thread(target=self._serve, name="reader", daemon=True)
+        self._ended: asyncio.Future[None] | None = None  # done once the thread ends
 
     async def open(self, on_done: Callable[["Reader", Sequence["_Job"]], None]) -> None:
         """`on_done(self, jobs)` is called in the loop when these jobs have ended. Raises sqlite3.Error."""
         loop = asyncio.get_running_loop()
-        self._on_done = lambda jobs: cast(None, loop.call_soon_threadsafe(on_done, self, jobs))
-        await asyncio.to_thread(self._connect)
-        self._thread.start()
+        opened: asyncio.Future[None] = loop.create_future()
+        ended = self._ended = loop.create_future()
 
-    def _connect(self) -> None:
-        # Used by its own thread alone from here on.
-        self._connection = sqlite3.connect(
-            self._path, isolation_level=None, timeout=self._busy_seconds, check_same_thread=False
-        )
-        for pragma in self._pragmas:
-            self._connection.execute(pragma).fetchall()
+        def serve() -> None:
+            try:
+                self._serve(
+                    lambda: loop.call_soon_threadsafe(_end_wait, opened, None),
+                    lambda jobs: loop.call_soon_threadsafe(on_done, self, jobs),
+                )
+            except sqlite3.Error as error:  # of the connection: those of a job are its own
+                loop.call_soon_threadsafe(_end_wait, opened, error)
+            finally:
+                loop.call_soon_threadsafe(_end_wait, ended, None)
+
+        # It only reads: the end of the process need not wait for it.
+        Thread(target=serve, name="reader", daemon=True).start()
+        await opened
 
     def interrupt(self) -> None:
         """Ends the statement that is under way, if there is one."""
@@ -75,19 +79,24 @@ class Reader:
         """The thread does these one after the other, then `on_done` is called once for all. `open` comes first."""
         self._inbox.put(jobs)
 
-    def _serve(self) -> None:
-        assert self._connection is not None  # opened
+    def _serve(self, note_open: Callable[[], object], note_done: Callable[[Sequence["_Job"]], object]) -> None:
+        self._connection = connection = sqlite3.connect(
+            self._path, isolation_level=None, timeout=self._busy_seconds, check_same_thread=False
+        )
+        for pragma in self._pragmas:
+            connection.execute(pragma).fetchall()
+        note_open()
         while (jobs := self._inbox.get()) is not None:
             for job in jobs:
-                job.run(self._connection)
-            self._on_done(jobs)
+                job.run(connection)
+            note_done(jobs)
             del jobs, job  # results are not kept until the next ones come
 
     async def close(self) -> None:
         """Ends the thread, once it has done what it was given, and the connection."""
-        if self._thread.is_alive():
+        if self._ended is not None:
             self._inbox.put(None)
-            await asyncio.to_thread(self._thread.join)
+            await self._ended
         if self._connection is not None:
             self._connection.close()
 
@@ -325,8 +334,13 @@ def read_rows(sql: str, parameters: Parameters, limit: int, max_bytes: int, conn
     return Rows(rows, False)
 
 
-def _ignore(_jobs: Sequence[_Job]) -> None:
-    return
+def _end_wait(future: asyncio.Future[None], error: Exception | None) -> None:
+    """Does nothing when the one that waited was cancelled."""
+    if not future.done():
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
 
 
 def _do_nothing() -> None:

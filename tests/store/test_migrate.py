@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from chatapi.clock import Clock
-from chatapi.store import StoreError, open_store
+from chatapi.store import StoreError, check_usable, open_store
 from chatapi.store.migrate import list_migrations
 
 
@@ -77,6 +77,8 @@ async def test_a_newer_database_is_refused_and_left_as_it_is(tmp_path: Path) -> 
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version = {newer}")
     with pytest.raises(StoreError, match=rf"\(its schema is {newer}, the newest known here {newer - 1}\)$"):
+        check_usable(str(path))
+    with pytest.raises(StoreError, match=rf"has schema version {newer}, this ChatAPI knows {newer - 1}$"):
         await open_and_close(path)
     assert query(path, "PRAGMA user_version") == [(newer,)]
 

@@ -14,7 +14,7 @@ from sample_database import damage, make_database, query
 
 from chatapi.cli import main
 from chatapi.clock import Clock
-from chatapi.store import StoreError, open_store
+from chatapi.store import StoreError, check_usable, open_store
 from chatapi.store.file import find_obstacle
 from chatapi.store.importer import CredentialMakers, import_go_database
 from chatapi.store.migrate import list_migrations
@@ -63,14 +63,14 @@ def list_files(folder):
 
 
 @pytest.mark.parametrize("kind", UNUSABLE)
-async def test_the_folder_stays_as_it_was(tmp_path, kind):
+def test_the_folder_stays_as_it_was(tmp_path, kind):
     make, reason = UNUSABLE[kind]
     (tmp_path / "here").mkdir()
     path = tmp_path / "here" / "chatapi.db"
     make(path)
     before = list_files(path.parent)
     with pytest.raises(StoreError, match=reason):
-        await open_store(str(path), synchronous="full", readers=1, clock=Clock())
+        check_usable(str(path))
     with pytest.raises(UnusableDatabase, match=reason), open_snapshot(str(path)):
         pass
     assert list_files(path.parent) == before
