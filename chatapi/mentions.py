@@ -130,10 +130,8 @@ class Mentions:
             before_key = await self._find_before(principal, before)
         newest = await self._find_newest(principal, before_key)
         # A page cannot have messages of more rooms than it has messages.
-        room_keys = [room_key for _, room_key in nlargest(window.limit + 1, newest)]
-        return await store.list_page(
-            self._readers, principal.tenant.tenant_key, principal.user_id, room_keys, before_key, window.limit
-        )
+        rooms = nlargest(window.limit + 1, newest)
+        return await store.list_page(self._readers, principal.tenant.tenant_key, principal.user_id, rooms, window.limit)
 
     async def _find_newest(self, principal: Principal, before_key: int) -> list[tuple[int, RoomKey]]:
         """The newest message of each room that mentions the caller, before that key."""

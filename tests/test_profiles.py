@@ -13,6 +13,7 @@ from driver import HandClock, Server, User, eventually, restart
 from chatapi.housekeeping import purge_deleted
 from chatapi.last_seen import SEEN_AT_ONCE
 from chatapi.models import encode_time
+from chatapi.store import users as store_users
 
 PROFILE = {"name": "Zoë", "avatar_url": "https://cdn.example.com/zoe.png", "metadata": {"team": ["a", 1]}}
 TIMES = ("last_seen_at", "created_at", "updated_at")
@@ -337,15 +338,21 @@ async def test_last_seen_alone_is_no_news(server: Server) -> None:
     assert seen["last_seen_at"] is not None
 
 
-async def test_those_who_see_when_a_user_was_last_online(server: Server) -> None:
+@pytest.mark.parametrize("is_stepwise", [False, True])
+async def test_those_who_see_when_a_user_was_last_online(
+    server: Server, monkeypatch: pytest.MonkeyPatch, is_stepwise: bool
+) -> None:
     """The key, the user, and those who hear of the user's presence."""
+    if is_stepwise:
+        monkeypatch.setattr(store_users, "ROOMS_PER_STEP", 1)
+        monkeypatch.setattr(store_users, "PAIRS_PER_STEP", 1)
     zoe = server.user("zoe")
-    await zoe.make_room("friend")
     await zoe.make_room(*(f"u{n}" for n in range(200)), "crowd")
     room_id = await zoe.make_room("former")
     await zoe.delete(f"/rooms/{room_id}/members/former")
     gone = await zoe.make_room("widow")
     await zoe.delete(f"/rooms/{gone}")
+    await zoe.make_room("friend")
     await go_offline(server, zoe)
     bearers = {name: await make_bearer(server, name) for name in ("zoe", "friend", "crowd", "former", "widow", "eve")}
     for name in ("zoe", "friend"):
@@ -354,6 +361,8 @@ async def test_those_who_see_when_a_user_was_last_online(server: Server) -> None
     for name in ("crowd", "former", "widow", "eve"):
         assert (await bearers[name].get("/users/zoe")).status == 404, name  # there is no profile either
         assert (await bearers[name].get("/users", ids="zoe")).data["users"] == [], name
+    shown = (await bearers["zoe"].get("/users", ids="zoe,friend,eve,crowd")).data["users"]
+    assert [user["user_id"] for user in shown] == ["zoe"]  # the others were never online
     await put(zoe, "zoe", name="Zoë")
     for name in ("crowd", "former", "widow", "eve"):
         assert (await bearers[name].get("/users/zoe")).data["last_seen_at"] is None, name

@@ -191,6 +191,39 @@ async def test_mentions_are_listed_in_pages(
     assert found == contents
 
 
+@pytest.mark.parametrize("limit", [1, 4, 100])
+@pytest.mark.parametrize("is_tiny", [False, True], ids=["usual bounds", "tiny bounds"])
+async def test_own_mentions_of_the_room_are_passed_over(
+    server: Server, monkeypatch: pytest.MonkeyPatch, limit: int, is_tiny: bool
+) -> None:
+    if is_tiny:
+        monkeypatch.setattr(store_mentions, "EXAMINED_MENTIONS", 2)
+        monkeypatch.setattr(store_mentions, "EXAMINED_TIMES", 1)
+    alice, bob = server.user("alice"), server.user("bob")
+    room_ids = [await alice.make_room("bob") for _ in range(2)]
+    contents: list[str] = []
+    for number, of_others in enumerate([0, 3, 1, 0, 0, 2]):
+        room_id = room_ids[number % 2]
+        await alice.patch(f"/rooms/{room_id}/members/bob", {"role": "admin"})
+        for _ in range(9):
+            await alice.say(room_id, "own", mention_room=True)
+        for _ in range(of_others):
+            contents.insert(0, f"{len(contents)}")
+            await bob.say(room_id, contents[0], mention_room=True)
+        if number == 4:
+            contents.insert(0, f"{len(contents)}")
+            await alice.say(room_id, contents[0], mentions=["alice"], mention_room=True)
+    found, query = [], {}
+    for _ in range(100):
+        page = (await alice.get("/mentions", limit=limit, **query)).data
+        assert page["messages"] or found == contents
+        found += [message["content"] for message in page["messages"]]
+        if not page["has_more"]:
+            break
+        query = {"cursor": page["next_cursor"]}
+    assert found == contents
+
+
 async def test_a_page_of_mentions_shows_messages_as_they_now_stand(server: Server) -> None:
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room("bob")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from chatapi.models import OptionalFields, RoomKey, TenantKey, UserId
-from chatapi.protocol.json import dumps_text, loads_stored
+from chatapi.protocol.json import MAX_KEY, dumps_text, loads_stored
 from chatapi.protocol.pages import Page
 from chatapi.store.keys import KEY_EPOCH_US
 from chatapi.store.log import MESSAGE_JSON
@@ -150,38 +150,59 @@ _COUNT_UNREAD = f"""
     WHERE r.room_key = w.value ->> 0 AND r.tenant_key = :tenant_key
 """
 _JOINED_KEY = f"coalesce(b.joined_key, (b.joined_at_us - {KEY_EPOCH_US}) << 12)"
-# The next rooms of a user after a room_key, and the newest message in each, before a key, that mentions them.
+# The next rooms of a user after a room_key, and in each, before a key, the newest message that mentions them, and the
+# newest one that mentions the room, as [key, whether it is their own].
 _FIND_NEWEST = f"""
-    SELECT b.room_key, iif((SELECT deleted_at_us FROM rooms WHERE room_key = b.room_key) IS NOT NULL, 0, max(
+    SELECT b.room_key,
         coalesce((SELECT message_key FROM mentions
             WHERE room_key = b.room_key AND user_id = :user_id AND message_key < :before_key
             ORDER BY message_key DESC LIMIT 1), 0),
-        coalesce((SELECT message_key FROM mentions
-            WHERE room_key = b.room_key AND user_id = '' AND message_key < :before_key
-              AND message_key > {_JOINED_KEY} AND sender_id <> :user_id
-            ORDER BY message_key DESC LIMIT 1), 0)))
+        (SELECT json_array(message_key, sender_id = :user_id) FROM mentions
+            WHERE room_key = b.room_key AND user_id = '' AND message_key < :before_key AND message_key > {_JOINED_KEY}
+            ORDER BY message_key DESC LIMIT 1),
+        (SELECT deleted_at_us FROM rooms WHERE room_key = b.room_key) IS NOT NULL
     FROM members AS b
     WHERE b.user_id = :user_id AND +b.tenant_key = :tenant_key AND b.room_key IN (
         SELECT room_key FROM members WHERE tenant_key = :tenant_key AND user_id = :user_id AND room_key > :after_key
         ORDER BY room_key LIMIT :limit)
     ORDER BY b.room_key
 """
-# The newest messages of these rooms that mention the user, before a key.
+# `wanted` holds [room_key, before_key, after_key] each: of the room's mentions before the one key and after the other
+# how many were looked at, the last of them, and the newest one by somebody else.
+_SKIP_OWN = f"""
+    SELECT w.key, (
+        SELECT json_array(count(*), min(message_key), max(iif(sender_id = :user_id, 0, message_key))) FROM (
+            SELECT message_key, sender_id FROM mentions
+            WHERE room_key = b.room_key AND user_id = '' AND message_key < w.value ->> 1
+              AND message_key > max(w.value ->> 2, {_JOINED_KEY})
+            ORDER BY message_key DESC LIMIT :examined))
+    FROM json_each(:wanted) AS w CROSS JOIN members AS b
+    WHERE b.room_key = w.value ->> 0 AND b.user_id = :user_id AND +b.tenant_key = :tenant_key
+"""
+_OF_ROOM = f"""
+    SELECT message_key FROM mentions
+    WHERE room_key = b.room_key AND user_id = '' AND message_key < w.value ->> 1 AND message_key > {_JOINED_KEY}
+    ORDER BY message_key DESC
+"""
+# The newest messages that mention the user, in each room before a key: `wanted` holds [room_key, before_key] each.
 _LIST_KEYS = f"""
-    SELECT n.message_key FROM json_each(:room_keys) AS w CROSS JOIN mentions AS n
-    WHERE n.room_key = w.value AND n.user_id = :user_id AND n.message_key IN (
+    SELECT n.message_key FROM json_each(:wanted) AS w CROSS JOIN mentions AS n
+    WHERE n.room_key = w.value ->> 0 AND n.user_id = :user_id AND n.message_key IN (
         SELECT message_key FROM mentions
-        WHERE room_key = w.value AND user_id = :user_id AND message_key < :before_key
+        WHERE room_key = w.value ->> 0 AND user_id = :user_id AND message_key < w.value ->> 1
         ORDER BY message_key DESC LIMIT :limit)
     UNION
-    SELECT n.message_key FROM json_each(:room_keys) AS w CROSS JOIN members AS b CROSS JOIN mentions AS n
-    WHERE b.room_key = w.value AND b.user_id = :user_id AND +b.tenant_key = :tenant_key
-      AND n.room_key = w.value AND n.user_id = '' AND n.message_key IN (
-        SELECT message_key FROM mentions
-        WHERE room_key = w.value AND user_id = '' AND message_key < :before_key
-          AND message_key > {_JOINED_KEY} AND sender_id <> :user_id
-        ORDER BY message_key DESC LIMIT :limit)
+    SELECT n.message_key FROM json_each(:wanted) AS w CROSS JOIN members AS b CROSS JOIN mentions AS n
+    WHERE b.room_key = w.value ->> 0 AND b.user_id = :user_id AND +b.tenant_key = :tenant_key
+      AND n.room_key = b.room_key AND n.user_id = '' AND n.sender_id <> :user_id
+      AND n.message_key IN ({_OF_ROOM} LIMIT :examined)
     ORDER BY message_key DESC LIMIT :limit
+"""
+# Down to this key all of them were looked at; 0 if there are no others.
+_END_OF_KEYS = f"""
+    SELECT coalesce(max(({_OF_ROOM} LIMIT 1 OFFSET :examined - 1)), 0)
+    FROM json_each(:wanted) AS w CROSS JOIN members AS b
+    WHERE b.room_key = w.value ->> 0 AND b.user_id = :user_id AND +b.tenant_key = :tenant_key
 """
 _READ_MESSAGES = f"""
     SELECT m.message_key, CAST({MESSAGE_JSON} AS BLOB)
@@ -201,6 +222,7 @@ _FIND_IMPORTED = """
 
 EXAMINED_MENTIONS = 10_000  # per statement, of all its rooms together: about 3 ms of a reader's time
 COUNTED_ROOMS = 500  # per statement
+EXAMINED_TIMES = 4  # as many mentions of a room as a page has messages: some are the user's own
 MAX_UNREAD = 1_000  # counted (docs/contract.md, section 7)
 
 
@@ -233,28 +255,73 @@ async def count_unread(
     return counts
 
 
+class _OwnRun(NamedTuple):
+    """The user's own mentions of a room, which are passed over, from before one key down to another."""
+
+    room_key: RoomKey
+    before_key: int
+    after_key: int
+
+
 async def find_newest(
     readers: Readers, tenant_key: TenantKey, user_id: UserId, before_key: int, after_key: RoomKey, limit: int
 ) -> list[tuple[RoomKey, int]]:
     """The user's next rooms after that key, `limit` at most, each with the key of the newest message before
     `before_key` that mentions them; 0 for none."""
-    scope = {"tenant_key": tenant_key, "user_id": user_id, "before_key": before_key}
-    rows = await readers.fetch(_FIND_NEWEST, {**scope, "after_key": after_key, "limit": limit})
-    return [(RoomKey(room_key), message_key) for room_key, message_key in rows]
+    scope: dict[str, object] = {"tenant_key": tenant_key, "user_id": user_id}
+    given = {**scope, "before_key": before_key, "after_key": after_key, "limit": limit}
+    newest: dict[RoomKey, int] = {}
+    runs: list[_OwnRun] = []
+    for room_key, personal_key, of_room, is_deleted in await readers.fetch(_FIND_NEWEST, given):
+        newest[room_key] = 0 if is_deleted else personal_key
+        room_mention_key, is_own = (0, False) if of_room is None or is_deleted else loads_stored(of_room)
+        if room_mention_key > personal_key and is_own:
+            runs.append(_OwnRun(room_key, room_mention_key, personal_key))
+        elif room_mention_key > personal_key:
+            newest[room_key] = room_mention_key
+    while runs:
+        examined = max(1, EXAMINED_MENTIONS // len(runs))
+        wanted = {"wanted": dumps_text([tuple(run) for run in runs]), "examined": examined}
+        left: list[_OwnRun] = []
+        for index, found in await readers.fetch(_SKIP_OWN, {**scope, **wanted}):
+            seen, last_key, others_key = loads_stored(found)
+            if others_key:
+                newest[runs[index].room_key] = others_key
+            elif seen == examined:
+                left.append(runs[index]._replace(before_key=last_key))
+        runs = left
+    return list(newest.items())
 
 
 async def list_page(
-    readers: Readers, tenant_key: TenantKey, user_id: UserId, room_keys: Sequence[RoomKey], before_key: int, limit: int
+    readers: Readers, tenant_key: TenantKey, user_id: UserId, newest: Sequence[tuple[int, RoomKey]], limit: int
 ) -> Page:
-    """Of the messages in these rooms that mention the user those before that key, the newest first."""
-    scope = {"tenant_key": tenant_key, "user_id": user_id, "before_key": before_key, "limit": limit + 1}
-    rows = await readers.fetch(_LIST_KEYS, {**scope, "room_keys": dumps_text(room_keys)})
-    keys = [row[0] for row in rows]
+    """The messages that mention the user, the newest first, in rooms of which the newest one is given. A page ends
+    early where very many mentions of a room are the user's own."""
+    keys, end_key = await _list_keys(readers, tenant_key, user_id, newest, limit + 1)
     wanted = {"tenant_key": tenant_key, "message_keys": dumps_text(keys[:limit])}
     found, was_full = await readers.fetch_page(_READ_MESSAGES, wanted, limit)
-    has_more = was_full or len(keys) > limit
-    last_key = found[-1][0] if was_full else keys[limit - 1] if has_more else 0
-    return Page([row[1] for row in found], (last_key,) if has_more else None)
+    last_key = found[-1][0] if was_full else keys[limit - 1] if len(keys) > limit else end_key
+    return Page([row[1] for row in found], (last_key,) if last_key else None)
+
+
+async def _list_keys(
+    readers: Readers, tenant_key: TenantKey, user_id: UserId, newest: Sequence[tuple[int, RoomKey]], count: int
+) -> tuple[list[int], int]:
+    """The next `count` keys, the newest first. If these are fewer and there may be more, also the key before which they
+    are."""
+    examined = EXAMINED_TIMES * count  # of each room
+    scope = {"tenant_key": tenant_key, "user_id": user_id, "examined": examined, "limit": count}
+    keys: list[int] = []
+    end_key = MAX_KEY
+    for _ in range(max(1, EXAMINED_MENTIONS // (examined * max(1, len(newest))))):
+        wanted = dumps_text([(room_key, min(newest_key + 1, end_key)) for newest_key, room_key in newest])
+        rows = await readers.fetch(_LIST_KEYS, {**scope, "wanted": wanted})
+        [(end_key,)] = await readers.fetch(_END_OF_KEYS, {**scope, "wanted": wanted})
+        keys += [row[0] for row in rows if row[0] >= end_key]
+        if len(keys) >= count or not end_key:
+            break
+    return keys[:count], end_key
 
 
 async def find_room_of(readers: Readers, tenant_key: TenantKey, message_key: int) -> str | None:

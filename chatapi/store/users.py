@@ -1,16 +1,19 @@
 """Users in SQL: their profiles, and when they were last online."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from chatapi.folding import LAST, fold
-from chatapi.models import TenantKey, UserId, encode_time
+from chatapi.models import RoomKey, TenantKey, UserId, encode_time
 from chatapi.protocol.answers import User
 from chatapi.protocol.json import dumps_text, encoded
 from chatapi.store.readers import Readers, Rows
 from chatapi.store.transaction import Transaction
 
 Row = tuple[Any, ...]
+
+ROOMS_PER_STEP = 500  # of one user: about 1 ms of a reader's time
+PAIRS_PER_STEP = 2_000  # of a room and a user who may be in it: about 2 ms
 
 
 def _encode_time(column: str) -> str:
@@ -48,19 +51,18 @@ _NOTE_SEEN = """
     ON CONFLICT (tenant_key, user_id) DO UPDATE
         SET last_seen_at_us = max(coalesce(last_seen_at_us, 0), excluded.last_seen_at_us)
 """
-# Which of these users share a room of up to :most members with another one, whose rooms are looked up once.
-_FIND_SHARERS = """
-    SELECT w.value FROM json_each(:user_ids) AS w
-    WHERE EXISTS (SELECT 1 FROM members AS m WHERE m.tenant_key = :tenant_key AND m.user_id = w.value
-        AND m.room_key IN (
-            SELECT r.room_key FROM members AS o CROSS JOIN rooms AS r
-            WHERE o.tenant_key = :tenant_key AND o.user_id = :user_id AND r.room_key = o.room_key
-              AND r.member_count <= :most AND r.deleted_at_us IS NULL))
+# The next rooms of a user after a room_key, and the id of each that has up to :most members.
+_WALK_ROOMS = """
+    SELECT m.room_key, iif(r.member_count <= :most AND r.deleted_at_us IS NULL, r.room_id, NULL)
+    FROM members AS m CROSS JOIN rooms AS r
+    WHERE m.tenant_key = :tenant_key AND m.user_id = :user_id AND m.room_key > :after_key AND r.room_key = m.room_key
+    ORDER BY m.room_key LIMIT :limit
 """
-_LIST_SMALL_ROOMS = """
-    SELECT r.room_id FROM members AS m CROSS JOIN rooms AS r
-    WHERE m.tenant_key = :tenant_key AND m.user_id = :user_id AND r.room_key = m.room_key
-      AND r.member_count <= :most AND r.deleted_at_us IS NULL
+# Which of these users are in one of these rooms.
+_FIND_MEMBERS = """
+    SELECT w.value FROM json_each(:user_ids) AS w
+    WHERE EXISTS (SELECT 1 FROM json_each(:room_keys) AS k CROSS JOIN members AS m
+        WHERE m.room_key = k.value AND m.user_id = w.value AND m.tenant_key = :tenant_key)
 """
 
 
@@ -124,12 +126,34 @@ async def note_seen(transaction: Transaction, seen: Mapping[tuple[TenantKey, Use
 async def find_sharers(
     readers: Readers, tenant_key: TenantKey, user_id: UserId, others: Collection[str], most: int
 ) -> set[str]:
-    """Those of the others who share a room of up to `most` members with the user."""
-    scope = {"tenant_key": tenant_key, "user_id": user_id, "user_ids": dumps_text(list(others)), "most": most}
-    return {row[0] for row in await readers.fetch(_FIND_SHARERS, scope)}
+    """Those of the others who share a room of up to `most` members with the user; in steps, so that other requests have
+    their turn in between."""
+    found: set[str] = set()
+    async for rooms in _walk_small_rooms(readers, tenant_key, user_id, most):
+        left = [other for other in others if other not in found]
+        at_once = max(1, PAIRS_PER_STEP // max(1, len(rooms)))
+        room_keys = dumps_text([room_key for room_key, _ in rooms])
+        for start in range(0, len(left) if rooms else 0, at_once):
+            user_ids = dumps_text(left[start : start + at_once])
+            scope = {"tenant_key": tenant_key, "user_ids": user_ids, "room_keys": room_keys}
+            found.update(row[0] for row in await readers.fetch(_FIND_MEMBERS, scope))
+        if len(found) == len(others):
+            break
+    return found
 
 
 async def list_small_rooms(readers: Readers, tenant_key: TenantKey, user_id: UserId, most: int) -> list[str]:
-    """The ids of the user's rooms that have up to `most` members."""
-    scope = {"tenant_key": tenant_key, "user_id": user_id, "most": most}
-    return [row[0] for row in await readers.fetch(_LIST_SMALL_ROOMS, scope)]
+    """The ids of the user's rooms that have up to `most` members; in steps, too."""
+    return [room_id async for rooms in _walk_small_rooms(readers, tenant_key, user_id, most) for _, room_id in rooms]
+
+
+async def _walk_small_rooms(
+    readers: Readers, tenant_key: TenantKey, user_id: UserId, most: int
+) -> AsyncIterator[list[tuple[RoomKey, str]]]:
+    scope = {"tenant_key": tenant_key, "user_id": user_id, "most": most, "limit": ROOMS_PER_STEP}
+    after_key, has_more = 0, True
+    while has_more:
+        rows = await readers.fetch(_WALK_ROOMS, {**scope, "after_key": after_key})
+        yield [(RoomKey(room_key), room_id) for room_key, room_id in rows if room_id is not None]
+        has_more = len(rows) == ROOMS_PER_STEP
+        after_key = rows[-1][0] if rows else 0

@@ -20,6 +20,7 @@ from chatapi.store.transaction import SqliteConnection, Transaction
 ID_PREFIX = "dlv_"
 NOBODY = ""
 """The recipient of a call that tells the tenant itself: of a report."""
+AFTER_ALL = "\x7f"  # every user id comes before it
 
 
 class DeliveryKey(NamedTuple):
@@ -77,9 +78,21 @@ _FIND_EVENT = """
     SELECT event_key, room_key, seq, due_at_us, last_user_id, deliveries, mentioned, mention_room FROM webhook_events
     WHERE tenant_key = :tenant_key ORDER BY event_key LIMIT 1
 """
+# Where the next step of an event ends; none if it is the last one. A step looks at a bounded number of recipients, also
+# where most of them are told nothing.
+_END_OF_MEMBERS = """
+    SELECT user_id FROM members WHERE room_key = :room_key AND +tenant_key = :tenant_key AND user_id > :last_user_id
+    ORDER BY user_id LIMIT 1 OFFSET :limit - 1
+"""
+_END_OF_RECIPIENTS = """
+    SELECT user_id FROM notification_recipients
+    WHERE notification_key = :event_key AND tenant_key = :tenant_key AND user_id > :last_user_id
+    ORDER BY user_id LIMIT 1 OFFSET :limit - 1
+"""
 _EXCLUDED = """
     SELECT value FROM json_each(
         (SELECT excluded FROM webhook_events WHERE event_key = :event_key AND tenant_key = :tenant_key))
+    WHERE value > :last_user_id AND value <= :end_user_id
 """
 # Only those who wanted to be told when the message was stored.
 _EXPAND_MESSAGE = f"""
@@ -89,22 +102,18 @@ _EXPAND_MESSAGE = f"""
             SELECT user_id, iif(notify_key < :event_key, notify, notify_before) AS notify,
                    :mention_room OR user_id IN (SELECT value FROM json_each(:mentioned)) AS mentioned
             FROM members
-            WHERE room_key = :room_key AND tenant_key = :tenant_key AND user_id > :last_user_id AND last_ack < :seq
-              AND user_id NOT IN ({_EXCLUDED}))
+            WHERE room_key = :room_key AND +tenant_key = :tenant_key AND user_id > :last_user_id
+              AND user_id <= :end_user_id AND last_ack < :seq AND user_id NOT IN ({_EXCLUDED}))
         WHERE notify = 'all' OR notify = 'mentions' AND mentioned
-        ORDER BY user_id LIMIT :limit)
+        ORDER BY user_id)
 """
 _EXPAND_NOTIFICATION = f"""
     INSERT INTO webhook_deliveries (event_key, ordinal, tenant_key, user_id, next_attempt_at_us)
     SELECT :event_key, :deliveries + row_number() OVER (), :tenant_key, user_id, :due_at_us FROM (
         SELECT user_id FROM notification_recipients
         WHERE notification_key = :event_key AND tenant_key = :tenant_key AND user_id > :last_user_id
-          AND acked_at_us IS NULL AND user_id NOT IN ({_EXCLUDED})
-        ORDER BY user_id LIMIT :limit)
-"""
-_LAST_EXPANDED = """
-    SELECT user_id, ordinal FROM webhook_deliveries WHERE event_key = :event_key AND tenant_key = :tenant_key
-    ORDER BY ordinal DESC LIMIT 1
+          AND user_id <= :end_user_id AND acked_at_us IS NULL AND user_id NOT IN ({_EXCLUDED})
+        ORDER BY user_id)
 """
 _ADVANCE_EVENT = """
     UPDATE webhook_events SET last_user_id = :last_user_id, deliveries = :deliveries
@@ -287,25 +296,27 @@ async def insert_event(transaction: Transaction, row: Sequence[object]) -> None:
 
 
 async def expand_event(transaction: Transaction, tenant_key: TenantKey, limit: int) -> bool:
-    """Makes the next deliveries, at most `limit`, of the tenant's oldest event that still lacks some. False when none
-    did. Users who have acknowledged it or left the room meanwhile are passed over."""
+    """Looks at the next `limit` recipients of the tenant's oldest event that is not done, and makes their deliveries.
+    False when there was no such event. Users who have acknowledged it or left the room meanwhile are passed over."""
     event = await transaction.fetch_one(_FIND_EVENT, {"tenant_key": tenant_key})
     if event is None:
         return False
     event_key, room_key, seq, due_at_us, last_user_id, deliveries, mentioned, mention_room = event
     scope = {"tenant_key": tenant_key, "event_key": event_key}
-    progress = {"due_at_us": due_at_us, "last_user_id": last_user_id, "deliveries": deliveries, "limit": limit}
+    given = {**scope, "room_key": room_key, "last_user_id": last_user_id, "limit": limit}
+    end = await transaction.fetch_one(_END_OF_RECIPIENTS if room_key is None else _END_OF_MEMBERS, given)
+    end_user_id = AFTER_ALL if end is None else end[0]
+    given = {**given, "end_user_id": end_user_id, "due_at_us": due_at_us, "deliveries": deliveries}
     if room_key is None:
-        made = await transaction.execute(_EXPAND_NOTIFICATION, {**scope, **progress})
+        made = await transaction.execute(_EXPAND_NOTIFICATION, given)
     else:
-        message = {"room_key": room_key, "seq": seq, "mentioned": mentioned, "mention_room": mention_room}
-        made = await transaction.execute(_EXPAND_MESSAGE, {**scope, **progress, **message})
-    if made < limit:
+        message = {"seq": seq, "mentioned": mentioned, "mention_room": mention_room}
+        made = await transaction.execute(_EXPAND_MESSAGE, {**given, **message})
+    if end is None:
         await transaction.execute(_DELETE_EVENT, scope)
     else:
-        row = await transaction.fetch_one(_LAST_EXPANDED, scope)
-        assert row is not None  # just made
-        await transaction.execute(_ADVANCE_EVENT, {**scope, "last_user_id": row[0], "deliveries": row[1]})
+        progress = {"last_user_id": end_user_id, "deliveries": deliveries + made}
+        await transaction.execute(_ADVANCE_EVENT, {**scope, **progress})
     return True
 
 

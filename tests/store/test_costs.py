@@ -20,7 +20,6 @@ USED = 1.3  # times as many steps may be needed at ten times the size: a tree is
 GROWING = {
     "stats._COUNT": "counts all that a tenant has, for the operator",
     "prefixes._SCAN_ROOM": "all members, of a room that has few",
-    "users._FIND_SHARERS": "the rooms of one user, for up to 100 others",
     "user_bans._LOAD_BANS": "once, at the start",
     "user_bans._LIST_ADMINISTERED": "the rooms of one user, who administers few of them",
     "search._SKIP_NEWER": "halves a range, once more where it is twice as long",
@@ -70,6 +69,9 @@ FILL = """
         SELECT 1, 2 * n, 1, 2 * n + 2, n FROM numbers;
     INSERT INTO mentions (room_key, user_id, message_key, seq, sender_id)
         SELECT 1, iif(n % 2, 'u', ''), n, 2 * n, 'u000001' FROM numbers;
+    INSERT INTO mentions (room_key, user_id, message_key, seq, sender_id)
+        SELECT 8, '', 200000000 + n, n, 'u' FROM numbers;
+    UPDATE members SET notify = 'none' WHERE room_key = 1 AND user_id > 'u000003';
     UPDATE messages SET annotated = 1 WHERE message_key % 7 = 0;
     INSERT INTO reactions (room_key, target_seq, seq, emoji, user_id, created_at_us)
         SELECT 1, 20, n, printf('e%d', n % 2), printf('u%06d', n), n FROM numbers;
@@ -128,6 +130,7 @@ PARAMETERS: dict[str, object] = {
     "after_room_id": "",
     "before_key": 30,
     "last_user_id": "",
+    "end_user_id": "u000010",
     "members": '[["new", "member"]]',
     "cursors": '[[1, "u", 3, 3], [2, "u", 1, 1]]',
     "used": '[["key_000003", 5]]',
@@ -205,8 +208,10 @@ OF_STATEMENT: dict[str, dict[str, object]] = {
     "mentions.SET_OPTIONAL_FIELDS": {"rows": '[[20, null, "[]", null]]'},
     "mentions._COUNT_UNREAD": {"wanted": "[[1, 4, 1000000], [2, 0, 1000000]]"},
     "mentions._FIND_IMPORTED": {"room_keys": "[1, 2]"},
-    "mentions._LIST_KEYS": {"before_key": 290, "room_keys": "[1, 2]"},
-    "mentions._FIND_NEWEST": {"before_key": 290},
+    "mentions._LIST_KEYS": {"wanted": "[[1, 290], [2, 290], [8, 300000000]]"},
+    "mentions._END_OF_KEYS": {"wanted": "[[1, 290], [2, 290], [8, 300000000]]"},
+    "mentions._SKIP_OWN": {"wanted": "[[1, 290, 0], [2, 290, 0], [8, 300000000, 0]]"},
+    "mentions._FIND_NEWEST": {"before_key": 300_000_000},
     "mentions._READ_MESSAGES": {"message_keys": "[1, 2, 3]"},
     "meta._HEARTBEAT": {"value": "x"},
     "meta._PUT_TIME": {"value": "1"},
