@@ -339,19 +339,3 @@ async def test_a_slow_connection_gets_the_ban_after_its_backlog(banning: Banning
     frames = [await socket.expect("message") for _ in contents]
     assert [frame["seq"] for frame in frames] == list(range(1, 41))
     assert (await socket.expect("member.banned"))["seq"] == 41
-
-
-async def test_bans_and_mutes_are_no_activity(start_server: StartServer, banning: Banning) -> None:
-    other = await banning.alice.make_room()
-
-    async def listed(alice: User) -> list[str]:
-        return [room["room_id"] for room in (await alice.get("/rooms")).data["rooms"]]
-
-    await banning.ban()
-    await banning.unban()
-    await banning.alice.patch(f"{banning.path}/members/carol", {"muted_for": 60})
-    assert await listed(banning.alice) == [other, banning.room_id]
-    again = await restart(start_server, banning.server)
-    assert await listed(again.user("alice")) == [other, banning.room_id]
-    await again.user("alice").patch(f"{banning.path}/members/carol", {"role": "admin"})
-    assert await listed(again.user("alice")) == [banning.room_id, other]

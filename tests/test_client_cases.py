@@ -1,4 +1,5 @@
-"""The cases of sdk_cases.json, as the Python SDK shows them."""
+"""The cases of sdk_cases.json, as the Python SDK shows them. Others are in test_client_conversations.py,
+test_client_foreign_answers.py and test_client_newer.py."""
 
 import asyncio
 import json
@@ -23,11 +24,11 @@ from client_rig import (
 from newer import open_newer
 from server_process import ServerProcess
 
-from chatapi.client import ApiError, ChatAPI, Event, apply_event, is_log_event
+from chatapi.client import ApiError, ChatAPI, Event, is_log_event
 from chatapi.errors import Code
 
 SHARED = json.loads((Path(__file__).parent / "sdk_cases.json").read_text())
-CASES, KEPT_MESSAGES = SHARED["cases"], SHARED["kept_messages"]
+CASES = SHARED["cases"]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ async def rig(process: ServerProcess, url: str) -> AsyncIterator[Rig]:
 
 def test_every_shared_case_is_here() -> None:
     """Those of a newer server are in test_client_newer.py."""
-    files = ("test_client_cases.py", "test_client_foreign_answers.py")
+    files = ("test_client_cases.py", "test_client_conversations.py", "test_client_foreign_answers.py")
     texts = [(Path(__file__).parent / file).read_text() for file in files]
     here = {name for text in texts for name in re.findall(r"^async def test_(\w+)", text, re.MULTILINE)}
     assert {case["name"] for case in CASES if case.get("needs") != "newer"} == here
@@ -117,166 +118,6 @@ async def test_every_kind_of_event_once(rig: Rig) -> None:
     assert (log[1]["target_seq"], log[1]["content"]) == (1, "second")
     assert log[2]["target_seq"] == 1
     assert log[3]["name"] == "renamed"
-
-
-async def test_moderation_is_told_at_once(rig: Rig) -> None:
-    room = await rig.group("alice", "bob")
-    alice, bob = rig.client("alice"), await rig.connect("bob")
-    await alice.update_room(room, slow_mode_seconds=50)
-    await bob.connection.send(room, "one")
-    for sending in (bob.connection.send(room, "two"), rig.client("bob").send_message(room, "two")):
-        with pytest.raises(ApiError) as slowed:
-            await sending
-        assert (slowed.value.status, list(slowed.value.details)) == (429, ["slow_mode_until"])
-    until = (await alice.update_member(room, "bob", muted_for=600))["muted_until"]
-    with pytest.raises(ApiError, match=f"until {until}"):
-        await bob.connection.send(room, "three")
-    await alice.ban_member(room, "bob", reason="spam")
-    [banned] = await bob.until("member.banned")
-    await alice.send_message(room, "without bob")
-    assert contents(await bob.messages(room, 1)) == ["one"]
-    assert room not in bob.connection.cursors["rooms"]
-    await alice.unban_member(room, "bob")
-    await alice.add_member(room, "bob")
-    await alice.send_message(room, "welcome back")
-    [back] = await bob.until("message", content="welcome back")
-    assert back["seq"] == banned["seq"] + 4
-
-
-async def test_kept_messages_show_their_reactions_and_pins(process: ServerProcess, rig: Rig) -> None:
-    for case in KEPT_MESSAGES:
-        for times in (1, 2):
-            assert apply_all(case["reactions"], case["events"] * times) == case["shows"], case["about"]
-    room = await rig.group("alice", "bob", "carol")
-    alice, bob, carol = await rig.connect("alice"), await rig.connect("bob"), rig.client("carol")
-    sent = await alice.connection.send(room, "Shall we?")
-    ids = (room, sent["message_id"])
-    reader = rig.client("bob")
-    kept = await reader.get_message(*ids)
-    assert (await alice.connection.react(*ids, "👍"))["seq"] == 2
-    assert "seq" not in await alice.connection.react(*ids, "👍")
-    await alice.connection.ping()
-    assert len(await alice.until("reaction.added")) == 1
-    assert (await carol.add_reaction(*ids, "👍"))["reactions"][0]["count"] == 2
-    await carol.add_reaction(*ids, ":ship:")
-    admin = rig.client("alice")
-    await admin.pin_message(*ids)
-    await admin.unpin_message(*ids)
-    pinned = await admin.pin_message(*ids)
-    await restart(process)
-    assert (await alice.connection.unreact(*ids, "👍"))["count"] == 1
-    await alice.connection.edit(*ids, "We shall")
-    await carol.remove_reaction(*ids, "👍")
-    await carol.add_reaction(*ids, "👍")
-    await bob.until("reaction.added", 4)
-    for event in [event for event in bob.events if is_log_event(event)]:
-        kept = apply_event(kept, event)
-    assert show(kept) == show(await reader.get_message(*ids))
-    assert show(kept)["reactions"] == [(":ship:", 1, ["carol"]), ("👍", 1, ["carol"])]
-    assert kept["pinned_at"] == pinned["pinned_at"]
-    assert [show(found) for found in (await reader.list_pins(room))["messages"]] == [show(kept)]
-    page = await reader.list_reactions(*ids, "👍", limit=1)
-    assert [reaction["user_id"] for reaction in page["reactions"]] == ["carol"]
-    await alice.connection.delete(*ids)
-    [deleted] = await bob.until("message.deleted")
-    kept = apply_event(kept, deleted)
-    assert apply_event(kept, bob.events[-1]) == kept
-    assert show(kept) == show(await reader.get_message(*ids))
-    assert kept["deleted_at"]
-    assert not {"reactions", "pinned_at"} & kept.keys()
-    assert (await reader.list_pins(room))["messages"] == []
-
-
-async def test_profiles_blocks_and_bans(rig: Rig) -> None:
-    odd = "x,y/z"
-    room = await rig.group("alice", "bob", odd)
-    alice, bob = await rig.connect("alice"), await rig.connect("bob")
-    writer, reader = rig.client("alice"), rig.client("bob")
-    made = await writer.put_user("alice", name="Ålice", avatar_url="https://a.example/a.png", metadata={"a": 1})
-    for connected in (alice, bob):
-        [event] = await connected.until("user.updated")
-        assert event["user"] == made
-    changed = await rig.backend.put_user("alice", avatar_url=None)
-    assert (changed["name"], changed["avatar_url"], changed["metadata"]) == ("Ålice", None, {"a": 1})
-    oddly = await rig.backend.put_user(odd, name="Odd")
-    assert (await reader.list_users(["nobody", odd, "alice"]))["users"] == [oddly, changed]
-    assert await reader.get_user(odd) == oddly
-    [member] = (await reader.list_members(room, q="al"))["members"]
-    assert (member["user_id"], member["name"]) == ("alice", "Ålice")
-    assert [user["user_id"] for user in (await rig.backend.list_users(q="O"))["users"]] == [odd]
-
-    dm = (await writer.create_room("dm", ["bob"]))["room_id"]
-    blocked = await reader.block_user("alice")
-    assert (await reader.list_blocks())["blocks"] == [blocked]
-    for one in (writer, reader):
-        with pytest.raises(ApiError) as refusal:
-            await one.send_message(dm, "x")
-        assert refusal.value.code is Code.AUTHORIZATION_ERROR
-    await reader.unblock_user("alice")
-    await writer.send_message(dm, "y")
-
-    ban = await rig.backend.ban_user("bob", reason="spam", expires_in_s=1000)
-    assert await rig.backend.get_ban("bob") == ban
-    with pytest.raises(ApiError) as refusal:
-        await reader.list_rooms()
-    assert refusal.value.details == {"banned_until": ban["banned_until"]}
-    await bob.until("ended")
-    assert bob.error is not None
-    assert bob.error.details == {"banned_until": ban["banned_until"]}
-    await rig.backend.unban_user("bob")
-    again = await rig.connect("bob")
-    sent = await alice.connection.send(room, "welcome back")
-    await again.until("message", message_id=sent["message_id"])
-
-
-async def test_kept_root_shows_its_thread(process: ServerProcess, rig: Rig) -> None:
-    room = await rig.group("alice", "bob")
-    alice, bob = await rig.connect("alice"), await rig.connect("bob")
-    writer, reader = rig.client("alice"), rig.client("bob")
-    root = await alice.connection.send(room, "Shall we?")
-    ids = (room, root["message_id"])
-    start = await reader.get_message(*ids)
-    first = await alice.connection.send(room, "Bob?", thread_id=ids[1], mentions=["bob"])
-    second = await writer.send_message(room, "Or not?", thread_id=ids[1])
-    await restart(process)
-    third = await alice.connection.send(room, "Well?", thread_id=ids[1])
-    [mention] = (await reader.list_mentions())["messages"]
-    assert mention["message_id"] == first["message_id"]
-    assert (await reader.list_rooms())["rooms"][0]["unread_mentions"] == 1
-    for gone, left in ((second, 2), (third, 1), (first, 0)):
-        await alice.connection.delete(room, gone["message_id"])
-        await bob.until("message.deleted", 3 - left)
-        kept = start
-        for event in [event for event in bob.events if is_log_event(event)]:
-            kept = apply_event(apply_event(kept, event), event)
-        read = await reader.get_message(*ids)
-        assert (show(kept), kept.get("thread")) == (show(read), read.get("thread"))
-        assert (kept["thread"]["reply_count"] if "thread" in kept else 0) == left
-    await alice.connection.send(room, "Again", thread_id=ids[1])
-    page = await reader.list_messages(room, thread_id=ids[1])
-    assert [message["content"] for message in page["messages"]] == [None, None, None, "Again"]
-    page = await reader.list_messages(room, top_level=True)
-    assert [message["content"] for message in page["messages"]] == ["Shall we?"]
-    view = await reader.update_view(room, notify="mentions")
-    assert (view["notify"], view["hidden"]) == ("mentions", False)
-    [told] = await bob.until("room.me")
-    assert told["notify"] == "mentions"
-
-
-def show(message: Any) -> dict[str, Any]:
-    """What this version knows of it, except for the time of its deletion, which the event does not tell."""
-    names = ("message_id", "seq", "content", "meta", "created_at", "edited_at")
-    reactions = [(found["emoji"], found["count"], found["user_ids"]) for found in message.get("reactions", ())]
-    return {**{name: message[name] for name in names}, "reactions": reactions, "pinned_at": message.get("pinned_at")}
-
-
-def apply_all(reactions: list[Any], events: list[tuple[str, str, str, int]]) -> list[Any]:
-    """The reactions of a message that had these, after these events."""
-    message: Any = {"message_id": "msg_1", "deleted_at": None, **({"reactions": reactions} if reactions else {})}
-    for kind, user_id, emoji, count in events:
-        fields = {"user_id": user_id, "emoji": emoji, "count": count}
-        message = apply_event(message, {"type": f"reaction.{kind}", "message_id": "msg_1", **fields})
-    return list(message.pop("reactions", []))
 
 
 async def test_errors_are_told(rig: Rig) -> None:

@@ -154,13 +154,3 @@ async def test_a_deleted_rooms_pins_are_removed(server: Server) -> None:
     await alice.delete(f"/rooms/{message['room_id']}")
     await purge_deleted(server.services)
     assert await server.services.store.readers.fetch("SELECT count(*) FROM pins", {}) == [(0,)]
-
-
-async def test_a_pin_is_no_activity_of_its_room(server: Server) -> None:
-    alice = server.user("alice")
-    old, new = await alice.make_room("bob"), await alice.make_room("bob")
-    message = await alice.say(old)
-    await alice.say(new)
-    await alice.request("PUT", pin_of(message))
-    await alice.delete(pin_of(message))
-    assert [room["room_id"] for room in (await alice.get("/rooms")).data["rooms"]] == [new, old]

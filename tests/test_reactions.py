@@ -452,20 +452,6 @@ async def test_users_who_leave_keep_their_reactions(server: Server) -> None:
     assert (await bob.delete(path_of(message, THUMB))).status == 403
 
 
-async def test_a_reaction_is_no_activity_of_its_room(start_server: StartServer) -> None:
-    server = await start_server()
-    alice = server.user("alice")
-    old, new = await alice.make_room("bob"), await alice.make_room("bob")
-    message = await alice.say(old)
-    await alice.say(new)
-    await react(alice, message, THUMB)
-    await alice.delete(path_of(message, THUMB))
-    assert [room["room_id"] for room in (await alice.get("/rooms")).data["rooms"]] == [new, old]
-    server = await restart(start_server, server)
-    rooms = (await server.user("alice").get("/rooms")).data["rooms"]
-    assert [(room["room_id"], room["last_seq"], room["unread_count"]) for room in rooms] == [(new, 1, 0), (old, 3, 0)]
-
-
 async def count_rows(server: Server, where: str) -> list[int]:
     """Of all tables, once housekeeping has come to them."""
     await purge_deleted(server.services)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import StartServer
-from driver import Server, User
+from driver import Server, User, restart
 
 from chatapi import rankings, room_lists
 from chatapi import rooms as loaded_rooms
@@ -266,6 +266,38 @@ def test_any_items_put_into_an_order_are_sorted() -> None:
     moved = sorted(newest[:6], key=lambda room: -room[1])
     assert ranking.active_after(newest[6][0], 100, 4) == moved[:4]  # type: ignore[arg-type]
     assert ranking.active_after(newest[6][0], moved[3][1], 9) == moved[4:]
+
+
+async def test_reactions_pins_mutes_and_bans_are_no_activity(start_server: StartServer) -> None:
+    server = await start_server()
+    alice = server.user("alice")
+    old, new = await alice.make_room("bob"), await alice.make_room("bob")
+    message_id = (await alice.say(old))["message_id"]
+    await alice.say(new)
+
+    async def listed(user: User) -> list[str]:
+        return [room["room_id"] for room in (await user.get("/rooms")).data["rooms"]]
+
+    assert await listed(alice) == [new, old]  # from here on its order is kept in memory
+    room = f"/rooms/{old}"
+    changes: list[tuple[str, str, object]] = [
+        ("PUT", f"{room}/messages/{message_id}/reactions/x", None),
+        ("DELETE", f"{room}/messages/{message_id}/reactions/x", None),
+        ("PUT", f"{room}/pins/{message_id}", None),
+        ("DELETE", f"{room}/pins/{message_id}", None),
+        ("PATCH", f"{room}/members/bob", {"muted_for": 60}),
+        ("PATCH", f"{room}/members/bob", {"muted_for": 0}),
+        ("PUT", f"{room}/bans/bob", None),
+        ("DELETE", f"{room}/bans/bob", None),
+    ]
+    for method, path, body in changes:
+        await alice.request(method, path, body)
+        assert await listed(alice) == [new, old], (method, path)
+    alice = (await restart(start_server, server)).user("alice")
+    assert await listed(alice) == [new, old]
+    assert (await alice.get(room)).data["last_seq"] == 1 + len(changes)
+    await alice.post(f"{room}/members", {"user_id": "carol"})
+    assert await listed(alice) == [old, new]
 
 
 def list_kept(found: Rankings) -> Iterator[str]:

@@ -41,6 +41,7 @@ def run_node(file: str, directory: Path, *, adds: bool = False) -> None:
     "file",
     [
         "sdk.test.mjs",
+        "conversations.test.mjs",
         "newer.test.mjs",
         "routes.test.mjs",
         "connection.test.mjs",
@@ -54,5 +55,6 @@ def test_javascript_sdk(file: str, node_packages: None, tmp_path: Path) -> None:
 
 @pytest.mark.browser
 @pytest.mark.timeout(600)
-def test_the_cases_hold_where_a_newer_server_adds_to_them(node_packages: None, tmp_path: Path) -> None:
-    run_node("sdk.test.mjs", tmp_path, adds=True)
+@pytest.mark.parametrize("file", ["sdk.test.mjs", "conversations.test.mjs"])
+def test_the_cases_hold_where_a_newer_server_adds_to_them(file: str, node_packages: None, tmp_path: Path) -> None:
+    run_node(file, tmp_path, adds=True)

@@ -3,10 +3,8 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { isLogEvent } from "../../chatapi/web/sdk/chatapi.js";
-import { can, closeWith, messagesOf, newerUrl, numbered, range, readsOfEvents, Rig, storedMessages } from "./rig.mjs";
+import { can, closeWith, contents, messagesOf, newerUrl, numbered, range, readsOfEvents, Rig, seqs, storedMessages } from "./rig.mjs";
 
-const contents = (messages) => messages.map((message) => message.content);
-const seqs = (events) => events.map((event) => event.seq);
 const { cases: all, newer_server: news } = JSON.parse(await readFile(new URL("../sdk_cases.json", import.meta.url), "utf8"));
 const kinds = news.values.type;
 

@@ -6,6 +6,7 @@
  * before the server, which POST /proxy of the former tells what to answer itself; and CHATAPI_TEST_NEWER, another proxy, which makes
  * of it a server of a later 1.x.
  */
+import assert from "node:assert/strict";
 import WebSocket from "ws";
 import { ChatAPI } from "../../chatapi/web/sdk/chatapi.js";
 
@@ -159,5 +160,19 @@ export async function storedMessages(client, roomId) {
     const page = await client.listMessages(roomId, { after_seq: all.at(-1)?.seq ?? 0, limit: 100 });
     all.push(...page.messages);
     if (!page.has_more) return all;
+  }
+}
+
+export const contents = (messages) => messages.map((message) => message.content);
+export const seqs = (events) => events.map((event) => event.seq);
+
+/** Whether an error is this one. */
+export const refusal = (code, status, field) => (error) => error.code === code && error.status === status && (!field || error.field === field);
+
+/** What no event tells is asked for, again and again. */
+export async function until(test) {
+  for (let tries = 0; !(await test()); tries++) {
+    assert.ok(tries < 400, "it did not come true in time");
+    await new Promise((resolve) => { setTimeout(resolve, 25); });
   }
 }
