@@ -24,6 +24,7 @@ from chatapi.health import HealthCheck
 from chatapi.history import HistoryCache
 from chatapi.housekeeping import start_housekeeping
 from chatapi.hub import Hub
+from chatapi.indexer import Indexer
 from chatapi.last_seen import LastSeen
 from chatapi.membership import Membership
 from chatapi.mentions import Mentions
@@ -201,8 +202,7 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
     tenants = TenantRegistry(store, config, clock, rooms, hub)
     steady = SteadyClock(clock, store.latest_us)
     webhooks = WebhookWorker(store=store, hub=hub, tasks=tasks, clock=clock, steady=steady, config=config.webhooks)
-    first_wait_seconds = config.webhooks.retry_schedule_seconds[0]
-    webhook_queue = WebhookQueue(hub, steady, first_wait_seconds, webhooks.wake)
+    webhook_queue = WebhookQueue(hub, steady, config.webhooks.retry_schedule_seconds[0], webhooks.wake)
     history = HistoryCache(store.readers)
     committer = Committer(rooms=rooms, history=history, hub=hub, presence=presence, webhook_queue=webhook_queue)
     membership = Membership(store, rooms, hub, presence, access)
@@ -234,20 +234,23 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
         receipts=Receipts(store, hub, access),
         notifications=Notifications(store, hub, tasks, access, webhook_queue),
         search=Search(store, access, is_enabled=config.search.enabled),
+        indexer=Indexer(store, is_enabled=config.search.enabled),
         webhooks=webhooks,
-        dead_letters=DeadLetterQueue(
-            store=store,
-            hub=hub,
-            tenants=tenants,
-            worker=webhooks,
-            steady=steady,
-            first_wait_seconds=first_wait_seconds,
-        ),
+        dead_letters=_build_dead_letters(config, store, hub, tenants, webhooks, steady),
         tenants=tenants,
         auth=Auth(tenants, config, clock),
         origins=OriginPolicy(config.server.allowed_origins, config.server.public_url),
         health=HealthCheck(store.writer, clock),
         admission=Admission(_count_descriptors(), _reserve_descriptors(config)),
+    )
+
+
+def _build_dead_letters(
+    config: Config, store: Store, hub: Hub, tenants: TenantRegistry, worker: WebhookWorker, steady: SteadyClock
+) -> DeadLetterQueue:
+    first_wait_seconds = config.webhooks.retry_schedule_seconds[0]
+    return DeadLetterQueue(
+        store=store, hub=hub, tenants=tenants, worker=worker, steady=steady, first_wait_seconds=first_wait_seconds
     )
 
 

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from chatapi.errors import ChatError
+from chatapi.indexer import PAUSE_SECONDS
 from chatapi.log import Seldom
 from chatapi.memory import give_back_memory
 from chatapi.models import RoomKey, TenantKey, TenantState
@@ -51,7 +52,7 @@ def list_jobs(services: Services) -> list[Job]:
         Job("retention of events", 10.0, Retention(services).take_round),
         Job("retention of notifications", 30.0, lambda: purge_old_notifications(services)),
         Job("ended mutes and bans", 30.0, lambda: purge_ended_rules(services)),
-        Job("search index", 0.4, services.search.update_index),
+        Job("search index", PAUSE_SECONDS, services.indexer.update),
         Job("dead letters", 30.0, services.webhooks.expire_dead_letters),
         Job("used keys", 5.0, services.tenants.write_used_keys),
         Job("last seen", 1.0, services.last_seen.write),

@@ -87,7 +87,8 @@ METRICS: Mapping[str, Declared] = {
         MetricKind.GAUGE, "Webhook calls still to be made, now or at a later try, counted to 10,000."
     ),
     "chatapi_search_lag": Declared(
-        MetricKind.GAUGE, "Messages and edits that search does not find yet, counted to 10,000; 0 while search is off."
+        MetricKind.GAUGE,
+        "Messages and edits that are not in the index of search yet, counted to 10,000; 0 while search is off.",
     ),
     "chatapi_dead_letters_total": Declared(MetricKind.COUNTER, "Webhook calls that failed for good."),
 }

@@ -1,4 +1,4 @@
-"""Search within the limits of the caller's rights, and the regular job that keeps the index up with the messages."""
+"""Search within the limits of the caller's rights."""
 
 import datetime
 import re
@@ -12,13 +12,10 @@ from chatapi.models import Principal, RoomKey
 from chatapi.protocol.json import MAX_KEY
 from chatapi.protocol.pages import Window
 from chatapi.protocol.search_records import SearchQuery
-from chatapi.store import Store, search, search_index
-from chatapi.store.background import Work
+from chatapi.store import Store, search, search_tail
 from chatapi.words import MAX_TERMS, parse_terms
 
 MAX_SECONDS = 2.0  # of one search
-UPDATE_STEPS = 20  # before segments are merged
-MERGE_STEPS = 20  # before there is a look for newer messages
 
 _TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):([0-5]\d|60)(?:\.(\d+))?(?:[Zz]|([+\- ])(\d\d):([0-5]\d))", re.ASCII
@@ -40,10 +37,6 @@ class Search:
         self._store = store
         self._access = access
         self.is_enabled = is_enabled and store.can_search
-        self._own_commits = 0
-        self._seen = -1  # commits of others when the index had all that was new
-        self._is_behind = True  # there may be older messages that are not in the index
-        self._is_merging = False  # there may be segments to merge
 
     async def find(self, principal: Principal, query: SearchQuery, window: Window) -> FoundPage:
         """The messages that have all terms, in rooms that the user is a member of, or in the one room, if they may read
@@ -92,55 +85,8 @@ class Search:
         return FoundPage(work.found, work.has_more)
 
     async def count_lag(self) -> int:
-        """How many messages and edits are not found yet, counted to 10,000; 0 where search is off."""
-        return await search.count_lag(self._store.readers) if self.is_enabled else 0
-
-    async def update_index(self) -> None:
-        """Puts in what has come and takes out what has gone, then catches up with older messages."""
-        if not self._store.can_search:
-            return
-        writer = self._store.writer
-        while await self._keep_up():
-            if self._is_behind and self.is_enabled:
-                rows = search_index.CHUNK_ROWS if writer.is_busy else search_index.LARGE_CHUNK_ROWS
-                self._is_behind = await self._step(partial(search_index.fill_gap, rows))
-                self._is_merging = True
-            elif self._is_merging:
-                self._is_merging = await self._step(search_index.merge_segments)
-            else:
-                return
-            if writer.is_loaded:
-                return  # the next round is soon
-
-    async def _keep_up(self) -> bool:
-        """Whether the index has all that is new."""
-        work = search_index.update_index if self.is_enabled else search_index.clear_outdated
-        if self._seen == self._others:
-            return True
-        for _ in range(UPDATE_STEPS):
-            seen = self._others
-            if not await self._step(work):
-                self._seen = seen
-                await self._merge()
-                return True
-        await self._merge()
-        return False
-
-    async def _merge(self) -> None:
-        for _ in range(MERGE_STEPS):
-            self._is_merging = await self._step(search_index.merge_segments)
-            if not self._is_merging:
-                return
-
-    @property
-    def _others(self) -> int:
-        """Commits of others."""
-        return self._store.writer.commit_seconds.count - self._own_commits
-
-    async def _step(self, work: Work[bool]) -> bool:
-        result = await self._store.writer.step(work, is_repeatable=True)
-        self._own_commits += 1
-        return result
+        """How many messages and edits are not in the index yet, counted to 10,000; 0 where search is off."""
+        return await search_tail.count_lag(self._store.readers) if self.is_enabled else 0
 
 
 def _parse_time(text: str, field: str) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from chatapi.committer import Committer
 from chatapi.config import Config
 from chatapi.health import HealthCheck
 from chatapi.hub import Hub
+from chatapi.indexer import Indexer
 from chatapi.last_seen import LastSeen
 from chatapi.membership import Membership
 from chatapi.mentions import Mentions
@@ -70,6 +71,7 @@ class Services:
     receipts: Receipts
     notifications: Notifications
     search: Search
+    indexer: Indexer
     webhooks: WebhookWorker
     dead_letters: DeadLetterQueue
     tenants: TenantRegistry

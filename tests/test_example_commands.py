@@ -94,7 +94,7 @@ async def test_the_guides_search(server: Server) -> None:
     alice = server.user("alice")
     room_id = await alice.make_room()
     await alice.say(room_id, "The lighthouse cafe opens next week")
-    await server.services.search.update_index()
+    await server.services.indexer.update()
     page = await run_shell(SEARCH, URL=server.url, KEY=server.api_key)
     assert page["results"][0]["snippet"]["hits"] == [[4, 14], [15, 19], [26, 35]]
 

@@ -304,7 +304,7 @@ async def test_every_route_answers_as_documented(server: Server) -> None:
     await call("PATCH", "/rooms/{room_id}/me", 200, {"notify": "mentions"}, room_id=room_id)
     await call("POST", messages, 201, {"content": "x", "mentions": ["alice"], "mention_room": True}, room_id=room_id)
     await call("GET", "/mentions", 200)
-    await server.services.search.update_index()
+    await server.services.indexer.update()
     assert (await call("GET", "/search", 200, query="?q=x"))["results"]
     await call("GET", "/search", 400, query="?q=%22")
     await call("GET", f"{messages}/{{message_id}}", 200, **one)

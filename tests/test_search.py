@@ -3,21 +3,23 @@
 import asyncio
 import sqlite3
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import pytest
 from conftest import StartServer
 from driver import HandClock, Reply, Server, User, restart, say_many
 
-from chatapi import housekeeping
+from chatapi import housekeeping, indexer
 from chatapi.housekeeping import apply_retention, purge_deleted
-from chatapi.store import background, search, search_index
+from chatapi.indexer import LEAST_REST, REST, Indexer
+from chatapi.store import background, search, search_index, search_tail
 from chatapi.store.check import check_database
 
 
 async def find(user: User, q: str, **params: object) -> dict[str, Any]:
     """One page, once the index has all that was written."""
-    await user.server.services.search.update_index()
+    await user.server.services.indexer.update()
     return dict((await user.get("/search", q=q, **params)).data)
 
 
@@ -31,15 +33,40 @@ async def refused(user: User, **params: object) -> Any:
     return reply.error["field"]
 
 
-@pytest.fixture(params=["few", "many", "many words"])
+INDEXED = ["few", "many", "many words", "index"]
+WAYS = [*INDEXED, "few are indexed", "many are indexed", "older are indexed", "none is indexed"]
+
+
+@pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of the ways in which a search looks for messages."""
-    if request.param != "few":
+    if "few" not in request.param:
         monkeypatch.setattr(search, "FEW", 0)
+    if request.param == "older are indexed":
+        monkeypatch.setattr(search, "FEW", 5)
+        monkeypatch.setattr(search, "FEW_ROOMS", 1)
     if request.param == "many words":
         monkeypatch.setattr(search, "FEW_WORDS", 0)
+    if "index" in request.param:
+        monkeypatch.setattr(search, "SAMPLE", 0)
+        monkeypatch.setattr(search, "MOST_READ", 0)
+        monkeypatch.setattr(search, "MOST_READ_PER_ROOM", 0)
+    if "indexed" in request.param:
+        monkeypatch.setattr(housekeeping, "list_jobs", lambda _services: [])
+        monkeypatch.setattr(Indexer, "update", _update_none if request.param == "none is indexed" else _update_some)
+        for name in ("IDLE_STEP_SECONDS", "LIGHT_STEP_SECONDS", "STEP_SECONDS"):
+            monkeypatch.setattr(background, name, 0.0)
+        monkeypatch.setattr(search_tail, "TAIL_PER_QUERY", 3)
     monkeypatch.setattr(search, "ROOMS_PER_QUERY", 2)
     monkeypatch.setattr(search, "CANDIDATES", 2)
+
+
+async def _update_none(_indexer: Indexer) -> None:
+    return
+
+
+async def _update_some(indexer: Indexer) -> None:
+    await indexer._step(partial(search_index.add_newest, 2))
 
 
 async def test_a_result_is_a_message_and_a_snippet(server: Server) -> None:
@@ -53,7 +80,7 @@ async def test_a_result_is_a_message_and_a_snippet(server: Server) -> None:
     }
 
 
-async def test_words_phrases_and_prefixes_in_any_script(server: Server, way: None) -> None:
+async def test_words_phrases_and_prefixes_in_any_script(way: None, server: Server) -> None:
     alice = server.user("alice")
     room_id = await alice.make_room()
     texts = ["the lighthouse keeper", "keeper of the light", "我的iPhone手机壳", "สวัสดีครับ", "Ünïted keepers"]
@@ -78,7 +105,7 @@ async def test_words_phrases_and_prefixes_in_any_script(server: Server, way: Non
         assert await contents(alice, query) == [texts[index] for index in found], query
 
 
-async def test_only_rooms_of_the_caller_or_one_that_they_may_read(server: Server, way: None) -> None:
+async def test_only_rooms_of_the_caller_or_one_that_they_may_read(way: None, server: Server) -> None:
     alice, eve = server.user("alice"), server.user("eve")
     group, channel = await alice.make_room("bob"), await alice.make_room(room_type="channel")
     await alice.say(group, "word group")
@@ -98,7 +125,7 @@ async def test_only_rooms_of_the_caller_or_one_that_they_may_read(server: Server
     assert await contents(server.user("bob"), "word") == []
 
 
-async def test_the_newest_come_first_and_pages_are_stable(server: Server, way: None) -> None:
+async def test_the_newest_come_first_and_pages_are_stable(way: None, server: Server) -> None:
     alice = server.user("alice")
     rooms = [await alice.make_room() for _ in range(5)]
     for number in range(30):
@@ -175,7 +202,8 @@ async def test_a_cursor_is_of_one_search(server: Server) -> None:
     assert await refused(server.user("bob"), q="alice", cursor=cursor) == "cursor"
 
 
-async def test_edits_are_found_instead_of_the_text_before(server: Server, way: None, database: Any) -> None:
+@pytest.mark.parametrize("way", INDEXED, indirect=True)
+async def test_edits_are_found_instead_of_the_text_before(way: None, server: Server, database: Any) -> None:
     alice = server.user("alice")
     room_id = await alice.make_room()
     message = await alice.say(room_id, "first text")
@@ -195,6 +223,7 @@ async def test_edits_are_found_instead_of_the_text_before(server: Server, way: N
     assert (await asyncio.to_thread(check_database, str(database))).findings == []
 
 
+@pytest.mark.parametrize("way", INDEXED, indirect=True)
 async def test_purged_and_expired_messages_leave_the_index(start_server: StartServer, way: None, database: Any) -> None:
     clock = HandClock()
     server = await start_server({"retention.days": 10}, clock=clock)
@@ -263,7 +292,7 @@ async def test_without_fts5_search_is_off_and_then_built_again(
         assert (await server.request("GET", "/health")).data["search"] == {"enabled": False, "lag": 0}
         await alice.put(f"/rooms/{room_id}/messages/{message['message_id']}", {"content": "other"})
         await alice.say(room_id, "word after")
-        await server.services.search.update_index()
+        await server.services.indexer.update()
     server = await restart(start_server, server)
     assert await contents(server.user("alice"), "word") == ["word after"]
     assert await contents(server.user("alice"), "other") == ["other"]
@@ -298,21 +327,24 @@ async def test_new_messages_are_found_before_all_old_ones_are(
 ) -> None:
     monkeypatch.setattr(housekeeping, "list_jobs", lambda _services: [])
     monkeypatch.setattr(search_index, "LONG_TAIL", 5)
-    monkeypatch.setattr(search_index, "CHUNK_ROWS", 2)
-    monkeypatch.setattr(search_index, "LARGE_CHUNK_ROWS", 2)
+    monkeypatch.setattr(search_tail, "LONG_TAIL", 0)  # what is not in the index is not found here
+    monkeypatch.setattr(indexer, "LEAST_ROWS", 2)
+    monkeypatch.setattr(indexer, "MOST_ROWS", 2)
+    monkeypatch.setattr(indexer, "PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(background, "IDLE_STEP_SECONDS", 0.0)
     monkeypatch.setattr(background, "LIGHT_STEP_SECONDS", 0.0)
+    monkeypatch.setattr(background, "STEP_SECONDS", 0.0)
     server = await start_server({"search.enabled": False})
     alice = server.user("alice")
     room_id = await alice.make_room()
     ids = await say_many(alice, room_id, 21)
     server = await restart(start_server, server)
-    alice, service = server.user("alice"), server.services.search
+    alice, service = server.user("alice"), server.services.indexer
     step = service._step
     seen: list[int] = []
 
-    async def watch(work: Any) -> bool:
-        more = await step(work)
+    async def watch(work: Any) -> Any:
+        outcome = await step(work)
         if len(seen) == 3:
             await alice.say(room_id, "alice new")
             await alice.put(f"/rooms/{room_id}/messages/{ids[-1]}", {"content": "alice edited"})
@@ -321,10 +353,10 @@ async def test_new_messages_are_found_before_all_old_ones_are(
         if len(seen) == 8:
             assert found[0]["message"]["content"] == "alice new"
             assert len(found) < 22
-        return more
+        return outcome
 
     monkeypatch.setattr(service, "_step", watch)
-    await service.update_index()
+    await service.update()
     assert len(seen) > 8
     assert len(await contents(alice, "alice", limit=100)) == 22
     assert (await contents(alice, "alice"))[1] == "alice edited"
@@ -364,7 +396,7 @@ async def test_one_step_of_all_searches_is_under_way_at_a_time(server: Server, m
     alice = server.user("alice")
     room_id = await alice.make_room()
     await alice.say(room_id, "word")
-    await server.services.search.update_index()
+    await server.services.indexer.update()
     running: list[int] = []
     take_step = search.SearchRun.take_step
 
@@ -380,3 +412,49 @@ async def test_one_step_of_all_searches_is_under_way_at_a_time(server: Server, m
     monkeypatch.setattr(search, "STEP_SECONDS", 0.0)
     replies = await asyncio.gather(*(alice.get("/search", q="word") for _ in range(8)))
     assert [len(reply.data["results"]) for reply in replies] == [1] * 8
+
+
+@pytest.mark.parametrize("way", ["few are indexed", "many are indexed", "older are indexed"], indirect=True)
+async def test_a_message_indexed_during_a_search_is_found_once(
+    way: None, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = server.user("alice")
+    rooms = [await alice.make_room() for _ in range(3)]
+    for number in range(24):
+        await alice.say(rooms[number % 3], f"word {number}")
+    for _ in range(3):
+        assert len(await contents(alice, "word", limit=100)) == 24
+    monkeypatch.setattr(search, "STEP_SECONDS", -1.0)
+    run_step, indexer = server.services.store.readers.run_step, server.services.indexer
+    indexed: list[int] = []
+
+    async def index_and_run(*args: Any) -> Any:
+        outcome = await run_step(*args)
+        indexed.append((await indexer._step(partial(search_index.add_newest, 1))).rows)
+        return outcome
+
+    monkeypatch.setattr(server.services.store.readers, "run_step", index_and_run)
+    found = (await alice.get("/search", q="word", limit=100)).data["results"]
+    assert [result["message"]["content"] for result in found] == [f"word {number}" for number in reversed(range(24))]
+    assert indexed[:8] == [1] * 8
+
+
+async def test_the_index_leaves_the_writer_to_others_until_its_tail_is_long(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "list_jobs", lambda _services: [])
+    server = await start_server()
+    alice, indexer = server.user("alice"), server.services.indexer
+    room_id = await alice.make_room()
+    monkeypatch.setattr(background.Background, "is_loaded", True)
+    await say_many(alice, room_id, 10)
+    await indexer.update()
+    assert indexer._find_rest() == REST
+    monkeypatch.setattr("chatapi.indexer.LONG_TAIL", 8)
+    rests = []
+    for _ in range(10):
+        await alice.say(room_id, "word")
+        rests.append(indexer._find_rest())
+    assert rests[:4] == [REST] * 4
+    assert rests[3:8] == sorted(set(rests[3:8]), reverse=True)
+    assert rests[7:] == [LEAST_REST] * 3

@@ -16,7 +16,7 @@ class Status(TypedDict):
 
 
 class SearchHealth(TypedDict):
-    """`lag`: messages and edits that search does not find yet, counted to 10,000; None if it cannot be read."""
+    """`lag`: messages and edits that are not in its index yet, counted to 10,000; None if it cannot be read."""
 
     enabled: bool
     lag: int | None

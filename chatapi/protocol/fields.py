@@ -177,5 +177,5 @@ class SearchHealth(msgspec.Struct, frozen=True, kw_only=True):
     enabled: Annotated[bool, Meta(examples=[True])]
     lag: Annotated[
         int | None,
-        Meta(description="messages and edits that search does not find yet, counted to 10,000", examples=[0]),
+        Meta(description="messages and edits that are not in the index yet, counted to 10,000", examples=[0]),
     ]

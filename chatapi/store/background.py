@@ -97,7 +97,10 @@ class Background:
 
     @property
     def wants_checkpoint(self) -> bool:
-        """Once in `CHECKPOINT_STEPS` steps; to be asked between `take` and `end`."""
+        """Once in `CHECKPOINT_STEPS` steps; to be asked between `take` and `end`. Repeatable steps wait for no
+        disk, and make nobody wait for it who writes much."""
+        if self.is_repeatable and self.is_loaded:
+            return False
         is_busy = self.is_busy and not self.is_repeatable
         return self._steps % (CHECKPOINT_STEPS if is_busy else IDLE_CHECKPOINT_STEPS) == 0
 

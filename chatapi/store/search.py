@@ -3,7 +3,8 @@
 The index says which messages of a room may have what is looked for. A search that few messages of its tenant may answer
 looks at those. Any other goes through the caller's rooms side by side: of each it knows its next candidate, or a key
 that this is not above, and takes the newest of all. So what it reads is bounded by its rooms and its page, however
-common a word is.
+common a word is. The newest messages may not be in the index yet: a search looks through them too
+(`search_tail.py`).
 """
 
 import heapq
@@ -15,13 +16,13 @@ from typing import Any, NamedTuple
 from chatapi.models import RoomKey, TenantKey, UserId
 from chatapi.protocol.json import dumps_text
 from chatapi.store.log import MESSAGE_JSON
-from chatapi.store.readers import PAGE_BYTES, Readers
+from chatapi.store.readers import PAGE_BYTES
 from chatapi.store.search_index import MARK
+from chatapi.store.search_tail import Tail
 from chatapi.store.transaction import SqliteConnection
 from chatapi.words import Excerpt, Term, has_all, make_excerpt
 
 STEP_SECONDS = 0.008
-MAX_LAG = 10_000  # messages, counted
 
 FEW = 1_000  # messages: fewer are all looked at
 FEW_ENTRIES = 300_000  # of a prefix in the index, which SQLite merges: some 20 ms
@@ -35,13 +36,6 @@ CANDIDATES = 32  # whose contents are read at once
 MOST_AHEAD = 64  # candidates of one room, read at once where the ones before were none
 
 _COUNT_WORDS = "SELECT doc FROM search_vocabulary WHERE term >= :prefix AND term < :end"
-_COUNT_LAG = """
-    SELECT (SELECT count(*) FROM (SELECT 1 FROM messages WHERE message_key > p.head_key LIMIT :limit))
-         + (SELECT count(*) FROM (SELECT 1 FROM messages
-                                  WHERE message_key > p.done_key AND message_key <= p.gap_end_key LIMIT :limit))
-         + (SELECT count(*) FROM (SELECT 1 FROM search_outdated LIMIT :limit))
-    FROM search_progress AS p
-"""
 _FIND_ROWS = """
     SELECT rowid FROM search_index WHERE search_index MATCH :match AND rowid > :after ORDER BY rowid LIMIT :limit
 """
@@ -186,6 +180,14 @@ class _Stream:
         self.is_ended = False  # there are no others
 
 
+def _make_tail(keys: Sequence[int]) -> _Stream:
+    """Of all rooms, the keys of messages that are not in the index."""
+    stream = _Stream(0, 0, 0, 0)
+    stream.ahead.extend((key, 0) for key in keys)
+    stream.is_ended = True
+    return stream
+
+
 class SearchRun:
     """One search. Once `take_step` has said that it is done, `found` is the page."""
 
@@ -197,6 +199,7 @@ class SearchRun:
         self._words = [_quote(word) for term in want.terms for word in term.words]
         if want.sender_id is not None:
             self._words.append(_quote(f"{MARK}u{want.sender_id.encode().hex().upper()}"))
+        self._tail = Tail(want.terms, self._scope, self._execute)
         self._judged = 0  # messages read
         self._room_count = 0
         # At first what was written is looked through: common words, and a prefix that very many words have, are soon
@@ -224,10 +227,12 @@ class SearchRun:
         """No statement is left open at a `yield`, since the next step may have another connection."""
         if any(not term.words and term.prefix is None for term in self._want.terms):
             return
+        self._tail.note_head()
         few = self._find_few()
         yield
         if few is not None:
-            yield from self._look_at(few)
+            few += yield from self._tail.list_keys()
+            yield from self._look_at(sorted(set(few), reverse=True))
         else:
             yield from self._list_rooms()
             yield from self._look_through_rooms()
@@ -317,10 +322,14 @@ class SearchRun:
 
     def _look_through_rooms(self) -> Iterator[None]:
         candidates: list[int] = []
+        last_key = 0
         while self._streams and len(self._keys) < self._needed:
             if self._streams[0][2].ahead:
                 _, _, stream = heapq.heappop(self._streams)
-                candidates.append(stream.ahead.popleft()[0])
+                key, _ = stream.ahead.popleft()
+                if key != last_key:  # the index may have got what was in its tail
+                    candidates.append(key)
+                last_key = key
                 self._push(stream)
             else:
                 self._read_ahead(self._take_unread())
@@ -343,10 +352,13 @@ class SearchRun:
 
     def _use_index(self) -> Iterator[None]:
         self._uses_index = True
+        self._tail.note_head()
         older = yield from self._find_older()
+        newest_key = -self._streams[0][0] if self._streams else 0
+        tail = [key for key in (yield from self._tail.list_keys()) if key <= newest_key]
         if older is not None:
             self._streams = []
-            yield from self._look_at(older)
+            yield from self._look_at(sorted({*older, *tail}, reverse=True))
             return
         streams = [stream for _, _, stream in self._streams]
         for stream in streams:
@@ -361,6 +373,7 @@ class SearchRun:
                 some[room_key].start = row_key
                 some[room_key].batch = 1
             yield
+        self._push(_make_tail(tail))
 
     def _take_unread(self) -> list[_Stream]:
         """Those near the top of the heap whose candidates have been used up, or nearly so."""
@@ -459,9 +472,3 @@ class SearchRun:
 def _quote(word: str) -> str:
     """A word as FTS5 takes it, whatever it is: no word has a quote in it."""
     return f'"{word}"'
-
-
-async def count_lag(readers: Readers) -> int:
-    """How many messages and edits are not in the index yet, counted to `MAX_LAG`."""
-    row = await readers.fetch_one(_COUNT_LAG, {"limit": MAX_LAG})
-    return 0 if row is None else min(int(row[0]), MAX_LAG)

@@ -8,6 +8,7 @@ more.
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
@@ -19,11 +20,10 @@ from chatapi.words import list_words
 
 logger = logging.getLogger(__name__)
 
-CHUNK_ROWS = 100  # put in by one statement: 1 to 2 ms
-LARGE_CHUNK_ROWS = 500  # while nobody else writes: fewer, larger segments are less to merge
-CHUNK_CHARACTERS = 200  # for each of its rows, on average
+OUTDATED_ROWS = 100  # replaced by one statement: 1 to 2 ms
+CHUNK_CHARACTERS = 200  # for each of a chunk's rows, on average
 MERGED_PAGES = 8  # by one statement, about 1 ms
-LONG_TAIL = 2_000  # messages after the newest one in the index; more are caught up with after those that come now
+LONG_TAIL = 40_000  # messages that came last and are not in the index: a search reads so many
 
 BLOCK_BITS = 10  # of a row's key, which tell the place in its block
 
@@ -63,9 +63,14 @@ def _words(tenant_key: str, room_key: str, sender_id: str, content: str) -> str:
     """
 
 
-# Of the keys after :after_key, up to :to_key, the first ones: as many as a chunk has, and at least one.
-_FIND_CHUNK = """
-    SELECT max(message_key) FROM (
+_MEASURE_CHUNK = """
+    SELECT max(message_key), count(*), total(length(content))
+    FROM (SELECT message_key, content FROM messages
+          WHERE message_key > :after_key AND message_key <= :to_key ORDER BY message_key LIMIT :limit)
+"""
+# Of those messages the first ones, with so many characters, and at least one.
+_CUT_CHUNK = """
+    SELECT max(message_key), count(*) FROM (
         SELECT message_key, sum(characters) OVER (ORDER BY message_key) AS total,
                row_number() OVER (ORDER BY message_key) AS place
         FROM (SELECT message_key, coalesce(length(content), 0) AS characters FROM messages
@@ -81,6 +86,7 @@ _MAKE_BLOCKS = """
                max(m.seq) >> 10
         FROM messages AS m CROSS JOIN rooms AS r
         WHERE m.message_key > :after_key AND m.message_key <= :to_key AND r.room_key = m.room_key
+          AND NOT EXISTS (SELECT 1 FROM search_blocks WHERE room_key = m.room_key AND number = m.seq >> 10)
         GROUP BY m.room_key
         UNION ALL
         SELECT room_key, number + 1, last FROM missing WHERE number < last
@@ -133,6 +139,20 @@ class IndexProgress(NamedTuple):
     head_key: int
 
 
+class IndexStep(NamedTuple):
+    """The outcome of one step. `seconds` are of the processor."""
+
+    rows: int  # put in
+    has_more: bool
+    seconds: float
+
+
+class _Chunk(NamedTuple):
+    last_key: int
+    rows: int
+    is_last: bool  # there are no more messages
+
+
 async def prepare_index(connection: aiosqlite.Connection) -> bool:
     """Makes the index if there is none, and lets the connection write it. Whether SQLite can: where it cannot, the
     index is built again once it can, since what is edited and removed meanwhile is not noted."""
@@ -173,14 +193,54 @@ def list_row_words(tenant_key: int, room_key: int, sender_id: str, content: str)
     return {*marked, *list_words(content).split(" ")} - {""}
 
 
-def update_index(connection: SqliteConnection, is_over: Callable[[], bool]) -> bool:
-    """One step: takes out what is outdated, and puts in what has come. Whether there is more to do."""
-    return _repeat(_add_newest, connection, is_over)
+def skip_long_tail(connection: SqliteConnection, _is_over: Callable[[], bool]) -> bool:
+    """Leaves very many messages that have come while there was no indexing to `fill_gap`, so that newer ones do not
+    wait for them. Whether there is such a gap."""
+    progress = _get_progress(connection)
+    if progress.done_key == progress.gap_end_key:
+        scope = {"head_key": progress.head_key, "limit": LONG_TAIL + 1}
+        count, last_key = connection.execute(_FIND_TAIL, scope).fetchone()
+        if count <= LONG_TAIL:
+            return False
+        _set_progress(connection, IndexProgress(progress.done_key, last_key, last_key))
+    return True
+
+
+def add_newest(rows: int, connection: SqliteConnection, is_over: Callable[[], bool]) -> IndexStep:
+    """One step: takes out what is outdated, and puts in what has come, `rows` at a time."""
+    return _take_step(partial(_add_newest, rows), connection, is_over)
+
+
+def fill_gap(rows: int, connection: SqliteConnection, is_over: Callable[[], bool]) -> IndexStep:
+    """One step of catching up with messages that came while the index was off, `rows` at a time, oldest first."""
+    return _take_step(partial(_fill_some, rows), connection, is_over)
+
+
+def merge_segments(connection: SqliteConnection, is_over: Callable[[], bool]) -> IndexStep:
+    """One step. The more segments an index has, the longer a search takes."""
+    return _take_step(_merge_some, connection, is_over)
+
+
+def _take_step(
+    work: Callable[[SqliteConnection], tuple[int, bool]], connection: SqliteConnection, is_over: Callable[[], bool]
+) -> IndexStep:
+    started_s = time.thread_time()
+    rows, has_more = work(connection)
+    while has_more and not is_over():
+        some, has_more = work(connection)
+        rows += some
+    return IndexStep(rows, has_more, time.thread_time() - started_s)
 
 
 def clear_outdated(connection: SqliteConnection, is_over: Callable[[], bool]) -> bool:
-    """One step of an index that takes in no new messages; those that were edited stay in it."""
-    return _repeat(_replace_outdated, connection, is_over)
+    """One step of an index that takes in no new messages; those that were edited stay in it. Whether there is more to
+    do. Segments are merged as fast as new ones come: first, since a step may end after its first chunk."""
+    while True:
+        _merge_some(connection)
+        if not _replace_outdated(connection):
+            return False
+        if is_over():
+            return True
 
 
 def remove_outdated(connection: SqliteConnection, is_over: Callable[[], bool]) -> bool:
@@ -191,34 +251,8 @@ def remove_outdated(connection: SqliteConnection, is_over: Callable[[], bool]) -
     return False
 
 
-def fill_gap(rows: int, connection: SqliteConnection, is_over: Callable[[], bool]) -> bool:
-    """One step of catching up with messages that came while the index was off, `rows` at a time, oldest first. Whether
-    there is more to do."""
-    return _repeat(partial(_fill_some, rows), connection, is_over)
-
-
-def merge_segments(connection: SqliteConnection, is_over: Callable[[], bool]) -> bool:
-    """One step. The more segments an index has, the longer a search takes. Whether there may be more to do."""
-    while _merge_some(connection):
-        if is_over():
-            return True
-    return False
-
-
-def _repeat(
-    work: Callable[[SqliteConnection], bool], connection: SqliteConnection, is_over: Callable[[], bool]
-) -> bool:
-    """Segments are merged as fast as new ones come: first, since a step may end after its first chunk."""
-    while True:
-        _merge_some(connection)
-        if not work(connection):
-            return False
-        if is_over():
-            return True
-
-
 def _replace_outdated(connection: SqliteConnection) -> bool:
-    found = connection.execute(_LIST_OUTDATED, {"limit": CHUNK_ROWS}).fetchall()
+    found = connection.execute(_LIST_OUTDATED, {"limit": OUTDATED_ROWS}).fetchall()
     if not found:
         return False
     scope = {"to_key": found[-1][0]}
@@ -227,58 +261,62 @@ def _replace_outdated(connection: SqliteConnection) -> bool:
     return True
 
 
-def _add_newest(connection: SqliteConnection) -> bool:
+def _add_newest(rows: int, connection: SqliteConnection) -> tuple[int, bool]:
     if _replace_outdated(connection):
-        return True
-    progress = IndexProgress(*connection.execute(_GET_PROGRESS).fetchone())
-    has_gap = progress.done_key < progress.gap_end_key
-    if not has_gap:
-        count, last_key = connection.execute(
-            _FIND_TAIL, {"head_key": progress.head_key, "limit": LONG_TAIL + 1}
-        ).fetchone()
-        if count > LONG_TAIL:
-            _set_progress(connection, IndexProgress(progress.done_key, last_key, last_key))
-            return False
-    to_key = _add_chunk(connection, progress.head_key, (1 << 63) - 1, CHUNK_ROWS)
-    if to_key is None:
-        return False
-    _set_progress(connection, progress._replace(head_key=to_key) if has_gap else IndexProgress(to_key, to_key, to_key))
-    return True
+        return 0, True
+    progress = _get_progress(connection)
+    chunk = _add_chunk(connection, progress.head_key, (1 << 63) - 1, rows)
+    if chunk is None:
+        return 0, False
+    if progress.done_key < progress.gap_end_key:
+        _set_progress(connection, progress._replace(head_key=chunk.last_key))
+    else:
+        _set_progress(connection, IndexProgress(chunk.last_key, chunk.last_key, chunk.last_key))
+    return chunk.rows, not chunk.is_last
 
 
-def _fill_some(rows: int, connection: SqliteConnection) -> bool:
-    progress = IndexProgress(*connection.execute(_GET_PROGRESS).fetchone())
+def _fill_some(rows: int, connection: SqliteConnection) -> tuple[int, bool]:
+    progress = _get_progress(connection)
     if progress.done_key >= progress.gap_end_key:
-        return False
-    to_key = _add_chunk(connection, progress.done_key, progress.gap_end_key, rows)
-    if to_key is None:
+        return 0, False
+    chunk = _add_chunk(connection, progress.done_key, progress.gap_end_key, rows)
+    if chunk is None or chunk.is_last:
         _set_progress(connection, IndexProgress(progress.head_key, progress.head_key, progress.head_key))
         connection.execute(_MERGE, {"pages": -MERGED_PAGES})  # of all segments into one, which goes on in later steps
-        return False
-    _set_progress(connection, progress._replace(done_key=to_key))
-    return True
+        return 0 if chunk is None else chunk.rows, False
+    _set_progress(connection, progress._replace(done_key=chunk.last_key))
+    return chunk.rows, True
 
 
-def _add_chunk(connection: SqliteConnection, after_key: int, to_key: int, rows: int) -> int | None:
-    """Puts in the first messages of these; returns the last one's key."""
+def _add_chunk(connection: SqliteConnection, after_key: int, to_key: int, rows: int) -> _Chunk | None:
+    """Puts in the first messages of these; None if there are none."""
     scope: dict[str, object] = {"after_key": after_key, "to_key": to_key}
     size = {"limit": rows, "characters": rows * CHUNK_CHARACTERS}
-    (last_key,) = connection.execute(_FIND_CHUNK, {**scope, **size}).fetchone()
+    last_key, count, characters = connection.execute(_MEASURE_CHUNK, {**scope, "limit": rows}).fetchone()
     if last_key is None:
         return None
+    is_last = count < rows
+    if characters > size["characters"]:
+        last_key, fewer = connection.execute(_CUT_CHUNK, {**scope, **size}).fetchone()
+        is_last, count = is_last and fewer == count, fewer
     scope["to_key"] = last_key
     blocks = connection.execute(_MAKE_BLOCKS, scope).rowcount
     if blocks > 0:
         connection.execute(_TAKE_BLOCK_KEYS, {"blocks": blocks})
     connection.execute(_ADD, scope)
-    return int(last_key)
+    return _Chunk(int(last_key), int(count), is_last)
+
+
+def _get_progress(connection: SqliteConnection) -> IndexProgress:
+    return IndexProgress(*connection.execute(_GET_PROGRESS).fetchone())
 
 
 def _set_progress(connection: SqliteConnection, progress: IndexProgress) -> None:
     connection.execute(_SET_PROGRESS, progress._asdict())
 
 
-def _merge_some(connection: SqliteConnection) -> bool:
+def _merge_some(connection: SqliteConnection) -> tuple[int, bool]:
+    """No rows, and whether there may be more to merge."""
     before = connection.total_changes
     connection.execute(_MERGE, {"pages": MERGED_PAGES})
-    return connection.total_changes - before > 1  # SQLite's documented sign that there was something to merge
+    return 0, connection.total_changes - before > 1  # SQLite's documented sign that there was something to merge
