@@ -126,8 +126,9 @@ class Reactions:
         found = await log.find_message(readers, room.tenant.tenant_key, room.room_key, room.room_id, message_id)
         if found is None or found.message.deleted_at is not None:
             raise not_found("Message")
+        about = sum(shown.count for shown in list_reactions(found.message) if emoji in (None, shown.emoji))
         page = await store_reactions.list_reactions(
-            readers, room.tenant.tenant_key, room.room_key, found.message.seq, emoji, window
+            readers, room.tenant.tenant_key, room.room_key, found.message.seq, emoji, window, about
         )
         return page, page.next_cursor(scope)
 

@@ -1,6 +1,11 @@
 """Reactions: what users add to messages, over both transports, in the log, and wherever a message is read."""
 
 import asyncio
+import itertools
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -10,6 +15,7 @@ from driver import Server, User, restart, say_many
 
 from chatapi.housekeeping import apply_retention, purge_deleted
 from chatapi.ring import RING_BYTES
+from chatapi.store import reactions as store_reactions
 
 THUMB, SHIP, HEART = "👍🏽", ":ship:", "❤️"
 LONGEST = "e" * 64
@@ -386,6 +392,53 @@ async def test_the_list_has_the_first_first_and_pages(server: Server) -> None:
     assert (await reader.get(path, emoji=HEART)).data == {"reactions": [], "has_more": False}
     for query in ({"limit": 101}, {"cursor": of_one["next_cursor"]}, {"cursor": of_one["next_cursor"], "offset": 1}):
         assert (await reader.get(path, **query)).status == 400
+
+
+async def test_an_offset_gives_the_same_page_from_either_end(server: Server) -> None:
+    names = ["alice", "bob", "carol", "dave"]
+    users = [server.user(name) for name in names]
+    message = await users[0].say(await users[0].make_room(*names[1:]))
+    for user in users:
+        await react(user, message, THUMB, SHIP)
+    await users[1].delete(path_of(message, THUMB))
+    path = f"{path_of(message)}/reactions"
+    whole = (await users[0].get(path)).data["reactions"]
+    for emoji, there in ((None, whole), (SHIP, [one for one in whole if one["emoji"] == SHIP])):
+        query = {} if emoji is None else {"emoji": emoji}
+        for offset, limit in itertools.product(range(len(there) + 3), (1, 2, 5, 100)):
+            page = (await users[0].get(path, offset=offset, limit=limit, **query)).data
+            assert page["reactions"] == there[offset : offset + limit], (offset, limit)
+            assert page["has_more"] is (len(there) > offset + limit)
+            if page["has_more"]:
+                rest = (await users[0].get(path, cursor=page["next_cursor"], **query)).data["reactions"]
+                assert rest == there[offset + limit :]
+
+
+@pytest.mark.parametrize("emoji", [None, "x"])
+def test_a_page_near_the_end_passes_over_few_reactions(
+    migrated_database: Path, tmp_path: Path, emoji: str | None
+) -> None:
+    count, steps = 5_000, []
+    path = tmp_path / "large.db"
+    shutil.copy(migrated_database, path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA foreign_keys = OFF")
+        connection.execute(
+            "INSERT INTO rooms (room_key, tenant_key, room_id, type, created_by, created_at_us, updated_at_us)"
+            " VALUES (1, 1, 'room_1', 'group', 'u', 1, 1)"
+        )
+        connection.executemany(
+            "INSERT INTO reactions (room_key, target_seq, emoji, created_at_us, seq, user_id)"
+            " VALUES (1, 1, 'x', 1, ?, ?)",
+            ((number, f"u{number}") for number in range(count)),
+        )
+        connection.execute("INSERT INTO reaction_counts VALUES (1, 1, 0, 'x', ?, '[]')", (count,))
+        sql = store_reactions._LIST_FROM_END if emoji is None else store_reactions._LIST_OF_EMOJI_FROM_END
+        connection.set_progress_handler(lambda: steps.append(1), 10)
+        scope = {"tenant_key": 1, "room_key": 1, "target_seq": 1, "emoji": emoji, "limit": 50, "offset": count - 100}
+        rows = connection.execute(sql, scope).fetchall()
+    assert [row[0] for row in rows] == list(range(count - 50, count - 101, -1))
+    assert 10 * len(steps) < 4_000  # every reaction before them would be some 20,000
 
 
 async def test_a_deleted_message_has_no_reactions(server: Server) -> None:

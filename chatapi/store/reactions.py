@@ -65,6 +65,21 @@ _LIST_OF_EMOJI = f"""
 """
 REACTIONS_START: Mapping[str, Value] = {"seq": 0}
 
+# The same page, found from the end of the list, the last one first: an offset passes over every reaction before it.
+_TOTAL = f"""
+    (SELECT coalesce(sum(count), 0) FROM reaction_counts
+     WHERE room_key = {_ROOM} AND target_seq = :target_seq AND (:emoji IS NULL OR emoji = :emoji))
+"""
+_FROM_END = f"LIMIT max(0, min(:limit + 1, {_TOTAL} - :offset)) OFFSET max(0, {_TOTAL} - :offset - :limit - 1)"
+_LIST_FROM_END = f"""
+    SELECT x.seq, {_ITEM} FROM reactions AS x
+    WHERE x.room_key = {_ROOM} AND x.target_seq = :target_seq ORDER BY x.seq DESC {_FROM_END}
+"""
+_LIST_OF_EMOJI_FROM_END = f"""
+    SELECT x.seq, {_ITEM} FROM reactions AS x INDEXED BY reactions_of_emoji
+    WHERE x.room_key = {_ROOM} AND x.target_seq = :target_seq AND x.emoji = :emoji ORDER BY x.seq DESC {_FROM_END}
+"""
+
 
 async def list_own(
     transaction: Transaction, tenant_key: TenantKey, room_key: RoomKey, target_seq: int, user_id: UserId
@@ -131,10 +146,21 @@ async def remove_all(transaction: Transaction, tenant_key: TenantKey, room_key: 
 
 
 async def list_reactions(
-    readers: Readers, tenant_key: TenantKey, room_key: RoomKey, target_seq: int, emoji: str | None, window: Window
+    readers: Readers,
+    tenant_key: TenantKey,
+    room_key: RoomKey,
+    target_seq: int,
+    emoji: str | None,
+    window: Window,
+    about: int,
 ) -> Page:
-    """The reactions to a message, with any emoji or with this one, in the order of reacting."""
-    scope = _name(tenant_key, room_key, target_seq)
-    if emoji is None:
-        return await readers.fetch_list(_LIST, scope, window, REACTIONS_START)
-    return await readers.fetch_list(_LIST_OF_EMOJI, {**scope, "emoji": emoji}, window, REACTIONS_START)
+    """The reactions to a message, with any emoji or with this one, in the order of reacting. `about` is how many there
+    are, or were a moment ago: a page is found from the nearer end."""
+    scope = {**_name(tenant_key, room_key, target_seq), "emoji": emoji}
+    if 2 * window.offset <= about:
+        sql = _LIST if emoji is None else _LIST_OF_EMOJI
+        return await readers.fetch_list(sql, scope, window, REACTIONS_START)
+    sql = _LIST_FROM_END if emoji is None else _LIST_OF_EMOJI_FROM_END
+    rows = await readers.fetch(sql, {**scope, "limit": window.limit, "offset": window.offset})
+    page = rows[::-1][: window.limit]
+    return Page([item for _, item in page], page[-1][:1] if len(rows) > window.limit else None)

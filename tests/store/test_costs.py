@@ -196,6 +196,8 @@ OF_STATEMENT: dict[str, dict[str, object]] = {
     "pins._LIST": {"seq": 10**9},
     "reactions._LIST": {"seq": 0},
     "reactions._LIST_OF_EMOJI": {"seq": 0},
+    "reactions._LIST_FROM_END": {"offset": 2_000},
+    "reactions._LIST_OF_EMOJI_FROM_END": {"offset": 2_000},
     "reactions._LIST_OWN": {"user_id": "u000001"},
     "reactions._INSERT": {"seq": 990_000},
     "reactions._COUNT_UP": {"seq": 990_000},
