@@ -42,8 +42,10 @@ export class Composer {
 
   /** Nothing may be written as long as there is an obstacle, but slow mode lets edits pass. @param {Obstacle | null} obstacle @param {string} [over] */
   bar(obstacle, over) {
+    const focused = document.activeElement === this.line.remedy;
     this.#obstacle = obstacle;
     this.line.show(obstacle, over);
+    if (focused && !obstacle?.remedy) this.input.focus();
     if (obstacle && obstacle.kind !== "slow") this.cancel();
     else this.#fit();
   }

@@ -67,6 +67,15 @@ export function duration(seconds) {
   return `${count.toLocaleString()} ${unit}${count === 1 ? "" : "s"}`;
 }
 
+/** How long ago that was. @param {number} time in ms */
+export function ago(time) {
+  const seconds = (Date.now() - time) / 1000;
+  if (seconds < 60) return "just now";
+  const [size, unit] = seconds < 3600 ? [60, "minute"] : seconds < 86_400 ? [3600, "hour"] : [86_400, "day"];
+  const count = Math.floor(seconds / size);
+  return `${count.toLocaleString()} ${unit}${count === 1 ? "" : "s"} ago`;
+}
+
 let toastTimer = 0;
 
 /** A line at the bottom of the page, for a few seconds. @param {string} text */

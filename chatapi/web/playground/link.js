@@ -4,7 +4,7 @@
  * @module
  */
 import { isLogEvent } from "/sdk/chatapi.js";
-import { explain } from "./reasons.js";
+import { explain, isBan } from "./reasons.js";
 
 /** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
 /** @typedef {import("/sdk/chatapi.js").ServerEvent} ServerEvent */
@@ -67,6 +67,9 @@ export class Link {
   }
 
   get isUp() { return this.condition.state === "live" || this.condition.state === "syncing"; }
+
+  /** The ban from the tenant that ended the connection. @returns {{banned_until: string | null} | null} */
+  get ban() { return this.condition.state === "closed" && isBan(this.condition.error) ? this.condition.error.details : null; }
 
   /** Whether the user is a member; undefined when this connection cannot say. @param {string} roomId @returns {boolean | undefined} */
   isMember(roomId) {

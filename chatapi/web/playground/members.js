@@ -4,6 +4,8 @@
  */
 import { Bans } from "./bans.js";
 import { describe, h, moment, toast } from "./dom.js";
+import { LastSeen } from "./last-seen.js";
+import { mutedUntil, roomChoices, userChoices } from "./member-menu.js";
 import { menuButton } from "./menu.js";
 import { avatar, idElement, learnPeople, nameElement } from "./people.js";
 import { RoomRules } from "./room-rules.js";
@@ -19,12 +21,14 @@ import { RoomRules } from "./room-rules.js";
  * @property {Record<"a" | "b", string>} users
  * @property {(roomId: string, slot: "a" | "b") => {role: string} | undefined} standing
  * @property {(room: Room) => string} nameOf
+ * @property {import("./blocks.js").Blocks} blocks
+ * @property {import("./tenant-bans.js").TenantBans} bans of the tenant
  */
 
 const PAGE = 50;
+const SLOTS = /** @type {const} */ (["a", "b"]);
 const LONGEST_TIMER_MS = 3_600_000;
-/** For how long a member may be muted. @type {[string, number][]} */
-const MUTES = [["5 minutes", 300], ["1 hour", 3600], ["1 day", 86_400]];
+const SEEN_AGAIN_MS = 30_000; // "5 minutes ago" grows old
 
 export class Members {
   /** @type {Room | null} */ #room = null;
@@ -34,7 +38,9 @@ export class Members {
   #more = false;
   #opening = 0;
   #shown = false;
+  #seen = new LastSeen();
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #muteTimer;
+  /** @type {ReturnType<typeof setInterval> | undefined} */ #seenTimer;
 
   /** @param {HTMLElement} root @param {Given} given */
   constructor(root, given) {
@@ -63,12 +69,19 @@ export class Members {
   show(shown) {
     const begins = shown && !this.#shown;
     this.#shown = shown;
+    clearInterval(this.#seenTimer);
+    if (shown) this.#seenTimer = setInterval(() => this.refresh(), SEEN_AGAIN_MS);
     if (begins && this.#offset === 0) void this.#load();
     else if (begins) this.#render();
   }
 
   /** @param {ServerEvent} event */
   happened(event) {
+    if (event.type === "presence.update") {
+      this.#seen.changed(event.user_id, event.status);
+      if (this.#members.has(event.user_id)) this.refresh();
+      return;
+    }
     if (event.room_id !== this.#room?.room_id) return;
     if (event.type === "room.updated") this.#room = { .../** @type {Room} */ (this.#room), posting: event.posting, slow_mode_seconds: event.slow_mode_seconds };
     if (this.#offset === 0) return;
@@ -82,12 +95,22 @@ export class Members {
     this.#render();
   }
 
+  /** Blocks, bans of the tenant or the time have changed how members look. */
+  refresh() { if (this.#shown && this.#offset) this.#render(); }
+
+  stop() {
+    clearInterval(this.#seenTimer);
+    clearTimeout(this.#muteTimer);
+    this.#opening++;
+  }
+
   /** @param {any} member */
   #put(member) { this.#members.set(member.user_id, member); }
 
   #reset() {
     this.#opening++;
     this.#members.clear();
+    this.#seen.clear();
     this.#cursor = undefined;
     this.#offset = 0;
     this.#more = false;
@@ -97,8 +120,8 @@ export class Members {
 
   /** The slot of the user who acts: an admin, else a member, else the first. @returns {"a" | "b"} */
   #actor() {
-    const slots = /** @type {const} */ (["a", "b"]);
-    return slots.find((slot) => this.#roleOf(slot) === "admin") ?? slots.find((slot) => this.#roleOf(slot)) ?? "a";
+    const slots = SLOTS.filter((slot) => !this.given.bans.isBanned(this.given.users[slot]));
+    return slots.find((slot) => this.#roleOf(slot) === "admin") ?? slots.find((slot) => this.#roleOf(slot)) ?? slots[0] ?? "a";
   }
 
   /** @param {"a" | "b"} slot @returns {string | undefined} */
@@ -122,6 +145,8 @@ export class Members {
       this.#more = page.has_more;
       this.#render();
       this.#loadBans();
+      const told = await this.#seen.load(this.given.clients[this.#actor()], room, page.members.map((/** @type {Member} */ one) => one.user_id));
+      if (told && opening === this.#opening) this.refresh();
     } catch (error) {
       if (opening === this.#opening) this.list.replaceChildren(h("li.empty", {}, `Could not be loaded: ${describe(error)}`));
     }
@@ -157,7 +182,9 @@ export class Members {
     this.acting.textContent = fixed ? "A direct message always has the same two members." : `Changes are made as ${this.given.users[actor]}${role ? ` (${role})` : ""}.`;
     this.form.hidden = fixed;
     this.rules.show(room);
-    this.list.replaceChildren(...[...this.#members.values()].map((member) => this.#row(member, fixed)));
+    const focused = /** @type {HTMLElement | null} */ (document.activeElement?.closest(".member-list > .member"))?.dataset.user;
+    this.list.replaceChildren(...[...this.#members.values()].map((member) => this.#row(member)));
+    if (focused && document.activeElement === document.body) this.list.querySelector(`[data-user="${CSS.escape(focused)}"] button`)?.focus({ preventScroll: true });
     this.moreButton.hidden = !this.#more;
     this.#renderAtEndOfMute();
   }
@@ -169,39 +196,34 @@ export class Members {
     if (ends.length) this.#muteTimer = setTimeout(() => this.#render(), Math.min(LONGEST_TIMER_MS, Math.min(...ends) - Date.now() + 100));
   }
 
-  /** @param {Member} member @param {boolean} fixed */
-  #row(member, fixed) {
-    const { users } = this.given;
-    const slot = /** @type {const} */ (["a", "b"]).find((one) => users[one] === member.user_id);
+  /** @param {Member} member */
+  #row(member) {
+    const { users, blocks, bans } = this.given;
+    const slot = SLOTS.find((one) => users[one] === member.user_id);
     const until = mutedUntil(member);
+    const blockers = SLOTS.filter((one) => blocks.has(one, member.user_id)).map((one) => users[one]);
     return h("li.member", { "data-user": member.user_id }, avatar(member.user_id, slot),
-      h("span.member-name", { title: `${member.user_id}, since ${member.joined_at}` }, nameElement(member.user_id), idElement(member.user_id)),
+      h("span.member-name", { title: `${member.user_id}, since ${member.joined_at}` }, nameElement(member.user_id), idElement(member.user_id), this.#seen.element(member.user_id)),
       until > Date.now() ? h("span.role", { "data-role": "muted", title: `muted until ${moment(until)}` }, "muted", h("span.sr", {}, ` until ${moment(until)}`)) : null,
+      blockers.length ? h("span.role", { "data-role": "blocked", title: `blocked by ${blockers.join(" and ")}` }, "blocked", h("span.sr", {}, ` by ${blockers.join(" and ")}`)) : null,
+      bans.isBanned(member.user_id) ? h("span.role", { "data-role": "banned", title: "banned from the tenant" }, "banned") : null,
       h("span.role", { "data-role": member.role }, member.role),
-      fixed ? null : menuButton(`Change ${member.user_id}`, () => ({ choices: this.#choices(member) }), "more"));
+      menuButton(`Change ${member.user_id}`, () => ({ choices: this.#choices(member) }), "more"));
   }
 
   /** @param {Member} member @returns {import("./menu.js").Choice[]} */
   #choices(member) {
-    const { user_id: userId, role } = member;
     const room = /** @type {Room} */ (this.#room);
-    const other = role === "admin" ? "member" : "admin";
-    const mute = (/** @type {number} */ seconds) => this.#try((client) => client.updateMember(room.room_id, userId, { muted_for: seconds }));
-    const ban = (/** @type {number} */ seconds) => this.#try((client) => client.banMember(room.room_id, userId, seconds ? { expires_in: seconds } : {}));
-    return [
-      ...MUTES.map(([length, seconds]) => ({ label: `Mute ${userId} for ${length}`, run: () => mute(seconds) })),
-      ...(mutedUntil(member) > Date.now() ? [{ label: `Unmute ${userId}`, run: () => mute(0) }] : []),
-      { label: `Make ${userId} ${other === "admin" ? "an admin" : "a member"}`, run: () => this.#try((client) => client.updateMember(room.room_id, userId, { role: other })) },
-      { label: `Remove ${userId}`, danger: true, run: () => this.#remove(room, userId) },
-      { label: `Ban ${userId} for 1 day`, danger: true, run: () => ban(86_400) },
-      { label: `Ban ${userId} for good`, danger: true, run: () => ban(0) },
-    ];
+    const { users, blocks, bans } = this.given;
+    const acting = { asAdmin: (/** @type {any} */ change) => this.#try(change), remove: () => this.#remove(room, member.user_id) };
+    const others = userChoices(member.user_id, users, blocks, bans, (change) => this.#attempt(change));
+    return [...(room.type === "dm" ? [] : roomChoices(room, member, acting)), ...others];
   }
 
   /** Each of the two users leaves by themselves. @param {Room} room @param {string} userId */
   #remove(room, userId) {
     const { clients, users } = this.given;
-    const own = /** @type {const} */ (["a", "b"]).find((slot) => users[slot] === userId);
+    const own = SLOTS.find((slot) => users[slot] === userId);
     return this.#try((client) => (own ? clients[own] : client).removeMember(room.room_id, userId));
   }
 
@@ -218,6 +240,12 @@ export class Members {
     if (!await this.#try((client) => client.updateRoom(room.room_id, change))) this.rules.show(room);
   }
 
+  /** For a change outside the room. @param {Promise<unknown>} change */
+  async #attempt(change) {
+    await change.catch((error) => toast(`Members: ${describe(error)}`));
+    this.refresh();
+  }
+
   /** @param {(client: ChatAPI) => Promise<unknown>} change */
   async #try(change) {
     try {
@@ -230,6 +258,3 @@ export class Members {
     }
   }
 }
-
-/** In ms; 0 for members who never were muted. @param {Member} member */
-function mutedUntil({ muted_until: until }) { return until ? Date.parse(until) : 0; }

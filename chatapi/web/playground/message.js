@@ -7,8 +7,9 @@ import { copy } from "./copy.js";
 import { clock, h, icon, iconButton } from "./dom.js";
 import { isFor, ROOM } from "./mentions.js";
 import { menuButton } from "./menu.js";
-import { avatar, nameElement } from "./people.js";
+import { avatar, nameElement, nameOf } from "./people.js";
 import { reactButton, reactionsElement } from "./reactions.js";
+import { askReason } from "./report-form.js";
 import { deedOfMessage, snippetsOf } from "./snippets.js";
 
 /** @typedef {import("/sdk/chatapi.js").Message} Message */
@@ -22,9 +23,11 @@ import { deedOfMessage, snippetsOf } from "./snippets.js";
  * @property {(message: Message) => void} remove
  * @property {(message: Message, emoji: string, active: boolean) => void} react
  * @property {(message: Message, pinned: boolean) => void} pin
+ * @property {(message: Message, reason: string) => void} report
+ * @property {(messageId: string) => void} reveal shows a message, wherever in the room it is
  * @property {(messageId: string) => void} thread opens the thread of a message
  * @property {(draft: Draft) => void} retry
- * @property {() => Promise<boolean>} older loads a page of history; false when there is no more
+ * @property {(limit?: number) => Promise<boolean>} older loads a page of history; false when there is no more
  */
 
 /**
@@ -32,7 +35,6 @@ import { deedOfMessage, snippetsOf } from "./snippets.js";
  * @property {string} user
  * @property {(userId: string) => string | undefined} slotOf
  * @property {(messageId: string) => Message | undefined} get
- * @property {(messageId: string) => void} show
  * @property {(message: Message) => Mark} markOf
  * @property {Actions} actions
  */
@@ -96,14 +98,24 @@ function tools(message, own, view) {
     own ? iconButton("edit", "Edit", () => actions.edit(message)) : null,
     own ? iconButton("delete", "Delete", () => actions.remove(message)) : null,
     iconButton("pin", message.pinned_at ? "Unpin" : "Pin", () => actions.pin(message, !message.pinned_at), "button.icon-button.pin-button"),
+    own ? null : reportButton(message, actions),
     menuButton("Copy", () => ({ choices: copies() }), "copy"));
 }
 
+/** @param {Message} message @param {Actions} actions */
+function reportButton(message, actions) {
+  const button = h("button.icon-button", {
+    type: "button", title: "Report", "aria-label": "Report", "aria-haspopup": "dialog", "aria-expanded": "false",
+    onclick: () => askReason(button, `Report this message of ${nameOf(message.sender_id)}`, (reason) => actions.report(message, reason)),
+  }, icon("flag"));
+  return button;
+}
+
 /** @param {string | null | undefined} messageId @param {View} view */
-function quote(messageId, { get, show }) {
+function quote(messageId, { get, actions }) {
   if (!messageId) return null;
   const target = get(messageId);
-  return h("button.quote", { type: "button", title: "Show this message", onclick: () => show(messageId) },
+  return h("button.quote", { type: "button", title: "Show this message", onclick: () => actions.reveal(messageId) },
     target ? nameElement(target.sender_id, "b") : h("b", {}, "An earlier message"),
     h("span", { dir: "auto" }, target ? (target.content ?? "Message deleted").slice(0, 200) : ""));
 }

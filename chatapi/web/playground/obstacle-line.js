@@ -16,13 +16,17 @@ export class ObstacleLine {
     this.spoken = h("p.sr", { id, "aria-live": "polite" });
     this.left = h("span.obstacle-left");
     this.line = h("p.obstacle", { hidden: true, "aria-hidden": "true" });
-    this.element = h("div", {}, this.line, this.spoken);
+    this.remedy = h("button.button.small", { type: "button", hidden: true });
+    this.element = h("div.obstacle-row", {}, this.line, this.remedy, this.spoken);
   }
 
   /** @param {Obstacle | null} obstacle @param {string} [over] what is said when there is none any more */
   show(obstacle, over = "") {
     clearInterval(this.#countdown);
     this.line.hidden = !obstacle;
+    this.remedy.hidden = !obstacle?.remedy;
+    this.remedy.textContent = obstacle?.remedy?.label ?? "";
+    this.remedy.onclick = () => obstacle?.remedy?.run();
     this.line.replaceChildren(obstacle ? obstacle.reason.replace(/\.$/, "") : "", " ", this.left);
     if (!obstacle) return this.#say(over);
     this.line.dataset.kind = obstacle.kind;

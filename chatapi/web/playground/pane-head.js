@@ -4,6 +4,7 @@
  */
 import { h, icon } from "./dom.js";
 import { avatar, nameElement, nameOf } from "./people.js";
+import { isBan } from "./reasons.js";
 
 const SHOWN = 3; // of the other members; of more than that two, and how many else
 /** @type {Record<string, string>} */
@@ -62,9 +63,9 @@ export class PaneHead {
   }
 
   /** @param {import("./link.js").Condition} condition */
-  showCondition({ state, reason, retryAt }) {
+  showCondition({ state, reason, retryAt, error }) {
     this.state.dataset.state = state;
-    this.state.textContent = STATE_TEXT[state];
+    this.state.textContent = state === "closed" && isBan(error) ? "banned" : STATE_TEXT[state];
     this.state.title = reason || `the connection is ${STATE_TEXT[state]}`;
     this.#showCut(state === "paused" || state === "closed");
     this.notice.hidden = !reason;

@@ -5,13 +5,14 @@
 import { applyEvent, isLogEvent } from "/sdk/chatapi.js";
 import { Addressees } from "./addressees.js";
 import { Composer } from "./composer.js";
-import { describe, duration, h, moment, toast } from "./dom.js";
+import { describe, duration, h, toast } from "./dom.js";
 import { nameOfEmoji } from "./emoji-picker.js";
 import { Link } from "./link.js";
 import { PaneHead } from "./pane-head.js";
 import { learnPeople, nameOf } from "./people.js";
 import { Permission } from "./permission.js";
 import { Pins } from "./pins.js";
+import { isBan, untilOf } from "./reasons.js";
 import { RECEIPTS_UP_TO, Roster } from "./roster.js";
 import { Thread } from "./thread.js";
 import { Timeline } from "./timeline.js";
@@ -34,6 +35,11 @@ import { Writer } from "./writer.js";
  * @property {(room: Room) => string} nameOf
  * @property {(roomId: string, userId: string) => Promise<void>} invite lets the other user add this one
  * @property {(condition: import("./link.js").Condition) => void} condition of the connection
+ * @property {(room: Room) => {reason: string, remedy?: import("./permission.js").Remedy} | null} blockIn one of the two users of a dm has blocked the other
+ * @property {() => boolean} isBanned from the tenant, as far as the page knows
+ * @property {() => void} refused something was forbidden: others may have changed what this user may do
+ * @property {() => void} reported a message was reported
+ * @property {() => void} readmitted the user's ban from the tenant has ended
  * @property {() => void} details shows more of the open room
  */
 
@@ -46,7 +52,8 @@ export class Pane {
   /** Counts openings, so that what a slow answer brings for an earlier room is dropped. */ #opening = 0;
   /** Resolves once the room has been loaded, or not. @type {Promise<void>} */ #loading = Promise.resolve();
   /** Events that came while the room was loading. @type {ServerEvent[] | null} */ #early = null;
-  /** The room could not be loaded, though it may be there. */ #failed = false;
+  /** The room could not be loaded for this user, */ #refused = false;
+  /** though it may be there. */ #failed = false;
   #attended = false;
   /** The connection was lost at this time, and is not back. @type {number | null} */ #downSince = null;
   /** The events between `ready` and `sync.complete`. @type {{events: number, since: number} | null} */ #recovery = null;
@@ -60,7 +67,10 @@ export class Pane {
     this.roster = new Roster(user);
     this.writer = new Writer(this);
     this.addressees = new Addressees(client, user, this.roster);
-    this.permission = new Permission((obstacle) => this.composer.bar(obstacle, this.#early ? "" : "You may write again."));
+    this.permission = new Permission((obstacle) => {
+      this.composer.bar(obstacle, this.#early ? "" : "You may write again.");
+      if (this.link?.ban && obstacle?.kind !== "banned") around.readmitted();
+    });
     /** @type {import("./message.js").Actions} */
     const actions = {
       reply: (message) => { if (!this.writer.isHindered()) this.composer.reply(message); },
@@ -68,14 +78,16 @@ export class Pane {
       react: (message, emoji, active) => this.writer.react(message, emoji, active),
       remove: (message) => this.writer.remove(message),
       pin: (message, pinned) => this.writer.pin(message, pinned),
+      report: (message, reason) => this.writer.report(message, reason),
+      reveal: (messageId) => this.reveal(messageId),
       thread: (messageId) => this.#openThread(messageId),
       retry: (draft) => { if (this.#room) void this.writer.send(this.#room.room_id, draft); },
-      older: () => this.#loadOlder(),
+      older: (limit) => this.#loadOlder(limit),
     };
     this.timeline = new Timeline(user, around.slotOf, actions);
     this.thread = new Thread(client, user, around.slotOf, actions, this.timeline.element, (byHand) => this.#closeThread(byHand));
     this.pins = new Pins(client, user, {
-      show: (messageId) => { if (!this.timeline.show(messageId)) toast("It is further back: scroll up to it."); },
+      show: (messageId) => this.reveal(messageId),
       unpin: (message) => this.writer.pin(message, false),
     });
     this.typists = new Typists((userIds) => this.timeline.showTyping(userIds));
@@ -104,6 +116,9 @@ export class Pane {
   }
 
   get connection() { return this.link.connection; }
+
+  /** Whether the open room could be loaded for this user. */
+  get canRead() { return this.#room !== null && !this.#refused; }
 
   /** @param {KeyboardEvent} event */
   #key(event) {
@@ -141,8 +156,9 @@ export class Pane {
     this.roster.clear();
     this.addressees.open(room);
     this.permission.open(room);
+    this.showBlock();
     this.unread.clear();
-    this.#failed = false;
+    this.#failed = this.#refused = false;
     this.composer.cancel();
     this.thread.close(false);
     this.pins.close();
@@ -151,6 +167,27 @@ export class Pane {
     this.showName();
     this.#loading = this.#load(room, opening).catch((/** @type {any} */ error) => { if (opening === this.#opening) this.#refuse(error); });
     await this.#loading;
+  }
+
+  /** The open room is a dm, perhaps, in which neither may write. */
+  showBlock() { if (this.#room) this.permission.setBlock(this.around.blockIn(this.#room)); }
+
+  /** Shows a message of the open room, wherever in its history that is. @param {string} messageId @param {boolean} [focus] @returns {Promise<boolean>} */
+  async reveal(messageId, focus = true) {
+    const room = this.#room;
+    if (!room) return false;
+    if (this.thread.root) {
+      if (this.thread.timeline.show(messageId, focus)) return true;
+      this.thread.close(false);
+    }
+    await this.#loading;
+    if (!this.timeline.get(messageId)) {
+      const found = await this.client.getMessage(room.room_id, messageId).catch(() => null); // retention may have taken it
+      if (found && room === this.#room) await this.timeline.reach(found.seq);
+    }
+    const shown = this.timeline.show(messageId, focus);
+    if (!shown && focus) toast("It cannot be shown: it is too far back, or no longer there.");
+    return shown;
   }
 
   /** The room's name, which others may have changed. */
@@ -205,6 +242,12 @@ export class Pane {
       ?? this.client.getPresence(room.room_id).then(() => true, (error) => { if (error.status === 403) return false; throw error; });
   }
 
+  /** There is no room to open. */
+  showNothing() {
+    this.timeline.reset(() => ({ kind: "stored", label: "" }), "No room is open. Choose one, or make one.");
+    this.composer.element.hidden = true;
+  }
+
   /** Shows the actions that this user may take here, as the first page says. @param {Message[]} messages */
   #showStanding(messages) {
     const room = /** @type {Room} */ (this.#room);
@@ -246,12 +289,15 @@ export class Pane {
     this.roster.count = 0;
     const room = /** @type {Room} */ (this.#room);
     const outside = error.status === 403 || error.status === 404;
+    this.#refused = true;
     this.#failed = !outside;
-    const banned = error.details && "banned_until" in error.details;
-    this.timeline.reset(() => ({ kind: "stored", label: "" }), banned ? bannedText(this.user, error.details.banned_until) : outside ? `${this.user} is not in this room.` : `Could not be loaded: ${describe(error)}`);
+    const banned = isBan(error);
+    const from = this.link.ban || this.around.isBanned() ? "the tenant" : "this room";
+    this.timeline.reset(() => ({ kind: "stored", label: "" }), banned ? `${this.user} is banned from ${from}${untilOf(error.details.banned_until)}.`
+      : outside ? `${this.user} is not in this room.` : `Could not be loaded: ${describe(error)}`);
     this.#showOthers();
     this.composer.element.hidden = true;
-    this.outside.hidden = Boolean(banned);
+    this.outside.hidden = banned;
     const add = h("button.button.primary", { type: "button", onclick: () => this.#try(this.around.invite(room.room_id, this.user)) }, `Add ${this.user}`);
     const again = h("button.button", { type: "button", onclick: () => this.open(room) }, "Try again");
     this.outside.replaceChildren(!outside ? again : room.type === "dm" ? "A direct message always has the same two members." : add);
@@ -276,6 +322,7 @@ export class Pane {
   /** @param {import("./link.js").Condition} condition */
   #onCondition(condition) {
     this.head.showCondition(condition);
+    this.permission.setBan(this.link?.ban ?? null);
     this.element.classList.toggle("offline", condition.state !== "live" && condition.state !== "syncing");
     if (condition.state === "waiting" || condition.state === "paused") this.#downSince ??= Date.now();
     this.#showOthers();
@@ -413,13 +460,13 @@ export class Pane {
     if (userId !== this.user) this.timeline.refreshMarks();
   }
 
-  /** @returns {Promise<boolean>} */
-  async #loadOlder() {
+  /** @param {number} [limit] @returns {Promise<boolean>} */
+  async #loadOlder(limit = PAGE) {
     const opening = this.#opening;
     const before = this.timeline.oldestSeq;
     if (!this.#room || before === undefined) return false;
     try {
-      const page = await this.client.listMessages(this.#room.room_id, { before_seq: before, limit: PAGE });
+      const page = await this.client.listMessages(this.#room.room_id, { before_seq: before, limit });
       if (opening !== this.#opening) return false;
       this.timeline.putAll(page.messages);
       return page.has_more;
@@ -475,9 +522,6 @@ export class Pane {
 
   /** @param {any} error */
   complain(error) {
-    if (error.code !== "CLOSED") toast(`${this.user}: ${describe(error)}`);
+    if (error.code !== "CLOSED" && !isBan(error)) toast(`${this.user}: ${describe(error)}`);
   }
 }
-
-/** @param {string} user @param {string | null} until */
-function bannedText(user, until) { return `${user} is banned from this room${until ? ` until ${moment(Date.parse(until))}` : ""}.`; }

@@ -6,7 +6,8 @@ import { moment } from "./dom.js";
 
 /** @typedef {import("/sdk/chatapi.js").Member} Member */
 /** @typedef {import("/sdk/chatapi.js").Room} Room */
-/** @typedef {{kind: "muted" | "posting" | "slow", reason: string, until: number | null}} Obstacle `until`: in ms, by this browser's clock */
+/** @typedef {{label: string, run: () => unknown}} Remedy what the user can do about it */
+/** @typedef {{kind: "banned" | "blocked" | "muted" | "posting" | "slow", reason: string, until: number | null, remedy?: Remedy}} Obstacle `until`: in ms, by this browser's clock */
 
 const MARGIN_MS = 100; // the server's clock decides, and it is known only so well
 const LONGEST_TIMER_MS = 3_600_000;
@@ -18,6 +19,8 @@ export class Permission {
   #lastPost = 0;
   #slowUntil = 0;
   #admin = false;
+  /** Until then the user is banned from the tenant. */ #bannedUntil = 0;
+  /** @type {{reason: string, remedy?: Remedy} | null} */ #block = null;
   /** @type {Room | null} */ #room = null;
   /** @type {Obstacle | null} */ obstacle = null;
 
@@ -36,6 +39,7 @@ export class Permission {
   open(room) {
     this.#mutedUntil = this.#lastPost = this.#slowUntil = 0;
     this.#admin = false;
+    this.#block = null;
     this.setRoom(room);
   }
 
@@ -50,6 +54,18 @@ export class Permission {
   setMember(member) {
     this.#admin = member?.role === "admin";
     this.#mutedUntil = member?.muted_until ? Date.parse(member.muted_until) : 0;
+    this.#judge();
+  }
+
+  /** In a dm, one of the two has blocked the other. @param {{reason: string, remedy?: Remedy} | null} block */
+  setBlock(block) {
+    this.#block = block;
+    this.#judge();
+  }
+
+  /** From the tenant. @param {{banned_until: string | null} | null} ban */
+  setBan(ban) {
+    this.#bannedUntil = !ban ? 0 : ban.banned_until === null ? Infinity : Date.parse(ban.banned_until);
     this.#judge();
   }
 
@@ -72,11 +88,17 @@ export class Permission {
     this.obstacle = this.#find(Date.now() + this.#skew);
     const left = (this.obstacle?.until ?? Infinity) - Date.now() + MARGIN_MS;
     if (left < Infinity) this.#timer = setTimeout(() => this.#judge(), Math.min(left, LONGEST_TIMER_MS));
-    if (before?.kind !== this.obstacle?.kind || before?.until !== this.obstacle?.until) this.changed(this.obstacle);
+    if (before?.kind !== this.obstacle?.kind || before?.until !== this.obstacle?.until || before?.reason !== this.obstacle?.reason) this.changed(this.obstacle);
   }
 
   /** @param {number} now by the server's clock @returns {Obstacle | null} */
   #find(now) {
+    if (this.#bannedUntil > now) {
+      const until = this.#bannedUntil;
+      return until === Infinity ? { kind: "banned", reason: "You are banned from the tenant.", until: null }
+        : { kind: "banned", reason: `You are banned from the tenant until ${moment(until)}.`, until: until - this.#skew };
+    }
+    if (this.#block) return { kind: "blocked", until: null, ...this.#block };
     if (this.#mutedUntil > now) return { kind: "muted", reason: `You are muted until ${moment(this.#mutedUntil)}.`, until: this.#mutedUntil - this.#skew };
     if (this.#admin) return null;
     if (this.#room?.posting === "admins") return { kind: "posting", reason: "Only admins may post here.", until: null };

@@ -3,16 +3,20 @@
  * @module
  */
 import { ChatAPI, isLogEvent } from "/sdk/chatapi.js";
+import { Admin, ADMIN } from "./admin.js";
+import { Blocks } from "./blocks.js";
 import { findCredentials, keepCredentials, keptCredentials, Setup } from "./credentials.js";
 import { describe, h, toast } from "./dom.js";
 import { Frames } from "./frames.js";
 import { Wire } from "./link.js";
 import { Members } from "./members.js";
+import { MentionsDialog } from "./mentions-dialog.js";
 import { NewRoom } from "./new-room.js";
 import { Pane } from "./pane.js";
 import { avatar, beginPeople, learnPeople, nameElement } from "./people.js";
 import { RawFrame } from "./raw.js";
-import { explainError } from "./reasons.js";
+import { explainError, isBan } from "./reasons.js";
+import { dmUsers } from "./room-index.js";
 import { Rooms } from "./rooms.js";
 import { Search } from "./search.js";
 import { ServerHealth } from "./server.js";
@@ -21,9 +25,10 @@ import { Topics } from "./topics.js";
 import { Trouble } from "./trouble.js";
 
 /** @typedef {import("/sdk/chatapi.js").Room} Room */
+/** @typedef {import("/sdk/chatapi.js").Message} Message */
 /** @typedef {import("./credentials.js").Credentials} Credentials */
 /** @typedef {Record<"a" | "b", string>} Users */
-/** @typedef {{panes: Pane[], rooms: Rooms, members: Members, topics: Topics, room: Room | null}} Session */
+/** @typedef {{panes: Pane[], rooms: Rooms, members: Members, topics: Topics, admin: Admin, blocks: Blocks, room: Room | null}} Session */
 
 const ROOM = "chatapi-playground-room"; // the REST page reads it too
 const PHONE = matchMedia("(max-width: 760px)");
@@ -43,6 +48,7 @@ const raw = new RawFrame(frames.foot, {
   present: () => session?.panes[0].present() ?? {},
 });
 const search = new Search();
+const mentions = new MentionsDialog();
 const setup = new Setup(byId("setup"), { needed: () => !session && !trouble.element.isConnected, given: start });
 const trouble = new Trouble(byId("panes"), () => begin());
 
@@ -55,16 +61,22 @@ async function start(credentials) {
   if (!session) nameUsers(users);
   const wires = { a: new Wire(), b: new Wire() };
   try {
+    const access = { url: location.origin, apiKey: credentials.apiKey, retries: 1 };
     const clients = /** @type {Record<"a" | "b", ChatAPI>} */ (Object.fromEntries(SLOTS.map((slot) => [slot,
-      new ChatAPI({ url: location.origin, apiKey: credentials.apiKey, userId: users[slot], WebSocket: wires[slot].WebSocket, retries: 1 })])));
-    await Promise.all(SLOTS.map((slot) => clients[slot].listRooms({ limit: 1 })));
+      new ChatAPI({ ...access, userId: users[slot], WebSocket: wires[slot].WebSocket })])));
+    const backend = new ChatAPI({ ...access, userId: ADMIN });
+    const banned = /** @type {string[]} */ ([]);
+    await Promise.all(SLOTS.map((slot) => clients[slot].listRooms({ limit: 1 }).catch((error) => {
+      if (!isBan(error)) throw error;
+      banned.push(users[slot]); // which is shown in their pane
+    })));
     stop();
-    beginPeople(clients.a, () => { for (const pane of session?.panes ?? []) pane.timeline.refreshNames(); });
+    beginPeople(backend, () => { for (const pane of session?.panes ?? []) pane.timeline.refreshNames(); });
     keepCredentials(credentials);
     nameUsers(users);
     setup.close();
     trouble.hide();
-    await play(clients, wires, users);
+    await play(clients, backend, wires, users, banned);
   } catch (error) {
     failed(credentials, error);
   }
@@ -87,17 +99,24 @@ async function begin() {
 function stop() {
   for (const pane of session?.panes ?? []) pane.close();
   session?.rooms.stop();
+  session?.members.stop();
   session = null;
   byId("rest").replaceChildren();
 }
 
-/** @param {Record<"a" | "b", ChatAPI>} clients @param {Record<"a" | "b", Wire>} wires @param {Users} users */
-async function play(clients, wires, users) {
+/** @param {Record<"a" | "b", ChatAPI>} clients @param {ChatAPI} backend @param {Record<"a" | "b", Wire>} wires @param {Users} users @param {string[]} banned from the tenant */
+async function play(clients, backend, wires, users, banned) {
   const newRoom = new NewRoom(byId("new-room"), clients, users, async (room) => { await rooms.refresh(); void open(room); });
   const rooms = new Rooms(byId("rooms"), {
-    clients, users, open, create: () => newRoom.ask(), changed: () => { for (const pane of session?.panes ?? []) pane.showName(); } });
-  const members = new Members(byId("members"), { clients, users, standing: (roomId, slot) => rooms.standing(roomId, slot), nameOf: (room) => rooms.nameOf(room) });
-  const topics = new Topics(byId("topics"), clients, users, (pending) => showSideCount("topics", pending));
+    clients, users, open, create: () => newRoom.ask(), mentions: () => mentions.ask(), changed: () => { for (const pane of session?.panes ?? []) pane.showName(); } });
+  const blocks = new Blocks(clients, users, () => { for (const pane of session?.panes ?? []) pane.showBlock(); members.refresh(); });
+  const admin = new Admin(byId("admin"), backend, {
+    open: (message) => void showMessage(message, "a"),
+    banned: (userId) => tenantBanChanged(userId),
+    counted: (count, more) => showSideCount("admin", count, "open reports", more),
+  });
+  const members = new Members(byId("members"), { clients, users, blocks, bans: admin.bans, standing: (roomId, slot) => rooms.standing(roomId, slot), nameOf: (room) => rooms.nameOf(room) });
+  const topics = new Topics(byId("topics"), clients, users, (pending) => showSideCount("topics", pending, "to be acknowledged"));
   const panes = SLOTS.map((slot) => new Pane(clients[slot], wires[slot], users[slot], slot, {
     frame: ({ direction, frame }) => {
       frames.add({ slot, user: users[slot], direction, frame, at: new Date() });
@@ -108,24 +127,75 @@ async function play(clients, wires, users) {
     standing: (roomId) => rooms.standing(roomId, slot),
     nameOf: (room) => rooms.nameOf(room),
     invite: (roomId, userId) => clients[slot === "a" ? "b" : "a"].addMember(roomId, userId).then(() => { if (session?.room) open(rooms.get(session.room.room_id) ?? session.room); }),
-    condition: (condition) => conditionChanged(condition),
+    condition: (condition) => conditionChanged(condition, slot),
+    blockIn: (room) => blockIn(room, slot),
+    isBanned: () => admin.bans.isBanned(users[slot]),
+    refused: () => void blocks.refresh(),
+    reported: () => void admin.reports.refresh(),
+    readmitted: () => void admin.bans.refresh(),
     details: showDetails,
   }));
-  session = { panes, rooms, members, topics, room: null };
-  search.begin({
+  session = { panes, rooms, members, topics, admin, blocks, room: null };
+  const finding = {
     clients, users,
-    nameOf: async (roomId) => { const room = await rooms.find(roomId); return room ? rooms.nameOf(room) : roomId; },
-    open: (message) => void showMessage(message),
-  });
+    nameOf: async (/** @type {string} */ roomId) => { const room = await rooms.find(roomId); return room ? rooms.nameOf(room) : roomId; },
+    open: (/** @type {Message} */ message, /** @type {"a" | "b"} */ slot) => void showMessage(message, slot),
+  };
+  search.begin(finding);
+  mentions.begin(finding);
   byId("panes").replaceChildren(...panes.map((pane) => pane.element));
   panes.forEach(followAttention);
   showTab(document.body.dataset.tab ?? "chat");
   watchSide("members", (shown) => members.show(shown));
   watchSide("topics", (shown) => topics.show(shown));
-  await rooms.refresh();
-  const kept = sessionStorage.getItem(ROOM);
-  open((kept && await rooms.find(kept)) || await rooms.openDirect());
+  watchSide("admin", (shown) => admin.show(shown));
+  void admin.reports.refresh();
+  await Promise.all([rooms.refresh(), admin.bans.refresh(banned), blocks.refresh()]);
+  await openFirst();
   rooms.refreshSoon();
+}
+
+/** The room that was open, else the one that the two users have for themselves. */
+async function openFirst() {
+  const kept = sessionStorage.getItem(ROOM);
+  if (!session) return;
+  const { rooms, panes } = session;
+  const room = (kept && await rooms.find(kept)) || await rooms.openDirect().catch((/** @type {any} */ error) => {
+    if (error.status !== 403) throw error; // one of them has blocked the other, or both are banned
+    return rooms.first;
+  });
+  if (room) open(room);
+  else for (const pane of panes) pane.showNothing();
+}
+
+/** Neither may write in a dm in which one has blocked the other. @param {Room} room @param {"a" | "b"} slot */
+function blockIn(room, slot) {
+  const other = room.type === "dm" && dmUsers(room).find((userId) => userId !== tried?.[slot]);
+  const blocks = session?.blocks;
+  const block = other && blocks?.between(slot, other);
+  if (!block) return null;
+  if (block === "other") return { reason: `${other} has blocked you.` };
+  const unblock = () => blocks?.set(slot, other, false).catch((error) => toast(describe(error)));
+  return { reason: `You have blocked ${other}.`, remedy: { label: "Unblock", run: unblock } };
+}
+
+/** @param {string} userId */
+function tenantBanChanged(userId) {
+  const slot = SLOTS.find((one) => tried?.[one] === userId);
+  session?.members.refresh();
+  if (slot && !session?.admin.bans.isBanned(userId)) void readmit(slot);
+}
+
+/** The user's ban from the tenant has ended. @param {"a" | "b"} slot */
+async function readmit(slot) {
+  const playing = session;
+  if (!playing) return;
+  const { link } = /** @type {Pane} */ (playing.panes.find((pane) => pane.slot === slot));
+  if (link.ban) link.retryNow();
+  await playing.rooms.refresh().catch(() => {}); // being offline is shown already
+  if (playing !== session) return;
+  if (playing.room) open(playing.rooms.get(playing.room.room_id) ?? playing.room);
+  else await openFirst();
 }
 
 /** @param {"a" | "b"} slot @param {import("/sdk/chatapi.js").ServerEvent} event */
@@ -139,12 +209,14 @@ function happened(slot, event) {
   else if (event.type === "user.updated") learnPeople([event.user]);
   if (event.type.startsWith("room.") || isLogEvent(event)
     || (event.type === "read.updated" && event.user_id === user)) rooms.refreshSoon();
-  if (event.type.startsWith("room.") || event.type.startsWith("member.")) members.happened(event);
+  if (event.type === "ready") void session.blocks.refresh(); // somebody may have blocked meanwhile
+  if (/^(room|member|presence)\./.test(event.type)) members.happened(event);
 }
 
-/** @param {import("./link.js").Condition} condition */
-function conditionChanged({ state, error }) {
+/** @param {import("./link.js").Condition} condition @param {"a" | "b"} slot */
+function conditionChanged({ state, error }, slot) {
   server.askSoon();
+  if (state === "closed" && isBan(error)) void session?.admin.bans.refresh([tried?.[slot] ?? ""]);
   if (state !== "closed" || error?.status !== 401) return;
   stop();
   setup.ask(keptCredentials(), explainError(error));
@@ -163,13 +235,17 @@ function open(room) {
   return opened;
 }
 
-/** @param {import("/sdk/chatapi.js").Message} message */
-async function showMessage({ room_id: roomId, message_id: messageId }) {
+/** To one of the two users, or to the other one where only they can read it. @param {Message} message @param {"a" | "b"} slot */
+async function showMessage({ room_id: roomId, message_id: messageId }, slot) {
   const room = await session?.rooms.find(roomId);
-  if (!session || !room) return;
+  if (!session) return;
+  if (!room) return toast("Neither of the two users can read that room.");
   if (session.room?.room_id !== roomId) await open(room);
-  const shown = session.panes.map((pane) => pane.timeline.show(messageId));
-  if (!shown.includes(true)) toast("It is further back in this room: scroll up to it.");
+  const reader = session.panes.find((pane) => pane.slot === slot && pane.canRead) ?? session.panes.find((pane) => pane.canRead);
+  if (!reader) return toast("Neither of the two users can read that room.");
+  if (PHONE.matches) showView(reader.slot);
+  for (const pane of session.panes) if (pane !== reader) void pane.reveal(messageId, false);
+  await reader.reveal(messageId);
 }
 
 /**

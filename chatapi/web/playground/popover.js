@@ -7,16 +7,26 @@ const GAP_PX = 4;
 
 /** @param {HTMLElement} button @param {HTMLElement} panel with the attribute `popover` */
 export function openBeside(button, panel) {
+  const findButton = finderOf(button);
   panel.addEventListener("toggle", (/** @type {any} */ { newState }) => {
     if (newState === "open") return;
     button.setAttribute("aria-expanded", "false");
-    if (panel.contains(document.activeElement) || document.activeElement === document.body) button.focus();
+    if (panel.contains(document.activeElement) || document.activeElement === document.body) findButton()?.focus();
     panel.remove();
   });
   (button.closest("section") ?? document.body).append(panel); // within a landmark
   panel.showPopover();
   button.setAttribute("aria-expanded", "true");
   place(panel, button.getBoundingClientRect());
+}
+
+/** The button, or the one that stands in its place since its message or member was drawn again. @param {HTMLElement} button @returns {() => HTMLElement | null} */
+function finderOf(button) {
+  const home = /** @type {HTMLElement | null} */ (button.closest("[data-message], [data-user]"));
+  const section = button.closest("section");
+  const label = `[aria-label="${CSS.escape(button.getAttribute("aria-label") ?? "")}"]`;
+  const key = home?.dataset.message ? `[data-message="${CSS.escape(home.dataset.message)}"]` : `[data-user="${CSS.escape(home?.dataset.user ?? "")}"]`;
+  return () => button.isConnected ? button : section?.querySelector(`${key} ${label}`) ?? null;
 }
 
 /** Below the button or above it, whatever has room. @param {HTMLElement} panel @param {DOMRect} at */

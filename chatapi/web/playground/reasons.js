@@ -2,7 +2,7 @@
  * Why there is no connection, in words that say what to do.
  * @module
  */
-import { describe } from "./dom.js";
+import { describe, moment } from "./dom.js";
 
 /**
  * @typedef {object} Failure
@@ -22,15 +22,22 @@ const CLOSED = {
   1009: "The server ended the connection: a frame was larger than 128 KiB (1009).",
   1011: "The server ended the connection after an error of its own (1011).",
   4001: "The server refused the credential: it expired or was revoked (4001).",
-  4003: "The user is banned from the tenant (4003).",
+  4003: "This user is banned from the tenant (4003).",
   4009: "The server gave this connection up: it read too slowly (4009).",
   4029: "The server ended the connection: too many invalid frames in a minute (4029).",
 };
+
+/** Whether an error says that the user is banned, from a room or from the tenant. @param {any} error @returns {boolean} */
+export function isBan(error) { return error?.status === 403 && Boolean(error.details) && "banned_until" in error.details; }
+
+/** @param {string | null} until */
+export function untilOf(until) { return until ? ` until ${moment(Date.parse(until))}` : ""; }
 
 /** @param {Failure} failure @returns {string} */
 export function explain({ error, closeCode, handshakeFailed, restAnswers }) {
   if (navigator.onLine === false) return "This browser is offline.";
   if (error?.code === "NOT_CHATAPI" && !error.details?.http_status) return explainHandshake(); // nobody refuses it, and yet it fails
+  if (isBan(error)) return `This user is banned from the tenant${untilOf(error.details.banned_until)} (403).`;
   if (error?.status === 403) return `The server takes no connections from pages of ${location.origin}: add it to its server.allowed_origins (403).`;
   if (error) return explainError(error);
   if (handshakeFailed) return restAnswers ? explainHandshake() : `No answer from ${location.host}: the server is down, or something in between lets nothing through.`;

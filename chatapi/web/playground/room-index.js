@@ -3,6 +3,8 @@
  * @module
  */
 
+import { isBan } from "./reasons.js";
+
 /** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
 /** @typedef {import("/sdk/chatapi.js").Room} Room */
 /** @typedef {import("/sdk/chatapi.js").Standing} Standing */
@@ -78,8 +80,14 @@ export class RoomIndex {
   }
 
   /** @param {Source} source @param {Record<string, unknown>} page @returns {Promise<any>} */
-  #ask(source, page) {
-    return source === "channels" ? this.clients.a.listChannels(page) : this.clients[source].listRooms({ ...page, hidden: true }); // hidden ones are marked here, so that they can be shown again
+  async #ask(source, page) {
+    try {
+      if (source !== "channels") return await this.clients[source].listRooms({ ...page, hidden: true }); // hidden ones are marked here, so that they can be shown again
+      return await this.clients.a.listChannels(page).catch((error) => { if (isBan(error)) return this.clients.b.listChannels(page); throw error; });
+    } catch (error) {
+      if (isBan(error)) return { rooms: [], has_more: false }; // the user's pane tells of it
+      throw error;
+    }
   }
 
   /** @param {List} list @param {any} page */

@@ -4,6 +4,7 @@
  */
 import { copy } from "./copy.js";
 import { describe, h, iconButton, toast } from "./dom.js";
+import { isBan } from "./reasons.js";
 import { dmUsers, RoomIndex } from "./room-index.js";
 import { roomViewElement } from "./room-view.js";
 
@@ -29,8 +30,8 @@ export class Rooms {
   /** @type {Map<string, {looks: string, row: HTMLElement}>} */ #rows = new Map();
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
 
-  /** @param {HTMLElement} root @param {{clients: Record<"a" | "b", ChatAPI>, users: Record<"a" | "b", string>, open: (room: Room) => void, create: () => void, changed: () => void}} given */
-  constructor(root, { clients, users, open, create, changed }) {
+  /** @param {HTMLElement} root @param {{clients: Record<"a" | "b", ChatAPI>, users: Record<"a" | "b", string>, open: (room: Room) => void, create: () => void, mentions: () => void, changed: () => void}} given */
+  constructor(root, { clients, users, open, create, mentions, changed }) {
     this.clients = clients;
     this.users = users;
     this.onOpen = open;
@@ -41,7 +42,7 @@ export class Rooms {
     this.more = h("button.button.small.room-more", { type: "button", hidden: true, onclick: () => this.#showMore() }, "More rooms");
     this.about = h("footer.room-about", { hidden: true });
     root.replaceChildren(
-      h("header.panel-head", {}, h("h2", {}, "Rooms"), h("span.grow"), iconButton("plus", "New room", create)),
+      h("header.panel-head", {}, h("h2", {}, "Rooms"), h("span.grow"), iconButton("at", "Mentions", mentions), iconButton("plus", "New room", create)),
       h("div.room-filter", {}, h("input", { type: "search", placeholder: "Find a room", "aria-label": "Find a room by name, user or id",
         oninput: (/** @type {any} */ { target }) => this.#search(target.value) })),
       this.count, h("div.room-scroll", { tabindex: -1 }, this.list, this.more), this.about);
@@ -80,6 +81,9 @@ export class Rooms {
     return undefined;
   }
 
+  /** The most recently active one. */
+  get first() { return this.index.sorted()[0]?.room; }
+
   /** @param {string} roomId @param {"a" | "b"} slot */
   standing(roomId, slot) { return this.index.get(roomId)?.standings[slot]; }
 
@@ -100,12 +104,9 @@ export class Rooms {
   async openDirect() {
     const pair = new Set([this.users.a, this.users.b]);
     for (const { room } of this.index.sorted()) if (room.type === "dm" && dmUsers(room).every((user) => pair.has(user))) return room;
-    try {
-      return await this.clients.a.createRoom({ type: "dm", members: [this.users.a, this.users.b] });
-    } catch (/** @type {any} */ error) {
-      if (error.status !== 409) throw error;
-      return this.clients.a.getRoom(error.details.room_id);
-    }
+    const create = (/** @type {"a" | "b"} */ slot) => this.clients[slot].createRoom({ type: "dm", members: [this.users.a, this.users.b] })
+      .catch((/** @type {any} */ error) => { if (error.status === 409) return this.clients[slot].getRoom(error.details.room_id); throw error; });
+    return create("a").catch((error) => { if (isBan(error)) return create("b"); throw error; });
   }
 
   /** @param {Room} room */

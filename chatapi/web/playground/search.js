@@ -2,8 +2,8 @@
  * A dialog that searches the messages of one of the two users, with the hits marked. Results are shown as text, never as HTML.
  * @module
  */
-import { clock, day, describe, h, iconButton } from "./dom.js";
-import { nameElement } from "./people.js";
+import { describe, h, iconButton } from "./dom.js";
+import { foundElement } from "./found.js";
 
 /** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
 /** @typedef {import("/sdk/chatapi.js").Message} Message */
@@ -18,7 +18,7 @@ const TYPING_MS = 200;
  * @property {Record<"a" | "b", ChatAPI>} clients
  * @property {Record<"a" | "b", string>} users
  * @property {(roomId: string) => Promise<string>} nameOf
- * @property {(message: Message) => void} open shows a message in its room
+ * @property {(message: Message, slot: "a" | "b") => void} open shows a message in its room, to one of the two users
  */
 
 export class Search {
@@ -91,11 +91,8 @@ export class Search {
 
   /** @param {Given} given @param {Message} message @param {Snippet} snippet */
   async #row(given, message, snippet) {
-    const room = await given.nameOf(message.room_id);
-    return h("li", {}, h("button.result", { type: "button", onclick: () => { this.element.close(); given.open(message); } },
-      h("span.result-head", {}, nameElement(message.sender_id, "b"), h("span.muted", { dir: "auto" }, `in ${room}`),
-        h("time.muted", { datetime: message.created_at, title: day(Date.parse(message.created_at)) }, clock(message.created_at))),
-      h("span.result-text", { dir: "auto" }, ...marked(snippet))));
+    const slot = /** @type {"a" | "b"} */ (this.user.value);
+    return foundElement(message, await given.nameOf(message.room_id), marked(snippet), () => { this.element.close(); given.open(message, slot); });
   }
 }
 

@@ -28,12 +28,12 @@ export function showSide(name) {
   }
 }
 
-/** @param {string} name @param {number} count */
-export function showSideCount(name, count) {
+/** @param {string} name @param {number} count @param {string} what is counted @param {boolean} [more] there are than that */
+export function showSideCount(name, count, what, more = false) {
   const badge = /** @type {HTMLElement} */ (tabs.find((tab) => tab.dataset.side === name)?.querySelector(".badge"));
   badge.hidden = !count;
-  badge.textContent = String(count);
-  badge.title = `${count} to be acknowledged`;
+  badge.textContent = `${count}${more ? "+" : ""}`;
+  badge.title = `${badge.textContent} ${what}`;
 }
 
 for (const tab of tabs) {

@@ -21,7 +21,7 @@ export class Thread {
     this.client = client;
     this.place = place;
     this.closed = closed;
-    this.timeline = new Timeline(user, slotOf, { ...actions, older: () => this.#loadOlder() }, "thread");
+    this.timeline = new Timeline(user, slotOf, { ...actions, older: (limit) => this.#loadOlder(limit) }, "thread");
     this.timeline.log.setAttribute("aria-label", `A thread as ${user} sees it`);
     this.title = h("h3", { tabindex: -1 });
     this.element = h("section.thread", { "aria-label": `Thread, ${user}` },
@@ -70,10 +70,11 @@ export class Thread {
     this.timeline.putAll(messages);
   }
 
-  async #loadOlder() {
+  /** @param {number} [limit] */
+  async #loadOlder(limit = PAGE) {
     const root = this.root;
     if (!root || this.#oldest === undefined) return false;
-    const page = await this.client.listMessages(root.room_id, { thread_id: root.message_id, before_seq: this.#oldest, limit: PAGE }).catch(() => ({ messages: [], has_more: true }));
+    const page = await this.client.listMessages(root.room_id, { thread_id: root.message_id, before_seq: this.#oldest, limit }).catch(() => ({ messages: [], has_more: true }));
     if (this.root?.message_id !== root.message_id) return false;
     this.#take(page.messages);
     return page.has_more;

@@ -16,11 +16,13 @@ const NEAR_END_PX = 80;
 const GROUP_MS = 5 * 60_000; // messages of one sender within this time stand together
 const KEPT = 600; // messages on the page; older ones come back from the history
 const DROPPED = 200;
+const REACHED_PAGE = 100;
+const REACHED_PAGES = 20; // of so many messages: further back somebody has to scroll
 
 export class Timeline {
   /** @type {Map<string, {message: Message, element: HTMLElement}>} */ #items = new Map();
   /** @type {Map<string, HTMLElement>} */ #drafts = new Map();
-  #loadingOlder = false;
+  /** The page of history that is loading; resolves with whether there is more. @type {Promise<boolean> | null} */ #loadingOlder = null;
   /** Where the end was when the page last went there, in pixels. */ #endTop = 0;
   #sticking = false;
   /** Before the last change of size, which must not hide the newest message. */ #atEnd = true;
@@ -33,7 +35,7 @@ export class Timeline {
     /** @type {import("./message.js").View} */
     this.view = {
       user, slotOf, actions, markOf: () => ({ kind: "stored", label: "Stored" }),
-      get: (messageId) => this.get(messageId), show: (messageId) => this.show(messageId),
+      get: (messageId) => this.get(messageId),
     };
     this.top = h("div.history-end");
     this.list = h("ol.messages");
@@ -205,17 +207,26 @@ export class Timeline {
 
   #nearEnd() { return this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < NEAR_END_PX; }
 
-  async #loadOlder() {
-    if (this.#loadingOlder) return;
-    this.#loadingOlder = true;
+  /** Loads the history back to a `seq`, unless that is too far. @param {number} seq */
+  async reach(seq) {
+    for (let pages = 0; pages < REACHED_PAGES && (this.oldestSeq ?? 0) > seq; pages++) if (!await this.#loadOlder(REACHED_PAGE)) break;
+  }
+
+  /** @param {number} [limit] @returns {Promise<boolean>} */
+  #loadOlder(limit) {
+    this.#loadingOlder ??= this.#load(limit).finally(() => { this.#loadingOlder = null; });
+    return this.#loadingOlder;
+  }
+
+  /** @param {number} [limit] */
+  async #load(limit) {
     this.top.replaceChildren(h("span.muted", {}, "Loading…"));
     this.log.setAttribute("aria-live", "off");
     const fromEnd = this.log.scrollHeight - this.log.scrollTop;
     let more = false;
     try {
-      more = await this.older();
+      more = await this.older(limit);
     } finally {
-      this.#loadingOlder = false;
       this.top.replaceChildren();
       this.watcher.disconnect();
       if (more) this.watcher.observe(this.top); // observing again reports a top that is still in sight
@@ -223,6 +234,7 @@ export class Timeline {
       this.log.scrollTop = this.log.scrollHeight - fromEnd;
       setTimeout(() => this.log.setAttribute("aria-live", "polite"));
     }
+    return more;
   }
 
   #showBeginning() {
@@ -295,11 +307,13 @@ export class Timeline {
     this.#group(element);
   }
 
-  /** @param {string} messageId @returns {boolean} whether it is here */
-  show(messageId) {
+  /** @param {string} messageId @param {boolean} [focus] @returns {boolean} whether it is here */
+  show(messageId, focus = true) {
     const element = this.#items.get(messageId)?.element;
+    if (element) this.#atEnd = false; // else what comes next would scroll away from it
     element?.scrollIntoView({ block: "center" });
-    element?.focus();
+    if (this.#nearEnd()) this.#atEnd = true;
+    if (focus) element?.focus({ preventScroll: true });
     return Boolean(element);
   }
 }

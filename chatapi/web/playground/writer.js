@@ -30,6 +30,7 @@ export class Writer {
     } catch (/** @type {any} */ error) {
       if (error.code === "CLOSED" || roomId !== this.pane.present().room_id) return;
       permission.refused(error);
+      if (error.status === 403) this.pane.around.refused();
       place().putDraft({ ...draft, error: describe(error) });
     }
   }
@@ -48,6 +49,15 @@ export class Writer {
   pin({ room_id: roomId, message_id: messageId }, pinned) {
     const { client } = this.pane;
     return this.#try(() => pinned ? client.pinMessage(roomId, messageId) : client.unpinMessage(roomId, messageId));
+  }
+
+  /** @param {Message} message @param {string} reason */
+  async report({ room_id: roomId, message_id: messageId }, reason) {
+    const { client, user, around } = this.pane;
+    const report = await this.#try(() => client.reportMessage(roomId, messageId, reason));
+    if (!report) return;
+    toast(`${user}: reported. Your backend finds it among the reports, and gets a webhook call.`);
+    around.reported();
   }
 
   /** @param {Message} message @param {string} emoji @param {boolean} active */
@@ -77,6 +87,7 @@ export class Writer {
       return await call();
     } catch (/** @type {any} */ error) {
       this.pane.permission.refused(error);
+      if (error.status === 403) this.pane.around.refused();
       this.pane.complain(error);
       return undefined;
     }
