@@ -1,7 +1,7 @@
 """The transaction in which the writer applies changes, and the counters of `seq` that it moves."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import aiosqlite
@@ -42,7 +42,7 @@ class Transaction:
         result: T = await self._connection._execute(work, self._connection._conn)  # type: ignore[no-untyped-call]
         return result
 
-    async def fetch(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
+    async def fetch(self, sql: str, parameters: Mapping[str, object] | Sequence[object]) -> list[Row]:
         """All rows, the uncommitted ones of this transaction included."""
         return list(await self._connection.execute_fetchall(sql, parameters))  # type: ignore[arg-type]  # plain tuples
 

@@ -277,7 +277,7 @@ class Writer:
         transaction = Transaction(self._connection, self._clock.now_us())
         messages = [write for write in batch if isinstance(write, MessageWrite)]
         try:
-            if len(messages) == len(batch):
+            if len(messages) == len(batch) <= log.MAX_INSERTED:
                 await self._insert(messages, transaction)
                 if self._connection.in_transaction:  # else it was one statement, a transaction of its own
                     await self._connection.execute("COMMIT")
@@ -298,6 +298,9 @@ class Writer:
         messages: list[MessageWrite] = []
         for write in batch:
             if isinstance(write, MessageWrite):
+                if len(messages) == log.MAX_INSERTED:
+                    await self._insert(messages, transaction)
+                    messages = []
                 messages.append(write)
                 continue
             await self._insert(messages, transaction)
@@ -364,29 +367,27 @@ class Writer:
 
     async def _insert_rows(self, fresh: Sequence[MessageWrite], transaction: Transaction) -> None:
         now_us = transaction.now_us
-        rows = []
+        values: list[object] = []
         for write in fresh:
             write.seq = transaction.take_seq(write.counter)
             write.message_key = self._keys.next_key()
             write.created_at_us = now_us
-            rows.append(
-                (
-                    write.message_key,
-                    write.counter.room_key,
-                    write.seq,
-                    write.sender_id,
-                    write.content,
-                    write.meta_text,
-                    write.reply_to,
-                    write.client_message_id,
-                    write.body_digest,
-                    now_us,
-                )
+            values += (
+                write.message_key,
+                write.counter.room_key,
+                write.seq,
+                write.sender_id,
+                write.content,
+                write.meta_text,
+                write.reply_to,
+                write.client_message_id,
+                write.body_digest,
+                now_us,
             )
         beside = self._committer.list_statements(fresh)
         if beside and not self._connection.in_transaction:
             await self._connection.execute("BEGIN IMMEDIATE")
-        await transaction.fetch(log.INSERT_MESSAGES, {"rows": dumps_text(rows)})
+        await transaction.fetch(log.insert_messages(len(fresh)), values)
         for sql, parameters in beside:
             await transaction.execute(sql, parameters)
 

@@ -189,7 +189,6 @@ OF_STATEMENT: dict[str, dict[str, object]] = {
     "search_index._SETTLE": {"to_key": 1_000_010},
     "search_index._MERGE": {"pages": 8},
     "log.FIND_CLIENT_MESSAGES": {"wanted": '[[1, "u", "c4"], [1, "u", "none"]]'},
-    "log.INSERT_MESSAGES": {"rows": '[[99000000, 1, 990000, "u", "x", null, null, "new", null, 1]]'},
     "log._INSERT_CHANGE": {"seq": 990_000},
     "log._ANNOTATE": {"message_key": 10},
     "pins._INSERT": {"seq": 990_000, "target_seq": 990_000},
@@ -299,7 +298,7 @@ def databases(
         connection.close()
 
 
-def measure(connection: sqlite3.Connection, sql: str, given: dict[str, object]) -> Cost:
+def measure(connection: sqlite3.Connection, sql: str, given: dict[str, Any] | tuple[object, ...]) -> Cost:
     steps = 0
 
     def count() -> int:
@@ -319,7 +318,9 @@ def measure(connection: sqlite3.Connection, sql: str, given: dict[str, object]) 
     return Cost(steps, rows + changed)
 
 
-def parameters_of(name: str, sql: str) -> dict[str, Any]:
+def parameters_of(name: str, sql: str) -> dict[str, Any] | tuple[object, ...]:
+    if name == "log.INSERT_MESSAGE":
+        return (99000000, 1, 990000, "u", "x", None, None, "new", None, 1)
     names = set(re.findall(r"[:](\w+)", re.sub(r"'[^']*'", "", sql)))
     values = {**PARAMETERS, **OF_STATEMENT.get(name, {})}
     return {parameter: values.get(parameter) for parameter in names}

@@ -20,14 +20,15 @@ from chatapi.store.writes import Statement
 __all__ = ["bench"]  # a fixture
 
 
-async def test_waiting_writes_are_one_batch(bench: Bench) -> None:
-    messages = [bench.message(f"{n}") for n in range(100)]
+@pytest.mark.parametrize(("count", "commits"), [(64, 0), (65, 1), (500, 1)])  # one statement is its own transaction
+async def test_waiting_writes_are_one_batch(bench: Bench, count: int, commits: int) -> None:
+    messages = [bench.message(f"{n}") for n in range(count)]
     async with running(bench):
         settled = [await message for message in messages]
-    assert [write.seq for write in settled] == list(range(1, 101))
-    assert [len(batch) for batch in bench.batches] == [100]
-    assert bench.commits == 0  # one statement is a transaction of its own
-    assert await bench.seqs() == list(range(1, 101))
+    assert [write.seq for write in settled] == list(range(1, count + 1))
+    assert [len(batch) for batch in bench.batches] == [count]
+    assert bench.commits == commits
+    assert await bench.seqs() == list(range(1, count + 1))
 
 
 async def test_batches_are_bounded(bench: Bench) -> None:
@@ -149,6 +150,19 @@ async def test_a_known_client_message_id_is_set_aside(bench: Bench) -> None:
     assert settled[1].stored is not None
     assert (settled[1].stored[0], settled[1].stored[1]) == (7, first.message_key)
     assert await bench.seqs() == [1, 2, 3]
+
+
+async def test_a_retry_is_known_wherever_it_is_in_a_large_batch(bench: Bench) -> None:
+    """Of 200 messages the last 100 repeat the first ones: three statements store them."""
+    texts = [f"{number % 100}" for number in range(200)]
+    messages = [bench.message(text, client_message_id=f"m-{text}") for text in texts]
+    async with running(bench):
+        settled = [await message for message in messages]
+    assert await bench.seqs() == list(range(1, 101))
+    for first, retry in zip(settled[:100], settled[100:], strict=True):
+        assert first.stored is first.repeats is first.error is retry.error is None
+        repeated = retry.stored[1] if retry.stored is not None else retry.repeats and retry.repeats.message_key
+        assert repeated == first.message_key
 
 
 async def test_a_full_disk_refuses_the_batch_and_heals(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
