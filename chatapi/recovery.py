@@ -5,16 +5,17 @@ live delivery in the same step of the loop in which nothing is missing, so that 
 """
 
 import asyncio
+import hashlib
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from chatapi.access import Access, can_read
+from chatapi.access import Access, check_may_read
 from chatapi.batching import Batcher
 from chatapi.connection import Connection, ConnectionState
 from chatapi.errors import ChatError, Code, not_found
 from chatapi.hub import Hub
-from chatapi.models import RoomKey, TenantKey, UserId
+from chatapi.models import RoomKey, TenantKey, TenantState, UserId
 from chatapi.protocol.encoders import add_request_id, encode_error_frame, encode_frame
 from chatapi.protocol.fields import or_unset
 from chatapi.protocol.server_frames import SyncCompleteFrame, SyncResetFrame
@@ -113,19 +114,18 @@ class Recovery:
             try:
                 rooms.append((await self._access.access_reader(connection.principal, room_id), after_seq))
             except ChatError as error:
-                error.field = f"rooms.{room_id}"
-                self._hub.send(connection, encode_error_frame(error, request_id))
+                self._refuse_room(connection, room_id, error, request_id)
         if connection.state is ConnectionState.CLOSED:
             return  # while a room was loaded
-        is_foreign = epoch is not None and epoch != self._epoch
+        own_epoch = self.find_epoch(connection.tenant)
+        is_foreign = epoch is not None and epoch != own_epoch
         connection.pause()
         reset: dict[str, int] = {}
         for room, after_seq in rooms:
-            if not can_read(room, connection.user_id):  # it was left or deleted while another one was loaded
-                refusal = ChatError(
-                    Code.AUTHORIZATION_ERROR, "Not a member of this room", field=f"rooms.{room.room_id}"
-                )
-                self._hub.send(connection, encode_error_frame(refusal, request_id))
+            try:
+                check_may_read(room, connection.user_id)  # it was left or deleted while another one was loaded
+            except ChatError as error:
+                self._refuse_room(connection, room.room_id, error, request_id)
                 continue
             cursor = after_seq
             if is_foreign or after_seq > room.published_seq:
@@ -134,9 +134,17 @@ class Recovery:
             connection.set_cursor(room, cursor)
             connection.enter(room, cursor)
         if reset or is_foreign:
-            frame = SyncResetFrame(epoch=self._epoch, rooms=reset, request_id=or_unset(request_id))
+            frame = SyncResetFrame(epoch=own_epoch, rooms=reset, request_id=or_unset(request_id))
             self._hub.send(connection, encode_frame(frame))
         self.begin(connection, request_id)
+
+    def find_epoch(self, tenant: TenantState) -> str:
+        """The tenant's epoch: the same as long as this database is, and another one for each tenant."""
+        return hashlib.blake2b(f"{self._epoch} {tenant.tenant_id}".encode(), digest_size=12).hexdigest()
+
+    def _refuse_room(self, connection: Connection, room_id: str, error: ChatError, request_id: str | None) -> None:
+        error.field = f"rooms.{room_id}"
+        self._hub.send(connection, encode_error_frame(error, request_id))
 
     def begin(self, connection: Connection, request_id: str | None) -> None:
         """The backlog, as asked for at the connect or by a `sync`; `sync.complete` follows it."""

@@ -8,6 +8,7 @@ requests have their turn in between.
 from collections.abc import Sequence
 
 from chatapi.models import Principal, RoomKey, TenantKey, UserId
+from chatapi.protocol.fields import MAX_UNREAD
 from chatapi.protocol.json import MAX_INTEGER, MAX_KEY
 from chatapi.protocol.pages import Page, Value, Window
 from chatapi.rankings import RankedRoom, Ranking, Unread
@@ -21,7 +22,6 @@ from chatapi.store.rooms import Counted, ListedRoom
 
 RANKED_ROOMS = 500  # per statement: about 2 ms of a reader's time
 EXAMINED_MESSAGES = 10_000  # per statement, of all its rooms together, to count what is unread: about 3 ms
-MAX_UNREAD = 1_000  # counted (docs/contract.md, section 7)
 KEPT_MESSAGES = 50  # a count of fewer is not worth its memory
 CAUGHT_UP_ROOMS = 5_000  # active since a ranking was last asked for; for more, ranking the rooms again is cheaper
 

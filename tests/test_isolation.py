@@ -43,7 +43,9 @@ async def test_sync_serves_no_room_of_another_tenant(server: Server) -> None:
 async def test_the_same_ids_in_two_tenants_are_strangers(server: Server) -> None:
     tenant = await server.make_tenant("other")
     alices = [server.user("alice"), server.user("alice", tenant["api_key"])]
-    sockets = [await alice.connect() for alice in alices]
+    sockets = [await alice.connect(ready=False) for alice in alices]
+    epochs = [(await socket.expect("ready"))["epoch"] for socket in sockets]
+    assert epochs[0] != epochs[1]
     rooms = [await alice.make_room("bob", room_type="dm") for alice in alices]
     assert rooms[0] != rooms[1]
     await alices[0].say(rooms[0], "one", client_message_id="same")

@@ -7,7 +7,7 @@ import pytest
 from conftest import StartServer
 from driver import Gate, HandClock, Server, User, restart
 
-from chatapi import mentions
+from chatapi import mentions, room_lists
 from chatapi.housekeeping import apply_retention
 from chatapi.store import mentions as store_mentions
 
@@ -127,6 +127,7 @@ async def test_join_and_mention_in_one_batch_are_judged_in_their_order(server: S
 async def test_unread_mentions_are_counted_to_a_thousand(
     server: Server, monkeypatch: pytest.MonkeyPatch, examined: int
 ) -> None:
+    assert store_mentions.MAX_UNREAD == room_lists.MAX_UNREAD == 1_000
     monkeypatch.setattr(store_mentions, "EXAMINED_MENTIONS", examined)
     monkeypatch.setattr(store_mentions, "MAX_UNREAD", 5)
     alice, bob = server.user("alice"), server.user("bob")

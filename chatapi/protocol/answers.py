@@ -13,6 +13,7 @@ from chatapi.errors import Code
 from chatapi.models import NotifyLevel, Role, RoomType
 from chatapi.protocol.fields import (
     EXAMPLE_TIME,
+    MAX_UNREAD,
     DeadLetterIdText,
     HasMore,
     KeyIdText,
@@ -117,7 +118,9 @@ class OwnRoom(Room, frozen=True, kw_only=True):
     last_read: Position
     notify: Annotated[NotifyLevel, Meta(description="of which messages they are told while offline", examples=["all"])]
     hidden: Annotated[bool, Meta(description="left out of the list until somebody else posts", examples=[False])]
-    unread_count: Annotated[int, Meta(ge=0, le=1000, description="others' messages, counted to 1,000", examples=[3])]
+    unread_count: Annotated[
+        int, Meta(ge=0, le=MAX_UNREAD, description="others' messages, counted to 1,000", examples=[3])
+    ]
     unread_mentions: UnreadMentions
     last_message: Message | None
 

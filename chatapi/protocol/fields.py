@@ -47,8 +47,9 @@ Never = Annotated[
 ReactionCount = Annotated[int, Meta(ge=1, description="how many users", examples=[2])]
 LogSeq = Annotated[int, Meta(ge=1, le=MAX_INTEGER, examples=[42], description="the event's place in the room's log")]
 Position = Annotated[int, Meta(ge=0, le=MAX_INTEGER, examples=[42], description="the seq up to which this holds")]
+MAX_UNREAD = 1_000  # messages, counted (docs/contract.md, section 7)
 UnreadMentions = Annotated[
-    int, Meta(ge=0, le=1000, description="others' messages that mention the user, counted to 1,000", examples=[1])
+    int, Meta(ge=0, le=MAX_UNREAD, description="others' messages that mention the user, counted to 1,000", examples=[1])
 ]
 RequestIdText = Annotated[str, Meta(max_length=64, description="the request_id of the frame that this answers")]
 Epoch = Annotated[str, Meta(description="changes when the database is restored", examples=["9f2c61d0a4b84e17"])]

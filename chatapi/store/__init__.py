@@ -64,8 +64,8 @@ class StoreError(Exception):
 
 
 class Store:
-    """`writer` changes, `readers` read. Made by `open_store`. `epoch` names this database to clients, whose cursors
-    hold for it alone. `can_search` says whether this SQLite has FTS5."""
+    """`writer` changes, `readers` read. Made by `open_store`. The epochs of tenants, for which alone the cursors of
+    clients hold, are made from `epoch`, which names this database. `can_search` says whether this SQLite has FTS5."""
 
     def __init__(
         self,

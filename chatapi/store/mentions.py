@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from chatapi.models import OptionalFields, RoomKey, TenantKey, UserId
+from chatapi.protocol.fields import MAX_UNREAD
 from chatapi.protocol.json import MAX_KEY, dumps_text, loads_stored
 from chatapi.protocol.pages import Page
 from chatapi.store.keys import KEY_EPOCH_US
@@ -223,7 +224,6 @@ _FIND_IMPORTED = """
 EXAMINED_MENTIONS = 10_000  # per statement, of all its rooms together: about 3 ms of a reader's time
 COUNTED_ROOMS = 500  # per statement
 EXAMINED_TIMES = 4  # as many mentions of a room as a page has messages: some are the user's own
-MAX_UNREAD = 1_000  # counted (docs/contract.md, section 7)
 
 
 class CountWant(NamedTuple):

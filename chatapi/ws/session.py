@@ -61,7 +61,7 @@ class Session:
         ready = ReadyFrame(
             connection_id=connection.connection_id,
             user_id=connection.user_id,
-            epoch=services.store.epoch,
+            epoch=services.recovery.find_epoch(connection.tenant),
             server_time=encode_time(services.clock.now_us()),
             heartbeat_seconds=services.config.websocket.heartbeat_seconds,
             rooms=rooms,
