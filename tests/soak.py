@@ -1,8 +1,9 @@
 """`python tests/soak.py --minutes 60`: the same load for long, and what memory makes of it.
 
-Users of a fixed load come and go, rooms are made and deleted, tenants too, and webhooks are called, some of them in
-vain. Each minute prints what the server holds; in the end stands the slope of the second half. It takes some 0.3 of a
-core. What only fills (rings, blocks of history, the tokens that were verified) is filled before.
+Users of a fixed load come and go, send, react, answer in threads, search, are muted and banned, rooms are made and
+deleted, tenants too, and webhooks are called, some of them in vain. Each minute prints what the server holds; in the
+end stands the slope of the second half. It takes some 0.3 of a core. What only fills (rings, blocks of history, the
+tokens that were verified) is filled before.
 """
 
 import argparse
@@ -12,9 +13,11 @@ import random
 import sys
 import tempfile
 import time
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 from aiohttp import web
@@ -32,6 +35,8 @@ FILLERS = 20
 VISITORS = 40  # at a time
 CALLS_PER_SECOND = 40
 VISIT_SECONDS = 6.0
+NEWEST_MESSAGES = 20  # of a room, to which something is done
+EMOJI = ("👍", "❤️", "🎉", ":ship:")
 SETTINGS = {
     "webhooks.allow_private_addresses": "true",
     "webhooks.retry_schedule_seconds": "[0, 1, 5]",
@@ -48,8 +53,10 @@ class Load:
         self._session = session
         self._hook = hook
         self._random = random.Random(seed)
+        self.answers: Counter[str] = Counter()  # by operation and status: that all of them do something
         self._keys: list[str] = []
         self._rooms: list[tuple[str, str, list[str]]] = []  # key, id, members
+        self._messages: dict[str, deque[str]] = {}  # by room: ids of the newest ones
         self.done = 0
         self.failed = 0
 
@@ -82,6 +89,8 @@ class Load:
         ends_at_s = time.monotonic() + seconds
         calls: list[Callable[[], Awaitable[object]]] = [self._read, self._read, self._say, self._say, self._say]
         calls += [self._list, self._mint, self._mint, self._guess]
+        calls += [self._react, self._react, self._reply, self._edit, self._delete, self._pin, self._search]
+        calls += [self._list_mentions, self._set_profile, self._set_view, self._moderate, self._block, self._report]
         while time.monotonic() < ends_at_s:
             with contextlib.suppress(aiohttp.ClientError, TimeoutError):
                 await self._random.choice(calls)()
@@ -115,8 +124,85 @@ class Load:
 
     async def _say(self) -> None:
         key, room_id, members = self._pick_room()
-        body = {"content": "x" * self._random.randint(10, 2_000)}
-        await self._call("POST", f"/rooms/{room_id}/messages", body, key, self._random.choice(members))
+        await self._send(key, room_id, self._random.choice(members), {})
+
+    async def _reply(self) -> None:
+        """In a thread, and it mentions everybody."""
+        key, room_id, members, message_id = self._pick_message()
+        if message_id:
+            await self._send(key, room_id, members[1], {"thread_id": message_id, "mentions": members})
+
+    async def _send(self, key: str, room_id: str, user: str, fields: dict[str, object]) -> None:
+        words = " ".join(f"word{self._random.randrange(5_000)}" for _ in range(self._random.randint(1, 100)))
+        message = await self._call("POST", f"/rooms/{room_id}/messages", {"content": words, **fields}, key, user)
+        if message is not None and "thread_id" not in fields:
+            self._messages.setdefault(room_id, deque(maxlen=NEWEST_MESSAGES)).append(message["message_id"])
+
+    async def _react(self) -> None:
+        key, room_id, members, message_id = self._pick_message()
+        path = f"/rooms/{room_id}/messages/{message_id}/reactions/{quote(self._random.choice(EMOJI))}"
+        await self._call(self._random.choice(("PUT", "DELETE")), path, None, key, self._random.choice(members))
+
+    async def _edit(self) -> None:
+        key, room_id, members, message_id = self._pick_message()
+        path = f"/rooms/{room_id}/messages/{message_id}"
+        for user in set(members):  # one of them has sent it
+            await self._call("PUT", path, {"content": f"edited {self.done}", "mentions": members[:2]}, key, user)
+
+    async def _delete(self) -> None:
+        key, room_id, members, message_id = self._pick_message()
+        await self._call("DELETE", f"/rooms/{room_id}/messages/{message_id}", None, key, members[0])
+
+    async def _pin(self) -> None:
+        key, room_id, members, message_id = self._pick_message()
+        method = self._random.choice(("PUT", "DELETE"))
+        await self._call(method, f"/rooms/{room_id}/pins/{message_id}", None, key, members[0])
+
+    async def _search(self) -> None:
+        key, _, members = self._pick_room()
+        path = f"/search?q=word{self._random.randrange(5_000)}"
+        await self._call("GET", path, None, key, self._random.choice(members))
+
+    async def _list_mentions(self) -> None:
+        key, _, members = self._pick_room()
+        await self._call("GET", "/mentions", None, key, self._random.choice(members))
+
+    async def _set_profile(self) -> None:
+        key, _, members = self._pick_room()
+        user = self._random.choice(members)
+        await self._call("PUT", f"/users/{user}", {"name": f"Name {self.done}"}, key, user)
+        await self._call("GET", f"/users?q=Name%20{self._random.randrange(10)}", None, key, user)
+
+    async def _set_view(self) -> None:
+        key, room_id, members = self._pick_room()
+        body = {"notify": self._random.choice(("all", "mentions", "none")), "hidden": self._random.random() < 0.5}
+        await self._call("PATCH", f"/rooms/{room_id}/me", body, key, self._random.choice(members))
+
+    async def _moderate(self) -> None:
+        """Mutes, bans and slow mode, all of which soon end."""
+        key, room_id, members = self._pick_room()
+        user = self._random.choice(members)
+        if user == members[0]:
+            rules = {"slow_mode_seconds": self._random.choice((0, 1)), "posting": "members"}
+            await self._call("PATCH", f"/rooms/{room_id}", rules, key, user)
+            return
+        await self._call("PATCH", f"/rooms/{room_id}/members/{user}", {"muted_for": 1}, key, members[0])
+        await self._call("PUT", f"/rooms/{room_id}/bans/{user}", {"expires_in": 1}, key, members[0])
+        await self._call("DELETE", f"/rooms/{room_id}/bans/{user}", None, key, members[0])
+        await self._call("POST", f"/rooms/{room_id}/members", {"user_id": user}, key, members[0])
+        await self._call("PUT", f"/users/{user}/ban", {"expires_in": 1}, key, members[0])
+
+    async def _block(self) -> None:
+        key, _, members = self._pick_room()
+        method = self._random.choice(("PUT", "DELETE"))
+        await self._call(method, f"/blocks/{members[1]}", None, key, members[0])
+
+    async def _report(self) -> None:
+        key, room_id, members, message_id = self._pick_message()
+        path = f"/rooms/{room_id}/messages/{message_id}/report"
+        report = await self._call("POST", path, {"reason": "a word"}, key, members[0])
+        if report is not None:
+            await self._call("POST", f"/reports/{report['report_id']}/resolve", None, key, members[0])
 
     async def _list(self) -> None:
         key, _, members = self._pick_room()
@@ -141,6 +227,7 @@ class Load:
     async def _replace_room(self) -> None:
         key, room_id, members = self._rooms.pop(self._random.randrange(len(self._rooms)))
         await self._call("DELETE", f"/rooms/{room_id}", None, key, members[0])
+        self._messages.pop(room_id, None)
         await self._make_room()
 
     async def _make_tenant(self, name: str) -> str:
@@ -155,6 +242,12 @@ class Load:
     def _pick_room(self) -> tuple[str, str, list[str]]:
         return self._random.choice(self._rooms)
 
+    def _pick_message(self) -> tuple[str, str, list[str], str]:
+        """A room and one of its newest messages. Where it has none the server is asked for one that is not there."""
+        key, room_id, members = self._pick_room()
+        newest = self._messages.get(room_id)
+        return key, room_id, members, self._random.choice(newest) if newest else "msg_0"
+
     async def _call(self, method: str, path: str, body: object, key: str, user: str) -> Any:
         return await self._ask(method, path, body, {"X-API-Key": key, "X-User-Id": user})
 
@@ -164,11 +257,11 @@ class Load:
     async def _ask(self, method: str, path: str, body: object, headers: dict[str, str]) -> Any:
         self.done += 1
         async with self._session.request(method, self._server.url + path, json=body, headers=headers) as answer:
+            self.answers[f"{method} {'/'.join(path.partition('?')[0].split('/')[1::2])} {answer.status}"] += 1
             if answer.status == 204:
                 return None
-            data = (await answer.json())["data"]
             self.failed += answer.status >= 500
-            return data
+            return (await answer.json())["data"]
 
 
 async def open_hook() -> tuple[web.AppRunner, str]:
@@ -226,6 +319,7 @@ async def soak(minutes: int, seed: int, directory: Path) -> float:
                     size_mb = read_size_mb(directory)
                     told = f"RSS {memory['VmRSS']:.1f} MB, anonymous {memory['RssAnon']:.1f}, database {size_mb:.0f} MB"
                     print(f"{minute:3} min: {told}, done {load.done}, failed {load.failed}", flush=True)
+        print(", ".join(f"{what}: {count}" for what, count in sorted(load.answers.items())))
         server.stop()
         print(server.log.read_text()[-2000:])
     await runner.cleanup()
