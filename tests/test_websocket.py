@@ -5,11 +5,14 @@ import json
 import struct
 import subprocess
 import sys
+from collections import deque
 from socket import SO_LINGER, SOL_SOCKET
+from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.http_parser import HttpRequestParser
 from conftest import StartServer
 from driver import WAIT_SECONDS, HandClock, Server, eventually
 from raw_websocket import BINARY, CLOSE, PING, PONG, TEXT
@@ -482,6 +485,18 @@ async def test_server_pings_and_drops_a_silent_client(start_server: StartServer)
     assert await silent.end() == b""
     assert await alive.next() == (PING, b"")
     assert len(server.connections_of("alice")) == 1
+
+
+async def test_an_open_websocket_keeps_no_parser_of_requests(server: Server) -> None:
+    """Nor a queue for them: together they are a tenth of what an idle connection takes."""
+    user = server.user("alice")
+    await user.connect()
+    [connection] = server.connections_of("alice")
+    protocol: Any = connection.transport.get_protocol()
+    kept = gc.get_referents(protocol)
+    assert protocol._payload_parser is not None
+    assert [type(one) for one in kept if isinstance(one, HttpRequestParser)] == []
+    assert all(one.maxlen == 0 for one in kept if isinstance(one, deque))
 
 
 async def test_ping_gets_pong(server: Server) -> None:

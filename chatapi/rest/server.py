@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -20,6 +21,8 @@ KEEPALIVE_SECONDS = 75.0  # longer than the 60 s after which the usual proxies r
 FIRST_POLL_SECONDS, POLL_SECONDS = 0.001, 0.01  # most connections end at once when all is read
 END_SECONDS = 0.1  # for handlers to end when all is over
 UNREAD_SECONDS = 30.0  # a client that reads nothing of its response for this long is cut off: it is held in memory
+
+_NO_MESSAGES: deque[Any] = deque(maxlen=0)
 
 # Its lines repeat what the client sent, a credential in a malformed header included.
 _silent = logging.getLogger("chatapi.malformed")
@@ -140,6 +143,10 @@ class EnvelopeProtocol(web.RequestHandler):
     def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
         """From here on it is a WebSocket."""
         super().set_parser(cast(Any, FrameCheck(parser)), data_received_cb)
+        # No request comes any more. aiohttp would keep these until the end, 1.9 KB for each connection.
+        self._parser = None
+        if not self._messages:
+            self._messages = _NO_MESSAGES
 
     # WebSockets
 
