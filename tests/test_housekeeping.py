@@ -155,6 +155,17 @@ async def fill_young(server: Server, tenant: TenantState) -> None:
     await server.services.store.writer.change(lambda transaction: transaction.run(insert))
 
 
+async def test_search_blocks_go_with_their_events(server: Server, by_hand: None) -> None:
+    tenant, _ = await make_tenant(server, "acme", retention_days=30)
+    await fill(server, tenant, rooms=1, messages=2_100)
+    await server.services.indexer.update()
+    assert await count(server, "search_blocks") == 3
+    await apply_retention(server.services, tenant)
+    assert await count(server, "messages") == 0
+    rows = await server.services.store.readers.fetch("SELECT number FROM search_blocks", {})
+    assert rows == [(2,)]  # in which the next event is
+
+
 async def test_a_tenant_with_much_to_remove_keeps_no_other_waiting(
     server: Server, by_hand: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -156,6 +156,19 @@ _WRONG_PINS = """
     JOIN messages AS m ON m.room_key = p.room_key AND m.seq = p.target_seq
     WHERE m.annotated IS NULL AND r.deleted_at_us IS NULL
 """
+# Retention takes them with their messages; a deleted message leaves a tombstone.
+_WRONG_REPORTS = """
+    SELECT printf('%s: report_%016x is about message %d, which is not there', r.room_id, p.report_key, p.target_seq)
+    FROM reports AS p JOIN rooms AS r ON r.room_key = p.room_key
+    LEFT JOIN messages AS m ON m.room_key = p.room_key AND m.seq = p.target_seq
+    WHERE m.seq IS NULL AND r.deleted_at_us IS NULL
+"""
+# The schema declares no reference for them.
+_WRONG_CALLS = """
+    SELECT printf('webhook_deliveries: %d rows refer to tenants that do not exist', count(*))
+    FROM webhook_deliveries AS d LEFT JOIN tenants AS t ON t.tenant_key = d.tenant_key
+    WHERE t.tenant_key IS NULL HAVING count(*) > 0
+"""
 # A ban that has ended may still be there.
 _BANNED_MEMBERS = """
     SELECT printf('%s: %s is a member, though banned', r.room_id, b.user_id)
@@ -210,6 +223,8 @@ _CHECKS: Mapping[str, str] = {
     "threads": _WRONG_THREADS,
     "reactions": _WRONG_REACTIONS,
     "pins": _WRONG_PINS,
+    "reports": _WRONG_REPORTS,
+    "webhook calls": _WRONG_CALLS,
     "bans": _BANNED_MEMBERS,
     "users": _WRONG_USERS,
     "epoch": _NO_EPOCH,

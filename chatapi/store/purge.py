@@ -168,6 +168,8 @@ _DELETE_OLD = (
     "DELETE FROM reaction_counts WHERE room_key = :room_key AND target_seq <= :seq",
     "DELETE FROM pins WHERE room_key = :room_key AND target_seq <= :seq",
     "DELETE FROM reports WHERE room_key = :room_key AND target_seq <= :seq",
+    # Of 1,024 events each: those that have no other.
+    "DELETE FROM search_blocks WHERE room_key = :room_key AND number < (:seq + 1) >> 10",
 )
 
 

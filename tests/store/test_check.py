@@ -122,6 +122,16 @@ def test_an_empty_database_is_sound(tmp_path):
             "INSERT INTO blocks VALUES (1, 'alice', 'bob', 'dm:1:a:b', 0)",
             "user alice: the block of bob does not name the dm of the two",
         ),
+        (
+            "INSERT INTO reports"
+            " (report_key, tenant_key, room_key, target_seq, user_id, reason, message, created_at_us)"
+            " VALUES (1, 1, 1, 7, 'bob', 'x', '{}', 0)",
+            "room_group: report_0000000000000001 is about message 7, which is not there",
+        ),
+        (
+            "INSERT INTO webhook_deliveries (event_key, ordinal, tenant_key, user_id) VALUES (1, 1, 9, 'bob')",
+            "webhook_deliveries: 1 rows refer to tenants that do not exist",
+        ),
         ("UPDATE meta SET value = ''", "meta: there is no epoch"),
     ],
 )
@@ -135,6 +145,22 @@ def test_rows_of_a_missing_room_are_found(database, table):
     damage(database, "DELETE FROM rooms WHERE room_key = 1")
     [line] = [line for line in findings(database) if line.startswith(f"{table}:")]
     assert line.endswith("rows refer to rooms that do not exist")
+
+
+def test_rows_of_every_table_are_found_after_their_room_or_tenant(database):
+    """By the references that tables declare, except for queues, whose rows end by themselves."""
+    with closing(sqlite3.connect(database)) as connection:
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        columns = {name: {row[1] for row in connection.execute(f"PRAGMA table_info({name})")} for name in names}
+        parents = {name: {row[2] for row in connection.execute(f"PRAGMA foreign_key_list({name})")} for name in names}
+    of_rooms = {name for name in names if "room_key" in columns[name] and name != "rooms"}
+    of_tenants = {name for name in names if "tenant_key" in columns[name] and name != "tenants"}
+    queues = {"webhook_events", "webhook_deliveries", "unfinished_notifications", "search_outdated"}
+    assert {name for name in of_rooms if "rooms" not in parents[name]} == queues
+    assert {name for name in of_tenants if not parents[name] & {"tenants", "rooms", "notifications"}} == {
+        "webhook_deliveries",  # which have a check of their own
+        "search_outdated",
+    }
 
 
 def test_rows_being_purged_are_no_finding(database):

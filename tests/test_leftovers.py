@@ -1,0 +1,171 @@
+"""Deletions leave no row behind, in whatever table: all tables of the schema are looked through, by their columns, so
+that a new one cannot be forgotten. A table that the stage leaves empty fails the tests, too."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import StartServer
+from driver import HandClock, Server, User
+
+from chatapi import housekeeping
+from chatapi.housekeeping import apply_retention, purge_deleted
+
+# Their rows end by themselves: calls of webhooks that are still to be made, and notifications that are being stored.
+TRANSIENT = {"webhook_events", "webhook_deliveries", "unfinished_notifications"}
+DAY_SECONDS = 86_400.0
+
+
+class Database:
+    """The file of a running server, as anybody may read it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def rows(self, sql: str, *parameters: object) -> list[Any]:
+        return self._connection.execute(sql, parameters).fetchall()
+
+    def list_tables(self) -> list[str]:
+        """Without those in which FTS5 keeps its index."""
+        names = [name for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return [name for name in names if not name.startswith(("search_index", "search_vocabulary", "search_entries"))]
+
+    def columns_of(self, table: str) -> set[str]:
+        return {row[1] for row in self.rows(f"PRAGMA table_xinfo({table})")}
+
+    def find(self, column: str, value: object) -> set[str]:
+        """The tables that have rows with this value in this column."""
+        return {table for table in self.having(column) if self.rows(f"SELECT 1 FROM {table} WHERE {column} = ?", value)}
+
+    def having(self, column: str) -> set[str]:
+        return {table for table in self.list_tables() if column in self.columns_of(table)} - TRANSIENT
+
+    def find_text(self, text: str) -> set[str]:
+        """The columns that hold it, perhaps within JSON."""
+        return {
+            f"{table}.{column}"
+            for table in self.list_tables()
+            for column in self.columns_of(table)
+            if self.rows(f"SELECT 1 FROM {table} WHERE instr(CAST({column} AS TEXT), ?)", text)
+        }
+
+
+@pytest.fixture
+def database_file(database: Path) -> Iterator[Database]:
+    with closing(sqlite3.connect(database)) as connection:
+        yield Database(connection)
+
+
+@pytest.fixture(autouse=True)
+def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No job runs by itself."""
+    monkeypatch.setattr(housekeeping, "list_jobs", lambda _services: [])
+
+
+async def fill(server: Server, tenant: dict[str, Any]) -> str:
+    """Puts something into every table, most of it about the room that is returned; each text of it says `marked`."""
+    alice, bob, backend = (server.user(f"marked-{name}", tenant["api_key"]) for name in ("alice", "bob", "backend"))
+    room_id = await alice.make_room("marked-bob", "marked-carol", name="marked", room_type="channel")
+    path = f"/rooms/{room_id}"
+    root = (await alice.say(room_id, "marked root"))["message_id"]
+    spare = (await bob.say(room_id, "marked spare", thread_id=root))["message_id"]
+    await bob.say(room_id, "marked reply", thread_id=root)
+    await alice.say(room_id, "marked mention", mention_room=True, mentions=["marked-bob"], meta={"marked": 1})
+    for message_id in (root, spare):
+        await bob.put(f"{path}/messages/{message_id}/reactions/marked", None)
+        await alice.put(f"{path}/pins/{message_id}", None)
+        await alice.post(f"{path}/messages/{message_id}/report", {"reason": "marked"})
+    await server.services.indexer.update()
+    await alice.put(f"{path}/messages/{root}", {"content": "marked edit"})
+    await bob.delete(f"{path}/messages/{spare}")
+    await alice.patch(f"{path}/members/marked-carol", {"muted_for": 31_536_000})
+    await alice.put(f"{path}/bans/marked-dave", {"reason": "marked"})
+    await bob.patch(f"{path}/me", {"hidden": True, "notify": "mentions"})
+    await bob.put("/users/marked-bob", {"name": "marked"})
+    await bob.put("/blocks/marked-dave", None)
+    await backend.put("/users/marked-eve/ban", {"reason": "marked"})
+    await bob.post("/subscriptions", {"topic": "marked"})
+    await backend.post("/notify", {"topic": "marked", "payload": "marked", "targets": {"room_id": room_id}})
+    return room_id
+
+
+async def purge(server: Server) -> None:
+    await purge_deleted(server.services)
+    await server.services.indexer.update()
+    await purge_deleted(server.services)
+
+
+def find_key(database: Database, room_id: str) -> int:
+    return int(database.rows("SELECT room_key FROM rooms WHERE room_id = ?", room_id)[0][0])
+
+
+async def test_a_deleted_room_leaves_no_row(server: Server, database_file: Database) -> None:
+    tenant = await server.make_tenant("other")
+    room_id = await fill(server, tenant)
+    room_key = find_key(database_file, room_id)
+    assert database_file.find("room_key", room_key) == database_file.having("room_key")
+    await server.user("marked-alice", tenant["api_key"]).delete(f"/rooms/{room_id}")
+    await purge(server)
+    assert database_file.find("room_key", room_key) == set()
+    assert database_file.find_text(room_id) == set()
+    kept = {"users", "blocks", "user_bans", "subscriptions", "notifications", "notification_recipients"}
+    assert {column.split(".")[0] for column in database_file.find_text("marked")} == kept
+
+
+async def test_a_deleted_tenant_leaves_no_row(server: Server, database_file: Database) -> None:
+    tenant = await server.make_tenant("other", webhook_url="https://marked.example/hook")
+    room_key = find_key(database_file, await fill(server, tenant))
+    [(tenant_key,)] = database_file.rows("SELECT tenant_key FROM tenants WHERE name = 'other'")
+    assert database_file.find("tenant_key", tenant_key) == database_file.having("tenant_key")
+    await server.admin("DELETE", f"/tenants/{tenant['tenant_id']}")
+    await purge(server)
+    assert database_file.find("tenant_key", tenant_key) == database_file.find("room_key", room_key) == set()
+    assert database_file.find_text("marked") == set()
+    assert database_file.find_text(tenant["tenant_id"]) == set()
+
+
+async def test_retention_leaves_nothing_of_the_log(start_server: StartServer, database_file: Database) -> None:
+    clock = HandClock()
+    server = await start_server(clock=clock)
+    tenant = await server.make_tenant("other", retention_days=1)
+    room_id = await fill(server, tenant)
+    room_key = find_key(database_file, room_id)
+    clock.advance(2 * DAY_SECONDS)
+    await apply_retention(server.services, server.services.tenants.get(tenant["tenant_id"]))
+    await purge(server)
+    kept = {"rooms", "members", "mutes", "bans", "search_blocks"}  # the search block is that of the room's next message
+    assert database_file.find("room_key", room_key) == kept
+    for word in ("marked root", "marked mention", "marked edit", "marked spare", "marked reply"):
+        assert database_file.find_text(word) == set()
+
+
+async def test_all_that_a_user_takes_back_leaves_no_row(server: Server, database_file: Database) -> None:
+    alice, bob, backend = server.user("alice"), server.user("bob"), server.user("backend")
+    room_id = await alice.make_room("bob")
+    path = f"/rooms/{room_id}"
+    theirs = (await alice.say(room_id, mentions=["bob"]))["message_id"]
+    own = (await bob.say(room_id))["message_id"]
+
+    async def do_and_undo(user: User, target: str, body: object = None) -> None:
+        assert (await user.request("PUT", target, body)).status == 200
+        assert (await user.delete(target)).status == 204
+
+    await do_and_undo(bob, f"{path}/messages/{theirs}/reactions/x")
+    await do_and_undo(bob, "/blocks/dave")
+    await do_and_undo(backend, "/users/bob/ban", {})
+    await alice.patch(f"{path}/members/bob", {"role": "admin"})
+    await do_and_undo(bob, f"{path}/pins/{theirs}")
+    for seconds in (60, 0):
+        await alice.patch(f"{path}/members/bob", {"muted_for": seconds})
+    subscription = (await bob.post("/subscriptions", {"topic": "news"})).data["subscription_id"]
+    await bob.delete(f"/subscriptions/{subscription}")
+    await bob.put(f"{path}/messages/{own}/reactions/x", None)
+    for user, message_id in ((bob, own), (alice, theirs)):
+        await user.delete(f"{path}/messages/{message_id}")
+    await do_and_undo(alice, f"{path}/bans/bob", {})
+    await purge(server)
+    assert database_file.find("user_id", "bob") == set()
+    assert database_file.find("emoji", "x") == database_file.find("blocked_id", "dave") == set()
