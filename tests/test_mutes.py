@@ -168,13 +168,17 @@ async def test_an_ended_mute_is_not_ended_again(muting: Muting) -> None:
 
 async def test_a_mute_outlives_leaving_and_a_restart(start_server: StartServer, muting: Muting) -> None:
     until = await muting.mute()
-    assert (await muting.bob.delete(f"{muting.path}/members/bob")).status == 204
-    server = await restart(start_server, muting.server)
-    again = Muting(server, muting.clock)
+
+    async def leave_and_come_back(muting: Muting) -> None:
+        assert (await muting.bob.delete(f"{muting.path}/members/bob")).status == 204
+        reply = await muting.alice.post(f"{muting.path}/members", {"user_id": "bob"})
+        assert reply.data["muted_until"] == (await muting.events())[-1]["muted_until"] == until
+        assert (await muting.post()).error["details"] == {"muted_until": until}
+
+    await leave_and_come_back(muting)
+    again = Muting(await restart(start_server, muting.server), muting.clock)
     again.room_id = muting.room_id
-    reply = await again.alice.post(f"{again.path}/members", {"user_id": "bob"})
-    assert reply.data["muted_until"] == (await again.events())[-1]["muted_until"] == until
-    assert (await again.post()).error["details"] == {"muted_until": until}
+    await leave_and_come_back(again)
     assert (await again.change(muted_for=0)).status == 200
     assert (await again.post()).status == 201
 

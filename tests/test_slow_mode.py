@@ -98,10 +98,12 @@ async def test_edits_pass_and_a_deletion_changes_nothing(room: SlowRoom) -> None
     assert (await room.post()).status == 429
 
 
-async def test_replies_count(room: SlowRoom) -> None:
+@pytest.mark.parametrize("field", ["reply_to", "thread_id"])
+async def test_replies_count(room: SlowRoom, field: str) -> None:
     message = await room.alice.say(room.room_id)
-    assert (await room.post(reply_to=message["message_id"])).status == 201
+    assert (await room.post(**{field: message["message_id"]})).status == 201
     assert (await room.post()).status == 429
+    assert (await room.post(**{field: message["message_id"]})).status == 429
 
 
 async def test_two_messages_that_wait_together_are_one_too_many(room: SlowRoom) -> None:
