@@ -6,11 +6,13 @@ import keyword
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Never
 
 import chatapi
 from chatapi.cli.errors import CliError
 from chatapi.config import ConfigError
 
+WRONG_USAGE = 2  # as argparse has it
 INTERRUPTED = 128 + 2  # as a shell reports an end by SIGINT
 
 COMMANDS = {
@@ -26,11 +28,18 @@ COMMANDS = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the arguments, as for all failures. Subcommands have the same class."""
+
+    def error(self, message: str) -> Never:
+        self.exit(WRONG_USAGE, f"{self.prog}: {' '.join(message.split())}; see {self.prog} --help\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status. A failure prints one line on stderr."""
     if arguments is None:
         arguments = sys.argv[1:]
-    parser = argparse.ArgumentParser(prog="chatapi", description="A self-hosted chat backend in one process.")
+    parser = Parser(prog="chatapi", description="A self-hosted chat backend in one process.")
     parser.add_argument("--version", action="version", version=f"chatapi {chatapi.__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, does in COMMANDS.items():

@@ -27,11 +27,29 @@ def test_each_command_explains_itself(name, capsys):
     assert len(output.splitlines()) > 5
 
 
-def test_an_unknown_command_is_refused(capsys):
+@pytest.mark.parametrize(
+    ("arguments", "prog", "reason"),
+    [
+        ([], "chatapi", "the following arguments are required: COMMAND"),
+        (["nonsense"], "chatapi", "argument COMMAND: invalid choice: 'nonsense'"),
+        (["serve", "--port", "x"], "chatapi serve", "argument --port: "),
+        (["serve", "a\nb"], "chatapi", "unrecognized arguments: a b"),
+        (["backup"], "chatapi backup", "the following arguments are required: TARGET"),
+        (["tenant"], "chatapi tenant", "the following arguments are required: ACTION"),
+        (["tenant", "show"], "chatapi tenant show", "the following arguments are required: ID"),
+        (["key", "revoke", "t"], "chatapi key revoke", "the following arguments are required: KEY_ID"),
+        (["bench", "nonsense"], "chatapi bench", "argument SCENARIO: invalid choice: 'nonsense'"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_one_line(capsys, arguments, prog, reason):
     with pytest.raises(SystemExit) as ended:
-        main(["nonsense"])
+        main(arguments)
     assert ended.value.code == 2
-    assert "invalid choice: 'nonsense'" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(f"{prog}: {reason}")
+    assert shown.err.endswith(f"; see {prog} --help\n")
+    assert shown.err.count("\n") == 1
 
 
 def test_a_command_loads_none_of_the_others():
