@@ -243,6 +243,13 @@ _ROWS = """
     UNION ALL
     SELECT row_key, tenant_key, room_key, sender_id, content FROM search_outdated
 """
+_WITHOUT_BLOCK = """
+    SELECT DISTINCT r.room_id
+    FROM search_progress AS p CROSS JOIN messages AS m JOIN rooms AS r ON r.room_key = m.room_key
+    WHERE m.content IS NOT NULL
+      AND (m.message_key <= p.done_key OR m.message_key > p.gap_end_key AND m.message_key <= p.head_key)
+      AND NOT EXISTS (SELECT 1 FROM search_blocks WHERE room_key = m.room_key AND number = m.seq >> 10)
+"""
 _ROOM_OF_BLOCK = """
     SELECT r.room_id FROM search_blocks AS b JOIN rooms AS r ON r.room_key = b.room_key WHERE b.block_key = :block_key
 """
@@ -313,6 +320,7 @@ def _compare_index(connection: sqlite3.Connection) -> Iterator[str]:
                 sums[row_key >> BLOCK_BITS] ^= hash((row_key, word))
         rooms = (connection.execute(_ROOM_OF_BLOCK, {"block_key": key}).fetchone() for key in sums if sums[key])
         wrong = dict.fromkeys(room[0] if room else "a room that is gone" for room in rooms)
+        wrong |= dict.fromkeys(room_id for (room_id,) in connection.execute(_WITHOUT_BLOCK))
     except SQLITE_ERRORS as error:
         yield f"search index: {one_line(error)}"
         return

@@ -19,6 +19,7 @@ from chatapi.store.go.run import Count, CredentialMakers, ImportReport, Run
 from chatapi.store.go.source import attach_old
 from chatapi.store.go.tenants import take_tenants
 from chatapi.store.lock import DatabaseInUse, DatabaseLock
+from chatapi.store.search_index import build_again
 from chatapi.store.standalone import UnusableDatabase, decode_text, explain_errors, one_line
 
 __all__ = ["Count", "CredentialMakers", "ImportReport", "import_go_database"]
@@ -45,6 +46,8 @@ def import_go_database(source: str, target: str, *, clock: Clock, credentials: C
                 run = Run(connection, clock, credentials)
                 for take in _PARTS:
                     take(run)
+                if run.report.counts["messages"].imported:
+                    build_again(connection)
                 connection.execute("COMMIT")
                 return run.report
     except (DatabaseInUse, StoreError) as error:

@@ -187,6 +187,14 @@ def prepare_offline(connection: SqliteConnection) -> None:
     connection.create_function("search_words", 1, list_words, deterministic=True)
 
 
+def build_again(connection: SqliteConnection) -> None:
+    """For a command that has added messages among older ones: the next server builds the index from the beginning."""
+    connection.execute(_MARK_STALE)
+    if can_search(connection):
+        for statement in (*_DROP, *_CREATE):
+            connection.execute(statement)
+
+
 def list_row_words(tenant_key: int, room_key: int, sender_id: str, content: str) -> set[str]:
     """The words of a message's row, as `_words` has them in SQL."""
     marked = (f"{MARK}t{tenant_key}", f"{MARK}r{room_key}", f"{MARK}u{sender_id.encode().hex()}")
