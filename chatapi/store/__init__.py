@@ -41,6 +41,7 @@ SQLITE_VERSION = sqlite3.sqlite_version
 # `->>` with an index came in 3.38.
 _OLDEST_SQLITE = (3, 38, 0)
 
+_CACHED_STATEMENTS = 256  # messages alone have 64 (`log.insert_messages`)
 # Of a new database, before anything is in it: free pages can be given back while the server runs (`free_space.py`).
 _NEW_PRAGMAS = ("PRAGMA auto_vacuum = INCREMENTAL",)
 # Each with its reason; the figures are in docs/design.md, section 5.
@@ -112,7 +113,9 @@ async def _open_parts(
     is_new = _make_private(path)
     # When this fails in aiosqlite, its thread complains on stderr once the loop is gone.
     sqlite3.connect(path).close()
-    connection = await aiosqlite.connect(Path(path), isolation_level=None, timeout=BUSY_SECONDS)
+    connection = await aiosqlite.connect(
+        Path(path), isolation_level=None, timeout=BUSY_SECONDS, cached_statements=_CACHED_STATEMENTS
+    )
     opened.push_async_callback(connection.close)
     pragmas = (*(_NEW_PRAGMAS if is_new else ()), *_WRITER_PRAGMAS, f"PRAGMA synchronous = {synchronous.upper()}")
     await connection.executescript(";".join(pragmas))  # one hop to its thread
