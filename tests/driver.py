@@ -88,6 +88,12 @@ class Socket:
         assert {name: frame.get(name) for name in fields} == fields, frame
         return frame
 
+    async def answer_to(self, request_id: str) -> dict[str, Any]:
+        """The frame that answers; others before it, perhaps of the same type, are passed over."""
+        while (frame := await self.next_of_any_type()).get("request_id") != request_id:
+            pass
+        return frame
+
     async def collect(self, until: str) -> list[dict[str, Any]]:
         """All frames up to the first of type `until`, without it, and without those of presence."""
         frames = []

@@ -10,8 +10,8 @@ import pytest
 from conftest import StartServer
 from driver import HandClock, Server, User, eventually, restart
 
+from chatapi import housekeeping
 from chatapi.housekeeping import purge_deleted
-from chatapi.last_seen import SEEN_AT_ONCE
 from chatapi.models import encode_time
 from chatapi.store import users as store_users
 
@@ -395,8 +395,27 @@ async def test_thousands_who_leave_are_a_few_writes(server: Server) -> None:
     for n in range(rows):
         services.last_seen.note(tenant_key, f"u{n:04}")
     await services.last_seen.write()
-    assert count_commits(server) - commits <= 4 * rows // SEEN_AT_ONCE  # with those of the server's regular jobs
+    assert count_commits(server) - commits <= 100  # with those of the server's regular jobs
     assert len((await server.user("x").get("/users", q="u", limit=100)).data["users"]) == 100
+
+
+async def test_a_crowd_that_leaves_together_is_one_write(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "list_jobs", lambda _services: [])
+    server = await start_server({"websocket.presence_grace_seconds": 0})
+    services, users = server.services, [server.user(f"u{n:02}") for n in range(60)]
+    sockets = [await user.connect() for user in users]
+    await eventually(lambda: not services.store.writer)
+    commits = count_commits(server)
+    await asyncio.gather(*(socket.close() for socket in sockets))
+    tenant_key = find_tenant_key(server)
+    await eventually(lambda: not services.hub.online_of_tenant(tenant_key))
+    assert count_commits(server) == commits
+    await services.last_seen.write()
+    assert count_commits(server) == commits + 1
+    found = (await users[0].get("/users", q="u", limit=100)).data["users"]
+    assert [user["user_id"] for user in found if user["last_seen_at"]] == [user.user_id for user in users]
 
 
 async def test_a_deleted_tenants_users_keep_nobody_elses_from_being_noted(server: Server) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import shutil
 import sqlite3
 from contextlib import closing
@@ -362,6 +363,47 @@ async def test_reactions_at_the_same_moment_end_in_one_state_everywhere(server: 
         assert found["reactions"] == [{"emoji": THUMB, "count": 50, "user_ids": order[:20]}]
     listed = (await users[3].get(f"{path_of(message)}/reactions", limit=100)).data["reactions"]
     assert [one["user_id"] for one in listed] == order
+
+
+async def test_reactions_added_and_taken_back_at_once_leave_one_state(
+    start_server: StartServer, server: Server
+) -> None:
+    names = [f"user-{number:02}" for number in range(50)]
+    users = [server.user(name) for name in names]
+    message = await users[0].say(await users[0].make_room(*names[1:]))
+    room = f"/rooms/{message['room_id']}"
+    watching = await users[0].connect()
+    for user in users[::2]:
+        await react(user, message, SHIP)
+    requests = [
+        user.request("DELETE" if number % 2 == 0 else "PUT", path_of(message, SHIP if number % 4 < 2 else THUMB))
+        for number, user in enumerate(users)
+    ]
+    assert {reply.status for reply in await asyncio.gather(*requests)} <= {200, 204}
+    await users[1].delete(path_of(message, SHIP))  # an emoji that is there afterwards
+    [shown] = {json.dumps(found["reactions"]) for found in await read_everywhere(users[1], message)}
+    events = (await users[2].get(f"{room}/events", limit=100)).data["events"]
+    heard = [await watching.next() for _ in events[1:]]
+    assert heard == events[1:]
+    listed = (await users[3].get(f"{path_of(message)}/reactions", limit=100)).data["reactions"]
+    derived: dict[str, list[str]] = {}
+    for event in events[1:]:
+        reacted = derived.setdefault(event["emoji"], [])
+        reacted.append(event["user_id"]) if event["type"] == "reaction.added" else reacted.remove(event["user_id"])
+        assert event["count"] == len(reacted)
+        if not reacted:
+            del derived[event["emoji"]]
+    expected = [{"emoji": one, "count": len(by), "user_ids": by[:20]} for one, by in derived.items()]
+    assert json.loads(shown) == expected
+    server = await restart(start_server, server)
+    for found in await read_everywhere(server.user("user-01"), message):
+        assert found["reactions"] == expected
+    assert (await server.user("user-02").get(f"{room}/events", limit=100)).data["events"] == events
+    again = await server.user("user-03").get(f"{path_of(message)}/reactions", limit=100)
+    assert again.data["reactions"] == listed
+    assert sorted((one["emoji"], one["user_id"]) for one in listed) == sorted(
+        (emoji, user_id) for emoji, by in derived.items() for user_id in by
+    )
 
 
 async def test_the_list_has_the_first_first_and_pages(server: Server) -> None:
