@@ -36,7 +36,8 @@ def connection(migrated_database: Path) -> Iterator[sqlite3.Connection]:
 
 
 def explain(connection: sqlite3.Connection, sql: str) -> list[str]:
-    parameters = dict.fromkeys(re.findall(r"[:](\w+)", re.sub(r"'[^']*'", "", sql)), 1)
+    bare = re.sub(r"'[^']*'", "", sql)
+    parameters = [1] * bare.count("?") or dict.fromkeys(re.findall(r"[:](\w+)", bare), 1)
     return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]
 
 
