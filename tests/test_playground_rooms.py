@@ -23,6 +23,25 @@ def tenant(server: ServerProcess, request: pytest.FixtureRequest) -> Tenant:
     return Tenant(server, request.node.name[:100])
 
 
+def test_messages_that_come_again_are_unread_once(browser: Browser, tenant: Tenant) -> None:
+    """The connection streams what bob has never acknowledged, also what is in the page and in the list of rooms."""
+    room = tenant.call("POST", "/rooms", {"type": "group", "name": "Harbour", "members": ["bob"]})["room_id"]
+    for number in range(45):
+        tenant.call("POST", f"/rooms/{room}/messages", {"content": f"line {number}"})
+    with tenant.visit(browser) as visitor:
+        visitor.context.add_init_script(f"if (location.host) sessionStorage['chatapi-playground-room'] = '{room}'")
+        page = visitor.open()
+        _, bob = panes(page)
+        expect(page.locator("#frames .frame-type").filter(has_text="ack.received").first).to_be_attached()
+        expect(bob.root.locator(".unread")).to_have_text("45")
+        tenant.call("POST", f"/rooms/{room}/messages", {"content": "one more"})
+        expect(bob.root.locator(".unread")).to_have_text("46")
+        tenant.call("POST", f"/rooms/{room}/read", {"seq": 44}, "bob")  # on another device
+        expect(bob.root.locator(".unread")).to_have_text("2")
+        tenant.call("POST", f"/rooms/{room}/read", {"seq": 46}, "bob")
+        expect(bob.root.locator(".unread")).to_be_hidden()
+
+
 @pytest.mark.parametrize("kind", ["group", "channel"])
 def test_members_of_a_large_room_write(browser: Browser, tenant: Tenant, kind: str) -> None:
     room = tenant.call("POST", "/rooms", {"type": kind, "name": "Assembly", "members": MANY}, "a000")["room_id"]

@@ -37,7 +37,7 @@ import { Writer } from "./writer.js";
  * @property {(condition: import("./link.js").Condition) => void} condition of the connection
  * @property {(room: Room) => {reason: string, remedy?: import("./permission.js").Remedy} | null} blockIn one of the two users of a dm has blocked the other
  * @property {() => boolean} isBanned from the tenant, as far as the page knows
- * @property {() => void} refused something was forbidden: others may have changed what this user may do
+ * @property {() => void} refused the server refuses or accepts other than expected: others may have changed what this user may do
  * @property {() => void} reported a message was reported
  * @property {() => void} readmitted the user's ban from the tenant has ended
  * @property {() => void} details shows more of the open room
@@ -190,6 +190,9 @@ export class Pane {
     return shown;
   }
 
+  /** Somebody may have let this user in. @param {string} roomId */
+  reconsider(roomId) { if (this.#refused && this.#room?.room_id === roomId) void this.open(this.#room); }
+
   /** The room's name, which others may have changed. */
   showName() {
     if (!this.#room) return;
@@ -334,7 +337,7 @@ export class Pane {
     if (event.type === "ready") this.permission.setClock(event.server_time);
     if (event.type === "ready" && this.#downSince !== null) this.#recovery = { events: 0, since: performance.now() };
     else if (event.type === "sync.complete") this.#recovered();
-    if (this.#recovery && isLogEvent(event) && event.sender_id !== this.user) this.#recovery.events++;
+    if (this.#recovery && isLogEvent(event) && !this.#isOwnDraft(event)) this.#recovery.events++;
     this.around.happened(event);
     if (event.type === "presence.update") return this.#onPresence(event);
     if (event.type === "sync.reset" && this.#room) return void this.open(this.#room); // the server has another past now
@@ -342,6 +345,9 @@ export class Pane {
     if (this.#early) this.#early.push(event);
     else this.#apply(event);
   }
+
+  /** Whether the event confirms what was written here. @param {ServerEvent} event */
+  #isOwnDraft({ sender_id: sender, client_message_id: id }) { return sender === this.user && (this.timeline.hasDraft(id) || this.thread.timeline.hasDraft(id)); }
 
   #recovered() {
     if (!this.#recovery || this.#downSince === null) return;
@@ -398,6 +404,7 @@ export class Pane {
 
   /** @param {Message} message */
   #onMessage(message) {
+    if (this.permission.obstacle?.kind === "blocked") this.around.refused(); // then the block has ended
     this.typists.stop(message.sender_id);
     const known = this.timeline.get(message.message_id);
     if (message.thread_id) this.timeline.change({ ...message, type: "message" }); // its root counts it
@@ -458,6 +465,7 @@ export class Pane {
   #onReceipt(userId, ack, read) {
     this.roster.receive(userId, ack, read);
     if (userId !== this.user) this.timeline.refreshMarks();
+    else if (read) this.unread.readUpTo(read, this.timeline.countAfter(read));
   }
 
   /** @param {number} [limit] @returns {Promise<boolean>} */

@@ -7,6 +7,9 @@ import { h, hueOf } from "./dom.js";
 /** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
 /** @typedef {{user_id: string, name?: string | null, avatar_url?: string | null}} Profile of a member or a user */
 
+/** Signs that turn the direction of writing: a name with them would turn what stands beside it. */
+const TURNING = /\p{Bidi_C}/gu;
+const VISIBLE = /[\p{L}\p{N}\p{P}\p{S}]/u;
 const ASK_MS = 60; // those who are shown together are asked for together
 const ASKED = 100; // profiles in one call
 
@@ -43,7 +46,7 @@ export function learnPeople(profiles) {
 export function nameOf(userId) {
   const profile = known.get(userId);
   if (!profile) want(userId);
-  return profile?.name || userId;
+  return profile?.name?.replace(TURNING, "").trim() || userId;
 }
 
 /** A name that follows the profile. @param {string} userId @param {string} [tag] */
@@ -67,7 +70,7 @@ export function avatar(userId, slot) {
 /** @param {HTMLElement} element @param {string} userId */
 function draw(element, userId) {
   const picture = known.get(userId)?.avatar_url;
-  const letter = [...nameOf(userId)][0]?.toUpperCase() ?? "?";
+  const letter = VISIBLE.exec(nameOf(userId))?.[0].toUpperCase() ?? "?";
   element.replaceChildren(letter);
   if (!picture) return;
   const image = h("img", { src: picture, alt: "", loading: "lazy", referrerpolicy: "no-referrer", onerror: () => image.remove() });

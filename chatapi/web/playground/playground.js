@@ -174,7 +174,7 @@ function blockIn(room, slot) {
   const blocks = session?.blocks;
   const block = other && blocks?.between(slot, other);
   if (!block) return null;
-  if (block === "other") return { reason: `${other} has blocked you.` };
+  if (block === "other") return { reason: `${other} has blocked you.`, remedy: { label: "Check again", run: () => blocks?.refresh() } };
   const unblock = () => blocks?.set(slot, other, false).catch((error) => toast(describe(error)));
   return { reason: `You have blocked ${other}.`, remedy: { label: "Unblock", run: unblock } };
 }
@@ -209,6 +209,7 @@ function happened(slot, event) {
   else if (event.type === "user.updated") learnPeople([event.user]);
   if (event.type.startsWith("room.") || isLogEvent(event)
     || (event.type === "read.updated" && event.user_id === user)) rooms.refreshSoon();
+  if (event.type === "member.unbanned") for (const pane of session.panes) if (pane.user === event.user_id) pane.reconsider(event.room_id); // no event tells them
   if (event.type === "ready") void session.blocks.refresh(); // somebody may have blocked meanwhile
   if (/^(room|member|presence)\./.test(event.type)) members.happened(event);
 }
@@ -301,6 +302,7 @@ for (const button of document.querySelectorAll(".views button")) button.addEvent
 PHONE.addEventListener("change", () => showView(document.body.dataset.view ?? "a"));
 byId("search").addEventListener("click", () => search.ask());
 byId("credentials").addEventListener("click", () => setup.ask(keptCredentials()));
+addEventListener("focus", () => void session?.blocks.refresh());
 addEventListener("unhandledrejection", (event) => { if (event.reason?.code !== "CLOSED") toast(describe(event.reason)); });
 
 await begin();

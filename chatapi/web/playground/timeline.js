@@ -88,6 +88,14 @@ export class Timeline {
   /** @param {string} messageId */
   get(messageId) { return this.#items.get(messageId)?.message; }
 
+  /** How many messages of others are here after that number. @param {number} seq */
+  countAfter(seq) {
+    return [...this.#items.values()].filter(({ message }) => message.seq > seq && message.sender_id !== this.user && !message.deleted_at).length;
+  }
+
+  /** Whether it was written here, and waits to be stored. @param {string | null | undefined} clientMessageId */
+  hasDraft(clientMessageId) { return this.#drafts.has(clientMessageId ?? ""); }
+
   /** The newest own message that can still be edited. */
   lastOwn() {
     return [...this.#items.values()].map((item) => item.message).filter((message) => message.sender_id === this.user && !message.deleted_at)

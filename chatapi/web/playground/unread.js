@@ -10,6 +10,7 @@ const READ_DELAY_MS = 80; // many messages at once, as after a reconnect, are on
 export class Unread {
   #count = 0;
   /** The newest seq of the room that somebody else wrote. */ #newest = 0;
+  /** Up to that seq everything is in the count; recovered events of before come all the same. */ #countedTo = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
 
   /** @param {(count: number) => void} show @param {(seq: number) => void} tell */
@@ -20,7 +21,7 @@ export class Unread {
 
   clear() {
     clearTimeout(this.#timer);
-    this.#count = this.#newest = 0;
+    this.#count = this.#newest = this.#countedTo = 0;
     this.show(0);
   }
 
@@ -34,13 +35,20 @@ export class Unread {
     const unread = others.filter((message) => message.seq > lastRead).length;
     const beyond = hasMore && messages[0].seq > lastRead + 1; // the page is not all of it
     this.#count = beyond ? Math.max(unread, listed) : unread;
+    this.#countedTo = messages.at(-1)?.seq ?? 0;
     this.show(this.#count);
   }
 
   /** Somebody else wrote this. @param {number} seq @param {boolean} counts */
   came(seq, counts) {
-    this.#newest = seq;
-    if (counts) this.show(++this.#count);
+    this.#newest = Math.max(this.#newest, seq);
+    if (counts && seq > this.#countedTo) this.show(++this.#count);
+  }
+
+  /** The user has read up to there, perhaps on another device. @param {number} seq @param {number} left of the messages on the page */
+  readUpTo(seq, left) {
+    if (seq >= this.#newest) left = 0;
+    if (left < this.#count) this.show(this.#count = left);
   }
 
   /** The user has seen all of it. */
