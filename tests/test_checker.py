@@ -79,6 +79,7 @@ class World:
         self.own = {"last_read": 0, "unread_mentions": 0, "notify": "all", "hidden": False}
         self.own |= {"posting": "members", "slow_mode_seconds": 0}
         self.users = {"alice": UserTruth(), "warden": UserTruth(rooms={ROOM: self.own})}
+        self.is_dm = False  # of alice and the warden
         self.reports: list[Frame] = []
         self.mentions: list[Frame] = []
         self.found: dict[str, list[Frame]] = {"m-2": [message(2)], "edited": [message(1, content="edited")]}
@@ -128,7 +129,8 @@ class World:
         truth.own = self.own
         truth.found = self.found
         truth.stays = find_stays(["alice", "bob"], self.events)
-        return find_violations(self.journal, Truth({ROOM: truth}, self.users, self.reports, self.mentions))
+        dms = {ROOM: "alice"} if self.is_dm else {}
+        return find_violations(self.journal, Truth({ROOM: truth}, self.users, self.reports, self.mentions), dms)
 
 
 def test_a_world_without_a_fault_has_no_violations() -> None:
@@ -159,6 +161,15 @@ def test_settings_that_are_shown_are_no_violation() -> None:
     assert world.find_violations() == []
 
 
+def test_a_post_in_a_dm_that_was_unblocked_is_no_violation() -> None:
+    world = World()
+    world.is_dm = True
+    world.confirm("block", "alice", "warden")
+    world.confirm("unblock", "alice", "warden")
+    world.say(NOW)
+    assert world.find_violations() == []
+
+
 NOW, SOON, LATER = "2026-01-01T00:00:00.000000Z", "2026-01-01T00:00:00.900000Z", "2026-01-01T00:01:00.000000Z"
 
 
@@ -174,6 +185,14 @@ def show_an_older_profile(world: World) -> None:
 
 def lose_a_block(world: World) -> None:
     world.confirm("block", "alice", "warden")
+
+
+def post_in_a_blocked_dm(world: World) -> None:
+    world.is_dm = True
+    world.confirm("unblock", "alice", "warden")
+    world.confirm("block", "alice", "warden")
+    world.users["alice"].blocked.add("warden")
+    world.say(NOW)
 
 
 def block_by_itself(world: World) -> None:
@@ -438,6 +457,7 @@ def read_a_page_that_ends_early(world: World) -> None:
         show_an_older_profile,
         lose_a_block,
         block_by_itself,
+        post_in_a_blocked_dm,
         lose_a_view,
         show_a_room_that_is_hidden,
         hide_by_itself,

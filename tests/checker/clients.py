@@ -43,6 +43,7 @@ class World:
     busy: int = 0  # devices in the middle of an action
     room_ids: list[str] = field(default_factory=list)
     channel_ids: list[str] = field(default_factory=list)
+    dm_ids: dict[str, str] = field(default_factory=dict)  # of the warden: by room, the other user
 
 
 class Device:
@@ -438,7 +439,10 @@ class Device:
                 await self._hide(room_id, is_hidden=True)
 
     async def _block_or_unblock(self) -> None:
-        other_id = self.random.choice([user_id for user_id in self.world.user_ids if user_id != self.user_id])
+        others = [user_id for user_id in self.world.user_ids if user_id != self.user_id]
+        if self.user_id != WARDEN and self.random.random() < 0.5:
+            others = [WARDEN]
+        other_id = self.random.choice(others)
         kind, method = self.random.choice((("block", "PUT"), ("unblock", "DELETE")))
         await self._do(kind, "", method, f"/blocks/{other_id}", content=other_id)
 

@@ -1,11 +1,11 @@
-"""Rules for those who post, by the order of the log: mutes, slow mode, and `posting`. And reports."""
+"""Rules for those who post: mutes, slow mode and `posting`, by the order of the log; blocks. And reports."""
 
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from checker.clients import WARDEN
-from checker.journal import Frame, Journal, Outcome
+from checker.journal import Attempt, Frame, Journal, Outcome
 from checker.streams import Contents
 from checker.truth import RoomTruth, Truth
 
@@ -58,6 +58,36 @@ def check_mutes(journal: Journal, truth: Truth) -> list[str]:
         f"mutes of {key}: {stored[key]} stored, {confirmed[key]} confirmed, {possible[key]} possible"
         for key in stored.keys() | possible.keys()
         if not confirmed[key] <= stored[key] <= possible[key]
+    ]
+
+
+def check_blocks(journal: Journal, dms: Mapping[str, str]) -> list[str]:
+    """Neither writes in a dm after one of them has blocked the other, until that may have ended."""
+    blocks: dict[frozenset[str], list[Attempt]] = defaultdict(list)
+    for attempt in journal.attempts:
+        if attempt.kind in ("block", "unblock") and attempt.outcome is not Outcome.REFUSED:
+            blocks[frozenset((attempt.user_id, attempt.content or ""))].append(attempt)
+    return [
+        f"{attempt} was confirmed, after {block}"
+        for attempt in journal.attempts
+        if attempt.room_id in dms and attempt.kind in ("send", "edit", "react") and attempt.outcome is Outcome.CONFIRMED
+        for block in find_blocks(attempt, blocks[frozenset((WARDEN, dms[attempt.room_id]))])
+    ]
+
+
+def find_blocks(attempt: Attempt, blocks: list[Attempt]) -> list[Attempt]:
+    """Those that held for certain during the whole attempt."""
+    return [
+        block
+        for block in blocks
+        if block.kind == "block" and block.outcome is Outcome.CONFIRMED and block.settled < attempt.begun
+        if not any(
+            other.kind == "unblock"
+            and other.user_id == block.user_id
+            and other.begun < attempt.settled
+            and not 0 < other.settled < block.begun
+            for other in blocks
+        )
     ]
 
 

@@ -22,6 +22,7 @@ USERS = 10
 DEVICES_PER_USER = 2
 GROUPS = 4
 CHANNELS = 2
+DMS = 3
 
 MAX_UP_SECONDS = 2.5  # the server's life, at random: some die while the clients still reconnect
 STOPS = 0.1  # of its ends: gracefully, with exit status 0
@@ -81,7 +82,7 @@ class Run:
         warden = Warden(world)
         devices = [Device(world, user_id, number) for user_id in user_ids for number in range(DEVICES_PER_USER)]
         try:
-            await warden.make_rooms(GROUPS, CHANNELS)
+            await warden.make_rooms(GROUPS, CHANNELS, DMS)
             world.acting.set()
             async with asyncio.TaskGroup() as group:
                 for device in (warden, *devices):
@@ -104,7 +105,7 @@ class Run:
             seconds=time.monotonic() - begun_s,
             events=sum(room.last_seq for room in truth.rooms.values()),
             counts=self._journal.counts,
-            violations=[*find_violations(self._journal, truth), *self._read_server_log()],
+            violations=[*find_violations(self._journal, truth, world.dm_ids), *self._read_server_log()],
         )
 
     async def _cycle(self, world: World, warden: Warden, devices: list[Device]) -> None:

@@ -1,10 +1,11 @@
 """Holds everything that the clients were told against what the server holds at the end."""
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 
 from checker.annotations import check_annotations
 from checker.journal import Attempt, Frame, Journal, Outcome, Page
-from checker.rules import check_reports, check_rules
+from checker.rules import check_blocks, check_reports, check_rules
 from checker.search import check_search
 from checker.settings import check_hidden, check_settings
 from checker.streams import Contents, StreamCheck, find_differences
@@ -14,8 +15,8 @@ from checker.truth import RoomTruth, Truth
 Rooms = dict[str, RoomTruth]
 
 
-def find_violations(journal: Journal, truth: Truth) -> list[str]:
-    """Everything that is wrong."""
+def find_violations(journal: Journal, truth: Truth, dms: Mapping[str, str]) -> list[str]:
+    """Everything that is wrong. `dms` of the warden: by room, the other user."""
     rooms = truth.rooms
     contents = collect_contents(journal, rooms)
     found = list(journal.faults)
@@ -35,6 +36,7 @@ def find_violations(journal: Journal, truth: Truth) -> list[str]:
     found += check_settings(journal, truth)
     found += check_hidden(journal, truth)
     found += check_rules(journal, truth)
+    found += check_blocks(journal, dms)
     return found + check_reports(journal, truth, contents)
 
 

@@ -8,7 +8,7 @@ from checker.journal import Frame
 
 RULE_SECONDS = 0.3  # for which only admins may post, or slow mode is on
 TENANT_BAN_SECONDS = 2
-MAX_ROOMS = 12
+MAX_ROOMS = 15
 
 
 class Warden(Device):
@@ -33,11 +33,20 @@ class Warden(Device):
             (1, self._make_room),
         ]
 
-    async def make_rooms(self, groups: int, channels: int) -> None:
+    async def make_rooms(self, groups: int, channels: int, dms: int) -> None:
         for _ in range(groups):
             await self._make_room()
         for _ in range(channels):
             await self._make_room("channel")
+        for user_id in self.world.user_ids[:dms]:
+            body = {"type": "dm", "members": [user_id], "metadata": {"founders": [WARDEN, user_id]}}
+            room_id = (await self._call("POST", "/rooms", body)).data["room_id"]
+            self.world.room_ids.append(room_id)
+            self.world.dm_ids[room_id] = user_id
+
+    def _pick_ruled_room(self) -> str:
+        """One that has admins, who set its rules."""
+        return self.random.choice([one for one in self.world.room_ids if one not in self.world.dm_ids])
 
     async def _make_room(self, kind: str = "group") -> None:
         if len(self.world.room_ids) > MAX_ROOMS:
@@ -92,7 +101,7 @@ class Warden(Device):
 
     async def _rename(self) -> None:
         self._numbers += 1
-        await self._change("rename", self.random.choice(self.world.room_ids), "name", f"name {self._numbers}")
+        await self._change("rename", self._pick_ruled_room(), "name", f"name {self._numbers}")
 
     async def _close(self) -> None:
         await self._set_rule("posting", "admins", "members")
@@ -102,7 +111,7 @@ class Warden(Device):
 
     async def _set_rule(self, name: str, value: object, usual: object) -> None:
         """For a moment; after a kill until `_lift_rules` has its turn."""
-        room_id = self.random.choice(self.world.room_ids)
+        room_id = self._pick_ruled_room()
         self._rules[name, room_id] = usual
         await self._change(name, room_id, name, value)
         await asyncio.sleep(self.random.uniform(0, RULE_SECONDS))
