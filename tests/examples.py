@@ -4,10 +4,15 @@
 all of a kind. tests/test_examples.py reads these calls, and fails for a block that none of them takes.
 """
 
+import asyncio
+import json
+import os
 import re
+import subprocess
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\S*)\n(?P<text>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE)
@@ -50,3 +55,17 @@ def examples(document: str, language: str) -> list[str]:
     blocks = [block.text for block in find_blocks(document, language)]
     assert blocks, f"{document} has no {language}"
     return blocks
+
+
+async def run_calls(script: str, **names: str) -> list[Any]:
+    """The `data` of each answer that it prints."""
+    run = await asyncio.to_thread(
+        subprocess.run,
+        ["bash", "-euo", "pipefail", "-c", script],
+        env={"PATH": os.environ["PATH"], **names},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert run.returncode == 0, run.stderr
+    return [json.loads(line)["data"] for line in run.stdout.replace("}{", "}\n{").splitlines()]

@@ -1,11 +1,9 @@
 """Examples that need no more than a few lines each: calls of the guide, settings of other tools, command lines."""
 
-import asyncio
 import json
 import os
 import re
 import shlex
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import pytest
 import yaml
 from conftest import StartServer
 from driver import Server
-from examples import ROOT, example, examples
+from examples import ROOT, example, examples, run_calls
 
 from chatapi.cli import load_command, main
 from chatapi.client import ChatAPI
@@ -43,19 +41,6 @@ async def run_shell(script: str, **names: str) -> Any:
     """The `data` of the one answer that it prints."""
     [data] = await run_calls(script, **names)
     return data
-
-
-async def run_calls(script: str, **names: str) -> list[Any]:
-    run = await asyncio.to_thread(
-        subprocess.run,
-        ["bash", "-euo", "pipefail", "-c", script],
-        env={"PATH": os.environ["PATH"], **names},
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert run.returncode == 0, run.stderr
-    return [json.loads(line)["data"] for line in run.stdout.replace("}{", "}\n{").splitlines()]
 
 
 async def test_the_guides_reactions_and_pins(server: Server) -> None:

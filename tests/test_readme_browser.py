@@ -40,7 +40,11 @@ def test_two_users_chat(browser: Browser, tenant: Tenant, tmp_path: Path) -> Non
             expect(bob.messages).to_have_count(number)
         alice.expect_contents(lines)
         bob.expect_contents(lines)
+        alice.messages.nth(1).get_by_role("button", name="React", exact=True).dispatch_event("click")
+        page.get_by_role("dialog").get_by_role("button", name="party").click()
+        expect(bob.root.locator(".reaction")).to_have_text("🎉 1")
         alice.input.fill("Great, then let us ship it")
+        expect(page.locator(".room[aria-current] .badge")).to_have_count(0)
         expect(bob.root).to_contain_text("alice is typing")
         page.screenshot(path=Path(os.environ.get("PLAYGROUND_SCREENSHOTS", tmp_path)) / "playground.png")
 
