@@ -19,7 +19,7 @@ FIRST_BACKUP = example("docs/operations.md", "sh", "install -d -m 0700 -o chatap
 
 CHECKOUT = f"{SHARED}/checkout"
 NOT_OURS = shutil.ignore_patterns(
-    ".git", ".venv*", "node_modules", "build", "dist", "*.egg-info", "__pycache__", ".*_cache"
+    ".git", ".venv*", "node_modules", "build", "dist", "*.egg-info", "chatapi_server-*", "__pycache__", ".*_cache"
 )
 # No registry can be reached inside.
 PIP = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": f"{SHARED}/wheels", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
