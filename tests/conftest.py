@@ -1,4 +1,6 @@
 import asyncio
+import contextlib
+import importlib
 import os
 import re
 import shutil
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
+import pytest_asyncio
 from blockbuster import BlockBuster
 from driver import Server, StartServer, eventually
 from hypothesis import HealthCheck, settings
@@ -74,6 +77,31 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return (os.cpu_count() or 1) + 1 if is_default(config) else None
 
 
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """In a fresh checkout pytest compiles every test module, and would in each worker. Each begins at another one, and
+    finds those compiled that the others began with: a third of the work. One that cannot be imported is reported when
+    its tests are collected."""
+    worker = getattr(collector.config, "workerinput", None)
+    if worker is None or collector.path != TESTS:
+        return
+    modules = sorted(TESTS.rglob("test_*.py"))
+    first = len(modules) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
+    for module in (*modules[first:], *modules[:first]):
+        if str(module.parent) not in sys.path:
+            sys.path.insert(0, str(module.parent))
+        with contextlib.suppress(Exception, pytest.skip.Exception):
+            importlib.import_module(module.stem)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test with `shared_server` runs in that server's event loop."""
+    for item in items:
+        if "shared_server" in getattr(item, "fixturenames", ()):
+            item.add_marker(
+                pytest.mark.asyncio(loop_scope="session"), append=False
+            )  # before that of the automatic mode
+
+
 def is_default(config: pytest.Config) -> bool:
     return config.option.markexpr in config.getini("addopts")
 
@@ -132,6 +160,18 @@ def database(template: Template, tmp_path: Path) -> Path:
     return path
 
 
+def make_flags(database: Path) -> dict[str, object]:
+    """Settings of a server whose limits are in no test's way."""
+    return {
+        "server.port": 0,
+        "database.path": str(database),
+        "auth.master_key": MASTER_KEY,
+        "limits.rate_limit": 100_000,
+        "limits.user_rate_limit": 100_000,
+        "websocket.presence_grace_seconds": 0.1,
+    }
+
+
 @pytest.fixture(scope="session")
 def blocking() -> BlockBuster:
     """While it is active, a call of ours that blocks the loop raises in it."""
@@ -154,15 +194,7 @@ async def start_server(database: Path, template: Template, blocking: BlockBuster
         async def start(
             settings: dict[str, object] | None = None, *, dev: bool = False, clock: Clock | None = None
         ) -> Server:
-            flags = {
-                "server.port": 0,
-                "database.path": str(database),
-                "auth.master_key": MASTER_KEY,
-                "limits.rate_limit": 100_000,
-                "limits.user_rate_limit": 100_000,
-                "websocket.presence_grace_seconds": 0.1,
-                **(settings or {}),
-            }
+            flags = {**make_flags(database), **(settings or {})}
             blocking.deactivate()  # active since the start of the server before
             config = load_config(os.devnull, {}, flags).config  # else it would read chatapi.toml of the source tree
             app = await start_app(config, clock=clock or Clock(), dev=dev, on_crash=crashed.append)
@@ -182,6 +214,34 @@ async def start_server(database: Path, template: Template, blocking: BlockBuster
         assert not crashed
         # What aiohttp has cancelled may need a turn to end.
         await eventually(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def lasting_server(template: Template, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+    """For `shared_server` alone."""
+    path = tmp_path_factory.mktemp("shared") / "chatapi.db"
+    shutil.copy(template.path, path)
+    config = load_config(os.devnull, {}, make_flags(path)).config
+    crashed: list[str] = []
+    async with aiohttp.ClientSession() as session:
+        app = await start_app(config, clock=Clock(), dev=False, on_crash=crashed.append)
+        yield Server(app, session, MASTER_KEY)
+        await session.close()
+        await app.close()
+    assert not crashed
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def shared_server(lasting_server: Server, blocking: BlockBuster) -> AsyncIterator[Server]:
+    """A tenant of the test's own, on a server that many tests share: for those that ask it something, such as what it
+    refuses, and neither set it up nor look into it. To start one takes longer than most of them."""
+    server = Server(lasting_server.app, lasting_server.session, MASTER_KEY)
+    server.api_key = str((await server.make_tenant())["api_key"])
+    blocking.activate()
+    yield server
+    await server.leave()
+    await eventually(lambda: not server.services.hub.connections)
+    blocking.deactivate()
 
 
 async def _close(server: Server) -> None:

@@ -279,6 +279,12 @@ class Server:
             await opened.close()
         await self.app.close()
 
+    async def leave(self) -> None:
+        """Ends all connections that were made through this object."""
+        for opened in self._sockets:
+            await opened.close()
+        await self.hang_up()
+
     async def hang_up(self) -> None:
         """Ends all bare connections that are still open."""
         for writer in self._writers:

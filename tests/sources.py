@@ -1,8 +1,11 @@
 """The source tree as it is written, without what tools have put into it."""
 
+import ast
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 MADE = {
@@ -16,3 +19,21 @@ def list_sources(folder: str, *suffixes: str) -> Iterator[Path]:
     for parent, folders, names in os.walk(ROOT / folder):
         folders[:] = sorted(set(folders) - MADE)
         yield from (Path(parent, name) for name in sorted(names) if not suffixes or name.endswith(suffixes))
+
+
+class Module(NamedTuple):
+    source: str
+    tree: ast.Module
+    nodes: list[ast.AST]
+    """All of the tree, in no particular order."""
+
+
+@cache
+def read_modules() -> dict[Path, Module]:
+    """The package's modules. To parse them takes longer than most tests that look at them."""
+    modules = {}
+    for path in sorted((ROOT / "chatapi").rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        tree = ast.parse(source)
+        modules[path] = Module(source, tree, list(ast.walk(tree)))
+    return modules

@@ -103,15 +103,15 @@ async def test_a_tenants_life(server: Server) -> None:
         ({"name": "x", "config": {"retention_days": -1}}, "config.retention_days"),
     ],
 )
-async def test_a_bad_tenant_is_refused(server: Server, body: dict[str, object], field: str) -> None:
-    tenant = await server.make_tenant()
+async def test_a_bad_tenant_is_refused(shared_server: Server, body: dict[str, object], field: str) -> None:
+    tenant = await shared_server.make_tenant()
     path = f"/tenants/{tenant['tenant_id']}"
-    replies = [await server.admin("POST", "/tenants", body)]
+    replies = [await shared_server.admin("POST", "/tenants", body)]
     if body:  # an empty PATCH changes nothing
-        replies.append(await server.admin("PATCH", path, body))
+        replies.append(await shared_server.admin("PATCH", path, body))
     for reply in replies:
         assert (reply.status, reply.error["code"], reply.error["field"]) == (400, "VALIDATION_ERROR", field)
-    assert (await server.admin("GET", path)).data["config"] == {}
+    assert (await shared_server.admin("GET", path)).data["config"] == {}
 
 
 async def test_settings_are_changed_one_by_one(server: Server) -> None:

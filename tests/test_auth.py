@@ -72,13 +72,13 @@ async def test_a_key_needs_a_user(server: Server) -> None:
 
 
 @pytest.mark.parametrize("user_id", ["u" * 128, "a:b|c@d/e", "!~", "{}", "%00"])
-async def test_any_printable_user_id_works(server: Server, user_id: str) -> None:
-    user = server.user(user_id)
+async def test_any_printable_user_id_works(shared_server: Server, user_id: str) -> None:
+    user = shared_server.user(user_id)
     room_id = await user.make_room()
     assert (await user.say(room_id))["sender_id"] == user_id
     token = (await user.post("/tokens")).data
     assert token["user_id"] == user_id
-    assert (await server.bearer(user_id, token["token"]).get(f"/rooms/{room_id}")).status == 200
+    assert (await shared_server.bearer(user_id, token["token"]).get(f"/rooms/{room_id}")).status == 200
     socket = await user.connect(ready=False)
     assert (await socket.next())["user_id"] == user_id
 
@@ -134,8 +134,8 @@ async def test_a_token_mints_no_tokens(server: Server) -> None:
         ({"user_id": ""}, "user_id"),
     ],
 )
-async def test_a_bad_wish_for_a_token_is_refused(server: Server, body: dict[str, object], field: str) -> None:
-    reply = await server.user("alice").post("/tokens", body)
+async def test_a_bad_wish_for_a_token_is_refused(shared_server: Server, body: dict[str, object], field: str) -> None:
+    reply = await shared_server.user("alice").post("/tokens", body)
     assert (reply.status, reply.error["field"]) == (400, field)
 
 

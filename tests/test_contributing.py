@@ -7,7 +7,7 @@ import re
 import tokenize
 from pathlib import Path
 
-from sources import ROOT, list_sources
+from sources import ROOT, list_sources, read_modules
 
 TESTS = ROOT / "tests"
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -83,17 +83,13 @@ def test_packages_that_list_their_modules_list_them_all() -> None:
     assert listing >= 3
 
 
-def read_modules() -> dict[Path, str]:
-    return {path: path.read_text(encoding="utf-8") for path in sorted((ROOT / "chatapi").rglob("*.py"))}
-
-
 def test_modules_and_functions_stay_short() -> None:
     modules = read_modules()
-    assert [path.name for path, source in modules.items() if source.count("\n") > 500] == []
+    assert [path.name for path, module in modules.items() if module.source.count("\n") > 500] == []
     functions = [
         node
-        for source in modules.values()
-        for node in ast.walk(ast.parse(source))
+        for module in modules.values()
+        for node in module.nodes
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
     assert len(functions) > 1_000
@@ -108,15 +104,15 @@ def test_names_in_docstrings_and_comments_exist() -> None:
     """A rename leaves none of them behind. Single lowercase words are left out: they may be anything."""
     known = {name for path in (ROOT / "chatapi").rglob("*.sql") for name in re.findall(r"\w+", path.read_text())}
     named: set[str] = set()
-    for path, source in read_modules().items():
+    for path, module in read_modules().items():
         known.update(path.relative_to(ROOT).with_suffix("").parts)
         docstrings = {
             node.body[0].lineno
-            for node in ast.walk(ast.parse(source))
+            for node in module.nodes
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
             and ast.get_docstring(node) is not None
         }
-        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        for token in tokenize.generate_tokens(io.StringIO(module.source).readline):
             if token.type == tokenize.COMMENT or token.start[0] in docstrings:
                 named.update(re.findall(r"`([A-Za-z]\w*(?:[._]\w+)+|[A-Z]\w+)(?:\(.*?\))?`", token.string))
             elif token.type in (tokenize.NAME, tokenize.STRING):

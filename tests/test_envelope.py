@@ -53,9 +53,9 @@ async def test_no_content_is_empty(server: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/rooms/", "/v2/rooms", "/v1", "/v1/v1/rooms", "/V1/rooms", "//rooms"])
-async def test_unknown_routes(server: Server, path: str) -> None:
+async def test_unknown_routes(shared_server: Server, path: str) -> None:
     for method in ("GET", "POST", "PROPFIND"):
-        reply = parse(await server.exchange(f"{method} {path} {HEAD}\r\n".encode()))
+        reply = parse(await shared_server.exchange(f"{method} {path} {HEAD}\r\n".encode()))
         check_error(reply, 404, "NOT_FOUND")
         assert not [name for name in reply.headers if name.startswith("X-RateLimit")]
 
@@ -168,11 +168,13 @@ async def test_a_huge_body_is_refused_before_it_is_sent(server: Server) -> None:
     ],
 )
 async def test_refused_content_type_names_the_accepted_one(
-    server: Server, headers: dict[str, str], message: str
+    shared_server: Server, headers: dict[str, str], message: str
 ) -> None:
-    credential = "".join(f"{name}: {value}\r\n" for name, value in {**server.user("alice").headers, **headers}.items())
+    credential = "".join(
+        f"{name}: {value}\r\n" for name, value in {**shared_server.user("alice").headers, **headers}.items()
+    )
     request = f"POST /rooms HTTP/1.0\r\n{credential}Content-Length: 2\r\n\r\n{{}}"
-    answer = await server.exchange(request.encode())
+    answer = await shared_server.exchange(request.encode())
     assert answer.split()[1] == b"415"
     assert message.encode() in answer
 
@@ -190,13 +192,13 @@ async def test_refused_content_type_names_the_accepted_one(
         {"Content-Encoding": "identity"},
     ],
 )
-async def test_other_types_and_encodings_are_415(server: Server, headers: dict[str, str]) -> None:
+async def test_other_types_and_encodings_are_415(shared_server: Server, headers: dict[str, str]) -> None:
     skip = ["Content-Type"] if headers.get("Content-Type") == "" else []
-    reply = await server.request(
+    reply = await shared_server.request(
         "POST",
         "/rooms",
         headers={
-            **server.user("alice").headers,
+            **shared_server.user("alice").headers,
             **({} if skip else {"Content-Type": "application/json"}),
             **{name: value for name, value in headers.items() if value},
         },
@@ -247,8 +249,8 @@ async def test_json_by_any_spelling_is_taken(server: Server, content_type: str) 
         b"7",
     ],
 )
-async def test_body_that_is_no_json_object_is_refused(server: Server, body: bytes) -> None:
-    check_error(await send(server, body), 400, "VALIDATION_ERROR")
+async def test_body_that_is_no_json_object_is_refused(shared_server: Server, body: bytes) -> None:
+    check_error(await send(shared_server, body), 400, "VALIDATION_ERROR")
 
 
 @pytest.mark.parametrize(
@@ -265,8 +267,10 @@ async def test_body_that_is_no_json_object_is_refused(server: Server, body: byte
         (b'{"type":"group","metadata":{"a\\u0000b":1}}', "metadata"),
     ],
 )
-async def test_big_integers_and_nul_are_refused_in_ignored_fields_too(server: Server, body: bytes, field: str) -> None:
-    check_error(await send(server, body), 400, "VALIDATION_ERROR", field)
+async def test_big_integers_and_nul_are_refused_in_ignored_fields_too(
+    shared_server: Server, body: bytes, field: str
+) -> None:
+    check_error(await send(shared_server, body), 400, "VALIDATION_ERROR", field)
 
 
 async def test_only_integers_are_bounded_not_other_numbers(server: Server) -> None:
@@ -334,8 +338,8 @@ async def test_a_route_without_a_body_takes_any(server: Server) -> None:
         "POST /rooms HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
     ],
 )
-async def test_malformed_http_gets_the_envelope_too(server: Server, request_text: str) -> None:
-    answer = await server.exchange(request_text.encode())
+async def test_malformed_http_gets_the_envelope_too(shared_server: Server, request_text: str) -> None:
+    answer = await shared_server.exchange(request_text.encode())
     check_error(parse(answer), 400, "VALIDATION_ERROR")
     assert b"sk_secret" not in answer
 

@@ -32,9 +32,9 @@ BUNDLE = "/playground/swagger/swagger-ui-bundle.js"
         ("/sdk/chatapi.js", "text/javascript; charset=utf-8"),
     ],
 )
-async def test_each_file_with_its_type(server: Server, path: str, content_type: str) -> None:
+async def test_each_file_with_its_type(shared_server: Server, path: str, content_type: str) -> None:
     for prefix in ("", "/v1"):
-        reply = await server.request("GET", prefix + path)
+        reply = await shared_server.request("GET", prefix + path)
         assert reply.status == 200
         assert reply.body == FILES[path].decode()
         assert reply.headers["Content-Type"] == content_type
@@ -84,14 +84,16 @@ async def test_a_file_that_has_not_changed_is_not_sent_again(server: Server) -> 
         ("gzipped", False),
     ],
 )
-async def test_file_is_compressed_for_clients_that_accept_it(server: Server, accepted: str, gzipped: bool) -> None:
+async def test_file_is_compressed_for_clients_that_accept_it(
+    shared_server: Server, accepted: str, gzipped: bool
+) -> None:
     for path in ("/playground", "/playground/playground.js", "/sdk/chatapi.js", "/playground/swagger/swagger-ui.css"):
-        head, body = await get_bytes(server, path, accepted)
+        head, body = await get_bytes(shared_server, path, accepted)
         assert ("content-encoding: gzip" in head) == gzipped
         assert "vary: accept-encoding" in head
         assert (gzip.decompress(body) if gzipped else body) == FILES[path]
         assert f"content-length: {len(body)}\r\n" in head
-        assert (await get_bytes(server, path, accepted, method="HEAD")) == (head, b"")
+        assert (await get_bytes(shared_server, path, accepted, method="HEAD")) == (head, b"")
 
 
 async def test_the_documents_for_machines_are_compressed_as_well(server: Server) -> None:
@@ -197,8 +199,8 @@ async def test_pages_may_load_nothing_from_elsewhere(server: Server) -> None:
         "/sdk/",
     ],
 )
-async def test_nothing_else_is_served(server: Server, path: str) -> None:
-    async with server.session.get(yarl.URL(server.url + path, encoded=True)) as answer:
+async def test_nothing_else_is_served(shared_server: Server, path: str) -> None:
+    async with shared_server.session.get(yarl.URL(shared_server.url + path, encoded=True)) as answer:
         assert answer.status == 404
         assert (await answer.json())["error"]["code"] == "NOT_FOUND"
 

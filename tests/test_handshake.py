@@ -127,15 +127,15 @@ async def test_a_plain_get_is_426(server: Server) -> None:
         {"Connection": "close"},
     ],
 )
-async def test_a_handshake_that_is_none_gets_the_envelope(server: Server, headers: dict[str, str]) -> None:
-    lines = {**HANDSHAKE, **server.user("alice").headers, **headers}
+async def test_a_handshake_that_is_none_gets_the_envelope(shared_server: Server, headers: dict[str, str]) -> None:
+    lines = {**HANDSHAKE, **shared_server.user("alice").headers, **headers}
     text = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value)
-    reader, writer = await server.open()
+    reader, writer = await shared_server.open()
     writer.write(f"GET /ws HTTP/1.1\r\nHost: a\r\n{text}\r\n".encode())
     answer = await reader.readuntil(b"}}")
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "VALIDATION_ERROR"
-    assert not server.services.hub.connections
+    assert not shared_server.services.hub.connections
 
 
 @pytest.mark.parametrize("name", ["?token=x", "bearer"])

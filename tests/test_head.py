@@ -113,19 +113,21 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("accept", BROWSERS)
-async def test_the_root_leads_a_browser_to_the_playground(server: Server, accept: str) -> None:
+async def test_the_root_leads_a_browser_to_the_playground(shared_server: Server, accept: str) -> None:
     for path in ("/", "/v1/"):
         for method in ("GET", "HEAD"):
-            reply = await server.request(method, path, headers={"Accept": accept}, allow_redirects=False)
+            reply = await shared_server.request(method, path, headers={"Accept": accept}, allow_redirects=False)
             assert (reply.status, reply.headers["Location"], reply.body) == (302, "/playground", None)
             assert "Accept" in reply.headers["Vary"]
-    page = await server.request("GET", "/", headers={"Accept": accept})
+    page = await shared_server.request("GET", "/", headers={"Accept": accept})
     assert page.body.startswith("<!doctype html>")
 
 
 @pytest.mark.parametrize("accept", OTHERS)
-async def test_root_answers_other_clients_with_name_version_and_links(server: Server, accept: str | None) -> None:
-    reply = await server.request(
+async def test_root_answers_other_clients_with_name_version_and_links(
+    shared_server: Server, accept: str | None
+) -> None:
+    reply = await shared_server.request(
         "GET", "/", headers={} if accept is None else {"Accept": accept}, skip_auto_headers=["Accept"]
     )
     assert (reply.status, reply.headers["Vary"]) == (200, "Accept")

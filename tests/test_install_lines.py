@@ -27,20 +27,18 @@ CDN = re.compile(
     rf"|\bnpm:{OURS}\b",
     re.IGNORECASE,
 )
-DEPENDENCY = re.compile(
-    rf"^\s*[\"']?{OURS}(?:\[[\w,-]*\])?[\"']?\s*(?:[=~<>!]=|:\s*[\"'][\^~*\d])", re.IGNORECASE | re.MULTILINE
-)
+DEPENDENCY = re.compile(rf"^\s*[\"']?{OURS}(?:\[[\w,-]*\])?[\"']?\s*(?:[=~<>!]=|:\s*[\"'][\^~*\d])", re.IGNORECASE)
 
 
 def find_registry_installs(text: str) -> Iterator[str]:
     joined = re.sub(r"\\\n\s*", " ", text)
-    for line in joined.splitlines():
-        for installer in INSTALLERS.finditer(line) if "chatapi" in line.lower() else ():
+    for line in [line for line in joined.splitlines() if "chatapi" in line.lower()]:
+        for installer in INSTALLERS.finditer(line):
             command = re.split(r"`|&&|\|\||;| #", line[installer.end() :])[0]
             if FROM_REGISTRY.search(command):
                 yield line.strip()
-    for pattern in (CDN, DEPENDENCY):
-        yield from (found[0].strip() for found in pattern.finditer(joined))
+        for pattern in (CDN, DEPENDENCY):
+            yield from (found[0].strip() for found in pattern.finditer(line))
 
 
 def list_texts() -> list[Path]:

@@ -53,8 +53,8 @@ async def test_a_member_may_be_added_as_admin(server: Server) -> None:
         ({"user_id": "b", "role": "king"}, "role"),
     ],
 )
-async def test_a_bad_member_is_refused(server: Server, body: dict[str, object], field: str) -> None:
-    alice = server.user("alice")
+async def test_a_bad_member_is_refused(shared_server: Server, body: dict[str, object], field: str) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
     reply = await alice.post(f"/rooms/{room_id}/members", body)
     assert (reply.status, reply.error["code"], reply.error["field"]) == (400, "VALIDATION_ERROR", field)
@@ -305,9 +305,9 @@ async def test_users_that_leave_together_leave_no_gap_in_the_log(server: Server)
 
 
 @pytest.mark.parametrize("user_id", ["{", "}", "{x}", "a/b", "100%", "a+b?c#d"])
-async def test_every_user_id_fits_into_a_path(server: Server, user_id: str) -> None:
-    alice = server.user("alice")
+async def test_every_user_id_fits_into_a_path(shared_server: Server, user_id: str) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room(user_id)
-    path = yarl.URL(f"{server.url}/rooms/{room_id}/members/{quote(user_id, safe='')}", encoded=True)
-    async with server.session.delete(path, headers=alice.headers) as response:
+    path = yarl.URL(f"{shared_server.url}/rooms/{room_id}/members/{quote(user_id, safe='')}", encoded=True)
+    async with shared_server.session.delete(path, headers=alice.headers) as response:
         assert response.status == 204

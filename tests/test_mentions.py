@@ -75,10 +75,10 @@ BAD: list[tuple[dict[str, object], int, str | None]] = [
 @pytest.mark.parametrize("transport", ["rest", "websocket"])
 @pytest.mark.parametrize(("fields", "status", "field"), BAD)
 async def test_bad_mention_is_refused_and_stores_nothing(
-    server: Server, transport: str, fields: dict[str, object], status: int, field: str | None
+    shared_server: Server, transport: str, fields: dict[str, object], status: int, field: str | None
 ) -> None:
-    bob = server.user("bob")
-    room_id = await server.user("alice").make_room("bob")
+    bob = shared_server.user("bob")
+    room_id = await shared_server.user("alice").make_room("bob")
     error = await send(bob, room_id, transport, **fields)
     code = {400: "VALIDATION_ERROR", 403: "AUTHORIZATION_ERROR"}[status]
     assert (error["code"], error.get("field")) == (code, field)

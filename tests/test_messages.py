@@ -83,8 +83,10 @@ async def test_a_message_is_the_same_wherever_it_is_shown(server: Server) -> Non
         ({"content": "x", "reply_to": "nonsense"}, "reply_to"),
     ],
 )
-async def test_a_bad_message_is_refused_and_takes_no_seq(server: Server, body: dict[str, object], field: str) -> None:
-    alice = server.user("alice")
+async def test_a_bad_message_is_refused_and_takes_no_seq(
+    shared_server: Server, body: dict[str, object], field: str
+) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
     reply = await alice.post(f"/rooms/{room_id}/messages", body)
     assert (reply.status, reply.error["code"], reply.error["field"]) == (400, "VALIDATION_ERROR", field)
@@ -172,8 +174,8 @@ async def test_history_has_messages_only_where_the_log_has_everything(server: Se
         ("after_seq=9007199254740992", "after_seq"),
     ],
 )
-async def test_a_bad_page_of_history_is_refused(server: Server, query: str, field: str) -> None:
-    alice = server.user("alice")
+async def test_a_bad_page_of_history_is_refused(shared_server: Server, query: str, field: str) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
     reply = await alice.request("GET", f"/rooms/{room_id}/messages?{query}")
     assert (reply.status, reply.error["code"], reply.error["field"]) == (400, "VALIDATION_ERROR", field)

@@ -200,8 +200,8 @@ async def test_the_list_is_paged_and_filtered(server: Server) -> None:
         ({"topic": "", "payload": 1, "targets": {"user_ids": ["a"]}}, "topic"),
     ],
 )
-async def test_invalid_field_of_notify_is_named(server: Server, body: object, field: str) -> None:
-    reply = await server.user("app").post("/notify", body)
+async def test_invalid_field_of_notify_is_named(shared_server: Server, body: object, field: str) -> None:
+    reply = await shared_server.user("app").post("/notify", body)
     assert (reply.status, reply.error["code"], reply.error["field"]) == (400, "VALIDATION_ERROR", field)
 
 

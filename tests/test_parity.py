@@ -199,10 +199,10 @@ def comparable(outcome: Outcome, name: str) -> Outcome:
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_both_transports_give_one_result(server: Server, case: str) -> None:
+async def test_both_transports_give_one_result(shared_server: Server, case: str) -> None:
     results = []
     for transport in ("rest", "websocket"):
-        rooms = await set_up(server, transport)
+        rooms = await set_up(shared_server, transport)
         outcomes = []
         for name, fields in CASES[case](rooms):
             outcomes.append(comparable(await rooms.call(name, **{"room_id": rooms.room_id, **fields}), name))

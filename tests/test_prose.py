@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 from examples import FENCE, list_documents
+from sources import ROOT, Module, list_sources, read_modules
 
-ROOT = Path(__file__).parent.parent
-SOURCES = sorted((ROOT / "chatapi").rglob("*.py"))
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 ARCHAIC = re.compile(
     r"\b(?:shall|whereby|thereof|hereby|lest|thence|merely|anew|for ever|in vain|mend the|as one who|but for"
@@ -52,9 +51,9 @@ def test_documents_are_plain(document: str) -> None:
     assert [turn for part in parts if not part.startswith("#") for turn in find_turns(part.strip(" |\n"))] == []
 
 
-def list_docstrings(tree: ast.Module) -> Iterator[str]:
+def list_docstrings(module: Module) -> Iterator[str]:
     """Those of attributes and constants included."""
-    for node in ast.walk(tree):
+    for node in module.nodes:
         for statement in getattr(node, "body", ()) if isinstance(node, DOCUMENTED) else ():
             if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
                 yield str(statement.value.value)
@@ -74,12 +73,14 @@ def list_comments(source: str) -> Iterator[str]:
     yield text
 
 
-@pytest.mark.parametrize("package", sorted({path.parent for path in SOURCES}), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "package", sorted({path.parent for path in list_sources("chatapi", ".py")}), ids=lambda path: path.name
+)
 def test_docstrings_and_comments_are_plain(package: Path) -> None:
     found = []
-    for path in package.glob("*.py"):
-        source = path.read_text(encoding="utf-8")
-        for text in (*list_docstrings(ast.parse(source)), *list_comments(source)):
+    for path, module in read_modules().items():
+        texts = (*list_docstrings(module), *list_comments(module.source)) if path.parent == package else ()
+        for text in texts:
             found += [(path.name, turn[0]) for turn in CODE_TURNS.finditer(" ".join(text.split()))]
     assert found == []
 
@@ -95,10 +96,9 @@ def test_comments_of_scripts_are_plain(script: Path) -> None:
 def list_classes() -> Counter[str]:
     """In how many modules each name is. What clients see, the SDK and the answers both have."""
     names: Counter[str] = Counter()
-    for path in SOURCES:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+    for path, module in read_modules().items():
         if path.parent.name != "client" or not path.name.endswith(("records.py", "events.py")):
-            names.update({node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)})
+            names.update({node.name for node in module.nodes if isinstance(node, ast.ClassDef)})
     return names
 
 
@@ -110,8 +110,8 @@ def test_each_class_has_a_name_of_its_own() -> None:
 
 def test_no_name_is_a_word_of_several_meanings() -> None:
     found = set()
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for path, module in read_modules().items():
+        for node in module.nodes:
             name = getattr(node, "name", None) or getattr(node, "attr", None) or getattr(node, "id", None)
             name = name or getattr(node, "arg", None)
             words = set(re.findall(r"[A-Z]?[a-z]+|[A-Z]{2,}", name)) if isinstance(name, str) else set()
@@ -123,8 +123,8 @@ def test_no_name_is_a_word_of_several_meanings() -> None:
 def list_refusals() -> list[str]:
     """The texts, without what is put into them."""
     texts = []
-    for source in SOURCES:
-        for call in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+    for module in read_modules().values():
+        for call in module.nodes:
             if isinstance(call, ast.Call) and getattr(call.func, "id", "") in REFUSALS:
                 parts = [
                     part for argument in call.args for part in ast.walk(argument) if isinstance(part, ast.Constant)

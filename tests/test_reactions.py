@@ -253,8 +253,8 @@ async def test_an_emoji_keeps_its_place_until_its_last_user_takes_it_away(server
         "\ufffd",
     ],
 )
-async def test_an_emoji_is_kept_byte_for_byte(server: Server, emoji: str) -> None:
-    alice = server.user("alice")
+async def test_an_emoji_is_kept_byte_for_byte(shared_server: Server, emoji: str) -> None:
+    alice = shared_server.user("alice")
     message = await alice.say(await alice.make_room("bob"))
     socket = await alice.connect()
     assert await react(alice, message, emoji) == [{"emoji": emoji, "count": 1, "user_ids": ["alice"]}]
@@ -292,8 +292,8 @@ async def test_texts_that_are_not_emoji_are_refused_over_both_transports(start_s
 
 
 @pytest.mark.parametrize("escaped", ["%FF", ".", "..", "%F0%9F%91", "%ED%A0%80", "%C0%AE", "a%00", "%2E", "%2E%2E"])
-async def test_escapes_that_are_not_emoji_are_refused(server: Server, escaped: str) -> None:
-    alice = server.user("alice")
+async def test_escapes_that_are_not_emoji_are_refused(shared_server: Server, escaped: str) -> None:
+    alice = shared_server.user("alice")
     message = await alice.say(await alice.make_room("bob"))
     head = "".join(f"{name}: {value}\r\n" for name, value in alice.headers.items())
     for method, path in (
@@ -301,7 +301,7 @@ async def test_escapes_that_are_not_emoji_are_refused(server: Server, escaped: s
         ("DELETE", f"{path_of(message)}/reactions/{escaped}"),
         ("GET", f"{path_of(message)}/reactions?emoji={escaped}"),
     ):
-        answer = await server.exchange(
+        answer = await shared_server.exchange(
             f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n{head}\r\n".encode()
         )
         assert answer.startswith(b"HTTP/1.1 400 "), (method, answer)

@@ -107,11 +107,11 @@ async def test_members_name_and_metadata_may_be_absent_or_null(server: Server, b
     ],
 )
 async def test_a_bad_room_is_refused_with_the_culprit_named(
-    server: Server, body: dict[str, object], field: str
+    shared_server: Server, body: dict[str, object], field: str
 ) -> None:
-    reply = await server.user("alice").post("/rooms", body)
+    reply = await shared_server.user("alice").post("/rooms", body)
     assert (reply.status, reply.error["code"], reply.error["field"]) == (400, "VALIDATION_ERROR", field)
-    assert (await server.user("alice").get("/rooms")).data == {"rooms": [], "has_more": False}
+    assert (await shared_server.user("alice").get("/rooms")).data == {"rooms": [], "has_more": False}
 
 
 async def test_bounds_themselves_are_allowed(server: Server) -> None:
@@ -316,8 +316,8 @@ async def test_lists_are_paged(server: Server) -> None:
         ("offset=9007199254740992", "offset"),
     ],
 )
-async def test_a_bad_page_is_refused(server: Server, query: str, field: str) -> None:
-    alice = server.user("alice")
+async def test_a_bad_page_is_refused(shared_server: Server, query: str, field: str) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
     for path in ("/rooms", "/channels", f"/rooms/{room_id}/members", f"/rooms/{room_id}/receipts"):
         reply = await alice.request("GET", f"{path}?{query}")

@@ -222,8 +222,10 @@ async def test_only_admins_post_where_that_is_the_rule(start_server: StartServer
         ("slow_mode_seconds", 1.0),
     ],
 )
-async def test_settings_out_of_bounds_are_refused(server: Server, method: str, field: str, value: object) -> None:
-    alice = server.user("alice")
+async def test_settings_out_of_bounds_are_refused(
+    shared_server: Server, method: str, field: str, value: object
+) -> None:
+    alice = shared_server.user("alice")
     path = "/rooms" if method == "POST" else f"/rooms/{await alice.make_room()}"
     reply = await alice.request(method, path, {"type": "group", field: value})
     assert (reply.status, reply.error["code"], reply.error["field"]) == (400, "VALIDATION_ERROR", field)

@@ -62,8 +62,8 @@ async def test_a_ban_is_set_replaced_shown_and_ended(start_server: StartServer) 
         ({"expires_in": 1.5}, "expires_in"),
     ],
 )
-async def test_the_bounds_of_a_ban(server: Server, body: dict[str, object], field: str) -> None:
-    backend = server.user("backend")
+async def test_the_bounds_of_a_ban(shared_server: Server, body: dict[str, object], field: str) -> None:
+    backend = shared_server.user("backend")
     reply = await backend.put(BAN, body)
     assert (reply.status, reply.error["field"]) == (400, field)
     assert (await backend.get(BAN)).status == 404

@@ -63,8 +63,8 @@ async def test_a_view_is_changed_in_part_and_told_to_all_devices(server: Server)
         ({"hidden": 1}, "hidden"),
     ],
 )
-async def test_a_bad_view_is_refused(server: Server, body: dict[str, object], field: str) -> None:
-    alice = server.user("alice")
+async def test_a_bad_view_is_refused(shared_server: Server, body: dict[str, object], field: str) -> None:
+    alice = shared_server.user("alice")
     refused = await alice.patch(f"/rooms/{await alice.make_room()}/me", body)
     assert (refused.status, refused.error["field"]) == (400, field)
 

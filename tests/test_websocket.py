@@ -223,8 +223,10 @@ async def test_a_channel_can_be_listened_to_without_joining(server: Server) -> N
         ('{"type":"send_message","data":[1]}', None),
     ],
 )
-async def test_a_bad_frame_gets_an_error_and_the_connection_stays(server: Server, text: str, field: str | None) -> None:
-    socket = await server.user("alice").connect()
+async def test_a_bad_frame_gets_an_error_and_the_connection_stays(
+    shared_server: Server, text: str, field: str | None
+) -> None:
+    socket = await shared_server.user("alice").connect()
     await socket.websocket.send_str(text)
     error = await socket.next()
     assert (error["type"], error["code"]) == ("error", "VALIDATION_ERROR")
@@ -314,8 +316,8 @@ async def test_a_binary_frame_is_1003(server: Server) -> None:
 
 
 @pytest.mark.parametrize("payload", [b"\xff", b'{"type":"ping","x":"\xff"}', b"\xed\xa0\x80", b'"\xc3'])
-async def test_text_that_is_not_utf8_is_1007(server: Server, payload: bytes) -> None:
-    socket = await server.user("alice").connect_raw(ready=True)
+async def test_text_that_is_not_utf8_is_1007(shared_server: Server, payload: bytes) -> None:
+    socket = await shared_server.user("alice").connect_raw(ready=True)
     socket.send(TEXT, payload)
     assert await socket.close_code() == 1007
 
@@ -362,15 +364,15 @@ async def test_fragments_are_put_together(server: Server) -> None:
         lambda socket: socket.send(0, b"x"),  # a fragment of nothing
     ],
 )
-async def test_bytes_that_are_not_a_frame_end_the_connection(server: Server, break_it) -> None:
-    socket = await server.user("alice").connect_raw(ready=True)
+async def test_bytes_that_are_not_a_frame_end_the_connection(shared_server: Server, break_it) -> None:
+    socket = await shared_server.user("alice").connect_raw(ready=True)
     break_it(socket)
     assert await socket.close_code() == 1002
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x03\xe8", b"\x03\xe8bye", b"\x0f\xa0", b"\x13\x87"])
-async def test_a_close_is_answered_with_its_code(server: Server, payload: bytes) -> None:
-    socket = await server.user("alice").connect_raw(ready=True)
+async def test_a_close_is_answered_with_its_code(shared_server: Server, payload: bytes) -> None:
+    socket = await shared_server.user("alice").connect_raw(ready=True)
     socket.send(CLOSE, payload)
     opcode, answer = await socket.next()
     assert (opcode, answer) == (CLOSE, payload[:2] or b"\x03\xe8")
