@@ -1,12 +1,13 @@
 """Blocks: users who want no dm from somebody."""
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from conftest import StartServer
-from driver import HandClock, Server, User, restart
+from driver import Gate, HandClock, Server, User, restart
 
 from chatapi.housekeeping import purge_deleted
 
@@ -26,13 +27,13 @@ async def test_blocks_are_listed_the_latest_first(start_server: StartServer) -> 
     made = []
     for user_id in ("bob", "carol", "dave"):
         made.insert(0, (await alice.request("PUT", f"/blocks/{user_id}")).data)
-        clock.advance(1)
+        clock.advance(int(user_id == "bob"))  # the other two at the same moment
     assert [one["user_id"] for one in made] == ["dave", "carol", "bob"]
     assert (await alice.request("PUT", "/blocks/bob")).data == made[-1]
     assert (await alice.get("/blocks")).data == {"blocks": made, "has_more": False}
-    page = (await alice.get("/blocks", limit=2)).data
-    assert (page["blocks"], page["has_more"]) == (made[:2], True)
-    assert (await alice.get("/blocks", cursor=page["next_cursor"])).data["blocks"] == made[2:]
+    page = (await alice.get("/blocks", limit=1)).data
+    assert (page["blocks"], page["has_more"]) == (made[:1], True)
+    assert (await alice.get("/blocks", cursor=page["next_cursor"])).data["blocks"] == made[1:]
     assert (await alice.get("/blocks", offset=1, limit=1)).data["blocks"] == made[1:2]
     assert (await server.user("bob").get("/blocks")).data["blocks"] == []
     assert [(await alice.delete("/blocks/carol")).status for _ in range(2)] == [204, 204]
@@ -168,11 +169,28 @@ async def test_a_dm_without_a_block_has_no_rules(start_server: StartServer, serv
     room_id = await make_dm(server)
     await server.user("carol").request("PUT", "/blocks/bob")
     server = await restart(start_server, server)
+    await server.user("alice").delete("/blocks/bob")
     await server.user("alice").say(room_id)
     [tenant] = server.services.tenants.all()
     room = server.services.rooms.find_loaded(tenant.tenant_key, room_id)
     assert room is not None
     assert room.rules is None
+
+
+async def test_a_dm_that_is_being_loaded_knows_of_the_block(start_server: StartServer, server: Server) -> None:
+    room_id = await make_dm(server)
+    server = await restart(start_server, server)
+    alice, bob, rooms = server.user("alice"), server.user("bob"), server.services.rooms
+    gate = Gate(rooms._load_members)
+    rooms._load_members = gate  # type: ignore[method-assign]
+    async with asyncio.TaskGroup() as together:
+        together.create_task(bob.get(f"/rooms/{room_id}"))
+        await gate.arrived.wait()
+        together.create_task(block(alice, "bob"))
+        for _ in range(5):  # the block has come by then
+            await alice.get("/blocks")
+        gate.open()
+    assert (await bob.post(f"/rooms/{room_id}/messages", {"content": "x"})).status == 403
 
 
 async def test_tenants_have_their_own_blocks_which_end_with_them(server: Server, database: Path) -> None:

@@ -295,6 +295,7 @@ async def test_bans_outlive_the_server_and_end_with_the_tenant(
 ) -> None:
     tenant = await server.make_tenant("other")
     theirs = server.user("backend", tenant["api_key"])
+    await server.user("backend").put(BAN, {"reason": "rude"})
     await server.user("backend").put(BAN, {"reason": "spam", "expires_in": 1000})
     shown = (await server.user("backend").get(BAN)).data
     await theirs.put(BAN, {})
