@@ -236,14 +236,19 @@ class Server:
             held.set()
             await release.wait()
 
-        holding = asyncio.ensure_future(writer.change(hold, barrier=True))
-        await held.wait()  # from here on nothing but the requests waits
-        tasks = [holding]
-        for waiting, request in enumerate(requests, start=1):
-            tasks.append(asyncio.ensure_future(request))
-            await eventually(lambda waiting=waiting: len(writer) >= waiting)
-        release.set()
-        return (await asyncio.gather(*tasks))[1:]
+        tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(writer.change(hold, barrier=True))]
+        try:
+            await held.wait()  # from here on nothing but the requests waits
+            for waiting, request in enumerate(requests, start=1):
+                tasks.append(asyncio.ensure_future(request))
+                await eventually(lambda waiting=waiting: len(writer) >= waiting or tasks[waiting].done())
+                assert len(writer) >= waiting, f"answered before its turn: {tasks[waiting].result()}"
+        finally:  # also then: a writer that is held for ever would hang the end of the test
+            release.set()
+            for request in requests[len(tasks) - 1 :]:
+                request.close()
+            replies = await asyncio.gather(*tasks)
+        return replies[1:]
 
     async def refused_handshake(self, path: str = "/ws", **options: Any) -> Reply:
         """What a handshake with these headers and parameters is answered, when it is not accepted."""
