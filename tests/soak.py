@@ -82,8 +82,12 @@ class Load:
         """Visitors come one after the other, each for a while."""
         ends_at_s = time.monotonic() + seconds
         while time.monotonic() < ends_at_s:
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            try:
                 await self._visit()
+            except aiohttp.WSMessageTypeError:  # closed: a user who was banned from the tenant meanwhile
+                self.answers["visits that the server closed"] += 1
+            except (aiohttp.ClientError, TimeoutError):
+                self.answers["visits that failed"] += 1
 
     async def call_for(self, seconds: float) -> None:
         ends_at_s = time.monotonic() + seconds
