@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -227,28 +227,38 @@ class Server:
         self._sockets.append(socket)
         return socket
 
-    async def together(self, *requests: Coroutine[Any, Any, Reply]) -> list[Reply]:
-        """Carries them out so that their writes, one each, come in this order and in one batch."""
-        writer = self.services.store.writer
+    @contextlib.asynccontextmanager
+    async def hold_writer(self) -> AsyncIterator[None]:
+        """Nothing is written meanwhile: what comes waits. It ends with the test, also if that fails."""
         held, release = asyncio.Event(), asyncio.Event()
 
         async def hold(_transaction: Transaction) -> None:
             held.set()
             await release.wait()
 
-        tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(writer.change(hold, barrier=True))]
+        holding = asyncio.ensure_future(self.services.store.writer.change(hold, barrier=True))
+        await held.wait()
         try:
-            await held.wait()  # from here on nothing but the requests waits
-            for waiting, request in enumerate(requests, start=1):
-                tasks.append(asyncio.ensure_future(request))
-                await eventually(lambda waiting=waiting: len(writer) >= waiting or tasks[waiting].done())
-                assert len(writer) >= waiting, f"answered before its turn: {tasks[waiting].result()}"
-        finally:  # also then: a writer that is held for ever would hang the end of the test
+            yield
+        finally:
             release.set()
-            for request in requests[len(tasks) - 1 :]:
+            await holding
+
+    async def together(self, *requests: Coroutine[Any, Any, Reply]) -> list[Reply]:
+        """Carries them out so that their writes, one each, come in this order and in one batch."""
+        writer = self.services.store.writer
+        tasks: list[asyncio.Future[Reply]] = []
+        try:
+            async with self.hold_writer():  # from here on nothing but the requests waits
+                for waiting, request in enumerate(requests, start=1):
+                    tasks.append(asyncio.ensure_future(request))
+                    await eventually(lambda waiting=waiting: len(writer) >= waiting or tasks[-1].done())
+                    assert len(writer) >= waiting, f"answered before its turn: {tasks[-1].result()}"
+        finally:
+            for request in requests[len(tasks) :]:
                 request.close()
             replies = await asyncio.gather(*tasks)
-        return replies[1:]
+        return replies
 
     async def refused_handshake(self, path: str = "/ws", **options: Any) -> Reply:
         """What a handshake with these headers and parameters is answered, when it is not accepted."""

@@ -96,42 +96,26 @@ async def test_writer_finishes_writes_that_it_has_taken(server: Server) -> None:
     room_id = await alice.make_room()
     socket = await alice.connect()
     writer = server.services.store.writer
-    release = asyncio.Event()
-
-    async def hold(_transaction: object) -> None:
-        await release.wait()
-
-    holding = asyncio.create_task(writer.change(hold, barrier=True))
-    await eventually(lambda: not writer)
-    for _ in range(3):
-        await socket.send("send_message", room_id=room_id, content="taken")
-    await eventually(lambda: len(writer) == 3)
-    writer.close()
-    release.set()
+    async with server.hold_writer():
+        for _ in range(3):
+            await socket.send("send_message", room_id=room_id, content="taken")
+        await eventually(lambda: len(writer) == 3)
+        writer.close()
     for seq in (1, 2, 3):
         await socket.expect("message.sent", seq=seq)
-    await holding
     assert (await alice.post(f"/rooms/{room_id}/messages", {"content": "too late"})).status == 503
 
 
 async def test_a_request_that_is_being_served_is_answered(server: Server) -> None:
     alice = server.user("alice")
     room_id = await alice.make_room()
-    release = asyncio.Event()
-
-    async def hold(_transaction: object) -> None:
-        await release.wait()
-
-    holding = asyncio.create_task(server.services.store.writer.change(hold, barrier=True))
-    await eventually(lambda: not server.services.store.writer)
-    sending = asyncio.create_task(alice.say(room_id, "in time"))
-    await eventually(lambda: server.services.store.writer)
-    closing = asyncio.create_task(server.app.close())
-    await eventually(lambda: server.services.health.is_draining)
-    release.set()
+    async with server.hold_writer():
+        sending = asyncio.create_task(alice.say(room_id, "in time"))
+        await eventually(lambda: server.services.store.writer)
+        closing = asyncio.create_task(server.app.close())
+        await eventually(lambda: server.services.health.is_draining)
     assert (await sending)["seq"] == 1
     await closing
-    await holding
 
 
 async def begin_request(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]:

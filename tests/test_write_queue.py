@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from driver import Reply, Server, eventually
 
-from chatapi.store import Transaction, writer
+from chatapi.store import writer
 
 BOUND_CHARACTERS = 100_000
 TEXT = "x" * 60_000
@@ -33,23 +33,15 @@ async def test_write_queue_is_bounded_in_characters_for_every_kind_of_write(
     }
     method, path, body = calls[kind]
     waiting = server.services.store.writer
-    release = asyncio.Event()
-
-    async def hold(_transaction: Transaction) -> None:
-        await release.wait()
-
-    holding = asyncio.ensure_future(waiting.change(hold, barrier=True))
-    await eventually(lambda: not waiting)
     replies: list[asyncio.Future[Reply]] = []
-    while waiting._queued_characters < BOUND_CHARACTERS:
-        before = waiting._queued_characters  # the times when keys were used may be queued as well: a few characters
-        replies.append(asyncio.ensure_future(alice.request(method, path, body)))
-        await eventually(lambda before=before: waiting._queued_characters > before + BOUND_CHARACTERS / 10)
-        assert len(replies) < 20
-    refused = await alice.request(method, path, body)
-    assert (refused.status, refused.error["code"]) == (503, "INTERNAL_ERROR")
-    release.set()
-    await holding
+    async with server.hold_writer():
+        while waiting._queued_characters < BOUND_CHARACTERS:
+            before = waiting._queued_characters  # the times when keys were used may be queued as well: a few characters
+            replies.append(asyncio.ensure_future(alice.request(method, path, body)))
+            await eventually(lambda before=before: waiting._queued_characters > before + BOUND_CHARACTERS / 10)
+            assert len(replies) < 20
+        refused = await alice.request(method, path, body)
+        assert (refused.status, refused.error["code"]) == (503, "INTERNAL_ERROR")
     assert all(reply.status < 300 for reply in await asyncio.gather(*replies))
     assert waiting._queued_characters == 0
     assert (await alice.request(method, path, body)).status < 300
