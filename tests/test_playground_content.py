@@ -189,3 +189,15 @@ def write_dates(route: Route) -> None:
     for message in answer["data"]["messages"]:
         message["created_at"] = DATES[(message["seq"] - 1) // 20]
     route.fulfill(status=200, content_type="application/json", body=json.dumps(answer))
+
+
+def test_the_field_grows_with_its_text_and_scrolls_beyond(browser: Browser, tenant: Tenant) -> None:
+    with tenant.visit(browser) as visitor:
+        page = visitor.open()
+        alice, _ = panes(page)
+        expect(alice.input).to_have_css("overflow-y", "hidden")
+        alice.input.fill("\n".join("four"))
+        expect(alice.input).to_have_css("overflow-y", "hidden")
+        alice.input.fill("\n".join("more than four lines"))
+        expect(alice.input).to_have_css("overflow-y", "auto")
+        expect(alice.input).to_have_css("height", "160px")

@@ -99,7 +99,9 @@ export class Composer {
     if (barred) this.input.setAttribute("aria-disabled", "true");
     else this.input.removeAttribute("aria-disabled");
     this.input.style.setProperty("height", "auto");
-    this.input.style.setProperty("height", `${Math.min(this.input.scrollHeight + 2, MAX_HEIGHT_PX)}px`);
+    const height = this.input.scrollHeight + 2;
+    this.input.style.setProperty("height", `${Math.min(height, MAX_HEIGHT_PX)}px`);
+    this.input.style.setProperty("overflow-y", height > MAX_HEIGHT_PX ? "auto" : "hidden"); // Firefox shows a bar where nothing can be scrolled
   }
 
   /** @param {KeyboardEvent} event */
