@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from chatapi.store import Store, search_index
 from chatapi.store.background import Work
-from chatapi.store.search_index import LONG_TAIL, IndexStep
+from chatapi.store.search_index import IDLE_MERGED_PAGES, LONG_TAIL, MERGED_PAGES, IndexStep
 
 PAUSE_SECONDS = 1.0  # between two looks at what has come
 CHUNK_SECONDS, IDLE_CHUNK_SECONDS = 0.003, 0.01  # that the writer may be kept from others
@@ -98,7 +98,8 @@ class Indexer:
         self._since_merge += 1
 
     async def _merge(self) -> float:
-        step = await self._step(search_index.merge_segments)
+        pages = MERGED_PAGES if self._store.writer.is_busy else IDLE_MERGED_PAGES
+        step = await self._step(partial(search_index.merge_segments, pages))
         self._since_merge = 0
         if not step.has_more:
             self._unmerged = 0

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 OUTDATED_ROWS = 100  # replaced by one statement: 1 to 2 ms
 CHUNK_CHARACTERS = 200  # for each of a chunk's rows, on average
-MERGED_PAGES = 8  # by one statement, about 1 ms
+MERGED_PAGES, IDLE_MERGED_PAGES = 8, 32  # by one statement, about 1 and 4 ms
 LONG_TAIL = 40_000  # messages that came last and are not in the index: a search reads so many
 
 BLOCK_BITS = 10  # of a row's key, which tell the place in its block
@@ -224,9 +224,9 @@ def fill_gap(rows: int, connection: SqliteConnection, is_over: Callable[[], bool
     return _take_step(partial(_fill_some, rows), connection, is_over)
 
 
-def merge_segments(connection: SqliteConnection, is_over: Callable[[], bool]) -> IndexStep:
-    """One step. The more segments an index has, the longer a search takes."""
-    return _take_step(_merge_some, connection, is_over)
+def merge_segments(pages: int, connection: SqliteConnection, is_over: Callable[[], bool]) -> IndexStep:
+    """One step, `pages` at a time. The more segments an index has, the longer a search takes."""
+    return _take_step(partial(_merge_some, pages), connection, is_over)
 
 
 def _take_step(
@@ -244,7 +244,7 @@ def clear_outdated(connection: SqliteConnection, is_over: Callable[[], bool]) ->
     """One step of an index that takes in no new messages; those that were edited stay in it. Whether there is more to
     do. Segments are merged as fast as new ones come: first, since a step may end after its first chunk."""
     while True:
-        _merge_some(connection)
+        _merge_some(MERGED_PAGES, connection)
         if not _replace_outdated(connection):
             return False
         if is_over():
@@ -323,8 +323,8 @@ def _set_progress(connection: SqliteConnection, progress: IndexProgress) -> None
     connection.execute(_SET_PROGRESS, progress._asdict())
 
 
-def _merge_some(connection: SqliteConnection) -> tuple[int, bool]:
+def _merge_some(pages: int, connection: SqliteConnection) -> tuple[int, bool]:
     """No rows, and whether there may be more to merge."""
     before = connection.total_changes
-    connection.execute(_MERGE, {"pages": MERGED_PAGES})
+    connection.execute(_MERGE, {"pages": pages})
     return 0, connection.total_changes - before > 1  # SQLite's documented sign that there was something to merge
