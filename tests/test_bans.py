@@ -200,6 +200,8 @@ async def test_a_ban_ends_silently_and_to_the_microsecond(banning: Banning) -> N
     assert (await banning.bob.post(f"{banning.path}/members", {"user_id": "bob"})).status == 201
     again = await banning.ban(expires_in=31_536_000)
     assert again.data["created_at"] == banning.time_in(0)  # another ban than the one that has ended
+    banning.clock.set_forward(31_536_000)
+    assert (await banning.ban()).data["created_at"] == banning.time_in(0)
 
 
 async def test_a_body_may_be_absent_and_needs_no_content_type(banning: Banning) -> None:
