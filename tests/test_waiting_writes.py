@@ -8,6 +8,7 @@ import pytest
 from aiohttp import WSMsgType
 from driver import Server, Socket, User
 
+from chatapi import housekeeping
 from chatapi.errors import HTTP_STATUS, Code
 from chatapi.protocol.frames import CLIENT_FRAMES
 from chatapi.rest import ROUTES
@@ -231,6 +232,12 @@ class Stage:
             return {name: list(await transaction.fetch(f"SELECT * FROM {name}", {})) for name in names}
 
         return await self.server.services.store.writer.change(read)
+
+
+@pytest.fixture(autouse=True)
+def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No job writes beside the requests."""
+    monkeypatch.setattr(housekeeping, "list_jobs", lambda _services: [])
 
 
 @pytest.mark.parametrize("column", ROWS[0].cells)
