@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ settings.register_profile("chatapi", deadline=None, suppress_health_check=[Healt
 settings.load_profile("chatapi")
 
 TESTS = Path(__file__).parent
+LEFT_OUT = re.compile(r"^pytestmark = .*\bmark\.(?:slow|bench|browser|deploy|release)\b", re.MULTILINE)
 OLDEST_NODE = 20  # that the JavaScript SDK promises to run on
 
 MEMORY = "/dev/shm"
@@ -77,6 +79,17 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return (os.cpu_count() or 1) + 1 if is_default(config) else None
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Modules of which the default run leaves out all tests are not even imported: Playwright, Django and the like take
+    a second in each worker."""
+    return True if is_default(config) and is_left_out(collection_path) else None
+
+
+@cache
+def is_left_out(module: Path) -> bool:
+    return module.suffix == ".py" and bool(LEFT_OUT.search(module.read_text(encoding="utf-8")))
+
+
 def pytest_collectstart(collector: pytest.Collector) -> None:
     """In a fresh checkout pytest compiles every test module, and would in each worker. Each begins at another one, and
     finds those compiled that the others began with: a third of the work. One that cannot be imported is reported when
@@ -87,6 +100,8 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
     modules = sorted(TESTS.rglob("test_*.py"))
     first = len(modules) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
     for module in (*modules[first:], *modules[:first]):
+        if is_default(collector.config) and is_left_out(module):
+            continue
         if str(module.parent) not in sys.path:
             sys.path.insert(0, str(module.parent))
         with contextlib.suppress(Exception, pytest.skip.Exception):
