@@ -3,11 +3,11 @@
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, TimeoutError, expect, sync_playwright
 from server_process import ServerProcess
 
 FLAGS = [
@@ -22,6 +22,7 @@ FLAGS = [
 DESKTOP = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
 PATIENCE_MS = 15_000  # a restart of the server and the back-off included
+GONE_MS = 3_000  # a part of the page that may have gone by itself is waited for
 UNREACHABLE = ("net::ERR_", "WebSocket connection to")  # what the browser itself says of a server that is away
 
 
@@ -119,6 +120,11 @@ class PaneOf:
 
     def contents(self) -> list[str]:
         return self.messages.locator(".content").all_inner_texts()
+
+    def retry_now(self) -> None:
+        """Presses the button, unless the page has tried again by itself before."""
+        with suppress(TimeoutError):
+            self.notice.get_by_role("button", name="Retry now").click(timeout=GONE_MS)
 
     def message(self, text: str) -> Locator:
         return self.messages.filter(has_text=text)

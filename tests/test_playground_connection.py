@@ -73,7 +73,7 @@ def test_the_reason_is_told(browser: Browser, tenant: Tenant, handler: Callable[
         expect(alice.root.get_by_role("status").filter(has_text=reason)).to_have_count(1)  # and read out
         bob.expect_live()
         page.unroute(TICKET)
-        alice.notice.get_by_role("button", name="Retry now").click()
+        alice.retry_now()
         alice.expect_live()
         expect(alice.notice).to_be_hidden()
 
@@ -205,7 +205,7 @@ def test_the_server_is_shown(browser: Browser, tenant: Tenant, server: ServerPro
             alice.say("while it was away")
         finally:
             server.start()
-        alice.notice.get_by_role("button", name="Retry now").click()
+        alice.retry_now()
         bob.expect_live()
         bob.expect_contents(["while it was away"])
         expect(health).to_contain_text("healthy")
