@@ -23,6 +23,7 @@ import { explain, isBan } from "./reasons.js";
 const ACK_MS = 100; // a burst of messages is one acknowledgement
 const ACKS_BY_FRAME = 2; // one call for more rooms than that: the server takes 20 frames of them a second
 const RAW_MS = 2000;
+const KNOWN_MS = 2000; // for the connection to tell which rooms the user is in
 const FOCUS_RETRY_MS = 1000; // so that looking back and forth does not make a handshake each time
 
 /** The WebSockets of one connection, of which the page sees what the SDK keeps for itself. */
@@ -80,12 +81,14 @@ export class Link {
   /** Up to where the user had read a room when the connection began. @param {string} roomId */
   lastRead(roomId) { return this.#rooms.get(roomId); }
 
-  /** Resolves when it is known which rooms the user is in, or after this time. @param {number} ms @returns {Promise<void>} */
-  async known(ms) {
-    const end = Date.now() + ms;
+  /** Waits a moment for the connection, which knows all of the user's rooms; then asks the server. @param {string} roomId @returns {Promise<boolean>} */
+  async findMembership(roomId) {
+    const end = Date.now() + KNOWN_MS;
     while (!(this.#knowsAll && this.isUp) && Date.now() < end && this.condition.state !== "paused" && this.condition.state !== "closed") {
       await new Promise((resolve) => { setTimeout(resolve, 50); });
     }
+    return this.isMember(roomId)
+      ?? this.client.getPresence(roomId).then(() => true, (error) => { if (error.status === 403) return false; throw error; });
   }
 
   /** Tries at once, whatever the connection waits for. */

@@ -5,8 +5,8 @@
 import { applyEvent, isLogEvent } from "/sdk/chatapi.js";
 import { Addressees } from "./addressees.js";
 import { Composer } from "./composer.js";
-import { describe, duration, h, toast } from "./dom.js";
-import { nameOfEmoji } from "./emoji-picker.js";
+import { describe, h, toast } from "./dom.js";
+import { describeReaction, describeRoomChanges } from "./event-texts.js";
 import { Link } from "./link.js";
 import { PaneHead } from "./pane-head.js";
 import { learnPeople, nameOf } from "./people.js";
@@ -24,27 +24,9 @@ import { Writer } from "./writer.js";
 /** @typedef {import("/sdk/chatapi.js").Message} Message */
 /** @typedef {import("/sdk/chatapi.js").Room} Room */
 /** @typedef {import("/sdk/chatapi.js").ServerEvent} ServerEvent */
-/** @typedef {import("/sdk/chatapi.js").Standing} Standing */
-
-/**
- * @typedef {object} Surroundings
- * @property {(entry: {direction: "in" | "out", frame: any}) => void} frame
- * @property {(event: ServerEvent) => void} happened an event that rooms, members or notifications may show
- * @property {(userId: string) => "a" | "b" | undefined} slotOf
- * @property {(roomId: string) => Standing | undefined} standing how this user stands in a room, as far as the list of rooms is loaded
- * @property {(room: Room) => string} nameOf
- * @property {(roomId: string, userId: string) => Promise<void>} invite lets the other user add this one
- * @property {(condition: import("./link.js").Condition) => void} condition of the connection
- * @property {(room: Room) => {reason: string, remedy?: import("./permission.js").Remedy} | null} blockIn one of the two users of a dm has blocked the other
- * @property {() => boolean} isBanned from the tenant, as far as the page knows
- * @property {() => void} refused the server refuses or accepts other than expected: others may have changed what this user may do
- * @property {() => void} reported a message was reported
- * @property {() => void} readmitted the user's ban from the tenant has ended
- * @property {() => void} details shows more of the open room
- */
+/** @typedef {import("./surroundings.js").Surroundings} Surroundings */
 
 const PAGE = 30;
-const KNOWN_MS = 2000; // for the connection to tell which rooms the user is in
 
 export class Pane {
   /** @type {Room | null} */ #room = null;
@@ -205,7 +187,9 @@ export class Pane {
   async #load(room, opening) {
     const roomId = room.room_id;
     const { members, has_more: hasMore } = await this.client.listMembers(roomId, { limit: RECEIPTS_UP_TO });
-    const member = await this.#findMembership(room, members.map((one) => one.user_id), hasMore);
+    const isListed = members.some((one) => one.user_id === this.user);
+    // A list that is cut off may leave the user out. All who can read a private room are in it.
+    const member = isListed || (hasMore && (room.type !== "channel" || Boolean(this.around.standing(roomId)) || await this.link.findMembership(roomId)));
     if (opening !== this.#opening) return;
     if (!member && room.type === "channel") await this.connection.subscribe(roomId);
     const count = hasMore ? Math.max(room.member_count, members.length + 1) : members.length;
@@ -231,20 +215,6 @@ export class Pane {
     if (this.#attended) this.unread.markRead();
   }
 
-  /**
-   * Whether this user is in the room. A list of members says so only when it is whole or names them: the connection knows all of
-   * the user's rooms, and all who can read a private room are in it.
-   * @param {Room} room @param {string[]} members the first of them @param {boolean} more there are
-   */
-  async #findMembership(room, members, more) {
-    if (members.includes(this.user)) return true;
-    if (!more) return false;
-    if (room.type !== "channel" || this.around.standing(room.room_id)) return true;
-    await this.link.known(KNOWN_MS);
-    return this.link.isMember(room.room_id)
-      ?? this.client.getPresence(room.room_id).then(() => true, (error) => { if (error.status === 403) return false; throw error; });
-  }
-
   /** There is no room to open. */
   showNothing() {
     this.timeline.reset(() => ({ kind: "stored", label: "" }), "No room is open. Choose one, or make one.");
@@ -253,7 +223,6 @@ export class Pane {
 
   /** Shows the actions that this user may take here, as the first page says. @param {Message[]} messages */
   #showStanding(messages) {
-    const room = /** @type {Room} */ (this.#room);
     this.#showMember();
     for (const message of messages) if (message.sender_id === this.user) this.permission.posted(message.created_at);
   }
@@ -431,23 +400,16 @@ export class Pane {
     this.timeline.change(event);
     this.thread.apply(event);
     if (event.user_id === this.user || this.#recovery) return;
-    const text = (known.content ?? "").slice(0, 80);
-    this.spoken.textContent = event.type === "reaction.added" ? `${nameOf(event.user_id)} reacted with ${nameOfEmoji(event.emoji)} to “${text}”`
-      : `${nameOf(event.user_id)} took ${nameOfEmoji(event.emoji)} back from “${text}”`;
+    this.spoken.textContent = describeReaction(event, known);
   }
 
   /** @param {ServerEvent} event */
-  #onRoom({ name, metadata, posting, slow_mode_seconds: slow, seq }) {
+  #onRoom({ name, metadata, posting, slow_mode_seconds, seq }) {
     const before = /** @type {Room} */ (this.#room);
-    this.#room = { ...before, name, metadata, posting, slow_mode_seconds: slow };
+    this.#room = { ...before, name, metadata, posting, slow_mode_seconds };
     this.showName();
     this.permission.setRoom(this.#room);
-    const changes = [
-      name !== before.name && `The room is now called ${name ?? "nothing"}`,
-      posting !== before.posting && (posting === "admins" ? "Only admins may post now" : "All members may post now"),
-      slow !== before.slow_mode_seconds && (slow ? `Slow mode: one message in ${duration(slow)}` : "Slow mode is off"),
-    ].filter((text) => typeof text === "string");
-    for (const text of changes.length ? changes : ["The room was changed"]) this.timeline.note(text, "", seq);
+    for (const text of describeRoomChanges(before, this.#room)) this.timeline.note(text, "", seq);
   }
 
   /** @param {ServerEvent} event */
