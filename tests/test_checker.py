@@ -170,7 +170,7 @@ def test_a_post_in_a_dm_that_was_unblocked_is_no_violation() -> None:
     assert world.find_violations() == []
 
 
-NOW, SOON, LATER = "2026-01-01T00:00:00.000000Z", "2026-01-01T00:00:00.900000Z", "2026-01-01T00:01:00.000000Z"
+NOW, SOON, LATER = "2026-01-01T00:00:00.000000Z", "2026-01-01T00:00:00.400000Z", "2026-01-01T00:01:00.000000Z"
 
 
 def lose_a_profile(world: World) -> None:
@@ -237,7 +237,7 @@ def post_too_soon_in_slow_mode(world: World) -> None:
 
 def post_while_muted(world: World) -> None:
     world.confirm("mute", "alice")
-    world.store("member.updated", "alice", muted_until=SOON)
+    world.store("member.updated", "alice", muted_until=LATER)
     world.say(NOW)
 
 
