@@ -93,6 +93,7 @@ async def nothing_left(database: str, what: object = None) -> AsyncIterator[None
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's list of open files")
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")  # a task that failed to start
 async def test_a_start_that_fails_at_any_step_leaves_nothing_open(flags: dict[str, object]) -> None:

@@ -136,6 +136,7 @@ NO_FRAMES = [
 ]
 
 
+@pytest.mark.slow
 async def test_invalid_frame_ends_the_socket_and_the_next_one_goes_on(connect: Any, scripted: ScriptedServer) -> None:
     told: list[Exception] = []
     connection, session = await connect(on_error=told.append)
@@ -302,6 +303,7 @@ async def test_new_tokens_are_tried_twice_in_a_row(scripted: ScriptedServer) -> 
     assert asked == scripted.dialled == 3
 
 
+@pytest.mark.slow
 async def test_a_refusal_that_may_pass_is_waited_out(scripted: ScriptedServer, client: ChatAPI) -> None:
     scripted.refusals = [web.Response(status=503), refusal(429, "RATE_LIMIT_EXCEEDED", **{"Retry-After": "1"})]
     loop = asyncio.get_running_loop()

@@ -46,6 +46,7 @@ async def through(proxy: Proxy, rig: Rig) -> AsyncIterator[Callable[..., ChatAPI
         yield make
 
 
+@pytest.mark.slow
 async def test_foreign_answers_are_no_word_on_a_call(rig: Rig, proxy: Proxy, through: Callable[..., ChatAPI]) -> None:
     room = await rig.group("alice", "bob")
     message_id = (await rig.client("alice").send_message(room, "once", client_message_id="mine"))["message_id"]

@@ -137,6 +137,7 @@ async def test_a_deletion_whose_answer_got_lost_has_worked(script: Script) -> No
             await client.delete_room("room_1")
 
 
+@pytest.mark.slow
 async def test_retry_after_is_obeyed(script: Script) -> None:
     script.answers = [refuses(429, "RATE_LIMIT_EXCEEDED", {"Retry-After": "1"}), says({"rooms": []})]
     loop = asyncio.get_running_loop()

@@ -158,6 +158,7 @@ async def test_new_frames_disturb_nothing(rig: Rig) -> None:
     assert contents(await stored_messages(rig.client("alice"), room)) == [*texts[:-1], "edited"]
 
 
+@pytest.mark.slow
 async def test_new_error_codes_are_told(
     rig: Rig, newer_and_url: tuple[NewerServer, str], process: ServerProcess
 ) -> None:

@@ -24,6 +24,7 @@ async def read_page(
     return json.loads(bytes(items)), has_more
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 async def test_memory_and_store_agree(server: Server, seed: int) -> None:
     chance = random.Random(seed)
@@ -167,6 +168,7 @@ async def walk(user: User, path: str, key: str, *, backwards: bool = False) -> t
         params.update({"before_seq": page[0]} if backwards else {"after_seq": page[-1]})
 
 
+@pytest.mark.slow
 async def test_pages_of_long_messages_end_early(start_server: StartServer) -> None:
     server = await start_server()
     alice, room_id, seqs = await make_heavy_room(server)

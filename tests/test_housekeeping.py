@@ -155,6 +155,7 @@ async def fill_young(server: Server, tenant: TenantState) -> None:
     await server.services.store.writer.change(lambda transaction: transaction.run(insert))
 
 
+@pytest.mark.slow
 async def test_search_blocks_go_with_their_events(server: Server, by_hand: None) -> None:
     tenant, _ = await make_tenant(server, "acme", retention_days=30)
     await fill(server, tenant, rooms=1, messages=2_100)

@@ -115,6 +115,7 @@ async def test_few_members_among_many_listeners_are_found_by_user_id(server: Ser
     await listener.expect_nothing("typing", "presence.update")
 
 
+@pytest.mark.slow
 async def test_a_user_of_many_rooms_is_told_of_bit_by_bit(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

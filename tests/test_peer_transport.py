@@ -133,6 +133,7 @@ async def test_a_peer_that_takes_a_little_now_and_then_is_waited_for(
     assert had_space
 
 
+@pytest.mark.slow
 @KINDS
 async def test_a_peer_that_takes_nothing_is_not(kind: str, certificate: tuple[str, str], tmp_path: Path) -> None:
     def wait(peer: socket.socket) -> None:

@@ -80,6 +80,7 @@ async def unsubscribe(socket: Socket, room_id: str) -> None:
     await socket.expect("unsubscribed", room_id=room_id)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", ["both", "an earlier device"])
 async def test_unsubscribed_member_still_shares_presence(start_server: StartServer, who: str) -> None:
     server = await start_server(GRACE)

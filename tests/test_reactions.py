@@ -365,6 +365,7 @@ async def test_reactions_at_the_same_moment_end_in_one_state_everywhere(server: 
     assert [one["user_id"] for one in listed] == order
 
 
+@pytest.mark.slow
 async def test_reactions_added_and_taken_back_at_once_leave_one_state(
     start_server: StartServer, server: Server
 ) -> None:

@@ -157,6 +157,7 @@ async def test_rest_tells_them_as_well(server: Server) -> None:
     await other_member.expect("read.updated", seq=1, user_id="bob")
 
 
+@pytest.mark.slow
 async def test_others_hear_of_the_latest_only(server: Server) -> None:
     room_id = await make_room_of(server, 30, "bob")
     other_member = await server.user("alice").connect()

@@ -129,6 +129,7 @@ def strain(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return str(request.param)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 5))])
 async def test_the_list_is_the_truth(server: Server, database: Path, strain: str, seed: int) -> None:
     world = World(server, seed)

@@ -125,6 +125,7 @@ async def test_only_rooms_of_the_caller_or_one_that_they_may_read(way: None, ser
     assert await contents(server.user("bob"), "word") == []
 
 
+@pytest.mark.slow
 async def test_the_newest_come_first_and_pages_are_stable(way: None, server: Server) -> None:
     alice = server.user("alice")
     rooms = [await alice.make_room() for _ in range(5)]

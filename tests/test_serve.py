@@ -149,6 +149,7 @@ def test_systemd_is_told_at_an_abstract_address_too(monkeypatch: pytest.MonkeyPa
         assert told.recv(100) == b"READY=1"
 
 
+@pytest.mark.slow
 def test_systemd_is_told_when_it_listens_and_when_it_stops(directory: Path) -> None:
     name = str(directory / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
@@ -162,6 +163,7 @@ def test_systemd_is_told_when_it_listens_and_when_it_stops(directory: Path) -> N
             assert told.recv(100) == b"STOPPING=1"
 
 
+@pytest.mark.slow
 def test_it_starts_where_nobody_hears_it(directory: Path) -> None:
     with serving(directory, NOTIFY_SOCKET=str(directory / "nobody")) as serve:
         serve.wait_until_it_listens()
@@ -195,6 +197,7 @@ def test_commands_printed_by_dev_work_when_pasted(directory: Path) -> None:
     assert keys[0] == keys[1]
 
 
+@pytest.mark.slow
 def test_a_second_server_on_the_same_database_is_refused(directory: Path) -> None:
     with serving(directory) as first:
         first.wait_until_it_listens()
@@ -206,6 +209,7 @@ def test_a_second_server_on_the_same_database_is_refused(directory: Path) -> Non
         assert first.end(signal.SIGTERM) == 0
 
 
+@pytest.mark.slow
 def test_a_database_that_cannot_be_opened_leaves_no_hanging_process(tmp_path: Path) -> None:
     (tmp_path / "chatapi.db").mkdir()
     with serving(tmp_path) as serve:

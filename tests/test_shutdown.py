@@ -158,6 +158,7 @@ async def test_one_whose_body_does_not_arrive_is_told_before_the_end(start_serve
     assert b"connection: close" in head
 
 
+@pytest.mark.slow
 async def test_an_answer_that_is_being_read_is_sent_whole(server: Server) -> None:
     alice = server.user("alice")
     room_id = await alice.make_room()
@@ -207,6 +208,7 @@ def test_under_nohup_it_outlives_its_terminal(tmp_path: Path) -> None:
     process.stop()
 
 
+@pytest.mark.slow
 def test_it_ends_within_its_grace_though_a_client_does_not_go(tmp_path: Path) -> None:
     process = ServerProcess(tmp_path, {"server.shutdown_grace_seconds": "0.5"})
     process.start()
@@ -217,6 +219,7 @@ def test_it_ends_within_its_grace_though_a_client_does_not_go(tmp_path: Path) ->
         assert running.wait(4) == 0  # less than the linger of a connection that was told to go
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_it_at_once_and_loses_nothing(process: ServerProcess) -> None:
     process.start()
     key = process.create_tenant("acme")

@@ -170,6 +170,7 @@ async def test_one_whose_answers_wait_unread_is_given_up_too(start_server: Start
     bob.abort()
 
 
+@pytest.mark.slow
 async def test_one_that_sends_and_does_not_read_is_not_read_from(start_server: StartServer) -> None:
     server = await start_server({**SMALL, "limits.slow_consumer_seconds": 3600})
     bob = await server.user("bob").connect_raw(ready=True, is_narrow=True)
@@ -183,6 +184,7 @@ async def test_one_that_sends_and_does_not_read_is_not_read_from(start_server: S
     bob.abort()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["told to go", "says goodbye"])
 async def test_one_that_reads_its_backlog_after_the_end_leaves_no_trace(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch, how: str

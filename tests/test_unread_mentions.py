@@ -192,6 +192,7 @@ async def test_mentions_are_listed_in_pages(
     assert found == contents
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 4, 100])
 @pytest.mark.parametrize("is_tiny", [False, True], ids=["usual bounds", "tiny bounds"])
 async def test_own_mentions_of_the_room_are_passed_over(

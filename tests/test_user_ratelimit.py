@@ -151,6 +151,7 @@ async def test_two_tenants_users_of_one_name_have_a_bucket_each(start_server: St
     assert (await namesake.get("/rooms")).status == 200
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_when_very_many_users_come() -> None:
     buckets = UserBuckets(20)
     for n in range(100_000):

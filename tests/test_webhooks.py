@@ -243,6 +243,7 @@ async def test_gone_stops_at_once(start_server: StartServer, receiver: Receiver)
     assert (letter["attempts"], letter["error"], len(receiver.calls)) == (1, "HTTP 410", 1)
 
 
+@pytest.mark.slow
 async def test_a_longer_retry_after_is_obeyed(start_server: StartServer, receiver: Receiver) -> None:
     hooked = await start(start_server, receiver)
     receiver.behave = in_turn(answer(429, Retry_After="1"), answer(200))
@@ -341,6 +342,7 @@ async def test_failed_call_is_not_retried_after_an_acknowledgement(
     assert await hooked.queues() == {"notifications": 0, "webhooks": 0, "dead_letters": 0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["message", "room", "member"])
 async def test_failed_call_is_not_retried_after_a_deletion(
     start_server: StartServer, receiver: Receiver, how: str

@@ -245,6 +245,7 @@ async def test_the_answer_to_a_bad_frame_repeats_its_request_id(server: Server) 
         assert frame["request_id"] == "r" * 64
 
 
+@pytest.mark.slow
 def test_a_server_with_a_client_frame_that_has_no_command_does_not_start() -> None:
     code = """
 from chatapi.protocol import frames

@@ -142,6 +142,7 @@ def compact_beside_senders(server, database, run, capsys):
     return before_bytes, after_bytes
 
 
+@pytest.mark.slow
 def test_the_server_gives_back_the_space_of_a_deleted_room(new, directory, run, capsys, monkeypatch):
     with serving(directory, monkeypatch) as server:
         before_bytes, after_bytes = compact_beside_senders(server, new, run, capsys)

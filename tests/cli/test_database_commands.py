@@ -56,6 +56,7 @@ def server(directory):
 # backup
 
 
+@pytest.mark.slow
 def test_a_running_server_is_checked_and_backed_up_and_the_copy_is_served(server, run, directory):
     api_key = server.create_tenant("Acme")
     status, out, _ = run("check")
@@ -106,6 +107,7 @@ def test_backup_failure_is_one_line(run, directory):
     assert [name for name in os.listdir(directory) if "chatapi.db" not in name] == ["copy.db"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_backup_that_is_stopped_leaves_nothing(directory, number):
     database = make_database(directory / "chatapi.db")
@@ -178,6 +180,7 @@ def test_the_imported_database_is_served_under_the_old_keys(run, directory):
         server.stop()
 
 
+@pytest.mark.slow
 def test_a_running_server_keeps_an_import_out(server, run, directory):
     make_go_database(directory / "go.db")
     status, out, err = run("import", "go.db")

@@ -91,6 +91,7 @@ def test_any_bytes_are_a_frame_or_a_bad_one(payload: bytes) -> None:
 VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=2)
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(sorted(GOOD)),
     st.dictionaries(st.sampled_from(["room_id", "seq", "content", "meta", "rooms", "epoch", "data"]), VALUES),

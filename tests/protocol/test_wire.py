@@ -97,6 +97,7 @@ def make_message(content: str | None = None, meta: object = None) -> Message:
     )
 
 
+@pytest.mark.slow
 @given(TEXT, JSON)
 def test_a_record_is_encoded_as_the_database_encodes_loose_values(text: str, value: object) -> None:
     """So that a message is the same bytes from memory and from the database: the two encoders differ in large

@@ -230,6 +230,7 @@ def test_damaged_pages_are_findings(database):
     assert any("malformed" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_any_damage_is_a_finding_or_one_line(database, tmp_path):
     """Whatever bytes a damaged file holds, and SQLite quotes."""
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:

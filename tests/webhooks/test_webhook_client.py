@@ -52,6 +52,7 @@ def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float) ->
     assert parse_retry_after(header, NOW_US) == seconds
 
 
+@pytest.mark.slow
 @given(
     st.one_of(
         st.text(max_size=50),
