@@ -134,6 +134,7 @@ def test_an_edit_takes_mentions_and_keeps_those_beside_the_text(browser: Browser
         alice, bob = panes(page)
         open_room(page, "Lighthouse")
         expect(bob.messages.locator("mark.mention")).to_have_text("@bob")
+        alice.expect_contents(["@bob look"])  # each pane loads the room by itself
         alice.input.press("ArrowUp")
         alice.say("@dave look")
         bob.expect_contents(["@dave look"])
