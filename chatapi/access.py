@@ -2,13 +2,13 @@
 
 from collections.abc import Collection
 
+from chatapi.banned_users import check_user_not_banned
 from chatapi.errors import ChatError, conflict, forbidden, not_found, rate_limited
 from chatapi.models import Posting, Principal, Role, RoomType, Scope, UserId, encode_time
 from chatapi.room import RoomState
 from chatapi.rooms import Rooms
 from chatapi.rules import NO_END_US
 from chatapi.store import Transaction, log
-from chatapi.user_bans import check_user_not_banned
 
 
 class Access:

@@ -28,7 +28,6 @@ from chatapi.indexer import Indexer
 from chatapi.last_seen import LastSeen
 from chatapi.membership import Membership
 from chatapi.mentions import Mentions
-from chatapi.moderation import Moderation
 from chatapi.notifications import Notifications
 from chatapi.origin import OriginPolicy
 from chatapi.pins import Pins
@@ -46,6 +45,7 @@ from chatapi.rest.edge import Edge
 from chatapi.rest.files import make_file_routes
 from chatapi.rest.listener import Listener
 from chatapi.rest.server import EnvelopeServer
+from chatapi.room_bans import RoomBans
 from chatapi.room_lists import RoomLists
 from chatapi.rooms import Rooms
 from chatapi.search import Search
@@ -229,7 +229,7 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
         tenant_bans=TenantBans(store, rooms, hub, membership, presence, tasks, clock),
         profiles=Profiles(store, rooms, hub, presence, tasks),
         last_seen=last_seen,
-        moderation=Moderation(store, rooms, access, membership),
+        room_bans=RoomBans(store, rooms, access, membership),
         reports=Reports(store, access, webhook_queue),
         receipts=Receipts(store, hub, access),
         notifications=Notifications(store, hub, tasks, access, webhook_queue),

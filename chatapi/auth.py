@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jwt
 
+from chatapi.banned_users import check_user_not_banned
 from chatapi.clock import Clock
 from chatapi.config import Config
 from chatapi.errors import ChatError, invalid, rate_limited, unauthenticated
@@ -18,7 +19,6 @@ from chatapi.models import Principal, Scope, TenantState, UserId, is_user_id
 from chatapi.protocol.requests import MAX_TOKEN_SECONDS
 from chatapi.ratelimit import TokenBucket
 from chatapi.tenants import TenantRegistry
-from chatapi.user_bans import check_user_not_banned
 
 TICKET_SECONDS = 60
 MAX_TICKETS = 100_000

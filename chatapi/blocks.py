@@ -2,6 +2,7 @@
 
 import contextlib
 
+from chatapi.banned_users import check_user_not_banned
 from chatapi.errors import ChatError, invalid
 from chatapi.models import Principal, TenantState, UserId, encode_dm_key, encode_time
 from chatapi.presence import Presence
@@ -10,7 +11,6 @@ from chatapi.rooms import Rooms
 from chatapi.store import Store, Transaction
 from chatapi.store import blocks as store_blocks
 from chatapi.store import rooms as store_rooms
-from chatapi.user_bans import check_user_not_banned
 
 
 class Blocks:

@@ -15,6 +15,7 @@ from chatapi.access import (
     find_ban,
     refuse_blocked,
 )
+from chatapi.banned_users import check_user_not_banned, is_banned
 from chatapi.errors import conflict, forbidden, invalid, not_found
 from chatapi.hub import Hub
 from chatapi.models import (
@@ -48,7 +49,6 @@ from chatapi.room import RoomState
 from chatapi.rooms import Rooms
 from chatapi.store import Store, Transaction, blocks, log, moderation
 from chatapi.store import rooms as store_rooms
-from chatapi.user_bans import check_user_not_banned, is_banned
 
 
 class _Update(NamedTuple):

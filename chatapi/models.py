@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple, NewType
 import msgspec
 
 if TYPE_CHECKING:
+    from chatapi.banned_users import BannedUsers
     from chatapi.config import TenantSettings
-    from chatapi.user_bans import UserBans
 
 TenantId = NewType("TenantId", str)
 RoomId = NewType("RoomId", str)
@@ -115,7 +115,7 @@ class TenantState:
         self.gone = False  # deleted: its rooms are there no more, though their rows may be
         self.webhook_secret = webhook_secret
         self.replaced_webhook_secrets = list(replaced_webhook_secrets)
-        self.bans: UserBans | None = None  # of users; most tenants have none
+        self.bans: BannedUsers | None = None  # of users; most tenants have none
 
 
 class Principal(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TypeVar
 
 from chatapi.access import Access, check_alive
+from chatapi.banned_users import check_user_not_banned
 from chatapi.connection import Connection, ConnectionState
 from chatapi.errors import ChatError, not_found, unavailable
 from chatapi.hub import Hub
@@ -30,7 +31,6 @@ from chatapi.room import RoomState
 from chatapi.store import Store, Transaction
 from chatapi.store import notifications as store_notifications
 from chatapi.tasks import Tasks
-from chatapi.user_bans import check_user_not_banned
 from chatapi.webhooks.queue import WebhookQueue
 
 T = TypeVar("T")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from msgspec import UNSET
 
 from chatapi.access import check_own_or_key
+from chatapi.banned_users import check_user_not_banned
 from chatapi.errors import forbidden, not_found
 from chatapi.hub import Hub
 from chatapi.models import Principal, Scope, TenantKey, TenantState, UserId
@@ -23,7 +24,6 @@ from chatapi.store import users as store_users
 from chatapi.store.readers import Rows
 from chatapi.store.users import StoredUser
 from chatapi.tasks import Tasks
-from chatapi.user_bans import check_user_not_banned
 
 MAX_UNTOLD = 10_000  # users whose change waits to be told: beyond that changes are told to nobody
 

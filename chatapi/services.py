@@ -18,7 +18,6 @@ from chatapi.last_seen import LastSeen
 from chatapi.membership import Membership
 from chatapi.mentions import Mentions
 from chatapi.metrics import Counters
-from chatapi.moderation import Moderation
 from chatapi.notifications import Notifications
 from chatapi.origin import OriginPolicy
 from chatapi.pins import Pins
@@ -28,6 +27,7 @@ from chatapi.reactions import Reactions
 from chatapi.receipts import Receipts
 from chatapi.recovery import Recovery
 from chatapi.reports import Reports
+from chatapi.room_bans import RoomBans
 from chatapi.room_lists import RoomLists
 from chatapi.rooms import Rooms
 from chatapi.search import Search
@@ -66,7 +66,7 @@ class Services:
     last_seen: LastSeen
     mentions: Mentions
     views: Views
-    moderation: Moderation
+    room_bans: RoomBans
     reports: Reports
     receipts: Receipts
     notifications: Notifications

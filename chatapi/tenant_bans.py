@@ -2,6 +2,7 @@
 
 import asyncio
 
+from chatapi.banned_users import USER_BANNED, BannedUsers, UserBan, refuse_banned
 from chatapi.clock import Clock
 from chatapi.errors import not_found
 from chatapi.hub import Hub
@@ -14,7 +15,6 @@ from chatapi.rooms import Rooms
 from chatapi.store import Store, Transaction
 from chatapi.store import user_bans as store_bans
 from chatapi.tasks import Tasks
-from chatapi.user_bans import USER_BANNED, UserBan, UserBans, refuse_banned
 
 ROOMS_PER_STEP = 100  # looked at, and loaded, together
 HEIRS_SECONDS = 5.0  # that a request waits for the heirs in the banned user's rooms; there may be thousands
@@ -90,9 +90,9 @@ class TenantBans:
 
         await self._store.writer.change(apply, publish, barrier=True)
 
-    def _bans_of(self, tenant: TenantState) -> UserBans:
+    def _bans_of(self, tenant: TenantState) -> BannedUsers:
         if tenant.bans is None:
-            tenant.bans = UserBans(self._clock)
+            tenant.bans = BannedUsers(self._clock)
         return tenant.bans
 
     def _start_promoting(self, tenant: TenantState, user_id: UserId) -> asyncio.Task[None]:

@@ -9,7 +9,7 @@ import pytest
 from conftest import StartServer
 from driver import Server, Socket
 
-from chatapi import app, recovery, tenants, user_bans
+from chatapi import app, banned_users, recovery, tenants
 from chatapi.errors import Code
 from chatapi.protocol import encoders
 from chatapi.protocol.frames import CLIENT_FRAMES, parse_frame
@@ -96,7 +96,7 @@ def test_every_close_code_is_documented() -> None:
         session.NOT_UTF8,
         session.TOO_MANY_BAD_FRAMES,
         tenants.CREDENTIAL_GONE,
-        user_bans.USER_BANNED,
+        banned_users.USER_BANNED,
         recovery.SLOW_CONSUMER,
     }
     by_the_protocol = {1000, 1008, 1009, 1011}

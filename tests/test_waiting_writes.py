@@ -9,11 +9,11 @@ from aiohttp import WSMsgType
 from driver import Server, Socket, User
 
 from chatapi import housekeeping
+from chatapi.banned_users import USER_BANNED
 from chatapi.errors import HTTP_STATUS, Code
 from chatapi.protocol.frames import CLIENT_FRAMES
 from chatapi.rest import ROUTES
 from chatapi.store import Transaction
-from chatapi.user_bans import USER_BANNED
 
 # `…` stands for `/rooms/{room_id}`. The caller is a member or an admin of a group, or somebody who reads a channel.
 # What comes before the write: the caller is `suspended` from the tenant, `banned` from the room, `removed` from it, or

@@ -16,6 +16,7 @@ from urllib.parse import unquote_to_bytes
 
 from aiohttp import HttpVersion11, web
 
+from chatapi.banned_users import check_user_not_banned
 from chatapi.callers import (
     Headers,
     add_cors_headers,
@@ -37,7 +38,6 @@ from chatapi.rest.negotiation import accepts_gzip, prefers_html, vary_on
 from chatapi.rest.outflow import SMALL_BYTES, LargeResponse, Outflow, QuotaKey, Sender, refuse
 from chatapi.rest.web_response import WholeResponse
 from chatapi.services import Services
-from chatapi.user_bans import check_user_not_banned
 
 logger = logging.getLogger(__name__)
 

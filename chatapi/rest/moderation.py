@@ -13,18 +13,18 @@ from chatapi.store.moderation import BANS_START
 async def ban_member(call: Call[BanUser, None]) -> Response[answers.Ban]:
     """Ban a user from a room, a member or not. For its admins."""
     user_id = UserId(call.path["user_id"])
-    return ok(await call.services.moderation.ban(call.principal, call.path["room_id"], user_id, call.body))
+    return ok(await call.services.room_bans.ban(call.principal, call.path["room_id"], user_id, call.body))
 
 
 async def unban_member(call: Call[None, None]) -> Response[None]:
     """Lift a user's ban. For the room's admins."""
-    await call.services.moderation.unban(call.principal, call.path["room_id"], UserId(call.path["user_id"]))
+    await call.services.room_bans.unban(call.principal, call.path["room_id"], UserId(call.path["user_id"]))
     return NO_CONTENT
 
 
 async def list_bans(call: Call[None, req.PageQuery]) -> Response[answers.Bans]:
     """List the room's bans that are in force, the newest first. For its admins."""
-    room = await call.services.moderation.access_bans(call.principal, call.path["room_id"])
+    room = await call.services.room_bans.access_bans(call.principal, call.path["room_id"])
     scope = ("bans", room.tenant.tenant_id, room.room_id)
     window = read_window(call.query, scope, BANS_START.values())
     readers, now_us = call.services.store.readers, call.services.clock.now_us()

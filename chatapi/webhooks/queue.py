@@ -7,6 +7,7 @@ worker makes them.
 
 from collections.abc import Callable, Collection, Sequence
 
+from chatapi.banned_users import is_banned
 from chatapi.clock import SteadyClock
 from chatapi.hub import Hub
 from chatapi.models import NO_OPTIONAL_FIELDS, TenantState, UserId
@@ -14,7 +15,6 @@ from chatapi.protocol.json import dumps_text
 from chatapi.room import RoomState
 from chatapi.store import MessageWrite, Transaction, webhooks
 from chatapi.store.writes import Statement
-from chatapi.user_bans import is_banned
 
 DIRECT_RECIPIENTS = 20  # up to so many are written with the event: most rooms are small
 DIRECT_ROWS = 1_000  # and so many in one transaction, a few ms of the writer's time

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from chatapi.banned_users import is_banned
 from chatapi.batching import Batcher
 from chatapi.clock import Clock, SteadyClock
 from chatapi.config import WebhooksConfig
@@ -22,7 +23,6 @@ from chatapi.store import Store, Transaction, meta, webhooks
 from chatapi.store.transaction import SqliteConnection
 from chatapi.store.webhooks import Delay, DeliveryKey, Due, Failure, encode_delivery_id
 from chatapi.tasks import Tasks
-from chatapi.user_bans import is_banned
 from chatapi.webhooks.client import CallResult, WebhookClient
 from chatapi.webhooks.signing import list_secrets, sign
 

@@ -8,6 +8,7 @@ from enum import Enum, auto
 
 from aiohttp import WSCloseCode, web
 
+from chatapi.banned_users import USER_BANNED, check_user_not_banned
 from chatapi.callers import Headers, authenticate_headers, client_address, is_origin_allowed, take_token
 from chatapi.connection import Connection
 from chatapi.errors import ChatError, Code, invalid, rate_limited, unauthenticated, unavailable
@@ -18,7 +19,6 @@ from chatapi.protocol.frames import MAX_FRAME_BYTES
 from chatapi.protocol.wire import encode_close
 from chatapi.services import Services
 from chatapi.tenants import CREDENTIAL_GONE
-from chatapi.user_bans import USER_BANNED, check_user_not_banned
 from chatapi.ws.session import Session
 
 SUBPROTOCOL = "chatapi.v1"

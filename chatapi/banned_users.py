@@ -1,4 +1,4 @@
-"""The users who are banned from a whole tenant, in memory: every request asks for them."""
+"""The users who are banned from their whole tenant, in memory: every request asks for them."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,8 +24,8 @@ class UserBan(NamedTuple):
         return None if self.until_us is None else encode_time(self.until_us)
 
 
-class UserBans:
-    """Of one tenant, as committed. A tenant that has never banned anybody has none."""
+class BannedUsers:
+    """Those of one tenant, as committed. A tenant that has never banned anybody has no such object."""
 
     __slots__ = ("_bans", "_clock")
 

@@ -1,4 +1,4 @@
-"""Bans: a banned user may neither be a member of the room nor, in a channel, read it."""
+"""Bans from a room: a banned user may neither be a member of the room nor, in a channel, read it."""
 
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ class _NewBan(NamedTuple):
     frame: MemberBannedFrame | None  # None: it was in force already
 
 
-class Moderation:
+class RoomBans:
     """The operations on bans. When one returns, the change is committed and published.
 
     Permissions are checked within the writer's transaction, since they may change while a write waits. By the order of
