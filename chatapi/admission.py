@@ -4,7 +4,7 @@ are being served come first; connections that nobody uses are closed."""
 import logging
 from typing import Protocol
 
-from chatapi.log import Seldom
+from chatapi.log_lines import Seldom
 
 logger = logging.getLogger(__name__)
 

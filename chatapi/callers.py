@@ -8,7 +8,7 @@ from aiohttp import web
 from chatapi.address import is_in_networks, read_address
 from chatapi.config import ServerConfig
 from chatapi.errors import ChatError, Code, invalid
-from chatapi.log import Seldom
+from chatapi.log_lines import Seldom
 from chatapi.models import Principal
 from chatapi.origin import Host, OriginPolicy, parse_host
 from chatapi.services import Services

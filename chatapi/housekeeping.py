@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from chatapi.errors import ChatError
 from chatapi.indexer import PAUSE_SECONDS
-from chatapi.log import Seldom
+from chatapi.log_lines import Seldom
 from chatapi.memory import give_back_memory
 from chatapi.models import RoomKey, TenantKey, TenantState
 from chatapi.services import Services

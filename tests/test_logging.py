@@ -12,7 +12,7 @@ from conftest import StartServer
 from driver import HandClock, Server
 
 from chatapi.config import LogConfig
-from chatapi.log import set_up_logging
+from chatapi.log_lines import set_up_logging
 
 
 class Log:

@@ -19,7 +19,7 @@ from chatapi.app import App, start_app
 from chatapi.cli.errors import CliError
 from chatapi.clock import Clock
 from chatapi.config import Config, load_config
-from chatapi.log import set_up_logging
+from chatapi.log_lines import set_up_logging
 from chatapi.store import StoreError
 from chatapi.store.lock import DatabaseInUse
 

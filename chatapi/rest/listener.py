@@ -10,7 +10,7 @@ import ssl
 from pathlib import Path
 
 from chatapi.admission import Admission
-from chatapi.log import Seldom
+from chatapi.log_lines import Seldom
 from chatapi.rest.server import EnvelopeProtocol, EnvelopeServer
 from chatapi.tasks import Tasks
 

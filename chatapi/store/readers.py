@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from chatapi.batching import FairQueue
 from chatapi.errors import ChatError, Code, unavailable
-from chatapi.log import Seldom
+from chatapi.log_lines import Seldom
 from chatapi.protocol.pages import Page, Value, Window
 from chatapi.store.failures import describe, is_store_failure
 

@@ -15,7 +15,7 @@ import aiosqlite
 
 from chatapi.clock import Clock
 from chatapi.errors import ChatError, Code, unavailable
-from chatapi.log import Seldom
+from chatapi.log_lines import Seldom
 from chatapi.metrics import Histogram, Total
 from chatapi.protocol.json import dumps_text
 from chatapi.store import log

@@ -11,7 +11,7 @@ import pytest
 from conftest import StartServer
 from driver import HandClock, Server, checkpoint, eventually
 
-from chatapi import log
+from chatapi import log_lines
 from chatapi.store.failures import is_store_failure
 from chatapi.store.writer import MAX_BATCH
 
@@ -182,12 +182,12 @@ async def test_a_damaged_database_is_503_for_readers_without_a_traceback(
 
 def test_the_log_says_it_once_a_minute(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 1000.0
-    monkeypatch.setattr("chatapi.log.time.monotonic", lambda: now_s)
-    seldom = log.Seldom(log.logging.getLogger("x"))
+    monkeypatch.setattr("chatapi.log_lines.time.monotonic", lambda: now_s)
+    seldom = log_lines.Seldom(log_lines.logging.getLogger("x"))
     for _ in range(5):
         seldom.error("it happens: %s", 1)
         seldom.error("another")
     assert [record.getMessage() for record in caplog.records] == ["it happens: 1", "another"]
-    now_s += log.SELDOM_SECONDS
+    now_s += log_lines.SELDOM_SECONDS
     seldom.error("it happens: %s", 2)
     assert (caplog.records[-1].getMessage(), caplog.records[-1].__dict__["omitted"]) == ("it happens: 2", 4)
