@@ -139,12 +139,12 @@ class Notifications:
         room: RoomState | None = None
         if targets.room_id is not None:
             room = await self._access.access_any(principal, targets.room_id)
-        left = store_notifications.Left(
+        remaining = store_notifications.RemainingTargets(
             None if room is None else room.room_key, body.topic if targets.topic_subscribers else None
         )
         delivery = _Delivery(tenant, body.topic, dumps_text(body.payload))
         characters = body.count_characters()
-        is_large = await self._wait_for_turn(tenant.tenant_key, room, left.topic, characters)
+        is_large = await self._wait_for_turn(tenant.tenant_key, room, remaining.topic, characters)
 
         async def apply(transaction: Transaction) -> None:
             _check_tenant(tenant)
@@ -157,9 +157,9 @@ class Notifications:
                 await store_notifications.insert_users(transaction, *delivery.key, targets.user_ids)
             delivery.recipients = set(map(UserId, targets.user_ids or ()))
             if is_large:
-                await store_notifications.insert_unfinished(transaction, *delivery.key, left)
+                await store_notifications.insert_unfinished(transaction, *delivery.key, remaining)
             else:
-                await self._store_all(transaction, delivery, left)
+                await self._store_all(transaction, delivery, remaining)
 
         # From here to the writer's queue nothing is awaited: no other one of the tenant comes in between.
         if is_large:
@@ -197,9 +197,11 @@ class Notifications:
             count += await store_notifications.count_subscribers(readers, tenant_key, topic, LARGE_RECIPIENTS + 1)
         return count > LARGE_RECIPIENTS
 
-    async def _store_all(self, transaction: Transaction, delivery: _Delivery, left: store_notifications.Left) -> None:
-        if not left.is_empty:
-            work = partial(store_notifications.insert_all_recipients, *delivery.key, left)
+    async def _store_all(
+        self, transaction: Transaction, delivery: _Delivery, remaining: store_notifications.RemainingTargets
+    ) -> None:
+        if not remaining.is_empty:
+            work = partial(store_notifications.insert_all_recipients, *delivery.key, remaining)
             delivery.recipients.update(await transaction.run(work))
         await self._queue_webhooks(transaction, delivery)
 

@@ -19,7 +19,7 @@ import pytest
 from server_process import ServerProcess
 
 from chatapi.cli import bench, main
-from chatapi.cli.bench.conversation import ConversationRecord, Fold, check_room, name_event
+from chatapi.cli.bench.conversation import ConversationRecord, Replica, check_room, name_event
 from chatapi.cli.bench.crew import percentile, share
 from chatapi.cli.bench.errors import BenchError
 from chatapi.cli.bench.http import HttpPeer, encode_request
@@ -297,11 +297,11 @@ class Conversation:
     messages: list[dict[str, Any]] = dataclasses.field(default_factory=lambda: copy.deepcopy(READ))
 
     def check(self) -> Check:
-        check, fold = Check(), Fold()
+        check, replica = Check(), Replica()
         for event in self.seen:
-            fold.take(event)
+            replica.take(event)
         confirmed, seen = ({event["seq"]: name_event(event) for event in one} for one in (self.confirmed, self.seen))
-        check_room(check, "room_1", ConversationRecord(confirmed, seen, fold.show()), self.log, self.messages)
+        check_room(check, "room_1", ConversationRecord(confirmed, seen, replica.show()), self.log, self.messages)
         return check
 
 

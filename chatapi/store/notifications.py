@@ -156,7 +156,7 @@ RECIPIENTS_AT_ONCE = 500  # stored by one statement, 2 to 6 ms
 Pending = tuple[list[tuple[int, bytes]], bool]
 
 
-class Left(NamedTuple):
+class RemainingTargets(NamedTuple):
     """The rest of a notification's targets: the members of a room after a user, then the subscribers of a topic."""
 
     room_key: RoomKey | None
@@ -167,11 +167,11 @@ class Left(NamedTuple):
     def is_empty(self) -> bool:
         return self.room_key is None and self.topic is None
 
-    def after(self, user_id: str) -> "Left":
+    def after(self, user_id: str) -> "RemainingTargets":
         return self._replace(last_user_id=user_id)
 
-    def without_first(self) -> "Left":
-        return Left(None, None if self.room_key is None else self.topic)
+    def without_first(self) -> "RemainingTargets":
+        return RemainingTargets(None, None if self.room_key is None else self.topic)
 
 
 class Unfinished(NamedTuple):
@@ -218,24 +218,24 @@ async def insert_notification(
 
 
 def insert_recipients(
-    tenant_key: TenantKey, notification_key: int, left: Left, connection: SqliteConnection
-) -> tuple[list[UserId], Left]:
-    """Stores the next recipients. Returns them, some of whom may have been recipients before, and what is left then."""
+    tenant_key: TenantKey, notification_key: int, remaining: RemainingTargets, connection: SqliteConnection
+) -> tuple[list[UserId], RemainingTargets]:
+    """Stores the next recipients. Returns them, some of whom may have been recipients before, and what remains."""
     scope = {"tenant_key": tenant_key, "notification_key": notification_key}
-    statement = _NEXT_SUBSCRIBERS if left.room_key is None else _NEXT_MEMBERS
-    parameters = {**scope, **left._asdict(), "limit": RECIPIENTS_AT_ONCE}
+    statement = _NEXT_SUBSCRIBERS if remaining.room_key is None else _NEXT_MEMBERS
+    parameters = {**scope, **remaining._asdict(), "limit": RECIPIENTS_AT_ONCE}
     user_ids, count, last = connection.execute(statement, parameters).fetchone()
     connection.execute(_INSERT_USERS, {**scope, "user_ids": user_ids})
-    return loads_stored(user_ids), left.after(last) if count == RECIPIENTS_AT_ONCE else left.without_first()
+    return loads_stored(user_ids), remaining.after(last) if count == RECIPIENTS_AT_ONCE else remaining.without_first()
 
 
 def insert_all_recipients(
-    tenant_key: TenantKey, notification_key: int, left: Left, connection: SqliteConnection
+    tenant_key: TenantKey, notification_key: int, remaining: RemainingTargets, connection: SqliteConnection
 ) -> list[UserId]:
-    """As `insert_recipients`, until nothing is left."""
+    """As `insert_recipients`, until nothing remains."""
     recipients: list[UserId] = []
-    while not left.is_empty:
-        found, left = insert_recipients(tenant_key, notification_key, left, connection)
+    while not remaining.is_empty:
+        found, remaining = insert_recipients(tenant_key, notification_key, remaining, connection)
         recipients += found
     return recipients
 
@@ -255,24 +255,26 @@ async def insert_users(
     await transaction.execute(_INSERT_USERS, {**scope, "user_ids": dumps_text(user_ids)})
 
 
-async def insert_unfinished(transaction: Transaction, tenant_key: TenantKey, notification_key: int, left: Left) -> None:
-    """Notes what is left of the targets. `insert_more_recipients` goes on with it, also after a restart."""
+async def insert_unfinished(
+    transaction: Transaction, tenant_key: TenantKey, notification_key: int, remaining: RemainingTargets
+) -> None:
+    """Notes what remains of the targets. `insert_more_recipients` goes on with it, also after a restart."""
     scope = {"tenant_key": tenant_key, "notification_key": notification_key}
-    await transaction.execute(_INSERT_UNFINISHED, {**scope, **left._asdict()})
+    await transaction.execute(_INSERT_UNFINISHED, {**scope, **remaining._asdict()})
 
 
 def insert_more_recipients(
     tenant_key: TenantKey, notification_key: int, connection: SqliteConnection
 ) -> tuple[list[UserId], bool]:
-    """As `insert_recipients` of one that is unfinished; and whether something is left. Raises ChatError NOT_FOUND if it
+    """As `insert_recipients` of one that is unfinished; and whether something remains. Raises ChatError NOT_FOUND if it
     was deleted meanwhile, since it was too old."""
     scope = {"tenant_key": tenant_key, "notification_key": notification_key}
     row = connection.execute(_GET_UNFINISHED, scope).fetchone()
     if row is None:
         raise not_found("Notification")
-    recipients, left = insert_recipients(tenant_key, notification_key, Left(*row), connection)
-    connection.execute(_UPDATE_UNFINISHED, {**scope, **left._asdict()})
-    return recipients, not left.is_empty
+    recipients, remaining = insert_recipients(tenant_key, notification_key, RemainingTargets(*row), connection)
+    connection.execute(_UPDATE_UNFINISHED, {**scope, **remaining._asdict()})
+    return recipients, not remaining.is_empty
 
 
 async def finish(transaction: Transaction, tenant_key: TenantKey, notification_key: int) -> None:

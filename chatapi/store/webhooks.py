@@ -30,8 +30,8 @@ class DeliveryKey(NamedTuple):
     ordinal: int
 
 
-class Due(NamedTuple):
-    """A delivery that waits. `attempts` were made so far; `step` is its step of the schedule."""
+class WaitingDelivery(NamedTuple):
+    """A call that waits to be made, due or not yet. `attempts` were made so far; `step` is its step of the schedule."""
 
     key: DeliveryKey
     user_id: UserId
@@ -333,10 +333,12 @@ async def count_waiting(readers: Readers, limit: int) -> int:
     return int(row[0])
 
 
-async def list_next(readers: Readers, tenant_key: TenantKey, under_way: Sequence[DeliveryKey], limit: int) -> list[Due]:
+async def list_next(
+    readers: Readers, tenant_key: TenantKey, under_way: Sequence[DeliveryKey], limit: int
+) -> list[WaitingDelivery]:
     """The tenant's next deliveries in the order of time, due or not, except those that are under way."""
     rows = await readers.fetch(_LIST_NEXT, {"tenant_key": tenant_key, "under_way": _encode(under_way), "limit": limit})
-    return [Due(DeliveryKey(row[0], row[1]), UserId(row[2]), *row[3:]) for row in rows]
+    return [WaitingDelivery(DeliveryKey(row[0], row[1]), UserId(row[2]), *row[3:]) for row in rows]
 
 
 async def read_bodies(readers: Readers, wants: Sequence[tuple[TenantKey, DeliveryKey]]) -> list[bytes | None]:

@@ -21,7 +21,7 @@ from chatapi.hub import Hub
 from chatapi.models import TenantKey, TenantState
 from chatapi.store import Store, Transaction, meta, webhooks
 from chatapi.store.transaction import SqliteConnection
-from chatapi.store.webhooks import Delay, DeliveryKey, Due, Failure, encode_delivery_id
+from chatapi.store.webhooks import Delay, DeliveryKey, Failure, WaitingDelivery, encode_delivery_id
 from chatapi.tasks import Tasks
 from chatapi.webhooks.client import CallResult, WebhookClient
 from chatapi.webhooks.signing import list_secrets, sign
@@ -69,7 +69,7 @@ class TenantQueue:
 
     def __init__(self, tenant: TenantState) -> None:
         self.tenant = tenant
-        self.ready: deque[Due] = deque()
+        self.ready: deque[WaitingDelivery] = deque()
         self.under_way: set[DeliveryKey] = set()  # until its outcome is stored
         self.running = 0
         self.look_at_us = 0
@@ -264,13 +264,13 @@ class WebhookWorker:
             return not queue.running and self._failing_running < max(1, concurrency // 2)
         return queue.running < self._per_tenant
 
-    def _start(self, queue: TenantQueue, due: Due) -> None:
-        queue.under_way.add(due.key)
+    def _start(self, queue: TenantQueue, delivery: WaitingDelivery) -> None:
+        queue.under_way.add(delivery.key)
         queue.running += 1
         self._running += 1
         self._failing_running += queue.is_failing
-        name = f"webhook {encode_delivery_id(due.key)}"
-        call = self._tasks.spawn(name, self._try(queue, due, queue.is_failing))
+        name = f"webhook {encode_delivery_id(delivery.key)}"
+        call = self._tasks.spawn(name, self._try(queue, delivery, queue.is_failing))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
 
@@ -289,12 +289,12 @@ class WebhookWorker:
 
     # One call
 
-    async def _try(self, queue: TenantQueue, due: Due, was_failing: bool) -> None:
+    async def _try(self, queue: TenantQueue, delivery: WaitingDelivery, was_failing: bool) -> None:
         try:
-            step = await self._make_step(queue, due)
+            step = await self._make_step(queue, delivery)
             await self._store_step(step)
             # Only now may it be read again. After a bug in the lines above it is not: that waits for the next start.
-            queue.under_way.discard(due.key)
+            queue.under_way.discard(delivery.key)
             if step.noted is not None and step.noted.next_attempt_at_us is not None:
                 queue.look_at_us = min(queue.look_at_us, step.noted.next_attempt_at_us)
         finally:
@@ -303,35 +303,35 @@ class WebhookWorker:
             self._failing_running -= was_failing
             self._wake.set()
 
-    async def _make_step(self, queue: TenantQueue, due: Due) -> Step:
+    async def _make_step(self, queue: TenantQueue, delivery: WaitingDelivery) -> Step:
         tenant = queue.tenant
         try:
-            body = await self._read_body(tenant.tenant_key, due.key)
+            body = await self._read_body(tenant.tenant_key, delivery.key)
         except ChatError:  # perhaps of another delivery, which was read together with this one
-            return self._fail(due, CallResult(None, "the event cannot be read"))
-        if body is None or tenant.settings.webhook_url is None or _is_for_nobody(tenant, due, body):
+            return self._fail(delivery, CallResult(None, "the event cannot be read"))
+        if body is None or tenant.settings.webhook_url is None or _is_for_banned(tenant, delivery, body):
             self.dropped += 1
-            return Step(due.key)
-        if due.step < self._last_step and self._hub.is_connected(tenant.tenant_key, due.user_id):
+            return Step(delivery.key)
+        if delivery.step < self._last_step and self._hub.is_connected(tenant.tenant_key, delivery.user_id):
             self.delayed += 1
-            return Step(due.key, Delay(due.key, due.step + 1, self._find_due(due.step + 1)))
-        result = await self._call(tenant, tenant.settings.webhook_url, due, body)
+            return Step(delivery.key, Delay(delivery.key, delivery.step + 1, self._find_due(delivery.step + 1)))
+        result = await self._call(tenant, tenant.settings.webhook_url, delivery, body)
         self._note(queue, result)
         if result.error is None:
             self.delivered += 1
-            return Step(due.key)
-        return self._fail(due, result)
+            return Step(delivery.key)
+        return self._fail(delivery, result)
 
-    def _fail(self, due: Due, result: CallResult) -> Step:
-        failure = self._judge(due, result)
+    def _fail(self, delivery: WaitingDelivery, result: CallResult) -> Step:
+        failure = self._judge(delivery, result)
         self.failed += 1
         self.dead += failure.next_attempt_at_us is None
-        return Step(due.key, failure)
+        return Step(delivery.key, failure)
 
-    async def _call(self, tenant: TenantState, url: str, due: Due, body: bytes) -> CallResult:
+    async def _call(self, tenant: TenantState, url: str, delivery: WaitingDelivery, body: bytes) -> CallResult:
         assert self._client is not None  # made by `run`
         now_us = self._clock.now_us()
-        headers = sign(list_secrets(tenant, now_us), encode_delivery_id(due.key), now_us // 1_000_000, body)
+        headers = sign(list_secrets(tenant, now_us), encode_delivery_id(delivery.key), now_us // 1_000_000, body)
         return await self._client.call(url, headers, body, now_us)
 
     def _note(self, queue: TenantQueue, result: CallResult) -> None:
@@ -341,12 +341,14 @@ class WebhookWorker:
             fields = {"tenant_id": queue.tenant.tenant_id, "error": result.error}
             logger.info("webhook answers again" if was_failing else "webhook gives no answer", extra=fields)
 
-    def _judge(self, due: Due, result: CallResult) -> Failure:
+    def _judge(self, delivery: WaitingDelivery, result: CallResult) -> Failure:
         """When the next try is; none after the last one of the schedule, and none after a 410."""
-        step, next_attempt_at_us = due.step + 1, None
-        if due.step < self._last_step and result.status != GONE:
+        step, next_attempt_at_us = delivery.step + 1, None
+        if delivery.step < self._last_step and result.status != GONE:
             next_attempt_at_us = self._find_due(step, result.retry_after_s)
-        return Failure(due.key, due.attempts + 1, step, next_attempt_at_us, self._clock.now_us(), result.error or "")
+        return Failure(
+            delivery.key, delivery.attempts + 1, step, next_attempt_at_us, self._clock.now_us(), result.error or ""
+        )
 
     @property
     def _last_step(self) -> int:
@@ -405,6 +407,6 @@ class WebhookWorker:
             pass
 
 
-def _is_for_nobody(tenant: TenantState, due: Due, body: bytes) -> bool:
+def _is_for_banned(tenant: TenantState, delivery: WaitingDelivery, body: bytes) -> bool:
     """Users who are banned from the tenant are not told of messages."""
-    return is_banned(tenant, due.user_id) and body.startswith(MESSAGE_CALL)
+    return is_banned(tenant, delivery.user_id) and body.startswith(MESSAGE_CALL)

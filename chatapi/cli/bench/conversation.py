@@ -21,7 +21,7 @@ def name_event(event: Frame) -> EventName:
 
 
 @dataclass(slots=True)
-class Fold:
+class Replica:
     """The edits, reactions and threads that one reader knows from events alone, by message id."""
 
     edits: dict[str, str] = field(default_factory=dict)

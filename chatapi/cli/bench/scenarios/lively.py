@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any
 from urllib.parse import quote
 
-from chatapi.cli.bench.conversation import ConversationRecord, EventName, Fold, check_room, name_event
+from chatapi.cli.bench.conversation import ConversationRecord, EventName, Replica, check_room, name_event
 from chatapi.cli.bench.crew import CommandPipe, Measurement, share
 from chatapi.cli.bench.errors import BenchError
 from chatapi.cli.bench.http import HttpPeer, encode_request
@@ -101,14 +101,14 @@ class Operation:
 class LivelySocket(MemberSocket):
     """A person's connection. Every frame is parsed."""
 
-    __slots__ = ("_person", "_room", "fold")
+    __slots__ = ("_person", "_room", "replica")
 
     def __init__(
         self, reactor: Reactor, login: TenantLogin, room: LivelyRoom, user: str, person: "Participant"
     ) -> None:
         self._person = person
         self._room = room
-        self.fold = Fold()
+        self.replica = Replica()
         super().__init__(reactor, login, room.room_id, user)
 
     def take_text(self, data: bytes, start: int, end: int) -> None:
@@ -119,7 +119,7 @@ class LivelySocket(MemberSocket):
         request_id = frame.pop("request_id", "")
         if frame["type"] in LOGGED and "seq" in frame:
             if frame["seq"] >= self.next_seq:  # else it is a double
-                self.fold.take(frame)
+                self.replica.take(frame)
                 if wrong := self._room.take(self.user, frame):
                     self.problems.append(wrong)
             self.on_message(frame["seq"])
@@ -289,7 +289,7 @@ def _act_in_time(reactor: Reactor, tally: LivelyTally, people: Sequence[Particip
 
 
 def _report_participant(person: Participant, last_seq: int, result: LivelyResult) -> None:
-    room, shown = person.room, person.socket.fold.show()
+    room, shown = person.room, person.socket.replica.show()
     person.socket.add_to(result, last_seq)
     if room.room_id not in result.records:
         result.records[room.room_id] = room.record
