@@ -36,16 +36,17 @@ READ: ReceiptKind = ReadUpdatedFrame
 
 CursorKey = tuple[RoomState, UserId, ReceiptKind]
 """The room, the user, and which of their cursors moves: `ACK` or `READ`."""
+Refusals = Mapping[CursorKey, ChatError]
+"""Why cursors of a batch may not move any more, which the write found in its own turn."""
 
 
 @dataclass(slots=True)
 class _Batch:
     """Cursors that wait for the same transaction. `cursors` holds the greatest seq of each."""
 
-    future: asyncio.Future[None]
+    future: asyncio.Future[Refusals]
     cursors: dict[CursorKey, int] = field(default_factory=dict)
     requesters: dict[CursorKey, list[Requester]] = field(default_factory=dict)
-    refused: dict[CursorKey, ChatError] = field(default_factory=dict)  # found by the write in its own turn
 
 
 class Receipts:
@@ -62,7 +63,7 @@ class Receipts:
 
     async def acknowledge(
         self, principal: Principal, room_id: str, seq: int, kind: ReceiptKind, requester: Requester | None = None
-    ) -> "asyncio.Future[None]":
+    ) -> asyncio.Future[Refusals]:
         """Notes that the user has got (`ACK`) or read (`READ`) everything up to `seq`.
 
         The future ends when that is committed; the requester gets its answer then. Raises ChatError.
@@ -74,13 +75,15 @@ class Receipts:
     async def acknowledge_and_wait(self, principal: Principal, room_id: str, seq: int, kind: ReceiptKind) -> int:
         """How far the user then has got; committed."""
         future = await self.acknowledge(principal, room_id, seq, kind)
-        await asyncio.shield(future)  # others wait for it too
+        refused = await asyncio.shield(future)  # others wait for it too
         room = await self._access.access_member(principal, room_id)
+        if (error := refused.get((room, principal.user_id, kind))) is not None:
+            raise error
         return _standing(room.members[principal.user_id], kind)
 
     async def acknowledge_rooms(
         self, principal: Principal, seqs: Mapping[str, object], requester: Requester | None = None
-    ) -> tuple[dict[str, RoomState], dict[str, ChatError], list["asyncio.Future[None]"]]:
+    ) -> tuple[dict[str, RoomState], dict[str, ChatError], list[asyncio.Future[Refusals]]]:
         """As `acknowledge` of `ACK` in each of many rooms, judged one by one: the rooms in which it was noted, why not
         in the others, and the futures of those that were, in the order in which they end.
 
@@ -89,7 +92,7 @@ class Receipts:
         rooms, refused = await self._access.access_members(principal, seqs)
         errors = {room_id: error.at(f"rooms.{room_id}") for room_id, error in refused.items()}
         noted: dict[str, RoomState] = {}
-        futures: dict[asyncio.Future[None], None] = {}
+        futures: dict[asyncio.Future[Refusals], None] = {}
         for room_id, room in rooms.items():
             try:
                 seq = parse_seq(seqs[room_id], f"rooms.{room_id}")
@@ -106,11 +109,14 @@ class Receipts:
     ) -> tuple[dict[str, int], dict[str, ChatError]]:
         """How far the user then has got in each room, committed, and the errors of the others."""
         rooms, errors, futures = await self.acknowledge_rooms(principal, seqs)
+        refused: dict[CursorKey, ChatError] = {}
         for future in futures:
-            await asyncio.shield(future)
+            refused.update(await asyncio.shield(future))
         standings: dict[str, int] = {}
         for room_id, room in rooms.items():
             try:
+                if (error := refused.get((room, principal.user_id, ACK))) is not None:
+                    raise error
                 check_alive(room)
                 check_member(room, principal.user_id)
             except ChatError as error:  # the user left the room meanwhile, or it was deleted
@@ -121,7 +127,7 @@ class Receipts:
 
     def _note(
         self, room: RoomState, user_id: UserId, seq: int, kind: ReceiptKind, requester: Requester | None
-    ) -> "asyncio.Future[None]":
+    ) -> asyncio.Future[Refusals]:
         if self._batch is None:
             self._batch = _Batch(asyncio.get_running_loop().create_future())
             asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
@@ -139,7 +145,8 @@ class Receipts:
         if batch is None:  # it was full before its time
             return
 
-        async def apply(transaction: Transaction) -> None:
+        async def apply(transaction: Transaction) -> Refusals:
+            refused: dict[CursorKey, ChatError] = {}
             rows: list[tuple[RoomKey, UserId, int, int]] = []
             for key, seq in batch.cursors.items():
                 room, user_id, kind = key
@@ -147,26 +154,27 @@ class Receipts:
                     check_alive(room)
                     check_member(room, user_id)
                 except ChatError as error:  # the user has left the room meanwhile or is banned, or it was deleted
-                    batch.refused[key] = error
+                    refused[key] = error
                 else:
                     rows.append((room.room_key, user_id, seq, seq if kind == READ else 0))
             await store_rooms.update_cursors(transaction, rows)
+            return refused
 
-        change = Change(apply, lambda _: self._publish(batch), False, batch.future)
+        change = Change(apply, lambda refused: self._publish(batch, refused), False, batch.future)
         batch.future.add_done_callback(lambda future: self._report_failure(batch, future))
         try:
             self._store.writer.submit(change)
         except ChatError as error:
             batch.future.set_exception(error)
 
-    def _publish(self, batch: _Batch) -> None:
+    def _publish(self, batch: _Batch, refused: Refusals) -> None:
         # All answers to one connection go out as one: an ack of many rooms has many answers.
         answers: dict[Connection, list[bytes]] = {}
         news: dict[Connection, dict[FrameKey, bytes]] = {}
         for key, seq in batch.cursors.items():
             room, user_id, kind = key
             requesters = batch.requesters.get(key, ())
-            error = batch.refused.get(key)
+            error = refused.get(key)
             if error is not None:
                 self._refuse(requesters, room, error)
                 continue
@@ -224,7 +232,7 @@ class Receipts:
                         told += 1
         return told
 
-    def _report_failure(self, batch: _Batch, future: "asyncio.Future[None]") -> None:
+    def _report_failure(self, batch: _Batch, future: asyncio.Future[Refusals]) -> None:
         error = None if future.cancelled() else future.exception()
         if isinstance(error, ChatError):
             for (room, _user_id, _kind), requesters in batch.requesters.items():
