@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from chatapi.clock import Clock
+from chatapi.clock import Clock, rule_time_us
 from chatapi.errors import ChatError, forbidden
 from chatapi.models import UserId, encode_time
 
@@ -53,7 +53,7 @@ class BannedUsers:
         return [user_id for user_id, ban in self._bans.items() if self._is_in_force(ban)]
 
     def _is_in_force(self, ban: UserBan) -> bool:
-        return ban.until_us is None or ban.until_us > self._clock.now_us()
+        return ban.until_us is None or ban.until_us > rule_time_us(self._clock)
 
 
 def is_banned(tenant: "TenantState", user_id: str) -> bool:

@@ -1,6 +1,9 @@
 """Time, injected: wall time for what is stored, monotonic time for what is measured."""
 
+import contextlib
 import time
+from collections.abc import Iterator
+from contextvars import ContextVar
 
 
 class Clock:
@@ -26,3 +29,25 @@ class SteadyClock:
 
     def now_us(self) -> int:
         return self._start_us + int((self._clock.monotonic_s() - self._start_s) * 1_000_000)
+
+
+# Of the writer's task alone: others who ask meanwhile get the present. It is not set while a commit is published, since
+# a task or timer that begins then would keep it.
+_turn_us: ContextVar[int | None] = ContextVar("turn_us", default=None)
+
+
+@contextlib.contextmanager
+def judge_as_of(now_us: int) -> Iterator[None]:
+    """In here, and in no other task, `rule_time_us` stands still."""
+    token = _turn_us.set(now_us)
+    try:
+        yield
+    finally:
+        _turn_us.reset(token)
+
+
+def rule_time_us(clock: Clock) -> int:
+    """The time by which rules that end are judged. In the writer's turn it is that of the transaction, with which
+    everything there is stored. So what is stored agrees with the rules to the microsecond."""
+    turn_us = _turn_us.get()
+    return clock.now_us() if turn_us is None else turn_us

@@ -6,7 +6,7 @@ Most rooms have no such rules at all, and then no `Rules` either. `chatapi.acces
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from chatapi.clock import Clock
+from chatapi.clock import Clock, rule_time_us
 from chatapi.models import Posting, UserId
 from chatapi.protocol.json import MAX_INTEGER, MAX_KEY
 from chatapi.store import Readers, moderation
@@ -36,17 +36,17 @@ class Rules:
         self.is_blocked = False  # a dm in which one of the two has blocked the other
 
     def now_us(self) -> int:
-        return self._clock.now_us()
+        return rule_time_us(self._clock)
 
     def find_mute(self, user_id: UserId) -> int | None:
         """When the user's mute ends, in microseconds since 1970; None unless that is still ahead."""
         until_us = self.muted.get(user_id)
-        return None if until_us is None or until_us <= self._clock.now_us() else until_us
+        return None if until_us is None or until_us <= self.now_us() else until_us
 
     def find_ban(self, user_id: UserId) -> int | None:
         """When the user's ban ends, `NO_END_US` for one without an end; None unless it is in force."""
         until_us = self.banned.get(user_id)
-        return None if until_us is None or until_us <= self._clock.now_us() else until_us
+        return None if until_us is None or until_us <= self.now_us() else until_us
 
     def find_wait(self, user_id: UserId) -> tuple[int, float] | None:
         """When slow mode lets the user post again, in microseconds since 1970, and in how many seconds that is; None if
@@ -57,7 +57,7 @@ class Rules:
     def find_wait_after(self, last_us: int) -> tuple[int, float] | None:
         """As `find_wait`, of a user who last posted then."""
         until_us = last_us + self.slow_mode_seconds * 1_000_000
-        left_us = until_us - self._clock.now_us()
+        left_us = until_us - self.now_us()
         return (until_us, left_us / 1_000_000) if left_us > 0 else None
 
     def note_post(self, user_id: UserId, at_us: int) -> None:
@@ -67,12 +67,12 @@ class Rules:
 
     def mute(self, user_id: UserId, until_us: int) -> None:
         """A mute that ends now is none. Those that have ended are forgotten."""
-        self.muted = _keep_later(self.muted | {user_id: until_us}, self._clock.now_us())
+        self.muted = _keep_later(self.muted | {user_id: until_us}, self.now_us())
 
     def ban(self, user_id: UserId, until_us: int | None) -> None:
         """As `mute`; None for a ban without an end."""
         banned = self.banned | {user_id: NO_END_US if until_us is None else until_us}
-        self.banned = _keep_later(banned, self._clock.now_us())
+        self.banned = _keep_later(banned, self.now_us())
 
     def unban(self, user_id: UserId) -> None:
         self.banned.pop(user_id, None)

@@ -225,10 +225,9 @@ class TenantRegistry:
     async def rotate_webhook_secret(self, tenant_id: str) -> str:
         """The new secret; the old one signs along for a day. Raises ChatError CONFLICT when too many do already."""
         secret = make_webhook_secret()
-        now_us = self._clock.now_us()
 
         async def apply(transaction: Transaction) -> tuple[TenantState, list[ReplacedSecret]]:
-            tenant = self.get(tenant_id)
+            tenant, now_us = self.get(tenant_id), transaction.now_us
             replaced = [found for found in tenant.replaced_webhook_secrets if found.until_us > now_us]
             if len(replaced) >= MAX_REPLACED_WEBHOOK_SECRETS:
                 raise conflict(

@@ -161,6 +161,16 @@ def test_settings_that_are_shown_are_no_violation() -> None:
     assert world.find_violations() == []
 
 
+def test_posts_as_soon_as_rules_allow_them_are_no_violation() -> None:
+    world = World()
+    world.say(NOW)
+    world.store("room.updated", "warden", posting="members", slow_mode_seconds=1)
+    world.confirm("mute", "alice")
+    world.store("member.updated", "alice", muted_until=LATER)
+    world.say(LATER)
+    assert world.find_violations() == []
+
+
 def test_a_post_in_a_dm_that_was_unblocked_is_no_violation() -> None:
     world = World()
     world.is_dm = True
@@ -170,7 +180,7 @@ def test_a_post_in_a_dm_that_was_unblocked_is_no_violation() -> None:
     assert world.find_violations() == []
 
 
-NOW, SOON, LATER = "2026-01-01T00:00:00.000000Z", "2026-01-01T00:00:00.400000Z", "2026-01-01T00:01:00.000000Z"
+NOW, SOON, LATER = "2026-01-01T00:00:00.000000Z", "2026-01-01T00:00:00.999999Z", "2026-01-01T00:00:01.000000Z"
 
 
 def lose_a_profile(world: World) -> None:
@@ -238,7 +248,7 @@ def post_too_soon_in_slow_mode(world: World) -> None:
 def post_while_muted(world: World) -> None:
     world.confirm("mute", "alice")
     world.store("member.updated", "alice", muted_until=LATER)
-    world.say(NOW)
+    world.say(SOON)
 
 
 def lose_a_mute(world: World) -> None:

@@ -8,6 +8,7 @@ from driver import HandClock, Reply, Server, restart
 
 from chatapi.models import UserId, encode_time
 from chatapi.rules import MIN_POSTERS, Posters
+from chatapi.store import Transaction
 
 SLOW_SECONDS = 30
 
@@ -110,6 +111,22 @@ async def test_two_messages_that_wait_together_are_one_too_many(room: SlowRoom) 
     replies = await room.server.together(room.post(), room.post(), room.post(client_message_id="third"))
     assert sorted(reply.status for reply in replies) == [201, 429, 429]
     assert {reply.error["details"]["slow_mode_until"] for reply in replies[1:]} == {room.end()}
+
+
+async def test_it_is_judged_by_the_time_with_which_messages_are_stored(room: SlowRoom) -> None:
+    async def pass_time(_transaction: Transaction) -> None:
+        room.clock.set_forward(SLOW_SECONDS)
+
+    change = room.server.services.store.writer.change
+    until = room.end()
+    await room.post()
+    room.clock.set_forward(SLOW_SECONDS - 0.000001)
+    _, early = await room.server.together(change(pass_time), room.post(client_message_id="c"))
+    assert early.error["details"] == {"slow_mode_until": until}
+    until = room.end()
+    _, fresh, late = await room.server.together(change(pass_time), room.post(), room.post())
+    assert fresh.status == 201
+    assert late.error["details"] == {"slow_mode_until": until}
 
 
 async def test_a_refused_message_does_not_count(room: SlowRoom) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from aiohttp import WSMsgType
-from driver import Server, Socket, User
+from conftest import StartServer
+from driver import HandClock, Server, Socket, User
 
 from chatapi import housekeeping
 from chatapi.banned_users import USER_BANNED
@@ -58,6 +59,7 @@ DELETE …/members/{leaves}                           admin  403       403    40
 DELETE …/members/{caller}                           member 403       403    403     204   204    204     404
 DELETE …                                            admin  403       403    403     204   204    403     404
 """
+END_SECONDS = 60  # of bans and mutes
 CALLERS = {"member": "carol", "admin": "dora", "reader": "eve"}
 SILENT_ROUTES = ("POST /tokens", "POST /ws/token")  # which store nothing
 KEY_ROUTES = (  # on which the user id only names who acted
@@ -174,17 +176,18 @@ class Stage:
         """The requests that forbid what the table says."""
         backend, alice = self.server.user("backend"), self.alice
         group, channel = f"/rooms/{self.group}", f"/rooms/{self.channel}"
+        ban, mute = {"expires_in": END_SECONDS}, {"muted_for": END_SECONDS}
         if column == "suspended":
-            return [backend.put(f"/users/{user_id}/ban", {}) for user_id in CALLERS.values()]
+            return [backend.put(f"/users/{user_id}/ban", ban) for user_id in CALLERS.values()]
         if column == "banned":
             return [
-                *(alice.put(f"{group}/bans/{user_id}", {}) for user_id in ("carol", "dora")),
-                alice.put(f"{channel}/bans/eve", {}),
+                *(alice.put(f"{group}/bans/{user_id}", ban) for user_id in ("carol", "dora")),
+                alice.put(f"{channel}/bans/eve", ban),
             ]
         if column == "removed":
             return [alice.delete(f"{group}/members/{user_id}") for user_id in ("carol", "dora")]
         if column == "muted":
-            return [alice.patch(f"{group}/members/{user_id}", {"muted_for": 60}) for user_id in ("carol", "dora")]
+            return [alice.patch(f"{group}/members/{user_id}", mute) for user_id in ("carol", "dora")]
         if column == "demoted":
             return [alice.patch(f"{group}/members/dora", {"role": "member"})]
         if column == "deleted":
@@ -223,6 +226,14 @@ class Stage:
         assert socket.websocket.close_code == USER_BANNED
         return "403"
 
+    async def pass_time(self, clock: HandClock) -> None:
+        """The writer's turn takes as long as bans and mutes last."""
+
+        async def wait(_transaction: Transaction) -> None:
+            clock.set_forward(END_SECONDS)
+
+        await self.server.services.store.writer.change(wait)
+
     async def look(self) -> dict[str, list[Any]]:
         """Every row of the database, in the writer's own turn."""
 
@@ -258,3 +269,25 @@ async def test_a_write_that_waits_is_judged_in_its_own_turn(server: Server, colu
     found = {(row.name, row.caller): cell for row, cell in zip([*refused, *rest], [*refusals, *others], strict=True)}
     assert found == {(row.name, row.caller): row.cells[column] for row in ROWS}
     assert {name for name in first if first[name] != second[name]} == set()
+
+
+@pytest.mark.parametrize("column", ["suspended", "banned", "muted"])
+async def test_a_rule_that_ends_during_a_turn_holds_to_its_end(start_server: StartServer, column: str) -> None:
+    """All that a turn stores has the time at which it began."""
+    clock = HandClock()
+    stage = await Stage(await start_server(clock=clock)).set_up()
+    parts = ("/messages", "/pins", "/read", "/acks")  # most others end their turn: they are barriers
+    rows = [
+        row
+        for row in ROWS
+        if row.cells[column] == "403" and (row.kind == "FRAME" or any(part in row.target for part in parts))
+    ]
+    before = await stage.forbid(column)
+    ack = stage.server.user("carol").post("/acks", {"rooms": {stage.group: 3}})
+    outcomes: list[Any] = await stage.server.together(
+        *before, stage.pass_time(clock), stage.look(), *map(stage.call, rows), stage.look(), ack
+    )
+    first, *found, last, acked = outcomes[len(before) + 1 :]
+    assert found == ["403"] * len(rows)
+    assert first == last
+    assert stage.group in acked.data["rooms" if column == "muted" else "errors"]

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import aiosqlite
 
-from chatapi.clock import Clock
+from chatapi.clock import Clock, judge_as_of
 from chatapi.errors import ChatError, Code, unavailable
 from chatapi.log_lines import Seldom
 from chatapi.metrics import Histogram, Total
@@ -277,14 +277,15 @@ class Writer:
         transaction = Transaction(self._connection, self._clock.now_us())
         messages = [write for write in batch if isinstance(write, MessageWrite)]
         try:
-            if len(messages) == len(batch) <= log.MAX_INSERTED:
-                await self._insert(messages, transaction)
-                if self._connection.in_transaction:  # else it was one statement, a transaction of its own
+            with judge_as_of(transaction.now_us):
+                if len(messages) == len(batch) <= log.MAX_INSERTED:
+                    await self._insert(messages, transaction)
+                    if self._connection.in_transaction:  # else it was one statement, a transaction of its own
+                        await self._connection.execute("COMMIT")
+                else:
+                    await self._connection.execute("BEGIN IMMEDIATE")
+                    await self._apply_in_order(batch, transaction)
                     await self._connection.execute("COMMIT")
-            else:
-                await self._connection.execute("BEGIN IMMEDIATE")
-                await self._apply_in_order(batch, transaction)
-                await self._connection.execute("COMMIT")
         except BaseException:
             transaction.give_back()
             raise

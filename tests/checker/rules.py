@@ -9,10 +9,6 @@ from checker.journal import Attempt, Frame, Journal, Outcome
 from checker.streams import Contents
 from checker.truth import RoomTruth, Truth
 
-BATCH_SECONDS = timedelta(seconds=0.5)
-"""Messages are stored with the time at which their batch began, and judged a little later: a rule may have ended, or
-slow mode have passed, in between. On a machine that is too busy it is some milliseconds."""
-
 
 def check_rules(journal: Journal, truth: Truth) -> list[str]:
     found = [text for room in truth.rooms.values() for text in find_breaches(room)]
@@ -36,10 +32,10 @@ def find_breaches(room: RoomTruth) -> Iterator[str]:
             yield f"{event} is of a user while only admins may post"
         if kind in ("message", "reaction.added") and "created_at" in event and user_id != WARDEN:
             created_at = read_time(event["created_at"])
-            if user_id in muted and created_at < muted[user_id] - BATCH_SECONDS:
+            if user_id in muted and created_at < muted[user_id]:
                 yield f"{event} is of a user who is muted until {muted[user_id]}"
             if kind == "message":
-                if user_id in last and created_at - last[user_id] < slow - BATCH_SECONDS:
+                if user_id in last and created_at - last[user_id] < slow:
                     yield f"{event} came {created_at - last[user_id]} after the last one, in slow mode of {slow}"
                 last[user_id] = created_at
         if kind == "reaction.added" and not room.is_member(event["user_id"], event["seq"]):
