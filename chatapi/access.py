@@ -46,7 +46,7 @@ class Access:
         return rooms, errors
 
     async def access_reader(self, principal: Principal, room_id: str) -> RoomState:
-        """A room that the caller may read: as a member, or since it is a channel."""
+        """A room that the caller may read: as a member, or because it is a channel."""
         room = await self._rooms.get(principal.tenant, room_id)
         check_may_read(room, principal.user_id)
         return room
@@ -97,7 +97,7 @@ def check_alive(room: RoomState) -> None:
 
 
 def can_read(room: RoomState, user_id: UserId) -> bool:
-    """As a member, or since it is a channel from which the user is not banned."""
+    """As a member, or because the room is a channel and the user is not banned from it."""
     if room.gone:
         return False
     return user_id in room.members or (room.type is RoomType.CHANNEL and find_ban(room, user_id) is None)

@@ -175,8 +175,8 @@ class PeerTransport:
 
 
 class _Progress:
-    """Judges whether a peer takes anything, from looks of which there are `LOOKS_PER_GRACE` in its grace. They are
-    counted, not timed: while this process itself stood still, nobody was given the time."""
+    """Judges whether a peer takes anything, by looking `LOOKS_PER_GRACE` times during its grace. The looks are counted,
+    not timed: while this process itself stands still, the grace of a peer does not pass."""
 
     __slots__ = ("_looks_in_vain", "_taken")
 

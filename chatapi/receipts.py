@@ -84,10 +84,10 @@ class Receipts:
     async def acknowledge_rooms(
         self, principal: Principal, seqs: Mapping[str, object], requester: Requester | None = None
     ) -> tuple[dict[str, RoomState], dict[str, ChatError], list[asyncio.Future[Refusals]]]:
-        """As `acknowledge` of `ACK` in each of many rooms, judged one by one: the rooms in which it was noted, why not
-        in the others, and the futures of those that were, in the order in which they end.
+        """As `acknowledge` with `ACK`, for many rooms, each judged on its own. Returns the rooms whose ack was noted,
+        the errors of the others, and the futures of the noted ones, in the order in which they end.
 
-        The requester gets an answer for each room in which it was noted; the errors name what is refused here.
+        The requester gets an answer for each room whose ack was noted. The caller has to send it the errors.
         """
         rooms, refused = await self._access.access_members(principal, seqs)
         errors = {room_id: error.at(f"rooms.{room_id}") for room_id, error in refused.items()}

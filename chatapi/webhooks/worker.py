@@ -84,7 +84,7 @@ class TenantQueue:
 
     @property
     def is_over(self) -> bool:
-        """There is nothing to do for it, now or later; `WebhookWorker.wake` makes a new one."""
+        """It has nothing to do, now or later, and may go; `WebhookWorker.wake` makes a new one."""
         has_work = self.ready or self.under_way or self.may_have_events or self.is_dropping
         return not has_work and self.look_at_us == NEVER_US
 
@@ -137,7 +137,7 @@ class WebhookWorker:
         self._wake.set()
 
     async def resume(self, tenants: Iterable[TenantState]) -> None:
-        """Goes on with what the store holds. Called once, at the start."""
+        """Wakes the tenants that have calls in the store from before. Called once, at the start."""
         by_key = {tenant.tenant_key: tenant for tenant in tenants}
         for tenant_key in await webhooks.list_tenants_with_work(self._store.readers, list(by_key)):
             self.wake(by_key[tenant_key])
@@ -178,7 +178,7 @@ class WebhookWorker:
             if not queue.ready and queue.look_at_us <= now_us:
                 try:
                     await self._look(queue)
-                except ChatError as error:  # its value from before the store failed does not hold
+                except ChatError as error:  # `_look` had set both before the store failed
                     queue.may_have_events = True
                     queue.look_at_us = now_us + int(STORE_PAUSE_SECONDS * 1_000_000)
                     if error.status == UNAVAILABLE:
