@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 from conftest import StartServer
-from driver import HandClock, Server
+from driver import HandClock, Server, eventually
 from hooked import QUICK, Hooked, find_stats, hook
 from receiver import Receiver, answer, in_turn
 
@@ -197,7 +197,8 @@ async def test_they_take_the_master_key(server: Server) -> None:
     assert (await server.admin("GET", "/dead-letters", params={"limit": "1001"})).error["field"] == "limit"
 
 
-async def test_stats_count_rooms_messages_connections_and_queues(server: Server) -> None:
+async def test_stats_count_rooms_messages_connections_and_queues(start_server: StartServer) -> None:
+    server = await start_server({"search.enabled": False})  # the index would write now and then
     other = await server.make_tenant("other")
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room("bob")
@@ -228,6 +229,7 @@ async def test_stats_count_rooms_messages_connections_and_queues(server: Server)
     assert (stats["rooms"], stats["messages"], stats["connections"]) == (0, 0, 0)
     eve = server.user("eve", other["api_key"])
     await eve.post("/notify", {"topic": "t", "payload": 1, "targets": {"user_ids": ["eve", "zoe"]}})
+    await eventually(lambda: not server.services.store.writer)
     queues = (await server.admin("GET", "/stats")).data["queues"]
     assert queues == {"writes": 0, "notifications": 3, "webhooks": 0, "dead_letters": 0}
 

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from texts import CHARACTERS
 
 from chatapi.words import SNIPPET_CHARACTERS, fold, has_all, list_words, make_excerpt, parse_terms
 
@@ -108,7 +109,7 @@ def test_the_index_has_the_words_that_a_query_asks_for() -> None:
 
 
 @settings(max_examples=40)
-@given(st.text(max_size=60), st.data())
+@given(st.text(CHARACTERS, max_size=60), st.data())
 def test_any_piece_of_a_text_is_found_in_it(text: str, data: st.DataObject) -> None:
     """A word of the index, or two neighbours; and what a query asks of the index is in it."""
     words = list_words(text).split()
@@ -124,7 +125,7 @@ def test_any_piece_of_a_text_is_found_in_it(text: str, data: st.DataObject) -> N
 
 
 @settings(max_examples=40)
-@given(st.text(max_size=40), st.text(max_size=60))
+@given(st.text(CHARACTERS, max_size=40), st.text(CHARACTERS, max_size=60))
 def test_no_query_fails(query: str, content: str) -> None:
     terms = parse_terms(query)
     assert terms == [] or has_all(content, terms) is (make_excerpt(content, terms) is not None)

@@ -4,6 +4,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from texts import CHARACTERS
 
 from chatapi.protocol.frames import CLIENT_FRAMES, BadFrame, Ping, SendMessage, Sync, parse_frame
 from chatapi.protocol.requests import Body
@@ -88,7 +89,9 @@ def test_any_bytes_are_a_frame_or_a_bad_one(payload: bytes) -> None:
         assert isinstance(parse_frame(payload).body, Body)
 
 
-VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=2)
+VALUES = (
+    st.none() | st.booleans() | st.integers() | st.text(CHARACTERS, max_size=5) | st.lists(st.integers(), max_size=2)
+)
 
 
 @pytest.mark.slow

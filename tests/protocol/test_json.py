@@ -5,6 +5,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from texts import CHARACTERS
 
 from chatapi.errors import ChatError
 from chatapi.protocol.json import MAX_DEPTH, MAX_INTEGER, convert, dumps, dumps_text, loads, loads_stored
@@ -214,7 +215,7 @@ def test_a_word_of_a_query_is_one_of_those_that_there_are(status: str) -> None:
     assert refusal.value.field == "status"
 
 
-@given(st.text(max_size=130))
+@given(st.text(CHARACTERS, max_size=130))
 def test_user_ids_are_printable_ascii_without_spaces(user_id: str) -> None:
     is_good = 1 <= len(user_id) <= 128 and all("!" <= character <= "~" for character in user_id)
     with contextlib.nullcontext() if is_good else pytest.raises(ChatError, match=r"^Must be 1 to 128 characters"):

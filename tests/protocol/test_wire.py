@@ -5,6 +5,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from texts import CHARACTERS
 
 from chatapi.errors import ChatError, Code
 from chatapi.models import UserId, encode_dm_key, encode_message_id, encode_time, find_key
@@ -24,7 +25,7 @@ from chatapi.protocol.json import dumps, encoded, loads_stored
 from chatapi.protocol.server_frames import NotificationFrame
 from chatapi.protocol.wire import decode_text, encode_close, encode_pong, encode_text
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+TEXT = st.text(CHARACTERS, max_size=30)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 SCALARS = st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | FLOATS | TEXT
 JSON = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(TEXT, inner, max_size=5))
@@ -60,7 +61,10 @@ def test_frames_that_are_joined_come_apart_again(payloads: list[bytes]) -> None:
     assert seen == payloads
 
 
-@given(st.integers(1000, 4999), st.text(max_size=200) | st.integers(0, 5).map(lambda size: "x" * size + "ü" * 100))
+@given(
+    st.integers(1000, 4999),
+    st.text(CHARACTERS, max_size=200) | st.integers(0, 5).map(lambda size: "x" * size + "ü" * 100),
+)
 def test_a_close_frame_fits_its_bound(code: int, reason: str) -> None:
     opcode, payload, rest = read_frame(encode_close(code, reason))
     assert (opcode, rest) == (8, b"")
@@ -188,7 +192,7 @@ def test_an_id_is_found_again(key: int) -> None:
     assert find_key("notif_", encode_message_id(key)) is None
 
 
-@given(st.text(max_size=24))
+@given(st.text(CHARACTERS, max_size=24))
 def test_nothing_else_is_an_id(text: str) -> None:
     for public_id in (text, f"msg_{text}"):
         key = find_key("msg_", public_id)
