@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from chatapi.connection import LIGHT_BURST, LIGHT_RATE_PER_S
 from chatapi.protocol.frames import CLIENT_FRAMES, LIGHT_FRAMES
 from chatapi.ratelimit import TokenBucket
+from chatapi.rest import ROUTES
+from chatapi.rest.call import OF_USERS
 
 # The bucket
 
@@ -158,6 +160,27 @@ async def test_open_and_admin_routes_take_no_token(start_server: StartServer) ->
         assert reply.status == status
         assert not [name for name in reply.headers if name.startswith("X-RateLimit")]
     assert (await server.user("alice").get("/rooms")).status == 429
+
+
+async def test_every_other_route_takes_one_token(start_server: StartServer) -> None:
+    """However much it has to do."""
+    server = await start_server({"limits.rate_burst": 1000}, clock=HandClock())
+    alice = server.user("alice")
+    room_id = await alice.make_room("bob", room_type="channel")
+    message_id = (await alice.say(room_id))["message_id"]
+    ids = {"room_id": room_id, "message_id": message_id, "user_id": "bob", "emoji": ":ship:"}
+    names = {**ids, **dict.fromkeys(("notification_id", "subscription_id", "report_id"), "x")}
+    body = {"content": "x", "reason": "x", "seq": 1, "topic": "x", "name": "x", "user_id": "carol", "type": "group"}
+    body |= {"room_id": room_id, "payload": 1, "targets": {"user_ids": ["bob"]}, "role": "member"}
+    routes = [route for route in ROUTES if route.credential in OF_USERS]
+    routes.sort(key=lambda route: (route.method == "DELETE", -len(route.path)))  # the room last
+    left = rate_headers(await alice.get("/rooms"))[1]
+    for route in routes:
+        query = {"q": "x"} if route.path in ("/search", "/users") else {}
+        sent = None if route.body is None else body
+        reply = await alice.request(route.method, route.path.format(**names), sent, params=query)
+        left -= 1
+        assert (reply.status in (200, 201, 202, 204, 404), rate_headers(reply)[1]) == (True, left), route.path
 
 
 async def test_a_tenants_own_figures_hold_from_when_they_are_set(start_server: StartServer) -> None:

@@ -539,12 +539,23 @@ async def test_retention_takes_reactions_and_pins_with_their_message(server: Ser
         assert (await alice.request("PUT", path)).status == 404
 
 
-async def test_users_who_leave_keep_their_reactions(server: Server) -> None:
+@pytest.mark.parametrize("way", ["left", "removed", "banned", "banned from the tenant"])
+async def test_users_who_are_gone_keep_their_reactions(server: Server, way: str) -> None:
     alice, bob = server.user("alice"), server.user("bob")
     message = await alice.say(await alice.make_room("bob"))
-    shown = await react(bob, message, THUMB)
-    await bob.delete(f"/rooms/{message['room_id']}/members/bob")
+    await react(bob, message, THUMB)
+    shown = await react(alice, message, THUMB)
+    room = f"/rooms/{message['room_id']}"
+    gone = await {
+        "left": lambda: bob.delete(f"{room}/members/bob"),
+        "removed": lambda: alice.delete(f"{room}/members/bob"),
+        "banned": lambda: alice.put(f"{room}/bans/bob", {}),
+        "banned from the tenant": lambda: server.user("backend").put("/users/bob/ban", {}),
+    }[way]()
+    assert gone.status in (200, 204)
+    assert shown == [{"emoji": THUMB, "count": 2, "user_ids": ["bob", "alice"]}]
     assert (await alice.get(path_of(message))).data["reactions"] == shown
+    assert len((await alice.get(f"{path_of(message)}/reactions")).data["reactions"]) == 2
     assert (await bob.delete(path_of(message, THUMB))).status == 403
 
 

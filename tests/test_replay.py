@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from conftest import StartServer
-from driver import Server, Socket, User
+from driver import Server, Socket, User, restart
 
 from chatapi.client import replay
 
@@ -270,3 +270,33 @@ async def test_the_log_alone_gives_it_too(start_server: StartServer) -> None:
             apply_event(state, frame)
     fresh = await read_state(alice, room_id)
     assert {**state, "receipts": None} == {**fresh, "receipts": None}
+
+
+async def test_the_log_has_nothing_about_users(start_server: StartServer) -> None:
+    """Views, profiles, blocks, bans from the tenant, and reports."""
+    server = await start_server()
+    alice, bob, backend = server.user("alice"), server.user("bob"), server.user("backend")
+    room_id = await alice.make_room("bob", "carol")
+    await alice.patch(f"/rooms/{room_id}/members/bob", {"role": "admin"})
+    dm_id = (await alice.post("/rooms", {"type": "dm", "members": ["bob"]})).data["room_id"]
+    message_id = (await alice.say(room_id))["message_id"]
+    await alice.say(dm_id)
+
+    async def read_logs(user: User) -> list[Any]:
+        return [(await user.get(f"/rooms/{one}/events")).data for one in (room_id, dm_id)]
+
+    before = await read_logs(alice)
+    await bob.patch(f"/rooms/{room_id}/me", {"notify": "none", "hidden": True})
+    await bob.put("/users/bob", {"name": "Bob"})
+    await bob.request("PUT", "/blocks/alice")
+    report = await bob.post(f"/rooms/{room_id}/messages/{message_id}/report", {"reason": "rude"})
+    await backend.post(f"/reports/{report.data['report_id']}/resolve")
+    await backend.request("PUT", "/users/bob/ban")
+    assert (await backend.get("/users/bob")).data["name"] == "Bob"
+    assert (await backend.get("/users/bob/ban")).status == 200
+    await backend.delete("/users/bob/ban")
+    assert [block["user_id"] for block in (await bob.get("/blocks")).data["blocks"]] == ["alice"]
+    await bob.delete("/blocks/alice")
+    assert await read_logs(alice) == before
+    again = await restart(start_server, server)
+    assert await read_logs(again.user("alice")) == before

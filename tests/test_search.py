@@ -13,6 +13,7 @@ from driver import HandClock, Reply, Server, User, restart, say_many
 from chatapi import housekeeping, indexer
 from chatapi.housekeeping import apply_retention, purge_deleted
 from chatapi.indexer import LEAST_REST, REST, Indexer
+from chatapi.search import MAX_SECONDS
 from chatapi.store import background, search, search_index, search_tail
 from chatapi.store.check import check_database
 
@@ -380,6 +381,7 @@ async def test_a_search_that_takes_too_long_is_503(server: Server, monkeypatch: 
     alice = server.user("alice")
     room_id = await alice.make_room()
     await alice.say(room_id, "word")
+    assert MAX_SECONDS == 2.0
     monkeypatch.setattr("chatapi.search.MAX_SECONDS", -1.0)
     monkeypatch.setattr(search, "STEP_SECONDS", -1.0)
     reply = await alice.get("/search", q="word")

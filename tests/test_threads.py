@@ -74,6 +74,22 @@ async def test_a_reply_is_a_message_and_its_root_shows_the_thread(server: Server
     assert (await read_root(server.user("bob"), room_id, root["message_id"]))["thread"] == summary(first, second)
 
 
+async def test_a_reply_shows_a_hidden_room_again_and_makes_it_the_latest(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id, root_id, _ = await start_thread(alice, 0)
+    await bob.post(f"/rooms/{room_id}/read", {"seq": 1})
+    later = await alice.make_room("bob")
+    await alice.say(later)
+    await bob.patch(f"/rooms/{room_id}/me", {"hidden": True})
+    assert [room["room_id"] for room in (await bob.get("/rooms")).data["rooms"]] == [later]
+    socket = await bob.connect()
+    reply = await alice.say(room_id, "reply", thread_id=root_id)
+    await socket.expect("room.me", room_id=room_id, hidden=False)
+    first, second = (await bob.get("/rooms")).data["rooms"]
+    assert (first["room_id"], second["room_id"]) == (room_id, later)
+    assert (first["unread_count"], first["last_message"]) == (1, reply)
+
+
 async def test_replies_in_one_batch_are_all_counted(server: Server) -> None:
     alice = server.user("alice")
     room_id, root_id, _ = await start_thread(alice, 0)
