@@ -124,6 +124,27 @@ def authenticate_headers(services: Services, request: web.BaseRequest, address: 
     return None
 
 
+def authenticate_query(services: Services, request: web.BaseRequest, address: str) -> tuple[Principal, bool] | None:
+    """The principal of the URL's credential, and whether its token was taken before: making a ticket takes one. None if
+    there is none. Raises ChatError."""
+    auth = services.auth
+    if (token := _read_parameter(request, "token")) is not None:
+        if auth.is_ticket(token):
+            return auth.authenticate_ticket(token, address), True
+        return auth.authenticate_token(token, address), False
+    if services.config.auth.query_api_key and (api_key := _read_parameter(request, "api_key")) is not None:
+        return auth.authenticate_key(api_key, _read_parameter(request, "user_id"), address), False
+    return None
+
+
+def _read_parameter(request: web.BaseRequest, name: str) -> str | None:
+    """Of the query. Raises ChatError when it stands there several times with different values."""
+    values = request.query.getall(name, [])
+    if any(value != values[0] for value in values):
+        raise invalid("The URL has this parameter more than once, with different values", name)
+    return values[0] if values else None
+
+
 def take_token(services: Services, principal: Principal, headers: Headers, *, is_paid: bool = False) -> None:
     """Takes one token for the caller, unless it was taken before, and adds the rate limit's headers. Raises
     ChatError."""

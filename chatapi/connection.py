@@ -1,12 +1,13 @@
-"""One WebSocket as the server knows it, and the only functions that change its state and its cursors.
+"""One connection as the server knows it, whatever carries it, and the only functions that change its state and its
+cursors.
 
 A connection is PAUSED until its backlog is asked for, RECOVERING while it is served from the log, and LIVE while it
 gets what is published. Nothing here awaits, sends or reads: `Hub` sends, and `Recovery` serves from the log.
 """
 
 import asyncio
-from enum import Enum, auto
-from typing import NamedTuple
+from enum import Enum, StrEnum, auto
+from typing import NamedTuple, Protocol
 
 from chatapi.models import Principal, TenantState, UserId
 from chatapi.peer_transport import PeerTransport
@@ -28,6 +29,31 @@ class ConnectionState(Enum):
     CLOSED = auto()
 
 
+class TransportKind(StrEnum):
+    """The carriers of connections."""
+
+    WEBSOCKET = "websocket"
+    EVENT_STREAM = "sse"
+
+
+class Outlet(Protocol):
+    """Where a connection's bytes go: a WebSocket's transport as it is, or what writes them in another form.
+
+    They are frames as `chatapi.protocol.wire` makes them, a ping and a close frame among them. The close frame is the
+    last thing that is written.
+    """
+
+    def write(self, data: bytes, /) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that neither the peer nor the kernel has taken."""
+
+    def is_closing(self) -> bool: ...
+
+    def close(self) -> None:
+        """Ends it once everything is sent."""
+
+
 class Connection:
     """While it is LIVE it has been sent all that is published in its rooms; else `cursors` says how far."""
 
@@ -43,6 +69,7 @@ class Connection:
         "heard_at_s",
         "is_ready",
         "is_recovering",
+        "kind",
         "last_seqs",
         "light_bucket",
         "notifications_due",
@@ -67,13 +94,15 @@ class Connection:
         *,
         connection_id: str,
         principal: Principal,
-        transport: asyncio.Transport,
+        kind: TransportKind,
+        transport: Outlet,
         peer: PeerTransport,
         buffer_limit_bytes: int,
         now_s: float,
     ) -> None:
         self.connection_id = connection_id
         self.principal = principal
+        self.kind = kind
         self.transport = transport
         self.peer = peer
         self.buffer_limit_bytes = buffer_limit_bytes

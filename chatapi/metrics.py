@@ -42,14 +42,17 @@ TENANT = "tenant"
 METRICS: Mapping[str, Declared] = {
     "chatapi_info": Declared(MetricKind.GAUGE, "Always 1; the version is a label.", ("version",)),
     "chatapi_tenants": Declared(MetricKind.GAUGE, "Tenants."),
-    "chatapi_connections": Declared(MetricKind.GAUGE, "Open WebSockets.", (TENANT,)),
-    "chatapi_users_online": Declared(MetricKind.GAUGE, "Users with at least one open WebSocket.", (TENANT,)),
-    "chatapi_connections_recovering": Declared(
-        MetricKind.GAUGE, "WebSockets that are served from the log: just opened, or too slow for live delivery."
+    "chatapi_connections": Declared(MetricKind.GAUGE, "Open connections: WebSockets and event streams.", (TENANT,)),
+    "chatapi_users_online": Declared(MetricKind.GAUGE, "Users with at least one open connection.", (TENANT,)),
+    "chatapi_connections_by_transport": Declared(
+        MetricKind.GAUGE, "Open connections, by what carries them: websocket or sse.", ("transport",)
     ),
-    "chatapi_connections_opened_total": Declared(MetricKind.COUNTER, "WebSockets accepted."),
+    "chatapi_connections_recovering": Declared(
+        MetricKind.GAUGE, "Connections that are served from the log: just opened, or too slow for live delivery."
+    ),
+    "chatapi_connections_opened_total": Declared(MetricKind.COUNTER, "Connections accepted, whatever carries them."),
     "chatapi_connections_lagged_total": Declared(
-        MetricKind.COUNTER, "Times that a WebSocket left live delivery, most often because its client was too slow."
+        MetricKind.COUNTER, "Times that a connection left live delivery, most often because its client was too slow."
     ),
     "chatapi_connections_shed_total": Declared(
         MetricKind.COUNTER, "Connections of any kind that were closed to make room for others, idle ones first."
@@ -57,7 +60,7 @@ METRICS: Mapping[str, Declared] = {
     "chatapi_rooms_loaded": Declared(MetricKind.GAUGE, "Rooms in memory.", (TENANT,)),
     "chatapi_messages_total": Declared(MetricKind.COUNTER, "Messages committed.", (TENANT,)),
     "chatapi_deliveries_total": Declared(
-        MetricKind.COUNTER, "Durable events handed to WebSockets, one for each recipient."
+        MetricKind.COUNTER, "Durable events handed to connections, one for each recipient."
     ),
     "chatapi_commit_writes": Declared(
         MetricKind.HISTOGRAM, "Writes (messages and other changes) in one commit; its count is the number of commits."
@@ -67,7 +70,8 @@ METRICS: Mapping[str, Declared] = {
     "chatapi_database_writable": Declared(MetricKind.GAUGE, "1 while the database accepts writes, else 0."),
     "chatapi_http_request_seconds": Declared(
         MetricKind.SUMMARY,
-        "Time from a request's head to its answer; its count is the number of requests. WebSockets are not in it.",
+        "Time from a request's head to its answer; its count is the number of requests. WebSockets and"
+        " event streams are not in it.",
         ("method", "route", "status"),
     ),
     "chatapi_websocket_frames_total": Declared(MetricKind.COUNTER, "Frames received from clients."),

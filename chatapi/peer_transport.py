@@ -45,6 +45,20 @@ class PeerTransport:
         self._unread_seconds = None
         self._stop_looking()
 
+    def limit_buffer(self, size: int) -> None:
+        """It counts as paused while more than this is unsent."""
+        if self._transport is not None:
+            self._transport.set_write_buffer_limits(size)
+
+    def limit_silence(self, seconds: float) -> None:
+        """From now on the kernel ends the connection when it has something to send, and the peer's system has taken
+        nothing for so long (TCP_USER_TIMEOUT)."""
+        if self._transport is None:
+            return
+        beneath: socket.socket = self._transport.get_extra_info("socket")
+        if beneath.family != socket.AF_UNIX and hasattr(socket, "TCP_USER_TIMEOUT"):
+            beneath.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(seconds * 1000)))
+
     # Told by the protocol
 
     def pause(self) -> None:
@@ -137,6 +151,10 @@ class PeerTransport:
             transport.write_eof()
         except OSError:
             return  # the peer has gone
+        await self.wait_until_lost()
+
+    async def wait_until_lost(self) -> None:
+        """Returns once the connection has ended, by either side."""
         while self._transport is not None:
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)

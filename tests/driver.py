@@ -6,7 +6,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 from raw_websocket import HANDSHAKE, WAIT_SECONDS, RawSocket
@@ -120,6 +120,38 @@ class Socket:
         await self.websocket.close()
 
 
+class EventStream(Socket):
+    """One event stream. `lines` are those that are no data, since the last frame; `ended` says whether it ended as it
+    should, with a frame `close`."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self.response = response
+        self.lines: list[str] = []
+
+    async def next_of_any_type(self) -> dict[str, Any]:
+        self.lines = []
+        while True:
+            async with asyncio.timeout(WAIT_SECONDS):
+                event = await self.response.content.readuntil(b"\n\n")
+            for line in event.decode().split("\n"):
+                if line.startswith("data: "):
+                    return dict(json.loads(line.removeprefix("data: ")))
+                self.lines += [line] if line else []
+
+    async def close_code(self) -> int | None:
+        while (frame := await self.next_of_any_type())["type"] != "close":
+            pass
+        async with asyncio.timeout(WAIT_SECONDS):
+            assert await self.response.content.read() == b""
+        return int(frame["code"])
+
+    async def close(self) -> None:
+        self.response.close()
+
+
+SocketT = TypeVar("SocketT", bound=Socket)
+
+
 class User:
     """A user of a tenant, through the tenant's API key."""
 
@@ -156,6 +188,17 @@ class User:
         if ready:
             await socket.expect("sync.complete")
         return socket
+
+    async def stream(self, *, ready: bool = True, **params: str) -> EventStream:
+        """An event stream; by default everything up to `sync.complete` is read."""
+        response = await self.server.session.get(
+            f"{self.server.url}/events/stream", headers=self.headers, params=params, read_bufsize=2**20
+        )
+        assert response.status == 200, await response.text()
+        stream = self.server.keep(EventStream(response))
+        if ready:
+            await stream.expect("sync.complete")
+        return stream
 
     async def connect_raw(self, query: str = "", *, ready: bool = False, is_narrow: bool = False) -> RawSocket:
         """A WebSocket without a client's help; by default nothing is read after the handshake."""
@@ -222,7 +265,7 @@ class Server:
         )
         return self.keep(Socket(websocket))
 
-    def keep(self, socket: Socket) -> Socket:
+    def keep(self, socket: SocketT) -> SocketT:
         """What nobody refers to any more is closed by the garbage collector."""
         self._sockets.append(socket)
         return socket

@@ -80,6 +80,7 @@ PUT    /blocks/{user_id}                            200  200   200       200    
 DELETE /blocks/{user_id}                            204  204   204       204         401    401
 POST   /tokens                                      201  403   201       403         401    401
 POST   /ws/token                                    200  200   200       200         401    401
+GET    /events/stream                               200  200   200       200         401    401
 GET    /ws                                          101  101   101       101         401    401
 GET    /                                            200  200   200       200         200    200
 GET    /livez                                       200  200   200       200         200    200
@@ -349,6 +350,8 @@ async def call(stage: Stage, row: Row) -> str:
     """The cell that the server gives."""
     if row.kind == "FRAME" or row.target == "/ws":
         return await call_over_websocket(stage, row)
+    if row.name == "GET /events/stream":
+        return await call_event_stream(stage)
     reply = await stage.caller.request(row.kind, stage.path(row), stage.body(row))
     if reply.status >= 400:
         assert reply.error["code"] == CODES[str(reply.status)], (row, reply.error)
@@ -363,6 +366,13 @@ async def call_over_websocket(stage: Stage, row: Row) -> str:
     outcome = "101" if row.target == "/ws" else await send_frame(socket, row.target, stage.frame(row))
     await socket.close()
     return outcome
+
+
+async def call_event_stream(stage: Stage) -> str:
+    async with stage.caller.server.session.get(
+        f"{stage.caller.server.url}/events/stream", headers=stage.caller.headers
+    ) as response:
+        return str(response.status)  # an answer of 200 does not end by itself
 
 
 async def send_frame(socket: Socket, frame_type: str, fields: dict[str, object]) -> str:

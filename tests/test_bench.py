@@ -414,6 +414,7 @@ def test_the_server_of_a_port_is_found(listening: socket.socket) -> None:
     [
         (["idle", "--rate", "5"], "idle takes no --rate"),
         (["idle", "--busy-poll"], "idle takes no --busy-poll"),
+        (["connect", "--transport", "sse"], "connect takes no --transport"),
         (["ws-send", "--clients", "0"], "--clients 0: too small"),
         (["ws-send", "--processes", "0"], "--processes"),
         (["ws-send", "--url", "http://127.0.0.1:1"], "--master-key"),

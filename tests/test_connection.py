@@ -11,7 +11,7 @@ from driver import HandClock
 
 from chatapi.access import Access
 from chatapi.config import Config, resolve_settings
-from chatapi.connection import Connection, ConnectionState
+from chatapi.connection import Connection, ConnectionState, TransportKind
 from chatapi.hub import Hub
 from chatapi.models import (
     MemberState,
@@ -114,6 +114,7 @@ class World:
         self.connection = Connection(
             connection_id="c",
             principal=Principal(tenant, BOB, "api_key"),
+            kind=TransportKind.WEBSOCKET,
             transport=self.transport,
             peer=self.transport.peer,
             buffer_limit_bytes=LIMIT_BYTES,

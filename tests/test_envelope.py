@@ -10,6 +10,7 @@ from driver import Reply, Server
 from raw_websocket import WAIT_SECONDS
 
 from chatapi.rest import ROUTES
+from chatapi.rest.call import Media
 from chatapi.rest.edge import MAX_BODY_BYTES
 
 HEAD = "HTTP/1.1\r\nHost: chat\r\nConnection: close\r\n"
@@ -86,7 +87,7 @@ async def test_v1_is_the_same_as_no_prefix(server: Server) -> None:
     room_id = (await alice.post("/v1/rooms", {"type": "group"})).data["room_id"]
     assert (await alice.get(f"/v1/rooms/{room_id}")).data == (await alice.get(f"/rooms/{room_id}")).data
     for route in ROUTES:
-        if route.method == "GET":
+        if route.method == "GET" and route.media is not Media.EVENTS:
             path = route.path.replace("{", "").replace("}", "")
             with_prefix, without = await alice.get(f"/v1{path}"), await alice.get(path)
             assert with_prefix.status == without.status, path

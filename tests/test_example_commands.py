@@ -1,5 +1,6 @@
 """Examples that need no more than a few lines each: calls of the guide, settings of other tools, command lines."""
 
+import asyncio
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import jwt
 import pytest
 import yaml
 from conftest import StartServer
-from driver import Server
+from driver import Server, say_many
 from examples import ROOT, example, examples, run_calls
 
 from chatapi.cli import load_command, main
@@ -22,6 +23,8 @@ BLOCK = example("docs/guide.md", "sh", "/blocks/")
 PROFILE = example("docs/guide.md", "sh", "/users/alice")
 SEARCH = example("docs/guide.md", "sh", "/search")
 TOKENS = example("docs/guide.md", "sh", "/tokens")
+STREAM = example("docs/guide.md", "sh", '/events/stream" -H')
+STREAM_FROM = example("docs/guide.md", "sh", "?cursors=$CURSORS")
 SIGNED = example("docs/guide.md", "python", "jwt.encode")
 MODERATION = example("docs/guide.md", "sh", "muted_for")
 REACTIONS = example("docs/guide.md", "sh", "/reactions/")
@@ -50,6 +53,28 @@ async def test_the_guides_reactions_and_pins(server: Server) -> None:
     reacted, pinned, read = await run_calls(REACTIONS, URL=server.url, KEY=server.api_key, **names)
     assert reacted["reactions"] == [{"emoji": "👍", "count": 1, "user_ids": ["bob"]}]
     assert read == pinned == {**message, **reacted, "pinned_at": pinned["pinned_at"]}
+
+
+@pytest.mark.parametrize(("script", "seqs"), [(STREAM, [1, 2]), (STREAM_FROM, [42])], ids=["acked", "cursors"])
+async def test_the_guides_event_stream(server: Server, script: str, seqs: list[int]) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room("bob")
+    await say_many(alice, room_id, max(seqs))
+    script = script.replace("curl -sN", "curl -sN --max-time 20")
+    process = await asyncio.create_subprocess_exec(
+        "bash",
+        "-c",
+        script,
+        stdout=asyncio.subprocess.PIPE,
+        env={"PATH": os.environ["PATH"], "URL": server.url, "KEY": server.api_key, "ROOM": room_id},
+    )
+    assert process.stdout is not None
+    printed = (await process.stdout.readuntil(b'"sync.complete"') + await process.stdout.readline()).decode()
+    server.services.hub.close(server.connections_of("bob")[0], 1001)
+    assert b'"type":"close"' in await process.stdout.read()
+    assert await process.wait() == 0
+    frames = [json.loads(line[6:]) for line in printed.splitlines() if line.startswith("data: ")]
+    assert [frame["seq"] for frame in frames if frame["type"] == "message"] == seqs
 
 
 async def test_the_guides_tokens(server: Server) -> None:

@@ -7,10 +7,11 @@ from raw_websocket import HANDSHAKE
 
 import chatapi
 from chatapi.rest import ROUTES
+from chatapi.rest.call import Media
 from chatapi.rest.files import list_playground, list_sdk
 
 FILES = [*list_playground(), *list_sdk(), "/playground/config.json"]
-GET_ROUTES = [route.path for route in ROUTES if route.method == "GET"]
+GET_ROUTES = [route.path for route in ROUTES if route.method == "GET" and route.media is not Media.EVENTS]
 VARYING = {"Date", "X-Request-Id", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Content-Length"}
 
 

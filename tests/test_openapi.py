@@ -16,7 +16,7 @@ from chatapi.errors import HTTP_STATUS, Code
 from chatapi.protocol.requests import Body
 from chatapi.protocol.webhook_calls import WEBHOOK_CALLS
 from chatapi.rest import ROUTES, documents
-from chatapi.rest.call import Call, Credential, OpenCall, Response, Route
+from chatapi.rest.call import OF_USERS, Call, Credential, OpenCall, Response, Route
 from chatapi.rest.documents import MAX_COMPRESSED
 from chatapi.rest.documents.openapi import ERRORS, HEADERS, build_openapi, list_successes
 from chatapi.rest.documents.schemas import Schemas, get_type
@@ -204,7 +204,7 @@ def test_a_backends_user_is_a_header_beside_the_credential() -> None:
     for route in ROUTES:
         parameters = [resolve(part) for part in OPERATIONS[route.method, route.path].get("parameters", [])]
         users = [part for part in parameters if part["name"] == "X-User-Id"]
-        needs_user = route.credential in (Credential.USER, Credential.API_KEY)
+        needs_user = route.credential in OF_USERS
         assert [part["example"] for part in users] == (["alice"] if needs_user else [])
 
 
@@ -349,6 +349,7 @@ async def test_every_route_answers_as_documented(server: Server) -> None:
     await call("DELETE", "/subscriptions/{subscription_id}", 204, subscription_id=topic["subscription_id"])
     await call("POST", "/tokens", 201, {"user_id": "bob"})
     await call("POST", "/ws/token", 200)
+    await call("GET", "/events/stream", 400, query="?cursors=*")
     for path in ("/", "/livez", "/readyz", "/health", "/metrics", "/openapi.json", "/asyncapi.json"):
         await call("GET", path, 200)
     await call("DELETE", "/rooms/{room_id}", 204, room_id=room_id)

@@ -9,10 +9,9 @@ from conftest import StartServer
 from driver import HandClock, Server, User, eventually
 from raw_websocket import CLOSE, PING, WAIT_SECONDS, RawSocket
 
-from chatapi import hub
+from chatapi import connecting, hub
 from chatapi.connection import ConnectionState
 from chatapi.recovery import SLOW_CONSUMER
-from chatapi.ws import handshake
 
 SMALL: dict[str, object] = {"limits.send_buffer_bytes": 8192, "websocket.presence_grace_seconds": 0}
 CONTENT = "x" * 2000
@@ -199,7 +198,7 @@ async def test_one_that_reads_its_backlog_after_the_end_leaves_no_trace(
     failures: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: failures.append(context))
     monkeypatch.setattr(hub, "CLOSE_LINGER_SECONDS", 0.3)
-    monkeypatch.setattr(handshake, "CLOSE_SECONDS", 0.3)
+    monkeypatch.setattr(connecting, "LEAVE_SECONDS", 0.3)
     server, _, _, bob = await start_with_a_stalled_bob(start_server)
     [connection] = server.connections_of("bob")
     await eventually(connection.transport.get_write_buffer_size)
@@ -239,7 +238,7 @@ async def test_client_that_says_goodbye_and_reads_nothing_is_cut_off(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it left unread was kept for as long as it kept its end open, and counted for nobody."""
-    monkeypatch.setattr(handshake, "CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr(connecting, "LEAVE_SECONDS", 0.1)
     bob = server.user("bob")
     room_id = await bob.make_room("alice")
     leaver = await server.user("alice").connect_raw(is_narrow=True)

@@ -337,6 +337,13 @@ class ServerShutdownFrame(ServerFrame, frozen=True, kw_only=True, tag="server.sh
     reconnect_after_ms: Annotated[int, Meta(ge=0, examples=[730])]
 
 
+class CloseFrame(ServerFrame, frozen=True, kw_only=True, tag="close"):
+    """The last event of an event stream, in place of the WebSocket's close frame, with the same codes."""
+
+    code: Annotated[int, Meta(ge=1000, le=4999, examples=[1001])]
+    reason: Annotated[str, Meta(examples=["server going away"])]
+
+
 class PongFrame(ServerFrame, frozen=True, kw_only=True, tag="pong"):
     request_id: RequestIdText | UnsetType = UNSET
 

@@ -2,13 +2,13 @@
 for every connection."""
 
 import struct
+from collections.abc import Iterator
 
 _PACK_16 = struct.Struct("!BBH").pack
 _PACK_64 = struct.Struct("!BBQ").pack
 
-_FIN_TEXT = 0x81
-_FIN_CLOSE = 0x88
-
+FIN_TEXT = 0x81
+FIN_CLOSE = 0x88
 _FIN_PONG = 0x8A
 
 _PAYLOAD_STARTS = {126: 4, 127: 10}  # by the length's first byte
@@ -21,10 +21,10 @@ def encode_text(payload: bytes) -> bytes:
     """One text frame (section 5.2)."""
     size = len(payload)
     if size < 126:
-        return bytes((_FIN_TEXT, size)) + payload
+        return bytes((FIN_TEXT, size)) + payload
     if size < 65536:
-        return _PACK_16(_FIN_TEXT, 126, size) + payload
-    return _PACK_64(_FIN_TEXT, 127, size) + payload
+        return _PACK_16(FIN_TEXT, 126, size) + payload
+    return _PACK_64(FIN_TEXT, 127, size) + payload
 
 
 def encode_pong(payload: bytes) -> bytes:
@@ -40,7 +40,22 @@ def decode_text(frame: bytes) -> bytes:
 def encode_close(code: int, reason: str) -> bytes:
     """One close frame (section 5.5.1); the reason is cut to what fits."""
     payload = struct.pack("!H", code) + reason.encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore").encode()
-    return bytes((_FIN_CLOSE, len(payload))) + payload
+    return bytes((FIN_CLOSE, len(payload))) + payload
+
+
+def decode_close(payload: bytes) -> tuple[int, str]:
+    """The code and the reason in the payload of a frame that `encode_close` made."""
+    return int.from_bytes(payload[:2], "big"), payload[2:].decode()
+
+
+def split_frames(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The first byte and the payload of each of these whole frames, which the functions above made."""
+    at = 0
+    while at < len(data):
+        length, start = data[at + 1], at + _PAYLOAD_STARTS.get(data[at + 1], 2)
+        size = length if length < 126 else int.from_bytes(data[at + 2 : start], "big")
+        yield data[at], data[start : start + size]
+        at = start + size
 
 
 def may_be_sent(code: int) -> bool:

@@ -9,6 +9,7 @@ from chatapi.rest import (
     database,
     dead_letters,
     documents,
+    events,
     health,
     mentions,
     messages,
@@ -27,6 +28,7 @@ from chatapi.rest import (
 from chatapi.rest.call import Credential, Media, OpenCall, Response, Route, ok
 
 _OPEN = Credential.NONE
+_CONNECTION = Credential.CONNECTION
 _API_KEY = Credential.API_KEY
 _MASTER = Credential.MASTER
 
@@ -121,6 +123,7 @@ ROUTES: tuple[Route, ...] = (
     Route("PUT", _BLOCK, users.block_user, 200),
     Route("DELETE", _BLOCK, users.unblock_user, 204),
     Route("POST", "/tokens", tokens.mint_token, 201, _API_KEY),
+    Route("GET", "/events/stream", events.stream_events, 200, _CONNECTION, also=(503,), media=Media.EVENTS, waits=True),
     Route("POST", "/ws/token", tokens.mint_ticket, 200),
     Route("GET", "/", root, 200, _OPEN),
     Route("GET", "/livez", health.livez, 200, _OPEN),

@@ -21,11 +21,12 @@ class Credential(Enum):
 
     NONE = auto()
     USER = auto()  # the tenant's key and a user, or a user token
+    CONNECTION = auto()  # as USER, or a ticket or a user token in the URL
     API_KEY = auto()  # the tenant's key only
     MASTER = auto()
 
 
-OF_USERS = (Credential.USER, Credential.API_KEY)
+OF_USERS = (Credential.USER, Credential.CONNECTION, Credential.API_KEY)
 """With these a call has a principal."""
 
 
@@ -39,6 +40,13 @@ class Base(NamedTuple):
 NOWHERE = Base("http", "localhost")
 
 
+class Exchange(NamedTuple):
+    """The request itself, and the headers that its response will carry."""
+
+    request: web.BaseRequest
+    headers: dict[str, str]
+
+
 BodyT = TypeVar("BodyT", bound=Body | None)
 QueryT = TypeVar("QueryT", bound=Query | None)
 AnswerT = TypeVar("AnswerT", bound=Answer | None)
@@ -47,13 +55,14 @@ DataT = TypeVar("DataT", bound=Answer)
 
 @dataclass(slots=True)
 class OpenCall(Generic[BodyT, QueryT]):
-    """A call by anybody, or by the operator. `base` is known to documents alone."""
+    """A call by anybody, or by the operator. `base` is known to documents alone, `exchange` to routes that wait."""
 
     services: Services
     path: Mapping[str, str]
     body: BodyT
     query: QueryT
     base: Base = NOWHERE
+    exchange: Exchange | None = None
 
 
 @dataclass(slots=True)
@@ -66,7 +75,8 @@ class Call(OpenCall[BodyT, QueryT]):
 @dataclass(slots=True)
 class Response(Generic[AnswerT]):
     """The result of a handler: a status and an encoded body, which is an envelope around an `Answer`. `gzipped` is the
-    same body, kept for those who can read it; `page` is where a browser is led instead."""
+    same body, kept for those who can read it; `page` is where a browser is led instead; `lasting` has been sent by the
+    handler itself."""
 
     status: int
     body: bytes
@@ -74,6 +84,7 @@ class Response(Generic[AnswerT]):
     headers: Mapping[str, str] | None = None
     gzipped: bytes | None = None
     page: str | None = None
+    lasting: web.StreamResponse | None = None
 
 
 def ok(data: DataT, status: int = 200) -> Response[DataT]:
@@ -90,6 +101,7 @@ class Media(StrEnum):
 
     JSON = "application/json"
     METRICS = "text/plain"
+    EVENTS = "text/event-stream"
 
 
 @dataclass(slots=True, frozen=True)
@@ -98,8 +110,9 @@ class Route:
     mypy judges the handler, the edge parses, and the documents are made, where the docstring is the summary.
 
     `status` is the usual one; `also` holds the others, except those that follow from the body, the query and the
-    credential. A response is an envelope around `answer`, or of the type `media`, or empty. Raises TypeError for a
-    handler that wants a user of a route that has none.
+    credential. A response is an envelope around `answer`, or of the type `media`, or empty. A handler that `waits` for
+    something else than the database has the request itself. Raises TypeError for a handler that wants a user of a route
+    that has none.
     """
 
     method: str
@@ -109,6 +122,7 @@ class Route:
     credential: Credential = Credential.USER
     also: tuple[int, ...] = ()
     media: Media | None = None
+    waits: bool = False
     body: type[Body] | None = field(init=False)
     query: type[Query] | None = field(init=False)
     answer: type[Answer] | None = field(init=False)

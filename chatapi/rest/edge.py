@@ -21,6 +21,7 @@ from chatapi.callers import (
     Headers,
     add_cors_headers,
     authenticate_headers,
+    authenticate_query,
     client_address,
     find_base,
     is_origin_allowed,
@@ -33,16 +34,16 @@ from chatapi.models import Principal, TenantKey
 from chatapi.protocol.encoders import encode_error_envelope
 from chatapi.protocol.json import convert, loads
 from chatapi.protocol.requests import Body, Query, may_be_absent, parse_query
-from chatapi.rest.call import Base, Call, Credential, Media, OpenCall, RawRoute, Response, Route
+from chatapi.rest.call import Base, Call, Credential, Exchange, Media, OpenCall, RawRoute, Response, Route
 from chatapi.rest.negotiation import accepts_gzip, prefers_html, vary_on
 from chatapi.rest.outflow import SMALL_BYTES, LargeResponse, Outflow, QuotaKey, Sender, refuse
-from chatapi.rest.web_response import WholeResponse
+from chatapi.rest.web_response import LastingResponse, WholeResponse
 from chatapi.services import Services
 
 logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 256 * 1024
-SWITCHED = 101  # to a WebSocket, which ends much later
+SWITCHED = 101  # to a WebSocket
 BODY_SECONDS = 30.0  # for a body to arrive, once its head has: 256 KiB at 70 kbit/s
 
 _PARAMETER = re.compile(r"{(\w+)}")
@@ -87,7 +88,7 @@ class Edge:
         except Exception:
             logger.exception("request failed", extra={"request_id": request_id})
             response = self._refuse(ChatError(Code.INTERNAL_ERROR, "Internal error"), headers)
-        if response.status != SWITCHED:
+        if response.status != SWITCHED and type(response) is not LastingResponse:  # those end much later
             if services.health.is_draining:
                 response.force_close()
             seconds = services.clock.monotonic_s() - started_s
@@ -115,10 +116,12 @@ class Edge:
                 if principal is None
                 else Call(edge._services, path, body, query, principal=principal)
             )
+            if route.waits:
+                call.exchange = Exchange(request, headers)
             if route.media is Media.JSON:
                 call.base = Base(*find_base(request, edge._services.config.server))
             response: Response[Any] | None = None
-            if not edge.outflow.total_bytes or edge._may_make(route, request, principal):
+            if not edge.outflow.total_bytes or route.media is Media.EVENTS or edge._may_make(route, request, principal):
                 response = await route.handler(call)
                 if len(response.body) > SMALL_BYTES and not edge._takes_large(route, request, principal, response):
                     response = None
@@ -128,6 +131,8 @@ class Edge:
                 _choose_encoding(response, request, headers)
             elif response.page is not None:
                 _choose_page(response, response.page, request, headers)
+            elif response.lasting is not None:
+                return response.lasting
             return _make_response(response, headers)
 
         return respond
@@ -197,10 +202,15 @@ class Edge:
         if route.credential is Credential.MASTER:
             services.auth.check_master_key(read_header(request, "X-Master-Key"), address)
             return None
-        principal = authenticate_headers(services, request, address)
+        principal, is_paid = authenticate_headers(services, request, address), False
         if principal is None:
-            raise ChatError(Code.AUTHENTICATION_ERROR, "X-API-Key or a Bearer token is required")
-        take_token(services, principal, headers)
+            found = None
+            if route.credential is Credential.CONNECTION:
+                found = authenticate_query(services, request, address)
+            if found is None:
+                raise ChatError(Code.AUTHENTICATION_ERROR, "X-API-Key or a Bearer token is required")
+            principal, is_paid = found
+        take_token(services, principal, headers, is_paid=is_paid)
         # On a route for the API key the user id only names who acts.
         if principal.tenant.bans is not None and not (route.credential is Credential.API_KEY and principal.key_id):
             check_user_not_banned(principal.tenant, principal.user_id)

@@ -1,11 +1,11 @@
 """`GET /metrics`: every counter is read where it is kept."""
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 
 import chatapi
-from chatapi.connection import ConnectionState
+from chatapi.connection import ConnectionState, TransportKind
 from chatapi.metrics import CONTENT_TYPE, Exposition, Sample, Total
 from chatapi.models import TenantKey
 from chatapi.rest.call import OpenCall, Response
@@ -43,6 +43,9 @@ def _read_connections(services: Services) -> Iterator[Sample]:
     hub, rooms = services.hub, services.rooms
     yield from _per_tenant(services, "chatapi_connections", hub.count_connections())
     yield from _per_tenant(services, "chatapi_users_online", hub.count_users())
+    kinds = Counter(connection.kind for connection in hub.connections.values())
+    for kind in TransportKind:
+        yield "chatapi_connections_by_transport", (kind.value,), kinds[kind]
     recovering = sum(connection.state is ConnectionState.RECOVERING for connection in hub.connections.values())
     yield "chatapi_connections_recovering", (), recovering
     yield "chatapi_connections_opened_total", (), hub.opened

@@ -20,6 +20,7 @@ from chatapi.rest.outflow import SMALL_BYTES, LargeResponse
 KEEPALIVE_SECONDS = 75.0  # longer than the 60 s after which the usual proxies reuse a connection no more
 FIRST_POLL_SECONDS, POLL_SECONDS = 0.001, 0.01  # most connections end at once when all is read
 END_SECONDS = 0.1  # for handlers to end when all is over
+MAX_LINE_BYTES = 16 * 1024  # of a request: the cursors of an event stream take 8 KiB of it
 UNREAD_SECONDS = 30.0  # a client that reads nothing of its response for this long is cut off: it is held in memory
 
 _NO_MESSAGES: deque[Any] = deque(maxlen=0)
@@ -44,6 +45,7 @@ class EnvelopeServer(web.Server):
             logger=_silent,
             keepalive_timeout=KEEPALIVE_SECONDS,
             auto_decompress=False,
+            max_line_size=MAX_LINE_BYTES,
         )
 
     async def finish(self) -> None:
@@ -148,13 +150,20 @@ class EnvelopeProtocol(web.RequestHandler):
         if not self._messages:
             self._messages = _NO_MESSAGES
 
-    # WebSockets
+    # Connections of the hub
 
     def hand_over(self) -> PeerTransport:
-        """To a WebSocket's session, which judges its peer itself."""
+        """To a connection, which judges its peer itself."""
         self._made_peer.release()
         self._admission.note_websocket(self)
         return self._made_peer
+
+    def ignore_input(self) -> None:
+        """The client has nothing more to say: bytes that still come are dropped, and an end of file ends it."""
+        super().set_parser(cast(Any, _Ignored()))
+        self._parser = None  # as above
+        if not self._messages:
+            self._messages = _NO_MESSAGES
 
     def part(self) -> PeerTransport:
         """All is said: only the peer's goodbye is waited for."""
@@ -229,6 +238,16 @@ class EnvelopeProtocol(web.RequestHandler):
         response = web.Response(status=status, body=encode_error_envelope(error), headers=headers)
         response.force_close()
         return response
+
+
+class _Ignored:
+    """A parser that takes nothing apart."""
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        return False, b""
+
+    def feed_eof(self) -> None:
+        return
 
 
 def _release(transport: asyncio.Transport | None) -> None:

@@ -1,4 +1,6 @@
-"""The HTTP response whose body is whole, as nearly all are."""
+"""The HTTP response whose body is whole, as nearly all are, and the one that lasts as long as its connection."""
+
+from typing import Any
 
 from aiohttp import HttpVersion10, web
 from aiohttp.abc import AbstractStreamWriter
@@ -26,3 +28,22 @@ class WholeResponse(web.Response):
             headers["Connection"] = "keep-alive"
         await writer.write_headers(f"HTTP/{version.major}.{version.minor} {self._status} {self._reason}", headers)
         return writer
+
+
+class LastingResponse(web.StreamResponse):
+    """Only its head is written here. Its body ends with the connection, in HTTP/1.1 too: chunks would give each reader
+    other bytes."""
+
+    async def _start(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        version = request.version
+        self._req = request
+        writer = self._payload_writer = request._payload_writer
+        self._headers["Date"] = rfc822_formatted_time()
+        self._headers["Connection"] = "close"
+        self.force_close()
+        await writer.write_headers(f"HTTP/{version.major}.{version.minor} 200 OK", self._headers)
+        writer.send_headers()
+        return writer
+
+    async def write_eof(self, data: Any = b"") -> None:
+        return

@@ -2,16 +2,23 @@
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Mapping
 from enum import Enum, auto
 
 from aiohttp import WSCloseCode, web
 
 from chatapi.banned_users import USER_BANNED, check_user_not_banned
-from chatapi.callers import Headers, authenticate_headers, client_address, is_origin_allowed, take_token
-from chatapi.connection import Connection
-from chatapi.errors import ChatError, Code, invalid, rate_limited, unauthenticated, unavailable
+from chatapi.callers import (
+    Headers,
+    authenticate_headers,
+    authenticate_query,
+    client_address,
+    is_origin_allowed,
+    take_token,
+)
+from chatapi.connecting import check_limits, end_connection, make_connection, no_credential, take_over
+from chatapi.connection import TransportKind
+from chatapi.errors import ChatError, Code, invalid, unavailable
 from chatapi.models import Principal
 from chatapi.peer_transport import PeerTransport
 from chatapi.protocol.encoders import encode_error_frame
@@ -24,7 +31,6 @@ from chatapi.ws.session import Session
 SUBPROTOCOL = "chatapi.v1"
 BEARER = "bearer."
 
-MAX_UNDRAINED_BYTES = 64 * 1024  # unsent; above it `drain` waits, and what recovers is written no further
 CLOSE_SECONDS = 5.0  # for the peer to answer a close frame
 
 # aiohttp logs the subprotocols offered when it knows none of them, and a token may stand among them.
@@ -56,9 +62,10 @@ async def serve_websocket(
     except _RefusedInFrame as refusal:
         socket.headers.update(headers)
         return await _refuse(socket, request, refusal.error)
-    _check_limits(services, principal)
+    check_limits(services, principal)
     socket.headers.update(headers)
-    connection = _make_connection(services, principal, request)
+    transport, peer = take_over(request)
+    connection = make_connection(services, principal, TransportKind.WEBSOCKET, transport, peer)
     user = services.hub.attach(connection)
     try:
         await socket.prepare(request)
@@ -69,13 +76,7 @@ async def serve_websocket(
         await session.open(wants_sync=request.query.get("sync") != "none")
         await session.read()
     finally:
-        services.hub.flush()
-        rooms = [*connection.rooms, *connection.unsubscribed]
-        services.presence.disconnected(services.hub.detach(connection), rooms)
-        # aiohttp would send a close frame of its own, and wait for its answer; ours has been sent.
-        connection.transport.close()
-        # That waits for a peer to read the rest, which one that says goodbye and stays may never do.
-        connection.peer.cut_off_later(CLOSE_SECONDS)
+        end_connection(services, connection)
     return socket
 
 
@@ -128,7 +129,7 @@ def _check_limits_of_plain_get(services: Services, request: web.BaseRequest) -> 
     except ChatError:
         return
     if principal is not None:
-        _check_limits(services, principal)
+        check_limits(services, principal)
 
 
 class _Source(Enum):
@@ -151,7 +152,6 @@ def _check_ban(principal: Principal, source: _Source) -> None:
 
 def _authenticate(services: Services, request: web.BaseRequest) -> tuple[Principal, _Source]:
     """The first kind of credential that is there is the only one looked at. Raises ChatError or _RefusedInFrame."""
-    auth = services.auth
     address = client_address(request, services.config.server.trusted_proxies)
     principal = authenticate_headers(services, request, address)
     if principal is not None:
@@ -159,58 +159,20 @@ def _authenticate(services: Services, request: web.BaseRequest) -> tuple[Princip
     try:
         for offered in _list_protocols(request):
             if offered.startswith(BEARER):
-                return auth.authenticate_token(offered.removeprefix(BEARER), address), _Source.PAGE
-        if (token := _read_parameter(request, "token")) is not None:
-            if auth.is_ticket(token):
-                return auth.authenticate_ticket(token, address), _Source.TICKET
-            return auth.authenticate_token(token, address), _Source.PAGE
-        if services.config.auth.query_api_key and (api_key := _read_parameter(request, "api_key")) is not None:
-            return auth.authenticate_key(api_key, _read_parameter(request, "user_id"), address), _Source.PAGE
+                return services.auth.authenticate_token(offered.removeprefix(BEARER), address), _Source.PAGE
+        found = authenticate_query(services, request, address)
     except ChatError as error:
         raise _RefusedInFrame(error) from None
-    raise unauthenticated("A credential is required: X-API-Key and X-User-Id, a Bearer token, or ?token=")
+    if found is None:
+        raise no_credential()
+    principal, is_paid = found
+    return principal, _Source.TICKET if is_paid else _Source.PAGE
 
 
 def _list_protocols(request: web.BaseRequest) -> list[str]:
     """Several lines of the header are one list (RFC 6455, section 11.3.4)."""
     lines = request.headers.getall("Sec-WebSocket-Protocol", ())
     return [offered.strip() for line in lines for offered in line.split(",")]
-
-
-def _read_parameter(request: web.BaseRequest, name: str) -> str | None:
-    """Of the query. Raises ChatError when it stands there several times with different values."""
-    values = request.query.getall(name, [])
-    if any(value != values[0] for value in values):
-        raise invalid("The URL has this parameter more than once, with different values", name)
-    return values[0] if values else None
-
-
-def _check_limits(services: Services, principal: Principal) -> None:
-    tenant = principal.tenant
-    hub = services.hub
-    if hub.count_of_user(tenant.tenant_key, principal.user_id) >= tenant.settings.connections_per_user:
-        raise rate_limited(1.0, f"A user may hold {tenant.settings.connections_per_user} connections")
-    if 0 < tenant.settings.connections_per_tenant <= hub.count_of_tenant(tenant.tenant_key):
-        raise rate_limited(1.0, f"This tenant may hold {tenant.settings.connections_per_tenant} connections")
-    if len(hub.connections) >= services.admission.max_websockets:
-        raise unavailable("The server has no descriptor left for another connection")
-
-
-def _make_connection(services: Services, principal: Principal, request: web.BaseRequest) -> Connection:
-    transport = request.transport
-    if transport is None:
-        raise ConnectionResetError("The client is gone")
-    peer: PeerTransport = request.protocol.hand_over()  # type: ignore[attr-defined]  # what our own server makes
-    buffer_limit_bytes = services.config.limits.send_buffer_bytes
-    transport.set_write_buffer_limits(min(MAX_UNDRAINED_BYTES, buffer_limit_bytes // 2))
-    return Connection(
-        connection_id=f"conn_{secrets.token_hex(8)}",
-        principal=principal,
-        transport=transport,
-        peer=peer,
-        buffer_limit_bytes=buffer_limit_bytes,
-        now_s=services.clock.monotonic_s(),
-    )
 
 
 async def _refuse(socket: web.WebSocketResponse, request: web.BaseRequest, error: ChatError) -> web.WebSocketResponse:

@@ -1,8 +1,9 @@
-"""One sweeper over all connections: pings, silence, and credentials that expire (docs/contract.md, section 11)."""
+"""One sweeper over all connections: pings and comments, silence, and credentials that expire (docs/contract.md,
+section 11)."""
 
 import asyncio
 
-from chatapi.connection import Connection
+from chatapi.connection import Connection, TransportKind
 from chatapi.errors import unauthenticated
 from chatapi.protocol.wire import PING
 from chatapi.services import Services
@@ -11,6 +12,7 @@ from chatapi.tenants import CREDENTIAL_GONE
 MAX_SWEEP_SECONDS = 1.0  # 10,000 connections take about 2 ms
 SWEEPS_PER_HEARTBEAT = 10
 CONNECTIONS_AT_A_STRETCH = 2_000
+COMMENT_SECONDS = 15.0  # between the comments of an event stream, whose client says nothing
 
 
 async def watch_connections(services: Services) -> None:
@@ -26,19 +28,27 @@ async def watch_connections(services: Services) -> None:
 
 
 def _sweep(services: Services, connections: list[Connection]) -> None:
-    settings = services.config.websocket
     now_s, now_us = services.clock.monotonic_s(), services.clock.now_us()
     for connection in connections:
-        if now_s - connection.heard_at_s > settings.heartbeat_seconds and _is_reading(connection):
-            connection.heard_at_s = connection.swept_heard_at_s = now_s
         expires_at_us = connection.principal.expires_at_us
         if expires_at_us is not None and expires_at_us <= now_us:
             services.hub.close(connection, CREDENTIAL_GONE, unauthenticated("The user token has expired"))
-        elif now_s - connection.heard_at_s > settings.timeout_seconds:
-            connection.peer.cut_off()  # nobody is there to be told
-        elif now_s - connection.pinged_at_s >= settings.heartbeat_seconds:
+        elif connection.kind is TransportKind.WEBSOCKET:
+            _watch_silence(services, connection, now_s)
+        elif now_s - connection.pinged_at_s >= COMMENT_SECONDS:
             connection.pinged_at_s = now_s
             services.hub.send(connection, PING)
+
+
+def _watch_silence(services: Services, connection: Connection, now_s: float) -> None:
+    settings = services.config.websocket
+    if now_s - connection.heard_at_s > settings.heartbeat_seconds and _is_reading(connection):
+        connection.heard_at_s = connection.swept_heard_at_s = now_s
+    if now_s - connection.heard_at_s > settings.timeout_seconds:
+        connection.peer.cut_off()  # nobody is there to be told
+    elif now_s - connection.pinged_at_s >= settings.heartbeat_seconds:
+        connection.pinged_at_s = now_s
+        services.hub.send(connection, PING)
 
 
 def _is_reading(connection: Connection) -> bool:

@@ -6,13 +6,11 @@ import logging
 
 from aiohttp import WebSocketError, WSMsgType, web
 
+from chatapi.connecting import send_ready
 from chatapi.connection import Connection, ConnectionState, OnlineUser
 from chatapi.errors import ChatError, Code, rate_limited
-from chatapi.mentions import UnreadMentions
-from chatapi.models import encode_time
-from chatapi.protocol.encoders import encode_error_frame, encode_ready
+from chatapi.protocol.encoders import encode_error_frame
 from chatapi.protocol.frames import LIGHT_FRAMES, TYPING_FRAMES, BadFrame, parse_frame
-from chatapi.protocol.server_frames import ReadyFrame, RoomInReady
 from chatapi.protocol.wire import encode_close, encode_pong, may_be_sent
 from chatapi.services import Services
 from chatapi.ws.commands import Commands
@@ -47,49 +45,9 @@ class Session:
         """Sends `ready`; the backlog follows, or waits for a `sync`."""
         self._is_sync_due = not wants_sync
         await self._services.recovery.enter_rooms(self._connection)
-        await self._send_ready()
+        await send_ready(self._services, self._connection, self._user)
         if wants_sync and self._connection.state is ConnectionState.PAUSED:
             self._services.recovery.begin(self._connection, None)
-
-    async def _send_ready(self) -> None:
-        connection, services = self._connection, self._services
-        unread = UnreadMentions(services.store.readers, connection.principal)
-        rooms = self._list_rooms(unread)
-        while not unread.is_complete:
-            await unread.count()
-            rooms = self._list_rooms(unread)
-        ready = ReadyFrame(
-            connection_id=connection.connection_id,
-            user_id=connection.user_id,
-            epoch=services.recovery.find_epoch(connection.tenant),
-            server_time=encode_time(services.clock.now_us()),
-            heartbeat_seconds=services.config.websocket.heartbeat_seconds,
-            rooms=rooms,
-        )
-        for frame in encode_ready(ready):
-            services.hub.send(connection, frame)
-        connection.is_ready = True
-        services.presence.connected(connection, self._user)
-
-    def _list_rooms(self, unread: UnreadMentions) -> list[RoomInReady]:
-        connection = self._connection
-        rooms = []
-        for room in connection.rooms:
-            member = room.members.get(connection.user_id)
-            if member is not None:
-                rooms.append(
-                    RoomInReady(
-                        room_id=room.room_id,
-                        type=room.type,
-                        last_seq=room.published_seq,
-                        last_ack=member.last_ack,
-                        last_read=member.last_read,
-                        unread_mentions=unread.find(room, member),
-                        notify=member.notify,
-                        hidden=connection.user_id in room.hidden_by,
-                    )
-                )
-        return rooms
 
     async def read(self) -> None:
         """Returns when the connection has ended, by either side."""

@@ -23,13 +23,14 @@ _SCENARIO_OPTIONS = {
     "members": (int, "N", "members of each room"),
     "window": (int, "N", "messages, operations or handshakes under way at once"),
     "rate": (float, "N", "messages (in lively, operations) per second; 0 = as many as the server takes"),
-    "connections": (int, "N", "number of WebSockets"),
+    "connections": (int, "N", "number of connections"),
     "missed": (int, "N", "number of messages that each client has missed"),
     "stall": (float, "SECONDS", "time for which the slow readers stop"),
     "size": (int, "BYTES", "size of each message's content"),
     "seconds": (float, "N", "seconds of the measurement"),
     "warmup": (float, "N", "seconds of load before the measurement"),
 }
+TRANSPORTS = ("websocket", "sse")
 _MAY_BE_ZERO = frozenset({"rate", "warmup", "busy_poll"})
 _CORES = os.cpu_count() or 1
 
@@ -53,6 +54,11 @@ def _add_load_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name}", type=kind, metavar=metavar, help=f"{text} ({_format_defaults(name)})")
     group.add_argument(
         "--pauses", action="store_true", help="also find the server's longest pause; it costs about 1%% of its time"
+    )
+    group.add_argument(
+        "--transport",
+        choices=TRANSPORTS,
+        help="what carries the connections of idle: WebSockets, or Server-Sent Events (default: websocket)",
     )
     processes = max(1, _CORES - 1)
     group.add_argument(
@@ -189,7 +195,10 @@ def _read_options(args: argparse.Namespace, scenario: Scenario) -> BenchOptions:
         raise BenchError("--processes: at least 1")
     if args.busy_poll is None and "busy_poll" in chosen and chosen.get("rate"):
         chosen["busy_poll"] = args.processes < _CORES
-    return BenchOptions(processes=args.processes, pauses=args.pauses, **chosen)  # type: ignore[arg-type]  # each option's own type
+    if args.transport is not None and scenario.name != "idle":
+        raise BenchError(f"{scenario.name} takes no --transport")
+    transport = args.transport or TRANSPORTS[0]
+    return BenchOptions(processes=args.processes, pauses=args.pauses, transport=transport, **chosen)  # type: ignore[arg-type]  # each option's own type
 
 
 def _used_options(scenario: Scenario, options: BenchOptions) -> dict[str, float]:

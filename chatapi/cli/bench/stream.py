@@ -32,8 +32,8 @@ class MemberSocket(WebSocketPeer):
         next_seq: int = 1,
         receive_buffer_bytes: int = 0,
     ) -> None:
-        handshake = encode_handshake(login.host, login.headers(user), query)
-        super().__init__(reactor, login.address, handshake, receive_buffer_bytes)
+        opening = self.encode_opening(login, user, query)
+        super().__init__(reactor, login.address, opening, receive_buffer_bytes)
         self.room_id = room_id
         self.user = user
         self.next_seq = next_seq
@@ -41,6 +41,9 @@ class MemberSocket(WebSocketPeer):
         self.doubled = 0
         self.problems: list[str] = []
         self.phase = CONNECTING
+
+    def encode_opening(self, login: TenantLogin, user: str, query: str) -> bytes:
+        return encode_handshake(login.host, login.headers(user), query)
 
     def on_message(self, seq: int) -> None:
         """A seq beyond the next one counts all between as missing: the server keeps a room's order."""

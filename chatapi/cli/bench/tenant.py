@@ -36,6 +36,7 @@ class BenchOptions:
     processes: int = 1
     pauses: bool = False
     busy_poll: bool = False
+    transport: str = "websocket"
 
     @property
     def content(self) -> str:

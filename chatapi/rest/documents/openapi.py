@@ -60,6 +60,7 @@ TAGS = {
     "reports": ("Moderation", "Bans of a room, and reports of messages"),
     "search": ("Messages", "Messages, the room's log, and its members' acks and reads"),
     "notifications": ("Notifications", "Durable notifications, and the topics that users subscribe to"),
+    "events": ("Events", "Live events over HTTP alone"),
     "tokens": ("Tokens", "Credentials for browsers and apps"),
     "users": ("Users", "Profiles, and when users were last online"),
     "health": ("Server", "Whether it is alive, ready and able to write"),
@@ -92,6 +93,12 @@ SECURITY_SCHEMES: Json = {
         "bearerFormat": "JWT",
         "description": "The token of one user, from POST /tokens, for browsers and apps.",
     },
+    "urlToken": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "token",
+        "description": "A user token, or a ticket from POST /ws/token, for connections of browsers.",
+    },
     "masterKey": {
         "type": "apiKey",
         "in": "header",
@@ -113,6 +120,7 @@ _AS_BACKEND: Json = {"apiKey": [], "userId": []}
 SECURITY: dict[Credential, list[Json]] = {
     Credential.NONE: [],
     Credential.USER: [_AS_BACKEND, {"userToken": []}],
+    Credential.CONNECTION: [_AS_BACKEND, {"userToken": []}, {"urlToken": []}],
     Credential.API_KEY: [_AS_BACKEND],
     Credential.MASTER: [{"masterKey": []}],
 }
@@ -329,6 +337,11 @@ class _OpenApi:
 _MEDIA_SCHEMAS: dict[Media, Schema] = {
     Media.JSON: {"type": "object"},
     Media.METRICS: {"type": "string"},
+    Media.EVENTS: {
+        "type": "string",
+        "description": "The `data` of each event is one frame of the server, as `/asyncapi.json` describes them; that"
+        " of the last one is `close {code, reason}`.",
+    },
 }
 
 

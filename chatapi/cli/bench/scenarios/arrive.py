@@ -8,6 +8,8 @@ from typing import Any
 
 from chatapi.cli.bench.crew import PROGRESS_SECONDS, CommandPipe, Crew, Measurement, Schedule, share
 from chatapi.cli.bench.errors import BenchError
+from chatapi.cli.bench.event_stream import EventSplitter
+from chatapi.cli.bench.event_stream import encode_opening as encode_stream_opening
 from chatapi.cli.bench.reactor import Reactor
 from chatapi.cli.bench.result import MEGABYTE, Outcome
 from chatapi.cli.bench.run import observe
@@ -28,6 +30,7 @@ class ArriveJob:
     users: Sequence[tuple[str, str]]  # room id, user
     last_seq: int  # of each room
     window: int
+    transport: str
 
 
 @dataclass(slots=True)
@@ -65,7 +68,8 @@ class Arrivals:
     def _let_in_next(self) -> None:
         following = next(self._waiting, None)
         if following is not None:
-            self.members.append(Arrival(self._reactor, self._job.login, *following, self))
+            kind = StreamArrival if self._job.transport == "sse" else Arrival
+            self.members.append(kind(self._reactor, self._job.login, *following, self))
 
     def on_ready(self, member: "Arrival") -> None:
         self.result.last_ready_s = monotonic()
@@ -94,6 +98,20 @@ class Arrival(MemberSocket):
             self._arrivals.on_ready(self)
         elif frame["type"] == "sync.complete":
             self._arrivals.on_served(self)
+
+
+class StreamArrival(Arrival):
+    """One over Server-Sent Events."""
+
+    __slots__ = ("_splitter",)
+
+    def encode_opening(self, login: TenantLogin, user: str, query: str) -> bytes:
+        self._splitter = EventSplitter()
+        return encode_stream_opening(login.host, login.headers(user))
+
+    def on_data(self, data: bytes) -> None:
+        for frame in self._splitter.split(data):
+            self.take_text(frame, 0, len(frame))
 
 
 def arrive(job: ArriveJob, pipe: CommandPipe) -> ArriveResult:
@@ -149,7 +167,7 @@ def _let_all_in(tenant: BenchTenant, outcome: Outcome, users: Sequence[tuple[str
     parts = share(users, options.processes)
     window = max(1, options.window // len(parts))
     progress.step(f"connecting {len(users)} users")
-    with Crew(arrive, [ArriveJob(tenant.login, part, last_seq, window) for part in parts]) as crew:
+    with Crew(arrive, [ArriveJob(tenant.login, part, last_seq, window, options.transport) for part in parts]) as crew:
         now = Schedule(0.0, 0.0)
         crew.wait_until_ready(_ignore)
         before = target.usage()
