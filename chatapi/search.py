@@ -13,6 +13,7 @@ from chatapi.protocol.json import MAX_KEY
 from chatapi.protocol.pages import Window
 from chatapi.protocol.search_records import SearchQuery
 from chatapi.store import Store, search, search_tail
+from chatapi.store.search_few import SearchWant
 from chatapi.words import MAX_TERMS, parse_terms
 
 MAX_SECONDS = 2.0  # of one search
@@ -48,7 +49,7 @@ class Search:
             raise invalid("Must have a word to look for", "q")
         if len(terms) > MAX_TERMS:
             raise invalid(f"Must have at most {MAX_TERMS} words and phrases", "q")
-        want = search.SearchWant(
+        want = SearchWant(
             tenant_key=principal.tenant.tenant_key,
             user_id=principal.user_id,
             terms=terms,
@@ -76,7 +77,7 @@ class Search:
                 return None
             raise
 
-    async def _run(self, want: search.SearchWant) -> FoundPage:
+    async def _run(self, want: SearchWant) -> FoundPage:
         work = search.SearchRun(want)
         deadline_s = time.perf_counter() + MAX_SECONDS
         while not await self._store.readers.run_step(want.tenant_key, partial(work.take_step, deadline_s)):

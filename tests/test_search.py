@@ -14,7 +14,7 @@ from chatapi import housekeeping, indexer
 from chatapi.housekeeping import apply_retention, purge_deleted
 from chatapi.indexer import LEAST_REST, REST, Indexer
 from chatapi.search import MAX_SECONDS
-from chatapi.store import background, search, search_index, search_tail
+from chatapi.store import background, search, search_few, search_index, search_tail
 from chatapi.store.check import check_database
 
 
@@ -34,7 +34,13 @@ async def refused(user: User, **params: object) -> Any:
     return reply.error["field"]
 
 
-INDEXED = ["few", "many", "many words", "index"]
+@pytest.fixture(autouse=True)
+def without_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index takes in messages when a test says so, and nothing else runs meanwhile."""
+    monkeypatch.setattr(housekeeping, "list_jobs", lambda _services: [])
+
+
+INDEXED = ["few", "few of all", "some rooms", "many", "many words", "index"]
 WAYS = [*INDEXED, "few are indexed", "many are indexed", "older are indexed", "none is indexed"]
 
 
@@ -42,23 +48,35 @@ WAYS = [*INDEXED, "few are indexed", "many are indexed", "older are indexed", "n
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of the ways in which a search looks for messages."""
     if "few" not in request.param:
-        monkeypatch.setattr(search, "FEW", 0)
+        monkeypatch.setattr(search_few, "FEW", 0)
+        monkeypatch.setattr(search_few, "FEW_IN_ROOMS", 0)
+    if request.param == "few of all":
+        monkeypatch.setattr(search_few, "MANY_ROOMS", 0)
+        monkeypatch.setattr(search_few, "MOST_ROOMS", 0)
+    if request.param == "some rooms":
+        monkeypatch.setattr(search_few, "MANY_ROOMS", 0)
+        monkeypatch.setattr(search_few, "FEW", 2)
+        monkeypatch.setattr(search_few, "FEW_IN_ROOMS", 3)
+        monkeypatch.setattr(search_few, "ROOMS_TRIED", 1)
     if request.param == "older are indexed":
-        monkeypatch.setattr(search, "FEW", 5)
-        monkeypatch.setattr(search, "FEW_ROOMS", 1)
+        monkeypatch.setattr(search_few, "MANY_ROOMS", 0)
+        monkeypatch.setattr(search_few, "MOST_ROOMS", 0)
+        monkeypatch.setattr(search_few, "FEW", 5)
+        monkeypatch.setattr(search_few, "FEW_ROOMS", 1)
     if request.param == "many words":
-        monkeypatch.setattr(search, "FEW_WORDS", 0)
+        monkeypatch.setattr(search_few, "FEW_WORDS", 0)
+    monkeypatch.setattr(search_few, "WORDS_COUNTED", 1)
     if "index" in request.param:
         monkeypatch.setattr(search, "SAMPLE", 0)
         monkeypatch.setattr(search, "MOST_READ", 0)
         monkeypatch.setattr(search, "MOST_READ_PER_ROOM", 0)
     if "indexed" in request.param:
-        monkeypatch.setattr(housekeeping, "list_jobs", lambda _services: [])
         monkeypatch.setattr(Indexer, "update", _update_none if request.param == "none is indexed" else _update_some)
         for name in ("IDLE_STEP_SECONDS", "LIGHT_STEP_SECONDS", "STEP_SECONDS"):
             monkeypatch.setattr(background, name, 0.0)
         monkeypatch.setattr(search_tail, "TAIL_PER_QUERY", 3)
     monkeypatch.setattr(search, "ROOMS_PER_QUERY", 2)
+    monkeypatch.setattr(search_few, "ROOMS_TOGETHER", 2)
     monkeypatch.setattr(search, "CANDIDATES", 2)
 
 
@@ -327,7 +345,6 @@ async def test_a_check_compares_the_index_with_the_messages(server: Server, data
 async def test_new_messages_are_found_before_all_old_ones_are(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch, database: Any
 ) -> None:
-    monkeypatch.setattr(housekeeping, "list_jobs", lambda _services: [])
     monkeypatch.setattr(search_index, "LONG_TAIL", 5)
     monkeypatch.setattr(search_tail, "LONG_TAIL", 0)  # what is not in the index is not found here
     monkeypatch.setattr(indexer, "LEAST_ROWS", 2)
@@ -388,7 +405,9 @@ async def test_a_search_that_takes_too_long_is_503(server: Server, monkeypatch: 
     assert (reply.status, reply.error["code"]) == (503, "INTERNAL_ERROR")
     # A statement under way is ended too, and its reader serves others.
     monkeypatch.setattr(
-        search, "_FIND_ROWS", "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+        search_few,
+        "_FIND_ROWS",
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n",
     )
     monkeypatch.setattr("chatapi.search.MAX_SECONDS", 0.05)
     assert (await alice.get("/search", q="word")).status == 503
@@ -445,7 +464,6 @@ async def test_a_message_indexed_during_a_search_is_found_once(
 async def test_the_index_leaves_the_writer_to_others_until_its_tail_is_long(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(housekeeping, "list_jobs", lambda _services: [])
     server = await start_server()
     alice, indexer = server.user("alice"), server.services.indexer
     room_id = await alice.make_room()

@@ -1,33 +1,29 @@
 """Finds messages by their words, the newest first: a search is a task in steps, each a few milliseconds of a reader.
 
-The index says which messages of a room may have what is looked for. A search that few messages of its tenant may answer
-looks at those. Any other goes through the caller's rooms side by side: of each it knows its next candidate, or a key
-that this is not above, and takes the newest of all. So what it reads is bounded by its rooms and its page, however
-common a word is. The newest messages may not be in the index yet: a search looks through them too
+The index says which messages of a room may have what is looked for. A search that few messages may answer looks at
+those (`search_few.py`). Any other goes through the caller's rooms side by side: of each it knows its next candidate, or
+a key that this is not above, and takes the newest of all. So what it reads is bounded by its rooms and its page,
+however common a word is. The newest messages may not be in the index yet: a search looks through them too
 (`search_tail.py`).
 """
 
 import heapq
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from chatapi.models import RoomKey, TenantKey, UserId
 from chatapi.protocol.json import dumps_text
 from chatapi.store.log import MESSAGE_JSON
 from chatapi.store.readers import PAGE_BYTES
+from chatapi.store.search_few import OF_ROWS, SEQ, FewCandidates, SearchWant, list_words, quote
 from chatapi.store.search_index import MARK
 from chatapi.store.search_tail import Tail
 from chatapi.store.transaction import SqliteConnection
-from chatapi.words import Excerpt, Term, has_all, make_excerpt
+from chatapi.words import Excerpt, has_all, make_excerpt
 
 STEP_SECONDS = 0.008
 
-FEW = 1_000  # messages: fewer are all looked at
-FEW_ENTRIES = 300_000  # of a prefix in the index, which SQLite merges: some 20 ms
-FEW_WORDS = 5_000  # that begin with a prefix
-FEW_ROOMS = 250  # for each so many rooms as many messages as `FEW` are looked at sooner than the rooms
 READ_TOGETHER = 64  # rooms whose next candidates are read at once
 ROOMS_PER_QUERY = 100  # about 2 ms
 SAMPLE = 256  # messages, after which it is judged how many more have to be read, about 5 us each...
@@ -35,23 +31,6 @@ MOST_READ, MOST_READ_PER_ROOM = 2_000, 10  # ...which may be so many: to ask the
 CANDIDATES = 32  # whose contents are read at once
 MOST_AHEAD = 64  # candidates of one room, read at once where the ones before were none
 
-_COUNT_WORDS = "SELECT doc FROM search_vocabulary WHERE term >= :prefix AND term < :end"
-_FIND_ROWS = """
-    SELECT rowid FROM search_index WHERE search_index MATCH :match AND rowid > :after ORDER BY rowid LIMIT :limit
-"""
-
-_SEQ = "b.number << 10 | 1023 - ({row} & 1023)"
-_OF_ROWS = f"""
-    json_each(:row_keys) AS w CROSS JOIN search_blocks AS b ON b.block_key = w.value >> 10
-    CROSS JOIN messages AS m ON m.room_key = b.room_key AND m.seq = ({_SEQ.format(row="w.value")})
-"""
-_LIST_FEW = f"""
-    SELECT m.message_key FROM {_OF_ROWS}
-    WHERE (m.room_key = :room_key OR :room_key IS NULL AND EXISTS (
-               SELECT 1 FROM members WHERE room_key = m.room_key AND user_id = :user_id AND tenant_key = :tenant_key))
-      AND m.message_key < :before_key AND m.created_at_us < :before_us AND m.created_at_us > :after_us
-    ORDER BY m.message_key DESC
-"""
 
 # Rows of (room, its beginning, and its newest message's seq, key and time).
 _NEWEST = """
@@ -106,12 +85,12 @@ _FIND_NEXT = f"""
     )
     SELECT f.room_key, f.row_key, m.message_key, m.created_at_us
     FROM found AS f LEFT JOIN search_blocks AS b ON b.block_key = f.row_key >> 10
-    LEFT JOIN messages AS m ON m.room_key = b.room_key AND m.seq = ({_SEQ.format(row="f.row_key")})
+    LEFT JOIN messages AS m ON m.room_key = b.room_key AND m.seq = ({SEQ.format(row="f.row_key")})
 """
 _LIST_NEXT = """
     SELECT rowid FROM search_index WHERE search_index MATCH :match AND rowid >= :start ORDER BY rowid LIMIT :limit
 """
-_LOCATE = f"SELECT m.message_key, m.created_at_us FROM {_OF_ROWS} ORDER BY w.value"
+_LOCATE = f"SELECT m.message_key, m.created_at_us FROM {OF_ROWS} ORDER BY w.value"
 # Of rooms, and two seqs of each, the messages from the first up to before the second.
 _LIST_LOG = """
     SELECT m.room_key, m.message_key, m.created_at_us, m.seq
@@ -125,6 +104,7 @@ _READ_CONTENTS = """
     CROSS JOIN rooms AS r ON r.room_key = m.room_key
     WHERE r.tenant_key = :tenant_key AND r.deleted_at_us IS NULL AND m.content IS NOT NULL
       AND (:sender_id IS NULL OR m.sender_id = :sender_id)
+      AND m.created_at_us < :before_us AND m.created_at_us > :after_us
     ORDER BY m.message_key DESC
 """
 _READ_FOUND = f"""
@@ -134,22 +114,6 @@ _READ_FOUND = f"""
     WHERE r.tenant_key = :tenant_key AND r.deleted_at_us IS NULL AND m.content IS NOT NULL
     ORDER BY m.message_key DESC
 """
-
-
-class SearchWant(NamedTuple):
-    """The terms, and the scope: the rooms that the user is a member of, or one room, which they may read. Only messages
-    with keys below `before_key` are found."""
-
-    tenant_key: TenantKey
-    user_id: UserId
-    terms: Sequence[Term]
-    room_key: RoomKey | None
-    sender_id: str | None
-    after_us: int
-    before_us: int
-    before_key: int
-    offset: int
-    limit: int
 
 
 class Found(NamedTuple):
@@ -196,9 +160,8 @@ class SearchRun:
         self._scope: dict[str, object] = {
             name: value for name, value in want._asdict().items() if name not in ("terms", "offset", "limit")
         }
-        self._words = [_quote(word) for term in want.terms for word in term.words]
-        if want.sender_id is not None:
-            self._words.append(_quote(f"{MARK}u{want.sender_id.encode().hex().upper()}"))
+        self._words = list_words(want)
+        self._few = FewCandidates(want, self._scope, self._execute)
         self._tail = Tail(want.terms, self._scope, self._execute)
         self._judged = 0  # messages read
         self._room_count = 0
@@ -228,8 +191,7 @@ class SearchRun:
         if any(not term.words and term.prefix is None for term in self._want.terms):
             return
         self._tail.note_head()
-        few = self._find_few()
-        yield
+        few = yield from self._few.find()
         if few is not None:
             few += yield from self._tail.list_keys()
             yield from self._look_at(sorted(set(few), reverse=True))
@@ -240,34 +202,6 @@ class SearchRun:
 
     def _execute(self, sql: str, parameters: dict[str, object]) -> list[Any]:
         return self._connection.execute(sql, parameters).fetchall()
-
-    def _find_few(self) -> list[int] | None:
-        """The keys of all candidates, the newest first; None if they are many."""
-        narrow = [f"{_quote(prefix)} *" for prefix in self._list_prefixes() if self._is_narrow(prefix)]
-        if not self._words and not narrow:
-            return None
-        match = " ".join([_quote(f"{MARK}t{self._want.tenant_key}"), *self._words, *narrow])
-        rows = self._execute(_FIND_ROWS, {"match": match, "after": 0, "limit": FEW + 1})
-        if len(rows) > FEW:
-            return None
-        return self._list_keys([row_key for (row_key,) in rows])
-
-    def _list_keys(self, row_keys: Sequence[int]) -> list[int]:
-        """Of the messages of these rows that are in the search's scope, the newest first."""
-        return [key for (key,) in self._execute(_LIST_FEW, {**self._scope, "row_keys": dumps_text(row_keys)})]
-
-    def _list_prefixes(self) -> list[str]:
-        return [term.prefix for term in self._want.terms if term.prefix is not None]
-
-    def _is_narrow(self, prefix: str) -> bool:
-        """Whether SQLite may merge what the words that begin so have in the index."""
-        entries = 0
-        counts = self._connection.execute(_COUNT_WORDS, {"prefix": prefix, "end": prefix + "\U0010ffff"})
-        for words, (count,) in enumerate(counts):
-            entries += count
-            if entries > FEW_ENTRIES or words > FEW_WORDS:
-                return False
-        return True
 
     def _look_at(self, keys: Sequence[int]) -> Iterator[None]:
         for start in range(0, len(keys), CANDIDATES):
@@ -353,7 +287,9 @@ class SearchRun:
     def _use_index(self) -> Iterator[None]:
         self._uses_index = True
         self._tail.note_head()
-        older = yield from self._find_older()
+        older = None
+        if self._streams:
+            older = yield from self._few.find_older(self._room_count, -self._streams[0][0])
         newest_key = -self._streams[0][0] if self._streams else 0
         tail = [key for key in (yield from self._tail.list_keys()) if key <= newest_key]
         if older is not None:
@@ -383,20 +319,6 @@ class SearchRun:
                 self._push(stream)
         return [stream for stream in nearest if len(stream.ahead) <= 1 and not stream.is_ended]
 
-    def _find_older(self) -> Generator[None, None, list[int] | None]:
-        """The keys of all candidates from here on, the newest first; None if they are more than is worth while."""
-        match = " ".join([_quote(f"{MARK}t{self._want.tenant_key}"), *self._words])
-        keys: list[int] = []
-        after = 0
-        for _ in range(self._room_count // FEW_ROOMS if self._streams else 0):
-            rows = self._execute(_FIND_ROWS, {"match": match, "after": after, "limit": FEW})
-            keys += self._list_keys([row_key for (row_key,) in rows])
-            if len(rows) < FEW:
-                return sorted((key for key in keys if key <= -self._streams[0][0]), reverse=True)
-            after = rows[-1][0]
-            yield
-        return None
-
     def _read_ahead(self, streams: Sequence[_Stream]) -> None:
         if not self._uses_index:
             self._read_log({stream.room_key: stream for stream in streams})
@@ -424,7 +346,7 @@ class SearchRun:
                 self._keep(streams[room_key], [candidate] if candidate[0] is not None else [])
 
     def _read_rows(self, stream: _Stream) -> None:
-        match = " ".join([*self._words, _quote(f"{MARK}r{stream.room_key}")])
+        match = " ".join([*self._words, quote(f"{MARK}r{stream.room_key}")])
         rows = self._execute(_LIST_NEXT, {"match": match, "start": stream.start, "limit": stream.batch})
         stream.is_ended = len(rows) < stream.batch
         if rows:
@@ -467,8 +389,3 @@ class SearchRun:
                     return
                 self.found.append(Found(key, message, snippet))
             yield
-
-
-def _quote(word: str) -> str:
-    """A word as FTS5 takes it, whatever it is: no word has a quote in it."""
-    return f'"{word}"'
