@@ -176,9 +176,9 @@ async def test_an_edit_that_is_answered_is_not_answered_again_by_a_sync(start_se
     assert not [frame for frame in frames if frame["type"] == "message.edited"]
 
 
-async def test_connection_before_its_first_sync_gets_its_answers(server: Server) -> None:
+async def test_connection_before_its_first_sync_gets_its_answers(shared_server: Server) -> None:
     """They were kept for the backlog, which may never be asked for."""
-    alice = server.user("alice")
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
     message = await alice.say(room_id)
     waiting = await alice.connect(sync="none", ready=False)

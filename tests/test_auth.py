@@ -44,28 +44,35 @@ async def refused_in_handshake(server: Server, **options: Any) -> tuple[int, str
 
 
 @pytest.mark.parametrize("headers", [{}, {"X-User-Id": "alice"}, {"X-Api-Secret": "x"}, {"X-Master-Key": "x"}])
-async def test_no_credential_is_401(server: Server, headers: dict[str, str]) -> None:
-    assert refusal(await server.request("GET", "/rooms", headers=headers)) == UNAUTHENTICATED
+async def test_no_credential_is_401(shared_server: Server, headers: dict[str, str]) -> None:
+    assert refusal(await shared_server.request("GET", "/rooms", headers=headers)) == UNAUTHENTICATED
 
 
 @pytest.mark.parametrize("key", ["", "sk_", "sk_" + "x" * 43, "x" * 4000, "ü"])
-async def test_a_wrong_key_is_401(server: Server, key: str) -> None:
+async def test_a_wrong_key_is_401(shared_server: Server, key: str) -> None:
     headers = {"X-API-Key": key, "X-User-Id": "alice"}
-    assert refusal(await server.request("GET", "/rooms", headers=headers)) == UNAUTHENTICATED
+    assert refusal(await shared_server.request("GET", "/rooms", headers=headers)) == UNAUTHENTICATED
 
 
-async def test_parts_of_a_key_are_no_key(server: Server) -> None:
-    for key in (server.api_key[:-1], server.api_key + "x", server.api_key.upper(), server.api_key.removeprefix("sk_")):
-        assert refusal(await server.user("alice", key).get("/rooms")) == UNAUTHENTICATED
-    assert (await server.user("alice").get("/rooms")).status == 200
+async def test_parts_of_a_key_are_no_key(shared_server: Server) -> None:
+    for key in (
+        shared_server.api_key[:-1],
+        shared_server.api_key + "x",
+        shared_server.api_key.upper(),
+        shared_server.api_key.removeprefix("sk_"),
+    ):
+        assert refusal(await shared_server.user("alice", key).get("/rooms")) == UNAUTHENTICATED
+    assert (await shared_server.user("alice").get("/rooms")).status == 200
 
 
-async def test_a_key_needs_a_user(server: Server) -> None:
-    reply = await server.request("GET", "/rooms", headers={"X-API-Key": server.api_key})
+async def test_a_key_needs_a_user(shared_server: Server) -> None:
+    reply = await shared_server.request("GET", "/rooms", headers={"X-API-Key": shared_server.api_key})
     assert (reply.status, reply.error["code"], reply.error["field"]) == (400, "VALIDATION_ERROR", "X-User-Id")
     for user_id in ("", "a b", "zoë", "u" * 129, "\x7f"):
-        request = f"GET /rooms HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-API-Key: {server.api_key}\r\nX-User-Id: "
-        answer = await server.exchange(request.encode() + user_id.encode() + b"\r\n\r\n")
+        request = (
+            f"GET /rooms HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-API-Key: {shared_server.api_key}\r\nX-User-Id: "
+        )
+        answer = await shared_server.exchange(request.encode() + user_id.encode() + b"\r\n\r\n")
         assert answer.split()[1] == b"400", user_id
         if user_id != "\x7f":  # that one is no HTTP at all
             assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["field"] == "X-User-Id"
@@ -83,10 +90,10 @@ async def test_any_printable_user_id_works(shared_server: Server, user_id: str) 
     assert (await socket.next())["user_id"] == user_id
 
 
-async def test_bytes_that_are_no_text_are_no_credential(server: Server) -> None:
+async def test_bytes_that_are_no_text_are_no_credential(shared_server: Server) -> None:
     for header in (b"X-API-Key: \xff\xfe", b"Authorization: Bearer \xff\xfe", b"Authorization: Bearer a.b\xff.c"):
         request = b"GET /rooms HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-User-Id: alice\r\n" + header + b"\r\n\r\n"
-        answer = await server.exchange(request)
+        answer = await shared_server.exchange(request)
         assert answer.startswith(b"HTTP/1.1 401"), answer
 
 
@@ -111,14 +118,14 @@ async def test_a_token_is_for_one_user(start_server: StartServer) -> None:
     assert (await socket.next())["user_id"] == "alice"
 
 
-async def test_x_user_id_beside_a_token_is_ignored(server: Server) -> None:
-    alice = server.bearer("alice", await mint(server))
+async def test_x_user_id_beside_a_token_is_ignored(shared_server: Server) -> None:
+    alice = shared_server.bearer("alice", await mint(shared_server))
     alice.headers["X-User-Id"] = "bob and spaces"
     assert (await alice.say(await alice.make_room()))["sender_id"] == "alice"
 
 
-async def test_a_token_mints_no_tokens(server: Server) -> None:
-    alice = server.bearer("alice", await mint(server))
+async def test_a_token_mints_no_tokens(shared_server: Server) -> None:
+    alice = shared_server.bearer("alice", await mint(shared_server))
     for body in ({}, {"user_id": "alice"}, {"user_id": "bob"}):
         assert refusal(await alice.post("/tokens", body)) == (403, "AUTHORIZATION_ERROR")
 
@@ -139,17 +146,17 @@ async def test_a_bad_wish_for_a_token_is_refused(shared_server: Server, body: di
     assert (reply.status, reply.error["field"]) == (400, field)
 
 
-async def test_expires_in_is_an_hour_by_default_and_a_day_at_most(server: Server) -> None:
+async def test_expires_in_is_an_hour_by_default_and_a_day_at_most(shared_server: Server) -> None:
     for body, seconds in (({}, 3600), ({"expires_in": 1}, 1), ({"expires_in": DAY}, DAY)):
-        claims = jwt.decode(await mint(server, **body), options={"verify_signature": False})
+        claims = jwt.decode(await mint(shared_server, **body), options={"verify_signature": False})
         assert abs(claims["exp"] - now_s() - seconds) <= 2
 
 
-async def test_a_backend_may_sign_tokens_itself(server: Server) -> None:
-    tenant = await server.make_tenant("own")
+async def test_a_backend_may_sign_tokens_itself(shared_server: Server) -> None:
+    tenant = await shared_server.make_tenant("own")
     claims = {"iss": tenant["tenant_id"], "sub": "alice", "exp": now_s() + DAY}
     token = jwt.encode(claims, tenant["token_secret"], algorithm="HS256")
-    assert (await server.bearer("alice", token).get("/rooms")).status == 200
+    assert (await shared_server.bearer("alice", token).get("/rooms")).status == 200
     # A clock that is a little ahead of ours, and claims that we do not know.
     claims |= {
         "exp": now_s() + DAY + 3,
@@ -160,7 +167,7 @@ async def test_a_backend_may_sign_tokens_itself(server: Server) -> None:
         "role": "admin",
     }
     token = jwt.encode(claims, tenant["token_secret"], algorithm="HS256")
-    assert (await server.bearer("alice", token).get("/rooms")).status == 200
+    assert (await shared_server.bearer("alice", token).get("/rooms")).status == 200
 
 
 def unsigned(header: dict[str, object], claims: dict[str, object], signature: str = "") -> str:
@@ -219,15 +226,15 @@ async def test_malformed_and_forged_tokens_are_refused(server: Server) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
-async def test_claims_nobody_asked_for_are_not_judged(server: Server) -> None:
-    tenant = await server.make_tenant("own")
+async def test_claims_nobody_asked_for_are_not_judged(shared_server: Server) -> None:
+    tenant = await shared_server.make_tenant("own")
     good = {"iss": tenant["tenant_id"], "sub": "alice", "exp": now_s() + 60.5}
     strange: list[object] = [7, 1.5, True, None, "", "x" * 1000, [], [7], {}, {"a": [1]}, -1, 10**300]
     names = ("jti", "iat", "aud", "typ", "cty", "azp", "scope", "auth_time", "nonce", "Sub", "EXP", "role")
     for name in names:
         for value in strange:
             token = _encode_any({**good, name: value}, tenant["token_secret"])
-            reply = await server.bearer("alice", token).get("/rooms?limit=1")
+            reply = await shared_server.bearer("alice", token).get("/rooms?limit=1")
             assert reply.status == 200, (name, value, reply.body)
 
 
@@ -286,11 +293,13 @@ def _encode_any(claims: dict[str, object], secret: str) -> str:
     return jwt.PyJWS().encode(json.dumps(claims).encode(), secret, algorithm="HS256")
 
 
-async def test_other_schemes_are_refused(server: Server) -> None:
-    token = await mint(server)
+async def test_other_schemes_are_refused(shared_server: Server) -> None:
+    token = await mint(shared_server)
     for value in ("Basic YTpi", token, "bearer", f"Token {token}"):
-        assert refusal(await server.request("GET", "/rooms", headers={"Authorization": value})) == UNAUTHENTICATED
-    assert (await server.request("GET", "/rooms", headers={"Authorization": f"bearer  {token}"})).status == 200
+        assert (
+            refusal(await shared_server.request("GET", "/rooms", headers={"Authorization": value})) == UNAUTHENTICATED
+        )
+    assert (await shared_server.request("GET", "/rooms", headers={"Authorization": f"bearer  {token}"})).status == 200
 
 
 async def test_a_token_that_was_good_ends_at_its_end(start_server: StartServer) -> None:
@@ -327,13 +336,13 @@ async def ticket(server: Server) -> str:
     return str(reply.data["token"])
 
 
-async def test_a_ticket_opens_one_socket(server: Server) -> None:
-    token = await ticket(server)
-    socket = await server.handshake(token=token)
+async def test_a_ticket_opens_one_socket(shared_server: Server) -> None:
+    token = await ticket(shared_server)
+    socket = await shared_server.handshake(token=token)
     assert (await socket.expect("ready"))["user_id"] == "alice"
-    assert await refused_in_frame(await server.handshake(token=token)) == "AUTHENTICATION_ERROR"
-    assert await refused_in_frame(await server.handshake(token="tkt_made-up")) == "AUTHENTICATION_ERROR"
-    assert refusal(await server.bearer("alice", await ticket(server)).get("/rooms")) == UNAUTHENTICATED
+    assert await refused_in_frame(await shared_server.handshake(token=token)) == "AUTHENTICATION_ERROR"
+    assert await refused_in_frame(await shared_server.handshake(token="tkt_made-up")) == "AUTHENTICATION_ERROR"
+    assert refusal(await shared_server.bearer("alice", await ticket(shared_server)).get("/rooms")) == UNAUTHENTICATED
 
 
 async def test_a_ticket_lasts_a_minute(start_server: StartServer) -> None:
@@ -382,21 +391,21 @@ async def test_ticket_has_no_more_rights_than_its_credential(start_server: Start
 # Credentials of a WebSocket
 
 
-async def test_a_token_in_the_subprotocol(server: Server) -> None:
-    token = await mint(server)
-    socket = await server.handshake(protocols=("chatapi.v1", f"bearer.{token}"))
+async def test_a_token_in_the_subprotocol(shared_server: Server) -> None:
+    token = await mint(shared_server)
+    socket = await shared_server.handshake(protocols=("chatapi.v1", f"bearer.{token}"))
     assert socket.websocket.protocol == "chatapi.v1"
     assert (await socket.expect("ready"))["user_id"] == "alice"
-    socket = await server.handshake(protocols=("chatapi.v1", "bearer.made-up"))
+    socket = await shared_server.handshake(protocols=("chatapi.v1", "bearer.made-up"))
     assert socket.websocket.protocol == "chatapi.v1"
     assert await refused_in_frame(socket) == "AUTHENTICATION_ERROR"
 
 
-async def test_a_token_in_the_query(server: Server) -> None:
-    socket = await server.handshake(token=await mint(server))
+async def test_a_token_in_the_query(shared_server: Server) -> None:
+    socket = await shared_server.handshake(token=await mint(shared_server))
     assert (await socket.expect("ready"))["user_id"] == "alice"
-    assert await refused_in_frame(await server.handshake(token="made-up")) == "AUTHENTICATION_ERROR"
-    assert await refused_in_frame(await server.handshake(token="")) == "AUTHENTICATION_ERROR"
+    assert await refused_in_frame(await shared_server.handshake(token="made-up")) == "AUTHENTICATION_ERROR"
+    assert await refused_in_frame(await shared_server.handshake(token="")) == "AUTHENTICATION_ERROR"
 
 
 async def test_a_key_in_the_query_works_only_where_it_is_switched_on(start_server: StartServer) -> None:
@@ -410,12 +419,12 @@ async def test_a_key_in_the_query_works_only_where_it_is_switched_on(start_serve
     assert await refused_in_frame(await server.handshake(api_key=server.api_key)) == "VALIDATION_ERROR"
 
 
-async def test_bad_headers_are_answered_over_http(server: Server) -> None:
+async def test_bad_headers_are_answered_over_http(shared_server: Server) -> None:
     for headers in ({"X-API-Key": "sk_x", "X-User-Id": "alice"}, {"Authorization": "Bearer x"}, {}):
-        assert await refused_in_handshake(server, headers=headers) == UNAUTHENTICATED
+        assert await refused_in_handshake(shared_server, headers=headers) == UNAUTHENTICATED
     for user_id in ({}, {"X-User-Id": "a b"}):
-        headers = {"X-API-Key": server.api_key, **user_id}
-        assert await refused_in_handshake(server, headers=headers) == (400, "VALIDATION_ERROR")
+        headers = {"X-API-Key": shared_server.api_key, **user_id}
+        assert await refused_in_handshake(shared_server, headers=headers) == (400, "VALIDATION_ERROR")
 
 
 async def test_only_the_first_kind_of_credential_is_looked_at(start_server: StartServer) -> None:

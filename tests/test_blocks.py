@@ -40,12 +40,12 @@ async def test_blocks_are_listed_the_latest_first(start_server: StartServer) -> 
     assert [one["user_id"] for one in (await alice.get("/blocks")).data["blocks"]] == ["dave", "bob"]
 
 
-async def test_nobody_blocks_themselves_or_an_impossible_user(server: Server) -> None:
+async def test_nobody_blocks_themselves_or_an_impossible_user(shared_server: Server) -> None:
     for path in ("/blocks/alice", "/blocks/a%20b", "/blocks/" + "x" * 129):
-        reply = await server.user("alice").request("PUT", path)
+        reply = await shared_server.user("alice").request("PUT", path)
         assert (reply.status, reply.error["field"]) == (400, "user_id"), path
-    assert (await server.user("alice").get("/blocks")).data["blocks"] == []
-    assert (await server.user("alice").delete("/blocks/alice")).status == 204
+    assert (await shared_server.user("alice").get("/blocks")).data["blocks"] == []
+    assert (await shared_server.user("alice").delete("/blocks/alice")).status == 204
 
 
 @pytest.mark.parametrize("is_loaded", [True, False])
@@ -86,30 +86,30 @@ async def test_both_may_only_read_and_delete(
     assert (await server.user("bob").delete(f"/rooms/{room_id}/messages/{messages['alice']}/reactions/x")).status != 403
 
 
-async def test_neither_may_open_a_dm(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_neither_may_open_a_dm(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     await block(alice, "bob")
     token = (await bob.post("/tokens")).data["token"]
     for user, members in (
         (alice, ["bob"]),
         (bob, ["alice"]),
-        (server.bearer("bob", token), ["alice"]),
-        (server.user("backend"), ["alice", "bob"]),
+        (shared_server.bearer("bob", token), ["alice"]),
+        (shared_server.user("backend"), ["alice", "bob"]),
     ):
         reply = await user.post("/rooms", {"type": "dm", "members": members})
         assert (reply.status, reply.error["code"]) == (403, "AUTHORIZATION_ERROR")
     assert (await alice.post("/rooms", {"type": "dm", "members": ["carol"]})).status == 201
     await alice.delete("/blocks/bob")
-    room_id = await make_dm(server)
+    room_id = await make_dm(shared_server)
     assert (await bob.say(room_id))["seq"] == 1
     await block(bob, "alice")
     reply = await alice.post("/rooms", {"type": "dm", "members": ["bob"]})
     assert (reply.status, reply.error["details"]["room_id"]) == (409, room_id)
 
 
-async def test_a_block_holds_until_both_have_ended_theirs(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
-    room_id = await make_dm(server)
+async def test_a_block_holds_until_both_have_ended_theirs(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
+    room_id = await make_dm(shared_server)
     path = f"/rooms/{room_id}/messages"
     await block(alice, "bob")
     await block(bob, "alice")
@@ -146,19 +146,19 @@ async def test_writes_that_wait_are_refused(server: Server) -> None:
     assert (await bob.post(f"/rooms/{replies[0].data['room_id']}/messages", {"content": "x"})).status == 403
 
 
-async def test_a_known_message_is_answered_before_the_block(server: Server) -> None:
-    alice = server.user("alice")
-    room_id = await make_dm(server)
+async def test_a_known_message_is_answered_before_the_block(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
+    room_id = await make_dm(shared_server)
     body = {"content": "x", "client_message_id": "c-1"}
     first = await alice.post(f"/rooms/{room_id}/messages", body)
-    await block(server.user("bob"), "alice")
+    await block(shared_server.user("bob"), "alice")
     again = await alice.post(f"/rooms/{room_id}/messages", body)
     assert (again.status, again.data) == (200, first.data)
     assert (await alice.post(f"/rooms/{room_id}/messages", {**body, "client_message_id": "c-2"})).status == 403
 
 
-async def test_groups_and_other_dms_stay_as_they_are(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_groups_and_other_dms_stay_as_they_are(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     group, dm = await alice.make_room("bob"), await bob.make_room("carol", room_type="dm")
     await block(alice, "bob")
     assert (await bob.post(f"/rooms/{group}/messages", {"content": "x"})).status == 201

@@ -36,14 +36,14 @@ def parse(answer: bytes) -> Reply:
     return Reply(int(status), headers, json.loads(body) if body else None)
 
 
-async def test_success(server: Server) -> None:
-    reply = await server.user("alice").get("/rooms")
+async def test_success(shared_server: Server) -> None:
+    reply = await shared_server.user("alice").get("/rooms")
     assert reply.body == {"success": True, "data": {"rooms": [], "has_more": False}, "error": None}
     assert reply.headers["Content-Type"] == "application/json; charset=utf-8"
 
 
-async def test_no_content_is_empty(server: Server) -> None:
-    alice = server.user("alice")
+async def test_no_content_is_empty(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     reply = await alice.delete(f"/rooms/{await alice.make_room()}")
     assert (reply.status, reply.body) == (204, None)
     assert "Content-Type" not in reply.headers
@@ -61,14 +61,16 @@ async def test_unknown_routes(shared_server: Server, path: str) -> None:
         assert not [name for name in reply.headers if name.startswith("X-RateLimit")]
 
 
-async def test_bytes_that_are_no_text_name_nothing(server: Server) -> None:
-    credentials = f"X-API-Key: {server.api_key}\r\nX-User-Id: alice\r\n"
-    answer = await server.exchange(b"GET /rooms/\xff " + f"{HEAD}{credentials}\r\n".encode())
+async def test_bytes_that_are_no_text_name_nothing(shared_server: Server) -> None:
+    credentials = f"X-API-Key: {shared_server.api_key}\r\nX-User-Id: alice\r\n"
+    answer = await shared_server.exchange(b"GET /rooms/\xff " + f"{HEAD}{credentials}\r\n".encode())
     assert parse(answer).status in (400, 404)
-    check_error(parse(await server.exchange(f"GET /rooms/%FF {HEAD}{credentials}\r\n".encode())), 404, "NOT_FOUND")
+    check_error(
+        parse(await shared_server.exchange(f"GET /rooms/%FF {HEAD}{credentials}\r\n".encode())), 404, "NOT_FOUND"
+    )
 
 
-async def test_every_route_refuses_other_methods_and_names_its_own(server: Server) -> None:
+async def test_every_route_refuses_other_methods_and_names_its_own(shared_server: Server) -> None:
     by_path: dict[str, set[str]] = {"/ws": {"GET", "HEAD"}}
     for route in ROUTES:
         by_path.setdefault(route.path, set()).update(
@@ -77,13 +79,13 @@ async def test_every_route_refuses_other_methods_and_names_its_own(server: Serve
     for path, methods in by_path.items():
         for prefix in ("", "/v1"):
             for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} - methods:
-                reply = await server.request(method, prefix + path.replace("{", "").replace("}", ""))
+                reply = await shared_server.request(method, prefix + path.replace("{", "").replace("}", ""))
                 check_error(reply, 405, "NOT_FOUND")
                 assert set(reply.headers["Allow"].split(", ")) == methods, path
 
 
-async def test_v1_is_the_same_as_no_prefix(server: Server) -> None:
-    alice = server.user("alice")
+async def test_v1_is_the_same_as_no_prefix(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = (await alice.post("/v1/rooms", {"type": "group"})).data["room_id"]
     assert (await alice.get(f"/v1/rooms/{room_id}")).data == (await alice.get(f"/rooms/{room_id}")).data
     for route in ROUTES:
@@ -96,18 +98,18 @@ async def test_v1_is_the_same_as_no_prefix(server: Server) -> None:
 # Request ids
 
 
-async def test_a_sane_request_id_is_kept(server: Server) -> None:
+async def test_a_sane_request_id_is_kept(shared_server: Server) -> None:
     for request_id in ("a", "Az09._-", "x" * 128):
         for path in ("/livez", "/rooms", "/nowhere"):
-            reply = await server.request("GET", path, headers={"X-Request-Id": request_id})
+            reply = await shared_server.request("GET", path, headers={"X-Request-Id": request_id})
             assert reply.headers["X-Request-Id"] == request_id
 
 
-async def test_any_other_is_replaced(server: Server) -> None:
+async def test_any_other_is_replaced(shared_server: Server) -> None:
     seen = set()
     for request_id in (None, "", "a b", "x" * 129, "ü", "a/b", '"'):
         headers = {} if request_id is None else {"X-Request-Id": request_id}
-        seen.add((await server.request("GET", "/livez", headers=headers)).headers["X-Request-Id"])
+        seen.add((await shared_server.request("GET", "/livez", headers=headers)).headers["X-Request-Id"])
     assert len(seen) == 7
     assert not seen & {"", "a b", "x" * 129, "ü", "a/b", '"'}
 
@@ -124,17 +126,17 @@ def padded(size_bytes: int) -> bytes:
     return b'{"type":"group","ignored":"' + b"x" * (size_bytes - 29) + b'"}'
 
 
-async def test_a_body_may_have_256_kib(server: Server) -> None:
+async def test_a_body_may_have_256_kib(shared_server: Server) -> None:
     assert len(padded(MAX_BODY_BYTES)) == MAX_BODY_BYTES == 256 * 1024
-    assert (await send(server, padded(MAX_BODY_BYTES))).status == 201
-    check_error(await send(server, padded(MAX_BODY_BYTES + 1)), 413, "VALIDATION_ERROR")
+    assert (await send(shared_server, padded(MAX_BODY_BYTES))).status == 201
+    check_error(await send(shared_server, padded(MAX_BODY_BYTES + 1)), 413, "VALIDATION_ERROR")
     # The bound comes first.
-    reply = await send(server, b"\xff" * (MAX_BODY_BYTES + 1), **{"Content-Type": "text/plain"})
+    reply = await send(shared_server, b"\xff" * (MAX_BODY_BYTES + 1), **{"Content-Type": "text/plain"})
     check_error(reply, 413, "VALIDATION_ERROR")
 
 
-async def test_the_bound_holds_for_a_body_of_unknown_length(server: Server) -> None:
-    alice = server.user("alice")
+async def test_the_bound_holds_for_a_body_of_unknown_length(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     headers = {**alice.headers, "Content-Type": "application/json"}
 
     async def post(size_bytes: int) -> Reply:
@@ -143,16 +145,16 @@ async def test_the_bound_holds_for_a_body_of_unknown_length(server: Server) -> N
             for start in range(0, len(body), 10_000):
                 yield body[start : start + 10_000]
 
-        async with server.session.post(f"{server.url}/rooms", data=chunks(), headers=headers) as answer:
+        async with shared_server.session.post(f"{shared_server.url}/rooms", data=chunks(), headers=headers) as answer:
             return Reply(answer.status, answer.headers, await answer.json())
 
     assert (await post(MAX_BODY_BYTES)).status == 201
     check_error(await post(MAX_BODY_BYTES + 1), 413, "VALIDATION_ERROR")
 
 
-async def test_a_huge_body_is_refused_before_it_is_sent(server: Server) -> None:
-    head = f"POST /rooms {HEAD}X-API-Key: {server.api_key}\r\nX-User-Id: a\r\nContent-Type: application/json\r\n"
-    reader, writer = await server.open()
+async def test_a_huge_body_is_refused_before_it_is_sent(shared_server: Server) -> None:
+    head = f"POST /rooms {HEAD}X-API-Key: {shared_server.api_key}\r\nX-User-Id: a\r\nContent-Type: application/json\r\n"
+    reader, writer = await shared_server.open()
     writer.write(f"{head}Content-Length: {MAX_BODY_BYTES + 1}\r\n\r\n".encode())
     check_error(parse(await reader.readuntil(b"}}")), 413, "VALIDATION_ERROR")
     writer.write(padded(MAX_BODY_BYTES + 1))
@@ -209,16 +211,16 @@ async def test_other_types_and_encodings_are_415(shared_server: Server, headers:
     check_error(reply, 415, "VALIDATION_ERROR")
 
 
-async def test_a_compressed_body_is_not_unpacked(server: Server) -> None:
+async def test_a_compressed_body_is_not_unpacked(shared_server: Server) -> None:
     bomb = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03" + b"\x00" * 100
-    check_error(await send(server, bomb, **{"Content-Encoding": "gzip"}), 415, "VALIDATION_ERROR")
+    check_error(await send(shared_server, bomb, **{"Content-Encoding": "gzip"}), 415, "VALIDATION_ERROR")
 
 
 @pytest.mark.parametrize(
     "content_type", ["application/json; charset=utf-8", "Application/JSON", "application/json;x=y"]
 )
-async def test_json_by_any_spelling_is_taken(server: Server, content_type: str) -> None:
-    assert (await send(server, b'{"type":"group"}', **{"Content-Type": content_type})).status == 201
+async def test_json_by_any_spelling_is_taken(shared_server: Server, content_type: str) -> None:
+    assert (await send(shared_server, b'{"type":"group"}', **{"Content-Type": content_type})).status == 201
 
 
 @pytest.mark.parametrize(
@@ -274,15 +276,15 @@ async def test_big_integers_and_nul_are_refused_in_ignored_fields_too(
     check_error(await send(shared_server, body), 400, "VALIDATION_ERROR", field)
 
 
-async def test_only_integers_are_bounded_not_other_numbers(server: Server) -> None:
+async def test_only_integers_are_bounded_not_other_numbers(shared_server: Server) -> None:
     for metadata in (b'{"a":1.5e300}', b'{"a":1e17,"b":"1234567890123456"}', b'{"a":1e17,"b":12345678901234567890.5}'):
-        assert (await send(server, b'{"type":"group","metadata":' + metadata + b"}")).status == 201
+        assert (await send(shared_server, b'{"type":"group","metadata":' + metadata + b"}")).status == 201
     body = b'{"type":"group","x":1e17,"y":123456789012345678901234}'
-    assert (await send(server, body)).status == 400
+    assert (await send(shared_server, body)).status == 400
 
 
-async def test_json_within_the_bounds_is_kept_exactly(server: Server) -> None:
-    alice = server.user("alice")
+async def test_json_within_the_bounds_is_kept_exactly(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     metadata = {
         "max": 2**53 - 1,
         "min": -(2**53) + 1,
@@ -303,23 +305,23 @@ def nested(depth: int, opening: bytes = b'{"a":', closing: bytes = b"}") -> byte
     return b'{"type":"group","x":' + inner + b"}"
 
 
-async def test_json_nests_32_deep_at_most(server: Server) -> None:
+async def test_json_nests_32_deep_at_most(shared_server: Server) -> None:
     for opening, closing in ((b'{"a":', b"}"), (b"[", b"]")):
-        assert (await send(server, nested(32, opening, closing))).status == 201
-        check_error(await send(server, nested(33, opening, closing)), 400, "VALIDATION_ERROR")
-        check_error(await send(server, nested(5000, opening, closing)), 400, "VALIDATION_ERROR")
+        assert (await send(shared_server, nested(32, opening, closing))).status == 201
+        check_error(await send(shared_server, nested(33, opening, closing)), 400, "VALIDATION_ERROR")
+        check_error(await send(shared_server, nested(5000, opening, closing)), 400, "VALIDATION_ERROR")
     flat = b'{"type":"group","x":[' + b",".join([b"[]"] * 1000) + b"]}"
-    assert (await send(server, flat)).status == 201
+    assert (await send(shared_server, flat)).status == 201
 
 
-async def test_unknown_fields_are_ignored_and_the_last_of_a_name_counts(server: Server) -> None:
-    reply = await send(server, b'{"type":"party","type":"group","name":"a","unknown":[1],"limit":"x"}')
+async def test_unknown_fields_are_ignored_and_the_last_of_a_name_counts(shared_server: Server) -> None:
+    reply = await send(shared_server, b'{"type":"party","type":"group","name":"a","unknown":[1],"limit":"x"}')
     assert (reply.status, reply.data["type"]) == (201, "group")
-    assert (await server.user("alice").get("/rooms", unknown="x")).status == 200
+    assert (await shared_server.user("alice").get("/rooms", unknown="x")).status == 200
 
 
-async def test_a_route_without_a_body_takes_any(server: Server) -> None:
-    reply = await server.request("POST", "/ws/token", b"anything", headers=server.user("alice").headers)
+async def test_a_route_without_a_body_takes_any(shared_server: Server) -> None:
+    reply = await shared_server.request("POST", "/ws/token", b"anything", headers=shared_server.user("alice").headers)
     assert reply.status == 200
 
 
@@ -345,19 +347,19 @@ async def test_malformed_http_gets_the_envelope_too(shared_server: Server, reque
     assert b"sk_secret" not in answer
 
 
-async def test_a_malformed_body_gets_the_envelope_too(server: Server) -> None:
-    head = f"POST /rooms {HEAD}X-API-Key: {server.api_key}\r\nX-User-Id: a\r\nContent-Type: application/json\r\n"
-    answer = await server.exchange(f"{head}Transfer-Encoding: chunked\r\n\r\nnot a chunk\r\n".encode())
+async def test_a_malformed_body_gets_the_envelope_too(shared_server: Server) -> None:
+    head = f"POST /rooms {HEAD}X-API-Key: {shared_server.api_key}\r\nX-User-Id: a\r\nContent-Type: application/json\r\n"
+    answer = await shared_server.exchange(f"{head}Transfer-Encoding: chunked\r\n\r\nnot a chunk\r\n".encode())
     check_error(parse(answer), 400, "VALIDATION_ERROR")
 
 
-async def test_a_client_that_leaves_in_its_body_harms_nobody(server: Server) -> None:
-    head = f"POST /rooms {HEAD}X-API-Key: {server.api_key}\r\nX-User-Id: a\r\nContent-Type: application/json\r\n"
-    _reader, writer = await server.open()
+async def test_a_client_that_leaves_in_its_body_harms_nobody(shared_server: Server) -> None:
+    head = f"POST /rooms {HEAD}X-API-Key: {shared_server.api_key}\r\nX-User-Id: a\r\nContent-Type: application/json\r\n"
+    _reader, writer = await shared_server.open()
     writer.write(f"{head}Content-Length: 1000\r\n\r\n{{".encode())
     await writer.drain()
     writer.transport.abort()
-    assert (await server.user("a").get("/rooms")).data["rooms"] == []
+    assert (await shared_server.user("a").get("/rooms")).data["rooms"] == []
 
 
 async def test_a_body_that_does_not_come_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,10 +372,10 @@ async def test_a_body_that_does_not_come_is_given_up(server: Server, monkeypatch
     assert await reader.read() == b""
 
 
-async def test_requests_in_one_packet_are_answered_in_order(server: Server) -> None:
+async def test_requests_in_one_packet_are_answered_in_order(shared_server: Server) -> None:
     first = "GET /livez HTTP/1.1\r\nHost: a\r\nX-Request-Id: first\r\n\r\n"
     last = "GET /nowhere HTTP/1.1\r\nHost: a\r\nX-Request-Id: last\r\nConnection: close\r\n\r\n"
-    answer = (await server.exchange((first + last).encode())).decode()
+    answer = (await shared_server.exchange((first + last).encode())).decode()
     assert answer.index("X-Request-Id: first") < answer.index("X-Request-Id: last")
 
 
@@ -478,11 +480,11 @@ async def test_concurrent_writes_are_all_refused_alike(server: Server) -> None:
     assert sorted(reply.data["seq"] for reply in replies) == list(range(1, 21))
 
 
-async def test_client_that_expects_100_continue_gets_it(server: Server) -> None:
-    reader, writer = await server.open()
+async def test_client_that_expects_100_continue_gets_it(shared_server: Server) -> None:
+    reader, writer = await shared_server.open()
     body = b'{"type":"group"}'
     head = ["POST /rooms HTTP/1.1", "Host: chat", "Content-Type: application/json", f"Content-Length: {len(body)}"]
-    credential = [f"{name}: {value}" for name, value in server.user("alice").headers.items()]
+    credential = [f"{name}: {value}" for name, value in shared_server.user("alice").headers.items()]
     writer.write("\r\n".join([*head, *credential, "Expect: 100-continue", "Connection: close", "", ""]).encode())
     async with asyncio.timeout(WAIT_SECONDS):
         assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"

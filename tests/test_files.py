@@ -45,22 +45,22 @@ async def test_each_file_with_its_type(shared_server: Server, path: str, content
         assert "X-Request-Id" in reply.headers
 
 
-async def test_every_link_between_the_files_leads_somewhere(server: Server) -> None:
+async def test_every_link_between_the_files_leads_somewhere(shared_server: Server) -> None:
     links = set()
     for path, body in FILES.items():
         if "/swagger/" not in path and path.endswith((".html", ".js", "/playground")):
             links |= set(re.findall(r"""["'(](/(?:playground|sdk)/?[\w./-]*)["')?]""", body.decode()))
     assert {"/playground", "/sdk/chatapi.js", "/playground/rest.html", "/playground/config.json"} <= links
     for link in sorted(links):
-        assert (await server.request("GET", link)).status == 200, link
+        assert (await shared_server.request("GET", link)).status == 200, link
 
 
-async def test_a_file_that_has_not_changed_is_not_sent_again(server: Server) -> None:
-    first = await server.request("GET", "/sdk/chatapi.js")
-    again = await server.request("GET", "/sdk/chatapi.js", headers={"If-None-Match": first.headers["ETag"]})
+async def test_a_file_that_has_not_changed_is_not_sent_again(shared_server: Server) -> None:
+    first = await shared_server.request("GET", "/sdk/chatapi.js")
+    again = await shared_server.request("GET", "/sdk/chatapi.js", headers={"If-None-Match": first.headers["ETag"]})
     assert (again.status, again.body) == (304, None)
     assert again.headers["ETag"] == first.headers["ETag"]
-    other = await server.request("GET", "/sdk/chatapi.js", headers={"If-None-Match": '"another"'})
+    other = await shared_server.request("GET", "/sdk/chatapi.js", headers={"If-None-Match": '"another"'})
     assert other.status == 200
 
 
@@ -97,13 +97,13 @@ async def test_file_is_compressed_for_clients_that_accept_it(
         assert (await get_bytes(shared_server, path, accepted, method="HEAD")) == (head, b"")
 
 
-async def test_the_documents_for_machines_are_compressed_as_well(server: Server) -> None:
+async def test_the_documents_for_machines_are_compressed_as_well(shared_server: Server) -> None:
     # The process keeps them compressed for the first few hosts only: other tests' servers may have been those.
     documents._make_openapi.cache_clear()
     documents._make_asyncapi.cache_clear()
     for path in ("/openapi.json", "/asyncapi.json"):
-        plain_head, plain = await get_bytes(server, path, "identity")
-        head, body = await get_bytes(server, path, "gzip")
+        plain_head, plain = await get_bytes(shared_server, path, "identity")
+        head, body = await get_bytes(shared_server, path, "gzip")
         assert gzip.decompress(body) == plain
         assert len(body) < len(plain) / 5
         assert "content-encoding: gzip" in head
@@ -120,20 +120,20 @@ async def get_bytes(server: Server, path: str, accepted: str, *, method: str = "
     return "\r\n".join(kept) + "\r\n", body
 
 
-async def test_each_encoding_has_a_tag_of_its_own(server: Server) -> None:
+async def test_each_encoding_has_a_tag_of_its_own(shared_server: Server) -> None:
     for path in ("/playground", "/sdk/chatapi.js", BUNDLE):
         tags = []
         for accepted in ("gzip", "identity"):
             headers = {"Accept-Encoding": accepted}
-            tags.append((await server.request("GET", path, headers=headers)).headers["ETag"])
+            tags.append((await shared_server.request("GET", path, headers=headers)).headers["ETag"])
             for known in (tags[-1], f'"other", W/{tags[-1]}', "*"):
-                again = await server.request("GET", path, headers={**headers, "If-None-Match": known})
+                again = await shared_server.request("GET", path, headers={**headers, "If-None-Match": known})
                 assert (again.status, again.body, again.headers["ETag"]) == (304, None, tags[-1])
                 assert again.headers["Vary"] == "Accept-Encoding"
                 assert "Cache-Control" in again.headers
                 assert "Content-Encoding" not in again.headers
             unknown = tags[0] if accepted == "identity" else tags[-1][:-2] + '"'
-            changed = await server.request("GET", path, headers={**headers, "If-None-Match": unknown})
+            changed = await shared_server.request("GET", path, headers={**headers, "If-None-Match": unknown})
             assert changed.status == 200
         assert tags[0] != tags[1]
 
@@ -165,21 +165,21 @@ async def test_swagger_ui_is_read_once_and_when_it_is_asked_for(
     assert compressed == [len(FILES[BUNDLE])]
 
 
-async def test_head_is_answered_without_the_body(server: Server) -> None:
-    reply = await server.request("HEAD", "/playground", headers={"Accept-Encoding": "identity"})
+async def test_head_is_answered_without_the_body(shared_server: Server) -> None:
+    reply = await shared_server.request("HEAD", "/playground", headers={"Accept-Encoding": "identity"})
     assert (reply.status, reply.body) == (200, None)
     assert int(reply.headers["Content-Length"]) == len(FILES["/playground"])
-    reply = await server.request("POST", "/playground", {})
+    reply = await shared_server.request("POST", "/playground", {})
     assert reply.status == 405
     assert reply.headers["Allow"] == "GET, HEAD"
 
 
-async def test_pages_may_load_nothing_from_elsewhere(server: Server) -> None:
-    page = await server.request("GET", "/playground")
+async def test_pages_may_load_nothing_from_elsewhere(shared_server: Server) -> None:
+    page = await shared_server.request("GET", "/playground")
     assert page.headers["Content-Security-Policy"] == POLICY
     assert "unsafe" not in POLICY
     assert "frame-ancestors 'none'" in POLICY
-    inside = await server.request("GET", "/playground/rest.html")
+    inside = await shared_server.request("GET", "/playground/rest.html")
     assert inside.headers["Content-Security-Policy"] == REST_PAGE_POLICY
     assert "script-src 'self';" in REST_PAGE_POLICY
 

@@ -99,19 +99,21 @@ def test_each_part_is_of_256_kib_at_most(count: int, id_length: int) -> None:
     assert len(parts) <= 2 + sum(map(len, frames)) // 100_000
 
 
-async def test_it_is_served_under_v1_too(server: Server) -> None:
-    async with server.session.ws_connect(f"{server.url}/v1/ws", headers=server.user("alice").headers) as websocket:
+async def test_it_is_served_under_v1_too(shared_server: Server) -> None:
+    async with shared_server.session.ws_connect(
+        f"{shared_server.url}/v1/ws", headers=shared_server.user("alice").headers
+    ) as websocket:
         assert json.loads((await websocket.receive()).data)["type"] == "ready"
 
 
-async def test_every_connection_has_an_id_of_its_own(server: Server) -> None:
-    ids = {(await (await server.user("alice").connect(ready=False)).next())["connection_id"] for _ in range(3)}
+async def test_every_connection_has_an_id_of_its_own(shared_server: Server) -> None:
+    ids = {(await (await shared_server.user("alice").connect(ready=False)).next())["connection_id"] for _ in range(3)}
     assert len(ids) == 3
 
 
-async def test_a_plain_get_is_426(server: Server) -> None:
+async def test_a_plain_get_is_426(shared_server: Server) -> None:
     for headers in ({}, {"Upgrade": "h2c", "Connection": "Upgrade"}):
-        reply = await server.request("GET", "/ws", headers={**server.user("alice").headers, **headers})
+        reply = await shared_server.request("GET", "/ws", headers={**shared_server.user("alice").headers, **headers})
         assert (reply.status, reply.error["code"]) == (426, "VALIDATION_ERROR")
         assert reply.headers["Upgrade"] == "websocket"
 
@@ -139,10 +141,10 @@ async def test_a_handshake_that_is_none_gets_the_envelope(shared_server: Server,
 
 
 @pytest.mark.parametrize("name", ["?token=x", "bearer"])
-async def test_a_bad_handshake_with_a_browsers_credential_gets_the_envelope(server: Server, name: str) -> None:
+async def test_a_bad_handshake_with_a_browsers_credential_gets_the_envelope(shared_server: Server, name: str) -> None:
     protocol = {"Sec-WebSocket-Protocol": "chatapi.v1, bearer.x"} if name == "bearer" else {}
     path = "/ws" if name == "bearer" else "/ws?token=x"
-    reply = await server.refused_handshake(path, headers={**protocol, "Sec-WebSocket-Version": "12"})
+    reply = await shared_server.refused_handshake(path, headers={**protocol, "Sec-WebSocket-Version": "12"})
     assert (reply.status, reply.error["code"]) == (400, "VALIDATION_ERROR")
 
 
@@ -198,14 +200,14 @@ async def check_limit(server: Server, headers: dict[str, str], status: int) -> N
         assert "Retry-After" in reply.headers
 
 
-async def test_a_user_holds_ten_connections(server: Server) -> None:
-    alice = server.user("alice")
+async def test_a_user_holds_ten_connections(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     sockets = [await alice.connect() for _ in range(10)]
-    await check_limit(server, alice.headers, 429)
-    await check_limit(server, server.user("bob").headers, 101)
+    await check_limit(shared_server, alice.headers, 429)
+    await check_limit(shared_server, shared_server.user("bob").headers, 101)
     await sockets[4].close()
     await alice.connect()
-    await check_limit(server, alice.headers, 429)
+    await check_limit(shared_server, alice.headers, 429)
 
 
 async def test_a_plain_get_tells_a_page_why_its_handshake_is_refused(start_server: StartServer) -> None:
@@ -225,17 +227,17 @@ async def test_a_plain_get_tells_a_page_why_its_handshake_is_refused(start_serve
     assert reply.headers["Access-Control-Allow-Origin"] == "*"  # so that the page can read this, and this only
 
 
-async def test_a_tenant_has_limits_of_its_own(server: Server) -> None:
-    tenant = await server.make_tenant("small", connections_per_user=2, connections_per_tenant=3)
-    alice, bob = (server.user(name, tenant["api_key"]) for name in ("alice", "bob"))
+async def test_a_tenant_has_limits_of_its_own(shared_server: Server) -> None:
+    tenant = await shared_server.make_tenant("small", connections_per_user=2, connections_per_tenant=3)
+    alice, bob = (shared_server.user(name, tenant["api_key"]) for name in ("alice", "bob"))
     for _ in range(2):
-        await check_limit(server, alice.headers, 101)
-    await check_limit(server, alice.headers, 429)
-    await check_limit(server, bob.headers, 101)
-    await check_limit(server, bob.headers, 429)
-    await check_limit(server, server.user("alice").headers, 101)  # of another tenant
-    await server.admin("PATCH", f"/tenants/{tenant['tenant_id']}", {"config": {"connections_per_tenant": 4}})
-    await check_limit(server, bob.headers, 101)
+        await check_limit(shared_server, alice.headers, 101)
+    await check_limit(shared_server, alice.headers, 429)
+    await check_limit(shared_server, bob.headers, 101)
+    await check_limit(shared_server, bob.headers, 429)
+    await check_limit(shared_server, shared_server.user("alice").headers, 101)  # of another tenant
+    await shared_server.admin("PATCH", f"/tenants/{tenant['tenant_id']}", {"config": {"connections_per_tenant": 4}})
+    await check_limit(shared_server, bob.headers, 101)
 
 
 async def test_descriptors_are_kept_for_everything_else(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,10 @@ from chatapi.housekeeping import apply_retention
 TEXT = {"content": "once", "meta": {"k": 1}, "client_message_id": "m-1"}
 
 
-async def test_a_retry_gets_the_first_message_unchanged(server: Server) -> None:
-    alice = server.user("alice")
+async def test_a_retry_gets_the_first_message_unchanged(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room("bob")
-    watcher = await server.user("bob").connect()
+    watcher = await shared_server.user("bob").connect()
     path = f"/rooms/{room_id}/messages"
     first = await alice.post(path, TEXT)
     again = await alice.post(path, TEXT)
@@ -39,8 +39,8 @@ async def test_it_holds_across_a_restart(start_server: StartServer) -> None:
     assert (await alice.say(room_id))["seq"] == 2
 
 
-async def test_it_is_unique_per_sender_and_room(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_it_is_unique_per_sender_and_room(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     rooms = [await alice.make_room("bob"), await alice.make_room("bob")]
     replies = [await user.post(f"/rooms/{room_id}/messages", TEXT) for user in (alice, bob) for room_id in rooms]
     assert [reply.status for reply in replies] == [201] * 4
@@ -49,8 +49,8 @@ async def test_it_is_unique_per_sender_and_room(server: Server) -> None:
 @pytest.mark.parametrize(
     "other", [{"content": "twice"}, {"meta": None}, {"meta": {"k": 2}}, {"reply_to": "the first message"}]
 )
-async def test_another_body_is_a_conflict(server: Server, other: dict[str, object]) -> None:
-    alice = server.user("alice")
+async def test_another_body_is_a_conflict(shared_server: Server, other: dict[str, object]) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
     path = f"/rooms/{room_id}/messages"
     first = (await alice.post(path, TEXT)).data
@@ -83,8 +83,8 @@ SAME = [
 ]
 
 
-async def test_retry_with_its_keys_in_another_order_is_the_same(server: Server) -> None:
-    alice = server.user("alice")
+async def test_retry_with_its_keys_in_another_order_is_the_same(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     path = f"/rooms/{await alice.make_room()}/messages"
     for number, (first, second) in enumerate(SAME):
         draft = {"content": "x", "client_message_id": f"same-{number}"}
@@ -93,8 +93,8 @@ async def test_retry_with_its_keys_in_another_order_is_the_same(server: Server) 
         assert (again.status, again.data) == (200, stored.data), (first, second)
 
 
-async def test_a_retry_with_a_value_of_another_type_is_a_conflict(server: Server) -> None:
-    alice = server.user("alice")
+async def test_a_retry_with_a_value_of_another_type_is_a_conflict(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     path = f"/rooms/{await alice.make_room()}/messages"
     for number, (first, second) in enumerate(DIFFERENT):
         draft = {"content": "x", "client_message_id": f"different-{number}"}
@@ -103,8 +103,8 @@ async def test_a_retry_with_a_value_of_another_type_is_a_conflict(server: Server
         assert (await alice.post(path, {**draft, "meta": {"value": first}})).status == 200
 
 
-async def test_a_change_of_type_alone_changes_a_room_and_an_order_of_keys_does_not(server: Server) -> None:
-    alice = server.user("alice")
+async def test_a_change_of_type_alone_changes_a_room_and_an_order_of_keys_does_not(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
     last_seq = 0
     for before, after in DIFFERENT:
@@ -120,9 +120,9 @@ async def test_a_change_of_type_alone_changes_a_room_and_an_order_of_keys_does_n
 
 
 async def test_retry_is_compared_with_the_first_body_and_shows_the_message_as_it_now_stands(
-    server: Server,
+    shared_server: Server,
 ) -> None:
-    alice = server.user("alice")
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
     path = f"/rooms/{room_id}/messages"
     message = (await alice.post(path, TEXT)).data
@@ -215,8 +215,8 @@ async def test_a_retry_is_answered_under_lower_bounds(start_server: StartServer)
         assert (refused.status, refused.error["field"]) == (400, "reply_to" if "reply_to" in draft else "content")
 
 
-async def test_two_transports_share_it(server: Server) -> None:
-    alice = server.user("alice")
+async def test_two_transports_share_it(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
     socket = await alice.connect()
     first = (await send(alice, room_id)).data
@@ -227,8 +227,8 @@ async def test_two_transports_share_it(server: Server) -> None:
     assert await socket.expect("error", request_id="r", code="CONFLICT")
 
 
-async def test_a_storm_of_retries_is_one_message_each(server: Server) -> None:
-    alice = server.user("alice")
+async def test_a_storm_of_retries_is_one_message_each(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
     replies = await asyncio.gather(
         *(send(alice, room_id, client_message_id=f"m-{n % 10}", content=f"{n % 10}") for n in range(100))
@@ -238,8 +238,8 @@ async def test_a_storm_of_retries_is_one_message_each(server: Server) -> None:
     assert (await alice.get(f"/rooms/{room_id}")).data["last_seq"] == 10
 
 
-async def test_a_message_refused_for_its_bounds_does_not_use_up_its_id(server: Server) -> None:
-    alice = server.user("alice")
+async def test_a_message_refused_for_its_bounds_does_not_use_up_its_id(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
     assert (await send(alice, room_id, content="")).status == 400
     assert (await send(alice, room_id)).status == 201

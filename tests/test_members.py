@@ -17,8 +17,8 @@ def refused(reply: Reply) -> tuple[int, str]:
     return reply.status, reply.error["code"]
 
 
-async def test_an_admin_adds_a_member_who_has_the_room_at_once(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_an_admin_adds_a_member_who_has_the_room_at_once(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room(name="Team")
     await alice.say(room_id, "before")
     socket, watcher = await bob.connect(), await alice.connect()
@@ -37,11 +37,11 @@ async def test_an_admin_adds_a_member_who_has_the_room_at_once(server: Server) -
     assert [message["content"] for message in history] == ["before", "welcome"]
 
 
-async def test_a_member_may_be_added_as_admin(server: Server) -> None:
-    alice = server.user("alice")
+async def test_a_member_may_be_added_as_admin(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
     assert (await alice.post(f"/rooms/{room_id}/members", {"user_id": "bob", "role": "admin"})).data["role"] == "admin"
-    assert await roles(server.user("bob"), room_id) == {"alice": "admin", "bob": "admin"}
+    assert await roles(shared_server.user("bob"), room_id) == {"alice": "admin", "bob": "admin"}
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,8 @@ async def test_a_bad_member_is_refused(shared_server: Server, body: dict[str, ob
     assert (reply.status, reply.error["code"], reply.error["field"]) == (400, "VALIDATION_ERROR", field)
 
 
-async def test_adding_a_member_again_is_a_conflict(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_adding_a_member_again_is_a_conflict(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     for room_type in ("group", "channel"):
         room_id = await alice.make_room("bob", room_type=room_type)
         assert refused(await alice.post(f"/rooms/{room_id}/members", {"user_id": "bob"})) == (409, "CONFLICT")
@@ -70,16 +70,16 @@ async def test_adding_a_member_again_is_a_conflict(server: Server) -> None:
     assert (await alice.get(f"/rooms/{room_id}")).data["last_seq"] == 0
 
 
-async def test_many_joins_at_once_add_a_user_once(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_many_joins_at_once_add_a_user_once(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room(room_type="channel")
     replies = await asyncio.gather(*(bob.post(f"/rooms/{room_id}/members", {"user_id": "bob"}) for _ in range(10)))
     assert sorted(reply.status for reply in replies) == [201] + [409] * 9
     assert (await bob.get(f"/rooms/{room_id}")).data["last_seq"] == 1
 
 
-async def test_members_that_are_no_admins_decide_about_nobody_else(server: Server) -> None:
-    alice, bob, eve = (server.user(name) for name in ("alice", "bob", "eve"))
+async def test_members_that_are_no_admins_decide_about_nobody_else(shared_server: Server) -> None:
+    alice, bob, eve = (shared_server.user(name) for name in ("alice", "bob", "eve"))
     for room_type in ("group", "channel"):
         path = f"/rooms/{await alice.make_room('bob', 'carol', room_type=room_type)}/members"
         for user in (bob, eve):
@@ -89,8 +89,8 @@ async def test_members_that_are_no_admins_decide_about_nobody_else(server: Serve
         assert refused(await bob.patch(f"{path}/bob", {"role": "admin"})) == (403, "AUTHORIZATION_ERROR")
 
 
-async def test_a_user_joins_a_channel_by_itself_but_no_group(server: Server) -> None:
-    alice, eve = server.user("alice"), server.user("eve")
+async def test_a_user_joins_a_channel_by_itself_but_no_group(shared_server: Server) -> None:
+    alice, eve = shared_server.user("alice"), shared_server.user("eve")
     channel = await alice.make_room(room_type="channel")
     group = await alice.make_room()
     assert refused(await eve.post(f"/rooms/{group}/members", {"user_id": "eve"})) == (403, "AUTHORIZATION_ERROR")
@@ -101,8 +101,8 @@ async def test_a_user_joins_a_channel_by_itself_but_no_group(server: Server) -> 
     assert (await eve.post(f"/rooms/{channel}/messages", {"content": "x"})).status == 201
 
 
-async def test_the_members_of_a_dm_are_fixed(server: Server) -> None:
-    alice = server.user("alice")
+async def test_the_members_of_a_dm_are_fixed(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     path = f"/rooms/{await alice.make_room('bob', room_type='dm')}/members"
     for reply in (
         await alice.post(path, {"user_id": "carol"}),
@@ -114,9 +114,9 @@ async def test_the_members_of_a_dm_are_fixed(server: Server) -> None:
     assert await roles(alice, path.split("/")[2]) == {"alice": "member", "bob": "member"}
 
 
-async def test_stranger_learns_no_more_of_a_dm_than_of_a_group(server: Server) -> None:
-    eve = server.user("eve")
-    path = f"/rooms/{await server.user('alice').make_room('bob', room_type='dm')}/members"
+async def test_stranger_learns_no_more_of_a_dm_than_of_a_group(shared_server: Server) -> None:
+    eve = shared_server.user("eve")
+    path = f"/rooms/{await shared_server.user('alice').make_room('bob', room_type='dm')}/members"
     for reply in (
         await eve.post(path, {"user_id": "eve"}),
         await eve.delete(f"{path}/bob"),
@@ -126,8 +126,8 @@ async def test_stranger_learns_no_more_of_a_dm_than_of_a_group(server: Server) -
         assert refused(reply) == (403, "AUTHORIZATION_ERROR")
 
 
-async def test_roles_change_and_the_last_admin_stays_one(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_roles_change_and_the_last_admin_stays_one(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room("bob")
     socket = await bob.connect()
     path = f"/rooms/{room_id}/members"
@@ -164,8 +164,8 @@ async def test_two_admins_who_demote_each_other_at_once_leave_one(server: Server
     assert sorted((await roles(alice, room_id)).values()) == ["admin", "member"]
 
 
-async def test_a_removed_member_is_told_and_then_gets_nothing_more(server: Server) -> None:
-    alice, bob, carol = (server.user(name) for name in ("alice", "bob", "carol"))
+async def test_a_removed_member_is_told_and_then_gets_nothing_more(shared_server: Server) -> None:
+    alice, bob, carol = (shared_server.user(name) for name in ("alice", "bob", "carol"))
     room_id = await alice.make_room("bob", "carol")
     socket, watcher = await bob.connect(), await carol.connect()
     assert (await alice.delete(f"/rooms/{room_id}/members/bob")).status == 204
@@ -195,8 +195,8 @@ async def test_a_role_that_is_changed_while_its_member_is_removed_breaks_nothing
     assert await roles(alice, room_id) == {"alice": "admin"}
 
 
-async def test_member_who_comes_back_has_read_everything_before(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_member_who_comes_back_has_read_everything_before(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room("bob")
     await alice.say(room_id)
     await bob.delete(f"/rooms/{room_id}/members/bob")
@@ -206,8 +206,8 @@ async def test_member_who_comes_back_has_read_everything_before(server: Server) 
     assert (room["last_seq"], room["last_ack"], room["last_read"], room["unread_count"]) == (4, 4, 4, 0)
 
 
-async def test_when_the_last_admin_leaves_the_longest_standing_member_becomes_one(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_when_the_last_admin_leaves_the_longest_standing_member_becomes_one(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room()
     for name in ("zoe", "bob", "carol"):
         await alice.post(f"/rooms/{room_id}/members", {"user_id": name})
@@ -224,7 +224,7 @@ async def test_when_the_last_admin_leaves_the_longest_standing_member_becomes_on
     }
     assert await roles(bob, room_id) == {"zoe": "admin", "bob": "member", "carol": "member"}
     await bob.delete(f"/rooms/{room_id}/members/bob")  # no admin leaves: nobody is promoted
-    assert await roles(server.user("zoe"), room_id) == {"zoe": "admin", "carol": "member"}
+    assert await roles(shared_server.user("zoe"), room_id) == {"zoe": "admin", "carol": "member"}
 
 
 async def test_an_empty_room_stays_and_its_first_new_member_is_admin(start_server) -> None:
@@ -244,11 +244,11 @@ async def test_an_empty_room_stays_and_its_first_new_member_is_admin(start_serve
     assert (await bob.get(f"/rooms/{room_id}/messages")).data["messages"][0]["content"] == "remember me"
 
 
-async def test_first_user_to_join_an_empty_channel_becomes_its_admin(server: Server) -> None:
+async def test_first_user_to_join_an_empty_channel_becomes_its_admin(shared_server: Server) -> None:
     """With a token of its own as well: else nobody could ever change the channel again."""
-    alice = server.user("alice")
-    tokens = {name: (await server.user(name).post("/tokens")).data["token"] for name in ("eve", "bob")}
-    eve, bob = (server.bearer(name, token) for name, token in tokens.items())
+    alice = shared_server.user("alice")
+    tokens = {name: (await shared_server.user(name).post("/tokens")).data["token"] for name in ("eve", "bob")}
+    eve, bob = (shared_server.bearer(name, token) for name, token in tokens.items())
     for asked in ({}, {"role": "member"}, {"role": "admin"}):
         room_id = await alice.make_room(room_type="channel")
         await alice.delete(f"/rooms/{room_id}/members/alice")
@@ -271,8 +271,8 @@ async def test_two_users_that_join_an_empty_channel_at_once_are_admin_and_member
     assert [reply.data["role"] for reply in replies] == ["admin", "member"]
 
 
-async def test_ids_with_reserved_characters_work_in_paths(server: Server) -> None:
-    alice = server.user("alice")
+async def test_ids_with_reserved_characters_work_in_paths(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
     for user_id, in_path in [
         ("a/b", "a%2Fb"),
@@ -283,21 +283,21 @@ async def test_ids_with_reserved_characters_work_in_paths(server: Server) -> Non
         await alice.post(f"/rooms/{room_id}/members", {"user_id": user_id})
         path = f"/rooms/{room_id}/members/{in_path}"
         request = (
-            f"PATCH {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {server.api_key}\r\nX-User-Id: alice\r\n"
+            f"PATCH {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {shared_server.api_key}\r\nX-User-Id: alice\r\n"
             'Content-Type: application/json\r\nContent-Length: 16\r\nConnection: close\r\n\r\n{"role":"admin"}'
         )
-        answer = await server.exchange(request.encode())
+        answer = await shared_server.exchange(request.encode())
         assert answer.startswith(b"HTTP/1.1 200"), (user_id, answer)
         assert (await roles(alice, room_id))[user_id] == "admin"
 
 
-async def test_users_that_leave_together_leave_no_gap_in_the_log(server: Server) -> None:
+async def test_users_that_leave_together_leave_no_gap_in_the_log(shared_server: Server) -> None:
     names = [f"user-{n}" for n in range(10)]
-    alice = server.user("alice")
+    alice = shared_server.user("alice")
     room_id = await alice.make_room(*names, room_type="channel")
     await asyncio.gather(
-        *(server.user(name).delete(f"/rooms/{room_id}/members/{name}") for name in [*names, "alice"]),
-        *(server.user(name).post(f"/rooms/{room_id}/messages", {"content": "x"}) for name in names),
+        *(shared_server.user(name).delete(f"/rooms/{room_id}/members/{name}") for name in [*names, "alice"]),
+        *(shared_server.user(name).post(f"/rooms/{room_id}/messages", {"content": "x"}) for name in names),
     )
     events = (await alice.get(f"/rooms/{room_id}/events", limit=100)).data["events"]
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))

@@ -88,16 +88,16 @@ async def test_bad_mention_is_refused_and_stores_nothing(
     assert (refused.status, refused.error.get("field")) == (status, field)
 
 
-async def test_fifty_users_may_be_mentioned(server: Server) -> None:
-    alice = server.user("alice")
+async def test_fifty_users_may_be_mentioned(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     names = [f"u{number}" for number in range(50)]
     room_id = await alice.make_room(*names)
     assert (await alice.say(room_id, mentions=names))["mentions"] == names
 
 
-async def test_both_users_of_a_dm_may_mention_the_room(server: Server) -> None:
-    bob = server.user("bob")
-    room_id = await server.user("alice").make_room("bob", room_type="dm")
+async def test_both_users_of_a_dm_may_mention_the_room(shared_server: Server) -> None:
+    bob = shared_server.user("bob")
+    room_id = await shared_server.user("alice").make_room("bob", room_type="dm")
     assert (await bob.say(room_id, mention_room=True))["mention_room"] is True
 
 
@@ -127,8 +127,8 @@ async def test_an_edit_changes_or_keeps_or_clears_them(server: Server) -> None:
         assert await rows(server) == [(user_id, 1, "alice") for user_id in user_ids]
 
 
-async def test_membership_is_judged_when_the_mention_is_written(server: Server) -> None:
-    alice = server.user("alice")
+async def test_membership_is_judged_when_the_mention_is_written(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room("bob", "carol")
     message = await alice.say(room_id, mentions=["bob"])
     await alice.delete(f"/rooms/{room_id}/members/bob")
@@ -171,8 +171,8 @@ async def test_a_deletion_takes_them(server: Server) -> None:
 # Retries
 
 
-async def test_a_retry_compares_folded_mentions(server: Server) -> None:
-    alice = server.user("alice")
+async def test_a_retry_compares_folded_mentions(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room("bob", "carol")
     draft = {"content": "x", "client_message_id": "m"}
     path = f"/rooms/{room_id}/messages"
@@ -183,8 +183,8 @@ async def test_a_retry_compares_folded_mentions(server: Server) -> None:
     assert (await alice.post(path, whole)).status == 409
 
 
-async def test_a_plain_message_is_compared_as_before_there_were_mentions(server: Server) -> None:
-    alice = server.user("alice")
+async def test_a_plain_message_is_compared_as_before_there_were_mentions(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room("bob")
     draft = {"content": "x", "client_message_id": "m"}
     path = f"/rooms/{room_id}/messages"
@@ -194,8 +194,8 @@ async def test_a_plain_message_is_compared_as_before_there_were_mentions(server:
 
 
 @pytest.mark.parametrize("transport", ["rest", "websocket"])
-async def test_a_retry_is_answered_before_its_mentions_are_judged(server: Server, transport: str) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_a_retry_is_answered_before_its_mentions_are_judged(shared_server: Server, transport: str) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room("bob", "carol")
     await alice.patch(f"/rooms/{room_id}/members/bob", {"role": "admin"})
     draft = {"mentions": ["carol"], "mention_room": True, "client_message_id": "m"}

@@ -17,8 +17,8 @@ async def contents(user: User, room_id: str, **query: object) -> tuple[list[str]
     return [message["content"] for message in page["messages"]], page["has_more"]
 
 
-async def test_a_message_is_answered_with_all_its_fields(server: Server) -> None:
-    alice = server.user("alice")
+async def test_a_message_is_answered_with_all_its_fields(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
     reply = await alice.post(
         f"/rooms/{room_id}/messages",
@@ -47,8 +47,8 @@ async def test_a_message_is_answered_with_all_its_fields(server: Server) -> None
     assert (await alice.get(f"/rooms/{room_id}/messages/{reply.data['message_id']}")).data == reply.data
 
 
-async def test_a_message_is_the_same_wherever_it_is_shown(server: Server) -> None:
-    alice = server.user("alice")
+async def test_a_message_is_the_same_wherever_it_is_shown(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
     first = await alice.say(room_id, "first")
     for content in ('"quotes" \\ and \n lines', "\u2028 \x7f \x01", "\U0001d54c" * 3, " "):
@@ -93,17 +93,17 @@ async def test_a_bad_message_is_refused_and_takes_no_seq(
     assert (await alice.say(room_id))["seq"] == 1
 
 
-async def test_content_may_have_64_kib_of_utf8(server: Server) -> None:
-    alice = server.user("alice")
+async def test_content_may_have_64_kib_of_utf8(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
     for content in ("x" * 65536, "ü" * 32768, "🙂" * 16384):
         assert (await alice.say(room_id, content))["content"] == content
     assert (await alice.say(room_id, "x", meta={"k": "v" * (16384 - len('{"k":""}'))}))["seq"] == 4
 
 
-async def test_a_tenants_own_bound_on_content_holds(server: Server) -> None:
-    tenant = await server.make_tenant("small", max_message_bytes=4)
-    alice = server.user("alice", tenant["api_key"])
+async def test_a_tenants_own_bound_on_content_holds(shared_server: Server) -> None:
+    tenant = await shared_server.make_tenant("small", max_message_bytes=4)
+    alice = shared_server.user("alice", tenant["api_key"])
     room_id = await alice.make_room()
     message = await alice.say(room_id, "üü")
     for reply in (
@@ -113,8 +113,8 @@ async def test_a_tenants_own_bound_on_content_holds(server: Server) -> None:
         assert (reply.status, reply.error["field"]) == (400, "content")
 
 
-async def test_a_reply_must_be_to_a_message_of_the_same_room(server: Server) -> None:
-    alice = server.user("alice")
+async def test_a_reply_must_be_to_a_message_of_the_same_room(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id, other = await alice.make_room(), await alice.make_room()
     message = await alice.say(other)
     reply = await alice.post(f"/rooms/{room_id}/messages", {"content": "x", "reply_to": message["message_id"]})
@@ -126,8 +126,8 @@ async def test_a_reply_must_be_to_a_message_of_the_same_room(server: Server) -> 
 # History
 
 
-async def test_history_is_ascending_in_both_directions(server: Server) -> None:
-    alice = server.user("alice")
+async def test_history_is_ascending_in_both_directions(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
     assert await contents(alice, room_id) == ([], False)
     for n in range(1, 8):
@@ -145,8 +145,8 @@ async def test_history_is_ascending_in_both_directions(server: Server) -> None:
     assert await contents(alice, room_id, before_seq=1000) == (list("1234567"), False)
 
 
-async def test_history_has_messages_only_where_the_log_has_everything(server: Server) -> None:
-    alice = server.user("alice")
+async def test_history_has_messages_only_where_the_log_has_everything(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
     await alice.say(room_id, "one")
     await alice.post(f"/rooms/{room_id}/members", {"user_id": "bob"})
@@ -181,8 +181,8 @@ async def test_a_bad_page_of_history_is_refused(shared_server: Server, query: st
     assert (reply.status, reply.error["code"], reply.error["field"]) == (400, "VALIDATION_ERROR", field)
 
 
-async def test_the_log_is_paged_by_seq(server: Server) -> None:
-    alice = server.user("alice")
+async def test_the_log_is_paged_by_seq(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
     for n in range(7):
         await alice.say(room_id, str(n))
@@ -198,8 +198,10 @@ async def test_the_log_is_paged_by_seq(server: Server) -> None:
     assert (await alice.get(f"/rooms/{room_id}/events", after_seq=99)).data == {"events": [], "has_more": False}
 
 
-async def test_every_durable_event_takes_the_next_seq_and_has_its_frames_shape_in_the_log(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_every_durable_event_takes_the_next_seq_and_has_its_frames_shape_in_the_log(
+    shared_server: Server,
+) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room("bob", name="old")
     watcher = await bob.connect()
     path = f"/rooms/{room_id}"
@@ -230,8 +232,8 @@ async def test_every_durable_event_takes_the_next_seq_and_has_its_frames_shape_i
     assert [log[index] for index in (1, 2, 3, 4, 5, 7)] == [live[index] for index in (1, 2, 3, 4, 5, 7)]
 
 
-async def test_many_senders_at_once_get_one_gap_free_log(server: Server) -> None:
-    users = [server.user(f"user-{n}") for n in range(8)]
+async def test_many_senders_at_once_get_one_gap_free_log(shared_server: Server) -> None:
+    users = [shared_server.user(f"user-{n}") for n in range(8)]
     room_id = await users[0].make_room(*(user.user_id for user in users))
     sockets = [await users[0].connect(), await users[1].connect()]
     sent = await asyncio.gather(*(user.say(room_id, f"{n}") for n in range(15) for user in users))
@@ -247,8 +249,8 @@ async def test_many_senders_at_once_get_one_gap_free_log(server: Server) -> None
 # Editing
 
 
-async def test_the_sender_edits_its_message(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_the_sender_edits_its_message(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room("bob")
     message = await alice.say(room_id, "teh", meta={"k": 1}, client_message_id="m-1")
     socket = await bob.connect()
@@ -264,13 +266,13 @@ async def test_the_sender_edits_its_message(server: Server) -> None:
     assert (await alice.get(f"/rooms/{room_id}")).data["last_seq"] == 4
 
 
-async def test_nobody_else_edits_a_message(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_nobody_else_edits_a_message(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room("bob")
     await alice.patch(f"/rooms/{room_id}/members/bob", {"role": "admin"})
     message = await alice.say(room_id)
     path = f"/rooms/{room_id}/messages/{message['message_id']}"
-    for user in (bob, server.user("eve")):
+    for user in (bob, shared_server.user("eve")):
         reply = await user.put(path, {"content": "other"})
         assert (reply.status, reply.error["code"]) == (403, "AUTHORIZATION_ERROR")
     await alice.delete(f"/rooms/{room_id}/members/alice")
@@ -281,16 +283,16 @@ async def test_nobody_else_edits_a_message(server: Server) -> None:
 @pytest.mark.parametrize(
     ("body", "field"), [({}, "content"), ({"content": ""}, "content"), ({"content": "x", "meta": 1}, "meta")]
 )
-async def test_a_bad_edit_is_refused(server: Server, body: dict[str, object], field: str) -> None:
-    alice = server.user("alice")
+async def test_a_bad_edit_is_refused(shared_server: Server, body: dict[str, object], field: str) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
     message = await alice.say(room_id)
     reply = await alice.put(f"/rooms/{room_id}/messages/{message['message_id']}", body)
     assert (reply.status, reply.error["field"]) == (400, field)
 
 
-async def test_message_of_another_room_is_not_found(server: Server) -> None:
-    alice = server.user("alice")
+async def test_message_of_another_room_is_not_found(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id, other = await alice.make_room(), await alice.make_room()
     message = await alice.say(other)
     real = message["message_id"]
@@ -314,8 +316,8 @@ async def test_message_of_another_room_is_not_found(server: Server) -> None:
 
 
 @pytest.mark.parametrize("deleter", ["the sender", "an admin"])
-async def test_a_deleted_message_leaves_a_tombstone(server: Server, deleter: str) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_a_deleted_message_leaves_a_tombstone(shared_server: Server, deleter: str) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room("bob")
     sender = bob if deleter == "an admin" else alice
     message = await sender.say(room_id, "secret", meta={"secret": 1})
@@ -341,11 +343,11 @@ async def test_a_deleted_message_leaves_a_tombstone(server: Server, deleter: str
     assert events == [{"type": "message", **tombstone}, expected]
 
 
-async def test_members_delete_their_own_messages_only(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_members_delete_their_own_messages_only(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room("bob")
     message = await alice.say(room_id)
-    for user in (bob, server.user("eve")):
+    for user in (bob, shared_server.user("eve")):
         reply = await user.delete(f"/rooms/{room_id}/messages/{message['message_id']}")
         assert (reply.status, reply.error["code"]) == (403, "AUTHORIZATION_ERROR")
     assert (await bob.get(f"/rooms/{room_id}")).data["last_seq"] == 1

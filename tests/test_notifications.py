@@ -22,19 +22,19 @@ async def read_list(user: User, **params: object) -> list[dict[str, Any]]:
     return list((await user.get("/notifications", **params)).data["notifications"])
 
 
-async def test_targets_are_a_union_and_each_user_once(server: Server) -> None:
-    app = server.user("app")
-    room_id = await server.user("alice").make_room("bob", "carol")
+async def test_targets_are_a_union_and_each_user_once(shared_server: Server) -> None:
+    app = shared_server.user("app")
+    room_id = await shared_server.user("alice").make_room("bob", "carol")
     for user_id in ("carol", "dave"):
-        await server.user(user_id).post("/subscriptions", {"topic": "news"})
-    await server.user("erin").post("/subscriptions", {"topic": "weather"})
+        await shared_server.user(user_id).post("/subscriptions", {"topic": "news"})
+    await shared_server.user("erin").post("/subscriptions", {"topic": "weather"})
     sent = await notify(
         app, user_ids=["bob", "frank", "frank"], room_id=room_id, topic_subscribers=True, payload={"n": [1, None]}
     )
     assert sent["recipients"] == 5
     assert sent["notification_id"].startswith("notif_")
     for user_id in ("alice", "bob", "carol", "dave", "frank"):
-        [found] = await read_list(server.user(user_id))
+        [found] = await read_list(shared_server.user(user_id))
         assert found == {
             "notification_id": sent["notification_id"],
             "topic": "news",
@@ -43,27 +43,27 @@ async def test_targets_are_a_union_and_each_user_once(server: Server) -> None:
             "status": "pending",
             "acked_at": None,
         }
-    assert await read_list(server.user("erin")) == []
+    assert await read_list(shared_server.user("erin")) == []
 
 
-async def test_nobody_may_be_concerned(server: Server) -> None:
-    assert (await notify(server.user("app"), topic_subscribers=True))["recipients"] == 0
-    assert (await notify(server.user("app"), user_ids=[]))["recipients"] == 0
+async def test_nobody_may_be_concerned(shared_server: Server) -> None:
+    assert (await notify(shared_server.user("app"), topic_subscribers=True))["recipients"] == 0
+    assert (await notify(shared_server.user("app"), user_ids=[]))["recipients"] == 0
 
 
-async def test_online_ones_get_the_frame_at_once_and_the_others_at_their_next_connect(server: Server) -> None:
-    phone, laptop = await server.user("bob").connect(), await server.user("bob").connect()
-    sent = await notify(server.user("app"), payload={"a": "ü"}, user_ids=["bob", "carol"])
+async def test_online_ones_get_the_frame_at_once_and_the_others_at_their_next_connect(shared_server: Server) -> None:
+    phone, laptop = await shared_server.user("bob").connect(), await shared_server.user("bob").connect()
+    sent = await notify(shared_server.user("app"), payload={"a": "ü"}, user_ids=["bob", "carol"])
     del sent["recipients"]
-    for socket in (phone, laptop, await server.user("carol").connect(ready=False)):
+    for socket in (phone, laptop, await shared_server.user("carol").connect(ready=False)):
         frame = await socket.expect("notification")
         assert frame == {"type": "notification", "topic": "news", "payload": {"a": "ü"}, **sent}
 
 
-async def test_an_acknowledgement_ends_it(server: Server) -> None:
-    bob = server.user("bob")
-    first = (await notify(server.user("app"), payload=1, user_ids=["bob"]))["notification_id"]
-    second = (await notify(server.user("app"), payload=2, user_ids=["bob"]))["notification_id"]
+async def test_an_acknowledgement_ends_it(shared_server: Server) -> None:
+    bob = shared_server.user("bob")
+    first = (await notify(shared_server.user("app"), payload=1, user_ids=["bob"]))["notification_id"]
+    second = (await notify(shared_server.user("app"), payload=2, user_ids=["bob"]))["notification_id"]
     socket = await bob.connect(ready=False)
     assert [(await socket.expect("notification"))["payload"] for _ in range(2)] == [1, 2]
     await socket.send("notification.ack", notification_id=first)
@@ -78,9 +78,9 @@ async def test_an_acknowledgement_ends_it(server: Server) -> None:
     assert all(item["status"] == "delivered" and item["acked_at"].endswith("Z") for item in delivered)
 
 
-async def test_it_comes_again_at_each_connect_until_then(server: Server) -> None:
-    bob = server.user("bob")
-    await notify(server.user("app"), user_ids=["bob"])
+async def test_it_comes_again_at_each_connect_until_then(shared_server: Server) -> None:
+    bob = shared_server.user("bob")
+    await notify(shared_server.user("app"), user_ids=["bob"])
     for _ in range(2):
         socket = await bob.connect(ready=False)
         frames = await socket.collect("sync.complete")
@@ -88,20 +88,20 @@ async def test_it_comes_again_at_each_connect_until_then(server: Server) -> None
         await socket.close()
 
 
-async def test_backlogs_longer_than_a_page_are_complete_and_in_order(server: Server) -> None:
-    app = server.user("app")
+async def test_backlogs_longer_than_a_page_are_complete_and_in_order(shared_server: Server) -> None:
+    app = shared_server.user("app")
     for number in range(230):
         await notify(app, payload=number, user_ids=["bob"])
-    socket = await server.user("bob").connect(ready=False)
+    socket = await shared_server.user("bob").connect(ready=False)
     frames = await socket.collect("sync.complete")
     assert [frame["payload"] for frame in frames if frame["type"] == "notification"] == list(range(230))
 
 
-async def test_with_sync_none_they_wait_for_the_first_sync(server: Server) -> None:
-    await notify(server.user("app"), payload="old", user_ids=["bob"])
-    socket = await server.user("bob").connect(ready=False, sync="none")
+async def test_with_sync_none_they_wait_for_the_first_sync(shared_server: Server) -> None:
+    await notify(shared_server.user("app"), payload="old", user_ids=["bob"])
+    socket = await shared_server.user("bob").connect(ready=False, sync="none")
     await socket.expect("ready")
-    await notify(server.user("app"), payload="new", user_ids=["bob"])
+    await notify(shared_server.user("app"), payload="new", user_ids=["bob"])
     await socket.expect_nothing("notification")
     await socket.send("sync", rooms={})
     frames = await socket.collect("sync.complete")
@@ -171,8 +171,8 @@ async def test_connection_with_no_backlog_is_live_at_once(server: Server) -> Non
     assert started == []
 
 
-async def test_the_list_is_paged_and_filtered(server: Server) -> None:
-    bob, app = server.user("bob"), server.user("app")
+async def test_the_list_is_paged_and_filtered(shared_server: Server) -> None:
+    bob, app = shared_server.user("bob"), shared_server.user("app")
     ids = [(await notify(app, payload=number, user_ids=["bob"]))["notification_id"] for number in range(5)]
     for notification_id in ids[:2]:
         await bob.post(f"/notifications/{notification_id}/ack")
@@ -205,41 +205,43 @@ async def test_invalid_field_of_notify_is_named(shared_server: Server, body: obj
     assert (reply.status, reply.error["code"], reply.error["field"]) == (400, "VALIDATION_ERROR", field)
 
 
-async def test_it_takes_the_tenants_key(server: Server) -> None:
-    token = (await server.user("alice").post("/tokens")).data["token"]
+async def test_it_takes_the_tenants_key(shared_server: Server) -> None:
+    token = (await shared_server.user("alice").post("/tokens")).data["token"]
     body = {"topic": "t", "payload": 1, "targets": {"user_ids": ["a"]}}
-    reply = await server.request("POST", "/notify", body, headers={"Authorization": f"Bearer {token}"})
+    reply = await shared_server.request("POST", "/notify", body, headers={"Authorization": f"Bearer {token}"})
     assert (reply.status, reply.error["code"]) == (403, "AUTHORIZATION_ERROR")
 
 
-async def test_a_target_room_must_be_the_tenants(server: Server) -> None:
-    other = (await server.make_tenant("other"))["api_key"]
-    foreign = await server.user("alice", other).make_room("bob")
+async def test_a_target_room_must_be_the_tenants(shared_server: Server) -> None:
+    other = (await shared_server.make_tenant("other"))["api_key"]
+    foreign = await shared_server.user("alice", other).make_room("bob")
     for room_id in (foreign, "room_unknown"):
-        reply = await server.user("app").post("/notify", {"topic": "t", "payload": 1, "targets": {"room_id": room_id}})
+        reply = await shared_server.user("app").post(
+            "/notify", {"topic": "t", "payload": 1, "targets": {"room_id": room_id}}
+        )
         assert reply.status == 404
     # The caller need not be in it.
-    own = await server.user("alice").make_room("bob")
-    assert (await notify(server.user("app"), room_id=own))["recipients"] == 2
+    own = await shared_server.user("alice").make_room("bob")
+    assert (await notify(shared_server.user("app"), room_id=own))["recipients"] == 2
 
 
-async def test_others_and_other_tenants_see_nothing_of_it(server: Server) -> None:
-    other = (await server.make_tenant("other"))["api_key"]
-    await server.user("bob", other).post("/subscriptions", {"topic": "news"})
-    await server.user("bob").post("/subscriptions", {"topic": "news"})
-    stranger: Socket = await server.user("bob", other).connect()
-    sent = await notify(server.user("app"), topic_subscribers=True)
+async def test_others_and_other_tenants_see_nothing_of_it(shared_server: Server) -> None:
+    other = (await shared_server.make_tenant("other"))["api_key"]
+    await shared_server.user("bob", other).post("/subscriptions", {"topic": "news"})
+    await shared_server.user("bob").post("/subscriptions", {"topic": "news"})
+    stranger: Socket = await shared_server.user("bob", other).connect()
+    sent = await notify(shared_server.user("app"), topic_subscribers=True)
     assert sent["recipients"] == 1
     await stranger.expect_nothing("notification")
-    for user in (server.user("carol"), server.user("bob", other)):
+    for user in (shared_server.user("carol"), shared_server.user("bob", other)):
         assert await read_list(user) == []
         reply = await user.post(f"/notifications/{sent['notification_id']}/ack")
         assert (reply.status, reply.error["code"]) == (404, "NOT_FOUND")
-    assert (await read_list(server.user("bob")))[0]["status"] == "pending"
+    assert (await read_list(shared_server.user("bob")))[0]["status"] == "pending"
 
 
-async def test_acknowledging_an_unknown_notification_is_refused(server: Server) -> None:
-    bob = server.user("bob")
+async def test_acknowledging_an_unknown_notification_is_refused(shared_server: Server) -> None:
+    bob = shared_server.user("bob")
     socket = await bob.connect()
     for notification_id in ("notif_0000000000000001", "notif_", "msg_0000000000000001", "notif_000000000000000g"):
         assert (await bob.post(f"/notifications/{notification_id}/ack")).status == 404
@@ -247,8 +249,8 @@ async def test_acknowledging_an_unknown_notification_is_refused(server: Server) 
         await socket.expect("error", code="NOT_FOUND", request_id="r")
 
 
-async def test_subscribing_is_idempotent_and_of_the_user(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_subscribing_is_idempotent_and_of_the_user(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     first = await alice.post("/subscriptions", {"topic": "news"})
     again = await alice.post("/subscriptions", {"topic": "news"})
     assert (first.status, again.status) == (201, 200)
@@ -261,11 +263,11 @@ async def test_subscribing_is_idempotent_and_of_the_user(server: Server) -> None
     assert (await bob.get("/subscriptions")).data["subscriptions"] == []
 
 
-async def test_no_notification_comes_after_unsubscribing(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_no_notification_comes_after_unsubscribing(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     subscription_id = (await alice.post("/subscriptions", {"topic": "news"})).data["subscription_id"]
-    other = (await server.make_tenant("other"))["api_key"]
-    for stranger in (bob, server.user("alice", other)):
+    other = (await shared_server.make_tenant("other"))["api_key"]
+    for stranger in (bob, shared_server.user("alice", other)):
         assert (await stranger.delete(f"/subscriptions/{subscription_id}")).status == 404
     assert (await alice.delete(f"/subscriptions/{subscription_id}")).status == 204
     assert (await alice.delete(f"/subscriptions/{subscription_id}")).status == 404

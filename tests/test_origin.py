@@ -101,8 +101,8 @@ async def test_pages_of_every_origin_may_import_the_sdk(start_server: StartServe
     assert is_readable(playground, FOREIGN) == ("*" in origins)
 
 
-async def test_without_a_list_nobody_else_may_read(server: Server) -> None:
-    reply = await server.request("GET", "/health", headers={"Origin": ALLOWED})
+async def test_without_a_list_nobody_else_may_read(shared_server: Server) -> None:
+    reply = await shared_server.request("GET", "/health", headers={"Origin": ALLOWED})
     assert reply.status == 200
     assert not is_readable(reply, ALLOWED)
     assert "Vary" not in reply.headers
@@ -146,16 +146,16 @@ async def test_websockets_of_pages(listing: Server) -> None:
         assert await handshake(listing, origin) == 403, origin
 
 
-async def test_a_refused_page_is_told_so_in_the_envelope(server: Server) -> None:
+async def test_a_refused_page_is_told_so_in_the_envelope(shared_server: Server) -> None:
     headers = {
-        **server.user("alice").headers,
+        **shared_server.user("alice").headers,
         "Origin": FOREIGN,
         "Upgrade": "websocket",
         "Connection": "Upgrade",
         "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
     }
-    reply = await server.request("GET", "/ws", headers=headers)
+    reply = await shared_server.request("GET", "/ws", headers=headers)
     assert (reply.status, reply.error["code"]) == (403, "AUTHORIZATION_ERROR")
 
 

@@ -191,8 +191,8 @@ async def make(server: Server, kind: type[List], count: int) -> tuple[List, list
 
 
 @pytest.mark.parametrize("kind", LISTS)
-async def test_nothing_is_skipped_while_items_come_and_go(server: Server, kind: type[List]) -> None:
-    found, items = await make(server, kind, 9)
+async def test_nothing_is_skipped_while_items_come_and_go(shared_server: Server, kind: type[List]) -> None:
+    found, items = await make(shared_server, kind, 9)
     staying, going = items[::2], items[1::2]
     seen: list[str] = []
     number = 100
@@ -228,8 +228,8 @@ async def test_pages_by_cursor_and_by_offset_are_the_same(server: Server, kind: 
 
 
 @pytest.mark.parametrize("kind", LISTS)
-async def test_a_cursor_that_is_none_is_refused(server: Server, kind: type[List]) -> None:
-    found, _ = await make(server, kind, 3)
+async def test_a_cursor_that_is_none_is_refused(shared_server: Server, kind: type[List]) -> None:
+    found, _ = await make(shared_server, kind, 3)
     cursor = (await found.get(limit=1)).data["next_cursor"]
     raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
     altered = [
@@ -244,16 +244,16 @@ async def test_a_cursor_that_is_none_is_refused(server: Server, kind: type[List]
     assert (reply.status, reply.error["field"]) == (400, "cursor")
 
 
-async def test_a_cursor_of_another_list_is_refused(server: Server) -> None:
-    lists = [(await make(server, kind, 3))[0] for kind in LISTS]
+async def test_a_cursor_of_another_list_is_refused(shared_server: Server) -> None:
+    lists = [(await make(shared_server, kind, 3))[0] for kind in LISTS]
     cursors = [(await found.get(limit=1)).data["next_cursor"] for found in lists]
     for index, found in enumerate(lists):
         for other, cursor in enumerate(cursors):
             assert (await found.get(limit=1, cursor=cursor)).status == (200 if index == other else 400)
 
 
-async def test_a_cursor_of_another_user_room_or_tenant_is_refused(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_a_cursor_of_another_user_room_or_tenant_is_refused(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     rooms = [await alice.make_room("bob", "carol", room_type="channel") for _ in range(3)]
     cursor = (await alice.get("/rooms", limit=1)).data["next_cursor"]
     assert (await bob.get("/rooms", cursor=cursor)).status == 400
@@ -261,7 +261,7 @@ async def test_a_cursor_of_another_user_room_or_tenant_is_refused(server: Server
     assert (await alice.get(f"/rooms/{rooms[1]}/members", cursor=cursor)).status == 400
     assert (await bob.get(f"/rooms/{rooms[0]}/members", cursor=cursor)).status == 200
     cursor = (await alice.get("/channels", limit=1)).data["next_cursor"]
-    stranger = server.user("alice", (await server.make_tenant("other"))["api_key"])
+    stranger = shared_server.user("alice", (await shared_server.make_tenant("other"))["api_key"])
     assert (await stranger.get("/channels", cursor=cursor)).status == 400
 
 
@@ -288,11 +288,11 @@ async def test_cursor_with_a_valid_digest_but_no_valid_sort_key_is_refused(serve
     assert (await server.user("alice").get("/channels", cursor=cursor)).status == 400
 
 
-async def test_rooms_that_become_active_are_not_skipped(server: Server) -> None:
-    alice = server.user("alice")
+async def test_rooms_that_become_active_are_not_skipped(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     rooms = [await alice.make_room() for _ in range(12)]
     seen: list[str] = []
-    async for page in page_through(RoomsList(server), 2):
+    async for page in page_through(RoomsList(shared_server), 2):
         seen += page
         # The oldest unseen room jumps ahead of the page, and so does one that was seen.
         unseen = [room_id for room_id in rooms if room_id not in seen]
@@ -302,11 +302,11 @@ async def test_rooms_that_become_active_are_not_skipped(server: Server) -> None:
     assert set(seen) == set(rooms)
 
 
-async def test_a_room_that_never_rests_ends_the_paging_all_the_same(server: Server) -> None:
-    alice = server.user("alice")
+async def test_a_room_that_never_rests_ends_the_paging_all_the_same(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     rooms = [await alice.make_room() for _ in range(5)]
     count = 0
-    async for _ in page_through(RoomsList(server), 1):
+    async for _ in page_through(RoomsList(shared_server), 1):
         count += 1
         assert count < 30
         for room_id in rooms:
@@ -382,8 +382,8 @@ async def whole_pages(user: User, path: str, key: str) -> tuple[list[Any], int]:
         params["cursor"] = reply.data["next_cursor"]
 
 
-async def test_large_items_make_short_pages(server: Server) -> None:
-    alice = server.user("alice")
+async def test_large_items_make_short_pages(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     rooms = []
     for number in range(40):
         body = {"type": "channel", "metadata": {"x": "é" * 8_000}, "name": f"{number}"}

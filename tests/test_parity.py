@@ -237,10 +237,10 @@ DETAILS = {"muted": "muted_until", "slow": "slow_mode_until", "banned": "banned_
 
 
 @pytest.mark.parametrize("rule", REFUSED)
-async def test_both_transports_refuse_alike_by_a_rule(server: Server, rule: str) -> None:
+async def test_both_transports_refuse_alike_by_a_rule(shared_server: Server, rule: str) -> None:
     results = []
     for transport in ("rest", "websocket"):
-        rooms = await set_up(server, transport, "dm" if rule == "blocked" else "group")
+        rooms = await set_up(shared_server, transport, "dm" if rule == "blocked" else "group")
         await rooms.caller.request("PUT", react(f"/rooms/{rooms.room_id}/messages", rooms.theirs, "x"))
         await put_in_force(rooms, rule)
         mine, theirs = {"message_id": rooms.mine}, {"message_id": rooms.theirs}

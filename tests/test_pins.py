@@ -69,8 +69,8 @@ async def test_an_admin_pins_and_unpins_a_message(start_server: StartServer) -> 
     assert await list_pinned(server.user("bob"), room_id) == [message["message_id"]]
 
 
-async def test_a_repetition_changes_nothing(server: Server) -> None:
-    alice = server.user("alice")
+async def test_a_repetition_changes_nothing(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room("bob")
     message = await alice.say(room_id)
     assert (await alice.delete(pin_of(message))).status == 204  # it is not pinned
@@ -81,8 +81,8 @@ async def test_a_repetition_changes_nothing(server: Server) -> None:
     assert edited["pinned_at"] == first["pinned_at"]
 
 
-async def test_both_members_of_a_dm_pin_and_readers_of_a_channel_see(server: Server) -> None:
-    alice, bob, reader = (server.user(name) for name in ("alice", "bob", "reader"))
+async def test_both_members_of_a_dm_pin_and_readers_of_a_channel_see(shared_server: Server) -> None:
+    alice, bob, reader = (shared_server.user(name) for name in ("alice", "bob", "reader"))
     dm = str((await alice.post("/rooms", {"type": "dm", "members": ["bob"]})).data["room_id"])
     message = await alice.say(dm)
     assert (await bob.request("PUT", pin_of(message))).status == 200
@@ -98,8 +98,8 @@ async def test_both_members_of_a_dm_pin_and_readers_of_a_channel_see(server: Ser
     assert (await reader.request("PUT", pin_of(message))).status == 403
 
 
-async def test_the_newest_pin_comes_first(server: Server) -> None:
-    alice = server.user("alice")
+async def test_the_newest_pin_comes_first(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room("bob")
     messages = [await alice.say(room_id, f"{number}") for number in range(5)]
     ids = [messages[number]["message_id"] for number in (3, 0, 4, 1)]
@@ -132,8 +132,8 @@ async def test_a_room_has_a_hundred_pins_at_most(start_server: StartServer) -> N
     assert len(await list_pinned(alice, room_id, limit=100)) == 100
 
 
-async def test_a_deletion_unpins_without_an_event(server: Server) -> None:
-    alice = server.user("alice")
+async def test_a_deletion_unpins_without_an_event(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room("bob")
     message = await alice.say(room_id)
     await alice.request("PUT", pin_of(message))

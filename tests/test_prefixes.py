@@ -127,9 +127,9 @@ async def test_members_are_found_in_order(server: Server, bounds: None) -> None:
         assert (await alice.get(path, q=wrong)).error["field"] == "q"
 
 
-async def test_offsets_pass_over_users_that_are_found(server: Server) -> None:
+async def test_offsets_pass_over_users_that_are_found(shared_server: Server) -> None:
     users = make_users(60)
-    alice = server.user("alice")
+    alice = shared_server.user("alice")
     for user_id, name in users.items():
         await alice.put(f"/users/{user_id.replace('%', '%25')}", {"name": name})
     for offset in (0, 3, 1_000):
@@ -139,19 +139,19 @@ async def test_offsets_pass_over_users_that_are_found(server: Server) -> None:
         assert data["has_more"] is (len(wanted) > offset + 4)
 
 
-async def test_users_who_may_search(server: Server) -> None:
-    alice, eve = server.user("alice"), server.user("eve")
+async def test_users_who_may_search(shared_server: Server) -> None:
+    alice, eve = shared_server.user("alice"), shared_server.user("eve")
     room_id = await alice.make_room("bob")
     token = (await alice.post("/tokens", {"user_id": "alice"})).data["token"]
-    bearer = server.bearer("alice", token)
+    bearer = shared_server.bearer("alice", token)
     assert (await bearer.get("/users", q="a")).error["code"] == "AUTHORIZATION_ERROR"
     assert (await bearer.get(f"/rooms/{room_id}/members", q="b")).data["members"][0]["user_id"] == "bob"
     assert (await eve.get(f"/rooms/{room_id}/members", q="b")).status == 403
     channel = await alice.make_room("bob", room_type="channel")
     assert (await eve.get(f"/rooms/{channel}/members", q="b")).data["members"][0]["user_id"] == "bob"
-    other = await server.make_tenant("other")
+    other = await shared_server.make_tenant("other")
     await alice.put("/users/bob", {"name": "Bob"})
-    assert (await server.user("x", other["api_key"]).get("/users", q="bob")).data["users"] == []
+    assert (await shared_server.user("x", other["api_key"]).get("/users", q="bob")).data["users"] == []
 
 
 # Large tenants: what a search looks at, in steps of SQLite, is bounded

@@ -43,8 +43,8 @@ async def go_offline(server: Server, user: User) -> None:
 # Writing and reading
 
 
-async def test_an_absent_field_stays_and_null_clears(server: Server) -> None:
-    alice = server.user("alice")
+async def test_an_absent_field_stays_and_null_clears(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     made = await put(alice, "zoe", **PROFILE)
     assert without_times(made) == {"user_id": "zoe", **PROFILE}
     assert (made["last_seen_at"], made["created_at"]) == (None, made["updated_at"])
@@ -58,8 +58,8 @@ async def test_an_absent_field_stays_and_null_clears(server: Server) -> None:
     assert (await alice.get("/users/zoe")).status == 200
 
 
-async def test_a_put_that_changes_nothing_is_no_change(server: Server) -> None:
-    alice = server.user("alice")
+async def test_a_put_that_changes_nothing_is_no_change(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     socket = await alice.connect()
     made = await put(alice, "alice", **{**PROFILE, "metadata": {"team": ["a", 1], "age": 7}})
     await socket.expect("user.updated", user=made)
@@ -71,19 +71,19 @@ async def test_a_put_that_changes_nothing_is_no_change(server: Server) -> None:
     await socket.expect("user.updated")
 
 
-async def test_the_user_and_the_key_write_and_everybody_reads(server: Server) -> None:
-    zoe, eve = await make_bearer(server, "zoe"), await make_bearer(server, "eve")
+async def test_the_user_and_the_key_write_and_everybody_reads(shared_server: Server) -> None:
+    zoe, eve = await make_bearer(shared_server, "zoe"), await make_bearer(shared_server, "eve")
     made = await put(zoe, "zoe", name="Zoë")
     assert (await eve.get("/users/zoe")).data == made
     reply = await eve.put("/users/zoe", {"name": "Eve"})
     assert (reply.status, reply.error["code"]) == (403, "AUTHORIZATION_ERROR")
-    assert (await server.user("eve").put("/users/zoe", {"name": "Z"})).data["name"] == "Z"
-    other = await server.make_tenant("other")
-    assert (await server.user("zoe", other["api_key"]).get("/users/zoe")).status == 404
+    assert (await shared_server.user("eve").put("/users/zoe", {"name": "Z"})).data["name"] == "Z"
+    other = await shared_server.make_tenant("other")
+    assert (await shared_server.user("zoe", other["api_key"]).get("/users/zoe")).status == 404
 
 
-async def test_users_without_profile_and_last_seen_are_not_found(server: Server) -> None:
-    alice = server.user("alice")
+async def test_users_without_profile_and_last_seen_are_not_found(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     await alice.make_room("bob")
     for user_id in ("bob", "alice", "nobody", "%00", "x" * 129, "a%20b"):
         assert (await alice.get(f"/users/{user_id}")).status == 404, user_id
@@ -117,8 +117,10 @@ async def test_users_without_profile_and_last_seen_are_not_found(server: Server)
         ),
     ],
 )
-async def test_the_bounds_of_a_profile(server: Server, field: str, right: list[object], wrong: list[object]) -> None:
-    alice = server.user("alice")
+async def test_the_bounds_of_a_profile(
+    shared_server: Server, field: str, right: list[object], wrong: list[object]
+) -> None:
+    alice = shared_server.user("alice")
     for value in right:
         assert (await put(alice, "alice", **{field: value}))[field] == value
     before = (await alice.get("/users/alice")).data
@@ -128,8 +130,8 @@ async def test_the_bounds_of_a_profile(server: Server, field: str, right: list[o
     assert (await alice.get("/users/alice")).data == before
 
 
-async def test_only_a_user_id_can_have_a_profile(server: Server) -> None:
-    alice = server.user("alice")
+async def test_only_a_user_id_can_have_a_profile(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     odd = "a/b:c|@,%2C?&=+#é".removesuffix("é") + "~" * 100
     assert (await put(alice, odd, name="Odd"))["user_id"] == odd
     assert (await alice.get(f"/users/{quote(odd, safe='')}")).data["name"] == "Odd"
@@ -156,8 +158,8 @@ async def test_profiles_outlive_the_server_and_end_with_the_tenant(
 # Several
 
 
-async def test_profiles_by_their_ids_come_in_that_order(server: Server) -> None:
-    alice, eve = server.user("alice"), await make_bearer(server, "eve")
+async def test_profiles_by_their_ids_come_in_that_order(shared_server: Server) -> None:
+    alice, eve = shared_server.user("alice"), await make_bearer(shared_server, "eve")
     ids = ["carol", "a,b", "bob", "50%", "x+y/z", "a%2Cb"]
     made = [await put(alice, user_id, name=f"is {user_id}") for user_id in ids]
     asked = ["nobody", *ids, "carol"]
@@ -178,11 +180,11 @@ async def test_profiles_by_their_ids_come_in_that_order(server: Server) -> None:
     assert [user for page in pages for user in page] == made
 
 
-async def test_ids_that_are_encoded_once_are_understood(server: Server) -> None:
-    alice = server.user("alice")
+async def test_ids_that_are_encoded_once_are_understood(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     for user_id in ("a,b", "bob"):
         await put(alice, user_id)
-    reader, writer = await server.open()
+    reader, writer = await shared_server.open()
     head = "".join(f"{name}: {value}\r\n" for name, value in {**alice.headers, "Host": "x"}.items())
     writer.write(f"GET /users?ids=a%2Cb,bob HTTP/1.1\r\n{head}Connection: close\r\n\r\n".encode())
     text = (await reader.read()).decode()
@@ -190,8 +192,8 @@ async def test_ids_that_are_encoded_once_are_understood(server: Server) -> None:
     assert '"user_id":"bob"' in text
 
 
-async def test_which_users_are_asked_for_is_said_in_one_way(server: Server) -> None:
-    alice = server.user("alice")
+async def test_which_users_are_asked_for_is_said_in_one_way(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     for params, field in (
         ({}, "ids"),
         ({"ids": "alice", "q": "a"}, "q"),
@@ -213,8 +215,8 @@ async def test_which_users_are_asked_for_is_said_in_one_way(server: Server) -> N
     assert (await alice.get("/users", q="x" * 100)).data["users"] == []
 
 
-async def test_a_page_of_large_profiles_ends_early(server: Server) -> None:
-    alice = server.user("alice")
+async def test_a_page_of_large_profiles_ends_early(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     ids = [f"u{n:02}" for n in range(80)]
     for user_id in ids:
         await put(alice, user_id, name="x", metadata={"x": "y" * 16_000})
@@ -229,8 +231,8 @@ async def test_a_page_of_large_profiles_ends_early(server: Server) -> None:
 # Members
 
 
-async def test_members_are_shown_with_name_and_avatar(server: Server) -> None:
-    alice = server.user("alice")
+async def test_members_are_shown_with_name_and_avatar(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room("bob", "carol")
     await put(alice, "bob", name="Bob", avatar_url="https://a/b.png", metadata={"x": 1})
     await put(alice, "carol", avatar_url="https://a/c.png")
@@ -239,7 +241,7 @@ async def test_members_are_shown_with_name_and_avatar(server: Server) -> None:
     assert (added["name"], "avatar_url" in added) == ("Dave", False)
     changed = (await alice.patch(f"/rooms/{room_id}/members/bob", {"role": "admin"})).data
     assert (changed["name"], changed["avatar_url"]) == ("Bob", "https://a/b.png")
-    members = (await (await make_bearer(server, "bob")).get(f"/rooms/{room_id}/members")).data["members"]
+    members = (await (await make_bearer(shared_server, "bob")).get(f"/rooms/{room_id}/members")).data["members"]
     faces = {member.pop("user_id"): member for member in members}
     assert all(set(member) <= {"role", "joined_at", "name", "avatar_url"} for member in members)
     assert {user_id: (member.get("name"), member.get("avatar_url")) for user_id, member in faces.items()} == {
@@ -282,10 +284,10 @@ async def test_users_who_hear_of_a_change(start_server: StartServer) -> None:
         await socket.expect_nothing("user.updated")
 
 
-async def test_changes_of_a_user_who_is_away_are_told_in_order(server: Server) -> None:
-    zoe = server.user("zoe")
+async def test_changes_of_a_user_who_is_away_are_told_in_order(shared_server: Server) -> None:
+    zoe = shared_server.user("zoe")
     await zoe.make_room("friend")
-    friend = await server.user("friend").connect()
+    friend = await shared_server.user("friend").connect()
     for n in range(20):
         await put(zoe, "zoe", name=f"{n}")
     names = []

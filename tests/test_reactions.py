@@ -98,8 +98,8 @@ async def test_history_in_memory_shows_reactions(start_server: StartServer) -> N
         await react(alice, message, emoji)
 
 
-async def test_a_retry_is_answered_with_the_reactions(server: Server) -> None:
-    alice = server.user("alice")
+async def test_a_retry_is_answered_with_the_reactions(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room("bob")
     draft = {"content": "once", "client_message_id": "m-1"}
     message = await alice.say(room_id, **draft)
@@ -145,8 +145,8 @@ async def test_events_of_a_message_carry_no_reactions(start_server: StartServer)
         assert page[0]["reactions"] == [{"emoji": THUMB, "count": 1, "user_ids": ["alice"]}]
 
 
-async def test_reactions_are_events_of_the_log(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_reactions_are_events_of_the_log(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     message = await alice.say(await alice.make_room("bob"))
     socket = await alice.connect()
     await react(bob, message, THUMB)
@@ -173,8 +173,8 @@ async def test_reactions_are_events_of_the_log(server: Server) -> None:
     }
 
 
-async def test_a_frame_and_the_route_do_the_same(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_a_frame_and_the_route_do_the_same(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     message = await alice.say(await alice.make_room("bob"))
     socket, watcher = await bob.connect(), await alice.connect()
     ids = {"room_id": message["room_id"], "message_id": message["message_id"], "emoji": SHIP}
@@ -193,8 +193,8 @@ async def test_a_frame_and_the_route_do_the_same(server: Server) -> None:
     ]
 
 
-async def test_a_repetition_changes_nothing_and_is_answered_to_the_asker_alone(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_a_repetition_changes_nothing_and_is_answered_to_the_asker_alone(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     message = await alice.say(await alice.make_room("bob"))
     socket, other, watcher = await bob.connect(), await bob.connect(), await alice.connect()
     ids = {"room_id": message["room_id"], "message_id": message["message_id"], "emoji": THUMB}
@@ -217,8 +217,8 @@ async def test_a_repetition_changes_nothing_and_is_answered_to_the_asker_alone(s
     assert await last_seq(alice, message) == 2
 
 
-async def test_an_emoji_keeps_its_place_until_its_last_user_takes_it_away(server: Server) -> None:
-    alice, bob, carol = (server.user(name) for name in ("alice", "bob", "carol"))
+async def test_an_emoji_keeps_its_place_until_its_last_user_takes_it_away(shared_server: Server) -> None:
+    alice, bob, carol = (shared_server.user(name) for name in ("alice", "bob", "carol"))
     message = await alice.say(await alice.make_room("bob", "carol"))
     await react(alice, message, THUMB, SHIP)
     await react(bob, message, SHIP, THUMB)
@@ -332,9 +332,9 @@ async def test_the_bounds_are_exact_at_the_commit(server: Server) -> None:
     assert await last_seq(users[0], message) == before
 
 
-async def test_the_first_twenty_users_are_named(server: Server) -> None:
+async def test_the_first_twenty_users_are_named(shared_server: Server) -> None:
     names = [f"user-{number:02}" for number in range(23)]
-    users = [server.user(name) for name in names]
+    users = [shared_server.user(name) for name in names]
     message = await users[0].say(await users[0].make_room(*names[1:]))
     for user in users:
         await react(user, message, THUMB)
@@ -345,11 +345,11 @@ async def test_the_first_twenty_users_are_named(server: Server) -> None:
     assert (shown["count"], shown["user_ids"]) == (22, [*names[:4], *names[5:21]])
 
 
-async def test_reactions_at_the_same_moment_end_in_one_state_everywhere(server: Server) -> None:
+async def test_reactions_at_the_same_moment_end_in_one_state_everywhere(shared_server: Server) -> None:
     names = [f"user-{number:02}" for number in range(50)]
-    users = [server.user(name) for name in names]
+    users = [shared_server.user(name) for name in names]
     message = await users[0].say(await users[0].make_room(*names[1:], room_type="channel"))
-    sockets = [await users[0].connect(), await users[1].connect(), await server.user("spectator").connect()]
+    sockets = [await users[0].connect(), await users[1].connect(), await shared_server.user("spectator").connect()]
     await sockets[2].send("subscribe", room_id=message["room_id"])
     await sockets[2].expect("subscribed")
     replies = await asyncio.gather(*(user.request("PUT", path_of(message, THUMB)) for user in users))
@@ -407,15 +407,15 @@ async def test_reactions_added_and_taken_back_at_once_leave_one_state(
     )
 
 
-async def test_the_list_has_the_first_first_and_pages(server: Server) -> None:
+async def test_the_list_has_the_first_first_and_pages(shared_server: Server) -> None:
     names = ["alice", "bob", "carol", "dave"]
-    users = [server.user(name) for name in names]
+    users = [shared_server.user(name) for name in names]
     message = await users[0].say(await users[0].make_room(*names[1:], room_type="channel"))
     for emoji in (THUMB, SHIP):
         for user in users:
             await react(user, message, emoji)
     path = f"{path_of(message)}/reactions"
-    reader = server.user("reader")  # no member
+    reader = shared_server.user("reader")  # no member
     seen: list[dict[str, Any]] = []
     cursor: dict[str, str] = {}
     for _ in range(3):
@@ -437,9 +437,9 @@ async def test_the_list_has_the_first_first_and_pages(server: Server) -> None:
         assert (await reader.get(path, **query)).status == 400
 
 
-async def test_an_offset_gives_the_same_page_from_either_end(server: Server) -> None:
+async def test_an_offset_gives_the_same_page_from_either_end(shared_server: Server) -> None:
     names = ["alice", "bob", "carol", "dave"]
-    users = [server.user(name) for name in names]
+    users = [shared_server.user(name) for name in names]
     message = await users[0].say(await users[0].make_room(*names[1:]))
     for user in users:
         await react(user, message, THUMB, SHIP)
@@ -540,8 +540,8 @@ async def test_retention_takes_reactions_and_pins_with_their_message(server: Ser
 
 
 @pytest.mark.parametrize("way", ["left", "removed", "banned", "banned from the tenant"])
-async def test_users_who_are_gone_keep_their_reactions(server: Server, way: str) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_users_who_are_gone_keep_their_reactions(shared_server: Server, way: str) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     message = await alice.say(await alice.make_room("bob"))
     await react(bob, message, THUMB)
     shown = await react(alice, message, THUMB)
@@ -550,7 +550,7 @@ async def test_users_who_are_gone_keep_their_reactions(server: Server, way: str)
         "left": lambda: bob.delete(f"{room}/members/bob"),
         "removed": lambda: alice.delete(f"{room}/members/bob"),
         "banned": lambda: alice.put(f"{room}/bans/bob", {}),
-        "banned from the tenant": lambda: server.user("backend").put("/users/bob/ban", {}),
+        "banned from the tenant": lambda: shared_server.user("backend").put("/users/bob/ban", {}),
     }[way]()
     assert gone.status in (200, 204)
     assert shown == [{"emoji": THUMB, "count": 2, "user_ids": ["bob", "alice"]}]

@@ -39,9 +39,9 @@ async def make_room_of(server: Server, count: int, *members: str) -> str:
 
 
 @KINDS
-async def test_it_only_grows_over_rest(server: Server, kind: str) -> None:
-    room_id = await make_room_of(server, 3, "bob")
-    bob = server.user("bob")
+async def test_it_only_grows_over_rest(shared_server: Server, kind: str) -> None:
+    room_id = await make_room_of(shared_server, 3, "bob")
+    bob = shared_server.user("bob")
     answers = [(await note(bob, kind, room_id, seq)).data for seq in (2, 1, 0, 3)]
     assert [answer["seq"] for answer in answers] == [2, 2, 2, 3]
     assert answers[0] == {"room_id": room_id, "seq": 2}
@@ -49,9 +49,9 @@ async def test_it_only_grows_over_rest(server: Server, kind: str) -> None:
 
 
 @KINDS
-async def test_it_only_grows_over_websocket(server: Server, kind: str) -> None:
-    room_id = await make_room_of(server, 3, "bob")
-    socket = await server.user("bob").connect()
+async def test_it_only_grows_over_websocket(shared_server: Server, kind: str) -> None:
+    room_id = await make_room_of(shared_server, 3, "bob")
+    socket = await shared_server.user("bob").connect()
     for seq, then in ((2, 2), (1, 2), (3, 3)):
         await socket.send(kind, room_id=room_id, seq=seq, request_id=f"to-{seq}")
         frame = await socket.next()
@@ -65,9 +65,9 @@ async def test_it_only_grows_over_websocket(server: Server, kind: str) -> None:
 
 
 @KINDS
-async def test_ack_or_read_beyond_the_last_seq_is_refused(server: Server, kind: str) -> None:
-    room_id = await make_room_of(server, 2, "bob")
-    bob, stranger = server.user("bob"), server.user("mallory")
+async def test_ack_or_read_beyond_the_last_seq_is_refused(shared_server: Server, kind: str) -> None:
+    room_id = await make_room_of(shared_server, 2, "bob")
+    bob, stranger = shared_server.user("bob"), shared_server.user("mallory")
     reply = await note(bob, kind, room_id, 3)
     assert (reply.status, reply.error["code"], reply.error["field"]) == (400, "VALIDATION_ERROR", "seq")
     assert (await note(stranger, kind, room_id, 1)).status == 403
@@ -78,9 +78,9 @@ async def test_ack_or_read_beyond_the_last_seq_is_refused(server: Server, kind: 
     assert await standing(bob, room_id) == (0, 0)
 
 
-async def test_sending_acknowledges_nothing(server: Server) -> None:
-    room_id = await make_room_of(server, 2)
-    assert await standing(server.user("alice"), room_id) == (0, 0)
+async def test_sending_acknowledges_nothing(shared_server: Server) -> None:
+    room_id = await make_room_of(shared_server, 2)
+    assert await standing(shared_server.user("alice"), room_id) == (0, 0)
 
 
 async def test_all_that_was_confirmed_is_there_after_a_restart(start_server: StartServer) -> None:
@@ -135,11 +135,11 @@ async def test_many_share_a_transaction(server: Server) -> None:
 
 
 @KINDS
-async def test_the_users_other_devices_and_the_other_members_are_told(server: Server, kind: str) -> None:
-    room_id = await make_room_of(server, 1, "bob")
-    bob = server.user("bob")
+async def test_the_users_other_devices_and_the_other_members_are_told(shared_server: Server, kind: str) -> None:
+    room_id = await make_room_of(shared_server, 1, "bob")
+    bob = shared_server.user("bob")
     requester, other_device = await bob.connect(), await bob.connect()
-    other_member = await server.user("alice").connect()
+    other_member = await shared_server.user("alice").connect()
     await requester.send(kind, room_id=room_id, seq=1)
     told = {"room_id": room_id, "seq": 1, "user_id": "bob"}
     for socket in (requester, other_device, other_member):
@@ -148,10 +148,10 @@ async def test_the_users_other_devices_and_the_other_members_are_told(server: Se
         await socket.expect_nothing("ack.received", "read.updated")
 
 
-async def test_rest_tells_them_as_well(server: Server) -> None:
-    room_id = await make_room_of(server, 1, "bob")
-    bob = server.user("bob")
-    device, other_member = await bob.connect(), await server.user("alice").connect()
+async def test_rest_tells_them_as_well(shared_server: Server) -> None:
+    room_id = await make_room_of(shared_server, 1, "bob")
+    bob = shared_server.user("bob")
+    device, other_member = await bob.connect(), await shared_server.user("alice").connect()
     await note(bob, "read", room_id, 1)
     await device.expect("read.updated", seq=1, user_id="bob")
     await other_member.expect("read.updated", seq=1, user_id="bob")
@@ -173,11 +173,11 @@ async def test_others_hear_of_the_latest_only(server: Server) -> None:
     assert len(heard) <= 5 * (time.monotonic() - begun_s) + 1
 
 
-async def test_members_of_large_rooms_are_not_told(server: Server) -> None:
-    room_id = await make_room_of(server, 1, *(f"user{number}" for number in range(100)))
-    small = await make_room_of(server, 1, "user0")
-    witness = await server.user("alice").connect()
-    socket = await server.user("user0").connect()
+async def test_members_of_large_rooms_are_not_told(shared_server: Server) -> None:
+    room_id = await make_room_of(shared_server, 1, *(f"user{number}" for number in range(100)))
+    small = await make_room_of(shared_server, 1, "user0")
+    witness = await shared_server.user("alice").connect()
+    socket = await shared_server.user("user0").connect()
     await socket.send("read", room_id=room_id, seq=1)
     await socket.expect("read.updated", room_id=room_id)
     await socket.send("read", room_id=small, seq=1)
@@ -187,10 +187,10 @@ async def test_members_of_large_rooms_are_not_told(server: Server) -> None:
     assert [frame["room_id"] for frame in frames] == [small]
 
 
-async def test_a_device_that_still_gets_its_backlog_hears_of_a_read(server: Server) -> None:
+async def test_a_device_that_still_gets_its_backlog_hears_of_a_read(shared_server: Server) -> None:
     """It was told how far its user has read before: that has to stay right."""
-    room_id = await make_room_of(server, 1, "bob")
-    bob = server.user("bob")
+    room_id = await make_room_of(shared_server, 1, "bob")
+    bob = shared_server.user("bob")
     socket = await bob.connect(sync="none", ready=False)
     [room] = (await socket.expect("ready"))["rooms"]
     assert room["last_read"] == 0
@@ -201,9 +201,9 @@ async def test_a_device_that_still_gets_its_backlog_hears_of_a_read(server: Serv
 # Unread
 
 
-async def test_unread_counts_are_right_on_every_device(server: Server) -> None:
-    room_id = await make_room_of(server, 4, "bob")
-    bob = server.user("bob")
+async def test_unread_counts_are_right_on_every_device(shared_server: Server) -> None:
+    room_id = await make_room_of(shared_server, 4, "bob")
+    bob = shared_server.user("bob")
     first, second = await bob.connect(), await bob.connect()
     assert await unread(bob) == 4
     await first.send("ack", room_id=room_id, seq=4)
@@ -217,8 +217,8 @@ async def test_unread_counts_are_right_on_every_device(server: Server) -> None:
     assert await unread(bob) == 1
 
 
-async def test_own_and_deleted_messages_and_other_events_are_not_unread(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_own_and_deleted_messages_and_other_events_are_not_unread(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room("bob")
     await bob.say(room_id)
     kept, gone = await alice.say(room_id), await alice.say(room_id)
@@ -230,11 +230,11 @@ async def test_own_and_deleted_messages_and_other_events_are_not_unread(server: 
     assert await unread(alice) == 1
 
 
-async def test_receipts_are_paged(server: Server) -> None:
-    room_id = await make_room_of(server, 1, "bob", "carol")
-    await note(server.user("bob"), "ack", room_id, 1)
-    first = (await server.user("alice").get(f"/rooms/{room_id}/receipts", limit=2)).data
-    second = (await server.user("alice").get(f"/rooms/{room_id}/receipts", limit=2, offset=2)).data
+async def test_receipts_are_paged(shared_server: Server) -> None:
+    room_id = await make_room_of(shared_server, 1, "bob", "carol")
+    await note(shared_server.user("bob"), "ack", room_id, 1)
+    first = (await shared_server.user("alice").get(f"/rooms/{room_id}/receipts", limit=2)).data
+    second = (await shared_server.user("alice").get(f"/rooms/{room_id}/receipts", limit=2, offset=2)).data
     assert (len(first["receipts"]), first["has_more"]) == (2, True)
     assert (len(second["receipts"]), second["has_more"]) == (1, False)
     assert {"user_id": "bob", "last_ack": 1, "last_read": 0} in first["receipts"] + second["receipts"]

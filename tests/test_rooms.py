@@ -24,8 +24,8 @@ def room_frame(frame_type: str, room: dict[str, object]) -> dict[str, object]:
     return {**room, "room_type": room["type"], "type": frame_type}
 
 
-async def test_a_new_group_is_answered_with_all_its_fields(server: Server) -> None:
-    alice = server.user("alice")
+async def test_a_new_group_is_answered_with_all_its_fields(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     reply = await alice.post(
         "/rooms", {"type": "group", "members": ["bob", "carol"], "name": "Team", "metadata": {"a": [1, {"b": None}]}}
     )
@@ -63,8 +63,8 @@ async def test_a_room_reads_the_same_from_memory_and_from_disk(start_server) -> 
     assert [(await again.get(f"/rooms/{room_id}")).data for room_id in room_ids] == before
 
 
-async def test_the_creator_is_the_admin_and_duplicates_are_folded(server: Server) -> None:
-    alice = server.user("alice")
+async def test_the_creator_is_the_admin_and_duplicates_are_folded(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     for room_type in ("group", "channel"):
         room_id = await alice.make_room("bob", "alice", "bob", room_type=room_type)
         members = (await alice.get(f"/rooms/{room_id}/members")).data
@@ -76,8 +76,8 @@ async def test_the_creator_is_the_admin_and_duplicates_are_folded(server: Server
 
 
 @pytest.mark.parametrize("body", [{"type": "group"}, {"type": "group", "members": None}, {"type": "channel"}])
-async def test_members_name_and_metadata_may_be_absent_or_null(server: Server, body: dict[str, object]) -> None:
-    room = (await server.user("alice").post("/rooms", {**body, "name": None})).data
+async def test_members_name_and_metadata_may_be_absent_or_null(shared_server: Server, body: dict[str, object]) -> None:
+    room = (await shared_server.user("alice").post("/rooms", {**body, "name": None})).data
     assert (room["member_count"], room["name"], room["metadata"]) == (1, None, None)
 
 
@@ -114,8 +114,8 @@ async def test_a_bad_room_is_refused_with_the_culprit_named(
     assert (await shared_server.user("alice").get("/rooms")).data == {"rooms": [], "has_more": False}
 
 
-async def test_bounds_themselves_are_allowed(server: Server) -> None:
-    alice = server.user("alice")
+async def test_bounds_themselves_are_allowed(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room = (
         await alice.post(
             "/rooms",
@@ -133,22 +133,22 @@ async def test_bounds_themselves_are_allowed(server: Server) -> None:
 # Direct messages
 
 
-async def test_a_dm_has_one_key_for_both_orders_and_exists_once(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_a_dm_has_one_key_for_both_orders_and_exists_once(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room = (await alice.post("/rooms", {"type": "dm", "members": ["bob"]})).data
     assert room["unique_key"] is not None
     assert room["member_count"] == 2
     for reply in (
         await alice.post("/rooms", {"type": "dm", "members": ["bob"]}),
         await bob.post("/rooms", {"type": "dm", "members": ["alice"]}),
-        await server.user("backend").post("/rooms", {"type": "dm", "members": ["bob", "alice", "bob"]}),
+        await shared_server.user("backend").post("/rooms", {"type": "dm", "members": ["bob", "alice", "bob"]}),
     ):
         assert (reply.status, reply.error["code"]) == (409, "CONFLICT")
         assert reply.error["details"] == {"room_id": room["room_id"]}
 
 
-async def test_a_dm_that_is_created_many_times_at_once_is_one(server: Server) -> None:
-    users = [server.user("alice"), server.user("bob")] * 8
+async def test_a_dm_that_is_created_many_times_at_once_is_one(shared_server: Server) -> None:
+    users = [shared_server.user("alice"), shared_server.user("bob")] * 8
     replies = await asyncio.gather(
         *(user.post("/rooms", {"type": "dm", "members": ["alice", "bob"]}) for user in users)
     )
@@ -157,18 +157,18 @@ async def test_a_dm_that_is_created_many_times_at_once_is_one(server: Server) ->
     assert {reply.error["details"]["room_id"] for reply in replies if reply.status == 409} == {room_id}
 
 
-async def test_dms_of_ids_with_separators_are_never_taken_for_each_other(server: Server) -> None:
+async def test_dms_of_ids_with_separators_are_never_taken_for_each_other(shared_server: Server) -> None:
     pairs = [("a:b", "c"), ("a", "b:c"), ("a|b", "c"), ("a", "b|c"), ("1:a", "b"), ("1", "a:b"), ("a@x/y", "z")]
     keys = set()
     for first, second in pairs:
-        reply = await server.user("backend").post("/rooms", {"type": "dm", "members": [first, second]})
+        reply = await shared_server.user("backend").post("/rooms", {"type": "dm", "members": [first, second]})
         assert reply.status == 201, (first, second)
         keys.add(reply.data["unique_key"])
     assert len(keys) == len(pairs)
 
 
-async def test_in_a_dm_both_are_members_so_nobody_renames_or_deletes_it(server: Server) -> None:
-    alice = server.user("alice")
+async def test_in_a_dm_both_are_members_so_nobody_renames_or_deletes_it(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room("bob", room_type="dm")
     members = (await alice.get(f"/rooms/{room_id}/members")).data["members"]
     assert {member["user_id"]: member["role"] for member in members} == {"alice": "member", "bob": "member"}
@@ -176,11 +176,11 @@ async def test_in_a_dm_both_are_members_so_nobody_renames_or_deletes_it(server: 
     assert (await alice.delete(f"/rooms/{room_id}")).status == 403
 
 
-async def test_the_tenants_key_may_make_a_dm_of_two_others_but_a_user_token_may_not(server: Server) -> None:
-    room = (await server.user("backend").post("/rooms", {"type": "dm", "members": ["alice", "bob"]})).data
+async def test_the_tenants_key_may_make_a_dm_of_two_others_but_a_user_token_may_not(shared_server: Server) -> None:
+    room = (await shared_server.user("backend").post("/rooms", {"type": "dm", "members": ["alice", "bob"]})).data
     assert room["created_by"] == "backend"
-    assert (await server.user("backend").get(f"/rooms/{room['room_id']}")).status == 403
-    carol = await token_user(server, "carol")
+    assert (await shared_server.user("backend").get(f"/rooms/{room['room_id']}")).status == 403
+    carol = await token_user(shared_server, "carol")
     reply = await carol.post("/rooms", {"type": "dm", "members": ["alice", "dave"]})
     assert (reply.status, reply.error["code"]) == (403, "AUTHORIZATION_ERROR")
     assert (await carol.post("/rooms", {"type": "dm", "members": ["carol", "dave"]})).status == 201
@@ -192,8 +192,8 @@ async def test_the_tenants_key_may_make_a_dm_of_two_others_but_a_user_token_may_
 # Who may read
 
 
-async def test_a_group_is_private_and_a_channel_is_open_to_the_tenant(server: Server) -> None:
-    alice, bob, eve = (server.user(name) for name in ("alice", "bob", "eve"))
+async def test_a_group_is_private_and_a_channel_is_open_to_the_tenant(shared_server: Server) -> None:
+    alice, bob, eve = (shared_server.user(name) for name in ("alice", "bob", "eve"))
     group = await alice.make_room("bob")
     channel = await alice.make_room("bob", room_type="channel")
     message = {room_id: await alice.say(room_id) for room_id in (group, channel)}
@@ -219,8 +219,8 @@ async def test_a_group_is_private_and_a_channel_is_open_to_the_tenant(server: Se
         assert (reply.status, reply.error["code"]) == (403, "AUTHORIZATION_ERROR")
 
 
-async def test_rooms_that_do_not_exist_are_not_found(server: Server) -> None:
-    alice = server.user("alice")
+async def test_rooms_that_do_not_exist_are_not_found(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     for room_id in ("room_" + "0" * 24, "x", "%00", "%ff", "room_%2Fetc", "ü"):
         reply = await alice.get(f"/rooms/{room_id}")
         assert (reply.status, reply.error["code"]) == (404, "NOT_FOUND"), room_id
@@ -229,8 +229,8 @@ async def test_rooms_that_do_not_exist_are_not_found(server: Server) -> None:
 # Lists
 
 
-async def test_the_list_holds_the_callers_rooms_the_most_recently_active_first(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_the_list_holds_the_callers_rooms_the_most_recently_active_first(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     first = await alice.make_room("bob")
     second = await alice.make_room("bob", room_type="channel")
     third = await alice.make_room()
@@ -240,11 +240,11 @@ async def test_the_list_holds_the_callers_rooms_the_most_recently_active_first(s
     assert ids(await alice.get("/rooms")) == [first, third, second]
     await alice.patch(f"/rooms/{second}", {"name": "busy"})  # any event of the log is activity
     assert ids(await alice.get("/rooms")) == [second, first, third]
-    assert ids(await server.user("eve").get("/rooms")) == []
+    assert ids(await shared_server.user("eve").get("/rooms")) == []
 
 
-async def test_the_list_tells_role_cursors_unread_and_last_message(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_the_list_tells_role_cursors_unread_and_last_message(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room("bob")
     [fresh] = (await bob.get("/rooms")).data["rooms"]
     assert (fresh["role"], fresh["last_ack"], fresh["last_read"], fresh["unread_count"], fresh["last_message"]) == (
@@ -267,8 +267,8 @@ async def test_the_list_tells_role_cursors_unread_and_last_message(server: Serve
     assert (mine["role"], mine["unread_count"]) == ("admin", 1)
 
 
-async def test_a_deleted_last_message_is_shown_as_its_tombstone(server: Server) -> None:
-    alice = server.user("alice")
+async def test_a_deleted_last_message_is_shown_as_its_tombstone(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
     message = await alice.say(room_id, "secret", meta={"k": 1})
     await alice.delete(f"/rooms/{room_id}/messages/{message['message_id']}")
@@ -278,16 +278,16 @@ async def test_a_deleted_last_message_is_shown_as_its_tombstone(server: Server) 
     assert shown["deleted_at"] is not None
 
 
-async def test_unread_is_counted_to_a_thousand(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_unread_is_counted_to_a_thousand(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room("bob")
     await say_many(alice, room_id, 1010)
     [room] = (await bob.get("/rooms")).data["rooms"]
     assert (room["last_seq"], room["unread_count"]) == (1010, 1000)
 
 
-async def test_lists_are_paged(server: Server) -> None:
-    alice = server.user("alice")
+async def test_lists_are_paged(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     rooms = [await alice.make_room(room_type="channel", name=f"{n}") for n in range(5)]
     for path in ("/rooms", "/channels"):
         first = await alice.get(path, limit=2)
@@ -324,12 +324,12 @@ async def test_a_bad_page_is_refused(shared_server: Server, query: str, field: s
         assert (reply.status, reply.error["code"], reply.error["field"]) == (400, "VALIDATION_ERROR", field)
 
 
-async def test_every_user_of_the_tenant_discovers_its_channels_only(server: Server) -> None:
-    alice = server.user("alice")
+async def test_every_user_of_the_tenant_discovers_its_channels_only(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     channel = await alice.make_room(room_type="channel", name="news")
     await alice.make_room("eve")
     await alice.make_room("eve", room_type="dm")
-    found = (await server.user("eve").get("/channels")).data["rooms"]
+    found = (await shared_server.user("eve").get("/channels")).data["rooms"]
     assert [room["room_id"] for room in found] == [channel]
     assert found[0] == (await alice.get(f"/rooms/{channel}")).data
 
@@ -337,8 +337,8 @@ async def test_every_user_of_the_tenant_discovers_its_channels_only(server: Serv
 # Changing and deleting
 
 
-async def test_an_admin_changes_name_and_metadata_each_alone(server: Server) -> None:
-    alice = server.user("alice")
+async def test_an_admin_changes_name_and_metadata_each_alone(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room(name="old", metadata={"a": 1})
     path = f"/rooms/{room_id}"
     room = (await alice.patch(path, {"name": "new"})).data
@@ -368,16 +368,16 @@ async def test_changes_that_arrive_together_do_not_undo_each_other(server: Serve
     ("body", "field"),
     [({"name": ""}, "name"), ({"name": ["x"]}, "name"), ({"metadata": {"k": "v" * 16384}}, "metadata")],
 )
-async def test_a_bad_change_is_refused(server: Server, body: dict[str, object], field: str) -> None:
-    alice = server.user("alice")
+async def test_a_bad_change_is_refused(shared_server: Server, body: dict[str, object], field: str) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room(name="old")
     reply = await alice.patch(f"/rooms/{room_id}", body)
     assert (reply.status, reply.error["field"]) == (400, field)
     assert (await alice.get(f"/rooms/{room_id}")).data["name"] == "old"
 
 
-async def test_only_admins_change_and_delete_a_room(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_only_admins_change_and_delete_a_room(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room("bob")
     for reply in (await bob.patch(f"/rooms/{room_id}", {"name": "mine"}), await bob.delete(f"/rooms/{room_id}")):
         assert (reply.status, reply.error["code"]) == (403, "AUTHORIZATION_ERROR")
@@ -408,8 +408,8 @@ async def test_a_deleted_room_is_gone_with_everything_in_it(start_server) -> Non
     await check((await start_server()).user("alice"))
 
 
-async def test_a_room_that_is_deleted_under_waiting_sends_takes_none_of_them(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_a_room_that_is_deleted_under_waiting_sends_takes_none_of_them(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room("bob")
     replies = await asyncio.gather(
         alice.delete(f"/rooms/{room_id}"),
@@ -423,8 +423,8 @@ async def test_a_room_that_is_deleted_under_waiting_sends_takes_none_of_them(ser
     assert (await bob.get(f"/rooms/{room_id}")).status == 404
 
 
-async def test_after_the_deletion_of_a_channel_its_name_in_the_lists_is_free(server: Server) -> None:
-    alice = server.user("alice")
+async def test_after_the_deletion_of_a_channel_its_name_in_the_lists_is_free(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     channel = await alice.make_room(room_type="channel", name="news")
     await alice.delete(f"/rooms/{channel}")
     assert ids(await alice.get("/channels")) == []
@@ -433,8 +433,8 @@ async def test_after_the_deletion_of_a_channel_its_name_in_the_lists_is_free(ser
     assert ids(await alice.get("/channels")) == [again]
 
 
-async def test_room_events_reach_the_members(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_room_events_reach_the_members(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     socket = await bob.connect()
     room_id = await alice.make_room("bob", name="old")
     created = await socket.expect("room.created", room_id=room_id)

@@ -274,8 +274,8 @@ async def test_a_room_always_shows_its_settings(start_server: StartServer, serve
     assert again.data["last_seq"] == 2  # it changed nothing
 
 
-async def test_a_dm_has_the_defaults_alone(server: Server) -> None:
-    alice = server.user("alice")
+async def test_a_dm_has_the_defaults_alone(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     for field, value in (("posting", "admins"), ("slow_mode_seconds", 1)):
         reply = await alice.post("/rooms", {"type": "dm", "members": ["bob"], field: value})
         assert (reply.status, reply.error["field"]) == (400, field)
@@ -287,7 +287,7 @@ async def test_a_dm_has_the_defaults_alone(server: Server) -> None:
     for field, value in (("posting", "admins"), ("slow_mode_seconds", 1)):
         reply = await alice.patch(path, {**settings, field: value})
         assert (reply.status, reply.error["field"]) == (400, field)
-        assert (await server.user("eve").patch(path, {field: value})).status == 403
+        assert (await shared_server.user("eve").patch(path, {field: value})).status == 403
 
 
 async def test_a_change_that_meets_the_end_of_slow_mode_is_refused(room: SlowRoom) -> None:

@@ -73,11 +73,11 @@ async def test_the_bounds_of_a_ban(shared_server: Server, body: dict[str, object
     assert (reply.status, reply.error["field"]) == (400, "user_id")
 
 
-async def test_everything_else_is_refused(server: Server) -> None:
-    bob, key = await make_bearer(server, "bob"), server.user("bob")
+async def test_everything_else_is_refused(shared_server: Server) -> None:
+    bob, key = await make_bearer(shared_server, "bob"), shared_server.user("bob")
     room_id = await key.make_room("carol")
-    channel = await server.user("carol").make_room(room_type="channel")
-    await server.user("backend").put(BAN, {})
+    channel = await shared_server.user("carol").make_room(room_type="channel")
+    await shared_server.user("backend").put(BAN, {})
     for user in (bob, key):
         for method, path, body in (
             ("GET", "/rooms", None),
@@ -102,42 +102,42 @@ async def test_everything_else_is_refused(server: Server) -> None:
     # On routes for the API key the user id only names who acts.
     assert (await key.post("/tokens", {})).status == 201
     assert (await key.get(BAN)).status == 200
-    members = (await server.user("carol").get(f"/rooms/{room_id}/members")).data["members"]
+    members = (await shared_server.user("carol").get(f"/rooms/{room_id}/members")).data["members"]
     assert {member["user_id"]: member["role"] for member in members}["bob"] == "admin"  # memberships stay
     assert (await key.delete(BAN)).status == 204
     assert (await bob.get("/rooms")).data["rooms"][0]["room_id"] == room_id
 
 
-async def test_open_sockets_close_and_others_stay(server: Server) -> None:
-    bob, token = server.user("bob"), await make_bearer(server, "bob")
+async def test_open_sockets_close_and_others_stay(shared_server: Server) -> None:
+    bob, token = shared_server.user("bob"), await make_bearer(shared_server, "bob")
     room_id = await bob.make_room("carol")
     sockets = [await bob.connect(), await token.connect(), await bob.connect(sync="none", ready=False)]
-    carol = await server.user("carol").connect()
-    namesake = server.user("bob", (await server.make_tenant("other"))["api_key"])
+    carol = await shared_server.user("carol").connect()
+    namesake = shared_server.user("bob", (await shared_server.make_tenant("other"))["api_key"])
     elsewhere = await namesake.connect()
-    until = (await server.user("backend").put(BAN, {"expires_in": 100})).data["banned_until"]
+    until = (await shared_server.user("backend").put(BAN, {"expires_in": 100})).data["banned_until"]
     for socket in sockets:
         await expect_closed(socket, until)
-    await server.user("carol").say(room_id)
+    await shared_server.user("carol").say(room_id)
     await carol.expect("message")
     await elsewhere.expect_nothing("error")
 
 
-async def test_handshakes_are_refused(server: Server) -> None:
-    bob = server.user("bob")
+async def test_handshakes_are_refused(shared_server: Server) -> None:
+    bob = shared_server.user("bob")
     token = (await bob.post("/tokens")).data["token"]
     ticket = (await bob.post("/ws/token")).data["token"]
-    await server.user("backend").put(BAN, {})
+    await shared_server.user("backend").put(BAN, {})
     for headers in (bob.headers, {"Authorization": f"Bearer {token}"}):
         with pytest.raises(aiohttp.WSServerHandshakeError, match="403"):
-            await server.handshake(headers=headers)
-        assert_banned((await server.refused_handshake(headers=headers)).error)
-    await expect_closed(await server.handshake(protocols=("chatapi.v1", f"bearer.{token}")))
-    await expect_closed(await server.handshake(token=token))
-    await expect_closed(await server.handshake(token=ticket))
-    await server.user("backend").delete(BAN)
-    await (await server.handshake(token=ticket)).expect("ready")  # it holds again
-    await (await server.handshake(token=token)).expect("ready")
+            await shared_server.handshake(headers=headers)
+        assert_banned((await shared_server.refused_handshake(headers=headers)).error)
+    await expect_closed(await shared_server.handshake(protocols=("chatapi.v1", f"bearer.{token}")))
+    await expect_closed(await shared_server.handshake(token=token))
+    await expect_closed(await shared_server.handshake(token=ticket))
+    await shared_server.user("backend").delete(BAN)
+    await (await shared_server.handshake(token=ticket)).expect("ready")  # it holds again
+    await (await shared_server.handshake(token=token)).expect("ready")
 
 
 async def test_a_banned_handshake_takes_its_token(start_server: StartServer) -> None:
@@ -228,8 +228,8 @@ async def roles_of(user: User, room_id: str) -> dict[str, str]:
     return {member["user_id"]: member["role"] for member in members}
 
 
-async def test_the_longest_standing_other_member_takes_over(server: Server) -> None:
-    bob, backend, carol = server.user("bob"), server.user("backend"), server.user("carol")
+async def test_the_longest_standing_other_member_takes_over(shared_server: Server) -> None:
+    bob, backend, carol = shared_server.user("bob"), shared_server.user("backend"), shared_server.user("carol")
     alone, shared = await bob.make_room(), await bob.make_room("carol", "dave")
     for user_id in ("zoe", "carol"):
         await bob.post(f"/rooms/{alone}/members", {"user_id": user_id})
@@ -248,8 +248,8 @@ async def test_the_longest_standing_other_member_takes_over(server: Server) -> N
     assert await roles_of(bob, empty) == {"bob": "admin"}
 
 
-async def test_banned_users_take_over_nothing(server: Server) -> None:
-    backend, bob, carol = server.user("backend"), server.user("bob"), server.user("carol")
+async def test_banned_users_take_over_nothing(shared_server: Server) -> None:
+    backend, bob, carol = shared_server.user("backend"), shared_server.user("bob"), shared_server.user("carol")
     room_id = await bob.make_room()
     for user_id in ("zoe", "yan", "carol"):
         await bob.post(f"/rooms/{room_id}/members", {"user_id": user_id})
@@ -262,7 +262,7 @@ async def test_banned_users_take_over_nothing(server: Server) -> None:
     for user_id in ("zoe", "dave"):
         await carol.post(f"/rooms/{other}/members", {"user_id": user_id})
     await carol.delete(f"/rooms/{other}/members/carol")
-    assert await roles_of(server.user("dave"), other) == {"zoe": "member", "dave": "admin"}
+    assert await roles_of(shared_server.user("dave"), other) == {"zoe": "member", "dave": "admin"}
 
 
 async def test_takeovers_that_a_crash_left_out_come_at_the_next_start(
@@ -323,9 +323,9 @@ async def test_bans_that_have_ended_are_forgotten(start_server: StartServer, dat
         assert connection.execute("SELECT user_id FROM user_bans").fetchall() == [("bob",)]
 
 
-async def test_another_tenants_user_of_that_name_is_another_one(server: Server) -> None:
-    other = await server.make_tenant("other")
-    await server.user("backend").put(BAN, {})
-    namesake = server.user("bob", other["api_key"])
+async def test_another_tenants_user_of_that_name_is_another_one(shared_server: Server) -> None:
+    other = await shared_server.make_tenant("other")
+    await shared_server.user("backend").put(BAN, {})
+    namesake = shared_server.user("bob", other["api_key"])
     assert (await namesake.get("/rooms")).status == 200
     assert (await namesake.get(BAN)).status == 404

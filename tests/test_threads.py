@@ -110,8 +110,8 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-async def test_only_a_message_of_the_room_that_is_no_reply_can_be_answered(server: Server, case: str) -> None:
-    alice = server.user("alice")
+async def test_only_a_message_of_the_room_that_is_no_reply_can_be_answered(shared_server: Server, case: str) -> None:
+    alice = shared_server.user("alice")
     room_id, _, [reply] = await start_thread(alice, 1)
     elsewhere = await alice.say(await alice.make_room())
     ids = {"elsewhere": elsewhere["message_id"], "reply": reply["message_id"]}
@@ -126,8 +126,8 @@ async def test_only_a_message_of_the_room_that_is_no_reply_can_be_answered(serve
     assert (await alice.get(f"/rooms/{room_id}")).data["last_seq"] == 2
 
 
-async def test_no_thread_id_is_null(server: Server) -> None:
-    alice = server.user("alice")
+async def test_no_thread_id_is_null(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     message = await alice.say(await alice.make_room(), thread_id=None)
     assert "thread_id" not in message
 
@@ -135,8 +135,8 @@ async def test_no_thread_id_is_null(server: Server) -> None:
 # Deletions and edits
 
 
-async def test_deleted_replies_are_not_counted(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_deleted_replies_are_not_counted(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id, root_id, replies = await start_thread(alice, 3)
     listening = await bob.connect()
 
@@ -159,8 +159,8 @@ async def test_deleted_replies_are_not_counted(server: Server) -> None:
     assert (await read_root(bob, room_id, root_id))["thread"] == summary(later)
 
 
-async def test_other_deletions_carry_no_thread(server: Server) -> None:
-    alice = server.user("alice")
+async def test_other_deletions_carry_no_thread(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id, root_id, replies = await start_thread(alice)
     socket = await alice.connect()
     await alice.delete(f"/rooms/{room_id}/messages/{root_id}")
@@ -170,8 +170,8 @@ async def test_other_deletions_carry_no_thread(server: Server) -> None:
     assert (tombstone["content"], tombstone["thread"]) == (None, summary(*replies))
 
 
-async def test_a_deleted_root_keeps_its_replies_and_may_be_answered(server: Server) -> None:
-    alice = server.user("alice")
+async def test_a_deleted_root_keeps_its_replies_and_may_be_answered(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id, root_id, replies = await start_thread(alice)
     await alice.delete(f"/rooms/{room_id}/messages/{root_id}")
     replies.append(await alice.say(room_id, "later", thread_id=root_id))
@@ -179,8 +179,8 @@ async def test_a_deleted_root_keeps_its_replies_and_may_be_answered(server: Serv
     assert await contents(alice, room_id, thread_id=root_id) == ["reply 0", "reply 1", "later"]
 
 
-async def test_an_edited_reply_stays_in_its_thread(server: Server) -> None:
-    alice = server.user("alice")
+async def test_an_edited_reply_stays_in_its_thread(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id, root_id, [reply] = await start_thread(alice, 1)
     socket = await alice.connect()
     edited = (await alice.put(f"/rooms/{room_id}/messages/{reply['message_id']}", {"content": "new"})).data
@@ -190,8 +190,8 @@ async def test_an_edited_reply_stays_in_its_thread(server: Server) -> None:
     assert (await read_root(alice, room_id, root_id))["thread"] == summary(reply)
 
 
-async def test_deleting_a_reply_again_answers_with_its_event(server: Server) -> None:
-    alice = server.user("alice")
+async def test_deleting_a_reply_again_answers_with_its_event(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id, root_id, [reply] = await start_thread(alice, 1)
     socket = await alice.connect()
     for request_id in ("1", "2"):
@@ -200,8 +200,8 @@ async def test_deleting_a_reply_again_answers_with_its_event(server: Server) -> 
     assert (await alice.get(f"/rooms/{room_id}")).data["last_seq"] == 3
 
 
-async def test_a_thread_and_reactions_stand_beside_each_other(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_a_thread_and_reactions_stand_beside_each_other(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id, root_id, replies = await start_thread(alice, 1)
     await bob.put(f"/rooms/{room_id}/messages/{root_id}/reactions/x", {})
     replies.append(await bob.say(room_id, thread_id=root_id))
@@ -216,8 +216,8 @@ async def test_a_thread_and_reactions_stand_beside_each_other(server: Server) ->
 # Retries
 
 
-async def test_a_retry_compares_the_thread(server: Server) -> None:
-    alice = server.user("alice")
+async def test_a_retry_compares_the_thread(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id, root_id, _ = await start_thread(alice, 0)
     other_id = (await alice.say(room_id))["message_id"]
     path = f"/rooms/{room_id}/messages"
@@ -270,8 +270,8 @@ async def test_a_part_of_the_room_pages_as_history_does(
         assert (forward, backward) == (expected, expected)
 
 
-async def test_a_part_of_the_room_is_asked_for_in_one_way(server: Server) -> None:
-    alice = server.user("alice")
+async def test_a_part_of_the_room_is_asked_for_in_one_way(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id, root_id, [reply] = await start_thread(alice, 1)
     path = f"/rooms/{room_id}/messages"
     elsewhere = (await alice.say(await alice.make_room()))["message_id"]
@@ -284,7 +284,7 @@ async def test_a_part_of_the_room_is_asked_for_in_one_way(server: Server) -> Non
     for bad in ("yes", "1", "True", ""):
         assert (await alice.get(path, top_level=bad)).error["field"] == "top_level"
     assert await contents(alice, room_id, top_level="false") == ["root", "reply 0"]
-    assert (await server.user("eve").get(path, thread_id=root_id)).status == 403
+    assert (await shared_server.user("eve").get(path, thread_id=root_id)).status == 403
 
 
 # What is kept

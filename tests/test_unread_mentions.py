@@ -53,8 +53,8 @@ async def test_mentions_are_unread_until_the_message_is_read(server: Server, sta
     assert await unread(bob) == {room_id: 1, other_id: 0}
 
 
-async def test_reading_on_one_device_counts_for_the_others(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_reading_on_one_device_counts_for_the_others(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room("bob")
     first = await bob.connect()
     await alice.say(room_id, mentions=["bob"])
@@ -63,18 +63,18 @@ async def test_reading_on_one_device_counts_for_the_others(server: Server) -> No
     assert await unread(bob) == {room_id: 0}
 
 
-async def test_one_does_not_mention_oneself(server: Server) -> None:
-    alice = server.user("alice")
+async def test_one_does_not_mention_oneself(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room("bob")
     await alice.say(room_id, "self", mentions=["alice"])
     await alice.say(room_id, "all", mention_room=True)
     assert await unread(alice) == {room_id: 0}
     assert await listed(alice) == ["self"]
-    assert await listed(server.user("bob")) == ["all"]
+    assert await listed(shared_server.user("bob")) == ["all"]
 
 
-async def test_deletions_and_edits_change_the_count_by_the_message_itself(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_deletions_and_edits_change_the_count_by_the_message_itself(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room("bob")
     messages = [await alice.say(room_id, str(number), mentions=["bob"]) for number in range(4)]
     paths = [f"/rooms/{room_id}/messages/{message['message_id']}" for message in messages]
@@ -92,8 +92,8 @@ async def test_deletions_and_edits_change_the_count_by_the_message_itself(server
     assert await listed(bob) == ["2", "1", "0"]
 
 
-async def test_a_member_who_joined_later_is_not_mentioned_with_the_room(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_a_member_who_joined_later_is_not_mentioned_with_the_room(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room("carol", room_type="channel")
     before = await alice.say(room_id, "before")
     await alice.say(room_id, "missed", mention_room=True)
@@ -108,7 +108,7 @@ async def test_a_member_who_joined_later_is_not_mentioned_with_the_room(server: 
     assert await listed(bob) == []
     await bob.post(f"/rooms/{room_id}/members", {"user_id": "bob"})
     assert await listed(bob) == []
-    assert await listed(server.user("carol")) == ["seen", "missed", "edited"]
+    assert await listed(shared_server.user("carol")) == ["seen", "missed", "edited"]
 
 
 async def test_join_and_mention_in_one_batch_are_judged_in_their_order(server: Server) -> None:
@@ -226,16 +226,16 @@ async def test_own_mentions_of_the_room_are_passed_over(
     assert found == contents
 
 
-async def test_a_page_of_mentions_shows_messages_as_they_now_stand(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_a_page_of_mentions_shows_messages_as_they_now_stand(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room("bob")
     message = await alice.say(room_id, "old", mentions=["bob"])
     edited = (await alice.put(f"/rooms/{room_id}/messages/{message['message_id']}", {"content": "new"})).data
     assert (await bob.get("/mentions")).data["messages"] == [edited]
 
 
-async def test_before_may_be_a_deleted_message_but_none_that_cannot_be_read(server: Server) -> None:
-    alice, bob, carol = server.user("alice"), server.user("bob"), server.user("carol")
+async def test_before_may_be_a_deleted_message_but_none_that_cannot_be_read(shared_server: Server) -> None:
+    alice, bob, carol = shared_server.user("alice"), shared_server.user("bob"), shared_server.user("carol")
     room_id, foreign_id, gone_id = await alice.make_room("bob"), await alice.make_room(), await alice.make_room("bob")
     await alice.say(room_id, "first", mentions=["bob"])
     deleted = await alice.say(room_id, "second", mentions=["bob"])
@@ -255,8 +255,8 @@ async def test_before_may_be_a_deleted_message_but_none_that_cannot_be_read(serv
     assert (await alice.get("/mentions", cursor=cursor)).status == 400
 
 
-async def test_before_may_be_of_a_channel_that_the_user_may_read(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_before_may_be_of_a_channel_that_the_user_may_read(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     channel_id = await alice.make_room(room_type="channel")
     message_id = (await alice.say(channel_id))["message_id"]
     assert await listed(bob, before=message_id) == []
@@ -280,9 +280,9 @@ async def test_before_may_be_gone_by_retention(start_server: StartServer) -> Non
     assert await listed(alice, before=message["message_id"]) == []
 
 
-async def test_many_counts_at_once_are_right(server: Server) -> None:
+async def test_many_counts_at_once_are_right(shared_server: Server) -> None:
     """Connects while mentions come: the count of each is that of its own `last_seq`."""
-    alice, bob = server.user("alice"), server.user("bob")
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room("bob")
 
     async def connect() -> tuple[int, int]:

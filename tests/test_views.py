@@ -27,8 +27,8 @@ async def shown(user: User, **query: object) -> list[str]:
     return [room["room_id"] for room in (await user.get("/rooms", **query)).data["rooms"]]
 
 
-async def test_a_view_is_changed_in_part_and_told_to_all_devices(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_a_view_is_changed_in_part_and_told_to_all_devices(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room("bob")
     mine = [await bob.connect(), await bob.connect()]
     others = await alice.connect()
@@ -69,15 +69,15 @@ async def test_a_bad_view_is_refused(shared_server: Server, body: dict[str, obje
     assert (refused.status, refused.error["field"]) == (400, field)
 
 
-async def test_a_reader_of_a_channel_has_no_view(server: Server) -> None:
-    room_id = await server.user("alice").make_room(room_type="channel")
-    assert (await server.user("eve").patch(f"/rooms/{room_id}/me", {"hidden": True})).status == 403
+async def test_a_reader_of_a_channel_has_no_view(shared_server: Server) -> None:
+    room_id = await shared_server.user("alice").make_room(room_type="channel")
+    assert (await shared_server.user("eve").patch(f"/rooms/{room_id}/me", {"hidden": True})).status == 403
 
 
-async def test_a_hidden_room_is_listed_on_request_until_somebody_else_posts(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_a_hidden_room_is_listed_on_request_until_somebody_else_posts(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     hidden, other = await alice.make_room("bob", "carol"), await alice.make_room("bob")
-    for user in (bob, server.user("carol")):
+    for user in (bob, shared_server.user("carol")):
         await user.patch(f"/rooms/{hidden}/me", {"hidden": True})
     listening = await bob.connect()
     assert await shown(bob) == [other]
@@ -87,7 +87,7 @@ async def test_a_hidden_room_is_listed_on_request_until_somebody_else_posts(serv
     await bob.say(hidden, "it stays hidden by one's own words")
     await alice.patch(f"/rooms/{hidden}", {"name": "and by what is no message"})
     assert await shown(bob) == [other]
-    assert await shown(server.user("carol")) == [hidden]  # to whom bob is somebody else
+    assert await shown(shared_server.user("carol")) == [hidden]  # to whom bob is somebody else
     message = await alice.say(hidden)
     frames = await listening.collect("room.me")
     assert [frame["seq"] for frame in frames if frame["type"] == "message"] == [1]
@@ -135,8 +135,8 @@ async def test_hiding_and_a_message_in_one_batch_are_judged_in_their_order(serve
     assert await shown(bob) == [room_id]
 
 
-async def test_a_page_of_shown_rooms_is_full(server: Server) -> None:
-    alice = server.user("alice")
+async def test_a_page_of_shown_rooms_is_full(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_ids = [await alice.make_room() for _ in range(9)]
     for room_id in room_ids[::2]:
         await alice.patch(f"/rooms/{room_id}/me", {"hidden": True})
@@ -151,8 +151,8 @@ async def test_a_page_of_shown_rooms_is_full(server: Server) -> None:
     assert await shown(alice, hidden="true") == room_ids[::-1]
 
 
-async def test_leaving_forgets_the_view(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_leaving_forgets_the_view(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room("bob", room_type="channel")
     await bob.patch(f"/rooms/{room_id}/me", {"hidden": True, "notify": "none"})
     await bob.delete(f"/rooms/{room_id}/members/bob")

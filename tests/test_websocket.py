@@ -25,8 +25,8 @@ from chatapi.ws.session import MAX_BAD_FRAMES
 # Sending
 
 
-async def test_the_sender_is_confirmed_before_it_gets_its_message(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_the_sender_is_confirmed_before_it_gets_its_message(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room("bob")
     phone, laptop, other = await alice.connect(), await alice.connect(), await bob.connect()
     await phone.send(
@@ -48,8 +48,8 @@ async def test_the_sender_is_confirmed_before_it_gets_its_message(server: Server
     await laptop.expect_nothing("message.sent")
 
 
-async def test_many_messages_at_once_are_each_confirmed_before_they_come(server: Server) -> None:
-    alice = server.user("alice")
+async def test_many_messages_at_once_are_each_confirmed_before_they_come(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
     socket = await alice.connect_raw()
     await socket.expect("sync.complete")
@@ -67,8 +67,8 @@ async def test_many_messages_at_once_are_each_confirmed_before_they_come(server:
     assert confirmed == delivered == [(f"{n}", n + 1) for n in range(300)]
 
 
-async def test_fields_may_be_nested_in_data(server: Server) -> None:
-    alice = server.user("alice")
+async def test_fields_may_be_nested_in_data(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
     socket = await alice.connect()
     await socket.send("send_message", data={"room_id": room_id, "content": "hi", "request_id": "inner"})
@@ -79,8 +79,8 @@ async def test_fields_may_be_nested_in_data(server: Server) -> None:
     await socket.expect("error", request_id="r", field="content")
 
 
-async def test_edits_and_deletions_answer_the_asker_and_tell_everyone(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_edits_and_deletions_answer_the_asker_and_tell_everyone(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room("bob")
     message = await alice.say(room_id, "teh")
     requester, other = await alice.connect(), await bob.connect()
@@ -100,8 +100,8 @@ async def test_edits_and_deletions_answer_the_asker_and_tell_everyone(server: Se
     await requester.expect("error", code="NOT_FOUND")
 
 
-async def test_unsubscribed_member_still_gets_answers(server: Server) -> None:
-    alice = server.user("alice")
+async def test_unsubscribed_member_still_gets_answers(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
     message = await alice.say(room_id)
     socket = await alice.connect()
@@ -116,8 +116,8 @@ async def test_unsubscribed_member_still_gets_answers(server: Server) -> None:
     await socket.expect_nothing("message")
 
 
-async def test_an_error_frame_carries_the_details_that_rest_does(server: Server) -> None:
-    alice = server.user("alice")
+async def test_an_error_frame_carries_the_details_that_rest_does(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
     message = await alice.say(room_id, client_message_id="m-1")
     draft = {"content": "other", "client_message_id": "m-1"}
@@ -133,8 +133,8 @@ async def test_an_error_frame_carries_the_details_that_rest_does(server: Server)
 # Subscriptions
 
 
-async def test_subscriptions_are_each_connections_own(server: Server) -> None:
-    alice, bob = server.user("alice"), server.user("bob")
+async def test_subscriptions_are_each_connections_own(shared_server: Server) -> None:
+    alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room("bob")
     quiet, loud = await bob.connect(), await bob.connect()
     await quiet.send("unsubscribe", room_id=room_id, request_id="r-1")
@@ -157,8 +157,8 @@ async def test_subscriptions_are_each_connections_own(server: Server) -> None:
     await quiet.expect("room.deleted", room_id=room_id)  # no event of its log: the user's rooms are one less
 
 
-async def test_a_channel_can_be_listened_to_without_joining(server: Server) -> None:
-    alice, eve = server.user("alice"), server.user("eve")
+async def test_a_channel_can_be_listened_to_without_joining(shared_server: Server) -> None:
+    alice, eve = shared_server.user("alice"), shared_server.user("eve")
     channel = await alice.make_room(room_type="channel")
     group = await alice.make_room()
     await alice.say(channel, "before")
@@ -236,8 +236,8 @@ async def test_a_bad_frame_gets_an_error_and_the_connection_stays(
     assert (await socket.next())["type"] == "pong"
 
 
-async def test_the_answer_to_a_bad_frame_repeats_its_request_id(server: Server) -> None:
-    socket = await server.user("alice").connect()
+async def test_the_answer_to_a_bad_frame_repeats_its_request_id(shared_server: Server) -> None:
+    socket = await shared_server.user("alice").connect()
     for frame_type in [*CLIENT_FRAMES, "unheard-of"]:
         await socket.send(frame_type, room_id=7, rooms=7, notification_id=7, request_id="r" * 64)
         frame = await socket.next()
@@ -258,8 +258,8 @@ import chatapi.app
     assert run.stderr.endswith("TypeError: CLIENT_FRAMES and the table of commands differ in Poll\n")
 
 
-async def test_refused_frame_is_answered_with_an_error_frame(server: Server) -> None:
-    alice, eve = server.user("alice"), server.user("eve")
+async def test_refused_frame_is_answered_with_an_error_frame(shared_server: Server) -> None:
+    alice, eve = shared_server.user("alice"), shared_server.user("eve")
     room_id = await alice.make_room()
     message = await alice.say(room_id)
     socket = await eve.connect()
@@ -310,8 +310,8 @@ async def test_a_hundred_bad_frames_a_minute_are_borne(start_server: StartServer
 # Frames that end the connection
 
 
-async def test_a_binary_frame_is_1003(server: Server) -> None:
-    socket = await server.user("alice").connect_raw(ready=True)
+async def test_a_binary_frame_is_1003(shared_server: Server) -> None:
+    socket = await shared_server.user("alice").connect_raw(ready=True)
     socket.send(BINARY, b'{"type":"ping"}')
     assert await socket.close_code() == 1003
 
@@ -328,8 +328,8 @@ def padded_ping(size_bytes: int) -> bytes:
     return frame[:-2] + b"x" * (size_bytes - len(frame)) + frame[-2:]
 
 
-async def test_a_frame_may_have_128_kib(server: Server) -> None:
-    socket = await server.user("alice").connect_raw(ready=True)
+async def test_a_frame_may_have_128_kib(shared_server: Server) -> None:
+    socket = await shared_server.user("alice").connect_raw(ready=True)
     assert MAX_FRAME_BYTES == 128 * 1024
     socket.send(TEXT, padded_ping(MAX_FRAME_BYTES))
     await socket.expect("pong")
@@ -337,16 +337,16 @@ async def test_a_frame_may_have_128_kib(server: Server) -> None:
     assert await socket.close_code() == 1009
 
 
-async def test_the_bound_holds_for_fragments_together(server: Server) -> None:
-    socket = await server.user("alice").connect_raw(ready=True)
+async def test_the_bound_holds_for_fragments_together(shared_server: Server) -> None:
+    socket = await shared_server.user("alice").connect_raw(ready=True)
     data = padded_ping(MAX_FRAME_BYTES + 1)
     socket.send(TEXT, data[:100_000], first_byte=0)
     socket.send(0, data[100_000:])
     assert await socket.close_code() == 1009
 
 
-async def test_fragments_are_put_together(server: Server) -> None:
-    socket = await server.user("alice").connect_raw(ready=True)
+async def test_fragments_are_put_together(shared_server: Server) -> None:
+    socket = await shared_server.user("alice").connect_raw(ready=True)
     socket.send(TEXT, b'{"type":', first_byte=0)
     socket.send(PING, b"between")
     socket.send(0, b'"pi', first_byte=0)
@@ -380,10 +380,10 @@ async def test_a_close_is_answered_with_its_code(shared_server: Server, payload:
     assert await socket.end() == b""
 
 
-async def test_after_its_close_frame_the_server_says_nothing_more(server: Server) -> None:
-    alice = server.user("alice")
+async def test_after_its_close_frame_the_server_says_nothing_more(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
     room_id = await alice.make_room()
-    socket = await server.user("alice").connect_raw(ready=True)
+    socket = await shared_server.user("alice").connect_raw(ready=True)
     socket.send(BINARY, b"x")
     socket.send_frame("send_message", room_id=room_id, content="late")
     socket.send_frame("ping")
@@ -461,8 +461,8 @@ async def test_control_frames_keep_their_place_among_the_others(server: Server) 
     socket.writer.transport.abort()
 
 
-async def test_a_pong_that_nobody_asked_for_is_nothing(server: Server) -> None:
-    socket = await server.user("alice").connect_raw(ready=True)
+async def test_a_pong_that_nobody_asked_for_is_nothing(shared_server: Server) -> None:
+    socket = await shared_server.user("alice").connect_raw(ready=True)
     socket.send(PONG, b"here I am")
     socket.send(PING, b"")
     assert await socket.next() == (PONG, b"")
@@ -502,18 +502,18 @@ async def test_an_open_websocket_keeps_no_parser_of_requests(server: Server) -> 
     assert all(one.maxlen == 0 for one in kept if isinstance(one, deque))
 
 
-async def test_ping_gets_pong(server: Server) -> None:
-    socket = await server.user("alice").connect()
+async def test_ping_gets_pong(shared_server: Server) -> None:
+    socket = await shared_server.user("alice").connect()
     await socket.send("ping", request_id="r-1")
     assert await socket.next() == {"type": "pong", "request_id": "r-1"}
     await socket.send("ping")
     assert await socket.next() == {"type": "pong"}
 
 
-async def test_ordinary_clients_get_along(server: Server) -> None:
+async def test_ordinary_clients_get_along(shared_server: Server) -> None:
     """aiohttp's client offers compression, and checks the close handshake."""
-    async with server.session.ws_connect(
-        f"{server.url}/ws", headers=server.user("alice").headers, compress=15
+    async with shared_server.session.ws_connect(
+        f"{shared_server.url}/ws", headers=shared_server.user("alice").headers, compress=15
     ) as websocket:
         assert (await websocket.receive()).type is aiohttp.WSMsgType.TEXT
         await websocket.close(code=4000)
