@@ -422,7 +422,7 @@ def test_the_server_of_a_port_is_found(listening: socket.socket) -> None:
         (["ws-send", "--url", "http://127.0.0.1:1", "--master-key", "mk"], "a connection ended"),
         (["ws-send", "--url", "http://a", "--against", "http://a", "--master-key", "mk"], "with itself"),
         (["ws-send", "--set", "limits=3"], "SECTION.KEY=VALUE"),
-        (["ws-send", "--set", "limits.nonsense=3"], "an unknown key"),
+        pytest.param(["ws-send", "--set", "limits.nonsense=3"], "an unknown key", marks=pytest.mark.slow),
         (["ws-send", "--prefill", "10", "--python", "/bin/false"], "cannot prefill"),
     ],
 )

@@ -155,6 +155,7 @@ async def test_same_client_message_id_once(rig: Rig) -> None:
     assert contents(await stored_messages(client, room)) == ["once"]
 
 
+@pytest.mark.slow
 async def test_killed_server_loses_nothing(rig: Rig, process: ServerProcess) -> None:
     room = await rig.group("alice", "bob")
     alice, bob = rig.client("alice"), await rig.connect("bob")
@@ -168,6 +169,7 @@ async def test_killed_server_loses_nothing(rig: Rig, process: ServerProcess) -> 
     assert seqs(messages) == list(range(1, 41))
 
 
+@pytest.mark.slow
 async def test_send_outlasts_a_restart(rig: Rig, process: ServerProcess) -> None:
     room = await rig.group("alice", "bob")
     alice = await rig.connect("alice")
@@ -352,6 +354,7 @@ async def test_rate_limit_is_waited_out(process: ServerProcess, url: str) -> Non
         assert [text for text in stored if text.startswith("live")] == live
 
 
+@pytest.mark.slow
 async def test_slow_consumer_misses_nothing(rig: Rig) -> None:
     async def dawdle(event: Event) -> None:
         await asyncio.sleep(0.005)

@@ -68,6 +68,7 @@ async def test_moderation_is_told_at_once(rig: Rig) -> None:
     assert back["seq"] == banned["seq"] + 4
 
 
+@pytest.mark.slow
 async def test_kept_messages_show_their_reactions_and_pins(process: ServerProcess, rig: Rig) -> None:
     for case in KEPT_MESSAGES:
         for times in (1, 2):
@@ -188,6 +189,7 @@ async def test_kept_root_shows_its_thread(process: ServerProcess, rig: Rig) -> N
     assert told["notify"] == "mentions"
 
 
+@pytest.mark.slow
 async def test_conversation_is_caught_up(process: ServerProcess, rig: Rig) -> None:
     room = await rig.group("alice", "bob")
     alice, reader, first = rig.client("alice"), rig.client("bob"), await rig.connect("bob")

@@ -21,6 +21,7 @@ PATIENCE_S = 30.0
 PROMPTS = re.compile(r"^(?:(?:>>>|\.\.\.) )+", re.MULTILINE)
 
 
+@pytest.mark.slow
 async def test_the_examples_can_be_pasted_one_after_the_other(server: Server) -> None:
     given = f"url = {server.url!r}\napi_key = {server.api_key!r}\n"
     run = await asyncio.to_thread(

@@ -74,6 +74,7 @@ async def test_foreign_answers_are_no_word_on_a_call(rig: Rig, proxy: Proxy, thr
     assert [one["room_id"] for one in (await rig.client("alice").list_rooms())["rooms"]] == [room]
 
 
+@pytest.mark.slow
 async def test_foreign_answers_lose_no_room(rig: Rig, proxy: Proxy, through: Callable[..., ChatAPI]) -> None:
     room = await rig.group("alice", "bob")
     alice, bob = rig.client("alice"), await rig.attach(through("bob", retries=0), max_delay_s=0.05)
@@ -114,6 +115,7 @@ async def test_foreign_answers_end_no_connection(rig: Rig, proxy: Proxy, through
     await bob.connection.close()
 
 
+@pytest.mark.slow
 async def test_a_send_outlasts_foreign_answers(
     rig: Rig, proxy: Proxy, through: Callable[..., ChatAPI], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,8 @@ from examples import example
 from chatapi import __version__
 from chatapi.config import ConfigError, load_config
 
+pytestmark = pytest.mark.slow  # also because each process that collects it imports for 0.2 s
+
 BUILD_AND_RUN = example("docs/operations.md", "sh", "docker build")
 DOCKER_COMMANDS = example("docs/operations.md", "sh", "docker exec")
 MANIFEST = example("docs/operations.md", "yaml", "kind: Deployment")

@@ -2,12 +2,10 @@
 what it names exists."""
 
 import ast
-import io
 import re
-import tokenize
 from pathlib import Path
 
-from sources import ROOT, list_sources, read_modules
+from sources import ROOT, STRING_OR_COMMENT, find_comments, list_sources, read_modules, read_text
 
 TESTS = ROOT / "tests"
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -59,16 +57,16 @@ def test_no_test_module_imports_another() -> None:
     names = [path.stem for path in list_test_files()]
     assert len(names) == len(set(names))
     imports = re.compile(r"^ *(?:from|import) (test_\w+)", re.MULTILINE)
-    assert [path.name for path in list_sources("tests", ".py") if imports.search(path.read_text())] == []
+    assert [path.name for path in list_sources("tests", ".py") if imports.search(read_text(path))] == []
 
 
 def test_test_files_have_less_than_600_lines() -> None:
-    assert [path.name for path in list_sources("tests", ".py") if path.read_text().count("\n") >= 600] == []
+    assert [path.name for path in list_sources("tests", ".py") if read_text(path).count("\n") >= 600] == []
 
 
 def test_names_of_tests_have_a_subject() -> None:
     """`test_member_readded_after_hearing_of_the_removal_gets_no_gap`, not `test_who_is_told_…` or `test_what_is_…`."""
-    names = [name for path in list_test_files() for name in re.findall(r"def (test_\w+)", path.read_text())]
+    names = [name for path in list_test_files() for name in re.findall(r"def (test_\w+)", read_text(path))]
     headless = re.compile(r"_(?:what|whatever|whoever|whom)(?:_|$)|(?:test|is|are|and|of|to|by|than|for|from)_who_")
     assert [name for name in names if headless.search(name)] == []
 
@@ -96,26 +94,29 @@ def test_modules_and_functions_stay_short() -> None:
     assert [node.name for node in functions if (node.end_lineno or 0) - node.lineno >= 59] == []
 
 
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+REFERENCE = re.compile(r"`([A-Za-z]\w*(?:[._]\w+)+|[A-Z]\w+)(?:\(.*?\))?`")
 # Of other programs, and examples.
 FOREIGN = {"tcpi_bytes_acked", "ipaddress.is_global", "PATH.lock", "message_sent"}
 
 
 def test_names_in_docstrings_and_comments_exist() -> None:
     """A rename leaves none of them behind. Single lowercase words are left out: they may be anything."""
-    known = {name for path in (ROOT / "chatapi").rglob("*.sql") for name in re.findall(r"\w+", path.read_text())}
+    known = {name for path in (ROOT / "chatapi").rglob("*.sql") for name in re.findall(r"\w+", read_text(path))}
     named: set[str] = set()
     for path, module in read_modules().items():
         known.update(path.relative_to(ROOT).with_suffix("").parts)
-        docstrings = {
-            node.body[0].lineno
-            for node in module.nodes
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            and ast.get_docstring(node) is not None
-        }
-        for token in tokenize.generate_tokens(io.StringIO(module.source).readline):
-            if token.type == tokenize.COMMENT or token.start[0] in docstrings:
-                named.update(re.findall(r"`([A-Za-z]\w*(?:[._]\w+)+|[A-Z]\w+)(?:\(.*?\))?`", token.string))
-            elif token.type in (tokenize.NAME, tokenize.STRING):
-                known.update(re.findall(r"\w+", token.string))
+        lines = module.source.split("\n")
+        prose = [comment.text for comment in find_comments(module.source)]
+        for node in module.nodes:
+            if isinstance(node, DOCUMENTED) and (text := ast.get_docstring(node)) is not None:
+                prose.append(text)
+                docstring = node.body[0]
+                lines[docstring.lineno - 1 : docstring.end_lineno] = [""] * (
+                    docstring.end_lineno - docstring.lineno + 1
+                )
+        named.update(name for text in prose for name in REFERENCE.findall(text))
+        code = STRING_OR_COMMENT.sub(lambda found: "" if found["comment"] else found[0], "\n".join(lines))
+        known.update(re.findall(r"\w+", code))
     assert len(named) > 200
     assert sorted(name for name in named - FOREIGN if not known.issuperset(name.split("."))) == []

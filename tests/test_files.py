@@ -144,6 +144,7 @@ async def test_file_that_depends_on_origin_and_encoding_has_both_in_vary(start_s
     assert reply.headers["Vary"] == "Origin, Accept-Encoding"
 
 
+@pytest.mark.slow
 async def test_swagger_ui_is_read_once_and_when_it_is_asked_for(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,7 +90,7 @@ async def make_long_room(server: Server, messages: int) -> tuple[User, str, Room
     return alice, room_id, room, sent
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 async def test_blocks_and_store_agree(server: Server, seed: int) -> None:
     chance = random.Random(seed)
     alice, room_id, room, sent = await make_long_room(server, 3 * BLOCK_EVENTS + 10)

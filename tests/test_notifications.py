@@ -108,6 +108,7 @@ async def test_with_sync_none_they_wait_for_the_first_sync(shared_server: Server
     assert [frame["payload"] for frame in frames if frame["type"] == "notification"] == ["old", "new"]
 
 
+@pytest.mark.slow
 async def test_a_slow_connection_gets_all_of_them_in_order_and_once(start_server: StartServer) -> None:
     server = await start_server({"limits.send_buffer_bytes": 65_536})
     socket = await server.user("bob").connect()

@@ -40,6 +40,7 @@ def resolve(part: dict[str, Any]) -> dict[str, Any]:
     return part
 
 
+@pytest.mark.slow
 def test_it_is_valid() -> None:
     from openapi_spec_validator import validate  # which takes 0.4 s, in each process that collects the tests
 

@@ -66,6 +66,7 @@ def test_sdk_requires_the_servers_python_and_versions_of_libraries() -> None:
     assert sdk["requires-python"] == server["requires-python"]
 
 
+@pytest.mark.slow
 def test_the_sdk_holds_all_that_it_imports() -> None:
     config = tomllib.loads((SDK / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     held = [(SDK / source).resolve() for source in config["force-include"]]

@@ -1,16 +1,14 @@
 """Documents and error texts are plain sentences: a few turns that need a second reading are refused."""
 
 import ast
-import io
 import re
-import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from examples import FENCE, list_documents
-from sources import ROOT, Module, list_sources, read_modules
+from sources import ROOT, Module, find_comments, list_sources, read_modules
 
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 ARCHAIC = re.compile(
@@ -62,14 +60,12 @@ def list_docstrings(module: Module) -> Iterator[str]:
 def list_comments(source: str) -> Iterator[str]:
     """Each as one text, however many lines it takes."""
     last_row, text = -1, ""
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            is_alone = not token.line[: token.start[1]].strip()
-            if text and not (is_alone and token.start[0] == last_row + 1):
-                yield text
-                text = ""
-            text += f" {token.string.lstrip('# ')}"
-            last_row = token.start[0] if is_alone else -1
+    for comment in find_comments(source):
+        if text and not (comment.is_alone and comment.row == last_row + 1):
+            yield text
+            text = ""
+        text += f" {comment.text.lstrip('# ')}"
+        last_row = comment.row if comment.is_alone else -1
     yield text
 
 

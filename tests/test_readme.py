@@ -44,6 +44,7 @@ async def test_the_first_chat(shell: str, start_server: StartServer) -> None:
     assert run.stderr == ""
 
 
+@pytest.mark.slow
 def test_the_first_tenant(tmp_path: Path) -> None:
     """In a directory that holds nothing but an environment, as after the commands above it, which is not activated."""
     script = tmp_path / ".venv" / "bin" / "chatapi"

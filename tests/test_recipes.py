@@ -19,6 +19,8 @@ from examples import example
 
 from chatapi.client import ChatAPI
 
+pytestmark = pytest.mark.slow  # also because each process that collects it imports for 0.2 s
+
 SHIPPING = example("docs/recipes.md", "python", "def tell_of_shipping")
 FASTAPI = example("docs/recipes.md", "python", "FastAPI(lifespan=lifespan)")
 LARGE = "x" * 65_530  # its echo is longer than a message may be

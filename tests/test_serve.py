@@ -125,6 +125,7 @@ def test_without_dev_there_is_no_dev_tenant(ended: Ended) -> None:
         assert connection.execute("SELECT count(*) FROM tenants").fetchone() == (0,)
 
 
+@pytest.mark.slow
 def test_start_is_logged_with_its_version_database_and_config(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text("[database]\npath = 'own.db'\n")
     with serving(tmp_path, "--config", "own.toml") as serve:
@@ -171,6 +172,7 @@ def test_it_starts_where_nobody_hears_it(directory: Path) -> None:
     assert sum("shutting down" in line for line in serve.errors) == 1
 
 
+@pytest.mark.slow
 def test_commands_printed_by_dev_work_when_pasted(directory: Path) -> None:
     keys = []
     for _ in range(2):

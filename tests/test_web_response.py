@@ -44,7 +44,9 @@ async def exchange(port: int, request: str) -> tuple[str, dict[str, str], bytes,
     return status, headers, body, is_open
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+@pytest.mark.parametrize(
+    "method", ["GET", *(pytest.param(method, marks=pytest.mark.slow) for method in ("HEAD", "POST"))]
+)
 async def test_the_head_is_that_of_aiohttp(method: str) -> None:
     server = await asyncio.get_running_loop().create_server(web.Server(answer), "127.0.0.1", 0)
     async with server:

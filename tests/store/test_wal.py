@@ -50,6 +50,7 @@ async def find_size(database: Path) -> int:
     return await asyncio.to_thread(lambda: Path(f"{database}-wal").stat().st_size)
 
 
+@pytest.mark.slow
 async def test_reads_that_never_stop_do_not_let_it_grow(busy: Bench, database: Path) -> None:
     largest = 0
     async with running(busy):
