@@ -100,11 +100,12 @@ def _list_rooms(connection: Connection, unread: UnreadMentions) -> list[RoomInRe
     return rooms
 
 
-def end_connection(services: Services, connection: Connection) -> None:
-    """Sends what waits, and removes the connection from everywhere."""
+def end_connection(services: Services, connection: Connection, *, has_lingered: bool = False) -> None:
+    """Sends what waits, and removes the connection from everywhere. One that `has_lingered` has had the grace of
+    presence already."""
     services.hub.flush()
     rooms = [*connection.rooms, *connection.unsubscribed]
-    services.presence.disconnected(services.hub.detach(connection), rooms)
+    services.presence.disconnected(services.hub.detach(connection), rooms, has_grace=not has_lingered)
     # aiohttp would send a close frame of its own to a WebSocket, and wait for its answer; ours has been sent.
     connection.transport.close()
     # That waits for a peer to read the rest, which one that says goodbye and stays may never do.

@@ -34,6 +34,7 @@ class TransportKind(StrEnum):
 
     WEBSOCKET = "websocket"
     EVENT_STREAM = "sse"
+    LONG_POLL = "poll"
 
 
 class Outlet(Protocol):

@@ -42,10 +42,12 @@ TENANT = "tenant"
 METRICS: Mapping[str, Declared] = {
     "chatapi_info": Declared(MetricKind.GAUGE, "Always 1; the version is a label.", ("version",)),
     "chatapi_tenants": Declared(MetricKind.GAUGE, "Tenants."),
-    "chatapi_connections": Declared(MetricKind.GAUGE, "Open connections: WebSockets and event streams.", (TENANT,)),
+    "chatapi_connections": Declared(
+        MetricKind.GAUGE, "Open connections: WebSockets, event streams and long polls.", (TENANT,)
+    ),
     "chatapi_users_online": Declared(MetricKind.GAUGE, "Users with at least one open connection.", (TENANT,)),
     "chatapi_connections_by_transport": Declared(
-        MetricKind.GAUGE, "Open connections, by what carries them: websocket or sse.", ("transport",)
+        MetricKind.GAUGE, "Open connections, by what carries them: websocket, sse or poll.", ("transport",)
     ),
     "chatapi_connections_recovering": Declared(
         MetricKind.GAUGE, "Connections that are served from the log: just opened, or too slow for live delivery."
@@ -71,7 +73,7 @@ METRICS: Mapping[str, Declared] = {
     "chatapi_http_request_seconds": Declared(
         MetricKind.SUMMARY,
         "Time from a request's head to its answer; its count is the number of requests. WebSockets and"
-        " event streams are not in it.",
+        " event streams are not in it, the waiting of `POST /sync` is.",
         ("method", "route", "status"),
     ),
     "chatapi_websocket_frames_total": Declared(MetricKind.COUNTER, "Frames received from clients."),

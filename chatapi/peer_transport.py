@@ -22,9 +22,10 @@ class PeerTransport:
 
     __slots__ = ("_cut_off", "_is_paused", "_stall", "_transport", "_unread_seconds", "_waiters")
 
-    def __init__(self, transport: asyncio.Transport, unread_seconds: float) -> None:
-        """A peer that takes nothing for `unread_seconds` while much is unread is cut off, until `release`."""
-        self._transport: asyncio.Transport | None = transport
+    def __init__(self, transport: asyncio.Transport | None, unread_seconds: float) -> None:
+        """A peer that takes nothing for `unread_seconds` while much is unread is cut off, until `release`. Without a
+        transport the way is lost from the start."""
+        self._transport = transport
         self._unread_seconds: float | None = unread_seconds
         self._is_paused = False
         self._waiters: list[asyncio.Future[None]] = []
@@ -152,6 +153,17 @@ class PeerTransport:
         except OSError:
             return  # the peer has gone
         await self.wait_until_lost()
+
+    def watch(self, waiter: asyncio.Future[None]) -> None:
+        """This is completed when the connection has ended, perhaps earlier."""
+        if self._transport is None:
+            _complete(waiter)
+        else:
+            self._waiters.append(waiter)
+
+    def unwatch(self, waiter: asyncio.Future[None]) -> None:
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
 
     async def wait_until_lost(self) -> None:
         """Returns once the connection has ended, by either side."""

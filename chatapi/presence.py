@@ -68,8 +68,8 @@ class Presence:
         self._announce_in(ANNOUNCE_SECONDS)
         self._arrivals[user] = list(connection.rooms)
 
-    def disconnected(self, user: OnlineUser, rooms: list[RoomState]) -> None:
-        """A connection of this user, which was in these rooms, has ended."""
+    def disconnected(self, user: OnlineUser, rooms: list[RoomState], *, has_grace: bool = True) -> None:
+        """A connection of this user, which was in these rooms, has ended. Without a grace they are offline at once."""
         if user.connections:
             return
         self._stop_all_typing(user)
@@ -77,7 +77,8 @@ class Presence:
             if user.offline_timer is not None:
                 return  # this one was never told `ready`: the grace after the one before goes on
             loop = asyncio.get_running_loop()
-            user.offline_timer = loop.call_later(self._grace_seconds, self._leave, user)
+            grace_seconds = self._grace_seconds if has_grace else 0.0
+            user.offline_timer = loop.call_later(grace_seconds, self._leave, user)
             user.last_rooms += rooms
         else:
             self._hub.forget(user)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from chatapi.access import Access, check_may_read
 from chatapi.batching import Batcher
 from chatapi.connection import Connection, ConnectionState
+from chatapi.doorbell import Doorbell
 from chatapi.errors import ChatError, Code, not_found
 from chatapi.hub import Hub
 from chatapi.models import RoomKey, TenantKey, TenantState, UserId
@@ -101,7 +102,9 @@ class Recovery:
 
     def start(self, connection: Connection) -> None:
         """Begins, or goes on with, recovery of a connection that is RECOVERING."""
-        if not connection.is_recovering:
+        if isinstance(connection.transport, Doorbell):
+            connection.transport.ring()  # its poll reads the log itself
+        elif not connection.is_recovering:
             connection.is_recovering = True
             self._tasks.spawn(f"recovery {connection.connection_id}", self._run(connection))
 
@@ -217,14 +220,9 @@ class Recovery:
         if not connection.is_behind(room):
             return 0  # it has got all that it may see
         cursor = connection.cursors[room]
-        frames = room.ring.after(cursor)
-        if frames is None and room.published_seq - cursor <= RING_EVENTS:
+        if room.ring.after(cursor) is None and room.published_seq - cursor <= RING_EVENTS:
             await self._rooms.fill_ring(room)
-            frames = room.ring.after(cursor)
-        if frames is None:
-            first_seq, frames = await self._pages.get((room, cursor))
-            if first_seq != cursor + 1:
-                return 0  # retention has removed the rest, and is about to say so
+        frames = await self.read_frames(room, cursor)
         if connection.state is not ConnectionState.RECOVERING or connection.cursors.get(room) != cursor:
             return 0  # closed, removed or synced again while the store was read
         if cursor < room.pruned_seq:
@@ -238,6 +236,20 @@ class Recovery:
             self._hub.send(connection, data)
             connection.advance(room, fitting)
         return len(data)
+
+    async def read_frames(self, room: RoomState, cursor: int) -> list[bytes]:
+        """The next events after this cursor, from memory or in a page of the store. None of them if retention has
+        removed the next one, and is about to say so."""
+        frames = room.ring.after(cursor)
+        if frames is None:
+            first_seq, frames = await self._pages.get((room, cursor))
+            if first_seq != cursor + 1:
+                return []
+        return frames
+
+    async def read_notifications(self, connection: Connection, after_key: int) -> notifications.Pending:
+        """The next ones that the user has not acknowledged, and whether there are more."""
+        return await self._pending.get((connection.tenant.tenant_key, connection.user_id, after_key))
 
     def _skip(self, connection: Connection, room: RoomState, to_seq: int) -> None:
         """Names the events that are not streamed: there are too many, or they are gone."""
@@ -266,8 +278,7 @@ class Recovery:
     async def _serve_notifications(self, connection: Connection) -> None:
         # Cleared first: one that is published while the store is read sets it again.
         connection.notifications_due = False
-        key = (connection.tenant.tenant_key, connection.user_id, connection.notified_key)
-        page, has_more = await self._pending.get(key)
+        page, has_more = await self.read_notifications(connection, connection.notified_key)
         allowed_bytes = connection.buffer_limit_bytes // 2 - connection.unsent_bytes()
         fitting = _fitting([frame for _, frame in page], allowed_bytes)
         for notification_key, frame in page[:fitting]:

@@ -19,6 +19,7 @@ from chatapi.protocol import frames
 from chatapi.protocol import requests as req
 from chatapi.protocol.frames import CLIENT_FRAMES
 from chatapi.protocol.moderation_requests import BanUser, PatchMember, ReportMessage
+from chatapi.protocol.sync_records import SyncRequest
 from chatapi.protocol.user_requests import PutUser
 from chatapi.rest import ROUTES
 
@@ -78,6 +79,7 @@ DELETE /users/{user_id}/ban                         204  403   204       403    
 GET    /blocks                                      200  200   200       200         401    401
 PUT    /blocks/{user_id}                            200  200   200       200         401    401
 DELETE /blocks/{user_id}                            204  204   204       204         401    401
+POST   /sync                                        200  200   200       200         401    401
 POST   /tokens                                      201  403   201       403         401    401
 POST   /ws/token                                    200  200   200       200         401    401
 GET    /events/stream                               200  200   200       200         401    401
@@ -318,6 +320,7 @@ class Stage:
             req.Notify: {"topic": "news", "payload": 1, "targets": {"room_id": ids["room_id"]}},
             req.Subscribe: {"topic": "news"},
             req.MintToken: {},
+            SyncRequest: {"rooms": {}},
             req.CreateTenant: {"name": "new"},
             req.PatchTenant: {"name": "renamed"},
             req.RetryDeadLetters: {"tenant_id": ids["tenant_id"]},

@@ -25,6 +25,7 @@ SEARCH = example("docs/guide.md", "sh", "/search")
 TOKENS = example("docs/guide.md", "sh", "/tokens")
 STREAM = example("docs/guide.md", "sh", '/events/stream" -H')
 STREAM_FROM = example("docs/guide.md", "sh", "?cursors=$CURSORS")
+POLL = example("docs/guide.md", "sh", "/sync")
 SIGNED = example("docs/guide.md", "python", "jwt.encode")
 MODERATION = example("docs/guide.md", "sh", "muted_for")
 REACTIONS = example("docs/guide.md", "sh", "/reactions/")
@@ -75,6 +76,15 @@ async def test_the_guides_event_stream(server: Server, script: str, seqs: list[i
     assert await process.wait() == 0
     frames = [json.loads(line[6:]) for line in printed.splitlines() if line.startswith("data: ")]
     assert [frame["seq"] for frame in frames if frame["type"] == "message"] == seqs
+
+
+async def test_the_guides_long_poll(server: Server) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room("bob")
+    await say_many(alice, room_id, 42)
+    answer = await run_shell(POLL, URL=server.url, KEY=server.api_key, ROOM=room_id)
+    assert [event["seq"] for event in answer["events"]] == [42]
+    assert answer["rooms"] == {room_id: 42}
 
 
 async def test_the_guides_tokens(server: Server) -> None:

@@ -351,6 +351,8 @@ async def test_every_route_answers_as_documented(server: Server) -> None:
     await call("POST", "/tokens", 201, {"user_id": "bob"})
     await call("POST", "/ws/token", 200)
     await call("GET", "/events/stream", 400, query="?cursors=*")
+    synced = await call("POST", "/sync", 200, {"rooms": {room_id: 0, "room_0": 0}})
+    assert [name for name in ("events", "errors") if not synced[name]] == []
     for path in ("/", "/livez", "/readyz", "/health", "/metrics", "/openapi.json", "/asyncapi.json"):
         await call("GET", path, 200)
     await call("DELETE", "/rooms/{room_id}", 204, room_id=room_id)

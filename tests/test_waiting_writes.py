@@ -61,7 +61,7 @@ DELETE …                                            admin  403       403    40
 """
 END_SECONDS = 60  # of bans and mutes
 CALLERS = {"member": "carol", "admin": "dora", "reader": "eve"}
-SILENT_ROUTES = ("POST /tokens", "POST /ws/token")  # which store nothing
+SILENT_ROUTES = ("POST /tokens", "POST /ws/token", "POST /sync")  # which store nothing
 KEY_ROUTES = (  # on which the user id only names who acted
     "POST /notify",
     "PUT /users/{user_id}/ban",

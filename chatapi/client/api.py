@@ -47,6 +47,7 @@ from chatapi.client.records import (
     Ticket,
     UserToken,
 )
+from chatapi.client.syncing import SyncCalls
 from chatapi.client.users import UserCalls
 
 _ROOM: Shape = {"room_id": str}
@@ -57,7 +58,7 @@ _POSITION: Shape = {"seq": int}
 _ACKS: Shape = {"rooms": dict, "errors": dict}
 
 
-class ChatAPI(ConversationCalls, ModerationCalls, UserCalls):
+class ChatAPI(ConversationCalls, ModerationCalls, SyncCalls, UserCalls):
     """A client of one server: a tenant's backend acting as a user (`api_key` and `user_id`), or a user (`token`, or
     `get_token`, which returns a token at first, and again when the server refuses the last one).
 

@@ -3,6 +3,7 @@
 from typing import Literal, NotRequired, TypedDict
 
 from chatapi.client.records import (
+    ErrorFields,
     MessageFields,
     Notification,
     NotifyLevel,
@@ -282,4 +283,26 @@ Event = (
 
 class EventPage(TypedDict):
     events: list[LogEvent]
+    has_more: bool
+
+
+class SkippedEvents(TypedDict):
+    """Events that retention has removed, both ends included."""
+
+    room_id: str
+    from_seq: int
+    to_seq: int
+
+
+class Synced(TypedDict):
+    """`rooms` is what to ask with next time; `reset` holds rooms whose cursors cannot be right, and where they begin
+    instead; `errors` rooms that the user may not read."""
+
+    epoch: str
+    events: list[LogEvent]
+    rooms: dict[str, int]
+    reset: dict[str, int]
+    gaps: list[SkippedEvents]
+    notifications: list[NotificationEvent]
+    errors: dict[str, ErrorFields]
     has_more: bool

@@ -36,7 +36,7 @@ class Http:
         if not url.startswith(("http://", "https://")):
             raise ValueError("url must start with http:// or https://")
         self.base = url.rstrip("/")
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._timeout_s = timeout_s
         self._retries = retries
         self._session = session
         self._owns_session = session is None
@@ -86,19 +86,21 @@ class Http:
         body: object = None,
         is_idempotent: bool | None = None,
         shape: Shape | None = None,
+        wait_s: float = 0.0,
     ) -> Any:
         """The answer's `data`, None for a 204. `path` is escaped already, and `query` items that are None are left out.
 
         Tried again, with growing pauses, when there was no answer of the server's or a 502 to 504 of its own, unless
         doing it twice could differ from doing it once (a POST, if not stated otherwise); always after a 429 of its own,
-        slow mode aside, once `Retry-After` has passed. Raises ApiError, NoAnswer, NotChatAPI, NoToken.
+        slow mode aside, once `Retry-After` has passed. `wait_s`: how much longer than others it may take. Raises
+        ApiError, NoAnswer, NotChatAPI, NoToken.
         """
 
         def parse(call: str, status: int, headers: Mapping[str, str], response_body: bytes) -> dict[str, Any] | None:
             return parse_response(call, status, headers, response_body, shape)
 
         can_repeat = method != "POST" if is_idempotent is None else is_idempotent
-        return await self._repeat(credentials, method, can_repeat, path, query, body, parse)
+        return await self._repeat(credentials, method, can_repeat, path, query, body, parse, wait_s)
 
     async def read(self, credentials: Credentials, path: str, parse: Parse[T]) -> T:
         """The text of a route without an envelope, with tries and errors as in `call`."""
@@ -115,12 +117,13 @@ class Http:
         query: Mapping[str, object] | None,
         body: object,
         parse: Parse[T],
+        wait_s: float = 0.0,
     ) -> T | None:
         is_renewed = was_lost = False
         attempt = 0
         while True:
             try:
-                return await self._try(credentials, method, path, query, body, parse)
+                return await self._try(credentials, method, path, query, body, parse, wait_s)
             except ApiError as error:
                 if error.status == 404 and method == "DELETE" and was_lost:
                     return None  # an earlier try did it
@@ -148,6 +151,7 @@ class Http:
         query: Mapping[str, object] | None,
         body: object,
         parse: Parse[T],
+        wait_s: float,
     ) -> T:
         headers = await credentials.headers()
         data = None
@@ -160,7 +164,7 @@ class Http:
                 self.address(path, query),
                 headers=headers,
                 data=data,
-                timeout=self._timeout,
+                timeout=aiohttp.ClientTimeout(total=self._timeout_s + wait_s),
                 allow_redirects=False,  # the credential is for this server only
                 raise_for_status=False,
             ) as response:
@@ -212,16 +216,25 @@ class RestClient:
         body: object = None,
         is_idempotent: bool | None = None,
         shape: Shape | None = None,
+        wait_s: float = 0.0,
     ) -> Any:
         """Calls any route, such as `call("GET", "/rooms", query={"limit": 5})`, and returns the answer's `data` (None
         of a deletion). `path` begins after `/v1`, escaped; `query` items that are None are left out.
 
         `is_idempotent`: whether doing it twice is the same as doing it once, so that it may be tried again after a lost
         answer; anything but a POST, if not stated. `shape` names fields of `data` and their types: an answer that lacks
-        them is not the server's. Raises ApiError, NoAnswer, NotChatAPI, NoToken.
+        them is not the server's. `wait_s`: how much longer than others it may take. Raises ApiError, NoAnswer,
+        NotChatAPI, NoToken.
         """
         return await self._http.call(
-            self._credentials, method, f"/v1{path}", query=query, body=body, is_idempotent=is_idempotent, shape=shape
+            self._credentials,
+            method,
+            f"/v1{path}",
+            query=query,
+            body=body,
+            is_idempotent=is_idempotent,
+            shape=shape,
+            wait_s=wait_s,
         )
 
     async def read_text(self, path: str) -> str:

@@ -124,6 +124,7 @@ ROUTES: tuple[Route, ...] = (
     Route("DELETE", _BLOCK, users.unblock_user, 204),
     Route("POST", "/tokens", tokens.mint_token, 201, _API_KEY),
     Route("GET", "/events/stream", events.stream_events, 200, _CONNECTION, also=(503,), media=Media.EVENTS, waits=True),
+    Route("POST", "/sync", events.sync, 200, waits=True),
     Route("POST", "/ws/token", tokens.mint_ticket, 200),
     Route("GET", "/", root, 200, _OPEN),
     Route("GET", "/livez", health.livez, 200, _OPEN),

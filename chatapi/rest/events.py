@@ -1,4 +1,4 @@
-"""Live events over HTTP alone: Server-Sent Events."""
+"""Live events over HTTP alone: Server-Sent Events, and long polls."""
 
 import asyncio
 
@@ -9,10 +9,12 @@ from chatapi.connecting import check_limits, end_connection, make_connection, se
 from chatapi.connection import TransportKind
 from chatapi.errors import ChatError, Code, invalid, unavailable
 from chatapi.models import Principal
+from chatapi.peer_transport import PeerTransport
+from chatapi.polling import poll
 from chatapi.protocol.event_stream import RETRY_MS, encode_events, encode_retry
 from chatapi.protocol.frames import Sync
-from chatapi.protocol.sync_records import EventStreamQuery
-from chatapi.rest.call import Call, Media, Response
+from chatapi.protocol.sync_records import EventStreamQuery, Synced, SyncRequest
+from chatapi.rest.call import Call, Media, Response, ok
 from chatapi.rest.web_response import LastingResponse
 from chatapi.services import Services
 
@@ -65,6 +67,13 @@ async def stream_events(call: Call[None, EventStreamQuery]) -> Response[None]:
         return Response(200, b"", lasting=response)
     await _serve(services, call.principal, request, response, headers, sync)
     return Response(200, b"", lasting=response)
+
+
+async def sync(call: Call[SyncRequest, None]) -> Response[Synced]:
+    """Get the events after the client's cursors, as soon as there is one (long poll)."""
+    assert call.exchange is not None
+    peer: PeerTransport = call.exchange.request.protocol.peer  # type: ignore[attr-defined]  # what our own server makes
+    return ok(await poll(call.services, call.principal, call.body, peer))
 
 
 async def _serve(

@@ -35,7 +35,7 @@ def _sweep(services: Services, connections: list[Connection]) -> None:
             services.hub.close(connection, CREDENTIAL_GONE, unauthenticated("The user token has expired"))
         elif connection.kind is TransportKind.WEBSOCKET:
             _watch_silence(services, connection, now_s)
-        elif now_s - connection.pinged_at_s >= COMMENT_SECONDS:
+        elif connection.kind is TransportKind.EVENT_STREAM and now_s - connection.pinged_at_s >= COMMENT_SECONDS:
             connection.pinged_at_s = now_s
             services.hub.send(connection, PING)
 

@@ -67,6 +67,10 @@ export type CallRequest = {
      */
     idempotent?: boolean;
     /**
+     * how much longer than others it may take
+     */
+    waitMs?: number;
+    /**
      * fields that the answer's `data` has at least
      */
     gives?: Shape;
@@ -536,6 +540,26 @@ export type ServerEvent = {
     type: string;
     [field: string]: any;
 };
+export type Synced = {
+    epoch: string;
+    events: ServerEvent[];
+    rooms: Record<string, number>;
+    reset: Record<string, number>;
+    gaps: {
+        room_id: string;
+        from_seq: number;
+        to_seq: number;
+    }[];
+    notifications: (Notification & {
+        type: "notification";
+    })[];
+    errors: Record<string, {
+        code: string;
+        message: string;
+        field?: string;
+    }>;
+    has_more: boolean;
+};
 export type Shape = Record<string, "string" | "number" | "boolean" | "array" | "object">;
 /**
  * Whether an event takes a number in its room's log: then `room_id` and `seq` are its place there. A newer server has types of
@@ -639,11 +663,11 @@ declare class RestClient {
      * One try of a call.
      * @internal
      * @param {string} method @param {string} route
-     * @param {CallRequest & {anonymous?: boolean, limitMs?: number}} request
+     * @param {CallRequest & {anonymous?: boolean, limitMs?: number}} request `limitMs`: as long as it may take at most
      * @param {AbortSignal | undefined} signal
      * @returns {Promise<any>}
      */
-    tryOnce(method: string, route: string, { query, body, gives, plain, anonymous, limitMs }: CallRequest & {
+    tryOnce(method: string, route: string, { query, body, gives, plain, anonymous, waitMs, limitMs }: CallRequest & {
         anonymous?: boolean;
         limitMs?: number;
     }, signal: AbortSignal | undefined): Promise<any>;
@@ -1082,6 +1106,21 @@ export declare class ChatAPI extends RestClient {
         events: ServerEvent[];
         has_more: boolean;
     }>;
+    /**
+     * The events after the cursors in `rooms`; after `last_ack` in rooms that it does not name. At once, or as soon as there is one,
+     * within `wait` seconds (0 to 60). Give the `epoch` and the `rooms` of the answer with the next call. `limit`: 1 to 1,000 events
+     * (100). `after_notification`: the newest notification that is known; at most 25 come.
+     * Throws: 429 if the user has too many connections.
+     * @param {{epoch?: string, rooms?: Record<string, number>, wait?: number, limit?: number, after_notification?: string}} [cursors]
+     * @param {CallOptions} [options] @returns {Promise<Synced>}
+     */
+    sync(cursors?: {
+        epoch?: string;
+        rooms?: Record<string, number>;
+        wait?: number;
+        limit?: number;
+        after_notification?: string;
+    }, options?: CallOptions): Promise<Synced>;
     /**
      * Marks the room as read up to `seq`, which acknowledges as far; a lower one than before changes nothing. Resolves with where the
      * caller now stands. Throws: 400 above the room's `last_seq`, 403, 404.

@@ -52,6 +52,7 @@
  * @property {Record<string, unknown>} [query] what is undefined or null is left out
  * @property {unknown} [body]
  * @property {boolean} [idempotent] whether doing it twice is the same as doing it once
+ * @property {number} [waitMs] how much longer than others it may take
  * @property {Shape} [gives] fields that the answer's `data` has at least
  * @property {"text" | "json"} [plain] what is served without an envelope
  */
@@ -219,6 +220,7 @@
 
 /** A room as its frames show it: `type` is the frame's there. @typedef {Omit<Room, "type"> & {room_type: RoomType}} RoomFields */
 /** @typedef {{type: string, [field: string]: any}} ServerEvent */
+/** @typedef {{epoch: string, events: ServerEvent[], rooms: Record<string, number>, reset: Record<string, number>, gaps: {room_id: string, from_seq: number, to_seq: number}[], notifications: (Notification & {type: "notification"})[], errors: Record<string, {code: string, message: string, field?: string}>, has_more: boolean}} Synced `rooms` is what to ask with next time; `reset`: rooms whose cursors cannot be right, and where they begin instead; `gaps`: events that retention has removed; `errors`: rooms that the user may not read */
 
 /* ------------------------------------------------------------------------------------ limits and odds ---- */
 
@@ -275,6 +277,7 @@ const MEMBER = /** @type {Shape} */ ({ user_id: "string" });
 /** @type {Shape} */
 const REPORT = /** @type {Shape} */ ({ report_id: "string" });
 const MESSAGE = /** @type {Shape} */ ({ message_id: "string" });
+const SYNCED = /** @type {Shape} */ ({ epoch: "string", events: "array", rooms: "object", has_more: "boolean" });
 const POSITION = /** @type {Shape} */ ({ seq: "number" });
 const STATUS = /** @type {Shape} */ ({ status: "string" });
 const TENANT = /** @type {Shape} */ ({ tenant_id: "string" });
@@ -630,11 +633,11 @@ class RestClient {
    * One try of a call.
    * @internal
    * @param {string} method @param {string} route
-   * @param {CallRequest & {anonymous?: boolean, limitMs?: number}} request
+   * @param {CallRequest & {anonymous?: boolean, limitMs?: number}} request `limitMs`: as long as it may take at most
    * @param {AbortSignal | undefined} signal
    * @returns {Promise<any>}
    */
-  async tryOnce(method, route, { query, body, gives, plain, anonymous, limitMs = Infinity }, signal) {
+  async tryOnce(method, route, { query, body, gives, plain, anonymous, waitMs = 0, limitMs = Infinity }, signal) {
     const url = new URL(`${this.#base}/v1${route}`);
     for (const [name, value] of Object.entries(query ?? {})) if (value != null) url.searchParams.set(name, String(value));
     const headers = anonymous ? {} : await this.#credentials.headers();
@@ -643,7 +646,7 @@ class RestClient {
     const stop = () => timeout.abort(signal?.reason);
     if (signal?.aborted) throw signal.reason;
     signal?.addEventListener("abort", stop, { once: true });
-    const timer = setTimeout(() => timeout.abort(), Math.min(this.#options.timeoutMs ?? 30_000, limitMs));
+    const timer = setTimeout(() => timeout.abort(), Math.min((this.#options.timeoutMs ?? 30_000) + waitMs, limitMs));
     try {
       const response = await (this.#options.fetch ?? globalThis.fetch)(url, {
         method, headers, signal: timeout.signal, cache: "no-store", redirect: "manual", // the credential is for this server only
@@ -1069,6 +1072,18 @@ export class ChatAPI extends RestClient {
    * @returns {Promise<{events: ServerEvent[], has_more: boolean}>}
    */
   listEvents(roomId, page, options) { return this.call("GET", path`/rooms/${roomId}/events`, { query: page, gives: { events: "array", has_more: "boolean" } }, options); }
+
+  /**
+   * The events after the cursors in `rooms`; after `last_ack` in rooms that it does not name. At once, or as soon as there is one,
+   * within `wait` seconds (0 to 60). Give the `epoch` and the `rooms` of the answer with the next call. `limit`: 1 to 1,000 events
+   * (100). `after_notification`: the newest notification that is known; at most 25 come.
+   * Throws: 429 if the user has too many connections.
+   * @param {{epoch?: string, rooms?: Record<string, number>, wait?: number, limit?: number, after_notification?: string}} [cursors]
+   * @param {CallOptions} [options] @returns {Promise<Synced>}
+   */
+  sync(cursors, options) {
+    return this.call("POST", "/sync", { body: cursors, idempotent: true, waitMs: 1000 * (cursors?.wait ?? 0), gives: SYNCED }, options);
+  }
 
   /**
    * Marks the room as read up to `seq`, which acknowledges as far; a lower one than before changes nothing. Resolves with where the

@@ -1,0 +1,402 @@
+"""`POST /sync`: events after the client's cursors, at once or as soon as there is one."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from conftest import StartServer
+from driver import HandClock, Reply, Server, User, eventually, say_many
+from receiver import Receiver
+
+from chatapi.connection import ConnectionState, TransportKind
+
+
+async def sync(user: User, **body: object) -> Any:
+    return (await user.post("/sync", body)).data
+
+
+def shown(answer: Any) -> list[tuple[str, int]]:
+    return [(event["room_id"], event["seq"]) for event in answer["events"]]
+
+
+def polls_of(server: Server, user_id: str, state: ConnectionState | None = None) -> int:
+    return sum(
+        one.kind is TransportKind.LONG_POLL and state in (None, one.state) for one in server.connections_of(user_id)
+    )
+
+
+@contextlib.asynccontextmanager
+async def waiting(server: Server, user: User, **body: object) -> AsyncIterator["asyncio.Task[Reply]"]:
+    """A poll that waits by now."""
+    before = polls_of(server, user.user_id, ConnectionState.LIVE)
+    task = asyncio.ensure_future(user.post("/sync", {"wait": 60, **body}))
+    await eventually(lambda: task.done() or polls_of(server, user.user_id, ConnectionState.LIVE) > before)
+    yield task
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+EMPTY = {
+    "events": [],
+    "rooms": {},
+    "reset": {},
+    "gaps": [],
+    "notifications": [],
+    "errors": {},
+    "has_more": False,
+}
+
+
+# What is there already
+
+
+async def test_it_begins_at_last_ack_and_goes_on_from_its_own_answer(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id, quiet = await alice.make_room("bob"), await alice.make_room("bob")
+    for _ in range(4):
+        await alice.say(room_id)
+    await bob.post("/acks", {"room_id": room_id, "seq": 1})
+    answer = await sync(bob)
+    assert shown(answer) == [(room_id, 2), (room_id, 3), (room_id, 4)]
+    log = (await bob.get(f"/rooms/{room_id}/events", after_seq=1)).data["events"]
+    assert answer["events"] == log
+    assert answer["rooms"] == {room_id: 4}  # and not the quiet one
+    again = await sync(bob, epoch=answer["epoch"], rooms={**answer["rooms"], quiet: 0})
+    assert again == {**EMPTY, "epoch": answer["epoch"], "rooms": {room_id: 4, quiet: 0}}
+    await alice.say(quiet)
+    await alice.say(room_id)
+    assert sorted(shown(await sync(bob, rooms={room_id: 4, quiet: 0}))) == sorted([(room_id, 5), (quiet, 1)])
+    assert (await bob.request("POST", "/sync")).data["rooms"] == {room_id: 5, quiet: 1}  # without a body, too
+    assert not server.services.hub.connections  # none of them may wait
+
+
+async def test_pages_go_through_everything_the_least_behind_first(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    rooms = [await alice.make_room("bob") for _ in range(3)]
+    for room_id, count in zip(rooms, (300, 7, 2), strict=True):
+        await say_many(alice, room_id, count)
+    cursors: dict[str, int] = {}
+    found: list[tuple[str, int]] = []
+    pages = 0
+    while True:
+        answer = await sync(bob, rooms=cursors, limit=25)
+        assert len(answer["events"]) <= 25
+        found += shown(answer)
+        cursors |= answer["rooms"]
+        pages += 1
+        if not answer["has_more"]:
+            break
+    assert pages == -(-309 // 25)
+    assert found[:9] == [*((rooms[2], seq) for seq in (1, 2)), *((rooms[1], seq) for seq in range(1, 8))]
+    for room_id, count in zip(rooms, (300, 7, 2), strict=True):
+        assert [seq for room, seq in found if room == room_id] == list(range(1, count + 1))
+    assert cursors == dict(zip(rooms, (300, 7, 2), strict=True))
+
+
+async def test_an_answer_has_about_one_mebibyte(server: Server) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    for _ in range(40):
+        await alice.say(room_id, "x" * 60_000)
+    seqs: list[int] = []
+    while len(seqs) < 40:
+        answer = await sync(alice, rooms={room_id: len(seqs)}, limit=1000)
+        assert 0 < len(json.dumps(answer["events"])) <= 1024 * 1024 + 61_000
+        seqs += [seq for _, seq in shown(answer)]
+        assert answer["has_more"] == (len(seqs) < 40)
+    assert seqs == list(range(1, 41))
+
+
+async def test_it_reads_no_more_rooms_than_it_answers_with(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice = server.user("alice")
+    rooms = [await alice.make_room() for _ in range(30)]
+    for room_id in rooms:
+        await alice.say(room_id)
+    read: list[object] = []
+    read_frames = server.services.recovery.read_frames
+
+    def note(room: Any, cursor: int) -> Any:
+        read.append(room)
+        return read_frames(room, cursor)
+
+    monkeypatch.setattr(server.services.recovery, "read_frames", note)
+    answer = await sync(alice, limit=4)
+    assert (len(answer["events"]), len(read), answer["has_more"]) == (4, 4, True)
+
+
+async def test_more_than_sync_limit_is_paged(start_server: StartServer) -> None:
+    server = await start_server({"limits.sync_limit": 2})
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    await say_many(alice, room_id, 150)
+    answer = await sync(alice, limit=1000)
+    assert shown(answer) == [(room_id, seq) for seq in range(1, 151)]
+    assert answer["gaps"] == []
+
+
+async def test_rooms_that_cannot_be_read_stand_in_errors(server: Server) -> None:
+    alice, bob, carol = (server.user(name) for name in ("alice", "bob", "carol"))
+    room_id, foreign, gone = await bob.make_room("alice"), await bob.make_room(), await bob.make_room("alice")
+    await bob.delete(f"/rooms/{gone}/members/alice")
+    other = server.user("alice", (await server.make_tenant("other"))["api_key"])
+    answer = await sync(alice, rooms={room_id: 0, foreign: 0, gone: 0, "room_0": 0}, wait=60)
+    assert answer["rooms"] == {room_id: 0}
+    codes = {room: error["code"] for room, error in answer["errors"].items()}
+    assert codes == {foreign: "AUTHORIZATION_ERROR", gone: "AUTHORIZATION_ERROR", "room_0": "NOT_FOUND"}
+    assert (await sync(other, rooms={room_id: 0}))["errors"][room_id]["code"] == "NOT_FOUND"
+    assert (await sync(carol))["events"] == []
+
+
+async def test_a_channel_that_it_names_is_read_by_nobody_afterwards(server: Server) -> None:
+    alice, reader = server.user("alice"), server.user("reader")
+    channel = await alice.make_room(room_type="channel")
+    await alice.say(channel)
+    assert shown(await sync(reader, rooms={channel: 0})) == [(channel, 1)]
+    async with waiting(server, reader, rooms={channel: 1}) as task:
+        await alice.say(channel)
+        answer = (await task).data
+    assert (shown(answer), answer["rooms"]) == ([(channel, 2)], {channel: 2})
+    assert shown(await sync(reader)) == []
+    [connection] = server.connections_of("reader")
+    assert not connection.rooms
+
+
+async def test_wrong_cursors_are_reset(server: Server) -> None:
+    alice = server.user("alice")
+    room_id, other = await alice.make_room(), await alice.make_room()
+    for _ in range(3):
+        await alice.say(room_id)
+    await alice.post("/acks", {"room_id": room_id, "seq": 2})
+    for body in ({"rooms": {room_id: 9, other: 0}}, {"rooms": {room_id: 3}, "epoch": "of another time"}):
+        answer = await sync(alice, wait=60, **body)
+        assert answer["reset"] == {room_id: 2}
+        assert shown(answer) == [(room_id, 3)]
+        assert answer["rooms"][room_id] == 3
+
+
+async def test_retention_leaves_a_gap(start_server: StartServer) -> None:
+    server = await start_server()
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    await say_many(alice, room_id, 5)
+    room = await server.services.rooms.get(server.services.tenants.all()[0], room_id)
+    room.pruned_seq = 3
+    answer = await sync(alice)
+    assert answer["gaps"] == [{"room_id": room_id, "from_seq": 1, "to_seq": 3}]
+    assert shown(answer) == [(room_id, 4), (room_id, 5)]
+    room.pruned_seq = 5
+    answer = await sync(alice, rooms={room_id: 2}, wait=60)  # a gap ends the wait, too
+    assert (answer["gaps"], answer["rooms"]) == ([{"room_id": room_id, "from_seq": 3, "to_seq": 5}], {room_id: 5})
+
+
+async def test_notifications_come_after_the_one_that_it_names(server: Server) -> None:
+    alice = server.user("alice")
+
+    async def notify(number: int) -> str:
+        body = {"topic": "t", "payload": number, "targets": {"user_ids": ["alice"]}}
+        return str((await alice.post("/notify", body)).data["notification_id"])
+
+    ids = [await notify(number) for number in range(27)]
+    answer = await sync(alice, wait=60)
+    assert [one["notification_id"] for one in answer["notifications"]] == ids[:25]
+    assert answer["has_more"]
+    assert answer["notifications"][0].keys() == {"type", "notification_id", "topic", "payload", "created_at"}
+    answer = await sync(alice, after_notification=ids[24])
+    assert [one["payload"] for one in answer["notifications"]] == [25, 26]
+    assert not answer["has_more"]
+    async with waiting(server, alice, after_notification=ids[26]) as task:
+        last = await notify(27)
+        assert [one["notification_id"] for one in (await task).data["notifications"]] == [last]
+    await alice.post(f"/notifications/{last}/ack")
+    assert (await sync(alice, after_notification=ids[26]))["notifications"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"wait": 61}, "wait"),
+        ({"wait": -1}, "wait"),
+        ({"wait": 1.5}, "wait"),
+        ({"wait": "1"}, "wait"),
+        ({"wait": True}, "wait"),
+        ({"limit": 0}, "limit"),
+        ({"limit": 1001}, "limit"),
+        ({"rooms": {"a": -1}}, "rooms.a"),
+        ({"rooms": {"a": "1"}}, "rooms.a"),
+        ({"rooms": []}, "rooms"),
+        ({"epoch": "e" * 65}, "epoch"),
+        ({"after_notification": "notif_x"}, "after_notification"),
+    ],
+)
+async def test_a_wrong_body_is_refused(shared_server: Server, body: dict[str, object], field: str) -> None:
+    reply = await shared_server.user("alice").post("/sync", body)
+    assert (reply.status, reply.error["code"], reply.error["field"]) == (400, "VALIDATION_ERROR", field)
+    assert not shared_server.connections_of("alice")
+
+
+# Waiting
+
+
+async def test_a_wait_ends_with_the_first_event_and_not_before(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id, other = await alice.make_room("bob"), await alice.make_room()
+    watching = await alice.connect()
+    async with waiting(server, bob) as task:
+        await watching.send("typing.start", room_id=room_id)  # no frame outside the log ends it
+        await alice.post(f"/rooms/{room_id}/read", {"seq": 0})
+        await alice.say(other)
+        await watching.expect_nothing("error")
+        assert not task.done()
+        await alice.say(room_id)
+        answer = (await task).data
+    assert (shown(answer), answer["rooms"]) == ([(room_id, 1)], {room_id: 1})
+    async with waiting(server, bob, rooms=answer["rooms"]) as task:
+        new = await alice.make_room("bob")
+        await alice.say(new)
+        assert shown((await task).data) == [(new, 1)]
+
+
+async def test_every_kind_of_event_ends_it_and_none_is_missed_between_two(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    message_id = (await alice.say(room_id))["message_id"]
+    path = f"/rooms/{room_id}/messages/{message_id}"
+    cursors = {room_id: 1}
+    found: list[str] = []
+
+    async def listen() -> None:
+        while len(found) < 5:
+            answer = await sync(bob, rooms=cursors, wait=60)
+            assert [seq for _, seq in shown(answer)] == list(
+                range(cursors[room_id] + 1, cursors[room_id] + 1 + len(answer["events"]))
+            )
+            cursors.update(answer["rooms"])
+            found.extend(event["type"] for event in answer["events"])
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(listen())
+        await alice.put(path, {"content": "better"})
+        await alice.request("PUT", f"{path}/reactions/:ship:")
+        await alice.patch(f"/rooms/{room_id}", {"name": "named"})
+        await alice.post(f"/rooms/{room_id}/members", {"user_id": "carol"})
+        await alice.delete(path)
+    assert found == ["message.edited", "reaction.added", "room.updated", "member.joined", "message.deleted"]
+    assert polls_of(server, "bob") == 1
+
+
+async def test_a_member_who_is_removed_while_waiting_hears_of_it(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    async with waiting(server, bob, rooms={room_id: 0}) as task:
+        await alice.delete(f"/rooms/{room_id}/members/bob")
+        answer = (await task).data
+    assert [event["type"] for event in answer["events"]] == ["member.left"]
+    assert answer["rooms"] == {}
+    await alice.say(room_id, "not for bob")
+    assert shown(await sync(bob, wait=0)) == []
+
+
+async def test_a_wait_ends_empty_when_its_time_is_over(server: Server) -> None:
+    room_id = await server.user("alice").make_room()
+    answer = await sync(server.user("alice"), rooms={room_id: 0}, wait=1)
+    assert answer == {**EMPTY, "epoch": answer["epoch"], "rooms": {room_id: 0}}
+
+
+async def test_waits_have_each_their_own_cursors_up_to_the_limit_of_connections(server: Server) -> None:
+    made = await server.make_tenant("small", connections_per_user=2)
+    alice, bob = (server.user(name, made["api_key"]) for name in ("alice", "bob"))
+    room_id = await alice.make_room("bob")
+    await alice.say(room_id)
+    async with waiting(server, bob, rooms={room_id: 1}) as first, waiting(server, bob, rooms={room_id: 1}) as second:
+        reply = await bob.post("/sync", {"wait": 1})
+        assert (reply.status, reply.error["code"], reply.headers["Retry-After"]) == (429, "RATE_LIMIT_EXCEEDED", "1")
+        assert shown(await sync(bob)) == [(room_id, 1)]  # one that does not wait is no connection
+        await alice.say(room_id)
+        assert shown((await first).data) == shown((await second).data) == [(room_id, 2)]
+    assert polls_of(server, "bob") == 2
+
+
+async def test_one_that_polls_on_purpose_holds_one_connection(start_server: StartServer) -> None:
+    server = await start_server({"websocket.presence_grace_seconds": 300})
+    made = await server.make_tenant("small", connections_per_user=1)
+    alice = server.user("alice", made["api_key"])
+    room_id = await alice.make_room()
+    await alice.say(room_id)
+    for _ in range(30):
+        assert shown(await sync(alice, wait=60)) == [(room_id, 1)]
+        assert polls_of(server, "alice") == 1
+    for _ in range(5):  # nor does one that goes away hold what it had
+        async with waiting(server, alice, rooms={room_id: 1}) as task:
+            task.cancel()
+        await eventually(lambda: polls_of(server, "alice", ConnectionState.PAUSED) == 1)
+    assert polls_of(server, "alice") == 1
+
+
+async def test_it_takes_one_token(start_server: StartServer) -> None:
+    server = await start_server({"limits.rate_limit": 2}, clock=HandClock())
+    alice = server.user("alice")
+    assert (await alice.post("/sync", {})).headers["X-RateLimit-Remaining"] == "1"
+    await alice.post("/sync", {})
+    assert (await alice.post("/sync", {})).status == 429
+
+
+# As a connection
+
+
+async def test_its_user_is_online_for_the_grace_longer(start_server: StartServer, receiver: Receiver) -> None:
+    server = await start_server({"webhooks.allow_private_addresses": True, "websocket.presence_grace_seconds": 0.5})
+    made = await server.make_tenant("hooked", webhook_url=receiver.url)
+    alice, bob = (server.user(name, made["api_key"]) for name in ("alice", "bob"))
+    room_id = await alice.make_room("bob", "carol")
+    watching = await alice.connect()
+    async with waiting(server, bob) as task:
+        await watching.expect("presence.update", user_id="bob", status="online")
+        assert (await alice.get(f"/rooms/{room_id}/presence")).data["online"] == ["alice", "bob"]
+        await alice.say(room_id)
+        assert len((await task).data["events"]) == 1
+    assert server.services.hub.is_connected(server.services.tenants.all()[1].tenant_key, "bob")
+    [call] = await receiver.wait_for(1)
+    assert json.loads(call.body)["data"]["user_id"] == "carol"
+    await watching.expect("presence.update", user_id="bob", status="offline")
+    assert not server.connections_of("bob")
+
+
+async def test_a_stop_answers_those_who_wait_with_nothing(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    await sync(bob, wait=1, rooms={"room_0": 0})  # and leaves a connection behind
+    async with waiting(server, alice, rooms={room_id: 0}) as task:
+        await server.app.close()
+        answer = (await task).data
+    assert answer == {**EMPTY, "epoch": answer["epoch"], "rooms": answer["rooms"]}
+
+
+async def test_a_revocation_ends_those_who_wait(server: Server) -> None:
+    made = await server.make_tenant("shop")
+    key = (await server.admin("POST", f"/tenants/{made['tenant_id']}/keys", {})).data
+    alice = server.user("alice", key["api_key"])
+    async with waiting(server, alice) as task:
+        await server.admin("DELETE", f"/tenants/{made['tenant_id']}/keys/{key['key_id']}")
+        reply = await task
+    assert (reply.status, reply.error["code"]) == (401, "AUTHENTICATION_ERROR")
+    await eventually(lambda: not server.connections_of("alice"))
+    backend, bob = (server.user(name, made["api_key"]) for name in ("backend", "bob"))
+    async with waiting(server, bob) as task:
+        await backend.put("/users/bob/ban", {})
+        reply = await task
+    assert (reply.status, reply.error["code"]) == (403, "AUTHORIZATION_ERROR")
+    await backend.delete("/users/bob/ban")
+    await sync(bob, wait=60, rooms={"room_0": 0})
+    assert polls_of(server, "bob") == 1
+    await backend.put("/users/bob/ban", {})  # between two polls
+    await eventually(lambda: not server.connections_of("bob"))
+
+
+async def test_metrics_count_it(server: Server) -> None:
+    async with waiting(server, server.user("alice")):
+        text = (await server.request("GET", "/metrics")).body
+    assert 'chatapi_connections_by_transport{transport="poll"} 1.0' in text
