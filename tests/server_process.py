@@ -40,8 +40,10 @@ class ServerProcess:
         command: Sequence[str] = (sys.executable, "-m", "chatapi"),
         debug: bool = False,
         max_descriptors: int | None = None,
+        start_seconds: float = START_SECONDS,
     ) -> None:
-        """`debug`: asyncio's own checks are on."""
+        """`debug`: asyncio's own checks are on. A start that takes longer than `start_seconds` fails."""
+        self._start_seconds = start_seconds
         self.log = directory / "server.log"
         self.master_key = "master-key-of-the-tests-0123456789"
         self.port = free_port()
@@ -78,7 +80,7 @@ class ServerProcess:
             self._process = subprocess.Popen(
                 self._command, env=self._environment, cwd=self._directory, stdout=log, stderr=subprocess.STDOUT
             )
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + self._start_seconds
         while not self._is_ready():
             assert self._process.poll() is None, f"the server ended:\n{self.log.read_text()}"
             assert time.monotonic() < deadline, f"the server did not start:\n{self.log.read_text()}"

@@ -27,7 +27,8 @@ DMS = 3
 MAX_UP_SECONDS = 2.5  # the server's life, at random: some die while the clients still reconnect
 STOPS = 0.1  # of its ends: gracefully, with exit status 0
 SETTLES = 0.15  # of its lives end only after everybody has got everything
-SETTLE_SECONDS = 20.0
+SETTLE_SECONDS = 60.0  # a run by hand leaves the processors to others
+START_SECONDS = 300.0  # likewise
 POLL_SECONDS = 0.02
 
 SETTINGS = {
@@ -66,7 +67,7 @@ class Report:
 
 class Run:
     def __init__(self, directory: Path, seed: int) -> None:
-        self._server = ServerProcess(directory, SETTINGS)
+        self._server = ServerProcess(directory, SETTINGS, start_seconds=START_SECONDS)
         self._random = random.Random(f"{seed}/run")
         self._seed = seed
         self._journal = Journal()
