@@ -105,7 +105,7 @@ async def survive(directory: Path, kills: int) -> None:
             async with aiohttp.ClientSession() as session:
                 await check(load, await load.read_log(session))
                 # Users who got no answer ask again, and so do those who got one.
-                again = [*load.unconfirmed, *random.sample(sorted(load.confirmed), 20)]
+                again = [*load.unconfirmed, *random.sample(sorted(load.confirmed), min(20, len(load.confirmed)))]
                 for message_id in again:
                     seq = await load.post(session, message_id)
                     assert load.confirmed.setdefault(message_id, seq) == seq

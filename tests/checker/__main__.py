@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import math
 import secrets
 import sys
 import tempfile
@@ -16,14 +17,14 @@ from checker.run import Run
 def main() -> int:
     parser = argparse.ArgumentParser(description="Random clients against a server that is killed again and again.")
     parser.add_argument("--cycles", type=int, default=20, help="kills and restarts (default: 20)")
-    parser.add_argument("--seconds", type=float, help="go on for this long instead")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="end after this long in any case")
     parser.add_argument("--seed", type=int, default=secrets.randbits(32), help="repeats a run as far as it can be")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
-    end_s = None if options.seconds is None else time.monotonic() + options.seconds
+    end_s = time.monotonic() + options.seconds
 
     def is_enough(cycles: int) -> bool:
-        return cycles >= options.cycles if end_s is None else time.monotonic() >= end_s
+        return cycles >= options.cycles or time.monotonic() >= end_s
 
     with tempfile.TemporaryDirectory() as directory:
         report = asyncio.run(Run(Path(directory), options.seed).run(is_enough))
