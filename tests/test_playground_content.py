@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browser_rig import Tenant, panes
+from browser_rig import Tenant, open_room, panes
 from playwright.sync_api import Browser, Page, Route, expect
 from server_process import ServerProcess
 
@@ -201,3 +201,39 @@ def test_the_field_grows_with_its_text_and_scrolls_beyond(browser: Browser, tena
         alice.input.fill("\n".join("more than four lines"))
         expect(alice.input).to_have_css("overflow-y", "auto")
         expect(alice.input).to_have_css("height", "160px")
+
+
+def test_a_draft_stays_in_its_room_and_outlasts_a_reload(browser: Browser, tenant: Tenant) -> None:
+    tenant.call("POST", "/rooms", {"type": "group", "name": "Harbour", "members": ["bob"]})
+    with tenant.visit(browser) as visitor:
+        page = visitor.open()
+        alice, bob = panes(page)
+        direct = alice.room.inner_text()
+        alice.input.fill("half a thought\nof alice")
+        bob.input.fill("and one of bob")
+        open_room(page, "Harbour")
+        for pane in (alice, bob):
+            expect(pane.input).to_have_value("")
+        alice.say("to the harbour")
+        alice.input.fill("another one")
+        alice.own.hover()
+        alice.own.get_by_role("button", name="Edit").click()
+        expect(alice.input).to_have_value("to the harbour")
+        alice.input.fill("what is edited is no draft")
+        page.reload()
+        alice, bob = panes(page)
+        expect(alice.input).to_have_value("another one")
+        alice.own.hover()
+        alice.own.get_by_role("button", name="Edit").click()
+        alice.say("to the whole harbour")
+        expect(alice.message("to the whole harbour")).to_have_count(1)
+        expect(alice.input).to_have_value("another one")
+        open_room(page, direct)
+        expect(bob.input).to_have_value("and one of bob")
+        expect(alice.input).to_have_value("half a thought\nof alice")
+        alice.input.press("Enter")
+        expect(bob.message("half a thought")).to_have_count(1)
+        bob.input.fill("")
+        page.reload()
+        for pane in panes(page):
+            expect(pane.input).to_have_value("")

@@ -24,9 +24,11 @@ export class Composer {
   /** @type {Message | null} */ #editing = null;
   /** @type {Message | null} */ #replying = null;
   /** @type {Obstacle | null} */ #obstacle = null;
+  /** Where this tab keeps what is written in the open room. */ #place = "";
 
   /** @param {string} user @param {"a" | "b"} slot @param {Writing} writing */
   constructor(user, slot, writing) {
+    this.user = user;
     this.writing = writing;
     this.hint = h("div.hint", { hidden: true });
     this.line = new ObstacleLine(`obstacle-${slot}`);
@@ -38,6 +40,22 @@ export class Composer {
     this.button = h("button.send", { type: "submit", title: "Send", "aria-label": `Send as ${user}` }, icon("send"));
     this.element = h("form.composer", { onsubmit: (/** @type {Event} */ event) => { event.preventDefault(); this.#submit(); } },
       this.picker.element, this.line.element, this.hint, h("div.composer-row", {}, this.input, this.button));
+  }
+
+  /** A draft stays in its room until it is sent, also across a reload of the page. @param {string} roomId */
+  open(roomId) {
+    this.cancel();
+    const before = this.#place;
+    this.#place = this.#placeOf(roomId);
+    if (!before && this.input.value) keep(this.#place, this.input.value); // written before there was a room
+    else if (before !== this.#place) this.#restore();
+  }
+
+  /** Content that could not be sent, though it is not in front of the user any more. @param {string} roomId @param {string} content */
+  putBack(roomId, content) {
+    const place = this.#placeOf(roomId);
+    if (!sessionStorage.getItem(place)) keep(place, content);
+    if (place === this.#place && !this.#editing) this.#restore();
   }
 
   /** Nothing may be written as long as there is an obstacle, but slow mode lets edits pass. @param {Obstacle | null} obstacle @param {string} [over] */
@@ -70,13 +88,22 @@ export class Composer {
   }
 
   cancel() {
-    if (this.#editing) this.input.value = "";
+    const wasEditing = this.#editing !== null;
     this.#editing = this.#replying = null;
     this.hint.hidden = true;
-    this.#fit();
+    if (wasEditing) this.#restore();
+    else this.#fit();
   }
 
   close() { this.line.stop(); }
+
+  /** @param {string} roomId */
+  #placeOf(roomId) { return `chatapi-playground-draft ${this.user} ${roomId}`; }
+
+  #restore() {
+    this.input.value = sessionStorage.getItem(this.#place) ?? "";
+    this.#fit();
+  }
 
   /** @param {string} title @param {string} text */
   #showHint(title, text) {
@@ -89,7 +116,9 @@ export class Composer {
 
   #typed() {
     this.#fit();
-    if (!this.#editing) this.writing.typing(this.input.value !== "");
+    if (this.#editing) return;
+    if (this.#place) keep(this.#place, this.input.value);
+    this.writing.typing(this.input.value !== "");
   }
 
   #fit() {
@@ -126,10 +155,20 @@ export class Composer {
     if (!content || this.isBarred) return;
     const editing = this.#editing;
     const replyTo = this.#replying?.message_id ?? null;
-    this.#editing = null;
-    this.input.value = "";
+    if (!editing) {
+      this.input.value = "";
+      keep(this.#place, "");
+    }
     this.cancel();
     if (!editing) this.writing.send(content, replyTo);
     else if (content !== editing.content) this.writing.edit(editing, content);
   }
+}
+
+/** In this tab alone. @param {string} place @param {string} text */
+function keep(place, text) {
+  try {
+    if (text) sessionStorage.setItem(place, text);
+    else sessionStorage.removeItem(place);
+  } catch { /* The tab may have no space left, and then the text is only in the field. */ }
 }

@@ -141,7 +141,7 @@ export class Pane {
     this.showBlock();
     this.unread.clear();
     this.#failed = this.#refused = false;
-    this.composer.cancel();
+    this.composer.open(room.room_id);
     this.thread.close(false);
     this.pins.close();
     this.typists.clear();
@@ -453,7 +453,7 @@ export class Pane {
     const roomId = this.#room?.room_id;
     for (let loading; loading !== this.#loading;) await (loading = this.#loading);
     if (roomId && roomId === this.#room?.room_id) return this.writer.send(roomId, this.writer.draft(content, replyTo));
-    this.composer.input.value ||= content;
+    if (roomId) this.composer.putBack(roomId, content);
     toast("Not sent: another room was opened.");
   }
 
