@@ -156,11 +156,15 @@ _LIST_CHANNELS = f"""
     ORDER BY r.room_key DESC LIMIT :limit + 1 OFFSET :offset
 """
 CHANNELS_START: Mapping[str, Value] = {"room_key": MAX_KEY}
+# An offset passes over entries of the index, and over no members. SQLite joins in the order of the first table; to ask
+# for that order once more would have it read the whole page before its first row.
 _MEMBERS_PAGE = """
-    FROM members AS m INDEXED BY members_standing
-    WHERE m.room_key = :room_key AND m.tenant_key = :tenant_key
-      AND (m.joined_at_us, m.user_id) > (:joined_at_us, :user_id)
-    ORDER BY m.joined_at_us, m.user_id LIMIT :limit + 1 OFFSET :offset
+    FROM (
+        SELECT joined_at_us, user_id FROM members INDEXED BY members_standing
+        WHERE room_key = :room_key AND (joined_at_us, user_id) > (:joined_at_us, :user_id)
+        ORDER BY joined_at_us, user_id LIMIT :limit + 1 OFFSET :offset
+    ) AS w CROSS JOIN members AS m
+    WHERE m.room_key = :room_key AND m.user_id = w.user_id AND +m.tenant_key = :tenant_key
 """
 _MEMBER_FIELDS = """
     'user_id', m.user_id, 'role', m.role,

@@ -14,7 +14,7 @@ from chatapi.store.search_index import MARK
 from chatapi.words import Term
 
 FEW = 1_000  # messages of a tenant: fewer are all looked at, about 8 us each
-FEW_IN_ROOMS = 1_500  # messages of the caller's rooms, about 4 us each
+FEW_IN_ROOMS = 1_000  # messages of the caller's rooms, about 4 us each
 ROOMS_TOGETHER, MOST_ROOMS = 256, 4_096  # rooms that the index is asked for at once, about 10 us each, and in all
 MANY_ROOMS = 512  # where there are more, it is asked for the tenant first
 ROOMS_TRIED = 8  # of them at first: these tell whether the others are worth asking
@@ -33,7 +33,7 @@ OF_ROWS = f"""
     CROSS JOIN messages AS m ON m.room_key = b.room_key AND m.seq = ({SEQ.format(row="w.value")})
 """
 # Each row takes a look at two indexes, and at no message.
-_LIST_KEYS = f"SELECT m.message_key FROM {OF_ROWS} WHERE m.message_key < :before_key"
+_LIST_KEYS = f"SELECT m.message_key, b.room_key FROM {OF_ROWS} WHERE m.message_key < :before_key"
 _LIST_FEW = f"""
     {_LIST_KEYS} AND (b.room_key = :room_key OR :room_key IS NULL AND EXISTS (
         SELECT 1 FROM members WHERE room_key = b.room_key AND user_id = :user_id AND tenant_key = :tenant_key))
@@ -88,7 +88,7 @@ class FewCandidates:
             row_keys = self._find_rows(f"{self._tenant} AND {match}", FEW + 1)
             yield
             if len(row_keys) <= FEW:
-                return self._list_keys(_LIST_FEW, row_keys)
+                return self._list_keys(row_keys)
         # For a second question SQLite would merge a prefix again.
         if len(rooms) > MOST_ROOMS or (not narrow and self._are_many(match, rooms)):
             return None
@@ -99,7 +99,9 @@ class FewCandidates:
             yield
             if len(row_keys) > FEW_IN_ROOMS:
                 return None
-        return self._list_keys(_LIST_KEYS, row_keys)
+        allowed = set(rooms)  # the words of a row give no right
+        rows = self._execute(_LIST_KEYS, {**self._scope, "row_keys": dumps_text(row_keys)})
+        return [key for key, room_key in rows if room_key in allowed]
 
     def find_older(self, room_count: int, newest_key: int) -> Generator[None, None, list[int] | None]:
         """Of a search in so many rooms, when there turned out to be few: the keys of all candidates from there on; None
@@ -111,7 +113,7 @@ class FewCandidates:
         after = 0
         for _ in range(room_count // FEW_ROOMS):
             row_keys = self._find_rows(match, FEW, after)
-            keys += self._list_keys(_LIST_FEW, row_keys)
+            keys += self._list_keys(row_keys)
             if len(row_keys) < FEW:
                 return [key for key in keys if key <= newest_key]
             after = row_keys[-1]
@@ -146,9 +148,9 @@ class FewCandidates:
     def _find_rows(self, match: str, limit: int, after: int = 0) -> list[int]:
         return [key for (key,) in self._execute(_FIND_ROWS, {"match": match, "after": after, "limit": limit})]
 
-    def _list_keys(self, sql: str, row_keys: Sequence[int]) -> list[int]:
-        """Of the messages of these rows that are in the search's scope."""
-        return [key for (key,) in self._execute(sql, {**self._scope, "row_keys": dumps_text(row_keys)})]
+    def _list_keys(self, row_keys: Sequence[int]) -> list[int]:
+        """Of the messages of these rows that are in rooms of the caller."""
+        return [key for key, _ in self._execute(_LIST_FEW, {**self._scope, "row_keys": dumps_text(row_keys)})]
 
 
 def list_words(want: SearchWant) -> list[str]:
