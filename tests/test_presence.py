@@ -139,6 +139,7 @@ async def test_user_added_to_a_room_within_the_grace_goes_offline_there_too(star
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room()
     watcher, socket = await alice.connect(), await bob.connect()
+    await eventually(lambda: not server.services.presence._arrivals)
     await socket.close()
     await eventually(lambda: not server.connections_of("bob"))
     await alice.post(f"/rooms/{room_id}/members", {"user_id": "bob"})

@@ -40,6 +40,12 @@ def without_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(housekeeping, "list_jobs", lambda _services: [])
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search that looks at row after row, as tests make it do, takes longer than it may on a busy machine."""
+    monkeypatch.setattr("chatapi.search.MAX_SECONDS", 60.0)
+
+
 INDEXED = ["few", "few of all", "some rooms", "many", "many words", "index"]
 WAYS = [*INDEXED, "few are indexed", "many are indexed", "older are indexed", "none is indexed"]
 

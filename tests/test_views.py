@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from conftest import StartServer
-from driver import Server, User, restart
+from driver import HandClock, Server, User, restart
 from hooked import QUICK, hook
 from receiver import Receiver
 
@@ -196,7 +196,8 @@ async def test_a_webhook_goes_by_the_moment_of_the_commit(
 ) -> None:
     """An endpoint that is slow: what the members want, and what the message mentions, has changed by the call."""
     monkeypatch.setattr(queue, "DIRECT_RECIPIENTS", 0 if is_large else 100)
-    server = await start_server({**QUICK, "webhooks.retry_schedule_seconds": [0.2]})
+    clock = HandClock()
+    server = await start_server({**QUICK, "webhooks.retry_schedule_seconds": [5]}, clock=clock)
     hooked = await hook(server, receiver.url)
     alice = hooked.user("alice")
     room_id = await alice.make_room("late", "early", "added")
@@ -210,6 +211,7 @@ async def test_a_webhook_goes_by_the_moment_of_the_commit(
     path = f"/rooms/{room_id}/messages/{message['message_id']}"
     await alice.put(path, {"content": "x", "mentions": ["added"]})
     monkeypatch.setattr(hooked.server.services.webhooks, "_expand", held)
+    clock.advance(6)  # the schedule's 5 and its jitter: until then nobody is called, however long the above takes
     hooked.server.services.webhooks.wake(server.services.tenants.get(hooked.tenant_id))
     await receiver.wait_for(1)
     await hooked.is_settled()
