@@ -6,6 +6,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from raw_websocket import WAIT_SECONDS
 
 from chatapi.peer_transport import PeerTransport
 
-GRACE_S = 0.4
+GRACE_S = 1.0
 MUCH = bytes(1 << 20)
 WRITES = 8
 NARROW_BYTES = 4096
@@ -74,9 +75,14 @@ def open_peer(address: object, family: socket.AddressFamily, *, is_tls: bool) ->
 
 
 async def serve(
-    kind: str, certificate: tuple[str, str], directory: Path, talk: Callable[[socket.socket], None]
+    kind: str,
+    certificate: tuple[str, str],
+    directory: Path,
+    talk: Callable[[socket.socket], None],
+    judged: threading.Event | None = None,
 ) -> tuple[bool, Written]:
-    """Whether there was room in the end, while the peer, a thread, did what `talk` does."""
+    """Whether there was room in the end, while the peer, a thread, did what `talk` does. `judged` is set once that is
+    known."""
     loop = asyncio.get_running_loop()
     protocol = Written()
     tls = None
@@ -101,6 +107,8 @@ async def serve(
     talking = asyncio.create_task(asyncio.to_thread(be_peer))
     await protocol.is_open.wait()
     had_space = await protocol.peer.wait_for_space(GRACE_S)
+    if judged is not None:
+        judged.set()
     protocol.peer.cut_off()
     await talking
     server.close()
@@ -136,14 +144,16 @@ async def test_a_peer_that_takes_a_little_now_and_then_is_waited_for(
 @pytest.mark.slow
 @KINDS
 async def test_a_peer_that_takes_nothing_is_not(kind: str, certificate: tuple[str, str], tmp_path: Path) -> None:
+    judged = threading.Event()
+
     def wait(peer: socket.socket) -> None:
         peer.recv(1)
         with contextlib.suppress(OSError):
             peer.send(b"still here")
             peer.shutdown(socket.SHUT_WR) if kind != "tls" else None
-            time.sleep(2 * GRACE_S)
+            judged.wait(WAIT_SECONDS)
 
-    had_space, protocol = await serve(kind, certificate, tmp_path, wait)
+    had_space, protocol = await serve(kind, certificate, tmp_path, wait, judged)
     assert not had_space
     assert protocol.peer.count_untaken() == 0  # it has been cut off, and is asked no more
     protocol.peer.cut_off()
