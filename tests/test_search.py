@@ -307,8 +307,9 @@ async def test_without_fts5_search_is_off_and_then_built_again(
     server = await start_server()
     alice = server.user("alice")
     room_id = await alice.make_room()
-    message = await alice.say(room_id, "word before")
-    assert await contents(alice, "word") == ["word before"]
+    message, pending = [await alice.say(room_id, f"{name} before") for name in ("word", "pending")]
+    assert await contents(alice, "before") == ["pending before", "word before"]
+    await alice.put(f"/rooms/{room_id}/messages/{pending['message_id']}", {"content": "changed"})
     with monkeypatch.context() as patch:
         patch.setattr(search_index, "_HAS_FTS5", "SELECT 1 WHERE 0")
         server = await restart(start_server, server)
@@ -319,9 +320,12 @@ async def test_without_fts5_search_is_off_and_then_built_again(
         await alice.put(f"/rooms/{room_id}/messages/{message['message_id']}", {"content": "other"})
         await alice.say(room_id, "word after")
         await server.services.indexer.update()
+        assert await server.services.store.readers.fetch("SELECT count(*) FROM search_outdated", {}) == [(0,)]
     server = await restart(start_server, server)
     assert await contents(server.user("alice"), "word") == ["word after"]
     assert await contents(server.user("alice"), "other") == ["other"]
+    assert await contents(server.user("alice"), "changed") == ["changed"]
+    assert await server.services.store.readers.fetch("SELECT is_stale FROM search_progress", {}) == [(0,)]
     await server.app.close()
     assert (await asyncio.to_thread(check_database, str(database))).findings == []
 

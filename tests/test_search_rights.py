@@ -8,7 +8,7 @@ from driver import Reply, Server, User, say_many
 
 from chatapi import housekeeping
 from chatapi.housekeeping import purge_deleted
-from chatapi.store import search_tail
+from chatapi.store import search, search_tail
 from chatapi.store.search_index import MARK
 from chatapi.store.transaction import SqliteConnection
 
@@ -90,11 +90,25 @@ async def test_a_deleted_room_and_its_messages_are_not_found(server: Server) -> 
     for room_id in rooms:
         await alice.say(room_id, f"word {room_id}")
     assert len(await contents(alice)) == 2
-    await accept(alice.delete(f"/rooms/{rooms[0]}"))
+    await accept(alice.delete(f"/rooms/{rooms[1]}"))
     for _ in range(2):
-        assert await contents(alice) == [f"word {rooms[1]}"]
-        assert await contents(alice, room_id=rooms[0]) == []
+        assert await contents(alice, limit=1) == [f"word {rooms[0]}"]
+        assert await contents(alice, room_id=rooms[1]) == []
         await purge_deleted(server.services)
+
+
+async def test_pages_end_at_a_number_of_bytes(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "PAGE_BYTES", 4_000)
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    texts = [f"word {number} {'x' * 400}" for number in range(8)]
+    for text in texts:
+        await alice.say(room_id, text)
+    pages = [(await alice.get("/search", q="word")).data]
+    while pages[-1]["has_more"]:
+        pages.append((await alice.get("/search", q="word", cursor=pages[-1]["next_cursor"])).data)
+    assert [result["message"]["content"] for page in pages for result in page["results"]] == texts[::-1]
+    assert [len(page["results"]) for page in pages] == [2, 2, 2, 2]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 5])
@@ -198,8 +212,13 @@ async def test_the_lag_is_told_everywhere(server: Server) -> None:
 async def test_the_lag_is_counted_to_a_bound(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search_tail, "MAX_LAG", 3)
     alice = server.user("alice")
-    await say_many(alice, await alice.make_room(), 5)
-    assert (await server.request("GET", "/health")).data["search"]["lag"] == 3
+    room_id = await alice.make_room()
+    ids = await say_many(alice, room_id, 2)
+    await server.services.indexer.update()
+    for message_id in ids:
+        await alice.put(f"/rooms/{room_id}/messages/{message_id}", {"content": "edited"})
+    await say_many(alice, room_id, 2)
+    assert (await server.request("GET", "/health")).data["search"]["lag"] == 3  # of two edits and two messages
 
 
 async def test_a_lag_that_cannot_be_read_is_no_fault_of_the_server(

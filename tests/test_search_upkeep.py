@@ -21,6 +21,7 @@ from server_process import ServerProcess
 from chatapi import housekeeping, indexer
 from chatapi.clock import Clock
 from chatapi.housekeeping import apply_retention
+from chatapi.indexer import LEAST_REST, REST, Indexer
 from chatapi.store import background, search_index, search_tail
 from chatapi.store.backup import back_up
 from chatapi.store.check import check_database
@@ -80,6 +81,7 @@ async def test_changes_while_the_index_catches_up(
     server, room_id, ids = await start_behind(start_server, 20)
     alice = server.user("alice")
     await fill(server, 4)
+    assert (await server.request("GET", "/health")).data["search"]["lag"] == 12
     # Of eight messages that are in the index, and of twelve that are not.
     await alice.put(f"/rooms/{room_id}/messages/{ids[2]}", {"content": "alice edited early"})
     await alice.put(f"/rooms/{room_id}/messages/{ids[12]}", {"content": "alice edited late"})
@@ -97,6 +99,37 @@ async def test_changes_while_the_index_catches_up(
     assert await contents(alice, "edited") == ["alice edited late", "alice edited again"]
     await server.app.close()
     await check(database)
+
+
+async def test_the_index_rests_for_others_unless_much_of_it_is_outdated(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "list_jobs", lambda _services: [])
+    monkeypatch.setattr(indexer, "MOST_REST_SECONDS", 0.0)
+    monkeypatch.setattr(search_index, "OUTDATED_ROWS", 1)
+    for name in ("IDLE_STEP_SECONDS", "LIGHT_STEP_SECONDS", "STEP_SECONDS"):
+        monkeypatch.setattr(background, name, 0.0)
+    rests: list[float] = []
+    find_rest = Indexer._find_rest
+
+    def note(service: Indexer) -> float:
+        rests.append(find_rest(service))
+        return rests[-1]
+
+    monkeypatch.setattr(Indexer, "_find_rest", note)
+    server = await start_server()
+    alice, service = server.user("alice"), server.services.indexer
+    room_id = await alice.make_room()
+    ids = await say_many(alice, room_id, 4)
+    monkeypatch.setattr(background.Background, "is_loaded", False)
+    await service.update()
+    assert rests == []
+    for message_id in ids:
+        await alice.put(f"/rooms/{room_id}/messages/{message_id}", {"content": "edited"})
+    monkeypatch.setattr(background.Background, "is_loaded", True)
+    await service.update()
+    assert rests.count(LEAST_REST) >= 4
+    assert rests[-1] == REST
 
 
 async def test_messages_that_expire_while_the_index_catches_up(
