@@ -54,9 +54,9 @@ class PeerTransport:
     def limit_silence(self, seconds: float) -> None:
         """From now on the kernel ends the connection when it has something to send, and the peer's system has taken
         nothing for so long (TCP_USER_TIMEOUT)."""
-        if self._transport is None:
+        beneath = self._find_socket()
+        if beneath is None:
             return
-        beneath: socket.socket = self._transport.get_extra_info("socket")
         if beneath.family != socket.AF_UNIX and hasattr(socket, "TCP_USER_TIMEOUT"):
             beneath.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(seconds * 1000)))
 
@@ -110,9 +110,9 @@ class PeerTransport:
         The size of the transport's buffer alone would not do: beneath it the kernel holds so much that at 1 KB/s
         nothing moves for a minute.
         """
-        if self._transport is None:
+        beneath = self._find_socket()
+        if beneath is None:
             return 0
-        beneath: socket.socket = self._transport.get_extra_info("socket")
         if beneath.family != socket.AF_UNIX and hasattr(socket, "TCP_INFO"):
             try:
                 info = beneath.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
@@ -124,14 +124,18 @@ class PeerTransport:
 
     def count_untaken(self) -> int:
         """Bytes that were written and that the peer's system has not acknowledged."""
-        if self._transport is None:
+        beneath = self._find_socket()
+        if self._transport is None or beneath is None:
             return 0
-        beneath: socket.socket = self._transport.get_extra_info("socket")
         try:
             [in_kernel] = struct.unpack("@i", fcntl.ioctl(beneath.fileno(), termios.TIOCOUTQ, bytes(4)))
         except OSError:
             in_kernel = 0
         return self._transport.get_write_buffer_size() + int(in_kernel)
+
+    def _find_socket(self) -> socket.socket | None:
+        """None once it is gone: of TLS, that is one turn of the loop before the protocol is told."""
+        return None if self._transport is None else self._transport.get_extra_info("socket")
 
     def look_for_stall(self) -> None:
         """Begins to look now and then whether the peer takes anything; ends when it has taken most of it."""

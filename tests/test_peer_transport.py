@@ -193,3 +193,25 @@ async def test_reset_by_the_peer_wakes_a_waiting_writer(certificate: tuple[str, 
     had_space, protocol = await serve("tcp", certificate, tmp_path, reset)
     assert had_space
     assert protocol.peer.is_lost
+
+
+async def test_tls_that_has_ended_is_asked_nothing_before_the_protocol_is_told(certificate: tuple[str, str]) -> None:
+    """asyncio has no socket to give any more: whatever looked at this moment ended with an AttributeError."""
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(*certificate)
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    protocol = Written()
+    server = await asyncio.get_running_loop().create_server(lambda: protocol, sock=listening, ssl=tls)
+    with contextlib.ExitStack() as opened:
+        peer = open_peer(listening.getsockname(), socket.AF_INET, is_tls=True)
+        await asyncio.to_thread(opened.enter_context, peer)
+        await protocol.is_open.wait()
+        protocol.transport._ssl_protocol._transport.abort()  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+        assert not protocol.peer.is_lost
+        assert (protocol.peer.count_taken(), protocol.peer.count_untaken()) == (0, 0)
+        protocol.peer.limit_silence(1)
+        await asyncio.sleep(0)
+        assert protocol.peer.is_lost
+    server.close()

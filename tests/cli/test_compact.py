@@ -332,8 +332,11 @@ def test_breaking_it_off_loses_nothing(directory, run, number, moments):
         for file in directory.glob("chatapi.db*"):
             file.unlink()
         shutil.copy(original, database)
+        started_s = time.monotonic()
         status, said = compact_until(directory, number, whole_s * moment / moments)
         statuses.append(status)
+        if status == 0:  # the machine is less busy than it was
+            whole_s = min(whole_s, time.monotonic() - started_s)
         if status == 1:
             assert said[0].startswith("chatapi: interrupted; ")
         assert main(["check"]) == 0
