@@ -67,6 +67,7 @@ class Rig:
         self.url = url
         self.api_key = api_key
         self.backend = ChatAPI(url, api_key=api_key, user_id="backend")
+        self.options: dict[str, Any] = {}  # of its connections
         self._stack = stack
         self._tasks = tasks
 
@@ -78,7 +79,7 @@ class Rig:
 
     async def attach(self, client: ChatAPI, handler: Handler | None = None, **options: Any) -> Inbox:
         """Returns when the connection is up to date for the first time."""
-        connection = client.connect(**{"min_delay_s": 0.05, "max_delay_s": 0.5, **options})
+        connection = client.connect(**{"min_delay_s": 0.05, "max_delay_s": 0.5, **self.options, **options})
         async with asyncio.timeout(PATIENCE_S):
             await self._stack.enter_async_context(connection)
         inbox = Inbox(connection, handler)

@@ -37,10 +37,26 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]
         yield process
 
 
-@pytest.fixture(params=["this server", pytest.param("one that adds to it", marks=pytest.mark.slow)])
-async def url(process: ServerProcess, request: pytest.FixtureRequest) -> AsyncIterator[str]:
-    """Each case holds also where a newer server adds fields and frames of its own."""
-    if request.param == "this server":
+@pytest.fixture(
+    params=[
+        "this server",
+        pytest.param("one that adds to it", marks=pytest.mark.slow),
+        pytest.param("sse", marks=pytest.mark.slow),
+        pytest.param("poll", marks=pytest.mark.slow),
+    ]
+)
+def way(request: pytest.FixtureRequest) -> str:
+    """Each case holds over every transport, and also where a newer server adds fields and frames of its own. Those that
+    need a WebSocket use one."""
+    name = request.function.__name__.removeprefix("test_")
+    [case] = [case for case in CASES if case["name"] == name] or [{}]
+    is_held = request.param not in ("sse", "poll") or request.param in case.get("over", ("sse", "poll"))
+    return str(request.param) if is_held else "this server"
+
+
+@pytest.fixture
+async def url(process: ServerProcess, way: str) -> AsyncIterator[str]:
+    if way != "one that adds to it":
         yield process.url
         return
     async with open_newer(process.url, renames=False) as (_, url):
@@ -48,8 +64,10 @@ async def url(process: ServerProcess, request: pytest.FixtureRequest) -> AsyncIt
 
 
 @pytest.fixture
-async def rig(process: ServerProcess, url: str) -> AsyncIterator[Rig]:
+async def rig(process: ServerProcess, url: str, way: str) -> AsyncIterator[Rig]:
     async with make_rig(url, process.master_key) as rig:
+        if way in ("sse", "poll"):
+            rig.options["transports"] = (way,)
         yield rig
 
 

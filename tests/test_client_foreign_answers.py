@@ -103,7 +103,7 @@ async def test_foreign_answers_lose_no_room(rig: Rig, proxy: Proxy, through: Cal
 async def test_foreign_answers_end_no_connection(rig: Rig, proxy: Proxy, through: Callable[..., ChatAPI]) -> None:
     room = await rig.group("alice", "bob")
     told: list[Exception] = []
-    bob = await rig.attach(through("bob"), max_delay_s=0.05, on_error=told.append)
+    bob = await rig.attach(through("bob"), max_delay_s=0.05, on_error=told.append, transports=["websocket"])
     await bob.connection.pause()
     await rig.client("alice").send_message(room, "meanwhile")
     proxy.answer("GET", "/ws", list(FOREIGN_ANSWERS.values()))

@@ -26,6 +26,7 @@ NOT_CHECKED = (
     "positive_data_acceptance",
     "use_after_free",  # a deleted message stays as a tombstone (docs/contract.md, section 8)
 )
+WAITING = "^/events/stream$|^/sync$"  # these answer late, or without an end; their own tests try what they refuse
 
 
 def run_schemathesis(server: ServerProcess, directory: Path, *options: str, examples: int) -> None:
@@ -57,7 +58,8 @@ def test_users_routes_answer_as_the_document_says(server: ServerProcess, tmp_pat
     with server:
         # Users of the examples are banned on the way, after which all of their calls are 403.
         headers = ["-H", f"X-API-Key: {server.create_tenant('fuzzed')}", "-H", "X-User-Id: keeper"]
-        run_schemathesis(server, tmp_path, "--include-path-regex", PARTS[part], *headers, examples=25)
+        paths = ["--include-path-regex", PARTS[part], "--exclude-path-regex", WAITING]
+        run_schemathesis(server, tmp_path, *paths, *headers, examples=25)
 
 
 def test_operators_routes_answer_as_the_document_says(server: ServerProcess, tmp_path: Path) -> None:

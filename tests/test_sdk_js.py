@@ -12,8 +12,9 @@ from server_process import Control, ServerProcess
 HERE = Path(__file__).parent / "js"
 
 
-def run_node(file: str, directory: Path, *, adds: bool = False) -> None:
-    """`adds`: the server that is tested is a newer one, with fields and frames of its own."""
+def run_node(file: str, directory: Path, *, adds: bool = False, transport: str = "") -> None:
+    """`adds`: the server that is tested is a newer one, with fields and frames of its own. `transport` carries the
+    connections of the cases."""
     server = ServerProcess(directory, {"limits.sync_limit": "20"}, dev=False)  # which would allow every origin
     with (
         server,
@@ -29,6 +30,7 @@ def run_node(file: str, directory: Path, *, adds: bool = False) -> None:
             "CHATAPI_TEST_CONTROL": control.url,
             "CHATAPI_TEST_PROXY": proxy.url,
             "CHATAPI_TEST_NEWER": newer.url,
+            "CHATAPI_TEST_TRANSPORT": transport,
         }
         run = subprocess.run(["node", "--test", file], cwd=HERE, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, f"{run.stdout}\n{run.stderr}\n{server.log.read_text()[-4000:]}"
@@ -46,6 +48,7 @@ def run_node(file: str, directory: Path, *, adds: bool = False) -> None:
         "routes.test.mjs",
         "connection.test.mjs",
         "trouble.test.mjs",
+        "transports.test.mjs",
         "package.test.mjs",
     ],
 )
@@ -58,3 +61,10 @@ def test_javascript_sdk(file: str, node_packages: None, tmp_path: Path) -> None:
 @pytest.mark.parametrize("file", ["sdk.test.mjs", "conversations.test.mjs"])
 def test_the_cases_hold_where_a_newer_server_adds_to_them(file: str, node_packages: None, tmp_path: Path) -> None:
     run_node(file, tmp_path, adds=True)
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("transport", ["sse", "poll"])
+def test_the_cases_hold_over_http_alone(transport: str, node_packages: None, tmp_path: Path) -> None:
+    run_node("sdk.test.mjs", tmp_path, transport=transport)

@@ -1,6 +1,6 @@
 """The REST calls of a tenant's backend or of one user."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, Literal, cast
 
@@ -16,7 +16,7 @@ from chatapi.client.events import EventPage
 from chatapi.client.feed import ACKED_ROOMS
 from chatapi.client.http import RETRIES, TIMEOUT_S, Http
 from chatapi.client.moderation import ModerationCalls
-from chatapi.client.options import OnError, OnState, Options
+from chatapi.client.options import OnError, OnState, Options, Transport
 from chatapi.client.paths import escape, member_path, message_path, room_path
 from chatapi.client.records import (
     AckedNotification,
@@ -110,6 +110,7 @@ class ChatAPI(ConversationCalls, ModerationCalls, SyncCalls, UserCalls):
         max_pending: int = Options.max_pending,
         on_state: OnState | None = None,
         on_error: OnError | None = None,
+        transports: Sequence[Transport] = Options.transports,
     ) -> Connection:
         """A connection that comes back by itself, for `async with`.
 
@@ -118,7 +119,8 @@ class ChatAPI(ConversationCalls, ModerationCalls, SyncCalls, UserCalls):
         `max_delay_s`: bounds of the first and of any later wait before a reconnect, of which a random part is waited.
         `max_pending`: events that wait for the application before the socket is read no further. `on_error` is told,
         once each, what keeps the connection from coming up although the network is there: ApiError, NotChatAPI,
-        NoToken; see `error`.
+        NoToken; see `error`. `transports`: those to use, the best first. Where WebSockets do not pass (three tries
+        failed, and REST answers), Server-Sent Events stand in for them, then long polls.
         """
         options = Options(
             auto_ack=auto_ack,
@@ -128,6 +130,7 @@ class ChatAPI(ConversationCalls, ModerationCalls, SyncCalls, UserCalls):
             max_pending=max_pending,
             on_state=on_state,
             on_error=on_error,
+            transports=tuple(transports),
         )
         return Connection(self, self._http, self._credentials, cursors, options)
 

@@ -9,6 +9,7 @@ import aiohttp
 from msgspec import UNSET, UnsetType
 
 from chatapi.client.attempts import Attempts
+from chatapi.client.carrier import Carrier
 from chatapi.client.credentials import Credentials
 from chatapi.client.drafts import draft, given
 from chatapi.client.errors import ApiError, Closed, NoAnswer
@@ -26,12 +27,12 @@ from chatapi.client.events import (
 from chatapi.client.feed import Feed, FeedCallbacks
 from chatapi.client.http import Http
 from chatapi.client.inbox import Ended
-from chatapi.client.options import Options, State
+from chatapi.client.options import Options, State, Transport
 from chatapi.client.outgoing import Outgoing, fits
 from chatapi.client.records import Cursors, Json, Sent, Subscribed
 from chatapi.client.replay import ANNOTATIONS
 from chatapi.client.session import SocketSession, is_set_within
-from chatapi.client.socket import Socket, SocketEnded, now_s, open_socket
+from chatapi.client.socket import Socket, SocketEnded, now_s
 from chatapi.client.typist import Typist
 
 if TYPE_CHECKING:
@@ -52,8 +53,7 @@ class Connection:
         self, client: "ChatAPI", http: Http, credentials: Credentials, cursors: Cursors | None, options: Options
     ) -> None:
         self._client = client
-        self._http = http
-        self._credentials = credentials
+        self._carrier = Carrier(client, http, credentials, options)
         self._options = options
         self._state: State = "connecting"
         self._runner: asyncio.Task[None] | None = None
@@ -138,6 +138,11 @@ class Connection:
         """`connecting`, `syncing` (what was missed is coming), `live`, `waiting` (for the next try), `paused`,
         `closed`."""
         return self._state
+
+    @property
+    def transport(self) -> Transport:
+        """The transport that carries the connection now, or is tried next: `websocket`, `sse` or `poll`."""
+        return self._carrier.transport
 
     @property
     def _is_closed(self) -> bool:
@@ -338,7 +343,7 @@ class Connection:
         """One socket from its handshake to its end. Raises what makes another try pointless."""
         socket = None
         try:
-            socket = await open_socket(self._http, self._credentials)
+            socket = await self._carrier.open()
             await self._serve(socket)
             if (refusal := socket.find_refusal()) is not None:
                 raise refusal
@@ -369,6 +374,7 @@ class Connection:
                 self._session, self._out.socket = session, socket
                 self._set_state("syncing")
                 session.start(group, sync)
+                group.create_task(self._carrier.return_to_websocket())
                 if self._opened is not None and not self._opened.done():
                     self._opened.set_result(None)
         except* SocketEnded as ended:

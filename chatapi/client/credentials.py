@@ -6,6 +6,7 @@ import inspect
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from chatapi.client.errors import NoToken
 from chatapi.protocol.json import loads_stored
@@ -67,6 +68,14 @@ class Credentials:
             raise NoToken(f"get_token returned no token but {_describe(token)}")
         return token
 
+    async def find_user_id(self) -> str:
+        """As the key's header or the token says. Raises NoToken."""
+        headers = await self.headers()
+        if (user_id := headers.get("X-User-Id")) is not None:
+            return user_id
+        claims = _read_claims(headers["Authorization"].partition(" ")[2])
+        return str(claims.get("sub", ""))
+
     def renew(self) -> bool:
         """Forgets a token that the server refused. True when there may be a better one."""
         self._token = None
@@ -92,9 +101,16 @@ def _describe(token: object) -> str:
 
 
 def _read_expiry(token: str) -> float | None:
-    """`exp` of a JWT, unverified: a hint, no proof."""
     try:
-        claims = loads_stored(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
-        return float(claims["exp"])
+        return float(_read_claims(token)["exp"])
     except (ValueError, LookupError, TypeError, OverflowError):
         return None
+
+
+def _read_claims(token: str) -> dict[str, Any]:
+    """Those of a JWT, unverified: a hint, no proof."""
+    try:
+        claims = loads_stored(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+    except (ValueError, LookupError):
+        return {}
+    return claims if isinstance(claims, dict) else {}

@@ -12,11 +12,10 @@ from chatapi.client.frames import find_number
 from chatapi.client.options import Options
 from chatapi.client.outgoing import Outgoing
 from chatapi.client.records import Json
-from chatapi.client.socket import Socket, SocketEnded, now_s
+from chatapi.client.socket import CallAnswer, Socket, SocketEnded, now_s
 
 logger = logging.getLogger(__name__)
 
-ACK_DELAY_S = 0.1  # so that a burst of messages is one ack
 ACKS_PER_SECOND = 15  # the server delays acks above 20, and drops typing with them
 CLOSING_ACKS = 40  # the server's burst: more would keep the goodbye waiting
 
@@ -100,6 +99,8 @@ class SocketSession:
             if "request_id" in frame:
                 self._out.pending.resolve(frame)
                 self._out.own.resolve(frame)
+            if isinstance(frame, CallAnswer):
+                continue
             if frame["type"] == "server.shutdown":
                 self._attempts.expect_shutdown(find_number(frame, "reconnect_after_ms", 0.0) / 1000)
             self._feed.receive(frame, size_bytes)
@@ -140,7 +141,7 @@ class SocketSession:
     async def _flush_acks(self) -> None:
         while True:
             await self._feed.acks_due.wait()
-            await asyncio.sleep(ACK_DELAY_S)
+            await asyncio.sleep(self.socket.ack_delay_s)
             self._feed.acks_due.clear()
             for count, frame in enumerate(self._take_acks(), start=1):
                 await self.socket.send(frame)

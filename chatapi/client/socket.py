@@ -1,4 +1,4 @@
-"""One WebSocket: its handshake up to `ready`, frames, and its end."""
+"""One WebSocket, from its handshake up to `ready`, with its frames, to its end."""
 
 import asyncio
 import logging
@@ -36,9 +36,16 @@ class SocketEnded(Exception):
         self.error = error
 
 
+class CallAnswer(dict[str, Any]):
+    """An answer that is not handed over as an event: its event comes apart from it, if one comes at all."""
+
+
 class Socket:
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse[Literal[False]]) -> None:
-        self._socket = socket
+    """A WebSocket, or what stands in for one over HTTP alone."""
+
+    ack_delay_s = 0.1  # so that a burst of messages is one ack
+
+    def __init__(self) -> None:
         self.ready: ReadyEvent | None = None
         self.heartbeat_s = HEARTBEAT_S
         self.heard_at_s = now_s()
@@ -50,19 +57,18 @@ class Socket:
         return self._early.popleft() if self._early else await self._receive()
 
     async def _receive(self) -> tuple[dict[str, Any], int]:
-        while True:
-            message = await self._socket.receive()
-            self.heard_at_s = now_s()
-            if message.type is aiohttp.WSMsgType.TEXT:
-                data = cast(bytes, message.data)
-                try:
-                    return parse_frame(data), len(data)
-                except NotChatAPI as error:
-                    raise SocketEnded(error=error) from None
-            if message.type is aiohttp.WSMsgType.PING:
-                await self._socket.pong(message.data)
-            elif message.type is not aiohttp.WSMsgType.PONG:
-                raise SocketEnded
+        raise NotImplementedError
+
+    async def send(self, frame: Mapping[str, Any]) -> None:
+        """A frame that gets lost with the socket is the sender's to repeat."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        raise NotImplementedError
+
+    @property
+    def close_code(self) -> int | None:
+        raise NotImplementedError
 
     async def receive_ready(self, deadline: asyncio.Timeout) -> None:
         """Returns once `ready` and all its parts are there. Raises SocketEnded, ApiError when the server refuses."""
@@ -87,8 +93,39 @@ class Socket:
         self.ready = cast(ReadyEvent, ready)
         self.heartbeat_s = find_number(ready, "heartbeat_seconds", 0.0) or HEARTBEAT_S
 
+    def find_refusal(self) -> ApiError | None:
+        """Why the server did not accept the credential of a socket that has ended, if that was the reason. A close code
+        alone could be anybody's, unless it was the server that had said `ready`."""
+        if self.close_code != UNAUTHENTICATED:
+            return None
+        if self.refusal is not None and self.refusal.code is Code.AUTHENTICATION_ERROR:
+            return self.refusal
+        if self.ready is None:
+            return None
+        return ApiError(Code.AUTHENTICATION_ERROR, "The server refused the credential")
+
+
+class WebSocket(Socket):
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse[Literal[False]]) -> None:
+        super().__init__()
+        self._socket = socket
+
+    async def _receive(self) -> tuple[dict[str, Any], int]:
+        while True:
+            message = await self._socket.receive()
+            self.heard_at_s = now_s()
+            if message.type is aiohttp.WSMsgType.TEXT:
+                data = cast(bytes, message.data)
+                try:
+                    return parse_frame(data), len(data)
+                except NotChatAPI as error:
+                    raise SocketEnded(error=error) from None
+            if message.type is aiohttp.WSMsgType.PING:
+                await self._socket.pong(message.data)
+            elif message.type is not aiohttp.WSMsgType.PONG:
+                raise SocketEnded
+
     async def send(self, frame: Mapping[str, Any]) -> None:
-        """A frame that gets lost with the socket is the sender's to repeat."""
         try:
             await self._socket.send_frame(dumps(frame), aiohttp.WSMsgType.TEXT)
         except (aiohttp.ClientError, OSError):
@@ -101,16 +138,9 @@ class Socket:
         except (aiohttp.ClientError, OSError, TimeoutError):
             logger.debug("socket ended without a goodbye")
 
-    def find_refusal(self) -> ApiError | None:
-        """Why the server did not accept the credential of a socket that has ended, if that was the reason. A close code
-        alone could be anybody's, unless it was the server that had said `ready`."""
-        if self._socket.close_code != UNAUTHENTICATED:
-            return None
-        if self.refusal is not None and self.refusal.code is Code.AUTHENTICATION_ERROR:
-            return self.refusal
-        if self.ready is None:
-            return None
-        return ApiError(Code.AUTHENTICATION_ERROR, "The server refused the credential")
+    @property
+    def close_code(self) -> int | None:
+        return self._socket.close_code
 
 
 async def open_socket(http: Http, credentials: Credentials) -> Socket:
@@ -121,7 +151,7 @@ async def open_socket(http: Http, credentials: Credentials) -> Socket:
     """
     async with asyncio.timeout(CONNECT_TIMEOUT_S) as deadline:
         try:
-            socket = Socket(await _dial(http, await credentials.headers()))
+            socket = WebSocket(await _dial(http, await credentials.headers()))
         except _Refused as refused:
             raise _judge(refused) from None
         except aiohttp.WSServerHandshakeError as error:  # a 101 that does not open a WebSocket

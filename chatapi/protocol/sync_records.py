@@ -63,7 +63,7 @@ class SyncRequest(Sync, frozen=True):
     begin at `last_ack`."""
 
     wait: Annotated[
-        int, Meta(ge=0, le=MAX_WAIT_SECONDS, description="seconds to wait for an event if there is none", examples=[25])
+        int, Meta(ge=0, le=MAX_WAIT_SECONDS, description="seconds to wait for an event if there is none", examples=[0])
     ] = 0
     limit: Annotated[int, Meta(ge=1, le=1000, examples=[100])] = 100
     after_notification: NotificationIdText | None = None

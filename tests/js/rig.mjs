@@ -4,13 +4,14 @@
  * Environment: CHATAPI_TEST_URL; CHATAPI_TEST_MASTER_KEY, or CHATAPI_TEST_KEY of a tenant to use; and, for the cases that
  * restart the server, CHATAPI_TEST_CONTROL, an address that takes POST /kill, /stop and /start; and CHATAPI_TEST_PROXY, a proxy
  * before the server, which POST /proxy of the former tells what to answer itself; and CHATAPI_TEST_NEWER, another proxy, which makes
- * of it a server of a later 1.x.
+ * of it a server of a later 1.x; and CHATAPI_TEST_TRANSPORT, which is to carry the connections of the cases.
  */
 import assert from "node:assert/strict";
 import WebSocket from "ws";
 import { ChatAPI } from "../../chatapi/web/sdk/chatapi.js";
 
 export const url = process.env.CHATAPI_TEST_URL;
+export const transport = process.env.CHATAPI_TEST_TRANSPORT;
 export const proxyUrl = process.env.CHATAPI_TEST_PROXY;
 export const newerUrl = process.env.CHATAPI_TEST_NEWER;
 export const can = { restart: Boolean(process.env.CHATAPI_TEST_CONTROL), proxy: Boolean(proxyUrl), newer: Boolean(newerUrl) };
@@ -61,6 +62,7 @@ export async function newTenant(config = { rate_limit: 100_000 }) {
 /** Clients and connections of one tenant, all closed at the end of the case. */
 export class Rig {
   #open = [];
+  /** What carries its connections; undefined leaves that to them. @type {string[] | undefined} */ transports;
 
   /** @param {Record<string, unknown>} [config] of its tenant @param {string} [at] another address than the server's own */
   static async make(config, at = url) {
@@ -81,7 +83,7 @@ export class Rig {
   }
 
   async attach(client, { handler, ...options } = {}) {
-    const connection = client.connect({ minDelayMs: 50, maxDelayMs: 500, ...options });
+    const connection = client.connect({ minDelayMs: 50, maxDelayMs: 500, transports: this.transports, ...options });
     this.#open.push(connection);
     const inbox = new Inbox(connection, handler);
     await inbox.until((event) => event.type === "sync.complete");

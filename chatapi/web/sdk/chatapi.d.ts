@@ -336,7 +336,13 @@ export type ConnectOptions = {
      * handled (10,000); nothing is lost by it
      */
     maxPending?: number;
+    /**
+     * those to use, the best first. Where WebSockets do not pass (three tries failed, and REST
+     * answers), Server-Sent Events stand in for them, then long polls
+     */
+    transports?: Transport[];
 };
+export type Transport = "websocket" | "sse" | "poll";
 export type State = "connecting" | "syncing" | "live" | "waiting" | "paused" | "closed";
 export type StateChange = {
     state: State;
@@ -627,6 +633,8 @@ declare class Credentials {
     headers(): Promise<Record<string, string>>;
     /** One request for all that wait for a token. Throws `NO_TOKEN`. @returns {Promise<string>} */
     token(): Promise<string>;
+    /** As the header or the token says, unverified. @returns {Promise<string>} */
+    userId(): Promise<string>;
     /** Whether there may be another token. */
     get renews(): boolean;
     /** Forgets a token that the server refused. True when there may be a better one. */
@@ -1257,6 +1265,16 @@ export declare class ChatAPI extends RestClient {
         url: string;
         protocols: string[];
     }>;
+    /**
+     * The response of an event stream.
+     * @internal
+     * @param {ServerEvent | undefined} cursors a `sync`
+     * @param {AbortSignal} signal
+     * @returns {Promise<Response>}
+     */
+    openStream(cursors: ServerEvent | undefined, signal: AbortSignal): Promise<Response>;
+    /** As the key's header or the token says. @internal @returns {Promise<string>} */
+    findUserId(): Promise<string>;
     /** @internal */
     get socketClass(): any;
     /** Forgets a token that the server refused. True when there may be a better one. @internal */
@@ -1461,9 +1479,11 @@ export declare class Connection {
      */
     ready: Promise<EventMap["ready"]>;
     /** @param {ChatAPI} client @param {ConnectOptions} options */
-    constructor(client: ChatAPI, { cursors, autoAck, minDelayMs, maxDelayMs, maxPending }: ConnectOptions);
+    constructor(client: ChatAPI, { cursors, autoAck, minDelayMs, maxDelayMs, maxPending, transports }: ConnectOptions);
     /** `connecting`, `syncing` (what was missed is coming), `live`, `waiting` (for the next try), `paused`, `closed`. @returns {State} */
     get state(): State;
+    /** The transport that carries the connection now, or is tried next. @returns {Transport} */
+    get transport(): Transport;
     /** Why the newest try to connect failed, or what ended the connection. Undefined while there is a socket. @returns {Error | undefined} */
     get error(): Error | undefined;
     /** How far the application has come. JSON; a copy. @returns {Cursors} */

@@ -158,7 +158,11 @@
  * @property {number} [maxDelayMs] of any reconnect (30,000)
  * @property {number} [maxPending] events waiting for their handlers before the connection is dropped until they are
  *   handled (10,000); nothing is lost by it
+ * @property {Transport[]} [transports] those to use, the best first. Where WebSockets do not pass (three tries failed, and REST
+ *   answers), Server-Sent Events stand in for them, then long polls
  */
+
+/** @typedef {"websocket" | "sse" | "poll"} Transport */
 
 /** @typedef {"connecting" | "syncing" | "live" | "waiting" | "paused" | "closed"} State */
 
@@ -239,6 +243,13 @@ const ACKS_PER_S = 15; // the server delays acks above 20 a second, and drops ty
 const TYPING_REPEAT_MS = 3_000; // the server forgets a typist after 6 s
 const REMEMBERED_NOTIFICATIONS = 10_000;
 const OPEN = 1; // WebSocket.OPEN, which not every implementation names
+const TRANSPORTS = /** @type {Transport[]} */ (["websocket", "sse", "poll"]);
+const FAILED_UPGRADES = 3; // in a row, while REST answers; then the next transport is tried
+const HTTP_ACK_DELAY_MS = 500; // an ack is a call there, and takes a token
+const EVENT_MS = 2_000; // for the event of a change to come, once the call is answered
+const POLL_S = 25; // of one long poll: less than proxies wait for an answer
+const POLLED_EVENTS = 500;
+const MAX_CURSORS_BYTES = 6_000; // of JSON in the address of an event stream, which takes 8 KiB of base64
 const ATTEMPTS = 5; // of a frame that is not a message; a message is tried until it is confirmed
 
 const TOKEN_TIMEOUT_MS = 10_000; // for `getToken`; less than a connect may take, so that its failure is told as its own
@@ -562,6 +573,16 @@ class Credentials {
     if (isToken(token)) return (this.#token = /** @type {string} */ (token));
     const what = typeof token !== "string" ? typeof token : token ? "a string with characters that no token has" : "an empty string";
     throw new ChatAPIError("NO_TOKEN", `getToken returned no token but ${what}`);
+  }
+
+  /** As the header or the token says, unverified. @returns {Promise<string>} */
+  async userId() {
+    if (this.#headers["X-User-Id"] !== undefined) return this.#headers["X-User-Id"];
+    try {
+      return String(JSON.parse(atob((await this.token()).split(".")[1].replace(/-/g, "+").replace(/_/g, "/"))).sub);
+    } catch {
+      return "";
+    }
   }
 
   /** Whether there may be another token. */
@@ -1207,6 +1228,32 @@ export class ChatAPI extends RestClient {
     return { url, protocols: ["chatapi.v1", `bearer.${await this.#credentials.token()}`] };
   }
 
+  /**
+   * The response of an event stream.
+   * @internal
+   * @param {ServerEvent | undefined} cursors a `sync`
+   * @param {AbortSignal} signal
+   * @returns {Promise<Response>}
+   */
+  async openStream(cursors, signal) {
+    const url = new URL(`${this.url}/v1/events/stream`);
+    if (cursors) url.searchParams.set("cursors", encodeCursors(cursors));
+    const headers = await this.#credentials.headers();
+    const fetch = this.#options.fetch ?? globalThis.fetch;
+    let response;
+    try {
+      response = await fetch(url, { headers, signal, cache: "no-store", redirect: "manual" });
+    } catch (cause) {
+      throw new ChatAPIError("NETWORK_ERROR", "the event stream: the server could not be reached", { cause });
+    }
+    if (response.status === 200 && response.headers.get("content-type")?.startsWith("text/event-stream")) return response;
+    await unwrap("the event stream", response, undefined, undefined);
+    throw new ChatAPIError("NOT_CHATAPI", "the event stream: another answer");
+  }
+
+  /** As the key's header or the token says. @internal @returns {Promise<string>} */
+  async findUserId() { return this.#credentials.userId(); }
+
   /** @internal */
   get socketClass() {
     const found = this.#options.WebSocket ?? /** @type {any} */ (globalThis).WebSocket;
@@ -1463,6 +1510,7 @@ export class Connection {
   /** @type {State} */ #state = "connecting";
   /** @type {any} */ #socket = null;
   /** True from `ready` on: frames may be sent. */ #open = false;
+  /** Which of the transports carries the connection, or is tried next. */ #at = 0;
   #attempt = 0;
   #refusals = 0;
   /** WebSockets in a row that did not get as far as `ready`. */ #failures = 0;
@@ -1510,9 +1558,10 @@ export class Connection {
   /** @type {(error: Error) => void} */ #rejectReady = () => {};
 
   /** @param {ChatAPI} client @param {ConnectOptions} options */
-  constructor(client, { cursors, autoAck = true, minDelayMs = 500, maxDelayMs = 30_000, maxPending = 10_000 }) {
+  constructor(client, { cursors, autoAck = true, minDelayMs = 500, maxDelayMs = 30_000, maxPending = 10_000, transports = TRANSPORTS }) {
+    if (!transports.length || !transports.every((one) => TRANSPORTS.includes(one))) throw new TypeError("transports must be some of websocket, sse and poll");
     this.#client = client;
-    this.#options = { autoAck, minDelayMs, maxDelayMs, maxPending };
+    this.#options = { autoAck, minDelayMs, maxDelayMs, maxPending, transports };
     this.#epoch = cursors?.epoch ?? null;
     for (const [roomId, seq] of Object.entries(cursors?.rooms ?? {})) this.#rooms.set(roomId, new RoomCursor(seq, false));
     /**
@@ -1521,13 +1570,16 @@ export class Connection {
      */
     this.ready = new Promise((resolve, reject) => { this.#resolveReady = resolve; this.#rejectReady = reject; });
     this.ready.catch(() => {}); // an application that does not look at it is told by the state
-    void client.socketClass; // complains now, not in a retry
+    if (transports.includes("websocket")) void client.socketClass; // complains now, not in a retry
     this.#listenToNetwork();
     void this.#dial();
   }
 
   /** `connecting`, `syncing` (what was missed is coming), `live`, `waiting` (for the next try), `paused`, `closed`. @returns {State} */
   get state() { return this.#state; }
+
+  /** The transport that carries the connection now, or is tried next. @returns {Transport} */
+  get transport() { return this.#options.transports[this.#at]; }
 
   /** Why the newest try to connect failed, or what ended the connection. Undefined while there is a socket. @returns {Error | undefined} */
   get error() { return this.#error; }
@@ -1743,6 +1795,13 @@ export class Connection {
     this.#setState({ state: "connecting" });
     this.#limitConnect();
     try {
+      if (this.#failures) await this.#changeTransport(life.signal);
+      if (life.signal.aborted) return;
+      if (this.transport !== "websocket") {
+        const socket = new HttpSocket(this.#client, this.transport);
+        this.#attach(socket);
+        return await socket.open();
+      }
       if (this.#failures >= ASK_AFTER) await this.#askWhy(life.signal);
       const { url, protocols } = await this.#client.openSocketWith(life.signal);
       if (life.signal.aborted) return;
@@ -1755,6 +1814,45 @@ export class Connection {
       else if (status >= 400 && status < 500 && !PASSING.has(status)) this.#end(error);
       else this.#lost({ error });
     }
+  }
+
+  /** The next one, where this one does not pass while REST answers. @param {AbortSignal} signal */
+  async #changeTransport(signal) {
+    const { transports } = this.#options;
+    const most = this.transport === "websocket" ? FAILED_UPGRADES : 1;
+    if (transports.length === 1 || this.#failures < most) return;
+    const hasRest = await this.#client.tryOnce("GET", "/livez", { gives: STATUS, anonymous: true, limitMs: ASK_TIMEOUT_MS }, signal).then(() => true, () => false);
+    if (signal.aborted) return;
+    this.#limitConnect();
+    if (!hasRest && this.#at === 0) return;
+    this.#at = hasRest ? (this.#at + 1) % transports.length : 0;
+    this.#failures = 0;
+    this.#suspicion = undefined;
+  }
+
+  /** Looks after twice the longest delay of a reconnect whether a WebSocket comes up, and then returns to it. */
+  #returnLater() {
+    if (this.#at === 0 || this.#options.transports[0] !== "websocket") return;
+    const { signal } = this.#life;
+    const timer = setTimeout(async () => {
+      try {
+        const { url, protocols } = await this.#client.openSocketWith(signal);
+        if (signal.aborted) return;
+        const probe = new this.#client.socketClass(url, protocols);
+        signal.addEventListener("abort", () => probe.close(), { once: true });
+        probe.onerror = () => {};
+        probe.onclose = () => { if (!signal.aborted) this.#returnLater(); };
+        probe.onmessage = (/** @type {{data: unknown}} */ { data }) => {
+          if (signal.aborted || parseFrame(data)?.type !== "ready") return;
+          this.#at = 0;
+          this.#shutdownDelay = 0;
+          this.#lost({});
+        };
+      } catch {
+        if (!signal.aborted) this.#returnLater();
+      }
+    }, 2 * this.#options.maxDelayMs);
+    signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
   }
 
   #limitConnect() {
@@ -1773,7 +1871,11 @@ export class Connection {
   /** @param {any} socket */
   #attach(socket) {
     this.#socket = socket;
-    socket.onmessage = (/** @type {{data: unknown}} */ { data }) => this.#receive(data);
+    socket.onmessage = (/** @type {{data: unknown, answer?: ServerEvent}} */ { data, answer }) => {
+      if (answer) this.#settle(answer);
+      else if (data === undefined) this.#heardAt = Date.now(); // a comment of an event stream
+      else this.#receive(data);
+    };
     socket.onerror = () => {}; // a close follows
     socket.onclose = (/** @type {{code: number}} */ { code }) => {
       // A close code alone could be anybody's, unless it was the server that had said `ready`.
@@ -1945,6 +2047,7 @@ export class Connection {
     this.#userId = frame.user_id;
     this.#setState({ state: "syncing" });
     this.#watch(asDelay(frame.heartbeat_seconds * 1000) || 30_000);
+    this.#returnLater();
     const rooms = this.#meetRooms(frame.epoch, frame.rooms);
     this.#sync = { type: "sync", request_id: randomId(), ...(this.#epoch && { epoch: this.#epoch }), rooms };
     this.#transmit(this.#sync);
@@ -2328,7 +2431,7 @@ export class Connection {
       this.#ackTimer = undefined;
       const more = this.#sendAcks(ACKS_PER_S);
       if (more) this.#ackTimer = setTimeout(() => { this.#ackTimer = undefined; this.#scheduleAcks(); }, 1000 - ACK_DELAY_MS);
-    }, ACK_DELAY_MS);
+    }, this.transport === "websocket" ? ACK_DELAY_MS : HTTP_ACK_DELAY_MS);
   }
 
   /** Sends up to `budget` of them. True when some are left. @param {number} budget */
@@ -2468,6 +2571,306 @@ export class Connection {
     if (lane.length) this.#trySend(lane[0]);
     else this.#lanes.delete(request.lane);
   }
+}
+
+/**
+ * Stands in for a WebSocket over HTTP alone: a frame becomes a call, and its answer the frame that answers it. Over long polls come
+ * events of logs and notifications, and no other frames. Typing is not told: it has no call.
+ */
+class HttpSocket {
+  readyState = OPEN;
+  /** @type {((message: {data: unknown, answer?: ServerEvent}) => void) | null} */ onmessage = null;
+  /** @type {((close: {code: number}) => void) | null} */ onclose = null;
+  onerror = () => {};
+  #client;
+  #transport;
+  #userId = "";
+  #life = new AbortController();
+  /** @type {AbortController | undefined} */ #reading; // of one stream, or of one poll
+  /** @type {ServerEvent} */ #sync = { type: "sync", rooms: {} };
+  #begun = () => {};
+  #isBegun = new Promise((resolve) => { this.#begun = () => resolve(undefined); });
+  #epoch = "";
+  /** Those who wait for an event. @type {Set<(event: ServerEvent) => void>} */ #looking = new Set();
+
+  /** @param {ChatAPI} client @param {Transport} transport */
+  constructor(client, transport) {
+    this.#client = client;
+    this.#transport = transport;
+  }
+
+  /** Throws what keeps it from coming up. */
+  async open() {
+    this.#userId = await this.#client.findUserId();
+    if (this.#transport === "poll") return this.#openPoll();
+    const reading = (this.#reading = new AbortController());
+    const response = await this.#client.openStream(undefined, AbortSignal.any([this.#life.signal, reading.signal]));
+    void this.#guard(() => this.#readStream(response, reading, false));
+  }
+
+  /** @param {string} text */
+  send(text) {
+    const frame = JSON.parse(text);
+    if (frame.type === "sync") return void this.#guard(() => this.#begin(frame));
+    if (frame.type.startsWith("typing.")) return;
+    void this.#guard(() => this.#answer(frame));
+  }
+
+  close() {
+    this.readyState = 3;
+    this.#life.abort();
+    this.#reading?.abort();
+  }
+
+  /** @param {unknown} frame */
+  #give(frame) { this.onmessage?.({ data: JSON.stringify(frame) }); }
+
+  /** A failure ends it. @param {() => Promise<unknown>} work */
+  async #guard(work) {
+    try {
+      await work();
+    } catch (error) {
+      if (this.#life.signal.aborted) return;
+      const refused = error instanceof ChatAPIError && error.status === 401;
+      if (refused) this.#give({ type: "error", code: error.code, message: error.message });
+      this.#end(refused ? 4001 : 1006);
+    }
+  }
+
+  /** @param {number} code */
+  #end(code) {
+    if (this.readyState !== OPEN) return;
+    this.close();
+    this.onclose?.({ code });
+  }
+
+  // Server-Sent Events
+
+  /** @param {Response} response @param {AbortController} reading @param {boolean} again its `ready` is not the first */
+  async #readStream(response, reading, again) {
+    const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
+    const decoder = new TextDecoder();
+    let rest = "";
+    try {
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) throw new Error("the stream has ended");
+        const events = (rest + decoder.decode(value, { stream: true })).split("\n\n");
+        rest = /** @type {string} */ (events.pop());
+        this.onmessage?.({ data: undefined });
+        for (const line of events.flatMap((event) => event.split("\n"))) {
+          if (reading.signal.aborted) return;
+          if (line.startsWith("data: ")) await this.#takeEvent(line.slice(6), again, reading.signal);
+        }
+      }
+    } catch (error) {
+      if (!reading.signal.aborted) throw error; // else another stream has taken its place
+    }
+  }
+
+  /** @param {string} text @param {boolean} again @param {AbortSignal} signal */
+  async #takeEvent(text, again, signal) {
+    const frame = parseObject(text);
+    if (frame?.type === "ready" || frame?.type === "ready.rooms") {
+      if (again) return;
+      this.#epoch ||= frame.epoch;
+      this.onmessage?.({ data: text });
+      return;
+    }
+    await this.#isBegun;
+    if (signal.aborted) return; // another stream has taken its place
+    if (frame?.type === "close") return this.#end(frame.code);
+    const { request_id: asked } = this.#sync;
+    if (asked !== undefined && frame?.type === "sync.complete") {
+      delete this.#sync.request_id;
+      return this.#give({ ...frame, request_id: asked });
+    }
+    if (asked !== undefined && frame?.type === "error" && frame.field?.startsWith("rooms.")) return this.#give({ ...frame, request_id: asked });
+    if (frame) this.#note(frame);
+    this.onmessage?.({ data: text });
+  }
+
+  /** @param {ServerEvent} sync */
+  async #begin(sync) {
+    this.#sync = { ...sync };
+    if (this.#transport === "poll") return this.#poll();
+    if (Object.keys(sync.rooms).length || (sync.epoch ?? this.#epoch) !== this.#epoch) await this.#beginAt(sync); // elsewhere than at `last_ack`
+    this.#begun();
+  }
+
+  /** @param {ServerEvent} cursors */
+  async #beginAt(cursors) {
+    const reading = new AbortController();
+    const response = await this.#client.openStream(cursors, AbortSignal.any([this.#life.signal, reading.signal]));
+    this.#reading?.abort();
+    this.#reading = reading;
+    void this.#guard(() => this.#readStream(response, reading, true));
+  }
+
+  // Long polls
+
+  async #openPoll() {
+    const options = { signal: this.#life.signal };
+    const { epoch } = await this.#client.sync({ limit: 1 }, options);
+    const rooms = [];
+    for (let cursor; ;) {
+      const page = await this.#client.listRooms({ hidden: true, limit: 100, cursor }, options);
+      rooms.push(...page.rooms);
+      cursor = page.next_cursor;
+      if (cursor === undefined) break;
+    }
+    this.#give({ type: "ready", connection_id: "", user_id: this.#userId, epoch, server_time: "", heartbeat_seconds: 2 * POLL_S, rooms });
+  }
+
+  async #poll() {
+    let { epoch, request_id: asked } = this.#sync;
+    let after;
+    const { rooms } = this.#sync;
+    while (!this.#life.signal.aborted) {
+      const reading = (this.#reading = new AbortController());
+      const cursors = { epoch, rooms, wait: asked ? 0 : POLL_S, limit: POLLED_EVENTS, after_notification: after };
+      let synced;
+      try {
+        synced = await this.#client.sync(cursors, { signal: AbortSignal.any([this.#life.signal, reading.signal]) });
+      } catch (error) {
+        if (reading.signal.aborted && !this.#life.signal.aborted) continue; // the connection follows another channel from now on
+        throw error;
+      }
+      this.onmessage?.({ data: undefined });
+      if (Object.keys(synced.reset).length || (epoch !== undefined && epoch !== synced.epoch)) this.#give({ type: "sync.reset", epoch: synced.epoch, rooms: synced.reset });
+      epoch = synced.epoch;
+      for (const [roomId, error] of Object.entries(synced.errors)) {
+        delete rooms[roomId];
+        if (asked) this.#give({ type: "error", request_id: asked, ...error, field: `rooms.${roomId}` });
+      }
+      for (const gap of synced.gaps) this.#give({ type: "sync.gap", ...gap });
+      for (const event of synced.events) {
+        this.#note(event);
+        this.#give(event);
+      }
+      for (const notification of synced.notifications) this.#give(notification);
+      after = synced.notifications.at(-1)?.notification_id ?? after;
+      Object.assign(rooms, synced.rooms);
+      if (!asked || synced.has_more) continue;
+      this.#give({ type: "sync.complete", rooms: { ...rooms }, request_id: asked });
+      asked = undefined;
+    }
+  }
+
+  // Frames as calls
+
+  /**
+   * Makes a change, and resolves with its event; without one, since nothing has changed or the room is not followed, with nothing.
+   * @param {string} type @param {string} messageId @param {() => Promise<unknown>} change @param {string} [emoji]
+   * @returns {Promise<ServerEvent | undefined>}
+   */
+  async #change(type, messageId, change, emoji) {
+    /** @type {ServerEvent | undefined} */ let found;
+    let come = () => {};
+    const came = new Promise((resolve) => { come = () => resolve(undefined); });
+    const look = (/** @type {ServerEvent} */ event) => {
+      if (event.type !== type || event.message_id !== messageId || event.emoji !== emoji || (emoji !== undefined && event.user_id !== this.#userId)) return;
+      found = event;
+      come();
+    };
+    this.#looking.add(look);
+    try {
+      await change();
+      if (!found) await Promise.race([came, delay(EVENT_MS, this.#life.signal)]);
+    } finally {
+      this.#looking.delete(look);
+    }
+    return found;
+  }
+
+  /** @param {ServerEvent} event */
+  #note(event) { for (const look of this.#looking) look(event); }
+
+  /** @param {ServerEvent} frame */
+  async #answer(frame) {
+    let answer;
+    try {
+      answer = { type: frame.type, ...(await this.#carryOut(frame)) };
+    } catch (error) {
+      if (!(error instanceof ChatAPIError) || !error.status || error.status === 401) throw error;
+      const { code, message, field, details, retryAfter } = error;
+      answer = { type: "error", code, message, field, details, retry_after_ms: retryAfter && Math.round(retryAfter * 1000) };
+    }
+    if (frame.request_id !== undefined) this.onmessage?.({ data: undefined, answer: { ...answer, request_id: frame.request_id } });
+  }
+
+  /** @param {ServerEvent} frame @returns {Promise<Record<string, any> | undefined>} */
+  async #carryOut({ type, request_id: _, room_id, message_id, ...fields }) {
+    const client = this.#client;
+    const options = { signal: this.#life.signal };
+    const ids = { room_id, message_id };
+    const user_id = this.#userId;
+    switch (type) {
+      case "send_message": {
+        const { seq, client_message_id, created_at, ...sent } = await client.sendMessage(room_id, /** @type {any} */ (fields), options);
+        return { type: "message.sent", room_id, message_id: sent.message_id, seq, client_message_id, created_at };
+      }
+      case "message.edit": {
+        /** @type {any} */ let message;
+        const event = await this.#change("message.edited", message_id, async () => { message = await client.editMessage(room_id, message_id, /** @type {any} */ (fields), options); });
+        return event ?? { ...message, type: "message.edited", target_seq: message.seq };
+      }
+      case "message.delete": {
+        const event = await this.#change("message.deleted", message_id, () => client.deleteMessage(room_id, message_id, options));
+        if (event) return event;
+        const { seq } = await client.getMessage(room_id, message_id, options);
+        return { ...ids, type: "message.deleted", seq, target_seq: seq };
+      }
+      case "reaction.add":
+      case "reaction.remove": {
+        const { emoji } = fields;
+        const [eventType, change] = type === "reaction.add"
+          ? ["reaction.added", () => client.addReaction(room_id, message_id, emoji, options)]
+          : ["reaction.removed", () => client.removeReaction(room_id, message_id, emoji, options)];
+        const event = await this.#change(/** @type {string} */ (eventType), message_id, /** @type {() => Promise<unknown>} */ (change), emoji);
+        if (event) return event;
+        const message = await client.getMessage(room_id, message_id, options);
+        const count = message.reactions?.find((one) => one.emoji === emoji)?.count ?? 0;
+        return { ...ids, type: eventType, user_id, emoji, count, target_seq: message.seq };
+      }
+      case "read": return { type: "read.updated", user_id, ...(await client.markRead(room_id, fields.seq, options)) };
+      // The last ones are sent when the connection is closed, so that its end does not stop them.
+      case "ack":
+        if (fields.rooms) return void (await client.ackRooms(fields.rooms));
+        return { type: "ack.received", user_id, ...(await client.ack(room_id, fields.seq)) };
+      case "notification.ack": return void (await client.ackNotification(fields.notification_id));
+      case "subscribe": return this.#subscribe(room_id);
+      case "unsubscribe": return { type: "unsubscribed", room_id };
+      case "ping":
+        await client.livez(options);
+        return { type: "pong" };
+      default: throw new Error(`no call for ${type}`);
+    }
+  }
+
+  /** @param {string} roomId */
+  async #subscribe(roomId) {
+    const options = { signal: this.#life.signal };
+    const { last_seq } = await this.#client.getRoom(roomId, options);
+    await this.#client.listEvents(roomId, { after_seq: last_seq, limit: 1 }, options); // whether the user may read it
+    this.#sync.rooms[roomId] = last_seq;
+    if (this.#transport === "poll") this.#reading?.abort();
+    else await this.#beginAt({ type: "sync", rooms: this.#sync.rooms });
+    return { type: "subscribed", room_id: roomId, last_seq };
+  }
+}
+
+/** As many rooms as fit into an address: events of the others come twice, or show as a gap, and either heals. @param {ServerEvent} sync */
+function encodeCursors({ epoch, rooms }) {
+  const fitting = /** @type {Record<string, number>} */ ({});
+  let size = 200;
+  for (const [roomId, seq] of Object.entries(rooms)) {
+    size += new TextEncoder().encode(roomId).length + 24;
+    if (size > MAX_CURSORS_BYTES) break;
+    fitting[roomId] = /** @type {number} */ (seq);
+  }
+  const bytes = new TextEncoder().encode(JSON.stringify({ type: "sync", epoch, rooms: fitting }));
+  return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join("")).replace(/\+/g, "-").replace(/\//g, "_");
 }
 
 /**

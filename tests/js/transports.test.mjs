@@ -1,0 +1,54 @@
+/** Where WebSockets do not pass: Server-Sent Events, then long polls, and back. */
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { test } from "node:test";
+import { answersLeft, contents, intercept, proxyUrl, Rig, until } from "./rig.mjs";
+
+const { foreign_answers: foreign } = JSON.parse(await readFile(new URL("../sdk_cases.json", import.meta.url), "utf8"));
+const QUICK = { minDelayMs: 10, maxDelayMs: 50 };
+
+for (const [transport, refusesStreams] of [["sse", false], ["poll", true]]) {
+  test(`falls back to ${transport} after three refused upgrades, and returns`, { timeout: 60_000 }, async () => {
+    const rig = await Rig.make();
+    try {
+      const room = await rig.group("alice", "bob");
+      await intercept("GET", "/v1/ws\\?", Array(3).fill(foreign.text_426));
+      if (refusesStreams) await intercept("GET", "/events/stream", [foreign.html_502]);
+      const used = [];
+      const bob = rig.client("bob", { url: proxyUrl }).connect(QUICK);
+      bob.on("error", () => {});
+      const got = [];
+      bob.on("*", (event) => { if (event.type === "sync.complete") used.push(bob.transport); if (event.type === "message") got.push(event); });
+      await until(() => used.length);
+      await rig.client("alice").sendMessage(room, "one");
+      assert.equal((await bob.send(room, "two")).seq, 2);
+      await until(() => got.length === 2);
+      assert.deepEqual(contents(got), ["one", "two"]);
+      assert.equal(used[0], transport);
+      await until(() => used.at(-1) === "websocket" && bob.state === "live");
+      await rig.client("alice").sendMessage(room, "three");
+      await until(() => got.length === 3);
+      assert.equal(await answersLeft(), 0);
+      bob.close();
+    } finally {
+      rig.close();
+    }
+  });
+}
+
+test("a server that is away is no reason to change", { timeout: 60_000 }, async () => {
+  const rig = await Rig.make();
+  await intercept("GET", "/v1/ws\\?", Array(6).fill(foreign.text_426));
+  await intercept("GET", "/livez", Array(6).fill(foreign.html_502));
+  const bob = rig.client("bob", { url: proxyUrl, retries: 0 }).connect(QUICK);
+  bob.on("error", () => {});
+  await bob.ready;
+  assert.equal(bob.transport, "websocket");
+  bob.close();
+  rig.close();
+});
+
+test("only known transports are taken", () => {
+  const client = new Rig().client("bob", { url: "http://localhost", apiKey: "k" });
+  for (const transports of [[], ["carrier pigeon"]]) assert.throws(() => client.connect({ transports }), TypeError);
+});

@@ -1,0 +1,85 @@
+"""The Python client where WebSockets do not pass: it takes Server-Sent Events, then long polls, and comes back."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from client_rig import contents, make_rig
+from driver import Server
+from nginx import open_nginx
+from proxy import FOREIGN_ANSWERS, Proxy
+
+from chatapi.client import ChatAPI
+
+REFUSED = FOREIGN_ANSWERS["text_426"]
+QUICK = {"min_delay_s": 0.01, "max_delay_s": 0.05}
+
+
+@pytest.mark.parametrize(("is_stream_refused", "transport"), [(False, "sse"), (True, "poll")])
+async def test_it_falls_back_after_three_refused_upgrades_and_returns(
+    server: Server, is_stream_refused: bool, transport: str
+) -> None:
+    with Proxy(server.port) as proxy:
+        proxy.answer("GET", "/v1/ws", [REFUSED] * 3)
+        if is_stream_refused:
+            proxy.answer("GET", "/v1/events/stream", [FOREIGN_ANSWERS["html_502"]])
+        async with make_rig(server.url, server.master_key) as rig:
+            room = await rig.group("alice", "bob")
+            transports: list[str] = []
+            async with ChatAPI(proxy.url, api_key=rig.api_key, user_id="bob") as bob:
+                connection = bob.connect(
+                    **QUICK,  # type: ignore[arg-type]
+                    on_state=lambda state: transports.append(connection.transport) if state == "live" else None,
+                )
+                async with connection:
+                    events = aiter(connection)
+                    seen: list[str] = []
+                    async with asyncio.timeout(20):
+                        while len(seen) < 2:
+                            event = await anext(events)
+                            if event["type"] == "sync.complete" and not seen:
+                                await rig.client("alice").send_message(room, "one")
+                                sent = await connection.send(room, "two")
+                                assert sent["seq"] == 2
+                            if event["type"] == "message":
+                                seen.append(event["content"])
+                        while connection.transport != "websocket" or connection.state != "live":
+                            await anext(events)
+                    assert seen == ["one", "two"]
+            assert transports[0] == transport
+            assert transports[-1] == "websocket"
+        assert proxy.left == 0
+
+
+async def test_a_server_that_is_away_is_no_reason_to_change(server: Server) -> None:
+    async with make_rig(server.url, server.master_key) as rig:
+        with Proxy(server.port) as proxy:
+            proxy.answer("GET", "/v1/ws", [REFUSED] * 6)
+            proxy.answer("GET", "/v1/livez", [FOREIGN_ANSWERS["html_502"]] * 20)
+            async with (
+                asyncio.timeout(20),
+                ChatAPI(proxy.url, api_key=rig.api_key, user_id="bob", retries=0) as bob,
+                bob.connect(**QUICK) as connection,  # type: ignore[arg-type]
+            ):
+                assert connection.transport == "websocket"
+
+
+async def test_only_known_transports_are_taken(server: Server) -> None:
+    async with ChatAPI(server.url, api_key="k", user_id="u") as client:
+        for transports in ((), ("carrier pigeon",)):
+            with pytest.raises(ValueError, match="transports"):
+                client.connect(transports=transports)  # type: ignore[arg-type]
+
+
+@pytest.mark.deploy
+async def test_behind_an_nginx_that_passes_no_upgrade_on(server: Server, tmp_path: Path) -> None:
+    async with open_nginx(tmp_path, server.port) as url, make_rig(server.url, server.master_key) as rig:
+        room = await rig.group("alice", "bob")
+        async with ChatAPI(url, api_key=rig.api_key, user_id="bob") as bob:
+            inbox = await rig.attach(bob, **QUICK)
+            await rig.client("alice").send_message(room, "to bob")
+            await inbox.messages(room, 1)
+            assert (await inbox.connection.send(room, "from bob"))["seq"] == 2
+            assert contents(await inbox.messages(room, 2)) == ["to bob", "from bob"]
+            assert inbox.connection.transport == "sse"
+            await inbox.connection.close()
