@@ -21,7 +21,7 @@ from server_process import ServerProcess
 from chatapi import housekeeping, indexer
 from chatapi.clock import Clock
 from chatapi.housekeeping import apply_retention
-from chatapi.indexer import LEAST_REST, REST, Indexer
+from chatapi.indexer import LEAST_REST, MERGED_CHUNKS, REST, Indexer
 from chatapi.store import background, search_index, search_tail
 from chatapi.store.backup import back_up
 from chatapi.store.check import check_database
@@ -130,6 +130,20 @@ async def test_the_index_rests_for_others_unless_much_of_it_is_outdated(
     await service.update()
     assert rests.count(LEAST_REST) >= 4
     assert rests[-1] == REST
+
+
+async def test_the_index_is_merged_into_few_segments(
+    in_small_steps: None, start_server: StartServer, database: Path
+) -> None:
+    server = await start_server()
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    for _ in range(20):
+        await say_many(alice, room_id, 2)
+        await server.services.indexer.update()
+    await server.app.close()
+    (segments,) = query(database, "SELECT count(DISTINCT segid) FROM search_index_idx")
+    assert segments <= MERGED_CHUNKS  # of 20 chunks
 
 
 async def test_messages_that_expire_while_the_index_catches_up(
