@@ -145,6 +145,12 @@ def test_an_excerpt_is_a_piece_around_its_hits() -> None:
     assert [excerpt.text[start:end] for start, end in excerpt.hits] == ["red", "green"]
 
 
+def test_an_excerpt_is_of_the_first_of_equal_pieces() -> None:
+    excerpt = make_excerpt("first red " + "word " * 200 + "last red", parse_terms("red"))
+    assert excerpt is not None
+    assert excerpt.text.startswith("first red word")
+
+
 def test_a_hit_longer_than_an_excerpt_is_cut() -> None:
     excerpt = make_excerpt("a" * 1000, parse_terms("aa*"))
     assert excerpt == ("a" * SNIPPET_CHARACTERS, [(0, SNIPPET_CHARACTERS)])
