@@ -146,10 +146,10 @@ def test_an_excerpt_is_a_piece_around_its_hits() -> None:
 
 
 def test_an_excerpt_is_the_first_of_equal_pieces_and_cuts_no_word() -> None:
-    excerpt = make_excerpt("word " * 100 + "a red " + "word " * 200 + "green", parse_terms("green red"))
+    excerpt = make_excerpt("word " * 100 + "a red xy " + "word " * 200 + "green", parse_terms("green red"))
     assert excerpt is not None
     assert " red " in excerpt.text
-    assert set(excerpt.text.split()) == {"word", "a", "red"}
+    assert set(excerpt.text.split()) == {"word", "a", "red", "xy"}
 
 
 def test_a_hit_longer_than_an_excerpt_is_cut() -> None:
