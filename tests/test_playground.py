@@ -46,6 +46,8 @@ try {
 }
 </script>"""
 
+SWAGGER_MS = 90_000  # it draws a hundred operations, which takes half a minute on a busy machine
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
@@ -254,7 +256,7 @@ def test_rest_is_authorized_and_filled_in(browser: Browser, tenant: Tenant, scre
         page.get_by_role("button", name="REST").click()
         rest = page.frame_locator("#rest iframe")
         operation = rest.locator(".opblock-post").filter(has=rest.locator('[data-path="/rooms/{room_id}/messages"]'))
-        operation.locator(".opblock-summary-control").click()
+        operation.locator(".opblock-summary-control").click(timeout=SWAGGER_MS)
         expect(operation.locator("input[placeholder^=room_id]")).to_have_value(
             page.evaluate("sessionStorage.getItem('chatapi-playground-room')")
         )
