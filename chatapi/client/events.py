@@ -4,6 +4,7 @@ from typing import Literal, NotRequired, TypedDict
 
 from chatapi.client.records import (
     ErrorFields,
+    Message,
     MessageFields,
     Notification,
     NotifyLevel,
@@ -45,6 +46,41 @@ class MessageEditedEvent(MessageFields):
 
     type: Literal["message.edited"]
     target_seq: int
+
+
+class MessageFinishedEvent(MessageFields):
+    """The end of a stream, with the whole message: `seq` is the end's own, `target_seq` the message's."""
+
+    type: Literal["message.finished"]
+    target_seq: int
+
+
+class MessageDeltaEvent(TypedDict):
+    """The text that was appended to an open stream after `after`, up to `index`."""
+
+    type: Literal["message.delta"]
+    room_id: str
+    message_id: str
+    after: int
+    index: int
+    text: str
+
+
+class MessageStateEvent(TypedDict):
+    """An open stream as it stands, after the connection has caught up."""
+
+    type: Literal["message.state"]
+    room_id: str
+    message: Message
+
+
+class MessageCancelRequestedEvent(TypedDict):
+    """`user_id` wants this stream of the connection's user to end."""
+
+    type: Literal["message.cancel_requested"]
+    room_id: str
+    message_id: str
+    user_id: str
 
 
 class MessageDeletedEvent(TypedDict):
@@ -248,6 +284,7 @@ class ShutdownEvent(TypedDict):
 LogEvent = (
     MessageEvent
     | MessageEditedEvent
+    | MessageFinishedEvent
     | MessageDeletedEvent
     | ReactionAddedEvent
     | ReactionRemovedEvent
@@ -266,6 +303,9 @@ too."""
 Event = (
     LogEvent
     | ReadyEvent
+    | MessageDeltaEvent
+    | MessageStateEvent
+    | MessageCancelRequestedEvent
     | RoomCreatedEvent
     | RoomDeletedEvent
     | RoomMeEvent

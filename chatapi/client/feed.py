@@ -21,7 +21,9 @@ logger = logging.getLogger(__name__)
 
 ACKED_ROOMS = 1000  # the most that one `ack` may name
 PAGE_EVENTS = 100  # the most that the server gives at once
-ANSWERS = frozenset({"message.sent", "unsubscribed", "pong", "ready", "ready.rooms"})  # of no use to the application
+ANSWERS = frozenset(
+    {"message.sent", "message.appended", "unsubscribed", "pong", "ready", "ready.rooms"}
+)  # of no use to the application
 GONE = frozenset({403, 404})
 
 ReadLog = Callable[[str, int, int], Awaitable[EventPage]]

@@ -36,6 +36,15 @@ class ReactionSummary(TypedDict):
     user_ids: list[str]
 
 
+class StreamStatus(TypedDict):
+    """Of a message that is, or was, written in pieces. `index` is that of the last append; it and `cancel_requested`
+    are there only while it is open."""
+
+    state: Literal["open", "done", "cancelled", "failed"]
+    index: NotRequired[int]
+    cancel_requested: NotRequired[Literal[True]]
+
+
 class MessageFields(TypedDict):
     """The fields that events of a message have, too. `content` is None once the message was deleted. Fields that not
     every message has are there only if they say something."""
@@ -54,6 +63,7 @@ class MessageFields(TypedDict):
     thread_id: NotRequired[str]
     mentions: NotRequired[list[str]]
     mention_room: NotRequired[bool]
+    stream: NotRequired[StreamStatus]
 
 
 class ThreadSummary(TypedDict):
@@ -257,6 +267,7 @@ class Sent(TypedDict):
     seq: int
     client_message_id: str | None
     created_at: str
+    stream: NotRequired[StreamStatus]
 
 
 class Subscribed(TypedDict):

@@ -8,7 +8,8 @@ from chatapi.client.records import Message, ReactionSummary, ThreadSummary
 
 SHOWN_USERS = 20  # of one emoji
 ANNOTATIONS = ("reactions", "pinned_at")  # fields that events of a message do not carry; a deletion takes them...
-MENTIONS = ("mentions", "mention_room")  # ...and these
+MENTIONS = ("mentions", "mention_room", "stream")  # ...and these
+_WHOLE = frozenset({"message", "message.edited", "message.finished"})  # events that show the whole message
 _OF_EVENT = frozenset({"type", "target_seq", "request_id"})  # fields that no message has
 
 
@@ -18,14 +19,21 @@ def apply_event(message: Message, event: Mapping[str, Any]) -> Message:
     Events say what holds from now on, so that one which the message shows already does no harm: read history first,
     and apply each event that comes, in order. `user_ids` of a reaction are exact as long as it has had no more than 20
     users; for more, read the message again. `message.deleted` has no time of its own: `deleted_at` is the present.
+
+    A stream grows by `message.delta` and `message.state`. A delta that does not go on where the message ends changes
+    nothing: read the message again when its `after` is greater than the message's `stream["index"]`.
     """
+    if event["type"] == "message.state":
+        return _apply_state(message, event["message"])
     if event.get("thread_id") == message["message_id"]:
         return _apply_reply(message, event)
     if event.get("message_id") != message["message_id"]:
         return message
     kind = event["type"]
-    if kind in ("message", "message.edited"):
-        seq = event["target_seq"] if kind == "message.edited" else event["seq"]
+    if kind in _WHOLE:
+        if _is_behind(event, message):
+            return message
+        seq = event["seq"] if kind == "message" else event["target_seq"]
         sent = {name: value for name, value in event.items() if name not in _OF_EVENT}
         names = ("thread",) if event["content"] is None else (*ANNOTATIONS, "thread")
         kept = {name: message[name] for name in names if name in message}  # type: ignore[literal-required]
@@ -36,6 +44,8 @@ def apply_event(message: Message, event: Mapping[str, Any]) -> Message:
         return cast(Message, {**kept, "content": None, "meta": None, "deleted_at": deleted_at})
     if message["deleted_at"] is not None:
         return message  # a deletion has taken all of that
+    if kind == "message.delta":
+        return _apply_delta(message, event)
     if kind in ("reaction.added", "reaction.removed"):
         return _apply_reaction(message, event)
     if kind == "message.pinned":
@@ -43,6 +53,28 @@ def apply_event(message: Message, event: Mapping[str, Any]) -> Message:
     if kind == "message.unpinned":
         return cast(Message, {name: value for name, value in message.items() if name != "pinned_at"})
     return message
+
+
+def _is_behind(shown: Mapping[str, Any], message: Message) -> bool:
+    """Whether this shows an open stream as it was before."""
+    before, now = shown.get("stream"), message.get("stream")
+    if before is None or before["state"] != "open":
+        return False
+    return now is None or now["state"] != "open" or before["index"] < now["index"]
+
+
+def _apply_state(message: Message, state: Message) -> Message:
+    if state["message_id"] != message["message_id"] or message["deleted_at"] is not None or _is_behind(state, message):
+        return message
+    return state
+
+
+def _apply_delta(message: Message, event: Mapping[str, Any]) -> Message:
+    stream = message.get("stream")
+    if stream is None or stream["state"] != "open" or stream["index"] != event["after"]:
+        return message
+    content = (message["content"] or "") + event["text"]
+    return {**message, "content": content, "stream": {**stream, "index": event["index"]}}
 
 
 def _apply_reply(message: Message, event: Mapping[str, Any]) -> Message:

@@ -17,20 +17,18 @@ from chatapi.protocol.fields import (
     DeadLetterIdText,
     HasMore,
     KeyIdText,
-    MessageFields,
     Metadata,
     Never,
     NextCursor,
     OneTimeKey,
     OneTimeSecret,
     Payload,
-    PinnedAt,
     Position,
     ReactionSummaries,
+    ReadMessage,
     ReportIdText,
     SearchHealth,
     SubscriptionIdText,
-    ThreadSummary,
     Time,
     UnreadMentions,
     UserFields,
@@ -73,13 +71,8 @@ class Room(Answer, frozen=True, kw_only=True):
     updated_at: Time
 
 
-class Message(MessageFields, Answer, frozen=True):
-    """A message as it is read: with what others have added to it, the fields of `fields.Annotations`. A deleted one is
-    a tombstone: `content` is null."""
-
-    reactions: ReactionSummaries | UnsetType = UNSET
-    pinned_at: PinnedAt | UnsetType = UNSET
-    thread: ThreadSummary | UnsetType = UNSET
+class Message(ReadMessage, Answer, frozen=True):
+    """A message as it is read."""
 
 
 class PinnedMessages(Answer, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from chatapi.protocol.server_frames import (
     ErrorFrame,
     MessageDeletedFrame,
     MessageEditedFrame,
+    MessageFinishedFrame,
     MessageFrame,
     MessageSentFrame,
     ReadyFrame,
@@ -91,6 +92,7 @@ def message_sent_frame(message: Message, request_id: str | None) -> MessageSentF
         seq=message.seq,
         client_message_id=message.client_message_id,
         created_at=message.created_at,
+        stream=message.stream,
         request_id=or_unset(request_id),
     )
 
@@ -99,6 +101,12 @@ def message_edited_frame(message: Message, seq: int) -> MessageEditedFrame:
     """The edit's own `seq`; the message's is `target_seq`."""
     edited = msgspec.structs.replace(message, seq=seq)
     return MessageEditedFrame(*msgspec.structs.astuple(edited)[:_OF_EVENTS], target_seq=message.seq)
+
+
+def message_finished_frame(message: Message, seq: int) -> MessageFinishedFrame:
+    """The end's own `seq`; the message's is `target_seq`."""
+    finished = msgspec.structs.replace(message, seq=seq)
+    return MessageFinishedFrame(*msgspec.structs.astuple(finished)[:_OF_EVENTS], target_seq=message.seq)
 
 
 def message_deleted_frame(message: Message, seq: int, root: Message | None = None) -> MessageDeletedFrame:

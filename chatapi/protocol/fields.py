@@ -1,6 +1,6 @@
 """Fields of answers and frames, with the examples for the documents."""
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -73,6 +73,22 @@ def or_unset(value: T | None) -> T | UnsetType:
     return UNSET if value is None else value
 
 
+StreamIndex = Annotated[int, Meta(ge=0, le=MAX_INTEGER, description="of the last stored append", examples=[7])]
+CancelRequested = Annotated[Literal[True], Meta(description="somebody wants it to end; else absent")]
+
+
+class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a message that is, or was, written in pieces. `index` and `cancel_requested` are there only while it is
+    open."""
+
+    state: Annotated[Literal["open", "done", "cancelled", "failed"], Meta(examples=["open"])]
+    index: StreamIndex | UnsetType = UNSET
+    cancel_requested: CancelRequested | UnsetType = UNSET
+
+
+StreamOfMessage = Annotated[StreamStatus, Meta(description="of a message that is, or was, written in pieces")]
+
+
 class MessageFields(msgspec.Struct, frozen=True):
     """The fields that events of a message carry: all that its sender wrote, as it now stands. A deleted message is a
     tombstone: `content` is null.
@@ -101,6 +117,7 @@ class MessageFields(msgspec.Struct, frozen=True):
         Annotated[bool, Meta(description="true where it mentions every member, else absent", examples=[True])]
         | UnsetType
     ) = UNSET
+    stream: StreamOfMessage | UnsetType = UNSET
 
 
 def fields_of(optional: OptionalFields) -> dict[str, Any]:
@@ -156,6 +173,15 @@ PinnedAt = Annotated[Time, Meta(description="when it was pinned; absent unless i
 class Annotations(msgspec.Struct, frozen=True):
     """The fields of a message that others than its sender have written. They stand only where the message is read: the
     log has events of its own for them, and a replay would count twice. Their SQL is in `store.log.ANNOTATIONS`."""
+
+    reactions: ReactionSummaries | UnsetType = UNSET
+    pinned_at: PinnedAt | UnsetType = UNSET
+    thread: ThreadSummary | UnsetType = UNSET
+
+
+class ReadMessage(MessageFields, frozen=True):
+    """A message as it is read: with what others have added to it, the fields of `Annotations`. A deleted one is a
+    tombstone: `content` is null."""
 
     reactions: ReactionSummaries | UnsetType = UNSET
     pinned_at: PinnedAt | UnsetType = UNSET

@@ -20,6 +20,7 @@ from chatapi.protocol.requests import (
     check_emoji,
     parse_seq,
 )
+from chatapi.protocol.stream_requests import StreamAppend, StreamEnding
 
 MAX_FRAME_BYTES = 128 * 1024
 MAX_REQUEST_ID_CHARACTERS = 64
@@ -50,6 +51,21 @@ class AddReaction(Body, frozen=True):
 
 class RemoveReaction(AddReaction, frozen=True):
     """The user's own."""
+
+
+class AppendToMessage(StreamAppend, frozen=True, kw_only=True):
+    room_id: RoomIdText
+    message_id: MessageIdText
+
+
+class FinishMessage(StreamEnding, frozen=True, kw_only=True):
+    room_id: RoomIdText
+    message_id: MessageIdText
+
+
+class CancelMessage(Body, frozen=True):
+    room_id: RoomIdText
+    message_id: MessageIdText
 
 
 class Ack(AckUpTo, frozen=True):

@@ -53,6 +53,10 @@ Content = Annotated[
         examples=["Hello, Bob"],
     ),
 ]
+DraftContent = Annotated[
+    str,
+    Meta(description="1 byte to 64 KiB of UTF-8, as in an edit; not needed with `stream`", examples=["Hello, Bob"]),
+]
 ClientMessageId = Annotated[str, Meta(min_length=1, max_length=64)]
 PublicId = Annotated[str, Meta(min_length=1, max_length=200)]
 RoomIdText = Annotated[PublicId, Meta(examples=["room_5f3a9c0e71b24d6688aa10cf"])]
@@ -110,6 +114,8 @@ SlowModeSeconds = Annotated[
 class Body(msgspec.Struct, frozen=True):
     """A request's body. `check` raises ChatError for the bounds that the types cannot state."""
 
+    needs_body: ClassVar = False  # though each field is optional
+
     def check(self) -> None:
         return
 
@@ -121,7 +127,7 @@ class Body(msgspec.Struct, frozen=True):
 @cache
 def may_be_absent(record: type[Body]) -> bool:
     """Whether all fields are optional: a request without a body is then one with `{}`, and needs no Content-Type."""
-    return not any(field.required for field in msgspec.structs.fields(record))
+    return not record.needs_body and not any(field.required for field in msgspec.structs.fields(record))
 
 
 class CreateRoom(Body, frozen=True):
@@ -183,15 +189,20 @@ class PatchOwnView(Body, frozen=True):
 
 
 class MessageDraft(Body, frozen=True):
-    content: Content
+    needs_body: ClassVar = True
+
+    content: DraftContent = ""
     meta: JsonObject | None = None
     reply_to: PublicId | None = None
     client_message_id: ClientMessageId | None = None
     thread_id: Annotated[PublicId, Meta(description="a message of the room that is no reply itself")] | None = None
     mentions: Mentions | None = None
     mention_room: MentionRoom | None = None
+    stream: Annotated[bool, Meta(description="opens a stream: the message is written in pieces")] = False
 
     def check(self) -> None:
+        if not self.content and not self.stream:
+            raise invalid("Required, unless the message opens a stream", "content")
         check_object_bytes(self.meta, "meta", MAX_OBJECT_BYTES)
 
     @property

@@ -14,6 +14,7 @@ from chatapi.models import NotifyLevel, Role, RoomType
 from chatapi.protocol.fields import (
     BanEnd,
     BanReason,
+    CancelRequested,
     Epoch,
     LogSeq,
     MessageFields,
@@ -22,7 +23,10 @@ from chatapi.protocol.fields import (
     Payload,
     Position,
     ReactionCount,
+    ReadMessage,
     RequestIdText,
+    StreamIndex,
+    StreamOfMessage,
     ThreadSummary,
     Time,
     UnreadMentions,
@@ -82,6 +86,7 @@ class MessageSentFrame(ServerFrame, frozen=True, kw_only=True, tag="message.sent
     seq: LogSeq
     client_message_id: Annotated[str | None, Meta(examples=["draft-17"])]
     created_at: Time
+    stream: StreamOfMessage | UnsetType = UNSET
     request_id: RequestIdText | UnsetType = UNSET
 
 
@@ -93,6 +98,52 @@ class MessageEditedFrame(MessageFields, ServerFrame, frozen=True, kw_only=True, 
     """An edited message as it now stands. `seq` is the edit's own, `target_seq` the message's."""
 
     target_seq: Annotated[int, Meta(ge=1, examples=[41])]
+    request_id: RequestIdText | UnsetType = UNSET
+
+
+class MessageFinishedFrame(MessageFields, ServerFrame, frozen=True, kw_only=True, tag="message.finished"):
+    """The end of a stream, with the whole message. `seq` is the event's own, `target_seq` the message's."""
+
+    target_seq: Annotated[int, Meta(ge=1, examples=[41])]
+    request_id: RequestIdText | UnsetType = UNSET
+
+
+class MessageAppendedFrame(ServerFrame, frozen=True, kw_only=True, tag="message.appended"):
+    """The answer to `message.append`, once the text is on disk. It confirms every append of the message before it,
+    too."""
+
+    message_id: MessageIdText
+    index: StreamIndex
+    cancel_requested: CancelRequested | UnsetType = UNSET
+    request_id: RequestIdText | UnsetType = UNSET
+
+
+class MessageDeltaFrame(ServerFrame, frozen=True, kw_only=True, tag="message.delta"):
+    """The text that was appended to a stream after `after`, up to `index`. May be dropped: `message.state` makes up for
+    it."""
+
+    room_id: RoomIdText
+    message_id: MessageIdText
+    after: Annotated[int, Meta(ge=0, examples=[5])]
+    index: Annotated[int, Meta(ge=1, examples=[7])]
+    text: Annotated[str, Meta(examples=[" Bob"])]
+
+
+class MessageStateFrame(ServerFrame, frozen=True, kw_only=True, tag="message.state"):
+    """A stream that is open, as it stands, for a connection that has caught up. The next delta goes on from its
+    `index`."""
+
+    room_id: RoomIdText
+    message: ReadMessage
+
+
+class MessageCancelRequestedFrame(ServerFrame, frozen=True, kw_only=True, tag="message.cancel_requested"):
+    """A user wants a stream to end. It is sent to the connections of the message's sender, who decides; and it answers
+    `message.cancel`."""
+
+    room_id: RoomIdText
+    message_id: MessageIdText
+    user_id: UserIdText
     request_id: RequestIdText | UnsetType = UNSET
 
 
@@ -351,6 +402,7 @@ class PongFrame(ServerFrame, frozen=True, kw_only=True, tag="pong"):
 LogEvent = (
     MessageFrame
     | MessageEditedFrame
+    | MessageFinishedFrame
     | MessageDeletedFrame
     | ReactionAddedFrame
     | ReactionRemovedFrame
@@ -376,6 +428,11 @@ SERVER_FRAMES: tuple[type[ServerFrame], ...] = (
     MessageSentFrame,
     MessageFrame,
     MessageEditedFrame,
+    MessageFinishedFrame,
+    MessageAppendedFrame,
+    MessageDeltaFrame,
+    MessageStateFrame,
+    MessageCancelRequestedFrame,
     MessageDeletedFrame,
     ReactionAddedFrame,
     ReactionRemovedFrame,

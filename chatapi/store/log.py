@@ -42,6 +42,7 @@ OPTIONAL_FIELDS: Mapping[str, str] = {
     "thread_id": "iif(m.thread_id IS NULL, NULL, json_quote(m.thread_id))",
     "mentions": "m.mentions",
     "mention_room": "iif(m.mention_room, 'true', NULL)",
+    "stream": "NULL",
 }
 """Fields that not every message has, in the order of `MessageFields`: SQL of each one's JSON, NULL where it is absent.
 A message without any of them is built as if there were no such fields."""

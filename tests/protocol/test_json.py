@@ -15,7 +15,7 @@ from chatapi.protocol.requests import (
     DeadLettersQuery,
     EventsQuery,
     HistoryQuery,
-    MessageDraft,
+    MessageEdit,
     MintToken,
     NotificationsQuery,
     Notify,
@@ -132,7 +132,7 @@ USER_ID = "1 to 128 characters of printable ASCII without spaces"
             "Expected `bool`, got `str`",
         ),
         (AddMember, {"user_id": None}, "user_id", "Expected `str`, got `null`"),
-        (MessageDraft, {"content": ""}, "content", "Expected `str` of length >= 1"),
+        (MessageEdit, {"content": ""}, "content", "Expected `str` of length >= 1"),
         (PatchRoom, {"metadata": 1}, "metadata", None),
     ],
 )

@@ -352,6 +352,7 @@ export class Pane {
     switch (event.type) {
       case "message": return this.#onMessage(/** @type {any} */ (event));
       case "message.edited":
+      case "message.finished":
       case "message.deleted":
       case "message.pinned":
       case "message.unpinned": return this.#onChanged(event);

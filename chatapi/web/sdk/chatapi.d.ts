@@ -137,6 +137,15 @@ export type MessageFields = {
     thread_id?: string;
     mentions?: string[];
     mention_room?: boolean;
+    /**
+     * of a message that is, or was, written in pieces
+     */
+    stream?: StreamStatus;
+};
+export type StreamStatus = {
+    state: "open" | "done" | "cancelled" | "failed";
+    index?: number;
+    cancel_requested?: true;
 };
 export type Message = MessageFields & {
     reactions?: ReactionSummary[];
@@ -256,6 +265,7 @@ export type Sent = {
     seq: number;
     client_message_id: string | null;
     created_at: string;
+    stream?: StreamStatus;
 };
 export type Tenant = {
     tenant_id: string;
@@ -386,6 +396,29 @@ export type EventMap = {
     "message.edited": MessageFields & {
         type: "message.edited";
         target_seq: number;
+    };
+    "message.finished": MessageFields & {
+        type: "message.finished";
+        target_seq: number;
+    };
+    "message.delta": {
+        type: "message.delta";
+        room_id: string;
+        message_id: string;
+        after: number;
+        index: number;
+        text: string;
+    };
+    "message.state": {
+        type: "message.state";
+        room_id: string;
+        message: Message;
+    };
+    "message.cancel_requested": {
+        type: "message.cancel_requested";
+        room_id: string;
+        message_id: string;
+        user_id: string;
     };
     "message.deleted": {
         type: "message.deleted";
@@ -580,6 +613,9 @@ export declare function isLogEvent(event: ServerEvent): boolean;
  * Events say what holds from now on, so that one which the message shows already does no harm: read history first, and apply each
  * event that comes, in order. `user_ids` of a reaction are exact as long as it has had no more than 20 users; for more, read the
  * message again. `message.deleted` has no time of its own: `deleted_at` is the present.
+ *
+ * A stream grows by `message.delta` and `message.state`. A delta that does not go on where the message ends changes nothing: read
+ * the message again when its `after` is greater than the message's `stream.index`.
  * @param {Message} message
  * @param {ServerEvent} event
  * @returns {Message}

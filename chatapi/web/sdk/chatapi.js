@@ -108,7 +108,10 @@
  * @property {string} [thread_id] of a reply; absent, as the fields below, where it says nothing
  * @property {string[]} [mentions]
  * @property {boolean} [mention_room]
+ * @property {StreamStatus} [stream] of a message that is, or was, written in pieces
  */
+
+/** @typedef {{state: "open" | "done" | "cancelled" | "failed", index?: number, cancel_requested?: true}} StreamStatus `index` is that of the last append; it and `cancel_requested` are there only while it is open */
 
 /** @typedef {MessageFields & {reactions?: ReactionSummary[], pinned_at?: string, thread?: ThreadSummary}} Message a message as it is read; `reactions` are in the order of first use */
 
@@ -135,7 +138,7 @@
 /** @typedef {{subscription_id: string, topic: string, created_at: string}} Subscription */
 /** @typedef {{content: string, meta?: Json | null, reply_to?: string | null, client_message_id?: string, thread_id?: string | null, mentions?: string[] | null, mention_room?: boolean | null}} NewMessage */
 /** @typedef {{content: string, meta?: Json | null, mentions?: string[] | null, mention_room?: boolean | null}} Revision what an edit changes: an absent field stays, `null` clears it */
-/** @typedef {{room_id: string, message_id: string, seq: number, client_message_id: string | null, created_at: string}} Sent */
+/** @typedef {{room_id: string, message_id: string, seq: number, client_message_id: string | null, created_at: string, stream?: StreamStatus}} Sent */
 
 /** @typedef {{tenant_id: string, name: string, config: Json, created_at: string}} Tenant */
 /** @typedef {{id: string, tenant_id: string, user_id: string, attempts: number, last_attempt_at: string, error: string}} FailedCall a webhook call, and why its last try failed */
@@ -184,6 +187,10 @@
      rooms: {room_id: string, type: RoomType, last_seq: number, last_ack: number, last_read: number, unread_mentions: number, notify: NotifyLevel, hidden: boolean}[]},
    "message": MessageFields & {type: "message"},
    "message.edited": MessageFields & {type: "message.edited", target_seq: number},
+   "message.finished": MessageFields & {type: "message.finished", target_seq: number},
+   "message.delta": {type: "message.delta", room_id: string, message_id: string, after: number, index: number, text: string},
+   "message.state": {type: "message.state", room_id: string, message: Message},
+   "message.cancel_requested": {type: "message.cancel_requested", room_id: string, message_id: string, user_id: string},
    "message.deleted": {type: "message.deleted", room_id: string, message_id: string, seq: number, target_seq: number,
      thread_id?: string, thread?: ThreadSummary | null},
    "reaction.added": {type: "reaction.added", room_id: string, message_id: string, target_seq: number, user_id: string,
@@ -264,14 +271,16 @@ const MAX_TIMER_MS = 2 ** 31 - 1; // a longer one fires at once
 const UNLOGGED = new Set(["message.sent", "ack.received", "read.updated", "subscribed"]);
 
 /** Frames that mean nothing to the application. */
-const ANSWERS = new Set(["message.sent", "subscribed", "unsubscribed", "pong", "ready", "ready.rooms"]);
+const ANSWERS = new Set(["message.sent", "message.appended", "subscribed", "unsubscribed", "pong", "ready", "ready.rooms"]);
 
 /** Events that also answer requests. One without `seq` only answers a request that changed nothing. */
 const REPEATED = new Set(["reaction.added", "reaction.removed"]);
 
 /** Fields of a message that others than its sender have written: events do not carry them. */
 const ANNOTATIONS = ["reactions", "pinned_at"];
-const MENTIONS = ["mentions", "mention_room"];
+const MENTIONS = ["mentions", "mention_room", "stream"];
+/** Events that show the whole message. */
+const WHOLE = new Set(["message", "message.edited", "message.finished"]);
 const SHOWN_USERS = 20; // of one emoji
 
 /** Refusals of the server's that another try may not meet. 426: a proxy does not pass the upgrade on. */
@@ -299,6 +308,11 @@ const FRAMES = {
   "ready.rooms": { rooms: "array", more: "boolean" },
   "message": LOG_EVENT,
   "message.edited": LOG_EVENT,
+  "message.finished": LOG_EVENT,
+  "message.appended": { message_id: "string", index: "number" },
+  "message.delta": { ...OF_MESSAGE, after: "number", index: "number", text: "string" },
+  "message.state": { room_id: "string", message: "object" },
+  "message.cancel_requested": OF_MESSAGE,
   "message.deleted": LOG_EVENT,
   "reaction.added": OF_MESSAGE,
   "reaction.removed": OF_MESSAGE,
@@ -387,14 +401,22 @@ export function isLogEvent(event) {
  * Events say what holds from now on, so that one which the message shows already does no harm: read history first, and apply each
  * event that comes, in order. `user_ids` of a reaction are exact as long as it has had no more than 20 users; for more, read the
  * message again. `message.deleted` has no time of its own: `deleted_at` is the present.
+ *
+ * A stream grows by `message.delta` and `message.state`. A delta that does not go on where the message ends changes nothing: read
+ * the message again when its `after` is greater than the message's `stream.index`.
  * @param {Message} message
  * @param {ServerEvent} event
  * @returns {Message}
  */
 export function applyEvent(message, event) {
+  if (event.type === "message.state") {
+    const isOther = event.message.message_id !== message.message_id || message.deleted_at !== null;
+    return isOther || isBehind(event.message, message) ? message : event.message;
+  }
   if (event.thread_id === message.message_id) return applyReply(message, event);
   if (event.message_id !== message.message_id) return message;
-  if (event.type === "message" || event.type === "message.edited") {
+  if (WHOLE.has(event.type)) {
+    if (isBehind(event, message)) return message;
     const { type, target_seq, request_id, ...sent } = event;
     const changed = /** @type {any} */ ({ ...sent, seq: target_seq ?? event.seq });
     for (const name of event.content === null ? ["thread"] : [...ANNOTATIONS, "thread"]) {
@@ -408,11 +430,26 @@ export function applyEvent(message, event) {
     return changed;
   }
   if (message.deleted_at !== null) return message; // a deletion has taken all of that
+  if (event.type === "message.delta") return applyDelta(message, event);
   if (event.type === "reaction.added" || event.type === "reaction.removed") return applyReaction(message, event);
   if (event.type === "message.pinned") return { ...message, pinned_at: event.pinned_at };
   if (event.type !== "message.unpinned") return message;
   const { pinned_at: _before, ...changed } = message;
   return changed;
+}
+
+/** Whether this shows an open stream as it was before. @param {ServerEvent | Message} shown @param {Message} message */
+function isBehind(shown, { stream: now }) {
+  const before = /** @type {StreamStatus | undefined} */ (shown.stream);
+  if (before?.state !== "open") return false;
+  return now?.state !== "open" || (before.index ?? 0) < (now.index ?? 0);
+}
+
+/** @param {Message} message @param {ServerEvent} event @returns {Message} */
+function applyDelta(message, { after, index, text }) {
+  const { stream } = message;
+  if (stream?.state !== "open" || stream.index !== after) return message;
+  return { ...message, content: (message.content ?? "") + text, stream: { ...stream, index } };
 }
 
 /** A reply is counted once: the thread tells up to which `seq` it has counted. @param {Message} message @param {ServerEvent} event @returns {Message} */
