@@ -13,6 +13,7 @@ from functools import cache
 
 from chatapi.access import Access
 from chatapi.admission import Admission
+from chatapi.appends import Appends
 from chatapi.auth import Auth
 from chatapi.blocks import Blocks
 from chatapi.chat import Chat
@@ -52,6 +53,7 @@ from chatapi.search import Search
 from chatapi.services import Services
 from chatapi.store import SQLITE_VERSION, Store, check_usable, open_store
 from chatapi.store.lock import DatabaseLock
+from chatapi.streams import Streams
 from chatapi.tasks import Tasks
 from chatapi.tenant_bans import TenantBans
 from chatapi.tenants import TenantRegistry
@@ -128,6 +130,7 @@ async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callab
         await services.tenant_bans.load(services.tenants.all())
         await services.webhooks.resume(services.tenants.all())
         await services.notifications.resume(services.tenants.all())
+        await services.streams.load(services.tenants.all())
         listener = Listener(server, services.admission, tasks, tls)
         calling = tasks.start("webhooks", services.webhooks.run())
         opened.push_async_callback(_drain, services, server, listener, calling)
@@ -182,6 +185,7 @@ async def _send_away(hub: Hub) -> None:
 
 async def _finish_writes(services: Services, writing: asyncio.Task[None]) -> None:
     """Returns when all that the writer took is committed."""
+    await services.appends.close()
     try:
         await services.tenants.write_used_keys()
         await services.last_seen.write()
@@ -205,6 +209,8 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
     webhook_queue = WebhookQueue(hub, steady, config.webhooks.retry_schedule_seconds[0], webhooks.wake)
     history = HistoryCache(store.readers)
     committer = Committer(rooms=rooms, history=history, hub=hub, presence=presence, webhook_queue=webhook_queue)
+    appends = Appends(store, rooms, access, clock)
+    streams = Streams(store, rooms, hub, committer, access, appends, webhook_queue, clock, config.streams.idle_seconds)
     membership = Membership(store, rooms, hub, presence, access)
     return Services(
         config=config,
@@ -220,6 +226,8 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
         access=access,
         committer=committer,
         chat=Chat(store, rooms, history, hub, committer, access),
+        appends=appends,
+        streams=streams,
         reactions=Reactions(store, hub, committer, access),
         pins=Pins(store, committer, access),
         mentions=Mentions(store.readers, access, clock),

@@ -18,6 +18,7 @@ from chatapi.history import HistoryCache
 from chatapi.hub import Hub
 from chatapi.mentions import check_mentions, note_mentions
 from chatapi.models import OptionalFields, Principal, Role, encode_time
+from chatapi.open_streams import check_ended, is_open
 from chatapi.protocol.answers import Message
 from chatapi.protocol.encoders import (
     encode_frame,
@@ -31,7 +32,7 @@ from chatapi.protocol.json import MAX_INTEGER, dumps_canonical, dumps_text, enco
 from chatapi.protocol.requests import HistoryQuery, MessageDraft, MessageEdit
 from chatapi.room import RoomState
 from chatapi.rooms import Rooms
-from chatapi.store import MessageWrite, Store, Transaction, log, pins, reactions, threads
+from chatapi.store import MessageWrite, Store, Transaction, log, pins, reactions, streams, threads
 from chatapi.store.mentions import Mentioning, replace_mentions
 
 PAGES_PER_QUERY = 8  # about 1 ms of a reader's time; later ones share the next trip to its thread
@@ -211,6 +212,7 @@ class Chat:
                 raise not_found("Message")
             if message.sender_id != principal.user_id:
                 raise forbidden("Only the sender may edit a message")
+            check_ended(message)
             meta = _edit_meta(message, edit)
             before = optional_fields_of(message)
             optional = edit.apply_to(before)
@@ -265,12 +267,15 @@ class Chat:
                 meta=None,
                 deleted_at=deleted_at,
                 **fields_of(optional),
+                stream=UNSET,
                 reactions=UNSET,
                 pinned_at=UNSET,
             )
             seq = transaction.take_seq(room.counter)
             await self._replace_mentions(transaction, room, found, optional)
             await log.mark_message_deleted(transaction, room.tenant.tenant_key, room.room_key, message_key)
+            if is_open(message):
+                await streams.remove(transaction, room.tenant.tenant_key, room.room_key, message.seq)
             if message.reactions is not UNSET:
                 await reactions.remove_all(transaction, room.tenant.tenant_key, room.room_key, message.seq)
             if message.pinned_at is not UNSET:
@@ -285,6 +290,7 @@ class Chat:
             event = message_deleted_frame(deleted, seq, root)
             if is_new:
                 note_mentions(room, deleted)
+                self._rooms.end_stream(room, deleted, not_found("Message"))
                 if root is not None:
                     self._committer.tell_annotations(room, root)
                 self._committer.publish_message_change(room, deleted, event, requester)
@@ -337,6 +343,6 @@ def digest_body(draft: MessageDraft, optional: OptionalFields | None) -> int:
     2^31 bodies."""
     fields: list[object] = [draft.content, draft.meta, draft.reply_to]
     if optional is not None:  # the digest of a plain message is what it was before there were others
-        fields += optional
+        fields += optional if optional.stream else optional[:-1]
     body = dumps_canonical(fields)
     return int.from_bytes(hashlib.blake2b(body, digest_size=8).digest(), "big") >> 1

@@ -11,7 +11,7 @@ import msgspec
 
 from chatapi.access import check_alive, check_may_post, check_member, refuse_for_slow_mode
 from chatapi.connection import Requester
-from chatapi.errors import conflict
+from chatapi.errors import conflict, rate_limited
 from chatapi.history import HistoryCache
 from chatapi.hub import Hub
 from chatapi.mentions import check_mentions, note_mentions
@@ -23,20 +23,24 @@ from chatapi.protocol.encoders import (
     encode_annotations,
     encode_frame,
     encode_message_frame,
+    is_finished_frame,
     message_edited_frame,
+    message_finished_frame,
     message_frame,
 )
-from chatapi.protocol.fields import fields_of
+from chatapi.protocol.fields import StreamStatus, fields_of
 from chatapi.protocol.json import encoded
-from chatapi.protocol.server_frames import LogEvent, MessageEditedFrame
+from chatapi.protocol.server_frames import LogEvent, MessageEditedFrame, MessageFinishedFrame
 from chatapi.room import RoomState
 from chatapi.rooms import Rooms
 from chatapi.rules import Rules
-from chatapi.store import Change, MessageWrite, Write, log, mentions, threads, views
+from chatapi.store import Change, MessageWrite, Write, log, mentions, streams, threads, views
 from chatapi.store.keys import find_key_time
 from chatapi.store.writes import Statement
 from chatapi.views import unhide
 from chatapi.webhooks.queue import WebhookQueue
+
+OPEN_STREAMS_RETRY_SECONDS = 1.0  # after which a tenant may try again that has as many open as it may
 
 
 class Committer:
@@ -52,6 +56,7 @@ class Committer:
         self._presence = presence
         self._webhook_queue = webhook_queue
         self._slow: dict[tuple[RoomState, UserId], MessageWrite] = {}  # of this batch, the users' messages in slow mode
+        self._opening: dict[MessageWrite, None] = {}  # of this batch, the streams
         self.committed: Counter[TenantKey] = Counter()  # messages since the start, of each tenant
 
     def check_sender(self, write: MessageWrite) -> None:
@@ -68,6 +73,15 @@ class Committer:
             self._check_one_at_a_time(write, write.room.rules)
         if write.optional is not None:
             check_mentions(write.room, UserId(write.sender_id), write.mentioned, write.optional)
+            if write.optional.stream:
+                self._check_open_streams(write)
+
+    def _check_open_streams(self, write: MessageWrite) -> None:
+        tenant = write.room.tenant
+        opening = sum(other.room.tenant is tenant and other.error is None for other in self._opening if other != write)
+        if self._rooms.streams.count_of_tenant(tenant.tenant_key) + opening >= tenant.settings.open_streams:
+            raise rate_limited(OPEN_STREAMS_RETRY_SECONDS, "Too many streams are open")
+        self._opening[write] = None
 
     def list_counted(self, messages: Sequence[MessageWrite]) -> Sequence[MessageWrite]:
         """In slow mode a message counts for the user's next one, a repetition does not."""
@@ -93,13 +107,22 @@ class Committer:
 
     def list_statements(self, messages: Sequence[MessageWrite]) -> Sequence[Statement]:
         """Statements to run in the transaction of these messages, whose keys and seqs are known."""
-        beside = self._webhook_queue.list_statements(messages)
         marked = [write for write in messages if write.optional is not None]
-        if marked:
-            replies = [write for write in marked if write.root_seq]
-            beside = [*mentions.list_statements(marked), *threads.list_statements(replies), *beside]
+        beside = self._list_marked(messages, marked) if marked else self._webhook_queue.list_statements(messages)
         hidden = [write for write in messages if write.room.hidden_by]
         return [*beside, *views.list_statements(hidden)] if hidden else beside
+
+    def _list_marked(self, messages: Sequence[MessageWrite], marked: Sequence[MessageWrite]) -> Sequence[Statement]:
+        """The same where some have more than plain fields. Nobody is told of a stream before it has ended."""
+        opened = [write for write in marked if write.optional is not None and write.optional.stream]
+        told = [write for write in messages if write.optional is None or not write.optional.stream]
+        replies = [write for write in marked if write.root_seq]
+        return [
+            *streams.list_statements(opened),
+            *mentions.list_statements(marked),
+            *threads.list_statements(replies),
+            *self._webhook_queue.list_statements(told),
+        ]
 
     def publish(self, batch: Sequence[Write]) -> None:
         """Publishes a batch that was committed (or refused), in its order: each sender is confirmed before its
@@ -113,6 +136,7 @@ class Committer:
                 self._publish_message(write, chunks)
         self._fan_out(chunks)
         self._slow.clear()
+        self._opening.clear()
         self._hub.flush()
         self._webhook_queue.wake_worker()
 
@@ -122,8 +146,10 @@ class Committer:
         """Publishes the room's next event, which made the message what it now is, after updating the caches."""
         self._tell_caches(room, message)
         frame = encode_frame(event)
-        # In the log an edit shows the message as it now stands; every other event about it stays as it was.
-        self._rooms.remember(room, frame, message.seq if isinstance(event, MessageEditedFrame) else 0)
+        # In the log an edit, and the end of a stream, show the message as it now stands; every other event about it
+        # stays as it was.
+        shows_message = isinstance(event, MessageEditedFrame | MessageFinishedFrame)
+        self._rooms.remember(room, frame, message.seq if shows_message else 0)
         self._hub.publish_requested(room, frame, requester)
 
     def publish_annotation(
@@ -147,9 +173,11 @@ class Committer:
     def _tell_caches(self, room: RoomState, message: Message) -> None:
         """Updates all caches that hold this message encoded, or count it."""
 
-        def encode_entry(seq: int) -> bytes:
+        def encode_entry(seq: int, before: bytes) -> bytes:
             if seq == message.seq:
                 return encode_frame(message_frame(message))
+            if is_finished_frame(before):
+                return encode_frame(message_finished_frame(message, seq))
             return encode_frame(message_edited_frame(message, seq))
 
         self._rooms.replace_message(room, message.seq, encode_entry)
@@ -178,13 +206,16 @@ class Committer:
         )
         if write.optional is not None:
             write.message = msgspec.structs.replace(write.message, **fields_of(write.optional))
+            if write.optional.stream:
+                write.message = msgspec.structs.replace(write.message, stream=StreamStatus(state="open", index=0))
+                self._rooms.open_stream(room, write.message)
         write.confirm(write)
         if room.rules is not None:
             room.rules.note_post(UserId(write.sender_id), write.created_at_us)
         frame = encode_message_frame(write.message)
         self._rooms.remember(room, frame, write.seq, find_key_time(write.message_key))
         chunks.setdefault(room, []).append(frame)
-        if write.optional is not None:
+        if write.optional is not None and not write.optional.stream:
             note_mentions(room, write.message)
         if write.root_seq:
             annotations = room.ring.find_annotations(write.root_seq)

@@ -102,8 +102,14 @@ class HistoryCache:
                     if event.message_seq == event.seq
                 ]
             )
-            # Only a complete block is kept: a whole one in which nothing has changed while it was read.
-            if (is_cut or len(page) == BLOCK_EVENTS) and key[0].ring.version == version and not key[0].gone:
+            # Only a complete block is kept: a whole one in which nothing has changed while it was read, and no message
+            # is still being written.
+            if (
+                (is_cut or len(page) == BLOCK_EVENTS)
+                and key[0].ring.version == version
+                and not key[0].gone
+                and not any(want.after_seq < seq <= want.to_seq for seq in key[0].ring.streams)
+            ):
                 self._keep(key, block)
             blocks.append(block)
         return blocks

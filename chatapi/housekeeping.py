@@ -51,6 +51,7 @@ def list_jobs(services: Services) -> list[Job]:
         Job("purge", 2.0, lambda: purge_deleted(services)),
         Job("retention of events", 10.0, Retention(services).take_round),
         Job("retention of notifications", 30.0, lambda: purge_old_notifications(services)),
+        Job("idle streams", 1.0, services.streams.end_idle),
         Job("ended mutes and bans", 30.0, lambda: purge_ended_rules(services)),
         Job("search index", PAUSE_SECONDS, services.indexer.update),
         Job("dead letters", 30.0, services.webhooks.expire_dead_letters),

@@ -146,6 +146,7 @@ class OptionalFields(NamedTuple):
     thread_id: str | None = None
     mentions: tuple[str, ...] = ()  # each user once, in the order in which they were written
     mention_room: bool = False
+    stream: bool = False  # it was opened as one
 
     def mentions_user(self, user_id: str) -> bool:
         """For a member who is not the sender."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from chatapi.open_streams import NO_STREAMS, StreamsOfRoom
 from chatapi.protocol.encoders import annotate_frame
 
 RING_EVENTS = 128  # per room: a client that was away for a moment is served from memory
@@ -9,9 +10,12 @@ RING_BYTES = 256 * 1024  # per room
 
 
 class Ring:
-    """The newest events of a room, encoded, without a gap: those from `first_seq` to the room's `published_seq`."""
+    """The newest events of a room, encoded, without a gap: those from `first_seq` to the room's `published_seq`.
 
-    __slots__ = ("_annotations", "_frames", "_message_seqs", "first_seq", "size_bytes", "version")
+    `streams` are the room's messages that are still being written: those are encoded when they are read.
+    """
+
+    __slots__ = ("_annotations", "_frames", "_message_seqs", "first_seq", "size_bytes", "streams", "version")
 
     def __init__(self, first_seq: int) -> None:
         self.first_seq = first_seq
@@ -19,6 +23,7 @@ class Ring:
         self._message_seqs: list[int] = []  # the seq of the message that an entry shows, 0 for other events
         self._annotations: dict[int, bytes] = {}  # by the seq of the message, beside its frame
         self.size_bytes = 0
+        self.streams: StreamsOfRoom = NO_STREAMS
         self.version = 0  # grows when an entry changes: events read from the store before that are stale
 
     def __len__(self) -> int:
@@ -45,7 +50,14 @@ class Ring:
 
     def after(self, seq: int) -> list[bytes] | None:
         """Every event after `seq`, or None when the ring does not go back that far."""
-        return None if seq + 1 < self.first_seq else self._frames[seq + 1 - self.first_seq :]
+        if seq + 1 < self.first_seq:
+            return None
+        frames = self._frames[seq + 1 - self.first_seq :]
+        if self.streams:
+            for stream_seq, stream in self.streams.items():
+                if seq < stream_seq <= seq + len(frames):
+                    frames[stream_seq - seq - 1] = stream.encode_frame()
+        return frames
 
     def messages(self, seqs: range, limit: int) -> list[bytes]:
         """Frames of the first `limit` messages among these events, all of which must be here: as they are read, with
@@ -55,22 +67,22 @@ class Ring:
         for seq in seqs:
             index = seq - self.first_seq
             if self._message_seqs[index] == seq:  # an edit shows a message too, but under another seq
-                frame = self._frames[index]
+                frame = self.streams[seq].encode_frame() if seq in self.streams else self._frames[index]
                 found.append(annotate_frame(frame, annotations[seq]) if annotations and seq in annotations else frame)
                 if len(found) == limit:
                     break
         return found
 
-    def replace(self, message_seq: int, encode: Callable[[int], bytes]) -> None:
-        """A message was edited or deleted: each entry that shows it is encoded again, as the message is now
-        (docs/contract.md, section 8).
+    def replace(self, message_seq: int, encode: Callable[[int, bytes], bytes]) -> None:
+        """A message was edited or deleted, or has ended as a stream: each entry that shows it is encoded again, as the
+        message is now (docs/contract.md, section 8).
 
-        `encode` makes the frame of the event with the given `seq`.
+        `encode` makes the frame of the event with the given `seq`, whose frame was the given one.
         """
         self.version += 1
         for index, shown_seq in enumerate(self._message_seqs):
             if shown_seq == message_seq:
-                frame = encode(self.first_seq + index)
+                frame = encode(self.first_seq + index, self._frames[index])
                 self.size_bytes += len(frame) - len(self._frames[index])
                 self._frames[index] = frame
 

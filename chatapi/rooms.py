@@ -13,8 +13,10 @@ from typing import Any
 
 from chatapi.batching import Batcher
 from chatapi.clock import Clock
-from chatapi.errors import not_found
+from chatapi.errors import ChatError, not_found
 from chatapi.models import MemberState, Posting, RoomId, RoomKey, RoomType, TenantKey, TenantState, UserId
+from chatapi.open_streams import OpenStream, OpenStreams
+from chatapi.protocol.answers import Message
 from chatapi.protocol.wire import encode_text
 from chatapi.rankings import Rankings
 from chatapi.ring import RING_BYTES, RING_EVENTS
@@ -57,6 +59,7 @@ class Rooms:
         self._fills: Batcher[RoomState, None] = Batcher(self._fill_rings, FILL_BATCH, lambda room: room.tenant)
         self._ring_bytes = 0
         self.rankings = Rankings()
+        self.streams = OpenStreams()
 
     def __len__(self) -> int:
         return sum(map(len, self._loaded.values()))
@@ -97,6 +100,7 @@ class Rooms:
         found = rooms.setdefault(room.room_id, room)
         if found is room:
             rooms.move_to_end(room.room_id, last=False)
+            room.ring.streams = self.streams.of_room(room.room_key)
         found.used_at_s = self._clock.monotonic_s()
         return found
 
@@ -109,6 +113,7 @@ class Rooms:
     def drop(self, room: RoomState) -> None:
         """Forgets a room that was deleted: from now on nothing is written through this object."""
         self._forget(room)
+        self.streams.remove_room(room.room_key)
         self.rankings.drop(room.tenant.tenant_key, room.room_key, room.members)
 
     def drop_tenant(self, tenant_key: TenantKey) -> None:
@@ -117,6 +122,7 @@ class Rooms:
             room.gone = True
             self._ring_bytes -= room.ring.size_bytes
         self.rankings.drop_tenant(tenant_key)
+        self.streams.remove_tenant(tenant_key)
 
     def _forget(self, room: RoomState) -> None:
         room.gone = True
@@ -135,6 +141,18 @@ class Rooms:
         room = None if rooms is None else rooms.get(room_id)
         if room is not None:
             room.pruned_seq = last_seq
+        self.streams.prune(tenant_key, room_id, last_seq)
+
+    def open_stream(self, room: RoomState, message: Message) -> None:
+        """A message was stored that is still to be written."""
+        stream = OpenStream(room.tenant, room.room_key, message, self._clock.monotonic_s())
+        room.ring.streams = self.streams.add(stream)
+
+    def end_stream(self, room: RoomState, message: Message, error: ChatError) -> None:
+        """The message is written, if it was an open stream: appends to it that still wait fail."""
+        stream = self.streams.find(room.room_key, message.message_id)
+        if stream is not None:
+            self.streams.remove(stream, error)
 
     def of_tenant(self, tenant_key: TenantKey) -> list[RoomState]:
         """The loaded ones, as a copy: rooms come and go during an await."""
@@ -184,8 +202,8 @@ class Rooms:
         self._newest_us = room.active_us = max(at_us, self._newest_us + 1)
         self._loaded[room.tenant.tenant_key].move_to_end(room.room_id)
 
-    def replace_message(self, room: RoomState, message_seq: int, encode: Callable[[int], bytes]) -> None:
-        """A message was edited or deleted; see `Ring.replace`."""
+    def replace_message(self, room: RoomState, message_seq: int, encode: Callable[[int, bytes], bytes]) -> None:
+        """A message was edited or deleted, or has ended; see `Ring.replace`."""
         self._ring_bytes -= room.ring.size_bytes
         room.ring.replace(message_seq, encode)
         self._ring_bytes += room.ring.size_bytes

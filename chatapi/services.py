@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from chatapi.access import Access
 from chatapi.admission import Admission
+from chatapi.appends import Appends
 from chatapi.auth import Auth
 from chatapi.blocks import Blocks
 from chatapi.chat import Chat
@@ -32,6 +33,7 @@ from chatapi.room_lists import RoomLists
 from chatapi.rooms import Rooms
 from chatapi.search import Search
 from chatapi.store import Store
+from chatapi.streams import Streams
 from chatapi.tasks import Tasks
 from chatapi.tenant_bans import TenantBans
 from chatapi.tenants import TenantRegistry
@@ -57,6 +59,8 @@ class Services:
     access: Access
     committer: Committer
     chat: Chat
+    appends: Appends
+    streams: Streams
     reactions: Reactions
     pins: Pins
     membership: Membership

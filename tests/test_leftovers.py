@@ -78,6 +78,9 @@ async def fill(server: Server, tenant: dict[str, Any]) -> str:
         await bob.put(f"{path}/messages/{message_id}/reactions/marked", None)
         await alice.put(f"{path}/pins/{message_id}", None)
         await alice.post(f"{path}/messages/{message_id}/report", {"reason": "marked"})
+    opened = (await alice.say(room_id, "marked stream", stream=True))["message_id"]
+    principal = server.services.auth.authenticate_key(tenant["api_key"], "marked-alice", "")
+    await server.services.appends.append(principal, room_id, opened, 1, "marked append")
     await server.services.indexer.update()
     await alice.put(f"{path}/messages/{root}", {"content": "marked edit"})
     await bob.delete(f"{path}/messages/{spare}")

@@ -242,6 +242,20 @@ class RetentionConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamsConfig:
+    idle_seconds: Annotated[
+        float,
+        Number(1, 86_400),
+        "Seconds without an append after which the server ends an open stream as failed.",
+    ] = 60
+    open_streams: Annotated[
+        int,
+        Whole(1, 100_000),
+        "Messages of one tenant that may be open as streams at once. A tenant's own open_streams overrides it.",
+    ] = 256
+
+
+@dataclass(frozen=True, slots=True)
 class SearchConfig:
     enabled: Annotated[
         bool,
@@ -303,6 +317,7 @@ class Config:
         default_factory=WebhooksConfig
     )
     retention: Annotated[RetentionConfig, "How long messages are kept."] = field(default_factory=RetentionConfig)
+    streams: Annotated[StreamsConfig, "Messages that are still being written."] = field(default_factory=StreamsConfig)
     search: Annotated[SearchConfig, "Full-text search over messages."] = field(default_factory=SearchConfig)
     log: Annotated[LogConfig, "What is logged. Keys, tokens and content never are."] = field(default_factory=LogConfig)
     metrics: Annotated[MetricsConfig, "Prometheus metrics."] = field(default_factory=MetricsConfig)

@@ -27,6 +27,7 @@ class TenantSettings:
     max_message_bytes: Annotated[int, "limits.max_message_bytes"]
     retention_days: Annotated[float, "retention.days"]
     search: Annotated[bool, "search.enabled"]
+    open_streams: Annotated[int, "streams.open_streams"]
     webhook_url: Annotated[str | None, WEB_URL] = None
 
 

@@ -109,6 +109,10 @@ def message_finished_frame(message: Message, seq: int) -> MessageFinishedFrame:
     return MessageFinishedFrame(*msgspec.structs.astuple(finished)[:_OF_EVENTS], target_seq=message.seq)
 
 
+def is_finished_frame(frame: bytes) -> bool:
+    return decode_text(frame).startswith(b'{"type":"message.finished",')
+
+
 def message_deleted_frame(message: Message, seq: int, root: Message | None = None) -> MessageDeletedFrame:
     """`root`: of a reply, as it is without it."""
     is_alone = root is None or root.thread is UNSET

@@ -170,14 +170,8 @@ class AddMember(Body, frozen=True):
     role: Role = Role.MEMBER
 
 
-Mentions = Annotated[
-    list[UserIdText],
-    Meta(
-        max_length=MAX_MENTIONS,
-        description="members of the room; ids that are given twice count once",
-        examples=[["bob"]],
-    ),
-]
+_MENTIONS = "members of the room; ids that are given twice count once"
+Mentions = Annotated[list[UserIdText], Meta(max_length=MAX_MENTIONS, description=_MENTIONS, examples=[["bob"]])]
 MentionRoom = Annotated[bool, Meta(description="mentions every member; for room admins, in a dm for both")]
 
 
@@ -208,8 +202,9 @@ class MessageDraft(Body, frozen=True):
     @property
     def optional(self) -> OptionalFields | None:
         """None for a message of plain fields."""
-        if self.mentions or self.mention_room or self.thread_id is not None:
-            return OptionalFields(self.thread_id, tuple(dict.fromkeys(self.mentions or ())), bool(self.mention_room))
+        if self.mentions or self.mention_room or self.thread_id is not None or self.stream:
+            named = tuple(dict.fromkeys(self.mentions or ()))
+            return OptionalFields(self.thread_id, named, bool(self.mention_room), self.stream)
         return None
 
 

@@ -12,7 +12,12 @@ MAX_APPEND_BYTES = 16 * 1024  # of UTF-8, in one append
 
 AppendIndex = Annotated[
     int,
-    Meta(ge=1, le=MAX_INTEGER, description="1 for the stream's first append, then each time one more", examples=[1]),
+    Meta(
+        ge=0,
+        le=MAX_INTEGER,
+        description="1 for the stream's first append, then each time one more; 0 only for a sign of life before it",
+        examples=[1],
+    ),
 ]
 AppendText = Annotated[
     str,

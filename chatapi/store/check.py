@@ -105,9 +105,10 @@ _WRONG_MENTIONS = """
     WITH expected AS MATERIALIZED (
         SELECT m.message_key AS message_key, m.room_key AS room_key, n.value AS user_id, m.seq AS seq,
                m.sender_id AS sender_id
-        FROM messages AS m CROSS JOIN json_each(m.mentions) AS n WHERE m.mentions IS NOT NULL
+        FROM messages AS m CROSS JOIN json_each(m.mentions) AS n
+        WHERE m.mentions IS NOT NULL AND m.stream IS NOT 'open'
         UNION ALL
-        SELECT message_key, room_key, '', seq, sender_id FROM messages WHERE mention_room
+        SELECT message_key, room_key, '', seq, sender_id FROM messages WHERE mention_room AND stream IS NOT 'open'
     ), stored AS MATERIALIZED (SELECT message_key, room_key, user_id, seq, sender_id FROM mentions)
     SELECT printf('%s: the mention of %s by msg_%016x is not among those of its user',
                   r.room_id, iif(x.user_id = '', 'the room', x.user_id), x.message_key)
@@ -162,6 +163,31 @@ _WRONG_REPORTS = """
     FROM reports AS p JOIN rooms AS r ON r.room_key = p.room_key
     LEFT JOIN messages AS m ON m.room_key = p.room_key AND m.seq = p.target_seq
     WHERE m.seq IS NULL AND r.deleted_at_us IS NULL
+"""
+# In both directions: a row for each open stream, and chunks only of those, without a gap.
+_WRONG_STREAMS = """
+    SELECT printf('%s: message %d is a stream that never ends', r.room_id, m.seq)
+    FROM messages AS m JOIN rooms AS r ON r.room_key = m.room_key
+    LEFT JOIN open_streams AS o ON o.room_key = m.room_key AND o.target_seq = m.seq
+    WHERE m.stream = 'open' AND o.target_seq IS NULL AND r.deleted_at_us IS NULL
+    UNION ALL
+    SELECT printf('%s: message %d counts as an open stream, but is none', r.room_id, o.target_seq)
+    FROM open_streams AS o JOIN rooms AS r ON r.room_key = o.room_key
+    LEFT JOIN messages AS m ON m.room_key = o.room_key AND m.seq = o.target_seq AND m.stream = 'open'
+    WHERE m.seq IS NULL AND r.deleted_at_us IS NULL
+    UNION ALL
+    SELECT printf('%s: message %d is no open stream, but has text of one', r.room_id, c.target_seq)
+    FROM stream_chunks AS c JOIN rooms AS r ON r.room_key = c.room_key
+    LEFT JOIN open_streams AS o ON o.room_key = c.room_key AND o.target_seq = c.target_seq
+    WHERE o.target_seq IS NULL AND r.deleted_at_us IS NULL GROUP BY c.room_key, c.target_seq
+    UNION ALL
+    SELECT printf('%s: message %d has %d appends up to index %d', r.room_id, target_seq, appends, last_index)
+    FROM (
+        SELECT room_key, target_seq, sum(coalesce(json_array_length(sizes), 1)) AS appends,
+               max(last_index) AS last_index
+        FROM stream_chunks GROUP BY room_key, target_seq
+    ) AS c JOIN rooms AS r ON r.room_key = c.room_key
+    WHERE appends <> last_index AND r.deleted_at_us IS NULL
 """
 # The schema declares no reference for them.
 _WRONG_CALLS = """
@@ -224,6 +250,7 @@ _CHECKS: Mapping[str, str] = {
     "reactions": _WRONG_REACTIONS,
     "pins": _WRONG_PINS,
     "reports": _WRONG_REPORTS,
+    "streams": _WRONG_STREAMS,
     "webhook calls": _WRONG_CALLS,
     "bans": _BANNED_MEMBERS,
     "users": _WRONG_USERS,

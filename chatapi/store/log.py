@@ -12,7 +12,7 @@ import msgspec
 from chatapi.models import RoomId, RoomKey, TenantKey, encode_message_id, encode_time, find_key
 from chatapi.protocol.answers import Message
 from chatapi.protocol.encoders import join_json
-from chatapi.protocol.fields import Annotations
+from chatapi.protocol.fields import Annotations, StreamStatus
 from chatapi.protocol.json import Encoded, encode, encoded, loads_stored
 from chatapi.protocol.server_frames import LogEvent
 from chatapi.store.readers import PAGE_BYTES, Readers
@@ -42,10 +42,29 @@ OPTIONAL_FIELDS: Mapping[str, str] = {
     "thread_id": "iif(m.thread_id IS NULL, NULL, json_quote(m.thread_id))",
     "mentions": "m.mentions",
     "mention_room": "iif(m.mention_room, 'true', NULL)",
-    "stream": "NULL",
+    "stream": """iif(m.stream = 'open',
+        (SELECT iif(cancel_requested, json_object('state', 'open', 'index', last_index,
+                        'cancel_requested', json('true')),
+                    json_object('state', 'open', 'index', last_index))
+         FROM (SELECT o.cancel_requested AS cancel_requested, coalesce(
+                   (SELECT max(last_index) FROM stream_chunks WHERE room_key = m.room_key AND target_seq = m.seq),
+                   0) AS last_index
+               FROM open_streams AS o WHERE o.room_key = m.room_key AND o.target_seq = m.seq)),
+        iif(m.stream IS NULL, NULL, json_object('state', m.stream)))""",
 }
 """Fields that not every message has, in the order of `MessageFields`: SQL of each one's JSON, NULL where it is absent.
 A message without any of them is built as if there were no such fields."""
+
+_QUICK = {"stream": "m.stream"}
+"""SQL that is null for the same messages as a field's value, and costs less."""
+
+_GROWING_CONTENT = """iif(m.stream = 'open',
+    m.content || coalesce((
+        SELECT group_concat(text, '') FROM (
+            SELECT text FROM stream_chunks WHERE room_key = m.room_key AND target_seq = m.seq
+            ORDER BY last_index)), ''),
+    m.content)"""
+"""A message's content with what was appended so far. Only a message with a `stream` can have any."""
 
 ANNOTATIONS: Mapping[str, str] = {
     "reactions": """(
@@ -77,6 +96,7 @@ def message_object(
     whole = f"json_object({fields}, {tail})" if tail else f"json_object({fields})"
     if not optional:
         return whole
+    fields = fields.replace("m.content", _GROWING_CONTENT)
     end = f"',' || substr(json_object({tail}), 2)" if tail else "'}'"
     # All but the last character, the brace.
     opened = f"substr(json_object({fields}), -1, -{MAX_JSON_CHARACTERS})"
@@ -97,7 +117,7 @@ def read_object(fields: str) -> str:
 
 
 def _has_none(optional: Mapping[str, str]) -> str:
-    return " AND ".join(f"{value} IS NULL" for value in optional.values())
+    return " AND ".join(f"{_QUICK.get(name, value)} IS NULL" for name, value in optional.items())
 
 
 def _join_optional(optional: Mapping[str, str]) -> str:
@@ -105,14 +125,14 @@ def _join_optional(optional: Mapping[str, str]) -> str:
     return f"({' || '.join(fields)})"
 
 
-_COLUMNS = f"""
-    m.message_key, m.imported_id, m.seq, m.sender_id, m.content, m.meta, m.reply_to, m.client_message_id,
+COLUMNS = f"""
+    m.message_key, m.imported_id, m.seq, m.sender_id, {_GROWING_CONTENT}, m.meta, m.reply_to, m.client_message_id,
     m.created_at_us, m.edited_at_us, m.deleted_at_us, {optional_object()},
     {optional_object(ANNOTATIONS, _NOT_ANNOTATED)}
 """
 
 FIND_CLIENT_MESSAGES = f"""
-    SELECT m.room_key, m.sender_id, m.client_message_id, m.body_digest, {_COLUMNS}
+    SELECT m.room_key, m.sender_id, m.client_message_id, m.body_digest, {COLUMNS}
     FROM json_each(:wanted) AS w CROSS JOIN messages AS m
     WHERE m.room_key = w.value ->> 0 AND m.sender_id = w.value ->> 1 AND m.client_message_id = w.value ->> 2
 """
@@ -140,8 +160,9 @@ _MESSAGE_EVENT = message_object(f"'type', 'message', {_IDS}, 'seq', m.seq, {_CON
 _MESSAGE_READ = read_object(f"'type', 'message', {_IDS}, 'seq', m.seq, {_CONTENT}")
 # Of an edit the message itself may be gone already: retention removes the older of the two first.
 _EDITED_IDS = "'message_id', coalesce(m.imported_id, printf('msg_%016x', c.message_key)), 'room_id', r.room_id"
-_EDIT_EVENT = message_object(
-    f"'type', 'message.edited', {_EDITED_IDS}, 'seq', c.seq, {_CONTENT}", "'target_seq', m.seq"
+_CHANGE_TYPE = "iif(c.last_index IS NULL, 'message.edited', 'message.finished')"
+_CHANGE_EVENT = message_object(
+    f"'type', {_CHANGE_TYPE}, {_EDITED_IDS}, 'seq', c.seq, {_CONTENT}", "'target_seq', m.seq"
 )
 
 # CROSS JOIN makes SQLite take the tables in the order written: the one room, then its log by seq.
@@ -167,7 +188,7 @@ def _events_of_room(message: str, annotations: str) -> str:
         WHERE r.room_key = :room_key AND r.tenant_key = :tenant_key
           AND m.room_key = r.room_key AND m.seq > :after_seq AND m.seq <= :to_seq
         UNION ALL
-        SELECT c.seq, iif(c.frame IS NULL, m.seq, 0), NULL, CAST(coalesce(c.frame, {_EDIT_EVENT}) AS BLOB)
+        SELECT c.seq, iif(c.frame IS NULL, m.seq, 0), NULL, CAST(coalesce(c.frame, {_CHANGE_EVENT}) AS BLOB)
         FROM rooms AS r CROSS JOIN changes AS c LEFT JOIN messages AS m ON m.message_key = c.message_key
         WHERE r.room_key = :room_key AND r.tenant_key = :tenant_key
           AND c.room_key = r.room_key AND c.seq > :after_seq AND c.seq <= :to_seq
@@ -180,8 +201,8 @@ _SHOWN_EVENTS = _events_of_room(_MESSAGE_READ, optional_object(ANNOTATIONS, _NOT
 _ANNOTATED_EVENTS = f"{_SHOWN_EVENTS} ORDER BY seq ASC"
 _NEWEST_EVENTS = f"{_SHOWN_EVENTS} ORDER BY seq DESC"
 
-_GET_MESSAGE = f"SELECT {_COLUMNS} FROM {_ROOM_MESSAGES} AND m.message_key = :message_key"
-_GET_IMPORTED_MESSAGE = f"SELECT {_COLUMNS} FROM {_ROOM_MESSAGES} AND m.imported_id = :message_id"
+_GET_MESSAGE = f"SELECT {COLUMNS} FROM {_ROOM_MESSAGES} AND m.message_key = :message_key"
+_GET_IMPORTED_MESSAGE = f"SELECT {COLUMNS} FROM {_ROOM_MESSAGES} AND m.imported_id = :message_id"
 
 _EDIT_MESSAGE = """
     UPDATE messages SET content = :content, meta = :meta, edited_at_us = :now_us
@@ -189,13 +210,14 @@ _EDIT_MESSAGE = """
       AND room_key = (SELECT room_key FROM rooms WHERE room_key = :room_key AND tenant_key = :tenant_key)
 """
 _DELETE_MESSAGE = """
-    UPDATE messages SET content = NULL, meta = NULL, deleted_at_us = :now_us, mentions = NULL, mention_room = NULL
+    UPDATE messages SET content = NULL, meta = NULL, deleted_at_us = :now_us, mentions = NULL, mention_room = NULL,
+                        stream = NULL
     WHERE message_key = :message_key
       AND room_key = (SELECT room_key FROM rooms WHERE room_key = :room_key AND tenant_key = :tenant_key)
 """
 _INSERT_CHANGE = """
-    INSERT INTO changes (room_key, seq, frame, message_key, created_at_us, quiet)
-    VALUES (:room_key, :seq, :frame, :message_key, :now_us, :quiet)
+    INSERT INTO changes (room_key, seq, frame, message_key, created_at_us, quiet, last_index)
+    VALUES (:room_key, :seq, :frame, :message_key, :now_us, :quiet, :last_index)
 """
 _ANNOTATE = """
     UPDATE messages SET annotated = 1
@@ -222,7 +244,7 @@ class StoredMessage(NamedTuple):
 
 
 def read_message(room_id: RoomId, row: Row) -> StoredMessage:
-    """The record of a row of `_COLUMNS`."""
+    """The record of a row of `COLUMNS`."""
     (
         message_key,
         imported_id,
@@ -250,10 +272,17 @@ def read_message(room_id: RoomId, row: Row) -> StoredMessage:
         created_at=encode_time(created),
         edited_at=None if edited is None else encode_time(edited),
         deleted_at=None if deleted is None else encode_time(deleted),
-        **({} if optional is None else loads_stored(optional)),
+        **({} if optional is None else _read_optional(optional)),
         **({} if annotations is None else _read_annotations(annotations)),
     )
     return StoredMessage(message_key, message)
+
+
+def _read_optional(text: str) -> dict[str, Any]:
+    fields: dict[str, Any] = loads_stored(text)
+    if "stream" in fields:
+        fields["stream"] = StreamStatus(**fields["stream"])
+    return fields
 
 
 def _read_annotations(text: str) -> dict[str, Any]:
@@ -381,12 +410,14 @@ async def append_change(
     message_key: int | None,
     *,
     is_quiet: bool = False,
+    last_index: int | None = None,
 ) -> None:
     """An event of the log that is not a message. `seq` was taken from the room's counter in this transaction. A quiet
     one does not move the room to the top of its members' lists.
 
-    An edit has no `frame`: it is shown with the message as it then stands. Only edits and deletions have a
-    `message_key`, since by that a message's deletion is found; other events name a message in their frame alone.
+    An edit has no `frame`: it is shown with the message as it then stands. So is the end of a stream, which has the
+    `last_index` that was appended. Only these and deletions have a `message_key`, since by that a message's deletion is
+    found; other events name a message in their frame alone.
     """
     await transaction.execute(
         _INSERT_CHANGE,
@@ -397,6 +428,7 @@ async def append_change(
             "message_key": message_key,
             "now_us": transaction.now_us,
             "quiet": 1 if is_quiet else None,
+            "last_index": last_index,
         },
     )
 

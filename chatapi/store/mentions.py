@@ -39,9 +39,10 @@ NOTE_ROOMS = """
     ) AS w
     WHERE rooms.room_key = w.room_key
 """
-# Rows of (message_key, thread_id, mentions as JSON, mention_room).
+# Rows of (message_key, thread_id, mentions as JSON, mention_room, stream).
 SET_OPTIONAL_FIELDS = """
-    UPDATE messages SET thread_id = w.value ->> 1, mentions = w.value ->> 2, mention_room = w.value ->> 3
+    UPDATE messages SET thread_id = w.value ->> 1, mentions = w.value ->> 2, mention_room = w.value ->> 3,
+                        stream = w.value ->> 4
     FROM json_each(:rows) AS w WHERE messages.message_key = w.value ->> 0
 """
 _SET_MENTIONS = """
@@ -80,15 +81,17 @@ def list_user_ids(optional: OptionalFields) -> set[str]:
 
 def list_statements(messages: Iterable[MessageWrite]) -> list[Statement]:
     """Statements to run after the messages are stored: none for those that have nothing but plain fields."""
-    fields: list[tuple[int, str | None, str | None, int | None]] = []
+    fields: list[tuple[int, str | None, str | None, int | None, str | None]] = []
     rows: list[MentionRow] = []
     for write in messages:
         optional = write.optional
         if optional is not None:
             mention_room = 1 if optional.mention_room else None
-            fields.append((write.message_key, optional.thread_id, encode_mentions(optional), mention_room))
-            room_key = RoomKey(write.counter.room_key)
-            rows += _list_rows(Mentioning(room_key, write.message_key, write.seq, write.sender_id, optional))
+            stream = "open" if optional.stream else None
+            fields.append((write.message_key, optional.thread_id, encode_mentions(optional), mention_room, stream))
+            if not optional.stream:  # else it mentions them once it has ended
+                room_key = RoomKey(write.counter.room_key)
+                rows += _list_rows(Mentioning(room_key, write.message_key, write.seq, write.sender_id, optional))
     if not fields:
         return []
     return [(SET_OPTIONAL_FIELDS, {"rows": dumps_text(fields)}), *_insert_all(rows)]
@@ -109,6 +112,12 @@ def _insert_all(rows: Sequence[MentionRow]) -> list[Statement]:
     if any(user_id == WHOLE_ROOM for _, user_id, *_ in rows):
         statements.append((NOTE_ROOMS, given))
     return statements
+
+
+async def insert_mentions(transaction: Transaction, message: Mentioning) -> None:
+    """Of a stream, when it has ended."""
+    for sql, parameters in _insert_all(_list_rows(message)):
+        await transaction.execute(sql, parameters)
 
 
 async def replace_mentions(

@@ -32,6 +32,12 @@ _EMPTY_ROOMS = (
     """DELETE FROM emptied_messages WHERE (room_key, target_seq) IN (
            SELECT x.room_key, x.target_seq FROM json_each(:keys) AS w CROSS JOIN emptied_messages AS x
            WHERE x.room_key = w.value LIMIT :limit)""",
+    """DELETE FROM stream_chunks WHERE (room_key, target_seq, last_index) IN (
+           SELECT x.room_key, x.target_seq, x.last_index FROM json_each(:keys) AS w CROSS JOIN stream_chunks AS x
+           WHERE x.room_key = w.value LIMIT :limit)""",
+    """DELETE FROM open_streams WHERE (room_key, target_seq) IN (
+           SELECT x.room_key, x.target_seq FROM json_each(:keys) AS w CROSS JOIN open_streams AS x
+           WHERE x.room_key = w.value LIMIT :limit)""",
     """DELETE FROM messages WHERE message_key IN (
            SELECT m.message_key FROM json_each(:keys) AS w CROSS JOIN messages AS m
            WHERE m.room_key = w.value LIMIT :limit)""",
@@ -160,6 +166,8 @@ _DELETE_OLD = (
            SELECT n.value FROM messages AS m CROSS JOIN json_each(m.mentions) AS n
            WHERE m.room_key = :room_key AND m.seq <= :seq AND m.mentions IS NOT NULL
            UNION SELECT '')""",
+    "DELETE FROM stream_chunks WHERE room_key = :room_key AND target_seq <= :seq",
+    "DELETE FROM open_streams WHERE room_key = :room_key AND target_seq <= :seq",
     "DELETE FROM messages WHERE room_key = :room_key AND seq <= :seq",
     "DELETE FROM changes WHERE room_key = :room_key AND seq <= :seq",
     """INSERT INTO emptied_messages (room_key, target_seq)

@@ -96,13 +96,14 @@ _LIST_LOG = """
     SELECT m.room_key, m.message_key, m.created_at_us, m.seq
     FROM json_each(:rooms) AS w CROSS JOIN messages AS m
     WHERE m.room_key = w.value ->> 0 AND m.seq >= w.value ->> 1 AND m.seq < w.value ->> 2 AND m.content IS NOT NULL
+      AND m.stream IS NOT 'open'
     ORDER BY w.key, m.seq DESC
 """
 
 _READ_CONTENTS = """
     SELECT m.message_key, m.content FROM json_each(:keys) AS w CROSS JOIN messages AS m ON m.message_key = w.value
     CROSS JOIN rooms AS r ON r.room_key = m.room_key
-    WHERE r.tenant_key = :tenant_key AND r.deleted_at_us IS NULL AND m.content IS NOT NULL
+    WHERE r.tenant_key = :tenant_key AND r.deleted_at_us IS NULL AND m.content IS NOT NULL AND m.stream IS NOT 'open'
       AND (:sender_id IS NULL OR m.sender_id = :sender_id)
       AND m.created_at_us < :before_us AND m.created_at_us > :after_us
     ORDER BY m.message_key DESC
@@ -111,7 +112,7 @@ _READ_FOUND = f"""
     SELECT m.message_key, m.content, CAST({MESSAGE_JSON} AS BLOB)
     FROM json_each(:keys) AS w CROSS JOIN messages AS m ON m.message_key = w.value
     CROSS JOIN rooms AS r ON r.room_key = m.room_key
-    WHERE r.tenant_key = :tenant_key AND r.deleted_at_us IS NULL AND m.content IS NOT NULL
+    WHERE r.tenant_key = :tenant_key AND r.deleted_at_us IS NULL AND m.content IS NOT NULL AND m.stream IS NOT 'open'
     ORDER BY m.message_key DESC
 """
 

@@ -149,7 +149,10 @@ _MESSAGE_BODY = f"""
     WHERE t.tenant_key = d.tenant_key AND t.deleted_at_us IS NULL
       AND r.room_key = d.room_key AND r.tenant_key = t.tenant_key AND r.deleted_at_us IS NULL
       AND b.room_key = r.room_key AND b.user_id = d.user_id
-      AND m.message_key = d.event_key AND m.room_key = r.room_key AND m.deleted_at_us IS NULL AND m.seq > b.last_ack
+      AND m.message_key = d.event_key AND m.room_key = r.room_key AND m.deleted_at_us IS NULL
+      AND b.last_ack < iif(m.stream IS NULL, m.seq, coalesce(
+          (SELECT seq FROM changes INDEXED BY changes_endings
+           WHERE room_key = m.room_key AND message_key = m.message_key AND last_index IS NOT NULL), m.seq))
 """
 _NOTIFICATION_BODY = f"""
     SELECT json_object('type', 'notification.offline', 'timestamp', {_TIME.format("n.created_at_us")},

@@ -6,11 +6,12 @@ worker makes them.
 """
 
 from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
 
 from chatapi.banned_users import is_banned
 from chatapi.clock import SteadyClock
 from chatapi.hub import Hub
-from chatapi.models import NO_OPTIONAL_FIELDS, TenantState, UserId
+from chatapi.models import NO_OPTIONAL_FIELDS, OptionalFields, TenantState, UserId
 from chatapi.protocol.json import dumps_text
 from chatapi.room import RoomState
 from chatapi.store import MessageWrite, Transaction, webhooks
@@ -20,6 +21,17 @@ DIRECT_RECIPIENTS = 20  # up to so many are written with the event: most rooms a
 DIRECT_ROWS = 1_000  # and so many in one transaction, a few ms of the writer's time
 
 Row = tuple[object, ...]
+
+
+class EndedMessage(NamedTuple):
+    """A stream that has ended; `seq` is that of the event which says so: a user who has acknowledged that needs no
+    call."""
+
+    room: RoomState
+    sender_id: UserId
+    message_key: int
+    seq: int
+    optional: OptionalFields
 
 
 class WebhookQueue:
@@ -40,7 +52,12 @@ class WebhookQueue:
         for tenant in concerned:
             self._wake(tenant)
 
-    def list_statements(self, fresh: Sequence[MessageWrite]) -> Sequence[Statement]:
+    async def queue_ended(self, transaction: Transaction, message: EndedMessage) -> None:
+        """The calls that tell of a stream, within the transaction that stores its end."""
+        for sql, parameters in self.list_statements([message]):
+            await transaction.execute(sql, parameters)
+
+    def list_statements(self, fresh: Sequence[MessageWrite | EndedMessage]) -> Sequence[Statement]:
         """Statements to run in the transaction of these messages: none for tenants without a webhook."""
         rows: list[Row] = []
         events: list[Row] = []
@@ -71,7 +88,7 @@ class WebhookQueue:
             statements.append((webhooks.INSERT_EVENTS, {"rows": dumps_text(events)}))
         return statements
 
-    def _list_deliveries(self, write: MessageWrite, room: RoomState, due_at_us: int) -> list[Row]:
+    def _list_deliveries(self, write: MessageWrite | EndedMessage, room: RoomState, due_at_us: int) -> list[Row]:
         tenant_key = room.tenant.tenant_key
         recipients: list[tuple[UserId, bool]] = []
         for user_id, member in room.members.items():

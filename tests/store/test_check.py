@@ -48,7 +48,7 @@ def test_an_empty_database_is_sound(tmp_path):
         ("DELETE FROM changes WHERE room_key = 1 AND seq = 4", "room_group: seq 4 is missing from the log"),
         ("DELETE FROM changes WHERE room_key = 1", "room_group: seq 3 to 4 are missing from the log"),
         ("DELETE FROM messages WHERE seq = 1 AND room_key = 1", "room_group: seq 1 is missing from the log"),
-        ("INSERT INTO changes VALUES (1, 2, NULL, 12, 0, NULL)", "room_group: seq 2 is in the log twice"),
+        ("INSERT INTO changes VALUES (1, 2, NULL, 12, 0, NULL, NULL)", "room_group: seq 2 is in the log twice"),
         ("DELETE FROM messages WHERE seq = 8", "room_pruned: seq 8 is missing from the log"),
         ("UPDATE rooms SET pruned_seq = 5 WHERE room_key = 3", "room_pruned: seq 6 to 7 are missing from the log"),
         (

@@ -323,7 +323,7 @@ def test_messages_after_the_first_run_are_appended(old, new):
     [
         "INSERT INTO messages (message_key, room_key, seq, sender_id, content, created_at_us)"
         " VALUES (1, 2, 5, 'x', 'y', 0)",
-        "INSERT INTO changes VALUES (2, 5, '{}', NULL, 0, NULL); DELETE FROM members WHERE user_id = 'carol'",
+        "INSERT INTO changes VALUES (2, 5, '{}', NULL, 0, NULL, NULL); DELETE FROM members WHERE user_id = 'carol'",
         "UPDATE rooms SET pruned_seq = 1 WHERE room_key = 2; DELETE FROM messages WHERE room_key = 2 AND seq = 1",
         "UPDATE rooms SET deleted_at_us = 1 WHERE room_key = 2",
     ],

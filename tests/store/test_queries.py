@@ -11,7 +11,7 @@ from statements import STATEMENTS
 from chatapi.store.search_index import prepare_offline
 
 # Tenants, their keys and banned users are few and all in memory; they are read once, at the start.
-# What waits to be purged is read from its start.
+# What waits to be purged, and streams that are open, are read from the first one on.
 SMALL = {
     "search_progress",
     "search_outdated",
@@ -21,6 +21,7 @@ SMALL = {
     "user_bans",
     "unfinished_notifications",
     "emptied_messages",
+    "open_streams",
 }
 
 # Indexes of the few rows that wait for somebody: to read one of them from its start is no scan.
