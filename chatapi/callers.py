@@ -145,11 +145,13 @@ def _read_parameter(request: web.BaseRequest, name: str) -> str | None:
     return values[0] if values else None
 
 
-def take_token(services: Services, principal: Principal, headers: Headers, *, is_paid: bool = False) -> None:
+def take_token(
+    services: Services, principal: Principal, headers: Headers, *, is_paid: bool = False, is_append: bool = False
+) -> None:
     """Takes one token for the caller, unless it was taken before, and adds the rate limit's headers. Raises
     ChatError."""
-    retry_after_s = 0.0 if is_paid else services.tenants.take_token(principal)
-    limit, remaining, full_after_s = services.tenants.find_level(principal)
+    retry_after_s = 0.0 if is_paid else services.tenants.take_token(principal, is_append=is_append)
+    limit, remaining, full_after_s = services.tenants.find_level(principal, is_append=is_append)
     headers["X-RateLimit-Limit"] = str(limit)
     headers["X-RateLimit-Remaining"] = str(remaining)
     headers["X-RateLimit-Reset"] = str(int(services.clock.now_us() / 1_000_000 + full_after_s) + 1)

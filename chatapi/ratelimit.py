@@ -97,6 +97,32 @@ class UserBuckets:
                 del self._buckets[user_id]
 
 
+class TenantBuckets:
+    """The bucket of a tenant, which all its users share, and one of each user's own."""
+
+    __slots__ = ("shared", "users")
+
+    def __init__(self, rate_per_s: float, burst: int, user_rate_per_s: float, now_s: float) -> None:
+        self.shared = TokenBucket(rate_per_s, burst, now_s)
+        self.users = UserBuckets(user_rate_per_s)
+
+    def set_rates(self, rate_per_s: float, burst: int, user_rate_per_s: float) -> None:
+        self.shared.rate_per_s, self.shared.burst = rate_per_s, burst
+        self.users.set_rate(user_rate_per_s)
+
+    def take(self, user_id: str | None, now_s: float) -> float:
+        """Takes one token of the tenant's and of this user's, or none of either. Returns as `TokenBucket.take`."""
+        if user_id is None or not self.users.rate_per_s:
+            return self.shared.take(now_s)
+        return take_of_both(self.users.get(user_id, now_s), self.shared, now_s)
+
+    def find_level(self, user_id: str | None, now_s: float) -> BucketLevel:
+        """The level after the last `take`, of the bucket that has less left."""
+        if user_id is None or not self.users.rate_per_s:
+            return self.shared.level()
+        return find_lower(self.users.get(user_id, now_s), self.shared)
+
+
 def take_of_both(own: TokenBucket, shared: TokenBucket, now_s: float) -> float:
     """Takes one token of each bucket, or none of either. Returns as `TokenBucket.take`; `own` refuses first."""
     return own.find_wait(now_s) or shared.take(now_s) or own.take(now_s)

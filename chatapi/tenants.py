@@ -12,19 +12,20 @@ from msgspec import UNSET
 
 from chatapi.address import check_webhook_url
 from chatapi.clock import Clock
-from chatapi.config import Config, parse_tenant_config, resolve_settings
+from chatapi.config import Config, TenantSettings, parse_tenant_config, resolve_settings
 from chatapi.connection import Connection
 from chatapi.errors import conflict, not_found, unauthenticated
 from chatapi.hub import Hub
 from chatapi.models import KeyId, Principal, ReplacedSecret, Scope, TenantId, TenantKey, TenantState
 from chatapi.protocol.pages import Page, Window
 from chatapi.protocol.requests import CreateTenant, PatchTenant
-from chatapi.ratelimit import BucketLevel, TokenBucket, UserBuckets, find_lower, take_of_both
+from chatapi.ratelimit import BucketLevel, TenantBuckets
 from chatapi.rooms import Rooms
 from chatapi.store import Store, Transaction
 from chatapi.store import tenants as store_tenants
 
 CREDENTIAL_GONE = 4001
+APPENDS_PER_REQUEST = 10  # to streams: a tenant, and a user, may append so many times as often as they may request
 """The close code of a connection whose credential has expired or was revoked."""
 
 KEY_BYTES = 32  # random, of API keys and secrets
@@ -54,8 +55,8 @@ class TenantRegistry:
         self._by_id: dict[str, TenantState] = {}
         self._keys: dict[bytes, ApiKey] = {}  # by the key's SHA-256: equal time whether a prefix matches or not
         self._hashes: dict[TenantKey, dict[KeyId, bytes]] = {}  # of each tenant's keys
-        self._buckets: dict[TenantKey, TokenBucket] = {}
-        self._user_buckets: dict[TenantKey, UserBuckets] = {}
+        self._buckets: dict[TenantKey, TenantBuckets] = {}
+        self._append_buckets: dict[TenantKey, TenantBuckets] = {}
         self._used_keys: dict[KeyId, int] = {}  # when, in microseconds; not yet written
         self.dev_key: str | None = None  # of the tenant `dev`, under `serve --dev` only
 
@@ -95,26 +96,20 @@ class TenantRegistry:
 
     # Limits
 
-    def take_token(self, principal: Principal) -> float:
+    def take_token(self, principal: Principal, *, is_append: bool = False) -> float:
         """Takes one token of the tenant's bucket, which all users and both transports share, and for a user token one
-        of the user's own: of both or of neither. Returns as `TokenBucket.take`. Raises KeyError for a deleted tenant.
+        of the user's own, over all their tokens, the tickets made with those, and their sockets: of both or of neither.
+        Appends to streams have other buckets. Returns as `TokenBucket.take`. Raises KeyError for a deleted tenant.
         """
-        shared, now_s = self._buckets[principal.tenant.tenant_key], self._clock.monotonic_s()
-        own = None if principal.scope is Scope.API_KEY else self._find_own_bucket(principal, now_s)
-        return shared.take(now_s) if own is None else take_of_both(own, shared, now_s)
+        buckets = (self._append_buckets if is_append else self._buckets)[principal.tenant.tenant_key]
+        user_id = None if principal.scope is Scope.API_KEY else principal.user_id
+        return buckets.take(user_id, self._clock.monotonic_s())
 
-    def find_level(self, principal: Principal) -> BucketLevel:
+    def find_level(self, principal: Principal, *, is_append: bool = False) -> BucketLevel:
         """The level after the last `take_token`, of the bucket that has less left. Raises KeyError as that does."""
-        shared = self._buckets[principal.tenant.tenant_key]
-        if principal.scope is Scope.API_KEY:
-            return shared.level()
-        own = self._find_own_bucket(principal, self._clock.monotonic_s())
-        return shared.level() if own is None else find_lower(own, shared)
-
-    def _find_own_bucket(self, principal: Principal, now_s: float) -> TokenBucket | None:
-        """One for each user, over all their tokens, the tickets made with those, and their sockets."""
-        buckets = self._user_buckets[principal.tenant.tenant_key]
-        return buckets.get(principal.user_id, now_s) if buckets.rate_per_s else None
+        buckets = (self._append_buckets if is_append else self._buckets)[principal.tenant.tenant_key]
+        user_id = None if principal.scope is Scope.API_KEY else principal.user_id
+        return buckets.find_level(user_id, self._clock.monotonic_s())
 
     # Tenants
 
@@ -172,9 +167,8 @@ class TenantRegistry:
             tenant, name, config, made = result
             tenant.name, tenant.config, tenant.settings = name, config, resolve_settings(config, self._config)
             tenant.webhook_secret = made or tenant.webhook_secret
-            bucket = self._buckets[tenant.tenant_key]
-            bucket.rate_per_s, bucket.burst = tenant.settings.rate_limit, tenant.settings.rate_burst
-            self._user_buckets[tenant.tenant_key].set_rate(tenant.settings.user_rate_limit)
+            self._buckets[tenant.tenant_key].set_rates(*_list_rates(tenant.settings))
+            self._append_buckets[tenant.tenant_key].set_rates(*_list_rates(tenant.settings, APPENDS_PER_REQUEST))
 
         tenant, _name, _config, made = await self._store.writer.change(apply, publish, barrier=True)
         return tenant, made
@@ -192,7 +186,7 @@ class TenantRegistry:
             tenant.gone = True
             self._by_id.pop(tenant.tenant_id, None)
             self._buckets.pop(tenant.tenant_key, None)
-            self._user_buckets.pop(tenant.tenant_key, None)
+            self._append_buckets.pop(tenant.tenant_key, None)
             for key_hash in self._hashes.pop(tenant.tenant_key, {}).values():
                 del self._keys[key_hash]
             self._close(tenant, lambda _: True, "The tenant was deleted")
@@ -330,13 +324,18 @@ class TenantRegistry:
 
     def _register(self, tenant: TenantState) -> None:
         self._by_id[tenant.tenant_id] = tenant
-        settings = tenant.settings
+        settings, key = tenant.settings, tenant.tenant_key
         now_s = self._clock.monotonic_s()
-        self._buckets[tenant.tenant_key] = TokenBucket(settings.rate_limit, settings.rate_burst, now_s)
-        self._user_buckets[tenant.tenant_key] = UserBuckets(settings.user_rate_limit)
+        self._buckets[key] = TenantBuckets(*_list_rates(settings), now_s)
+        self._append_buckets[key] = TenantBuckets(*_list_rates(settings, APPENDS_PER_REQUEST), now_s)
 
     def _close(self, tenant: TenantState, should_close: Callable[[Connection], bool], why: str) -> None:
         self._hub.close_where(tenant.tenant_key, should_close, CREDENTIAL_GONE, unauthenticated(why))
+
+
+def _list_rates(settings: TenantSettings, times: int = 1) -> tuple[float, int, float]:
+    """Of a tenant's buckets: its rate, its burst, and each user's rate."""
+    return times * settings.rate_limit, times * settings.rate_burst, times * settings.user_rate_limit
 
 
 @lru_cache(maxsize=1024)  # a backend sends the same key each time

@@ -19,6 +19,7 @@ from chatapi.protocol import frames
 from chatapi.protocol import requests as req
 from chatapi.protocol.frames import CLIENT_FRAMES
 from chatapi.protocol.moderation_requests import BanUser, PatchMember, ReportMessage
+from chatapi.protocol.stream_requests import StreamAppend, StreamEnding
 from chatapi.protocol.sync_records import SyncRequest
 from chatapi.protocol.user_requests import PutUser
 from chatapi.rest import ROUTES
@@ -34,6 +35,9 @@ GET    …/messages                                   200  200   404       404  
 GET    …/messages/{message_id}                      200  200   404       404         401    401
 PUT    …/messages/{message_id}                      200  200   404       404         401    401
 DELETE …/messages/{message_id}                      204  204   404       404         401    401
+POST   …/messages/{message_id}/append               200  200   404       404         401    401
+POST   …/messages/{message_id}/finish               200  200   404       404         401    401
+POST   …/messages/{message_id}/cancel               202  202   404       404         401    401
 PUT    …/messages/{message_id}/reactions/{emoji}    200  200   404       404         401    401
 DELETE …/messages/{message_id}/reactions/{emoji}    204  204   404       404         401    401
 GET    …/messages/{message_id}/reactions            200  200   404       404         401    401
@@ -109,6 +113,9 @@ POST   /admin/compact                               401  401   401       401    
 FRAME  send_message                                 ok   ok    404       404         401    401
 FRAME  message.edit                                 ok   ok    404       404         401    401
 FRAME  message.delete                               ok   ok    404       404         401    401
+FRAME  message.append                               ok   ok    404       404         401    401
+FRAME  message.finish                               ok   ok    404       404         401    401
+FRAME  message.cancel                               ok   ok    404       404         401    401
 FRAME  reaction.add                                 ok   ok    404       404         401    401
 FRAME  reaction.remove                              ok   ok    404       404         401    401
 FRAME  ack                                          ok   ok    404       404         401    401
@@ -133,6 +140,12 @@ PUT    …/messages/{message_id} own                  200   200    403     403  
 PUT    …/messages/{message_id} other's              403   403    403     403      403    403
 DELETE …/messages/{message_id} own                  204   204    403     403      403    204
 DELETE …/messages/{message_id} other's              204   403    403     403      403    403
+POST   …/messages/{message_id}/append own           200   200    403     403      403    200
+POST   …/messages/{message_id}/append other's       403   403    403     403      403    403
+POST   …/messages/{message_id}/finish own           200   200    403     403      403    200
+POST   …/messages/{message_id}/finish other's       403   403    403     403      403    403
+POST   …/messages/{message_id}/cancel own           202   202    403     403      403    202
+POST   …/messages/{message_id}/cancel other's       202   202    403     403      403    202
 PUT    …/messages/{message_id}/reactions/{emoji}    200   200    403     403      403    200
 DELETE …/messages/{message_id}/reactions/{emoji}    204   204    403     403      403    204
 GET    …/messages/{message_id}/reactions            200   200    403     403      200    200
@@ -166,6 +179,12 @@ FRAME  message.edit own                             ok    ok     403     403    
 FRAME  message.edit other's                         403   403    403     403      403    403
 FRAME  message.delete own                           ok    ok     403     403      403    ok
 FRAME  message.delete other's                       ok    403    403     403      403    403
+FRAME  message.append own                           ok    ok     403     403      403    ok
+FRAME  message.append other's                       403   403    403     403      403    403
+FRAME  message.finish own                           ok    ok     403     403      403    ok
+FRAME  message.finish other's                       403   403    403     403      403    403
+FRAME  message.cancel own                           ok    ok     403     403      403    ok
+FRAME  message.cancel other's                       ok    ok     403     403      403    ok
 FRAME  reaction.add                                 ok    ok     403     403      403    ok
 FRAME  reaction.remove                              ok    ok     403     403      403    ok
 FRAME  ack                                          ok    ok     403     403      403    ok
@@ -187,6 +206,9 @@ GET    …/messages                                   200   200    200     403  
 GET    …/messages/{message_id}                      200   200    200     403    403    200     403
 PUT    …/messages/{message_id}                      403   403    200     403    403    403     403
 DELETE …/messages/{message_id}                      204   204    204     403    403    204     403
+POST   …/messages/{message_id}/append               403   403    200     403    403    403     403
+POST   …/messages/{message_id}/finish               403   403    200     403    403    403     403
+POST   …/messages/{message_id}/cancel               403   403    202     403    403    403     403
 PUT    …/messages/{message_id}/reactions/{emoji}    403   200    200     403    403    403     403
 DELETE …/messages/{message_id}/reactions/{emoji}    204   204    204     403    403    204     403
 GET    …/messages/{message_id}/reactions            200   200    200     403    403    200     403
@@ -214,6 +236,9 @@ POST   /notify                                      202   202    202     202    
 FRAME  send_message                                 403   403    429     403    403    403     403
 FRAME  message.edit                                 403   403    ok      403    403    403     403
 FRAME  message.delete                               ok    ok     ok      403    403    ok      403
+FRAME  message.append                               403   403    ok      403    403    403     403
+FRAME  message.finish                               403   403    ok      403    403    403     403
+FRAME  message.cancel                               403   403    ok      403    403    403     403
 FRAME  reaction.add                                 403   ok     ok      403    403    403     403
 FRAME  reaction.remove                              ok    ok     ok      403    403    ok      403
 FRAME  ack                                          ok    ok     ok      403    403    ok      403
@@ -294,16 +319,18 @@ class Stage:
     own: dict[str, str] = field(default_factory=dict)
     others: dict[str, str] = field(default_factory=dict)
 
-    def names(self, whose: str) -> dict[str, str]:
-        return self.ids | (self.others if whose == "other's" else self.own)
+    def names(self, row: Row) -> dict[str, str]:
+        names = self.ids | (self.others if row.whose == "other's" else self.own)
+        is_of_stream = row.target.endswith(("append", "finish", "cancel"))
+        return names | ({"message_id": names["stream_id"]} if is_of_stream else {})
 
     def path(self, row: Row) -> str:
-        return row.target.format(**self.names(row.whose)) + QUERIES.get(row.name, "")
+        return row.target.format(**self.names(row)) + QUERIES.get(row.name, "")
 
     def body(self, row: Row) -> dict[str, object] | None:
         """One that would be right for somebody who may do it."""
         record = next(route.body for route in ROUTES if (route.method, route.path) == (row.kind, row.target))
-        ids = self.names(row.whose)
+        ids = self.names(row)
         bodies: dict[type[req.Body], dict[str, object]] = {
             req.CreateRoom: {"type": "group"},
             req.PatchRoom: {"name": "renamed"},
@@ -315,6 +342,8 @@ class Stage:
             PatchMember: {"role": "member" if row.whose == "own" else "admin"},
             req.MessageDraft: {"content": "hi"},
             req.MessageEdit: {"content": "better"},
+            StreamAppend: {"index": 1, "text": "more"},
+            StreamEnding: {"state": "done"},
             req.ReadUpTo: {"seq": 1},
             req.AckUpTo: {"room_id": ids["room_id"], "seq": 1},
             req.Notify: {"topic": "news", "payload": 1, "targets": {"room_id": ids["room_id"]}},
@@ -329,12 +358,15 @@ class Stage:
 
     def frame(self, row: Row) -> dict[str, object]:
         """The fields of one that would be right for somebody who may send it."""
-        ids = self.names(row.whose)
+        ids = self.names(row)
         values: dict[str, object] = {
             "room_id": ids["room_id"],
             "message_id": ids["message_id"],
             "notification_id": ids["notification_id"],
             "content": "hi",
+            "index": 0 if row.target == "message.finish" else 1,
+            "text": "more",
+            "state": "done",
             "emoji": ids["emoji"],
             "seq": 1,
         }
@@ -438,6 +470,7 @@ class Tenants:
         ids = {
             "room_id": room_id,
             "message_id": message["message_id"],
+            "stream_id": (await carol.say(room_id, "", stream=True))["message_id"],
             "user_id": "bob",
             "joins": "dave",
             "emoji": ":ship:",
@@ -495,6 +528,8 @@ async def set_up_standing(server: Server, standing: str) -> Stage:
     bobs = (await bob.say(room_id))["message_id"]
     is_member = standing not in ("stranger", "reader")
     carols = (await carol.say(room_id))["message_id"] if is_member else bobs
+    bobs_stream = (await bob.say(room_id, "", stream=True))["message_id"]
+    carols_stream = (await carol.say(room_id, "", stream=True))["message_id"] if is_member else bobs_stream
     if standing == "admin":
         await owner.patch(f"/rooms/{room_id}/members/carol", {"role": "admin"})
     if standing == "removed":
@@ -503,8 +538,8 @@ async def set_up_standing(server: Server, standing: str) -> Stage:
         carol,
         owner,
         {"room_id": room_id, "tenant_id": "tenant_x", "notification_id": "notif_x", "emoji": ":ship:"},
-        own={"message_id": carols, "user_id": "carol", "joins": "carol"},
-        others={"message_id": bobs, "user_id": "bob", "joins": "dave"},
+        own={"message_id": carols, "stream_id": carols_stream, "user_id": "carol", "joins": "carol"},
+        others={"message_id": bobs, "stream_id": bobs_stream, "user_id": "bob", "joins": "dave"},
     )
 
 

@@ -183,7 +183,7 @@ async def test_too_many_connections_are_told_and_waited_out(server: Server, admi
 
 async def test_a_reconnect_takes_one_token(server: Server, admin: AdminAPI) -> None:
     tenant = await admin.create_tenant("acme", {"rate_limit": 1, "rate_burst": 1000})
-    bucket = server.services.tenants._buckets[server.services.tenants.get(tenant["tenant_id"]).tenant_key]
+    bucket = server.services.tenants._buckets[server.services.tenants.get(tenant["tenant_id"]).tenant_key].shared
     async with ChatAPI(server.url, api_key=tenant["api_key"], user_id="alice") as alice:
         bob = alice.as_user("bob")
         rooms = [(await bob.create_room("group", ["alice"]))["room_id"] for _ in range(3)]

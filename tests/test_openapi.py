@@ -310,6 +310,7 @@ async def test_every_route_answers_as_documented(server: Server) -> None:
     await call("GET", "/search", 400, query="?q=%22")
     await call("GET", f"{messages}/{{message_id}}", 200, **one)
     await call("PUT", f"{messages}/{{message_id}}", 200, {"content": "ho"}, **one)
+    await check_streams(recorder, room_id)
     await check_reactions_and_pins(recorder, one)
     await check_moderation(recorder, one)
     await call("DELETE", f"{messages}/{{message_id}}", 204, **one)
@@ -358,6 +359,22 @@ async def test_every_route_answers_as_documented(server: Server) -> None:
     await call("DELETE", "/rooms/{room_id}", 204, room_id=room_id)
     await check_operators_routes(server, recorder)
     assert recorder.seen == set(OPERATIONS)
+
+
+async def check_streams(recorder: Recorder, room_id: str) -> None:
+    draft = {"stream": True, "meta": {"model": "small"}}
+    opened = await recorder.call("POST", "/rooms/{room_id}/messages", 201, draft, room_id=room_id)
+    one = {"room_id": room_id, "message_id": opened["message_id"]}
+    message = "/rooms/{room_id}/messages/{message_id}"
+    await recorder.call("POST", f"{message}/append", 200, {"index": 1, "text": "Once"}, **one)
+    await recorder.call("POST", f"{message}/append", 409, {"index": 1, "text": "Twice"}, **one)
+    await recorder.call("GET", message, 200, **one)
+    await recorder.call("POST", f"{message}/cancel", 202, **one)
+    await recorder.call("POST", f"{message}/append", 200, {"index": 2, "text": " upon a time"}, **one)
+    await recorder.call("PUT", message, 409, {"content": "too early"}, **one)
+    await recorder.call("POST", f"{message}/finish", 200, {"state": "cancelled", "index": 2, "meta": None}, **one)
+    await recorder.call("POST", f"{message}/finish", 409, {"state": "done"}, **one)
+    await recorder.call("POST", f"{message}/cancel", 409, **one)
 
 
 async def check_reactions_and_pins(recorder: Recorder, one: dict[str, str]) -> None:

@@ -234,12 +234,48 @@ async def test_which_frames_take_a_token(start_server: StartServer) -> None:
     assert {"ack", "typing.start", "typing.stop", "ping", "notification.ack"} == LIGHT_FRAMES
     for frame_type in CLIENT_FRAMES:
         await socket.send(
-            frame_type, room_id="room_x", content="x", seq=1, message_id="m", notification_id="n", request_id=frame_type
+            frame_type,
+            room_id="room_x",
+            content="x",
+            seq=1,
+            index=1,
+            text="x",
+            message_id="m",
+            notification_id="n",
+            request_id=frame_type,
         )
         answer = await socket.next()
         assert answer["request_id"] == frame_type
         is_limited = answer.get("code") == "RATE_LIMIT_EXCEEDED"
-        assert is_limited is (frame_type not in LIGHT_FRAMES), answer
+        assert is_limited is (frame_type not in LIGHT_FRAMES and frame_type != "message.append"), answer
+
+
+async def test_appends_take_tokens_of_buckets_ten_times_as_large(start_server: StartServer) -> None:
+    settings = {"limits.rate_limit": 2, "limits.rate_burst": 6, "limits.user_rate_limit": 1}
+    server = await start_server(settings, clock=HandClock())
+    alice = server.user("alice")
+    token = (await alice.post("/tokens")).data["token"]  # 5 left of the tenant's
+    bearer = server.bearer("alice", token)
+    room_id = await bearer.make_room()  # 4, and 1 of the user's
+    opened = await bearer.say(room_id, "", stream=True)  # 3, and 0
+    path = f"/rooms/{room_id}/messages/{opened['message_id']}/append"
+    levels = []
+    for index in range(1, 21):
+        reply = await bearer.post(path, {"index": index, "text": "x"})
+        levels.append((reply.status, *(reply.headers[f"X-RateLimit-{name}"] for name in ("Limit", "Remaining"))))
+    assert levels == [(200, "20", str(left)) for left in range(19, -1, -1)]
+    assert (await bearer.post(path, {"index": 21, "text": "x"})).headers["Retry-After"] == "1"
+    socket = await alice.connect()  # 2 of the tenant's; the key's user has no bucket of their own
+    for index in range(21, 61):
+        await socket.send("message.append", room_id=room_id, message_id=opened["message_id"], index=index, text="x")
+    for index in range(21, 61):
+        await socket.expect("message.appended", index=index)
+    await socket.send(
+        "message.append", room_id=room_id, message_id=opened["message_id"], index=61, text="x", request_id="late"
+    )
+    error = await socket.expect("error", request_id="late", code="RATE_LIMIT_EXCEEDED")
+    assert error["retry_after_ms"] == 50
+    assert (await alice.get(f"/rooms/{room_id}")).headers["X-RateLimit-Remaining"] == "1"
 
 
 async def test_a_reconnect_takes_one_token(start_server: StartServer) -> None:

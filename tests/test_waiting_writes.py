@@ -25,6 +25,9 @@ TABLE = """
 POST   …/messages                                   member 403       403    403     403   403    201     404
 PUT    …/messages/{edited}                          member 403       403    403     403   403    200     404
 DELETE …/messages/{deleted}                         member 403       403    403     204   204    204     404
+POST   …/messages/{appended}/append                 member 403       403    403     403   403    200     404
+POST   …/messages/{finished}/finish                 member 403       403    403     403   403    200     404
+POST   …/messages/{cancelled}/cancel                member 403       403    403     403   403    202     404
 PUT    …/messages/{message_id}/reactions/{new}      member 403       403    403     403   200    200     404
 DELETE …/messages/{message_id}/reactions/{old}      member 403       403    403     204   204    204     404
 POST   …/messages/{message_id}/report               member 403       403    403     202   202    202     404
@@ -41,6 +44,9 @@ DELETE /blocks/{blocked}                            member 403       204    204 
 FRAME  send_message                                 member 403       403    403     403   403    ok      404
 FRAME  message.edit                                 member 403       403    403     403   403    ok      404
 FRAME  message.delete                               member 403       403    403     ok    ok     ok      404
+FRAME  message.append                               member 403       403    403     403   403    ok      404
+FRAME  message.finish                               member 403       403    403     403   403    ok      404
+FRAME  message.cancel                               member 403       403    403     403   403    ok      404
 FRAME  reaction.add                                 member 403       403    403     403   ok     ok      404
 FRAME  reaction.remove                              member 403       403    403     ok    ok     ok      404
 FRAME  ack                                          member 403       403    403     ok    ok     ok      404
@@ -72,6 +78,8 @@ SILENT_FRAMES = ("typing.start", "typing.stop", "subscribe", "unsubscribe", "syn
 BODIES = {
     "POST …/messages": {"content": "late"},
     "PUT …/messages/{edited}": {"content": "late"},
+    "POST …/messages/{appended}/append": {"index": 1, "text": "late"},
+    "POST …/messages/{finished}/finish": {"state": "done"},
     "POST …/messages/{message_id}/report": {"reason": "late"},
     "POST …/read": {"seq": 2},
     "POST /acks": {"room_id": "{room_id}", "seq": 1},
@@ -141,6 +149,9 @@ class Stage:
         self.in_channel = (await alice.say(self.channel))["message_id"]
         names = ("message_id", "pinned", "edited", "deleted", "edited_by_frame", "deleted_by_frame")
         self.ids = {name: (await carol.say(self.group))["message_id"] for name in names}
+        streams = ("appended", "finished", "cancelled", "appended_by_frame", "finished_by_frame", "cancelled_by_frame")
+        for name in streams:
+            self.ids[name] = (await carol.say(self.group, "", stream=True))["message_id"]
         await alice.request("PUT", f"/rooms/{self.group}/pins/{self.ids['pinned']}")
         for emoji in ("old", "older"):
             await carol.request("PUT", f"/rooms/{self.group}/messages/{self.ids['message_id']}/reactions/{emoji}")
@@ -208,6 +219,9 @@ class Stage:
             "send_message": {"content": "late"},
             "message.edit": {"message_id": self.ids["edited_by_frame"], "content": "late"},
             "message.delete": {"message_id": self.ids["deleted_by_frame"]},
+            "message.append": {"message_id": self.ids["appended_by_frame"], "index": 1, "text": "late"},
+            "message.finish": {"message_id": self.ids["finished_by_frame"], "state": "done"},
+            "message.cancel": {"message_id": self.ids["cancelled_by_frame"]},
             "reaction.add": {"message_id": self.ids["message_id"], "emoji": "newer"},
             "reaction.remove": {"message_id": self.ids["message_id"], "emoji": "older"},
             "ack": {"seq": 3},
@@ -252,10 +266,12 @@ def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("column", ROWS[0].cells)
-async def test_a_write_that_waits_is_judged_in_its_own_turn(server: Server, column: str) -> None:
+async def test_a_write_that_waits_is_judged_in_its_own_turn(start_server: StartServer, column: str) -> None:
+    server = await start_server({"limits.connections_per_user": 20})
     stage = await Stage(server).set_up()
-    refused = [row for row in ROWS if row.cells[column] in ("403", "404")]
-    rest = [row for row in ROWS if row not in refused]
+    rows = [row for row in ROWS if row.target != "message.append"]
+    refused = [row for row in rows if row.cells[column] in ("403", "404")]
+    rest = [row for row in rows if row not in refused]
     before = await stage.forbid(column)
     outcomes: list[Any] = await server.together(
         *before, stage.look(), *map(stage.call, refused), stage.look(), *map(stage.call, rest)
@@ -267,7 +283,7 @@ async def test_a_write_that_waits_is_judged_in_its_own_turn(server: Server, colu
     )
     assert all(reply.status in (200, 204) for reply in forbidden)
     found = {(row.name, row.caller): cell for row, cell in zip([*refused, *rest], [*refusals, *others], strict=True)}
-    assert found == {(row.name, row.caller): row.cells[column] for row in ROWS}
+    assert found == {(row.name, row.caller): row.cells[column] for row in rows}
     assert {name for name in first if first[name] != second[name]} == set()
 
 
@@ -293,3 +309,15 @@ async def test_a_rule_that_ends_during_a_turn_holds_to_its_end(start_server: Sta
     assert found == ["403"] * len(rows)
     assert first == last
     assert stage.group in acked.data["rooms" if column == "muted" else "errors"]
+
+
+@pytest.mark.parametrize("column", ["muted", "demoted", "deleted"])
+async def test_an_append_over_a_websocket_is_judged_when_it_is_committed(
+    start_server: StartServer, column: str
+) -> None:
+    """Appends that wait share a commit, so that it does not wait beside that over REST."""
+    server = await start_server({"limits.connections_per_user": 20})
+    stage = await Stage(server).set_up()
+    [row] = [row for row in ROWS if row.target == "message.append"]
+    *_, outcome = await server.together(*await stage.forbid(column), stage.call(row))
+    assert outcome == row.cells[column]

@@ -1,18 +1,64 @@
 """The REST calls on what users do with messages."""
 
-from typing import cast
+from typing import Literal, cast
 
+from msgspec import UNSET, UnsetType
+
+from chatapi.client.drafts import given
 from chatapi.client.envelope import Shape
 from chatapi.client.http import RestClient
 from chatapi.client.paths import message_path, pin_path, reaction_path, room_path
-from chatapi.client.records import Message, MessageReactions, PinnedPage, ReactionPage
+from chatapi.client.records import (
+    AppendAnswer,
+    CancelAnswer,
+    Json,
+    Message,
+    MessageReactions,
+    PinnedPage,
+    ReactionPage,
+)
 from chatapi.client.search_records import SearchPage
 
 _MESSAGE: Shape = {"message_id": str}
 
 
 class ConversationCalls(RestClient):
-    """Reactions, pins and search: a part of `ChatAPI`."""
+    """Streams, reactions, pins and search: a part of `ChatAPI`."""
+
+    async def append_to_message(self, room_id: str, message_id: str, index: int, text: str) -> AppendAnswer:
+        """Appends to a message that was opened as a stream; returns once the text, and all before it, is stored. The
+        same `index` with the same text is stored once. `index`: 1 for the first append, then one more each time.
+        `text`: up to 16 KiB of UTF-8; an empty one with the last `index` only says that the sender is still there.
+        For its sender. Raises ApiError: 409 for an index that does not follow, where `details["index"]` is the last
+        one that is stored, and for a stream that has ended; 400, 403, 404."""
+        path = f"{message_path(room_id, message_id)}/append"
+        answer = await self.call(
+            "POST", path, body={"index": index, "text": text}, is_idempotent=True, shape={"index": int}
+        )
+        return cast(AppendAnswer, answer)
+
+    async def finish_message(
+        self,
+        room_id: str,
+        message_id: str,
+        state: Literal["done", "cancelled", "failed"],
+        *,
+        index: int | UnsetType = UNSET,
+        content: str | UnsetType = UNSET,
+        meta: Json | UnsetType | None = UNSET,
+    ) -> Message:
+        """Ends a stream and returns the message; the same end again changes nothing. `index`: of the last append.
+        `content` replaces all that was appended; `meta` stays when it is not given, None clears it. For its sender.
+        Raises ApiError: 409 for another `index`, or a stream that has ended otherwise; 400, 403, 404."""
+        body = given(state=state, index=index, content=content, meta=meta)
+        path = f"{message_path(room_id, message_id)}/finish"
+        return cast(Message, await self.call("POST", path, body=body, is_idempotent=True, shape=_MESSAGE))
+
+    async def cancel_message(self, room_id: str, message_id: str) -> CancelAnswer:
+        """Asks the sender of a stream to stop, who decides. For members who may post. Raises ApiError: 409 for a stream
+        that has ended; 403, 404."""
+        path = f"{message_path(room_id, message_id)}/cancel"
+        return cast(CancelAnswer, await self.call("POST", path, is_idempotent=True, shape=_MESSAGE))
 
     async def add_reaction(self, room_id: str, message_id: str, emoji: str) -> MessageReactions:
         """Reacts to a message, as the caller, and returns all its reactions. Reacting again with the same emoji changes

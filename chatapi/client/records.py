@@ -88,6 +88,18 @@ class Reaction(TypedDict):
     created_at: str
 
 
+class AppendAnswer(TypedDict):
+    """Everything up to `index` is stored. `cancel_requested`: somebody wants the stream to end."""
+
+    index: int
+    cancel_requested: NotRequired[Literal[True]]
+
+
+class CancelAnswer(TypedDict):
+    message_id: str
+    cancel_requested: Literal[True]
+
+
 class MessageReactions(TypedDict):
     """All reactions of a message, in the order of first use."""
 

@@ -123,6 +123,7 @@ class Route:
     also: tuple[int, ...] = ()
     media: Media | None = None
     waits: bool = False
+    is_append: bool = False  # it takes a token of another bucket
     body: type[Body] | None = field(init=False)
     query: type[Query] | None = field(init=False)
     answer: type[Answer] | None = field(init=False)

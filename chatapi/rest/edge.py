@@ -210,7 +210,7 @@ class Edge:
             if found is None:
                 raise ChatError(Code.AUTHENTICATION_ERROR, "X-API-Key or a Bearer token is required")
             principal, is_paid = found
-        take_token(services, principal, headers, is_paid=is_paid)
+        take_token(services, principal, headers, is_paid=is_paid, is_append=route.is_append)
         # On a route for the API key the user id only names who acts.
         if principal.tenant.bans is not None and not (route.credential is Credential.API_KEY and principal.key_id):
             check_user_not_banned(principal.tenant, principal.user_id)

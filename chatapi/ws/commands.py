@@ -10,12 +10,14 @@ from chatapi.access import check_may_type
 from chatapi.committer import get_outcome
 from chatapi.connection import Connection, Requester
 from chatapi.errors import ChatError
+from chatapi.open_streams import AppendResult
 from chatapi.protocol import frames
 from chatapi.protocol.encoders import encode_error_frame, encode_frame, message_sent_frame
 from chatapi.protocol.fields import or_unset
 from chatapi.protocol.frames import ClientFrame
 from chatapi.protocol.requests import Body
 from chatapi.protocol.server_frames import (
+    MessageAppendedFrame,
     PongFrame,
     ServerFrame,
     SubscribedFrame,
@@ -26,8 +28,8 @@ from chatapi.room import RoomState
 from chatapi.services import Services
 from chatapi.store import MessageWrite
 
-MAX_IN_FLIGHT = 256  # messages, and rooms acknowledged together, of one connection that wait for their commit: at so
-# many it is not read from, since their answers are in no buffer yet
+MAX_IN_FLIGHT = 256  # messages, appends, and rooms acknowledged together, of one connection that wait for their commit:
+# at so many it is not read from, since their answers are in no buffer yet
 
 
 class Commands:
@@ -120,6 +122,33 @@ class Commands:
         requester = Requester(self._connection, request_id)
         await self._services.chat.delete_message(self._connection.principal, body.room_id, body.message_id, requester)
 
+    async def _append_to_message(self, body: frames.AppendToMessage, request_id: str | None) -> None:
+        def confirm(outcome: AppendResult | ChatError) -> None:
+            self._note_done(1)
+            if isinstance(outcome, ChatError):
+                self._services.hub.send(self._connection, encode_error_frame(outcome, request_id))
+            else:
+                self._answer(
+                    MessageAppendedFrame(
+                        message_id=body.message_id,
+                        index=outcome.index,
+                        cancel_requested=True if outcome.cancel_requested else UNSET,
+                        request_id=or_unset(request_id),
+                    )
+                )
+
+        appends, principal = self._services.appends, self._connection.principal
+        await appends.submit(principal, body.room_id, body.message_id, body.index, body.text, confirm)
+        self._in_flight += 1
+
+    async def _finish_message(self, body: frames.FinishMessage, request_id: str | None) -> None:
+        requester = Requester(self._connection, request_id)
+        await self._services.streams.finish(self._connection.principal, body.room_id, body.message_id, body, requester)
+
+    async def _cancel_message(self, body: frames.CancelMessage, request_id: str | None) -> None:
+        requester = Requester(self._connection, request_id)
+        await self._services.streams.cancel(self._connection.principal, body.room_id, body.message_id, requester)
+
     async def _add_reaction(self, body: frames.AddReaction, request_id: str | None) -> None:
         requester = Requester(self._connection, request_id)
         await self._services.reactions.add(
@@ -171,6 +200,9 @@ _COMMANDS: Mapping[type[Body], Command] = dict(
         _on(frames.SendMessage, Commands._send_message),
         _on(frames.EditMessage, Commands._edit_message),
         _on(frames.DeleteMessage, Commands._delete_message),
+        _on(frames.AppendToMessage, Commands._append_to_message),
+        _on(frames.FinishMessage, Commands._finish_message),
+        _on(frames.CancelMessage, Commands._cancel_message),
         _on(frames.AddReaction, Commands._add_reaction),
         _on(frames.RemoveReaction, Commands._remove_reaction),
         _on(frames.Ack, Commands._acknowledge),

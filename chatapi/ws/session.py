@@ -121,7 +121,8 @@ class Session:
         if self._is_sync_due and frame_type == "sync":
             self._is_sync_due = False
             return True
-        retry_after_s = self._services.tenants.take_token(self._connection.principal)
+        is_append = frame_type == "message.append"
+        retry_after_s = self._services.tenants.take_token(self._connection.principal, is_append=is_append)
         if retry_after_s:
             self._services.counters.limited_frames += 1
             raise rate_limited(retry_after_s)

@@ -55,6 +55,7 @@ TAGS = {
     "messages": ("Messages", "Messages, the room's log, and its members' acks and reads"),
     "reactions": ("Messages", "Messages, the room's log, and its members' acks and reads"),
     "pins": ("Messages", "Messages, the room's log, and its members' acks and reads"),
+    "streams": ("Messages", "Messages, the room's log, and its members' acks and reads"),
     "mentions": ("Messages", "Messages, the room's log, and its members' acks and reads"),
     "moderation": ("Moderation", "Bans of a room, and reports of messages"),
     "reports": ("Moderation", "Bans of a room, and reports of messages"),

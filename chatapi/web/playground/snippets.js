@@ -24,6 +24,10 @@ const SENT = {
   "send_message": (frame) => post(`${room(frame)}/messages`, draft(frame)),
   "message.edit": (frame) => ({ method: "PUT", route: message(frame), body: { content: frame.content, ...(frame.meta && { meta: frame.meta }), ...mentioned(frame) } }),
   "message.delete": (frame) => ({ method: "DELETE", route: message(frame) }),
+  "message.append": (frame) => post(`${message(frame)}/append`, { index: frame.index, text: frame.text }),
+  "message.finish": ({ type: _type, room_id: roomId, message_id: messageId, request_id: _requestId, ...end }) =>
+    post(`${message({ room_id: roomId, message_id: messageId })}/finish`, end),
+  "message.cancel": (frame) => post(`${message(frame)}/cancel`, {}),
   "reaction.add": (frame) => ({ method: "PUT", route: `${message(frame)}/reactions/${enc(frame.emoji)}` }),
   "reaction.remove": (frame) => ({ method: "DELETE", route: `${message(frame)}/reactions/${enc(frame.emoji)}` }),
   "ack": (frame) => post("/acks", frame.rooms ? { rooms: frame.rooms } : { room_id: frame.room_id, seq: frame.seq }),

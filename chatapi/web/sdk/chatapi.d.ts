@@ -147,6 +147,12 @@ export type StreamStatus = {
     index?: number;
     cancel_requested?: true;
 };
+export type StreamEnd = {
+    state: "done" | "cancelled" | "failed";
+    index?: number;
+    content?: string;
+    meta?: Json | null;
+};
 export type Message = MessageFields & {
     reactions?: ReactionSummary[];
     pinned_at?: string;
@@ -1093,6 +1099,34 @@ export declare class ChatAPI extends RestClient {
      * @param {string} roomId @param {string} messageId @param {CallOptions} [options] @returns {Promise<void>}
      */
     deleteMessage(roomId: string, messageId: string, options?: CallOptions): Promise<void>;
+    /**
+     * Appends to a message that was opened as a stream; resolves once the text, and all before it, is stored. The same `index` with the
+     * same text is stored once. `index`: 1 for the first append, then one more each time. `text`: up to 16 KiB of UTF-8; an empty one
+     * with the last `index` only says that the sender is still there. For its sender. Throws: 409 for an index that does not follow,
+     * where `details.index` is the last one that is stored, and for a stream that has ended; 400, 403, 404.
+     * @param {string} roomId @param {string} messageId @param {number} index @param {string} text @param {CallOptions} [options]
+     * @returns {Promise<{index: number, cancel_requested?: true}>}
+     */
+    appendToMessage(roomId: string, messageId: string, index: number, text: string, options?: CallOptions): Promise<{
+        index: number;
+        cancel_requested?: true;
+    }>;
+    /**
+     * Ends a stream and resolves with the message; the same end again changes nothing. `index`: of the last append. `content` replaces
+     * all that was appended; `meta` stays when it is absent, `null` clears it. For its sender. Throws: 409 for another `index`, or a
+     * stream that has ended otherwise; 400, 403, 404.
+     * @param {string} roomId @param {string} messageId @param {StreamEnd} end @param {CallOptions} [options] @returns {Promise<Message>}
+     */
+    finishMessage(roomId: string, messageId: string, end: StreamEnd, options?: CallOptions): Promise<Message>;
+    /**
+     * Asks the sender of a stream to stop, who decides. For members who may post. Throws: 409 for a stream that has ended; 403, 404.
+     * @param {string} roomId @param {string} messageId @param {CallOptions} [options]
+     * @returns {Promise<{message_id: string, cancel_requested: true}>}
+     */
+    cancelMessage(roomId: string, messageId: string, options?: CallOptions): Promise<{
+        message_id: string;
+        cancel_requested: true;
+    }>;
     /**
      * Reacts to a message, as the caller, and resolves with all its reactions. Reacting again with the same emoji changes nothing.
      * `emoji`: 1 to 64 bytes of UTF-8 without white space and control characters, kept byte for byte. Throws: 409 for more than 20

@@ -113,6 +113,8 @@
 
 /** @typedef {{state: "open" | "done" | "cancelled" | "failed", index?: number, cancel_requested?: true}} StreamStatus `index` is that of the last append; it and `cancel_requested` are there only while it is open */
 
+/** @typedef {{state: "done" | "cancelled" | "failed", index?: number, content?: string, meta?: Json | null}} StreamEnd how a stream ends */
+
 /** @typedef {MessageFields & {reactions?: ReactionSummary[], pinned_at?: string, thread?: ThreadSummary}} Message a message as it is read; `reactions` are in the order of first use */
 
 /** @typedef {{emoji: string, count: number, user_ids: string[]}} ReactionSummary `user_ids`: the first 20 who reacted with it, in that order */
@@ -1074,6 +1076,37 @@ export class ChatAPI extends RestClient {
    * @param {string} roomId @param {string} messageId @param {CallOptions} [options] @returns {Promise<void>}
    */
   deleteMessage(roomId, messageId, options) { return this.call("DELETE", path`/rooms/${roomId}/messages/${messageId}`, {}, options); }
+
+  /**
+   * Appends to a message that was opened as a stream; resolves once the text, and all before it, is stored. The same `index` with the
+   * same text is stored once. `index`: 1 for the first append, then one more each time. `text`: up to 16 KiB of UTF-8; an empty one
+   * with the last `index` only says that the sender is still there. For its sender. Throws: 409 for an index that does not follow,
+   * where `details.index` is the last one that is stored, and for a stream that has ended; 400, 403, 404.
+   * @param {string} roomId @param {string} messageId @param {number} index @param {string} text @param {CallOptions} [options]
+   * @returns {Promise<{index: number, cancel_requested?: true}>}
+   */
+  appendToMessage(roomId, messageId, index, text, options) {
+    return this.call("POST", path`/rooms/${roomId}/messages/${messageId}/append`, { body: { index, text }, idempotent: true, gives: { index: "number" } }, options);
+  }
+
+  /**
+   * Ends a stream and resolves with the message; the same end again changes nothing. `index`: of the last append. `content` replaces
+   * all that was appended; `meta` stays when it is absent, `null` clears it. For its sender. Throws: 409 for another `index`, or a
+   * stream that has ended otherwise; 400, 403, 404.
+   * @param {string} roomId @param {string} messageId @param {StreamEnd} end @param {CallOptions} [options] @returns {Promise<Message>}
+   */
+  finishMessage(roomId, messageId, end, options) {
+    return this.call("POST", path`/rooms/${roomId}/messages/${messageId}/finish`, { body: end, idempotent: true, gives: MESSAGE }, options);
+  }
+
+  /**
+   * Asks the sender of a stream to stop, who decides. For members who may post. Throws: 409 for a stream that has ended; 403, 404.
+   * @param {string} roomId @param {string} messageId @param {CallOptions} [options]
+   * @returns {Promise<{message_id: string, cancel_requested: true}>}
+   */
+  cancelMessage(roomId, messageId, options) {
+    return this.call("POST", path`/rooms/${roomId}/messages/${messageId}/cancel`, { idempotent: true, gives: MESSAGE }, options);
+  }
 
   /**
    * Reacts to a message, as the caller, and resolves with all its reactions. Reacting again with the same emoji changes nothing.
