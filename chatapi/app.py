@@ -20,6 +20,7 @@ from chatapi.chat import Chat
 from chatapi.clock import Clock, SteadyClock
 from chatapi.committer import Committer
 from chatapi.config import Config
+from chatapi.deltas import Deltas
 from chatapi.errors import ChatError, unavailable
 from chatapi.health import HealthCheck
 from chatapi.history import HistoryCache
@@ -202,7 +203,8 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
     last_seen = LastSeen(store.writer, clock)
     presence = _build_presence(config, hub, last_seen)
     access = Access(rooms)
-    recovery = _build_recovery(config, store, rooms, access, hub, tasks)
+    deltas = Deltas(hub, rooms.streams)
+    recovery = _build_recovery(config, store, rooms, access, hub, deltas, tasks)
     tenants = TenantRegistry(store, config, clock, rooms, hub)
     steady = SteadyClock(clock, store.latest_us)
     webhooks = WebhookWorker(store=store, hub=hub, tasks=tasks, clock=clock, steady=steady, config=config.webhooks)
@@ -210,6 +212,7 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
     history = HistoryCache(store.readers)
     committer = Committer(rooms=rooms, history=history, hub=hub, presence=presence, webhook_queue=webhook_queue)
     appends = Appends(store, rooms, access, clock)
+    appends.deliver = deltas.deliver
     streams = Streams(store, rooms, hub, committer, access, appends, webhook_queue, clock, config.streams.idle_seconds)
     membership = Membership(store, rooms, hub, presence, access)
     return Services(
@@ -223,6 +226,7 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
         hub=hub,
         presence=presence,
         recovery=recovery,
+        deltas=deltas,
         access=access,
         committer=committer,
         chat=Chat(store, rooms, history, hub, committer, access),
@@ -269,12 +273,15 @@ def _build_presence(config: Config, hub: Hub, last_seen: LastSeen) -> Presence:
     )
 
 
-def _build_recovery(config: Config, store: Store, rooms: Rooms, access: Access, hub: Hub, tasks: Tasks) -> Recovery:
+def _build_recovery(
+    config: Config, store: Store, rooms: Rooms, access: Access, hub: Hub, deltas: Deltas, tasks: Tasks
+) -> Recovery:
     recovery = Recovery(
         readers=store.readers,
         rooms=rooms,
         access=access,
         hub=hub,
+        deltas=deltas,
         tasks=tasks,
         epoch=store.epoch,
         sync_limit=config.limits.sync_limit,

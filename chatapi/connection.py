@@ -7,13 +7,16 @@ gets what is published. Nothing here awaits, sends or reads: `Hub` sends, and `R
 
 import asyncio
 from enum import Enum, StrEnum, auto
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from chatapi.models import Principal, TenantState, UserId
 from chatapi.peer_transport import PeerTransport
 from chatapi.protocol.server_frames import ServerFrame
 from chatapi.ratelimit import TokenBucket
 from chatapi.room import RoomState
+
+if TYPE_CHECKING:
+    from chatapi.open_streams import OpenStream
 
 LIGHT_RATE_PER_S = 20.0  # acks, typing and pings of one connection (docs/contract.md, section 5)
 LIGHT_BURST = 40
@@ -81,6 +84,7 @@ class Connection:
         "pinged_at_s",
         "principal",
         "rooms",
+        "shown",
         "state",
         "swept_heard_at_s",
         "swept_taken",
@@ -117,6 +121,8 @@ class Connection:
         self.unsubscribed: dict[RoomState, None] = {}  # rooms of its user's whose events it does not want
         self.cursors: dict[RoomState, int] = {}  # while not LIVE: the last seq sent, of each room
         self.last_seqs: dict[RoomState, int] = {}  # rooms that it has left, and the last seq it may still see there
+        # While not LIVE: the open streams, with their rooms, that it has as they stand. It gets their deltas, too.
+        self.shown: dict[OpenStream, RoomState] | None = None
         self.notifications_due = False  # there may be notifications to read from the store
         self.notified_key = 0  # the newest notification sent, by its key
         self.awaited_ids: dict[tuple[RoomState, int], str] = {}  # request ids that go into events still to be sent
@@ -156,27 +162,31 @@ class Connection:
         if self.state is ConnectionState.LIVE:
             self._note_cursors()
         self.state = ConnectionState.PAUSED
+        self.shown = None
 
     def fall_behind(self) -> None:
         """No longer LIVE: from here on it is served from the log."""
         self._note_cursors()
         self.state = ConnectionState.RECOVERING
+        self.shown = None
 
     def recover(self) -> None:
         """From PAUSED: it is served from its cursors on."""
         self.state = ConnectionState.RECOVERING
 
     def go_live(self) -> None:
-        """It lacks nothing: it `is_behind` in no room."""
+        """It lacks nothing: it `is_behind` in no room, and was shown every open stream."""
         for room in list(self.last_seqs):
             self.leave(room)
         self.state = ConnectionState.LIVE
+        self.shown = None
         self.cursors.clear()
         self.awaited_ids.clear()
 
     def close(self) -> None:
         """Nothing more is sent to it."""
         self.state = ConnectionState.CLOSED
+        self.shown = None
 
     def detach(self) -> None:
         """It has ended: no room knows it any more, and nothing waits for it."""
@@ -190,6 +200,7 @@ class Connection:
         self.cursors.clear()
         self.outbox.clear()
         self.undroppable.clear()
+        self.shown = None
 
     def _note_cursors(self) -> None:
         self.cursors = {room: room.published_seq for room in self.rooms}
@@ -226,6 +237,8 @@ class Connection:
         self._forget_unsubscribed(room)
         if room not in self.rooms:
             return
+        if self.shown:
+            self.shown = {stream: of_room for stream, of_room in self.shown.items() if of_room is not room}
         if last_seq is not None and self.cursors.get(room, last_seq) < last_seq:
             self.last_seqs[room] = last_seq
             return

@@ -8,6 +8,7 @@ alone, and an outbox is written once per iteration of the loop: the send system 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from chatapi.clock import Clock
 from chatapi.connection import Connection, ConnectionState, FrameKey, OnlineUser, Requester
@@ -25,6 +26,9 @@ from chatapi.protocol.server_frames import (
 from chatapi.protocol.wire import encode_close
 from chatapi.room import RoomState
 
+if TYPE_CHECKING:
+    from chatapi.open_streams import OpenStream
+
 DISCARDED_AT_A_STRETCH = 1_000  # connections told of a room's end: some 10 ms of the loop's time, with their writes
 CLOSE_LINGER_SECONDS = 5.0  # how long a peer that was told to go may take to read that before it is cut off
 
@@ -32,7 +36,8 @@ CLOSE_LINGER_SECONDS = 5.0  # how long a peer that was told to go may take to re
 class Hub:
     """The connections of all tenants. `opened`, `deliveries` and `lagged` count since the start; see their metrics.
 
-    `recover(connection)` is called when a connection has to be served from the log.
+    `recover(connection)` is called when a connection has to be served from the log; `begin_showing(connection, room)`
+    when a live one has entered a room, of which it has everything that is in the log.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -43,6 +48,7 @@ class Hub:
         self._is_flush_due = False
         self.connections: dict[str, Connection] = {}
         self.recover: Callable[[Connection], None] = _nobody_recovers
+        self.begin_showing: Callable[[Connection, RoomState], bool] = _nothing_grows
         self.opened = 0
         self.deliveries = 0
         self.lagged = 0
@@ -147,6 +153,8 @@ class Hub:
             self.send_gap(connection, room, *missed)
         if was_live and connection.state is ConnectionState.RECOVERING:
             self._recover(connection)
+        elif was_live and self.begin_showing(connection, room):
+            self.recover(connection)
 
     # Sending
 
@@ -167,7 +175,7 @@ class Hub:
 
     def send_ephemeral(self, connection: Connection, frame: bytes) -> None:
         """A frame that may be dropped: when the connection is not live, or already has half of its bound to read."""
-        if connection.state is ConnectionState.LIVE and connection.unsent_bytes() < connection.buffer_limit_bytes // 2:
+        if connection.state is ConnectionState.LIVE and self._has_space(connection):
             self.send(connection, frame)
 
     def send_within_bound(self, connection: Connection, frame: bytes) -> None:
@@ -281,6 +289,32 @@ class Hub:
         self.deliveries += len(frames) * len(room.subscribers)
         room.published_seq += len(frames)
 
+    def publish_delta(self, room: RoomState, stream: "OpenStream", frame: bytes) -> None:
+        """The next delta of a stream, to every subscriber that has the stream as it stood before. One that has
+        too much to read misses it, and is shown the stream again. Called as `publish` is; `flush` follows."""
+        dirty = self._dirty
+        slow: list[Connection] = []
+        for connection in room.subscribers:
+            is_live = connection.state is ConnectionState.LIVE
+            if not is_live and (connection.shown is None or stream not in connection.shown):
+                continue
+            outbox = connection.outbox
+            if (connection.buffered_bytes or outbox) and not self._has_space(connection):
+                slow.append(connection)
+                continue
+            if not outbox:
+                dirty.append(connection)
+            outbox.append(frame)
+        for connection in slow:
+            if connection.state is ConnectionState.LIVE:
+                self.leave_live(connection)
+            elif connection.shown is not None:
+                connection.shown.pop(stream, None)
+
+    def _has_space(self, connection: Connection) -> bool:
+        """Whether it has less than half of its bound to read: with more, frames that may be dropped are."""
+        return connection.unsent_bytes() < connection.buffer_limit_bytes // 2
+
     def _is_full(self, connection: Connection, more_bytes: int) -> bool:
         if connection.buffered_bytes:  # else the transport has had nothing unsent since it was last written to
             connection.buffered_bytes = connection.transport.get_write_buffer_size()
@@ -342,6 +376,10 @@ class Hub:
         for connection in matching:
             self.close(connection, code, error)
         return len(matching)
+
+
+def _nothing_grows(_connection: Connection, _room: RoomState) -> bool:
+    return False
 
 
 def _nobody_recovers(_connection: Connection) -> None:

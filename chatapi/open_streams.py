@@ -98,14 +98,12 @@ class OpenStream:
         """The bytes of each of these appends."""
         return [self._end_of(number) - self._end_of(number - 1) for number in range(after + 1, index + 1)]
 
-    def read(self) -> Message:
-        """The message as it now stands, as far as it is committed."""
-        info = StreamStatus(
-            state="open",
-            index=self.stored_index,
-            cancel_requested=True if self.cancel_requested else UNSET,
-        )
-        content = (self.message.content or "") + self.get_text(0, self.stored_index)
+    def read(self, index: int | None = None) -> Message:
+        """The message as it now stands, as far as it is committed, or as it was after the append with this index."""
+        if index is None:
+            index = self.stored_index
+        info = StreamStatus(state="open", index=index, cancel_requested=True if self.cancel_requested else UNSET)
+        content = (self.message.content or "") + self.get_text(0, index)
         return msgspec.structs.replace(self.message, content=content, stream=info)
 
     def encode_frame(self) -> bytes:

@@ -13,10 +13,12 @@ from collections.abc import Mapping, Sequence
 from chatapi.access import Access, check_may_read
 from chatapi.batching import Batcher
 from chatapi.connection import Connection, ConnectionState
+from chatapi.deltas import Deltas, ShownState, is_open
 from chatapi.doorbell import Doorbell
 from chatapi.errors import ChatError, Code, not_found
 from chatapi.hub import Hub
 from chatapi.models import RoomKey, TenantKey, TenantState, UserId
+from chatapi.open_streams import OpenStream
 from chatapi.protocol.encoders import add_request_id, encode_error_frame, encode_frame
 from chatapi.protocol.fields import or_unset
 from chatapi.protocol.server_frames import SyncCompleteFrame, SyncResetFrame
@@ -37,11 +39,13 @@ PAGE_NOTIFICATIONS = 25  # of up to 64 KiB each
 ROOMS_OF_USER = 500  # of one user in one look-up: about 1 ms of a reader's time, and of the loop's to enter them
 BATCH_USERS = 256  # users per look-up of rooms
 BATCH_PAGES = 32  # pages per query of the log
+BATCH_STATES = 8  # open streams read one after the other, of up to 64 KiB each
 
 SLOW_CONSUMER = 4009
 """The close code for a connection whose peer took nothing during its grace."""
 
 PageKey = tuple[RoomState, int]
+StreamOfRoom = tuple[RoomState, OpenStream]
 LogPage = tuple[int, list[bytes]]
 """Its first event's seq, and the frames; shared by all who asked for it."""
 ConnectKey = tuple[TenantKey, UserId, RoomKey]
@@ -61,6 +65,7 @@ class Recovery:
         rooms: Rooms,
         access: Access,
         hub: Hub,
+        deltas: Deltas,
         tasks: Tasks,
         epoch: str,
         sync_limit: int,
@@ -70,6 +75,7 @@ class Recovery:
         self._rooms = rooms
         self._access = access
         self._hub = hub
+        self._deltas = deltas
         self._tasks = tasks
         self._epoch = epoch
         self._sync_limit = sync_limit
@@ -81,6 +87,9 @@ class Recovery:
         self._pages: Batcher[PageKey, LogPage] = Batcher(self._read_pages, BATCH_PAGES, lambda want: want[0].tenant)
         self._pending: Batcher[tuple[TenantKey, UserId, int], notifications.Pending] = Batcher(
             self._read_notifications, BATCH_USERS, lambda want: want[0]
+        )
+        self._states: Batcher[StreamOfRoom, ShownState | None] = Batcher(
+            self._read_states, BATCH_STATES, lambda want: want[0].tenant
         )
 
     async def enter_rooms(self, connection: Connection) -> None:
@@ -160,13 +169,16 @@ class Recovery:
 
     async def _run(self, connection: Connection) -> None:
         behind: deque[RoomState] = deque()  # its rooms that are still to serve, as far as is known
+        unshown: deque[StreamOfRoom] = deque()  # open streams likewise
         try:
             while connection.state is ConnectionState.RECOVERING:
                 if not await self.let_drain(connection):
                     return
                 async with self._steps:
-                    await self._step(connection, behind)
-                if not behind and self._finish_if_caught_up(connection):
+                    await self._step(connection, behind, unshown)
+                if behind or unshown or connection.unsent_bytes() > connection.buffer_limit_bytes:
+                    continue  # the last state may be larger than its bound: live, it would be too slow at once
+                if self._finish_if_caught_up(connection):
                     return
         finally:
             connection.is_recovering = False
@@ -185,7 +197,7 @@ class Recovery:
             connection.close()  # the session's own loop hears of it too, and ends the connection
         return connection.state is not ConnectionState.CLOSED
 
-    async def _step(self, connection: Connection, behind: deque[RoomState]) -> None:
+    async def _step(self, connection: Connection, behind: deque[RoomState], unshown: deque[StreamOfRoom]) -> None:
         if connection.undroppable:
             self._hub.flush_undroppable(connection)
             if connection.undroppable:
@@ -198,6 +210,8 @@ class Recovery:
             await self._answer_orphan(connection)
         elif connection.notifications_due:
             await self._serve_notifications(connection)
+        else:
+            await self._show_open(connection, unshown)
 
     async def _serve_rooms(self, connection: Connection, behind: deque[RoomState]) -> None:
         """Serves the next of these rooms, until `STEP_BYTES` are written. A room that has more gets its next turn after
@@ -288,6 +302,27 @@ class Recovery:
         if fitting < len(page) or has_more:
             connection.notifications_due = True
 
+    async def _show_open(self, connection: Connection, unshown: deque[StreamOfRoom]) -> None:
+        """Sends the next open streams as they stand, until `STEP_BYTES` are written."""
+        if connection.shown is None:
+            connection.shown = {}
+        shown = connection.shown
+        unshown.extend(() if unshown else self._deltas.list_unshown(connection))
+        written = 0
+        while unshown and written < STEP_BYTES and connection.unsent_bytes() < connection.buffer_limit_bytes // 2:
+            room, stream = unshown[0]
+            state = await self._states.get((room, stream))
+            if connection.shown is not shown:
+                unshown.clear()  # closed, or synced again: its backlog comes first
+                return
+            unshown.popleft()
+            if state is None or not is_open(room, stream) or room in connection.last_seqs:
+                continue
+            frame = state.encode(stream, self._deltas.find_published(stream))
+            self._hub.send(connection, frame)
+            shown[stream] = room
+            written += len(frame)
+
     def _finish_if_caught_up(self, connection: Connection) -> bool:
         """Switches to live delivery in this very step, unless something is missing."""
         if connection.state is not ConnectionState.RECOVERING:
@@ -296,6 +331,7 @@ class Recovery:
             connection.notifications_due
             or connection.orphaned_ids
             or any(connection.is_behind(room) for room in connection.cursors)
+            or self._deltas.has_unshown(connection)
         ):
             return False
         connection.go_live()
@@ -324,6 +360,15 @@ class Recovery:
 
     async def _read_notifications(self, wants: Sequence[tuple[TenantKey, UserId, int]]) -> list[notifications.Pending]:
         return await notifications.read_pending(self._readers, wants, PAGE_NOTIFICATIONS, STEP_BYTES)
+
+    async def _read_states(self, wants: Sequence[StreamOfRoom]) -> list[ShownState | None]:
+        states: list[ShownState | None] = []
+        for room, stream in wants:
+            found = await log.find_message(
+                self._readers, room.tenant.tenant_key, room.room_key, room.room_id, stream.message.message_id
+            )
+            states.append(None if found is None else ShownState(found.message))
+        return states
 
 
 def _add_request_ids(connection: Connection, room: RoomState, cursor: int, frames: list[bytes]) -> list[bytes]:

@@ -12,6 +12,7 @@ from chatapi.chat import Chat
 from chatapi.clock import Clock, SteadyClock
 from chatapi.committer import Committer
 from chatapi.config import Config
+from chatapi.deltas import Deltas
 from chatapi.health import HealthCheck
 from chatapi.hub import Hub
 from chatapi.indexer import Indexer
@@ -56,6 +57,7 @@ class Services:
     hub: Hub
     presence: Presence
     recovery: Recovery
+    deltas: Deltas
     access: Access
     committer: Committer
     chat: Chat

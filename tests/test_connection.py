@@ -4,6 +4,7 @@ of a room once and in order, or is told which ones it does not get."""
 import asyncio
 import json
 import random
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
@@ -12,6 +13,8 @@ from driver import HandClock
 from chatapi.access import Access
 from chatapi.config import Config, resolve_settings
 from chatapi.connection import Connection, ConnectionState, TransportKind
+from chatapi.deltas import Deltas, ShownState
+from chatapi.errors import not_found
 from chatapi.hub import Hub
 from chatapi.models import (
     MemberState,
@@ -25,7 +28,11 @@ from chatapi.models import (
     TenantState,
     UserId,
 )
+from chatapi.open_streams import OpenStream
 from chatapi.peer_transport import PeerTransport
+from chatapi.protocol.answers import Message
+from chatapi.protocol.encoders import encode_message_frame
+from chatapi.protocol.fields import StreamStatus
 from chatapi.protocol.json import dumps
 from chatapi.protocol.wire import encode_text
 from chatapi.recovery import Recovery
@@ -78,6 +85,12 @@ class UncountedTransport(PeerTransport):
         return 0
 
 
+class StorelessRecovery(Recovery):
+    async def _read_states(self, wants: Sequence[tuple[RoomState, OpenStream]]) -> list[ShownState | None]:
+        await asyncio.sleep(0)
+        return [ShownState(stream.read()) for _, stream in wants]
+
+
 class World:
     """Two rooms, bob in both, and one connection of bob's."""
 
@@ -95,11 +108,13 @@ class World:
         self.hub = Hub(HandClock())
         no_readers = cast(Readers, None)  # all that is asked for is in the rings
         self.rooms = Rooms(no_readers, HandClock())
-        self.recovery = Recovery(
+        self.deltas = Deltas(self.hub, self.rooms.streams)
+        self.recovery = StorelessRecovery(
             readers=no_readers,
             rooms=self.rooms,
             access=Access(self.rooms),
             hub=self.hub,
+            deltas=self.deltas,
             tasks=Tasks(self.crashed.append),
             epoch="e1",
             sync_limit=60,
@@ -156,6 +171,44 @@ class World:
         self.hub.publish(room, [frame])
         self.hub.flush()
 
+    def open_stream(self, room: RoomState) -> None:
+        seq = room.published_seq + 1
+        message = Message(
+            f"m{room.room_id}{seq}",
+            room.room_id,
+            seq,
+            "alice",
+            "",
+            None,
+            None,
+            None,
+            "",
+            None,
+            None,
+            stream=StreamStatus(state="open", index=0),
+        )
+        frame = encode_message_frame(message)
+        self.rooms.open_stream(room, message)
+        self.rooms.remember(room, frame, seq)
+        self.hub.publish(room, [frame])
+        self.hub.flush()
+
+    def append(self, room: RoomState, text: str) -> None:
+        """To each of the room's streams."""
+        for stream in room.ring.streams.values():
+            after = stream.stored_index
+            stream.accept(text.encode())
+            stream.note_stored(stream.accepted_index)
+            self.deltas.deliver(room, stream, after, stream.stored_index)
+        self.hub.flush()
+
+    def end_stream(self, room: RoomState) -> None:
+        """The oldest."""
+        stream = next(iter(room.ring.streams.values()), None)
+        if stream is not None:
+            self.rooms.end_stream(room, stream.message, not_found("Message"))
+            self.say(room)  # whatever it is that has ended it
+
     async def resolve_settings(self) -> None:
         """The peer reads until there is nothing left to do."""
         for _ in range(300):
@@ -171,6 +224,7 @@ class Reader:
         self._world = world
         self._taken = 0
         self.cursors = {room.room_id: 0 for room in world.all}
+        self.streams: dict[str, tuple[int, str]] = {}
 
     async def catch_up(self) -> None:
         await self._world.resolve_settings()
@@ -181,6 +235,7 @@ class Reader:
 
     def _take(self, frame: dict[str, Any]) -> None:
         room_id = frame.get("room_id", "")
+        self._take_stream(frame)
         if frame["type"] == "message":
             assert frame["seq"] == self.cursors[room_id] + 1
             self.cursors[room_id] = frame["seq"]
@@ -194,6 +249,16 @@ class Reader:
         elif frame["type"] == "sync.reset":
             self.cursors |= frame["rooms"]
 
+    def _take_stream(self, frame: dict[str, Any]) -> None:
+        """A delta always goes on where the message stands."""
+        shown = frame["message"] if frame["type"] == "message.state" else frame
+        if "stream" in shown:
+            self.streams[shown["message_id"]] = shown["stream"]["index"], shown["content"]
+        elif frame["type"] == "message.delta":
+            index, content = self.streams[frame["message_id"]]
+            assert frame["after"] == index
+            self.streams[frame["message_id"]] = frame["index"], content + frame["text"]
+
 
 OPERATIONS = ("say", "say", "say", "burst", "read", "turn", "leave", "join", "sync", "sync ahead")
 
@@ -202,6 +267,12 @@ async def act(operation: str, room: RoomState, chance: random.Random, world: Wor
     is_member = BOB in room.members
     if operation == "say":
         world.say(room)
+    elif operation == "open":
+        world.open_stream(room)
+    elif operation == "append":
+        world.append(room, "y" * chance.choice((1, 300)))
+    elif operation == "end":
+        world.end_stream(room)
     elif operation == "burst":
         for _ in range(8):  # so few that a ring holds all of a test
             world.say(room)
@@ -237,3 +308,26 @@ async def test_each_event_comes_once_or_is_named_as_skipped(seed: int) -> None:
     for room in world.all:
         last_seq = room.published_seq if BOB in room.members else world.left_at[room]
         assert reader.cursors[room.room_id] == last_seq
+
+
+@pytest.mark.parametrize("seed", range(25))
+async def test_each_stream_is_whole_and_every_delta_goes_on_where_it_stood(seed: int) -> None:
+    chance, world = random.Random(seed), World()
+    for room in world.all:
+        world.join(room)
+    reader = Reader(world)
+    world.recovery.begin(world.connection, None)
+    operations = ("say", "open", "end", "read", "turn", "turn", "turn", "leave", "join", "sync", *["append"] * 8)
+    for _ in range(200):
+        await act(chance.choice(operations), chance.choice(world.all), chance, world, reader)
+    await reader.catch_up()
+    for room in world.all:
+        if BOB not in room.members:
+            world.join(room)
+    await reader.catch_up()
+    for room in world.all:
+        for stream in room.ring.streams.values():
+            read = stream.read()
+            assert reader.streams[read.message_id] == (stream.stored_index, read.content)
+    assert world.crashed == []
+    assert world.connection.shown is None
