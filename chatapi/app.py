@@ -19,7 +19,7 @@ from chatapi.blocks import Blocks
 from chatapi.chat import Chat
 from chatapi.clock import Clock, SteadyClock
 from chatapi.committer import Committer
-from chatapi.config import Config
+from chatapi.config import Config, WebhooksConfig
 from chatapi.deltas import Deltas
 from chatapi.errors import ChatError, unavailable
 from chatapi.health import HealthCheck
@@ -33,6 +33,7 @@ from chatapi.mentions import Mentions
 from chatapi.notifications import Notifications
 from chatapi.origin import OriginPolicy
 from chatapi.pins import Pins
+from chatapi.piping import Pipes
 from chatapi.presence import Presence
 from chatapi.profiles import Profiles
 from chatapi.protocol.encoders import encode_frame
@@ -207,13 +208,12 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
     recovery = _build_recovery(config, store, rooms, access, hub, deltas, tasks)
     tenants = TenantRegistry(store, config, clock, rooms, hub)
     steady = SteadyClock(clock, store.latest_us)
-    webhooks = WebhookWorker(store=store, hub=hub, tasks=tasks, clock=clock, steady=steady, config=config.webhooks)
-    webhook_queue = WebhookQueue(hub, steady, config.webhooks.retry_schedule_seconds[0], webhooks.wake)
+    webhooks, webhook_queue = _build_webhooks(config.webhooks, store, hub, tasks, clock, steady)
     history = HistoryCache(store.readers)
     committer = Committer(rooms=rooms, history=history, hub=hub, presence=presence, webhook_queue=webhook_queue)
-    appends = Appends(store, rooms, access, clock)
-    appends.deliver = deltas.deliver
+    appends = _build_appends(store, rooms, access, clock, deltas)
     streams = Streams(store, rooms, hub, committer, access, appends, webhook_queue, clock, config.streams.idle_seconds)
+    chat = Chat(store, rooms, history, hub, committer, access)
     membership = Membership(store, rooms, hub, presence, access)
     return Services(
         config=config,
@@ -229,9 +229,10 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
         deltas=deltas,
         access=access,
         committer=committer,
-        chat=Chat(store, rooms, history, hub, committer, access),
+        chat=chat,
         appends=appends,
         streams=streams,
+        pipes=Pipes(rooms, access, chat, appends, streams, clock, config.streams.idle_seconds),
         reactions=Reactions(store, hub, committer, access),
         pins=Pins(store, committer, access),
         mentions=Mentions(store.readers, access, clock),
@@ -257,6 +258,13 @@ def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) ->
     )
 
 
+def _build_webhooks(
+    config: WebhooksConfig, store: Store, hub: Hub, tasks: Tasks, clock: Clock, steady: SteadyClock
+) -> tuple[WebhookWorker, WebhookQueue]:
+    worker = WebhookWorker(store=store, hub=hub, tasks=tasks, clock=clock, steady=steady, config=config)
+    return worker, WebhookQueue(hub, steady, config.retry_schedule_seconds[0], worker.wake)
+
+
 def _build_dead_letters(
     config: Config, store: Store, hub: Hub, tenants: TenantRegistry, worker: WebhookWorker, steady: SteadyClock
 ) -> DeadLetterQueue:
@@ -264,6 +272,12 @@ def _build_dead_letters(
     return DeadLetterQueue(
         store=store, hub=hub, tenants=tenants, worker=worker, steady=steady, first_wait_seconds=first_wait_seconds
     )
+
+
+def _build_appends(store: Store, rooms: Rooms, access: Access, clock: Clock, deltas: Deltas) -> Appends:
+    appends = Appends(store, rooms, access, clock)
+    appends.deliver = deltas.deliver
+    return appends
 
 
 def _build_presence(config: Config, hub: Hub, last_seen: LastSeen) -> Presence:

@@ -44,12 +44,14 @@ class OpenStream:
         "_text",
         "_waiting",
         "cancel_requested",
+        "ended",
         "heard_at_s",
         "message",
         "opened_bytes",
         "room_key",
         "stored_index",
         "tenant",
+        "watcher",
     )
 
     def __init__(self, tenant: TenantState, room_key: RoomKey, message: Message, heard_at_s: float) -> None:
@@ -60,6 +62,8 @@ class OpenStream:
         self.heard_at_s = heard_at_s  # when its sender was last heard of
         self.stored_index = 0
         self.cancel_requested = False
+        self.ended: ChatError | None = None  # the error of appends since then
+        self.watcher: Callable[[], None] | None = None  # called when one of these two changes
         self._text = bytearray()
         self._ends = array("I")
         self._waiting: list[tuple[int, Confirm]] = []
@@ -137,6 +141,21 @@ class OpenStream:
         for _, confirm in waiting:
             confirm(error)
 
+    def ask_to_stop(self) -> None:
+        """Somebody wants it to end. Its sender decides."""
+        self.cancel_requested = True
+        self._tell_watcher()
+
+    def end(self, error: ChatError) -> None:
+        """Appends that still wait fail with this error."""
+        self.ended = error
+        self.fail(error)
+        self._tell_watcher()
+
+    def _tell_watcher(self) -> None:
+        if self.watcher is not None:
+            self.watcher()
+
     def load(self, appends: Iterable[bytes]) -> None:
         """Those that were stored before this start."""
         for text in appends:
@@ -197,7 +216,7 @@ class OpenStreams:
         self._counts[stream.tenant.tenant_key] -= 1
         if not self._counts[stream.tenant.tenant_key]:
             del self._counts[stream.tenant.tenant_key]
-        stream.fail(error)
+        stream.end(error)
 
     def remove_room(self, room_key: RoomKey) -> None:
         """The room was deleted."""

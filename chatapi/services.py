@@ -23,6 +23,7 @@ from chatapi.metrics import Counters
 from chatapi.notifications import Notifications
 from chatapi.origin import OriginPolicy
 from chatapi.pins import Pins
+from chatapi.piping import Pipes
 from chatapi.presence import Presence
 from chatapi.profiles import Profiles
 from chatapi.reactions import Reactions
@@ -63,6 +64,7 @@ class Services:
     chat: Chat
     appends: Appends
     streams: Streams
+    pipes: Pipes
     reactions: Reactions
     pins: Pins
     membership: Membership

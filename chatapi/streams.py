@@ -237,7 +237,7 @@ class Streams:
             message, is_new = result
             stream = self._open.find(room.room_key, message.message_id)
             if stream is not None:
-                stream.cancel_requested = True
+                stream.ask_to_stop()
             self._tell_sender(room, message, user_id, requester, is_new)
 
         await self._store.writer.change(apply, publish)

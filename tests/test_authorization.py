@@ -31,6 +31,8 @@ pytestmark = pytest.mark.filterwarnings("error")
 BY_CREDENTIAL = """
                                                     key  token other_key other_token master none
 POST   …/messages                                   201  201   404       404         401    401
+POST   …/messages/stream                            201  201   404       404         401    401
+PUT    …/messages/stream                            201  201   404       404         401    401
 GET    …/messages                                   200  200   404       404         401    401
 GET    …/messages/{message_id}                      200  200   404       404         401    401
 PUT    …/messages/{message_id}                      200  200   404       404         401    401
@@ -134,6 +136,8 @@ FRAME  ping                                         ok   ok    ok        ok     
 BY_STANDING = """
                                                     admin member removed stranger reader dm
 POST   …/messages                                   201   201    403     403      403    201
+POST   …/messages/stream                            201   201    403     403      403    201
+PUT    …/messages/stream                            201   201    403     403      403    201
 GET    …/messages                                   200   200    403     403      200    200
 GET    …/messages/{message_id}                      200   200    403     403      200    200
 PUT    …/messages/{message_id} own                  200   200    403     403      403    200
@@ -202,6 +206,8 @@ FRAME  sync                                         ok    ok     403     403    
 BY_RULE = """
                                                     muted closed slow    banned barred blocked suspended
 POST   …/messages                                   403   403    429     403    403    403     403
+POST   …/messages/stream                            403   403    429     403    403    403     403
+PUT    …/messages/stream                            403   403    429     403    403    403     403
 GET    …/messages                                   200   200    200     403    403    200     403
 GET    …/messages/{message_id}                      200   200    200     403    403    200     403
 PUT    …/messages/{message_id}                      403   403    200     403    403    403     403
@@ -387,7 +393,11 @@ async def call(stage: Stage, row: Row) -> str:
         return await call_over_websocket(stage, row)
     if row.name == "GET /events/stream":
         return await call_event_stream(stage)
-    reply = await stage.caller.request(row.kind, stage.path(row), stage.body(row))
+    if row.target.endswith("/messages/stream"):
+        headers = {"Content-Type": "text/plain"}
+        reply = await stage.caller.request(row.kind, stage.path(row), b"hi", headers=headers)
+    else:
+        reply = await stage.caller.request(row.kind, stage.path(row), stage.body(row))
     if reply.status >= 400:
         assert reply.error["code"] == CODES[str(reply.status)], (row, reply.error)
     return str(reply.status)

@@ -95,6 +95,8 @@ async def test_every_route_has_its_method(server: Server, recorder: Recorder) ->
     async with ChatAPI(server.url, api_key=server.api_key, user_id="alice") as client:
         paths = (await client.openapi())["paths"]
     routes = {(method, path) for path, entry in paths.items() for method in METHODS if method in entry}
+    # Pipes are for programs without a library: with one, `stream` does the same and survives a lost connection.
+    routes = {(method, path) for method, path in routes if not path.endswith("/messages/stream")}
     found: dict[Route, set[str]] = {}
     clients = (ChatAPI(recorder.url, api_key="k", user_id="u"), AdminAPI(recorder.url, "m"))
     for client in clients:

@@ -90,7 +90,7 @@ def test_each_route_states_its_body_and_query(route: Route) -> None:
     assert in_path == re.findall(r"{(\w+)}", route.path)
     in_query = {parameter["name"] for parameter in parameters if parameter["in"] == "query"}
     assert in_query == set(route.query.__struct_fields__ if route.query else ())
-    assert ("requestBody" in operation) is (route.body is not None)
+    assert ("requestBody" in operation) is (route.body is not None or route.reads_text)
 
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.body], ids=name_route)
@@ -234,6 +234,7 @@ class Recorder:
         *,
         user: str | None = "alice",
         query: str = "",
+        media: str = "application/json",
         **names: str,
     ) -> Any:
         """`names` fill the path; `user` None calls as the operator."""
@@ -241,6 +242,7 @@ class Recorder:
         self.seen.add((method, path))
         filled = path.format(**names) + query
         headers = {"X-API-Key": self._server.api_key, "X-User-Id": user} if user else {}
+        headers["Content-Type"] = media
         if user is None:
             headers["X-Master-Key"] = self._server.master_key
         reply = await self._server.request(method, filled, body, headers=headers)
@@ -299,6 +301,9 @@ async def test_every_route_answers_as_documented(server: Server) -> None:
     draft = {"content": "hi", "meta": {"k": [1]}, "client_message_id": "c-1"}
     message = await call("POST", messages, 201, draft, room_id=room_id)
     await call("POST", messages, 200, draft, room_id=room_id)
+    for method in ("POST", "PUT"):
+        await call(method, f"{messages}/stream", 201, b"hi", media="text/plain", room_id=room_id)
+        await call(method, f"{messages}/stream", 415, {}, room_id=room_id)
     await call("POST", messages, 409, {**draft, "content": "other"}, room_id=room_id)
     one = {"room_id": room_id, "message_id": message["message_id"]}
     await call("GET", "/rooms", 200)

@@ -26,6 +26,7 @@ _ESCAPE = re.compile(r"(?i)\\(?:ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|(ud[89a-
 class PlainText:
     """The body is the text."""
 
+    is_verbatim = True  # it has as many bytes as the body, as far as they are UTF-8
     error: ChatError | None = None
     is_over = False
 
@@ -46,11 +47,13 @@ class PlainText:
 
 
 class EventStreamText:
-    """The body is a `text/event-stream` of `chat.completion.chunk`s: the text is `choices[].delta.content` of choice 0.
+    """The body is a `text/event-stream` as OpenAI's: the text is the content of each `delta` of choice 0.
 
     `error` is set by an error object, by JSON that is broken and by a line that is too long, `is_over` by `[DONE]`.
-    Whatever follows either is passed over. `end` says how the text has ended, once the body has.
+    All that follows either is passed over. `end` says how the text has ended, once the body has.
     """
+
+    is_verbatim = False
 
     def __init__(self) -> None:
         self.error: ChatError | None = None

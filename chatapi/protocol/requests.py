@@ -453,6 +453,11 @@ class HistoryQuery(Query, frozen=True):
             raise invalid("Give either thread_id or top_level, not both", "top_level")
 
 
+class PipeQuery(Query, frozen=True):
+    reply_to: PublicId | None = None
+    thread_id: Annotated[PublicId, Meta(description="a message of the room that is no reply itself")] | None = None
+
+
 class ReactionsQuery(PageQuery, frozen=True):
     emoji: EmojiText | UnsetType = UNSET
 

@@ -17,6 +17,7 @@ from chatapi.rest import (
     moderation,
     notifications,
     pins,
+    pipe,
     reactions,
     reports,
     rooms,
@@ -37,6 +38,7 @@ _ROOM = "/rooms/{room_id}"
 _MEMBER = "/rooms/{room_id}/members/{user_id}"
 _BAN = "/rooms/{room_id}/bans/{user_id}"
 _MESSAGE = "/rooms/{room_id}/messages/{message_id}"
+_PIPE = "/rooms/{room_id}/messages/stream"
 _REACTION = "/rooms/{room_id}/messages/{message_id}/reactions/{emoji}"
 _USER = "/users/{user_id}"
 _BLOCK = "/blocks/{user_id}"
@@ -75,6 +77,9 @@ ROUTES: tuple[Route, ...] = (
     # The most used routes come first: the router looks from the top, and each path that does not match costs 1 %.
     Route("POST", f"{_ROOM}/messages", messages.send_message, 201, also=(200, 409)),
     Route("GET", f"{_ROOM}/messages", messages.list_messages, 200),
+    # Before the messages, whose path it would match.
+    Route("POST", _PIPE, pipe.pipe_message, 201, also=(409,)),
+    Route("PUT", _PIPE, pipe.put_pipe, 201, also=(409,)),
     Route("GET", _MESSAGE, messages.get_message, 200),
     Route("PUT", _MESSAGE, messages.edit_message, 200, also=(409,)),
     Route("DELETE", _MESSAGE, messages.delete_message, 204),

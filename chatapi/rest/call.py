@@ -11,6 +11,7 @@ from chatapi.models import Principal
 from chatapi.protocol.answers import Answer
 from chatapi.protocol.encoders import encode_envelope
 from chatapi.protocol.requests import Body, Query
+from chatapi.rest.incoming_text import IncomingText
 from chatapi.services import Services
 
 JSON = "application/json; charset=utf-8"
@@ -47,7 +48,7 @@ class Exchange(NamedTuple):
     headers: dict[str, str]
 
 
-BodyT = TypeVar("BodyT", bound=Body | None)
+BodyT = TypeVar("BodyT", bound=Body | IncomingText | None)
 QueryT = TypeVar("QueryT", bound=Query | None)
 AnswerT = TypeVar("AnswerT", bound=Answer | None)
 DataT = TypeVar("DataT", bound=Answer)
@@ -109,6 +110,8 @@ class Route:
     """The handler's signature, `(Call[body, query]) -> Response[answer]`, says what the route takes and answers. By it
     mypy judges the handler, the edge parses, and the documents are made, where the docstring is the summary.
 
+    `reads_text` of a handler that takes `IncomingText` and reads it as it arrives; then there is no `body`.
+
     `status` is the usual one; `also` holds the others, except those that follow from the body, the query and the
     credential. A response is an envelope around `answer`, or of the type `media`, or empty. A handler that `waits` for
     something else than the database has the request itself. Raises TypeError for a handler that wants a user of a route
@@ -124,6 +127,7 @@ class Route:
     media: Media | None = None
     waits: bool = False
     is_append: bool = False  # it takes a token of another bucket
+    reads_text: bool = field(init=False, default=False)
     body: type[Body] | None = field(init=False)
     query: type[Query] | None = field(init=False)
     answer: type[Answer] | None = field(init=False)
@@ -134,7 +138,8 @@ class Route:
             raise TypeError(f"{self.handler.__name__} and the credential of {self.method} {self.path} do not fit")
         records = (*get_args(call), *get_args(response))
         for name, record in zip(("body", "query", "answer"), records, strict=True):
-            object.__setattr__(self, name, None if record is type(None) else record)
+            object.__setattr__(self, name, None if record in (type(None), IncomingText) else record)
+        object.__setattr__(self, "reads_text", records[0] is IncomingText)
 
 
 RawHandler = Callable[[Services, web.BaseRequest, Mapping[str, str], dict[str, str]], Awaitable[web.StreamResponse]]

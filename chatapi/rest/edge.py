@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 
 from chatapi.banned_users import check_user_not_banned
 from chatapi.callers import (
@@ -35,6 +35,7 @@ from chatapi.protocol.encoders import encode_error_envelope
 from chatapi.protocol.json import convert, loads
 from chatapi.protocol.requests import Body, Query, may_be_absent, parse_query
 from chatapi.rest.call import Base, Call, Credential, Exchange, Media, OpenCall, RawRoute, Response, Route
+from chatapi.rest.incoming_text import IncomingText, ask_for_body
 from chatapi.rest.negotiation import accepts_gzip, prefers_html, vary_on
 from chatapi.rest.outflow import SMALL_BYTES, LargeResponse, Outflow, QuotaKey, Sender, refuse
 from chatapi.rest.web_response import LastingResponse, WholeResponse
@@ -138,6 +139,35 @@ class Edge:
         return respond
 
     @staticmethod
+    def _bind_text(route: Route) -> Any:
+        """For a handler that reads the body itself. It may answer before the body has ended: then the connection ends,
+        after aiohttp has passed over some of the rest, since a peer that still sends might lose the response."""
+
+        async def respond(
+            edge: Edge, request: web.BaseRequest, path: Mapping[str, str], headers: Headers
+        ) -> web.StreamResponse:
+            response: web.Response
+            try:
+                principal = edge._authenticate(route, request, headers)
+                assert principal is not None  # of a `Call`
+                body = IncomingText(request)
+                query = None if route.query is None else _read_query(request, route.query)
+                _check_path(path)
+                if edge.outflow.total_bytes:
+                    edge._may_make(route, request, principal)
+                answer = await route.handler(Call(edge._services, path, body, query, principal=principal))
+                if len(answer.body) > SMALL_BYTES:
+                    edge._takes_large(route, request, principal, answer)
+                response = _make_response(answer, headers)
+            except ChatError as error:
+                response = edge._refuse(error, headers)
+            if not request.content.is_eof():
+                response.force_close()
+            return response
+
+        return respond
+
+    @staticmethod
     def _bind_raw(route: RawRoute) -> Any:
         async def respond(
             edge: Edge, request: web.BaseRequest, path: Mapping[str, str], headers: Headers
@@ -232,7 +262,8 @@ def _make_router(routes: tuple[Route, ...], raw_routes: tuple[RawRoute, ...]) ->
     router = web.UrlDispatcher()
     for prefix in ("", "/v1"):
         for route in routes:
-            _add_route(router, route.method, prefix + _widen(route.path), Edge._bind(route))
+            bind = Edge._bind_text if route.reads_text else Edge._bind
+            _add_route(router, route.method, prefix + _widen(route.path), bind(route))
         for raw_route in raw_routes:
             _add_route(router, raw_route.method, prefix + raw_route.path, Edge._bind_raw(raw_route))
     router.freeze()
@@ -282,7 +313,7 @@ async def _read_body(request: web.BaseRequest, record: type[Body]) -> Body:
 async def _await_body(request: web.BaseRequest) -> bytes:
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            await _ask_for_body(request)
+            await ask_for_body(request)
             return await request.read()
     except TimeoutError:
         raise ChatError(Code.VALIDATION_ERROR, "The body did not arrive in time", status=408) from None
@@ -298,13 +329,6 @@ def _check_media(request: web.BaseRequest) -> None:
     else:
         return
     raise ChatError(Code.VALIDATION_ERROR, message, status=415)
-
-
-async def _ask_for_body(request: web.BaseRequest) -> None:
-    """A client may send its head alone, and wait a second or more to be told to go on (RFC 9110, section 10.1.1)."""
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.version == HttpVersion11:
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # the response itself has not begun
 
 
 def _list_parameters(request: web.BaseRequest, record: type[Query]) -> Iterable[tuple[str, str]]:

@@ -16,6 +16,7 @@ from chatapi.protocol import answers, fields, webhook_calls
 from chatapi.protocol import requests as req
 from chatapi.rest.call import OF_USERS, Credential, Media, Route
 from chatapi.rest.documents.schemas import Schema, Schemas, get_type
+from chatapi.rest.incoming_text import EVENT_STREAM, PLAIN
 
 Json = dict[str, Any]
 
@@ -54,6 +55,7 @@ TAGS = {
     "rooms": ("Rooms", "Rooms and their members"),
     "messages": ("Messages", "Messages, the room's log, and its members' acks and reads"),
     "reactions": ("Messages", "Messages, the room's log, and its members' acks and reads"),
+    "pipe": ("Messages", "Messages, the room's log, and its members' acks and reads"),
     "pins": ("Messages", "Messages, the room's log, and its members' acks and reads"),
     "streams": ("Messages", "Messages, the room's log, and its members' acks and reads"),
     "mentions": ("Messages", "Messages, the room's log, and its members' acks and reads"),
@@ -116,6 +118,21 @@ USER_HEADER: Json = {
     "description": "The user for whom the backend acts. Required with X-API-Key, ignored with a user token.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"},
     "example": "alice",
+}
+CLIENT_MESSAGE_ID_HEADER: Json = {
+    "name": "X-Client-Message-Id",
+    "in": "header",
+    "required": False,
+    "description": "The message's client_message_id: who wants its message_id at once opens the stream of that name.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 64},
+    "example": "answer-7",
+}
+TEXT_BODIES: Json = {
+    PLAIN: {"schema": {"type": "string", "minLength": 1}, "example": "Hello, Bob"},
+    EVENT_STREAM: {
+        "schema": {"type": "string", "minLength": 1},
+        "example": 'data: {"choices": [{"index": 0, "delta": {"content": "Hello, Bob"}}]}\n\ndata: [DONE]\n\n',
+    },
 }
 _AS_BACKEND: Json = {"apiKey": [], "userId": []}
 SECURITY: dict[Credential, list[Json]] = {
@@ -253,6 +270,7 @@ class _OpenApi:
         }
         names = [*_PARAMETER.findall(route.path), *(["X-User-Id"] if route.credential in OF_USERS else [])]
         parameters = [
+            *([CLIENT_MESSAGE_ID_HEADER] if route.reads_text else ()),
             *({"$ref": f"#/components/parameters/{name}"} for name in names),
             *self._list_query_parameters(route),
         ]
@@ -261,6 +279,8 @@ class _OpenApi:
         if route.body is not None:
             content = {"application/json": self._show(route.body)}
             operation["requestBody"] = {"required": not req.may_be_absent(route.body), "content": content}
+        elif route.reads_text:
+            operation["requestBody"] = {"required": True, "content": TEXT_BODIES}
         operation["responses"] = self._list_responses(route)
         return operation
 
@@ -361,7 +381,7 @@ def list_errors(route: Route) -> list[int]:
         statuses |= {401, 429}
     if route.credential in OF_USERS:
         statuses |= {400, 403}  # X-User-Id; a user who is banned from the tenant
-    if route.body is not None:
+    if route.body is not None or route.reads_text:
         statuses |= {400, 408, 413, 415}
     if route.query is not None:
         statuses |= {400}
