@@ -42,6 +42,8 @@ async def test_the_examples_can_be_pasted_one_after_the_other(server: Server) ->
         "alice Hello, Bob",
         "While you were away",
         "[{'emoji': '👍', 'count': 1, 'user_ids': ['bob']}]",
+        "Once upon a time",
+        "done",
         "NOT_FOUND 404",
         "None",
         "deploys {'version': '1.4'}",

@@ -44,6 +44,7 @@ def run_node(file: str, directory: Path, *, adds: bool = False, transport: str =
     [
         "sdk.test.mjs",
         "conversations.test.mjs",
+        "streams.test.mjs",
         "newer.test.mjs",
         "routes.test.mjs",
         "connection.test.mjs",
@@ -58,7 +59,7 @@ def test_javascript_sdk(file: str, node_packages: None, tmp_path: Path) -> None:
 
 @pytest.mark.browser
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("file", ["sdk.test.mjs", "conversations.test.mjs"])
+@pytest.mark.parametrize("file", ["sdk.test.mjs", "conversations.test.mjs", "streams.test.mjs"])
 def test_the_cases_hold_where_a_newer_server_adds_to_them(file: str, node_packages: None, tmp_path: Path) -> None:
     run_node(file, tmp_path, adds=True)
 

@@ -6,6 +6,7 @@ from chatapi.client.connection import Connection
 from chatapi.client.errors import ApiError, Closed, NoAnswer, NotChatAPI, NoToken
 from chatapi.client.events import Event, LogEvent
 from chatapi.client.frames import is_log_event
+from chatapi.client.growing import GrowingMessage
 from chatapi.client.options import State
 from chatapi.client.records import Cursors
 from chatapi.client.replay import apply_event
@@ -18,6 +19,7 @@ __all__ = [
     "Connection",
     "Cursors",
     "Event",
+    "GrowingMessage",
     "LogEvent",
     "NoAnswer",
     "NoToken",

@@ -8,7 +8,6 @@ import aiohttp
 from msgspec import UNSET, UnsetType
 
 from chatapi.client.connection import Connection
-from chatapi.client.conversations import ConversationCalls
 from chatapi.client.credentials import Credentials, GetToken, is_token
 from chatapi.client.drafts import draft, given, write_flag
 from chatapi.client.envelope import Shape
@@ -47,6 +46,7 @@ from chatapi.client.records import (
     Ticket,
     UserToken,
 )
+from chatapi.client.streams import StreamCalls
 from chatapi.client.syncing import SyncCalls
 from chatapi.client.users import UserCalls
 
@@ -58,7 +58,7 @@ _POSITION: Shape = {"seq": int}
 _ACKS: Shape = {"rooms": dict, "errors": dict}
 
 
-class ChatAPI(ConversationCalls, ModerationCalls, SyncCalls, UserCalls):
+class ChatAPI(StreamCalls, ModerationCalls, SyncCalls, UserCalls):
     """A client of one server: a tenant's backend acting as a user (`api_key` and `user_id`), or a user (`token`, or
     `get_token`, which returns a token at first, and again when the server refuses the last one).
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncIterable, Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import aiohttp
 from msgspec import UNSET, UnsetType
@@ -25,15 +26,17 @@ from chatapi.client.events import (
     ReadyEvent,
 )
 from chatapi.client.feed import Feed, FeedCallbacks
+from chatapi.client.growing import GrowingMessage, Growth
 from chatapi.client.http import Http
 from chatapi.client.inbox import Ended
 from chatapi.client.options import Options, State, Transport
 from chatapi.client.outgoing import Outgoing, fits
-from chatapi.client.records import Cursors, Json, Sent, Subscribed
-from chatapi.client.replay import ANNOTATIONS
+from chatapi.client.records import AppendAnswer, Cursors, Json, Message, MessageFields, Sent, Subscribed
+from chatapi.client.replay import ANNOTATIONS, message_of
 from chatapi.client.session import SocketSession, is_set_within
 from chatapi.client.socket import Socket, SocketEnded, now_s
 from chatapi.client.typist import Typist
+from chatapi.client.writing import StreamTransport, StreamWriter
 
 if TYPE_CHECKING:
     from chatapi.client.api import ChatAPI
@@ -63,8 +66,15 @@ class Connection:
 
         self._attempts = Attempts(credentials, options.min_delay_s, options.max_delay_s, options.on_error)
         callbacks = FeedCallbacks(
-            lambda: self._set_state("live"), self._attempts.tell, self._attempts.find_delay_s, self._silence
+            lambda: self._set_state("live"),
+            self._attempts.tell,
+            self._attempts.find_delay_s,
+            self._silence,
+            self._notice,
+            lambda room_id: self._growth.lose_room(room_id),
         )
+        self._growth = Growth(client.get_message, self._run_while_open)
+        self._writers: dict[str, StreamWriter] = {}  # streams of this connection, by message
         self._feed = Feed(self._read_log, cursors, options.max_pending, callbacks)
         self._out = Outgoing(self._feed.inbox.wake, can_renew=credentials.is_renewable)
         self._unconfirmed = 0
@@ -211,7 +221,9 @@ class Connection:
         self._typist.forget(room_id)
         optional: Json = {"meta": meta, "reply_to": reply_to, "mentions": mentions, "mention_room": mention_room}
         optional["thread_id"] = thread_id
-        fields = draft(content, client_message_id=client_message_id, **optional)
+        return await self._send(room_id, draft(content, client_message_id=client_message_id, **optional))
+
+    async def _send(self, room_id: str, fields: Json) -> Sent:
         frame = {"type": "send_message", "room_id": room_id, **fields}
         self._unconfirmed += 1
         try:
@@ -251,6 +263,51 @@ class Connection:
         frame = {"type": "message.delete", "room_id": room_id, "message_id": message_id}
         async with self._out.room_locks.hold(room_id):
             return cast(MessageDeletedEvent, await self._out.request(frame))
+
+    async def stream(
+        self,
+        room_id: str,
+        chunks: AsyncIterable[str],
+        *,
+        meta: Json | None = None,
+        reply_to: str | None = None,
+        client_message_id: str | None = None,
+        mentions: list[str] | None = None,
+        mention_room: bool = False,
+        thread_id: str | None = None,
+    ) -> Message:
+        """As `ChatAPI.stream`, over this connection: it goes on after each reconnect, however long that takes, and
+        hears at once of a member who wants it to end. Raises Closed, too."""
+        optional: Json = {"meta": meta, "reply_to": reply_to, "mentions": mentions, "mention_room": mention_room}
+        fields = draft("", client_message_id=client_message_id, thread_id=thread_id, stream=True, **optional)
+
+        async def open_stream() -> Json:
+            return cast(Json, await self._send(room_id, fields))
+
+        async def append(message_id: str, index: int, text: str) -> AppendAnswer:
+            frame: Json = {"type": "message.append", "room_id": room_id, "message_id": message_id}
+            return cast(AppendAnswer, await self._out.request({**frame, "index": index, "text": text}, attempts=None))
+
+        async def finish(message_id: str, end: Json) -> Message:
+            frame = {"type": "message.finish", "room_id": room_id, "message_id": message_id, **end}
+            return message_of(cast(Json, await self._out.request(frame, attempts=None)))
+
+        writer = StreamWriter(StreamTransport(open_stream, append, finish), chunks)
+        try:
+            return await writer.run(lambda: self._writers.update({writer.message_id: writer}))
+        finally:
+            self._writers.pop(writer.message_id, None)
+
+    async def cancel(self, room_id: str, message_id: str) -> None:
+        """Asks the sender of a stream to end it, who decides. For all who may post. Raises ApiError: 409 when it has
+        ended, 403, 404; Closed."""
+        await self._out.request({"type": "message.cancel", "room_id": room_id, "message_id": message_id})
+
+    def follow(self, message: Message | MessageFields) -> GrowingMessage:
+        """A message of an event, or one that was read, which grows from now on as long as it is being written:
+        `async for text in connection.follow(event).text()` gives the whole text so far, each time. The connection has
+        to be read meanwhile."""
+        return self._growth.follow(message_of(message))
 
     async def react(self, room_id: str, message_id: str, emoji: str) -> ReactionAddedEvent:
         """Reacts to a message, in order with the messages, edits and deletions of the room. `emoji`: 1 to 64 bytes of
@@ -384,6 +441,17 @@ class Connection:
             self._typist.forget_all()
             self._feed.stop()
 
+    def _run_while_open(self, work: Coroutine[Any, Any, None]) -> bool:
+        if self._session is not None:
+            self._feed.run(work)
+        return self._session is not None
+
+    def _notice(self, event: Event) -> None:
+        """Every event on its way to the application."""
+        if event["type"] == "message.cancel_requested" and event["message_id"] in self._writers:
+            self._writers[event["message_id"]].cancel()
+        self._growth.receive(event)
+
     def _silence(self, room_id: str) -> None:
         if self._session is not None:
             self._session.silence(room_id)
@@ -413,6 +481,7 @@ class Connection:
         self._set_state("closed")
         self._interrupted.set()
         self._feed.inbox.end(error, discard=discard)
+        self._growth.end()
         self._out.end(error)
         if self._opened is not None and not self._opened.done():
             self._opened.set_exception(error or Closed())

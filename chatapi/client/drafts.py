@@ -27,6 +27,7 @@ def draft(
     mentions: list[str] | None,
     mention_room: bool,
     thread_id: str | None,
+    stream: bool = False,
 ) -> Json:
     """A message to be sent. Fields that not every message has are there only if they say something."""
     fields: Json = {
@@ -41,4 +42,6 @@ def draft(
         fields["thread_id"] = thread_id
     if mention_room:
         fields["mention_room"] = True
+    if stream:
+        fields["stream"] = True
     return fields

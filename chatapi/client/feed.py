@@ -38,6 +38,8 @@ class FeedCallbacks:
     has_trouble: Callable[[Exception], None]  # a room's log cannot be read now; it is asked for again
     find_delay_s: Callable[[int, ApiError | NoAnswer], float]  # how long to wait after so many failures, and this one
     hears_unwanted: Callable[[str], None]  # the server does not know yet that this room is not wanted
+    notices: Callable[[Event], None]  # an event that is about to be handed over
+    loses_room: Callable[[str], None]  # nothing more will come of it
 
 
 class Feed:
@@ -131,6 +133,7 @@ class Feed:
         logger.warning("a room's log can no longer be read", extra={"room_id": room_id})
         self.book.wanted.pop(room_id, None)
         self.book.drop(room_id)
+        self._callbacks.loses_room(room_id)
 
     def receive(self, frame: dict[str, Any], size_bytes: int) -> None:
         frame_type = frame["type"]
@@ -197,8 +200,10 @@ class Feed:
         is_removal = event["type"] == "member.left" or event["type"] == "member.banned"
         if is_removal and self.ready is not None and event.get("user_id") == self.ready["user_id"]:
             self.book.leave(event["room_id"], room, event["seq"])
+            self._callbacks.loses_room(event["room_id"])
 
     def _put(self, event: Event, room: RoomCursor | None = None, size_bytes: int = 0) -> None:
+        self._callbacks.notices(event)
         self.inbox.put(Entry(event, room, size_bytes))
 
     # Gaps

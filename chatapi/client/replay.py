@@ -33,11 +33,9 @@ def apply_event(message: Message, event: Mapping[str, Any]) -> Message:
     if kind in _WHOLE:
         if _is_behind(event, message):
             return message
-        seq = event["seq"] if kind == "message" else event["target_seq"]
-        sent = {name: value for name, value in event.items() if name not in _OF_EVENT}
         names = ("thread",) if event["content"] is None else (*ANNOTATIONS, "thread")
         kept = {name: message[name] for name in names if name in message}  # type: ignore[literal-required]
-        return cast(Message, {**sent, "seq": seq, **kept})
+        return cast(Message, {**message_of(event), **kept})
     if kind == "message.deleted":
         kept = {name: value for name, value in message.items() if name not in (*ANNOTATIONS, *MENTIONS)}
         deleted_at = message["deleted_at"] or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -53,6 +51,12 @@ def apply_event(message: Message, event: Mapping[str, Any]) -> Message:
     if kind == "message.unpinned":
         return cast(Message, {name: value for name, value in message.items() if name != "pinned_at"})
     return message
+
+
+def message_of(event: Mapping[str, Any]) -> Message:
+    """The message that one of these events shows, or the message itself."""
+    sent = {name: value for name, value in event.items() if name not in _OF_EVENT}
+    return cast(Message, {**sent, "seq": event.get("target_seq", event["seq"])})
 
 
 def _is_behind(shown: Mapping[str, Any], message: Message) -> bool:

@@ -26,7 +26,7 @@ const SENT = {
   "message.delete": (frame) => ({ method: "DELETE", route: message(frame) }),
   "message.append": (frame) => post(`${message(frame)}/append`, { index: frame.index, text: frame.text }),
   "message.finish": ({ type: _type, room_id: roomId, message_id: messageId, request_id: _requestId, ...end }) =>
-    post(`${message({ room_id: roomId, message_id: messageId })}/finish`, end),
+    post(`${message({ type: "message.finish", room_id: roomId, message_id: messageId })}/finish`, end),
   "message.cancel": (frame) => post(`${message(frame)}/cancel`, {}),
   "reaction.add": (frame) => ({ method: "PUT", route: `${message(frame)}/reactions/${enc(frame.emoji)}` }),
   "reaction.remove": (frame) => ({ method: "DELETE", route: `${message(frame)}/reactions/${enc(frame.emoji)}` }),

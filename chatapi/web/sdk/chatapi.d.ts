@@ -258,6 +258,13 @@ export type NewMessage = {
     thread_id?: string | null;
     mentions?: string[] | null;
     mention_room?: boolean | null;
+    stream?: boolean;
+};
+export type StreamedMessage = Partial<Omit<NewMessage, "stream">>;
+export type Chunks = AsyncIterable<string> | Iterable<string> | ((signal: AbortSignal) => AsyncIterable<string> | Iterable<string>);
+export type Appended = {
+    index: number;
+    cancel_requested?: true;
 };
 export type Revision = {
     content: string;
@@ -1029,6 +1036,18 @@ export declare class ChatAPI extends RestClient {
      */
     sendMessage(roomId: string, message: string | NewMessage, options?: CallOptions): Promise<Message>;
     /**
+     * Writes a message with the text that `chunks` gives, while everybody in the room sees it grow, and resolves with the message once it
+     * has ended: `stream.state` is `done`, or `cancelled` if another member has asked for that; then `chunks` is ended at once.
+     *
+     * Requests without an answer are tried again for a minute, as while the server restarts; nothing is stored twice. If `chunks` throws,
+     * the stream ends `failed`, and that is thrown; when `signal` is aborted it ends `cancelled`, and the reason is thrown. The fields
+     * of `message` are those of `sendMessage`; with the `client_message_id` of an open stream this goes on where that stopped. Throws:
+     * 400 (`text`) beyond the bound of a message, 409 when the stream has ended meanwhile, 429 for too many open streams, 403, 404.
+     * @param {string} roomId @param {Chunks} chunks @param {StreamedMessage} [message] @param {CallOptions} [options]
+     * @returns {Promise<Message>}
+     */
+    stream(roomId: string, chunks: Chunks, message?: StreamedMessage, options?: CallOptions): Promise<Message>;
+    /**
      * A page of the room's history, ascending by `seq`, edits and deletions applied: messages after `after_seq`, messages before
      * `before_seq`, or the newest. `thread_id`: only the replies to that message. `top_level`: true for all but replies. `limit`: 1 to
      * 100 (50). Throws: 400 for both bounds or both choices, 403, 404.
@@ -1503,6 +1522,36 @@ export declare class AdminAPI extends RestClient {
         database?: string;
     }, options?: CallOptions): Promise<Compacted>;
 }
+export type StreamTransport = {
+    open: () => Promise<{
+        message_id: string;
+        stream?: StreamStatus;
+    }>;
+    append: (messageId: string, index: number, text: string) => Promise<Appended>;
+    finish: (messageId: string, end: any) => Promise<Message>;
+};
+/** A message that may still be being written, kept up to date by its connection. */
+export declare class GrowingMessage {
+    #private;
+    /** Deltas that came while it is being read again. @internal @type {ServerEvent[] | undefined} */ held: ServerEvent[] | undefined;
+    /** @internal @param {Message} message */
+    constructor(message: Message);
+    /** The message as it now stands. @returns {Message} */
+    get message(): Message;
+    /** Whether it is still being written, and the connection hears of it. @returns {boolean} */
+    get isOpen(): boolean;
+    /** The whole text so far, at once and each time that it has grown or was replaced; ends with the stream. @returns {AsyncGenerator<string, void>} */
+    text(): AsyncGenerator<string, void>;
+    /**
+     * Resolves with the message once it has ended: `stream.state` says how. Also when the connection was closed, or has lost the room:
+     * then it is still `open`. @returns {Promise<Message>}
+     */
+    finished(): Promise<Message>;
+    /** @internal @param {ServerEvent} event */
+    apply(event: ServerEvent): void;
+    /** @internal */
+    lose(): void;
+}
 export type Request = {
     frame: ServerEvent;
     /**
@@ -1585,6 +1634,26 @@ export declare class Connection {
      * @returns {Promise<Sent>}
      */
     send(roomId: string, message: string | NewMessage): Promise<Sent>;
+    /**
+     * As `stream` of the client, over this connection: it goes on after each reconnect, however long that takes, and hears at once of a
+     * member who wants it to end. Rejects with `CLOSED`, too.
+     * @param {string} roomId @param {Chunks} chunks @param {StreamedMessage} [message] @param {{signal?: AbortSignal}} [options]
+     * @returns {Promise<Message>}
+     */
+    stream(roomId: string, chunks: Chunks, message?: StreamedMessage, { signal }?: {
+        signal?: AbortSignal;
+    }): Promise<Message>;
+    /**
+     * Asks the sender of a stream to end it, who decides. For all who may post. Rejects: 409 when it has ended, 403, 404; `CLOSED`.
+     * @param {string} roomId @param {string} messageId @returns {Promise<void>}
+     */
+    cancel(roomId: string, messageId: string): Promise<void>;
+    /**
+     * A message of an event, or one that was read, which grows from now on as long as it is being written:
+     * `for await (const text of connection.follow(event).text())` gives the whole text so far, each time.
+     * @param {Message | EventMap["message"]} message @returns {GrowingMessage}
+     */
+    follow(message: Message | EventMap["message"]): GrowingMessage;
     /**
      * Changes a message, in order with the other messages, edits and deletions of the room. Tried again after an interruption, so
      * that the room's log may then hold the same edit twice. One that is too long for a frame goes over HTTP: then the

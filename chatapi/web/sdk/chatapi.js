@@ -138,7 +138,10 @@
 /** @typedef {{notification_id: string, topic: string, payload: unknown, created_at: string}} Notification */
 /** @typedef {Notification & {status: "pending" | "delivered", acked_at: string | null}} ListedNotification `delivered` means acknowledged */
 /** @typedef {{subscription_id: string, topic: string, created_at: string}} Subscription */
-/** @typedef {{content: string, meta?: Json | null, reply_to?: string | null, client_message_id?: string, thread_id?: string | null, mentions?: string[] | null, mention_room?: boolean | null}} NewMessage */
+/** @typedef {{content: string, meta?: Json | null, reply_to?: string | null, client_message_id?: string, thread_id?: string | null, mentions?: string[] | null, mention_room?: boolean | null, stream?: boolean}} NewMessage */
+/** @typedef {Partial<Omit<NewMessage, "stream">>} StreamedMessage what a stream may have beside its text */
+/** @typedef {AsyncIterable<string> | Iterable<string> | ((signal: AbortSignal) => AsyncIterable<string> | Iterable<string>)} Chunks the pieces of a text; a function is given a signal, which aborts when they are not wanted any more */
+/** @typedef {{index: number, cancel_requested?: true}} Appended everything up to `index` is stored; `cancel_requested`: somebody wants the stream to end */
 /** @typedef {{content: string, meta?: Json | null, mentions?: string[] | null, mention_room?: boolean | null}} Revision what an edit changes: an absent field stays, `null` clears it */
 /** @typedef {{room_id: string, message_id: string, seq: number, client_message_id: string | null, created_at: string, stream?: StreamStatus}} Sent */
 
@@ -268,6 +271,11 @@ const ASK_AFTER = 2; // failed handshakes; a browser shows none of their answers
 const ASK_TIMEOUT_MS = 3_000; // for each of these questions: without an answer the handshake is tried all the same
 const MAX_RETRY_AFTER_MS = 300_000; // of a connection, however long was asked for: the obstacle may be gone earlier
 const MAX_TIMER_MS = 2 ** 31 - 1; // a longer one fires at once
+const MAX_APPEND_BYTES = 16 * 1024; // of UTF-8
+const SIGN_OF_LIFE_MS = 5_000; // without text; the server gives a stream up after 60 s, if it is not set otherwise
+const MAX_WAITING = 64 * 1024; // characters that the server does not have yet: beyond it the source is not asked for more
+const FAREWELL_MS = 5_000; // for telling the server of an end, once the application has aborted
+const STREAM_RETRIES = 12; // over HTTP: more than a minute, by which time the server has given the stream up
 
 /** Frames with `room_id` and `seq` that are not part of the room's log; every other one with both is, whatever its type. */
 const UNLOGGED = new Set(["message.sent", "ack.received", "read.updated", "subscribed"]);
@@ -419,8 +427,7 @@ export function applyEvent(message, event) {
   if (event.message_id !== message.message_id) return message;
   if (WHOLE.has(event.type)) {
     if (isBehind(event, message)) return message;
-    const { type, target_seq, request_id, ...sent } = event;
-    const changed = /** @type {any} */ ({ ...sent, seq: target_seq ?? event.seq });
+    const changed = /** @type {any} */ (asRead(event));
     for (const name of event.content === null ? ["thread"] : [...ANNOTATIONS, "thread"]) {
       if (name in message) changed[name] = /** @type {any} */ (message)[name];
     }
@@ -438,6 +445,11 @@ export function applyEvent(message, event) {
   if (event.type !== "message.unpinned") return message;
   const { pinned_at: _before, ...changed } = message;
   return changed;
+}
+
+/** The message that an event shows, or that was read. @param {any} event @returns {Message} */
+function asRead({ type, target_seq: seq, request_id: _, ...sent }) {
+  return { ...sent, ...(seq !== undefined && { seq }) };
 }
 
 /** Whether this shows an open stream as it was before. @param {ServerEvent | Message} shown @param {Message} message */
@@ -1025,6 +1037,27 @@ export class ChatAPI extends RestClient {
   }
 
   /**
+   * Writes a message with the text that `chunks` gives, while everybody in the room sees it grow, and resolves with the message once it
+   * has ended: `stream.state` is `done`, or `cancelled` if another member has asked for that; then `chunks` is ended at once.
+   *
+   * Requests without an answer are tried again for a minute, as while the server restarts; nothing is stored twice. If `chunks` throws,
+   * the stream ends `failed`, and that is thrown; when `signal` is aborted it ends `cancelled`, and the reason is thrown. The fields
+   * of `message` are those of `sendMessage`; with the `client_message_id` of an open stream this goes on where that stopped. Throws:
+   * 400 (`text`) beyond the bound of a message, 409 when the stream has ended meanwhile, 429 for too many open streams, 403, 404.
+   * @param {string} roomId @param {Chunks} chunks @param {StreamedMessage} [message] @param {CallOptions} [options]
+   * @returns {Promise<Message>}
+   */
+  stream(roomId, chunks, message, options) {
+    const body = asStream(message);
+    const patient = { retries: STREAM_RETRIES };
+    return new StreamWriter(chunks, options?.signal, {
+      open: () => this.call("POST", path`/rooms/${roomId}/messages`, { body, idempotent: true, gives: MESSAGE }, options),
+      append: (messageId, index, text) => this.appendToMessage(roomId, messageId, index, text, patient),
+      finish: (messageId, end) => this.finishMessage(roomId, messageId, end, patient),
+    }).run();
+  }
+
+  /**
    * A page of the room's history, ascending by `seq`, edits and deletions applied: messages after `after_seq`, messages before
    * `before_seq`, or the newest. `thread_id`: only the replies to that message. `top_level`: true for all but replies. `limit`: 1 to
    * 100 (50). Throws: 400 for both bounds or both choices, 403, 404.
@@ -1500,6 +1533,229 @@ function asMessage(message) {
   return { ...fields, client_message_id: fields.client_message_id ?? randomId() };
 }
 
+/** @param {StreamedMessage} [message] @returns {NewMessage} */
+function asStream(message) {
+  return { ...asMessage({ ...message, content: message?.content ?? "" }), stream: true };
+}
+
+/**
+ * How one stream's requests reach the server; each is tried until the server has done or refused it.
+ * @typedef {object} StreamTransport
+ * @property {() => Promise<{message_id: string, stream?: StreamStatus}>} open
+ * @property {(messageId: string, index: number, text: string) => Promise<Appended>} append
+ * @property {(messageId: string, end: any) => Promise<Message>} finish
+ */
+
+/** One stream. Appends are made of the text that has come while the one before was on its way. */
+class StreamWriter {
+  /** @type {Chunks} */ #chunks;
+  /** @type {AbortSignal | undefined} */ #signal;
+  /** @type {StreamTransport} */ #transport;
+  /** @type {Iterator<string> | AsyncIterator<string> | undefined} */ #source;
+  #stop = new AbortController(); // told to a source that was made for this
+  #waiting = "";
+  #wanted = false; // to end, by somebody
+  #stopped = false; // for that, before the source has ended by itself
+  #ended = false; // the source has
+  /** @type {{error: unknown} | undefined} */ #failure;
+  /** @type {() => void} */ #wake = () => {};
+  /** @type {() => void} */ #freed = () => {};
+  #base = 0; // the index when it was opened, or opened again
+  /** @type {string[]} */ #texts = []; // of the appends after it
+  messageId = "";
+
+  /** @param {Chunks} chunks @param {AbortSignal | undefined} signal @param {StreamTransport} transport */
+  constructor(chunks, signal, transport) {
+    this.#chunks = chunks;
+    this.#signal = signal;
+    this.#transport = transport;
+  }
+
+  /** Somebody wants it to end. */
+  cancel() {
+    this.#wanted = true;
+    this.#wake();
+  }
+
+  /** @param {() => void} [opened] called when the message is there @returns {Promise<Message>} */
+  async run(opened = () => {}) {
+    this.#signal?.throwIfAborted();
+    const sent = await this.#transport.open();
+    this.messageId = sent.message_id;
+    if (sent.stream?.state !== "open") return this.#transport.finish(this.messageId, { state: sent.stream?.state }); // as it has ended before
+    this.#base = sent.stream.index ?? 0;
+    this.#wanted ||= sent.stream.cancel_requested === true;
+    opened();
+    /** @type {(error: unknown) => void} */ let refuse = () => {};
+    const aborted = new Promise((_resolve, reject) => { refuse = reject; });
+    const abort = () => refuse(this.#signal?.reason);
+    this.#signal?.addEventListener("abort", abort, { once: true });
+    if (this.#signal?.aborted) abort();
+    void this.#pull();
+    try {
+      await Promise.race([this.#write(), aborted]);
+      const end = { state: this.#stopped ? "cancelled" : "done", index: this.#lastIndex };
+      return await Promise.race([this.#transport.finish(this.messageId, end), /** @type {Promise<never>} */ (aborted)]);
+    } catch (error) {
+      this.#stopSource();
+      this.#wake();
+      const said = new AbortController();
+      const farewell = this.#transport.finish(this.messageId, { state: this.#signal?.aborted ? "cancelled" : "failed" });
+      const later = delay(FAREWELL_MS, said.signal); // a stream that hears nothing more fails by itself
+      await Promise.race([farewell.catch(() => {}), later.catch(() => {})]);
+      said.abort();
+      throw error;
+    } finally {
+      this.#signal?.removeEventListener("abort", abort);
+    }
+  }
+
+  async #pull() {
+    try {
+      const chunks = /** @type {any} */ (typeof this.#chunks === "function" ? this.#chunks(this.#stop.signal) : this.#chunks);
+      const source = this.#source = /** @type {AsyncIterator<string>} */ (chunks[Symbol.asyncIterator]?.() ?? chunks[Symbol.iterator]());
+      for (let step = await source.next(); !step.done && !this.#stopped; step = await source.next()) {
+        this.#waiting += step.value;
+        this.#wake();
+        while (this.#waiting.length >= MAX_WAITING && !this.#stopped) await new Promise((resolve) => { this.#freed = () => resolve(undefined); });
+      }
+    } catch (error) {
+      this.#failure = { error };
+    }
+    this.#ended = true;
+    this.#wake();
+  }
+
+  /** It may be in the middle of something: nobody waits for its end. */
+  #stopSource() {
+    if (this.#ended || this.#stopped) return;
+    this.#stopped = true;
+    this.#stop.abort(new ChatAPIError("CLOSED", "the stream has ended"));
+    this.#freed();
+    Promise.resolve(this.#source?.return?.()).catch(() => {});
+  }
+
+  async #write() {
+    while (!this.#signal?.aborted) {
+      if (this.#wanted) this.#stopSource();
+      const text = this.#take();
+      if (text) {
+        await this.#append(text);
+      } else if (this.#stopped) {
+        return;
+      } else if (this.#ended) {
+        if (this.#failure) throw this.#failure.error;
+        return;
+      } else {
+        await this.#wait();
+      }
+    }
+  }
+
+  /** Whole code points: the first half of one waits for the other. */
+  #take() {
+    const isOver = this.#ended || this.#stopped;
+    const whole = !isOver && /[\uD800-\uDBFF]$/.test(this.#waiting) ? this.#waiting.slice(0, -1) : this.#waiting;
+    const bytes = new Uint8Array(Math.min(MAX_APPEND_BYTES, 3 * whole.length));
+    const { read, written } = new TextEncoder().encodeInto(whole, bytes);
+    this.#waiting = this.#waiting.slice(read);
+    this.#freed();
+    return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes.subarray(0, written));
+  }
+
+  /** For text, or the end. A source that takes its time is alive all the same. */
+  async #wait() {
+    const isQuiet = await new Promise((resolve) => {
+      const timer = setTimeout(resolve, SIGN_OF_LIFE_MS, true);
+      this.#wake = () => { clearTimeout(timer); resolve(false); };
+    });
+    this.#wake = () => {};
+    if (isQuiet) await this.#tell(this.#lastIndex, "");
+  }
+
+  get #lastIndex() { return this.#base + this.#texts.length; }
+
+  /** @param {string} text */
+  async #append(text) {
+    this.#texts.push(text);
+    for (let index = this.#lastIndex; index <= this.#lastIndex; index++) {
+      try {
+        await this.#tell(index, this.#texts[index - this.#base - 1]);
+      } catch (error) {
+        // A server that was set back may lack appends that it had confirmed.
+        const { status, details } = /** @type {ChatAPIError} */ (error);
+        const stored = /** @type {any} */ (details)?.index;
+        if (status !== 409 || /** @type {any} */ (details)?.state !== "open" || !(stored >= this.#base && stored < index - 1)) throw error;
+        index = stored;
+      }
+    }
+  }
+
+  /** @param {number} index @param {string} text */
+  async #tell(index, text) {
+    const { cancel_requested: wanted } = await this.#transport.append(this.messageId, index, text);
+    if (wanted) this.#wanted = true;
+  }
+}
+
+/** A message that may still be being written, kept up to date by its connection. */
+export class GrowingMessage {
+  /** @type {Message} */ #message;
+  #lost = false;
+  /** @type {(() => void)[]} */ #waiting = [];
+  /** Deltas that came while it is being read again. @internal @type {ServerEvent[] | undefined} */ held;
+
+  /** @internal @param {Message} message */
+  constructor(message) { this.#message = message; }
+
+  /** The message as it now stands. @returns {Message} */
+  get message() { return this.#message; }
+
+  /** Whether it is still being written, and the connection hears of it. @returns {boolean} */
+  get isOpen() { return !this.#lost && this.#message.stream?.state === "open"; }
+
+  /** The whole text so far, at once and each time that it has grown or was replaced; ends with the stream. @returns {AsyncGenerator<string, void>} */
+  async *text() {
+    /** @type {string | undefined} */ let shown;
+    for (;;) {
+      const content = this.#message.content ?? "";
+      if (content !== shown) yield shown = content;
+      else if (this.isOpen) await this.#changed();
+      else return;
+    }
+  }
+
+  /**
+   * Resolves with the message once it has ended: `stream.state` says how. Also when the connection was closed, or has lost the room:
+   * then it is still `open`. @returns {Promise<Message>}
+   */
+  async finished() {
+    while (this.isOpen) await this.#changed();
+    return this.#message;
+  }
+
+  /** @internal @param {ServerEvent} event */
+  apply(event) {
+    this.#message = applyEvent(this.#message, event);
+    this.#tell();
+  }
+
+  /** @internal */
+  lose() {
+    this.#lost = true;
+    this.#tell();
+  }
+
+  /** @returns {Promise<void>} */
+  #changed() { return new Promise((resolve) => { this.#waiting.push(resolve); }); }
+
+  #tell() {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const resolve of waiting) resolve();
+  }
+}
+
 /**
  * The `data` of the server's envelope, or its error thrown. Anything else is not the server's answer: a proxy's 404 says
  * nothing about a room, and its 200 nothing about a message.
@@ -1623,6 +1879,9 @@ export class Connection {
   /** @type {Map<string, boolean>} */ #notifications = new Map(); // id → handled
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #ackTimer;
   /** @type {Map<string, number>} */ #typing = new Map();
+  /** @type {Map<string, StreamWriter>} */ #writers = new Map(); // streams of this connection, by message
+  /** @type {Map<string, GrowingMessage[]>} */ #followed = new Map(); // by message, while they are open
+  /** @type {Map<string, number>} */ #grown = new Map(); // the index of the newest delta, by message
 
   /** @type {(ready: EventMap["ready"]) => void} */ #resolveReady = () => {};
   /** @type {(error: Error) => void} */ #rejectReady = () => {};
@@ -1713,6 +1972,49 @@ export class Connection {
     const frame = { type: "send_message", room_id: roomId, ...fields };
     const http = fits(frame) ? undefined : (/** @type {AbortSignal} */ signal) => this.#client.sendMessage(roomId, fields, { signal });
     return this.#request(frame, { lane: roomId, maxAttempts: Infinity, http });
+  }
+
+  /**
+   * As `stream` of the client, over this connection: it goes on after each reconnect, however long that takes, and hears at once of a
+   * member who wants it to end. Rejects with `CLOSED`, too.
+   * @param {string} roomId @param {Chunks} chunks @param {StreamedMessage} [message] @param {{signal?: AbortSignal}} [options]
+   * @returns {Promise<Message>}
+   */
+  async stream(roomId, chunks, message, { signal } = {}) {
+    const fields = asStream(message);
+    const patient = { maxAttempts: Infinity };
+    const writer = new StreamWriter(chunks, signal, {
+      open: () => this.send(roomId, fields),
+      append: (messageId, index, text) => this.#request({ type: "message.append", room_id: roomId, message_id: messageId, index, text }, patient),
+      finish: async (messageId, end) => asRead(await this.#request({ type: "message.finish", room_id: roomId, message_id: messageId, ...end }, patient)),
+    });
+    try {
+      return await writer.run(() => this.#writers.set(writer.messageId, writer));
+    } finally {
+      this.#writers.delete(writer.messageId);
+    }
+  }
+
+  /**
+   * Asks the sender of a stream to end it, who decides. For all who may post. Rejects: 409 when it has ended, 403, 404; `CLOSED`.
+   * @param {string} roomId @param {string} messageId @returns {Promise<void>}
+   */
+  async cancel(roomId, messageId) {
+    await this.#request({ type: "message.cancel", room_id: roomId, message_id: messageId });
+  }
+
+  /**
+   * A message of an event, or one that was read, which grows from now on as long as it is being written:
+   * `for await (const text of connection.follow(event).text())` gives the whole text so far, each time.
+   * @param {Message | EventMap["message"]} message @returns {GrowingMessage}
+   */
+  follow(message) {
+    const growing = new GrowingMessage(asRead(message));
+    if (!growing.isOpen) return growing;
+    const id = message.message_id;
+    this.#followed.set(id, [...(this.#followed.get(id) ?? []), growing]);
+    if ((this.#grown.get(id) ?? 0) > (message.stream?.index ?? 0)) void this.#readAgain(growing);
+    return growing;
   }
 
   /**
@@ -2030,6 +2332,7 @@ export class Connection {
     this.#requests.clear();
     this.#lanes.clear();
     this.#ending.abort(closed);
+    this.#loseGrowing(() => true);
     this.#queue = [];
     this.#releaseDrained();
     this.#loop?.finish(reason);
@@ -2178,6 +2481,7 @@ export class Connection {
   #drop(roomId) {
     this.#rooms.delete(roomId);
     this.#unacked.delete(roomId);
+    this.#loseGrowing((message) => message.room_id === roomId);
   }
 
   /** The server says that the user may not read it any more. @param {string} roomId @param {ChatAPIError} error */
@@ -2368,10 +2672,64 @@ export class Connection {
     this.#enqueue(frame);
   }
 
+  /* Streams */
+
+  /** An event on its way to the application. @param {ServerEvent} event */
+  #grow(event) {
+    const { type, message_id: messageId } = event.type === "message.state" ? { ...event.message, type: event.type } : event;
+    if (type === "ready") this.#grown.clear();
+    if (typeof messageId !== "string") return;
+    if (type === "message.delta") this.#grown.set(messageId, event.index);
+    else if (type === "message.finished" || type === "message.deleted") this.#grown.delete(messageId);
+    else if (type === "message.cancel_requested") this.#writers.get(messageId)?.cancel();
+    for (const growing of this.#followed.get(messageId) ?? []) this.#growOne(growing, event);
+    this.#forgetEnded(messageId);
+  }
+
+  /** @param {GrowingMessage} growing @param {ServerEvent} event */
+  #growOne(growing, event) {
+    if (event.type === "message.delta") {
+      if (growing.held) return void growing.held.push(event);
+      const index = growing.message.stream?.index ?? 0;
+      if (index < event.index && index !== event.after) return void this.#readAgain(growing);
+    }
+    growing.apply(event);
+  }
+
+  /** Deltas were missed. @param {GrowingMessage} growing */
+  async #readAgain(growing) {
+    growing.held = [];
+    const { room_id: roomId, message_id: messageId } = growing.message;
+    const message = await this.#client.getMessage(roomId, messageId, { signal: this.#life.signal }).catch(() => undefined); // the next delta asks again
+    const held = growing.held;
+    growing.held = undefined;
+    if (!message) return;
+    growing.apply({ type: "message.state", room_id: roomId, message });
+    for (const event of held) growing.apply(event);
+    this.#forgetEnded(messageId);
+  }
+
+  /** @param {string} messageId */
+  #forgetEnded(messageId) {
+    const open = (this.#followed.get(messageId) ?? []).filter((growing) => growing.isOpen);
+    if (open.length) this.#followed.set(messageId, open);
+    else this.#followed.delete(messageId);
+  }
+
+  /** The connection hears no more of these. @param {(message: Message) => boolean} isLost */
+  #loseGrowing(isLost) {
+    for (const [id, followed] of this.#followed) {
+      if (!isLost(followed[0].message)) continue;
+      this.#followed.delete(id);
+      for (const growing of followed) growing.lose();
+    }
+  }
+
   /* To the application */
 
   /** @param {ServerEvent} event @param {RoomCursor} [room] */
   #enqueue(event, room) {
+    this.#grow(event);
     if (this.#deaf) return;
     this.#queue.push({ event, room });
     if (this.#queue.length > this.#options.maxPending) {

@@ -1,0 +1,230 @@
+/** The cases of ../sdk_cases.json on streams, as this SDK shows them. */
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { test } from "node:test";
+import { applyEvent } from "../../chatapi/web/sdk/chatapi.js";
+import { can, control, Rig } from "./rig.mjs";
+
+/** Gives the pieces that a test puts into it; null ends it. */
+class Source {
+  #pieces = [];
+  #wake = () => {};
+  /** @type {AbortSignal | undefined} */ signal;
+
+  put(...pieces) {
+    this.#pieces.push(...pieces);
+    this.#wake();
+  }
+
+  /** As a function of the signal, which is how a source is told to end in the middle of something. */
+  read = async function* (signal) {
+    this.signal = signal;
+    for (;;) {
+      while (!this.#pieces.length) await new Promise((resolve) => { this.#wake = resolve; });
+      const piece = this.#pieces.shift();
+      if (piece === null) return;
+      yield piece;
+    }
+  }.bind(this);
+}
+
+/** A stream that is being written, by a client over REST or by a connection. */
+function write(writer, room, message, options) {
+  const source = new Source();
+  const done = writer.stream(room, source.read, message, options);
+  done.catch(() => {}); // it is looked at later
+  return { source, done };
+}
+
+/** The newest message of a room, as it grows. */
+async function follow({ connection, inbox }, room, count = 1) {
+  return connection.follow((await inbox.untilCount(count, (event) => event.type === "message" && event.room_id === room)).at(-1));
+}
+
+async function grownTo(growing, text) {
+  for await (const shown of growing.text()) {
+    assert.ok(text.startsWith(shown), shown);
+    if (shown === text) return;
+  }
+  assert.fail(`it ended with ${JSON.stringify(growing.message)}`);
+}
+
+const finished = ({ inbox }, count) => inbox.untilCount(count, (event) => event.type === "message.finished").then((events) => events.at(-1));
+
+const cases = {
+  async kept_streams_grow() {
+    const room = { room_id: "r", message_id: "m", seq: 1, deleted_at: null };
+    for (const { about, shown, events, shows } of keptStreams) {
+      for (const once of [events, [...events, ...events]]) {
+        let message = { ...room, ...shown };
+        for (const event of once) message = applyEvent(message, { ...room, ...event, ...(event.message && { message: { ...room, ...event.message } }) });
+        assert.deepEqual({ content: message.content, ...(message.stream && { stream: message.stream }) }, shows, about);
+        assert.equal(message.seq, 1);
+      }
+    }
+  },
+
+  async stream_is_written_and_followed(rig) {
+    const room = await rig.group("alice", "bob");
+    const alice = await rig.connect("alice");
+    const bob = await rig.connect("bob");
+    for (const [index, writer] of [alice.connection, rig.client("alice")].entries()) {
+      const { source, done } = write(writer, room, { meta: { model: "none" } });
+      const growing = await follow(bob, room, index + 1);
+      for (const [piece, text] of [["One", "One"], [", two", "One, two"], [", three", "One, two, three"]]) {
+        source.put(piece);
+        await grownTo(growing, text);
+      }
+      assert.ok(growing.isOpen);
+      source.put(null);
+      const message = await done;
+      assert.deepEqual(await growing.finished(), message);
+      assert.deepEqual(growing.message, message);
+      assert.deepEqual([message.content, message.stream], ["One, two, three", { state: "done" }]);
+      assert.deepEqual(message, await rig.client("bob").getMessage(room, message.message_id));
+      const texts = [];
+      for await (const text of bob.connection.follow(message).text()) texts.push(text);
+      assert.deepEqual(texts, ["One, two, three"]);
+    }
+  },
+
+  async stream_outlasts_a_kill(rig) {
+    const room = await rig.group("alice", "bob");
+    const other = await rig.group("carol", "bob");
+    const alice = await rig.connect("alice");
+    const bob = await rig.connect("bob");
+    const streams = [write(alice.connection, room), write(rig.client("carol"), other)];
+    const growing = [await follow(bob, room), await follow(bob, other)];
+    for (const [index, { source }] of streams.entries()) {
+      source.put("before ");
+      await grownTo(growing[index], "before ");
+    }
+    await control("kill");
+    for (const { source } of streams) source.put("during ");
+    await control("start");
+    for (const [index, { source, done }] of streams.entries()) {
+      source.put("after", null);
+      const { content, stream } = await done;
+      assert.deepEqual([content, stream], ["before during after", { state: "done" }]);
+      assert.equal((await growing[index].finished()).content, content);
+    }
+  },
+
+  async stream_is_followed_from_the_middle(rig) {
+    const room = await rig.group("alice", "bob");
+    const alice = await rig.connect("alice");
+    const carol = await rig.connect("bob");
+    const { source, done } = write(alice.connection, room);
+    await grownTo(await follow(carol, room), "");
+    source.put("one");
+    await grownTo(await follow(carol, room), "one");
+    const bob = await rig.connect("bob");
+    const [found] = (await rig.client("bob").listMessages(room)).messages;
+    const growing = bob.connection.follow(found);
+    bob.connection.pause();
+    source.put(" two");
+    await grownTo(await follow(carol, room), "one two");
+    bob.connection.resume();
+    await grownTo(growing, "one two");
+    source.put(" three");
+    await grownTo(growing, "one two three");
+    bob.connection.close();
+    assert.equal((await growing.finished()).stream.state, "open");
+    source.put(null);
+    await done;
+  },
+
+  async stream_is_cancelled_by_a_member(rig) {
+    const room = await rig.group("alice", "bob");
+    const alice = await rig.connect("alice");
+    const bob = await rig.connect("bob");
+    const over = write(alice.connection, room);
+    over.source.put("one");
+    let growing = await follow(bob, room);
+    await grownTo(growing, "one");
+    const { message_id: id } = growing.message;
+    await bob.connection.cancel(room, id);
+    let message = await over.done;
+    assert.ok(over.source.signal.aborted);
+    assert.deepEqual([message.content, message.stream], ["one", { state: "cancelled" }]);
+    const event = await alice.inbox.until(({ type }) => type === "message.cancel_requested");
+    assert.deepEqual([event.message_id, event.user_id], [id, "bob"]);
+    const ended = ({ status, details }) => status === 409 && details.index === 1 && details.state === "cancelled";
+    await assert.rejects(bob.client.cancelMessage(room, id), ended);
+
+    const rest = write(rig.client("alice"), room);
+    rest.source.put("one");
+    growing = await follow(bob, room, 2);
+    await grownTo(growing, "one");
+    await bob.client.cancelMessage(room, growing.message.message_id);
+    rest.source.put(" two");
+    message = await rest.done;
+    assert.ok(rest.source.signal.aborted);
+    assert.deepEqual([message.content, message.stream], ["one two", { state: "cancelled" }]);
+  },
+
+  async stream_ends_with_its_source(rig) {
+    const room = await rig.group("alice", "bob");
+    const alice = await rig.connect("alice");
+    const bob = await rig.connect("bob");
+    const writers = [alice.connection, rig.client("alice")];
+    for (const [index, writer] of writers.entries()) {
+      const failing = async function* () {
+        yield "one";
+        throw new RangeError("no more words");
+      };
+      await assert.rejects(writer.stream(room, failing()), RangeError);
+      const { content, stream } = await finished(bob, index + 1);
+      assert.deepEqual([content, stream], ["one", { state: "failed" }]);
+    }
+    for (const [index, writer] of writers.entries()) {
+      const stop = new AbortController();
+      const named = { client_message_id: `cancelled-${index}` };
+      const { source, done } = write(writer, room, named, { signal: stop.signal });
+      source.put("one");
+      await grownTo(await follow(bob, room, index + 3), "one");
+      stop.abort(new Error("enough"));
+      await assert.rejects(done, /enough/);
+      assert.ok(source.signal.aborted);
+      const { content, stream } = await finished(bob, index + 3);
+      assert.deepEqual([content, stream], ["one", { state: "cancelled" }]);
+      const again = write(writer, room, named);
+      again.source.put("not this");
+      assert.equal((await again.done).content, "one");
+    }
+  },
+
+  async long_text_is_streamed(rig) {
+    const room = await rig.group("alice", "bob");
+    const alice = await rig.connect("alice");
+    const bob = await rig.connect("bob");
+    const ship = "🚢";
+    const pieces = ["", ship.repeat(9_000) + ship[0], ship[1], "", "é".repeat(10_000)];
+    const { content } = await alice.connection.stream(room, pieces);
+    assert.equal(content, ship.repeat(9_001) + "é".repeat(10_000));
+
+    const refused = ({ status, field }) => status === 400 && field === "text";
+    await assert.rejects(rig.client("alice").stream(room, ["x".repeat(60_000), "y".repeat(10_000)]), refused);
+    const ended = await finished(bob, 2);
+    assert.deepEqual(ended.stream, { state: "failed" });
+    assert.ok(ended.content.startsWith("x".repeat(49_152)));
+  },
+};
+
+const { cases: all, kept_streams: keptStreams } = JSON.parse(await readFile(new URL("../sdk_cases.json", import.meta.url), "utf8"));
+const shared = all.filter(({ subject }) => subject === "streams");
+
+test("every shared case on streams is here", () => {
+  assert.deepEqual(Object.keys(cases).sort(), shared.map((one) => one.name).sort());
+});
+
+for (const { name, needs } of shared) {
+  test(name, { timeout: 60_000, skip: needs && !can[needs] && `nothing here to ${needs} with` }, async () => {
+    const rig = await Rig.make();
+    try {
+      await cases[name](rig);
+    } finally {
+      rig.close();
+    }
+  });
+}
