@@ -92,12 +92,17 @@ class Auth:
         principal = found.principal
         check_user_not_banned(principal.tenant, principal.user_id)
         del self._tickets[ticket]
+        self.check_still_valid(principal, found.token_secret)
+        return principal
+
+    def check_still_valid(self, principal: Principal, token_secret: str) -> None:
+        """Raises ChatError if the credential does not hold any more that was accepted when the tenant had this
+        `token_secret`."""
         if principal.key_id is None:
-            if not self._is_current(principal) or found.token_secret != principal.tenant.token_secret:
+            if not self._is_current(principal) or token_secret != principal.tenant.token_secret:
                 raise unauthenticated("The user token has expired or was revoked")
         elif not self._tenants.has_key(principal.tenant, principal.key_id):
             raise unauthenticated("The API key was revoked")
-        return principal
 
     def is_ticket(self, text: str) -> bool:
         """By its first characters: only `authenticate_ticket` tells whether it is valid."""

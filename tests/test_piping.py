@@ -1,12 +1,16 @@
 """Messages that are written from a pipe: a body becomes a stream while it arrives."""
 
 import asyncio
+import re
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import StartServer
 from driver import HandClock, Server, Socket, User, eventually
+from examples import example
+from nginx import open_nginx
 from piper import Piper, open_pipe
 from raw_websocket import WAIT_SECONDS
 
@@ -15,6 +19,7 @@ from chatapi import piping
 CHUNK = 'data: {"choices": [{"index": 0, "delta": {"content": "%s"}}]}\n\n'
 STOP = 'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
 DONE = "data: [DONE]\n\n"
+NGINX = example("docs/operations.md", "nginx")
 AS_EVENTS = {"Content_Type": "text/event-stream"}
 
 
@@ -404,6 +409,25 @@ async def test_error_of_an_append_is_that_of_the_pipe(server: Server, room_id: s
     assert reply.error["details"]["message_id"] == message["message_id"]
 
 
+async def test_credential_that_ends_ends_the_pipe(server: Server, room_id: str) -> None:
+    alice = server.user("alice")
+    tenant_id = (await server.admin("GET", "/tenants")).data["tenants"][0]["tenant_id"]
+    by_token = server.bearer("alice", (await alice.post("/tokens")).data["token"])
+    new_key = (await server.admin("POST", f"/tenants/{tenant_id}/keys")).data
+    by_key = server.user("alice", new_key["api_key"])
+    rotated, revoked = f"/tenants/{tenant_id}/token-secret", f"/tenants/{tenant_id}/keys/{new_key['key_id']}"
+    for user, method, path, content in ((by_token, "POST", rotated, "one"), (by_key, "DELETE", revoked, "two")):
+        pipe = await open_pipe(user, room_id)
+        pipe.write(content)
+        message = await wait_for_content(alice, room_id, content)
+        assert (await server.admin(method, path)).status < 300
+        pipe.write("y")
+        reply = await pipe.read_reply()
+        assert (reply.status, reply.error["details"]) == (401, {"message_id": message["message_id"]})
+        ended = await get_message(alice, room_id, message["message_id"])
+        assert (ended["content"], ended["stream"]) == (content, {"state": "failed"})
+
+
 async def test_pipe_that_waits_to_be_opened_is_judged_in_its_own_turn(server: Server, room_id: str) -> None:
     alice, bob = server.user("alice"), server.user("bob")
     writer = server.services.store.writer
@@ -550,3 +574,23 @@ async def test_curl_pipes(server: Server, room_id: str, arguments: list[str]) ->
     assert (code, out[-3:]) == (0, b"201")
     [message] = await list_messages(alice, room_id)
     assert (message["content"], message["stream"]) == (text, {"state": "done"})
+
+
+@pytest.mark.deploy
+async def test_nginx_passes_a_pipe_on_while_it_is_written(server: Server, room_id: str, tmp_path: Path) -> None:
+    """With what docs/operations.md has for it."""
+    alice = server.user("alice")
+    shared, pipes = re.findall(r"proxy_http_version .*?(?=\n\n)|(?<=messages/stream\$ \{\n).*?(?=\})", NGINX, re.DOTALL)
+    settings = shared.replace("$connection_upgrade", "''") + pipes.replace("proxy_pass http://chatapi;", "")
+    async with open_nginx(tmp_path, server.port, settings) as url:
+        pipe = Piper(*await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2])))
+        pipe.send_head(alice, f"/rooms/{room_id}/messages/stream", **AS_EVENTS)
+        pipe.write(CHUNK % "x")
+        message = await wait_for_content(alice, room_id, "x")
+        for _ in range(40):
+            pipe.write(b": " + b"x" * 50_000 + b"\n")  # nginx itself takes 1 MiB
+            await pipe.writer.drain()
+        assert (await alice.post(f"/rooms/{room_id}/messages/{message['message_id']}/cancel")).status == 202
+        reply = await pipe.read_reply()
+        assert (reply.status, reply.data["stream"]) == (201, {"state": "cancelled"})
+        pipe.leave()

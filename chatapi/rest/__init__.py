@@ -77,9 +77,6 @@ ROUTES: tuple[Route, ...] = (
     # The most used routes come first: the router looks from the top, and each path that does not match costs 1 %.
     Route("POST", f"{_ROOM}/messages", messages.send_message, 201, also=(200, 409)),
     Route("GET", f"{_ROOM}/messages", messages.list_messages, 200),
-    # Before the messages, whose path it would match.
-    Route("POST", _PIPE, pipe.pipe_message, 201, also=(409,)),
-    Route("PUT", _PIPE, pipe.put_pipe, 201, also=(409,)),
     Route("GET", _MESSAGE, messages.get_message, 200),
     Route("PUT", _MESSAGE, messages.edit_message, 200, also=(409,)),
     Route("DELETE", _MESSAGE, messages.delete_message, 204),
@@ -100,6 +97,8 @@ ROUTES: tuple[Route, ...] = (
     Route("PUT", _BAN, moderation.ban_member, 200, also=(409,)),
     Route("DELETE", _BAN, moderation.unban_member, 204),
     Route("GET", f"{_ROOM}/bans", moderation.list_bans, 200),
+    Route("POST", _PIPE, pipe.pipe_message, 201, also=(409,)),
+    Route("PUT", _PIPE, pipe.put_pipe, 201, also=(409,)),
     Route("GET", f"{_ROOM}/presence", rooms.list_online, 200),
     Route("POST", f"{_MESSAGE}/append", streams.append_to_message, 200, also=(409,), is_append=True),
     Route("POST", f"{_MESSAGE}/finish", streams.finish_message, 200, also=(409,)),

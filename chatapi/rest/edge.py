@@ -48,6 +48,7 @@ SWITCHED = 101  # to a WebSocket
 BODY_SECONDS = 30.0  # for a body to arrive, once its head has: 256 KiB at 70 kbit/s
 
 _PARAMETER = re.compile(r"{(\w+)}")
+_MESSAGE_PATTERN = "/messages/{message_id:(?!stream$)[^/]+}"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _PROCESS = secrets.token_hex(6)
 _requests = itertools.count(1)
@@ -288,8 +289,9 @@ def count_bytes(response: web.StreamResponse) -> int:
 
 
 def _widen(path: str) -> str:
-    """The route's pattern: aiohttp's own for a parameter takes no braces, which a user id may hold."""
-    return _PARAMETER.sub(r"{\1:[^/]+}", path)
+    """The route's pattern: aiohttp's own for a parameter takes no braces, which a user id may hold. No message has the
+    id `stream`, which is the path of pipes."""
+    return _PARAMETER.sub(r"{\1:[^/]+}", path.replace("/messages/{message_id}", _MESSAGE_PATTERN))
 
 
 async def _read_body(request: web.BaseRequest, record: type[Body]) -> Body:

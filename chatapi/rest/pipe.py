@@ -21,7 +21,14 @@ async def pipe_message(call: Call[IncomingText, req.PipeQuery]) -> Response[answ
     )
     room = await pipes.access_room(call.principal, room_id)
     body.check_length(call.principal.tenant.settings.max_message_bytes)
-    return ok(await pipes.write(call.principal, room, draft, body.text, body.read), 201)
+    auth, token_secret = call.services.auth, call.principal.tenant.token_secret
+
+    async def read() -> bytes:
+        data = await body.read()
+        auth.check_still_valid(call.principal, token_secret)
+        return data
+
+    return ok(await pipes.write(call.principal, room, draft, body.text, read), 201)
 
 
 async def put_pipe(call: Call[IncomingText, req.PipeQuery]) -> Response[answers.Message]:
