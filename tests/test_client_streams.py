@@ -11,8 +11,7 @@ from client_rig import PATIENCE_S, Inbox, Rig, make_rig
 from newer import open_newer
 from server_process import ServerProcess
 
-from chatapi.client import ApiError, ChatAPI, Connection, apply_event
-from chatapi.client.growing import GrowingMessage
+from chatapi.client import ApiError, ChatAPI, Connection, GrowingMessage, apply_event, writing
 
 KEPT_STREAMS = json.loads((Path(__file__).parent / "sdk_cases.json").read_text())["kept_streams"]
 
@@ -149,23 +148,28 @@ async def test_stream_is_followed_from_the_middle(rig: Rig) -> None:
     await grown_to(await follow(carol, room), "")
     stream.source.put("one")
     await grown_to(await follow(carol, room), "one")
-    bob = await rig.connect("bob")
     [found] = (await rig.client("bob").list_messages(room))["messages"]
+    stream.source.put(" and a half")
+    await grown_to(await follow(carol, room), "one and a half")
+    bob = await rig.connect("bob")
+    for inbox in (carol, bob):
+        await grown_to(inbox.connection.follow(found), "one and a half")
     growing = bob.connection.follow(found)
     await bob.connection.pause()
-    stream.source.put(" two")
-    await grown_to(await follow(carol, room), "one two")
+    stream.source.put(", two")
+    await grown_to(await follow(carol, room), "one and a half, two")
     await bob.connection.resume()
-    await grown_to(growing, "one two")
-    stream.source.put(" three")
-    await grown_to(growing, "one two three")
+    await grown_to(growing, "one and a half, two")
+    stream.source.put(", three")
+    await grown_to(growing, "one and a half, two, three")
     await bob.connection.close()
     assert (await growing.finished())["stream"]["state"] == "open"
     stream.source.put(None)
     await stream.done()
 
 
-async def test_stream_is_cancelled_by_a_member(rig: Rig) -> None:
+async def test_stream_is_cancelled_by_a_member(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "SIGN_OF_LIFE_S", PATIENCE_S * 2)  # so that no answer tells of it
     room = await rig.group("alice", "bob")
     alice, bob = await rig.connect("alice"), await rig.connect("bob")
     stream = Stream(alice.connection, room)

@@ -91,6 +91,9 @@ class Growth:
         kind = event["type"]
         if kind == "message.delta":
             self._indexes[event["message_id"]] = event["index"]
+        elif kind == "message.state":
+            state = event["message"]
+            self._indexes[state["message_id"]] = state["stream"]["index"]
         elif kind in ("message.finished", "message.deleted"):
             self._indexes.pop(event["message_id"], None)
         elif kind == "ready":

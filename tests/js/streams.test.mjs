@@ -121,16 +121,19 @@ const cases = {
     await grownTo(await follow(carol, room), "");
     source.put("one");
     await grownTo(await follow(carol, room), "one");
-    const bob = await rig.connect("bob");
     const [found] = (await rig.client("bob").listMessages(room)).messages;
+    source.put(" and a half");
+    await grownTo(await follow(carol, room), "one and a half");
+    const bob = await rig.connect("bob");
+    for (const { connection } of [carol, bob]) await grownTo(connection.follow(found), "one and a half");
     const growing = bob.connection.follow(found);
     bob.connection.pause();
-    source.put(" two");
-    await grownTo(await follow(carol, room), "one two");
+    source.put(", two");
+    await grownTo(await follow(carol, room), "one and a half, two");
     bob.connection.resume();
-    await grownTo(growing, "one two");
-    source.put(" three");
-    await grownTo(growing, "one two three");
+    await grownTo(growing, "one and a half, two");
+    source.put(", three");
+    await grownTo(growing, "one and a half, two, three");
     bob.connection.close();
     assert.equal((await growing.finished()).stream.state, "open");
     source.put(null);
@@ -141,6 +144,8 @@ const cases = {
     const room = await rig.group("alice", "bob");
     const alice = await rig.connect("alice");
     const bob = await rig.connect("bob");
+    let appends = 0;
+    alice.connection.on("frame", ({ direction, frame }) => { appends += direction === "out" && frame.type === "message.append"; });
     const over = write(alice.connection, room);
     over.source.put("one");
     let growing = await follow(bob, room);
@@ -150,6 +155,7 @@ const cases = {
     let message = await over.done;
     assert.ok(over.source.signal.aborted);
     assert.deepEqual(show(message), ["one", "cancelled"]);
+    assert.equal(appends, 1); // no answer has told of it
     const event = await alice.inbox.until(({ type }) => type === "message.cancel_requested");
     assert.deepEqual([event.message_id, event.user_id], [id, "bob"]);
     const ended = ({ status, details }) => status === 409 && details.index === 1 && details.state === "cancelled";

@@ -2680,6 +2680,7 @@ export class Connection {
     if (type === "ready") this.#grown.clear();
     if (typeof messageId !== "string") return;
     if (type === "message.delta") this.#grown.set(messageId, event.index);
+    else if (type === "message.state") this.#grown.set(messageId, event.message.stream?.index ?? 0);
     else if (type === "message.finished" || type === "message.deleted") this.#grown.delete(messageId);
     else if (type === "message.cancel_requested") this.#writers.get(messageId)?.cancel();
     for (const growing of this.#followed.get(messageId) ?? []) this.#growOne(growing, event);
