@@ -305,6 +305,10 @@ async def test_an_open_stream_takes_no_edit(writer: Writer) -> None:
     [message, finished, edit] = (await writer.user.get(f"/rooms/{writer.room_id}/events")).data["events"]
     assert {event["content"] for event in (message, finished, edit)} == {"x"}
     assert (finished["type"], edit["type"]) == ("message.finished", "message.edited")
+    socket = await writer.user.connect(sync="none", ready=False)
+    await socket.expect("ready")
+    await socket.send("sync", rooms={writer.room_id: 0})  # which is served from memory
+    assert await socket.collect("sync.complete") == [message, finished, edit]
 
 
 async def test_others_use_it_as_any_message(writer: Writer) -> None:
