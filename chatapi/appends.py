@@ -26,6 +26,7 @@ from chatapi.store import Change, Readers, Store, Transaction, log, streams
 logger = logging.getLogger(__name__)
 
 JOIN_SECONDS = 0.05  # between two commits of appends: those that come in between share the next one
+COMMIT_CHARACTERS = 1_000_000  # of one commit: a longer one would keep messages waiting
 
 Deliver = Callable[[RoomState, OpenStream, int, int], None]
 """Called with the appends that were committed: those after the one index, up to the other."""
@@ -111,18 +112,12 @@ class Appends:
         """Gives the writer all that waits."""
         self._timer = None
         self._is_urgent = False
-        extensions = [
-            _Extension(stream, room, stream.stored_index, stream.accepted_index)
-            for stream, room in self._waiting.items()
-            if stream.stored_index < stream.accepted_index  # else it has ended meanwhile
-        ]
-        self._waiting.clear()
+        extensions, characters = self._take_waiting()
         if not extensions:
             return
         self._is_committing = True
         loop = asyncio.get_running_loop()
         self._committed_s = loop.time()
-        characters = sum(len(extension.stream.get_text(extension.after, extension.index)) for extension in extensions)
         future: asyncio.Future[None] = loop.create_future()
         future.add_done_callback(lambda done: self._note_committed(done, extensions))
         change = Change(
@@ -136,6 +131,18 @@ class Appends:
             self._store.writer.submit(change)
         except ChatError as error:
             future.set_exception(error)
+
+    def _take_waiting(self) -> tuple[list[_Extension], int]:
+        """As much as one commit takes, at least one stream's; and how many characters that are."""
+        extensions: list[_Extension] = []
+        characters = 0
+        while self._waiting and characters < COMMIT_CHARACTERS:
+            stream = next(iter(self._waiting))  # the one that has waited for longest
+            room = self._waiting.pop(stream)
+            if stream.stored_index < stream.accepted_index:  # else it has ended meanwhile
+                extensions.append(_Extension(stream, room, stream.stored_index, stream.accepted_index))
+                characters += len(stream.get_text(stream.stored_index, stream.accepted_index))
+        return extensions, characters
 
     async def _write(self, transaction: Transaction, extensions: Sequence[_Extension]) -> None:
         """In the writer's own turn. A stream may have ended, or its sender been muted, while the appends waited."""

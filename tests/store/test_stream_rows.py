@@ -46,6 +46,15 @@ async def test_appends_that_wait_together_are_one_row(start_server: StartServer)
         assert (refused.value.code, refused.value.details) == (Code.CONFLICT, {"index": 3, "state": "open"})
 
 
+async def test_streams_with_much_text_take_several_commits(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatapi.appends.COMMIT_CHARACTERS", 5)
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    opened = [(await alice.say(room_id, "", stream=True))["message_id"] for _ in range(3)]
+    await asyncio.gather(*(append_all(alice, room_id, message_id, ["one", "two"]) for message_id in opened))
+    assert await rows(server, "SELECT text FROM stream_chunks") == [("onetwo",)] * 3
+
+
 async def test_an_end_leaves_one_row_the_message(server: Server) -> None:
     alice = server.user("alice")
     room_id = await alice.make_room()
