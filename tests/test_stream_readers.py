@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from conftest import StartServer
-from driver import Server, Socket, User, eventually, restart
+from driver import EventStream, Server, Socket, User, eventually, restart
 from raw_websocket import RawSocket
 
 from chatapi import appends, deltas
@@ -53,13 +53,13 @@ class Writer:
 class Reader:
     """What a client makes of its frames. Every delta goes on where the message stands: none is older, none newer."""
 
-    def __init__(self, socket: Socket | RawSocket) -> None:
+    def __init__(self, socket: Socket | EventStream | RawSocket) -> None:
         self.socket = socket
         self.seen: list[str] = []
         self.messages: dict[str, Frame] = {}
 
     async def next(self) -> Frame:
-        frame = await (self.socket.next() if isinstance(self.socket, Socket) else self.socket.next_text())
+        frame = await (self.socket.next_text() if isinstance(self.socket, RawSocket) else self.socket.next())
         self.take(frame)
         return frame
 
@@ -275,6 +275,37 @@ async def test_a_state_has_the_reactions_of_others(server: Server) -> None:
     assert state["reactions"] == [{"emoji": "👍", "count": 1, "user_ids": ["bob"]}]
 
 
+# Over HTTP alone
+
+
+async def test_server_sent_events_bring_the_state_and_the_deltas(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    writer = await Writer.open(alice, room_id)
+    await writer.append(*WORDS[:3])
+    reader = Reader(await bob.stream(ready=False))
+    await reader.until("sync.complete")
+    assert reader.seen[-3:] == ["message", "message.state", "sync.complete"]
+    await writer.append(*WORDS[3:6])
+    await reader.until_as_far_as(writer)
+    assert reader.seen.count("message.delta") == 3
+    await writer.finish()
+    assert (await reader.until("message.finished"))["content"] == writer.text
+
+
+async def test_appends_end_no_long_poll_and_the_end_does(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    writer = await Writer.open(alice, room_id)
+    polling = asyncio.create_task(bob.post("/sync", {"rooms": {room_id: 1}, "wait": 20}))
+    await eventually(lambda: any(found.state is ConnectionState.LIVE for found in server.connections_of("bob")))
+    await writer.append(*WORDS[:3])
+    await writer.finish()
+    answer = (await polling).data
+    assert [event["type"] for event in answer["events"]] == ["message.finished"]
+    assert (answer["events"][0]["content"], answer["rooms"]) == (writer.text, {room_id: 2})
+
+
 # Slow readers
 
 
@@ -373,16 +404,14 @@ async def test_deltas_to_many_are_joined_and_a_newcomer_lacks_nothing(server: Se
     readers = [await connect(alice), await connect(bob)]
     writer = await Writer.open(alice, room_id)
     loop = asyncio.get_running_loop()
-    started_s, count = loop.time(), 0
-    while loop.time() < started_s + 0.4:
-        await writer.append(f"{count} ")
-        count += 1
-        if count == 4:
+    started_s = loop.time()
+    for number in range(12):
+        await writer.append(f"{number} ")
+        if number == 4:
             readers.append(await connect(bob))
-    await writer.append("and the end")
     for reader in readers:
         await reader.until_as_far_as(writer)
-    assert readers[0].seen.count("message.delta") <= 6
+    assert readers[0].seen.count("message.delta") <= (loop.time() - started_s) / deltas.JOIN_SECONDS + 1
     await writer.append("more")
     await writer.finish()
     for reader in readers:
