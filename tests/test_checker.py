@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checker.journal import Frame, Journal, Outcome, Stream
+from checker.journal import Frame, Growing, Journal, Outcome, Stream
 from checker.run import Run
 from checker.truth import RoomTruth, Truth, UserTruth, find_stays
 from checker.verdict import find_violations
@@ -109,6 +109,23 @@ class World:
         self.events.append(message(seq, created_at=created_at))
         self.messages.append(message(seq, created_at=created_at))
 
+    def grow(self, content: str = "m-2 and more", state: str | None = "done") -> None:
+        """The second message was written bit by bit, of which bob's connection has seen a part."""
+        self.journal.growing["msg_2"] = Growing(ROOM, "msg_2", "m-2", [" and", " more"], confirmed=2)
+        self.confirm("finish", "alice", message_id="msg_2", state="done")
+        for shown in (self.events[1], self.messages[1]):
+            shown.update(content=content, stream={"state": state, "index": 2})
+        self.found["m-2"] = [self.messages[1]]
+        seq = len(self.events) + 1
+        ended = message(seq, type="message.finished", target_seq=2, message_id="msg_2", content=content)
+        self.events.append(ended | {"client_message_id": "m-2", "stream": self.events[1]["stream"]})
+        delta = {"type": "message.delta", "room_id": ROOM, "message_id": "msg_2"}
+        self.receive(
+            {"type": "message.state", "room_id": ROOM, "message": message(2, stream={"state": "open", "index": 0})},
+            {**delta, "after": 0, "index": 2, "text": " and more"},
+            {**delta, "after": 1, "index": 2, "text": " more"},
+        )
+
     def report(self, **fields: Any) -> None:
         """Alice reports the second message."""
         self.confirm("report", "alice", "rep_1", message_id="msg_2")
@@ -158,6 +175,12 @@ def test_settings_that_are_shown_are_no_violation() -> None:
     world.confirm("notify", "warden", "none")
     world.confirm("hide", "warden", "True")
     world.own.update(notify="none", hidden=True)
+    assert world.find_violations() == []
+
+
+def test_a_message_that_grows_is_no_violation() -> None:
+    world = World()
+    world.grow()
     assert world.find_violations() == []
 
 
@@ -303,6 +326,28 @@ def find_a_message_twice(world: World) -> None:
 
 def find_an_older_content(world: World) -> None:
     world.found["edited"] = [message(1)]
+
+
+def lose_an_append(world: World) -> None:
+    world.grow("m-2 and")
+
+
+def end_a_message_otherwise(world: World) -> None:
+    world.grow(state="failed")
+
+
+def leave_a_message_open(world: World) -> None:
+    world.grow(state="open")
+
+
+def append_what_nobody_wrote(world: World) -> None:
+    world.grow()
+    world.frames()[-1]["text"] = " less"
+
+
+def show_a_state_that_was_not(world: World) -> None:
+    world.grow()
+    world.frames()[-3]["message"]["stream"]["index"] = 1
 
 
 def list_a_mention_that_is_not_there(world: World) -> None:
@@ -490,6 +535,11 @@ def read_a_page_that_ends_early(world: World) -> None:
         find_an_older_content,
         list_a_mention_that_is_not_there,
         lose_a_mention_of_an_edit,
+        lose_an_append,
+        end_a_message_otherwise,
+        leave_a_message_open,
+        append_what_nobody_wrote,
+        show_a_state_that_was_not,
     ],
 )
 def test_the_verifier_sees_every_kind_of_fault(fault: Callable[[World], None]) -> None:

@@ -34,12 +34,34 @@ class Attempt:
     thread_id: str | None = None
     mentions: tuple[str, ...] | None = ()  # None in an edit that leaves them as they are
     mention_room: bool = False
+    state: str | None = None  # of a stream: open, or how it is to end
 
     @property
     def draft(self) -> dict[str, Any]:
         """The message as it is sent, each time."""
         fields = {"content": self.content, "client_message_id": self.client_message_id, "thread_id": self.thread_id}
+        fields |= {"stream": True} if self.state else {}
         return {**fields, "mentions": list(self.mentions or ()), "mention_room": self.mention_room}
+
+
+@dataclass(slots=True)
+class Growing:
+    """A message that its sender wrote bit by bit."""
+
+    room_id: str
+    message_id: str
+    opening: str
+    texts: list[str] = field(default_factory=list)  # of the appends that were ever asked for, the first one's first
+    confirmed: int = 0  # the last of them that is known to be stored
+    is_cancel_stored: bool = False
+
+    def read(self, index: int) -> str:
+        """The content after the append with this index."""
+        return self.opening + "".join(self.texts[:index])
+
+    def list_contents(self, after: int = 0) -> list[str]:
+        """All that it may have said since an append."""
+        return [self.read(index) for index in range(after, len(self.texts) + 1)]
 
 
 @dataclass(slots=True)
@@ -71,6 +93,7 @@ class Journal:
         self.now = 0
         self.attempts: list[Attempt] = []
         self.streams: list[Stream] = []
+        self.growing: dict[str, Growing] = {}  # by message
         self.pages: list[Page] = []
         self.faults: list[str] = []  # what is wrong whatever else happened
         self.counts: Counter[str] = Counter()

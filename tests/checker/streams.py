@@ -31,7 +31,7 @@ SHARED_FIELDS = (
 """What an event says whenever it is read. A message shows its content as it then stands, so that is looked at apart."""
 
 _MARKS = frozenset({"room.created", "subscribed", "unsubscribed", "sync.gap", "sync.reset", "sync.complete", "error"})
-_REQUESTED = frozenset({"message.edited", "reaction.added", "reaction.removed"})
+_REQUESTED = frozenset({"message.edited", "message.finished", "reaction.added", "reaction.removed"})
 MARKS_SHOWN = 12
 
 Contents = dict[str, set[str | None]]
@@ -191,8 +191,8 @@ class StreamCheck:
                 self._forget(room_id)
 
     def _is_answer_only(self, frame: Frame) -> bool:
-        """To a deletion of what was deleted before; or to an edit or a reaction whose event the connection never got,
-        since a `sync` or a gap led past it."""
+        """To a deletion of what was deleted before; or to an edit, a reaction or the end of a stream whose event the
+        connection never got, since a `sync` or a gap led past it."""
         is_new = (frame["room_id"], frame["seq"]) not in self._got
         return frame["type"] == "message.deleted" or (frame["type"] in _REQUESTED and is_new)
 

@@ -10,6 +10,8 @@ from checker.warden import Warden
 
 INDEX_SECONDS = 30.0  # for the search index to catch up
 POLL_SECONDS = 0.1
+END_SECONDS = 120.0  # for the server to end what has been idle
+END_POLL_SECONDS = 2.0
 
 
 @dataclass(slots=True)
@@ -58,6 +60,7 @@ class Truth:
 
 async def read_truth(warden: Warden, devices: list[Device]) -> Truth:
     """`devices`: one of each user, the warden's too."""
+    await wait_for_ends(warden)
     await wait_for_index(warden)
     truth = Truth({}, {device.user_id: await read_user(device) for device in devices})
     for room_id, room in truth.users[warden.user_id].rooms.items():
@@ -66,6 +69,21 @@ async def read_truth(warden: Warden, devices: list[Device]) -> Truth:
         truth.reports += await warden.read_list("/reports", "reports", status=status)
     truth.mentions = await warden.read_list("/mentions", "messages")
     return truth
+
+
+async def wait_for_ends(warden: Warden) -> None:
+    """Of messages that nobody goes on with."""
+    deadline_s = time.monotonic() + END_SECONDS
+    while is_open := [
+        message
+        for room in await warden.read_list("/rooms", "rooms", hidden="true")
+        for message in await warden.read_messages(room["room_id"])
+        if message.get("stream", {}).get("state") == "open"
+    ]:
+        if time.monotonic() > deadline_s:
+            warden.journal.fault(f"messages that do not end: {is_open}")
+            return
+        await asyncio.sleep(END_POLL_SECONDS)
 
 
 async def wait_for_index(warden: Warden) -> None:

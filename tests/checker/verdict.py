@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 from checker.annotations import check_annotations
+from checker.growing import check_frames, check_growing
 from checker.journal import Attempt, Frame, Journal, Outcome, Page
 from checker.rules import check_blocks, check_reports, check_rules
 from checker.search import check_search
@@ -25,11 +26,13 @@ def find_violations(journal: Journal, truth: Truth, dms: Mapping[str, str]) -> l
         found += check_search(room)
     for stream in journal.streams:
         found += StreamCheck(stream, journal, rooms, contents).run()
+        found += check_frames(stream, journal, rooms)
     for page in journal.pages:
         found += check_page(page, rooms, contents)
     found += check_messages(journal, rooms)
     found += check_revisions(journal, rooms)
     found += check_annotations(journal, rooms)
+    found += check_growing(journal, rooms)
     found += check_members(journal, rooms)
     found += check_receipts(journal, rooms)
     found += check_threads(journal, truth)
@@ -50,6 +53,10 @@ def collect_contents(journal: Journal, truth: Rooms) -> Contents:
     for attempt in journal.attempts:
         if attempt.kind in ("edit", "delete") and attempt.message_id is not None:
             contents[attempt.message_id].add(attempt.content)
+        elif attempt.kind == "finish" and attempt.content is not None:
+            contents[attempt.message_id or ""].add(attempt.content)
+    for growing in journal.growing.values():
+        contents[growing.message_id].update(growing.list_contents())
     return contents
 
 

@@ -23,6 +23,7 @@ class Reply:
     status: int
     data: Any
     code: str | None
+    details: Any = None
 
 
 class Wire:
@@ -58,7 +59,8 @@ class Wire:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise Unreachable from error
         envelope = json.loads(text) if text else {"data": None, "error": None}
-        return Reply(response.status, envelope["data"], envelope["error"] and envelope["error"]["code"])
+        error = envelope["error"] or {}
+        return Reply(response.status, envelope["data"], error.get("code"), error.get("details"))
 
     async def connect(self, user_id: str, **params: str) -> aiohttp.ClientWebSocketResponse:
         """Raises Unreachable."""
