@@ -203,7 +203,12 @@ print("ok")
 
 def test_the_client_of_openapi_python_client(server: ServerProcess, tmp_path: Path) -> None:
     generate = (sys.executable, "-m", "openapi_python_client", "generate", "--meta", "none", "--fail-on-warning")
-    said = run(*generate, "--path", str(save_document(server, tmp_path)), directory=tmp_path)
+    path = save_document(server, tmp_path)
+    document = json.loads(path.read_text())
+    # It cannot send text, and would leave these routes out with a warning.
+    del document["paths"]["/rooms/{room_id}/messages/stream"]
+    path.write_text(json.dumps(document))
+    said = run(*generate, "--path", str(path), directory=tmp_path)
     assert "WARNING" not in said
     (tmp_path / "use.py").write_text(PYTHON_CLIENT)
     assert run(sys.executable, "use.py", server.url, server.create_tenant("acme"), directory=tmp_path) == "ok\n"

@@ -42,7 +42,7 @@ class StreamStatus(TypedDict):
 
     state: Literal["open", "done", "cancelled", "failed"]
     index: NotRequired[int]
-    cancel_requested: NotRequired[Literal[True]]
+    cancel_requested: NotRequired[bool]
 
 
 class MessageFields(TypedDict):
@@ -92,12 +92,12 @@ class AppendAnswer(TypedDict):
     """Everything up to `index` is stored. `cancel_requested`: somebody wants the stream to end."""
 
     index: int
-    cancel_requested: NotRequired[Literal[True]]
+    cancel_requested: NotRequired[bool]
 
 
 class CancelAnswer(TypedDict):
     message_id: str
-    cancel_requested: Literal[True]
+    cancel_requested: bool
 
 
 class MessageReactions(TypedDict):

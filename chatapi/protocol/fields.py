@@ -74,7 +74,7 @@ def or_unset(value: T | None) -> T | UnsetType:
 
 
 StreamIndex = Annotated[int, Meta(ge=0, le=MAX_INTEGER, description="of the last stored append", examples=[7])]
-CancelRequested = Annotated[Literal[True], Meta(description="somebody wants it to end; else absent")]
+CancelRequested = Annotated[bool, Meta(description="true: somebody wants it to end; else absent", examples=[True])]
 
 
 class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):

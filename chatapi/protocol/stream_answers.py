@@ -1,8 +1,8 @@
 """The answers of REST that concern streams. See `protocol.answers`."""
 
-from typing import Literal
+from typing import Annotated
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from chatapi.protocol.answers import Answer
 from chatapi.protocol.fields import CancelRequested, StreamIndex
@@ -20,4 +20,4 @@ class CancelAccepted(Answer, frozen=True, kw_only=True):
     """The sender has been told, and decides."""
 
     message_id: MessageIdText
-    cancel_requested: Literal[True]
+    cancel_requested: Annotated[bool, Meta(description="true", examples=[True])]
