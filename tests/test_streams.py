@@ -14,6 +14,12 @@ pytestmark = pytest.mark.parametrize("transport", ["rest", "websocket"])
 OPEN = {"state": "open", "index": 0}
 
 
+@pytest.fixture(autouse=True)
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Appends do not wait to share a commit."""
+    monkeypatch.setattr("chatapi.appends.JOIN_SECONDS", 0.0)
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def writer(shared_server: Server, transport: str) -> Writer:
     return await make_writer(shared_server, transport)

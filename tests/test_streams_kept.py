@@ -23,6 +23,12 @@ IDLE_SECONDS = 60.0
 DAY_SECONDS = 86_400.0
 
 
+@pytest.fixture(autouse=True)
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Appends do not wait to share a commit."""
+    monkeypatch.setattr("chatapi.appends.JOIN_SECONDS", 0.0)
+
+
 @pytest.fixture
 def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """No job runs by itself."""
@@ -386,6 +392,7 @@ async def test_a_database_with_streams_is_sound(start_server: StartServer, datab
     await writer.finish(ended, content="x")
     await server.services.indexer.update()
     assert (await asyncio.to_thread(check_database, str(database))).findings == []
+    await server.app.close()  # else its jobs write as well
     with closing(sqlite3.connect(database)) as connection:
         for sql, finding in (
             ("DELETE FROM open_streams", "message 1 is a stream that never ends"),
