@@ -110,15 +110,15 @@ class TenantBuckets:
         self.shared.rate_per_s, self.shared.burst = rate_per_s, burst
         self.users.set_rate(user_rate_per_s)
 
-    def take(self, user_id: str | None, now_s: float) -> float:
+    def take(self, user_id: str, now_s: float) -> float:
         """Takes one token of the tenant's and of this user's, or none of either. Returns as `TokenBucket.take`."""
-        if user_id is None or not self.users.rate_per_s:
+        if not self.users.rate_per_s:
             return self.shared.take(now_s)
         return take_of_both(self.users.get(user_id, now_s), self.shared, now_s)
 
-    def find_level(self, user_id: str | None, now_s: float) -> BucketLevel:
+    def find_level(self, user_id: str, now_s: float) -> BucketLevel:
         """The level after the last `take`, of the bucket that has less left."""
-        if user_id is None or not self.users.rate_per_s:
+        if not self.users.rate_per_s:
             return self.shared.level()
         return find_lower(self.users.get(user_id, now_s), self.shared)
 

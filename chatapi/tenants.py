@@ -102,14 +102,17 @@ class TenantRegistry:
         Appends to streams have other buckets. Returns as `TokenBucket.take`. Raises KeyError for a deleted tenant.
         """
         buckets = (self._append_buckets if is_append else self._buckets)[principal.tenant.tenant_key]
-        user_id = None if principal.scope is Scope.API_KEY else principal.user_id
-        return buckets.take(user_id, self._clock.monotonic_s())
+        now_s = self._clock.monotonic_s()
+        return (
+            buckets.shared.take(now_s) if principal.scope is Scope.API_KEY else buckets.take(principal.user_id, now_s)
+        )
 
     def find_level(self, principal: Principal, *, is_append: bool = False) -> BucketLevel:
         """The level after the last `take_token`, of the bucket that has less left. Raises KeyError as that does."""
         buckets = (self._append_buckets if is_append else self._buckets)[principal.tenant.tenant_key]
-        user_id = None if principal.scope is Scope.API_KEY else principal.user_id
-        return buckets.find_level(user_id, self._clock.monotonic_s())
+        if principal.scope is Scope.API_KEY:
+            return buckets.shared.level()
+        return buckets.find_level(principal.user_id, self._clock.monotonic_s())
 
     # Tenants
 

@@ -172,7 +172,8 @@ async def test_every_other_route_takes_one_token(start_server: StartServer) -> N
     names = {**ids, **dict.fromkeys(("notification_id", "subscription_id", "report_id"), "x")}
     body = {"content": "x", "reason": "x", "seq": 1, "topic": "x", "name": "x", "user_id": "carol", "type": "group"}
     body |= {"room_id": room_id, "payload": 1, "targets": {"user_ids": ["bob"]}, "role": "member"}
-    routes = [route for route in ROUTES if route.credential in OF_USERS]
+    body["state"] = "done"
+    routes = [route for route in ROUTES if route.credential in OF_USERS and not route.is_append]
     routes.sort(key=lambda route: (route.method == "DELETE", -len(route.path)))  # the room last
     left = rate_headers(await alice.get("/rooms"))[1]
     for route in routes:
@@ -180,7 +181,7 @@ async def test_every_other_route_takes_one_token(start_server: StartServer) -> N
         sent = None if route.body is None else body
         reply = await alice.request(route.method, route.path.format(**names), sent, params=query)
         left -= 1
-        assert (reply.status in (200, 201, 202, 204, 404), rate_headers(reply)[1]) == (True, left), route.path
+        assert (reply.status in (200, 201, 202, 204, 404, 409), rate_headers(reply)[1]) == (True, left), route.path
 
 
 async def test_a_tenants_own_figures_hold_from_when_they_are_set(start_server: StartServer) -> None:
