@@ -173,7 +173,11 @@ async def test_every_other_route_takes_one_token(start_server: StartServer) -> N
     body = {"content": "x", "reason": "x", "seq": 1, "topic": "x", "name": "x", "user_id": "carol", "type": "group"}
     body |= {"room_id": room_id, "payload": 1, "targets": {"user_ids": ["bob"]}, "role": "member"}
     body["state"] = "done"
-    routes = [route for route in ROUTES if route.credential in OF_USERS and not route.is_append]
+    routes = [
+        route
+        for route in ROUTES
+        if route.credential in OF_USERS and not route.is_append and not route.path.endswith("/stream")
+    ]
     routes.sort(key=lambda route: (route.method == "DELETE", -len(route.path)))  # the room last
     left = rate_headers(await alice.get("/rooms"))[1]
     for route in routes:
