@@ -22,10 +22,17 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]
         yield process
 
 
-@pytest.fixture(params=["this server", pytest.param("one that adds to it", marks=pytest.mark.slow)])
-async def url(process: ServerProcess, request: pytest.FixtureRequest) -> AsyncIterator[str]:
-    """Each case holds also where a newer server adds fields and frames of its own."""
-    if request.param == "this server":
+@pytest.fixture(
+    params=["this server", *(pytest.param(way, marks=pytest.mark.slow) for way in ("a newer server", "sse"))]
+)
+def way(request: pytest.FixtureRequest) -> str:
+    """Each case holds over event streams, and also where a newer server adds fields and frames of its own."""
+    return str(request.param)
+
+
+@pytest.fixture
+async def url(process: ServerProcess, way: str) -> AsyncIterator[str]:
+    if way != "a newer server":
         yield process.url
         return
     async with open_newer(process.url, renames=False) as (_, url):
@@ -33,8 +40,10 @@ async def url(process: ServerProcess, request: pytest.FixtureRequest) -> AsyncIt
 
 
 @pytest.fixture
-async def rig(process: ServerProcess, url: str) -> AsyncIterator[Rig]:
+async def rig(process: ServerProcess, url: str, way: str) -> AsyncIterator[Rig]:
     async with make_rig(url, process.master_key) as rig:
+        if way == "sse":
+            rig.options["transports"] = (way,)
         yield rig
 
 

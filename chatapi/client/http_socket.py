@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from chatapi.client.errors import ApiError, NoAnswer
+from chatapi.client.paths import room_path
 from chatapi.client.socket import CallAnswer, Socket, SocketEnded, now_s
 
 if TYPE_CHECKING:
@@ -101,9 +102,10 @@ class HttpSocket(Socket):
         fields = {name: value for name, value in frame.items() if name not in _OF_FRAME}
         match frame["type"]:
             case "send_message":
-                sent: Json = {**await client.send_message(room_id, **fields)}
-                names = ("room_id", "message_id", "seq", "client_message_id", "created_at")
-                return {"type": "message.sent", **{name: sent[name] for name in names}}
+                path = f"{room_path(room_id)}/messages"
+                sent = await client.call("POST", path, body=fields, is_idempotent=True, shape={"message_id": str})
+                names = ("room_id", "message_id", "seq", "client_message_id", "created_at", "stream")
+                return {"type": "message.sent", **{name: sent[name] for name in names if name in sent}}
             case "message.edit":
                 editing = client.edit_message(room_id, message_id, **fields)
                 message, event = await self._change(editing, type="message.edited", **ids)
@@ -115,6 +117,16 @@ class HttpSocket(Socket):
                     return event
                 seq = await self._find_seq(room_id, message_id)
                 return {**ids, "type": "message.deleted", "seq": seq, "target_seq": seq}
+            case "message.append":
+                appended = await client.append_to_message(room_id, message_id, **fields)
+                return {"type": "message.appended", **ids, **appended}
+            case "message.finish":
+                finishing = client.finish_message(room_id, message_id, **fields)
+                message, event = await self._change(finishing, type="message.finished", **ids)
+                return event or {**message, "type": "message.finished", "target_seq": message["seq"]}
+            case "message.cancel":
+                await client.cancel_message(room_id, message_id)
+                return {"type": "message.cancel_requested", **ids, "user_id": self._user_id}
             case "reaction.add":
                 return await self._react(
                     client.add_reaction(room_id, message_id, frame["emoji"]), "reaction.added", frame

@@ -3237,7 +3237,7 @@ class HttpSocket {
     switch (type) {
       case "send_message": {
         const { seq, client_message_id, created_at, ...sent } = await client.sendMessage(room_id, /** @type {any} */ (fields), options);
-        return { type: "message.sent", room_id, message_id: sent.message_id, seq, client_message_id, created_at };
+        return { type: "message.sent", room_id, message_id: sent.message_id, seq, client_message_id, created_at, stream: sent.stream };
       }
       case "message.edit": {
         /** @type {any} */ let message;
@@ -3250,6 +3250,15 @@ class HttpSocket {
         const { seq } = await client.getMessage(room_id, message_id, options);
         return { ...ids, type: "message.deleted", seq, target_seq: seq };
       }
+      case "message.append": return { ...ids, type: "message.appended", ...(await client.appendToMessage(room_id, message_id, fields.index, fields.text, options)) };
+      case "message.finish": {
+        /** @type {any} */ let message;
+        const event = await this.#change("message.finished", message_id, async () => { message = await client.finishMessage(room_id, message_id, /** @type {any} */ (fields), options); });
+        return event ?? { ...message, type: "message.finished", target_seq: message.seq };
+      }
+      case "message.cancel":
+        await client.cancelMessage(room_id, message_id, options);
+        return { ...ids, type: "message.cancel_requested", user_id };
       case "reaction.add":
       case "reaction.remove": {
         const { emoji } = fields;
