@@ -117,16 +117,8 @@ class HttpSocket(Socket):
                     return event
                 seq = await self._find_seq(room_id, message_id)
                 return {**ids, "type": "message.deleted", "seq": seq, "target_seq": seq}
-            case "message.append":
-                appended = await client.append_to_message(room_id, message_id, **fields)
-                return {"type": "message.appended", **ids, **appended}
-            case "message.finish":
-                finishing = client.finish_message(room_id, message_id, **fields)
-                message, event = await self._change(finishing, type="message.finished", **ids)
-                return event or {**message, "type": "message.finished", "target_seq": message["seq"]}
-            case "message.cancel":
-                await client.cancel_message(room_id, message_id)
-                return {"type": "message.cancel_requested", **ids, "user_id": self._user_id}
+            case "message.append" | "message.finish" | "message.cancel":
+                return await self._carry_out_for_stream(frame["type"], ids, fields)
             case "reaction.add":
                 return await self._react(
                     client.add_reaction(room_id, message_id, frame["emoji"]), "reaction.added", frame
@@ -157,6 +149,18 @@ class HttpSocket(Socket):
                 await client.livez()
                 return {"type": "pong"}
         raise AssertionError(f"no call for {frame['type']}")
+
+    async def _carry_out_for_stream(self, frame_type: str, ids: dict[str, str], fields: Json) -> Json:
+        room_id, message_id = ids["room_id"], ids["message_id"]
+        if frame_type == "message.append":
+            appended = await self._client.append_to_message(room_id, message_id, **fields)
+            return {"type": "message.appended", **ids, **appended}
+        if frame_type == "message.cancel":
+            await self._client.cancel_message(room_id, message_id)
+            return {"type": "message.cancel_requested", **ids, "user_id": self._user_id}
+        finishing = self._client.finish_message(room_id, message_id, **fields)
+        message, event = await self._change(finishing, type="message.finished", **ids)
+        return event or {**message, "type": "message.finished", "target_seq": message["seq"]}
 
     async def _find_seq(self, room_id: str, message_id: str) -> int:
         return (await self._client.get_message(room_id, message_id))["seq"]
