@@ -51,11 +51,12 @@ async def test_it_falls_back_after_three_refused_upgrades_and_returns(
         assert proxy.left == 0
 
 
-async def test_a_server_that_is_away_is_no_reason_to_change(server: Server) -> None:
+@pytest.mark.parametrize(("upgrades", "calls"), [(6, 20), (3, 2)], ids=["away", "restarting"])
+async def test_a_server_that_is_away_is_no_reason_to_change(server: Server, upgrades: int, calls: int) -> None:
     async with make_rig(server.url, server.master_key) as rig:
         with Proxy(server.port) as proxy:
-            proxy.answer("GET", "/v1/ws", [REFUSED] * 6)
-            proxy.answer("GET", "/v1/livez", [FOREIGN_ANSWERS["html_502"]] * 20)
+            proxy.answer("GET", "/v1/ws", [REFUSED] * upgrades)
+            proxy.answer("GET", "/v1/livez", [FOREIGN_ANSWERS["html_502"]] * calls)
             async with (
                 asyncio.timeout(20),
                 ChatAPI(proxy.url, api_key=rig.api_key, user_id="bob", retries=0) as bob,

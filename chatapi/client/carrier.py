@@ -17,7 +17,7 @@ from chatapi.client.socket import Socket, SocketEnded, open_socket
 if TYPE_CHECKING:
     from chatapi.client.api import ChatAPI
 
-FAILED_UPGRADES = 3  # in a row, while REST answers; then the next transport is tried
+FAILED_UPGRADES = 3  # in a row, REST answering after each; then the next transport is tried
 FAILED_STREAMS = 1
 REST_TIMEOUT_S = 5.0
 
@@ -57,14 +57,13 @@ class Carrier:
         is_refusal = isinstance(error, ApiError) and error.status not in PASSING_STATUSES
         if len(self._transports) == 1 or is_refusal or isinstance(error, NoToken):
             return  # the server refuses, or was not asked, whatever carries it
-        self._failed += 1
-        if self._failed < (FAILED_UPGRADES if self.transport == "websocket" else FAILED_STREAMS):
+        if not await self._has_rest():  # the server is away, or restarts: that is no fault of the transport
+            self._at = self._failed = 0
             return
-        if await self._has_rest():
+        self._failed += 1
+        if self._failed == (FAILED_UPGRADES if self.transport == "websocket" else FAILED_STREAMS):
             self._at = (self._at + 1) % len(self._transports)
             self._failed = 0
-        elif self.transport != "websocket":
-            self._at = self._failed = 0
 
     async def _has_rest(self) -> bool:
         try:

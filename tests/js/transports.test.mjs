@@ -36,17 +36,20 @@ for (const [transport, refusesStreams] of [["sse", false], ["poll", true]]) {
   });
 }
 
-test("a server that is away is no reason to change", { timeout: 60_000 }, async () => {
-  const rig = await Rig.make();
-  await intercept("GET", "/v1/ws\\?", Array(6).fill(foreign.text_426));
-  await intercept("GET", "/livez", Array(6).fill(foreign.html_502));
-  const bob = rig.client("bob", { url: proxyUrl, retries: 0 }).connect(QUICK);
-  bob.on("error", () => {});
-  await bob.ready;
-  assert.equal(bob.transport, "websocket");
-  bob.close();
-  rig.close();
-});
+for (const [name, upgrades, calls] of [["is away", 6, 6], ["restarts", 3, 2]]) {
+  test(`a server that ${name} is no reason to change`, { timeout: 60_000 }, async () => {
+    const rig = await Rig.make();
+    await intercept("GET", "/v1/ws\\?", Array(upgrades).fill(foreign.text_426));
+    await intercept("GET", "/livez", Array(calls).fill(foreign.html_502));
+    const bob = rig.client("bob", { url: proxyUrl, retries: 0 }).connect(QUICK);
+    bob.on("error", () => {});
+    await bob.ready;
+    assert.equal(bob.transport, "websocket");
+    assert.equal(await answersLeft(), 0);
+    bob.close();
+    rig.close();
+  });
+}
 
 test("only known transports are taken", () => {
   const client = new Rig().client("bob", { url: "http://localhost", apiKey: "k" });

@@ -256,7 +256,7 @@ const TYPING_REPEAT_MS = 3_000; // the server forgets a typist after 6 s
 const REMEMBERED_NOTIFICATIONS = 10_000;
 const OPEN = 1; // WebSocket.OPEN, which not every implementation names
 const TRANSPORTS = /** @type {Transport[]} */ (["websocket", "sse", "poll"]);
-const FAILED_UPGRADES = 3; // in a row, while REST answers; then the next transport is tried
+const FAILED_UPGRADES = 3; // in a row, REST answering after each; then the next transport is tried
 const HTTP_ACK_DELAY_MS = 500; // an ack is a call there, and takes a token
 const EVENT_MS = 2_000; // for the event of a change to come, once the call is answered
 const POLL_S = 25; // of one long poll: less than proxies wait for an answer
@@ -1840,6 +1840,8 @@ export class Connection {
   #attempt = 0;
   #refusals = 0;
   /** WebSockets in a row that did not get as far as `ready`. */ #failures = 0;
+  /** So many of them were looked at by `#changeTransport`... */ #judged = 0;
+  /** ...and after so many, in a row, REST answered. */ #unpassed = 0;
   /** Why the newest try failed, or what ended the connection. @type {Error | undefined} */ #error;
   /** The text that the application was told last. */ #told = "";
   /** The server's word on the credential, before it closes. @type {ChatAPIError | undefined} */ #refusal;
@@ -2191,14 +2193,21 @@ export class Connection {
   /** The next one, where this one does not pass while REST answers. @param {AbortSignal} signal */
   async #changeTransport(signal) {
     const { transports } = this.#options;
-    const most = this.transport === "websocket" ? FAILED_UPGRADES : 1;
-    if (transports.length === 1 || this.#failures < most) return;
+    if (transports.length === 1 || this.#judged === this.#failures) return;
+    this.#judged = this.#failures;
     const hasRest = await this.#client.tryOnce("GET", "/livez", { gives: STATUS, anonymous: true, limitMs: ASK_TIMEOUT_MS }, signal).then(() => true, () => false);
     if (signal.aborted) return;
     this.#limitConnect();
-    if (!hasRest && this.#at === 0) return;
-    this.#at = hasRest ? (this.#at + 1) % transports.length : 0;
-    this.#failures = 0;
+    if (!hasRest) { // the server is away, or restarts: that is no fault of the transport
+      this.#unpassed = 0;
+      if (this.#at) this.#use(0);
+    } else if (++this.#unpassed === (this.transport === "websocket" ? FAILED_UPGRADES : 1)) this.#use((this.#at + 1) % transports.length);
+  }
+
+  /** @param {number} at */
+  #use(at) {
+    this.#at = at;
+    this.#failures = this.#judged = this.#unpassed = 0;
     this.#suspicion = undefined;
   }
 
@@ -2413,7 +2422,7 @@ export class Connection {
     this.#open = true;
     this.#parts = undefined;
     this.#early = [];
-    this.#refusals = this.#failures = 0;
+    this.#refusals = this.#failures = this.#judged = this.#unpassed = 0;
     this.#error = this.#suspicion = undefined;
     this.#told = "";
     this.#readyAt = Date.now();
