@@ -145,7 +145,7 @@ export type MessageFields = {
 export type StreamStatus = {
     state: "open" | "done" | "cancelled" | "failed";
     index?: number;
-    cancel_requested?: true;
+    cancel_requested?: boolean;
 };
 export type StreamEnd = {
     state: "done" | "cancelled" | "failed";
@@ -264,7 +264,7 @@ export type StreamedMessage = Partial<Omit<NewMessage, "stream">>;
 export type Chunks = AsyncIterable<string> | Iterable<string> | ((signal: AbortSignal) => AsyncIterable<string> | Iterable<string>);
 export type Appended = {
     index: number;
-    cancel_requested?: true;
+    cancel_requested?: boolean;
 };
 export type Revision = {
     content: string;
@@ -1124,11 +1124,11 @@ export declare class ChatAPI extends RestClient {
      * with the last `index` only says that the sender is still there. For its sender. Throws: 409 for an index that does not follow,
      * where `details.index` is the last one that is stored, and for a stream that has ended; 400, 403, 404.
      * @param {string} roomId @param {string} messageId @param {number} index @param {string} text @param {CallOptions} [options]
-     * @returns {Promise<{index: number, cancel_requested?: true}>}
+     * @returns {Promise<{index: number, cancel_requested?: boolean}>}
      */
     appendToMessage(roomId: string, messageId: string, index: number, text: string, options?: CallOptions): Promise<{
         index: number;
-        cancel_requested?: true;
+        cancel_requested?: boolean;
     }>;
     /**
      * Ends a stream and resolves with the message; the same end again changes nothing. `index`: of the last append. `content` replaces

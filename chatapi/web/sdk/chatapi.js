@@ -111,7 +111,7 @@
  * @property {StreamStatus} [stream] of a message that is, or was, written in pieces
  */
 
-/** @typedef {{state: "open" | "done" | "cancelled" | "failed", index?: number, cancel_requested?: true}} StreamStatus `index` is that of the last append; it and `cancel_requested` are there only while it is open */
+/** @typedef {{state: "open" | "done" | "cancelled" | "failed", index?: number, cancel_requested?: boolean}} StreamStatus `index` is that of the last append; it and `cancel_requested` are there only while it is open */
 
 /** @typedef {{state: "done" | "cancelled" | "failed", index?: number, content?: string, meta?: Json | null}} StreamEnd how a stream ends */
 
@@ -141,7 +141,7 @@
 /** @typedef {{content: string, meta?: Json | null, reply_to?: string | null, client_message_id?: string, thread_id?: string | null, mentions?: string[] | null, mention_room?: boolean | null, stream?: boolean}} NewMessage */
 /** @typedef {Partial<Omit<NewMessage, "stream">>} StreamedMessage what a stream may have beside its text */
 /** @typedef {AsyncIterable<string> | Iterable<string> | ((signal: AbortSignal) => AsyncIterable<string> | Iterable<string>)} Chunks the pieces of a text; a function is given a signal, which aborts when they are not wanted any more */
-/** @typedef {{index: number, cancel_requested?: true}} Appended everything up to `index` is stored; `cancel_requested`: somebody wants the stream to end */
+/** @typedef {{index: number, cancel_requested?: boolean}} Appended everything up to `index` is stored; `cancel_requested`: somebody wants the stream to end */
 /** @typedef {{content: string, meta?: Json | null, mentions?: string[] | null, mention_room?: boolean | null}} Revision what an edit changes: an absent field stays, `null` clears it */
 /** @typedef {{room_id: string, message_id: string, seq: number, client_message_id: string | null, created_at: string, stream?: StreamStatus}} Sent */
 
@@ -1116,7 +1116,7 @@ export class ChatAPI extends RestClient {
    * with the last `index` only says that the sender is still there. For its sender. Throws: 409 for an index that does not follow,
    * where `details.index` is the last one that is stored, and for a stream that has ended; 400, 403, 404.
    * @param {string} roomId @param {string} messageId @param {number} index @param {string} text @param {CallOptions} [options]
-   * @returns {Promise<{index: number, cancel_requested?: true}>}
+   * @returns {Promise<{index: number, cancel_requested?: boolean}>}
    */
   appendToMessage(roomId, messageId, index, text, options) {
     return this.call("POST", path`/rooms/${roomId}/messages/${messageId}/append`, { body: { index, text }, idempotent: true, gives: { index: "number" } }, options);
