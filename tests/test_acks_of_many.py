@@ -162,6 +162,7 @@ async def test_it_is_durable_and_takes_one_token(start_server: StartServer) -> N
     assert await read_standings(server.user("bob")) == dict.fromkeys(rooms, 1)
 
 
+@pytest.mark.slow
 async def test_a_thousand_rooms_that_nobody_had_loaded_are_a_few_queries(start_server: StartServer) -> None:
     server = await start_server()
     rooms = await make_rooms(server.user("bob"), MAX_ACKED_ROOMS)

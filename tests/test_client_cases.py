@@ -204,6 +204,7 @@ async def test_send_outlasts_a_restart(rig: Rig, process: ServerProcess) -> None
     assert alice.connection.unconfirmed == 0
 
 
+@pytest.mark.slow
 async def test_kill_in_the_middle_of_sending(rig: Rig, process: ServerProcess) -> None:
     room = await rig.group("alice", "bob")
     alice, bob = await rig.connect("alice"), await rig.connect("bob")
@@ -218,6 +219,7 @@ async def test_kill_in_the_middle_of_sending(rig: Rig, process: ServerProcess) -
     assert seqs(messages) == list(range(1, 201))
 
 
+@pytest.mark.slow
 async def test_graceful_restart(rig: Rig, process: ServerProcess) -> None:
     room = await rig.group("alice", "bob")
     bob = await rig.connect("bob")
@@ -334,6 +336,7 @@ async def test_channel_is_followed(rig: Rig) -> None:
     assert contents(await carol.messages(room, 3)) == ["live", *numbered("missed", 2)]
 
 
+@pytest.mark.slow
 async def test_user_token_is_renewed(rig: Rig) -> None:
     room = await rig.group("alice", "bob")
     backend = rig.client("bob")

@@ -155,6 +155,7 @@ async def test_profiles_blocks_and_bans(rig: Rig) -> None:
     await again.until("message", message_id=sent["message_id"])
 
 
+@pytest.mark.slow
 async def test_kept_root_shows_its_thread(process: ServerProcess, rig: Rig) -> None:
     room = await rig.group("alice", "bob")
     alice, bob = await rig.connect("alice"), await rig.connect("bob")

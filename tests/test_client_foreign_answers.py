@@ -100,6 +100,7 @@ async def test_foreign_answers_lose_no_room(rig: Rig, proxy: Proxy, through: Cal
     await bob.connection.close()
 
 
+@pytest.mark.slow
 async def test_foreign_answers_end_no_connection(rig: Rig, proxy: Proxy, through: Callable[..., ChatAPI]) -> None:
     room = await rig.group("alice", "bob")
     told: list[Exception] = []

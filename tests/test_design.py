@@ -45,6 +45,7 @@ def test_each_module_and_function_that_the_design_names_exists() -> None:
         assert any(define.search(body) for body in bodies), f"{owner}.{name}"
 
 
+@pytest.mark.slow
 def test_each_section_that_is_referred_to_exists() -> None:
     headings = {
         name: set(re.findall(r"^## (\d+)\.", (ROOT / f"docs/{name}.md").read_text(encoding="utf-8"), re.MULTILINE))

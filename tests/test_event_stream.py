@@ -395,6 +395,7 @@ async def flood(user: User, room_id: str) -> None:
     await sender.close()
 
 
+@pytest.mark.slow
 async def test_one_that_does_not_read_costs_bounded_memory_and_loses_nothing(start_server: StartServer) -> None:
     server = await start_server(SMALL)
     alice, bob = server.user("alice"), server.user("bob")

@@ -192,6 +192,7 @@ async def test_pages_of_long_messages_end_early(start_server: StartServer) -> No
     assert [frame["seq"] for frame in (await socket.collect("sync.complete"))[1:]] == list(range(1, 121))
 
 
+@pytest.mark.slow
 async def test_sparse_messages_are_found_by_their_index(server: Server) -> None:
     alice, room_id, room, _sent = await make_long_room(server, 3)
     for number in range((MAX_BLOCKS + 1) * BLOCK_EVENTS):

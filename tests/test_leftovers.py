@@ -118,6 +118,7 @@ async def test_a_deleted_room_leaves_no_row(server: Server, database_file: Datab
     assert {column.split(".")[0] for column in database_file.find_text("marked")} == kept
 
 
+@pytest.mark.slow
 async def test_a_deleted_tenant_leaves_no_row(server: Server, database_file: Database) -> None:
     tenant = await server.make_tenant("other", webhook_url="https://marked.example/hook")
     room_key = find_key(database_file, await fill(server, tenant))

@@ -300,6 +300,7 @@ async def test_a_member_who_is_removed_while_waiting_hears_of_it(server: Server)
     assert shown(await sync(bob, wait=0)) == []
 
 
+@pytest.mark.slow
 async def test_a_wait_ends_empty_when_its_time_is_over(server: Server) -> None:
     room_id = await server.user("alice").make_room()
     answer = await sync(server.user("alice"), rooms={room_id: 0}, wait=1)
@@ -347,6 +348,7 @@ async def test_it_takes_one_token(start_server: StartServer) -> None:
 # As a connection
 
 
+@pytest.mark.slow
 async def test_its_user_is_online_for_the_grace_longer(start_server: StartServer, receiver: Receiver) -> None:
     server = await start_server({"webhooks.allow_private_addresses": True, "websocket.presence_grace_seconds": 0.5})
     made = await server.make_tenant("hooked", webhook_url=receiver.url)

@@ -88,6 +88,7 @@ async def test_rooms_that_come_and_go(start_server: StartServer, query: str) -> 
     assert [room["room_id"] for room in (await bob.get("/rooms", limit=1)).data["rooms"]] == [last]
 
 
+@pytest.mark.slow
 async def test_only_the_latest_read_position_of_another_device_is_owed(start_server: StartServer) -> None:
     server = await start_server(SMALL)
     alice, bob = server.user("alice"), server.user("bob")

@@ -88,6 +88,7 @@ async def test_it_comes_again_at_each_connect_until_then(shared_server: Server) 
         await socket.close()
 
 
+@pytest.mark.slow
 async def test_backlogs_longer_than_a_page_are_complete_and_in_order(shared_server: Server) -> None:
     app = shared_server.user("app")
     for number in range(230):

@@ -382,6 +382,7 @@ async def whole_pages(user: User, path: str, key: str) -> tuple[list[Any], int]:
         params["cursor"] = reply.data["next_cursor"]
 
 
+@pytest.mark.slow
 async def test_large_items_make_short_pages(shared_server: Server) -> None:
     alice = shared_server.user("alice")
     rooms = []

@@ -215,6 +215,7 @@ async def test_which_users_are_asked_for_is_said_in_one_way(shared_server: Serve
     assert (await alice.get("/users", q="x" * 100)).data["users"] == []
 
 
+@pytest.mark.slow
 async def test_a_page_of_large_profiles_ends_early(shared_server: Server) -> None:
     alice = shared_server.user("alice")
     ids = [f"u{n:02}" for n in range(80)]

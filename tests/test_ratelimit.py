@@ -255,6 +255,7 @@ async def test_which_frames_take_a_token(start_server: StartServer) -> None:
         assert is_limited is (frame_type not in LIGHT_FRAMES and frame_type != "message.append"), answer
 
 
+@pytest.mark.slow
 async def test_appends_take_tokens_of_buckets_ten_times_as_large(start_server: StartServer) -> None:
     settings = {"limits.rate_limit": 2, "limits.rate_burst": 6, "limits.user_rate_limit": 1}
     server = await start_server(settings, clock=HandClock())

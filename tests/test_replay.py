@@ -285,6 +285,7 @@ async def test_history_and_events_give_the_state_that_is_read_afresh(server: Ser
             await replica.check()
 
 
+@pytest.mark.slow
 async def test_the_log_alone_gives_it_too(start_server: StartServer) -> None:
     """A client that was away the whole time builds a room from its log, read from the store or as it was streamed."""
     server = await start_server()

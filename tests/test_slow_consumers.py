@@ -107,6 +107,7 @@ async def test_ephemeral_frames_are_dropped_first(start_server: StartServer) -> 
     bob.abort()
 
 
+@pytest.mark.slow
 async def test_it_is_given_up_after_its_grace(start_server: StartServer) -> None:
     server, _alice, room_id, bob = await start_with_a_stalled_bob(start_server, **{"limits.slow_consumer_seconds": 0.2})
     [connection] = server.connections_of("bob")

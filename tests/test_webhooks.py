@@ -137,6 +137,7 @@ async def test_a_message_sent_again_is_called_for_once(start_server: StartServer
     assert [message["seq"] for message in history] == list(range(1, 11))
 
 
+@pytest.mark.slow
 async def test_many_recipients_are_reached_in_steps(
     start_server: StartServer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,6 +267,7 @@ async def test_an_endpoint_that_hangs_is_given_up_after_the_timeout(
     assert (letter["attempts"], letter["error"]) == (2, "no answer within 0.2 s")
 
 
+@pytest.mark.slow
 async def test_endpoints_that_hang_delay_nobody_else(start_server: StartServer, receiver: Receiver) -> None:
     hooked = await start(start_server, receiver, concurrency=8, timeout_seconds=60)
     server = hooked.server

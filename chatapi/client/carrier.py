@@ -57,7 +57,7 @@ class Carrier:
         is_refusal = isinstance(error, ApiError) and error.status not in PASSING_STATUSES
         if len(self._transports) == 1 or is_refusal or isinstance(error, NoToken):
             return  # the server refuses, or was not asked, whatever carries it
-        if not await self._has_rest():  # the server is away, or restarts: that is no fault of the transport
+        if not await self._has_rest():  # the server is away, or restarts: this is not the transport's fault
             self._at = self._failed = 0
             return
         self._failed += 1

@@ -171,6 +171,7 @@ def test_an_import_is_reported_as_a_table(run, directory):
     assert run("check")[0] == 0
 
 
+@pytest.mark.slow
 def test_the_imported_database_is_served_under_the_old_keys(run, directory):
     make_go_database(directory / "go.db", 8)
     assert run("import", "go.db")[0] == 0

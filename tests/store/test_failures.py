@@ -112,6 +112,7 @@ async def test_a_locked_database_refuses_all_at_once_and_goes_on_by_itself(
     assert "Traceback" not in caplog.text
 
 
+@pytest.mark.slow
 async def test_writes_behind_a_refused_batch_are_refused_with_it(server: Server, database: Path) -> None:
     await set_patience(server, 300)
     writer = server.services.store.writer

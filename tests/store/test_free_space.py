@@ -110,6 +110,7 @@ async def test_where_nothing_is_free_there_is_nothing_to_do(server: Server, data
     }
 
 
+@pytest.mark.slow
 async def test_the_file_is_cut_off_once_nobody_reads_the_old_pages(server: Server, database: Path) -> None:
     alice = server.user("alice")
     room_id = await fill(server, 2)

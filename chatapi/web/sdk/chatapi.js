@@ -2198,7 +2198,7 @@ export class Connection {
     const hasRest = await this.#client.tryOnce("GET", "/livez", { gives: STATUS, anonymous: true, limitMs: ASK_TIMEOUT_MS }, signal).then(() => true, () => false);
     if (signal.aborted) return;
     this.#limitConnect();
-    if (!hasRest) { // the server is away, or restarts: that is no fault of the transport
+    if (!hasRest) { // the server is away, or restarts: this is not the transport's fault
       this.#unpassed = 0;
       if (this.#at) this.#use(0);
     } else if (++this.#unpassed === (this.transport === "websocket" ? FAILED_UPGRADES : 1)) this.#use((this.#at + 1) % transports.length);
