@@ -7,11 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
@@ -50,6 +50,11 @@ MEMORY = "/dev/shm"
 ROOM_BYTES = 1 << 28  # the default tests hold up to 60 MB at a time
 
 MASTER_KEY = "master-key-of-the-tests-0123456789"
+
+
+def mark_slow(values: Iterable[str], *, but: Collection[str]) -> list[Any]:
+    """The values as parameters, those that are not in `but` slow."""
+    return [pytest.param(value, marks=() if value in but else pytest.mark.slow) for value in values]
 
 
 def pytest_configure() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from conftest import mark_slow
 from driver import Reply, Server, Socket, User
 
 from chatapi.app import RAW_ROUTES
@@ -23,8 +24,6 @@ from chatapi.protocol.stream_requests import StreamAppend, StreamEnding
 from chatapi.protocol.sync_records import SyncRequest
 from chatapi.protocol.user_requests import PutUser
 from chatapi.rest import ROUTES
-
-pytestmark = pytest.mark.filterwarnings("error")
 
 # `key` and `token`: of the tenant, for a user who is an admin of the room. `other key` and `other token`: of another
 # tenant, for a user of the same id, who names all that the first one has.
@@ -503,7 +502,7 @@ async def tenants(server: Server) -> Tenants:
     return Tenants(server, (await server.make_tenant("other"))["api_key"])
 
 
-@pytest.mark.parametrize("credential", CREDENTIALS[0].cells)
+@pytest.mark.parametrize("credential", mark_slow(CREDENTIALS[0].cells, but={"key", "other_token", "none"}))
 async def test_a_credential_may_do_as_the_table_says(tenants: Tenants, credential: str) -> None:
     caller = await tenants.caller(credential)
     await compare(CREDENTIALS, credential, lambda: tenants.set_up(caller, is_for_operator=credential == "master"))
@@ -559,12 +558,12 @@ async def find_dm(user: User, other: str) -> str:
     return str(reply.data["room_id"] if reply.status == 201 else reply.error["details"]["room_id"])
 
 
-@pytest.mark.parametrize("standing", STANDINGS[0].cells)
+@pytest.mark.parametrize("standing", mark_slow(STANDINGS[0].cells, but={"member", "removed", "stranger"}))
 async def test_a_standing_may_do_as_the_table_says(server: Server, standing: str) -> None:
     await compare(STANDINGS, standing, lambda: set_up_standing(server, standing))
 
 
-@pytest.mark.parametrize("rule", RULES[0].cells)
+@pytest.mark.parametrize("rule", mark_slow(RULES[0].cells, but={"muted"}))
 async def test_rules_of_a_room_allow_as_the_table_says(server: Server, rule: str) -> None:
     async def set_up() -> Stage:
         backend, bob = server.user("backend"), server.user("bob")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from aiohttp import WSMsgType
-from conftest import StartServer
+from conftest import StartServer, mark_slow
 from driver import HandClock, Server, Socket, User
 
 from chatapi import housekeeping
@@ -267,7 +267,7 @@ def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(housekeeping, "list_jobs", lambda _services: [])
 
 
-@pytest.mark.parametrize("column", ROWS[0].cells)
+@pytest.mark.parametrize("column", mark_slow(ROWS[0].cells, but={"removed", "muted"}))
 async def test_a_write_that_waits_is_judged_in_its_own_turn(start_server: StartServer, column: str) -> None:
     server = await start_server({"limits.connections_per_user": 20})
     stage = await Stage(server).set_up()
@@ -289,7 +289,7 @@ async def test_a_write_that_waits_is_judged_in_its_own_turn(start_server: StartS
     assert {name for name in first if first[name] != second[name]} == set()
 
 
-@pytest.mark.parametrize("column", ["suspended", "banned", "muted"])
+@pytest.mark.parametrize("column", mark_slow(["suspended", "banned", "muted"], but={"muted"}))
 async def test_a_rule_that_ends_during_a_turn_holds_to_its_end(start_server: StartServer, column: str) -> None:
     """All that a turn stores has the time at which it began."""
     clock = HandClock()
