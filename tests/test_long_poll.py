@@ -350,7 +350,7 @@ async def test_it_takes_one_token(start_server: StartServer) -> None:
 
 @pytest.mark.slow
 async def test_its_user_is_online_for_the_grace_longer(start_server: StartServer, receiver: Receiver) -> None:
-    server = await start_server({"webhooks.allow_private_addresses": True, "websocket.presence_grace_seconds": 0.5})
+    server = await start_server({"webhooks.allow_private_addresses": True, "websocket.presence_grace_seconds": 2.0})
     made = await server.make_tenant("hooked", webhook_url=receiver.url)
     alice, bob = (server.user(name, made["api_key"]) for name in ("alice", "bob"))
     room_id = await alice.make_room("bob", "carol")
