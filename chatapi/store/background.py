@@ -14,7 +14,7 @@ CHUNK_ROWS = 50  # removed by one statement, a fraction of a millisecond: after 
 BUSY_SECONDS = 2.0  # after another write the writer is taken to be busy for so long
 # Of a step's statements, before its commit. Other writes may have to wait for it. After it they are left alone for so
 # many times as long as it took: the background has a sixth of the writer's time while they write.
-STEP_SECONDS, REST = 0.002, 5.0
+STEP_SECONDS, REST = 0.001, 5.0
 IDLE_STEP_SECONDS, IDLE_REST = 0.01, 0.5
 MAX_REST_SECONDS = 1.0
 # While what others write takes less than this share of the time, steps that are done again after a crash take half of
