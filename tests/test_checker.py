@@ -1,17 +1,14 @@
 """The checker as CI runs it, and that its verifier sees what it is there to see."""
 
-import copy
 import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from checker.journal import Frame, Growing, Journal, Outcome, Stream
+from checker.journal import Outcome, Pipe
 from checker.run import Run
-from checker.truth import RoomTruth, Truth, UserTruth, find_stays
-from checker.verdict import find_violations
+from checker.sample import ROOM, World, message
 
 SECONDS = 90.0
 
@@ -26,128 +23,8 @@ async def test_nothing_is_lost_over_random_kills(tmp_path: Path) -> None:
     print(report)
     assert report.kills
     assert report.counts["send confirmed"] > 1000
+    assert report.counts["pipes done"]
     assert not report.violations
-
-
-# A small world without a fault: alice and bob are in a room from the start; alice sends three messages and edits the
-# first one, bob leaves; bob's one connection has got all of it.
-
-ROOM = "room_1"
-
-
-def message(seq: int, **fields: Any) -> Frame:
-    return {
-        "type": "message",
-        "room_id": ROOM,
-        "message_id": f"msg_{seq}",
-        "seq": seq,
-        "sender_id": "alice",
-        "content": f"m-{seq}",
-        "client_message_id": f"m-{seq}",
-        "deleted_at": None,
-        **fields,
-    }
-
-
-class World:
-    def __init__(self) -> None:
-        self.journal = journal = Journal()
-        edited = message(4, type="message.edited", message_id="msg_1", content="edited", client_message_id="m-1")
-        edited["target_seq"] = 1
-        left = {"type": "member.left", "room_id": ROOM, "user_id": "bob", "seq": 5}
-        self.events = [message(1, content="edited"), message(2), message(3), edited, left]
-        for seq in (1, 2, 3):
-            attempt = journal.begin("send", "alice", ROOM, client_message_id=f"m-{seq}", content=f"m-{seq}")
-            journal.settle(attempt, Outcome.CONFIRMED, message_id=f"msg_{seq}", seq=seq)
-        attempt = journal.begin("edit", "alice", ROOM, message_id="msg_1", content="edited", mentions=None)
-        journal.settle(attempt, Outcome.CONFIRMED, seq=4)
-        self.ack = journal.begin("ack", "alice", ROOM, seq=2)
-        journal.settle(self.ack, Outcome.CONFIRMED)
-        journal.settle(journal.begin("leave", "bob", ROOM), Outcome.CONFIRMED)
-        self.stream = Stream("bob", "backlog", 0)
-        journal.streams.append(self.stream)
-        self.receive(
-            {"type": "ready", "rooms": [{"room_id": ROOM, "last_seq": 2, "last_ack": 0}]},
-            message(1),
-            message(2),
-            {"type": "sync.complete", "rooms": {ROOM: 2}},
-            *self.events[2:],
-        )
-        journal.note_page("alice", ROOM, 1, 3, copy.deepcopy(self.events[1:4]))
-        self.receipts: dict[str, Frame] = {"alice": {"last_ack": 2}}
-        self.messages = [message(1, content="edited"), message(2), message(3)]
-        self.own = {"last_read": 0, "unread_mentions": 0, "notify": "all", "hidden": False}
-        self.own |= {"posting": "members", "slow_mode_seconds": 0}
-        self.users = {"alice": UserTruth(), "warden": UserTruth(rooms={ROOM: self.own})}
-        self.is_dm = False  # of alice and the warden
-        self.reports: list[Frame] = []
-        self.mentions: list[Frame] = []
-        self.found: dict[str, list[Frame]] = {"m-2": [message(2)], "edited": [message(1, content="edited")]}
-
-    def react(self, *, is_stored: bool = True, is_shown: bool = True) -> None:
-        """Alice reacts to the second message, after bob has left."""
-        attempt = self.journal.begin("react", "alice", ROOM, message_id="msg_2", content="👍")
-        self.journal.settle(attempt, Outcome.CONFIRMED)
-        fields = {"room_id": ROOM, "message_id": "msg_2", "user_id": "alice", "emoji": "👍", "count": 1, "seq": 6}
-        if is_stored:
-            self.events.append({"type": "reaction.added", **fields})
-        if is_shown:
-            self.messages[1]["reactions"] = [{"emoji": "👍", "count": 1, "user_ids": ["alice"]}]
-
-    def confirm(self, kind: str, user_id: str, content: str | None = None, **fields: Any) -> None:
-        attempt = self.journal.begin(kind, user_id, ROOM, content=content, **fields)
-        self.journal.settle(attempt, Outcome.CONFIRMED)
-
-    def store(self, kind: str, user_id: str, **fields: Any) -> None:
-        self.events.append({"type": kind, "room_id": ROOM, "user_id": user_id, "seq": len(self.events) + 1, **fields})
-
-    def say(self, created_at: str) -> None:
-        """Alice sends one more message."""
-        seq = len(self.events) + 1
-        attempt = self.journal.begin("send", "alice", ROOM, client_message_id=f"m-{seq}", content=f"m-{seq}")
-        self.journal.settle(attempt, Outcome.CONFIRMED, message_id=f"msg_{seq}", seq=seq)
-        self.events.append(message(seq, created_at=created_at))
-        self.messages.append(message(seq, created_at=created_at))
-
-    def grow(self, content: str = "m-2 and more", state: str | None = "done") -> None:
-        """The second message was written bit by bit, of which bob's connection has seen a part."""
-        self.journal.growing["msg_2"] = Growing(ROOM, "msg_2", "m-2", [" and", " more"], confirmed=2)
-        self.confirm("finish", "alice", message_id="msg_2", state="done")
-        for shown in (self.events[1], self.messages[1]):
-            shown.update(content=content, stream={"state": state, "index": 2})
-        self.found["m-2"] = [self.messages[1]]
-        seq = len(self.events) + 1
-        ended = message(seq, type="message.finished", target_seq=2, message_id="msg_2", content=content)
-        self.events.append(ended | {"client_message_id": "m-2", "stream": self.events[1]["stream"]})
-        delta = {"type": "message.delta", "room_id": ROOM, "message_id": "msg_2"}
-        self.receive(
-            {"type": "message.state", "room_id": ROOM, "message": message(2, stream={"state": "open", "index": 0})},
-            {**delta, "after": 0, "index": 2, "text": " and more"},
-            {**delta, "after": 1, "index": 2, "text": " more"},
-        )
-
-    def report(self, **fields: Any) -> None:
-        """Alice reports the second message."""
-        self.confirm("report", "alice", "rep_1", message_id="msg_2")
-        report = {"report_id": "rep_1", "status": "open", "user_id": "alice", "message": message(2), **fields}
-        self.reports.append(report)
-
-    def receive(self, *frames: Frame) -> None:
-        self.stream.entries += [(self.journal.tick(), False, copy.deepcopy(frame)) for frame in frames]
-
-    def frames(self) -> list[Frame]:
-        return [frame for _, _, frame in self.stream.entries]
-
-    def forget(self, index: int) -> None:
-        del self.stream.entries[index]
-
-    def find_violations(self) -> list[str]:
-        truth = RoomTruth(ROOM, len(self.events), self.events, self.receipts, self.messages)
-        truth.own = self.own
-        truth.found = self.found
-        truth.stays = find_stays(["alice", "bob"], self.events)
-        dms = {ROOM: "alice"} if self.is_dm else {}
-        return find_violations(self.journal, Truth({ROOM: truth}, self.users, self.reports, self.mentions), dms)
 
 
 def test_a_world_without_a_fault_has_no_violations() -> None:
@@ -181,6 +58,13 @@ def test_settings_that_are_shown_are_no_violation() -> None:
 def test_a_message_that_grows_is_no_violation() -> None:
     world = World()
     world.grow()
+    assert world.find_violations() == []
+
+
+@pytest.mark.parametrize(("content", "state"), [("m-3 and more", "done"), ("m-3 and", "failed")])
+def test_a_pipe_is_no_violation(content: str, state: str) -> None:
+    world = World()
+    world.pipe(content, state)
     assert world.find_violations() == []
 
 
@@ -348,6 +232,45 @@ def append_what_nobody_wrote(world: World) -> None:
 def show_a_state_that_was_not(world: World) -> None:
     world.grow()
     world.frames()[-3]["message"]["stream"]["index"] = 1
+
+
+def lose_a_piece_of_a_pipe(world: World) -> None:
+    world.pipe("m-3 more")
+
+
+def lose_what_readers_saw_of_a_pipe(world: World) -> None:
+    world.pipe("m-3", "failed")
+
+
+def lose_what_came_last_through_a_pipe(world: World) -> None:
+    world.pipe("m-3 and")
+
+
+def lose_a_pipe_that_was_named(world: World) -> None:
+    world.pipe()
+    world.journal.pipes["m-9"] = Pipe(ROOM, "m-9", "done", message_id="msg_9")
+
+
+def end_a_pipe_that_broke_off(world: World) -> None:
+    world.pipe().is_whole = False
+
+
+def cancel_a_pipe_by_itself(world: World) -> None:
+    world.pipe(state="cancelled")
+
+
+def answer_a_pipe_otherwise(world: World) -> None:
+    answer = message(3, content="m-3 and", stream={"state": "cancelled"})
+    world.pipe(answer=answer, is_cancel_asked=True)
+
+
+def leave_a_pipe_open(world: World) -> None:
+    world.pipe(state="open")
+
+
+def show_a_pipe_what_nobody_wrote(world: World) -> None:
+    world.pipe()
+    world.frames()[-1]["text"] = " less"
 
 
 def list_a_mention_that_is_not_there(world: World) -> None:
@@ -540,6 +463,15 @@ def read_a_page_that_ends_early(world: World) -> None:
         leave_a_message_open,
         append_what_nobody_wrote,
         show_a_state_that_was_not,
+        lose_a_piece_of_a_pipe,
+        lose_what_readers_saw_of_a_pipe,
+        lose_what_came_last_through_a_pipe,
+        lose_a_pipe_that_was_named,
+        end_a_pipe_that_broke_off,
+        cancel_a_pipe_by_itself,
+        answer_a_pipe_otherwise,
+        leave_a_pipe_open,
+        show_a_pipe_what_nobody_wrote,
     ],
 )
 def test_the_verifier_sees_every_kind_of_fault(fault: Callable[[World], None]) -> None:

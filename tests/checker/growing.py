@@ -34,6 +34,10 @@ class Replica:
             if frame["after"] == index:
                 self._texts[message_id] = frame["index"], text + frame["text"]
 
+    def find(self, message_id: str) -> tuple[int, str] | None:
+        """The index and the text that it has of an open message."""
+        return self._texts.get(message_id)
+
     def list_open(self) -> list[str]:
         return list(self._texts)
 

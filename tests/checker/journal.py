@@ -65,6 +65,20 @@ class Growing:
 
 
 @dataclass(slots=True)
+class Pipe:
+    """A message that its sender wrote through a pipe."""
+
+    room_id: str
+    client_message_id: str
+    whole_state: str  # in which it ends if all of it arrives: done or failed
+    text: str = ""  # all that was written into it so far
+    is_whole: bool = False
+    is_cancel_asked: bool = False
+    message_id: str | None = None  # once somebody has heard of it
+    answer: Frame | None = None  # the message of a 201
+
+
+@dataclass(slots=True)
 class Stream:
     """One connection: what came in, and the `sync` and `subscribe` frames that went out, in order.
 
@@ -94,6 +108,7 @@ class Journal:
         self.attempts: list[Attempt] = []
         self.streams: list[Stream] = []
         self.growing: dict[str, Growing] = {}  # by message
+        self.pipes: dict[str, Pipe] = {}  # by client_message_id
         self.pages: list[Page] = []
         self.faults: list[str] = []  # what is wrong whatever else happened
         self.counts: Counter[str] = Counter()

@@ -34,8 +34,21 @@ _MARKS = frozenset({"room.created", "subscribed", "unsubscribed", "sync.gap", "s
 _REQUESTED = frozenset({"message.edited", "message.finished", "reaction.added", "reaction.removed"})
 MARKS_SHOWN = 12
 
-Contents = dict[str, set[str | None]]
-"""By message: everything that it was ever asked to say; None once its deletion was asked for."""
+
+class Said(set[str | None]):
+    """Everything that a message was ever asked to say; None once its deletion was asked for."""
+
+    piped: str | None = None
+    """Any beginning of this counts, too."""
+
+    def __contains__(self, content: object) -> bool:
+        if super().__contains__(content):
+            return True
+        return isinstance(content, str) and self.piped is not None and self.piped.startswith(content)
+
+
+Contents = dict[str, Said]
+"""By message."""
 
 
 @dataclass(slots=True)

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from checker.annotations import check_annotations
 from checker.growing import check_frames, check_growing
 from checker.journal import Attempt, Frame, Journal, Outcome, Page
+from checker.pipes import check_pipes
 from checker.rules import check_blocks, check_reports, check_rules
 from checker.search import check_search
 from checker.settings import check_hidden, check_settings
-from checker.streams import Contents, StreamCheck, find_differences
+from checker.streams import Contents, Said, StreamCheck, find_differences
 from checker.threads import check_threads
 from checker.truth import RoomTruth, Truth
 
@@ -33,6 +34,7 @@ def find_violations(journal: Journal, truth: Truth, dms: Mapping[str, str]) -> l
     found += check_revisions(journal, rooms)
     found += check_annotations(journal, rooms)
     found += check_growing(journal, rooms)
+    found += check_pipes(journal, rooms)
     found += check_members(journal, rooms)
     found += check_receipts(journal, rooms)
     found += check_threads(journal, truth)
@@ -45,11 +47,13 @@ def find_violations(journal: Journal, truth: Truth, dms: Mapping[str, str]) -> l
 
 def collect_contents(journal: Journal, truth: Rooms) -> Contents:
     by_identity = {attempt.client_message_id: attempt.content for attempt in of_kind(journal, "send")}
-    contents: Contents = defaultdict(set)
+    contents: Contents = defaultdict(Said)
     for room in truth.values():
         for event in room.events:
             if event["type"] == "message":
                 contents[event["message_id"]].add(by_identity.get(event["client_message_id"], "not sent by anybody"))
+                if (pipe := journal.pipes.get(event["client_message_id"])) is not None:
+                    contents[event["message_id"]].piped = pipe.text
     for attempt in journal.attempts:
         if attempt.kind in ("edit", "delete") and attempt.message_id is not None:
             contents[attempt.message_id].add(attempt.content)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import aiohttp
 
 CALL_SECONDS = 15.0  # an answer that takes longer is a fault of the server, unless it was killed
+PIPE_TIMEOUT = aiohttp.ClientTimeout(total=60.0)  # likewise, for a body that takes a second or two
 CLOSING = aiohttp.ClientWSTimeout(ws_close=2.0)
 SMALL_RECEIVE_BYTES = 8 * 1024  # of a client that does not hide behind the kernel's buffers when it stops reading
 
@@ -45,16 +47,21 @@ class Wire:
 
     async def call(self, user_id: str, method: str, path: str, body: object = None, **params: object) -> Reply:
         """Raises Unreachable."""
-        headers = self._headers(user_id)
-        data = None
+        headers, data = {}, None
         if body is not None:
             headers["Content-Type"] = "application/json"
             data = json.dumps(body).encode()
         query = {name: str(value) for name, value in params.items()}
+        return await self._request(user_id, method, path, data=data, headers=headers, params=query)
+
+    async def pipe(self, user_id: str, path: str, body: AsyncIterator[bytes], headers: dict[str, str]) -> Reply:
+        """Whatever the body takes. Raises Unreachable."""
+        return await self._request(user_id, "PUT", path, data=body, headers=headers, timeout=PIPE_TIMEOUT)
+
+    async def _request(self, user_id: str, method: str, path: str, *, headers: dict[str, str], **options: Any) -> Reply:
+        headers = {**self._headers(user_id), **headers}
         try:
-            async with self._calls.request(
-                method, self._url + path, data=data, headers=headers, params=query
-            ) as response:
+            async with self._calls.request(method, self._url + path, headers=headers, **options) as response:
                 text = await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise Unreachable from error
