@@ -240,7 +240,8 @@ async def test_json_by_any_spelling_is_taken(shared_server: Server, content_type
         b'{"type":"group","x":"\xff"}',
         b'{"type":"group","x":"\xc3"}',
         b'{"type":"group","x":"\xed\xa0\x80"}',
-        b'{"type":"group","x":"\\ud800"}',
+        b'{"type":"group","x":"\\ud800","y":NaN}',
+        b'{"type":"group","x":"\\ud83d\\ude00","y":NaN}',
         b'{"type":"group","x":"\x00"}',
         b'{"type":"group","x":"\n"}',
         b"\xef\xbb\xbf{}",
@@ -268,10 +269,16 @@ async def test_body_that_is_no_json_object_is_refused(shared_server: Server, bod
         (b'{"type":"group","x":["\\u0000"]}', "x[0]"),
         (b'{"type":"group","name":"\\u0000"}', "name"),
         (b'{"type":"group","metadata":{"a\\u0000b":1}}', "metadata"),
+        (b'{"type":"group","x":"\\ud800"}', "x"),
+        (b'{"type":"group","name":"a\\uDC00b"}', "name"),
+        (b'{"type":"group","name":"\\ude00\\ud83d"}', "name"),
+        (b'{"type":"group","metadata":{"k":["\\ud83d\\ude00","\\ud83d"]}}', "metadata.k[1]"),
+        (b'{"type":"group","metadata":{"\\ud800":1}}', "metadata"),
+        (b'{"\\ud800":1}', None),
     ],
 )
-async def test_big_integers_and_nul_are_refused_in_ignored_fields_too(
-    shared_server: Server, body: bytes, field: str
+async def test_big_integers_and_bad_text_are_refused_in_ignored_fields_too(
+    shared_server: Server, body: bytes, field: str | None
 ) -> None:
     check_error(await send(shared_server, body), 400, "VALIDATION_ERROR", field)
 
@@ -293,6 +300,7 @@ async def test_json_within_the_bounds_is_kept_exactly(shared_server: Server) -> 
         "large": 1.5e300,
         "escaped": "\\u0000",
         "low": "\x01",
+        "pair": "😀",
     }
     room = (await alice.post("/rooms", {"type": "group", "metadata": metadata})).data
     assert room["metadata"] == metadata
@@ -360,6 +368,20 @@ async def test_a_client_that_leaves_in_its_body_harms_nobody(shared_server: Serv
     await writer.drain()
     writer.transport.abort()
     assert (await shared_server.user("a").get("/rooms")).data["rooms"] == []
+
+
+async def test_a_body_whose_chunks_are_broken_is_refused_at_once(shared_server: Server) -> None:
+    head = f"POST /rooms {HEAD}X-API-Key: {shared_server.api_key}\r\nX-User-Id: a\r\nContent-Type: application/json\r\n"
+    chunked = f"{head}Transfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n".encode()
+    for together in (True, False):
+        reader, writer = await shared_server.open()
+        writer.write(chunked)
+        if not together:
+            await writer.drain()
+            await shared_server.user("a").get("/rooms")  # it waits for the rest meanwhile
+        writer.write(b"no length\r\n")
+        check_error(parse(await reader.readuntil(b"}}")), 400, "VALIDATION_ERROR")
+        assert await reader.read() == b""
 
 
 async def test_a_body_that_does_not_come_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

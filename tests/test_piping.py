@@ -287,6 +287,18 @@ async def test_client_that_goes_leaves_a_failed_message_with_all_that_came(
     await bob.expect("message.finished", content="one two three", stream={"state": "failed"})
 
 
+async def test_a_body_whose_chunks_are_broken_fails_at_once(server: Server, room_id: str) -> None:
+    alice = server.user("alice")
+    pipe = await open_pipe(alice, room_id)
+    pipe.write("one")
+    await wait_for_content(alice, room_id, "one")
+    pipe.writer.write(b"no length\r\n")
+    reply = await pipe.read_reply()
+    assert (reply.status, reply.headers["connection"]) == (400, "close")
+    kept = await get_message(alice, room_id, reply.error["details"]["message_id"])
+    assert (kept["content"], kept["stream"]) == ("one", {"state": "failed"})
+
+
 @pytest.mark.parametrize("filler", ["x", "👍"])
 async def test_text_that_is_too_long_fails_with_as_much_as_fits(server: Server, room_id: str, filler: str) -> None:
     alice = server.user("alice")
@@ -469,6 +481,20 @@ async def test_a_cancel_ends_a_silent_pipe_at_once(server: Server, room_id: str)
     reply = await pipe.read_reply()
     assert (reply.status, reply.headers["connection"]) == (201, "close")
     assert (reply.data["content"], reply.data["stream"]) == ("x", {"state": "cancelled"})
+
+
+async def test_client_that_goes_on_writing_after_a_cancel_is_cut_off(
+    server: Server, room_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As curl does, whose program would go on making text that nobody gets."""
+    monkeypatch.setattr("chatapi.rest.server.PART_SECONDS", 0.01)
+    alice = server.user("alice")
+    pipe = await open_pipe(alice, room_id)
+    pipe.write("x")
+    message = await wait_for_content(alice, room_id, "x")
+    await alice.post(f"/rooms/{room_id}/messages/{message['message_id']}/cancel")
+    assert (await pipe.read_reply()).status == 201
+    assert await pipe.is_closed()
 
 
 # Streams of events

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from chatapi.errors import ChatError, invalid
-from chatapi.protocol.json import check_bounds, convert, loads_unchecked
+from chatapi.protocol.json import check_bounds, convert, is_unicode, loads_unchecked
 from chatapi.protocol.requests import (
     AckUpTo,
     Body,
@@ -189,4 +189,6 @@ def _parse_request_id(value: object) -> str | None:
         return None
     if not isinstance(value, str) or len(value) > MAX_REQUEST_ID_CHARACTERS:
         raise invalid(f"Must be a string of at most {MAX_REQUEST_ID_CHARACTERS} characters", "request_id")
+    if not is_unicode(value):
+        raise invalid("Strings must not contain half a pair of surrogates", "request_id")
     return value

@@ -4,6 +4,7 @@
 the documents are given. JSON that is made already stands in a record as `Encoded`.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
@@ -24,6 +25,7 @@ _DIGITS_ALIKE = bytes.maketrans(b"123456789", b"000000000")
 _LONG_INTEGER = b"0" * 16
 # orjson reads an integer beyond 64 bits, which has 19 digits or more, as a float.
 _HUGE_INTEGER = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}(?![0-9.eE])")
+_SURROGATE = re.compile(rb"(?i)\\ud[89a-f]")
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 T = TypeVar("T")
@@ -83,7 +85,7 @@ def loads(body: bytes) -> Any:
     """Parse what a client sent.
 
     Raises ChatError (VALIDATION_ERROR) when it is not JSON, not UTF-8, nested too deep, or holds an integer of 2^53
-    or more or a U+0000.
+    or more, a U+0000 or half a pair of surrogates.
     """
     value = loads_unchecked(body)
     check_bounds(body, value)
@@ -95,16 +97,38 @@ def loads_unchecked(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
+        if _SURROGATE.search(body):
+            value = _find_surrogates(body)
+            if value is not None:
+                return value
         raise invalid(f"Malformed JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
+
+
+def _find_surrogates(body: bytes) -> Any:
+    """The value, if halves of surrogate pairs are all that orjson has against it: the check names their field."""
+    try:
+        value = json.loads(body.decode())
+        return None if is_unicode(json.dumps(value, ensure_ascii=False, allow_nan=False)) else value
+    except (ValueError, RecursionError):
+        return None
 
 
 def check_bounds(body: bytes, value: object) -> None:
     """Raises ChatError, as `loads` does, for the value of this body."""
-    # A look at the bytes rules out the three for nearly every body; only a suspect is walked.
+    # A look at the bytes rules out all of them for nearly every body; only a suspect is walked.
     deep = body.count(b"{") + body.count(b"[") > MAX_DEPTH
-    if deep or b"\\u0000" in body or _LONG_INTEGER in body.translate(_DIGITS_ALIKE):
+    if deep or b"\\u" in body or _LONG_INTEGER in body.translate(_DIGITS_ALIKE):
         is_huge = _HUGE_INTEGER.search(_STRING.sub(b'""', body)) is not None
         _check(value, "", 1, float if is_huge else int)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 has it: half a pair of surrogates, which JSON can escape, it has not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def loads_stored(text: str | bytes) -> Any:
@@ -116,6 +140,8 @@ def _check(value: object, path: str, depth: int, bounded: type[float] | type[int
     if isinstance(value, str):
         if "\x00" in value:
             raise invalid("Strings must not contain U+0000", path or None)
+        if not is_unicode(value):
+            raise invalid("Strings must not contain half a pair of surrogates", path or None)
     elif isinstance(value, int | bounded):
         if abs(value) > MAX_INTEGER:
             raise invalid("Integers must be below 2^53", path or None)

@@ -164,6 +164,8 @@ class Edge:
                 response = edge._refuse(error, headers)
             if not request.content.is_eof():
                 response.force_close()
+                if response.status < 400:
+                    request.protocol.part_from_body()  # type: ignore[attr-defined]  # what our own server makes
             return response
 
         return respond

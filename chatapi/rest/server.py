@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from aiohttp import web
+from aiohttp.web_protocol import _ErrInfo
 
 from chatapi.admission import Admission, Tier
 from chatapi.errors import ChatError, Code
@@ -21,6 +22,7 @@ KEEPALIVE_SECONDS = 75.0  # longer than the 60 s after which the usual proxies r
 FIRST_POLL_SECONDS, POLL_SECONDS = 0.001, 0.01  # most connections end at once when all is read
 END_SECONDS = 0.1  # for handlers to end when all is over
 MAX_LINE_BYTES = 16 * 1024  # of a request: the cursors of an event stream take 8 KiB of it
+PART_SECONDS = 1.0  # for the rest of a body that was answered without an error: its client writes until it is cut off
 UNREAD_SECONDS = 30.0  # a client that reads nothing of its response for this long is cut off: it is held in memory
 
 _NO_MESSAGES: deque[Any] = deque(maxlen=0)
@@ -120,6 +122,22 @@ class EnvelopeProtocol(web.RequestHandler):
         if task is not None and not self.is_serving():
             task.cancel()  # it would wait on for the rest of a body whose request has been answered
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            self._refuse_broken_body()
+
+    def _refuse_broken_body(self) -> None:
+        """The parser has given up within a body, or between requests. A body would never end."""
+        if len(self._messages) > 1:
+            content = self._messages[-2][1]
+        elif self._current_request is not None:
+            content = self._current_request.content
+        else:
+            return
+        if not content.is_eof() and content.exception() is None:
+            content.set_exception(ChatError(Code.VALIDATION_ERROR, "Malformed HTTP body"))
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._made_peer.pause()
@@ -164,6 +182,10 @@ class EnvelopeProtocol(web.RequestHandler):
         self._parser = None  # as above
         if not self._messages:
             self._messages = _NO_MESSAGES
+
+    def part_from_body(self) -> None:
+        """The response comes before the end of the body, and tells of success."""
+        self._lingering_time = PART_SECONDS
 
     def part(self) -> PeerTransport:
         """All is said: only the peer's goodbye is waited for."""

@@ -67,7 +67,7 @@ def test_each_needed_field_is_missed_by_name(frame_type: str) -> None:
         assert bad.value.error.message.startswith("Required")
 
 
-@pytest.mark.parametrize("bad", ['"a\\u0000"', "9007199254740992", "[" * 40 + "]" * 40])
+@pytest.mark.parametrize("bad", ['"a\\u0000"', '"a\\ud83d"', "9007199254740992", "[" * 40 + "]" * 40])
 def test_json_out_of_bounds_is_answered_with_its_request_id(bad: str) -> None:
     for payload in (
         f'{{"type":"ping","x":{bad},"request_id":"q"}}',
@@ -76,6 +76,16 @@ def test_json_out_of_bounds_is_answered_with_its_request_id(bad: str) -> None:
         with pytest.raises(BadFrame) as refusal:
             parse_frame(payload.encode())
         assert refusal.value.request_id == "q"
+
+
+def test_half_a_pair_of_surrogates_is_refused_by_the_field_that_has_it() -> None:
+    for payload, field, request_id in (
+        (b'{"type":"message.append","request_id":"q","room_id":"r","message_id":"m","text":"\\ud83d"}', "text", "q"),
+        (b'{"type":"ping","request_id":"\\ud83d"}', "request_id", None),
+    ):
+        with pytest.raises(BadFrame) as bad:
+            parse_frame(payload)
+        assert (bad.value.error.field, bad.value.request_id) == (field, request_id)
 
 
 def test_optional_fields_have_their_defaults() -> None:
