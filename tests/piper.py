@@ -7,6 +7,9 @@ from typing import Any
 from driver import Reply, User
 from raw_websocket import WAIT_SECONDS
 
+CHUNK = 'data: {"choices": [{"index": 0, "delta": {"content": "%s"}}]}\n\n'
+AS_EVENTS = {"Content_Type": "text/event-stream"}
+
 
 class Piper:
     """One request, in chunks unless its head gives a length."""
@@ -60,3 +63,21 @@ async def open_pipe(user: User, room_id: str, query: str = "", **head: str) -> P
     piper = Piper(*await user.server.open())
     piper.send_head(user, f"/rooms/{room_id}/messages/stream{query}", **head)
     return piper
+
+
+async def list_messages(user: User, room_id: str) -> list[dict[str, Any]]:
+    return list((await user.get(f"/rooms/{room_id}/messages")).data["messages"])
+
+
+async def get_message(user: User, room_id: str, message_id: str) -> dict[str, Any]:
+    return dict((await user.get(f"/rooms/{room_id}/messages/{message_id}")).data)
+
+
+async def wait_for_content(user: User, room_id: str, content: str) -> dict[str, Any]:
+    """The newest message, once it has this content."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while True:
+            messages = await list_messages(user, room_id)
+            if messages and messages[-1]["content"] == content:
+                return messages[-1]
+            await asyncio.sleep(0.005)

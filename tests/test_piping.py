@@ -1,26 +1,17 @@
 """Messages that are written from a pipe: a body becomes a stream while it arrives."""
 
 import asyncio
-import re
-import shutil
-from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import StartServer
-from driver import HandClock, Server, Socket, User, eventually
-from examples import example
-from nginx import open_nginx
-from piper import Piper, open_pipe
-from raw_websocket import WAIT_SECONDS
+from driver import HandClock, Server, Socket, eventually
+from piper import AS_EVENTS, CHUNK, Piper, get_message, list_messages, open_pipe, wait_for_content
 
 from chatapi import piping
 
-CHUNK = 'data: {"choices": [{"index": 0, "delta": {"content": "%s"}}]}\n\n'
 STOP = 'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
 DONE = "data: [DONE]\n\n"
-NGINX = example("docs/operations.md", "nginx")
-AS_EVENTS = {"Content_Type": "text/event-stream"}
 
 
 @pytest.fixture
@@ -31,24 +22,6 @@ async def room_id(server: Server) -> str:
 @pytest.fixture
 async def bob(server: Server, room_id: str) -> Socket:
     return await server.user("bob").connect()
-
-
-async def list_messages(user: User, room_id: str) -> list[dict[str, Any]]:
-    return list((await user.get(f"/rooms/{room_id}/messages")).data["messages"])
-
-
-async def get_message(user: User, room_id: str, message_id: str) -> dict[str, Any]:
-    return dict((await user.get(f"/rooms/{room_id}/messages/{message_id}")).data)
-
-
-async def wait_for_content(user: User, room_id: str, content: str) -> dict[str, Any]:
-    """The newest message, once it has this content."""
-    async with asyncio.timeout(WAIT_SECONDS):
-        while True:
-            messages = await list_messages(user, room_id)
-            if messages and messages[-1]["content"] == content:
-                return messages[-1]
-            await asyncio.sleep(0.005)
 
 
 def list_pipes(server: Server) -> list[Any]:
@@ -568,55 +541,3 @@ async def test_fast_client_waits_for_the_disk(server: Server, room_id: str) -> N
     pipe.write(DONE)
     pipe.end()
     assert (await pipe.read_reply()).data["content"] == "xy"
-
-
-# Other programs
-
-
-async def run_curl(stdin: bytes, *arguments: str) -> tuple[int, bytes]:
-    curl = shutil.which("curl")
-    assert curl is not None
-    process = await asyncio.create_subprocess_exec(
-        curl, "-sN", *arguments, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdin is not None
-    for start in range(0, len(stdin), 7):
-        process.stdin.write(stdin[start : start + 7])
-        await process.stdin.drain()
-    process.stdin.close()
-    out, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out
-
-
-@pytest.mark.parametrize("arguments", [["-T", "-"], ["-X", "POST", "-T", "-"]], ids=["PUT", "POST"])
-async def test_curl_pipes(server: Server, room_id: str, arguments: list[str]) -> None:
-    alice = server.user("alice")
-    headers = [part for name, value in alice.headers.items() for part in ("-H", f"{name}: {value}")]
-    text = "Die Größe der Wörter, 👩‍🚀, in kleinen Stücken."
-    code, out = await run_curl(
-        text.encode(), *arguments, *headers, "-w", "%{http_code}", f"{server.url}/rooms/{room_id}/messages/stream"
-    )
-    assert (code, out[-3:]) == (0, b"201")
-    [message] = await list_messages(alice, room_id)
-    assert (message["content"], message["stream"]) == (text, {"state": "done"})
-
-
-@pytest.mark.deploy
-async def test_nginx_passes_a_pipe_on_while_it_is_written(server: Server, room_id: str, tmp_path: Path) -> None:
-    """With what docs/operations.md has for it."""
-    alice = server.user("alice")
-    shared, pipes = re.findall(r"proxy_http_version .*?(?=\n\n)|(?<=messages/stream\$ \{\n).*?(?=\})", NGINX, re.DOTALL)
-    settings = shared.replace("$connection_upgrade", "''") + pipes.replace("proxy_pass http://chatapi;", "")
-    async with open_nginx(tmp_path, server.port, settings) as url:
-        pipe = Piper(*await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2])))
-        pipe.send_head(alice, f"/rooms/{room_id}/messages/stream", **AS_EVENTS)
-        pipe.write(CHUNK % "x")
-        message = await wait_for_content(alice, room_id, "x")
-        for _ in range(40):
-            pipe.write(b": " + b"x" * 50_000 + b"\n")  # nginx itself takes 1 MiB
-            await pipe.writer.drain()
-        assert (await alice.post(f"/rooms/{room_id}/messages/{message['message_id']}/cancel")).status == 202
-        reply = await pipe.read_reply()
-        assert (reply.status, reply.data["stream"]) == (201, {"state": "cancelled"})
-        pipe.leave()
