@@ -524,6 +524,26 @@ async def test_typing_is_told_once_for_many_keys(connect: Any) -> None:
     assert types == ["typing.start", "typing.stop"]
 
 
+@pytest.mark.parametrize("sends", ["send", "stream"])
+async def test_typing_is_told_again_after_a_message(connect: Any, sends: str) -> None:
+    connection, session = await connect()
+    await session.complete(room_a=0)
+
+    async def say_nothing() -> AsyncIterator[str]:
+        for text in ():
+            yield text
+
+    await connection.typing("room_a")
+    async with asyncio.TaskGroup() as tasks:
+        content = "Hello" if sends == "send" else say_nothing()
+        sending = tasks.create_task(getattr(connection, sends)("room_a", content))
+        assert (await session.hear_next("typing.start"))["room_id"] == "room_a"
+        await session.hear_next("send_message")
+        await connection.typing("room_a")
+        assert (await session.hear_next("typing.start", "ping"))["type"] == "typing.start"
+        sending.cancel()
+
+
 def test_a_connection_is_not_open_before_it_is() -> None:
     connection = ChatAPI("http://127.0.0.1", token="t").connect()
     with pytest.raises(Closed):

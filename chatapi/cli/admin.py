@@ -3,7 +3,8 @@
 import argparse
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import aiohttp
@@ -55,15 +56,23 @@ async def _ask(args: argparse.Namespace, question: Callable[[AdminAPI], Awaitabl
         try:
             # Once is enough for somebody who waits and can ask again.
             api = AdminAPI(url, config.auth.master_key, retries=0, session=session)
-            return await question(api) or {}
         except ValueError as error:
             raise CliError(f"--url {url}: {error}") from error
-        except NotChatAPI as error:
-            raise CliError(f"the server at {where} is not ChatAPI: {error}") from error
-        except NoAnswer as error:
-            raise CliError(f"no answer from {where}: {_explain(error.__cause__)}; is the server running?") from error
-        except ApiError as error:
-            raise CliError(f"{where} refused the request: {error}") from error
+        with explaining_failures(where):
+            return await question(api) or {}
+
+
+@contextmanager
+def explaining_failures(where: str) -> Iterator[None]:
+    """Raises CliError for the failures of calls to the server there."""
+    try:
+        yield
+    except NotChatAPI as error:
+        raise CliError(f"the server at {where} is not ChatAPI: {error}") from error
+    except NoAnswer as error:
+        raise CliError(f"no answer from {where}: {_explain(error.__cause__)}; is the server running?") from error
+    except ApiError as error:
+        raise CliError(f"{where} refused the request: {error}") from error
 
 
 def find_server(server: ServerConfig) -> tuple[str, str]:

@@ -218,12 +218,12 @@ class Connection:
         refused: 409 when that id had another body, 400 (`field` says of what), 403 for those who are not members, 404;
         Closed when the connection is closed first.
         """
-        self._typist.forget(room_id)
         optional: Json = {"meta": meta, "reply_to": reply_to, "mentions": mentions, "mention_room": mention_room}
         optional["thread_id"] = thread_id
         return await self._send(room_id, draft(content, client_message_id=client_message_id, **optional))
 
     async def _send(self, room_id: str, fields: Json) -> Sent:
+        self._typist.forget(room_id)
         frame = {"type": "send_message", "room_id": room_id, **fields}
         self._unconfirmed += 1
         try:
