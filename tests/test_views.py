@@ -8,7 +8,7 @@ from driver import HandClock, Server, User, restart
 from hooked import QUICK, hook
 from receiver import Receiver
 
-from chatapi.webhooks import queue, worker
+from chatapi.webhooks import expansion, queue
 
 
 async def view_of(user: User, room_id: str) -> tuple[str, bool]:
@@ -169,7 +169,7 @@ async def test_a_webhook_tells_each_member_as_they_want(
     start_server: StartServer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, is_large: bool
 ) -> None:
     monkeypatch.setattr(queue, "DIRECT_RECIPIENTS", 0 if is_large else 100)
-    monkeypatch.setattr(worker, "EXPAND_ROWS", 2)
+    monkeypatch.setattr(expansion, "EXPAND_ROWS", 2)
     server = await start_server(QUICK)
     hooked = await hook(server, receiver.url)
     alice = hooked.user("alice")

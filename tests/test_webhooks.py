@@ -17,7 +17,7 @@ from standardwebhooks import Webhook
 
 from chatapi.errors import unavailable
 from chatapi.store import webhooks as store_webhooks
-from chatapi.webhooks import worker
+from chatapi.webhooks import expansion, worker
 
 
 def find_event(call: Call) -> tuple[str, str]:
@@ -141,7 +141,7 @@ async def test_a_message_sent_again_is_called_for_once(start_server: StartServer
 async def test_many_recipients_are_reached_in_steps(
     start_server: StartServer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "EXPAND_ROWS", 7)
+    monkeypatch.setattr(expansion, "EXPAND_ROWS", 7)
     hooked = await start(start_server, receiver)
     alice = hooked.user("alice")
     members = [f"member-{number}" for number in range(50)]

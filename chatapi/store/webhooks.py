@@ -4,7 +4,9 @@ A row of `webhook_deliveries` is one call for one recipient of one event. It goe
 become pointless, and is a dead letter when `next_attempt_at_us` is null.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum, auto
 from typing import NamedTuple
 
 from chatapi.models import TenantKey, UserId
@@ -21,6 +23,8 @@ ID_PREFIX = "dlv_"
 NOBODY = ""
 """The recipient of a call that tells the tenant itself: of a report."""
 AFTER_ALL = "\x7f"  # every user id comes before it
+SHORT_LIST = 16_384  # characters of JSON, read in each step: less than 1 ms
+PART_USERS = 500  # of a long list
 
 
 class DeliveryKey(NamedTuple):
@@ -38,6 +42,29 @@ class WaitingDelivery(NamedTuple):
     attempts: int
     step: int
     next_attempt_at_us: int
+
+
+class Expansion(Enum):
+    """The outcome of one step of making an event's calls."""
+
+    NO_EVENT = auto()
+    NEEDS_LIST = auto()  # nothing is done: `read_excluded` has to be given
+    STEP = auto()
+    DONE = auto()  # it was the last step of this event
+
+
+class ExcludedUsers(NamedTuple):
+    """Those who get no call of an event, in the order of their ids: parts, each a JSON array, and the last id of each
+    part."""
+
+    event_key: int
+    last_ids: Sequence[str]
+    parts: Sequence[str]
+
+    def find_parts(self, after: str, until: str) -> str:
+        """A JSON array of the parts in which the ids after the first one, and up to the second one, are."""
+        start, end = bisect_right(self.last_ids, after), bisect_left(self.last_ids, until) + 1
+        return f"[{','.join(self.parts[start:end])}]"
 
 
 class Delay(NamedTuple):
@@ -89,11 +116,20 @@ _END_OF_RECIPIENTS = """
     WHERE notification_key = :event_key AND tenant_key = :tenant_key AND user_id > :last_user_id
     ORDER BY user_id LIMIT 1 OFFSET :limit - 1
 """
-_EXCLUDED = """
-    SELECT value FROM json_each(
-        (SELECT excluded FROM webhook_events WHERE event_key = :event_key AND tenant_key = :tenant_key))
-    WHERE value > :last_user_id AND value <= :end_user_id
+# Of those who get no call: whether they are so many that they are read once for all steps, and a short list of them.
+_IS_LONG = """
+    SELECT length(excluded) > :most FROM webhook_events WHERE event_key = :event_key AND tenant_key = :tenant_key
 """
+_GET_EXCLUDED = "SELECT excluded FROM webhook_events WHERE event_key = :event_key AND tenant_key = :tenant_key"
+# A long list is sorted by SQLite, which lets others have the GIL meanwhile.
+_LIST_EXCLUDED = """
+    SELECT event_key, max(user_id), json_group_array(user_id) FROM (
+        SELECT e.event_key, x.value AS user_id, row_number() OVER (ORDER BY x.value) - 1 AS place
+        FROM (SELECT event_key, excluded FROM webhook_events
+              WHERE tenant_key = :tenant_key ORDER BY event_key LIMIT 1) AS e CROSS JOIN json_each(e.excluded) AS x)
+    GROUP BY place / :size ORDER BY place / :size
+"""
+_EXCLUDED = "SELECT x.value FROM json_each(:excluded) AS part CROSS JOIN json_each(part.value) AS x"
 # Only those who wanted to be told when the message was stored.
 _EXPAND_MESSAGE = f"""
     INSERT INTO webhook_deliveries (event_key, ordinal, tenant_key, room_key, user_id, next_attempt_at_us, mentioned)
@@ -298,29 +334,53 @@ async def insert_event(transaction: Transaction, row: Sequence[object]) -> None:
     await transaction.execute(INSERT_EVENTS, {"rows": dumps_text([row])})
 
 
-async def expand_event(transaction: Transaction, tenant_key: TenantKey, limit: int) -> bool:
+async def read_excluded(readers: Readers, tenant_key: TenantKey) -> ExcludedUsers | None:
+    """Of the tenant's oldest event that is not done; None if there is no event, or nobody is excluded."""
+    rows = await readers.fetch(_LIST_EXCLUDED, {"tenant_key": tenant_key, "size": PART_USERS})
+    return ExcludedUsers(rows[0][0], [row[1] for row in rows], [row[2] for row in rows]) if rows else None
+
+
+async def expand_event(
+    transaction: Transaction, tenant_key: TenantKey, limit: int, excluded: ExcludedUsers | None
+) -> Expansion:
     """Looks at the next `limit` recipients of the tenant's oldest event that is not done, and makes their deliveries.
-    False when there was no such event. Users who have acknowledged it or left the room meanwhile are passed over."""
+    Users who have acknowledged it or left the room meanwhile are passed over. `excluded` may be of another event."""
     event = await transaction.fetch_one(_FIND_EVENT, {"tenant_key": tenant_key})
     if event is None:
-        return False
+        return Expansion.NO_EVENT
     event_key, room_key, seq, due_at_us, last_user_id, deliveries, mentioned, mention_room = event
     scope = {"tenant_key": tenant_key, "event_key": event_key}
     given = {**scope, "room_key": room_key, "last_user_id": last_user_id, "limit": limit}
     end = await transaction.fetch_one(_END_OF_RECIPIENTS if room_key is None else _END_OF_MEMBERS, given)
     end_user_id = AFTER_ALL if end is None else end[0]
+    left_out = await _find_excluded(transaction, scope, excluded, last_user_id, end_user_id)
+    if left_out is None:
+        return Expansion.NEEDS_LIST
     given = {**given, "end_user_id": end_user_id, "due_at_us": due_at_us, "deliveries": deliveries}
     if room_key is None:
-        made = await transaction.execute(_EXPAND_NOTIFICATION, given)
+        made = await transaction.execute(_EXPAND_NOTIFICATION, {**given, "excluded": left_out})
     else:
         message = {"seq": seq, "mentioned": mentioned, "mention_room": mention_room}
-        made = await transaction.execute(_EXPAND_MESSAGE, {**given, **message})
+        made = await transaction.execute(_EXPAND_MESSAGE, {**given, **message, "excluded": left_out})
     if end is None:
         await transaction.execute(_DELETE_EVENT, scope)
-    else:
-        progress = {"last_user_id": end_user_id, "deliveries": deliveries + made}
-        await transaction.execute(_ADVANCE_EVENT, {**scope, **progress})
-    return True
+        return Expansion.DONE
+    progress = {"last_user_id": end_user_id, "deliveries": deliveries + made}
+    await transaction.execute(_ADVANCE_EVENT, {**scope, **progress})
+    return Expansion.STEP
+
+
+async def _find_excluded(
+    transaction: Transaction, scope: Mapping[str, int], excluded: ExcludedUsers | None, after: str, until: str
+) -> str | None:
+    """JSON arrays in one, with all of the event's excluded users between two ids; None if they have to be read."""
+    if excluded is not None and excluded.event_key == scope["event_key"]:
+        return excluded.find_parts(after, until)
+    row = await transaction.fetch_one(_IS_LONG, {**scope, "most": SHORT_LIST})
+    if row is not None and row[0]:
+        return None
+    row = await transaction.fetch_one(_GET_EXCLUDED, scope)
+    return "[]" if row is None else f"[{row[0]}]"
 
 
 async def list_tenants_with_work(readers: Readers, tenant_keys: Sequence[TenantKey]) -> set[TenantKey]:

@@ -72,12 +72,10 @@ class WebhookQueue:
                 continue
             if room not in connected:
                 connected[room] = self._hub.list_connected(room.tenant.tenant_key, room.members)
-            excluded = {*connected[room], UserId(write.sender_id)}
-            if room.tenant.bans is not None:
-                excluded.update(user_id for user_id in room.tenant.bans.list_ids() if user_id in room.members)
+            excluded = self._add_excluded(room, connected[room], UserId(write.sender_id))
             if len(excluded) < len(room.members):
                 tenant_key = room.tenant.tenant_key
-                event = (write.message_key, tenant_key, room.room_key, write.seq, list(excluded), due_at_us)
+                event = (write.message_key, tenant_key, room.room_key, write.seq, excluded, due_at_us)
                 mentioned = write.optional or NO_OPTIONAL_FIELDS
                 events.append((*event, mentioned.mentions, int(mentioned.mention_room)))
                 self._concerned[room.tenant] = None
@@ -87,6 +85,16 @@ class WebhookQueue:
         if events:
             statements.append((webhooks.INSERT_EVENTS, {"rows": dumps_text(events)}))
         return statements
+
+    def _add_excluded(self, room: RoomState, connected: list[UserId], sender_id: UserId) -> list[UserId]:
+        """Those who get no call: each once. They may be 100,000, of whom most are connected."""
+        bans = room.tenant.bans
+        others = {sender_id, *(bans.list_ids() if bans is not None else ())}
+        tenant_key = room.tenant.tenant_key
+        return [
+            *connected,
+            *(one for one in others if one in room.members and not self._hub.is_connected(tenant_key, one)),
+        ]
 
     def _list_deliveries(self, write: MessageWrite | EndedMessage, room: RoomState, due_at_us: int) -> list[Row]:
         tenant_key = room.tenant.tenant_key

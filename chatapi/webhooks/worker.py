@@ -24,6 +24,7 @@ from chatapi.store.transaction import SqliteConnection
 from chatapi.store.webhooks import Delay, DeliveryKey, Failure, WaitingDelivery, encode_delivery_id
 from chatapi.tasks import Tasks
 from chatapi.webhooks.client import CallResult, WebhookClient
+from chatapi.webhooks.expansion import Expander
 from chatapi.webhooks.signing import list_secrets, sign
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,6 @@ logger = logging.getLogger(__name__)
 TENANT_SHARE = 4  # a tenant has at most 1/4 of the calls under way
 FAILING_AFTER = 3  # calls without an answer, one after the other: then the tenant may try one at a time only
 READ_AHEAD = 100  # deliveries of a tenant that are read at a time, in one look-up by index
-EXPAND_ROWS = 1_000  # recipients of an event looked at in one step: about 5 ms of the writer's time
 RECORD_BATCH = 64
 BODY_BATCH = 32
 MESSAGE_CALL = b'{"type":"message.offline"'  # the beginning of such a body
@@ -105,6 +105,7 @@ class WebhookWorker:
         self._steady = steady
         self._config = config
         self._per_tenant = max(1, config.concurrency // TENANT_SHARE)
+        self._expander = Expander(store)
         self._queues: OrderedDict[TenantKey, TenantQueue] = OrderedDict()  # the longest not served first
         self._calls: set[asyncio.Task[None]] = set()
         self._running = 0
@@ -213,8 +214,7 @@ class WebhookWorker:
 
     async def _expand(self, queue: TenantQueue) -> None:
         queue.may_have_events = False  # as above
-        tenant_key = queue.tenant.tenant_key
-        if await self._store.writer.change(lambda t: webhooks.expand_event(t, tenant_key, EXPAND_ROWS)):
+        if await self._expander.take_step(queue.tenant.tenant_key):
             queue.may_have_events = True
             queue.look_at_us = 0
 
@@ -222,6 +222,7 @@ class WebhookWorker:
         """The tenant has no webhook any more: its queue is dropped bit by bit, while the others have their turns. A
         step that the store refuses is tried again."""
         tenant, may_have_more = queue.tenant, True
+        self._expander.forget(tenant.tenant_key)
 
         def work(connection: SqliteConnection, is_over: Callable[[], bool]) -> tuple[int, bool]:
             # Inside the writer's transaction: calls queued since the tenant has a webhook again are not dropped.
