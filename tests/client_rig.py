@@ -1,9 +1,13 @@
 """What tests of the Python SDK share: a tenant of their own, its users' connections, and events to wait for."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from chatapi.client import AdminAPI, ApiError, ChatAPI, Connection, Event
 
@@ -11,6 +15,17 @@ PATIENCE_S = 20.0  # a restart of the server included
 POLL_S = 0.02
 
 Handler = Callable[[Event], Awaitable[None]]
+
+CASES = json.loads((Path(__file__).parent / "sdk_cases.json").read_text())["cases"]
+TRANSPORTS = ("sse", "poll")  # beside WebSockets
+
+
+def find_way(request: pytest.FixtureRequest) -> str:
+    """The one of its parameter; without one for a shared case that does not hold over that transport."""
+    name = request.function.__name__.removeprefix("test_")
+    [case] = [case for case in CASES if case["name"] == name] or [{}]
+    is_held = request.param not in TRANSPORTS or request.param in case.get("over", TRANSPORTS)
+    return str(request.param) if is_held else "this server"
 
 
 class Inbox:

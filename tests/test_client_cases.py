@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 from client_rig import (
+    CASES,
     Inbox,
     Rig,
     acknowledged,
     contents,
     eventually,
+    find_way,
     make_rig,
     numbered,
     seqs,
@@ -26,9 +28,6 @@ from server_process import ServerProcess
 
 from chatapi.client import ApiError, ChatAPI, Event, is_log_event
 from chatapi.errors import Code
-
-SHARED = json.loads((Path(__file__).parent / "sdk_cases.json").read_text())
-CASES = SHARED["cases"]
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +47,7 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]
 def way(request: pytest.FixtureRequest) -> str:
     """Each case holds over every transport, and also where a newer server adds fields and frames of its own. Those that
     need a WebSocket use one."""
-    name = request.function.__name__.removeprefix("test_")
-    [case] = [case for case in CASES if case["name"] == name] or [{}]
-    is_held = request.param not in ("sse", "poll") or request.param in case.get("over", ("sse", "poll"))
-    return str(request.param) if is_held else "this server"
+    return find_way(request)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client_rig import Rig, contents, eventually, make_rig, numbered, seqs
+from client_rig import Rig, contents, eventually, find_way, make_rig, numbered, seqs
 from newer import open_newer
 from server_process import ServerProcess
 
@@ -23,10 +23,20 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]
         yield process
 
 
-@pytest.fixture(params=["this server", pytest.param("one that adds to it", marks=pytest.mark.slow)])
-async def url(process: ServerProcess, request: pytest.FixtureRequest) -> AsyncIterator[str]:
-    """Each case holds also where a newer server adds fields and frames of its own."""
-    if request.param == "this server":
+@pytest.fixture(
+    params=[
+        "this server",
+        *(pytest.param(way, marks=pytest.mark.slow) for way in ("one that adds to it", "sse", "poll")),
+    ]
+)
+def way(request: pytest.FixtureRequest) -> str:
+    """Each case holds over every transport, and also where a newer server adds fields and frames of its own."""
+    return find_way(request)
+
+
+@pytest.fixture
+async def url(process: ServerProcess, way: str) -> AsyncIterator[str]:
+    if way != "one that adds to it":
         yield process.url
         return
     async with open_newer(process.url, renames=False) as (_, url):
@@ -34,8 +44,10 @@ async def url(process: ServerProcess, request: pytest.FixtureRequest) -> AsyncIt
 
 
 @pytest.fixture
-async def rig(process: ServerProcess, url: str) -> AsyncIterator[Rig]:
+async def rig(process: ServerProcess, url: str, way: str) -> AsyncIterator[Rig]:
     async with make_rig(url, process.master_key) as rig:
+        if way in ("sse", "poll"):
+            rig.options["transports"] = (way,)
         yield rig
 
 
