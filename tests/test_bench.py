@@ -50,6 +50,8 @@ SMALL_FORMS = {
     "slow": ["--connections", "5", "--stall", "1", "--rate", "200"],
     "mixed": ["--clients", "6", "--members", "3"],
     "lively": ["--clients", "6", "--members", "3", "--window", "2"],
+    "streams": ["--clients", "4", "--members", "3", "--rate", "20"],
+    "open-streams": ["--clients", "3", "--streams", "12", "--appends", "5"],
 }
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 from chatapi.cli.bench.errors import BenchError
 from chatapi.cli.bench.report import Series, format_json, format_table
@@ -21,8 +22,14 @@ COMPARING_ROUNDS = 3
 _SCENARIO_OPTIONS = {
     "clients": (int, "N", "number of users who send or read"),
     "members": (int, "N", "members of each room"),
+    "streams": (int, "N", "number of open streams; in ws-send, of 50 appends a second each, beside the messages"),
+    "appends": (int, "N", "number of appends to each stream"),
     "window": (int, "N", "messages, operations or handshakes under way at once"),
-    "rate": (float, "N", "messages (in lively, operations) per second; 0 = as many as the server takes"),
+    "rate": (
+        float,
+        "N",
+        "messages (operations in lively, each one's appends in streams) per second; 0 = as many as go",
+    ),
     "connections": (int, "N", "number of connections"),
     "missed": (int, "N", "number of messages that each client has missed"),
     "stall": (float, "SECONDS", "time for which the slow readers stop"),
@@ -31,7 +38,7 @@ _SCENARIO_OPTIONS = {
     "warmup": (float, "N", "seconds of load before the measurement"),
 }
 TRANSPORTS = ("websocket", "sse")
-_MAY_BE_ZERO = frozenset({"rate", "warmup", "busy_poll"})
+_MAY_BE_ZERO = frozenset({"rate", "warmup", "busy_poll", "streams"})  # unless a scenario needs more
 _CORES = os.cpu_count() or 1
 
 
@@ -121,6 +128,9 @@ def _add_server_options(parser: argparse.ArgumentParser) -> None:
         "--against-prefill", type=int, metavar="ROWS", help="compare with a throw-away server with so many messages"
     )
     group.add_argument(
+        "--against-streams", type=int, metavar="N", help="compare with a throw-away server beside so many open streams"
+    )
+    group.add_argument(
         "--rounds", type=int, metavar="N", help=f"default: 1, and {COMPARING_ROUNDS} when servers are compared"
     )
 
@@ -163,6 +173,8 @@ def _run_once(
 ) -> Outcome:
     progress.step("starting the server" + (f" with {variant.prefill:,} messages" if variant.prefill else ""))
     target = launcher.start(variant)
+    if variant.streams is not None:
+        options = dataclasses.replace(options, streams=variant.streams)
     try:
         usage = target.usage()
         tenant = BenchTenant(target, options, progress)
@@ -189,8 +201,10 @@ def _read_options(args: argparse.Namespace, scenario: Scenario) -> BenchOptions:
                 raise BenchError(f"{scenario.name} takes no --{name.replace('_', '-')}")
             chosen[name] = value
     for name, value in chosen.items():
-        if value < 0 or (value == 0 and name not in _MAY_BE_ZERO):
+        if value < scenario.at_least.get(name, 0) or (value == 0 and name not in _MAY_BE_ZERO):
             raise BenchError(f"--{name} {value:g}: too small")
+    if args.against_streams is not None and scenario.name != "ws-send":
+        raise BenchError(f"{scenario.name} takes no --against-streams")
     if args.processes < 1:
         raise BenchError("--processes: at least 1")
     if args.busy_poll is None and "busy_poll" in chosen and chosen.get("rate"):
@@ -219,6 +233,7 @@ def _read_variants(args: argparse.Namespace) -> list[Variant]:
         tree=args.tree,
         loop=args.loop,
         prefill=args.prefill,
+        streams=args.streams,
         settings=settings,
     )
     variants = [first, *(Variant(url, url, master_key) for url in args.against)]
@@ -227,6 +242,7 @@ def _read_variants(args: argparse.Namespace) -> list[Variant]:
         "tree": args.against_tree,
         "loop": args.against_loop,
         "prefill": args.against_prefill,
+        "streams": args.against_streams,
     }
     given = {name: value for name, value in changes.items() if value is not None}
     if given:
@@ -240,10 +256,12 @@ def _read_variants(args: argparse.Namespace) -> list[Variant]:
     return variants
 
 
-def _format_differences(differences: Mapping[str, object]) -> str:
+def _format_differences(differences: Mapping[str, Any]) -> str:
     """Names a throw-away server by what tells it from the other one."""
+    units = {"prefill": "rows", "streams": "streams"}
     return " ".join(
-        f"{value:,} rows" if name == "prefill" else str(value or "this tree") for name, value in differences.items()
+        f"{value or 0:,} {units[name]}" if name in units else str(value or "this tree")
+        for name, value in differences.items()
     )
 
 

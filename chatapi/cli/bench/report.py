@@ -12,6 +12,8 @@ ROUNDS_WITH_QUARTILES = 3
 # Key → what it is called, and how it is written. In this order they are shown.
 FIGURES: Mapping[str, tuple[str, str]] = {
     "messages_per_s": ("messages/s, confirmed", "{:,.0f}"),
+    "appends_per_s": ("appends/s, confirmed", "{:,.0f}"),
+    "deltas_per_s": ("deltas/s, delivered", "{:,.0f}"),
     "deliveries_per_s": ("deliveries/s", "{:,.0f}"),
     "requests_per_s": ("requests/s", "{:,.0f}"),
     "operations_per_s": ("operations/s", "{:,.0f}"),
@@ -28,6 +30,7 @@ FIGURES: Mapping[str, tuple[str, str]] = {
     },
     "longest_pause_ms": ("longest pause", "{:.2f} ms"),
     "bytes_per_connection": ("bytes per connection", "{:,.0f}"),
+    "bytes_per_stream": ("bytes per open stream", "{:,.0f}"),
     "server_cores": ("server CPU", "{:.2f} cores"),
     "server_us_each": ("server CPU for each of them", "{:.1f} us"),
     "server_rss_start_mb": ("server RSS at start", "{:.1f} MB"),

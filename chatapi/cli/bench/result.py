@@ -10,7 +10,7 @@ from chatapi.cli.bench.target import Usage
 MAX_PROBLEMS_SHOWN = 5
 MEGABYTE = 1_000_000
 
-OPERATIONS = ("message", "reaction", "edit", "reply", "search")
+OPERATIONS = ("message", "reaction", "edit", "reply", "search", "append")
 """Kinds of operations whose latencies are shown apart too."""
 
 
@@ -102,7 +102,14 @@ class Outcome:
 
 # The things that a scenario counts. The server's processor time for each one is reported: it depends less than the rate
 # on the machine's other load.
-RATES = ("messages_per_s", "deliveries_per_s", "requests_per_s", "operations_per_s", "handshakes_per_s")
+RATES = (
+    "messages_per_s",
+    "appends_per_s",
+    "deliveries_per_s",
+    "requests_per_s",
+    "operations_per_s",
+    "handshakes_per_s",
+)
 
 
 def check_stored(

@@ -48,6 +48,7 @@ class Variant:
     tree: str = ""
     loop: str = "asyncio"
     prefill: int = 0
+    streams: int | None = None  # that are open beside the load; None is what the scenario says
     settings: tuple[tuple[str, str], ...] = ()
 
 

@@ -37,6 +37,8 @@ class BenchOptions:
     pauses: bool = False
     busy_poll: bool = False
     transport: str = "websocket"
+    streams: int = 0
+    appends: int = 0
 
     @property
     def content(self) -> str:
@@ -81,11 +83,14 @@ class BenchTenant:
         """Takes back what was made on a server that stays."""
         self._ask("DELETE", f"/admin/tenants/{self._tenant_id}", self._master)
 
-    def make_rooms(self, count: int, members: int) -> list[BenchRoom]:
+    def configure(self, config: Mapping[str, object]) -> None:
+        self._ask("PATCH", f"/admin/tenants/{self._tenant_id}", self._master, {"config": config})
+
+    def make_rooms(self, count: int, members: int, prefix: str = "u") -> list[BenchRoom]:
         """Groups with distinct users `u0`, `u1`, …; the first of each has created it."""
         self.progress.step(f"making {count} rooms of {members} members")
         members_of = [
-            tuple(f"u{user}" for user in range(room * members, (room + 1) * members)) for room in range(count)
+            tuple(f"{prefix}{user}" for user in range(room * members, (room + 1) * members)) for room in range(count)
         ]
         bodies = [{"type": "group", "members": users[:MEMBERS_AT_CREATION]} for users in members_of]
         made = self.ask_many(

@@ -1,8 +1,9 @@
 """Every scenario, with what it does when it is told nothing else."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from chatapi.cli.bench.growing import TIME_BYTES
 from chatapi.cli.bench.result import Outcome
 from chatapi.cli.bench.scenarios.arrive import run_connect, run_idle, run_recovery
 from chatapi.cli.bench.scenarios.fanout import run_fanout
@@ -11,17 +12,19 @@ from chatapi.cli.bench.scenarios.lively import run_lively
 from chatapi.cli.bench.scenarios.mixed import run_mixed
 from chatapi.cli.bench.scenarios.send import run_rest_send, run_ws_send
 from chatapi.cli.bench.scenarios.slow import run_slow
+from chatapi.cli.bench.scenarios.streams import run_open_streams, run_streams
 from chatapi.cli.bench.tenant import BenchTenant
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`defaults` are the options that it takes; the command refuses all others."""
+    """`defaults` are the options that it takes; the command refuses all others, and values below `at_least`."""
 
     name: str
     does: str
     run: Callable[[BenchTenant], Outcome]
     defaults: Mapping[str, float]
+    at_least: Mapping[str, float] = field(default_factory=dict)
 
 
 _LOAD = {"size": 100, "seconds": 5.0, "warmup": 1.0}
@@ -40,7 +43,7 @@ SCENARIOS: Mapping[str, Scenario] = {
             "ws-send",
             "clients send over WebSocket, in rooms of 2, and get what is sent there",
             run_ws_send,
-            {"clients": 50, "members": 2, "window": 1, **_SENT_LOAD},
+            {"clients": 50, "members": 2, "window": 1, "streams": 0, **_SENT_LOAD},
         ),
         Scenario(
             "fanout",
@@ -90,6 +93,20 @@ SCENARIOS: Mapping[str, Scenario] = {
             " with what is read",
             run_lively,
             {"clients": 200, "members": 10, "window": 1, "rate": 0.0, **_SENT_LOAD},
+        ),
+        Scenario(
+            "streams",
+            "clients write messages bit by bit, which all members see grow; a latency ends at each reader",
+            run_streams,
+            {"clients": 100, "members": 2, "rate": 50.0, **_SENT_LOAD, "size": 20},
+            at_least={"size": TIME_BYTES, "rate": 0.1},
+        ),
+        Scenario(
+            "open-streams",
+            "streams are opened and left open: what each costs in memory, beside its text",
+            run_open_streams,
+            {"clients": 10, "streams": 4_000, "appends": 50, "window": 10, "size": 20},
+            at_least={"streams": 2},
         ),
     )
 }

@@ -8,6 +8,7 @@ from time import monotonic
 
 from chatapi.cli.bench.crew import CommandPipe, Measurement, Schedule, share
 from chatapi.cli.bench.errors import BenchError
+from chatapi.cli.bench.growing import GrownTexts, Seat, StreamLoad, check_texts, require_streams
 from chatapi.cli.bench.http import HttpPeer, encode_request
 from chatapi.cli.bench.reactor import Reactor
 from chatapi.cli.bench.result import Outcome, check_stored
@@ -18,6 +19,8 @@ from chatapi.cli.bench.websocket import encode_text, find_seq
 from chatapi.protocol.json import dumps
 
 _SPLIT = b"@@@@@@@@"
+STREAM_RATE = 50.0  # appends a second to each stream, in `ws-send --streams`
+APPEND_BYTES = 20
 ID_DIGITS = len(_SPLIT)  # fixed, so that a request's length is too
 
 
@@ -26,6 +29,7 @@ class SendJob:
     login: TenantLogin
     rooms: Sequence[BenchRoom]
     options: BenchOptions
+    seats: Sequence[Seat] = ()  # of those who write and read streams meanwhile
 
 
 @dataclass(slots=True)
@@ -33,6 +37,7 @@ class SendResult:
     measurement: Measurement
     latencies: "array[float]"  # of the measurement
     confirmed: dict[str, dict[int, str]]  # room id → seq → client_message_id
+    texts: GrownTexts = field(default_factory=GrownTexts)
     delivered: int = 0
     missing: int = 0
     doubled: int = 0
@@ -165,8 +170,10 @@ def send_over_sockets(job: SendJob, pipe: CommandPipe) -> SendResult:
         for room in job.rooms
     ]
     senders = [sender for room in rooms for sender in room]
-    all_ready(reactor, senders)
+    load = StreamLoad(reactor, job.login, job.seats, rate=STREAM_RATE, size=APPEND_BYTES)
+    all_ready(reactor, [*senders, *load.members])
     schedule = pipe.wait_for_start()
+    load.begin(schedule)
     for sender in senders:
         for _ in range(job.options.window):
             sender.send_message()
@@ -175,7 +182,7 @@ def send_over_sockets(job: SendJob, pipe: CommandPipe) -> SendResult:
     reactor.run(
         lambda: all(sender.next_seq > last_seqs[sender.room_id] for sender in senders), monotonic() + DRAIN_SECONDS
     )
-    result = SendResult(measurement, _latencies(tally, measurement), confirmed_ids(senders))
+    result = SendResult(measurement, _latencies(tally, measurement), confirmed_ids(senders), load.end())
     if tally.in_flight:
         result.problems.append(f"{tally.in_flight} messages were never confirmed")
     for sender in senders:
@@ -206,7 +213,10 @@ def _run(tenant: BenchTenant, function: "Callable[[SendJob, CommandPipe], SendRe
     options = tenant.options
     members = min(options.members, options.clients)
     rooms = tenant.make_rooms(-(-options.clients // members), members)
-    jobs = [SendJob(tenant.login, part, options) for part in share(rooms, options.processes)]
+    parts = share(rooms, options.processes)
+    stream_rooms = _make_stream_rooms(tenant)
+    seats = [Seat(room, user) for room in stream_rooms for user in room.users]
+    jobs = [SendJob(tenant.login, part, options, seats[at :: len(parts)]) for at, part in enumerate(parts)]
     outcome, results = measure(tenant, function, jobs, "messages")
     measurements = [result.measurement for result in results]
     outcome.figures["messages_per_s"] = sum(measurement.count / measurement.seconds for measurement in measurements)
@@ -218,4 +228,14 @@ def _run(tenant: BenchTenant, function: "Callable[[SendJob, CommandPipe], SendRe
         outcome.check.add(result)
     last_seqs = {room: len(confirmed[room.room_id]) for room in rooms}
     check_stored(outcome.check, confirmed, tenant.read_messages(last_seqs))
+    if stream_rooms:
+        check_texts(tenant, outcome.check, stream_rooms, [result.texts for result in results])
     return outcome
+
+
+def _make_stream_rooms(tenant: BenchTenant) -> list[BenchRoom]:
+    count = tenant.options.streams
+    if not count:
+        return []
+    require_streams(tenant, count)
+    return tenant.make_rooms(count, 2, "s")
