@@ -220,7 +220,8 @@ async def test_the_dev_key_is_handed_out_under_dev_only(start_server: StartServe
     await production.app.close()
     dev = await start_server({"server.allowed_origins": ["*"]}, dev=True)
     reply = await dev.request("GET", "/playground/config.json", headers={"Origin": "https://elsewhere.example"})
-    assert reply.body == {"dev": {"api_key": dev.services.tenants.dev_key, "users": ["alice", "bob"]}}
+    key = dev.services.tenants.dev_key
+    assert reply.body == {"dev": {"api_key": key, "users": ["alice", "bob"], "agent": "echo"}}
     assert "Access-Control-Allow-Origin" not in reply.headers
     assert reply.headers["Cache-Control"] == "no-store"
 

@@ -115,13 +115,24 @@ async def _serve(config: Config, file: Path | None, *, dev: bool) -> int:
     for address in app.addresses:
         logger.info("listening on %s", address)
     _tell_systemd("READY=1")
+    echo = _start_echo(app) if dev else None
     if dev:
         _print_first_steps(app, config)
     await stop.wait()
     logger.info("shutting down")
     _tell_systemd("STOPPING=1")
+    if echo is not None:
+        echo.cancel()
+        await asyncio.wait([echo])
     await app.close()
     return 1 if crashed else 0
+
+
+def _start_echo(app: App) -> asyncio.Task[None] | None:
+    from chatapi.cli.echo import run_echo  # a client, which a server for real use does not load
+
+    key = app.services.tenants.dev_key
+    return None if key is None else app.services.tasks.spawn("echo", run_echo(app.addresses[0], key))
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:
@@ -163,6 +174,8 @@ everything in the tenant.
   API key     {key}
   Master key  {config.auth.master_key}
   Playground  {url}/playground
+
+In the playground, "Talk to echo" shows a message that grows: the user echo says back what mentions them.
 
 These commands create a group of alice and bob, and send alice's first message to it:
 

@@ -45,6 +45,7 @@ _ASK_EACH_TIME = "no-cache"  # kept, but asked for at each use: a new version sh
 _KEEP_FOR_A_DAY = "max-age=86400"  # Swagger UI changes with a release at most, and any of its versions will do
 
 DEV_USERS = ("alice", "bob")
+DEV_AGENT = "echo"  # a user who answers with streams: chatapi/cli/echo.py
 
 
 def make_file_routes(config: Config) -> tuple[RawRoute, ...]:
@@ -150,7 +151,8 @@ async def serve_playground_config(
 ) -> web.StreamResponse:
     """The key of the tenant `dev`, under `serve --dev` only, for pages of this very host: no other may read it, though
     `--dev` allows all origins."""
-    dev = None if services.tenants.dev_key is None else {"api_key": services.tenants.dev_key, "users": DEV_USERS}
+    key = services.tenants.dev_key
+    dev = None if key is None else {"api_key": key, "users": DEV_USERS, "agent": DEV_AGENT}
     headers.pop("Access-Control-Allow-Origin", None)
     headers |= {
         **_HEADERS,

@@ -51,6 +51,13 @@ export class Composer {
     else if (before !== this.#place) this.#restore();
   }
 
+  /** The user may go on with this text, unless they have written something. @param {string} text */
+  begin(text) {
+    if (this.isBarred) return;
+    if (!this.input.value) this.input.value = text;
+    this.input.focus();
+  }
+
   /** Content that could not be sent, though it is not in front of the user any more. @param {string} roomId @param {string} content */
   putBack(roomId, content) {
     const place = this.#placeOf(roomId);

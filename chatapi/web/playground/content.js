@@ -105,23 +105,26 @@ function cutOf(text, chars, lines) {
 
 /**
  * The paragraph, and the button that unfolds it where it is long.
- * @param {string} text @param {Mentioned} [mentioned] @returns {HTMLElement[]}
+ * @param {string} text @param {Mentioned} [mentioned] @param {boolean} [unfolded] at first @returns {HTMLElement[]}
  */
-export function contentOf(text, { users, own } = { users: [], own: "" }) {
+export function contentOf(text, { users, own } = { users: [], own: "" }, unfolded = false) {
   const parts = partsOf(text).flatMap((part) => part.href === undefined ? piecesOf(part.text, users) : [part]);
   const start = folded(parts);
-  const paragraph = h("p.content", { dir: "auto" }, ...nodesOf(start ?? parts, own));
-  if (!start) return [paragraph];
+  const paragraph = h("p.content", { dir: "auto" });
+  if (!start) {
+    paragraph.append(...nodesOf(parts, own));
+    return [paragraph];
+  }
   const lines = text.split("\n").length;
   const size = lines > FOLD_LINES ? `${lines.toLocaleString()} lines` : `${text.length.toLocaleString()} characters`;
   const button = h("button.unfold", {
-    type: "button", "aria-expanded": "false",
-    onclick: () => {
-      const open = button.getAttribute("aria-expanded") !== "true";
-      paragraph.replaceChildren(...nodesOf(open ? parts : start, own));
-      button.setAttribute("aria-expanded", String(open));
-      button.textContent = open ? "Show less" : `Show all ${size}`;
-    },
-  }, `Show all ${size}`);
+    type: "button", onclick: () => show(button.getAttribute("aria-expanded") !== "true"),
+  });
+  const show = (/** @type {boolean} */ open) => {
+    paragraph.replaceChildren(...nodesOf(open ? parts : start, own));
+    button.setAttribute("aria-expanded", String(open));
+    button.textContent = open ? "Show less" : `Show all ${size}`;
+  };
+  show(unfolded);
   return [paragraph, button];
 }

@@ -3,7 +3,7 @@
  * @module
  */
 
-/** @typedef {{apiKey: string, a: string, b: string, dev?: boolean}} Credentials */
+/** @typedef {{apiKey: string, a: string, b: string, dev?: boolean, agent?: string}} Credentials `agent`: a user who answers with streams */
 
 /** Of this tab only, and gone with it. The REST page reads it too. */
 const KEPT = "chatapi-playground";
@@ -28,7 +28,7 @@ export function keepCredentials(credentials) {
 async function developerCredentials() {
   try {
     const { dev } = await (await fetch("/playground/config.json")).json();
-    return dev && { apiKey: dev.api_key, a: dev.users[0], b: dev.users[1], dev: true };
+    return dev && { apiKey: dev.api_key, a: dev.users[0], b: dev.users[1], dev: true, agent: dev.agent };
   } catch {
     return null;
   }

@@ -169,6 +169,7 @@ function gist(frame) {
   const parts = [];
   if (frame.seq !== undefined) parts.push(`#${frame.seq}`);
   if (typeof frame.content === "string") parts.push(frame.content);
+  else if (typeof frame.text === "string") parts.push(`${frame.index}: ${frame.text}`);
   else if (frame.user_id) parts.push(frame.user_id);
   if (frame.emoji) parts.push(frame.emoji);
   if (frame.action ?? frame.status ?? frame.topic) parts.push(frame.action ?? frame.status ?? frame.topic);

@@ -5,6 +5,7 @@
 import { contentOf } from "./content.js";
 import { copy } from "./copy.js";
 import { clock, h, icon, iconButton } from "./dom.js";
+import { growingElement, isOpen, startOf, streamElements } from "./growing.js";
 import { isFor, ROOM } from "./mentions.js";
 import { menuButton } from "./menu.js";
 import { avatar, nameElement, nameOf } from "./people.js";
@@ -24,9 +25,12 @@ import { deedOfMessage, snippetsOf } from "./snippets.js";
  * @property {(message: Message, emoji: string, active: boolean) => void} react
  * @property {(message: Message, pinned: boolean) => void} pin
  * @property {(message: Message, reason: string) => void} report
+ * @property {(message: Message) => void} stop asks the sender of an open stream to end it
+ * @property {(message: Message) => void} follow the message is on the page, and may be growing
  * @property {(messageId: string) => void} reveal shows a message, wherever in the room it is
  * @property {(messageId: string) => void} thread opens the thread of a message
  * @property {(draft: Draft) => void} retry
+ * @property {() => (Node | string)[] | null} hint for a room without messages
  * @property {(limit?: number) => Promise<boolean>} older loads a page of history; false when there is no more
  */
 
@@ -39,8 +43,8 @@ import { deedOfMessage, snippetsOf } from "./snippets.js";
  * @property {Actions} actions
  */
 
-/** @param {Message} message @param {View} view */
-export function messageElement(message, view) {
+/** @param {Message} message @param {View} view @param {boolean} [unfolded] a long text is shown whole */
+export function messageElement(message, view, unfolded) {
   const own = message.sender_id === view.user;
   const gone = message.deleted_at !== null;
   const slot = view.slotOf(message.sender_id);
@@ -49,22 +53,30 @@ export function messageElement(message, view) {
   return h("li", {
     class: `message ${own ? "own" : "other"}${gone ? " gone" : ""}${called ? " called" : ""}`, tabindex: -1, "data-slot": slot, "data-seq": message.seq,
     "data-sender": message.sender_id, "data-time": Date.parse(message.created_at), "data-message": message.message_id,
+    "data-streamed": Boolean(message.stream),
   },
     own ? null : avatar(message.sender_id, slot),
     h("div.bubble", {},
       own ? null : h("p.sender", {}, nameElement(message.sender_id)),
       gone ? null : quote(message.reply_to, view),
-      ...(gone ? [h("p.content", {}, "Message deleted")] : contentOf(message.content ?? "", mentioned)),
+      ...(gone ? [h("p.content", {}, "Message deleted")] : textOf(message, mentioned, unfolded)),
       h("p.meta", {},
         h("span.seq", { title: `number ${message.seq} in the room's log` }, `#${message.seq}`),
         called ? h("span.called-mark", { title: message.mention_room ? "mentions the room" : "mentions you" }, "@", h("span.sr", {}, "mentions you")) : null,
         message.pinned_at && !gone ? h("span.pinned", { title: `pinned at ${message.pinned_at}` }, icon("pin"), h("span.sr", {}, "pinned")) : null,
         message.edited_at && !gone ? h("span", { title: `edited at ${message.edited_at}` }, "edited") : null,
+        ...(gone ? [] : streamElements(message, () => view.actions.stop(message))),
         h("time", { datetime: message.created_at, title: message.created_at }, clock(message.created_at)),
         own && !gone ? markElement(message, view) : null),
       threadElement(message, view)),
     gone ? null : tools(message, own, view),
     gone ? null : reactionsElement(message, view));
+}
+
+/** @param {Message} message @param {import("./content.js").Mentioned} mentioned @param {boolean} [unfolded] */
+function textOf(message, mentioned, unfolded) {
+  if (isOpen(message)) return [growingElement(message.content ?? "")];
+  return message.content ? contentOf(message.content, mentioned, unfolded) : [h("p.content.no-text", {}, startOf(message, 0))];
 }
 
 /** Where a reply belongs, or how many replies there are. @param {Message} message @param {View} view */
@@ -95,7 +107,7 @@ function tools(message, own, view) {
     reactButton(message, view),
     iconButton("reply", "Reply", () => actions.reply(message)),
     iconButton("thread", "Thread", () => actions.thread(message.thread_id ?? message.message_id)),
-    own ? iconButton("edit", "Edit", () => actions.edit(message)) : null,
+    own && !isOpen(message) ? iconButton("edit", "Edit", () => actions.edit(message)) : null,
     own ? iconButton("delete", "Delete", () => actions.remove(message)) : null,
     iconButton("pin", message.pinned_at ? "Unpin" : "Pin", () => actions.pin(message, !message.pinned_at), "button.icon-button.pin-button"),
     own ? null : reportButton(message, actions),
@@ -117,7 +129,7 @@ function quote(messageId, { get, actions }) {
   const target = get(messageId);
   return h("button.quote", { type: "button", title: "Show this message", onclick: () => actions.reveal(messageId) },
     target ? nameElement(target.sender_id, "b") : h("b", {}, "An earlier message"),
-    h("span", { dir: "auto" }, target ? (target.content ?? "Message deleted").slice(0, 200) : ""));
+    h("span", { dir: "auto" }, target ? target.deleted_at ? "Message deleted" : startOf(target, 200) : ""));
 }
 
 /** @param {Message} message @param {View} view */

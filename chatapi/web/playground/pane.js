@@ -7,7 +7,10 @@ import { Addressees } from "./addressees.js";
 import { Composer } from "./composer.js";
 import { describe, h, toast } from "./dom.js";
 import { describeReaction, describeRoomChanges } from "./event-texts.js";
+import { Growth } from "./growing.js";
 import { Link } from "./link.js";
+import { Outage } from "./outage.js";
+import { Outside } from "./outside.js";
 import { PaneHead } from "./pane-head.js";
 import { learnPeople, nameOf } from "./people.js";
 import { Permission } from "./permission.js";
@@ -37,8 +40,7 @@ export class Pane {
   /** The room could not be loaded for this user, */ #refused = false;
   /** though it may be there. */ #failed = false;
   #attended = false;
-  /** The connection was lost at this time, and is not back. @type {number | null} */ #downSince = null;
-  /** The events between `ready` and `sync.complete`. @type {{events: number, since: number} | null} */ #recovery = null;
+  #outage = new Outage();
 
   /** @param {ChatAPI} client @param {import("./link.js").Wire} wire @param {string} user @param {"a" | "b"} slot @param {Surroundings} around */
   constructor(client, wire, user, slot, around) {
@@ -51,6 +53,7 @@ export class Pane {
     this.addressees = new Addressees(client, user, this.roster);
     this.permission = new Permission((obstacle) => {
       this.composer.bar(obstacle, this.#early ? "" : "You may write again.");
+      this.#showMayPost();
       if (this.link?.ban && obstacle?.kind !== "banned") around.readmitted();
     });
     /** @type {import("./message.js").Actions} */
@@ -60,14 +63,18 @@ export class Pane {
       react: (message, emoji, active) => this.writer.react(message, emoji, active),
       remove: (message) => this.writer.remove(message),
       pin: (message, pinned) => this.writer.pin(message, pinned),
+      stop: (message) => void this.writer.stop(message),
+      follow: (message) => this.growth.follow(message),
       report: (message, reason) => this.writer.report(message, reason),
       reveal: (messageId) => this.reveal(messageId),
       thread: (messageId) => this.#openThread(messageId),
       retry: (draft) => { if (this.#room) void this.writer.send(this.#room.room_id, draft); },
       older: (limit) => this.#loadOlder(limit),
+      hint: () => around.hint(),
     };
     this.timeline = new Timeline(user, around.slotOf, actions);
     this.thread = new Thread(client, user, around.slotOf, actions, this.timeline.element, (byHand) => this.#closeThread(byHand));
+    this.growth = new Growth(() => this.connection, [this.timeline, this.thread.timeline]);
     this.pins = new Pins(client, user, {
       show: (messageId) => this.reveal(messageId),
       unpin: (message) => this.writer.pin(message, false),
@@ -84,10 +91,12 @@ export class Pane {
     this.unread = new Unread((count) => this.head.showUnread(count), (seq) => {
       if (this.#room) this.#try(this.connection.read(this.#room.room_id, seq));
     });
-    this.outside = h("div.outside", { hidden: true });
+    this.outside = new Outside(user, {
+      add: (room) => this.#try(around.invite(room.room_id, user)), join: (room) => this.#try(client.addMember(room.room_id, user)), again: (room) => this.open(room),
+    });
     this.spoken = h("p.sr", { "aria-live": "polite" });
     this.element = h("section.pane.panel", { "data-slot": slot, "aria-label": user, onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event) },
-      this.head.element, this.spoken, this.head.notice, this.pins.element, this.timeline.element, this.outside, this.composer.element);
+      this.head.element, this.spoken, this.head.notice, this.pins.element, this.timeline.element, this.outside.element, this.composer.element);
     this.link = new Link(client, user, wire, {
       frame: (direction, frame) => around.frame({ direction, frame }),
       event: (event) => this.#onEvent(event),
@@ -118,7 +127,7 @@ export class Pane {
   /** The names for a raw frame about the open room. @returns {import("./raw.js").Present} */
   present() {
     const own = this.timeline.lastOwn();
-    return { room_id: this.#room?.room_id, seq: this.timeline.newestSeq, ...(own && { message_id: own.message_id }) };
+    return { room_id: this.#room?.room_id, seq: this.timeline.newestSeq, open: this.timeline.lastOpen(), ...(own && { message_id: own.message_id }) };
   }
 
   close() {
@@ -145,6 +154,7 @@ export class Pane {
     this.thread.close(false);
     this.pins.close();
     this.typists.clear();
+    this.growth.clear();
     this.timeline.reset((message) => this.roster.markOf(message));
     this.showName();
     this.#loading = this.#load(room, opening).catch((/** @type {any} */ error) => { if (opening === this.#opening) this.#refuse(error); });
@@ -234,7 +244,11 @@ export class Pane {
     this.permission.setMember(member);
     this.element.classList.toggle("may-pin", mayPin);
     this.pins.open(room.room_id, mayPin);
+    this.#showMayPost();
   }
+
+  /** Members who may post may stop a stream, in slow mode too. */
+  #showMayPost() { this.element.classList.toggle("may-post", this.#member && ["slow", undefined].includes(this.permission.obstacle?.kind)); }
 
   /** @param {{messages: Message[], has_more: boolean}} page */
   #countUnread(page) {
@@ -269,19 +283,15 @@ export class Pane {
       : outside ? `${this.user} is not in this room.` : `Could not be loaded: ${describe(error)}`);
     this.#showOthers();
     this.composer.element.hidden = true;
-    this.outside.hidden = banned;
-    const add = h("button.button.primary", { type: "button", onclick: () => this.#try(this.around.invite(room.room_id, this.user)) }, `Add ${this.user}`);
-    const again = h("button.button", { type: "button", onclick: () => this.open(room) }, "Try again");
-    this.outside.replaceChildren(!outside ? again : room.type === "dm" ? "A direct message always has the same two members." : add);
+    if (banned) this.outside.hide();
+    else if (outside) this.outside.showStranger(room);
+    else this.outside.showFailure(room);
   }
 
   #showComposer() {
-    const room = /** @type {Room} */ (this.#room);
     this.composer.element.hidden = !this.#member;
-    this.outside.hidden = this.#member;
-    if (this.#member) return;
-    this.outside.replaceChildren(h("span.muted", {}, "Following without being a member."),
-      h("button.button.primary", { type: "button", onclick: () => this.#try(this.client.addMember(room.room_id, this.user)) }, "Join to write"));
+    if (this.#member) this.outside.hide();
+    else this.outside.showFollowing(/** @type {Room} */ (this.#room));
   }
 
   #showOthers() {
@@ -296,17 +306,18 @@ export class Pane {
     this.head.showCondition(condition);
     this.permission.setBan(this.link?.ban ?? null);
     this.element.classList.toggle("offline", condition.state !== "live" && condition.state !== "syncing");
-    if (condition.state === "waiting" || condition.state === "paused") this.#downSince ??= Date.now();
+    if (condition.state === "waiting" || condition.state === "paused") this.#outage.lost();
     this.#showOthers();
     this.around.condition(condition);
   }
 
   /** @param {ServerEvent} event */
   #onEvent(event) {
-    if (event.type === "ready") this.permission.setClock(event.server_time);
-    if (event.type === "ready" && this.#downSince !== null) this.#recovery = { events: 0, since: performance.now() };
-    else if (event.type === "sync.complete") this.#recovered();
-    if (this.#recovery && isLogEvent(event) && !this.#isOwnDraft(event)) this.#recovery.events++;
+    if (event.type === "ready") {
+      this.permission.setClock(event.server_time);
+      this.#outage.back();
+    } else if (event.type === "sync.complete") this.#recovered();
+    if (isLogEvent(event) && !this.#isOwnDraft(event)) this.#outage.count();
     this.around.happened(event);
     if (event.type === "presence.update") return this.#onPresence(event);
     if (event.type === "sync.reset" && this.#room) return void this.open(this.#room); // the server has another past now
@@ -319,13 +330,9 @@ export class Pane {
   #isOwnDraft({ sender_id: sender, client_message_id: id }) { return sender === this.user && (this.timeline.hasDraft(id) || this.thread.timeline.hasDraft(id)); }
 
   #recovered() {
-    if (!this.#recovery || this.#downSince === null) return;
-    const { events, since } = this.#recovery;
-    const away = ((Date.now() - this.#downSince) / 1000).toFixed(1);
-    const took = Math.max(1, Math.round(performance.now() - since));
-    this.timeline.note(`Back after ${away} s: ${events === 1 ? "1 event" : `${events} events`} recovered in ${took} ms`, "recovery");
-    this.#recovery = null;
-    this.#downSince = null;
+    const text = this.#outage.end();
+    if (!text) return;
+    this.timeline.note(text, "recovery");
     if (this.#room && this.#failed) return void this.open(this.#room);
     void this.#refreshPresence();
   }
@@ -350,22 +357,16 @@ export class Pane {
   /** An event of the open room. @param {ServerEvent} event */
   #apply(event) {
     switch (event.type) {
+      case "message.state": return this.growth.follow(event.message);
+      case "message.cancel_requested": return this.growth.stopAsked(event.message_id);
       case "message": return this.#onMessage(/** @type {any} */ (event));
-      case "message.edited":
-      case "message.finished":
-      case "message.deleted":
-      case "message.pinned":
-      case "message.unpinned": return this.#onChanged(event);
-      case "reaction.added":
-      case "reaction.removed": return this.#onReaction(event);
+      case "message.edited": case "message.finished": case "message.deleted":
+      case "message.pinned": case "message.unpinned": return this.#onChanged(event);
+      case "reaction.added": case "reaction.removed": return this.#onReaction(event);
       case "typing": return event.action === "start" ? this.typists.start(event.user_id) : this.typists.stop(event.user_id);
-      case "ack.received": return this.#onReceipt(event.user_id, event.seq, 0);
-      case "read.updated": return this.#onReceipt(event.user_id, event.seq, event.seq);
-      case "member.joined":
-      case "member.updated":
-      case "member.left":
-      case "member.banned":
-      case "member.unbanned": return this.#onMember(event);
+      case "ack.received": case "read.updated": return this.#onReceipt(event.user_id, event.seq, event.type === "read.updated" ? event.seq : 0);
+      case "member.joined": case "member.updated": case "member.left":
+      case "member.banned": case "member.unbanned": return this.#onMember(event);
       case "room.updated": return this.#onRoom(event);
       case "room.deleted": return this.#refuse({ status: 404 });
       case "room.created": return void this.open(/** @type {Room} */ (this.#room)); // this user was added
@@ -380,7 +381,7 @@ export class Pane {
     if (message.thread_id) this.timeline.change({ ...message, type: "message" }); // its root counts it
     this.thread.apply({ ...message, type: "message" });
     if (message.sender_id === this.user) this.permission.posted(message.created_at);
-    this.timeline.put(known ? applyEvent(known, { ...message, type: "message" }) : message, { recovered: Boolean(this.#recovery) && message.sender_id !== this.user });
+    this.timeline.put(known ? applyEvent(known, { ...message, type: "message" }) : message, { recovered: this.#outage.isRecovering && message.sender_id !== this.user });
     if (message.sender_id === this.user || message.deleted_at) return;
     if (!this.#member) return; // users who only follow have no receipt
     this.unread.came(message.seq, !known && message.seq > (this.roster.lastRead(this.user) ?? 0));
@@ -400,7 +401,7 @@ export class Pane {
     if (!known) return;
     this.timeline.change(event);
     this.thread.apply(event);
-    if (event.user_id === this.user || this.#recovery) return;
+    if (event.user_id === this.user || this.#outage.isRecovering) return;
     this.spoken.textContent = describeReaction(event, known);
   }
 

@@ -3,6 +3,7 @@
  * @module
  */
 import { clock, h, icon, iconButton } from "./dom.js";
+import { startOf } from "./growing.js";
 import { nameElement } from "./people.js";
 
 /** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
@@ -58,7 +59,7 @@ export class Pins {
     return h("li.pin", { "data-pin": message.message_id },
       h("button.quote", { type: "button", title: "Show this message", onclick: () => this.actions.show(message.message_id) },
         h("span", {}, nameElement(message.sender_id, "b"), " ", h("time.muted", { datetime: message.created_at }, clock(message.created_at))),
-        h("span", { dir: "auto" }, (message.content ?? "").slice(0, 200))),
+        h("span", { dir: "auto" }, startOf(message, 200))),
       this.#mayPin ? iconButton("close", "Unpin", () => this.actions.unpin(message)) : null);
   }
 }

@@ -4,6 +4,7 @@
  */
 import { ChatAPI, isLogEvent } from "/sdk/chatapi.js";
 import { Admin, ADMIN } from "./admin.js";
+import { Agent } from "./agent.js";
 import { Blocks } from "./blocks.js";
 import { findCredentials, keepCredentials, keptCredentials, Setup } from "./credentials.js";
 import { describe, h, toast } from "./dom.js";
@@ -76,7 +77,7 @@ async function start(credentials) {
     nameUsers(users);
     setup.close();
     trouble.hide();
-    await play(clients, backend, wires, users, banned);
+    await play(clients, backend, wires, users, banned, credentials.agent);
   } catch (error) {
     failed(credentials, error);
   }
@@ -104,11 +105,12 @@ function stop() {
   byId("rest").replaceChildren();
 }
 
-/** @param {Record<"a" | "b", ChatAPI>} clients @param {ChatAPI} backend @param {Record<"a" | "b", Wire>} wires @param {Users} users @param {string[]} banned from the tenant */
-async function play(clients, backend, wires, users, banned) {
+/** @param {Record<"a" | "b", ChatAPI>} clients @param {ChatAPI} backend @param {Record<"a" | "b", Wire>} wires @param {Users} users @param {string[]} banned from the tenant @param {string} [agentId] */
+async function play(clients, backend, wires, users, banned, agentId) {
   const newRoom = new NewRoom(byId("new-room"), clients, users, async (room) => { await rooms.refresh(); void open(room); });
+  const agent = agentId ? new Agent(agentId, clients.a, users.b, { find: () => rooms.all, open: (room) => void meet(room, agentId) }) : null;
   const rooms = new Rooms(byId("rooms"), {
-    clients, users, open, create: () => newRoom.ask(), mentions: () => mentions.ask(), changed: () => { for (const pane of session?.panes ?? []) pane.showName(); } });
+    clients, users, agent, open, create: () => newRoom.ask(), mentions: () => mentions.ask(), changed: () => { for (const pane of session?.panes ?? []) pane.showName(); } });
   const blocks = new Blocks(clients, users, () => { for (const pane of session?.panes ?? []) pane.showBlock(); members.refresh(); });
   const admin = new Admin(byId("admin"), backend, {
     open: (message) => void showMessage(message, "a"),
@@ -134,6 +136,7 @@ async function play(clients, backend, wires, users, banned) {
     reported: () => void admin.reports.refresh(),
     readmitted: () => void admin.bans.refresh(),
     details: showDetails,
+    hint: () => agent && [" ", agent.button("button.text-button"), ", who answers word by word."],
   }));
   session = { panes, rooms, members, topics, admin, blocks, room: null };
   const finding = {
@@ -234,6 +237,12 @@ function open(room) {
   session.topics.open(room);
   if (PHONE.matches && document.body.dataset.view === "rooms") showView("a");
   return opened;
+}
+
+/** The agent's room is opened, and the first user begins to write to them. @param {Room} room @param {string} agentId */
+async function meet(room, agentId) {
+  await open(room);
+  session?.panes[0].composer.begin(`@${agentId} `);
 }
 
 /** To one of the two users, or to the other one where only they can read it. @param {Message} message @param {"a" | "b"} slot */

@@ -5,7 +5,7 @@
 import { h } from "./dom.js";
 import { tree } from "./tree.js";
 
-/** @typedef {{room_id?: string, seq?: number, message_id?: string}} Present what the open room has to fill in */
+/** @typedef {{room_id?: string, seq?: number, message_id?: string, open?: import("/sdk/chatapi.js").Message}} Present what the open room has to fill in; `open` is being written */
 /** @typedef {{slot: "a" | "b", id: string | null, timer: ReturnType<typeof setTimeout>}} Waiting */
 
 const ANSWER_MS = 5000;
@@ -14,6 +14,10 @@ const ANSWER_MS = 5000;
 const SAMPLES = {
   "ping": () => ({ type: "ping" }),
   "send_message": ({ room_id }) => ({ type: "send_message", room_id, content: "Hello from a raw frame" }),
+  "send_message, a stream": ({ room_id }) => ({ type: "send_message", room_id, content: "", stream: true }),
+  "message.append": ({ room_id, open }) => ({ type: "message.append", room_id, message_id: open?.message_id, index: (open?.stream?.index ?? 0) + 1, text: "A few more words. " }),
+  "message.finish": ({ room_id, open }) => ({ type: "message.finish", room_id, message_id: open?.message_id, state: "done" }),
+  "message.cancel": ({ room_id, open }) => ({ type: "message.cancel", room_id, message_id: open?.message_id }),
   "message.edit": ({ room_id, message_id }) => ({ type: "message.edit", room_id, message_id, content: "Edited by a raw frame" }),
   "message.delete": ({ room_id, message_id }) => ({ type: "message.delete", room_id, message_id }),
   "reaction.add": ({ room_id, message_id }) => ({ type: "reaction.add", room_id, message_id, emoji: "👍" }),

@@ -4,6 +4,7 @@
  */
 import { copy } from "./copy.js";
 import { describe, h, iconButton, toast } from "./dom.js";
+import { isOpen, startOf } from "./growing.js";
 import { isBan } from "./reasons.js";
 import { dmUsers, RoomIndex } from "./room-index.js";
 import { roomViewElement } from "./room-view.js";
@@ -30,8 +31,8 @@ export class Rooms {
   /** @type {Map<string, {looks: string, row: HTMLElement}>} */ #rows = new Map();
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
 
-  /** @param {HTMLElement} root @param {{clients: Record<"a" | "b", ChatAPI>, users: Record<"a" | "b", string>, open: (room: Room) => void, create: () => void, mentions: () => void, changed: () => void}} given */
-  constructor(root, { clients, users, open, create, mentions, changed }) {
+  /** @param {HTMLElement} root @param {{clients: Record<"a" | "b", ChatAPI>, users: Record<"a" | "b", string>, agent: import("./agent.js").Agent | null, open: (room: Room) => void, create: () => void, mentions: () => void, changed: () => void}} given */
+  constructor(root, { clients, users, agent, open, create, mentions, changed }) {
     this.clients = clients;
     this.users = users;
     this.onOpen = open;
@@ -40,12 +41,14 @@ export class Rooms {
     this.list = h("ul.room-list", { "aria-label": "Rooms, the most recently active first" });
     this.count = h("p.room-count.muted", { role: "status" });
     this.more = h("button.button.small.room-more", { type: "button", hidden: true, onclick: () => this.#showMore() }, "More rooms");
+    this.agent = agent;
+    this.meet = agent?.button("button.button.small.room-more");
     this.about = h("footer.room-about", { hidden: true });
     root.replaceChildren(
       h("header.panel-head", {}, h("h2", {}, "Rooms"), h("span.grow"), iconButton("at", "Mentions", mentions), iconButton("plus", "New room", create)),
       h("div.room-filter", {}, h("input", { type: "search", placeholder: "Find a room", "aria-label": "Find a room by name, user or id",
         oninput: (/** @type {any} */ { target }) => this.#search(target.value) })),
-      this.count, h("div.room-scroll", { tabindex: -1 }, this.list, this.more), this.about);
+      this.count, h("div.room-scroll", { tabindex: -1 }, this.list, this.more, this.meet), this.about);
     this.watcher = new IntersectionObserver((seen) => { if (seen.some((one) => one.isIntersecting)) void this.#showMore(); },
       { root: this.more.parentElement, rootMargin: "200px" });
     this.watcher.observe(this.more);
@@ -80,6 +83,9 @@ export class Rooms {
     }
     return undefined;
   }
+
+  /** Those that are known. */
+  get all() { return this.index.sorted().map(({ room }) => room); }
 
   /** The most recently active one. */
   get first() { return this.index.sorted()[0]?.room; }
@@ -186,6 +192,7 @@ export class Rooms {
     if (focused && document.activeElement === document.body) this.list.querySelector(`[data-room-id="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
     this.#showCount(found.length);
     this.more.hidden = found.length <= this.#drawn && !this.index.more;
+    if (this.meet) this.meet.hidden = Boolean(this.#filter) || this.all.some((room) => this.agent?.isOf(room));
     this.more.textContent = this.#loading ? "Loading …" : this.#filter && found.length <= this.#drawn ? "Look further" : "More rooms";
     this.#showAbout();
   }
@@ -226,7 +233,7 @@ export class Rooms {
   #row(listed) {
     const { room, standings } = listed;
     const last = standings.a?.last_message ?? standings.b?.last_message;
-    const preview = last ? `${last.sender_id}: ${last.deleted_at ? "deleted" : (last.content ?? "").slice(0, 200)}`
+    const preview = last ? isOpen(last) ? `${last.sender_id} is writing …` : `${last.sender_id}: ${last.deleted_at ? "deleted" : startOf(last, 200)}`
       : room.type === "channel" && !standings.a && !standings.b ? "not joined" : "no messages";
     const name = this.nameOf(room);
     const unread = SLOTS.map((slot) => standings[slot]?.unread_count ?? 0);

@@ -14,8 +14,8 @@ const room = (/** @type {ServerEvent} */ { room_id: roomId }) => `/rooms/${enc(r
 const message = (/** @type {ServerEvent} */ frame) => `${room(frame)}/messages/${enc(frame.message_id)}`;
 const get = (/** @type {string} */ route) => ({ method: "GET", route });
 const post = (/** @type {string} */ route, /** @type {unknown} */ body) => ({ method: "POST", route, body });
-/** A message without the `client_message_id` that would make it the same message again. @param {ServerEvent} frame */
-const draft = ({ content, meta, reply_to: replyTo, ...more }) => ({ content, ...(meta && { meta }), ...(replyTo && { reply_to: replyTo }), ...(more.thread_id && { thread_id: more.thread_id }), ...mentioned(more) });
+/** A message without the `client_message_id` that would make it the same message again. The `stream` of a frame opens one; that of a message tells only how it was written. @param {ServerEvent} frame */
+const draft = ({ content, meta, reply_to: replyTo, ...more }) => ({ content, ...(more.stream === true && { stream: true }), ...(meta && { meta }), ...(replyTo && { reply_to: replyTo }), ...(more.thread_id && { thread_id: more.thread_id }), ...mentioned(more) });
 /** Whom it mentions. @param {any} frame */
 const mentioned = ({ mentions, mention_room: everybody }) => ({ ...(mentions && { mentions }), ...(everybody && { mention_room: everybody }) });
 

@@ -21,6 +21,7 @@
  * @property {() => void} refused the server refuses or accepts other than expected: others may have changed what this user may do
  * @property {() => void} reported a message was reported
  * @property {() => void} readmitted the user's ban from the tenant has ended
+ * @property {() => (Node | string)[] | null} hint what a user may do in a room without messages
  * @property {() => void} details shows more of the open room
  */
 

@@ -4,6 +4,7 @@
  */
 import { applyEvent } from "/sdk/chatapi.js";
 import { day, h, icon } from "./dom.js";
+import { grow, isOpen, showStopAsked } from "./growing.js";
 import { draftElement, markElement, messageElement, showThread } from "./message.js";
 import { nameOf } from "./people.js";
 import { showReactions } from "./reactions.js";
@@ -13,6 +14,7 @@ import { showReactions } from "./reactions.js";
 /** @typedef {import("./message.js").Mark} Mark */
 
 const NEAR_END_PX = 80;
+const ROUNDING_PX = 2; // of a page that is zoomed
 const GROUP_MS = 5 * 60_000; // messages of one sender within this time stand together
 const KEPT = 600; // messages on the page; older ones come back from the history
 const DROPPED = 200;
@@ -23,7 +25,9 @@ export class Timeline {
   /** @type {Map<string, {message: Message, element: HTMLElement}>} */ #items = new Map();
   /** @type {Map<string, HTMLElement>} */ #drafts = new Map();
   /** The page of history that is loading; resolves with whether there is more. @type {Promise<boolean> | null} */ #loadingOlder = null;
-  /** Where the end was when the page last went there, in pixels. */ #endTop = 0;
+  /** Where the page was scrolled to, in pixels. */ #scrolledTo = 0;
+  /** Parts of a pixel by which the page was not scrolled yet: lines have fractions of them, places may not. */ #owed = 0;
+  /** Messages whose new text the next frame shows. @type {Set<string>} */ #grown = new Set();
   #sticking = false;
   /** Before the last change of size, which must not hide the newest message. */ #atEnd = true;
 
@@ -46,8 +50,10 @@ export class Timeline {
     this.newer = h("button.newer", { type: "button", hidden: true, onclick: () => this.toEnd() }, icon("down"), "New messages");
     this.element = h("div.timeline", {}, this.log, this.newer);
     this.log.addEventListener("scroll", () => {
-      if (this.#nearEnd()) this.#atEnd = true;
-      else if (this.log.scrollTop < this.#endTop - 1) this.#atEnd = false; // not when more came before this event did
+      const isUpwards = this.log.scrollTop < this.#scrolledTo - 1;
+      this.#scrolledTo = this.log.scrollTop;
+      if (this.#nearEnd(isUpwards ? ROUNDING_PX : NEAR_END_PX)) this.#atEnd = true;
+      else if (isUpwards) this.#atEnd = false; // however little: a message that grows would take the reader back each time
       if (this.#atEnd) this.newer.hidden = true;
     }, { passive: true });
     new ResizeObserver(() => { if (this.#atEnd) this.toEnd(); }).observe(this.log);
@@ -61,6 +67,7 @@ export class Timeline {
     this.log.setAttribute("aria-live", "off"); // screen readers do not read old messages aloud
     this.#items.clear();
     this.#drafts.clear();
+    this.#grown.clear();
     this.view.markOf = markOf;
     this.list.replaceChildren();
     this.drafts.replaceChildren();
@@ -97,19 +104,25 @@ export class Timeline {
   hasDraft(clientMessageId) { return this.#drafts.has(clientMessageId ?? ""); }
 
   /** The newest own message that can still be edited. */
-  lastOwn() {
-    return [...this.#items.values()].map((item) => item.message).filter((message) => message.sender_id === this.user && !message.deleted_at)
-      .sort((one, other) => other.seq - one.seq)[0];
+  lastOwn() { return this.#newest((message) => message.sender_id === this.user && !message.deleted_at && !isOpen(message)); }
+
+  /** The newest message that is still being written. */
+  lastOpen() { return this.#newest(isOpen); }
+
+  /** @param {(message: Message) => boolean} isMeant @returns {Message | undefined} */
+  #newest(isMeant) {
+    return [...this.#items.values()].map((item) => item.message).filter(isMeant).sort((one, other) => other.seq - one.seq)[0];
   }
 
   /** Puts a message in its place, or a changed one in the place of the old. @param {Message} message @param {{recovered?: boolean}} [how] */
   put(message, how = {}) {
     const known = this.#items.get(message.message_id);
-    const element = messageElement(message, this.view);
+    const element = messageElement(message, this.view, known && isWhole(known));
     if (how.recovered) element.classList.add("recovered");
-    if (known) swap(known.element, element);
+    if (known) this.#hold(known.element, () => swap(known.element, element));
     else this.#place(element);
     this.#items.set(message.message_id, { message, element });
+    this.view.actions.follow(message);
     if (message.client_message_id) this.dropDraft(message.client_message_id);
     this.#settle(element);
     for (const { message: other } of known ? this.#items.values() : []) if (other.reply_to === message.message_id) this.#redraw(other);
@@ -147,6 +160,47 @@ export class Timeline {
     item.message = message;
     showThread(/** @type {HTMLElement} */ (item.element.querySelector(".thread-link")), message);
     if (this.#atEnd) this.#stick();
+  }
+
+  /** An open stream has more text now, which the next frame shows. @param {Message} message */
+  grow({ message_id: messageId, content, stream }) {
+    const item = this.#items.get(messageId);
+    if (!item || !isOpen(item.message) || stream?.state !== "open") return; // an event tells of its end
+    const wanted = item.message.stream?.cancel_requested ?? stream.cancel_requested;
+    item.message = { ...item.message, content, stream: { ...stream, ...(wanted && { cancel_requested: wanted }) } };
+    if (!this.#grown.size) requestAnimationFrame(() => this.#drawGrown());
+    this.#grown.add(messageId);
+  }
+
+  #drawGrown() {
+    for (const messageId of this.#grown) {
+      const { message, element } = this.#items.get(messageId) ?? {};
+      const paragraph = element?.querySelector(".growing");
+      if (element && paragraph) this.#hold(element, () => grow(paragraph, message?.content ?? ""));
+    }
+    this.#grown.clear();
+    if (this.#atEnd) this.toEnd(); // in this very frame: one later the text would be seen to jump
+  }
+
+  /** The sender of an open stream was asked to stop. @param {string} messageId */
+  stopAsked(messageId) {
+    const item = this.#items.get(messageId);
+    if (!item || !isOpen(item.message)) return;
+    item.message = { ...item.message, stream: { .../** @type {any} */ (item.message.stream), cancel_requested: true } };
+    showStopAsked(item.element, item.message);
+  }
+
+  /** The messages in sight stay where they are when one above them changes its height. @param {HTMLElement} element that changes @param {() => void} change */
+  #hold(element, change) {
+    const isAbove = !this.#atEnd && element.getBoundingClientRect().bottom <= this.log.getBoundingClientRect().top;
+    const height = isAbove ? this.list.getBoundingClientRect().height : 0;
+    change();
+    if (!isAbove) return;
+    this.#owed += this.list.getBoundingClientRect().height - height;
+    const top = this.log.scrollTop;
+    this.log.scrollTop = top + this.#owed;
+    this.#scrolledTo = this.log.scrollTop;
+    this.#owed -= this.#scrolledTo - top;
   }
 
   /** @param {Message[]} messages */
@@ -198,7 +252,7 @@ export class Timeline {
 
   toEnd() {
     this.log.scrollTop = this.log.scrollHeight;
-    this.#endTop = this.log.scrollTop;
+    this.#scrolledTo = this.log.scrollTop;
     this.#atEnd = true;
     this.newer.hidden = true;
   }
@@ -213,7 +267,8 @@ export class Timeline {
     });
   }
 
-  #nearEnd() { return this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < NEAR_END_PX; }
+  /** @param {number} [distance] in pixels */
+  #nearEnd(distance = NEAR_END_PX) { return this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < distance; }
 
   /** Loads the history back to a `seq`, unless that is too far. @param {number} seq */
   async reach(seq) {
@@ -246,7 +301,8 @@ export class Timeline {
   }
 
   #showBeginning() {
-    this.top.replaceChildren(h("p.beginning", {}, this.#items.size ? `The beginning of this ${this.what}` : "No messages yet. Say hello."));
+    this.top.replaceChildren(h("p.beginning", {}, this.#items.size ? `The beginning of this ${this.what}` : "No messages yet. Say hello.",
+      ...(this.#items.size ? [] : this.view.actions.hint() ?? [])));
   }
 
   /** Of a long session: the page stays quick, and the history brings them back. */
@@ -309,8 +365,8 @@ export class Timeline {
   #redraw(message) {
     const item = this.#items.get(message.message_id);
     if (!item) return;
-    const element = messageElement(message, this.view);
-    swap(item.element, element);
+    const element = messageElement(message, this.view, isWhole(item));
+    this.#hold(item.element, () => swap(item.element, element));
     item.element = element;
     this.#group(element);
   }
@@ -325,6 +381,9 @@ export class Timeline {
     return Boolean(element);
   }
 }
+
+/** Whether a long message is shown to its end: it was unfolded, or has grown so. @param {{message: Message, element: HTMLElement}} item */
+function isWhole({ message, element }) { return isOpen(message) || element.querySelector('.unfold[aria-expanded="true"]') !== null; }
 
 /** @param {HTMLElement} old @param {HTMLElement} element which takes the focus over */
 function swap(old, element) {

@@ -45,6 +45,12 @@ export class Writer {
   /** @param {Message} message */
   remove({ room_id: roomId, message_id: messageId }) { return this.#try(() => this.pane.connection.delete(roomId, messageId)); }
 
+  /** @param {Message} message an open stream, whose sender decides */
+  async stop({ room_id: roomId, message_id: messageId }) {
+    const { connection, growth } = this.pane;
+    await this.#try(() => connection.cancel(roomId, messageId).then(() => growth.stopAsked(messageId)));
+  }
+
   /** @param {Message} message @param {boolean} pinned */
   pin({ room_id: roomId, message_id: messageId }, pinned) {
     const { client } = this.pane;

@@ -1,0 +1,111 @@
+/**
+ * Messages that are still being written: their text on the page, and how it comes.
+ * @module
+ */
+import { h, icon } from "./dom.js";
+
+/** @typedef {import("/sdk/chatapi.js").Connection} Connection */
+/** @typedef {import("/sdk/chatapi.js").GrowingMessage} GrowingMessage */
+/** @typedef {import("/sdk/chatapi.js").Message} Message */
+
+const PIECE_CHARS = 2000; // of one text node: new text goes into the last one, which is copied each time
+const STATES = {
+  open: "The sender is still writing it",
+  done: "It was written in pieces, and is whole",
+  cancelled: "It was stopped before its end",
+  failed: "It broke off: its sender failed, or was away for too long",
+};
+
+/** How many characters of its message a paragraph shows. @type {WeakMap<Element, number>} */
+const shown = new WeakMap();
+
+/** @param {Message} message */
+export function isOpen({ stream }) { return stream?.state === "open"; }
+
+/** How a stream stands, in words. @param {NonNullable<Message["stream"]>} stream */
+export function wordsOf({ state, cancel_requested: wanted }) { return state !== "open" ? state : wanted ? "asked to stop" : "being written"; }
+
+/** The start of a text for a line about it, or words that stand for it. @param {Message} message @param {number} chars */
+export function startOf(message, chars) {
+  const text = (message.content ?? "").slice(0, chars);
+  if (isOpen(message)) return text ? `${text} … (being written)` : "being written …";
+  return text || (message.stream ? "no text" : "");
+}
+
+/** The paragraph of a message that grows. It is not read out bit by bit, but once it is whole. @param {string} text */
+export function growingElement(text) {
+  const paragraph = h("p.content.growing", { dir: "auto", "aria-busy": "true", "aria-live": "off" });
+  grow(paragraph, text);
+  return paragraph;
+}
+
+/** Adds the text that is not there yet. @param {Element} paragraph @param {string} text */
+export function grow(paragraph, text) {
+  const added = text.slice(shown.get(paragraph) ?? 0);
+  if (!added) return;
+  const last = paragraph.lastChild;
+  if (last instanceof Text && last.length < PIECE_CHARS) last.appendData(added);
+  else paragraph.append(added);
+  shown.set(paragraph, text.length);
+}
+
+/** In the last line of a message: how its stream stands, and the button that stops it. @param {Message} message @param {() => void} stop */
+export function streamElements(message, stop) {
+  if (!message.stream) return [];
+  const state = h("span.stream-state");
+  const button = isOpen(message) ? h("button.stop", { type: "button", title: "Ask the sender to stop", onclick: stop }, icon("stop"), "Stop") : null;
+  showState(state, button, message.stream);
+  return [button, state];
+}
+
+/** Somebody has asked the sender to stop. @param {HTMLElement} element of the message @param {Message} message */
+export function showStopAsked(element, { stream }) {
+  const button = /** @type {HTMLElement | null} */ (element.querySelector(".stop"));
+  const focused = button === document.activeElement;
+  const state = /** @type {HTMLElement | null} */ (element.querySelector(".stream-state"));
+  if (stream && state) showState(state, button, stream);
+  if (focused) element.focus({ preventScroll: true });
+}
+
+/** @param {HTMLElement} element @param {HTMLElement | null} button @param {NonNullable<Message["stream"]>} stream */
+function showState(element, button, stream) {
+  element.dataset.stream = stream.state;
+  element.title = /** @type {Record<string, string>} */ (STATES)[stream.state] ?? "";
+  element.textContent = wordsOf(stream);
+  if (button) button.hidden = stream.cancel_requested === true;
+}
+
+/** Follows the open streams of one room, over whichever connection there is. */
+export class Growth {
+  /** @type {Map<string, GrowingMessage>} */ #followed = new Map();
+
+  /** @param {() => Connection} connection @param {import("./timeline.js").Timeline[]} timelines in which they may be */
+  constructor(connection, timelines) {
+    this.connection = connection;
+    this.timelines = timelines;
+  }
+
+  /** Another room was opened. */
+  clear() { this.#followed.clear(); }
+
+  /** A message that is on the page, or comes there. @param {Message} message */
+  follow(message) {
+    if (!isOpen(message) || this.#followed.get(message.message_id)?.isOpen) return;
+    const growing = this.connection().follow(message);
+    this.#followed.set(message.message_id, growing);
+    void this.#watch(growing);
+  }
+
+  /** Its sender was asked to stop. @param {string} messageId */
+  stopAsked(messageId) { for (const timeline of this.timelines) timeline.stopAsked(messageId); }
+
+  /** @param {GrowingMessage} growing */
+  async #watch(growing) {
+    const id = growing.message.message_id;
+    for await (const _text of growing.text()) {
+      if (this.#followed.get(id) !== growing) return;
+      for (const timeline of this.timelines) timeline.grow(growing.message);
+    }
+    if (this.#followed.get(id) === growing) this.#followed.delete(id);
+  }
+}
