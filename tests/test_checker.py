@@ -24,6 +24,7 @@ async def test_nothing_is_lost_over_random_kills(tmp_path: Path) -> None:
     assert report.kills
     assert report.counts["send confirmed"] > 1000
     assert report.counts["pipes done"]
+    assert report.counts["event streams"]
     assert not report.violations
 
 

@@ -57,7 +57,7 @@ class Author(Device):
         attempt = self._write_message(room_id)
         attempt.state, attempt.mentions, attempt.mention_room = "open", (), False
         attempt.content = f"{attempt.client_message_id} {WORDS[0]}"
-        if self.random.random() < 0.5:
+        if self._websocket is None or self.random.random() < 0.5:
             await self._post(attempt, was_tried_before=False)
             return
         frame = await self._answer(await self._ask("send_message", room_id=room_id, **attempt.draft), "an opening")
@@ -76,7 +76,7 @@ class Author(Device):
             return
         growing = self.random.choice(self._own)
         first = (len(growing.texts) if self.random.random() < 0.2 else growing.confirmed) + 1
-        if self.stream is None or self.random.random() < 0.4:
+        if self._websocket is None or self.random.random() < 0.4:
             body = {"index": first, "text": self._write(growing, first)}
             wants_end = growing.is_cancel_stored
             reply = await self._call("POST", f"{path_of(growing)}/append", body)
@@ -135,7 +135,9 @@ class Author(Device):
 
     async def _finish(self) -> None:
         if self._own:
-            await self._end(self.random.choice(self._own), over_rest=self.stream is None or self.random.random() < 0.5)
+            await self._end(
+                self.random.choice(self._own), over_rest=self._websocket is None or self.random.random() < 0.5
+            )
 
     async def _end(self, growing: Growing, *, over_rest: bool) -> None:
         self._numbers += 1

@@ -11,7 +11,7 @@ import aiohttp
 
 from chatapi.protocol.server_frames import LOGGED
 from checker.journal import Attempt, Frame, Journal, Outcome, Stream
-from checker.wire import CALL_SECONDS, Reply, Unreachable, Wire, hang_up, receive, send
+from checker.wire import CALL_SECONDS, Reply, Source, Unreachable, Wire, hang_up, receive, send
 
 WARDEN = "warden"
 """The user who is an admin of every room and never leaves one."""
@@ -57,7 +57,7 @@ class Device:
         self.room_ids: set[str] = set()  # that the connection streams
         self.cursors: dict[str, int] = {}  # what this device has seen
         self._epoch: str | None = None
-        self._websocket: aiohttp.ClientWebSocketResponse | None = None
+        self._websocket: aiohttp.ClientWebSocketResponse | None = None  # None also when something else carries it
         self._reading: asyncio.Task[None] | None = None
         self._answers: dict[str, asyncio.Future[Frame]] = {}
         self._ready = asyncio.Event()
@@ -100,15 +100,14 @@ class Device:
         """One connection, to its end."""
         stream = Stream(self.user_id, mode, self.journal.tick())
         try:
-            params = {"sync": "none"} if mode == "cursors" else {}
-            self._websocket = await self.world.wire.connect(self.user_id, **params)
+            source = await self._connect(mode)
         except Unreachable:
             return
         self.journal.streams.append(stream)
         self.stream = stream
         self._ready.clear()
         self._complete.clear()
-        self._reading = asyncio.create_task(self._read(stream, self._websocket))
+        self._reading = asyncio.create_task(self._read(stream, source))
         try:
             await self._wait_until_ready(self._reading)
             if mode == "cursors":
@@ -117,10 +116,16 @@ class Device:
         except Unreachable:
             pass
         finally:
-            self.stream = None
+            self.stream = self._websocket = None
             self._reading.cancel()
             await asyncio.wait([self._reading])
-            await hang_up(self._websocket, politely=self.random.random() < 0.5)
+            await hang_up(source, politely=self.random.random() < 0.5)
+
+    async def _connect(self, mode: str) -> Source:
+        """Raises Unreachable."""
+        params = {"sync": "none"} if mode == "cursors" else {}
+        self._websocket = await self.world.wire.connect(self.user_id, **params)
+        return self._websocket
 
     async def listen(self) -> None:
         """What the last connection does."""
@@ -166,9 +171,9 @@ class Device:
 
     # What comes in
 
-    async def _read(self, stream: Stream, websocket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _read(self, stream: Stream, source: Source) -> None:
         try:
-            while (text := await receive(websocket)) is not None:
+            while (text := await receive(source)) is not None:
                 frame = self.journal.read(text)
                 self.journal.keep(stream, frame)
                 self._take(frame)
@@ -333,7 +338,7 @@ class Device:
         if not self._unanswered:
             return
         attempt = self._unanswered[0]
-        if self.stream is None or self.random.random() < 0.5:
+        if self._websocket is None or self.random.random() < 0.5:
             await self._post(attempt, was_tried_before=True)
             return
         frame = await self._answer(await self._ask("send_message", room_id=attempt.room_id, **attempt.draft), "a retry")
@@ -365,7 +370,7 @@ class Device:
         ids = {"room_id": message.room_id, "message_id": message.message_id}
         attempt = self.journal.begin("edit", self.user_id, **ids, content=content, mentions=mentions)
         body = {"content": content} if mentions is None else {"content": content, "mentions": list(mentions)}
-        if self.stream is None or self.random.random() < 0.5:
+        if self._websocket is None or self.random.random() < 0.5:
             reply = await self._call("PUT", f"/rooms/{message.room_id}/messages/{message.message_id}", body)
             self.journal.settle(attempt, Outcome.CONFIRMED if reply.status == 200 else Outcome.REFUSED)
             return
@@ -381,7 +386,7 @@ class Device:
 
     async def _bury(self, message: Attempt) -> None:
         attempt = self.journal.begin("delete", self.user_id, message.room_id, message_id=message.message_id)
-        if self.stream is None or self.random.random() < 0.5:
+        if self._websocket is None or self.random.random() < 0.5:
             reply = await self._call("DELETE", f"/rooms/{message.room_id}/messages/{message.message_id}")
             self.journal.settle(attempt, Outcome.CONFIRMED if reply.status == 204 else Outcome.REFUSED)
             return
@@ -401,7 +406,7 @@ class Device:
         kind = self.random.choice(("react", "react", "unreact"))
         ids = {"room_id": message.room_id, "message_id": message.message_id}
         attempt = self.journal.begin(kind, self.user_id, **ids, content=emoji)
-        if self.stream is None or self.random.random() < 0.5:
+        if self._websocket is None or self.random.random() < 0.5:
             path = f"/rooms/{message.room_id}/messages/{message.message_id}/reactions/{quote(emoji)}"
             reply = await self._call("PUT" if kind == "react" else "DELETE", path)
             self.journal.settle(attempt, Outcome.CONFIRMED if reply.status in (200, 204) else Outcome.REFUSED)
@@ -470,7 +475,7 @@ class Device:
         seq = self.random.randint(max(0, self.cursors[room_id] - 5), self.cursors[room_id])
         kind = self.random.choice(("ack", "ack", "read"))
         attempt = self.journal.begin(kind, self.user_id, room_id, seq=seq)
-        if self.random.random() < 0.5:
+        if self._websocket is not None and self.random.random() < 0.5:
             frame = await self._answer(await self._ask(kind, room_id=room_id, seq=seq), kind)
             standing = frame["seq"] if frame["type"] in ("ack.received", "read.updated") else None
         else:

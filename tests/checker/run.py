@@ -14,7 +14,7 @@ from server_process import ServerProcess
 from checker.clients import World
 from checker.growing import IDLE_SECONDS
 from checker.journal import Journal
-from checker.pipers import Piper
+from checker.listeners import Listener
 from checker.truth import read_truth
 from checker.verdict import find_violations
 from checker.warden import TENANT_BAN_SECONDS, Warden
@@ -84,7 +84,7 @@ class Run:
         user_ids = [f"user{number}" for number in range(USERS)]
         world = World(self._journal, wire, self._seed, user_ids)
         warden = Warden(world)
-        devices = [Piper(world, user_id, number) for user_id in user_ids for number in range(DEVICES_PER_USER)]
+        devices = [Listener(world, user_id, number) for user_id in user_ids for number in range(DEVICES_PER_USER)]
         try:
             await warden.make_rooms(GROUPS, CHANNELS, DMS)
             world.acting.set()
@@ -112,7 +112,7 @@ class Run:
             violations=[*find_violations(self._journal, truth, world.dm_ids), *self._read_server_log()],
         )
 
-    async def _cycle(self, world: World, warden: Warden, devices: list[Piper]) -> None:
+    async def _cycle(self, world: World, warden: Warden, devices: list[Listener]) -> None:
         await asyncio.sleep(self._random.uniform(0, MAX_UP_SECONDS))
         if self._random.random() < SETTLES:
             world.acting.clear()
@@ -127,7 +127,7 @@ class Run:
         await asyncio.to_thread(self._server.start)
         self._counts["cycles"] += 1
 
-    async def _settle(self, world: World, warden: Warden, devices: list[Piper]) -> None:
+    async def _settle(self, world: World, warden: Warden, devices: list[Listener]) -> None:
         """With nobody acting, every connection has to get the last message of every room."""
         self._counts["settles"] += 1
         await self._wait_while(lambda: world.busy, "actions that did not end")
@@ -148,7 +148,7 @@ class Run:
                 return
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _finish(self, world: World, warden: Warden, devices: list[Piper]) -> None:
+    async def _finish(self, world: World, warden: Warden, devices: list[Listener]) -> None:
         """Everybody comes back once more, after a last restart."""
         await asyncio.sleep(TENANT_BAN_SECONDS)
         await asyncio.to_thread(self._server.kill)

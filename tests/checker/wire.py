@@ -12,6 +12,8 @@ import aiohttp
 
 CALL_SECONDS = 15.0  # an answer that takes longer is a fault of the server, unless it was killed
 PIPE_TIMEOUT = aiohttp.ClientTimeout(total=60.0)  # likewise, for a body that takes a second or two
+NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
+MAX_FRAME_BYTES = 2**20  # of an event stream: of twice that much a line may be
 CLOSING = aiohttp.ClientWSTimeout(ws_close=2.0)
 SMALL_RECEIVE_BYTES = 8 * 1024  # of a client that does not hide behind the kernel's buffers when it stops reading
 
@@ -26,6 +28,29 @@ class Reply:
     data: Any
     code: str | None
     details: Any = None
+
+
+class EventSource:
+    """The frames of a connection that came as Server-Sent Events."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+
+    async def receive(self) -> str | None:
+        """The next frame's text, or None at the end."""
+        try:
+            while line := await self._response.content.readline():
+                if line.startswith(b"data: "):
+                    return line[6:].decode().rstrip("\n") if line.endswith(b"\n") else None
+        except (aiohttp.ClientError, OSError):
+            pass
+        return None
+
+    def close(self) -> None:
+        self._response.close()
+
+
+Source = aiohttp.ClientWebSocketResponse | EventSource
 
 
 class Wire:
@@ -78,6 +103,22 @@ class Wire:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise Unreachable from error
 
+    async def listen(self, user_id: str, **params: str) -> EventSource:
+        """Raises Unreachable."""
+        headers = self._headers(user_id)
+        url = f"{self._url}/events/stream"
+        try:
+            response = await self._sockets.get(
+                url, headers=headers, params=params, timeout=NO_TIMEOUT, read_bufsize=MAX_FRAME_BYTES
+            )
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unreachable from error
+        if response.status != 200:
+            response.close()
+            assert response.status in (403, 429, 503), response  # banned, too many, or it shuts down
+            raise Unreachable
+        return EventSource(response)
+
     def _headers(self, user_id: str) -> dict[str, str]:
         return {"X-API-Key": self._api_key, "X-User-Id": user_id}
 
@@ -91,18 +132,23 @@ async def send(websocket: aiohttp.ClientWebSocketResponse, frame: dict[str, Any]
         raise Unreachable from error
 
 
-async def receive(websocket: aiohttp.ClientWebSocketResponse) -> str | None:
+async def receive(source: Source) -> str | None:
     """The next frame's text, or None at the end of the connection."""
-    message = await websocket.receive()
+    if isinstance(source, EventSource):
+        return await source.receive()
+    message = await source.receive()
     return str(message.data) if message.type is aiohttp.WSMsgType.TEXT else None
 
 
-async def hang_up(websocket: aiohttp.ClientWebSocketResponse, *, politely: bool) -> None:
-    """Ends a connection, with the closing handshake or as a lost network does."""
-    if not politely and (connected := websocket.get_extra_info("socket")) is not None:
+async def hang_up(source: Source, *, politely: bool) -> None:
+    """Ends a connection, with the closing handshake, if it has one, or as a lost network does."""
+    if isinstance(source, EventSource):
+        source.close()
+        return
+    if not politely and (connected := source.get_extra_info("socket")) is not None:
         with suppress(OSError):  # it is closed already
             connected.shutdown(socket.SHUT_RDWR)
-    await websocket.close()
+    await source.close()
 
 
 def _make_socket(address: Any) -> socket.socket:
