@@ -1,4 +1,4 @@
-"""An endpoint for language models that speaks as OpenAI's chat completions do, and as Anthropic's messages do."""
+"""An endpoint that speaks as OpenAI's chat completions do, and as Anthropic's messages do. It answers all alike."""
 
 import asyncio
 import json
@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from fake_endpoint import FIRST, LAST, write_chunk
 
 Json = dict[str, Any]
+
+EMPTY = b'data: {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "fake", "choices": []}\n\n'
 
 
 class Refuse(Exception):
@@ -88,31 +91,22 @@ class Model:
 
 
 class _Completion:
-    """As OpenAI has it, with what others add to it: comments, and the usage in a chunk without choices."""
+    """As OpenAI has it, with what others add to it: comments, and chunks without choices."""
 
     def begin(self) -> bytes:
-        return b": PROCESSING\n\n" + self._chunk({"role": "assistant", "content": ""})
+        return b": PROCESSING\n\n" + EMPTY + FIRST
 
     def say(self, text: str) -> bytes:
-        return self._chunk({"content": text})
+        return write_chunk({"content": text})
 
     def end(self) -> bytes:
-        usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
-        last = self._event({"choices": [], "usage": usage})
-        return self._chunk({}, "stop") + last + b"data: [DONE]\n\n"
+        return LAST
 
     def fail(self) -> bytes:
-        return self._event({"error": {"message": "Overloaded", "type": "server_error", "code": None}})
+        return b'data: {"error": {"message": "Overloaded", "type": "server_error", "code": null}}\n\n'
 
     def refuse(self, status: int) -> Json:
         return {"error": {"message": "No such model", "type": "invalid_request_error", "code": str(status)}}
-
-    def _chunk(self, delta: Json, finish_reason: str | None = None) -> bytes:
-        return self._event({"choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]})
-
-    def _event(self, data: Json) -> bytes:
-        named = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "fake", **data}
-        return f"data: {json.dumps(named)}\n\n".encode()
 
 
 class _Message:

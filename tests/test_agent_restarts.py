@@ -355,7 +355,7 @@ async def test_answers_survive_kills_on_each_side(tmp_path: Path) -> None:
                 "$KEY": rig.api_key,
                 "http://localhost:11434/v1": endpoint.url,
             }
-            command = example("docs/guide.md", "sh", "chatapi agent")
+            command = example("docs/agents.md", "sh", "--model llama3.2")
             for name, value in variables.items():
                 command = command.replace(name, value)
             _, arguments = command.split("chatapi agent")
