@@ -175,6 +175,9 @@ async def test_stream_is_followed_from_the_middle(rig: Rig) -> None:
     assert (await growing.finished())["stream"]["state"] == "open"
     stream.source.put(None)
     await stream.done()
+    await carol.until("message.finished")
+    async with asyncio.timeout(PATIENCE_S):
+        assert show(await carol.connection.follow(found).finished()) == ("one and a half, two, three", "done")
 
 
 async def test_stream_is_cancelled_by_a_member(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,7 @@ def run_node(file: str, directory: Path, *, adds: bool = False, transport: str =
         "sdk.test.mjs",
         "conversations.test.mjs",
         "streams.test.mjs",
+        "ai.test.mjs",
         "newer.test.mjs",
         "routes.test.mjs",
         "connection.test.mjs",

@@ -8,6 +8,8 @@ from chatapi.client.errors import ApiError, NoAnswer
 from chatapi.client.records import Message
 from chatapi.client.replay import apply_event
 
+REMEMBERED_STREAMS = 1_000  # that have ended
+
 ReadMessage = Callable[[str, str], Awaitable[Message]]
 """A message of a room, as it stands. Raises ApiError, NoAnswer."""
 RunTask = Callable[[Coroutine[Any, Any, None]], bool]
@@ -76,6 +78,7 @@ class Growth:
         self._run = run
         self._followed: dict[str, list[GrowingMessage]] = {}
         self._indexes: dict[str, int] = {}  # of the newest delta, by message
+        self._ended: dict[str, None] = {}  # messages that may have been read before that, the newest last
 
     def follow(self, message: Message) -> GrowingMessage:
         """From now on it grows."""
@@ -83,7 +86,7 @@ class Growth:
         if growing.is_open:
             message_id = message["message_id"]
             self._followed.setdefault(message_id, []).append(growing)
-            if self._indexes.get(message_id, 0) > message["stream"].get("index", 0):
+            if message_id in self._ended or self._indexes.get(message_id, 0) > message["stream"].get("index", 0):
                 self._read_again(growing)
         return growing
 
@@ -95,7 +98,7 @@ class Growth:
             state = event["message"]
             self._indexes[state["message_id"]] = state["stream"]["index"]
         elif kind in ("message.finished", "message.deleted"):
-            self._indexes.pop(event["message_id"], None)
+            self._remember_end(event["message_id"])
         elif kind == "ready":
             self._indexes.clear()
         elif kind == "room.deleted":
@@ -115,6 +118,12 @@ class Growth:
     def end(self) -> None:
         """The connection is closed."""
         self._lose(lambda _message: True)
+
+    def _remember_end(self, message_id: str) -> None:
+        self._indexes.pop(message_id, None)
+        self._ended[message_id] = None
+        if len(self._ended) > REMEMBERED_STREAMS:
+            del self._ended[next(iter(self._ended))]
 
     def _lose(self, is_lost: Callable[[Message], bool]) -> None:
         for message_id, followed in list(self._followed.items()):

@@ -25,7 +25,7 @@ async function inScratch(work) {
 test("npm pack makes a package that imports", { timeout: 120_000 }, () => inScratch(async (scratch) => {
   const { stdout } = await run("npm", ["pack", "--json", "--pack-destination", scratch], { cwd: sdk });
   const [{ filename, files, version }] = JSON.parse(stdout);
-  assert.deepEqual(files.map((file) => file.path).sort(), ["LICENSE", "README.md", "chatapi.d.ts", "chatapi.js", "package.json"]);
+  assert.deepEqual(files.map((file) => file.path).sort(), ["LICENSE", "README.md", "ai.d.ts", "ai.js", "chatapi.d.ts", "chatapi.js", "package.json"]);
   const init = await readFile(join(here, "../../chatapi/__init__.py"), "utf8");
   assert.equal(version, /__version__ = "(.+)"/.exec(init)?.[1]);
   await writeFile(join(scratch, "package.json"), '{"private": true, "type": "module"}');
@@ -35,15 +35,20 @@ test("npm pack makes a package that imports", { timeout: 120_000 }, () => inScra
     import { ChatAPI } from "chatapi-js";
     import WebSocket from "ws";
     const chat = new ChatAPI({ url: "${url}", apiKey: "sk_none", userId: "alice", WebSocket });
+    const { RoomChatTransport } = await import("chatapi-js/ai"); // without the package ai
+    new RoomChatTransport({ client: chat }).close();
     console.log((await chat.health()).status);
   `);
   assert.equal((await run("node", ["use.mjs"], { cwd: scratch })).stdout.trim(), "ok");
 }));
 
-test("the types hold, and chatapi.d.ts is what the compiler makes of chatapi.js", { timeout: 120_000 }, () => inScratch(async (scratch) => {
+test("the types hold, and the declarations are what the compiler makes of the sources", { timeout: 120_000 }, () => inScratch(async (scratch) => {
   await run("npx", ["--no-install", "tsc", "--project", "."], { cwd: here });
   await run("npx", ["--no-install", "tsc", join(sdk, "chatapi.js"), "--allowJs", "--checkJs", "--strict", "--target", "es2022", "--module", "es2022",
     "--lib", "es2022,dom,dom.iterable", "--declaration", "--emitDeclarationOnly", "--outDir", scratch, "--ignoreConfig"], { cwd: here });
-  const [made, kept] = await Promise.all([join(scratch, "chatapi.d.ts"), join(sdk, "chatapi.d.ts")].map((file) => readFile(file, "utf8")));
-  assert.equal(kept, made, "run `npm run declarations` in tests/js");
+  await run("npx", ["--no-install", "tsc", "--project", "declarations.json", "--outDir", scratch], { cwd: here });
+  for (const name of ["chatapi.d.ts", "ai.d.ts"]) {
+    const [made, kept] = await Promise.all([join(scratch, name), join(sdk, name)].map((file) => readFile(file, "utf8")));
+    assert.equal(kept, made, "run `npm run declarations` in tests/js");
+  }
 }));

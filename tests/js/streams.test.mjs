@@ -138,6 +138,8 @@ const cases = {
     assert.equal((await growing.finished()).stream.state, "open");
     source.put(null);
     await done;
+    await finished(carol, 1);
+    assert.deepEqual(show(await carol.connection.follow(found).finished()), ["one and a half, two, three", "done"]);
   },
 
   async stream_is_cancelled_by_a_member(rig) {

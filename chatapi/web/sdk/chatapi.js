@@ -254,6 +254,7 @@ const ACKED_ROOMS = 1_000; // the most that one `ack` may name
 const ACKS_PER_S = 15; // the server delays acks above 20 a second, and drops typing with them
 const TYPING_REPEAT_MS = 3_000; // the server forgets a typist after 6 s
 const REMEMBERED_NOTIFICATIONS = 10_000;
+const REMEMBERED_STREAMS = 1_000; // that have ended
 const OPEN = 1; // WebSocket.OPEN, which not every implementation names
 const TRANSPORTS = /** @type {Transport[]} */ (["websocket", "sse", "poll"]);
 const FAILED_UPGRADES = 3; // in a row, REST answering after each; then the next transport is tried
@@ -1884,6 +1885,7 @@ export class Connection {
   /** @type {Map<string, StreamWriter>} */ #writers = new Map(); // streams of this connection, by message
   /** @type {Map<string, GrowingMessage[]>} */ #followed = new Map(); // by message, while they are open
   /** @type {Map<string, number>} */ #grown = new Map(); // the index of the newest delta, by message
+  /** @type {Set<string>} */ #ended = new Set(); // messages that may have been read before that
 
   /** @type {(ready: EventMap["ready"]) => void} */ #resolveReady = () => {};
   /** @type {(error: Error) => void} */ #rejectReady = () => {};
@@ -2015,7 +2017,7 @@ export class Connection {
     if (!growing.isOpen) return growing;
     const id = message.message_id;
     this.#followed.set(id, [...(this.#followed.get(id) ?? []), growing]);
-    if ((this.#grown.get(id) ?? 0) > (message.stream?.index ?? 0)) void this.#readAgain(growing);
+    if (this.#ended.has(id) || (this.#grown.get(id) ?? 0) > (message.stream?.index ?? 0)) void this.#readAgain(growing);
     return growing;
   }
 
@@ -2690,10 +2692,17 @@ export class Connection {
     if (typeof messageId !== "string") return;
     if (type === "message.delta") this.#grown.set(messageId, event.index);
     else if (type === "message.state") this.#grown.set(messageId, event.message.stream?.index ?? 0);
-    else if (type === "message.finished" || type === "message.deleted") this.#grown.delete(messageId);
+    else if (type === "message.finished" || type === "message.deleted") this.#rememberEnd(messageId);
     else if (type === "message.cancel_requested") this.#writers.get(messageId)?.cancel();
     for (const growing of this.#followed.get(messageId) ?? []) this.#growOne(growing, event);
     this.#forgetEnded(messageId);
+  }
+
+  /** @param {string} messageId */
+  #rememberEnd(messageId) {
+    this.#grown.delete(messageId);
+    this.#ended.add(messageId);
+    if (this.#ended.size > REMEMBERED_STREAMS) this.#ended.delete(/** @type {string} */ (this.#ended.values().next().value));
   }
 
   /** @param {GrowingMessage} growing @param {ServerEvent} event */
