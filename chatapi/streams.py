@@ -178,7 +178,8 @@ class Streams:
             transaction, Mentioning(room.room_key, message_key, message.seq, message.sender_id, optional)
         )
         if content:
-            told = EndedMessage(room, UserId(message.sender_id), message_key, seq, optional)
+            now_key = self._store.writer.next_key()
+            told = EndedMessage(room, UserId(message.sender_id), message_key, seq, optional, now_key)
             await self._webhook_queue.queue_ended(transaction, told)
         return _End(ended, seq, last_index, True)
 

@@ -383,6 +383,25 @@ async def test_an_ack_of_its_end_drops_the_call(start_server: StartServer, recei
     assert got == set(users) - {"m01"}
 
 
+@pytest.mark.parametrize("members", [3, 30])  # their calls are stored at once, or in steps
+async def test_the_views_at_its_end_count(start_server: StartServer, receiver: Receiver, members: int) -> None:
+    server = await start_server(QUICK)
+    hooked = await hook(server, receiver.url)
+    alice = hooked.user("alice")
+    users = [f"m{number:02}" for number in range(members)]
+    writer = Writer(alice, await alice.make_room(*users), is_rest=True)
+    path = f"/rooms/{writer.room_id}/me"
+    for user_id in ("m01", "m02"):
+        await hooked.user(user_id).patch(path, {"notify": "none"})
+    message_id = (await writer.open())["message_id"]
+    await hooked.user("m00").patch(path, {"notify": "none"})
+    await hooked.user("m01").patch(path, {"notify": "all"})
+    await alice.post(f"/rooms/{writer.room_id}/members", {"user_id": "new"})
+    await writer.finish(message_id, content="hello")
+    await hooked.is_settled()
+    assert {call.user_id for call in receiver.calls} == {*users, "new"} - {"m00", "m02"}
+
+
 async def test_a_database_with_streams_is_sound(start_server: StartServer, database: Path) -> None:
     server = await start_server()
     writer = await make_writer(server, "rest")

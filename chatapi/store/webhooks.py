@@ -93,17 +93,20 @@ INSERT_DELIVERIES = """
     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, coalesce(value ->> 6, 0)
     FROM json_each(:rows)
 """
-# Rows of (event_key, tenant_key, room_key, seq, excluded, due_at_us), and of a message (mentioned, mention_room).
+# Rows of (event_key, tenant_key, room_key, seq, excluded, due_at_us), and of a message (mentioned, mention_room,
+# decided_key).
 INSERT_EVENTS = """
-    INSERT INTO webhook_events (event_key, tenant_key, room_key, seq, excluded, due_at_us, mentioned, mention_room)
+    INSERT INTO webhook_events (event_key, tenant_key, room_key, seq, excluded, due_at_us, mentioned, mention_room,
+                                decided_key)
     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value -> 4, value ->> 5, coalesce(value -> 6, '[]'),
-           coalesce(value ->> 7, 0)
+           coalesce(value ->> 7, 0), value ->> 8
     FROM json_each(:rows)
 """
 
 _FIND_EVENT = """
-    SELECT event_key, room_key, seq, due_at_us, last_user_id, deliveries, mentioned, mention_room FROM webhook_events
-    WHERE tenant_key = :tenant_key ORDER BY event_key LIMIT 1
+    SELECT event_key, room_key, seq, due_at_us, last_user_id, deliveries, mentioned, mention_room,
+           coalesce(decided_key, event_key)
+    FROM webhook_events WHERE tenant_key = :tenant_key ORDER BY event_key LIMIT 1
 """
 # Where the next step of an event ends; none if it is the last one. A step looks at a bounded number of recipients, also
 # where most of them are told nothing.
@@ -130,12 +133,12 @@ _LIST_EXCLUDED = """
     GROUP BY place / :size ORDER BY place / :size
 """
 _EXCLUDED = "SELECT x.value FROM json_each(:excluded) AS part CROSS JOIN json_each(part.value) AS x"
-# Only those who wanted to be told when the message was stored.
+# Only those who wanted to be told when the message was stored, or had ended as a stream.
 _EXPAND_MESSAGE = f"""
     INSERT INTO webhook_deliveries (event_key, ordinal, tenant_key, room_key, user_id, next_attempt_at_us, mentioned)
     SELECT :event_key, :deliveries + row_number() OVER (), :tenant_key, :room_key, user_id, :due_at_us, mentioned FROM (
         SELECT user_id, mentioned FROM (
-            SELECT user_id, iif(notify_key < :event_key, notify, notify_before) AS notify,
+            SELECT user_id, iif(notify_key < :decided_key, notify, notify_before) AS notify,
                    :mention_room OR user_id IN (SELECT value FROM json_each(:mentioned)) AS mentioned
             FROM members
             WHERE room_key = :room_key AND +tenant_key = :tenant_key AND user_id > :last_user_id
@@ -348,7 +351,7 @@ async def expand_event(
     event = await transaction.fetch_one(_FIND_EVENT, {"tenant_key": tenant_key})
     if event is None:
         return Expansion.NO_EVENT
-    event_key, room_key, seq, due_at_us, last_user_id, deliveries, mentioned, mention_room = event
+    event_key, room_key, seq, due_at_us, last_user_id, deliveries, mentioned, mention_room, decided_key = event
     scope = {"tenant_key": tenant_key, "event_key": event_key}
     given = {**scope, "room_key": room_key, "last_user_id": last_user_id, "limit": limit}
     end = await transaction.fetch_one(_END_OF_RECIPIENTS if room_key is None else _END_OF_MEMBERS, given)
@@ -360,7 +363,7 @@ async def expand_event(
     if room_key is None:
         made = await transaction.execute(_EXPAND_NOTIFICATION, {**given, "excluded": left_out})
     else:
-        message = {"seq": seq, "mentioned": mentioned, "mention_room": mention_room}
+        message = {"seq": seq, "mentioned": mentioned, "mention_room": mention_room, "decided_key": decided_key}
         made = await transaction.execute(_EXPAND_MESSAGE, {**given, **message, "excluded": left_out})
     if end is None:
         await transaction.execute(_DELETE_EVENT, scope)

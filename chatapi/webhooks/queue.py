@@ -25,13 +25,14 @@ Row = tuple[object, ...]
 
 class EndedMessage(NamedTuple):
     """A stream that has ended; `seq` is that of the event which says so: a user who has acknowledged that needs no
-    call."""
+    call. `decided_key` is greater than the keys of all messages up to now: the members' views at this moment count."""
 
     room: RoomState
     sender_id: UserId
     message_key: int
     seq: int
     optional: OptionalFields
+    decided_key: int
 
 
 class WebhookQueue:
@@ -77,7 +78,8 @@ class WebhookQueue:
                 tenant_key = room.tenant.tenant_key
                 event = (write.message_key, tenant_key, room.room_key, write.seq, excluded, due_at_us)
                 mentioned = write.optional or NO_OPTIONAL_FIELDS
-                events.append((*event, mentioned.mentions, int(mentioned.mention_room)))
+                decided_key = write.decided_key if isinstance(write, EndedMessage) else write.message_key
+                events.append((*event, mentioned.mentions, int(mentioned.mention_room), decided_key))
                 self._concerned[room.tenant] = None
         statements: list[Statement] = []
         if rows:
