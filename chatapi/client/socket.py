@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, Literal, cast
@@ -40,7 +41,7 @@ class CallAnswer(dict[str, Any]):
     """An answer that is not handed over as an event: its event comes apart from it, if one comes at all."""
 
 
-class Socket:
+class Socket(ABC):
     """A WebSocket, or what stands in for one over HTTP alone."""
 
     ack_delay_s = 0.1  # so that a burst of messages is one ack
@@ -56,19 +57,22 @@ class Socket:
         """The next frame, and its size in bytes. Raises SocketEnded."""
         return self._early.popleft() if self._early else await self._receive()
 
+    @abstractmethod
     async def _receive(self) -> tuple[dict[str, Any], int]:
-        raise NotImplementedError
+        """The next frame, also one that comes between the parts of `ready`."""
 
+    @abstractmethod
     async def send(self, frame: Mapping[str, Any]) -> None:
         """A frame that gets lost with the socket is the sender's to repeat."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def close(self) -> None:
-        raise NotImplementedError
+        """Says goodbye, and waits a moment for the server's half of it."""
 
     @property
+    @abstractmethod
     def close_code(self) -> int | None:
-        raise NotImplementedError
+        """None while the server has not closed it."""
 
     async def receive_ready(self, deadline: asyncio.Timeout) -> None:
         """Returns once `ready` and all its parts are there. Raises SocketEnded, ApiError when the server refuses."""

@@ -12,6 +12,7 @@ import resource
 import select
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from chatapi.cli.bench.errors import BenchError
@@ -85,7 +86,7 @@ class Reactor:
         self._epoll.close()
 
 
-class Peer:
+class Peer(ABC):
     """One TCP connection to the server. Bytes that are sent before it is established leave then."""
 
     __slots__ = ("_unsent", "reactor", "socket")
@@ -142,9 +143,9 @@ class Peer:
         if unsent:
             self.send(unsent)
 
+    @abstractmethod
     def on_data(self, data: bytes) -> None:
         """Gets what one recv() returned: at most `READ_BYTES`, never nothing."""
-        raise NotImplementedError
 
     def on_end(self, reason: str) -> None:
         """The connection ended, and not by `close`."""
