@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from driver import Server
 from examples import example
-from language_model import Fault, Json, Speak, open_model
+from language_model import Fault, Json, Refuse, Speak, open_model
 from server_process import NO_AUTHORITIES
 
 ROOM = example("docs/agents.md", "sh", "ROOM=")
@@ -71,16 +71,16 @@ class Page:
 
 
 @pytest.fixture
-def page(server: Server, tmp_path: Path) -> Page:
-    return Page(server, tmp_path)
+def page(shared_server: Server, tmp_path: Path) -> Page:
+    return Page(shared_server, tmp_path)
 
 
 @pytest.mark.parametrize(("script", "text"), [(WORDS, "Once upon a time "), (OLLAMA, "They save power.")])
-async def test_a_pipe_writes_into_the_room(server: Server, page: Page, script: str, text: str) -> None:
+async def test_a_pipe_writes_into_the_room(shared_server: Server, page: Page, script: str, text: str) -> None:
     [answer] = await page.run(ROOM, script)
     message = answer["data"]
     assert (message["sender_id"], message["content"], message["stream"]) == ("robot", text, {"state": "done"})
-    room = (await server.user("alice").get(f"/rooms/{message['room_id']}")).data
+    room = (await shared_server.user("alice").get(f"/rooms/{message['room_id']}")).data
     assert room["name"] == "Robots"
 
 
@@ -99,25 +99,38 @@ async def fail(_: Json) -> AsyncIterator[str]:
     ("speak", "text", "state"), [(blink, "They save power.", "done"), (fail, "They save ", "failed")]
 )
 async def test_a_completion_writes_into_the_room(
-    server: Server, page: Page, speak: Speak, text: str, state: str
+    shared_server: Server, page: Page, speak: Speak, text: str, state: str
 ) -> None:
     async with open_model(speak) as model:
         [answer] = await page.run(ROOM, COMPLETION, endpoint=f"{model.url}/v1")
     assert answer["success"] is (state == "done")
-    [room] = (await server.user("robot").get("/rooms")).data["rooms"]
-    [message] = (await server.user("alice").get(f"/rooms/{room['room_id']}/messages")).data["messages"]
+    [room] = (await shared_server.user("robot").get("/rooms")).data["rooms"]
+    [message] = (await shared_server.user("alice").get(f"/rooms/{room['room_id']}/messages")).data["messages"]
     assert (message["sender_id"], message["content"], message["stream"]) == ("robot", text, {"state": state})
+
+
+async def refuse(_: Json) -> AsyncIterator[str]:
+    raise Refuse(401)
+    yield
+
+
+async def test_a_completion_that_is_refused_writes_nothing(shared_server: Server, page: Page) -> None:
+    async with open_model(refuse) as model:
+        [answer] = await page.run(ROOM, COMPLETION, endpoint=f"{model.url}/v1")
+    assert answer["error"]["message"] == "The body is empty"
+    [room] = (await shared_server.user("robot").get("/rooms")).data["rooms"]
+    assert room["last_seq"] == 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("address", AGENTS)
-async def test_an_agent_answers_the_question(server: Server, page: Page, address: str) -> None:
+async def test_an_agent_answers_the_question(shared_server: Server, page: Page, address: str) -> None:
     async def speak(_: Json) -> AsyncIterator[str]:
         yield "They save power."
 
     async with open_model(speak) as model:
-        room_id = await server.user("alice").make_room("robot")
-        listening = await server.user("alice").connect()
+        room_id = await shared_server.user("alice").make_room("robot")
+        listening = await shared_server.user("alice").connect()
         variables = f"URL={ADDRESS} ROOM={room_id}"
         exporting = AGENTS["http://localhost:11434/v1"].splitlines()[0]
         replacing = {address: f"{model.url}/v1", ".venv": "exec .venv"}  # `exec`: the shell is the agent
@@ -131,4 +144,4 @@ async def test_an_agent_answers_the_question(server: Server, page: Page, address
         assert agent.returncode == 0
     assert (ended["sender_id"], ended["reply_to"]) == ("robot", question["data"]["message_id"])
     assert (ended["content"], ended["stream"]) == ("They save power.", {"state": "done"})
-    assert (await server.user("alice").get("/users/robot")).data["name"] == "Robot"
+    assert (await shared_server.user("alice").get("/users/robot")).data["name"] == "Robot"
