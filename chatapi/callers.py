@@ -19,7 +19,7 @@ Headers = dict[str, str]
 """The headers that the response will carry."""
 
 EXPOSED = "X-Request-Id, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After"
-ALLOWED_HEADERS = "Authorization, Content-Type, X-API-Key, X-User-Id, X-Master-Key, X-Request-Id"
+ALLOWED_HEADERS = "Authorization, Content-Type, X-API-Key, X-User-Id, X-Master-Key, X-Request-Id, X-Client-Message-Id"
 UNIX_PEER = "unix"  # stands for the address of a peer that has none
 UNKNOWN_ADDRESS = "unknown"  # stands for anything that a trusted proxy gives and that is not an address
 

@@ -9,7 +9,8 @@ from chatapi.protocol.server_frames import LOGGED
 from chatapi.protocol.wire import FIN_CLOSE, FIN_TEXT, split_frames
 
 _TYPE_AT = len('{"type":"')
-_ENDS_WAIT = frozenset({*(name.encode() for name in LOGGED), b"notification"})
+_KEPT = frozenset({*(name.encode() for name in LOGGED), b"notification"})
+_ENDS_WAIT = _KEPT | {b"room.deleted"}
 
 
 class Doorbell:
@@ -53,9 +54,10 @@ class Doorbell:
                 frame_type = payload[_TYPE_AT : payload.index(b'"', _TYPE_AT)]
                 if frame_type == b"error":
                     error = loads_stored(payload)
-                    self.error = ChatError(Code(error["code"]), error["message"])
+                    self.error = ChatError(Code(error["code"]), error["message"], details=error.get("details"))
                 elif self._waiter is not None and frame_type in _ENDS_WAIT:
-                    self._kept.append(payload)
+                    if frame_type in _KEPT:
+                        self._kept.append(payload)
                     self.ring()
 
     def get_write_buffer_size(self) -> int:

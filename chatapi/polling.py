@@ -136,6 +136,7 @@ async def _enter_rooms(services: Services, connection: Connection) -> None:
         return
     await services.recovery.enter_rooms(connection)
     doorbell.has_rooms = True
+    connection.is_ready = True  # to be told of deleted rooms
     user = services.hub.find_online(connection.tenant.tenant_key, connection.user_id)
     if user is not None and connection in user.connections:
         services.presence.connected(connection, user)
@@ -162,7 +163,7 @@ class _Reading:
         self._connection = connection
         self._request = request
         self._after_key = notified_key
-        self._named: dict[RoomState, None] = {}  # rooms whose cursor the answer holds
+        self._named: dict[RoomState, int] = {}  # rooms whose cursor the answer holds
         self._errors: dict[str, ErrorBody] = {}
         self._reset: dict[str, int] = {}
         self._gaps: list[SkippedEvents] = []
@@ -173,7 +174,9 @@ class _Reading:
 
     @property
     def is_empty(self) -> bool:
-        return not (self._events or self._notifications or self._gaps or self._reset or self._errors)
+        return not (
+            self._events or self._notifications or self._gaps or self._reset or self._errors or any(self._list_lost())
+        )
 
     @property
     def is_closed(self) -> bool:
@@ -214,11 +217,16 @@ class _Reading:
                 cursor = self._reset[room.room_id] = self._find_ack(room)
             connection.enter(room, cursor)
             connection.set_cursor(room, cursor)
-            self._named[room] = None
+            self._named[room] = cursor
 
     def _find_ack(self, room: RoomState) -> int:
         member = room.members.get(self._connection.user_id)
         return room.published_seq if member is None else member.last_ack
+
+    def _list_lost(self) -> Iterator[RoomState]:
+        """Rooms of the answer that the user may not read any more."""
+        if not self.is_closed:
+            yield from (room for room in self._named if room not in self._connection.rooms)
 
     def leave_channels(self) -> None:
         """Those that the request named, if the user is not a member of them."""
@@ -249,7 +257,7 @@ class _Reading:
             if cursor < kept_seq:
                 self._gaps.append(SkippedEvents(room_id=room.room_id, from_seq=cursor + 1, to_seq=kept_seq))
                 connection.set_cursor(room, kept_seq)
-                self._named[room] = None
+                self._named[room] = kept_seq
             count = min(left, lag - (kept_seq - cursor))
             left -= max(1, count)
             if count:
@@ -277,7 +285,7 @@ class _Reading:
             self._events.append(decode_text(frame))
             self._left_bytes -= len(frame)
             connection.advance(room, 1)
-            self._named[room] = None
+            self._named[room] = connection.cursors[room]
 
     async def _read_notifications(self) -> None:
         connection = self._connection
@@ -320,10 +328,16 @@ class _Reading:
 
     def make_answer(self) -> Synced:
         connection = self._connection
+        for room in list(self._list_lost()):
+            del self._named[room]
+            try:
+                check_may_read(room, connection.user_id)
+            except ChatError as error:
+                self._errors[room.room_id] = error_body(error)
         return Synced(
             epoch=self._services.recovery.find_epoch(connection.tenant),
             events=join_json(self._events),
-            rooms={room.room_id: connection.cursors[room] for room in self._named if room in connection.cursors},
+            rooms={room.room_id: cursor for room, cursor in self._named.items()},
             reset=self._reset,
             gaps=self._gaps,
             notifications=join_json(self._notifications),

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from client_rig import contents, make_rig
+from client_rig import PATIENCE_S, contents, make_rig
 from driver import Server
 from nginx import open_nginx
 from proxy import FOREIGN_ANSWERS, Proxy
@@ -70,6 +70,24 @@ async def test_only_known_transports_are_taken(server: Server) -> None:
         for transports in ((), ("carrier pigeon",)):
             with pytest.raises(ValueError, match="transports"):
                 client.connect(transports=transports)  # type: ignore[arg-type]
+
+
+async def test_long_polls_tell_of_a_room_that_is_gone(server: Server) -> None:
+    """Its streams are followed to the end of what can be heard of them."""
+    async with asyncio.timeout(PATIENCE_S), make_rig(server.url, server.master_key) as rig:
+        alice, rooms = rig.client("alice"), [await rig.group("alice", "bob") for _ in range(2)]
+        inbox = await rig.connect("bob", transports=("poll",))
+        growing = []
+        for room in rooms:
+            await alice.call("POST", f"/rooms/{room}/messages", body={"content": "x", "stream": True})
+            growing.append(inbox.connection.follow((await inbox.messages(room, 1))[0]))
+        await alice.delete_room(rooms[0])
+        await inbox.until("room.deleted", room_id=rooms[0])
+        await alice.remove_member(rooms[1], "bob")
+        await inbox.until("member.left", room_id=rooms[1])
+        for message in growing:
+            assert (await message.finished())["stream"]["state"] == "open"
+        assert not inbox.connection.cursors["rooms"].keys() & set(rooms)
 
 
 @pytest.mark.deploy

@@ -295,9 +295,20 @@ async def test_a_member_who_is_removed_while_waiting_hears_of_it(server: Server)
         await alice.delete(f"/rooms/{room_id}/members/bob")
         answer = (await task).data
     assert [event["type"] for event in answer["events"]] == ["member.left"]
-    assert answer["rooms"] == {}
+    assert (answer["rooms"], answer["errors"][room_id]["code"]) == ({}, "AUTHORIZATION_ERROR")
     await alice.say(room_id, "not for bob")
     assert shown(await sync(bob, wait=0)) == []
+
+
+async def test_a_wait_ends_when_a_room_that_it_names_is_deleted(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_ids = [await alice.make_room("bob") for _ in range(2)]
+    async with waiting(server, bob, rooms={room_ids[0]: 0}) as task:
+        await alice.delete(f"/rooms/{room_ids[1]}")
+        await alice.delete(f"/rooms/{room_ids[0]}")
+        answer = (await task).data
+    assert (answer["events"], answer["rooms"]) == ([], {})
+    assert {room_id: error["code"] for room_id, error in answer["errors"].items()} == {room_ids[0]: "NOT_FOUND"}
 
 
 @pytest.mark.slow
@@ -374,7 +385,7 @@ async def test_a_stop_answers_those_who_wait_with_nothing(server: Server) -> Non
     async with waiting(server, alice, rooms={room_id: 0}) as task:
         await server.app.close()
         answer = (await task).data
-    assert answer == {**EMPTY, "epoch": answer["epoch"], "rooms": answer["rooms"]}
+    assert answer == {**EMPTY, "epoch": answer["epoch"], "rooms": {room_id: 0}}
 
 
 async def test_a_revocation_ends_those_who_wait(server: Server) -> None:
@@ -391,6 +402,7 @@ async def test_a_revocation_ends_those_who_wait(server: Server) -> None:
         await backend.put("/users/bob/ban", {})
         reply = await task
     assert (reply.status, reply.error["code"]) == (403, "AUTHORIZATION_ERROR")
+    assert reply.error["details"] == {"banned_until": None}
     await backend.delete("/users/bob/ban")
     await sync(bob, wait=60, rooms={"room_0": 0})
     assert polls_of(server, "bob") == 1

@@ -47,9 +47,8 @@ async def test_preflight_of_an_allowed_origin(listing: Server) -> None:
         methods = reply.headers["Access-Control-Allow-Methods"].split(", ")
         assert {"GET", "POST", "PUT", "PATCH", "DELETE"} == set(methods)
         allowed = reply.headers["Access-Control-Allow-Headers"].lower().split(", ")
-        assert {"authorization", "content-type", "x-api-key", "x-user-id", "x-master-key", "x-request-id"} == set(
-            allowed
-        )
+        credentials = {"authorization", "x-api-key", "x-user-id", "x-master-key"}
+        assert {*credentials, "content-type", "x-request-id", "x-client-message-id"} == set(allowed)
         assert int(reply.headers["Access-Control-Max-Age"]) > 0
         assert reply.headers["Vary"] == "Origin"
         assert "X-RateLimit-Limit" not in reply.headers

@@ -86,14 +86,17 @@ class PollSocket(HttpSocket):
         return None if self._polling.cancelled() else self._polling.result()
 
     async def _hand_over(self, synced: Synced, request_id: str | None) -> None:
-        for room_id, error in synced["errors"].items():
-            self._cursors.pop(room_id, None)
-            if request_id:
-                await self.put({"type": "error", "request_id": request_id, **error, "field": f"rooms.{room_id}"})
         for gap in synced["gaps"]:
             await self.put({"type": "sync.gap", **gap})
         for event in synced["events"]:
             await self.put({**event})
+        for room_id, error in synced["errors"].items():
+            self._cursors.pop(room_id, None)
+            if request_id is None and error["code"] == "NOT_FOUND":
+                await self.put({"type": "room.deleted", "room_id": room_id})
+            else:
+                asked = {} if request_id is None else {"request_id": request_id}
+                await self.put({"type": "error", **asked, **error, "field": f"rooms.{room_id}"})
         for notification in synced["notifications"]:
             await self.put({**notification})
         self._cursors |= synced["rooms"]

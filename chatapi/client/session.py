@@ -117,8 +117,8 @@ class SocketSession:
         retry_after_s = find_number(frame, "retry_after_ms", 0.0) / 1000
         error = parse_error(frame, retry_after_s=retry_after_s or None)
         request_id = frame.get("request_id")
-        if self._is_of_one_room(error) and self._out.own.expects(request_id):
-            self._feed.lose_room(str(error.field).removeprefix("rooms."))  # the `sync` goes on with the others
+        if self._is_of_one_room(error) and (request_id is None or self._out.own.expects(request_id)):
+            self._feed.lose_room(str(error.field).removeprefix("rooms."))  # the others are served
         elif not self._out.pending.refuse(request_id, error) and not self._out.own.refuse(request_id, error):
             self.socket.refusal = error
             logger.warning("the server refused a frame", extra={"code": str(error.code), "field": error.field})

@@ -51,6 +51,25 @@ for (const [name, upgrades, calls] of [["is away", 6, 6], ["restarts", 3, 2]]) {
   });
 }
 
+test("long polls tell of a room that is gone", { timeout: 60_000 }, async () => {
+  const rig = await Rig.make();
+  rig.transports = ["poll"];
+  const [deleted, left] = [await rig.group("alice", "bob"), await rig.group("alice", "bob")];
+  const { connection, inbox } = await rig.connect("bob");
+  const alice = rig.client("alice");
+  const growing = [];
+  for (const room of [deleted, left]) {
+    await alice.call("POST", `/rooms/${room}/messages`, { body: { content: "x", stream: true } });
+    growing.push(connection.follow(await inbox.until((event) => event.type === "message" && event.room_id === room)));
+  }
+  await alice.deleteRoom(deleted);
+  await inbox.until((event) => event.type === "room.deleted" && event.room_id === deleted);
+  await alice.removeMember(left, "bob");
+  await inbox.until((event) => event.type === "member.left" && event.room_id === left);
+  for (const message of growing) assert.equal((await message.finished()).stream.state, "open");
+  rig.close();
+});
+
 test("only known transports are taken", () => {
   const client = new Rig().client("bob", { url: "http://localhost", apiKey: "k" });
   for (const transports of [[], ["carrier pigeon"]]) assert.throws(() => client.connect({ transports }), TypeError);

@@ -2986,6 +2986,7 @@ export class Connection {
     const status = STATUS_OF_CODE[code] ?? (wait ? 429 : 400); // of a newer server's code: for good, unless it says when to try again
     const error = new ChatAPIError(code, message, { status, field, details, retryAfter: wait / 1000 || undefined });
     if (frame.request_id !== undefined && frame.request_id === this.#sync?.request_id) return this.#onSyncError(error);
+    if (frame.request_id === undefined && (status === 403 || status === 404) && field?.startsWith("rooms.")) return this.#lose(field.slice("rooms.".length), error);
     if (!request && code === "AUTHENTICATION_ERROR") return void (this.#refusal = error); // a close follows
     if (!request) return this.#report(error);
     request.attempts++;
@@ -3186,14 +3187,15 @@ class HttpSocket {
       this.onmessage?.({ data: undefined });
       if (Object.keys(synced.reset).length || (epoch !== undefined && epoch !== synced.epoch)) this.#give({ type: "sync.reset", epoch: synced.epoch, rooms: synced.reset });
       epoch = synced.epoch;
-      for (const [roomId, error] of Object.entries(synced.errors)) {
-        delete rooms[roomId];
-        if (asked) this.#give({ type: "error", request_id: asked, ...error, field: `rooms.${roomId}` });
-      }
       for (const gap of synced.gaps) this.#give({ type: "sync.gap", ...gap });
       for (const event of synced.events) {
         this.#note(event);
         this.#give(event);
+      }
+      for (const [roomId, error] of Object.entries(synced.errors)) {
+        delete rooms[roomId];
+        if (!asked && error.code === "NOT_FOUND") this.#give({ type: "room.deleted", room_id: roomId });
+        else this.#give({ type: "error", request_id: asked, ...error, field: `rooms.${roomId}` });
       }
       for (const notification of synced.notifications) this.#give(notification);
       after = synced.notifications.at(-1)?.notification_id ?? after;
