@@ -79,6 +79,7 @@ class FakeEndpoint:
     def __init__(self) -> None:
         self.port = 0
         self.script: Sequence[str] | None = None
+        self.wants_key = ""
         self.exchanges: list[Exchange] = []
         self._came: asyncio.Queue[Exchange] = asyncio.Queue()
         self._runner: web.AppRunner | None = None
@@ -120,15 +121,17 @@ class FakeEndpoint:
         assert body["stream"] is True
         exchange = Exchange(request, body)
         self.exchanges.append(exchange)
-        if self.script is not None:
-            await exchange.end(*self.script)
-        else:
-            self._came.put_nowait(exchange)
-        with suppress(ConnectionError):
+        with suppress(ConnectionError):  # the client went away
+            if self.script is not None:
+                await exchange.end(*self.script)
+            else:
+                self._came.put_nowait(exchange)
             return await exchange.finished()
         raise asyncio.CancelledError
 
     async def _list_models(self, request: web.Request) -> web.Response:
+        if self.wants_key not in request.headers.get("Authorization", ""):
+            return web.json_response({"error": {"message": "Incorrect API key"}}, status=401)
         return web.json_response({"object": "list", "data": [{"id": "fake", "object": "model"}]})
 
 

@@ -134,11 +134,14 @@ async def test_cancel_stops_an_endpoint_that_is_silent(
     question = await ask(alice, room)
     opened = await until(socket, "message", sender_id="agent")
     exchange = await endpoint.asked()
+    await until(socket, "typing", action="start")
     if text:
         await exchange.say(text)
         await socket.expect("message.delta", text=text)
     await alice.post(f"/rooms/{room}/messages/{opened['message_id']}/cancel")
     assert show(await answered(socket, question)) == (text, "cancelled")
+    if not text:
+        await until(socket, "typing", action="stop")
     await asyncio.wait_for(exchange.has_left.wait(), 20)
     question = await ask(alice, room, "And now?")
     await (await endpoint.asked()).end("Now I go on.")

@@ -118,6 +118,26 @@ async def test_open_answer_is_cancelled_while_it_is_replaced(
     await asyncio.wait_for(exchange.has_left.wait(), 20)
 
 
+@pytest.mark.slow
+async def test_answer_that_was_cancelled_while_the_agent_was_away_is_not_asked_for(
+    shared_server: Server, endpoint: FakeEndpoint, agents: Agents
+) -> None:
+    alice, agent = shared_server.user("alice"), shared_server.user("agent")
+    room = await alice.make_room("agent")
+    for text in ("", "A part"):
+        question = await ask(alice, room)
+        opened = await leave_answer(agent, room, question)
+        path = f"/rooms/{room}/messages/{opened['message_id']}"
+        if text:
+            await agent.post(f"{path}/append", {"index": 1, "text": text})
+        await alice.post(f"{path}/cancel")
+        socket = await alice.connect()
+        agents.start(room)
+        assert show(await answered(socket, question)) == (text, "cancelled")
+        await agents.stop()
+    assert endpoint.exchanges == []
+
+
 @pytest.mark.parametrize(
     "end", ["done", *(pytest.param(end, marks=pytest.mark.slow) for end in ("cancelled", "deleted"))]
 )
@@ -239,6 +259,10 @@ async def test_bad_start_is_told_in_one_line(
             await agents.start(str(options.pop("room", room)), **options)
         assert str(error.value).startswith(line)
         assert "\n" not in str(error.value)
+    endpoint.wants_key = "Bearer sk-another"
+    with pytest.raises(CliError, match=f"--base-url {endpoint.url}: HTTP 401: Incorrect API key"):
+        await agents.start(room)
+    endpoint.wants_key = f"Bearer {ENDPOINT_KEY}"
     for key, line in (
         ("ck_wrong", f"{shared_server.url} refused the request: AUTHENTICATION_ERROR: "),
         ("", "no key: set CHATAPI_API_KEY to a key of the tenant, or CHATAPI_TOKEN to a token of the agent's user"),

@@ -128,7 +128,9 @@ async def serve_rooms(args: argparse.Namespace) -> None:
     )
     connector, cookies = aiohttp.TCPConnector(limit=0), aiohttp.DummyCookieJar()
     async with _make_client(args) as client, aiohttp.ClientSession(connector=connector, cookie_jar=cookies) as session:
-        endpoint = Endpoint(session, args.base_url, args.model, os.environ.get("OPENAI_API_KEY", ""), args.timeout)
+        endpoint = Endpoint(
+            session, args.base_url, args.model, os.environ.get("OPENAI_API_KEY", "").strip(), args.timeout
+        )
         try:
             await endpoint.check()
         except EndpointFailed as error:

@@ -7,7 +7,7 @@ the question's id. So after a restart it goes on where it stopped, and answers n
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -89,8 +89,7 @@ class Agent:
     def _is_question(self, message: Any, desk: Desk) -> bool:
         """A message with `stream` is none: two agents would talk to each other forever."""
         is_addressed = desk.is_dm or self._user_id in message.get("mentions", ())
-        is_of_a_person = message["sender_id"] != self._user_id and "stream" not in message
-        return is_addressed and is_of_a_person and message["content"] is not None
+        return is_addressed and message["sender_id"] != self._user_id and "stream" not in message
 
     # Answers
 
@@ -113,7 +112,7 @@ class Agent:
                     continue
                 self._log("the server refused the answer", question, reason=str(error))
             finally:
-                self._thinking.discard(desk.room_id)
+                await self._stop_typing(desk.room_id)
             desk.remove(question.message_id)
             self._moved.set()
             self._answered.set()
@@ -123,7 +122,7 @@ class Agent:
         return (datetime.now(UTC) - asked_at).total_seconds() <= self._options.max_age_s
 
     async def _answer(self, question: Question) -> None:
-        """Returns once there is an answer, or nothing to answer any more. Raises ApiError, NoAnswer, EndpointFailed."""
+        """Returns once there is an answer, or the question was deleted. Raises ApiError, NoAnswer, EndpointFailed."""
         self._thinking.add(question.room_id)
         await self._connection.typing(question.room_id)
         limit, system_prompt = self._options.context, self._options.system_prompt
@@ -209,14 +208,9 @@ class Agent:
             for desk in self._desks.values():
                 if (seq := desk.done_seq) > desk.acked_seq:
                     desk.acked_seq = seq
-                    await self._ack(desk, seq)
+                    with suppress(ApiError):  # the agent was removed from the room
+                        await self._connection.ack(desk.room_id, seq)
             await asyncio.sleep(ACK_S)
-
-    async def _ack(self, desk: Desk, seq: int) -> None:
-        try:
-            await self._connection.ack(desk.room_id, seq)
-        except ApiError as error:
-            logger.warning("cannot acknowledge", extra={"room_id": desk.room_id, "reason": str(error)})
 
     def _log(self, event: str, question: Question, **fields: object) -> None:
         logger.warning(event, extra={"room_id": question.room_id, "message_id": question.message_id, **fields})
