@@ -60,6 +60,7 @@ METRICS: Mapping[str, Declared] = {
         MetricKind.COUNTER, "Connections of any kind that were closed to make room for others, idle ones first."
     ),
     "chatapi_rooms_loaded": Declared(MetricKind.GAUGE, "Rooms in memory.", (TENANT,)),
+    "chatapi_open_streams": Declared(MetricKind.GAUGE, "Messages that are still being written.", (TENANT,)),
     "chatapi_messages_total": Declared(MetricKind.COUNTER, "Messages committed.", (TENANT,)),
     "chatapi_deliveries_total": Declared(
         MetricKind.COUNTER, "Durable events handed to connections, one for each recipient."

@@ -202,6 +202,9 @@ class OpenStreams:
     def count_of_tenant(self, tenant_key: TenantKey) -> int:
         return self._counts[tenant_key]
 
+    def count_per_tenant(self) -> Mapping[TenantKey, int]:
+        return self._counts
+
     def list_all(self) -> list[OpenStream]:
         return list(self._by_id.values())
 

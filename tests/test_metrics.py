@@ -33,6 +33,8 @@ async def test_metrics_count_connections_rooms_messages_and_requests(server: Ser
     second = await bob.connect()
     await alice.say(room_id, "one")
     await alice.say(room_id, "two")
+    streams = [await alice.post(f"/rooms/{room_id}/messages", {"content": "", "stream": True}) for _ in range(2)]
+    await alice.post(f"/rooms/{room_id}/messages/{streams[0].data['message_id']}/finish", {"state": "done"})
     await socket.send("nonsense")
     await socket.expect("error")
     await alice.get("/rooms/room_0")
@@ -50,8 +52,9 @@ async def test_metrics_count_connections_rooms_messages_and_requests(server: Ser
     assert after["chatapi_tenants",] == 1
     assert after["chatapi_database_writable",] == 1
     assert after["chatapi_write_queue_length",] == 0
-    assert grown("chatapi_messages_total") == 2
-    assert grown("chatapi_deliveries_total") == 4
+    assert after["chatapi_open_streams",] == 1
+    assert grown("chatapi_messages_total") == 4
+    assert grown("chatapi_deliveries_total") == 10
     assert grown("chatapi_connections_opened_total") == 2
     assert grown("chatapi_commit_writes_count") == grown("chatapi_commit_seconds_count") >= 3
     assert grown("chatapi_commit_writes_sum") >= 3
@@ -59,7 +62,7 @@ async def test_metrics_count_connections_rooms_messages_and_requests(server: Ser
     assert grown("chatapi_websocket_frames_total") == 1
     assert grown("chatapi_websocket_bad_frames_total") == 1
     assert grown("chatapi_wrong_credentials_total") == 1
-    assert grown("chatapi_http_request_seconds_count", "POST", "/rooms/{room_id}/messages", "201") == 2
+    assert grown("chatapi_http_request_seconds_count", "POST", "/rooms/{room_id}/messages", "201") == 4
     assert grown("chatapi_http_request_seconds_sum", "POST", "/rooms/{room_id}/messages", "201") > 0
     assert grown("chatapi_http_request_seconds_count", "GET", "/rooms/{room_id}", "404") == 1
     assert grown("chatapi_http_request_seconds_count", "GET", "/rooms", "401") == 1

@@ -52,6 +52,7 @@ def _read_connections(services: Services) -> Iterator[Sample]:
     yield "chatapi_connections_lagged_total", (), hub.lagged
     yield "chatapi_connections_shed_total", (), services.admission.shed
     yield "chatapi_deliveries_total", (), hub.deliveries
+    yield from _per_tenant(services, "chatapi_open_streams", rooms.streams.count_per_tenant())
     if services.config.metrics.tenant_label:
         yield from _per_tenant(services, "chatapi_rooms_loaded", rooms.count_per_tenant())
     else:
