@@ -25,6 +25,7 @@ async def test_nothing_is_lost_over_random_kills(tmp_path: Path) -> None:
     assert report.counts["send confirmed"] > 1000
     assert report.counts["pipes done"]
     assert report.counts["event streams"]
+    assert report.counts["polls answered 200"]
     assert not report.violations
 
 
@@ -66,6 +67,12 @@ def test_a_message_that_grows_is_no_violation() -> None:
 def test_a_pipe_is_no_violation(content: str, state: str) -> None:
     world = World()
     world.pipe(content, state)
+    assert world.find_violations() == []
+
+
+def test_a_poll_is_no_violation() -> None:
+    world = World()
+    world.poll()
     assert world.find_violations() == []
 
 
@@ -274,6 +281,36 @@ def show_a_pipe_what_nobody_wrote(world: World) -> None:
     world.frames()[-1]["text"] = " less"
 
 
+def leave_an_event_out_of_a_poll(world: World) -> None:
+    del world.poll()["events"][1]
+
+
+def answer_a_poll_with_what_it_had(world: World) -> None:
+    answer = world.poll()
+    answer["events"].insert(0, world.events[0])
+
+
+def end_a_poll_too_early(world: World) -> None:
+    answer = world.poll()
+    answer["events"].clear()
+    answer["rooms"][ROOM] = 1
+
+
+def set_a_poll_back_by_itself(world: World) -> None:
+    answer = world.poll()
+    answer["reset"][ROOM] = 1
+
+
+def forget_a_room_of_a_poll(world: World) -> None:
+    answer = world.poll()
+    answer["events"].clear()
+    answer["rooms"].clear()
+
+
+def show_a_poll_what_nobody_wrote(world: World) -> None:
+    world.poll()["events"][0]["content"] = "m-7"
+
+
 def list_a_mention_that_is_not_there(world: World) -> None:
     world.mentions.append(message(2))
 
@@ -473,6 +510,12 @@ def read_a_page_that_ends_early(world: World) -> None:
         answer_a_pipe_otherwise,
         leave_a_pipe_open,
         show_a_pipe_what_nobody_wrote,
+        leave_an_event_out_of_a_poll,
+        answer_a_poll_with_what_it_had,
+        end_a_poll_too_early,
+        set_a_poll_back_by_itself,
+        forget_a_room_of_a_poll,
+        show_a_poll_what_nobody_wrote,
     ],
 )
 def test_the_verifier_sees_every_kind_of_fault(fault: Callable[[World], None]) -> None:

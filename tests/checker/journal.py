@@ -102,6 +102,18 @@ class Page:
     events: list[Frame]
 
 
+@dataclass(slots=True)
+class Poll:
+    """A long poll that was answered."""
+
+    user_id: str
+    begun: int
+    cursors: dict[str, int]
+    limit: int
+    is_foreign: bool  # it named another epoch
+    answer: Frame
+
+
 class Journal:
     def __init__(self) -> None:
         self.now = 0
@@ -110,6 +122,7 @@ class Journal:
         self.growing: dict[str, Growing] = {}  # by message
         self.pipes: dict[str, Pipe] = {}  # by client_message_id
         self.pages: list[Page] = []
+        self.polls: list[Poll] = []
         self.faults: list[str] = []  # what is wrong whatever else happened
         self.counts: Counter[str] = Counter()
         self._events: dict[str, Frame] = {}

@@ -15,6 +15,7 @@ from checker.clients import World
 from checker.growing import IDLE_SECONDS
 from checker.journal import Journal
 from checker.listeners import Listener
+from checker.pollers import Poller
 from checker.truth import read_truth
 from checker.verdict import find_violations
 from checker.warden import TENANT_BAN_SECONDS, Warden
@@ -22,6 +23,7 @@ from checker.wire import Wire
 
 USERS = 10
 DEVICES_PER_USER = 2
+POLLERS = 4  # users who have a third one, which polls
 GROUPS = 4
 CHANNELS = 2
 DMS = 3
@@ -75,6 +77,7 @@ class Run:
         self._seed = seed
         self._journal = Journal()
         self._counts: Counter[str] = Counter()
+        self._pollers: list[Poller] = []
 
     async def run(self, is_enough: Callable[[int], bool]) -> Report:
         """Ends after the first cycle for which `is_enough(cycles so far)`."""
@@ -89,8 +92,9 @@ class Run:
             await warden.make_rooms(GROUPS, CHANNELS, DMS)
             world.acting.set()
             async with asyncio.TaskGroup() as group:
-                for device in (warden, *devices):
-                    group.create_task(device.run())
+                self._pollers = [Poller(world, user_id) for user_id in user_ids[:POLLERS]]
+                for client in (warden, *devices, *self._pollers):
+                    group.create_task(client.run())
                 while not is_enough(self._counts["cycles"]):
                     await self._cycle(world, warden, devices)
                 world.ending = True
@@ -138,6 +142,8 @@ class Run:
         for device, stream in streams:
             find_missing = partial(device.find_missing, stream, seqs)
             await self._wait_while(find_missing, f"{device.name}'s stream begun at tick {stream.begun} waits")
+        for poller in self._pollers:
+            await self._wait_while(partial(poller.find_missing, seqs), f"{poller.user_id}'s poll waits")
 
     async def _wait_while(self, find_fault: Callable[[], object], what: str) -> None:
         """Until there is nothing to be found any more."""

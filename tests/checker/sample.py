@@ -7,7 +7,7 @@ connection has got all of it.
 import copy
 from typing import Any
 
-from checker.journal import Frame, Growing, Journal, Outcome, Pipe, Stream
+from checker.journal import Frame, Growing, Journal, Outcome, Pipe, Poll, Stream
 from checker.truth import RoomTruth, Truth, UserTruth, find_stays
 from checker.verdict import find_violations
 
@@ -119,6 +119,13 @@ class World:
             {**delta, "after": 1, "index": 2, "text": " and"},
         )
         return pipe
+
+    def poll(self) -> Frame:
+        """The answer to a long poll of alice, who had the first event."""
+        answer = {"events": copy.deepcopy(self.events[1:]), "rooms": {ROOM: len(self.events)}, "has_more": False}
+        answer |= {"reset": {}, "gaps": [], "errors": {}}
+        self.journal.polls.append(Poll("alice", self.journal.tick(), {ROOM: 1}, 100, False, answer))
+        return answer
 
     def report(self, **fields: Any) -> None:
         """Alice reports the second message."""

@@ -7,6 +7,7 @@ from checker.annotations import check_annotations
 from checker.growing import check_frames, check_growing
 from checker.journal import Attempt, Frame, Journal, Outcome, Page
 from checker.pipes import check_pipes
+from checker.pollers import check_poll
 from checker.rules import check_blocks, check_reports, check_rules
 from checker.search import check_search
 from checker.settings import check_hidden, check_settings
@@ -30,6 +31,8 @@ def find_violations(journal: Journal, truth: Truth, dms: Mapping[str, str]) -> l
         found += check_frames(stream, journal, rooms)
     for page in journal.pages:
         found += check_page(page, rooms, contents)
+    for poll in journal.polls:
+        found += check_poll(poll, journal, rooms, contents)
     found += check_messages(journal, rooms)
     found += check_revisions(journal, rooms)
     found += check_annotations(journal, rooms)
