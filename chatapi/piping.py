@@ -48,10 +48,12 @@ class Pipes:
         self.clock = clock
         self.idle_seconds = idle_seconds
 
-    async def access_room(self, principal: Principal, room_id: str) -> RoomState:
-        """The room. Raises ChatError if the user may not post there now."""
+    async def access_room(self, principal: Principal, room_id: str, client_message_id: str | None) -> RoomState:
+        """The room. Raises ChatError if the user may not post there now; where there is a `client_message_id` only
+        `write` does, since it may be known: then the answer is that, whatever holds now."""
         room = await self._access.access_member(principal, room_id)
-        check_may_post(room, principal.user_id)
+        if client_message_id is None:
+            check_may_post(room, principal.user_id)
         return room
 
     async def write(

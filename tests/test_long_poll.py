@@ -1,43 +1,20 @@
 """`POST /sync`: events after the client's cursors, at once or as soon as there is one."""
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from conftest import StartServer
-from driver import HandClock, Reply, Server, User, eventually, say_many
+from driver import HandClock, Server, eventually, say_many
+from polls import polls_of, sync, waiting
 from receiver import Receiver
 
-from chatapi.connection import ConnectionState, TransportKind
-
-
-async def sync(user: User, **body: object) -> Any:
-    return (await user.post("/sync", body)).data
+from chatapi.connection import ConnectionState
 
 
 def shown(answer: Any) -> list[tuple[str, int]]:
     return [(event["room_id"], event["seq"]) for event in answer["events"]]
-
-
-def polls_of(server: Server, user_id: str, state: ConnectionState | None = None) -> int:
-    return sum(
-        one.kind is TransportKind.LONG_POLL and state in (None, one.state) for one in server.connections_of(user_id)
-    )
-
-
-@contextlib.asynccontextmanager
-async def waiting(server: Server, user: User, **body: object) -> AsyncIterator["asyncio.Task[Reply]"]:
-    """A poll that waits by now."""
-    before = polls_of(server, user.user_id, ConnectionState.LIVE)
-    task = asyncio.ensure_future(user.post("/sync", {"wait": 60, **body}))
-    await eventually(lambda: task.done() or polls_of(server, user.user_id, ConnectionState.LIVE) > before)
-    yield task
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
 
 
 EMPTY = {

@@ -19,7 +19,7 @@ async def pipe_message(call: Call[IncomingText, req.PipeQuery]) -> Response[answ
         thread_id=call.query.thread_id,
         stream=True,
     )
-    room = await pipes.access_room(call.principal, room_id)
+    room = await pipes.access_room(call.principal, room_id, draft.client_message_id)
     body.check_length(call.principal.tenant.settings.max_message_bytes)
     auth, token_secret = call.services.auth, call.principal.tenant.token_secret
 
