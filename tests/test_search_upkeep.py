@@ -22,7 +22,7 @@ from chatapi import housekeeping, indexer
 from chatapi.clock import Clock
 from chatapi.housekeeping import apply_retention
 from chatapi.indexer import LEAST_REST, MERGED_CHUNKS, REST, Indexer
-from chatapi.store import background, search_index, search_tail
+from chatapi.store import background, search, search_few, search_index, search_tail
 from chatapi.store.backup import back_up
 from chatapi.store.check import check_database
 from chatapi.store.compact import compact_database
@@ -298,3 +298,40 @@ def read_done(database: Path) -> int:
 def server_lag(server: ServerProcess) -> int:
     health = server._call("GET", "/health", None, {})
     return int(health["search"]["lag"])
+
+
+FILL_ROOM = """
+    WITH RECURSIVE numbers (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM numbers WHERE n < {last})
+    INSERT INTO messages (message_key, room_key, seq, sender_id, content, created_at_us)
+    SELECT m.message_key + n, m.room_key, n, m.sender_id, 'alice ' || n, m.created_at_us
+    FROM numbers CROSS JOIN messages AS m WHERE m.seq = 1
+"""
+
+
+async def test_the_newest_come_first_also_if_they_were_indexed_first(
+    start_server: StartServer, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index has the messages of a room in blocks of 1,024, whose order is that of the room."""
+    last = 2_060
+    for module, name in ((search_few, "FEW"), (search_few, "FEW_IN_ROOMS"), (search, "SAMPLE"), (search, "MOST_READ")):
+        monkeypatch.setattr(module, name, 0)  # it is the index that is asked, from the third message on
+    monkeypatch.setattr(search, "MOST_READ_PER_ROOM", 0)
+    monkeypatch.setattr(search, "CANDIDATES", 2)
+    monkeypatch.setattr(housekeeping, "list_jobs", lambda _services: [])
+    monkeypatch.setattr(search_index, "LONG_TAIL", 5)
+    server = await start_server({"search.enabled": False})
+    room_id = await server.user("alice").make_room()
+    await server.user("alice").say(room_id, "alice 1")
+    await server.app.close()
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(FILL_ROOM.format(last=last))
+    server = await start_server()
+    alice = server.user("alice")
+    await server.services.indexer._step(search_index.skip_long_tail)
+    await alice.say(room_id, f"alice {last + 1}")
+    await server.services.indexer.update()
+    assert query(database, "SELECT count(*) FROM search_blocks") == (3,)
+    expected = [f"alice {number}" for number in range(last + 1, 0, -1)]
+    for first in (0, 980):
+        found = (await alice.get("/search", q="alice", limit=100, offset=first)).data["results"]
+        assert [result["message"]["content"] for result in found] == expected[first : first + 100]
