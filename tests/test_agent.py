@@ -10,6 +10,11 @@ from agent_rig import ENDPOINT_KEY, Agents, acked_up_to, answered, ask, open_age
 from driver import Server
 from fake_endpoint import FakeEndpoint, open_endpoint
 
+from chatapi.cli.agent import agent
+from chatapi.cli.agent.context import read_prompt
+from chatapi.cli.agent.desk import Question
+from chatapi.client import ChatAPI
+
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def endpoint() -> AsyncIterator[FakeEndpoint]:
@@ -72,9 +77,25 @@ async def test_dm_is_always_answered(shared_server: Server, endpoint: FakeEndpoi
     room = await alice.make_room("agent", room_type="dm")
     socket = await alice.connect()
     endpoint.script = ["Hello!"]
+    deleted = await alice.say(room, "A slip")
+    await alice.delete(f"/rooms/{room}/messages/{deleted['message_id']}")
     agents.start(room)
     question = await alice.say(room, "Hello, agent")
     assert show(await answered(socket, question)) == ("Hello!", "done")
+    assert len(endpoint.exchanges) == 1
+
+
+async def test_question_that_is_deleted_at_the_last_moment_is_not_asked(shared_server: Server) -> None:
+    alice = shared_server.user("alice")
+    room = await alice.make_room("agent")
+    for is_deleted in (False, True):
+        asked = await ask(alice, room)
+        if is_deleted:
+            await alice.delete(f"/rooms/{room}/messages/{asked['message_id']}")
+        question = Question(room, asked["message_id"], asked["seq"], None, asked["created_at"])
+        async with ChatAPI(shared_server.url, api_key=shared_server.api_key, user_id="agent") as client:
+            prompt = await read_prompt(client, "agent", question, limit=1, system_prompt="")
+        assert prompt == (None if is_deleted else [{"role": "user", "content": "alice: What is it?"}])
 
 
 async def test_thread_is_answered_in_the_thread(shared_server: Server, endpoint: FakeEndpoint, agents: Agents) -> None:
@@ -235,6 +256,27 @@ async def test_endpoint_may_be_away_for_a_while(shared_server: Server, endpoint:
     question = await ask(alice, room)
     await (await endpoint.asked()).end("I am back.")
     assert show(await answered(socket, question)) == ("I am back.", "done")
+
+
+@pytest.mark.slow
+async def test_reading_stops_where_too_many_questions_wait(
+    shared_server: Server, endpoint: FakeEndpoint, agents: Agents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent, "MAX_WAITING", 2)
+    alice = shared_server.user("alice")
+    room, other_room = [await alice.make_room("agent") for _ in range(2)]
+    socket = await alice.connect()
+    for _ in range(5):
+        await ask(alice, room)
+    agents.start(room, other_room)
+    first = await endpoint.asked()
+    await ask(alice, other_room, "Elsewhere")
+    endpoint.script = ["Here."]
+    await first.end("Here.")
+    for _ in range(6):
+        assert show(await until(socket, "message.finished")) == ("Here.", "done")
+    told = [exchange.messages[-1]["content"] for exchange in endpoint.exchanges]
+    assert told.index("alice: Elsewhere") >= 4
 
 
 @pytest.mark.slow

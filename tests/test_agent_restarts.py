@@ -42,14 +42,18 @@ async def test_stop_cancels_the_answer_and_leaves_the_rest_for_later(
     shared_server: Server, endpoint: FakeEndpoint, agents: Agents
 ) -> None:
     alice = shared_server.user("alice")
-    room = await alice.make_room("agent")
+    room, other_room = [await alice.make_room("agent") for _ in range(2)]
     socket = await alice.connect()
-    agents.start(room)
+    agents.start(room, other_room)
     first = await ask(alice, room, "First")
     second = await ask(alice, room, "Second")
     exchange = await endpoint.asked()
     await exchange.say("A part")
     await socket.expect("message.delta", text="A part")
+    elsewhere = await alice.say(other_room, "Not for the agent")
+    await acked_up_to(alice, other_room, elsewhere["seq"])
+    receipts = (await alice.get(f"/rooms/{room}/receipts")).data["receipts"]
+    assert [receipt["last_ack"] < first["seq"] for receipt in receipts if receipt["user_id"] == "agent"] == [True]
     await agents.stop()
     assert show(await answered(socket, first)) == ("A part", "cancelled")
     third = await ask(alice, room, "Third, while it was away")
