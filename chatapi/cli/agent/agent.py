@@ -16,7 +16,6 @@ from chatapi.cli.agent.context import Prompt, read_prompt
 from chatapi.cli.agent.desk import Desk, Question
 from chatapi.cli.agent.endpoint import Endpoint, EndpointFailed
 from chatapi.client import ApiError, ChatAPI, Connection, Event, NoAnswer, is_log_event
-from chatapi.client.writing import EndState
 
 logger = logging.getLogger(__name__)
 
@@ -174,18 +173,16 @@ class Agent:
             raise
 
     async def _replace(self, answer: Any, chunks: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
-        """Shows the part that is there until the whole text can take its place. Nothing is appended."""
-        text, failure = "", None
+        """Shows the part that is there until the whole text can take its place. If that fails, the part stays."""
+        text = ""
         try:
             async with aclosing(chunks):
                 async for chunk in chunks:
                     text += chunk
         except EndpointFailed as error:
-            failure = error
-        state: EndState = "done" if failure is None else "failed"
-        await self._client.finish_message(answer["room_id"], answer["message_id"], state, content=text)
-        if failure is not None:
-            raise failure
+            yield f"\n\n({error})"
+            raise
+        await self._client.finish_message(answer["room_id"], answer["message_id"], "done", content=text)
         yield ""
 
     # Beside it
