@@ -327,6 +327,9 @@ async def test_without_fts5_search_is_off_and_then_built_again(
     assert await contents(server.user("alice"), "word") == ["word after"]
     assert await contents(server.user("alice"), "other") == ["other"]
     assert await contents(server.user("alice"), "changed") == ["changed"]
+    await server.user("alice").say(await server.user("alice").make_room(), "in a new room")
+    await server.services.indexer.update()
+    assert await contents(server.user("alice"), "new") == ["in a new room"]
     assert await server.services.store.readers.fetch("SELECT is_stale FROM search_progress", {}) == [(0,)]
     await server.app.close()
     assert (await asyncio.to_thread(check_database, str(database))).findings == []
@@ -491,3 +494,19 @@ async def test_the_index_leaves_the_writer_to_others_until_its_tail_is_long(
     assert rests[:4] == [REST] * 4
     assert rests[3:8] == sorted(set(rests[3:8]), reverse=True)
     assert rests[7:] == [LEAST_REST] * 3
+
+
+async def test_a_search_that_turns_to_the_index_finds_each_message_once(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has read the newest ones in the logs of its rooms by then, and the index has them, too."""
+    for name, value in (("FEW", 5), ("FEW_IN_ROOMS", 0), ("MANY_ROOMS", 0), ("MOST_ROOMS", 0), ("FEW_ROOMS", 1)):
+        monkeypatch.setattr(search_few, name, value)
+    for name, value in (("SAMPLE", 0), ("MOST_READ", 0), ("MOST_READ_PER_ROOM", 0), ("CANDIDATES", 2)):
+        monkeypatch.setattr(search, name, value)
+    alice = server.user("alice")
+    rooms = [await alice.make_room() for _ in range(4)]
+    for number in range(16):
+        await alice.say(rooms[number % 4], f"word {number}")
+    await server.services.indexer.update()
+    assert await contents(alice, "word") == [f"word {number}" for number in reversed(range(16))]

@@ -335,3 +335,25 @@ async def test_the_newest_come_first_also_if_they_were_indexed_first(
     for first in (0, 980):
         found = (await alice.get("/search", q="alice", limit=100, offset=first)).data["results"]
         assert [result["message"]["content"] for result in found] == expected[first : first + 100]
+
+
+async def test_newer_messages_wait_for_the_next_look(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many at once take the index a fraction of what one by one would."""
+    monkeypatch.setattr(housekeeping, "list_jobs", lambda _services: [])
+    monkeypatch.setattr(indexer, "PAUSE_SECONDS", 3600.0)
+    server = await start_server()
+    alice, service = server.user("alice"), server.services.indexer
+    room_id, step, texts = await alice.make_room(), service._step, []
+
+    async def say_and_step(work: Any) -> Any:
+        texts.append(f"alice {len(texts)}")
+        assert len(texts) < 20
+        await alice.say(room_id, texts[-1])
+        return await step(work)
+
+    await alice.say(room_id, "alice first")
+    monkeypatch.setattr(service, "_step", say_and_step)
+    await service.update()
+    assert sorted(await contents(alice, "alice")) == sorted(["alice first", *texts])
