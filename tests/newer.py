@@ -4,17 +4,25 @@ its frames and answers as they pass. What that is stands in sdk_cases.json under
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any, Self
 
-from aiohttp import ClientResponse, ClientSession, ClientWebSocketResponse, WSMsgType, WSServerHandshakeError, web
+from aiohttp import (
+    ClientError,
+    ClientResponse,
+    ClientSession,
+    ClientWebSocketResponse,
+    WSMsgType,
+    WSServerHandshakeError,
+    web,
+)
 
 CASES: dict[str, Any] = json.loads((Path(__file__).parent / "sdk_cases.json").read_text())
 NEWS: dict[str, Any] = CASES["newer_server"]
 OPAQUE = frozenset({"meta", "metadata", "payload", "details", "config"})  # the application's own, or free in its form
-BY_ROOM = frozenset({"rooms", "errors"})  # objects whose keys are ids
+BY_ROOM = frozenset({"rooms", "errors", "reset"})  # objects whose keys are ids
 PASSED_HEADERS = frozenset({"x-api-key", "x-user-id", "x-master-key", "authorization", "content-type", "origin"})
 HANDSHAKE = {
     "Connection": "Upgrade",
@@ -22,6 +30,22 @@ HANDSHAKE = {
     "Sec-WebSocket-Version": "13",
     "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
 }
+
+
+class EventStream:
+    """The frames of a connection as Server-Sent Events."""
+
+    def __init__(self, response: web.StreamResponse, upstream: ClientResponse) -> None:
+        self._response = response
+        self._upstream = upstream
+
+    async def send_json(self, frame: dict[str, Any]) -> None:
+        await self._response.write(f"data: {json.dumps(frame)}\n\n".encode())
+
+    async def close(self, *, code: int) -> None:
+        with suppress(ConnectionResetError):  # its reader has gone already
+            await self.send_json({"type": "close", "code": code, "reason": ""})
+        self._upstream.close()
 
 
 class NewerServer:
@@ -32,7 +56,7 @@ class NewerServer:
         """`renames`: known kinds, values and codes are replaced by new ones. Without it there are only additions."""
         self._target = target
         self._values: dict[str, dict[str, str]] = NEWS["values"] if renames else {}
-        self._sockets: set[web.WebSocketResponse] = set()
+        self._sockets: set[web.WebSocketResponse | EventStream] = set()
         self.reads = 0  # calls for the events of a room
         self.app = web.Application()
         self.app.cleanup_ctx.append(self._hold_session)
@@ -80,6 +104,8 @@ class NewerServer:
         async with self._session.request(
             request.method, address, headers=headers, data=await request.read(), allow_redirects=False
         ) as answer:
+            if answer.content_type == "text/event-stream":
+                return await self._pass_events(request, answer)
             return await self._renew_answer(answer)
 
     async def _renew_answer(self, answer: ClientResponse) -> web.Response:
@@ -111,6 +137,24 @@ class NewerServer:
                     await socket.send_json(frame)
                 self._sockets.add(socket)
         await socket.close(code=upstream.close_code or 1001)
+
+    async def _pass_events(self, request: web.Request, answer: ClientResponse) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        stream = EventStream(response, answer)
+        try:
+            await stream.send_json(NEWS["frames"][0])  # before `ready`
+            async for line in answer.content:
+                if line.startswith(b"data: "):
+                    await stream.send_json(self._renew(json.loads(line[6:])))
+                    for frame in NEWS["frames"]:
+                        await stream.send_json(frame)
+                    self._sockets.add(stream)
+        except (ClientError, ConnectionResetError):
+            pass  # either side is gone
+        finally:
+            self._sockets.discard(stream)
+        return response
 
     def _renew(self, value: Any, field: str = "") -> Any:
         if isinstance(value, list):

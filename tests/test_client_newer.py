@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from client_rig import Inbox, Rig, contents, eventually, make_rig, numbered, seqs, stored_messages
+from client_rig import Inbox, Rig, contents, eventually, find_way, make_rig, numbered, seqs, stored_messages
 from newer import CASES, NEWS, NewerServer, open_newer
 from server_process import ServerProcess
 
@@ -30,9 +30,13 @@ def newer(newer_and_url: tuple[NewerServer, str]) -> NewerServer:
     return newer_and_url[0]
 
 
-@pytest.fixture
-async def rig(newer_and_url: tuple[NewerServer, str], process: ServerProcess) -> AsyncIterator[Rig]:
+@pytest.fixture(params=["this server", pytest.param("sse", marks=pytest.mark.slow)])
+async def rig(
+    request: pytest.FixtureRequest, newer_and_url: tuple[NewerServer, str], process: ServerProcess
+) -> AsyncIterator[Rig]:
     async with make_rig(newer_and_url[1], process.master_key) as rig:
+        if find_way(request) == "sse":
+            rig.options["transports"] = ("sse",)
         yield rig
 
 

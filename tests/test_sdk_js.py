@@ -10,6 +10,12 @@ from proxy import Proxy
 from server_process import Control, ServerProcess
 
 HERE = Path(__file__).parent / "js"
+OVER_HTTP = [
+    ("sdk.test.mjs", "sse"),
+    ("sdk.test.mjs", "poll"),
+    ("streams.test.mjs", "sse"),
+    ("newer.test.mjs", "sse"),
+]
 
 
 def run_node(file: str, directory: Path, *, adds: bool = False, transport: str = "") -> None:
@@ -67,6 +73,6 @@ def test_the_cases_hold_where_a_newer_server_adds_to_them(file: str, node_packag
 
 @pytest.mark.browser
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("transport", ["sse", "poll"])
-def test_the_cases_hold_over_http_alone(transport: str, node_packages: None, tmp_path: Path) -> None:
-    run_node("sdk.test.mjs", tmp_path, transport=transport)
+@pytest.mark.parametrize(("file", "transport"), OVER_HTTP)
+def test_the_cases_hold_over_http_alone(file: str, transport: str, node_packages: None, tmp_path: Path) -> None:
+    run_node(file, tmp_path, transport=transport)

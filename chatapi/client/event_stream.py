@@ -63,13 +63,16 @@ class StreamSocket(HttpSocket):
     async def _read(self, events: "_EventReader", *, skips_ready: bool) -> None:
         async with AsyncExitStack() as stack:
             stack.callback(events.close)
+            is_ready = skips_ready
             while True:
                 frame, size_bytes = await self._next_frame(events)
                 if frame["type"] in ("ready", "ready.rooms"):
+                    is_ready = True
                     if not skips_ready:
                         await self.put(frame, size_bytes)
                     continue
-                await self._is_begun.wait()
+                if is_ready:  # a newer server may send frames before
+                    await self._is_begun.wait()
                 if frame["type"] == "sync.complete" and "request_id" in self._sync:
                     frame["request_id"] = self._sync.pop("request_id")
                 if frame["type"] == "close":

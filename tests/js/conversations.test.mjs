@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { applyEvent } from "../../chatapi/web/sdk/chatapi.js";
-import { can, contents, control, messagesOf, numbered, range, refusal, Rig, seqs, until } from "./rig.mjs";
+import { contents, control, messagesOf, numbered, range, refusal, seqs, testCases, until } from "./rig.mjs";
 
 const cases = {
   async moderation_is_told_at_once(rig) {
@@ -313,13 +313,4 @@ test("every shared case on conversations is here", () => {
   assert.deepEqual(Object.keys(cases).sort(), shared.map((one) => one.name).sort());
 });
 
-for (const { name, needs } of shared) {
-  test(name, { timeout: 60_000, skip: needs && !can[needs] && `nothing here to ${needs} with` }, async () => {
-    const rig = await Rig.make();
-    try {
-      await cases[name](rig);
-    } finally {
-      rig.close();
-    }
-  });
-}
+testCases(cases, shared);

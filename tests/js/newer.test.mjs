@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { isLogEvent } from "../../chatapi/web/sdk/chatapi.js";
-import { can, closeWith, contents, messagesOf, newerUrl, numbered, range, readsOfEvents, Rig, seqs, storedMessages } from "./rig.mjs";
+import { closeWith, contents, messagesOf, newerUrl, numbered, range, readsOfEvents, Rig, seqs, storedMessages, testCases } from "./rig.mjs";
 
 const { cases: all, newer_server: news } = JSON.parse(await readFile(new URL("../sdk_cases.json", import.meta.url), "utf8"));
 const kinds = news.values.type;
@@ -153,13 +153,4 @@ test("every case of a newer server is here", () => {
   assert.deepEqual(Object.keys(cases).sort(), shared.map((one) => one.name).sort());
 });
 
-for (const { name } of shared) {
-  test(name, { timeout: 60_000, skip: !can.newer && "no newer server here" }, async () => {
-    const rig = await Rig.make(undefined, newerUrl);
-    try {
-      await cases[name](rig);
-    } finally {
-      rig.close();
-    }
-  });
-}
+testCases(cases, shared, newerUrl);

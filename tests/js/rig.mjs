@@ -7,6 +7,7 @@
  * of it a server of a later 1.x; and CHATAPI_TEST_TRANSPORT, which is to carry the connections of the cases.
  */
 import assert from "node:assert/strict";
+import { test } from "node:test";
 import WebSocket from "ws";
 import { ChatAPI } from "../../chatapi/web/sdk/chatapi.js";
 
@@ -97,6 +98,21 @@ export class Rig {
 
   close() {
     for (const connection of this.#open) connection.close();
+  }
+}
+
+/** A test for each shared case, over the transport of this run, if the case is one for that. */
+export function testCases(cases, shared, at = url) {
+  for (const { name, needs, over } of shared) {
+    test(name, { timeout: transport ? 180_000 : 60_000, skip: needs && !can[needs] && `nothing here to ${needs} with` }, async () => {
+      const rig = await Rig.make(undefined, at);
+      if (transport && (over ?? [transport]).includes(transport)) rig.transports = [transport];
+      try {
+        await cases[name](rig);
+      } finally {
+        rig.close();
+      }
+    });
   }
 }
 

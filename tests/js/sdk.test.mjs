@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
-import { answersLeft, can, contents, control, intercept, messagesOf, numbered, proxyUrl, range, refusal, Rig, seqs, storedMessages, transport, until } from "./rig.mjs";
+import { answersLeft, contents, control, intercept, messagesOf, numbered, proxyUrl, range, refusal, Rig, seqs, storedMessages, testCases, until } from "./rig.mjs";
 
 
 const cases = {
@@ -383,14 +383,4 @@ test("every shared case is here", () => {
   assert.deepEqual(Object.keys(cases).sort(), shared.map((one) => one.name).sort());
 });
 
-for (const { name, needs, over } of shared) {
-  test(name, { timeout: transport ? 180_000 : 60_000, skip: needs && !can[needs] && `nothing here to ${needs} with` }, async () => {
-    const rig = await Rig.make();
-    if (transport && (over ?? [transport]).includes(transport)) rig.transports = [transport];
-    try {
-      await cases[name](rig);
-    } finally {
-      rig.close();
-    }
-  });
-}
+testCases(cases, shared);

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { applyEvent } from "../../chatapi/web/sdk/chatapi.js";
-import { can, control, Rig } from "./rig.mjs";
+import { control, testCases } from "./rig.mjs";
 
 /** Gives the pieces that a test puts into it; null ends it. */
 class Source {
@@ -229,13 +229,4 @@ test("every shared case on streams is here", () => {
   assert.deepEqual(Object.keys(cases).sort(), shared.map((one) => one.name).sort());
 });
 
-for (const { name, needs } of shared) {
-  test(name, { timeout: 60_000, skip: needs && !can[needs] && `nothing here to ${needs} with` }, async () => {
-    const rig = await Rig.make();
-    try {
-      await cases[name](rig);
-    } finally {
-      rig.close();
-    }
-  });
-}
+testCases(cases, shared);

@@ -3125,7 +3125,7 @@ class HttpSocket {
       this.onmessage?.({ data: text });
       return;
     }
-    await this.#isBegun;
+    if (this.#epoch) await this.#isBegun; // a newer server may send frames before `ready`
     if (signal.aborted) return; // another stream has taken its place
     if (frame?.type === "close") return this.#end(frame.code);
     const { request_id: asked } = this.#sync;
