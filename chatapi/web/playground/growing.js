@@ -8,7 +8,8 @@ import { h, icon } from "./dom.js";
 /** @typedef {import("/sdk/chatapi.js").GrowingMessage} GrowingMessage */
 /** @typedef {import("/sdk/chatapi.js").Message} Message */
 
-const PIECE_CHARS = 2000; // of one text node: new text goes into the last one, which is copied each time
+const BLOCK_CHARS = 500; // then a block ends with its line: only the last one is copied and laid out again when text comes
+const MAX_BLOCK_CHARS = 8000; // of a text without lines, whose blocks end with a word
 const STATES = {
   open: "The sender is still writing it",
   done: "It was written in pieces, and is whole",
@@ -16,7 +17,9 @@ const STATES = {
   failed: "It broke off: its sender failed, or was away for too long",
 };
 
-/** How many characters of its message a paragraph shows. @type {WeakMap<Element, number>} */
+/** @typedef {{end: number, start: number, last: Text | null}} Shown up to where a paragraph shows its text; where its last block starts, unless that is full */
+
+/** @type {WeakMap<Element, Shown>} */
 const shown = new WeakMap();
 
 /** @param {Message} message */
@@ -41,12 +44,30 @@ export function growingElement(text) {
 
 /** Adds the text that is not there yet. @param {Element} paragraph @param {string} text */
 export function grow(paragraph, text) {
-  const added = text.slice(shown.get(paragraph) ?? 0);
-  if (!added) return;
-  const last = paragraph.lastChild;
-  if (last instanceof Text && last.length < PIECE_CHARS) last.appendData(added);
-  else paragraph.append(added);
-  shown.set(paragraph, text.length);
+  const state = shown.get(paragraph) ?? { end: 0, start: 0, last: null };
+  shown.set(paragraph, state);
+  while (state.end < text.length) {
+    const { end } = state;
+    if (!state.last) {
+      state.start = end;
+      state.last = document.createTextNode("");
+      paragraph.append(h("span.block", {}, state.last));
+    }
+    state.end = endOfBlock(text, state.start, end);
+    state.last.appendData(text.slice(end, state.end));
+    if (state.end < text.length || (text[state.end - 1] === "\n" && state.end - state.start >= BLOCK_CHARS)) state.last = null;
+  }
+}
+
+/** Where a block ends: behind a line, or a word, or with the text so far. @param {string} text @param {number} start of the block @param {number} from it is there up to here */
+function endOfBlock(text, start, from) {
+  const most = start + MAX_BLOCK_CHARS;
+  const line = text.indexOf("\n", Math.max(from, start + BLOCK_CHARS - 1));
+  if (line >= 0 && line < most) return line + 1;
+  if (text.length <= most) return text.length;
+  const word = text.lastIndexOf(" ", most) + 1;
+  if (word > from) return word;
+  return Math.max(from, most) + (/[\udc00-\udfff]/.test(text[Math.max(from, most)]) ? 1 : 0);
 }
 
 /** In the last line of a message: how its stream stands, and the button that stops it. @param {Message} message @param {() => void} stop */
