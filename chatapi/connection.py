@@ -6,6 +6,7 @@ gets what is published. Nothing here awaits, sends or reads: `Hub` sends, and `R
 """
 
 import asyncio
+from collections.abc import Callable, Iterator
 from enum import Enum, StrEnum, auto
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -269,6 +270,20 @@ class Connection:
     def is_behind(self, room: RoomState) -> bool:
         """Only for a connection that is not LIVE: others have no cursors."""
         return self.cursors[room] < self.find_last_seq(room)
+
+    def list_behind(self) -> Iterator[RoomState]:
+        """The rooms of which it lacks something. It looks at all of them, of which there may be 10,000."""
+        if self.last_seqs:
+            return (room for room in self.cursors if self.is_behind(room))
+        return (room for room, cursor in self.cursors.items() if cursor < room.published_seq)
+
+    def lacks_events(self) -> bool:
+        """Whether it is behind in any room."""
+        return next(self.list_behind(), None) is not None
+
+    def set_all_cursors(self, find_seq: Callable[[RoomState], int]) -> None:
+        """As `set_cursor`, for each of its rooms; only for a connection that awaits no event of a request."""
+        self.cursors = {room: find_seq(room) for room in self.rooms}
 
     def set_cursor(self, room: RoomState, seq: int) -> None:
         """Makes recovery send the room's events after `seq`, whatever was sent before."""

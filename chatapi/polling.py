@@ -161,6 +161,7 @@ class _Reading:
     def __init__(self, services: Services, connection: Connection, request: SyncRequest, notified_key: int) -> None:
         self._services = services
         self._connection = connection
+        self._user_id = connection.user_id
         self._request = request
         self._after_key = notified_key
         self._named: dict[RoomState, int] = {}  # rooms whose cursor the answer holds
@@ -185,7 +186,7 @@ class _Reading:
     @property
     def is_behind(self) -> bool:
         connection = self._connection
-        return connection.notifications_due or any(connection.is_behind(room) for room in connection.cursors)
+        return connection.notifications_due or connection.lacks_events()
 
     async def begin(self) -> None:
         """Sets the cursors: those of the request, and `last_ack` where it names none."""
@@ -202,8 +203,7 @@ class _Reading:
             return
         for room in list(connection.last_seqs):
             connection.leave(room)  # it was left between two polls
-        for room in connection.rooms:
-            connection.set_cursor(room, self._find_ack(room))
+        connection.set_all_cursors(self._find_ack)
         epoch = self._request.epoch
         is_foreign = epoch is not None and epoch != services.recovery.find_epoch(connection.tenant)
         for room, after_seq in rooms:
@@ -220,7 +220,7 @@ class _Reading:
             self._named[room] = cursor
 
     def _find_ack(self, room: RoomState) -> int:
-        member = room.members.get(self._connection.user_id)
+        member = room.members.get(self._user_id)
         return room.published_seq if member is None else member.last_ack
 
     def _list_lost(self) -> Iterator[RoomState]:
@@ -247,9 +247,10 @@ class _Reading:
     def _plan(self) -> Iterator[_Want]:
         """A log has no gaps, so that it is known beforehand how many events each room gives."""
         connection = self._connection
-        behind = ((connection.find_last_seq(room) - cursor, room) for room, cursor in connection.cursors.items())
+        rooms = connection.list_behind()
+        behind = ((connection.find_last_seq(room) - connection.cursors[room], room) for room in rooms)
         left = self._request.limit
-        for lag, room in heapq.nsmallest(left, (one for one in behind if one[0] > 0), key=lambda one: one[0]):
+        for lag, room in heapq.nsmallest(left, behind, key=lambda one: one[0]):
             if left <= 0:
                 return
             cursor, last_seq = connection.cursors[room], connection.find_last_seq(room)
@@ -315,8 +316,7 @@ class _Reading:
             kept = doorbell.disarm()
             if not self.is_closed:
                 connection.pause()
-                for room in connection.rooms:
-                    connection.set_cursor(room, cursors.get(room, self._find_ack(room)))
+                connection.set_all_cursors(lambda room: cursors[room] if room in cursors else self._find_ack(room))
                 connection.notifications_due = True
                 self._take_last_events(kept, [room for room in cursors if room not in connection.rooms])
 
@@ -342,5 +342,5 @@ class _Reading:
             gaps=self._gaps,
             notifications=join_json(self._notifications),
             errors=self._errors,
-            has_more=self._has_more_notifications or any(connection.is_behind(room) for room in connection.cursors),
+            has_more=self._has_more_notifications or connection.lacks_events(),
         )

@@ -203,7 +203,7 @@ class Recovery:
             if connection.undroppable:
                 return
         if not behind:  # only then are all of its rooms looked at, however many steps they take
-            behind.extend(room for room in connection.cursors if connection.is_behind(room))
+            behind.extend(connection.list_behind())
         if behind:
             await self._serve_rooms(connection, behind)
         elif connection.orphaned_ids:
@@ -330,7 +330,7 @@ class Recovery:
         if (
             connection.notifications_due
             or connection.orphaned_ids
-            or any(connection.is_behind(room) for room in connection.cursors)
+            or connection.lacks_events()
             or self._deltas.has_unshown(connection)
         ):
             return False
