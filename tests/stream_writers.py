@@ -26,7 +26,7 @@ class Writer:
         self.user = user
         self.room_id = room_id
         self._is_rest = is_rest
-        self._socket: Socket | None = None
+        self.socket: Socket | None = None
         self._asked = 0
 
     async def open(self, **fields: object) -> dict[str, Any]:
@@ -78,12 +78,12 @@ class Writer:
         return Outcome("ok", dict(reply.data))
 
     async def _send(self, frame_type: str, fields: dict[str, object]) -> Outcome:
-        if self._socket is None:
-            self._socket = await self.user.connect()
+        if self.socket is None:
+            self.socket = await self.user.connect()
         self._asked += 1
         request_id = f"asked-{self._asked}"
-        await self._socket.send(frame_type, room_id=self.room_id, request_id=request_id, **fields)
-        answer = await self._socket.answer_to(request_id)
+        await self.socket.send(frame_type, room_id=self.room_id, request_id=request_id, **fields)
+        answer = await self.socket.answer_to(request_id)
         del answer["request_id"]
         if answer["type"] == "error":
             del answer["type"]

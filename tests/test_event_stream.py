@@ -304,8 +304,11 @@ async def test_its_last_frame_says_why_it_ends(server: Server) -> None:
     assert (await by_key.expect("error"))["code"] == "AUTHENTICATION_ERROR"
     assert await by_key.close_code() == 4001
     banned = await alice.stream()
+    connection = server.connections_of("alice")[-1]
     await backend.put("/users/alice/ban", {})
-    assert await banned.close_code() == 4003
+    assert (await banned.expect("close"))["code"] == 4003
+    assert connection.transport.is_closing()  # in the same turn, not after the time that a WebSocket has to answer
+    assert await banned.response.content.read() == b""
     await backend.delete("/users/alice/ban")
     stopped = await alice.stream()
     closing = asyncio.ensure_future(server.app.close())

@@ -11,6 +11,8 @@ from polls import polls_of, sync, waiting
 from receiver import Receiver
 
 from chatapi.connection import ConnectionState
+from chatapi.doorbell import Doorbell
+from chatapi.protocol.wire import encode_text
 
 
 def shown(answer: Any) -> list[tuple[str, int]]:
@@ -263,6 +265,21 @@ async def test_every_kind_of_event_ends_it_and_none_is_missed_between_two(server
         await alice.delete(path)
     assert found == ["message.edited", "reaction.added", "room.updated", "member.joined", "message.deleted"]
     assert polls_of(server, "bob") == 1
+
+
+async def test_only_events_of_the_log_and_notifications_ring() -> None:
+    """All else would let a poll look at its rooms again, for nothing: an answer that is written bit by bit, 20 times a
+    second."""
+    doorbell = Doorbell(lambda: None)
+    for frame_type, rings in (
+        *((kind, False) for kind in ("message.delta", "message.state", "typing", "presence.update", "read.updated")),
+        ("message.finished", True),
+        ("notification", True),
+    ):
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        doorbell.wait_with(waiter)
+        doorbell.write(encode_text(b'{"type":"%s","room_id":"room_1"}' % frame_type.encode()))
+        assert (waiter.done(), len(doorbell.disarm())) == (rings, rings), frame_type
 
 
 async def test_a_member_who_is_removed_while_waiting_hears_of_it(server: Server) -> None:

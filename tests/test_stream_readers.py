@@ -8,7 +8,7 @@ from conftest import StartServer
 from driver import EventStream, Server, Socket, User, eventually, restart
 from raw_websocket import RawSocket
 
-from chatapi import appends, deltas
+from chatapi import appends, deltas, recovery
 from chatapi.connection import ConnectionState
 
 Frame = dict[str, Any]
@@ -195,6 +195,34 @@ async def test_no_state_and_no_delta_comes_before_the_first_sync_and_a_state_aft
         await reader.until_as_far_as(writer)
         await writer.append(WORDS[count])
         await reader.until_as_far_as(writer)
+
+
+async def test_a_sync_while_a_state_is_read_comes_first(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    writer = await Writer.open(alice, room_id)
+    await writer.append(WORDS[0])
+    socket = await bob.connect(sync="none", ready=False)
+    reader = Reader(socket)
+    await reader.until("ready")
+    reads, release, find = asyncio.Event(), asyncio.Event(), recovery.log.find_message
+
+    async def hold(*given: Any) -> Any:
+        reads.set()
+        await release.wait()
+        return await find(*given)
+
+    monkeypatch.setattr(recovery.log, "find_message", hold)
+    await socket.send("sync", rooms={room_id: 1})
+    await reads.wait()
+    await socket.send("sync", rooms={room_id: 0})
+    await socket.send("ping")
+    await reader.until("pong")
+    reader.seen.clear()
+    release.set()
+    await reader.until("sync.complete")
+    assert reader.seen == ["message", "message.state", "sync.complete"]
+    await reader.until_as_far_as(writer)
 
 
 async def test_a_user_added_to_the_room_in_the_middle_gets_the_state(server: Server) -> None:

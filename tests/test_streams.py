@@ -87,6 +87,7 @@ async def test_appends_make_one_message(writer: Writer) -> None:
 
 async def test_an_index_is_stored_once(writer: Writer) -> None:
     message_id = (await writer.open())["message_id"]
+    assert conflict(await writer.append(message_id, 0, "x"), 0, "open")
     await writer.append_all(message_id, "one", "two", "three")
     for index, text in ((2, "two"), (3, "three"), (1, "one")):
         assert (await writer.append(message_id, index, text)).data["index"] == index
@@ -295,6 +296,8 @@ async def test_the_sender_may_ask_as_well(writer: Writer) -> None:
     other = await writer.user.connect()
     assert (await writer.cancel(message_id)).code == "ok"
     await other.expect("message.cancel_requested", user_id="alice")
+    if writer.socket is not None:  # it has had its answer
+        await writer.socket.expect_nothing("message.cancel_requested")
 
 
 # Meanwhile
@@ -366,6 +369,8 @@ async def test_it_is_unread_from_its_opening_and_mentions_at_its_end(writer: Wri
     await writer.finish(message_id)
     room = await own_room(bob, writer.room_id)
     assert (room["unread_count"], room["unread_mentions"]) == (1, 1)
+    ready = await (await bob.connect(ready=False)).expect("ready")
+    assert next(shown for shown in ready["rooms"] if shown["room_id"] == writer.room_id)["unread_mentions"] == 1
     assert [found["message_id"] for found in (await bob.get("/mentions")).data["messages"]] == [message_id]
     await bob.post(f"/rooms/{writer.room_id}/read", {"seq": 1})
     assert (await own_room(bob, writer.room_id))["unread_mentions"] == 0

@@ -150,6 +150,23 @@ async def test_an_end_takes_the_appends_that_still_wait(server: Server) -> None:
     assert (await writer.read(message_id))["content"] == "".join(f"{index} " for index in range(1, 21))
 
 
+async def test_an_end_waits_for_no_others_to_share_its_commit(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the commits after it are not hurried."""
+    monkeypatch.setattr("chatapi.appends.JOIN_SECONDS", 1e6)
+    writer = await make_writer(server, "rest")
+    first, second = [(await writer.open())["message_id"] for _ in range(2)]
+    socket = await writer.user.connect()
+    for message_id in (first, second):
+        fields = {"room_id": writer.room_id, "message_id": message_id}
+        await socket.send("message.append", **fields, index=1, text="a")
+        await socket.send("message.finish", **fields, state="done", index=1)
+        await socket.expect("message.finished")
+    third = (await writer.open())["message_id"]
+    await socket.send("message.append", room_id=writer.room_id, message_id=third, index=1, text="a")
+    await writer.user.say(writer.room_id)
+    await socket.expect_nothing("message.appended")
+
+
 async def test_any_connection_of_the_sender_may_go_on(server: Server) -> None:
     over_rest = await make_writer(server, "rest")
     sockets = [Writer(over_rest.user, over_rest.room_id, is_rest=False) for _ in range(2)]
@@ -250,6 +267,7 @@ async def test_a_stop_leaves_streams_open(start_server: StartServer) -> None:
     await Writer(server.user("bob"), writer.room_id, is_rest=True).cancel(message_id)
     server = await restart(start_server, server)
     writer = Writer(server.user("alice"), writer.room_id, is_rest=True)
+    assert (await writer.append(message_id, 2, "")).data == {"index": 2, "cancel_requested": True}
     socket = await writer.user.connect()
     await Writer(server.user("bob"), writer.room_id, is_rest=True).cancel(message_id)
     await socket.expect_nothing("message.cancel_requested")
