@@ -26,6 +26,7 @@ from chatapi.store import Change, Readers, Store, Transaction, log, streams
 logger = logging.getLogger(__name__)
 
 JOIN_SECONDS = 0.05  # between two commits of appends: those that come in between share the next one
+MERGED_CHUNKS = 64  # 64 KiB in single bytes, each on its own, is then 1,024 rows at most, and not 65,536
 COMMIT_CHARACTERS = 1_000_000  # of one commit: a longer one would keep messages waiting
 
 Deliver = Callable[[RoomState, OpenStream, int, int], None]
@@ -149,19 +150,8 @@ class Appends:
         last_indexes = await streams.find_open(transaction, [extension.stream.key for extension in extensions])
         for extension in extensions:
             extension.error = await self._judge(transaction, extension, last_indexes.get(extension.stream.key))
-        await streams.insert_chunks(
-            transaction,
-            [
-                streams.Chunk(
-                    extension.stream.key,
-                    extension.index,
-                    extension.stream.get_text(extension.after, extension.index),
-                    extension.stream.list_sizes(extension.after, extension.index),
-                )
-                for extension in extensions
-                if extension.error is None
-            ],
-        )
+        chunks = [_make_chunk(extension) for extension in extensions if extension.error is None]
+        await streams.insert_chunks(transaction, chunks)
 
     async def _judge(self, transaction: Transaction, extension: _Extension, last_index: int | None) -> ChatError | None:
         stream, room = extension.stream, extension.room
@@ -183,6 +173,7 @@ class Appends:
             if extension.error is not None:
                 self.fail(stream, extension.error)
                 continue
+            stream.count_chunk(extension.index, MERGED_CHUNKS)
             stream.note_stored(extension.index)
             self.deliver(extension.room, stream, extension.after, extension.index)
 
@@ -216,6 +207,18 @@ class Appends:
                 await self.wait_for_all(stream)
             except ChatError as error:
                 self._seldom.error("appends are not stored: %s", error.message)
+
+
+def _make_chunk(extension: _Extension) -> streams.Chunk:
+    """Each append of a slow writer is a chunk. Many chunks are stored again as one, once, so that a long message stays
+    quick to read and to end."""
+    stream, after, index = extension.stream, extension.after, extension.index
+    merged_after = stream.merged_index if stream.loose_chunks >= MERGED_CHUNKS - 1 else None
+    if merged_after is not None:
+        after = merged_after
+    return streams.Chunk(
+        stream.key, index, stream.get_text(after, index), stream.list_sizes(after, index), merged_after
+    )
 
 
 def _deliver_nothing(_room: RoomState, _stream: OpenStream, _after: int, _index: int) -> None:

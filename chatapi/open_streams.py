@@ -46,6 +46,8 @@ class OpenStream:
         "cancel_requested",
         "ended",
         "heard_at_s",
+        "loose_chunks",
+        "merged_index",
         "message",
         "opened_bytes",
         "room_key",
@@ -61,6 +63,8 @@ class OpenStream:
         self.opened_bytes = len((message.content or "").encode())
         self.heard_at_s = heard_at_s  # when its sender was last heard of
         self.stored_index = 0
+        self.loose_chunks = 0  # stored since chunks were last made one...
+        self.merged_index = 0  # ...of the appends up to this one
         self.cancel_requested = False
         self.ended: ChatError | None = None  # the error of appends since then
         self.watcher: Callable[[], None] | None = None  # called when one of these two changes
@@ -133,6 +137,13 @@ class OpenStream:
             else:
                 self._waiting.append((number, confirm))
 
+    def count_chunk(self, index: int, merged_chunks: int) -> None:
+        """The appends up to this one are stored in one chunk more, or with the others in one instead of
+        `merged_chunks`."""
+        self.loose_chunks += 1
+        if self.loose_chunks == merged_chunks:
+            self.loose_chunks, self.merged_index = 0, index
+
     def fail(self, error: ChatError) -> None:
         """None of the appends that wait is stored."""
         del self._text[self._end_of(self.stored_index) :]
@@ -160,7 +171,7 @@ class OpenStream:
         """Those that were stored before this start."""
         for text in appends:
             self.accept(text)
-        self.stored_index = self.accepted_index
+        self.stored_index = self.merged_index = self.accepted_index
 
     def _confirm(self, index: int) -> AppendResult:
         return AppendResult(index, self.cancel_requested)

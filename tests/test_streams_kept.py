@@ -15,7 +15,9 @@ from receiver import Call, Receiver, answer
 from stream_writers import Writer, make_writer
 
 from chatapi import housekeeping
+from chatapi.errors import ChatError
 from chatapi.housekeeping import apply_retention, purge_deleted
+from chatapi.open_streams import AppendResult
 from chatapi.store import check
 from chatapi.store.check import check_database
 
@@ -150,9 +152,30 @@ async def test_an_end_takes_the_appends_that_still_wait(server: Server) -> None:
     assert (await writer.read(message_id))["content"] == "".join(f"{index} " for index in range(1, 21))
 
 
+async def test_an_append_is_read_and_confirmed_from_its_own_commit_on(server: Server) -> None:
+    writer = await make_writer(server, "rest")
+    message_id = (await writer.open())["message_id"]
+    [stream] = server.services.rooms.streams.list_all()
+    appends, confirmed = server.services.appends, []
+
+    def confirm(outcome: AppendResult | ChatError) -> None:
+        assert isinstance(outcome, AppendResult)
+        confirmed.append((outcome.index, stream.stored_index))
+
+    principal = server.services.auth.authenticate_key(writer.user.headers["X-API-Key"], "alice", "")
+    async with server.hold_writer():
+        for index in (1, 2):
+            await appends.submit(principal, writer.room_id, message_id, index, "a", confirm)
+            await eventually(lambda: appends._is_committing)  # so that the second one comes too late for this commit
+        [event] = (await writer.user.get(f"/rooms/{writer.room_id}/events")).data["events"]
+        assert (event["content"], event["stream"]["index"], stream.read().content, confirmed) == ("", 0, "", [])
+    await eventually(lambda: len(confirmed) == 2)
+    assert confirmed == [(1, 1), (2, 2)]
+
+
 async def test_an_end_waits_for_no_others_to_share_its_commit(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the commits after it are not hurried."""
-    monkeypatch.setattr("chatapi.appends.JOIN_SECONDS", 1e6)
+    monkeypatch.setattr("chatapi.appends.JOIN_SECONDS", 1e9)
     writer = await make_writer(server, "rest")
     first, second = [(await writer.open())["message_id"] for _ in range(2)]
     socket = await writer.user.connect()
@@ -275,6 +298,20 @@ async def test_a_stop_leaves_streams_open(start_server: StartServer) -> None:
     assert (await writer.finish(message_id, index=3)).data["content"] == "abc"
 
 
+async def test_a_stop_stores_the_appends_that_wait(start_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatapi.appends.JOIN_SECONDS", 1e9)
+    server = await start_server()
+    writer = await make_writer(server, "rest")
+    message_id = (await writer.open())["message_id"]
+    socket = await writer.user.connect()
+    await socket.send("message.append", room_id=writer.room_id, message_id=message_id, index=1, text="a")
+    await socket.expect_nothing("message.appended")
+    await socket.close()
+    server = await restart(start_server, server)
+    writer = Writer(server.user("alice"), writer.room_id, is_rest=True)
+    assert (await writer.read(message_id))["content"] == "a"
+
+
 # What takes a stream along
 
 
@@ -304,9 +341,9 @@ async def test_retention_goes_by_its_opening(start_server: StartServer, by_hand:
     tenant = await server.make_tenant("other", retention_days=1)
     user = server.user("alice", tenant["api_key"])
     writer = Writer(user, await user.make_room(), is_rest=True)
-    message_id = (await writer.open())["message_id"]
-    await writer.append_all(message_id, "a")
     ended = (await writer.open())["message_id"]
+    message_id = (await writer.open())["message_id"]  # the last one that goes
+    await writer.append_all(message_id, "a")
     clock.advance(DAY_SECONDS / 2)
     await writer.finish(ended)
     clock.advance(DAY_SECONDS / 2 + 1)

@@ -33,6 +33,12 @@ _INSERT_CHUNKS = """
     INSERT INTO stream_chunks (room_key, target_seq, last_index, text, sizes)
     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each(:rows)
 """
+# Rows of (room_key, target_seq, after): the chunks of each after that index, which one takes the place of.
+_DELETE_MERGED = """
+    DELETE FROM stream_chunks WHERE (room_key, target_seq, last_index) IN (
+        SELECT c.room_key, c.target_seq, c.last_index FROM json_each(:rows) AS w CROSS JOIN stream_chunks AS c
+        WHERE c.room_key = w.value ->> 0 AND c.target_seq = w.value ->> 1 AND c.last_index > w.value ->> 2)
+"""
 _ROOM = "(SELECT room_key FROM rooms WHERE room_key = :room_key AND tenant_key = :tenant_key)"
 _ASK_TO_STOP = f"""
     UPDATE open_streams SET cancel_requested = 1
@@ -73,6 +79,7 @@ class Chunk(NamedTuple):
     last_index: int
     text: str
     sizes: Sequence[int]
+    merged_after: int | None = None  # it takes the place of those that are stored after this index, if it is not None
 
 
 class StoredStream(NamedTuple):
@@ -101,7 +108,10 @@ async def find_open(transaction: Transaction, keys: Iterable[StreamKey]) -> dict
     return {(RoomKey(room_key), seq): last_index for room_key, seq, last_index in rows}
 
 
-async def insert_chunks(transaction: Transaction, chunks: Iterable[Chunk]) -> None:
+async def insert_chunks(transaction: Transaction, chunks: Sequence[Chunk]) -> None:
+    merged = [(*chunk.key, chunk.merged_after) for chunk in chunks if chunk.merged_after is not None]
+    if merged:
+        await transaction.execute(_DELETE_MERGED, {"rows": dumps_text(merged)})
     rows = [
         (*chunk.key, chunk.last_index, chunk.text, dumps_text(chunk.sizes) if len(chunk.sizes) > 1 else None)
         for chunk in chunks

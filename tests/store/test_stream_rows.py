@@ -1,6 +1,7 @@
 """A stream in the database: what its rows say, and what they cost."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from conftest import StartServer
@@ -9,6 +10,7 @@ from driver import Server, User, eventually, restart
 from chatapi.errors import ChatError, Code
 from chatapi.models import Principal
 from chatapi.protocol.stream_requests import StreamEnding
+from chatapi.store import Transaction, streams
 
 MAX_BYTES = 65_536
 
@@ -51,8 +53,43 @@ async def test_streams_with_much_text_take_several_commits(server: Server, monke
     alice = server.user("alice")
     room_id = await alice.make_room()
     opened = [(await alice.say(room_id, "", stream=True))["message_id"] for _ in range(3)]
+    insert, sizes = streams.insert_chunks, []
+
+    async def note(transaction: Transaction, chunks: Sequence[streams.Chunk]) -> None:
+        sizes.append(len(chunks))
+        await insert(transaction, chunks)
+
+    monkeypatch.setattr(streams, "insert_chunks", note)
     await asyncio.gather(*(append_all(alice, room_id, message_id, ["one", "two"]) for message_id in opened))
     assert await rows(server, "SELECT text FROM stream_chunks") == [("onetwo",)] * 3
+    assert sizes == [1, 1, 1]
+
+
+async def test_many_chunks_of_one_message_become_one(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatapi.appends.MERGED_CHUNKS", 4)
+    monkeypatch.setattr("chatapi.appends.JOIN_SECONDS", 0.0)
+    server = await start_server()
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    message_ids = [(await alice.say(room_id, "", stream=True))["message_id"] for _ in range(2)]
+    texts = ["é", "b", "c", "d", "e", "f", "g", "h", "i"]
+    for index, text in enumerate(texts, 1):
+        for message_id in message_ids:
+            await server.services.appends.append(principal_of(alice), room_id, message_id, index, text)
+    chunks = [(4, "ébcd", "[2,1,1,1]"), (8, "efgh", "[1,1,1,1]"), (9, "i", None)]
+    assert await rows(server, "SELECT last_index, text, sizes FROM stream_chunks") == chunks * 2
+    server = await restart(start_server, server)
+    alice = server.user("alice")
+    for index, text in enumerate([*texts, *"jklm"], 1):
+        await server.services.appends.append(principal_of(alice), room_id, message_ids[0], index, text)
+    chunks.append((13, "jklm", "[1,1,1,1]"))
+    where = "WHERE target_seq = 1"
+    assert await rows(server, f"SELECT last_index, text, sizes FROM stream_chunks {where}") == chunks
+    path = f"/rooms/{room_id}/messages/{message_ids[0]}"
+    assert (await alice.get(path)).data["content"] == "ébcdefghijklm"
+    assert (await alice.post(f"{path}/finish", {"state": "done"})).data["content"] == "ébcdefghijklm"
 
 
 async def test_an_end_leaves_one_row_the_message(server: Server) -> None:
