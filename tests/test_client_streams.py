@@ -11,7 +11,7 @@ from client_rig import PATIENCE_S, Inbox, Rig, make_rig
 from newer import open_newer
 from server_process import ServerProcess
 
-from chatapi.client import ApiError, ChatAPI, Connection, GrowingMessage, apply_event, writing
+from chatapi.client import ApiError, ChatAPI, Closed, Connection, GrowingMessage, apply_event, writing
 
 KEPT_STREAMS = json.loads((Path(__file__).parent / "sdk_cases.json").read_text())["kept_streams"]
 
@@ -238,6 +238,20 @@ async def test_stream_ends_with_its_source(rig: Rig) -> None:
         again = Stream(writer, room, client_message_id=f"cancelled-{count}")
         again.source.put("not this")
         assert (await again.done())["content"] == "one"
+
+
+async def test_stream_ends_with_its_connection(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "SIGN_OF_LIFE_S", 3600.0)
+    room = await rig.group("alice", "bob")
+    alice, bob = await rig.connect("alice"), await rig.connect("bob")
+    stream = Stream(alice.connection, room)
+    stream.source.put("one")
+    await grown_to(await follow(bob, room), "one")
+    await alice.connection.close()
+    with pytest.raises(Closed):
+        await stream.done()
+    assert stream.source.has_ended.is_set()
+    assert show((await bob.until("message.finished"))[0]) == ("one", "cancelled")
 
 
 async def test_long_text_is_streamed(rig: Rig) -> None:

@@ -277,7 +277,7 @@ class Connection:
         thread_id: str | None = None,
     ) -> Message:
         """As `ChatAPI.stream`, over this connection: it goes on after each reconnect, however long that takes, and
-        hears at once of a member who wants it to end. Raises Closed, too."""
+        hears at once of a member who wants it to end. Raises Closed, too: then the stream is `cancelled`."""
         optional: Json = {"meta": meta, "reply_to": reply_to, "mentions": mentions, "mention_room": mention_room}
         fields = draft("", client_message_id=client_message_id, thread_id=thread_id, stream=True, **optional)
 
@@ -289,6 +289,8 @@ class Connection:
             return cast(AppendAnswer, await self._out.request({**frame, "index": index, "text": text}, attempts=None))
 
         async def finish(message_id: str, end: Json) -> Message:
+            if self._state == "closed":
+                return await self._client.finish_message(room_id, message_id, **end)
             frame = {"type": "message.finish", "room_id": room_id, "message_id": message_id, **end}
             return message_of(cast(Json, await self._out.request(frame, attempts=None)))
 
@@ -483,6 +485,8 @@ class Connection:
         self._feed.inbox.end(error, discard=discard)
         self._growth.end()
         self._out.end(error)
+        for writer in self._writers.values():
+            writer.cut_off()
         if self._opened is not None and not self._opened.done():
             self._opened.set_exception(error or Closed())
             self._opened.exception()  # seen; a task that waits for it gets it all the same

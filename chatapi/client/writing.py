@@ -5,7 +5,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from chatapi.client.errors import ApiError
+from chatapi.client.errors import ApiError, Closed
 from chatapi.client.records import AppendAnswer, Json, Message, StreamStatus
 from chatapi.protocol.stream_requests import MAX_APPEND_BYTES
 
@@ -35,6 +35,7 @@ class StreamWriter:
         self._changed = asyncio.Event()
         self._has_space = asyncio.Event()
         self._is_cancelled = False
+        self._is_cut_off = False
         self._was_stopped = False  # for that, before the source has ended by itself
         self._message_id = ""
         self._base = 0  # the index when it was opened, or opened again
@@ -49,12 +50,17 @@ class StreamWriter:
         self._is_cancelled = True
         self._changed.set()
 
+    def cut_off(self) -> None:
+        """The transport is closed: its next answer says so."""
+        self._is_cut_off = True
+        self._changed.set()
+
     async def run(self, opened: Callable[[], None]) -> Message:
         """The message, once it has ended: `done`, or `cancelled` if somebody asked for that. `opened` is called when
         the message is there.
 
         Raises ApiError when the server refuses, and what the source raises: then the stream has failed. A task that is
-        cancelled leaves the stream `cancelled`.
+        cancelled, and a connection that is closed, leave the stream `cancelled`.
         """
         try:
             sent = await self._transport.open()
@@ -74,7 +80,8 @@ class StreamWriter:
             await self._write(source)
             return await self._finish("cancelled" if self._was_stopped else "done", index=self._last_index)
         except BaseException as error:
-            await self._give_up(source, "cancelled" if isinstance(error, asyncio.CancelledError) else "failed")
+            is_wanted = isinstance(error, asyncio.CancelledError | Closed)
+            await self._give_up(source, "cancelled" if is_wanted else "failed")
             raise
 
     async def _pull(self) -> None:
@@ -114,7 +121,7 @@ class StreamWriter:
         """For text, or the end. A source that takes its time is alive all the same."""
         self._changed.clear()
         try:
-            async with asyncio.timeout(SIGN_OF_LIFE_S):
+            async with asyncio.timeout(0.0 if self._is_cut_off else SIGN_OF_LIFE_S):
                 await self._changed.wait()
         except TimeoutError:
             await self._tell(self._last_index, "")

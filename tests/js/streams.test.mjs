@@ -205,6 +205,19 @@ const cases = {
     }
   },
 
+  async stream_ends_with_its_connection(rig) {
+    const room = await rig.group("alice", "bob");
+    const alice = await rig.connect("alice");
+    const bob = await rig.connect("bob");
+    const { source, done } = write(alice.connection, room);
+    source.put("one");
+    await grownTo(await follow(bob, room), "one");
+    alice.connection.close();
+    await assert.rejects(done, { code: "CLOSED" });
+    assert.ok(source.signal.aborted);
+    assert.deepEqual(show(await finished(bob, 1)), ["one", "cancelled"]);
+  },
+
   async long_text_is_streamed(rig) {
     const room = await rig.group("alice", "bob");
     const alice = await rig.connect("alice");

@@ -1636,7 +1636,7 @@ export declare class Connection {
     send(roomId: string, message: string | NewMessage): Promise<Sent>;
     /**
      * As `stream` of the client, over this connection: it goes on after each reconnect, however long that takes, and hears at once of a
-     * member who wants it to end. Rejects with `CLOSED`, too.
+     * member who wants it to end. Rejects with `CLOSED`, too: then the stream is `cancelled`.
      * @param {string} roomId @param {Chunks} chunks @param {StreamedMessage} [message] @param {{signal?: AbortSignal}} [options]
      * @returns {Promise<Message>}
      */

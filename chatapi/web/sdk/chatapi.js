@@ -1556,6 +1556,7 @@ class StreamWriter {
   #stop = new AbortController(); // told to a source that was made for this
   #waiting = "";
   #wanted = false; // to end, by somebody
+  #cutOff = false;
   #stopped = false; // for that, before the source has ended by itself
   #ended = false; // the source has
   /** @type {{error: unknown} | undefined} */ #failure;
@@ -1575,6 +1576,12 @@ class StreamWriter {
   /** Somebody wants it to end. */
   cancel() {
     this.#wanted = true;
+    this.#wake();
+  }
+
+  /** The transport is closed: its next answer says so. */
+  cutOff() {
+    this.#cutOff = true;
     this.#wake();
   }
 
@@ -1601,7 +1608,7 @@ class StreamWriter {
       this.#stopSource();
       this.#wake();
       const said = new AbortController();
-      const farewell = this.#transport.finish(this.messageId, { state: this.#signal?.aborted ? "cancelled" : "failed" });
+      const farewell = this.#transport.finish(this.messageId, { state: this.#signal?.aborted || this.#cutOff ? "cancelled" : "failed" });
       const later = delay(FAREWELL_MS, said.signal); // a stream that hears nothing more fails by itself
       await Promise.race([farewell.catch(() => {}), later.catch(() => {})]);
       said.abort();
@@ -1666,9 +1673,9 @@ class StreamWriter {
 
   /** For text, or the end. A source that takes its time is alive all the same. */
   async #wait() {
-    const isQuiet = await new Promise((resolve) => {
+    const isQuiet = this.#cutOff || await new Promise((resolve) => {
       const timer = setTimeout(resolve, SIGN_OF_LIFE_MS, true);
-      this.#wake = () => { clearTimeout(timer); resolve(false); };
+      this.#wake = () => { clearTimeout(timer); resolve(this.#cutOff); };
     });
     this.#wake = () => {};
     if (isQuiet) await this.#tell(this.#lastIndex, "");
@@ -1980,7 +1987,7 @@ export class Connection {
 
   /**
    * As `stream` of the client, over this connection: it goes on after each reconnect, however long that takes, and hears at once of a
-   * member who wants it to end. Rejects with `CLOSED`, too.
+   * member who wants it to end. Rejects with `CLOSED`, too: then the stream is `cancelled`.
    * @param {string} roomId @param {Chunks} chunks @param {StreamedMessage} [message] @param {{signal?: AbortSignal}} [options]
    * @returns {Promise<Message>}
    */
@@ -1990,7 +1997,7 @@ export class Connection {
     const writer = new StreamWriter(chunks, signal, {
       open: () => this.send(roomId, fields),
       append: (messageId, index, text) => this.#request({ type: "message.append", room_id: roomId, message_id: messageId, index, text }, patient),
-      finish: async (messageId, end) => asRead(await this.#request({ type: "message.finish", room_id: roomId, message_id: messageId, ...end }, patient)),
+      finish: async (messageId, end) => this.#state === "closed" ? this.#client.finishMessage(roomId, messageId, end) : asRead(await this.#request({ type: "message.finish", room_id: roomId, message_id: messageId, ...end }, patient)),
     });
     try {
       return await writer.run(() => this.#writers.set(writer.messageId, writer));
@@ -2217,14 +2224,20 @@ export class Connection {
   #returnLater() {
     if (this.#at === 0 || this.#options.transports[0] !== "websocket") return;
     const { signal } = this.#life;
+    const stop = () => clearTimeout(timer);
     const timer = setTimeout(async () => {
+      signal.removeEventListener("abort", stop);
       try {
         const { url, protocols } = await this.#client.openSocketWith(signal);
         if (signal.aborted) return;
         const probe = new this.#client.socketClass(url, protocols);
-        signal.addEventListener("abort", () => probe.close(), { once: true });
+        const close = () => probe.close();
+        signal.addEventListener("abort", close, { once: true });
         probe.onerror = () => {};
-        probe.onclose = () => { if (!signal.aborted) this.#returnLater(); };
+        probe.onclose = () => {
+          signal.removeEventListener("abort", close); // the socket may live for days, and look for others all the time
+          if (!signal.aborted) this.#returnLater();
+        };
         probe.onmessage = (/** @type {{data: unknown}} */ { data }) => {
           if (signal.aborted || parseFrame(data)?.type !== "ready") return;
           this.#at = 0;
@@ -2235,7 +2248,7 @@ export class Connection {
         if (!signal.aborted) this.#returnLater();
       }
     }, 2 * this.#options.maxDelayMs);
-    signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
+    signal.addEventListener("abort", stop, { once: true });
   }
 
   #limitConnect() {
@@ -2342,6 +2355,7 @@ export class Connection {
     }
     this.#requests.clear();
     this.#lanes.clear();
+    for (const writer of this.#writers.values()) writer.cutOff();
     this.#ending.abort(closed);
     this.#loseGrowing(() => true);
     this.#queue = [];
