@@ -200,6 +200,7 @@ class _Reading:
             except ChatError as error:
                 self._errors[room_id] = error_body(error)
         if self.is_closed:
+            self._named.update(rooms)
             return
         for room in list(connection.last_seqs):
             connection.leave(room)  # it was left between two polls
@@ -249,7 +250,7 @@ class _Reading:
         connection = self._connection
         rooms = connection.list_behind()
         behind = ((connection.find_last_seq(room) - connection.cursors[room], room) for room in rooms)
-        left = self._request.limit
+        left = self._request.limit - len(self._events)
         for lag, room in heapq.nsmallest(left, behind, key=lambda one: one[0]):
             if left <= 0:
                 return
@@ -322,17 +323,22 @@ class _Reading:
 
     def _take_last_events(self, kept: Sequence[bytes], rooms: Sequence[RoomState]) -> None:
         """Of rooms that the user has left while it waited: it is not served from their logs any more."""
-        ids = {room.room_id for room in rooms}
-        if ids:
-            self._events += [event for event in kept if loads_stored(event).get("room_id") in ids]
+        left = {room.room_id: room for room in rooms}
+        for event in kept if left else ():
+            fields = loads_stored(event)
+            room = left.get(fields.get("room_id"))
+            if room is not None and len(self._events) < self._request.limit:
+                self._events.append(event)
+                if room in self._named:
+                    self._named[room] = fields.get("seq", self._named[room])
 
     def make_answer(self) -> Synced:
         connection = self._connection
         for room in list(self._list_lost()):
-            del self._named[room]
             try:
-                check_may_read(room, connection.user_id)
+                check_may_read(room, connection.user_id)  # channels are open to those who have left
             except ChatError as error:
+                del self._named[room]
                 self._errors[room.room_id] = error_body(error)
         return Synced(
             epoch=self._services.recovery.find_epoch(connection.tenant),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from conftest import StartServer
-from driver import HandClock, Server, eventually, say_many
+from driver import Gate, HandClock, Server, eventually, say_many
 from polls import polls_of, sync, waiting
 from receiver import Receiver
 
@@ -294,6 +294,30 @@ async def test_a_member_who_is_removed_while_waiting_hears_of_it(server: Server)
     assert shown(await sync(bob, wait=0)) == []
 
 
+async def test_a_wait_goes_on_in_a_channel_that_the_user_has_left(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob", room_type="channel")
+    async with waiting(server, bob, rooms={room_id: 0}) as task:
+        await bob.delete(f"/rooms/{room_id}/members/bob")
+        answer = (await task).data
+    assert ([event["type"] for event in answer["events"]], answer["rooms"]) == (["member.left"], {room_id: 1})
+    await alice.say(room_id)
+    assert shown(await sync(bob, rooms=answer["rooms"])) == [(room_id, 2)]
+
+
+async def test_the_last_events_of_rooms_that_were_left_count_to_the_limit(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    left, other = await alice.make_room("bob"), await alice.make_room("bob")
+    async with waiting(server, bob, rooms={left: 0, other: 0}, limit=2) as task:
+        await server.together(
+            *(alice.post(f"/rooms/{room_id}/messages", {"content": "hello"}) for room_id in (left, other)),
+            alice.delete(f"/rooms/{left}/members/bob"),
+        )
+        answer = (await task).data
+    assert (shown(answer), answer["has_more"]) == ([(left, 1), (left, 2)], True)
+    assert shown(await sync(bob, rooms=answer["rooms"])) == [(other, 1)]
+
+
 async def test_a_wait_ends_when_a_room_that_it_names_is_deleted(server: Server) -> None:
     alice, bob = server.user("alice"), server.user("bob")
     room_ids = [await alice.make_room("bob") for _ in range(2)]
@@ -380,6 +404,18 @@ async def test_a_stop_answers_those_who_wait_with_nothing(server: Server) -> Non
         await server.app.close()
         answer = (await task).data
     assert answer == {**EMPTY, "epoch": answer["epoch"], "rooms": {room_id: 0}}
+
+
+async def test_a_stop_answers_those_who_have_not_begun_to_wait(server: Server) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    gate = server.services.access.access_reader = Gate(server.services.access.access_reader)  # type: ignore[method-assign]
+    task = asyncio.ensure_future(alice.post("/sync", {"wait": 60, "rooms": {room_id: 0}}))
+    async with asyncio.timeout(20):
+        await gate.arrived.wait()
+    server.services.hub.close(server.connections_of("alice")[0], 1001)
+    gate.open()
+    assert (await task).data["rooms"] == {room_id: 0}
 
 
 async def test_a_revocation_ends_those_who_wait(server: Server) -> None:

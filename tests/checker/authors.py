@@ -39,7 +39,9 @@ class Author(Device):
             if found := self.replica.find_behind(growing):
                 if self.replica.is_late(growing):
                     self._late.add(message_id)
-                    self.journal.fault(f"{self.name}'s stream begun at tick {stream.begun} stays behind: {found}")
+                    got = [(tick, frame) for tick, is_sent, frame in stream.entries if names(frame, message_id)]
+                    where = f"{self.name}'s stream begun at tick {stream.begun} ({stream.mode})"
+                    self.journal.fault(f"{where} stays behind: {found}, after {got}")
                 return found
         return ""
 
@@ -176,6 +178,12 @@ class Author(Device):
         if reply.status == 202:
             growing.is_cancel_stored = True
         self.journal.counts[f"cancels answered {reply.status}"] += 1
+
+
+def names(frame: Frame, message_id: str) -> bool:
+    """Whether it is about this message, or a mark of catching up."""
+    message = frame["message"] if frame["type"] == "message.state" else frame
+    return message.get("message_id") == message_id or frame["type"].startswith(("sync", "room.created", "subscribed"))
 
 
 def path_of(growing: Growing) -> str:
