@@ -20,12 +20,15 @@ CASES = json.loads((Path(__file__).parent / "sdk_cases.json").read_text())["case
 TRANSPORTS = ("sse", "poll")  # beside WebSockets
 
 
-def find_way(request: pytest.FixtureRequest) -> str:
-    """The one of its parameter; without one for a shared case that does not hold over that transport."""
-    name = request.function.__name__.removeprefix("test_")
+def parametrize_way(metafunc: pytest.Metafunc, *others: str) -> None:
+    """`way` of a case: to this server over WebSockets, over each other transport that the case holds over, and
+    `others`."""
+    name = metafunc.function.__name__.removeprefix("test_")
     [case] = [case for case in CASES if case["name"] == name] or [{}]
-    is_held = request.param not in TRANSPORTS or request.param in case.get("over", TRANSPORTS)
-    return str(request.param) if is_held else "this server"
+    held = [transport for transport in TRANSPORTS if transport in case.get("over", TRANSPORTS)]
+    slow = [pytest.param(way, marks=pytest.mark.slow) for way in (*others, *held)]
+    if "way" in metafunc.fixturenames:
+        metafunc.parametrize("way", ["this server", *slow])
 
 
 class Inbox:

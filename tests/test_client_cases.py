@@ -16,9 +16,9 @@ from client_rig import (
     acknowledged,
     contents,
     eventually,
-    find_way,
     make_rig,
     numbered,
+    parametrize_way,
     seqs,
     stored_messages,
     until_acknowledged,
@@ -36,18 +36,9 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]
         yield process
 
 
-@pytest.fixture(
-    params=[
-        "this server",
-        pytest.param("one that adds to it", marks=pytest.mark.slow),
-        pytest.param("sse", marks=pytest.mark.slow),
-        pytest.param("poll", marks=pytest.mark.slow),
-    ]
-)
-def way(request: pytest.FixtureRequest) -> str:
-    """Each case holds over every transport, and also where a newer server adds fields and frames of its own. Those that
-    need a WebSocket use one."""
-    return find_way(request)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each case holds over every transport, and also where a newer server adds fields and frames of its own."""
+    parametrize_way(metafunc, "one that adds to it")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client_rig import Rig, contents, eventually, find_way, make_rig, numbered, seqs
+from client_rig import Rig, contents, eventually, make_rig, numbered, parametrize_way, seqs
 from newer import open_newer
 from server_process import ServerProcess
 
@@ -23,15 +23,9 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]
         yield process
 
 
-@pytest.fixture(
-    params=[
-        "this server",
-        *(pytest.param(way, marks=pytest.mark.slow) for way in ("one that adds to it", "sse", "poll")),
-    ]
-)
-def way(request: pytest.FixtureRequest) -> str:
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Each case holds over every transport, and also where a newer server adds fields and frames of its own."""
-    return find_way(request)
+    parametrize_way(metafunc, "one that adds to it")
 
 
 @pytest.fixture

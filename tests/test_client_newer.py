@@ -5,7 +5,18 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from client_rig import Inbox, Rig, contents, eventually, find_way, make_rig, numbered, seqs, stored_messages
+from client_rig import (
+    TRANSPORTS,
+    Inbox,
+    Rig,
+    contents,
+    eventually,
+    make_rig,
+    numbered,
+    parametrize_way,
+    seqs,
+    stored_messages,
+)
 from newer import CASES, NEWS, NewerServer, open_newer
 from server_process import ServerProcess
 
@@ -30,13 +41,15 @@ def newer(newer_and_url: tuple[NewerServer, str]) -> NewerServer:
     return newer_and_url[0]
 
 
-@pytest.fixture(params=["this server", pytest.param("sse", marks=pytest.mark.slow)])
-async def rig(
-    request: pytest.FixtureRequest, newer_and_url: tuple[NewerServer, str], process: ServerProcess
-) -> AsyncIterator[Rig]:
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    parametrize_way(metafunc)
+
+
+@pytest.fixture
+async def rig(newer_and_url: tuple[NewerServer, str], process: ServerProcess, way: str) -> AsyncIterator[Rig]:
     async with make_rig(newer_and_url[1], process.master_key) as rig:
-        if find_way(request) == "sse":
-            rig.options["transports"] = ("sse",)
+        if way in TRANSPORTS:
+            rig.options["transports"] = (way,)
         yield rig
 
 
