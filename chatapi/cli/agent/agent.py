@@ -80,8 +80,6 @@ class Agent:
                         desk.room_id, event["message_id"], event["seq"], event.get("thread_id"), event["created_at"]
                     )
                 )
-            elif event["type"] == "message.deleted":
-                desk.remove(event["message_id"])
             desk.see(event["seq"])
             self._moved.set()
 
@@ -112,7 +110,7 @@ class Agent:
                 self._log("the server refused the answer", question, reason=str(error))
             finally:
                 await self._stop_typing(desk.room_id)
-            desk.remove(question.message_id)
+            desk.remove(question)
             self._moved.set()
             self._answered.set()
 

@@ -1,6 +1,7 @@
 """One room: the questions that wait there, and up to where everything is done."""
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass
 
 
@@ -23,14 +24,13 @@ class Desk:
         self.is_dm = is_dm
         self.acked_seq = 0
         self._seen_seq = 0
-        self._waiting: dict[str, Question] = {}  # by message, in their order
+        self._waiting: deque[Question] = deque()
         self._changed = asyncio.Event()
 
     @property
     def done_seq(self) -> int:
         """Everything up to here is answered, or needs no answer."""
-        first = next(iter(self._waiting.values()), None)
-        return self._seen_seq if first is None else first.seq - 1
+        return self._waiting[0].seq - 1 if self._waiting else self._seen_seq
 
     @property
     def waiting(self) -> int:
@@ -40,7 +40,7 @@ class Desk:
         self._seen_seq = seq
 
     def put(self, question: Question) -> None:
-        self._waiting[question.message_id] = question
+        self._waiting.append(question)
         self._changed.set()
 
     async def first(self) -> Question:
@@ -48,11 +48,12 @@ class Desk:
         while not self._waiting:
             self._changed.clear()
             await self._changed.wait()
-        return next(iter(self._waiting.values()))
+        return self._waiting[0]
 
-    def remove(self, message_id: str) -> None:
-        """It is answered, or was deleted."""
-        self._waiting.pop(message_id, None)
+    def remove(self, question: Question) -> None:
+        """It is answered, or wants no answer any more. Does nothing after a `reset`."""
+        if self._waiting and self._waiting[0] is question:
+            self._waiting.popleft()
 
     def reset(self, seq: int) -> None:
         """The server has another log, in which everything up to `seq` is acknowledged."""
