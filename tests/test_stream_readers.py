@@ -8,7 +8,7 @@ from conftest import StartServer
 from driver import EventStream, Server, Socket, User, eventually, restart
 from raw_websocket import RawSocket
 
-from chatapi import appends, deltas, recovery
+from chatapi import appends, deltas, housekeeping, recovery
 from chatapi.connection import ConnectionState
 
 Frame = dict[str, Any]
@@ -277,6 +277,19 @@ async def test_a_member_who_is_removed_gets_nothing_more_of_it(server: Server) -
     assert (await reader.socket.collect("sync.complete")) == []
 
 
+async def test_a_member_who_is_removed_before_the_sync_is_shown_none(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    await Writer.open(alice, room_id)
+    socket = await bob.connect(sync="none", ready=False)
+    reader = Reader(socket)
+    await reader.until("ready")
+    await alice.delete(f"/rooms/{room_id}/members/bob")
+    await socket.send("sync", rooms={})
+    await reader.until("sync.complete")
+    assert reader.seen == ["ready", "message", "member.left", "sync.complete"]
+
+
 async def test_a_stream_outlives_a_restart_for_its_readers(start_server: StartServer) -> None:
     server = await start_server()
     alice = server.user("alice")
@@ -426,7 +439,11 @@ def joining(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("joining")
-async def test_deltas_to_many_are_joined_and_a_newcomer_lacks_nothing(server: Server) -> None:
+async def test_deltas_to_many_are_joined_and_a_newcomer_lacks_nothing(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "list_jobs", lambda _services: [])  # neither a write of theirs nor a ping
+    server = await start_server({"websocket.heartbeat_seconds": 300, "websocket.timeout_seconds": 600})  # flushes
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room("bob")
     readers = [await connect(alice), await connect(bob)]

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import tracemalloc
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -18,11 +19,13 @@ from chatapi import housekeeping
 from chatapi.errors import ChatError
 from chatapi.housekeeping import apply_retention, purge_deleted
 from chatapi.open_streams import AppendResult
+from chatapi.protocol.stream_requests import MAX_APPEND_BYTES
 from chatapi.store import check
 from chatapi.store.check import check_database
 
 IDLE_SECONDS = 60.0
 DAY_SECONDS = 86_400.0
+REPEATED = 200
 
 
 @pytest.fixture(autouse=True)
@@ -348,12 +351,38 @@ async def test_retention_goes_by_its_opening(start_server: StartServer, by_hand:
     await writer.finish(ended)
     clock.advance(DAY_SECONDS / 2 + 1)
     await apply_retention(server.services, server.services.tenants.get(tenant["tenant_id"]))
+    assert len(server.services.rooms.streams) == 0
     assert (await writer.append(message_id, 2, "b")).code == "NOT_FOUND"
     [event] = (await user.get(f"/rooms/{writer.room_id}/events")).data["events"]
     assert (event["type"], event["content"]) == ("message.finished", None)
 
 
 # Bounds
+
+
+async def test_an_append_that_waits_is_held_once(server: Server) -> None:
+    """However often it is repeated before its commit."""
+    writer = await make_writer(server, "rest")
+    message_id = (await writer.open())["message_id"]
+    socket = await writer.user.connect()
+    fields = {"room_id": writer.room_id, "message_id": message_id, "index": 1, "text": "x" * MAX_APPEND_BYTES}
+
+    async def append(count: int) -> None:
+        for _ in range(count):
+            await socket.send("message.append", **fields)
+        await socket.send("ping", request_id="taken")
+        await socket.answer_to("taken")
+
+    async with server.hold_writer():
+        await append(1)
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            await append(REPEATED)
+            grown = tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+    assert grown < REPEATED * MAX_APPEND_BYTES / 4
 
 
 async def test_a_tenant_has_so_many_open_streams(server: Server) -> None:

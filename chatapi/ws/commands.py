@@ -123,6 +123,8 @@ class Commands:
         await self._services.chat.delete_message(self._connection.principal, body.room_id, body.message_id, requester)
 
     async def _append_to_message(self, body: frames.AppendToMessage, request_id: str | None) -> None:
+        message_id = body.message_id  # while it waits, its text is held by the stream alone
+
         def confirm(outcome: AppendResult | ChatError) -> None:
             self._note_done(1)
             if isinstance(outcome, ChatError):
@@ -130,7 +132,7 @@ class Commands:
             else:
                 self._answer(
                     MessageAppendedFrame(
-                        message_id=body.message_id,
+                        message_id=message_id,
                         index=outcome.index,
                         cancel_requested=True if outcome.cancel_requested else UNSET,
                         request_id=or_unset(request_id),
@@ -138,7 +140,7 @@ class Commands:
                 )
 
         appends, principal = self._services.appends, self._connection.principal
-        await appends.submit(principal, body.room_id, body.message_id, body.index, body.text, confirm)
+        await appends.submit(principal, body.room_id, message_id, body.index, body.text, confirm)
         self._in_flight += 1
 
     async def _finish_message(self, body: frames.FinishMessage, request_id: str | None) -> None:

@@ -92,6 +92,18 @@ async def test_many_chunks_of_one_message_become_one(
     assert (await alice.post(f"{path}/finish", {"state": "done"})).data["content"] == "ébcdefghijklm"
 
 
+async def test_all_that_are_open_are_taken_up_at_a_start(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "STREAMS_PER_QUERY", 2)
+    server = await start_server()
+    alice = server.user("alice")
+    rooms = [await alice.make_room() for _ in range(2)]
+    opened = [(await alice.say(room_id, "a", stream=True))["message_id"] for room_id in rooms * 3]
+    server = await restart(start_server, server)
+    assert {stream.message.message_id for stream in server.services.rooms.streams.list_all()} == set(opened)
+
+
 async def test_an_end_leaves_one_row_the_message(server: Server) -> None:
     alice = server.user("alice")
     room_id = await alice.make_room()
