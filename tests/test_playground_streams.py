@@ -1,6 +1,9 @@
 """Messages in the playground that are still being written, and the agent of `serve --dev`."""
 
+import os
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,7 +82,7 @@ def test_a_message_grows(browser: Browser, tenant: Tenant, axe: str) -> None:
         page = visitor.open()
         alice, bob = open_lighthouse(page)
         message, text = stream.at(alice), stream.at(alice).locator(".content")
-        expect(state_of(message)).to_have_text("being written")
+        expect(state_of(message)).to_have_text("writing")
         expect(text).to_have_attribute("aria-busy", "true")
         expect(text).to_have_attribute("aria-live", "off")
         expect(page.locator(".room-last").filter(has_text="bob is writing …")).to_be_visible()
@@ -172,7 +175,7 @@ def test_a_stream_that_ends_without_text(browser: Browser, tenant: Tenant, state
         page = visitor.open()
         alice, _bob = open_lighthouse(page)
         message = stream.at(alice)
-        expect(state_of(message)).to_have_text("being written")
+        expect(state_of(message)).to_have_text("writing")
         if shown:
             stream.finish(state)
             expect(state_of(message)).to_have_text(shown)
@@ -241,18 +244,43 @@ def test_a_reply_grows_in_its_thread_and_in_the_room(browser: Browser, tenant: T
         expect(inside.locator(".content")).to_have_text("another answer")
 
 
+def test_a_copied_pipe_writes_the_stream_again(browser: Browser, tenant: Tenant, tmp_path: Path) -> None:
+    stream = Stream(tenant, "it's $HOME, 100 %\n`second` line ⚓")
+    stream.finish()
+    with tenant.visit(browser) as visitor:
+        page = visitor.open()
+        alice, _bob = open_lighthouse(page)
+        stream.at(alice).hover()
+        stream.at(alice).get_by_role("button", name="Copy", exact=True).click()
+        expect(page.get_by_role("menuitem", name="Copy as a pipe")).to_be_visible()
+        messages = f"/rooms/{stream.room}/messages"
+        message = tenant.call("GET", f"{messages}/{stream.id}")
+        text = page.evaluate(
+            """async (message) => {
+              const { pipeOf } = await import("/playground/snippets.js");
+              return pipeOf(message, "alice").text;
+            }""",
+            message,
+        )
+    subprocess.run(["sh", "-c", text], env={**os.environ, "KEY": tenant.key}, cwd=tmp_path, check=True, timeout=60)
+    again = tenant.call("GET", messages)["messages"][-1]
+    assert (again["content"], again["sender_id"], again["stream"]) == (message["content"], "alice", {"state": "done"})
+
+
 def test_the_agent_of_a_developers_server_answers_word_by_word(browser: Browser, server: ServerProcess) -> None:
     with visit(browser, server.url) as visitor:
         page = visitor.open()
         alice, bob = panes(page)
         alice.root.get_by_role("button", name="Talk to echo").click()
         expect(alice.input).to_be_focused()
-        expect(alice.messages.first.locator(".growing")).to_contain_text("Hello, I am echo")
+        expect(alice.messages.first.locator(".content")).to_contain_text("Hello, I am echo")
         alice.input.press_sequentially("say this")
         alice.input.press("Enter")
         for pane in (alice, bob):
             expect(pane.messages.nth(2).locator(".content")).to_have_text("say this")
-        bob.messages.first.get_by_role("button", name="Stop", exact=True).click()
-        expect(state_of(alice.messages.first)).to_have_text("cancelled")
-        expect(state_of(alice.messages.nth(2))).to_have_text("done")
         expect(page.locator(".room-list").get_by_text("Talk to echo")).to_have_count(1)
+        alice.say("@echo " + "ab " * 6000)  # that takes half a minute
+        answer = bob.messages.nth(4)
+        expect(answer.locator(".growing")).to_contain_text("ab ab")
+        answer.get_by_role("button", name="Stop", exact=True).click()
+        expect(state_of(alice.messages.nth(4))).to_have_text("cancelled")

@@ -26,7 +26,7 @@ const shown = new WeakMap();
 export function isOpen({ stream }) { return stream?.state === "open"; }
 
 /** How a stream stands, in words. @param {NonNullable<Message["stream"]>} stream */
-export function wordsOf({ state, cancel_requested: wanted }) { return state !== "open" ? state : wanted ? "asked to stop" : "being written"; }
+export function wordsOf({ state, cancel_requested: wanted }) { return state !== "open" ? state : wanted ? "asked to stop" : "writing"; }
 
 /** The start of a text for a line about it, or words that stand for it. @param {Message} message @param {number} chars */
 export function startOf(message, chars) {

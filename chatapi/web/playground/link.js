@@ -9,7 +9,7 @@ import { explain, isBan } from "./reasons.js";
 /** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
 /** @typedef {import("/sdk/chatapi.js").ServerEvent} ServerEvent */
 /** @typedef {import("/sdk/chatapi.js").StateChange} StateChange */
-/** @typedef {{state: string, reason: string, retryAt: number | null, error?: any}} Condition */
+/** @typedef {{state: string, reason: string, retryAt: number | null, error?: any, transport?: import("/sdk/chatapi.js").Transport}} Condition */
 
 /**
  * @typedef {object} Listener
@@ -158,7 +158,7 @@ export class Link {
     const down = state === "waiting" || state === "closed";
     const failure = { error, closeCode, handshakeFailed: closeCode !== undefined && !this.wire.opened };
     const reason = down ? explain(failure) : state === "connecting" ? this.condition.reason : "";
-    const condition = { state, reason, error, retryAt: state === "waiting" ? Date.now() + (delayMs ?? 0) : null };
+    const condition = { state, reason, error, transport: this.connection.transport, retryAt: state === "waiting" ? Date.now() + (delayMs ?? 0) : null };
     this.#tell(condition);
     if (!down || error || !failure.handshakeFailed) return;
     const restAnswers = await this.client.health({ retries: 0 }).then(() => true, (/** @type {any} */ { status }) => status > 0);

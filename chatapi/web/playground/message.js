@@ -11,7 +11,7 @@ import { menuButton } from "./menu.js";
 import { avatar, nameElement, nameOf } from "./people.js";
 import { reactButton, reactionsElement } from "./reactions.js";
 import { askReason } from "./report-form.js";
-import { deedOfMessage, snippetsOf } from "./snippets.js";
+import { deedOfMessage, pipeOf, snippetsOf } from "./snippets.js";
 
 /** @typedef {import("/sdk/chatapi.js").Message} Message */
 /** @typedef {{content: string, reply_to?: string | null, mentions?: string[], mention_room?: boolean, thread_id?: string, client_message_id: string, error?: string}} Draft a message that is not confirmed */
@@ -99,7 +99,7 @@ export function showThread(button, { thread, thread_id: threadId }) {
 function tools(message, own, view) {
   const { user, actions } = view;
   const copies = () => [
-    ...snippetsOf(deedOfMessage(message), user).map(({ label, hint, text }) => ({ label, hint, run: () => copy(text, label.replace("Copy as ", "")) })),
+    ...[...snippetsOf(deedOfMessage(message), user), ...(message.stream && message.content ? [pipeOf(message, user)] : [])].map(({ label, hint, text }) => ({ label, hint, run: () => copy(text, label.replace("Copy as ", "")) })),
     { label: "Copy the text", run: () => copy(message.content ?? "", "The text") },
     { label: "Copy the id", hint: message.message_id, run: () => copy(message.message_id, "The message's id") },
   ];

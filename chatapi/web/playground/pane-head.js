@@ -10,6 +10,9 @@ const SHOWN = 3; // of the other members; of more than that two, and how many el
 /** @type {Record<string, string>} */
 const STATE_TEXT = { connecting: "connecting", syncing: "catching up", live: "live", waiting: "offline", paused: "cut", closed: "closed" };
 
+/** Where WebSockets do not pass. @type {Record<string, string>} */
+const LIVE_TEXT = { sse: "live over SSE", poll: "live by polls" };
+
 export class PaneHead {
   /** @type {ReturnType<typeof setInterval> | undefined} */ #countdown;
 
@@ -63,14 +66,15 @@ export class PaneHead {
   }
 
   /** @param {import("./link.js").Condition} condition */
-  showCondition({ state, reason, retryAt, error }) {
+  showCondition({ state, reason, retryAt, error, transport = "websocket" }) {
+    const text = (state === "live" && LIVE_TEXT[transport]) || STATE_TEXT[state];
     this.state.dataset.state = state;
-    this.state.textContent = state === "closed" && isBan(error) ? "banned" : STATE_TEXT[state];
-    this.state.title = reason || `the connection is ${STATE_TEXT[state]}`;
+    this.state.textContent = state === "closed" && isBan(error) ? "banned" : text;
+    this.state.title = reason || `the connection is ${text}`;
     this.#showCut(state === "paused" || state === "closed");
     this.notice.hidden = !reason;
     this.reason.textContent = reason;
-    const spoken = `${this.user}: ${reason || STATE_TEXT[state]}`;
+    const spoken = `${this.user}: ${reason || text}`;
     if (state !== "connecting" && state !== "syncing" && this.spoken.textContent !== spoken) this.spoken.textContent = spoken;
     clearInterval(this.#countdown);
     const count = () => {

@@ -75,7 +75,7 @@ export class RawFrame {
     const { text, frame, id } = this.#prepare(this.input.value);
     clearTimeout(this.#waiting?.timer);
     this.#waiting = null;
-    if (!this.given.send(slot, text)) return this.#show(h("p", {}, "Not sent: this user has no connection now."), true);
+    if (!this.given.send(slot, text)) return this.#show(h("p", {}, "Not sent: this user has no WebSocket now."), true);
     this.given.sent(slot, frame);
     this.#show(h("p.muted", {}, "Sent. Waiting for its answer …"), false);
     const timer = setTimeout(() => this.#show(h("p.muted", {}, "Sent, and not answered within 5 s: typing and notification.ack have no answer."), false), ANSWER_MS);

@@ -112,6 +112,16 @@ export function snippetsOf({ call, frame }, user, origin = location.origin) {
   ];
 }
 
+/** Writing the same text again through a pipe, as a program does that has no library. @param {import("/sdk/chatapi.js").Message} written @param {string} user @param {string} [origin] @returns {Snippet} */
+export function pipeOf({ room_id: roomId, content, reply_to: replyTo, thread_id: threadId }, user, origin = location.origin) {
+  const place = Object.entries({ reply_to: replyTo, thread_id: threadId }).filter(([, id]) => id).map(([name, id]) => `${name}=${enc(id)}`).join("&");
+  const url = `${origin}/v1/rooms/${enc(roomId)}/messages/stream${place && `?${place}`}`;
+  return {
+    label: "Copy as a pipe", hint: "PUT …/messages/stream",
+    text: [`printf %s ${quoted(content ?? "")} | curl -sSNT - --globoff ${quoted(url)}`, `-H "X-API-Key: $KEY"`, `-H ${quoted(`X-User-Id: ${user}`)}`].join(" \\\n  "),
+  };
+}
+
 /* Shells */
 
 /** In single quotes nothing has a meaning but the quote itself. @param {string} text */

@@ -326,7 +326,7 @@ export class Timeline {
     for (let last = this.list.lastElementChild; last && Number(last.dataset.seq) > seq; last = last.previousElementSibling) before = last;
     this.list.insertBefore(element, before);
     const beginning = this.top.querySelector(".beginning");
-    if (beginning) beginning.textContent = `The beginning of this ${this.what}`;
+    if (beginning && element.classList.contains("message")) beginning.textContent = `The beginning of this ${this.what}`;
   }
 
   /** Day lines and groups around a message that is new here. @param {HTMLElement} element */
