@@ -22,7 +22,7 @@ async def test_nothing_is_lost_over_random_kills(tmp_path: Path) -> None:
     report = await Run(tmp_path, seed).run(lambda _: time.monotonic() >= end_s)
     print(report)
     assert report.kills
-    assert report.counts["send confirmed"] > 1000
+    assert report.counts["send confirmed"] > 200
     assert report.counts["pipes done"]
     assert report.counts["event streams"]
     assert report.counts["polls answered 200"]

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 
 from checker.clients import World
 from checker.journal import Frame, Journal, Poll
@@ -13,7 +14,7 @@ from checker.wire import Unreachable
 
 LIMITS = (5, 100, 1000)
 MAX_WAIT_SECONDS = 1
-PAUSE_SECONDS = 0.1  # after a refusal, or without a server
+MAX_PAUSE_SECONDS = 0.3  # between two polls
 
 
 class Poller:
@@ -29,10 +30,9 @@ class Poller:
 
     async def run(self) -> None:
         while not self.world.ending:
-            try:
+            with suppress(Unreachable):
                 await self._poll()
-            except Unreachable:
-                await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(self._random.uniform(0, MAX_PAUSE_SECONDS))
         self.is_over = True
 
     async def _poll(self) -> None:
