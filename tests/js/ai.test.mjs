@@ -6,6 +6,8 @@ import { MockLanguageModelV4, simulateReadableStream } from "ai/test";
 import { RoomChatTransport, toUIMessages } from "../../chatapi/web/sdk/ai.js";
 import { contents, Rig, storedMessages, transport as carrier, until } from "./rig.mjs";
 
+const PATIENCE_MS = 50_000; // of one test: what it waits for may never come
+
 let count = 0;
 const ask = (text, id = `question-${++count}`) => ({ id, role: "user", parts: [{ type: "text", text }] });
 
@@ -64,9 +66,12 @@ class Talk {
 function talk(name, work, options, members) {
   test(name, { timeout: 60_000 }, async () => {
     const one = await Talk.make(options, members);
+    let timer;
+    const late = new Promise((_resolve, reject) => { timer = setTimeout(reject, PATIENCE_MS, new Error("it waits for ever")); });
     try {
-      await work(one);
+      await Promise.race([work(one), late]);
     } finally {
+      clearTimeout(timer);
       one.transport.close();
       one.rig.close();
     }
