@@ -125,7 +125,9 @@ class GrowingReader(MemberSocket):
     def on_frame(self, frame: dict[str, Any]) -> None:
         super().on_frame(frame)
         kind = frame["type"]
-        if kind in LOGGED and "seq" in frame:
+        if kind == "ready":
+            self.next_seq = frame["rooms"][0]["last_ack"] + 1  # users who were added later do not get what was before
+        elif kind in LOGGED and "seq" in frame:
             self.on_message(frame["seq"])
         if kind == "message":
             self._show(frame)
