@@ -320,6 +320,17 @@ async def test_a_state_has_the_reactions_of_others(server: Server) -> None:
 # Over HTTP alone
 
 
+async def test_a_state_is_encoded_once_for_all_who_get_the_same(server: Server) -> None:
+    writer = await Writer.open(server.user("alice"), await server.user("alice").make_room(), "a")
+    [stream] = server.services.rooms.streams.list_all()
+    state = deltas.ShownState(stream.message)
+    assert b'"content":"a"' in state.encode(stream, 0)
+    await writer.append("b")
+    moved = state.encode(stream, 1)
+    assert b'"content":"ab"' in moved
+    assert state.encode(stream, 1) is moved
+
+
 async def test_server_sent_events_bring_the_state_and_the_deltas(server: Server) -> None:
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room("bob")
