@@ -8,21 +8,19 @@ gets what is published. Nothing here awaits, sends or reads: `Hub` sends, and `R
 import asyncio
 from collections.abc import Callable, Iterator
 from enum import Enum, StrEnum, auto
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from chatapi.models import Principal, TenantState, UserId
+from chatapi.open_streams import OpenStream
 from chatapi.peer_transport import PeerTransport
 from chatapi.protocol.server_frames import ServerFrame
 from chatapi.ratelimit import TokenBucket
 from chatapi.room import RoomState
 
-if TYPE_CHECKING:
-    from chatapi.open_streams import OpenStream
-
 LIGHT_RATE_PER_S = 20.0  # acks, typing and pings of one connection (docs/contract.md, section 5)
 LIGHT_BURST = 40
 
-FrameKey = tuple[RoomState, type[ServerFrame]]
+FrameKey = tuple[RoomState | OpenStream, type[ServerFrame]]
 """Of a frame outside the log that may not be dropped: a later one with the same key stands for it."""
 
 

@@ -186,7 +186,8 @@ class Hub:
 
     def send_undroppable(self, connection: Connection, frames: Mapping[FrameKey, bytes]) -> None:
         """Sends frames outside the log that may not be dropped. They go out at once. For a connection that does not
-        read they wait, only the latest of each type in each room, so that they are bounded."""
+        read they wait, only the latest of each type in each room, and for each open stream, so that they are bounded.
+        """
         if not connection.is_ready:
             return  # `ready` will show it
         if connection.undroppable:

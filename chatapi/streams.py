@@ -12,7 +12,7 @@ from chatapi.appends import Appends, check_sender, refuse_ended
 from chatapi.chat import check_content
 from chatapi.clock import Clock
 from chatapi.committer import Committer
-from chatapi.connection import Requester
+from chatapi.connection import Connection, Requester
 from chatapi.errors import ChatError
 from chatapi.hub import Hub
 from chatapi.mentions import note_mentions
@@ -251,10 +251,19 @@ class Streams:
         )
         if requester is not None:
             self._hub.send(requester.connection, add_request_id(frame, requester.request_id))
-        if is_new:
-            for connection in list(self._hub.connections_of(room.tenant.tenant_key, UserId(message.sender_id))):
-                if requester is None or connection is not requester.connection:
-                    self._hub.send_within_bound(connection, frame)
+        stream = self._open.find(room.room_key, message.message_id)
+        if not is_new or stream is None:
+            return
+        for connection in list(self._hub.connections_of(room.tenant.tenant_key, UserId(message.sender_id))):
+            if requester is None or connection is not requester.connection:
+                _forget_ended(connection)
+                self._hub.send_undroppable(connection, {(stream, MessageCancelRequestedFrame): frame})
+
+
+def _forget_ended(connection: Connection) -> None:
+    """So that no more frames wait for a connection than there are open streams."""
+    for key in [key for key in connection.undroppable if isinstance(key[0], OpenStream) and key[0].ended is not None]:
+        del connection.undroppable[key]
 
 
 def _find_meta(message: Message, end: StreamEnding) -> str | None:

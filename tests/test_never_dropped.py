@@ -8,6 +8,8 @@ from conftest import StartServer
 from driver import Server, User, eventually
 from raw_websocket import TEXT, RawSocket
 
+from chatapi.open_streams import OpenStream
+
 BUFFER_BYTES = 65_536
 SMALL: dict[str, object] = {"limits.send_buffer_bytes": BUFFER_BYTES}
 METADATA = {"text": "x" * 15_000}  # 15 KB a room: a hundred are more than what the kernel takes
@@ -130,3 +132,25 @@ async def test_the_latest_view_of_a_room(start_server: StartServer) -> None:
     views = [frame for frame in frames if frame["type"] == "room.me"]
     assert 1 <= len(views) < 7
     assert (views[-1]["notify"], views[-1]["hidden"]) == ("mentions", False)
+
+
+async def test_every_wish_to_cancel_an_open_stream(start_server: StartServer) -> None:
+    server = await start_server(SMALL)
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    path = f"/rooms/{room_id}/messages"
+    streams = [(await bob.post(path, {"content": "", "stream": True})).data["message_id"] for _ in range(4)]
+    deaf = await make_deaf(server)
+    await deaf.fill(alice)
+    for message_id in streams[:2]:
+        assert (await alice.post(f"{path}/{message_id}/cancel")).status == 202
+    assert (await bob.post(f"{path}/{streams[0]}/finish", {"state": "cancelled"})).status == 200
+    assert (await alice.post(f"{path}/{streams[2]}/cancel")).status == 202
+    kept = [subject for subject, _ in deaf.connection.undroppable if isinstance(subject, OpenStream)]
+    assert all(stream.ended is None for stream in kept)  # so that those that wait are bounded
+    frames: list[dict[str, Any]] = []
+    while deaf.connection.undroppable:
+        frames += await deaf.listen()
+    frames += await deaf.listen()
+    asked = [frame["message_id"] for frame in frames if frame["type"] == "message.cancel_requested"]
+    assert [message_id for message_id in asked if message_id != streams[0]] == streams[1:3]
