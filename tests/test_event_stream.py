@@ -187,6 +187,12 @@ async def test_cursors_of_8_kib_are_taken(shared_server: Server) -> None:
     await stream.close()
 
 
+async def test_a_request_line_has_a_bound(shared_server: Server) -> None:
+    """Twice that of cursors: a longer one would be held for each connection before anybody is known."""
+    reply = await get(shared_server, shared_server.user("alice"), cursors="A" * 17_000)
+    assert (reply.status, reply.error["code"], "field" in reply.error) == (400, "VALIDATION_ERROR", False)
+
+
 async def test_it_has_no_sync(shared_server: Server) -> None:
     for value in ("none", ""):
         reply = await get(shared_server, shared_server.user("alice"), sync=value)
