@@ -83,15 +83,13 @@ async def test_echo_answers_in_a_dm_without_a_mention_and_in_threads(alice: Alic
 
 async def test_echo_answers_neither_itself_nor_streams(alice: Alice) -> None:
     room_id = await alice.meet("dm")
-
-    async def chunks() -> AsyncIterator[str]:
-        yield "@echo from an agent"
-
-    await alice.connection.stream(room_id, chunks(), mentions=["echo"])
+    opened = {"content": "@echo from an agent", "mentions": ["echo"], "stream": True}
+    await alice.client.call("POST", f"/rooms/{room_id}/messages", body=opened)
+    await alice.client.as_user("echo").send_message(room_id, "in its own name")
     await alice.connection.send(room_id, "the last")
     assert (await alice.hear())["content"] == "the last"
     senders = [message["sender_id"] for message in (await alice.client.list_messages(room_id))["messages"]]
-    assert senders == ["echo", "alice", "alice", "echo"]
+    assert senders == ["echo", "alice", "echo", "alice", "echo"]
 
 
 async def test_echo_stops_when_it_is_asked_to(alice: Alice, monkeypatch: pytest.MonkeyPatch) -> None:
