@@ -238,6 +238,11 @@ async def test_stream_ends_with_its_source(rig: Rig) -> None:
         again = Stream(writer, room, client_message_id=f"cancelled-{count}")
         again.source.put("not this")
         assert (await again.done())["content"] == "one"
+        await rig.client("alice").delete_message(room, ended["message_id"])
+        deleted = Stream(writer, room, client_message_id=f"cancelled-{count}")
+        with pytest.raises(ApiError) as refusal:
+            await deleted.done()
+        assert refusal.value.status == 404
 
 
 async def test_stream_ends_with_its_connection(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

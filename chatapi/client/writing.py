@@ -68,10 +68,10 @@ class StreamWriter:
             await close_source(self._chunks)
             raise
         self._message_id = sent["message_id"]
-        stream = cast(StreamStatus, sent["stream"])
+        stream = cast(StreamStatus, sent.get("stream", {"state": "cancelled"}))  # one that was deleted has none
         if stream["state"] != "open":
             await close_source(self._chunks)
-            return await self._finish(stream["state"], index=None)  # as it has ended before
+            return await self._finish(stream["state"], index=None)  # as it has ended before, or 404 if it was deleted
         self._base = stream.get("index", 0)
         self._is_cancelled |= stream.get("cancel_requested", False)
         opened()

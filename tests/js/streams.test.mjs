@@ -202,6 +202,8 @@ const cases = {
       const again = write(writer, room, named);
       again.source.put("not this");
       assert.equal((await again.done).content, "one");
+      await rig.client("alice").deleteMessage(room, ended.message_id);
+      await assert.rejects(write(writer, room, named).done, { status: 404 });
     }
   },
 

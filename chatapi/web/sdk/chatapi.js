@@ -1590,7 +1590,9 @@ class StreamWriter {
     this.#signal?.throwIfAborted();
     const sent = await this.#transport.open();
     this.messageId = sent.message_id;
-    if (sent.stream?.state !== "open") return this.#transport.finish(this.messageId, { state: sent.stream?.state }); // as it has ended before
+    if (sent.stream?.state !== "open") {
+      return this.#transport.finish(this.messageId, { state: sent.stream?.state ?? "cancelled" }); // as it has ended before, or 404 if it was deleted
+    }
     this.#base = sent.stream.index ?? 0;
     this.#wanted ||= sent.stream.cancel_requested === true;
     opened();
