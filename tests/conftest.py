@@ -38,7 +38,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # A busy machine is no bug of ours. `.ci/run` chooses "ci", which tries many more examples.
 settings.register_profile("chatapi", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=30)
-settings.register_profile("ci", settings.get_profile("chatapi"), max_examples=200)
+settings.register_profile("ci", settings.get_profile("chatapi"), max_examples=100)
 settings.load_profile("chatapi")
 
 TESTS = Path(__file__).parent

@@ -263,7 +263,7 @@ def test_a_raw_frame_from_a_sample(browser: Browser, tenant: Tenant) -> None:
         expect(sent).to_have_count(1)
         bob.cut.click()
         box.get_by_role("button", name="Send frame").click()
-        expect(page.locator(".raw-answer")).to_contain_text("has no connection")
+        expect(page.locator(".raw-answer")).to_contain_text("has no WebSocket")
 
 
 def test_members_and_roles(browser: Browser, tenant: Tenant) -> None:
