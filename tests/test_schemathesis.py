@@ -60,10 +60,10 @@ def test_users_routes_answer_as_the_document_says(server: ServerProcess, tmp_pat
         # Users of the examples are banned on the way, after which all of their calls are 403.
         headers = ["-H", f"X-API-Key: {server.create_tenant('fuzzed')}", "-H", "X-User-Id: keeper"]
         paths = ["--include-path-regex", PARTS[part], "--exclude-path-regex", WAITING]
-        run_schemathesis(server, tmp_path, *paths, *headers, examples=25)
+        run_schemathesis(server, tmp_path, *paths, *headers, examples=15)
 
 
 def test_operators_routes_answer_as_the_document_says(server: ServerProcess, tmp_path: Path) -> None:
     with server:
         header = ["-H", f"X-Master-Key: {server.master_key}"]
-        run_schemathesis(server, tmp_path, "--include-path-regex", "^/admin", *header, examples=60)
+        run_schemathesis(server, tmp_path, "--include-path-regex", "^/admin", *header, examples=40)
