@@ -23,9 +23,7 @@ RETRY_S = 1.0  # while the server cannot be reached
 TYPING_S = 1.0  # how often to say so; the connection passes on what is needed
 ACK_S = 0.5  # between two acknowledgements of a busy room
 TRIES = 3  # answers to one question, each of which an agent that was killed has left for the server to fail
-MAX_WAITING = (
-    10_000  # questions: then the connection is not read until some are answered, and the server keeps the rest
-)
+MAX_WAITING = 10_000  # questions: beyond it the connection is not read, and the server keeps the rest
 REASON_BYTES = 1024  # left free in a long answer, to say why it ends
 
 
