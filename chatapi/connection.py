@@ -232,13 +232,14 @@ class Connection:
         return missed
 
     def leave(self, room: RoomState, last_seq: int | None = None) -> None:
-        """It gets no more of this room; one that is not LIVE is served up to `last_seq` before."""
+        """It gets no more of this room; one that is not LIVE is served up to `last_seq` before. Of a room that was left
+        before `ready` it gets nothing: it is never told that it was there."""
         self._forget_unsubscribed(room)
         if room not in self.rooms:
             return
         if self.shown:
             self.shown = {stream: of_room for stream, of_room in self.shown.items() if of_room is not room}
-        if last_seq is not None and self.cursors.get(room, last_seq) < last_seq:
+        if last_seq is not None and self.is_ready and self.cursors.get(room, last_seq) < last_seq:
             self.last_seqs[room] = last_seq
             return
         self.orphan_ids(room, room.published_seq)

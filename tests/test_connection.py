@@ -135,6 +135,7 @@ class World:
             buffer_limit_bytes=LIMIT_BYTES,
             now_s=0,
         )
+        self.connection.is_ready = True
         self.hub.attach(self.connection)
 
     def _make_room(self, tenant: TenantState, number: int) -> RoomState:
@@ -308,6 +309,22 @@ async def test_each_event_comes_once_or_is_named_as_skipped(seed: int) -> None:
     for room in world.all:
         last_seq = room.published_seq if BOB in room.members else world.left_at[room]
         assert reader.cursors[room.room_id] == last_seq
+
+
+async def test_a_room_that_is_left_before_ready_gives_nothing() -> None:
+    world = World()
+    world.connection.is_ready = False
+    first, second = world.all
+    for room in world.all:
+        room.add_member(MemberState(BOB, Role.MEMBER, 0, 0, 0))
+        world.say(room)
+        world.hub.enter(world.connection, room, 0)
+    world.leave(first)
+    world.connection.is_ready = True
+    reader = Reader(world)
+    world.recovery.begin(world.connection, None)
+    await reader.catch_up()
+    assert [frame["room_id"] for frame in world.transport.frames if frame["type"] == "message"] == [second.room_id]
 
 
 @pytest.mark.parametrize("seed", range(25))
