@@ -63,6 +63,14 @@ def test_a_message_that_grows_is_no_violation() -> None:
     assert world.find_violations() == []
 
 
+def test_an_end_that_is_repeated_without_its_content_is_no_violation() -> None:
+    world = World()
+    unheard = world.journal.begin("finish", "alice", ROOM, message_id="msg_2", state="done", content="m-2 at last")
+    world.journal.settle(unheard, Outcome.UNKNOWN)
+    world.grow("m-2 at last")
+    assert world.find_violations() == []
+
+
 @pytest.mark.parametrize(("content", "state"), [("m-3 and more", "done"), ("m-3 and", "failed")])
 def test_a_pipe_is_no_violation(content: str, state: str) -> None:
     world = World()

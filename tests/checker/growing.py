@@ -80,16 +80,17 @@ def check_growing(journal: Journal, truth: dict[str, RoomTruth]) -> list[str]:
         states = {attempt.state for attempt in confirmed} or {"failed", *(attempt.state for attempt in possible)}
         if state not in states:
             found.append(f"{message} is {state}, and can be {sorted(map(str, states))}: {possible}")
-        if growing.message_id not in edited and message["content"] not in list_final(growing, confirmed or possible):
+        if growing.message_id not in edited and message["content"] not in list_final(growing, possible):
             found.append(f"{message} does not say what {growing} confirmed: {possible}")
     return found
 
 
 def list_final(growing: Growing, endings: list[Attempt]) -> set[str | None]:
-    """What it may say, if one of these ended it, or none of them that is not confirmed."""
-    given = {attempt.content for attempt in endings if attempt.content is not None}
-    is_certain = any(attempt.outcome is Outcome.CONFIRMED and attempt.content is not None for attempt in endings)
-    return given if is_certain else {*given, *growing.list_contents(growing.confirmed)}
+    """What it may say, if one of these ended it, or none of them that is not confirmed. An end without content is also
+    confirmed where one before it, of which nothing was heard, has replaced the content."""
+    given = [attempt for attempt in endings if attempt.content is not None]
+    certain: set[str | None] = {attempt.content for attempt in given if attempt.outcome is Outcome.CONFIRMED}
+    return certain or {*(attempt.content for attempt in given), *growing.list_contents(growing.confirmed)}
 
 
 def check_frames(stream: Stream, journal: Journal, truth: dict[str, RoomTruth]) -> list[str]:
