@@ -23,6 +23,7 @@ COMMANDS = {
     "check": "check the database or a copy of it for damage",
     "compact": "give free space of the database back while the server runs",
     "import": "import a database of the Go ChatAPI v0.1",
+    "seed": "write rooms and messages from a file",
     "agent": "put a language model into rooms",
     "bench": "measure a server from this machine",
     "config": "show the settings in force and where each comes from",
