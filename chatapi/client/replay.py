@@ -20,8 +20,9 @@ def apply_event(message: Message, event: Mapping[str, Any]) -> Message:
     and apply each event that comes, in order. `user_ids` of a reaction are exact as long as it has had no more than 20
     users; for more, read the message again. `message.deleted` has no time of its own: `deleted_at` is the present.
 
-    A stream grows by `message.delta` and `message.state`. A delta that does not go on where the message ends changes
-    nothing: read the message again when its `after` is greater than the message's `stream["index"]`.
+    A stream grows by `message.delta` and `message.state`, and `message.cancel_requested` shows in its `stream`. A delta
+    that does not go on where the message ends changes nothing: read the message again when its `after` is greater than
+    the message's `stream["index"]`.
     """
     if event["type"] == "message.state":
         return _apply_state(message, event["message"])
@@ -35,7 +36,7 @@ def apply_event(message: Message, event: Mapping[str, Any]) -> Message:
             return message
         names = ("thread",) if event["content"] is None else (*ANNOTATIONS, "thread")
         kept = {name: message[name] for name in names if name in message}  # type: ignore[literal-required]
-        return cast(Message, {**message_of(event), **kept})
+        return _keep_wish(cast(Message, {**message_of(event), **kept}), message)
     if kind == "message.deleted":
         kept = {name: value for name, value in message.items() if name not in (*ANNOTATIONS, *MENTIONS)}
         deleted_at = message["deleted_at"] or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -44,6 +45,8 @@ def apply_event(message: Message, event: Mapping[str, Any]) -> Message:
         return message  # a deletion has taken all of that
     if kind == "message.delta":
         return _apply_delta(message, event)
+    if kind == "message.cancel_requested":
+        return _apply_wish(message)
     if kind in ("reaction.added", "reaction.removed"):
         return _apply_reaction(message, event)
     if kind == "message.pinned":
@@ -70,7 +73,20 @@ def _is_behind(shown: Mapping[str, Any], message: Message) -> bool:
 def _apply_state(message: Message, state: Message) -> Message:
     if state["message_id"] != message["message_id"] or message["deleted_at"] is not None or _is_behind(state, message):
         return message
-    return state
+    return _keep_wish(state, message)
+
+
+def _keep_wish(shown: Message, message: Message) -> Message:
+    """A wish to cancel is never taken back: a message without it was read before it came."""
+    stream = message.get("stream")
+    return _apply_wish(shown) if stream is not None and stream.get("cancel_requested") else shown
+
+
+def _apply_wish(message: Message) -> Message:
+    stream = message.get("stream")
+    if stream is None or stream["state"] != "open":
+        return message
+    return {**message, "stream": {**stream, "cancel_requested": True}}
 
 
 def _apply_delta(message: Message, event: Mapping[str, Any]) -> Message:

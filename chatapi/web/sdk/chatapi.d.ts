@@ -627,8 +627,8 @@ export declare function isLogEvent(event: ServerEvent): boolean;
  * event that comes, in order. `user_ids` of a reaction are exact as long as it has had no more than 20 users; for more, read the
  * message again. `message.deleted` has no time of its own: `deleted_at` is the present.
  *
- * A stream grows by `message.delta` and `message.state`. A delta that does not go on where the message ends changes nothing: read
- * the message again when its `after` is greater than the message's `stream.index`.
+ * A stream grows by `message.delta` and `message.state`, and `message.cancel_requested` shows in its `stream`. A delta that does not
+ * go on where the message ends changes nothing: read the message again when its `after` is greater than the message's `stream.index`.
  * @param {Message} message
  * @param {ServerEvent} event
  * @returns {Message}

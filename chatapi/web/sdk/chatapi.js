@@ -413,8 +413,8 @@ export function isLogEvent(event) {
  * event that comes, in order. `user_ids` of a reaction are exact as long as it has had no more than 20 users; for more, read the
  * message again. `message.deleted` has no time of its own: `deleted_at` is the present.
  *
- * A stream grows by `message.delta` and `message.state`. A delta that does not go on where the message ends changes nothing: read
- * the message again when its `after` is greater than the message's `stream.index`.
+ * A stream grows by `message.delta` and `message.state`, and `message.cancel_requested` shows in its `stream`. A delta that does not
+ * go on where the message ends changes nothing: read the message again when its `after` is greater than the message's `stream.index`.
  * @param {Message} message
  * @param {ServerEvent} event
  * @returns {Message}
@@ -422,7 +422,7 @@ export function isLogEvent(event) {
 export function applyEvent(message, event) {
   if (event.type === "message.state") {
     const isOther = event.message.message_id !== message.message_id || message.deleted_at !== null;
-    return isOther || isBehind(event.message, message) ? message : event.message;
+    return isOther || isBehind(event.message, message) ? message : keepWish(event.message, message);
   }
   if (event.thread_id === message.message_id) return applyReply(message, event);
   if (event.message_id !== message.message_id) return message;
@@ -432,7 +432,7 @@ export function applyEvent(message, event) {
     for (const name of event.content === null ? ["thread"] : [...ANNOTATIONS, "thread"]) {
       if (name in message) changed[name] = /** @type {any} */ (message)[name];
     }
-    return changed;
+    return keepWish(changed, message);
   }
   if (event.type === "message.deleted") {
     const changed = /** @type {any} */ ({ ...message, content: null, meta: null, deleted_at: message.deleted_at ?? new Date().toISOString().replace("Z", "000Z") });
@@ -441,6 +441,7 @@ export function applyEvent(message, event) {
   }
   if (message.deleted_at !== null) return message; // a deletion has taken all of that
   if (event.type === "message.delta") return applyDelta(message, event);
+  if (event.type === "message.cancel_requested") return applyWish(message);
   if (event.type === "reaction.added" || event.type === "reaction.removed") return applyReaction(message, event);
   if (event.type === "message.pinned") return { ...message, pinned_at: event.pinned_at };
   if (event.type !== "message.unpinned") return message;
@@ -465,6 +466,15 @@ function applyDelta(message, { after, index, text }) {
   const { stream } = message;
   if (stream?.state !== "open" || stream.index !== after) return message;
   return { ...message, content: (message.content ?? "") + text, stream: { ...stream, index } };
+}
+
+/** A wish to cancel is never taken back: a message without it was read before it came. @param {Message} shown @param {Message} message @returns {Message} */
+function keepWish(shown, message) { return message.stream?.cancel_requested ? applyWish(shown) : shown; }
+
+/** @param {Message} message @returns {Message} */
+function applyWish(message) {
+  const { stream } = message;
+  return stream?.state === "open" ? { ...message, stream: { ...stream, cancel_requested: true } } : message;
 }
 
 /** A reply is counted once: the thread tells up to which `seq` it has counted. @param {Message} message @param {ServerEvent} event @returns {Message} */
