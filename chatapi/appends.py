@@ -29,8 +29,8 @@ JOIN_SECONDS = 0.05  # between two commits of appends: those that come in betwee
 MERGED_CHUNKS = 64  # 64 KiB in single bytes, each on its own, is then 1,024 rows at most, and not 65,536
 COMMIT_CHARACTERS = 1_000_000  # of one commit: a longer one would keep messages waiting
 
-Deliver = Callable[[RoomState, OpenStream, int, int], None]
-"""Called with the appends that were committed: those after the one index, up to the other."""
+Deliver = Callable[[RoomState, OpenStream, int, int, str], None]
+"""Called with the appends that were committed: those after the one index, up to the other, and their text."""
 
 
 @dataclass(slots=True)
@@ -41,6 +41,7 @@ class _Extension:
     room: RoomState
     after: int
     index: int
+    text: str  # of all of them: decoded once, for the chunk and the delta
     error: ChatError | None = None
 
 
@@ -80,14 +81,15 @@ class Appends:
         check_sender(stream.message, principal.user_id)
         check_may_edit(room, principal.user_id)
         data = _encode(text)
+        last_index = stream.accepted_index
         if not data:
-            if index != stream.accepted_index:
-                raise refuse("An append without text repeats the last index", stream.accepted_index, "open")
-        elif index <= stream.accepted_index:
+            if index != last_index:
+                raise refuse("An append without text repeats the last index", last_index, "open")
+        elif index <= last_index:
             if index < 1 or stream.get_append(index) != data:
-                raise refuse("The index was used for another text", stream.accepted_index, "open")
-        elif index > stream.accepted_index + 1:
-            raise refuse("There are appends missing before this one", stream.accepted_index, "open")
+                raise refuse("The index was used for another text", last_index, "open")
+        elif index > last_index + 1:
+            raise refuse("There are appends missing before this one", last_index, "open")
         else:
             max_bytes = principal.tenant.settings.max_message_bytes
             if stream.size_bytes + len(data) > max_bytes:
@@ -141,8 +143,10 @@ class Appends:
             stream = next(iter(self._waiting))  # the one that has waited for longest
             room = self._waiting.pop(stream)
             if stream.stored_index < stream.accepted_index:  # else it has ended meanwhile
-                extensions.append(_Extension(stream, room, stream.stored_index, stream.accepted_index))
-                characters += len(stream.get_text(stream.stored_index, stream.accepted_index))
+                after, index = stream.stored_index, stream.accepted_index
+                text = stream.get_text(after, index)
+                extensions.append(_Extension(stream, room, after, index, text))
+                characters += len(text)
         return extensions, characters
 
     async def _write(self, transaction: Transaction, extensions: Sequence[_Extension]) -> None:
@@ -175,7 +179,7 @@ class Appends:
                 continue
             stream.count_chunk(extension.index, MERGED_CHUNKS)
             stream.note_stored(extension.index)
-            self.deliver(extension.room, stream, extension.after, extension.index)
+            self.deliver(extension.room, stream, extension.after, extension.index, extension.text)
 
     def _note_committed(self, future: asyncio.Future[None], extensions: Sequence[_Extension]) -> None:
         self._is_committing = False
@@ -212,16 +216,14 @@ class Appends:
 def _make_chunk(extension: _Extension) -> streams.Chunk:
     """Each append of a slow writer is a chunk. Many chunks are stored again as one, once, so that a long message stays
     quick to read and to end."""
-    stream, after, index = extension.stream, extension.after, extension.index
+    stream, after, index, text = extension.stream, extension.after, extension.index, extension.text
     merged_after = stream.merged_index if stream.loose_chunks >= MERGED_CHUNKS - 1 else None
     if merged_after is not None:
-        after = merged_after
-    return streams.Chunk(
-        stream.key, index, stream.get_text(after, index), stream.list_sizes(after, index), merged_after
-    )
+        after, text = merged_after, stream.get_text(merged_after, index)
+    return streams.Chunk(stream.key, index, text, stream.list_sizes(after, index), merged_after)
 
 
-def _deliver_nothing(_room: RoomState, _stream: OpenStream, _after: int, _index: int) -> None:
+def _deliver_nothing(_room: RoomState, _stream: OpenStream, _after: int, _index: int, _text: str) -> None:
     return
 
 

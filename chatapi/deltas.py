@@ -30,13 +30,13 @@ class Deltas:
         self._published: dict[OpenStream, int] = {}  # the last index, of streams that have more to publish soon
         hub.begin_showing = self._begin_showing
 
-    def deliver(self, room: RoomState, stream: OpenStream, after: int, index: int) -> None:
-        """The stream's appends after the one and up to the other index are committed. Called while the committer
-        publishes a batch; `Hub.flush` follows."""
+    def deliver(self, room: RoomState, stream: OpenStream, after: int, index: int, text: str) -> None:
+        """The stream's appends after the one and up to the other index are committed; that is their text. Called while
+        the committer publishes a batch; `Hub.flush` follows."""
         if stream in self._published:
             return  # those that wait take them along
         if len(room.subscribers) <= JOIN_SUBSCRIBERS:
-            self._publish(room, stream, after, index)
+            self._publish(room, stream, after, index, text)
         else:
             self._published[stream] = after
             asyncio.get_running_loop().call_later(JOIN_SECONDS, self._publish_joined, room, stream)
@@ -44,16 +44,13 @@ class Deltas:
     def _publish_joined(self, room: RoomState, stream: OpenStream) -> None:
         after = self._published.pop(stream)
         if is_open(room, stream):  # else its end has brought the whole
-            self._publish(room, stream, after, stream.stored_index)
+            index = stream.stored_index
+            self._publish(room, stream, after, index, stream.get_text(after, index))
             self._hub.flush()
 
-    def _publish(self, room: RoomState, stream: OpenStream, after: int, index: int) -> None:
+    def _publish(self, room: RoomState, stream: OpenStream, after: int, index: int, text: str) -> None:
         frame = MessageDeltaFrame(
-            room_id=room.room_id,
-            message_id=stream.message.message_id,
-            after=after,
-            index=index,
-            text=stream.get_text(after, index),
+            room_id=room.room_id, message_id=stream.message.message_id, after=after, index=index, text=text
         )
         self._hub.publish_delta(room, stream, encode_frame(frame))
 

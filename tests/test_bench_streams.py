@@ -92,6 +92,8 @@ def test_latencies_are_those_of_the_appends_that_were_sent_in_time(reader: Growi
         (["streams", "--size", "16"], "--size 16"),
         (["streams", "--rate", "0"], "--rate 0"),
         (["open-streams", "--streams", "0"], "--streams 0"),
+        (["ws-send", "--append-rate", "0"], "--append-rate 0"),
+        (["streams", "--append-rate", "5"], "streams takes no --append-rate"),
         (["fanout", "--against-streams", "3"], "fanout takes no --against-streams"),
     ],
 )

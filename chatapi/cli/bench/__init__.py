@@ -22,7 +22,8 @@ COMPARING_ROUNDS = 3
 _SCENARIO_OPTIONS = {
     "clients": (int, "N", "number of users who send or read"),
     "members": (int, "N", "members of each room"),
-    "streams": (int, "N", "number of open streams; in ws-send, of 50 appends a second each, beside the messages"),
+    "streams": (int, "N", "number of open streams; in ws-send beside the messages"),
+    "append_rate": (float, "N", "appends per second to each stream beside the messages"),
     "appends": (int, "N", "number of appends to each stream"),
     "window": (int, "N", "messages, operations or handshakes under way at once"),
     "rate": (
@@ -58,7 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_load_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("load")
     for name, (kind, metavar, text) in _SCENARIO_OPTIONS.items():
-        group.add_argument(f"--{name}", type=kind, metavar=metavar, help=f"{text} ({_format_defaults(name)})")
+        group.add_argument(
+            f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=f"{text} ({_format_defaults(name)})"
+        )
     group.add_argument(
         "--pauses", action="store_true", help="also find the server's longest pause; it costs about 1%% of its time"
     )
@@ -202,7 +205,7 @@ def _read_options(args: argparse.Namespace, scenario: Scenario) -> BenchOptions:
             chosen[name] = value
     for name, value in chosen.items():
         if value < scenario.at_least.get(name, 0) or (value == 0 and name not in _MAY_BE_ZERO):
-            raise BenchError(f"--{name} {value:g}: too small")
+            raise BenchError(f"--{name.replace('_', '-')} {value:g}: too small")
     if args.against_streams is not None and scenario.name != "ws-send":
         raise BenchError(f"{scenario.name} takes no --against-streams")
     if args.processes < 1:

@@ -21,7 +21,7 @@ _FILLER = "The quick brown fox jumps over the lazy dog; pack my box with five do
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
     """A scenario takes those that it knows; each scenario has defaults of its own. `seconds`, `warmup` and `stall` are
-    seconds, `size` bytes, `rate` messages or operations per second."""
+    seconds, `size` bytes, `rate` and `append_rate` per second."""
 
     clients: int = 0
     seconds: float = 5.0
@@ -38,6 +38,7 @@ class BenchOptions:
     busy_poll: bool = False
     transport: str = "websocket"
     streams: int = 0
+    append_rate: float = 0.0
     appends: int = 0
 
     @property

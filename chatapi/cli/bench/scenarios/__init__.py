@@ -29,6 +29,9 @@ class Scenario:
 
 _LOAD = {"size": 100, "seconds": 5.0, "warmup": 1.0}
 _SENT_LOAD = {**_LOAD, "busy_poll": False}
+# To each stream beside the messages: the SDKs send an append with all the text that has come since the last one, once
+# that is confirmed, and appends are committed every 50 ms (`appends.JOIN_SECONDS`).
+_APPENDS_PER_S = 20.0
 
 SCENARIOS: Mapping[str, Scenario] = {
     scenario.name: scenario
@@ -43,7 +46,8 @@ SCENARIOS: Mapping[str, Scenario] = {
             "ws-send",
             "clients send over WebSocket, in rooms of 2, and get what is sent there",
             run_ws_send,
-            {"clients": 50, "members": 2, "window": 1, "streams": 0, **_SENT_LOAD},
+            {"clients": 50, "members": 2, "window": 1, "streams": 0, "append_rate": _APPENDS_PER_S, **_SENT_LOAD},
+            at_least={"append_rate": 0.1},
         ),
         Scenario(
             "fanout",

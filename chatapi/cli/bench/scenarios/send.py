@@ -19,7 +19,6 @@ from chatapi.cli.bench.websocket import encode_text, find_seq
 from chatapi.protocol.json import dumps
 
 _SPLIT = b"@@@@@@@@"
-STREAM_RATE = 50.0  # appends a second to each stream, in `ws-send --streams`
 APPEND_BYTES = 20
 ID_DIGITS = len(_SPLIT)  # fixed, so that a request's length is too
 
@@ -170,7 +169,7 @@ def send_over_sockets(job: SendJob, pipe: CommandPipe) -> SendResult:
         for room in job.rooms
     ]
     senders = [sender for room in rooms for sender in room]
-    load = StreamLoad(reactor, job.login, job.seats, rate=STREAM_RATE, size=APPEND_BYTES)
+    load = StreamLoad(reactor, job.login, job.seats, rate=job.options.append_rate, size=APPEND_BYTES)
     all_ready(reactor, [*senders, *load.members])
     schedule = pipe.wait_for_start()
     load.begin(schedule)
