@@ -1,14 +1,20 @@
 """The checker as CI runs it, and that its verifier sees what it is there to see."""
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from checker.journal import Outcome, Pipe
+from checker import clients
+from checker.growing import Replica
+from checker.journal import Frame, Growing, Journal, Outcome, Pipe
+from checker.listeners import Listener
 from checker.run import Run
 from checker.sample import ROOM, World, message
+from checker.wire import Wire
+from driver import Server, eventually
 
 SECONDS = 90.0
 
@@ -27,6 +33,49 @@ async def test_nothing_is_lost_over_random_kills(tmp_path: Path) -> None:
     assert report.counts["event streams"]
     assert report.counts["polls answered 200"]
     assert not report.violations
+
+
+async def test_a_connection_that_the_server_has_closed_stays_behind_nothing(server: Server) -> None:
+    """Its device does not come back as long as all pause."""
+    alice, wire = server.user("alice"), Wire(server.url, server.api_key)
+    room_id = await alice.make_room("bob")
+    message_id = (await alice.say(room_id, "m", stream=True))["message_id"]
+    world = clients.World(Journal(), wire, seed=0, user_ids=["bob"])
+    growing = world.journal.growing[message_id] = Growing(room_id, message_id, "m", [" and"])
+    device = Listener(world, "bob", 0)
+    living = asyncio.create_task(device.live("backlog", device.listen))
+    await eventually(lambda: device.replica.list_open() and device.stream)
+    assert device.stream is not None
+    stream = device.stream
+    growing.confirmed = 1  # of which no delta comes
+    await eventually(lambda: device.find_missing(stream, {}) == f"{message_id} is at append 0 of 1")
+    await alice.put("/users/bob/ban", {"reason": "a break"})
+    await eventually(lambda: not device.find_missing(stream, {}))
+    assert device.stream is stream
+    world.acting.set()
+    await living
+    await wire.close()
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"type": "member.left", "room_id": ROOM, "user_id": "bob", "seq": 5},
+        {"type": "member.banned", "room_id": ROOM, "user_id": "bob", "seq": 5},
+        {"type": "unsubscribed", "room_id": ROOM},
+        {"type": "sync.gap", "room_id": ROOM, "from_seq": 4, "to_seq": 9},
+    ],
+)
+def test_a_replica_keeps_no_message_whose_end_it_may_miss(frame: Frame) -> None:
+    replica = Replica("bob")
+    kept = {"type": "message.state", "message": message(1, room_id="room_2", stream={"state": "open", "index": 1})}
+    for shown in (message(2, stream={"state": "open", "index": 0}), kept):
+        replica.take(shown)
+    replica.take({**frame, "room_id": "room_3"})
+    replica.take({**frame, "user_id": "alice", "room_id": ROOM if "user_id" in frame else "room_3"})
+    assert replica.list_open() == ["msg_2", "msg_1"]
+    replica.take(frame)
+    assert replica.list_open() == ["msg_1"]
 
 
 def test_a_world_without_a_fault_has_no_violations() -> None:

@@ -15,13 +15,13 @@ STATES = ("done", "done", "cancelled", "failed")
 class Author(Device):
     def __init__(self, world: World, user_id: str, number: int) -> None:
         super().__init__(world, user_id, number)
-        self.replica = Replica()
+        self.replica = Replica(user_id)
         self._own: list[Growing] = []  # that it goes on with
         self._late: set[str] = set()
         self._actions += [(3, self._open), (16, self._append), (3, self._finish), (1, self._cancel)]
 
     async def live(self, mode: str, act: Action) -> None:
-        self.replica = Replica()
+        self.replica = Replica(self.user_id)
         await super().live(mode, act)
 
     def _take(self, frame: Frame) -> None:
@@ -30,7 +30,7 @@ class Author(Device):
 
     def find_missing(self, stream: Stream, seqs: dict[str, int]) -> str:
         found = super().find_missing(stream, seqs)
-        if found or self.stream is not stream:
+        if found or not self.is_reading(stream):
             return found
         for message_id in self.replica.list_open():
             growing = self.journal.growing.get(message_id)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import aiohttp
 
 from chatapi.protocol.server_frames import LOGGED
-from checker.journal import Attempt, Frame, Journal, Outcome, Stream
+from checker.journal import Attempt, Frame, Journal, Outcome, Stream, is_leaving
 from checker.wire import CALL_SECONDS, Reply, Source, Unreachable, Wire, hang_up, receive, send
 
 WARDEN = "warden"
@@ -131,9 +131,13 @@ class Device:
         """What the last connection does."""
         await self.world.acting.wait()
 
+    def is_reading(self, stream: Stream) -> bool:
+        """Whether this connection is still there: the server may have closed it, and nobody acts who would notice."""
+        return self.stream is stream and self._reading is not None and not self._reading.done()
+
     def find_missing(self, stream: Stream, seqs: dict[str, int]) -> str:
         """What this connection, if it is still there, has not got of its rooms up to these seqs; empty when nothing."""
-        if self.stream is not stream or self._reading is None or self._reading.done():
+        if not self.is_reading(stream):
             return ""
         if not self._complete.is_set():
             return "its sync is not complete"
@@ -206,7 +210,7 @@ class Device:
             self.journal.counts["events received"] += 1
             self.journal.learn(room_id, frame["seq"])
             self.cursors[room_id] = max(frame["seq"], self.cursors.get(room_id, 0))
-            if kind in ("member.left", "member.banned") and frame["user_id"] == self.user_id:
+            if is_leaving(frame, self.user_id):
                 self.room_ids.discard(room_id)
 
     def _abandon(self) -> None:

@@ -4,7 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 
-from checker.journal import Attempt, Frame, Growing, Journal, Outcome, Stream
+from checker.journal import Attempt, Frame, Growing, Journal, Outcome, Stream, is_leaving
 from checker.truth import RoomTruth
 
 IDLE_SECONDS = 30
@@ -13,10 +13,13 @@ LATE_SECONDS = 20.0  # a reader that is still behind then would only be saved by
 
 
 class Replica:
-    """What one connection's client keeps of the messages that grow, as the contract tells it to."""
+    """What one connection's client keeps of the messages that grow, as the contract tells it to. Of those whose end it
+    may have missed it keeps nothing: it is shown the ones that are still open."""
 
-    def __init__(self) -> None:
+    def __init__(self, user_id: str) -> None:
+        self._user_id = user_id
         self._texts: dict[str, tuple[int, str]] = {}
+        self._rooms: dict[str, str] = {}
         self._behind: dict[str, float] = {}  # since when
 
     def take(self, frame: Frame) -> None:
@@ -27,12 +30,20 @@ class Replica:
             stream = message.get("stream") or {}
             if stream.get("state") == "open":
                 self._texts[message_id] = stream["index"], message["content"]
+                self._rooms[message_id] = message["room_id"]
         elif kind in ("message.finished", "message.deleted"):
-            self._texts.pop(message_id, None)
+            self._forget(message_id)
         elif kind == "message.delta":
             index, text = self._texts.get(message_id, (-1, ""))
             if frame["after"] == index:
                 self._texts[message_id] = frame["index"], text + frame["text"]
+        elif kind in ("unsubscribed", "sync.gap") or is_leaving(frame, self._user_id):
+            for message_id in [one for one, room_id in self._rooms.items() if room_id == frame["room_id"]]:
+                self._forget(message_id)
+
+    def _forget(self, message_id: str) -> None:
+        for kept in (self._texts, self._rooms, self._behind):
+            kept.pop(message_id, None)
 
     def find(self, message_id: str) -> tuple[int, str] | None:
         """The index and the text that it has of an open message."""

@@ -11,6 +11,11 @@ from chatapi.protocol.server_frames import LOGGED
 Frame = dict[str, Any]
 
 
+def is_leaving(event: Frame, user_id: str) -> bool:
+    """Whether the user is in the room no more: it is the last event of the room that their connections get."""
+    return event["type"] in ("member.left", "member.banned") and event["user_id"] == user_id
+
+
 class Outcome(Enum):
     UNKNOWN = auto()  # the connection or the server went first: it may have happened, or not
     CONFIRMED = auto()

@@ -37,7 +37,7 @@ def collect_shown(journal: Journal, pipes: dict[str, Pipe], found: list[str]) ->
     """What any reader had at any time. All of them have the same at the same index, and a beginning of the pipe."""
     shown: dict[str, Shown] = defaultdict(dict)
     for stream in journal.streams:
-        replica = Replica()
+        replica = Replica(stream.user_id)
         for _, is_sent, frame in stream.entries:
             if is_sent:
                 continue

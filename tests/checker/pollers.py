@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from checker.clients import World
-from checker.journal import Frame, Journal, Poll
+from checker.journal import Frame, Journal, Poll, is_leaving
 from checker.streams import Contents, find_differences
 from checker.truth import RoomTruth
 from checker.wire import Unreachable
@@ -76,7 +76,7 @@ def find_wrong(poll: Poll, journal: Journal, truth: dict[str, RoomTruth], conten
         events[event["room_id"]].append(event)
     if len(answer["events"]) > poll.limit:
         yield f"{len(answer['events'])} events, of {poll.limit} at most"
-    left = {room_id for room_id, part in events.items() if is_last_of(poll.user_id, part[-1])}
+    left = {room_id for room_id, part in events.items() if is_leaving(part[-1], poll.user_id)}
     if not events.keys() - left <= answer["rooms"].keys() or answer["gaps"]:
         yield f"{answer['rooms']}, {answer['gaps']} for events of {sorted(events)}"
     if lost := poll.cursors.keys() - answer["rooms"].keys() - answer["errors"].keys():
@@ -98,8 +98,3 @@ def find_wrong(poll: Poll, journal: Journal, truth: dict[str, RoomTruth], conten
         logged = room.find(event["seq"]) if room is not None else None
         wrong = ["not in the log"] if logged is None else find_differences(event, logged, contents)
         yield from (f"{text}: {event}" for text in wrong)
-
-
-def is_last_of(user_id: str, event: Frame) -> bool:
-    """Whether it is the last one that a member gets."""
-    return event["type"] in ("member.left", "member.banned") and event["user_id"] == user_id

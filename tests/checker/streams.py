@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from chatapi.protocol.server_frames import LOGGED
-from checker.journal import Frame, Journal, Stream
+from checker.journal import Frame, Journal, Stream, is_leaving
 from checker.truth import RoomTruth
 
 SHARED_FIELDS = (
@@ -197,7 +197,7 @@ class StreamCheck:
         if wrong := position.take(seq):
             self._found.append(wrong)
         self._compare(frame)
-        if frame["type"] in ("member.left", "member.banned") and frame["user_id"] == self._stream.user_id:
+        if is_leaving(frame, self._stream.user_id):
             if any(room_id in sync.room_ids for sync in self._syncs.values()):
                 position.is_optional = True
             else:
