@@ -91,6 +91,12 @@ def show(event: dict[str, Any]) -> tuple[str, str]:
     return event["content"], event["stream"]["state"]
 
 
+def show_failure(event: dict[str, Any]) -> tuple[str, str]:
+    """The text that stayed, and the reason."""
+    assert event["stream"]["state"] == "failed"
+    return event["content"], event["meta"]["error"]
+
+
 async def acked_up_to(user: User, room_id: str, seq: int, agent_id: str = "agent") -> None:
     """Returns once the agent has acknowledged this event, or a later one."""
     while True:

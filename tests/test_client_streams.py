@@ -11,7 +11,16 @@ from client_rig import PATIENCE_S, Inbox, Rig, make_rig
 from newer import open_newer
 from server_process import ServerProcess
 
-from chatapi.client import ApiError, ChatAPI, Closed, Connection, GrowingMessage, apply_event, writing
+from chatapi.client import (
+    ApiError,
+    ChatAPI,
+    Closed,
+    Connection,
+    GrowingMessage,
+    StreamFailed,
+    apply_event,
+    writing,
+)
 
 KEPT_STREAMS = json.loads((Path(__file__).parent / "sdk_cases.json").read_text())["kept_streams"]
 
@@ -224,7 +233,20 @@ async def test_stream_ends_with_its_source(rig: Rig) -> None:
         ended = (await bob.until("message.finished", count))[-1]
         assert show(ended) == ("one", "failed")
 
-    for count, writer in enumerate((alice.connection, rig.client("alice")), start=3):
+    async def tell(reason: str) -> AsyncIterator[str]:
+        yield "one"
+        raise StreamFailed(reason)
+
+    reasons = [("no more\0\udc00 words", {"model": "none"}, {"model": "none", "error": "no more?? words"})]
+    reasons.append(("why " * 400, None, {"error": "why " * 250}))
+    reasons.append(("why " * 400, {"long": "x" * 16_000}, {"long": "x" * 16_000}))
+    for count, (reason, before, after) in enumerate(reasons, start=3):
+        with pytest.raises(StreamFailed):
+            await (alice.connection if count % 2 else rig.client("alice")).stream(room, tell(reason), meta=before)
+        ended = (await bob.until("message.finished", count))[-1]
+        assert (*show(ended), ended["meta"]) == ("one", "failed", after)
+
+    for count, writer in enumerate((alice.connection, rig.client("alice")), start=6):
         stream = Stream(writer, room, client_message_id=f"cancelled-{count}")
         stream.source.put("one")
         await grown_to(await follow(bob, room, count), "one")

@@ -177,8 +177,9 @@ def test_a_stream_that_ends_without_text(browser: Browser, tenant: Tenant, state
         message = stream.at(alice)
         expect(state_of(message)).to_have_text("writing")
         if shown:
-            stream.finish(state)
+            stream.finish(state, meta={"error": "no more <b>tokens</b>"})
             expect(state_of(message)).to_have_text(shown)
+            expect(message.locator(".stream-reason")).to_have_text("no more <b>tokens</b>")
             expect(message.locator(".content")).to_have_text("no text")
         else:
             tenant.call("DELETE", f"/rooms/{stream.room}/messages/{stream.id}", user="bob")

@@ -3,7 +3,7 @@
 from chatapi.client.admin import AdminAPI
 from chatapi.client.api import ChatAPI
 from chatapi.client.connection import Connection
-from chatapi.client.errors import ApiError, Closed, NoAnswer, NotChatAPI, NoToken
+from chatapi.client.errors import ApiError, Closed, NoAnswer, NotChatAPI, NoToken, StreamFailed
 from chatapi.client.events import Event, LogEvent
 from chatapi.client.frames import is_log_event
 from chatapi.client.growing import GrowingMessage
@@ -25,6 +25,7 @@ __all__ = [
     "NoToken",
     "NotChatAPI",
     "State",
+    "StreamFailed",
     "apply_event",
     "is_log_event",
 ]

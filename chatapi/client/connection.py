@@ -294,7 +294,7 @@ class Connection:
             frame = {"type": "message.finish", "room_id": room_id, "message_id": message_id, **end}
             return message_of(cast(Json, await self._out.request(frame, attempts=None)))
 
-        writer = StreamWriter(StreamTransport(open_stream, append, finish), chunks)
+        writer = StreamWriter(StreamTransport(open_stream, append, finish), chunks, meta)
         try:
             return await writer.run(lambda: self._writers.update({writer.message_id: writer}))
         finally:

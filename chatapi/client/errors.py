@@ -68,6 +68,15 @@ class NoToken(NoAnswer):
     """`get_token` raised (`__cause__` is what), took too long, or returned what cannot be a token. Nothing was sent."""
 
 
+class StreamFailed(Exception):
+    """For a source of `stream` to raise: the stream ends `failed`, and its `meta` tells everybody in the room why, as
+    `error`: `reason`, of which 1,000 characters are told."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class Closed(ConnectionError):
     """The connection was closed before the answer came. The server may have carried out the request: a `send` is safe
     to repeat with this `client_message_id`."""

@@ -42,10 +42,10 @@ class StreamCalls(ConversationCalls):
         then `chunks` is closed at once.
 
         Requests without an answer are tried again for a minute, as while the server restarts; nothing is stored twice.
-        If `chunks` raises, the stream ends `failed`, and that is raised; a task that is cancelled leaves it
-        `cancelled`. The other fields are those of `send_message`; with the `client_message_id` of an open stream this
-        goes on where that stopped. Raises ApiError: 400 (`text`) beyond the bound of a message, 409 when the stream has
-        ended meanwhile, 429 for too many open streams, 403, 404.
+        If `chunks` raises, the stream ends `failed`, and that is raised; a StreamFailed also tells the room why. A task
+        that is cancelled leaves it `cancelled`. The other fields are those of `send_message`; with the
+        `client_message_id` of an open stream this goes on where that stopped. Raises ApiError: 400 (`text`) beyond the
+        bound of a message, 409 when the stream has ended meanwhile, 429 for too many open streams, 403, 404.
         """
         optional: Json = {"meta": meta, "reply_to": reply_to, "mentions": mentions, "mention_room": mention_room}
         fields = draft("", client_message_id=client_message_id, thread_id=thread_id, stream=True, **optional)
@@ -60,7 +60,7 @@ class StreamCalls(ConversationCalls):
         async def finish(message_id: str, end: Json) -> Message:
             return await _insist(lambda: self.finish_message(room_id, message_id, **end))
 
-        return await StreamWriter(StreamTransport(open_stream, append, finish), chunks).run(lambda: None)
+        return await StreamWriter(StreamTransport(open_stream, append, finish), chunks, meta).run(lambda: None)
 
 
 async def _insist(call: Callable[[], Awaitable[T]]) -> T:

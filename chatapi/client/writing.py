@@ -3,17 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
-from chatapi.client.errors import ApiError, Closed
+from chatapi.client.errors import ApiError, Closed, StreamFailed
 from chatapi.client.records import AppendAnswer, Json, Message, StreamStatus
 from chatapi.protocol.stream_requests import MAX_APPEND_BYTES
 
 SIGN_OF_LIFE_S = 5.0  # without text; the server gives a stream up after 60 s, if it is not set otherwise
 MAX_WAITING = 64 * 1024  # characters that the server does not have yet: beyond it the source is not asked for more
+MAX_REASON_CHARACTERS = 1_000  # of a failure: `meta` has 16 KiB
 FAREWELL_S = 5.0  # for telling the server of an end, once the application has been cancelled
-
-EndState = Literal["done", "cancelled", "failed"]
 
 
 @dataclass(frozen=True)
@@ -28,9 +27,11 @@ class StreamTransport:
 class StreamWriter:
     """One stream. Appends are made of the text that has come while the one before was on its way."""
 
-    def __init__(self, transport: StreamTransport, chunks: AsyncIterable[str]) -> None:
+    def __init__(self, transport: StreamTransport, chunks: AsyncIterable[str], meta: Json | None) -> None:
+        """`meta` is what it is opened with."""
         self._transport = transport
         self._chunks = chunks
+        self._meta = meta
         self._waiting = ""
         self._changed = asyncio.Event()
         self._has_space = asyncio.Event()
@@ -80,8 +81,7 @@ class StreamWriter:
             await self._write(source)
             return await self._finish("cancelled" if self._was_stopped else "done", index=self._last_index)
         except BaseException as error:
-            is_wanted = isinstance(error, asyncio.CancelledError | Closed)
-            await self._give_up(source, "cancelled" if is_wanted else "failed")
+            await self._give_up(source, self._describe_end(error))
             raise
 
     async def _pull(self) -> None:
@@ -158,14 +158,30 @@ class StreamWriter:
         fields: Json = {"state": state} if index is None else {"state": state, "index": index}
         return await self._transport.finish(self._message_id, fields)
 
-    async def _give_up(self, source: asyncio.Task[None], state: EndState) -> None:
+    def _describe_end(self, error: BaseException) -> Json:
+        if isinstance(error, asyncio.CancelledError | Closed):
+            return {"state": "cancelled"}
+        if isinstance(error, StreamFailed):
+            reason = error.reason[:MAX_REASON_CHARACTERS].encode(errors="replace").decode().replace("\0", "?")
+            return {"state": "failed", "meta": {**(self._meta or {}), "error": reason}}
+        return {"state": "failed"}
+
+    async def _give_up(self, source: asyncio.Task[None], end: Json) -> None:
         """Within a moment: a stream that hears nothing more fails by itself."""
         await _end(source)
         try:
             async with asyncio.timeout(FAREWELL_S):
-                await self._transport.finish(self._message_id, {"state": state})
+                await self._say_end(end)
         except (ApiError, OSError):
             pass  # it has ended already, or nobody can be told; why is being raised
+
+    async def _say_end(self, end: Json) -> None:
+        try:
+            await self._transport.finish(self._message_id, end)
+        except ApiError as error:
+            if error.status != 400 or "meta" not in end:
+                raise
+            await self._transport.finish(self._message_id, {"state": end["state"]})  # with the reason it is too long
 
 
 async def close_source(chunks: Any) -> None:

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
-import { applyEvent } from "../../chatapi/web/sdk/chatapi.js";
+import { applyEvent, StreamFailed } from "../../chatapi/web/sdk/chatapi.js";
 import { control, testCases } from "./rig.mjs";
 
 /** Gives the pieces that a test puts into it; null ends it. */
@@ -188,16 +188,27 @@ const cases = {
       const ended = await finished(bob, index + 1);
       assert.deepEqual(show(ended), ["one", "failed"]);
     }
+    const long = { long: "x".repeat(16_000) };
+    const reasons = [["no more\0\udc00 words", { model: "none" }, { model: "none", error: "no more?? words" }], ["why ".repeat(400), null, { error: "why ".repeat(250) }], ["why ".repeat(400), long, long]];
+    for (const [index, [reason, before, after]] of reasons.entries()) {
+      const telling = async function* () {
+        yield "one";
+        throw new StreamFailed(reason);
+      };
+      await assert.rejects(writers[index % 2].stream(room, telling(), { meta: before }), StreamFailed);
+      const ended = await finished(bob, index + 3);
+      assert.deepEqual([...show(ended), ended.meta], ["one", "failed", after]);
+    }
     for (const [index, writer] of writers.entries()) {
       const stop = new AbortController();
       const named = { client_message_id: `cancelled-${index}` };
       const { source, done } = write(writer, room, named, { signal: stop.signal });
       source.put("one");
-      await grownTo(await follow(bob, room, index + 3), "one");
+      await grownTo(await follow(bob, room, index + 6), "one");
       stop.abort(new Error("enough"));
       await assert.rejects(done, /enough/);
       assert.ok(source.signal.aborted);
-      const ended = await finished(bob, index + 3);
+      const ended = await finished(bob, index + 6);
       assert.deepEqual(show(ended), ["one", "cancelled"]);
       const again = write(writer, room, named);
       again.source.put("not this");

@@ -24,7 +24,6 @@ TYPING_S = 1.0  # how often to say so; the connection passes on what is needed
 ACK_S = 0.5  # between two acknowledgements of a busy room
 TRIES = 3  # answers to one question, each of which an agent that was killed has left for the server to fail
 MAX_WAITING = 10_000  # questions: beyond it the connection is not read, and the server keeps the rest
-REASON_BYTES = 1024  # left free in a long answer, to say why it ends
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,35 +148,26 @@ class Agent:
         return bool(answer["stream"]["state"] != "failed")
 
     async def _read_chunks(self, room_id: str, prompt: Prompt) -> AsyncGenerator[str, None]:
-        """As much of the answer as a message may hold. If it fails, the last chunk says why. Raises EndpointFailed."""
-        left_bytes = self._options.max_bytes - REASON_BYTES
+        """As much of the answer as a message may hold. Raises EndpointFailed."""
+        left_bytes = self._options.max_bytes
         text = ""
-        try:
-            async with aclosing(self._endpoint.answer(prompt)) as pieces:
-                async for text in pieces:
-                    await self._stop_typing(room_id)
-                    data = text.encode()
-                    yield data[:left_bytes].decode(errors="ignore")
-                    left_bytes -= len(data)
-                    if left_bytes < 0:
-                        raise EndpointFailed("the answer is too long for a message")
-            if not text:
-                raise EndpointFailed("the model answered without text")
-        except EndpointFailed as error:
-            await self._stop_typing(room_id)
-            yield f"\n\n({error})" if text else f"({error})"
-            raise
+        async with aclosing(self._endpoint.answer(prompt)) as pieces:
+            async for text in pieces:
+                await self._stop_typing(room_id)
+                data = text.encode()
+                yield data[:left_bytes].decode(errors="ignore")
+                left_bytes -= len(data)
+                if left_bytes < 0:
+                    raise EndpointFailed("the answer is too long for a message")
+        if not text:
+            raise EndpointFailed("the model answered without text")
 
     async def _replace(self, answer: Any, chunks: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
         """Shows the part that is there until the whole text can take its place. If that fails, the part stays."""
         text = ""
-        try:
-            async with aclosing(chunks):
-                async for chunk in chunks:
-                    text += chunk
-        except EndpointFailed as error:
-            yield f"\n\n({error})"
-            raise
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                text += chunk
         await self._client.finish_message(answer["room_id"], answer["message_id"], "done", content=text)
         yield ""
 

@@ -45,5 +45,5 @@ async def _read_names(client: ChatAPI, user_ids: set[str]) -> dict[str, str]:
 
 
 def _has_failed(message: Message) -> bool:
-    """Its text tells why, and belongs to no conversation."""
+    """It broke off, and may lack what matters."""
     return "stream" in message and message["stream"]["state"] == "failed"

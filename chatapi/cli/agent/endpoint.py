@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import aiohttp
 
+from chatapi.client import StreamFailed
 from chatapi.protocol.json import dumps, loads_stored
 from chatapi.protocol.piped_text import EventStreamText
 
@@ -15,7 +16,7 @@ MAX_ERROR_BYTES = 64 * 1024
 MAX_REASON_CHARACTERS = 200
 
 
-class EndpointFailed(Exception):
+class EndpointFailed(StreamFailed):
     """The reason, in a few words that everybody in the room may read."""
 
 

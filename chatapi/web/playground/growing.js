@@ -76,7 +76,13 @@ export function streamElements(message, stop) {
   const state = h("span.stream-state");
   const button = isOpen(message) ? h("button.stop", { type: "button", title: "Ask the sender to stop", onclick: stop }, icon("stop"), "Stop") : null;
   showState(state, button, message.stream);
-  return [button, state];
+  return [button, state, reasonOf(message)];
+}
+
+/** Why a stream has failed, if its sender has told. @param {Message} message */
+function reasonOf({ stream, meta }) {
+  const reason = stream?.state === "failed" ? meta?.error : undefined;
+  return typeof reason === "string" ? h("span.stream-reason", { dir: "auto" }, reason) : null;
 }
 
 /** Somebody has asked the sender to stop. @param {HTMLElement} element of the message @param {Message} message */

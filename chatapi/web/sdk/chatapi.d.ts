@@ -665,6 +665,14 @@ export declare class ChatAPIError extends Error {
         cause?: unknown;
     });
 }
+/**
+ * For a source of `stream` to throw: the stream ends `failed`, and its `meta` tells everybody in the room why, as `error`: the message,
+ * of which 1,000 characters are told.
+ */
+export declare class StreamFailed extends Error {
+    /** @param {string} reason */
+    constructor(reason: string);
+}
 /** Credentials: a master key, an API key and a user, or a user token and the source of the next one. */
 declare class Credentials {
     #private;
@@ -1040,8 +1048,8 @@ export declare class ChatAPI extends RestClient {
      * has ended: `stream.state` is `done`, or `cancelled` if another member has asked for that; then `chunks` is ended at once.
      *
      * Requests without an answer are tried again for a minute, as while the server restarts; nothing is stored twice. If `chunks` throws,
-     * the stream ends `failed`, and that is thrown; when `signal` is aborted it ends `cancelled`, and the reason is thrown. The fields
-     * of `message` are those of `sendMessage`; with the `client_message_id` of an open stream this goes on where that stopped. Throws:
+     * the stream ends `failed`, and that is thrown; a `StreamFailed` also tells the room why. When `signal` is aborted it ends
+     * `cancelled`, and the reason is thrown. The fields of `message` are those of `sendMessage`; with the `client_message_id` of an open stream this goes on where that stopped. Throws:
      * 400 (`text`) beyond the bound of a message, 409 when the stream has ended meanwhile, 429 for too many open streams, 403, 404.
      * @param {string} roomId @param {Chunks} chunks @param {StreamedMessage} [message] @param {CallOptions} [options]
      * @returns {Promise<Message>}

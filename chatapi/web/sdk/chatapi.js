@@ -275,6 +275,7 @@ const MAX_TIMER_MS = 2 ** 31 - 1; // a longer one fires at once
 const MAX_APPEND_BYTES = 16 * 1024; // of UTF-8
 const SIGN_OF_LIFE_MS = 5_000; // without text; the server gives a stream up after 60 s, if it is not set otherwise
 const MAX_WAITING = 64 * 1024; // characters that the server does not have yet: beyond it the source is not asked for more
+const MAX_REASON_CHARS = 1_000; // of a failure: `meta` has 16 KiB
 const FAREWELL_MS = 5_000; // for telling the server of an end, once the application has aborted
 const STREAM_RETRIES = 12; // over HTTP: more than a minute, by which time the server has given the stream up
 
@@ -581,6 +582,18 @@ export class ChatAPIError extends Error {
     this.retryAfter = more.retryAfter;
     /** The `X-Request-Id` to look for in the server's log. */
     this.requestId = more.requestId;
+  }
+}
+
+/**
+ * For a source of `stream` to throw: the stream ends `failed`, and its `meta` tells everybody in the room why, as `error`: the message,
+ * of which 1,000 characters are told.
+ */
+export class StreamFailed extends Error {
+  /** @param {string} reason */
+  constructor(reason) {
+    super(reason);
+    this.name = "StreamFailed";
   }
 }
 
@@ -1052,8 +1065,8 @@ export class ChatAPI extends RestClient {
    * has ended: `stream.state` is `done`, or `cancelled` if another member has asked for that; then `chunks` is ended at once.
    *
    * Requests without an answer are tried again for a minute, as while the server restarts; nothing is stored twice. If `chunks` throws,
-   * the stream ends `failed`, and that is thrown; when `signal` is aborted it ends `cancelled`, and the reason is thrown. The fields
-   * of `message` are those of `sendMessage`; with the `client_message_id` of an open stream this goes on where that stopped. Throws:
+   * the stream ends `failed`, and that is thrown; a `StreamFailed` also tells the room why. When `signal` is aborted it ends
+   * `cancelled`, and the reason is thrown. The fields of `message` are those of `sendMessage`; with the `client_message_id` of an open stream this goes on where that stopped. Throws:
    * 400 (`text`) beyond the bound of a message, 409 when the stream has ended meanwhile, 429 for too many open streams, 403, 404.
    * @param {string} roomId @param {Chunks} chunks @param {StreamedMessage} [message] @param {CallOptions} [options]
    * @returns {Promise<Message>}
@@ -1065,7 +1078,7 @@ export class ChatAPI extends RestClient {
       open: () => this.call("POST", path`/rooms/${roomId}/messages`, { body, idempotent: true, gives: MESSAGE }, options),
       append: (messageId, index, text) => this.appendToMessage(roomId, messageId, index, text, patient),
       finish: (messageId, end) => this.finishMessage(roomId, messageId, end, patient),
-    }).run();
+    }, body.meta).run();
   }
 
   /**
@@ -1562,6 +1575,7 @@ class StreamWriter {
   /** @type {Chunks} */ #chunks;
   /** @type {AbortSignal | undefined} */ #signal;
   /** @type {StreamTransport} */ #transport;
+  /** @type {Json | null | undefined} */ #meta;
   /** @type {Iterator<string> | AsyncIterator<string> | undefined} */ #source;
   #stop = new AbortController(); // told to a source that was made for this
   #waiting = "";
@@ -1576,11 +1590,12 @@ class StreamWriter {
   /** @type {string[]} */ #texts = []; // of the appends after it
   messageId = "";
 
-  /** @param {Chunks} chunks @param {AbortSignal | undefined} signal @param {StreamTransport} transport */
-  constructor(chunks, signal, transport) {
+  /** @param {Chunks} chunks @param {AbortSignal | undefined} signal @param {StreamTransport} transport @param {Json | null | undefined} meta with which it is opened */
+  constructor(chunks, signal, transport, meta) {
     this.#chunks = chunks;
     this.#signal = signal;
     this.#transport = transport;
+    this.#meta = meta;
   }
 
   /** Somebody wants it to end. */
@@ -1620,13 +1635,31 @@ class StreamWriter {
       this.#stopSource();
       this.#wake();
       const said = new AbortController();
-      const farewell = this.#transport.finish(this.messageId, { state: this.#signal?.aborted || this.#cutOff ? "cancelled" : "failed" });
+      const farewell = this.#sayEnd(this.#describeEnd(error));
       const later = delay(FAREWELL_MS, said.signal); // a stream that hears nothing more fails by itself
       await Promise.race([farewell.catch(() => {}), later.catch(() => {})]);
       said.abort();
       throw error;
     } finally {
       this.#signal?.removeEventListener("abort", abort);
+    }
+  }
+
+  /** @param {unknown} error */
+  #describeEnd(error) {
+    if (this.#signal?.aborted || this.#cutOff) return { state: "cancelled" };
+    if (!(error instanceof StreamFailed)) return { state: "failed" };
+    const reason = error.message.slice(0, MAX_REASON_CHARS).replace(/[\0\uD800-\uDFFF]/gu, "?"); // halves of pairs among them
+    return { state: "failed", meta: { ...this.#meta, error: reason } };
+  }
+
+  /** @param {{state: string, meta?: Json}} end */
+  async #sayEnd(end) {
+    try {
+      await this.#transport.finish(this.messageId, end);
+    } catch (error) {
+      if (/** @type {ChatAPIError} */ (error).status !== 400 || !end.meta) throw error;
+      await this.#transport.finish(this.messageId, { state: end.state }); // with the reason it is too long
     }
   }
 
@@ -2010,7 +2043,7 @@ export class Connection {
       open: () => this.send(roomId, fields),
       append: (messageId, index, text) => this.#request({ type: "message.append", room_id: roomId, message_id: messageId, index, text }, patient),
       finish: async (messageId, end) => this.#state === "closed" ? this.#client.finishMessage(roomId, messageId, end) : asRead(await this.#request({ type: "message.finish", room_id: roomId, message_id: messageId, ...end }, patient)),
-    });
+    }, fields.meta);
     try {
       return await writer.run(() => this.#writers.set(writer.messageId, writer));
     } finally {
