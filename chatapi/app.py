@@ -4,67 +4,38 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import random
 import resource
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
-from chatapi.access import Access
 from chatapi.admission import Admission
-from chatapi.appends import Appends
-from chatapi.auth import Auth
-from chatapi.blocks import Blocks
-from chatapi.chat import Chat
-from chatapi.clock import Clock, SteadyClock
-from chatapi.committer import Committer
-from chatapi.config import Config, WebhooksConfig
-from chatapi.deltas import Deltas
-from chatapi.errors import ChatError, unavailable
-from chatapi.health import HealthCheck
-from chatapi.history import HistoryCache
-from chatapi.housekeeping import start_housekeeping
+from chatapi.clock import Clock
+from chatapi.config import Config
+from chatapi.dev_tools import DevTools
+from chatapi.errors import unavailable
 from chatapi.hub import Hub
-from chatapi.indexer import Indexer
-from chatapi.last_seen import LastSeen
-from chatapi.membership import Membership
-from chatapi.mentions import Mentions
-from chatapi.notifications import Notifications
-from chatapi.origin import OriginPolicy
-from chatapi.pins import Pins
-from chatapi.piping import Pipes
-from chatapi.presence import Presence
-from chatapi.profiles import Profiles
 from chatapi.protocol.encoders import encode_frame
 from chatapi.protocol.server_frames import ServerShutdownFrame
-from chatapi.reactions import Reactions
-from chatapi.receipts import Receipts
-from chatapi.recovery import Recovery
-from chatapi.reports import Reports
 from chatapi.rest import list_routes
 from chatapi.rest.call import RawRoute
+from chatapi.rest.dev import HOOK, HOOK_ROUTE
 from chatapi.rest.edge import Edge
 from chatapi.rest.files import make_file_routes
 from chatapi.rest.listener import Listener
 from chatapi.rest.server import EnvelopeServer
-from chatapi.room_bans import RoomBans
-from chatapi.room_lists import RoomLists
-from chatapi.rooms import Rooms
-from chatapi.search import Search
 from chatapi.services import Services
-from chatapi.store import SQLITE_VERSION, Store, check_usable, open_store
+from chatapi.store import check_usable
 from chatapi.store.lock import DatabaseLock
-from chatapi.streams import Streams
+from chatapi.store.seed import make_seed, plant, remove_database
 from chatapi.tasks import Tasks
-from chatapi.tenant_bans import TenantBans
-from chatapi.tenants import TenantRegistry
-from chatapi.views import Views
-from chatapi.webhooks.dead_letters import DeadLetterQueue
-from chatapi.webhooks.queue import WebhookQueue
-from chatapi.webhooks.worker import WebhookWorker
+from chatapi.tenants import DEV_TENANT_ID
+from chatapi.world import World, open_world
 from chatapi.ws.handshake import serve_websocket
-from chatapi.ws.heartbeat import watch_connections
 
 logger = logging.getLogger(__name__)
 
@@ -75,20 +46,40 @@ MANY_DESCRIPTORS = 1 << 20  # where the system has no limit
 DESCRIPTORS_PER_READER = 3  # the database, its WAL and its shared memory
 RECONNECT_MS_PER_CONNECTION = 1  # those who were connected come back over this long, at random...
 MIN_RECONNECT_MS = 1_000  # ...and over at least this
+SEED = "seed.db"  # beside the databases of a test server
+RESET_SUFFIX = ".reset"
+END_SECONDS = 1.0  # after a reset, for clients to answer that their connection is closed
+MAX_ENDING = 4  # worlds, each with its threads
 
 RAW_ROUTES = (RawRoute("GET", "/ws", serve_websocket),)
 
 
-@dataclass(frozen=True, slots=True)
 class App:
     """A running server. Made by `start_app`; `close` ends it in order."""
 
-    services: Services
-    server: EnvelopeServer
-    addresses: Sequence[str]
-    """Where it listens."""
-    opened: contextlib.AsyncExitStack
-    """Everything that `close` closes."""
+    def __init__(self, config: Config, clock: Clock, dev: DevTools | None, on_crash: Callable[[str], None]) -> None:
+        self.world: World
+        """Replaced by a reset."""
+        self.server: EnvelopeServer
+        self.addresses: Sequence[str] = ()
+        """Where it listens."""
+        self.tasks = Tasks(on_crash)
+        """Those that outlive a reset."""
+        self.opened = contextlib.AsyncExitStack()
+        """Everything that `close` closes."""
+        self._config = config
+        self._clock = clock
+        self._dev = dev
+        self._on_crash = on_crash
+        self._edge: Edge
+        self._resetting = asyncio.Lock()
+        self._resets = 0
+        self._ending: set[asyncio.Task[None]] = set()  # worlds before the last resets
+        self._admission = Admission(_count_descriptors(), _reserve_descriptors(config))
+
+    @property
+    def services(self) -> Services:
+        return self.world.services
 
     async def close(self) -> None:
         """No new connections; everyone is told; requests and queued writes end; then the database closes.
@@ -97,48 +88,124 @@ class App:
         """
         await self.opened.aclose()
 
+    async def start(self, opened: contextlib.AsyncExitStack) -> None:
+        """Opens everything; `opened` closes it again."""
+        config, dev = self._config, self._dev
+        tls = _make_tls(config)
+        raw_routes = RAW_ROUTES + make_file_routes(config) + (() if dev is None else (HOOK_ROUTE,))
+        check_usable(config.database.path)  # before the lock makes a file beside it
+        opened.enter_context(DatabaseLock(config.database.path))
+        await self._open_world(config)
+        opened.push_async_callback(self._close_world)
+        opened.push_async_callback(self._end_tasks)
+        self._edge = Edge(self.services, list_routes(config, is_dev=dev is not None), raw_routes)
+        self.server = EnvelopeServer(self._edge, self._admission)
+        opened.push_async_callback(self.server.end)
+        opened.push_async_callback(self._finish_writes)
+        listener = Listener(self.server, self._admission, self.tasks, tls)
+        opened.push_async_callback(self._drain, listener)
+        self.addresses = _listen(config, listener)
+        if dev is not None:
+            await self._prepare_resets(dev)
 
-async def start_app(config: Config, *, clock: Clock, dev: bool, on_crash: Callable[[str], None]) -> App:
+    async def _open_world(self, config: Config) -> None:
+        self.world = await open_world(config, self._clock, self._admission, self._dev, self._on_crash)
+
+    async def _prepare_resets(self, dev: DevTools) -> None:
+        dev.reset = self.reset
+        dev.clock.is_busy = lambda: self.world.is_busy
+        if self.addresses[0].startswith("http://"):
+            await self.services.tenants.set_dev_webhook(self.addresses[0] + HOOK)
+        if dev.scratch is not None:
+            await make_seed(self._config.database.path, str(dev.scratch / SEED), DEV_TENANT_ID, self._clock)
+
+    async def reset(self) -> None:
+        """Under `--dev` and `--test`: on return nothing but the printed tenant is left, in a new world. The old one may
+        still finish its work, on a database that nobody reads any more."""
+        dev = self._dev
+        assert dev is not None
+        async with self._resetting:
+            before = self.world
+            before.calling.cancel()  # its webhooks arrive before the new world is there, or never
+            await dev.clock.go_back()
+            try:
+                if dev.scratch is None:
+                    await self._begin_again(before)
+                else:
+                    await self._begin_beside(before, dev.scratch)
+            except BaseException:
+                self._on_crash("reset")
+                raise
+            dev.inbox.clear()
+
+    async def _begin_beside(self, before: World, scratch: Path) -> None:
+        self._resets += 1
+        path = str(scratch / f"{self._resets}.db")
+        await asyncio.to_thread(plant, str(scratch / SEED), path)
+        await self._open_world(replace(self._config, database=replace(self._config.database, path=path)))
+        self._edge.serve(self.services)
+        while len(self._ending) >= MAX_ENDING:
+            await asyncio.wait(self._ending, return_when=asyncio.FIRST_COMPLETED)
+        _send_away(before.services.hub, 0)
+        ending = self.tasks.spawn("the world before", _discard(before))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+
+    async def _begin_again(self, before: World) -> None:
+        """At the same path, where the developer expects the database."""
+        path = self._config.database.path
+        _send_away(before.services.hub, 0)
+        await _end(before)
+        await make_seed(path, path + RESET_SUFFIX, DEV_TENANT_ID, self._clock)
+        await asyncio.to_thread(os.replace, path + RESET_SUFFIX, path)
+        await self._open_world(self._config)
+        self._edge.serve(self.services)
+
+    async def _end_tasks(self) -> None:
+        while self._ending:
+            await asyncio.wait(self._ending)
+        await self.tasks.close()
+
+    async def _close_world(self) -> None:
+        await self.world.close()
+
+    async def _finish_writes(self) -> None:
+        await self.world.finish_writes()
+
+    async def _drain(self, listener: Listener) -> None:
+        """Returns once all requests are answered and webhook calls have ended, at the latest at the end of the
+        grace."""
+        services, server = self.services, self.server
+        services.health.is_draining = True
+        grace_seconds = services.config.server.shutdown_grace_seconds
+        stopping = unavailable("The server is shutting down")
+        last_call = asyncio.get_running_loop().call_later(BODIES_UNTIL * grace_seconds, server.refuse_bodies, stopping)
+        try:
+            async with asyncio.timeout(grace_seconds):
+                listener.close()
+                services.webhooks.close()
+                services.presence.note_all()
+                _send_away(services.hub, MIN_RECONNECT_MS)
+                await _wait_for_connections(services.hub)
+                await server.finish()
+                await asyncio.wait([self.world.calling])
+        except TimeoutError:
+            logger.warning("requests were cut off at the end of the grace")
+        finally:
+            last_call.cancel()
+
+
+async def start_app(config: Config, *, clock: Clock, dev: DevTools | None, on_crash: Callable[[str], None]) -> App:
     """Builds everything. Raises StoreError, DatabaseInUse or OSError; then nothing is left open.
 
     Everything is noted for closing as soon as it is open, and closed in reverse: at once if a later step fails, else by
     `App.close`. `on_crash(task)` is called when a long-lived task has failed: the server has to be closed then.
     """
     _prepare_process()
-    tls = _make_tls(config)
-    raw_routes = RAW_ROUTES + make_file_routes(config)
-    check_usable(config.database.path)  # before the lock makes a file beside it
+    app = App(config, clock, dev, on_crash)
     async with contextlib.AsyncExitStack() as opened:
-        opened.enter_context(DatabaseLock(config.database.path))
-        store = await open_store(
-            config.database.path,
-            synchronous=config.database.synchronous,
-            readers=config.database.readers,
-            clock=clock,
-        )
-        opened.push_async_callback(store.close)
-        if config.search.enabled and not store.can_search:
-            logger.warning("search is off: this SQLite has no FTS5", extra={"sqlite": SQLITE_VERSION})
-        tasks = Tasks(on_crash)
-        opened.push_async_callback(tasks.close)
-        services = _build_services(config, clock, store, tasks)
-        server = EnvelopeServer(Edge(services, list_routes(config), raw_routes), services.admission)
-        opened.push_async_callback(server.end)
-        writing = tasks.start("writer", store.writer.run(services.committer))
-        opened.push_async_callback(_finish_writes, services, writing)
-        await services.tenants.load()
-        if dev:
-            await services.tenants.ensure_dev_tenant()
-        await services.tenant_bans.load(services.tenants.all())
-        await services.webhooks.resume(services.tenants.all())
-        await services.notifications.resume(services.tenants.all())
-        await services.streams.load(services.tenants.all())
-        listener = Listener(server, services.admission, tasks, tls)
-        calling = tasks.start("webhooks", services.webhooks.run())
-        opened.push_async_callback(_drain, services, server, listener, calling)
-        tasks.start("heartbeat", watch_connections(services))
-        start_housekeeping(services)
-        app = App(services, server, _listen(config, listener), opened.pop_all())
+        await app.start(opened)
+        app.opened = opened.pop_all()
     # The collector does not look again at objects that live at this point (docs/design.md, section 7).
     gc.collect()
     gc.freeze()
@@ -152,157 +219,40 @@ def _listen(config: Config, listener: Listener) -> list[str]:
     return listener.listen_on_host(config.server.host, config.server.port)
 
 
-async def _drain(services: Services, server: EnvelopeServer, listener: Listener, calling: asyncio.Task[None]) -> None:
-    """Returns once all requests are answered and webhook calls have ended, at the latest at the end of the grace."""
+async def _end(world: World) -> None:
+    """Returns once its database is closed. Its connections were sent away; those that stay are cut off."""
+    services = world.services
     services.health.is_draining = True
-    grace_seconds = services.config.server.shutdown_grace_seconds
-    stopping = unavailable("The server is shutting down")
-    last_call = asyncio.get_running_loop().call_later(BODIES_UNTIL * grace_seconds, server.refuse_bodies, stopping)
+    services.webhooks.close()
     try:
-        async with asyncio.timeout(grace_seconds):
-            listener.close()
-            services.webhooks.close()
-            services.presence.note_all()
-            await _send_away(services.hub)
-            await server.finish()
-            await asyncio.wait([calling])
+        async with asyncio.timeout(END_SECONDS):
+            await _wait_for_connections(services.hub)
     except TimeoutError:
-        logger.warning("requests were cut off at the end of the grace")
-    finally:
-        last_call.cancel()
+        for connection in list(services.hub.connections.values()):
+            connection.peer.cut_off()
+    await world.close()
 
 
-async def _send_away(hub: Hub) -> None:
-    """Returns once no connection is left."""
+async def _discard(world: World) -> None:
+    """As `_end`, with the files of its database."""
+    await _end(world)
+    await asyncio.to_thread(remove_database, world.services.config.database.path)
+
+
+def _send_away(hub: Hub, min_spread_ms: int) -> None:
     connections = list(hub.connections.values())
-    spread_ms = max(MIN_RECONNECT_MS, RECONNECT_MS_PER_CONNECTION * len(connections))
+    spread_ms = max(min_spread_ms, RECONNECT_MS_PER_CONNECTION * len(connections))
     for connection in connections:
         frame = encode_frame(ServerShutdownFrame(reconnect_after_ms=_pick_delay(spread_ms)))
         hub.send(connection, frame)
         hub.close(connection, GOING_AWAY, reason="server going away")
     hub.flush()
+
+
+async def _wait_for_connections(hub: Hub) -> None:
+    """Returns once none is left."""
     while hub.connections:  # noqa: ASYNC110 - an event for this would have to be kept by every detach
         await asyncio.sleep(0.01)  # each session ends by itself: its peer has answered, or is cut off
-
-
-async def _finish_writes(services: Services, writing: asyncio.Task[None]) -> None:
-    """Returns when all that the writer took is committed."""
-    await services.appends.close()
-    try:
-        await services.tenants.write_used_keys()
-        await services.last_seen.write()
-    except ChatError as error:
-        logger.warning("the times when keys were last used, and users last online, are not stored: %s", error.message)
-    services.store.writer.close()
-    await asyncio.wait([writing])
-
-
-def _build_services(config: Config, clock: Clock, store: Store, tasks: Tasks) -> Services:
-    """Opens nothing, and starts nothing."""
-    hub = Hub(clock)
-    rooms = Rooms(store.readers, clock)
-    last_seen = LastSeen(store.writer, clock)
-    presence = _build_presence(config, hub, last_seen)
-    access = Access(rooms)
-    deltas = Deltas(hub, rooms.streams)
-    recovery = _build_recovery(config, store, rooms, access, hub, deltas, tasks)
-    tenants = TenantRegistry(store, config, clock, rooms, hub)
-    steady = SteadyClock(clock, store.latest_us)
-    webhooks, webhook_queue = _build_webhooks(config.webhooks, store, hub, tasks, clock, steady)
-    history = HistoryCache(store.readers)
-    committer = Committer(rooms=rooms, history=history, hub=hub, presence=presence, webhook_queue=webhook_queue)
-    appends = _build_appends(store, rooms, access, clock, deltas)
-    streams = Streams(store, rooms, hub, committer, access, appends, webhook_queue, clock, config.streams.idle_seconds)
-    chat = Chat(store, rooms, history, hub, committer, access)
-    membership = Membership(store, rooms, hub, presence, access)
-    return Services(
-        config=config,
-        clock=clock,
-        steady=steady,
-        tasks=tasks,
-        store=store,
-        rooms=rooms,
-        room_lists=RoomLists(store.readers, rooms),
-        hub=hub,
-        presence=presence,
-        recovery=recovery,
-        deltas=deltas,
-        access=access,
-        committer=committer,
-        chat=chat,
-        appends=appends,
-        streams=streams,
-        pipes=Pipes(rooms, access, chat, appends, streams, clock, config.streams.idle_seconds),
-        reactions=Reactions(store, hub, committer, access),
-        pins=Pins(store, committer, access),
-        mentions=Mentions(store.readers, access, clock),
-        views=Views(store, rooms, hub, access),
-        membership=membership,
-        blocks=Blocks(store, rooms, presence),
-        tenant_bans=TenantBans(store, rooms, hub, membership, presence, tasks, clock),
-        profiles=Profiles(store, rooms, hub, presence, tasks),
-        last_seen=last_seen,
-        room_bans=RoomBans(store, rooms, access, membership),
-        reports=Reports(store, access, webhook_queue),
-        receipts=Receipts(store, hub, access),
-        notifications=Notifications(store, hub, tasks, access, webhook_queue),
-        search=Search(store, access, is_enabled=config.search.enabled),
-        indexer=Indexer(store, is_enabled=config.search.enabled),
-        webhooks=webhooks,
-        dead_letters=_build_dead_letters(config, store, hub, tenants, webhooks, steady),
-        tenants=tenants,
-        auth=Auth(tenants, config, clock),
-        origins=OriginPolicy(config.server.allowed_origins, config.server.public_url),
-        health=HealthCheck(store.writer, clock),
-        admission=Admission(_count_descriptors(), _reserve_descriptors(config)),
-    )
-
-
-def _build_webhooks(
-    config: WebhooksConfig, store: Store, hub: Hub, tasks: Tasks, clock: Clock, steady: SteadyClock
-) -> tuple[WebhookWorker, WebhookQueue]:
-    worker = WebhookWorker(store=store, hub=hub, tasks=tasks, clock=clock, steady=steady, config=config)
-    return worker, WebhookQueue(hub, steady, config.retry_schedule_seconds[0], worker.wake)
-
-
-def _build_dead_letters(
-    config: Config, store: Store, hub: Hub, tenants: TenantRegistry, worker: WebhookWorker, steady: SteadyClock
-) -> DeadLetterQueue:
-    first_wait_seconds = config.webhooks.retry_schedule_seconds[0]
-    return DeadLetterQueue(
-        store=store, hub=hub, tenants=tenants, worker=worker, steady=steady, first_wait_seconds=first_wait_seconds
-    )
-
-
-def _build_appends(store: Store, rooms: Rooms, access: Access, clock: Clock, deltas: Deltas) -> Appends:
-    appends = Appends(store, rooms, access, clock)
-    appends.deliver = deltas.deliver
-    return appends
-
-
-def _build_presence(config: Config, hub: Hub, last_seen: LastSeen) -> Presence:
-    settings = config.websocket
-    return Presence(
-        hub, last_seen, grace_seconds=settings.presence_grace_seconds, typing_seconds=settings.typing_seconds
-    )
-
-
-def _build_recovery(
-    config: Config, store: Store, rooms: Rooms, access: Access, hub: Hub, deltas: Deltas, tasks: Tasks
-) -> Recovery:
-    recovery = Recovery(
-        readers=store.readers,
-        rooms=rooms,
-        access=access,
-        hub=hub,
-        deltas=deltas,
-        tasks=tasks,
-        epoch=store.epoch,
-        sync_limit=config.limits.sync_limit,
-        slow_consumer_seconds=config.limits.slow_consumer_seconds,
-    )
-    hub.recover = recovery.start
-    return recovery
 
 
 def _pick_delay(spread_ms: int) -> int:

@@ -1,9 +1,24 @@
-"""Time, injected: wall time for what is stored, monotonic time for what is measured."""
+"""Time, injected: wall time for what is stored, monotonic time for what is measured, and timers.
 
+Promises to clients (the end of a ban, a retry, "offline") wait with the clock's timers. Guards against slow peers,
+disks and networks wait with the event loop's, and measure by `machine_s`: they take real time, also when a developer
+advances the clock (`chatapi/dev_clock.py`).
+"""
+
+import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from typing import Protocol, TypeVarTuple, Unpack
+
+Arguments = TypeVarTuple("Arguments")
+
+
+class Timer(Protocol):
+    """A call that the clock makes later, unless it is cancelled first."""
+
+    def cancel(self) -> None: ...
 
 
 class Clock:
@@ -14,6 +29,23 @@ class Clock:
         return time.time_ns() // 1000
 
     monotonic_s = staticmethod(time.monotonic)  # itself: it is asked several times for each request
+
+    def machine_s(self) -> float:
+        """As `monotonic_s`, but never advanced: for how long a peer has been silent."""
+        return self.monotonic_s()
+
+    def call_later(
+        self, seconds: float, callback: Callable[[Unpack[Arguments]], object], *arguments: *Arguments
+    ) -> Timer:
+        """Calls it once, in the event loop, after so many seconds."""
+        return asyncio.get_running_loop().call_later(seconds, callback, *arguments)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def timeout(self, seconds: float) -> contextlib.AbstractAsyncContextManager[asyncio.Timeout]:
+        """As `asyncio.timeout`."""
+        return asyncio.timeout(seconds)
 
 
 class SteadyClock:

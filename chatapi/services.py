@@ -13,6 +13,7 @@ from chatapi.clock import Clock, SteadyClock
 from chatapi.committer import Committer
 from chatapi.config import Config
 from chatapi.deltas import Deltas
+from chatapi.dev_tools import DevTools
 from chatapi.health import HealthCheck
 from chatapi.hub import Hub
 from chatapi.indexer import Indexer
@@ -87,6 +88,7 @@ class Services:
     origins: OriginPolicy
     health: HealthCheck
     admission: Admission
+    dev: DevTools | None = None  # under `serve --dev` and `--test` alone
     counters: Counters = field(default_factory=Counters)
     file_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Large files are read one at a time: requests that come together read one once."""

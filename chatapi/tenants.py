@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from msgspec import UNSET
 
@@ -304,6 +305,12 @@ class TenantRegistry:
         else:
             shown = await store_tenants.find_shown_key(self._store.readers, tenant.tenant_key)
             self.dev_key = shown or await self._make_shown_key(tenant)
+
+    async def set_dev_webhook(self, url: str) -> None:
+        """Unless the developer has named another endpoint. That of an earlier start had another port."""
+        known = self.get(DEV_TENANT_ID).config.get("webhook_url")
+        if known is None or str(known).endswith(urlsplit(url).path):
+            await self.update(DEV_TENANT_ID, PatchTenant(config={"webhook_url": url}))
 
     async def _make_shown_key(self, tenant: TenantState) -> str:
         """The dev tenant's key was revoked: here is another one."""

@@ -25,6 +25,8 @@ from receiver import Receiver, open_receiver
 from chatapi.app import start_app
 from chatapi.clock import Clock
 from chatapi.config import load_config
+from chatapi.dev_clock import DevClock
+from chatapi.dev_tools import DevTools
 from chatapi.store import open_store
 
 if TYPE_CHECKING:
@@ -164,7 +166,7 @@ def template(migrated_database: Path, tmp_path_factory: pytest.TempPathFactory) 
     async def make() -> str:
         async with aiohttp.ClientSession() as session:
             flags = {"server.port": 0, "database.path": str(path), "auth.master_key": MASTER_KEY}
-            app = await start_app(load_config(None, {}, flags).config, clock=Clock(), dev=False, on_crash=pytest.fail)
+            app = await start_app(load_config(None, {}, flags).config, clock=Clock(), dev=None, on_crash=pytest.fail)
             tenant = await Server(app, session, MASTER_KEY).make_tenant()
         await app.close()
         return str(tenant["api_key"])
@@ -215,10 +217,12 @@ async def start_server(database: Path, template: Template, blocking: BlockBuster
         async def start(
             settings: dict[str, object] | None = None, *, dev: bool = False, clock: Clock | None = None
         ) -> Server:
-            flags = {**make_flags(database), **(settings or {})}
+            flags = {**make_flags(database), "webhooks.allow_private_addresses": dev, **(settings or {})}
+            tools = DevTools(DevClock()) if dev else None
+            clock = tools.clock if tools else clock or Clock()
             blocking.deactivate()  # active since the start of the server before
             config = load_config(os.devnull, {}, flags).config  # else it would read chatapi.toml of the source tree
-            app = await start_app(config, clock=clock or Clock(), dev=dev, on_crash=crashed.append)
+            app = await start_app(config, clock=clock, dev=tools, on_crash=crashed.append)
             blocking.activate()
             server = Server(app, session, MASTER_KEY)
             server.api_key = template.api_key
@@ -245,7 +249,7 @@ async def lasting_server(template: Template, tmp_path_factory: pytest.TempPathFa
     config = load_config(os.devnull, {}, make_flags(path)).config
     crashed: list[str] = []
     async with aiohttp.ClientSession() as session:
-        app = await start_app(config, clock=Clock(), dev=False, on_crash=crashed.append)
+        app = await start_app(config, clock=Clock(), dev=None, on_crash=crashed.append)
         yield Server(app, session, MASTER_KEY)
         await session.close()
         await app.close()
@@ -274,6 +278,7 @@ async def _close(server: Server) -> None:
         await server.app.close()
     assert not services.hub.connections
     assert not len(services.tasks)
+    assert not len(server.app.tasks)
 
 
 @pytest.fixture

@@ -16,16 +16,22 @@ from raw_websocket import WAIT_SECONDS
 import chatapi
 from chatapi import app as app_module
 from chatapi import store as store_module
-from chatapi.clock import Clock
+from chatapi import world as world_module
 from chatapi.config import load_config
+from chatapi.dev_clock import DevClock
+from chatapi.dev_tools import DevTools
 from chatapi.rest.listener import Listener
 from chatapi.store.lock import DatabaseLock
 
 PACKAGE = str(Path(chatapi.__file__).parent)
 STARTING: set[CodeType] = {
     app_module.start_app.__code__,
-    app_module._build_services.__code__,
+    app_module.App.start.__code__,
+    app_module.App._open_world.__code__,
+    app_module.App._prepare_resets.__code__,
     app_module._listen.__code__,
+    world_module.open_world.__code__,
+    world_module._build_services.__code__,
     store_module.open_store.__code__,
     store_module._open_parts.__code__,
     Listener.listen_on_host.__code__,
@@ -65,8 +71,9 @@ def flags(request: pytest.FixtureRequest, database: Path, tmp_path: Path) -> dic
 
 
 async def start(flags: dict[str, object]) -> app_module.App:
-    config = load_config(None, {}, flags).config
-    return await app_module.start_app(config, clock=Clock(), dev=True, on_crash=pytest.fail)
+    dev = DevTools(DevClock())
+    config = load_config(None, {}, {**flags, "webhooks.allow_private_addresses": True}).config
+    return await app_module.start_app(config, clock=dev.clock, dev=dev, on_crash=pytest.fail)
 
 
 def list_descriptors() -> set[str]:

@@ -42,7 +42,7 @@ async def test_others_are_not_believed(start_server: StartServer) -> None:
 async def test_the_proxy_behind_a_unix_socket_is_believed(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     flags = {"server.unix_socket": path, "database.path": str(tmp_path / "chatapi.db")}
-    app = await start_app(load_config(None, {}, flags).config, clock=Clock(), dev=False, on_crash=pytest.fail)
+    app = await start_app(load_config(None, {}, flags).config, clock=Clock(), dev=None, on_crash=pytest.fail)
     try:
         assert app.addresses == [f"unix:{path}"]
         async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(path)) as session:

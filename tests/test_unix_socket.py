@@ -31,7 +31,7 @@ def _private_files() -> Iterator[None]:
 @asynccontextmanager
 async def listening(path: Path, database: Path) -> AsyncIterator[None]:
     flags = {"server.unix_socket": str(path), "database.path": str(database)}
-    app = await start_app(load_config(None, {}, flags).config, clock=Clock(), dev=False, on_crash=pytest.fail)
+    app = await start_app(load_config(None, {}, flags).config, clock=Clock(), dev=None, on_crash=pytest.fail)
     try:
         assert app.addresses == [f"unix:{path}"]
         yield

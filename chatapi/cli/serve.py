@@ -10,7 +10,9 @@ import secrets
 import signal
 import socket
 import ssl
+import stat
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,12 +20,19 @@ import chatapi
 from chatapi.app import App, start_app
 from chatapi.cli.errors import CliError
 from chatapi.clock import Clock
-from chatapi.config import Config, load_config
+from chatapi.config import Config, LimitsConfig, load_config
+from chatapi.dev_clock import DevClock
+from chatapi.dev_tools import DevTools
 from chatapi.log_lines import set_up_logging
+from chatapi.protocol.json import dumps_text
 from chatapi.store import StoreError
 from chatapi.store.lock import DatabaseInUse
+from chatapi.tenants import DEV_TENANT_ID
 
 logger = logging.getLogger("chatapi")
+
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - only a folder of our own is made in it
+TEST_RATE = 10_000  # requests per second, of a tenant and of a user
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,18 +51,62 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="for developers: make a tenant and print its key, allow credentials in the query and pages of all origins",
     )
+    parser.add_argument(
+        "--test",
+        action="store_true",
+        help="for tests: a temporary database and a free port; the first line on stdout is JSON with the address and"
+        " keys; ends with its standard input, if that is a pipe",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.test:
+        return run_test_server(args)
     flags = {"server.host": args.host, "server.port": args.port, "database.path": args.db}
     loaded = load_config(args.config, os.environ, flags)
     config = loaded.config
     set_up_logging(config.log)
-    if args.dev:
+    dev = DevTools(DevClock()) if args.dev else None
+    if dev is not None:
         config = _loosen(config)
     with asyncio.Runner(loop_factory=_find_loop_factory()) as runner:
-        return runner.run(_serve(config, loaded.file, dev=args.dev))
+        return runner.run(_serve(config, loaded.file, dev))
+
+
+def run_test_server(args: argparse.Namespace) -> int:
+    """`serve --test`. No configuration file is read unless `--config` names it: a test is the same on every machine."""
+    if args.dev or args.db:
+        raise CliError("--test makes a database and a tenant of its own: it goes with neither --dev nor --db")
+    with tempfile.TemporaryDirectory(prefix="chatapi-test-", dir=_find_scratch()) as scratch:
+        flags = {
+            "server.host": args.host,
+            "server.port": args.port or 0,
+            "server.unix_socket": "",
+            "server.tls_cert": "",
+            "server.tls_key": "",
+            "database.path": str(Path(scratch) / "0.db"),
+            "database.synchronous": "normal",  # it is lost anyway when the machine stops
+        }
+        loaded = load_config(args.config or os.devnull, os.environ, flags)
+        config = _loosen_limits(_loosen(loaded.config))
+        set_up_logging(config.log)
+        dev = DevTools(DevClock(), Path(scratch))
+        with asyncio.Runner(loop_factory=_find_loop_factory()) as runner:
+            return runner.run(_serve(config, Path(args.config) if args.config else None, dev))
+
+
+def _find_scratch() -> str | None:
+    """In memory, where Linux has it; else where temporary files are."""
+    return SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK | os.X_OK) else None
+
+
+def _loosen_limits(config: Config) -> Config:
+    """Tests are faster than people: the rates are in nobody's way unless they were set."""
+    usual, limits = LimitsConfig(), config.limits
+    rate = TEST_RATE if limits.rate_limit == usual.rate_limit else limits.rate_limit
+    user_rate = TEST_RATE if limits.user_rate_limit == usual.user_rate_limit else limits.user_rate_limit
+    return dataclasses.replace(config, limits=dataclasses.replace(limits, rate_limit=rate, user_rate_limit=user_rate))
 
 
 def _log_start(config: Config, file: Path | None) -> None:
@@ -81,10 +134,11 @@ def _find_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _loosen(config: Config) -> Config:
-    """Applies what `--dev` switches on."""
+    """Applies what `--dev` and `--test` switch on."""
     return dataclasses.replace(
         config,
         server=dataclasses.replace(config.server, allowed_origins=("*",)),
+        webhooks=dataclasses.replace(config.webhooks, allow_private_addresses=True),
         auth=dataclasses.replace(
             config.auth,
             query_api_key=True,
@@ -93,7 +147,7 @@ def _loosen(config: Config) -> Config:
     )
 
 
-async def _serve(config: Config, file: Path | None, *, dev: bool) -> int:
+async def _serve(config: Config, file: Path | None, dev: DevTools | None) -> int:
     stop = asyncio.Event()
     crashed: list[str] = []
 
@@ -102,7 +156,7 @@ async def _serve(config: Config, file: Path | None, *, dev: bool) -> int:
         stop.set()
 
     try:
-        app = await start_app(config, clock=Clock(), dev=dev, on_crash=on_crash)
+        app = await start_app(config, clock=Clock() if dev is None else dev.clock, dev=dev, on_crash=on_crash)
     except (StoreError, DatabaseInUse) as error:
         raise CliError(str(error)) from error
     except ssl.SSLError as error:
@@ -115,9 +169,13 @@ async def _serve(config: Config, file: Path | None, *, dev: bool) -> int:
     for address in app.addresses:
         logger.info("listening on %s", address)
     _tell_systemd("READY=1")
-    echo = _start_echo(app) if dev else None
-    if dev:
+    echo = None
+    if dev is not None and dev.scratch is None:
+        echo = _start_echo(app)
         _print_first_steps(app, config)
+    elif dev is not None:
+        print(describe_server(app), flush=True)
+        _stop_with_stdin(stop)
     await stop.wait()
     logger.info("shutting down")
     _tell_systemd("STOPPING=1")
@@ -132,7 +190,7 @@ def _start_echo(app: App) -> asyncio.Task[None] | None:
     from chatapi.cli.echo import run_echo  # a client, which a server for real use does not load
 
     key = app.services.tenants.dev_key
-    return None if key is None else app.services.tasks.spawn("echo", run_echo(app.addresses[0], key))
+    return None if key is None else app.tasks.spawn("echo", run_echo(app.addresses[0], key))
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:
@@ -147,6 +205,49 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
         if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
             continue  # `nohup`: the terminal may close
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
+
+
+def describe_server(app: App) -> str:
+    """One line of JSON, for tests."""
+    tenants = app.services.tenants
+    tenant = tenants.get(DEV_TENANT_ID)
+    return dumps_text(
+        {
+            "url": app.addresses[0],
+            "master_key": app.services.config.auth.master_key,
+            "tenant_id": tenant.tenant_id,
+            "api_key": tenants.dev_key,
+            "token_secret": tenant.token_secret,
+            "webhook_secret": tenant.webhook_secret,
+        }
+    )
+
+
+def _stop_with_stdin(stop: asyncio.Event) -> None:
+    """If standard input is a pipe, or a socket as Node makes them, its end is that of the program which runs the tests,
+    however that ended. From a terminal, a file or /dev/null nothing is read."""
+    try:
+        mode = os.fstat(0).st_mode
+    except OSError:  # there is none
+        return
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        return
+    loop = asyncio.get_running_loop()
+    os.set_blocking(0, False)
+
+    def on_input() -> None:
+        try:
+            if os.read(0, 4096):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        loop.remove_reader(0)
+        logger.info("standard input has ended")
+        stop.set()
+
+    loop.add_reader(0, on_input)
 
 
 def _tell_systemd(state: str) -> None:

@@ -8,6 +8,7 @@ from chatapi.protocol import answers
 from chatapi.rest import (
     database,
     dead_letters,
+    dev,
     documents,
     events,
     health,
@@ -53,7 +54,7 @@ PLAYGROUND = "/playground"
 
 async def openapi(call: OpenCall[None, None]) -> Response[None]:
     """Get this document."""
-    return documents.serve_openapi(list_routes(call.services.config), call)
+    return documents.serve_openapi(list_routes(call.services.config, is_dev=call.services.dev is not None), call)
 
 
 async def root(call: OpenCall[None, None]) -> Response[answers.Root]:
@@ -159,10 +160,20 @@ ROUTES: tuple[Route, ...] = (
 )
 
 
-def list_routes(config: Config) -> tuple[Route, ...]:
+# Under `serve --dev` and `--test` alone. In any other mode they are as unknown as any path that nobody made.
+DEV_ROUTES: tuple[Route, ...] = (
+    Route("GET", "/dev/clock", dev.get_clock, 200, _MASTER),
+    Route("POST", "/dev/clock", dev.advance_clock, 200, _MASTER),
+    Route("POST", "/dev/reset", dev.reset, 204, _MASTER),
+    Route("GET", "/dev/webhooks", dev.list_webhooks, 200, _MASTER),
+)
+
+
+def list_routes(config: Config, *, is_dev: bool = False) -> tuple[Route, ...]:
     """The routes that are served with these settings."""
+    routes = ROUTES + DEV_ROUTES if is_dev else ROUTES
     if not config.metrics.enabled:
-        return tuple(route for route in ROUTES if route.path != _METRICS)
+        return tuple(route for route in routes if route.path != _METRICS)
     if config.metrics.require_master_key:
-        return tuple(replace(route, credential=_MASTER) if route.path == _METRICS else route for route in ROUTES)
-    return ROUTES
+        return tuple(replace(route, credential=_MASTER) if route.path == _METRICS else route for route in routes)
+    return routes

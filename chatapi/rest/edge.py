@@ -63,6 +63,10 @@ class Edge:
         self.outflow = Outflow()
         self._router = _make_router(routes, raw_routes)
 
+    def serve(self, services: Services) -> None:
+        """From now on these answer; requests that are under way keep those that they began with."""
+        self._services = services
+
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         services = self._services
         started_s = services.clock.monotonic_s()

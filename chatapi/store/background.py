@@ -43,6 +43,10 @@ class Background:
         self._foreground_s = float("-inf")  # when something else was committed last
         self._steps = 0
 
+    def __len__(self) -> int:
+        """How many jobs wait for a step."""
+        return len(self._waiting)
+
     def put(self, step: Change[Any], *, is_repeatable: bool = False) -> None:
         self._waiting.append((step, is_repeatable))
 

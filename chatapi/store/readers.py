@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 MAX_WAITING_OF_TENANT = 1_000  # reads: more are refused with 503, a second's work for one reader
 NO_LIMIT = 1 << 30  # rows
+STOPPING = "The server is shutting down"
 HOP_SECONDS = 0.001  # of reads that a reader gets at once; one that may take longer goes alone
 HOLD_SECONDS = 1.0  # that a read under way may keep the others waiting: then it is ended
 MAX_USUAL = 1_000  # tenants of which it is known how long a read takes: those that read lately
@@ -150,6 +151,7 @@ class Readers:
         self._usual_s: dict[int | None, float] = {}  # how long a read of each tenant takes
         self._seldom = Seldom(logger)
         self._is_held = False
+        self._is_closed = False
         self._deadline: asyncio.TimerHandle | None = None  # of the reads under way while the others are held back
         self.on_quiet: Callable[[], None] = _do_nothing
         """Called when the last read has ended while the others are held back."""
@@ -226,6 +228,8 @@ class Readers:
         raise unavailable("The database cannot be read") from job.error
 
     def _queue(self, job: _Job, queue: FairQueue[int, _Job]) -> None:
+        if self._is_closed:
+            raise unavailable(STOPPING)
         if job.tenant_key is None:
             self._shared.append(job)
         elif queue.count(job.tenant_key) < MAX_WAITING_OF_TENANT:
@@ -312,8 +316,14 @@ class Readers:
         self._serve_waiting()
 
     async def close(self) -> None:
-        """Returns when the reads under way have ended. One that still waits may never end: nobody may be left who
-        awaits it."""
+        """Returns when the reads under way have ended. Those that wait, and those that come, get 503."""
+        self._is_closed = True
+        for queue in (self._of_tenants, self._steps):
+            while queue:
+                self._shared.append(queue.take())
+        for job in self._shared:
+            _end_wait(job.finished, unavailable(STOPPING))
+        self._shared.clear()
         for reader in self._readers:
             await reader.close()
 

@@ -110,6 +110,11 @@ class Writer:
         return await future
 
     @property
+    def has_work(self) -> bool:
+        """A write waits, or is under way."""
+        return bool(self._queue) or self._is_committing or bool(self._background)
+
+    @property
     def is_busy(self) -> bool:
         """Others write, or have done so a moment ago."""
         return self._background.is_busy

@@ -73,6 +73,7 @@ TAGS = {
     "rest": ("Documents", "These descriptions"),
     "documents": ("Documents", "These descriptions"),
     "metrics": ("Server", "Whether it is alive, ready and able to write"),
+    "dev": ("Development", "For tests: the clock, a reset, and an inbox of webhooks"),
 }
 
 WEBHOOKS = ("Webhooks", "What the server calls, for users who are offline")
@@ -203,6 +204,10 @@ def build_openapi(routes: Sequence[Route], base_url: str) -> Json:
     return _OpenApi(routes, base_url.rstrip("/")).build()
 
 
+def _find_module(route: Route) -> str:
+    return route.handler.__module__.rpartition(".")[2]
+
+
 class _OpenApi:
     def __init__(self, routes: Sequence[Route], base_url: str) -> None:
         self._routes = routes
@@ -230,7 +235,7 @@ class _OpenApi:
                 {"url": self._base_url, "description": "v1, as it is without a prefix"},
                 {"url": f"{self._base_url}/v1", "description": "v1"},
             ],
-            "tags": [{"name": name, "description": text} for name, text in dict([*TAGS.values(), WEBHOOKS]).items()],
+            "tags": self._list_tags(),
             "paths": paths,
             "webhooks": {get_type(call): {"post": self._describe_call(call)} for call in webhook_calls.WEBHOOK_CALLS},
             "components": {
@@ -241,6 +246,11 @@ class _OpenApi:
                 "securitySchemes": SECURITY_SCHEMES,
             },
         }
+
+    def _list_tags(self) -> list[Json]:
+        modules = {_find_module(route) for route in self._routes}
+        used = dict(tag for module, tag in TAGS.items() if module in modules) | dict([WEBHOOKS])
+        return [{"name": name, "description": text} for name, text in used.items()]
 
     def _list_schemas(self) -> Json:
         """The schemas that something refers to. Queries and paths are taken apart into parameters."""
@@ -265,7 +275,7 @@ class _OpenApi:
         operation: Json = {
             "operationId": route.handler.__name__.lstrip("_"),
             "summary": summarize(route),
-            "tags": [TAGS[route.handler.__module__.rpartition(".")[2]][0]],
+            "tags": [TAGS[_find_module(route)][0]],
             "security": SECURITY[route.credential],
         }
         names = [*_PARAMETER.findall(route.path), *(["X-User-Id"] if route.credential in OF_USERS else [])]

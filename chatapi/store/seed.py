@@ -1,0 +1,56 @@
+"""The database with which a reset begins: one tenant and its keys."""
+
+import asyncio
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+
+from chatapi.clock import Clock
+from chatapi.store import open_store
+
+SUFFIXES = ("", "-wal", "-shm")  # of SQLite's files, after the path of the database
+
+_ATTACH = "ATTACH :path AS source"
+_COPY = (
+    "INSERT INTO tenants SELECT * FROM source.tenants WHERE tenant_id = :tenant_id",
+    """
+    INSERT INTO api_keys SELECT k.* FROM source.tenants AS t
+    JOIN source.api_keys AS k ON k.tenant_key = t.tenant_key WHERE t.tenant_id = :tenant_id
+    """,
+)
+_NEW_EPOCH = "UPDATE meta SET value = lower(hex(randomblob(12))) WHERE name = 'epoch'"
+
+
+async def make_seed(source: str, path: str, tenant_id: str, clock: Clock) -> None:
+    """Makes a database with this tenant of `source` and its keys, and nothing else. Raises StoreError."""
+    remove_database(path)
+    store = await open_store(path, synchronous="normal", readers=1, clock=clock)
+    await store.close()
+    await asyncio.to_thread(_copy_tenant, source, path, tenant_id)
+
+
+def _copy_tenant(source: str, path: str, tenant_id: str) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(_ATTACH, {"path": source})
+        connection.execute("BEGIN")
+        for statement in _COPY:
+            connection.execute(statement, {"tenant_id": tenant_id})
+        connection.execute("COMMIT")
+
+
+def plant(seed: str, path: str) -> None:
+    """Makes a database of a seed, with an epoch of its own. Blocks."""
+    shutil.copyfile(seed, path)
+    os.chmod(path, 0o600)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(_NEW_EPOCH)
+
+
+def remove_database(path: str) -> None:
+    """Its files, as far as they are there. Nobody may have it open."""
+    for suffix in SUFFIXES:
+        try:
+            os.unlink(path + suffix)
+        except FileNotFoundError:
+            continue

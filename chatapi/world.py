@@ -1,0 +1,233 @@
+"""Everything that rests on one database: the store, the services above it, and their tasks. It lives as long as the
+process, except that a reset of `serve --dev` and `--test` ends it and begins another."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chatapi.access import Access
+from chatapi.admission import Admission
+from chatapi.appends import Appends
+from chatapi.auth import Auth
+from chatapi.blocks import Blocks
+from chatapi.chat import Chat
+from chatapi.clock import Clock, SteadyClock
+from chatapi.committer import Committer
+from chatapi.config import Config, WebhooksConfig
+from chatapi.deltas import Deltas
+from chatapi.dev_tools import DevTools
+from chatapi.errors import ChatError
+from chatapi.health import HealthCheck
+from chatapi.history import HistoryCache
+from chatapi.housekeeping import start_housekeeping
+from chatapi.hub import Hub
+from chatapi.indexer import Indexer
+from chatapi.last_seen import LastSeen
+from chatapi.membership import Membership
+from chatapi.mentions import Mentions
+from chatapi.notifications import Notifications
+from chatapi.origin import OriginPolicy
+from chatapi.pins import Pins
+from chatapi.piping import Pipes
+from chatapi.presence import Presence
+from chatapi.profiles import Profiles
+from chatapi.reactions import Reactions
+from chatapi.receipts import Receipts
+from chatapi.recovery import Recovery
+from chatapi.reports import Reports
+from chatapi.room_bans import RoomBans
+from chatapi.room_lists import RoomLists
+from chatapi.rooms import Rooms
+from chatapi.search import Search
+from chatapi.services import Services
+from chatapi.store import SQLITE_VERSION, Store, open_store
+from chatapi.streams import Streams
+from chatapi.tasks import Tasks
+from chatapi.tenant_bans import TenantBans
+from chatapi.tenants import TenantRegistry
+from chatapi.views import Views
+from chatapi.webhooks.dead_letters import DeadLetterQueue
+from chatapi.webhooks.queue import WebhookQueue
+from chatapi.webhooks.worker import WebhookWorker
+from chatapi.ws.heartbeat import watch_connections
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Made by `open_world`. `calling` is the task of the webhooks."""
+
+    services: Services
+    calling: asyncio.Task[None]
+    _writing: contextlib.AsyncExitStack
+    _opened: contextlib.AsyncExitStack
+
+    @property
+    def is_busy(self) -> bool:
+        """Something is being written or read, or a webhook is being called."""
+        store = self.services.store
+        return store.writer.has_work or not store.readers.is_quiet or self.services.webhooks.running > 0
+
+    async def finish_writes(self) -> None:
+        """Returns when all that the writer took is committed; from now on it takes no more."""
+        await self._writing.aclose()
+
+    async def close(self) -> None:
+        """As `finish_writes`, and then ends the tasks and closes the database."""
+        await self._writing.aclose()
+        await self._opened.aclose()
+
+
+async def open_world(
+    config: Config, clock: Clock, admission: Admission, dev: DevTools | None, on_crash: Callable[[str], None]
+) -> World:
+    """Raises StoreError; then nothing is left open, as after any failure."""
+    async with contextlib.AsyncExitStack() as opened, contextlib.AsyncExitStack() as writing:
+        store = await open_store(
+            config.database.path,
+            synchronous=config.database.synchronous,
+            readers=config.database.readers,
+            clock=clock,
+        )
+        opened.push_async_callback(store.close)
+        if config.search.enabled and not store.can_search:
+            logger.warning("search is off: this SQLite has no FTS5", extra={"sqlite": SQLITE_VERSION})
+        tasks = Tasks(on_crash)
+        opened.push_async_callback(tasks.close)
+        services = _build_services(config, clock, store, tasks, admission, dev)
+        writer = tasks.start("writer", store.writer.run(services.committer))
+        writing.push_async_callback(_finish_writes, services, writer)
+        await services.tenants.load()
+        if dev is not None:
+            await services.tenants.ensure_dev_tenant()
+        await services.tenant_bans.load(services.tenants.all())
+        await services.webhooks.resume(services.tenants.all())
+        await services.notifications.resume(services.tenants.all())
+        await services.streams.load(services.tenants.all())
+        calling = tasks.start("webhooks", services.webhooks.run())
+        tasks.start("heartbeat", watch_connections(services))
+        start_housekeeping(services)
+        return World(services, calling, writing.pop_all(), opened.pop_all())
+
+
+async def _finish_writes(services: Services, writing: asyncio.Task[None]) -> None:
+    """Returns when all that the writer took is committed."""
+    await services.appends.close()
+    try:
+        await services.tenants.write_used_keys()
+        await services.last_seen.write()
+    except ChatError as error:
+        logger.warning("the times when keys were last used, and users last online, are not stored: %s", error.message)
+    services.store.writer.close()
+    await asyncio.wait([writing])
+
+
+def _build_services(
+    config: Config, clock: Clock, store: Store, tasks: Tasks, admission: Admission, dev: DevTools | None
+) -> Services:
+    """Opens nothing, and starts nothing."""
+    hub, rooms, last_seen = Hub(clock), Rooms(store.readers, clock), LastSeen(store.writer, clock)
+    presence = _build_presence(config, hub, last_seen)
+    access = Access(rooms)
+    deltas = Deltas(hub, rooms.streams)
+    tenants = TenantRegistry(store, config, clock, rooms, hub)
+    steady = SteadyClock(clock, store.latest_us)
+    webhooks, webhook_queue = _build_webhooks(config.webhooks, store, hub, tasks, clock, steady)
+    history, idle_seconds = HistoryCache(store.readers), config.streams.idle_seconds
+    committer = Committer(rooms=rooms, history=history, hub=hub, presence=presence, webhook_queue=webhook_queue)
+    appends = _build_appends(store, rooms, access, clock, deltas)
+    streams = Streams(store, rooms, hub, committer, access, appends, webhook_queue, clock, idle_seconds)
+    chat = Chat(store, rooms, history, hub, committer, access)
+    membership = Membership(store, rooms, hub, presence, access)
+    return Services(
+        config=config,
+        clock=clock,
+        steady=steady,
+        tasks=tasks,
+        store=store,
+        rooms=rooms,
+        room_lists=RoomLists(store.readers, rooms),
+        hub=hub,
+        presence=presence,
+        recovery=_build_recovery(config, store, rooms, access, hub, deltas, tasks),
+        deltas=deltas,
+        access=access,
+        committer=committer,
+        chat=chat,
+        appends=appends,
+        streams=streams,
+        pipes=Pipes(rooms, access, chat, appends, streams, clock, idle_seconds),
+        reactions=Reactions(store, hub, committer, access),
+        pins=Pins(store, committer, access),
+        mentions=Mentions(store.readers, access, clock),
+        views=Views(store, rooms, hub, access),
+        membership=membership,
+        blocks=Blocks(store, rooms, presence),
+        tenant_bans=TenantBans(store, rooms, hub, membership, presence, tasks, clock),
+        profiles=Profiles(store, rooms, hub, presence, tasks),
+        last_seen=last_seen,
+        room_bans=RoomBans(store, rooms, access, membership),
+        reports=Reports(store, access, webhook_queue),
+        receipts=Receipts(store, hub, access),
+        notifications=Notifications(store, hub, tasks, access, webhook_queue),
+        search=Search(store, access, is_enabled=config.search.enabled),
+        indexer=Indexer(store, is_enabled=config.search.enabled),
+        webhooks=webhooks,
+        dead_letters=_build_dead_letters(config, store, hub, tenants, webhooks, steady),
+        tenants=tenants,
+        auth=Auth(tenants, config, clock),
+        origins=OriginPolicy(config.server.allowed_origins, config.server.public_url),
+        health=HealthCheck(store.writer, clock),
+        admission=admission,
+        dev=dev,
+    )
+
+
+def _build_webhooks(
+    config: WebhooksConfig, store: Store, hub: Hub, tasks: Tasks, clock: Clock, steady: SteadyClock
+) -> tuple[WebhookWorker, WebhookQueue]:
+    worker = WebhookWorker(store=store, hub=hub, tasks=tasks, clock=clock, steady=steady, config=config)
+    return worker, WebhookQueue(hub, steady, config.retry_schedule_seconds[0], worker.wake)
+
+
+def _build_dead_letters(
+    config: Config, store: Store, hub: Hub, tenants: TenantRegistry, worker: WebhookWorker, steady: SteadyClock
+) -> DeadLetterQueue:
+    first_wait_seconds = config.webhooks.retry_schedule_seconds[0]
+    return DeadLetterQueue(
+        store=store, hub=hub, tenants=tenants, worker=worker, steady=steady, first_wait_seconds=first_wait_seconds
+    )
+
+
+def _build_appends(store: Store, rooms: Rooms, access: Access, clock: Clock, deltas: Deltas) -> Appends:
+    appends = Appends(store, rooms, access, clock)
+    appends.deliver = deltas.deliver
+    return appends
+
+
+def _build_presence(config: Config, hub: Hub, last_seen: LastSeen) -> Presence:
+    settings = config.websocket
+    return Presence(
+        hub, last_seen, grace_seconds=settings.presence_grace_seconds, typing_seconds=settings.typing_seconds
+    )
+
+
+def _build_recovery(
+    config: Config, store: Store, rooms: Rooms, access: Access, hub: Hub, deltas: Deltas, tasks: Tasks
+) -> Recovery:
+    recovery = Recovery(
+        readers=store.readers,
+        rooms=rooms,
+        access=access,
+        hub=hub,
+        deltas=deltas,
+        tasks=tasks,
+        epoch=store.epoch,
+        sync_limit=config.limits.sync_limit,
+        slow_consumer_seconds=config.limits.slow_consumer_seconds,
+    )
+    hub.recover = recovery.start
+    return recovery

@@ -1,0 +1,119 @@
+"""`chatapi serve --test`, and `/dev` of it and of `--dev`."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dev_program import WAIT_SECONDS, DevProgram, run_dev_program
+from driver import Server
+from examples import example
+
+from chatapi.rest import DEV_ROUTES, ROUTES
+from chatapi.rest.call import Credential
+from chatapi.rest.dev import HOOK_ROUTE
+
+DEV_PATHS = [(route.method, route.path) for route in (*DEV_ROUTES, HOOK_ROUTE)]
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[DevProgram]:
+    with run_dev_program() as program:
+        yield program
+
+
+@pytest.fixture
+def program(started: DevProgram) -> DevProgram:
+    started.reset()
+    return started
+
+
+# The route table
+
+
+def test_no_route_of_dev_is_in_the_usual_table() -> None:
+    assert {path for _, path in DEV_PATHS} >= {"/dev/clock", "/dev/reset", "/dev/webhooks", "/dev/hook"}
+    assert all(path.startswith("/dev/") for _, path in DEV_PATHS)
+    assert not [route for route in ROUTES if route.path.startswith("/dev")]
+    assert {route.credential for route in DEV_ROUTES} == {Credential.MASTER}
+
+
+async def test_dev_is_unknown_in_any_other_mode(shared_server: Server) -> None:
+    headers = {"X-Master-Key": shared_server.master_key}
+    for prefix in ("", "/v1"):
+        for method, path in DEV_PATHS:
+            reply = await shared_server.request(method, prefix + path, {}, headers=headers)
+            assert (reply.status, reply.error["code"]) == (404, "NOT_FOUND"), path
+    assert "/dev" not in (await shared_server.request("GET", "/openapi.json")).body["paths"]
+    assert not [path for path in (await shared_server.request("GET", "/openapi.json")).body["paths"] if "/dev" in path]
+
+
+def test_dev_takes_the_master_key_alone(program: DevProgram) -> None:
+    of_tenant = {"X-API-Key": program.printed["api_key"], "X-User-Id": "alice"}
+    for route in DEV_ROUTES:
+        for headers in ({}, of_tenant, {"X-Master-Key": "wrong"}):
+            status, envelope = program.call(route.method, route.path, {}, **headers)
+            assert (status, envelope["error"]["code"]) == (401, "AUTHENTICATION_ERROR"), route.path
+
+
+def test_its_document_lists_dev(program: DevProgram) -> None:
+    _status, document = program.call("GET", "/openapi.json")
+    assert {"/dev/clock", "/dev/reset", "/dev/webhooks"} <= set(document["paths"])
+
+
+# The start and the end
+
+
+def test_the_first_line_has_all_that_a_test_needs(program: DevProgram) -> None:
+    assert list(program.printed) == ["url", "master_key", "tenant_id", "api_key", "token_secret", "webhook_secret"]
+    status, envelope = program.call("GET", "/admin/tenants", **{"X-Master-Key": program.printed["master_key"]})
+    assert status == 200
+    [tenant] = envelope["data"]["tenants"]
+    assert tenant["tenant_id"] == program.printed["tenant_id"]
+    assert tenant["config"] == {"webhook_url": f"{program.url}/dev/hook"}
+    assert program.user("GET", "/rooms")[0] == 200
+
+
+# The clock
+
+
+def test_the_clock_goes_forward_only(program: DevProgram) -> None:
+    for advance in (-1, 10**9, "1", None):
+        status, envelope = program.call(
+            "POST", "/dev/clock", {"advance": advance}, **{"X-Master-Key": program.printed["master_key"]}
+        )
+        assert (status, envelope["error"]["field"]) == (400, "advance"), advance
+    assert program.advance(0.5)["advanced"] == 0.5
+    assert program.advance(86_400)["advanced"] == 86_400.5
+    assert program.dev("GET", "/clock")["advanced"] == 86_400.5
+
+
+# The document
+
+
+@pytest.mark.slow
+def test_the_examples_of_the_document(tmp_path: Path) -> None:
+    (tmp_path / "chatapi").write_text(f'#!/bin/sh\nexec {sys.executable} -m chatapi "$@"\n')
+    (tmp_path / "chatapi").chmod(0o755)
+    blocks = [
+        example("docs/testing.md", "sh", "serve --test"),
+        example("docs/testing.md", "sh", "jq -r"),
+        example("docs/testing.md", "sh", "/rooms"),
+        example("docs/testing.md", "sh", "/dev/clock"),
+        example("docs/testing.md", "sh", "/dev/webhooks"),
+        example("docs/testing.md", "sh", "/dev/reset"),
+    ]
+    script = "\necho\n".join([*blocks, "kill %1; wait %1"])
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    shell = subprocess.run(
+        ["bash", "-emc", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=WAIT_SECONDS
+    )
+    printed, room, clock, webhooks = (line for line in shell.stdout.splitlines() if line)
+    documented = json.loads(example("docs/testing.md", "json", "master_key"))
+    assert list(json.loads(printed)) == list(documented)
+    assert json.loads(room)["data"]["type"] == "group"
+    assert json.loads(clock)["data"]["advanced"] == 86_400
+    assert json.loads(webhooks)["data"]["calls"] == []
