@@ -248,6 +248,10 @@ class Connection:
         self.cursors.pop(room, None)
         self.last_seqs.pop(room, None)
 
+    def follows(self, room: RoomState) -> bool:
+        """Whether it is in the room, and its user has not left it."""
+        return room in self.rooms and room not in self.last_seqs
+
     def unsubscribe(self, room: RoomState) -> None:
         """As `leave`, because the client asked for it: a member still shares the room with the others."""
         self.leave(room)

@@ -71,7 +71,7 @@ class Deltas:
             return
         shown = connection.shown or {}
         for room in connection.rooms:
-            if room.ring.streams and room not in connection.last_seqs:
+            if room.ring.streams and connection.follows(room):
                 for stream in room.ring.streams.values():
                     if stream not in shown:
                         yield room, stream

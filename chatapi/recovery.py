@@ -316,8 +316,8 @@ class Recovery:
                 unshown.clear()  # closed, or synced again: its backlog comes first
                 return
             unshown.popleft()
-            if state is None or not is_open(room, stream) or room in connection.last_seqs:
-                continue
+            if state is None or not is_open(room, stream) or not connection.follows(room):
+                continue  # it has ended, or the connection has left its room meanwhile
             frame = state.encode(stream, self._deltas.find_published(stream))
             self._hub.send(connection, frame)
             shown[stream] = room

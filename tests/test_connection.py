@@ -165,6 +165,16 @@ class World:
         self.left_at[room] = room.published_seq
         self.connection.leave(room, last_seq=room.published_seq)
 
+    def unsubscribe(self, room: RoomState) -> None:
+        self.connection.unsubscribe(room)
+        self.hub.send(self.connection, encode_text(dumps({"type": "unsubscribed", "room_id": room.room_id})))
+
+    def subscribe(self, room: RoomState) -> None:
+        last_seq = room.published_seq
+        self.hub.enter(self.connection, room, last_seq)
+        fields = {"room_id": room.room_id, "last_seq": last_seq}
+        self.hub.send(self.connection, encode_text(dumps({"type": "subscribed", **fields})))
+
     def say(self, room: RoomState) -> None:
         seq = room.published_seq + 1
         frame = encode_text(dumps({"type": "message", "room_id": room.room_id, "seq": seq, "content": "x" * 1_000}))
@@ -200,7 +210,7 @@ class World:
             after = stream.stored_index
             stream.accept(text.encode())
             stream.note_stored(stream.accepted_index)
-            self.deltas.deliver(room, stream, after, stream.stored_index)
+            self.deltas.deliver(room, stream, after, stream.stored_index, text)
         self.hub.flush()
 
     def end_stream(self, room: RoomState) -> None:
@@ -226,6 +236,7 @@ class Reader:
         self._taken = 0
         self.cursors = {room.room_id: 0 for room in world.all}
         self.streams: dict[str, tuple[int, str]] = {}
+        self.unsubscribed: set[str] = set()
 
     async def catch_up(self) -> None:
         await self._world.resolve_settings()
@@ -236,6 +247,7 @@ class Reader:
 
     def _take(self, frame: dict[str, Any]) -> None:
         room_id = frame.get("room_id", "")
+        assert room_id not in self.unsubscribed or frame["type"] in ("subscribed", "joined", "unsubscribed"), frame
         self._take_stream(frame)
         if frame["type"] == "message":
             assert frame["seq"] == self.cursors[room_id] + 1
@@ -245,8 +257,14 @@ class Reader:
             assert frame["to_seq"] >= frame["from_seq"]
             self.cursors[room_id] = frame["to_seq"]
         elif frame["type"] == "joined":
-            assert self.cursors[room_id] >= frame["left_at"]
+            assert self.cursors[room_id] >= frame["left_at"] or room_id in self.unsubscribed
+            self.unsubscribed.discard(room_id)
             self.cursors[room_id] = frame["last_seq"]
+        elif frame["type"] == "unsubscribed":
+            self.unsubscribed.add(room_id)
+        elif frame["type"] == "subscribed":
+            self.unsubscribed.discard(room_id)
+            self.cursors[room_id] = max(self.cursors[room_id], frame["last_seq"])
         elif frame["type"] == "sync.reset":
             self.cursors |= frame["rooms"]
 
@@ -285,7 +303,11 @@ async def act(operation: str, room: RoomState, chance: random.Random, world: Wor
         world.leave(room)
     elif operation == "join" and not is_member:
         world.join(room)
-    elif operation.startswith("sync") and is_member:
+    elif operation == "unsubscribe" and is_member and room in world.connection.rooms:
+        world.unsubscribe(room)
+    elif operation == "subscribe" and is_member and room in world.connection.unsubscribed:
+        world.subscribe(room)
+    elif operation.startswith("sync") and is_member and room in world.connection.rooms:
         await reader.catch_up()
         cursor = reader.cursors[room.room_id] = max(0, room.published_seq - chance.randint(0, 40))
         after_seq = room.published_seq + 5 if operation == "sync ahead" else cursor
@@ -334,13 +356,16 @@ async def test_each_stream_is_whole_and_every_delta_goes_on_where_it_stood(seed:
         world.join(room)
     reader = Reader(world)
     world.recovery.begin(world.connection, None)
-    operations = ("say", "open", "end", "read", "turn", "turn", "turn", "leave", "join", "sync", *["append"] * 8)
+    operations = ["say", "open", "end", "read", "leave", "join", "sync", "unsubscribe", "subscribe"]
+    operations += ["turn"] * 3 + ["append"] * 8
     for _ in range(200):
         await act(chance.choice(operations), chance.choice(world.all), chance, world, reader)
     await reader.catch_up()
     for room in world.all:
         if BOB not in room.members:
             world.join(room)
+        elif room in world.connection.unsubscribed:
+            world.subscribe(room)
     await reader.catch_up()
     for room in world.all:
         for stream in room.ring.streams.values():

@@ -225,6 +225,37 @@ async def test_a_sync_while_a_state_is_read_comes_first(server: Server, monkeypa
     await reader.until_as_far_as(writer)
 
 
+async def test_a_room_that_is_unsubscribed_while_a_state_is_read_is_not_shown(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    writer = await Writer.open(alice, room_id)
+    socket = await bob.connect(sync="none", ready=False)
+    reader = Reader(socket)
+    reads, release, find = asyncio.Event(), asyncio.Event(), recovery.log.find_message
+
+    async def hold(*given: Any) -> Any:
+        reads.set()
+        await release.wait()
+        return await find(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recovery.log, "find_message", hold)
+        await socket.send("sync", rooms={room_id: 1})
+        await reads.wait()
+        await socket.send("unsubscribe", room_id=room_id)
+        await reader.until("unsubscribed")
+        release.set()
+    await reader.until("sync.complete")
+    assert "message.state" not in reader.seen
+    await writer.append(WORDS[0])
+    await socket.send("subscribe", room_id=room_id)
+    await reader.until("message.state")
+    await writer.append(WORDS[1])
+    await reader.until_as_far_as(writer)
+
+
 async def test_a_user_added_to_the_room_in_the_middle_gets_the_state(server: Server) -> None:
     alice, carol = server.user("alice"), server.user("carol")
     room_id, other_id = await alice.make_room("bob"), await alice.make_room("carol")
