@@ -10,6 +10,7 @@ import pytest
 from accessibility import Inspector
 from browser_rig import PHONE, PaneOf, Tenant, open_room, panes, visit
 from playwright.sync_api import Browser, Locator, Page, expect
+from proxy import FOREIGN_ANSWERS, Proxy
 from server_process import ServerProcess
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -166,6 +167,27 @@ def test_the_stop_button_asks_the_writer(browser: Browser, tenant: Tenant) -> No
         for pane, may_stop in ((alice, True), (bob, False)):
             stop = pane.root.locator(f"[data-message={spoken}] .stop")
             expect(stop).to_be_visible() if may_stop else expect(stop).to_be_hidden()
+
+
+def test_the_stop_button_where_no_websockets_pass(browser: Browser, tenant: Tenant, server: ServerProcess) -> None:
+    stream = Stream(tenant, "and then")
+    with Proxy(server.port) as proxy:
+        proxy.answer("GET", "^/(v1/)?ws", [FOREIGN_ANSWERS["text_426"]] * 1000)
+        with tenant.visit(browser, proxy.url, excused=("WebSocket connection to", "status of 426")) as visitor:
+            page = visitor.open()
+            for pane in (PaneOf(page, "a"), PaneOf(page, "b")):
+                expect(pane.state).to_have_text("live over SSE", timeout=30_000)
+            alice, bob = open_lighthouse(page)
+            stream.append(" more")
+            message = stream.at(alice)
+            expect(message.locator(".content")).to_have_text("and then more")
+            message.get_by_role("button", name="Stop", exact=True).click()
+            for pane in (alice, bob):
+                expect(state_of(stream.at(pane))).to_have_text("asked to stop")
+            assert stream.append(", a last word")["cancel_requested"] is True
+            expect(message.locator(".content")).to_have_text("and then more, a last word")
+            stream.finish("cancelled")
+            expect(state_of(message)).to_have_text("cancelled")
 
 
 @pytest.mark.parametrize(("state", "shown"), [("failed", "failed"), ("deleted", None)])
