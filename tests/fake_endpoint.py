@@ -55,8 +55,10 @@ class Exchange:
         await self.write(data, content_type)
         self._done.set()
 
-    def refuse(self, status: int, body: object) -> None:
-        self._response = web.json_response(body, status=status)
+    def refuse(self, status: int, body: object, **headers: str) -> None:
+        """`Retry_After="1"` stands for `Retry-After: 1`."""
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        self._response = web.json_response(body, status=status, headers=given)
         self._done.set()
 
     def break_off(self) -> None:

@@ -11,6 +11,7 @@ from driver import Server
 from fake_endpoint import FakeEndpoint, open_endpoint
 
 from chatapi.cli.agent import agent
+from chatapi.cli.agent import endpoint as agent_endpoint
 from chatapi.cli.agent.context import read_prompt
 from chatapi.cli.agent.desk import Question
 from chatapi.client import ChatAPI
@@ -237,6 +238,47 @@ async def test_failure_of_the_endpoint_is_told_in_the_room(
     assert show(await answered(socket, question)) == ("Now I go on.", "done")
     assert ENDPOINT_KEY not in caplog.text
     assert shared_server.api_key not in caplog.text
+
+
+BUSY = {"error": {"message": "Slow down"}}
+
+
+@pytest.mark.slow
+async def test_busy_endpoint_is_asked_again(
+    shared_server: Server, endpoint: FakeEndpoint, agents: Agents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_endpoint, "RETRY_S", 0.02)
+    alice = shared_server.user("alice")
+    room = await alice.make_room("agent")
+    socket = await alice.connect()
+    agents.start(room)
+    loop = asyncio.get_running_loop()
+
+    question = await ask(alice, room)
+    (await endpoint.asked()).refuse(429, BUSY, Retry_After="1")
+    refused_s = loop.time()
+    (await endpoint.asked()).refuse(503, ["nothing"])
+    assert loop.time() - refused_s >= 1
+    await (await endpoint.asked()).end("Here it is.")
+    assert show(await answered(socket, question)) == ("Here it is.", "done")
+
+    question = await ask(alice, room)
+    for _ in range(3):
+        (await endpoint.asked()).refuse(429, BUSY)
+    assert show_failure(await answered(socket, question)) == ("", "HTTP 429: Slow down")
+
+    question = await ask(alice, room)
+    (await endpoint.asked()).refuse(429, BUSY, Retry_After="61")  # nobody waits for so long
+    assert show_failure(await answered(socket, question)) == ("", "HTTP 429: Slow down")
+
+    question = await ask(alice, room)
+    opened = await until(socket, "message", sender_id="agent")
+    (await endpoint.asked()).refuse(503, BUSY, Retry_After="50")
+    await alice.post(f"/rooms/{room}/messages/{opened['message_id']}/cancel")
+    cancelled_s = loop.time()
+    assert show(await answered(socket, question)) == ("", "cancelled")
+    assert loop.time() - cancelled_s < 0.5
+    assert len(endpoint.exchanges) == 8
 
 
 @pytest.mark.slow

@@ -1,15 +1,22 @@
 """An OpenAI-compatible endpoint, and the text of its answers while they are generated."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 
 import aiohttp
 
 from chatapi.client import StreamFailed
+from chatapi.client.backoff import full_jitter
+from chatapi.client.envelope import parse_retry_after
 from chatapi.protocol.json import dumps, loads_stored
 from chatapi.protocol.piped_text import EventStreamText
 
 CONNECT_S = 10.0
+BUSY = frozenset({429, 503})  # statuses after which the same is asked again
+TRIES = 3  # of one answer...
+PATIENCE_S = 60.0  # ...within this time: somebody waits for it
+RETRY_S = 2.0  # before the next try, if the endpoint does not say when; each time twice as long
 MAX_ANSWER_S = 3600.0  # an endpoint that never ends would hold up its room forever
 READ_BYTES = 4 * 1024  # looked at in one step of the loop: up to 10 ms, for the shortest of lines
 MAX_ERROR_BYTES = 64 * 1024
@@ -38,16 +45,28 @@ class Endpoint:
                     raise await self._refuse(response)
 
     async def answer(self, messages: list[dict[str, str]]) -> AsyncGenerator[str, None]:
-        """The text as it comes. Raises EndpointFailed, perhaps after a part of it."""
+        """The text as it comes. An endpoint that is busy is asked again. Raises EndpointFailed, perhaps after a part of
+        the text."""
         body = dumps({"model": self._model, "messages": messages, "stream": True})
+        until_s = asyncio.get_running_loop().time() + PATIENCE_S
+        for attempt in range(TRIES):
+            with self._explaining():
+                async with self._request("POST", "/chat/completions", body) as response:
+                    wait_s = _find_wait(response, attempt)
+                    if wait_s is None or asyncio.get_running_loop().time() + wait_s > until_s:
+                        async with aclosing(self._read(response)) as pieces:
+                            async for piece in pieces:
+                                yield piece
+                        return
+            await asyncio.sleep(wait_s)
+
+    async def _read(self, response: aiohttp.ClientResponse) -> AsyncGenerator[str, None]:
+        if response.status != 200:
+            raise await self._refuse(response)
         text = EventStreamText()
-        with self._explaining():
-            async with self._request("POST", "/chat/completions", body) as response:
-                if response.status != 200:
-                    raise await self._refuse(response)
-                while not text.is_over and text.error is None and (data := await response.content.read(READ_BYTES)):
-                    if piece := text.feed(data):
-                        yield piece
+        while not text.is_over and text.error is None and (data := await response.content.read(READ_BYTES)):
+            if piece := text.feed(data):
+                yield piece
         if piece := text.close():
             yield piece
         if text.error is not None:
@@ -88,3 +107,11 @@ class Endpoint:
         """Some endpoints repeat the key that they refuse."""
         reason = reason.replace(self._key, "***") if self._key else reason
         return EndpointFailed(" ".join(reason.replace("\0", " ").split())[:MAX_REASON_CHARACTERS])
+
+
+def _find_wait(response: aiohttp.ClientResponse, attempt: int) -> float | None:
+    """Seconds until the next try; None if this is the answer."""
+    if response.status not in BUSY or attempt == TRIES - 1:
+        return None
+    least_s = RETRY_S * 2.0**attempt
+    return parse_retry_after(response.headers) or least_s + full_jitter(attempt, RETRY_S, RETRY_S)
