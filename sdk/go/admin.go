@@ -1,0 +1,153 @@
+package chatapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+)
+
+var tenantShape = shape{"tenant_id": aString}
+
+// Admin is the operator: tenants, their keys and secrets, dead letters. Every call fails with 401 for a wrong master
+// key. Its methods may be called from several goroutines.
+type Admin struct{ caller }
+
+// NewAdmin makes an operator's client of the server at this address.
+func NewAdmin(address, masterKey string, options *Options) (*Admin, error) {
+	if masterKey == "" || !headerPattern.MatchString(masterKey) {
+		return nil, errors.New("chatapi: the master key must be printable ASCII")
+	}
+	http, err := newRequester(address, options)
+	if err != nil {
+		return nil, err
+	}
+	return &Admin{caller{http, newMasterKeyring(masterKey)}}, nil
+}
+
+func tenantPath(tenantID string) string { return "/admin/tenants/" + escape(tenantID) }
+
+// CreateTenant creates a tenant. Its API key and secrets are shown this once. name: 1 to 200 characters; config: its own
+// limits, webhook URL and retention, as TenantConfig of the OpenAPI document has them. It is not tried again after a
+// lost answer. 400 (Field: config.…).
+func (a *Admin) CreateTenant(ctx context.Context, name string, config map[string]any) (*NewTenant, error) {
+	if config == nil {
+		config = map[string]any{}
+	}
+	body := map[string]any{"name": name, "config": config}
+	return get[NewTenant](ctx, &a.caller, call{method: http.MethodPost, path: "/admin/tenants", body: body}, tenantShape)
+}
+
+// ListTenants lists all tenants, the oldest first.
+func (a *Admin) ListTenants(ctx context.Context, page Page) (*TenantPage, error) {
+	asked := call{method: http.MethodGet, path: "/admin/tenants", query: page.query().values()}
+	return get[TenantPage](ctx, &a.caller, asked, shape{"tenants": aList})
+}
+
+// GetTenant reads a tenant with its config, without keys and secrets. 404.
+func (a *Admin) GetTenant(ctx context.Context, tenantID string) (*Tenant, error) {
+	return get[Tenant](ctx, &a.caller, call{method: http.MethodGet, path: tenantPath(tenantID)}, tenantShape)
+}
+
+// TenantChange says what to change. Of Config, keys that are not given stay, and nil takes the server's own setting.
+type TenantChange struct {
+	Name   Optional[string]
+	Config Optional[map[string]any]
+}
+
+// UpdateTenant changes a tenant. The answer has a WebhookSecret when webhook_url is set for the first time. 400, 404.
+func (a *Admin) UpdateTenant(ctx context.Context, tenantID string, change TenantChange) (*Tenant, error) {
+	body := map[string]any{}
+	change.Name.put(body, "name")
+	change.Config.put(body, "config")
+	return get[Tenant](ctx, &a.caller, call{method: http.MethodPatch, path: tenantPath(tenantID), body: body}, tenantShape)
+}
+
+// DeleteTenant deletes a tenant and all its data; its connections end. 404.
+func (a *Admin) DeleteTenant(ctx context.Context, tenantID string) error {
+	return a.ask(ctx, call{method: http.MethodDelete, path: tenantPath(tenantID)}, nil, nil)
+}
+
+// CreateKey adds an API key, which is shown this once. It is not tried again after a lost answer. 404.
+func (a *Admin) CreateKey(ctx context.Context, tenantID string) (*NewKey, error) {
+	asked := call{method: http.MethodPost, path: tenantPath(tenantID) + "/keys"}
+	return get[NewKey](ctx, &a.caller, asked, shape{"api_key": aString})
+}
+
+// ListKeys lists the tenant's API keys, without their secrets: when each was made, and last used. 404.
+func (a *Admin) ListKeys(ctx context.Context, tenantID string, page Page) (*KeyPage, error) {
+	asked := call{method: http.MethodGet, path: tenantPath(tenantID) + "/keys", query: page.query().values()}
+	return get[KeyPage](ctx, &a.caller, asked, shape{"keys": aList})
+}
+
+// RevokeKey revokes an API key at once; its connections end. 404.
+func (a *Admin) RevokeKey(ctx context.Context, tenantID, keyID string) error {
+	return a.ask(ctx, call{method: http.MethodDelete, path: tenantPath(tenantID) + "/keys/" + escape(keyID)}, nil, nil)
+}
+
+// RotateTokenSecret replaces the secret that signs user tokens, and returns the new one, this once. All user tokens of
+// the tenant die at once. It is not tried again after a lost answer. 404.
+func (a *Admin) RotateTokenSecret(ctx context.Context, tenantID string) (string, error) {
+	var secret struct {
+		TokenSecret string `json:"token_secret"`
+	}
+	asked := call{method: http.MethodPost, path: tenantPath(tenantID) + "/token-secret"}
+	err := a.ask(ctx, asked, shape{"token_secret": aString}, &secret)
+	return secret.TokenSecret, err
+}
+
+// RotateWebhookSecret replaces the secret that signs webhook calls, and returns the new one, this once. The old one signs
+// along for 24 h. It is not tried again after a lost answer. 404.
+func (a *Admin) RotateWebhookSecret(ctx context.Context, tenantID string) (string, error) {
+	var secret struct {
+		WebhookSecret string `json:"webhook_secret"`
+	}
+	asked := call{method: http.MethodPost, path: tenantPath(tenantID) + "/webhook-secret"}
+	err := a.ask(ctx, asked, shape{"webhook_secret": aString}, &secret)
+	return secret.WebhookSecret, err
+}
+
+// DeadLetterQuery chooses a part of the dead letters. Limit may be up to 1,000.
+type DeadLetterQuery struct {
+	Page
+	TenantID string // of this tenant alone
+}
+
+// ListDeadLetters lists webhook calls that failed for good, the latest first. 404 of an unknown tenant.
+func (a *Admin) ListDeadLetters(ctx context.Context, q DeadLetterQuery) (*DeadLetters, error) {
+	values := q.query().text("tenant_id", q.TenantID).values()
+	asked := call{method: http.MethodGet, path: "/admin/dead-letters", query: values}
+	return get[DeadLetters](ctx, &a.caller, asked, shape{"failed_messages": aList})
+}
+
+// RetryDeadLetter puts a webhook call that failed for good back into the queue, by its ID. It is not tried again after a
+// lost answer. 404; 409 when the tenant has no webhook_url.
+func (a *Admin) RetryDeadLetter(ctx context.Context, deadLetterID string) error {
+	asked := call{method: http.MethodPost, path: "/admin/dead-letters/" + escape(deadLetterID) + "/retry"}
+	return a.ask(ctx, asked, shape{"id": aString}, nil)
+}
+
+// RetryDeadLetters puts all of a tenant's dead letters back into the queue, and returns how many. It is not tried again
+// after a lost answer, since the count would be another one. 404; 409 when the tenant has no webhook_url.
+func (a *Admin) RetryDeadLetters(ctx context.Context, tenantID string) (int, error) {
+	var retried struct {
+		Retried int `json:"retried"`
+	}
+	asked := call{method: http.MethodPost, path: "/admin/dead-letters/retry", body: map[string]any{"tenant_id": tenantID}}
+	err := a.ask(ctx, asked, shape{"retried": anInt}, &retried)
+	return retried.Retried, err
+}
+
+// GetStats counts, for each tenant, rooms, messages, connections and what waits in its queues; and the queues of all.
+func (a *Admin) GetStats(ctx context.Context) (*Stats, error) {
+	return get[Stats](ctx, &a.caller, call{method: http.MethodGet, path: "/admin/stats"}, shape{"tenants": aList})
+}
+
+// Compact gives free space of the server's database back to the file system, for about a second: call it until Stage is
+// "done". It is "waiting" while a backup, a check or a long read needs the file as it was. database: device and inode of
+// its file ("64769:1310847"), or "". It is not tried again after a lost answer. 409 for a database that cannot do it
+// while the server runs, and where the server has another one.
+func (a *Admin) Compact(ctx context.Context, database string) (*Compacted, error) {
+	asked := call{method: http.MethodPost, path: "/admin/compact", query: query{}.text("database", database).values()}
+	wanted := shape{"stage": aString, "before_bytes": anInt, "file_bytes": anInt, "free_bytes": anInt}
+	return get[Compacted](ctx, &a.caller, asked, wanted)
+}

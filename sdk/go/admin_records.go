@@ -1,0 +1,102 @@
+package chatapi
+
+import "time"
+
+// Tenant is an organization. WebhookSecret is there when a change was the first to set webhook_url.
+type Tenant struct {
+	TenantID      string         `json:"tenant_id"`
+	Name          string         `json:"name"`
+	CreatedAt     time.Time      `json:"created_at"`
+	Config        map[string]any `json:"config"`
+	WebhookSecret string         `json:"webhook_secret"`
+}
+
+// NewTenant has its secrets, which are shown this once.
+type NewTenant struct {
+	Tenant
+	APIKey      string `json:"api_key"`
+	TokenSecret string `json:"token_secret"`
+}
+
+// TenantPage is a page of tenants.
+type TenantPage struct {
+	PageEnd
+	Tenants []Tenant `json:"tenants"`
+}
+
+// NewKey is an API key, which is shown this once.
+type NewKey struct {
+	KeyID  string `json:"key_id"`
+	APIKey string `json:"api_key"`
+}
+
+// Key of a tenant, without its secret.
+type Key struct {
+	KeyID      string     `json:"key_id"`
+	CreatedAt  time.Time  `json:"created_at"`
+	LastUsedAt *time.Time `json:"last_used_at"`
+}
+
+// KeyPage is a page of keys.
+type KeyPage struct {
+	PageEnd
+	Keys []Key `json:"keys"`
+}
+
+// FailedCall is a webhook call that was tried Attempts times, and why the last try failed. What it was about is in
+// MessageID and RoomID, NotificationID and Topic, or Event and ReportID.
+type FailedCall struct {
+	ID             string    `json:"id"`
+	TenantID       string    `json:"tenant_id"`
+	UserID         string    `json:"user_id"`
+	Attempts       int       `json:"attempts"`
+	LastAttemptAt  time.Time `json:"last_attempt_at"`
+	Error          string    `json:"error"`
+	MessageID      string    `json:"message_id"`
+	RoomID         string    `json:"room_id"`
+	NotificationID string    `json:"notification_id"`
+	Topic          string    `json:"topic"`
+	Event          string    `json:"event"`
+	ReportID       string    `json:"report_id"`
+}
+
+// DeadLetters is a page of webhook calls that failed for good.
+type DeadLetters struct {
+	PageEnd
+	FailedMessages      []FailedCall `json:"failed_messages"`
+	FailedNotifications []FailedCall `json:"failed_notifications"`
+	FailedEvents        []FailedCall `json:"failed_events"`
+}
+
+// Queues count notifications that are not acknowledged yet, for each recipient; webhook calls still to be made; dead
+// letters; and, of all tenants together, Writes that wait for the disk.
+type Queues struct {
+	Notifications int `json:"notifications"`
+	Webhooks      int `json:"webhooks"`
+	DeadLetters   int `json:"dead_letters"`
+	Writes        int `json:"writes"`
+}
+
+// TenantStats are the counts of one tenant.
+type TenantStats struct {
+	TenantID    string `json:"tenant_id"`
+	Name        string `json:"name"`
+	Rooms       int    `json:"rooms"`
+	Messages    int    `json:"messages"`
+	Connections int    `json:"connections"`
+	Queues      Queues `json:"queues"`
+}
+
+// Stats of the server.
+type Stats struct {
+	Tenants []TenantStats `json:"tenants"`
+	Queues  Queues        `json:"queues"`
+}
+
+// Compacted tells the file's size when the call began, and now; and how much of it holds nothing.
+type Compacted struct {
+	Stage       string `json:"stage"` // "working", "waiting" or "done"
+	BeforeBytes int64  `json:"before_bytes"`
+	FileBytes   int64  `json:"file_bytes"`
+	FreeBytes   int64  `json:"free_bytes"`
+}
