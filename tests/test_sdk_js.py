@@ -5,9 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from newer import NewerServerThread
-from proxy import Proxy
-from server_process import Control, ServerProcess
+from sdk_stage import open_stage
 
 HERE = Path(__file__).parent / "js"
 OVER_HTTP = [
@@ -21,25 +19,11 @@ OVER_HTTP = [
 def run_node(file: str, directory: Path, *, adds: bool = False, transport: str = "") -> None:
     """`adds`: the server that is tested is a newer one, with fields and frames of its own. `transport` carries the
     connections of the cases."""
-    server = ServerProcess(directory, {"limits.sync_limit": "20"}, dev=False)  # which would allow every origin
-    with (
-        server,
-        Proxy(server.port) as proxy,
-        NewerServerThread(server.url) as newer,
-        NewerServerThread(server.url, renames=False) as adding,
-        Control(server, proxy) as control,
-    ):
-        environment = {
-            **os.environ,
-            "CHATAPI_TEST_URL": adding.url if adds else server.url,
-            "CHATAPI_TEST_MASTER_KEY": server.master_key,
-            "CHATAPI_TEST_CONTROL": control.url,
-            "CHATAPI_TEST_PROXY": proxy.url,
-            "CHATAPI_TEST_NEWER": newer.url,
-            "CHATAPI_TEST_TRANSPORT": transport,
-        }
-        run = subprocess.run(["node", "--test", file], cwd=HERE, env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, f"{run.stdout}\n{run.stderr}\n{server.log.read_text()[-4000:]}"
+    with open_stage(directory, adds=adds, transport=transport) as stage:
+        run = subprocess.run(
+            ["node", "--test", file], cwd=HERE, env={**os.environ, **stage}, capture_output=True, text=True
+        )
+    assert run.returncode == 0, f"{run.stdout}\n{run.stderr}\n{(directory / 'server.log').read_text()[-4000:]}"
     assert "# skipped 0" in run.stdout or "skipped 0" in run.stdout, run.stdout
 
 

@@ -1,0 +1,63 @@
+"""What the shared cases of SDKs need around their runner: a server that can be killed, and the proxies before it.
+
+`python tests/sdk_stage.py COMMAND…` starts them, runs the command with their addresses in its environment, and ends
+with its exit status. docs/conformance.md describes the environment.
+"""
+
+import argparse
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from newer import NewerServerThread
+from proxy import Proxy
+from server_process import Control, ServerProcess
+
+SETTINGS = {"limits.sync_limit": "20"}
+
+
+@contextlib.contextmanager
+def open_stage(directory: Path, *, adds: bool = False, transport: str = "") -> Iterator[dict[str, str]]:
+    """The environment of the runner. `adds`: between it and the server there is one that adds fields and frames of a
+    later version. `transport` is to carry the connections. The server's log is in the directory."""
+    server = ServerProcess(directory, SETTINGS, dev=False)  # which would allow every origin
+    with (
+        server,
+        Proxy(server.port) as proxy,
+        NewerServerThread(server.url) as newer,
+        NewerServerThread(server.url, renames=False) as adding,
+        Control(server, proxy) as control,
+    ):
+        yield {
+            "CHATAPI_TEST_URL": adding.url if adds else server.url,
+            "CHATAPI_TEST_MASTER_KEY": server.master_key,
+            "CHATAPI_TEST_CONTROL": control.url,
+            "CHATAPI_TEST_PROXY": proxy.url,
+            "CHATAPI_TEST_NEWER": newer.url,
+            "CHATAPI_TEST_TRANSPORT": transport,
+        }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Runs the tests of an SDK against a server of their own.")
+    parser.add_argument("--adds", action="store_true", help="the server has fields and frames of a later version")
+    parser.add_argument(
+        "--transport", default="", choices=("websocket", "sse", "poll"), help="what carries connections"
+    )
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="the runner, with its arguments")
+    args = parser.parse_args()
+    if not args.command:
+        parser.error("give the command that runs the tests")
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        open_stage(Path(directory), adds=args.adds, transport=args.transport) as environment,
+    ):
+        return subprocess.run(args.command, env={**os.environ, **environment}, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
