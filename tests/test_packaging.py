@@ -37,6 +37,9 @@ def find_versions(text: str) -> set[str]:
 def test_all_versions_are_the_one_of_the_package() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", __version__)  # the one spelling that pip and npm share
     assert json.loads((JAVASCRIPT / "package.json").read_text())["version"] == __version__
+    assert re.findall(r'^export const VERSION = "(.+)";', (JAVASCRIPT / "chatapi.js").read_text(), re.MULTILINE) == [
+        __version__
+    ]
     for folder in (ROOT, SDK):
         assert read_project(folder)["dynamic"] == ["version"]
     found = {file.name: find_versions(file.read_text()) for file in DOCUMENTS}
@@ -50,6 +53,15 @@ def test_the_changelog_ends_with_this_version() -> None:
     )
     assert newest is not None
     assert __version__ in newest.groups()
+
+
+@pytest.mark.parametrize("folder", [SDK, JAVASCRIPT])
+def test_each_package_says_which_server_it_knows(folder: Path) -> None:
+    newest = re.search(r"^## (\S+)$", (folder / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == __version__
+    series = __version__.rpartition(".")[0]
+    assert f"\n| {series}.x | knows all of {series}.x, " in (folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize("folder", [SDK, JAVASCRIPT])

@@ -1,9 +1,7 @@
-"""The React hook of docs/recipes.md: in Chromium, on a page of Django's, against a server of another origin."""
+"""The React page of docs/recipes.md: in Chromium, on a page of Django's, against a server of another origin."""
 
 import json
 import shutil
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from socketserver import ThreadingMixIn
@@ -14,20 +12,17 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 import pytest
 from django_site import Site, make_site
 from examples import example
-from npm import install_packages
-from playwright.sync_api import Page, Route, expect, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
+from react_app import HERE, build, make_project
 from server_process import ServerProcess, free_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
-HOOK = example("docs/recipes.md", "jsx", "useRoom")
-HERE = Path(__file__).parent / "recipes"
+RECIPE = example("docs/recipes.md", "jsx", "useMessages")
 PAGE = """<!doctype html><title>chat</title><link rel="icon" href="data:,">{%% verbatim %%}
 <script id="rooms" type="application/json">%s</script><div id="root"></div><script type="module">%s</script>
 {%% endverbatim %%}"""
 PATIENCE_MS = 15_000
-DEVELOPMENT = '--define:process.env.NODE_ENV="development"'  # StrictMode then runs each effect twice
-MIXES = "window.renders.filter(([room, rooms]) => rooms.some((other) => other !== room))"
 
 
 class QuietHandler(WSGIRequestHandler):
@@ -37,12 +32,6 @@ class QuietHandler(WSGIRequestHandler):
 
 class ThreadingServer(ThreadingMixIn, WSGIServer):
     daemon_threads = True
-
-
-@pytest.fixture(scope="module")
-def bundler() -> str:
-    install_packages(HERE)
-    return str(HERE / "node_modules" / ".bin" / "esbuild")
 
 
 @pytest.fixture
@@ -75,24 +64,16 @@ class Friend:
         return f"{path}/{self.call('POST', path, {'content': text})['message_id']}"
 
 
-def bundle(bundler: str, directory: Path, url: str) -> str:
-    (directory / "chat.jsx").write_text(HOOK.replace("https://chat.example.com", url))
-    shutil.copy(HERE / "page.jsx", directory)
-    (directory / "node_modules").symlink_to(HERE / "node_modules")
-    built = subprocess.run(
-        [bundler, "page.jsx", "--bundle", "--format=esm", "--jsx=automatic", DEVELOPMENT],
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return built.stdout.replace("</script", "<\\/script")
+def bundle(folder: Path, url: str) -> str:
+    make_project(folder)
+    (folder / "chat.jsx").write_text(RECIPE.replace("https://chat.example.com", url))
+    shutil.copy(HERE / "recipe.jsx", folder)
+    [script] = (build(folder, "recipe.jsx") / "assets").glob("*.js")
+    return script.read_text().replace("</script", "<\\/script")
 
 
 @pytest.fixture
-def opened(
-    site: tuple[Site, str], bundler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[Page, Friend]]:
+def opened(site: tuple[Site, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Page, Friend]]:
     """The page, logged in, and its friend."""
     django, origin = site
     with ServerProcess(tmp_path, {"server.allowed_origins": f'["{origin}"]'}, dev=False) as server:
@@ -100,7 +81,7 @@ def opened(
         monkeypatch.setenv("CHATAPI_TENANT_ID", tenant["tenant_id"])
         monkeypatch.setenv("CHATAPI_TOKEN_SECRET", tenant["token_secret"])
         friend = Friend(server, tenant["api_key"], django.user_id)
-        django.template.write_text(PAGE % (json.dumps(friend.rooms), bundle(bundler, tmp_path, server.url)))
+        django.template.write_text(PAGE % (json.dumps(friend.rooms), bundle(tmp_path / "page", server.url)))
         with sync_playwright() as playwright:
             executable = shutil.which("chromium") or shutil.which("google-chrome")
             browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"], headless=True)
@@ -112,20 +93,11 @@ def opened(
             page.goto(f"{origin}/enter")
             page.goto(origin)
             yield page, friend
-            assert page.evaluate(MIXES) == [], "a room showed another one's messages"
             browser.close()
         assert complaints == []
 
 
-def wait_for_one(page: Page, held: list[Route]) -> None:
-    """A request is announced before its route is called: its own event would be too early to wait for."""
-    deadline = time.monotonic() + PATIENCE_MS / 1_000
-    while not held and time.monotonic() < deadline:
-        page.wait_for_timeout(10)
-    assert held
-
-
-def test_the_hook_shows_a_room_as_it_stands(opened: tuple[Page, Friend]) -> None:
+def test_the_recipe_shows_a_room_as_it_stands(opened: tuple[Page, Friend]) -> None:
     page, friend = opened
     expect(page.locator("main")).to_be_visible()
     shown = page.locator("li")
@@ -143,39 +115,3 @@ def test_the_hook_shows_a_room_as_it_stands(opened: tuple[Page, Friend]) -> None
     expect(shown).to_have_text(["elsewhere"])
     page.get_by_role("button", name="room 0").click()
     expect(shown).to_have_text(["(deleted)", "two", "from the page"])
-
-
-def test_a_page_of_history_that_comes_late(opened: tuple[Page, Friend]) -> None:
-    """It belongs to the room that asked for it, and knows less than the events that came meanwhile."""
-    page, friend = opened
-    held: list[Route] = []
-    message = friend.say(1, "old")
-    friend.say(0, "of room 0")
-    expect(page.locator("li")).to_have_text(["of room 0"])
-    page.route(f"**/rooms/{friend.rooms[1]}/messages*", lambda route: held.append(route))
-    page.get_by_role("button", name="room 1").click()
-    wait_for_one(page, held)
-    stale = [route.fetch() for route in held]  # as the server has it now; the page gets it later
-    friend.call("PUT", message, {"content": "new"})
-    expect(page.locator("li")).to_have_text(["new"])
-    for route, answer in zip(held, stale, strict=True):
-        route.fulfill(response=answer)
-    friend.say(1, "after it")
-    expect(page.locator("li")).to_have_text(["new", "after it"])
-
-
-def test_a_page_that_comes_for_the_room_before(opened: tuple[Page, Friend]) -> None:
-    page, friend = opened
-    held: list[Route] = []
-    friend.say(0, "of room 0")
-    expect(page.locator("li")).to_have_text(["of room 0"])
-    friend.say(1, "of room 1")
-    page.route(f"**/rooms/{friend.rooms[1]}/messages*", lambda route: held.append(route))
-    page.get_by_role("button", name="room 1").click()
-    wait_for_one(page, held)
-    page.get_by_role("button", name="room 0").click()
-    expect(page.locator("li")).to_have_text(["of room 0"])
-    for route in held:
-        route.continue_()
-    friend.say(0, "later")
-    expect(page.locator("li")).to_have_text(["of room 0", "later"])

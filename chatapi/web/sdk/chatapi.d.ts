@@ -612,7 +612,213 @@ export type Synced = {
     }>;
     has_more: boolean;
 };
+/**
+ * The credentials of a client. Give `apiKey` and `userId` in a backend only; a page or an app gets a user token from its own
+ * backend (`POST /tokens`), as `token` or, so that it can be renewed, as `getToken`.
+ * @typedef {object} ClientOptions
+ * @property {string} url where the server is: `https://chat.example.com`, a path in front of it included
+ * @property {string} [apiKey]
+ * @property {string} [userId]
+ * @property {string} [token]
+ * @property {() => string | Promise<string>} [getToken] asked at first, and again when the server refuses the last one;
+ *   when it throws, takes more than 10 s, or returns something that is not a token, a connection asks again
+ * @property {typeof globalThis.fetch} [fetch]
+ * @property {any} [WebSocket] a WHATWG WebSocket class; Node 20 has none, `ws` from npm is one
+ * @property {number} [timeoutMs] of one HTTP try (30,000)
+ * @property {number} [retries] how often an HTTP call is tried again (4)
+ */
+/**
+ * @typedef {object} CallOptions
+ * @property {AbortSignal} [signal]
+ * @property {number} [retries]
+ */
+/**
+ * The operator. A path in front of the server's address counts, as in `ClientOptions`.
+ * @typedef {object} AdminOptions
+ * @property {string} url
+ * @property {string} masterKey
+ * @property {typeof globalThis.fetch} [fetch]
+ * @property {number} [timeoutMs] of one HTTP try (30,000)
+ * @property {number} [retries] how often an HTTP call is tried again (4)
+ */
+/**
+ * @typedef {object} CallRequest
+ * @property {Record<string, unknown>} [query] what is undefined or null is left out
+ * @property {unknown} [body]
+ * @property {boolean} [idempotent] whether doing it twice is the same as doing it once
+ * @property {number} [waitMs] how much longer than others it may take
+ * @property {Shape} [gives] fields that the answer's `data` has at least
+ * @property {"text" | "json"} [plain] what is served without an envelope
+ */
+/** @typedef {{limit?: number, offset?: number, cursor?: string}} Page part of a list; `cursor` is the `next_cursor` of the page before */
+/** @typedef {{has_more: boolean, next_cursor?: string}} More what a page says of the list behind it */
+/** @typedef {Record<string, unknown>} Json */
+/** @typedef {"dm" | "group" | "channel"} RoomType */
+/** @typedef {"admin" | "member"} Role */
+/** @typedef {"members" | "admins"} Posting the members who may post: all, or the admins alone */
+/**
+ * @typedef {object} Room
+ * @property {string} room_id
+ * @property {RoomType} type
+ * @property {string | null} unique_key
+ * @property {string | null} name
+ * @property {Json | null} metadata
+ * @property {Posting} posting
+ * @property {number} slow_mode_seconds from a member's message to their next one; not for admins
+ * @property {number} last_seq
+ * @property {number} member_count
+ * @property {string} created_by
+ * @property {string} created_at
+ * @property {string} updated_at
+ */
+/**
+ * @typedef {object} Standing what `listRooms` adds to a room for the caller
+ * @property {Role} role
+ * @property {number} last_ack
+ * @property {number} last_read
+ * @property {NotifyLevel} notify
+ * @property {boolean} hidden
+ * @property {number} unread_count
+ * @property {number} unread_mentions
+ * @property {Message | null} last_message
+ */
+/**
+ * @typedef {object} MessageFields the fields that events of a message have, too
+ * @property {string} message_id
+ * @property {string} room_id
+ * @property {number} seq
+ * @property {string} sender_id
+ * @property {string | null} content
+ * @property {Json | null} meta
+ * @property {string | null} reply_to
+ * @property {string | null} client_message_id
+ * @property {string} created_at
+ * @property {string | null} edited_at
+ * @property {string | null} deleted_at
+ * @property {string} [thread_id] of a reply; absent, as the fields below, where it says nothing
+ * @property {string[]} [mentions]
+ * @property {boolean} [mention_room]
+ * @property {StreamStatus} [stream] of a message that is, or was, written in pieces
+ */
+/** @typedef {{state: "open" | "done" | "cancelled" | "failed", index?: number, cancel_requested?: boolean}} StreamStatus `index` is that of the last append; it and `cancel_requested` are there only while it is open */
+/** @typedef {{state: "done" | "cancelled" | "failed", index?: number, content?: string, meta?: Json | null}} StreamEnd how a stream ends */
+/** @typedef {MessageFields & {reactions?: ReactionSummary[], pinned_at?: string, thread?: ThreadSummary}} Message a message as it is read; `reactions` are in the order of first use */
+/** @typedef {{emoji: string, count: number, user_ids: string[]}} ReactionSummary `user_ids`: the first 20 who reacted with it, in that order */
+/** @typedef {{emoji: string, user_id: string, created_at: string}} Reaction */
+/** @typedef {{reply_count: number, last_reply_seq: number, last_reply_at: string}} ThreadSummary the replies to a message that are not deleted */
+/** @typedef {"all" | "mentions" | "none"} NotifyLevel */
+/**
+ * @typedef {Object} SearchResult each hit is [start, end) in code points of `text`: `Array.from(text).slice(start, end)`
+ * @property {Message} message
+ * @property {{text: string, hits: number[][]}} snippet
+ */
+/** @typedef {{room_id: string, notify: NotifyLevel, hidden: boolean}} OwnView how the caller sees a room */
+/** @typedef {{user_id: string, role: Role, joined_at: string, muted_until?: string, name?: string, avatar_url?: string}} Member `muted_until` is there as long as it is ahead; `name` and `avatar_url` where the user's profile has them */
+/** @typedef {{user_id: string, name: string | null, avatar_url: string | null, metadata: Json | null, last_seen_at: string | null, created_at: string, updated_at: string}} User a profile; `last_seen_at` is when the user was last online, for those who may know it */
+/** @typedef {{user_id: string, reason: string | null, until: string | null, created_by: string, created_at: string}} Ban `until` is null for a ban without an end */
+/** @typedef {{user_id: string, reason: string | null, banned_until: string | null}} UserBan from the whole tenant; `banned_until` is null if it has no end */
+/** @typedef {{user_id: string, created_at: string}} Block a user from whom the caller wants no dm */
+/** @typedef {{report_id: string, status: "open" | "resolved", room_id: string, user_id: string, reason: string, message: Message, created_at: string, resolved_by: string | null, resolved_at: string | null}} Report `user_id` reported the message, which is shown as it was then */
+/** @typedef {{user_id: string, last_ack: number, last_read: number}} Receipt */
+/** @typedef {{notification_id: string, topic: string, payload: unknown, created_at: string}} Notification */
+/** @typedef {Notification & {status: "pending" | "delivered", acked_at: string | null}} ListedNotification `delivered` means acknowledged */
+/** @typedef {{subscription_id: string, topic: string, created_at: string}} Subscription */
+/** @typedef {{content: string, meta?: Json | null, reply_to?: string | null, client_message_id?: string, thread_id?: string | null, mentions?: string[] | null, mention_room?: boolean | null, stream?: boolean}} NewMessage */
+/** @typedef {Partial<Omit<NewMessage, "stream">>} StreamedMessage what a stream may have beside its text */
+/** @typedef {AsyncIterable<string> | Iterable<string> | ((signal: AbortSignal) => AsyncIterable<string> | Iterable<string>)} Chunks the pieces of a text; a function is given a signal, which aborts when they are not wanted any more */
+/** @typedef {{index: number, cancel_requested?: boolean}} Appended everything up to `index` is stored; `cancel_requested`: somebody wants the stream to end */
+/** @typedef {{content: string, meta?: Json | null, mentions?: string[] | null, mention_room?: boolean | null}} Revision what an edit changes: an absent field stays, `null` clears it */
+/** @typedef {{room_id: string, message_id: string, seq: number, client_message_id: string | null, created_at: string, stream?: StreamStatus}} Sent */
+/** @typedef {{tenant_id: string, name: string, config: Json, created_at: string}} Tenant */
+/** @typedef {{id: string, tenant_id: string, user_id: string, attempts: number, last_attempt_at: string, error: string}} FailedCall a webhook call, and why its last try failed */
+/** @typedef {{failed_messages: (FailedCall & {message_id: string, room_id: string})[], failed_notifications: (FailedCall & {notification_id: string, topic: string})[], failed_events: FailedEvent[]}} DeadLetters */
+/** @typedef {{id: string, tenant_id: string, event: "message.reported", report_id: string, attempts: number, last_attempt_at: string, error: string}} FailedEvent a call that was to tell the tenant of a report */
+/** @typedef {{notifications: number, webhooks: number, dead_letters: number}} Queues notifications not acknowledged yet, for each recipient; webhook calls still to be made */
+/** @typedef {{tenant_id: string, name: string, rooms: number, messages: number, connections: number, queues: Queues}} TenantStats */
+/** @typedef {{stage: "working" | "waiting" | "done", before_bytes: number, file_bytes: number, free_bytes: number}} Compacted */
+/**
+ * How far a device has come in each room. Keep it (as JSON) and give it to `connect`, and nothing is seen twice or missed.
+ * @typedef {{epoch: string | null, rooms: Record<string, number>}} Cursors
+ */
+/**
+ * @typedef {object} ConnectOptions
+ * @property {Cursors} [cursors] where this device stopped; without it the server continues from what the user acknowledged
+ * @property {boolean} [autoAck] acknowledge what has been handled (true)
+ * @property {number} [minDelayMs] of the first reconnect (500)
+ * @property {number} [maxDelayMs] of any reconnect (30,000)
+ * @property {number} [maxPending] events waiting for their handlers before the connection is dropped until they are
+ *   handled (10,000); nothing is lost by it
+ * @property {Transport[]} [transports] those to use, the best first. Where WebSockets do not pass (three tries failed, and REST
+ *   answers), Server-Sent Events stand in for them, then long polls
+ */
+/** @typedef {"websocket" | "sse" | "poll"} Transport */
+/** @typedef {"connecting" | "syncing" | "live" | "waiting" | "paused" | "closed"} State */
+/**
+ * @typedef {object} StateChange
+ * @property {State} state
+ * @property {number} [delayMs] until the next try, when waiting
+ * @property {number} [closeCode] of the socket that ended
+ * @property {Error} [error] what ended the connection for good, or kept the last try from succeeding: a ChatAPIError with
+ *   the server's code, such as `RATE_LIMIT_EXCEEDED` (too many connections) or `AUTHORIZATION_ERROR` (the page's origin), or
+ *   one of this library's own
+ */
+/**
+ * The types that `on` takes. All but the last three come from the server; `"*"` is every one of those.
+ * @typedef {{
+   "ready": {type: "ready", connection_id: string, user_id: string, epoch: string, server_time: string,
+     heartbeat_seconds: number,
+     rooms: {room_id: string, type: RoomType, last_seq: number, last_ack: number, last_read: number, unread_mentions: number, notify: NotifyLevel, hidden: boolean}[]},
+   "message": MessageFields & {type: "message"},
+   "message.edited": MessageFields & {type: "message.edited", target_seq: number},
+   "message.finished": MessageFields & {type: "message.finished", target_seq: number},
+   "message.delta": {type: "message.delta", room_id: string, message_id: string, after: number, index: number, text: string},
+   "message.state": {type: "message.state", room_id: string, message: Message},
+   "message.cancel_requested": {type: "message.cancel_requested", room_id: string, message_id: string, user_id: string},
+   "message.deleted": {type: "message.deleted", room_id: string, message_id: string, seq: number, target_seq: number,
+     thread_id?: string, thread?: ThreadSummary | null},
+   "reaction.added": {type: "reaction.added", room_id: string, message_id: string, target_seq: number, user_id: string,
+     emoji: string, count: number, created_at: string, seq?: number},
+   "reaction.removed": {type: "reaction.removed", room_id: string, message_id: string, target_seq: number, user_id: string,
+     emoji: string, count: number, seq?: number},
+   "message.pinned": {type: "message.pinned", room_id: string, message_id: string, target_seq: number, user_id: string,
+     pinned_at: string, seq: number},
+   "message.unpinned": {type: "message.unpinned", room_id: string, message_id: string, target_seq: number, user_id: string,
+     seq: number},
+   "room.created": RoomFields & {type: "room.created"},
+   "room.updated": RoomFields & {type: "room.updated", seq: number},
+   "room.deleted": RoomFields & {type: "room.deleted"},
+   "room.me": {type: "room.me", room_id: string, notify: NotifyLevel, hidden: boolean},
+   "member.joined": {type: "member.joined", room_id: string, user_id: string, role: Role, muted_until?: string, seq: number},
+   "member.updated": {type: "member.updated", room_id: string, user_id: string, role: Role, muted_until: string | null, seq: number},
+   "member.left": {type: "member.left", room_id: string, user_id: string, seq: number},
+   "member.banned": {type: "member.banned", room_id: string, user_id: string, reason: string | null, until: string | null, seq: number},
+   "member.unbanned": {type: "member.unbanned", room_id: string, user_id: string, reason: string | null, until: string | null, seq: number},
+   "ack.received": {type: "ack.received", room_id: string, seq: number, user_id: string},
+   "read.updated": {type: "read.updated", room_id: string, seq: number, user_id: string},
+   "presence.update": {type: "presence.update", user_id: string, status: "online" | "offline"},
+   "typing": {type: "typing", room_id: string, user_id: string, action: "start" | "stop"},
+   "user.updated": {type: "user.updated", user: User},
+   "notification": Notification & {type: "notification"},
+   "sync.complete": {type: "sync.complete", rooms: Record<string, number>},
+   "sync.reset": {type: "sync.reset", epoch: string, rooms: Record<string, number>},
+   "server.shutdown": {type: "server.shutdown", reconnect_after_ms: number},
+   "*": ServerEvent,
+   "error": Error,
+   "state": StateChange,
+   "frame": {direction: "in" | "out", frame: ServerEvent},
+}} EventMap
+ *
+ * `error`: a refused frame that nobody waits for, a handler that threw, and, once each, what keeps the connection from
+ * coming up although the network is there. `frame`: every frame as it passes.
+ */
+/** A room as its frames show it: `type` is the frame's there. @typedef {Omit<Room, "type"> & {room_type: RoomType}} RoomFields */
+/** @typedef {{type: string, [field: string]: any}} ServerEvent */
+/** @typedef {{epoch: string, events: ServerEvent[], rooms: Record<string, number>, reset: Record<string, number>, gaps: {room_id: string, from_seq: number, to_seq: number}[], notifications: (Notification & {type: "notification"})[], errors: Record<string, {code: string, message: string, field?: string}>, has_more: boolean}} Synced `rooms` is what to ask with next time; `reset`: rooms whose cursors cannot be right, and where they begin instead; `gaps`: events that retention has removed; `errors`: rooms that the user may not read */
+/** The version of this library, and of the server that it knows in full; `info` of a client tells the server's own. @type {string} */
+export declare const VERSION: string;
 export type Shape = Record<string, "string" | "number" | "boolean" | "array" | "object">;
+/** An id that nobody else makes, such as a `client_message_id`. @returns {string} */
+export declare function randomId(): string;
 /**
  * Whether an event takes a number in its room's log: then `room_id` and `seq` are its place there. A newer server has types of
  * these that are not known here.
@@ -1611,10 +1817,14 @@ export declare class Connection {
     get state(): State;
     /** The transport that carries the connection now, or is tried next. @returns {Transport} */
     get transport(): Transport;
+    /** The client that has opened it, for calls over REST. @returns {ChatAPI} */
+    get client(): ChatAPI;
     /** Why the newest try to connect failed, or what ended the connection. Undefined while there is a socket. @returns {Error | undefined} */
     get error(): Error | undefined;
     /** How far the application has come. JSON; a copy. @returns {Cursors} */
     get cursors(): Cursors;
+    /** Whether the user is a member of this room, as far as the server has told; false until `ready`. @param {string} roomId @returns {boolean} */
+    isMember(roomId: string): boolean;
     /** Messages that the server has not confirmed yet. */
     get unconfirmed(): number;
     /**

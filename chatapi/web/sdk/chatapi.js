@@ -240,6 +240,9 @@
 
 /* ------------------------------------------------------------------------------------ limits and odds ---- */
 
+/** The version of this library, and of the server that it knows in full; `info` of a client tells the server's own. @type {string} */
+export const VERSION = "1.0.0";
+
 const RETRY_BASE_MS = 250;
 const RETRY_CAP_MS = 10_000;
 /** A longer Retry-After is the application's decision, which gets the error. */
@@ -353,8 +356,8 @@ const STATUS_OF_CODE = {
   CONFLICT: 409, RATE_LIMIT_EXCEEDED: 429, INTERNAL_ERROR: 500,
 };
 
-/** Not `crypto.randomUUID`: a page on plain http, other than localhost, has none. */
-function randomId() {
+/** An id that nobody else makes, such as a `client_message_id`. @returns {string} */
+export function randomId() { // not `crypto.randomUUID`: a page on plain http, other than localhost, has none
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
@@ -1966,6 +1969,9 @@ export class Connection {
   /** The transport that carries the connection now, or is tried next. @returns {Transport} */
   get transport() { return this.#options.transports[this.#at]; }
 
+  /** The client that has opened it, for calls over REST. @returns {ChatAPI} */
+  get client() { return this.#client; }
+
   /** Why the newest try to connect failed, or what ended the connection. Undefined while there is a socket. @returns {Error | undefined} */
   get error() { return this.#error; }
 
@@ -1976,6 +1982,9 @@ export class Connection {
     for (const [roomId, room] of this.#rooms) if (room.handled !== undefined) rooms[roomId] = room.handled;
     return { epoch: this.#epoch, rooms };
   }
+
+  /** Whether the user is a member of this room, as far as the server has told; false until `ready`. @param {string} roomId @returns {boolean} */
+  isMember(roomId) { return this.#rooms.get(roomId)?.member ?? false; }
 
   /** Messages that the server has not confirmed yet. */
   get unconfirmed() {
