@@ -11,7 +11,8 @@ import secrets
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from chatapi.access import check_may_read
+from chatapi.access import can_read, check_may_read
+from chatapi.banned_users import check_user_not_banned
 from chatapi.connecting import check_limits, end_connection
 from chatapi.connection import Connection, ConnectionState, TransportKind
 from chatapi.doorbell import Doorbell
@@ -40,6 +41,7 @@ class _Want(NamedTuple):
 async def poll(services: Services, principal: Principal, request: SyncRequest, peer: PeerTransport) -> Synced:
     """Raises ChatError, also when the connection is closed while it waits; ConnectionResetError if the client has
     gone."""
+    check_user_not_banned(principal.tenant, principal.user_id)  # their request took its time to arrive
     wait_s = 0 if services.health.is_draining else request.wait
     notified_key = _find_notification(request)
     connection = _take(services, principal) if wait_s else _make_connection(services, principal)
@@ -52,6 +54,7 @@ async def poll(services: Services, principal: Principal, request: SyncRequest, p
         if connection.close_code not in (None, GOING_AWAY):
             services.hub.flush()  # the reason may still be in the outbox
             raise _get_doorbell(connection).error or unauthenticated("The connection was closed")
+        check_user_not_banned(principal.tenant, principal.user_id)  # the hub closes only a connection that may wait
         return reading.make_answer()
     finally:
         reading.leave_channels()
@@ -186,7 +189,7 @@ class _Reading:
     @property
     def is_behind(self) -> bool:
         connection = self._connection
-        return connection.notifications_due or connection.lacks_events()
+        return connection.notifications_due or next(self._list_behind(), None) is not None
 
     async def begin(self) -> None:
         """Sets the cursors: those of the request, and `last_ack` where it names none."""
@@ -220,6 +223,16 @@ class _Reading:
             connection.set_cursor(room, cursor)
             self._named[room] = cursor
 
+    def _list_behind(self) -> Iterator[RoomState]:
+        """The rooms of which it lacks something that it may give. A room stands in the answer or in its errors, however
+        often the user comes and goes; and a connection that does not wait is not told of rooms that its user leaves."""
+        for room in self._connection.list_behind():
+            if room.room_id not in self._errors and self._may_give(room):
+                yield room
+
+    def _may_give(self, room: RoomState) -> bool:
+        return room in self._connection.last_seqs or can_read(room, self._user_id)
+
     def _find_ack(self, room: RoomState) -> int:
         member = room.members.get(self._user_id)
         return room.published_seq if member is None else member.last_ack
@@ -248,7 +261,10 @@ class _Reading:
     def _plan(self) -> Iterator[_Want]:
         """A log has no gaps, so that it is known beforehand how many events each room gives."""
         connection = self._connection
-        rooms = connection.list_behind()
+        for room, seq in self._named.items():
+            if connection.cursors.get(room, seq) != seq:
+                connection.set_cursor(room, seq)  # the user has left and joined again
+        rooms = self._list_behind()
         behind = ((connection.find_last_seq(room) - connection.cursors[room], room) for room in rooms)
         left = self._request.limit - len(self._events)
         for lag, room in heapq.nsmallest(left, behind, key=lambda one: one[0]):
@@ -279,7 +295,7 @@ class _Reading:
 
     def _take(self, want: _Want, frames: Sequence[bytes]) -> None:
         connection, room = self._connection, want.room
-        if connection.cursors.get(room) != want.after_seq:
+        if connection.cursors.get(room) != want.after_seq or not self._may_give(room):
             return  # the user has left it meanwhile
         for frame in frames[: connection.find_last_seq(room) - want.after_seq]:
             if self._left_bytes <= 0:
@@ -348,5 +364,5 @@ class _Reading:
             gaps=self._gaps,
             notifications=join_json(self._notifications),
             errors=self._errors,
-            has_more=self._has_more_notifications or connection.lacks_events(),
+            has_more=self._has_more_notifications or next(self._list_behind(), None) is not None,
         )

@@ -217,6 +217,79 @@ async def test_a_wrong_body_is_refused(shared_server: Server, body: dict[str, ob
     assert not shared_server.connections_of("alice")
 
 
+# Users who go and come back while it is read
+
+
+async def test_a_user_who_is_banned_meanwhile_is_refused(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    await alice.say(room_id)
+    access = server.services.access
+    gate = access.access_reader = Gate(access.access_reader)  # type: ignore[method-assign]
+    for wait in (0, 60):
+        task = asyncio.ensure_future(bob.post("/sync", {"wait": wait, "rooms": {room_id: 1}}))
+        await gate.arrived.wait()
+        await alice.put("/users/bob/ban", {})
+        gate.open()
+        reply = await task
+        assert (reply.status, reply.error["details"]) == (403, {"banned_until": None})
+        await alice.delete("/users/bob/ban")
+
+
+async def test_a_room_stands_in_its_errors_or_is_answered(server: Server) -> None:
+    """Not both, if the ban ends while the rest is read: its events would come from `last_ack`."""
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id, other = await alice.make_room("bob"), await alice.make_room("bob")
+    for one in (room_id, other):
+        await alice.say(one)
+    recovery = server.services.recovery
+    for wait in (0, 60):
+        await alice.put("/users/bob/ban", {})
+        server.services.tenants.all()[0].bans, bans = None, server.services.tenants.all()[0].bans
+        gate = recovery.enter_rooms = Gate(recovery.enter_rooms)  # type: ignore[method-assign]
+        task = asyncio.ensure_future(bob.post("/sync", {"wait": wait, "rooms": {room_id: 1}}))
+        await gate.arrived.wait()
+        server.services.tenants.all()[0].bans = bans
+        reading = recovery.read_notifications = Gate(recovery.read_notifications)  # type: ignore[method-assign]
+        gate.open()
+        await reading.arrived.wait()
+        await alice.delete("/users/bob/ban")
+        reading.open()
+        answer = (await task).data
+        assert (list(answer["errors"]), answer["rooms"], shown(answer)) == ([room_id], {other: 1}, [(other, 1)])
+
+
+async def test_a_member_who_is_removed_meanwhile_gets_nothing_more(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id, quiet = await alice.make_room("bob"), await alice.make_room("bob")
+    await alice.say(room_id)
+    recovery = server.services.recovery
+    gate = recovery.read_notifications = Gate(recovery.read_notifications)  # type: ignore[method-assign]
+    task = asyncio.ensure_future(bob.post("/sync", {"rooms": {quiet: 0}}))
+    await gate.arrived.wait()
+    await alice.delete(f"/rooms/{room_id}/members/bob")
+    await alice.say(room_id, "not for bob")
+    gate.open()
+    answer = (await task).data
+    assert (answer["events"], answer["rooms"], answer["has_more"]) == ([], {quiet: 0}, False)
+
+
+async def test_a_member_who_comes_back_meanwhile_misses_nothing(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    await alice.say(room_id)
+    recovery = server.services.recovery
+    gate = recovery.read_notifications = Gate(recovery.read_notifications)  # type: ignore[method-assign]
+    task = asyncio.ensure_future(bob.post("/sync", {"wait": 60, "rooms": {room_id: 1}}))
+    await gate.arrived.wait()
+    await alice.delete(f"/rooms/{room_id}/members/bob")
+    await alice.post(f"/rooms/{room_id}/members", {"user_id": "bob"})
+    await alice.say(room_id)
+    gate.open()
+    answer = (await task).data
+    assert (shown(answer), answer["rooms"]) == ([(room_id, seq) for seq in (2, 3, 4)], {room_id: 4})
+
+
 # Waiting
 
 
