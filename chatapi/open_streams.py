@@ -8,6 +8,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from types import MappingProxyType
 
 import msgspec
@@ -167,10 +168,10 @@ class OpenStream:
         if self.watcher is not None:
             self.watcher()
 
-    def load(self, appends: Iterable[bytes]) -> None:
-        """Those that were stored before this start."""
-        for text in appends:
-            self.accept(text)
+    def load(self, text: bytes, sizes: Iterable[int]) -> None:
+        """The appends that were stored before this start: their text, and the bytes of each."""
+        self._text += text
+        self._ends.extend(accumulate(sizes))
         self.stored_index = self.merged_index = self.accepted_index
 
     def _confirm(self, index: int) -> AppendResult:

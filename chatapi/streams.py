@@ -75,7 +75,7 @@ class Streams:
             if stored.tenant_key not in by_key:
                 continue  # a deleted tenant's, which is being purged
             stream = OpenStream(by_key[stored.tenant_key], stored.room_key, stored.message, self._clock.monotonic_s())
-            stream.load(stored.appends)
+            stream.load(stored.text, stored.sizes)
             stream.cancel_requested = stored.message.stream is not UNSET and (
                 stored.message.stream.cancel_requested is True
             )

@@ -301,6 +301,30 @@ async def test_a_stop_leaves_streams_open(start_server: StartServer) -> None:
     assert (await writer.finish(message_id, index=3)).data["content"] == "abc"
 
 
+async def test_a_restart_knows_each_append(start_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatapi.store.streams.STREAMS_PER_QUERY", 2)
+    server = await start_server()
+    writer = await make_writer(server, "rest")
+    texts = ["a", "é🚢", "\\n", '"],[1', ",", *(f"{number} " for number in range(10))]
+    message_ids = [(await writer.open(content=content))["message_id"] for content in ("", "x", "", "y", "")]
+    await writer.append_all(message_ids[0], *texts)  # each a chunk
+    socket = await writer.user.connect()
+    for number, message_id in enumerate(message_ids[1:4], start=1):
+        for index, text in enumerate(texts[number:], start=1):  # some share one
+            fields = {"room_id": writer.room_id, "message_id": message_id, "index": index, "text": text}
+            await socket.send("message.append", **fields)
+        for _ in texts[number:]:
+            await socket.expect("message.appended", message_id=message_id)
+    await socket.close()
+    server = await restart(start_server, server)
+    writer = Writer(server.user("alice"), writer.room_id, is_rest=True)
+    assert (await writer.append(message_ids[4], 0, "")).data == {"index": 0}
+    for number, (message_id, content) in enumerate(zip(message_ids[:4], ("", "x", "", "y"), strict=True)):
+        await writer.append_all(message_id, *texts[number:])  # as they were
+        assert (await writer.append(message_id, 1, "another")).code == "CONFLICT"
+        assert (await writer.finish(message_id)).data["content"] == content + "".join(texts[number:])
+
+
 async def test_a_stop_stores_the_appends_that_wait(start_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatapi.appends.JOIN_SECONDS", 1e9)
     server = await start_server()

@@ -13,7 +13,7 @@ from chatapi.store.readers import Readers
 from chatapi.store.transaction import Transaction
 from chatapi.store.writes import MessageWrite, Statement
 
-STREAMS_PER_QUERY = 50  # at the start: up to 64 KiB of each
+STREAMS_PER_QUERY = 500  # at the start: up to 64 KiB of each, which stay in memory
 
 StreamKey = tuple[RoomKey, int]
 """The room, and the seq of the message."""
@@ -64,11 +64,14 @@ _LIST_OPEN = f"""
       AND m.room_key = o.room_key AND m.seq = o.target_seq
     ORDER BY o.room_key, o.target_seq LIMIT :limit
 """
-_LIST_CHUNKS = """
-    SELECT c.room_key, c.target_seq, c.text, c.sizes
-    FROM json_each(:keys) AS w CROSS JOIN stream_chunks AS c
-    WHERE c.room_key = w.value ->> 0 AND c.target_seq = w.value ->> 1
-    ORDER BY w.key, c.last_index
+# Of each stream, what was appended to it, and the bytes of each append, as a JSON array without its brackets. Half a
+# million small chunks take a fifth of the time that they would take as rows.
+_READ_APPENDS = """
+    SELECT w.value ->> 0, w.value ->> 1, (
+        SELECT json_array(group_concat(text, ''), group_concat(sizes)) FROM (
+            SELECT text, coalesce(trim(sizes, '[]'), length(CAST(text AS BLOB))) AS sizes FROM stream_chunks
+            WHERE room_key = w.value ->> 0 AND target_seq = w.value ->> 1 ORDER BY last_index))
+    FROM json_each(:keys) AS w
 """
 
 
@@ -86,7 +89,8 @@ class StoredStream(NamedTuple):
     tenant_key: TenantKey
     room_key: RoomKey
     message: Message  # as it was opened
-    appends: list[bytes]
+    text: bytes  # of all appends...
+    sizes: Sequence[int]  # ...and the bytes of each
 
 
 class Ending(NamedTuple):
@@ -165,24 +169,16 @@ async def list_open(readers: Readers) -> list[StoredStream]:
     while True:
         scope = {"room_key": after[0], "seq": after[1], "limit": STREAMS_PER_QUERY}
         rows = await readers.fetch(_LIST_OPEN, scope)
-        streams: dict[StreamKey, StoredStream] = {}
+        opened: dict[StreamKey, tuple[TenantKey, Message]] = {}
         for tenant_key, room_id, room_key, content, *columns in rows:
             _, message = read_message(RoomId(room_id), tuple(columns))
-            opened = msgspec.structs.replace(message, content=content)
             after = (RoomKey(room_key), message.seq)
-            streams[after] = StoredStream(TenantKey(tenant_key), after[0], opened, [])
-        for room_key, seq, text, sizes in await readers.fetch(_LIST_CHUNKS, {"keys": dumps_text(list(streams))}):
-            streams[room_key, seq].appends.extend(_split(text.encode(), sizes))
-        found += streams.values()
+            opened[after] = TenantKey(tenant_key), msgspec.structs.replace(message, content=content)
+        for room_key, seq, appends in await readers.fetch(_READ_APPENDS, {"keys": dumps_text(list(opened))}):
+            tenant_key, message = opened[room_key, seq]
+            text, sizes = loads_stored(appends)
+            found.append(
+                StoredStream(tenant_key, room_key, message, (text or "").encode(), loads_stored(f"[{sizes or ''}]"))
+            )
         if len(rows) < STREAMS_PER_QUERY:
             return found
-
-
-def _split(text: bytes, sizes: str | None) -> list[bytes]:
-    if sizes is None:
-        return [text]
-    appends, start = [], 0
-    for size in loads_stored(sizes):
-        appends.append(text[start : start + size])
-        start += size
-    return appends
