@@ -394,29 +394,6 @@ async def test_a_body_that_does_not_come_is_given_up(server: Server, monkeypatch
     assert await reader.read() == b""
 
 
-async def test_a_credential_that_is_revoked_before_the_body_has_come_does_nothing(server: Server) -> None:
-    made = await server.make_tenant()
-    tenant = f"/tenants/{made['tenant_id']}"
-    key = (await server.admin("POST", f"{tenant}/keys", {})).data
-    backend = server.user("a", made["api_key"])
-    token = (await backend.post("/tokens", {})).data["token"]
-    for credential, method, path in (
-        (f"X-API-Key: {key['api_key']}\r\nX-User-Id: a", "DELETE", f"{tenant}/keys/{key['key_id']}"),
-        (f"Authorization: Bearer {token}", "POST", f"{tenant}/token-secret"),
-    ):
-        body = b'{"type": "group"}'
-        head = (
-            f"POST /rooms {HEAD}{credential}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        reader, writer = await server.open()
-        writer.write(head.encode() + body[:5])
-        await backend.get("/rooms")  # it waits for the rest meanwhile
-        assert (await server.admin(method, path)).status in (201, 204)
-        writer.write(body[5:])
-        check_error(parse(await reader.readuntil(b"}}")), 401, "AUTHENTICATION_ERROR")
-    assert (await backend.get("/rooms")).data["rooms"] == []
-
-
 async def test_requests_in_one_packet_are_answered_in_order(shared_server: Server) -> None:
     first = "GET /livez HTTP/1.1\r\nHost: a\r\nX-Request-Id: first\r\n\r\n"
     last = "GET /nowhere HTTP/1.1\r\nHost: a\r\nX-Request-Id: last\r\nConnection: close\r\n\r\n"

@@ -7,13 +7,14 @@ import dataclasses
 import logging
 import os
 import secrets
+import shutil
 import signal
 import socket
 import ssl
 import stat
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import chatapi
@@ -57,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for tests: a temporary database and a free port; the first line on stdout is JSON with the address and"
         " keys; ends with its standard input, if that is a pipe",
     )
+    parser.add_argument("--scratch", help=argparse.SUPPRESS)  # for chatapi.testing: see `_open_scratch`
     parser.set_defaults(run=run)
 
 
@@ -78,7 +80,7 @@ def run_test_server(args: argparse.Namespace) -> int:
     """`serve --test`. No configuration file is read unless `--config` names it: a test is the same on every machine."""
     if args.dev or args.db:
         raise CliError("--test makes a database and a tenant of its own: it goes with neither --dev nor --db")
-    with tempfile.TemporaryDirectory(prefix="chatapi-test-", dir=_find_scratch()) as scratch:
+    with _open_scratch(args.scratch) as scratch:
         flags = {
             "server.host": args.host,
             "server.port": args.port or 0,
@@ -94,6 +96,29 @@ def run_test_server(args: argparse.Namespace) -> int:
         dev = DevTools(DevClock(), Path(scratch))
         with asyncio.Runner(loop_factory=_find_loop_factory()) as runner:
             return runner.run(_serve(config, Path(args.config) if args.config else None, dev))
+
+
+@contextlib.contextmanager
+def _open_scratch(given: str | None) -> Iterator[str]:
+    """A temporary directory. One that is given is kept, so that a test can stop the server and start it again with its
+    data, but not when the test's own process has ended, and nobody else would remove it."""
+    if given is None:
+        with tempfile.TemporaryDirectory(prefix="chatapi-test-", dir=_find_scratch()) as scratch:
+            yield scratch
+        return
+    try:
+        yield given
+    finally:
+        if _has_stdin_ended():
+            shutil.rmtree(given, ignore_errors=True)
+
+
+def _has_stdin_ended() -> bool:
+    os.set_blocking(0, False)
+    try:
+        return os.read(0, 1) == b""
+    except BlockingIOError:
+        return False
 
 
 def _find_scratch() -> str | None:

@@ -112,7 +112,7 @@ class Edge:
             edge: Edge, request: web.BaseRequest, path: Mapping[str, str], headers: Headers
         ) -> web.StreamResponse:
             principal = edge._authenticate(route, request, headers)
-            body = None if route.body is None else await edge._read_body(route.body, request, principal)
+            body = None if route.body is None else await _read_body(request, route.body)
             query = None if route.query is None else _read_query(request, route.query)
             _check_path(path)
             if ends_in_emoji:
@@ -254,15 +254,6 @@ class Edge:
         if route.credential is Credential.API_KEY and principal.key_id is None:
             raise ChatError(Code.AUTHORIZATION_ERROR, "This route needs the tenant's API key")
         return principal
-
-    async def _read_body(self, record: type[Body], request: web.BaseRequest, principal: Principal | None) -> Body:
-        """Raises ChatError, also if the caller's credential was revoked while the body was on its way."""
-        if principal is None or request.content.is_eof():
-            return await _read_body(request, record)
-        token_secret = principal.tenant.token_secret
-        body = await _read_body(request, record)
-        self._services.auth.check_still_valid(principal, token_secret)
-        return body
 
     def _refuse(self, error: ChatError, headers: Headers) -> web.Response:
         if error.headers is not None:
