@@ -30,9 +30,8 @@ class Clock:
 
     monotonic_s = staticmethod(time.monotonic)  # itself: it is asked several times for each request
 
-    def machine_s(self) -> float:
-        """As `monotonic_s`, but never advanced: for how long a peer has been silent."""
-        return self.monotonic_s()
+    machine_s = staticmethod(time.monotonic)
+    """As `monotonic_s`, but never advanced: for how long a peer has been silent."""
 
     def call_later(
         self, seconds: float, callback: Callable[[Unpack[Arguments]], object], *arguments: *Arguments

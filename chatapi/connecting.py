@@ -55,7 +55,7 @@ def make_connection(
         transport=outlet,
         peer=peer,
         buffer_limit_bytes=buffer_limit_bytes,
-        now_s=services.clock.monotonic_s(),
+        now_s=services.clock.machine_s(),
     )
 
 

@@ -5,11 +5,11 @@ A connection is PAUSED until its backlog is asked for, RECOVERING while it is se
 gets what is published. Nothing here awaits, sends or reads: `Hub` sends, and `Recovery` serves from the log.
 """
 
-import asyncio
 from collections.abc import Callable, Iterator
 from enum import Enum, StrEnum, auto
 from typing import NamedTuple, Protocol
 
+from chatapi.clock import Timer
 from chatapi.models import Principal, TenantState, UserId
 from chatapi.open_streams import OpenStream
 from chatapi.peer_transport import PeerTransport
@@ -337,6 +337,6 @@ class OnlineUser:
         self.user_id = user_id
         self.connections: dict[Connection, None] = {}
         self.announced = False
-        self.offline_timer: asyncio.TimerHandle | None = None
+        self.offline_timer: Timer | None = None
         self.last_rooms: list[RoomState] = []  # rooms to announce the user in, while no connection is `ready`
-        self.typing: dict[RoomState, asyncio.TimerHandle] = {}  # the server's own stop, by room
+        self.typing: dict[RoomState, Timer] = {}  # the server's own stop, by room

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from chatapi.clock import Timer
 from chatapi.errors import ChatError, Code
 from chatapi.protocol.json import loads_stored
 from chatapi.protocol.server_frames import LOGGED
@@ -22,7 +23,7 @@ class Doorbell:
         self.on_end = on_end
         self.is_taken = True  # a request uses it now
         self.has_rooms = False  # the connection is in all rooms of its user
-        self.linger: asyncio.TimerHandle | None = None  # ends the connection, if no request takes it before
+        self.linger: Timer | None = None  # ends the connection, if no request takes it before
         self.error: ChatError | None = None  # with which the connection was closed
         self._waiter: asyncio.Future[None] | None = None
         self._kept: list[bytes] = []

@@ -37,17 +37,19 @@ LOOK_TENANTS = 500  # asked about in one read
 
 
 class Job(NamedTuple):
-    """`pause_seconds` lie between the end of one round of `work` and the beginning of the next."""
+    """`pause_seconds` lie between the end of one round of `work` and the beginning of the next: of real time, if the
+    job is for the machine and nobody is promised anything by it."""
 
     name: str
     pause_seconds: float
     work: Callable[[], Awaitable[None]]
+    is_for_machine: bool = False
 
 
 def list_jobs(services: Services) -> list[Job]:
     """All jobs that have rounds: `watch_files` has none, and may end the server."""
     return [
-        Job("heartbeat", HEARTBEAT_SECONDS, lambda: try_writing(services)),
+        Job("heartbeat", HEARTBEAT_SECONDS, lambda: try_writing(services), is_for_machine=True),
         Job("purge", 2.0, lambda: purge_deleted(services)),
         Job("retention of events", 10.0, Retention(services).take_round),
         Job("retention of notifications", 30.0, lambda: purge_old_notifications(services)),
@@ -58,7 +60,7 @@ def list_jobs(services: Services) -> list[Job]:
         Job("used keys", 5.0, services.tenants.write_used_keys),
         Job("last seen", 1.0, services.last_seen.write),
         Job("idle rooms", 5.0, services.rooms.forget_idle),
-        Job("memory", 30.0, give_back_memory),
+        Job("memory", 30.0, give_back_memory, is_for_machine=True),
     ]
 
 
@@ -72,14 +74,15 @@ def start_housekeeping(services: Services) -> None:
 async def _repeat(services: Services, job: Job) -> None:
     """Runs until it is cancelled. A job that fails is tried again in its next round, and stops no other."""
     seldom = Seldom(logger)
-    await asyncio.sleep(START_SECONDS)
+    sleep = asyncio.sleep if job.is_for_machine else services.clock.sleep
+    await sleep(START_SECONDS)
     while True:
         try:
             await job.work()
         except ChatError as error:
             if not services.health.is_draining:
                 seldom.error("housekeeping has to wait: %s (%s)", error.message, job.name)
-        await asyncio.sleep(job.pause_seconds)
+        await sleep(job.pause_seconds)
 
 
 async def try_writing(services: Services) -> None:

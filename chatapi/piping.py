@@ -62,7 +62,7 @@ class Pipes:
         """The message, once it has ended. Raises ChatError, with `details.message_id` if there is a message; it has
         failed then. Without a first byte there is none. Raises ConnectionError if the client has gone."""
         try:
-            async with asyncio.timeout(self.idle_seconds):
+            async with self.clock.timeout(self.idle_seconds):
                 data = await read()
         except TimeoutError:
             raise refuse_idle() from None
@@ -158,7 +158,7 @@ class _Pipe:
     async def _read(self) -> bytes:
         """The next bytes of the body; none at its end, or if somebody has asked for the stream's end."""
         try:
-            async with asyncio.timeout(self._idle_seconds) as self._reading:
+            async with self._clock.timeout(self._idle_seconds) as self._reading:
                 if self._stream.ended is None and not self._stream.cancel_requested:
                     return await self._read_body()
         except TimeoutError:

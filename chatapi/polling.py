@@ -66,10 +66,10 @@ async def poll(services: Services, principal: Principal, request: SyncRequest, p
 
 async def _wait(reading: "_Reading", wait_s: float, peer: PeerTransport) -> None:
     """Returns once there is something to answer, the time is over, or the connection is closed."""
-    loop = asyncio.get_running_loop()
-    end_s = loop.time() + wait_s
+    clock = reading.clock
+    end_s = clock.monotonic_s() + wait_s
     while reading.is_empty and not reading.is_closed:
-        left_s = end_s - loop.time()
+        left_s = end_s - clock.monotonic_s()
         if left_s <= 0:
             return
         if not reading.is_behind:
@@ -109,7 +109,7 @@ def _make_connection(services: Services, principal: Principal) -> Connection:
         transport=Doorbell(end),
         peer=PeerTransport(None, 0.0),
         buffer_limit_bytes=services.config.limits.send_buffer_bytes,
-        now_s=services.clock.monotonic_s(),
+        now_s=services.clock.machine_s(),
     )
     return connection
 
@@ -152,7 +152,7 @@ def _give_back(services: Services, connection: Connection) -> None:
         doorbell.on_end()
     else:
         grace_s = services.config.websocket.presence_grace_seconds
-        doorbell.linger = asyncio.get_running_loop().call_later(grace_s, doorbell.on_end)
+        doorbell.linger = services.clock.call_later(grace_s, doorbell.on_end)
 
 
 # The answer
@@ -162,6 +162,7 @@ class _Reading:
     """The answer of one poll in the making. The connection's cursors say how far it has come in each room."""
 
     def __init__(self, services: Services, connection: Connection, request: SyncRequest, notified_key: int) -> None:
+        self.clock = services.clock
         self._services = services
         self._connection = connection
         self._user_id = connection.user_id
@@ -323,7 +324,7 @@ class _Reading:
         waiter: asyncio.Future[None] = loop.create_future()
         connection.go_live()
         doorbell.wait_with(waiter)
-        timer = loop.call_later(seconds, doorbell.ring)
+        timer = self.clock.call_later(seconds, doorbell.ring)
         peer.watch(waiter)
         try:
             await waiter

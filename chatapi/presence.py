@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from chatapi.access import check_may_type
+from chatapi.clock import Clock
 from chatapi.connection import Connection, OnlineUser
 from chatapi.errors import ChatError
 from chatapi.hub import Hub
@@ -44,8 +45,11 @@ class Presence:
     """`grace_seconds` after the last connection has ended the user is offline; `typing_seconds` after `typing.start`
     the server tells the others that the user has stopped."""
 
-    def __init__(self, hub: Hub, last_seen: LastSeen, *, grace_seconds: float, typing_seconds: float) -> None:
+    def __init__(
+        self, hub: Hub, last_seen: LastSeen, clock: Clock, *, grace_seconds: float, typing_seconds: float
+    ) -> None:
         self._hub = hub
+        self._clock = clock
         self._last_seen = last_seen
         self._grace_seconds = grace_seconds
         self._typing_seconds = typing_seconds
@@ -76,9 +80,8 @@ class Presence:
         if user.announced:
             if user.offline_timer is not None:
                 return  # this one was never told `ready`: the grace after the one before goes on
-            loop = asyncio.get_running_loop()
             grace_seconds = self._grace_seconds if has_grace else 0.0
-            user.offline_timer = loop.call_later(grace_seconds, self._leave, user)
+            user.offline_timer = self._clock.call_later(grace_seconds, self._leave, user)
             user.last_rooms += rooms
         else:
             self._hub.forget(user)
@@ -123,7 +126,7 @@ class Presence:
     def _announce_in(self, seconds: float) -> None:
         if not self._is_due:
             self._is_due = True
-            asyncio.get_running_loop().call_later(seconds, self._announce)
+            self._clock.call_later(seconds, self._announce)
 
     def _leave(self, user: OnlineUser) -> None:
         user.offline_timer = None
@@ -203,8 +206,7 @@ class Presence:
             self._tell_typing(room, user.user_id, "start")
         else:
             timer.cancel()
-        loop = asyncio.get_running_loop()
-        user.typing[room] = loop.call_later(self._typing_seconds, self._stop_typing, user, room)
+        user.typing[room] = self._clock.call_later(self._typing_seconds, self._stop_typing, user, room)
 
     def stop_typing(self, room: RoomState, user_id: UserId) -> None:
         """The user stopped, sent a message or left the room. Does nothing if they were not typing."""
@@ -227,7 +229,7 @@ class Presence:
                 check_may_type(room, user.user_id)
             except ChatError:
                 if told >= TOLD_AT_A_STRETCH:
-                    asyncio.get_running_loop().call_later(STRETCH_SECONDS, self.stop_forbidden_typing, room)
+                    self._clock.call_later(STRETCH_SECONDS, self.stop_forbidden_typing, room)
                     return
                 told += 1 + self._stop_typing(user, room)
 

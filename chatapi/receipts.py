@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from chatapi.access import Access, check_alive, check_member
+from chatapi.clock import Clock
 from chatapi.connection import Connection, FrameKey, Requester
 from chatapi.errors import ChatError, invalid
 from chatapi.hub import Hub
@@ -53,10 +54,11 @@ class Receipts:
     """How far the members have got. In a room of more than `MAX_TOLD_MEMBERS` only the user's own connections hear of
     it."""
 
-    def __init__(self, store: Store, hub: Hub, access: Access) -> None:
+    def __init__(self, store: Store, hub: Hub, access: Access, clock: Clock) -> None:
         self._store = store
         self._hub = hub
         self._access = access
+        self._clock = clock
         self._batch: _Batch | None = None
         self._untold: dict[CursorKey, None] = {}  # moves that the other members will hear of next
         self._telling: dict[CursorKey, None] = {}  # moves that they are hearing of now
@@ -130,7 +132,7 @@ class Receipts:
     ) -> asyncio.Future[Refusals]:
         if self._batch is None:
             self._batch = _Batch(asyncio.get_running_loop().create_future())
-            asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
+            self._clock.call_later(FLUSH_SECONDS, self._flush)
         batch = self._batch
         key = (room, user_id, kind)
         batch.cursors[key] = max(seq, batch.cursors.get(key, 0))
@@ -199,7 +201,7 @@ class Receipts:
         if len(key[0].members) > MAX_TOLD_MEMBERS:
             return
         if not self._untold and not self._telling:
-            asyncio.get_running_loop().call_later(TELL_SECONDS, self._tell_others)
+            self._clock.call_later(TELL_SECONDS, self._tell_others)
         self._untold[key] = None
 
     def _tell_others(self) -> None:
@@ -212,9 +214,9 @@ class Receipts:
             del self._telling[key]
             told += 1 + self._tell_members(*key)
         if self._telling:
-            asyncio.get_running_loop().call_later(STRETCH_SECONDS, self._tell_others)
+            self._clock.call_later(STRETCH_SECONDS, self._tell_others)
         elif self._untold:
-            asyncio.get_running_loop().call_later(TELL_SECONDS, self._tell_others)
+            self._clock.call_later(TELL_SECONDS, self._tell_others)
 
     def _tell_members(self, room: RoomState, user_id: UserId, kind: ReceiptKind) -> int:
         """Tells the other members who listen how far the user has got. Returns how many frames that took."""

@@ -93,6 +93,8 @@ async def open_world(
             clock=clock,
         )
         opened.push_async_callback(store.close)
+        if dev is not None and dev.scratch is not None:
+            store.writer.hurry()
         if config.search.enabled and not store.can_search:
             logger.warning("search is off: this SQLite has no FTS5", extra={"sqlite": SQLITE_VERSION})
         tasks = Tasks(on_crash)
@@ -130,7 +132,7 @@ def _build_services(
 ) -> Services:
     """Opens nothing, and starts nothing."""
     hub, rooms, last_seen = Hub(clock), Rooms(store.readers, clock), LastSeen(store.writer, clock)
-    presence = _build_presence(config, hub, last_seen)
+    presence = _build_presence(config, hub, last_seen, clock)
     access = Access(rooms)
     deltas = Deltas(hub, rooms.streams)
     tenants = TenantRegistry(store, config, clock, rooms, hub)
@@ -171,7 +173,7 @@ def _build_services(
         last_seen=last_seen,
         room_bans=RoomBans(store, rooms, access, membership),
         reports=Reports(store, access, webhook_queue),
-        receipts=Receipts(store, hub, access),
+        receipts=Receipts(store, hub, access, clock),
         notifications=Notifications(store, hub, tasks, access, webhook_queue),
         search=Search(store, access, is_enabled=config.search.enabled),
         indexer=Indexer(store, is_enabled=config.search.enabled),
@@ -208,10 +210,10 @@ def _build_appends(store: Store, rooms: Rooms, access: Access, clock: Clock, del
     return appends
 
 
-def _build_presence(config: Config, hub: Hub, last_seen: LastSeen) -> Presence:
+def _build_presence(config: Config, hub: Hub, last_seen: LastSeen, clock: Clock) -> Presence:
     settings = config.websocket
     return Presence(
-        hub, last_seen, grace_seconds=settings.presence_grace_seconds, typing_seconds=settings.typing_seconds
+        hub, last_seen, clock, grace_seconds=settings.presence_grace_seconds, typing_seconds=settings.typing_seconds
     )
 
 

@@ -34,6 +34,8 @@ class HandClock(Clock):
     def monotonic_s(self) -> float:
         return self._monotonic_s
 
+    machine_s = monotonic_s
+
     def advance(self, seconds: float) -> None:
         self.set_forward(seconds)
         self._monotonic_s += seconds

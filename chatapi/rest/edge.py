@@ -69,7 +69,7 @@ class Edge:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         services = self._services
-        started_s = services.clock.monotonic_s()
+        started_s = services.clock.machine_s()
         request_id = _take_request_id(request)
         headers: Headers = {"X-Request-Id": request_id}
         add_cors_headers(services.origins, request, headers)
@@ -97,7 +97,7 @@ class Edge:
         if response.status != SWITCHED and type(response) is not LastingResponse:  # those end much later
             if services.health.is_draining:
                 response.force_close()
-            seconds = services.clock.monotonic_s() - started_s
+            seconds = services.clock.machine_s() - started_s
             # Another method than a route's own may be any text, so it is not a label.
             services.counters.add_request(request.method if route else "", route, response.status, seconds)
             if self._logs_requests:

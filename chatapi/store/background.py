@@ -37,6 +37,7 @@ class Background:
     def __init__(self) -> None:
         self._waiting: deque[tuple[Change[Any], bool]] = deque()
         self._load_s = 0.0  # that the others' commits took, the older ones counted less
+        self.rests = True  # between steps, for others; a test server has no others
         self.is_repeatable = False  # of the step that was taken: a crash may undo it
         self._due_s = 0.0  # of the loop's clock
         self._started_s = 0.0
@@ -65,7 +66,8 @@ class Background:
         rest = IDLE_REST
         if self._is_busy(now_s):
             rest = LIGHT_REST if self.is_repeatable and not self.is_loaded else REST
-        self._due_s = now_s + min(rest * (now_s - self._started_s), MAX_REST_SECONDS)
+        if self.rests:
+            self._due_s = now_s + min(rest * (now_s - self._started_s), MAX_REST_SECONDS)
         self._steps += 1
 
     def limit_time(self, work: Work[T], *, is_repeatable: bool = False) -> Callable[[SqliteConnection], T]:

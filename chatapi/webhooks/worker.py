@@ -38,7 +38,7 @@ MESSAGE_CALL = b'{"type":"message.offline"'  # the beginning of such a body
 JITTER = 0.1  # of each wait, added at random, so that what failed together does not return together
 CLOSE_SECONDS = 2.0  # for calls under way when the server stops; a call that is cut off is repeated at the next start
 STORE_PAUSE_SECONDS = 1.0  # before the store is asked again after it has refused
-MAX_SLEEP_SECONDS = 60.0
+MAX_SLEEP_SECONDS = 86_400.0
 
 NEVER_US = 1 << 62
 UNAVAILABLE = 503
@@ -283,7 +283,7 @@ class WebhookWorker:
             await asyncio.sleep(0)
             return
         try:
-            async with asyncio.timeout(min(wait_s, MAX_SLEEP_SECONDS)):
+            async with self._clock.timeout(min(wait_s, MAX_SLEEP_SECONDS)):
                 await self._wake.wait()
         except TimeoutError:
             return

@@ -20,7 +20,7 @@ async def watch_connections(services: Services) -> None:
     heartbeat_s = services.config.websocket.heartbeat_seconds
     pause_s = min(MAX_SWEEP_SECONDS, heartbeat_s / SWEEPS_PER_HEARTBEAT)
     while True:
-        await asyncio.sleep(pause_s)
+        await services.clock.sleep(pause_s)
         connections = list(services.hub.connections.values())
         for first in range(0, len(connections), CONNECTIONS_AT_A_STRETCH):
             _sweep(services, connections[first : first + CONNECTIONS_AT_A_STRETCH])
@@ -28,7 +28,7 @@ async def watch_connections(services: Services) -> None:
 
 
 def _sweep(services: Services, connections: list[Connection]) -> None:
-    now_s, now_us = services.clock.monotonic_s(), services.clock.now_us()
+    now_s, now_us = services.clock.machine_s(), services.clock.now_us()
     for connection in connections:
         expires_at_us = connection.principal.expires_at_us
         if expires_at_us is not None and expires_at_us <= now_us:

@@ -56,7 +56,7 @@ class Session:
         stretch = 0
         while True:
             message = await socket.receive()
-            connection.heard_at_s = clock.monotonic_s()
+            connection.heard_at_s = clock.machine_s()
             kind = message.type
             if kind is WSMsgType.TEXT:
                 if connection.state is not ConnectionState.CLOSED:
@@ -136,7 +136,7 @@ class Session:
             if frame_type in TYPING_FRAMES:
                 return False
             # Reading stops meanwhile, which is all the pressure that an eager client needs.
-            await asyncio.sleep(retry_after_s)
+            await clock.sleep(retry_after_s)
             retry_after_s = connection.take_small_frame_token(clock.monotonic_s())
         return True
 
@@ -148,7 +148,7 @@ class Session:
         except UnicodeDecodeError:
             hub.close(connection, NOT_UTF8, reason="not UTF-8")
             return
-        now_s = self._services.clock.monotonic_s()
+        now_s = self._services.clock.machine_s()
         if now_s - connection.bad_since_s > BAD_FRAMES_SECONDS:
             connection.bad_since_s, connection.bad_frames = now_s, 0
         connection.bad_frames += 1
