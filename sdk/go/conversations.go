@@ -11,10 +11,10 @@ type AppendAnswer struct {
 	CancelRequested bool `json:"cancel_requested"`
 }
 
-// OpenStream opens a message that is then written with AppendToMessage and ended with FinishMessage. Stream does all of
+// OpenStream opens a message that is then written with AppendToMessage and ended with FinishMessage; Stream does all of
 // that. With the ClientMessageID of a stream that is open, that one is returned. 429 for too many open streams; as for
 // SendMessage otherwise.
-func (c *Client) openStream(ctx context.Context, roomID string, draft Draft) (*Message, error) {
+func (c *Client) OpenStream(ctx context.Context, roomID string, draft Draft) (*Message, error) {
 	fields := draft.fields()
 	fields["stream"] = true
 	return c.sendFields(ctx, roomID, fields)

@@ -6,3 +6,10 @@ import "time"
 func CutPauses(longest time.Duration) {
 	retryLimit, frameRetryLimit = longest, longest
 }
+
+// SetSignOfLife sets how long a stream may be silent without a word to the server, until restore is called.
+func SetSignOfLife(silence time.Duration) (restore func()) {
+	before := signOfLife
+	signOfLife = silence
+	return func() { signOfLife = before }
+}
