@@ -5,6 +5,7 @@ import sqlite3
 import tracemalloc
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from chatapi.errors import ChatError
 from chatapi.housekeeping import apply_retention, purge_deleted
 from chatapi.open_streams import AppendResult
 from chatapi.protocol.stream_requests import MAX_APPEND_BYTES
-from chatapi.store import check
+from chatapi.store import check, purge
 from chatapi.store.check import check_database
 
 IDLE_SECONDS = 60.0
@@ -342,6 +343,15 @@ async def test_a_stop_stores_the_appends_that_wait(start_server: StartServer, mo
 # What takes a stream along
 
 
+def step_once(
+    purge_some: Callable[[sqlite3.Connection, Callable[[], bool]], bool],
+    connection: sqlite3.Connection,
+    _is_over: Callable[[], bool],
+) -> bool:
+    """A step whose time is over at once."""
+    return purge_some(connection, lambda: True)
+
+
 async def test_a_deleted_room_takes_it_along(server: Server) -> None:
     writer = await make_writer(server, "rest")
     message_id = (await writer.open())["message_id"]
@@ -362,7 +372,7 @@ async def test_a_deleted_tenant_takes_it_along(server: Server) -> None:
     assert len(server.services.rooms.streams) == 0
 
 
-async def test_retention_goes_by_its_opening(start_server: StartServer, by_hand: None) -> None:
+async def test_retention_goes_by_its_opening(start_server: StartServer, by_hand: None, database: Path) -> None:
     clock = HandClock()
     server = await start_server(clock=clock)
     tenant = await server.make_tenant("other", retention_days=1)
@@ -370,13 +380,21 @@ async def test_retention_goes_by_its_opening(start_server: StartServer, by_hand:
     writer = Writer(user, await user.make_room(), is_rest=True)
     ended = (await writer.open())["message_id"]
     message_id = (await writer.open())["message_id"]  # the last one that goes
-    await writer.append_all(message_id, "a")
+    texts = [str(number) for number in range(60)]  # more chunks than one statement removes
+    await writer.append_all(message_id, *texts)
+    await user.put(f"/rooms/{writer.room_id}/messages/{message_id}/reactions/x", None)
     clock.advance(DAY_SECONDS / 2)
     await writer.finish(ended)
     clock.advance(DAY_SECONDS / 2 + 1)
     await apply_retention(server.services, server.services.tenants.get(tenant["tenant_id"]))
     assert len(server.services.rooms.streams) == 0
-    assert (await writer.append(message_id, 2, "b")).code == "NOT_FOUND"
+    assert (await writer.append(message_id, 61, "b")).code == "NOT_FOUND"
+    assert (await asyncio.to_thread(check_database, str(database))).findings == []
+    with closing(sqlite3.connect(database)) as connection:
+        for left in (60, 11, 0):  # the reaction is one of the first fifty rows
+            assert connection.execute("SELECT count(*) FROM stream_chunks").fetchone() == (left,)
+            await server.services.store.writer.step(partial(step_once, purge.purge_deleted))
+        assert connection.execute("SELECT count(*) FROM emptied_messages").fetchone() == (0,)
     [event] = (await user.get(f"/rooms/{writer.room_id}/events")).data["events"]
     assert (event["type"], event["content"]) == ("message.finished", None)
 

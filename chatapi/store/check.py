@@ -164,7 +164,7 @@ _WRONG_REPORTS = """
     LEFT JOIN messages AS m ON m.room_key = p.room_key AND m.seq = p.target_seq
     WHERE m.seq IS NULL AND r.deleted_at_us IS NULL
 """
-# In both directions: a row for each open stream, and chunks only of those, without a gap.
+# In both directions: a row for each open stream, and chunks only of those, without a gap, until they are purged.
 _WRONG_STREAMS = """
     SELECT printf('%s: message %d is a stream that never ends', r.room_id, m.seq)
     FROM messages AS m JOIN rooms AS r ON r.room_key = m.room_key
@@ -179,7 +179,9 @@ _WRONG_STREAMS = """
     SELECT printf('%s: message %d is no open stream, but has text of one', r.room_id, c.target_seq)
     FROM stream_chunks AS c JOIN rooms AS r ON r.room_key = c.room_key
     LEFT JOIN open_streams AS o ON o.room_key = c.room_key AND o.target_seq = c.target_seq
-    WHERE o.target_seq IS NULL AND r.deleted_at_us IS NULL GROUP BY c.room_key, c.target_seq
+    LEFT JOIN emptied_messages AS e ON e.room_key = c.room_key AND e.target_seq = c.target_seq
+    WHERE o.target_seq IS NULL AND e.target_seq IS NULL AND r.deleted_at_us IS NULL
+    GROUP BY c.room_key, c.target_seq
     UNION ALL
     SELECT printf('%s: message %d has %d appends up to index %d', r.room_id, target_seq, appends, last_index)
     FROM (
@@ -187,7 +189,8 @@ _WRONG_STREAMS = """
                max(last_index) AS last_index
         FROM stream_chunks GROUP BY room_key, target_seq
     ) AS c JOIN rooms AS r ON r.room_key = c.room_key
-    WHERE appends <> last_index AND r.deleted_at_us IS NULL
+    LEFT JOIN emptied_messages AS e USING (room_key, target_seq)
+    WHERE appends <> last_index AND e.target_seq IS NULL AND r.deleted_at_us IS NULL
 """
 # The schema declares no reference for them.
 _WRONG_CALLS = """

@@ -66,11 +66,15 @@ _EMPTY_ROOMS = (
     "DELETE FROM rooms WHERE room_key IN (SELECT value FROM json_each(:keys) LIMIT :limit)",
 )
 
-# The reactions of messages that are gone, in rooms that are not.
+# The reactions of messages that are gone, in rooms that are not, and the chunks of streams that are gone with them: of
+# one message there may be thousands.
 _FIND_EMPTIED = "SELECT room_key, target_seq FROM emptied_messages LIMIT :limit"
 _EMPTY_MESSAGES = (
     """DELETE FROM reactions WHERE (room_key, target_seq, seq) IN (
            SELECT x.room_key, x.target_seq, x.seq FROM json_each(:keys) AS w CROSS JOIN reactions AS x
+           WHERE x.room_key = w.value ->> 0 AND x.target_seq = w.value ->> 1 LIMIT :limit)""",
+    """DELETE FROM stream_chunks WHERE (room_key, target_seq, last_index) IN (
+           SELECT x.room_key, x.target_seq, x.last_index FROM json_each(:keys) AS w CROSS JOIN stream_chunks AS x
            WHERE x.room_key = w.value ->> 0 AND x.target_seq = w.value ->> 1 LIMIT :limit)""",
     """DELETE FROM emptied_messages WHERE (room_key, target_seq) IN (
            SELECT value ->> 0, value ->> 1 FROM json_each(:keys) LIMIT :limit)""",
@@ -166,13 +170,12 @@ _DELETE_OLD = (
            SELECT n.value FROM messages AS m CROSS JOIN json_each(m.mentions) AS n
            WHERE m.room_key = :room_key AND m.seq <= :seq AND m.mentions IS NOT NULL
            UNION SELECT '')""",
-    "DELETE FROM stream_chunks WHERE room_key = :room_key AND target_seq <= :seq",
+    """INSERT INTO emptied_messages (room_key, target_seq)
+           SELECT room_key, target_seq FROM reaction_counts WHERE room_key = :room_key AND target_seq <= :seq
+           UNION SELECT room_key, target_seq FROM open_streams WHERE room_key = :room_key AND target_seq <= :seq""",
     "DELETE FROM open_streams WHERE room_key = :room_key AND target_seq <= :seq",
     "DELETE FROM messages WHERE room_key = :room_key AND seq <= :seq",
     "DELETE FROM changes WHERE room_key = :room_key AND seq <= :seq",
-    """INSERT INTO emptied_messages (room_key, target_seq)
-           SELECT DISTINCT room_key, target_seq FROM reaction_counts
-           WHERE room_key = :room_key AND target_seq <= :seq""",
     "DELETE FROM reaction_counts WHERE room_key = :room_key AND target_seq <= :seq",
     "DELETE FROM pins WHERE room_key = :room_key AND target_seq <= :seq",
     "DELETE FROM reports WHERE room_key = :room_key AND target_seq <= :seq",

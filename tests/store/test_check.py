@@ -172,6 +172,7 @@ def test_rows_being_purged_are_no_finding(database):
         DELETE FROM members WHERE room_key = 2 AND user_id = 'bob';
         UPDATE rooms SET pruned_seq = 9 WHERE room_key = 3;
         INSERT INTO reactions VALUES (3, 7, 9, '👍', 'bob', 0);
+        INSERT INTO stream_chunks VALUES (3, 7, 2, 'x', NULL);
         INSERT INTO emptied_messages VALUES (3, 7);
         """,
     )
