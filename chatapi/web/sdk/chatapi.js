@@ -240,9 +240,6 @@
 
 /* ------------------------------------------------------------------------------------ limits and odds ---- */
 
-/** The version of this library, and of the server that it knows in full; `info` of a client tells the server's own. @type {string} */
-export const VERSION = "1.0.0";
-
 const RETRY_BASE_MS = 250;
 const RETRY_CAP_MS = 10_000;
 /** A longer Retry-After is the application's decision, which gets the error. */
@@ -281,6 +278,9 @@ const MAX_WAITING = 64 * 1024; // characters that the server does not have yet: 
 const MAX_REASON_CHARS = 1_000; // of a failure: `meta` has 16 KiB
 const FAREWELL_MS = 5_000; // for telling the server of an end, once the application has aborted
 const STREAM_RETRIES = 12; // over HTTP: more than a minute, by which time the server has given the stream up
+
+/** The version of this library, and of the server that it knows in full; `info` of a client tells the server's own. @type {string} */
+export const VERSION = "1.0.0";
 
 /** Frames with `room_id` and `seq` that are not part of the room's log; every other one with both is, whatever its type. */
 const UNLOGGED = new Set(["message.sent", "ack.received", "read.updated", "subscribed"]);
