@@ -48,7 +48,7 @@ class ChatError(Exception):
         self.code = code
         self.message = message
         self.field = field
-        self.status = HTTP_STATUS[code] if status is None else status
+        self.status: int = HTTP_STATUS[code] if status is None else status
         self.details = details
         self.retry_after_s = retry_after_s
         self.headers = headers

@@ -7,7 +7,7 @@ from chatapi.client.credentials import Credentials
 from chatapi.client.errors import ApiError, NotChatAPI, NoToken
 from chatapi.client.options import OnError
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 STABLE_S = 5.0  # a connection that lived this long resets the back-off
 NEW_TOKENS = 2  # tried in a row when the server refuses them, unless they have only expired

@@ -41,7 +41,7 @@ from chatapi.client.writing import StreamTransport, StreamWriter
 if TYPE_CHECKING:
     from chatapi.client.api import ChatAPI
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class Connection:

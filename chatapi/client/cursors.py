@@ -21,11 +21,11 @@ class RoomCursor:
     def __init__(self, seq: int | None, *, is_member: bool) -> None:
         self.received = seq  # taken in up to here; None: the next event is the first
         self.handled = seq  # the application is done with it up to here
-        self.acked = seq
-        self.is_member = is_member
-        self.member_at = 0  # the log up to here is older than the server's word that the user is a member
-        self.gap_end = 0  # above `received`: up to here the log has to be read
-        self.is_filling = False
+        self.acked: int | None = seq
+        self.is_member: bool = is_member
+        self.member_at: int = 0  # the log up to here is older than the server's word that the user is a member
+        self.gap_end: int = 0  # above `received`: up to here the log has to be read
+        self.is_filling: bool = False
         self.held: deque[LogEvent] = deque()  # the events after the gap
 
     @property

@@ -34,7 +34,7 @@ class ApiError(ChatError):
     ) -> None:
         super().__init__(code, message, field=field, status=status, details=details, retry_after_s=retry_after_s)
         self.request_id = request_id
-        self.raw_code = raw_code or str(code)
+        self.raw_code: str = raw_code or str(code)
 
     @property
     def may_pass(self) -> bool:
@@ -51,7 +51,7 @@ class ApiError(ChatError):
 class NoAnswer(ConnectionError):
     """The server could not be reached, or did not answer in time, on every try."""
 
-    retry_after_s = 0.0  # as a proxy asked
+    retry_after_s: float = 0.0  # as a proxy asked
 
 
 class NotChatAPI(NoAnswer):

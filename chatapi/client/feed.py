@@ -17,7 +17,7 @@ from chatapi.client.records import Cursors
 from chatapi.client.socket import SocketEnded
 from chatapi.protocol.json import dumps
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 ACKED_ROOMS = 1000  # the most that one `ack` may name
 PAGE_EVENTS = 100  # the most that the server gives at once
@@ -46,10 +46,10 @@ class Feed:
     def __init__(self, read_log: ReadLog, cursors: Cursors | None, max_pending: int, callbacks: FeedCallbacks) -> None:
         self._read_log = read_log
         self._callbacks = callbacks
-        self.book = CursorBook(cursors)
-        self.notifications = NotificationBook()
-        self.inbox = Inbox(max_pending)
-        self.acks_due = asyncio.Event()
+        self.book: CursorBook = CursorBook(cursors)
+        self.notifications: NotificationBook = NotificationBook()
+        self.inbox: Inbox = Inbox(max_pending)
+        self.acks_due: asyncio.Event = asyncio.Event()
         self.ready: ReadyEvent | None = None  # of the newest socket
         self._in_hand: Entry | None = None  # the event that the application is handling
 

@@ -35,7 +35,7 @@ class Http:
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise ValueError("url must start with http:// or https://")
-        self.base = url.rstrip("/")
+        self.base: str = url.rstrip("/")
         self._timeout_s = timeout_s
         self._retries = retries
         self._session = session

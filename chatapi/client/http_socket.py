@@ -22,7 +22,7 @@ _OF_FRAME = frozenset({"type", "request_id", "room_id", "message_id"})  # these 
 class HttpSocket(Socket):
     """`typing` is not told: it has no call."""
 
-    ack_delay_s = 0.5  # an ack is a call here, and takes a token
+    ack_delay_s: float = 0.5  # an ack is a call here, and takes a token
 
     def __init__(self, client: "ChatAPI") -> None:
         super().__init__()
@@ -199,7 +199,7 @@ class HttpSocket(Socket):
         return self.ready["user_id"]
 
     def heard(self) -> None:
-        self.heard_at_s = now_s()
+        self.heard_at_s: float = now_s()
 
 
 def _describe(error: ApiError) -> Json:

@@ -25,9 +25,9 @@ class Outgoing:
         """`wake`: called when answers have to be read although the application is slow."""
         self._wake = wake
         self._can_renew = can_renew
-        self.pending = Pending()  # frames whose answers the application waits for
-        self.own = Pending()  # frames whose answers the connection itself waits for
-        self.room_locks = RoomLocks()
+        self.pending: Pending = Pending()  # frames whose answers the application waits for
+        self.own: Pending = Pending()  # frames whose answers the connection itself waits for
+        self.room_locks: RoomLocks = RoomLocks()
         self.socket: Socket | None = None
         self._is_closed = False
         self._resumed = asyncio.Event()  # HTTP waits for it as frames wait for a socket

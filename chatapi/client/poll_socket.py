@@ -38,8 +38,8 @@ class PollSocket(HttpSocket):
         listed = [{name: room.get(name) for name in names} for room in rooms]
         ready = {"type": "ready", "connection_id": "", "user_id": user_id, "epoch": epoch, "server_time": "",
                  "heartbeat_seconds": 2 * WAIT_S, "rooms": listed}  # fmt: skip
-        self.ready = cast(ReadyEvent, ready)
-        self.heartbeat_s = 2.0 * WAIT_S
+        self.ready: ReadyEvent = cast(ReadyEvent, ready)
+        self.heartbeat_s: float = 2.0 * WAIT_S
         self.heard()
 
     def begin(self, sync: Json) -> None:

@@ -14,7 +14,7 @@ from chatapi.client.outgoing import Outgoing
 from chatapi.client.records import Json
 from chatapi.client.socket import CallAnswer, Socket, SocketEnded, now_s
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 ACKS_PER_SECOND = 15  # the server delays acks above 20, and drops typing with them
 CLOSING_ACKS = 40  # the server's burst: more would keep the goodbye waiting

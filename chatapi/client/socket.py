@@ -18,7 +18,7 @@ from chatapi.client.http import Http
 from chatapi.errors import Code
 from chatapi.protocol.json import dumps
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 15.0  # from the first byte to `ready`, and for each further part of it
 CLOSE_TIMEOUT_S = 2.0  # for the server's half of the goodbye
@@ -44,12 +44,12 @@ class CallAnswer(dict[str, Any]):
 class Socket(ABC):
     """A WebSocket, or what stands in for one over HTTP alone."""
 
-    ack_delay_s = 0.1  # so that a burst of messages is one ack
+    ack_delay_s: float = 0.1  # so that a burst of messages is one ack
 
     def __init__(self) -> None:
         self.ready: ReadyEvent | None = None
-        self.heartbeat_s = HEARTBEAT_S
-        self.heard_at_s = now_s()
+        self.heartbeat_s: float = HEARTBEAT_S
+        self.heard_at_s: float = now_s()
         self.refusal: ApiError | None = None  # the newest `error` frame that answered nothing
         self._early: deque[tuple[dict[str, Any], int]] = deque()  # frames that came between the parts of `ready`
 
@@ -117,7 +117,7 @@ class WebSocket(Socket):
     async def _receive(self) -> tuple[dict[str, Any], int]:
         while True:
             message = await self._socket.receive()
-            self.heard_at_s = now_s()
+            self.heard_at_s: float = now_s()
             if message.type is aiohttp.WSMsgType.TEXT:
                 data = cast(bytes, message.data)
                 try:
