@@ -10,7 +10,7 @@ import resource
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from chatapi.admission import Admission
@@ -22,9 +22,10 @@ from chatapi.hub import Hub
 from chatapi.protocol.encoders import encode_frame
 from chatapi.protocol.server_frames import ServerShutdownFrame
 from chatapi.rest import list_routes
-from chatapi.rest.call import RawRoute
+from chatapi.rest.call import RawRoute, Route
 from chatapi.rest.dev import HOOK, HOOK_ROUTE
 from chatapi.rest.edge import Edge
+from chatapi.rest.faulty import FaultyEdge, FaultyServer
 from chatapi.rest.files import make_file_routes
 from chatapi.rest.listener import Listener
 from chatapi.rest.server import EnvelopeServer
@@ -35,6 +36,7 @@ from chatapi.store.seed import make_seed, plant, remove_database
 from chatapi.tasks import Tasks
 from chatapi.tenants import DEV_TENANT_ID
 from chatapi.world import World, open_world
+from chatapi.ws.faulty_socket import FaultySocket
 from chatapi.ws.handshake import serve_websocket
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ END_SECONDS = 1.0  # after a reset, for clients to answer that their connection 
 MAX_ENDING = 4  # worlds, each with its threads
 
 RAW_ROUTES = (RawRoute("GET", "/ws", serve_websocket),)
+DEV_RAW_ROUTES = (RawRoute("GET", "/ws", partial(serve_websocket, socket_type=FaultySocket)), HOOK_ROUTE)
 
 
 class App:
@@ -92,14 +95,13 @@ class App:
         """Opens everything; `opened` closes it again."""
         config, dev = self._config, self._dev
         tls = _make_tls(config)
-        raw_routes = RAW_ROUTES + make_file_routes(config) + (() if dev is None else (HOOK_ROUTE,))
+        raw_routes = (RAW_ROUTES if dev is None else DEV_RAW_ROUTES) + make_file_routes(config)
         check_usable(config.database.path)  # before the lock makes a file beside it
         opened.enter_context(DatabaseLock(config.database.path))
         await self._open_world(config)
         opened.push_async_callback(self._close_world)
         opened.push_async_callback(self._end_tasks)
-        self._edge = Edge(self.services, list_routes(config, is_dev=dev is not None), raw_routes)
-        self.server = EnvelopeServer(self._edge, self._admission)
+        self._build_server(list_routes(config, is_dev=dev is not None), raw_routes)
         opened.push_async_callback(self.server.end)
         opened.push_async_callback(self._finish_writes)
         listener = Listener(self.server, self._admission, self.tasks, tls)
@@ -107,6 +109,15 @@ class App:
         self.addresses = _listen(config, listener)
         if dev is not None:
             await self._prepare_resets(dev)
+
+    def _build_server(self, routes: tuple[Route, ...], raw_routes: tuple[RawRoute, ...]) -> None:
+        """Only one that makes faults asks, for each request and write, whether it is to make one."""
+        if self._dev is None:
+            self._edge = Edge(self.services, routes, raw_routes)
+            self.server = EnvelopeServer(self._edge, self._admission)
+        else:
+            self._edge = FaultyEdge(self.services, routes, raw_routes, self._dev.faults)
+            self.server = FaultyServer(self._edge, self._admission, self._dev.faults)
 
     async def _open_world(self, config: Config) -> None:
         self.world = await open_world(config, self._clock, self._admission, self._dev, self._on_crash)
@@ -126,6 +137,7 @@ class App:
         assert dev is not None
         async with self._resetting:
             before = self.world
+            dev.faults.end()
             before.calling.cancel()  # its webhooks arrive before the new world is there, or never
             await dev.clock.go_back()
             try:

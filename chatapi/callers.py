@@ -20,6 +20,7 @@ Headers = dict[str, str]
 
 EXPOSED = "X-Request-Id, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After"
 ALLOWED_HEADERS = "Authorization, Content-Type, X-API-Key, X-User-Id, X-Master-Key, X-Request-Id, X-Client-Message-Id"
+BEARER = "bearer."  # before a user token among the subprotocols
 UNIX_PEER = "unix"  # stands for the address of a peer that has none
 UNKNOWN_ADDRESS = "unknown"  # stands for anything that a trusted proxy gives and that is not an address
 
@@ -135,6 +136,25 @@ def authenticate_query(services: Services, request: web.BaseRequest, address: st
     if services.config.auth.query_api_key and (api_key := _read_parameter(request, "api_key")) is not None:
         return auth.authenticate_key(api_key, _read_parameter(request, "user_id"), address), False
     return None
+
+
+def find_offered_token(request: web.BaseRequest) -> str | None:
+    """The user token in the subprotocol list. Several lines of the header are one list (RFC 6455, section 11.3.4)."""
+    for line in request.headers.getall("Sec-WebSocket-Protocol", ()):
+        for offered in line.split(","):
+            if offered.strip().startswith(BEARER):
+                return offered.strip().removeprefix(BEARER)
+    return None
+
+
+def find_claimed_user(services: Services, request: web.BaseRequest) -> str | None:
+    """The user whom the request names, if it names any. Nothing is verified: nothing may be allowed by it."""
+    headers, query = request.headers, request.query
+    if "X-API-Key" in headers:
+        return headers.get("X-User-Id")
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    token = (token if scheme.lower() == "bearer" else find_offered_token(request)) or query.get("token", "")
+    return services.auth.find_claimed_user(token.strip()) if token else query.get("user_id")
 
 
 def _read_parameter(request: web.BaseRequest, name: str) -> str | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from chatapi.dev_clock import DevClock
+from chatapi.faults import Faults
 
 MAX_CALLS = 10_000
 MAX_CALL_BYTES = 32 * 1024 * 1024
@@ -54,5 +55,6 @@ class DevTools:
         self.clock = clock
         self.scratch = scratch
         self.inbox = WebhookInbox()
+        self.faults = Faults()
         self.reset: Callable[[], Awaitable[None]]
         """Removes everything but the printed tenant. Set by `start_app`."""

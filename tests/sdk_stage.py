@@ -18,13 +18,18 @@ from proxy import Proxy
 from server_process import Control, ServerProcess
 
 SETTINGS = {"limits.sync_limit": "20"}
+SHORT_LIVES = {"websocket.heartbeat_seconds": "1", "websocket.timeout_seconds": "3"}
+"""So that a network that is dead for a moment is noticed in a moment."""
 
 
 @contextlib.contextmanager
-def open_stage(directory: Path, *, adds: bool = False, transport: str = "") -> Iterator[dict[str, str]]:
+def open_stage(
+    directory: Path, *, adds: bool = False, transport: str = "", faults: bool = False
+) -> Iterator[dict[str, str]]:
     """The environment of the runner. `adds`: between it and the server there is one that adds fields and frames of a
-    later version. `transport` is to carry the connections. The server's log is in the directory."""
-    server = ServerProcess(directory, SETTINGS, dev=False)  # which would allow every origin
+    later version. `transport` is to carry the connections. `faults`: the server has `/dev`, and allows every origin.
+    Its log is in the directory."""
+    server = ServerProcess(directory, {**SETTINGS, **(SHORT_LIVES if faults else {})}, dev=faults)
     with (
         server,
         Proxy(server.port) as proxy,
@@ -48,13 +53,14 @@ def main() -> int:
     parser.add_argument(
         "--transport", default="", choices=("websocket", "sse", "poll"), help="what carries connections"
     )
+    parser.add_argument("--faults", action="store_true", help="the server has /dev/faults")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="the runner, with its arguments")
     args = parser.parse_args()
     if not args.command:
         parser.error("give the command that runs the tests")
     with (
         tempfile.TemporaryDirectory() as directory,
-        open_stage(Path(directory), adds=args.adds, transport=args.transport) as environment,
+        open_stage(Path(directory), adds=args.adds, transport=args.transport, faults=args.faults) as environment,
     ):
         return subprocess.run(args.command, env={**os.environ, **environment}, check=False).returncode
 

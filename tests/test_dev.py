@@ -35,7 +35,7 @@ def program(started: DevProgram) -> DevProgram:
 
 
 def test_no_route_of_dev_is_in_the_usual_table() -> None:
-    assert {path for _, path in DEV_PATHS} >= {"/dev/clock", "/dev/reset", "/dev/webhooks", "/dev/hook"}
+    assert {path for _, path in DEV_PATHS} >= {"/dev/clock", "/dev/faults", "/dev/reset", "/dev/webhooks", "/dev/hook"}
     assert all(path.startswith("/dev/") for _, path in DEV_PATHS)
     assert not [route for route in ROUTES if route.path.startswith("/dev")]
     assert {route.credential for route in DEV_ROUTES} == {Credential.MASTER}
@@ -77,6 +77,17 @@ def test_the_first_line_has_all_that_a_test_needs(program: DevProgram) -> None:
     assert program.user("GET", "/rooms")[0] == 200
 
 
+# Faults, of which test_faults.py shows what they do
+
+
+def test_a_reset_ends_the_faults(program: DevProgram) -> None:
+    nothing = program.dev("GET", "/faults")
+    assert program.dev("POST", "/faults", {"stall_seconds": 600, "delay_ms": 60_000}) != nothing
+    program.reset()
+    assert program.dev("GET", "/faults") == nothing
+    assert program.user("GET", "/rooms")[0] == 200
+
+
 # The clock
 
 
@@ -104,6 +115,7 @@ def test_the_examples_of_the_document(tmp_path: Path) -> None:
         example("docs/testing.md", "sh", "/rooms"),
         example("docs/testing.md", "sh", "/dev/clock"),
         example("docs/testing.md", "sh", "/dev/webhooks"),
+        example("docs/testing.md", "sh", "/dev/faults"),
         example("docs/testing.md", "sh", "/dev/reset"),
     ]
     script = "\necho\n".join([*blocks, "kill %1; wait %1"])
@@ -111,9 +123,10 @@ def test_the_examples_of_the_document(tmp_path: Path) -> None:
     shell = subprocess.run(
         ["bash", "-emc", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=WAIT_SECONDS
     )
-    printed, room, clock, webhooks = (line for line in shell.stdout.splitlines() if line)
+    printed, room, clock, webhooks, faults = (line for line in shell.stdout.splitlines() if line)
     documented = json.loads(example("docs/testing.md", "json", "master_key"))
     assert list(json.loads(printed)) == list(documented)
     assert json.loads(room)["data"]["type"] == "group"
     assert json.loads(clock)["data"]["advanced"] == 86_400
     assert json.loads(webhooks)["data"]["calls"] == []
+    assert json.loads(faults)["data"]["lose_confirmations"] == 2

@@ -16,10 +16,10 @@ OVER_HTTP = [
 ]
 
 
-def run_node(file: str, directory: Path, *, adds: bool = False, transport: str = "") -> None:
+def run_node(file: str, directory: Path, *, adds: bool = False, transport: str = "", faults: bool = False) -> None:
     """`adds`: the server that is tested is a newer one, with fields and frames of its own. `transport` carries the
-    connections of the cases."""
-    with open_stage(directory, adds=adds, transport=transport) as stage:
+    connections of the cases. `faults`: the server makes faults when it is told to."""
+    with open_stage(directory, adds=adds, transport=transport, faults=faults) as stage:
         run = subprocess.run(
             ["node", "--test", file], cwd=HERE, env={**os.environ, **stage}, capture_output=True, text=True
         )
@@ -60,3 +60,9 @@ def test_the_cases_hold_where_a_newer_server_adds_to_them(file: str, node_packag
 @pytest.mark.parametrize(("file", "transport"), OVER_HTTP)
 def test_the_cases_hold_over_http_alone(file: str, transport: str, node_packages: None, tmp_path: Path) -> None:
     run_node(file, tmp_path, transport=transport)
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(600)
+def test_javascript_sdk_recovers_from_faults(node_packages: None, tmp_path: Path) -> None:
+    run_node("faults.test.mjs", tmp_path, faults=True)

@@ -58,6 +58,12 @@ def split_frames(data: bytes) -> Iterator[tuple[int, bytes]]:
         at = start + size
 
 
+def count_bytes(payload: bytes) -> int:
+    """The size of the frame that has this payload."""
+    size = len(payload)
+    return size + (2 if size < 126 else 4 if size < 65536 else 10)
+
+
 def may_be_sent(code: int) -> bool:
     """Whether this code may stand in a close frame: those that RFC 6455 (section 7.4) or IANA's registry defines, and
     those of libraries and applications. The others only tell an application how a connection ended."""

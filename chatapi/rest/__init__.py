@@ -11,6 +11,7 @@ from chatapi.rest import (
     dev,
     documents,
     events,
+    faults,
     health,
     mentions,
     messages,
@@ -164,6 +165,8 @@ ROUTES: tuple[Route, ...] = (
 DEV_ROUTES: tuple[Route, ...] = (
     Route("GET", "/dev/clock", dev.get_clock, 200, _MASTER),
     Route("POST", "/dev/clock", dev.advance_clock, 200, _MASTER),
+    Route("GET", "/dev/faults", faults.get_faults, 200, _MASTER),
+    Route("POST", "/dev/faults", faults.set_faults, 200, _MASTER),
     Route("POST", "/dev/reset", dev.reset, 204, _MASTER),
     Route("GET", "/dev/webhooks", dev.list_webhooks, 200, _MASTER),
 )

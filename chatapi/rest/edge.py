@@ -70,7 +70,7 @@ class Edge:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         services = self._services
         started_s = services.clock.machine_s()
-        request_id = _take_request_id(request)
+        request_id = take_request_id(request)
         headers: Headers = {"X-Request-Id": request_id}
         add_cors_headers(services.origins, request, headers)
         route = ""  # the path of the one that gives the response
@@ -414,7 +414,8 @@ def _log_request(request: web.BaseRequest, response: web.StreamResponse, request
     logger.info("request", extra=fields)
 
 
-def _take_request_id(request: web.BaseRequest) -> str:
+def take_request_id(request: web.BaseRequest) -> str:
+    """The client's own, or a new one."""
     given = request.headers.get("X-Request-Id")
     return given if given is not None and _REQUEST_ID.fullmatch(given) else make_request_id()
 

@@ -13,6 +13,7 @@ from chatapi.callers import (
     authenticate_headers,
     authenticate_query,
     client_address,
+    find_offered_token,
     is_origin_allowed,
     take_token,
 )
@@ -29,7 +30,6 @@ from chatapi.tenants import CREDENTIAL_GONE
 from chatapi.ws.session import Session
 
 SUBPROTOCOL = "chatapi.v1"
-BEARER = "bearer."
 
 CLOSE_SECONDS = 5.0  # for the peer to answer a close frame
 
@@ -37,12 +37,24 @@ CLOSE_SECONDS = 5.0  # for the peer to answer a close frame
 logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
 
 
+class ClientSocket(web.WebSocketResponse):
+    async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True) -> bool:
+        """Does nothing: every close frame is the session's. aiohttp would send one ahead of frames that still wait, and
+        keep a failure with its traceback in the socket: a cycle that holds all there was of the connection until a full
+        collection, days later."""
+        return False
+
+
 async def serve_websocket(
-    services: Services, request: web.BaseRequest, _path: Mapping[str, str], headers: Headers
+    services: Services,
+    request: web.BaseRequest,
+    _path: Mapping[str, str],
+    headers: Headers,
+    socket_type: type[ClientSocket] = ClientSocket,
 ) -> web.StreamResponse:
     """Handles `GET /ws` to the end of the connection. Raises ChatError while it can still be answered over HTTP."""
     _check_upgrade(services, request)
-    socket = _Socket(
+    socket = socket_type(
         protocols=(SUBPROTOCOL,),
         autoclose=False,
         autoping=False,
@@ -80,15 +92,7 @@ async def serve_websocket(
     return socket
 
 
-class _Socket(web.WebSocketResponse):
-    async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True) -> bool:
-        """Does nothing: every close frame is the session's. aiohttp would send one ahead of frames that still wait, and
-        keep a failure with its traceback in the socket: a cycle that holds all there was of the connection until a full
-        collection, days later."""
-        return False
-
-
-def _is_handshake(socket: _Socket, request: web.BaseRequest) -> bool:
+def _is_handshake(socket: ClientSocket, request: web.BaseRequest) -> bool:
     try:
         return bool(socket.can_prepare(request))
     except ValueError:  # its key has other characters than ASCII
@@ -157,9 +161,9 @@ def _authenticate(services: Services, request: web.BaseRequest) -> tuple[Princip
     if principal is not None:
         return principal, _Source.HEADERS
     try:
-        for offered in _list_protocols(request):
-            if offered.startswith(BEARER):
-                return services.auth.authenticate_token(offered.removeprefix(BEARER), address), _Source.PAGE
+        token = find_offered_token(request)
+        if token is not None:
+            return services.auth.authenticate_token(token, address), _Source.PAGE
         found = authenticate_query(services, request, address)
     except ChatError as error:
         raise _RefusedInFrame(error) from None
@@ -167,12 +171,6 @@ def _authenticate(services: Services, request: web.BaseRequest) -> tuple[Princip
         raise no_credential()
     principal, is_paid = found
     return principal, _Source.TICKET if is_paid else _Source.PAGE
-
-
-def _list_protocols(request: web.BaseRequest) -> list[str]:
-    """Several lines of the header are one list (RFC 6455, section 11.3.4)."""
-    lines = request.headers.getall("Sec-WebSocket-Protocol", ())
-    return [offered.strip() for line in lines for offered in line.split(",")]
 
 
 async def _refuse(socket: web.WebSocketResponse, request: web.BaseRequest, error: ChatError) -> web.WebSocketResponse:

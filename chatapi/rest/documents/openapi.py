@@ -73,7 +73,8 @@ TAGS = {
     "rest": ("Documents", "These descriptions"),
     "documents": ("Documents", "These descriptions"),
     "metrics": ("Server", "Whether it is alive, ready and able to write"),
-    "dev": ("Development", "For tests: the clock, a reset, and an inbox of webhooks"),
+    "dev": ("Development", "For tests: the clock, faults, a reset, and an inbox of webhooks"),
+    "faults": ("Development", "For tests: the clock, faults, a reset, and an inbox of webhooks"),
 }
 
 WEBHOOKS = ("Webhooks", "What the server calls, for users who are offline")

@@ -8,6 +8,7 @@ import { Agent } from "./agent.js";
 import { Blocks } from "./blocks.js";
 import { findCredentials, keepCredentials, keptCredentials, Setup } from "./credentials.js";
 import { describe, h, toast } from "./dom.js";
+import { canMakeFaults, Faults } from "./faults.js";
 import { Frames } from "./frames.js";
 import { Wire } from "./link.js";
 import { Members } from "./members.js";
@@ -18,10 +19,11 @@ import { avatar, beginPeople, learnPeople, nameElement } from "./people.js";
 import { RawFrame } from "./raw.js";
 import { explainError, isBan } from "./reasons.js";
 import { dmUsers } from "./room-index.js";
+import { RecoveryLog } from "./recovery-log.js";
 import { Rooms } from "./rooms.js";
 import { Search } from "./search.js";
 import { ServerHealth } from "./server.js";
-import { showSide, showSideCount, watchSide } from "./side.js";
+import { offerSide, showSide, showSideCount, watchSide } from "./side.js";
 import { Topics } from "./topics.js";
 import { Trouble } from "./trouble.js";
 
@@ -48,6 +50,8 @@ const raw = new RawFrame(frames.foot, {
   sent: (slot, frame) => frames.add({ slot, user: tried?.[slot] ?? "", direction: "out", frame, at: new Date() }),
   present: () => session?.panes[0].present() ?? {},
 });
+const recovery = new RecoveryLog();
+const faults = new Faults(byId("faults"), recovery.element, (count) => showSideCount("faults", count, "faults are on"));
 const search = new Search();
 const mentions = new MentionsDialog();
 const setup = new Setup(byId("setup"), { needed: () => !session && !trouble.element.isConnected, given: start });
@@ -119,9 +123,12 @@ async function play(clients, backend, wires, users, banned, agentId) {
   });
   const members = new Members(byId("members"), { clients, users, blocks, bans: admin.bans, standing: (roomId, slot) => rooms.standing(roomId, slot), nameOf: (room) => rooms.nameOf(room) });
   const topics = new Topics(byId("topics"), clients, users, (pending) => showSideCount("topics", pending, "to be acknowledged"));
+  recovery.begin(users);
+  faults.setUsers(users);
   const panes = SLOTS.map((slot) => new Pane(clients[slot], wires[slot], users[slot], slot, {
     frame: ({ direction, frame }) => {
       frames.add({ slot, user: users[slot], direction, frame, at: new Date() });
+      recovery.frame(slot, direction, frame);
       if (direction === "in") raw.heard(slot, frame);
     },
     happened: (event) => happened(slot, event),
@@ -129,7 +136,7 @@ async function play(clients, backend, wires, users, banned, agentId) {
     standing: (roomId) => rooms.standing(roomId, slot),
     nameOf: (room) => rooms.nameOf(room),
     invite: (roomId, userId) => clients[slot === "a" ? "b" : "a"].addMember(roomId, userId).then(() => { if (session?.room) open(rooms.get(session.room.room_id) ?? session.room); }),
-    condition: (condition) => conditionChanged(condition, slot),
+    condition: (condition) => { recovery.condition(slot, condition); conditionChanged(condition, slot); },
     blockIn: (room) => blockIn(room, slot),
     isBanned: () => admin.bans.isBanned(users[slot]),
     refused: () => void blocks.refresh(),
@@ -314,4 +321,6 @@ byId("credentials").addEventListener("click", () => setup.ask(keptCredentials())
 addEventListener("focus", () => void session?.blocks.refresh());
 addEventListener("unhandledrejection", (event) => { if (event.reason?.code !== "CLOSED") toast(describe(event.reason)); });
 
+watchSide("faults", (shown) => faults.show(shown));
+if (await canMakeFaults()) offerSide("faults");
 await begin();

@@ -1,5 +1,5 @@
 /**
- * The panel at the side: three tabs, of which one is shown.
+ * The panel at the side: tabs, of which one is shown.
  * @module
  */
 
@@ -28,6 +28,11 @@ export function showSide(name) {
   }
 }
 
+/** Only some servers have it. @param {string} name */
+export function offerSide(name) {
+  for (const tab of tabs) if (tab.dataset.side === name) tab.hidden = false;
+}
+
 /** @param {string} name @param {number} count @param {string} what is counted @param {boolean} [more] there are than that */
 export function showSideCount(name, count, what, more = false) {
   const badge = /** @type {HTMLElement} */ (tabs.find((tab) => tab.dataset.side === name)?.querySelector(".badge"));
@@ -39,11 +44,12 @@ export function showSideCount(name, count, what, more = false) {
 for (const tab of tabs) {
   tab.addEventListener("click", () => showSide(tab.dataset.side ?? ""));
   tab.addEventListener("keydown", (event) => {
-    const at = tabs.indexOf(tab);
-    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: tabs.length - 1 }[event.key];
+    const offered = tabs.filter(({ hidden }) => !hidden);
+    const at = offered.indexOf(tab);
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: offered.length - 1 }[event.key];
     if (to === undefined) return;
     event.preventDefault();
-    const next = tabs[(to + tabs.length) % tabs.length];
+    const next = offered[(to + offered.length) % offered.length];
     showSide(next.dataset.side ?? "");
     next.focus();
   });

@@ -1,0 +1,314 @@
+"""Where faults strike requests and connections: the edge, the server and the transport that take the place of the usual
+ones in `serve --dev` and `serve --test`. See `chatapi.faults`."""
+
+import asyncio
+import random
+import re
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, cast
+
+from aiohttp import web
+from aiohttp.web_response import REASON_PHRASES
+
+from chatapi.admission import Admission
+from chatapi.callers import Headers, add_cors_headers, find_claimed_user, is_preflight
+from chatapi.faults import Faults
+from chatapi.protocol.json import loads_stored
+from chatapi.protocol.wire import FIN_TEXT, count_bytes, split_frames
+from chatapi.rest.call import RawRoute, Route
+from chatapi.rest.edge import Edge, take_request_id
+from chatapi.rest.server import EnvelopeProtocol, EnvelopeServer
+from chatapi.services import Services
+
+# The operator's routes, pages and documents, by the first step of their paths: faults are for clients of the chat, and
+# somebody has to be able to end them.
+SPARED = frozenset(
+    ("", "dev", "admin", "playground", "sdk", "health", "livez", "readyz", "metrics", "openapi.json", "asyncapi.json")
+)
+_FIRST_STEP = re.compile(r"/(?:v1(?=/|$)/?)?([^/]*)")
+# These store no more than a cursor or a credential: SDKs send them by themselves, and no user would miss them.
+_NO_WRITES = re.compile(r"(?:/v1)?/(?:acks|sync|tokens|ws/token|rooms/[^/]+/read|notifications/[^/]+/ack)")
+_CONFIRMATIONS = ("message.", "reaction.")  # frames of these types confirm a write if they have a `request_id`
+
+
+class FaultyEdge(Edge):
+    def __init__(
+        self, services: Services, routes: tuple[Route, ...], raw_routes: tuple[RawRoute, ...], faults: Faults
+    ) -> None:
+        super().__init__(services, routes, raw_routes)
+        self._faults = faults
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        faults, protocol = self._faults, cast(FaultyProtocol, request.protocol)
+        protocol.is_spared = _is_spared(request)
+        if protocol.is_spared:
+            return await super().handle(request)
+        user_id = protocol.user_id = find_claimed_user(self._services, request)
+        await faults.outlast_stall(user_id)
+        if (refusal := self._make_refusal(request, user_id)) is not None:
+            return refusal
+        response = await super().handle(request)
+        if response.status < 300 and _is_write(request) and faults.may_lose(user_id):
+            faults.count_lost()
+            protocol.cut_off()
+            raise ConnectionResetError("a fault: the answer is lost")
+        return response
+
+    def _make_refusal(self, request: web.BaseRequest, user_id: str | None) -> web.Response | None:
+        if is_preflight(request) and not self._faults.speaks_html:
+            return None
+        error = self._faults.pick_error(user_id)
+        if error is None:
+            return None
+        if self._faults.speaks_html:
+            title = f"{error.status} {REASON_PHRASES.get(error.status, 'Error')}"
+            page = f"<!doctype html>\n<title>{title}</title>\n<h1>{title}</h1>\n"
+            return web.Response(status=error.status, text=page, content_type="text/html")
+        headers: Headers = {"X-Request-Id": take_request_id(request)}
+        add_cors_headers(self._services.origins, request, headers)
+        return self._refuse(error, headers)
+
+
+def _is_spared(request: web.BaseRequest) -> bool:
+    step = _FIRST_STEP.match(request.rel_url.raw_path)
+    return step is not None and step[1] in SPARED
+
+
+def _is_write(request: web.BaseRequest) -> bool:
+    return request.method in ("POST", "PUT", "PATCH", "DELETE") and not _NO_WRITES.fullmatch(request.rel_url.raw_path)
+
+
+class FaultyServer(EnvelopeServer):
+    def __init__(self, edge: Edge, admission: Admission, faults: Faults) -> None:
+        super().__init__(edge, admission)
+        self.faults = faults
+        faults.cut, faults.renew = self._cut, self._renew
+
+    def __call__(self) -> "FaultyProtocol":
+        return self._make_protocol(FaultyProtocol)
+
+    def _cut(self, share: float) -> int:
+        struck = [protocol for protocol in self._list_faulty() if protocol.is_struck()]
+        if share < 1:
+            # Idle ones would make it half of nothing that anybody sees. At least one: half of one connection is it.
+            struck = [protocol for protocol in struck if protocol.is_connection or protocol.is_serving()]
+            struck = random.sample(struck, min(len(struck), max(1, round(share * len(struck)))))
+        for protocol in struck:
+            protocol.cut_off()
+        return len(struck)
+
+    def _renew(self) -> None:
+        for protocol in self._list_faulty():
+            protocol.renew()
+
+    def _list_faulty(self) -> "list[FaultyProtocol]":
+        return cast("list[FaultyProtocol]", self.connections)
+
+
+class FaultyProtocol(EnvelopeProtocol):
+    """One connection. `user_id` is whom its latest request came from."""
+
+    __slots__ = ("_holds_much", "_is_kernel_full", "faults", "is_connection", "is_spared", "is_websocket", "user_id")
+
+    def __init__(self, server: FaultyServer, **settings: Any) -> None:
+        super().__init__(server, **settings)
+        self.faults = server.faults
+        self._is_kernel_full = False
+        self._holds_much = False
+        self.user_id: str | None = None
+        self.is_spared = False  # by its latest request
+        self.is_connection = False  # of the hub: no request comes any more
+        self.is_websocket = False
+
+    def is_struck(self) -> bool:
+        """A connection whose latest request was the operator's is struck once it has been answered: it may serve
+        others, too."""
+        return not (self.is_spared and self.is_serving()) and self.faults.strikes(self.user_id)
+
+    def renew(self) -> None:
+        if isinstance(self.transport, FaultyTransport):
+            self.transport.renew(is_stalled=self.is_connection and self.faults.is_stalled(self.user_id))
+
+    # Told by the transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(FaultyTransport(cast(asyncio.Transport, transport), self, self.faults))
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if isinstance(self.transport, FaultyTransport):
+            self.transport.forget()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._is_kernel_full = True
+        self._tell_peer()
+
+    def resume_writing(self) -> None:
+        self._is_kernel_full = False
+        self._tell_peer()
+
+    def note_held(self, *, holds_much: bool) -> None:
+        """As `pause_writing` and `resume_writing`, for bytes that a fault holds back."""
+        self._holds_much = holds_much
+        self._tell_peer()
+
+    def _tell_peer(self) -> None:
+        if (self._is_kernel_full or self._holds_much) is not self._paused:
+            if self._paused:
+                super().resume_writing()
+            else:
+                super().pause_writing()
+
+    # Told by the edge
+
+    def hand_over(self) -> Any:
+        self.is_connection = True
+        return super().hand_over()
+
+    def set_parser(self, parser: Any, data_received_cb: Any = None) -> None:
+        self.is_websocket = True
+        super().set_parser(parser, data_received_cb)
+
+
+class FaultyTransport(asyncio.Transport):
+    """Gives everything that is written to the transport beneath, later if a fault holds it back, in the same order."""
+
+    def __init__(self, beneath: asyncio.Transport, protocol: FaultyProtocol, faults: Faults) -> None:
+        super().__init__()
+        self._beneath = beneath
+        self._protocol = protocol
+        self._faults = faults
+        self._loop = asyncio.get_running_loop()
+        self._held: deque[tuple[float, bytes]] = deque()  # when each is due, in the loop's time
+        self._held_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_closing = False  # once what is held is written
+        self._wants_eof = False  # likewise
+        self._is_stalled = False
+        self._wants_to_read = True
+
+    # Faults
+
+    def renew(self, *, is_stalled: bool) -> None:
+        """After a change of the faults: it writes everything that it held, and reads on or stops."""
+        self._write_until(float("inf"))
+        self._is_stalled = is_stalled
+        if is_stalled:
+            self._beneath.pause_reading()
+        elif self._wants_to_read:
+            self._beneath.resume_reading()
+
+    def forget(self) -> None:
+        """The connection is gone."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._held.clear()
+        self._held_bytes = 0
+
+    def _hold(self, data: bytes, seconds: float) -> None:
+        due_s = self._loop.time() + seconds
+        self._held.append((due_s, data))
+        self._held_bytes += len(data)
+        if self._held_bytes > self._beneath.get_write_buffer_limits()[1]:
+            self._protocol.note_held(holds_much=True)
+        if self._timer is None:
+            self._timer = self._loop.call_at(due_s, self._write_due)
+
+    def _write_due(self) -> None:
+        self._timer = None
+        self._write_until(self._loop.time() + 0.001)  # a timer may be early by the clock's resolution
+        if self._held:
+            self._timer = self._loop.call_at(self._held[0][0], self._write_due)
+
+    def _write_until(self, due_s: float) -> None:
+        while self._held and self._held[0][0] <= due_s:
+            data = self._held.popleft()[1]
+            self._held_bytes -= len(data)
+            self._beneath.write(data)
+        if self._held:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._protocol.note_held(holds_much=False)
+        if self._wants_eof:
+            self._beneath.write_eof()
+        if self._is_closing:
+            self._beneath.close()
+
+    # Of a transport
+
+    def write(self, data: Any) -> None:
+        if self._beneath.is_closing():
+            return
+        protocol = self._protocol
+        if not protocol.is_spared:
+            if protocol.is_websocket and self._faults.may_lose(protocol.user_id):
+                data, is_lost = cut_at_confirmation(bytes(data))
+                if is_lost:
+                    self._faults.count_lost()
+                    self._beneath.write(data)
+                    self.abort()
+                    return
+            hold_s = self._faults.find_hold_s(protocol.user_id)
+            if hold_s or self._held:
+                self._hold(bytes(data), hold_s)
+                return
+        self._beneath.write(data)
+
+    def writelines(self, list_of_data: Iterable[Any]) -> None:
+        self.write(b"".join(list_of_data))
+
+    def write_eof(self) -> None:
+        if self._held:
+            self._wants_eof = True
+        else:
+            self._beneath.write_eof()
+
+    def close(self) -> None:
+        if self._held:
+            self._is_closing = True
+        else:
+            self._beneath.close()
+
+    def abort(self) -> None:
+        self.forget()
+        self._beneath.abort()
+
+    def is_closing(self) -> bool:
+        return self._is_closing or self._beneath.is_closing()
+
+    def pause_reading(self) -> None:
+        self._wants_to_read = False
+        self._beneath.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._wants_to_read = True
+        if not self._is_stalled:
+            self._beneath.resume_reading()
+
+    def get_write_buffer_size(self) -> int:
+        return self._beneath.get_write_buffer_size() + self._held_bytes
+
+    def can_write_eof(self) -> bool:
+        return self._beneath.can_write_eof()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._beneath.set_write_buffer_limits(high, low)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._beneath.get_extra_info(name, default)
+
+
+def cut_at_confirmation(frames: bytes) -> tuple[bytes, bool]:
+    """The frames before the first one that confirms a write, and whether there is one."""
+    at = 0
+    for first_byte, payload in split_frames(frames):
+        if first_byte == FIN_TEXT and b'"request_id"' in payload:
+            frame = loads_stored(payload)
+            if "request_id" in frame and frame["type"].startswith(_CONFIRMATIONS):
+                return frames[:at], True
+        at += count_bytes(payload)
+    return frames, False
