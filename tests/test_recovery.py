@@ -15,7 +15,7 @@ from chatapi.housekeeping import apply_retention
 from chatapi.models import TenantState
 from chatapi.recovery import ConnectData
 from chatapi.room import RoomState
-from chatapi.store import notifications
+from chatapi.store import mentions, notifications
 
 Frame = dict[str, Any]
 
@@ -468,6 +468,44 @@ async def test_a_room_that_is_deleted_while_it_is_served_holds_nobody_up(start_s
     gate.open()
     await socket.expect("room.deleted", room_id=waiting)
     assert seqs(await socket.collect("sync.complete"), served) == [1]
+
+
+@pytest.mark.parametrize("transport", ["websocket", "events"])
+@pytest.mark.parametrize("step", ["rooms", "mentions"])
+async def test_nothing_comes_of_rooms_that_go_while_a_user_connects(
+    server: Server, monkeypatch: pytest.MonkeyPatch, transport: str, step: str
+) -> None:
+    """While its rooms are loaded, and while the mentions in them are counted for `ready`."""
+    alice, bob = server.user("alice"), server.user("bob")
+    kept, deleted, left, banned = [await alice.make_room("bob") for _ in range(4)]
+    for room_id in (kept, deleted, left, banned):
+        await alice.say(room_id, mention_room=True)
+        await alice.say(room_id, "", stream=True)
+    at_rooms = step == "rooms"
+    owner, name = (server.services.rooms, "load_many") if at_rooms else (mentions, "count_unread")
+    gate = Gate(getattr(owner, name))
+    monkeypatch.setattr(owner, name, gate)
+    connecting = asyncio.ensure_future(
+        bob.connect(ready=False) if transport == "websocket" else bob.stream(ready=False)
+    )
+    await gate.arrived.wait()
+    await alice.delete(f"/rooms/{deleted}")
+    await alice.delete(f"/rooms/{left}/members/bob")
+    await alice.put(f"/rooms/{banned}/bans/bob", {})
+    await alice.say(left)
+    gate.open()
+    socket = await connecting
+    ready = await socket.next()
+    assert (ready["type"], [room["room_id"] for room in ready["rooms"]]) == ("ready", [kept])
+    frames = await socket.collect("sync.complete")
+    assert [(frame["type"], frame["room_id"]) for frame in frames] == [
+        ("message", kept),
+        ("message", kept),
+        ("message.state", kept),
+    ]
+    await alice.say(left)
+    await alice.say(kept, "the next")
+    assert (await socket.next())["content"] == "the next"
 
 
 async def test_a_connection_whose_log_cannot_be_read_is_ended(start_server: StartServer) -> None:
