@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from conftest import StartServer
@@ -10,8 +10,10 @@ from driver import Gate, HandClock, Server, eventually, say_many
 from polls import polls_of, sync, waiting
 from receiver import Receiver
 
-from chatapi.connection import ConnectionState
+from chatapi import polling
 from chatapi.doorbell import Doorbell
+from chatapi.errors import forbidden
+from chatapi.models import UserId
 from chatapi.protocol.wire import encode_text
 
 
@@ -90,6 +92,18 @@ async def test_an_answer_has_about_one_mebibyte(server: Server) -> None:
     assert seqs == list(range(1, 41))
 
 
+async def test_the_cursors_and_errors_of_an_answer_count_to_its_bytes(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polling, "ROOM_BYTES", 500_000)
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    for _ in range(3):
+        await alice.say(room_id, "x" * 60_000)
+    answer = await sync(alice, rooms={room_id: 0, "room_0": 0})
+    assert (shown(answer), answer["has_more"]) == ([(room_id, 1)], True)
+
+
 async def test_it_reads_no_more_rooms_than_it_answers_with(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     alice = server.user("alice")
     rooms = [await alice.make_room() for _ in range(30)]
@@ -155,6 +169,8 @@ async def test_wrong_cursors_are_reset(server: Server) -> None:
         assert answer["reset"] == {room_id: 2}
         assert shown(answer) == [(room_id, 3)]
         assert answer["rooms"][room_id] == 3
+    answer = await sync(alice, wait=60, rooms={room_id: 3, other: 1})  # that alone ends a wait
+    assert (answer["reset"], shown(answer)) == ({other: 0}, [])
 
 
 async def test_retention_leaves_a_gap(start_server: StartServer) -> None:
@@ -192,6 +208,24 @@ async def test_notifications_come_after_the_one_that_it_names(server: Server) ->
         assert [one["notification_id"] for one in (await task).data["notifications"]] == [last]
     await alice.post(f"/notifications/{last}/ack")
     assert (await sync(alice, after_notification=ids[26]))["notifications"] == []
+
+
+async def test_a_notification_that_comes_while_others_are_read_ends_the_wait(server: Server) -> None:
+    alice, recovery = server.user("alice"), server.services.recovery
+    read, has_read, go_on = recovery.read_notifications, asyncio.Event(), asyncio.Event()
+
+    async def hold(*given: Any) -> Any:
+        page = await read(*given)
+        has_read.set()
+        await go_on.wait()
+        return page
+
+    recovery.read_notifications = hold  # type: ignore[method-assign]
+    task = asyncio.ensure_future(alice.post("/sync", {"wait": 60}))
+    await has_read.wait()
+    await alice.post("/notify", {"topic": "t", "payload": 1, "targets": {"user_ids": ["alice"]}})
+    go_on.set()
+    assert [one["payload"] for one in (await task).data["notifications"]] == [1]
 
 
 @pytest.mark.parametrize(
@@ -367,6 +401,16 @@ async def test_a_member_who_is_removed_while_waiting_hears_of_it(server: Server)
     assert shown(await sync(bob, wait=0)) == []
 
 
+async def test_nothing_comes_of_a_room_that_was_left_between_two_polls(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    assert shown(await sync(bob, wait=60, rooms={"room_0": 0})) == []
+    await alice.say(room_id)
+    await alice.delete(f"/rooms/{room_id}/members/bob")
+    assert polls_of(server, "bob") == 1
+    assert shown(await sync(bob, wait=60, rooms={"room_0": 0})) == []
+
+
 async def test_a_wait_goes_on_in_a_channel_that_the_user_has_left(server: Server) -> None:
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room("bob", room_type="channel")
@@ -432,11 +476,12 @@ async def test_one_that_polls_on_purpose_holds_one_connection(start_server: Star
     for _ in range(30):
         assert shown(await sync(alice, wait=60)) == [(room_id, 1)]
         assert polls_of(server, "alice") == 1
+    [connection] = server.connections_of("alice")
     for _ in range(5):  # nor does one that goes away hold what it had
         async with waiting(server, alice, rooms={room_id: 1}) as task:
             task.cancel()
-        await eventually(lambda: polls_of(server, "alice", ConnectionState.PAUSED) == 1)
-    assert polls_of(server, "alice") == 1
+        await eventually(lambda: not cast(Doorbell, connection.transport).is_taken)
+    assert server.connections_of("alice") == [connection]
 
 
 async def test_it_takes_one_token(start_server: StartServer) -> None:
@@ -467,6 +512,29 @@ async def test_its_user_is_online_for_the_grace_longer(start_server: StartServer
     assert json.loads(call.body)["data"]["user_id"] == "carol"
     await watching.expect("presence.update", user_id="bob", status="offline")
     assert not server.connections_of("bob")
+
+
+async def test_its_grace_begins_anew_with_each_poll_and_is_not_given_twice(start_server: StartServer) -> None:
+    server = await start_server({"websocket.presence_grace_seconds": 0.1})
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    await sync(bob, wait=1, rooms={"room_0": 0})
+    async with waiting(server, bob, rooms={room_id: 0}) as task:
+        await asyncio.sleep(0.12)
+        await alice.say(room_id)
+        assert shown((await task).data) == [(room_id, 1)]
+    await eventually(lambda: not server.connections_of("bob"))
+    await asyncio.sleep(0.02)
+    assert server.services.hub.find_online(server.services.tenants.all()[0].tenant_key, UserId("bob")) is None
+
+
+async def test_during_a_stop_none_waits(server: Server) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    server.services.health.is_draining = True
+    assert (await sync(alice, wait=60, rooms={room_id: 0}))["rooms"] == {room_id: 0}
+    assert not server.connections_of("alice")
+    server.services.health.is_draining = False
 
 
 async def test_a_stop_answers_those_who_wait_with_nothing(server: Server) -> None:
@@ -511,6 +579,35 @@ async def test_a_revocation_ends_those_who_wait(server: Server) -> None:
     assert polls_of(server, "bob") == 1
     await backend.put("/users/bob/ban", {})  # between two polls
     await eventually(lambda: not server.connections_of("bob"))
+
+
+async def test_the_next_poll_brings_its_own_credential(server: Server) -> None:
+    made = await server.make_tenant("shop")
+    keys = f"/tenants/{made['tenant_id']}/keys"
+    added = [(await server.admin("POST", keys, {})).data for _ in range(2)]
+    first, second = (server.user("alice", key["api_key"]) for key in added)
+    await sync(first, wait=1, rooms={"room_0": 0})
+    async with waiting(server, second) as task:
+        assert polls_of(server, "alice") == 1
+        await server.admin("DELETE", f"{keys}/{added[0]['key_id']}")
+        assert not task.done()
+        await server.admin("DELETE", f"{keys}/{added[1]['key_id']}")
+        assert (await task).status == 401
+
+
+async def test_the_reason_for_its_end_is_told_at_once(server: Server) -> None:
+    """It comes in the same turn of the loop in which the rest of the answer has been read."""
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    await alice.say(room_id)
+    recovery = server.services.recovery
+    gate = recovery.read_frames = Gate(recovery.read_frames)  # type: ignore[method-assign]
+    task = asyncio.ensure_future(alice.post("/sync", {"wait": 60}))
+    await gate.arrived.wait()
+    gate.open()
+    server.services.hub.close(server.connections_of("alice")[0], 4003, forbidden("You are banned"))
+    reply = await task
+    assert (reply.status, reply.error["message"]) == (403, "You are banned")
 
 
 async def test_metrics_count_it(server: Server) -> None:
