@@ -1,6 +1,7 @@
 """What the clients did and were told, in the order in which they noticed it."""
 
 import json
+from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -131,7 +132,9 @@ class Journal:
         self.faults: list[str] = []  # what is wrong whatever else happened
         self.counts: Counter[str] = Counter()
         self._events: dict[str, Frame] = {}
-        self._acked: dict[tuple[str, str], list[tuple[int, int]]] = {}  # by user and room: (tick, what was confirmed)
+        self._acked: dict[
+            tuple[str, str], list[tuple[int, int]]
+        ] = {}  # by user and room: (tick, the most that was confirmed)
         self.known: dict[str, list[tuple[int, int]]] = {}  # by room: (tick, a new greatest seq that somebody knew of)
 
     def tick(self) -> int:
@@ -151,7 +154,7 @@ class Journal:
         self.counts[f"{attempt.kind} {outcome.name.lower()}"] += 1
         if attempt.kind in ("ack", "read") and outcome is Outcome.CONFIRMED and attempt.seq is not None:
             acked = self._acked.setdefault((attempt.user_id, attempt.room_id), [])
-            acked.append((self.now, attempt.seq))
+            acked.append((self.now, max(attempt.seq, find_at(acked))))
         if outcome is Outcome.CONFIRMED and attempt.seq is not None:
             self.learn(attempt.room_id, attempt.seq)
 
@@ -179,14 +182,17 @@ class Journal:
 
     def known_seq(self, room_id: str, tick: int | None = None) -> int:
         """The greatest seq of the room that anybody knew of at that time."""
-        known = self.known.get(room_id, [])
-        if tick is None:
-            return known[-1][1] if known else 0
-        return max((seq for at, seq in known if at < tick), default=0)
+        return find_at(self.known.get(room_id, []), tick)
 
     def fault(self, text: str) -> None:
         self.faults.append(f"at tick {self.now}: {text}")
 
     def acked_seq(self, user_id: str, room_id: str, tick: int) -> int:
         """What the user had acknowledged for sure at that time."""
-        return max((seq for at, seq in self._acked.get((user_id, room_id), []) if at < tick), default=0)
+        return find_at(self._acked.get((user_id, room_id), []), tick)
+
+
+def find_at(values: list[tuple[int, int]], tick: int | None = None) -> int:
+    """Of values that only grow, each with the tick since when it holds, the one just before a tick, or the last one."""
+    index = len(values) if tick is None else bisect_left(values, (tick,))
+    return values[index - 1][1] if index else 0

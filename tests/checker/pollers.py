@@ -81,6 +81,8 @@ def find_wrong(poll: Poll, journal: Journal, truth: dict[str, RoomTruth], conten
         yield f"{answer['rooms']}, {answer['gaps']} for events of {sorted(events)}"
     if lost := poll.cursors.keys() - answer["rooms"].keys() - answer["errors"].keys():
         yield f"{lost} are not answered"
+    if both := answer["rooms"].keys() & answer["errors"].keys():
+        yield f"{both} are answered and refused"
     if bool(answer["reset"]) and not poll.is_foreign:
         yield f"it was set back: {answer['reset']}"
     for room_id, last_seq in answer["rooms"].items():
