@@ -9,6 +9,20 @@ from driver import Reply, Server, User, eventually
 
 from chatapi.connection import ConnectionState, TransportKind
 
+EMPTY_ANSWER = {
+    "events": [],
+    "rooms": {},
+    "reset": {},
+    "gaps": [],
+    "notifications": [],
+    "errors": {},
+    "has_more": False,
+}
+
+
+def shown(answer: Any) -> list[tuple[str, int]]:
+    return [(event["room_id"], event["seq"]) for event in answer["events"]]
+
 
 async def sync(user: User, **body: object) -> Any:
     return (await user.post("/sync", body)).data
