@@ -5,6 +5,7 @@ its deltas from there on; one that misses a delta is shown the stream again.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator
 
 import msgspec
@@ -19,6 +20,7 @@ from chatapi.room import RoomState
 
 JOIN_SUBSCRIBERS = 1_000  # beyond so many a delta is most of the loop's work for a stream...
 JOIN_SECONDS = 0.5  # ...and those of this time go out as one
+TURN_DELIVERIES = 10_000  # copies of deltas at a stretch, some 10 ms of the loop's time: then others have their turn
 
 
 class Deltas:
@@ -28,6 +30,8 @@ class Deltas:
         self._hub = hub
         self._streams = streams
         self._published: dict[OpenStream, int] = {}  # the last index, of streams that have more to publish soon
+        self._late: deque[tuple[RoomState, OpenStream]] = deque()  # those of them that are next
+        self._deliveries = 0  # of this turn
         hub.begin_showing = self._begin_showing
 
     def deliver(self, room: RoomState, stream: OpenStream, after: int, index: int, text: str) -> None:
@@ -35,17 +39,41 @@ class Deltas:
         the committer publishes a batch; `Hub.flush` follows."""
         if stream in self._published:
             return  # those that wait take them along
-        if len(room.subscribers) <= JOIN_SUBSCRIBERS:
-            self._publish(room, stream, after, index, text)
-        else:
+        if len(room.subscribers) > JOIN_SUBSCRIBERS:
             self._published[stream] = after
             asyncio.get_running_loop().call_later(JOIN_SECONDS, self._publish_joined, room, stream)
+        elif self._late or self._deliveries >= TURN_DELIVERIES:
+            self._published[stream] = after
+            self._late.append((room, stream))
+        else:
+            self._count_deliveries(room)
+            self._publish(room, stream, after, index, text)
 
     def _publish_joined(self, room: RoomState, stream: OpenStream) -> None:
+        self._publish_waiting(room, stream)
+        self._hub.flush()
+
+    def _publish_waiting(self, room: RoomState, stream: OpenStream) -> None:
         after = self._published.pop(stream)
         if is_open(room, stream):  # else its end has brought the whole
             index = stream.stored_index
             self._publish(room, stream, after, index, stream.get_text(after, index))
+
+    def _count_deliveries(self, room: RoomState) -> None:
+        if not self._deliveries:
+            asyncio.get_running_loop().call_soon(self._begin_turn)
+        self._deliveries += max(1, len(room.subscribers))
+
+    def _begin_turn(self) -> None:
+        """Publishes some of those that were too many for the turn before."""
+        self._deliveries = 0
+        if not self._late:
+            return
+        while self._late and self._deliveries < TURN_DELIVERIES:
+            room, stream = self._late.popleft()
+            self._count_deliveries(room)
+            self._publish_waiting(room, stream)
+        if not self._late:
             self._hub.flush()
 
     def _publish(self, room: RoomState, stream: OpenStream, after: int, index: int, text: str) -> None:

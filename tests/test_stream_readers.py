@@ -1,6 +1,7 @@
 """Streams as their readers see them: whoever is away, slow, or comes in the middle has the writer's text in the end."""
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -480,12 +481,17 @@ def joining(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deltas, "JOIN_SECONDS", 0.1)
 
 
+async def start_quietly(start_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """Neither a job nor a ping of it flushes what waits for its readers."""
+    monkeypatch.setattr(housekeeping, "list_jobs", lambda _services: [])
+    return await start_server({"websocket.heartbeat_seconds": 300, "websocket.timeout_seconds": 600})
+
+
 @pytest.mark.usefixtures("joining")
 async def test_deltas_to_many_are_joined_and_a_newcomer_lacks_nothing(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(housekeeping, "list_jobs", lambda _services: [])  # neither a write of theirs nor a ping
-    server = await start_server({"websocket.heartbeat_seconds": 300, "websocket.timeout_seconds": 600})  # flushes
+    server = await start_quietly(start_server, monkeypatch)
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room("bob")
     readers = [await connect(alice), await connect(bob)]
@@ -503,6 +509,48 @@ async def test_deltas_to_many_are_joined_and_a_newcomer_lacks_nothing(
     await writer.finish()
     for reader in readers:
         assert (await reader.until("message.finished"))["content"] == writer.text
+
+
+@pytest.mark.slow
+async def test_many_deltas_are_published_in_turns(start_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = await start_quietly(start_server, monkeypatch)
+    monkeypatch.setattr(deltas, "TURN_DELIVERIES", 2)
+    monkeypatch.setattr(appends, "JOIN_SECONDS", 0.1)
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    readers = [await connect(alice), await connect(bob)]
+    writers = [await Writer.open(alice, room_id) for _ in range(8)]
+    published: list[object] = []
+    hub = server.services.hub
+    publish_delta = hub.publish_delta
+    monkeypatch.setattr(hub, "publish_delta", lambda *given: (published.append(given), publish_delta(*given)))
+    counts = [0]
+    loop = asyncio.get_running_loop()
+    is_over = False
+
+    def look() -> None:
+        """In each iteration of the loop."""
+        counts.append(len(published))
+        if not is_over:
+            loop.call_soon(look)
+
+    look()
+    for text in ("one ", "two ", "three"):
+        await asyncio.gather(*(writer.append(text) for writer in writers))
+    readers.append(await connect(bob))
+    await asyncio.gather(*(writer.append(" and more") for writer in writers))
+    for reader in readers:
+        for writer in writers:
+            await reader.until_as_far_as(writer)
+    is_over = True
+    assert len(published) >= 2 * len(writers)
+    assert max(after - before for before, after in pairwise(counts)) <= 2  # one by the commit, one by a turn
+    await asyncio.gather(*(writer.append(", and the end") for writer in writers))
+    await asyncio.gather(*(writer.finish() for writer in writers))
+    for reader in readers:
+        for _ in writers:
+            await reader.until("message.finished")
+        assert {message["content"] for message in reader.messages.values()} == {writers[0].text}
 
 
 @pytest.mark.usefixtures("joining")
