@@ -2,15 +2,19 @@
 
 import re
 import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from go_toolchain import LIBRARY, MODULE, SDK, Toolchain
-from newer import NewerServerThread
-from proxy import Proxy
-from server_process import Control, ServerProcess
+from sdk_stage import open_stage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # with an empty build cache, Go's own library is built first
+
+
+NO_CONNECTION = "/foreign_answers_are_no_word_on_a_call"
+NEEDS_A_PROXY = "/(foreign|new_|a_send)"  # of its own, in place of the one that adds
 
 
 @pytest.fixture(scope="module")
@@ -26,29 +30,16 @@ def tests(go: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
-def run_tests(tests: Path, directory: Path, *options: str, adds: bool = False, transport: str = "") -> str:
+def run_tests(
+    tests: Path, directory: Path, *options: str, adds: bool = False, transport: str = "", faults: bool = False
+) -> None:
     """`adds`: the server that is tested is a newer one, with fields and frames of its own. `transport` carries the
-    connections of the cases."""
-    server = ServerProcess(directory, {"limits.sync_limit": "20"}, dev=False)
-    with (
-        server,
-        Proxy(server.port) as proxy,
-        NewerServerThread(server.url) as newer,
-        NewerServerThread(server.url, renames=False) as adding,
-        Control(server, proxy) as control,
-    ):
-        environment = {
-            "CHATAPI_TEST_URL": adding.url if adds else server.url,
-            "CHATAPI_TEST_MASTER_KEY": server.master_key,
-            "CHATAPI_TEST_CONTROL": control.url,
-            "CHATAPI_TEST_PROXY": proxy.url,
-            "CHATAPI_TEST_NEWER": newer.url,
-            "CHATAPI_TEST_TRANSPORT": transport,
-        }
-        run = subprocess.run([tests, "-test.v", *options], cwd=SDK, env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, f"{run.stdout}\n{run.stderr}\n{server.log.read_text()[-4000:]}"
+    connections of the cases. `faults`: the server makes faults when it is told to."""
+    with open_stage(directory, adds=adds, transport=transport, faults=faults) as stage:
+        run = subprocess.run([tests, "-test.v", *options], cwd=SDK, env=stage, capture_output=True, text=True)
+    assert run.returncode == 0, f"{run.stdout}\n{run.stderr}\n{(directory / 'server.log').read_text()[-4000:]}"
+    assert "=== RUN" in run.stdout, run.stdout
     assert "--- SKIP" not in run.stdout, run.stdout
-    return run.stdout
 
 
 def test_go_is_formatted_and_vetted(go: Toolchain) -> None:
@@ -57,7 +48,22 @@ def test_go_is_formatted_and_vetted(go: Toolchain) -> None:
 
 
 def test_go_sdk(tests: Path, tmp_path: Path) -> None:
-    run_tests(tests, tmp_path)
+    """Each run has a server of its own, and mostly waits for it: side by side they take as long as the longest."""
+    cases = ("-test.run", "TestSharedCases")
+    runs: dict[str, Callable[[Path], None]] = {
+        "faults": lambda path: run_tests(tests, path, "-test.run", "TestFaults", faults=True),
+        "sse": lambda path: run_tests(tests, path, *cases, "-test.skip", NO_CONNECTION, transport="sse"),
+        "poll": lambda path: run_tests(tests, path, *cases, "-test.skip", NO_CONNECTION, transport="poll"),
+        "all": lambda path: run_tests(tests, path, "-test.skip", "TestFaults"),
+        "newer": lambda path: run_tests(tests, path, *cases, "-test.skip", NEEDS_A_PROXY, adds=True),
+    }
+    with ThreadPoolExecutor(len(runs)) as pool:
+        going = []
+        for name, run in runs.items():
+            (tmp_path / name).mkdir()
+            going.append(pool.submit(run, tmp_path / name))
+    for done in going:
+        done.result()
 
 
 def test_go_sdk_names_one_module_and_one_library() -> None:

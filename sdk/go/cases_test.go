@@ -27,6 +27,13 @@ type sharedCases struct {
 		Events    [][]any         `json:"events"`
 		Shows     json.RawMessage `json:"shows"`
 	} `json:"kept_messages"`
+	Faults struct {
+		Cases []struct {
+			Name  string                       `json:"name"`
+			Over  []string                     `json:"over"`
+			Steps []map[string]json.RawMessage `json:"steps"`
+		} `json:"cases"`
+	} `json:"faults"`
 	Newer struct {
 		Fields     map[string]json.RawMessage `json:"fields"`
 		Frames     []map[string]any           `json:"frames"`

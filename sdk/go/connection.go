@@ -90,12 +90,15 @@ func (c *Client) Connect(ctx context.Context, options ConnectOptions) (*Connecti
 	if options.MaxPending <= 0 {
 		options.MaxPending = defaultMaxPending
 	}
+	carrier, err := newCarrier(c, options)
+	if err != nil {
+		return nil, err
+	}
 	conn := &Connection{
-		client: c, options: options, state: StateConnecting, out: newOutgoing(), typist: newTypist(),
+		client: c, carrier: carrier, options: options, state: StateConnecting, out: newOutgoing(), typist: newTypist(),
 		slots: make(chan struct{}, maxUnconfirmed), writers: map[string]*streamWriter{},
 	}
 	conn.ctx, conn.cancel = context.WithCancel(context.Background())
-	conn.carrier = &carrier{client: c}
 	conn.feed = newFeed(conn, options.Cursors, options.MaxPending)
 	conn.growth = newGrowth(conn)
 	conn.attempts = &attempts{

@@ -134,6 +134,9 @@ func (r *rig) attach(client *chatapi.Client, options chatapi.ConnectOptions, han
 	defer cancel()
 	conn, err := client.Connect(ctx, options)
 	must(r.T, err)
+	if options.Transports != nil {
+		equal(r.T, conn.Transport(), options.Transports[0])
+	}
 	box := &inbox{r: r, conn: conn, handle: handle, changed: make(chan struct{})}
 	loop := make(chan struct{})
 	go func() { defer close(loop); box.run(r.ctx) }()

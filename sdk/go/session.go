@@ -56,6 +56,7 @@ func (c *Connection) serve(ctx context.Context, s socket) error {
 	c.mu.Unlock()
 	s.abort()
 	g.done.Wait()
+	s.wait()
 	return context.Cause(g.ctx)
 }
 

@@ -27,6 +27,8 @@ type socket interface {
 	close()
 	// abort ends the socket at once, and what waits for it.
 	abort()
+	// wait returns when nothing of the socket runs any more, once it was aborted.
+	wait()
 	// closeCode is 0 while the server has not closed it.
 	closeCode() int
 	// ackDelay makes one ack of a burst of messages.

@@ -324,7 +324,8 @@ func init() {
 		alice, bob := r.connect("alice"), r.connect("bob")
 		stream := r.write(alice.conn, room, chatapi.Draft{})
 		stream.put("one")
-		grownTo(t, bob.follow(room, 1), "one")
+		id := bob.messages(room, 1)[0].MessageID
+		r.eventually(func() bool { return r.read("bob", room, id).Content == "one" }) // which long polls do not tell
 		alice.conn.Close()
 		_, err := stream.done()
 		equal(t, errors.Is(err, chatapi.ErrClosed), true)

@@ -138,5 +138,6 @@ func (s *webSocket) close() {
 }
 
 func (s *webSocket) abort()                  { s.conn.Close() }
+func (s *webSocket) wait()                   {}
 func (s *webSocket) closeCode() int          { return int(s.code.Load()) }
 func (s *webSocket) ackDelay() time.Duration { return 100 * time.Millisecond }
