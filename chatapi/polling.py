@@ -221,7 +221,6 @@ class _Reading:
             if is_foreign or after_seq > room.published_seq:
                 cursor = self._reset[room.room_id] = self._find_ack(room)
             connection.enter(room, cursor)
-            connection.set_cursor(room, cursor)
             self._named[room] = cursor
 
     def _list_behind(self) -> Iterator[RoomState]:
@@ -241,7 +240,8 @@ class _Reading:
     def _list_lost(self) -> Iterator[RoomState]:
         """Rooms of the answer that the user may not read any more."""
         if not self.is_closed:
-            yield from (room for room in self._named if room not in self._connection.rooms)
+            rooms = self._connection.rooms
+            yield from (room for room in self._named if room not in rooms or not self._may_give(room))
 
     def leave_channels(self) -> None:
         """Those that the request named, if the user is not a member of them."""
@@ -263,8 +263,9 @@ class _Reading:
         """A log has no gaps, so that it is known beforehand how many events each room gives."""
         connection = self._connection
         for room, seq in self._named.items():
+            # The connection may have been in the room before, and its user may leave and join again.
             if connection.cursors.get(room, seq) != seq:
-                connection.set_cursor(room, seq)  # the user has left and joined again
+                connection.set_cursor(room, seq)
         rooms = self._list_behind()
         behind = ((connection.find_last_seq(room) - connection.cursors[room], room) for room in rooms)
         left = self._request.limit - len(self._events)

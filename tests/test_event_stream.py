@@ -15,6 +15,8 @@ from nginx import open_nginx
 from receiver import Receiver
 
 from chatapi.connection import ConnectionState
+from chatapi.models import UserId
+from chatapi.rest import events
 
 PATH = "/events/stream"
 QUICK: dict[str, object] = {"websocket.heartbeat_seconds": 0.2, "websocket.timeout_seconds": 0.4}
@@ -120,6 +122,17 @@ async def test_it_begins_at_the_cursors_of_its_address(server: Server) -> None:
         frames = await stream.collect("sync.complete")
         assert seqs(frames, rooms[0]) == [2, 3, 4]
         assert seqs(frames, rooms[1]) == [3, 4]  # from `last_ack`
+
+
+async def test_its_cursors_are_answered_with_their_request_id(server: Server) -> None:
+    stream = await server.user("bob").stream(ready=False, cursors=encode_cursors({"rooms": {}, "request_id": "r"}))
+    await stream.expect("sync.complete", request_id="r")
+
+
+async def test_during_a_stop_none_is_opened(server: Server) -> None:
+    server.services.health.is_draining = True
+    assert (await get(server, server.user("alice"))).status == 503
+    server.services.health.is_draining = False
 
 
 async def test_wrong_cursors_are_reset_as_in_a_sync(server: Server) -> None:
@@ -346,6 +359,9 @@ async def test_a_client_that_goes_is_gone_at_once(server: Server) -> None:
     await eventually(lambda: len(server.connections_of("alice")) == 1)
     await server.leave()
     await eventually(lambda: not server.services.hub.connections)
+    await server.user("bob").get("/rooms")
+    tenant_key = server.services.tenants.all()[0].tenant_key
+    assert server.services.hub.find_online(tenant_key, UserId("alice")) is not None  # for the grace of presence
 
 
 async def test_bytes_that_its_client_still_sends_are_dropped(server: Server) -> None:
@@ -414,6 +430,8 @@ async def test_one_that_does_not_read_costs_bounded_memory_and_loses_nothing(sta
     await flood(alice, room_id)
     assert connection.state is ConnectionState.RECOVERING
     assert connection.unsent_bytes() <= 8192 + 2 * 2400
+    assert isinstance(connection.transport, events.EventStream)
+    assert connection.transport._transport.get_write_buffer_size() == connection.transport.get_write_buffer_size() > 0
     received = bytearray()
     async with asyncio.timeout(20):
         while received.count(b'"type":"message"') < ENOUGH or not received.endswith(b"\n\n"):

@@ -100,6 +100,32 @@ async def test_it_reads_no_more_rooms_than_it_answers_with(server: Server, monke
     monkeypatch.setattr(server.services.recovery, "read_frames", note)
     answer = await sync(alice, limit=4)
     assert (len(answer["events"]), len(read), answer["has_more"]) == (4, 4, True)
+    await say_many(alice, rooms[0], 250)
+    monkeypatch.setattr(polling, "MAX_ANSWER_BYTES", 1)
+    monkeypatch.setattr(polling, "ROOM_BYTES", 0)
+    cursors: dict[str, int] = {}
+    for _ in range(2):  # of many rooms one is read, of the many pages of a room one
+        read.clear()
+        answer = await sync(alice, limit=1000, rooms=cursors)
+        assert (len(answer["events"]), len(read), answer["has_more"]) == (1, 1, True)
+        cursors = {**dict.fromkeys(rooms, 1), rooms[0]: 0}
+    await alice.post("/notify", {"topic": "t", "payload": 1, "targets": {"user_ids": ["alice"]}})
+    answer = await sync(alice)
+    assert (len(answer["notifications"]), answer["events"], answer["has_more"]) == (1, [], True)
+
+
+async def test_events_that_retention_removes_meanwhile_hold_nobody_up(server: Server) -> None:
+    """The next poll names it as a gap."""
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    await alice.say(room_id)
+
+    async def find_none(*_: object) -> list[bytes]:
+        return []
+
+    server.services.recovery.read_frames = find_none  # type: ignore[method-assign]
+    answer = await sync(alice, rooms={room_id: 0})
+    assert (answer["events"], answer["rooms"], answer["has_more"]) == ([], {room_id: 0}, True)
 
 
 async def test_more_than_sync_limit_is_paged(start_server: StartServer) -> None:
@@ -315,8 +341,9 @@ async def test_nothing_comes_of_a_room_that_was_left_between_two_polls(server: S
     assert shown(await sync(bob, wait=60, rooms={"room_0": 0})) == []
     await alice.say(room_id)
     await alice.delete(f"/rooms/{room_id}/members/bob")
-    assert polls_of(server, "bob") == 1
+    [connection] = server.connections_of("bob")
     assert shown(await sync(bob, wait=60, rooms={"room_0": 0})) == []
+    assert (server.connections_of("bob"), list(connection.rooms)) == ([connection], [])
 
 
 async def test_a_wait_goes_on_in_a_channel_that_the_user_has_left(server: Server) -> None:
@@ -341,6 +368,9 @@ async def test_the_last_events_of_rooms_that_were_left_count_to_the_limit(server
         answer = (await task).data
     assert (shown(answer), answer["has_more"]) == ([(left, 1), (left, 2)], True)
     assert shown(await sync(bob, rooms=answer["rooms"])) == [(other, 1)]
+    async with waiting(server, bob, rooms={other: 1}, limit=1) as task:
+        await server.together(alice.say(other), alice.delete(f"/rooms/{other}/members/bob"))
+        assert shown((await task).data) == [(other, 2)]
 
 
 async def test_a_wait_ends_when_a_room_that_it_names_is_deleted(server: Server) -> None:

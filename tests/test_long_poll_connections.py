@@ -10,7 +10,8 @@ from polls import EMPTY_ANSWER, polls_of, shown, sync, waiting
 from receiver import Receiver
 
 from chatapi.errors import forbidden
-from chatapi.models import UserId
+from chatapi.models import Principal, UserId
+from chatapi.room import RoomState
 
 # As a connection
 
@@ -110,6 +111,7 @@ async def test_the_next_poll_brings_its_own_credential(server: Server) -> None:
     async with waiting(server, second) as task:
         assert polls_of(server, "alice") == 1
         await server.admin("DELETE", f"{keys}/{added[0]['key_id']}")
+        await second.get("/rooms")
         assert not task.done()
         await server.admin("DELETE", f"{keys}/{added[1]['key_id']}")
         assert (await task).status == 401
@@ -144,8 +146,8 @@ async def test_a_user_who_is_banned_meanwhile_is_refused(server: Server) -> None
     room_id = await alice.make_room("bob")
     await alice.say(room_id)
     access = server.services.access
-    gate = access.access_reader = Gate(access.access_reader)  # type: ignore[method-assign]
     for wait in (0, 60):
+        gate = access.access_reader = Gate(access.access_reader)  # type: ignore[method-assign]
         task = asyncio.ensure_future(bob.post("/sync", {"wait": wait, "rooms": {room_id: 1}}))
         await gate.arrived.wait()
         await alice.put("/users/bob/ban", {})
@@ -153,6 +155,18 @@ async def test_a_user_who_is_banned_meanwhile_is_refused(server: Server) -> None
         reply = await task
         assert (reply.status, reply.error["details"]) == (403, {"banned_until": None})
         await alice.delete("/users/bob/ban")
+
+
+async def test_a_user_who_is_banned_before_the_body_has_come_does_not_wait(server: Server) -> None:
+    alice, body = server.user("alice"), b'{"wait": 60}'
+    lines = ["POST /sync HTTP/1.1", "Host: chat", "Connection: close", f"X-API-Key: {server.api_key}", "X-User-Id: bob"]
+    lines += ["Content-Type: application/json", f"Content-Length: {len(body)}", "", ""]
+    reader, writer = await server.open()
+    writer.write("\r\n".join(lines).encode() + body[:5])
+    await alice.get("/rooms")  # it waits for the rest meanwhile
+    await alice.put("/users/bob/ban", {})
+    writer.write(body[5:])
+    assert b" 403 " in await reader.readline()
 
 
 async def test_a_room_stands_in_its_errors_or_is_answered(server: Server) -> None:
@@ -191,6 +205,57 @@ async def test_a_member_who_is_removed_meanwhile_gets_nothing_more(server: Serve
     gate.open()
     answer = (await task).data
     assert (answer["events"], answer["rooms"], answer["has_more"]) == ([], {quiet: 0}, False)
+
+
+@pytest.mark.parametrize("wait", [0, 60])
+async def test_a_room_that_is_lost_while_it_is_read_is_refused(server: Server, wait: int) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    left, deleted = await alice.make_room("bob"), await alice.make_room("bob")
+    for room_id in (left, deleted):
+        await alice.say(room_id)
+    recovery = server.services.recovery
+    gate = recovery.read_frames = Gate(recovery.read_frames)  # type: ignore[method-assign]
+    task = asyncio.ensure_future(bob.post("/sync", {"wait": wait, "rooms": {deleted: 0, left: 0}}))
+    await gate.arrived.wait()
+    await alice.delete(f"/rooms/{left}/members/bob")
+    await alice.say(left, "not for bob")
+    await alice.delete(f"/rooms/{deleted}")
+    gate.open()
+    answer = (await task).data
+    # One that may wait is told of the removal, and has the room's events up to its own.
+    assert shown(answer) == ([(left, 1)] if wait else [])
+    assert (answer["rooms"], answer["errors"][deleted]["code"]) == ({left: 1} if wait else {}, "NOT_FOUND")
+
+
+async def test_a_waiting_member_who_is_removed_meanwhile_has_it_all_up_to_that(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    recovery = server.services.recovery
+    gate = recovery.read_notifications = Gate(recovery.read_notifications)  # type: ignore[method-assign]
+    task = asyncio.ensure_future(bob.post("/sync", {"wait": 60, "rooms": {room_id: 0}}))
+    await gate.arrived.wait()
+    await alice.delete(f"/rooms/{room_id}/members/bob")
+    await alice.say(room_id, "not for bob")
+    gate.open()
+    assert [event["type"] for event in (await task).data["events"]] == ["member.left"]
+
+
+async def test_a_room_that_is_left_while_another_one_is_loaded_is_refused(server: Server) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    left, other = await alice.make_room("bob"), await alice.make_room("bob")
+    access, access_reader = server.services.access, server.services.access.access_reader
+    gate = Gate(access_reader)
+
+    async def hold(principal: Principal, room_id: str) -> RoomState:
+        return await (gate if room_id == other else access_reader)(principal, room_id)
+
+    access.access_reader = hold  # type: ignore[method-assign]
+    task = asyncio.ensure_future(bob.post("/sync", {"wait": 60, "rooms": {left: 0, other: 0}}))
+    await gate.arrived.wait()
+    await alice.delete(f"/rooms/{left}/members/bob")
+    gate.open()
+    answer = (await task).data
+    assert (list(answer["errors"]), answer["rooms"], answer["events"]) == ([left], {other: 0}, [])
 
 
 async def test_a_member_who_comes_back_meanwhile_misses_nothing(server: Server) -> None:
