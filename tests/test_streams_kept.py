@@ -203,7 +203,7 @@ async def test_any_connection_of_the_sender_may_go_on(server: Server) -> None:
     assert (await sockets[1].finish(message_id, index=4)).data["content"] == "1234"
 
 
-async def test_a_stream_that_ends_while_appends_wait_refuses_them(server: Server) -> None:
+async def test_a_stream_that_ends_while_appends_wait_refuses_them(server: Server, database: Path) -> None:
     writer = await make_writer(server, "rest")
     gone, kept = [(await writer.open())["message_id"] for _ in range(2)]
     async with server.hold_writer():
@@ -214,6 +214,8 @@ async def test_a_stream_that_ends_while_appends_wait_refuses_them(server: Server
     outcomes = [await append for append in appends]
     assert (await deletion).status == 204
     assert [outcome.code for outcome in outcomes] == ["NOT_FOUND", "ok"]
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT target_seq, text FROM stream_chunks").fetchall() == [(2, "late")]
 
 
 # The end of those that nobody goes on with
