@@ -232,21 +232,18 @@ def _listen(config: Config, listener: Listener) -> list[str]:
 
 
 async def _end(world: World) -> None:
-    """Returns once its database is closed. Its connections were sent away; those that stay are cut off."""
-    services = world.services
-    services.health.is_draining = True
-    services.webhooks.close()
-    try:
-        async with asyncio.timeout(END_SECONDS):
-            await _wait_for_connections(services.hub)
-    except TimeoutError:
-        for connection in list(services.hub.connections.values()):
-            connection.peer.cut_off()
+    """Returns once its database is closed. Its connections were sent away: they need it no more, and end by
+    themselves."""
+    world.services.health.is_draining = True
+    world.services.webhooks.close()
     await world.close()
 
 
 async def _discard(world: World) -> None:
-    """As `_end`, with the files of its database."""
+    """As `_end`, with the files of its database. Requests that are under way may find it a moment longer."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(END_SECONDS):
+            await _wait_for_connections(world.services.hub)
     await _end(world)
     await asyncio.to_thread(remove_database, world.services.config.database.path)
 

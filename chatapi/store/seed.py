@@ -24,7 +24,7 @@ _NEW_EPOCH = "UPDATE meta SET value = lower(hex(randomblob(12))) WHERE name = 'e
 
 async def make_seed(source: str, path: str, tenant_id: str, clock: Clock) -> None:
     """Makes a database with this tenant of `source` and its keys, and nothing else. Raises StoreError."""
-    remove_database(path)
+    await asyncio.to_thread(remove_database, path)
     store = await open_store(path, synchronous="normal", readers=1, clock=clock)
     await store.close()
     await asyncio.to_thread(_copy_tenant, source, path, tenant_id)
