@@ -29,7 +29,8 @@ class Block:
 def list_documents() -> list[str]:
     """All that is Markdown and ours."""
     found = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "chatapi").rglob("*.md")]
-    return sorted(str(path.relative_to(ROOT)) for path in [*found, *(ROOT / "packaging").rglob("*.md")])
+    found += [*(ROOT / "packaging").rglob("*.md"), *(ROOT / "sdk").rglob("*.md")]
+    return sorted(str(path.relative_to(ROOT)) for path in found)
 
 
 @cache

@@ -42,5 +42,6 @@ class Toolchain:
         return run.stdout
 
     @property
-    def gofmt(self) -> Path:
-        return Path(self.run("env", "GOROOT").strip()) / "bin" / "gofmt"
+    def directory(self) -> Path:
+        """Of `go` and `gofmt` themselves."""
+        return Path(self.run("env", "GOROOT").strip()) / "bin"

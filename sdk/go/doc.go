@@ -20,3 +20,6 @@
 // Every call takes a context and returns once that has ended. Refusals of the server are *[APIError]; errors for which
 // errors.Is(err, [ErrNoAnswer]) holds say that there was no answer of the server.
 package chatapi
+
+// Version of this SDK: that of the server that it knows in full.
+const Version = "1.0.0"
