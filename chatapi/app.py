@@ -189,6 +189,8 @@ class App:
         grace."""
         services, server = self.services, self.server
         services.health.is_draining = True
+        if self._dev is not None:
+            self._dev.faults.end()  # else nobody would hear that the server goes away
         grace_seconds = services.config.server.shutdown_grace_seconds
         stopping = unavailable("The server is shutting down")
         last_call = asyncio.get_running_loop().call_later(BODIES_UNTIL * grace_seconds, server.refuse_bodies, stopping)

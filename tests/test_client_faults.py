@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,17 @@ async def rig(process: ServerProcess, transport: str) -> AsyncIterator[Rig]:
         yield rig
 
 
+async def set_faults(process: ServerProcess, faults: dict[str, Any]) -> dict[str, Any]:
+    """The faults that are on then."""
+    headers = {"X-Master-Key": process.master_key}
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.post(f"{process.url}/dev/faults", json=faults) as response,
+    ):
+        assert response.status == 200, await response.text()
+        return dict((await response.json())["data"])
+
+
 class Crew:
     """Alice, who sends in the order of the steps, and bob."""
 
@@ -49,7 +60,7 @@ class Crew:
         [(kind, value)] = step.items()
         match kind:
             case "fault":
-                await self.set_faults(value)
+                await set_faults(self._process, value)
             case "send":
                 for _ in range(value):
                     self.texts.append(f"message {len(self.texts) + 1}")
@@ -65,14 +76,6 @@ class Crew:
                 await asyncio.sleep(value / 1000)
             case _:
                 raise AssertionError(f"an unknown step: {kind}")
-
-    async def set_faults(self, faults: dict[str, Any]) -> None:
-        headers = {"X-Master-Key": self._process.master_key}
-        async with (
-            aiohttp.ClientSession(headers=headers) as session,
-            session.post(f"{self._process.url}/dev/faults", json=faults) as response,
-        ):
-            assert response.status == 200, await response.text()
 
     def _begin(self, call: Any) -> None:
         self._calls.append(self._sending.create_task(call))
@@ -106,7 +109,7 @@ async def test_sdk_recovers(rig: Rig, process: ServerProcess, case: dict[str, An
                 for step in case["steps"]:
                     await crew.take(step)
             finally:
-                await crew.set_faults({})
+                await set_faults(process, {})
         stored = await stored_messages(rig.client("alice"), room)
         assert contents(stored) == crew.texts
         for inbox in (crew.alice, crew.bob):
@@ -121,3 +124,37 @@ async def test_sdk_recovers(rig: Rig, process: ServerProcess, case: dict[str, An
             await eventually(is_live)
             assert len(await inbox.messages(room, 1)) == len(crew.texts)
             assert len(await inbox.until("message.finished", 0)) == crew.streams
+
+
+@pytest.mark.parametrize("transport", ["websocket", *TRANSPORTS])
+async def test_change_whose_confirmation_was_lost_is_made_once(rig: Rig, process: ServerProcess) -> None:
+    room = await rig.group("alice", "bob")
+    alice, bob = await rig.connect("alice"), await rig.connect("bob")
+    connection, client = alice.connection, rig.client("alice")
+    first, second = [(await connection.send(room, text))["message_id"] for text in ("first", "second")]
+    changes: dict[str, Callable[[], Awaitable[object]]] = {
+        "message.edited": lambda: connection.edit(room, first, "edited"),
+        "reaction.added": lambda: connection.react(room, first, "👍"),
+        "reaction.removed": lambda: connection.unreact(room, first, "👍"),
+        "message.deleted": lambda: connection.delete(room, second),
+        "room.updated": lambda: client.update_room(room, name="renamed"),
+        "message.pinned": lambda: client.pin_message(room, first),
+        "message.unpinned": lambda: client.unpin_message(room, first),
+        "member.left": lambda: client.remove_member(room, "bob"),
+    }
+    try:
+        for event_type, change in changes.items():
+            await set_faults(process, {"lose_confirmations": 1})
+            async with asyncio.timeout(CASE_SECONDS):
+                await change()
+            assert (await set_faults(process, {}))["lose_confirmations"] == 0, event_type
+    finally:
+        await set_faults(process, {})
+    for event_type in changes:
+        await bob.until(event_type)
+    events = await rig.client("alice").list_events(room, after_seq=0, limit=100)
+    log = [event["type"] for event in events["events"]]
+    counts = {event_type: log.count(event_type) for event_type in changes}
+    assert counts.pop("message.edited") == 2  # docs/python-sdk.md says so: an edit has no id of its own
+    assert set(counts.values()) == {1}, counts
+    assert (await client.get_message(room, first))["content"] == "edited"

@@ -59,7 +59,7 @@ async def test_drop_cuts_all_or_some_or_those_of_a_user(server: Server) -> None:
     stream = await bob.stream()
     await set_faults(server, drop=True, user_id="alice")
     await ends_abruptly(first)
-    assert (await faults_on(server))["dropped"] >= 1
+    assert (await faults_on(server))["dropped"] == 1
     second.send(PING_CODE)
     assert (await second.next())[0] == PONG
     await set_faults(server, drop=True)
@@ -77,12 +77,16 @@ async def test_drop_cuts_all_or_some_or_those_of_a_user(server: Server) -> None:
         socket.abort()
 
 
+@pytest.mark.slow
 async def test_cut_again_and_again_until_the_faults_end(server: Server) -> None:
     alice = server.user("alice")
     await set_faults(server, cut_every_seconds=0.1)
     for _ in range(2):
         await ends_abruptly(await alice.connect_raw())
     assert (await faults_on(server))["dropped"] >= 2
+    for _ in range(5):  # over a connection that is idle when the others are cut
+        await operate(server, "POST", {"cut_every_seconds": 0.1})
+        await asyncio.sleep(0.1)
     await set_faults(server)
     socket = await alice.connect_raw(ready=True)
     await asyncio.sleep(0.15)
@@ -113,6 +117,16 @@ async def test_delay_keeps_the_order_of_frames_and_delays_answers(server: Server
     assert not asked.done()
     await set_faults(server)  # what was held back goes on
     assert (await asked).status == 200
+
+
+async def test_answers_keep_the_order_of_pipelined_requests(server: Server) -> None:
+    _, room = await alice_and_room(server)
+    await set_faults(server, delay_ms=60_000)
+    credential = f"Host: chat\r\nX-API-Key: {server.api_key}\r\nX-User-Id: alice\r\n"
+    first = f"GET /rooms/{room} HTTP/1.1\r\n{credential}\r\n"
+    second = f"GET /livez HTTP/1.1\r\n{credential}Connection: close\r\n\r\n"
+    answers = await server.exchange((first + second).encode())
+    assert 0 < answers.find(room.encode()) < answers.find(b'"status"')
 
 
 async def test_delayed_answer_is_given_before_its_connection_closes(server: Server) -> None:
@@ -354,6 +368,18 @@ async def test_bad_set_is_refused_and_changes_nothing(server: Server, faults: di
     error = (await operate(server, "POST", faults)).error
     assert (error["code"], error["field"]) == ("VALIDATION_ERROR", field)
     assert (await faults_on(server))["delay_ms"] == 1
+
+
+async def test_stop_ends_the_faults(server: Server) -> None:
+    alice, room = await alice_and_room(server)
+    socket = await alice.connect_raw(ready=True)
+    await set_faults(server, stall_seconds=600, delay_ms=60_000)
+    asked = asyncio.ensure_future(alice.get(f"/rooms/{room}"))
+    await eventually(lambda: sum(one.is_serving() for one in server.app.server.connections) == 2)
+    closing = asyncio.ensure_future(server.app.close())
+    assert await socket.close_code() == 1001
+    assert (await asked).status == 200
+    await closing
 
 
 async def test_usual_server_has_no_place_for_faults(start_server: StartServer) -> None:

@@ -20,7 +20,7 @@ CutSeconds = Annotated[
     Meta(
         ge=MIN_CUT_SECONDS,
         le=MAX_CUT_SECONDS,
-        description="all connections are cut so often; the first time when so long has passed",
+        description="what `drop` cuts is cut so often; the first time when so long has passed",
         examples=[5],
     ),
 ]
@@ -64,7 +64,11 @@ class FaultSet(Body, frozen=True, kw_only=True):
 
     drop: Annotated[
         bool | Share,
-        Meta(description="cut connections now, without a close frame: all, or at random this share", examples=[True]),
+        Meta(
+            description="cut WebSockets, event streams and running requests now, without a close frame: all, or"
+            " at random this share",
+            examples=[True],
+        ),
     ] = False
     cut_every_seconds: CutSeconds | None = None
     delay_ms: DelayMs = 0

@@ -40,11 +40,19 @@ class FaultyEdge(Edge):
         self._faults = faults
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        faults, protocol = self._faults, cast(FaultyProtocol, request.protocol)
+        protocol = cast(FaultyProtocol, request.protocol)
         protocol.is_spared = _is_spared(request)
         if protocol.is_spared:
             return await super().handle(request)
-        user_id = protocol.user_id = find_claimed_user(self._services, request)
+        protocol.user_id = find_claimed_user(self._services, request)
+        protocol.is_running = True
+        try:
+            return await self._handle_struck(request, protocol)
+        finally:
+            protocol.is_running = False
+
+    async def _handle_struck(self, request: web.BaseRequest, protocol: "FaultyProtocol") -> web.StreamResponse:
+        faults, user_id = self._faults, protocol.user_id
         await faults.outlast_stall(user_id)
         if (refusal := self._make_refusal(request, user_id)) is not None:
             return refusal
@@ -90,13 +98,11 @@ class FaultyServer(EnvelopeServer):
 
     def _cut(self, share: float) -> int:
         struck = [protocol for protocol in self._list_faulty() if protocol.is_struck()]
-        if share < 1:
-            # Idle ones would make it half of nothing that anybody sees. At least one: half of one connection is it.
-            struck = [protocol for protocol in struck if protocol.is_connection or protocol.is_serving()]
-            struck = random.sample(struck, min(len(struck), max(1, round(share * len(struck)))))
-        for protocol in struck:
+        # At least one: half of one connection is it.
+        chosen = random.sample(struck, min(len(struck), max(1, round(share * len(struck)))))
+        for protocol in chosen:
             protocol.cut_off()
-        return len(struck)
+        return len(chosen)
 
     def _renew(self) -> None:
         for protocol in self._list_faulty():
@@ -109,7 +115,16 @@ class FaultyServer(EnvelopeServer):
 class FaultyProtocol(EnvelopeProtocol):
     """One connection. `user_id` is whom its latest request came from."""
 
-    __slots__ = ("_holds_much", "_is_kernel_full", "faults", "is_connection", "is_spared", "is_websocket", "user_id")
+    __slots__ = (
+        "_holds_much",
+        "_is_kernel_full",
+        "faults",
+        "is_connection",
+        "is_running",
+        "is_spared",
+        "is_websocket",
+        "user_id",
+    )
 
     def __init__(self, server: FaultyServer, **settings: Any) -> None:
         super().__init__(server, **settings)
@@ -119,12 +134,16 @@ class FaultyProtocol(EnvelopeProtocol):
         self.user_id: str | None = None
         self.is_spared = False  # by its latest request
         self.is_connection = False  # of the hub: no request comes any more
+        self.is_running = False  # a request that is not spared
         self.is_websocket = False
 
     def is_struck(self) -> bool:
-        """A connection whose latest request was the operator's is struck once it has been answered: it may serve
-        others, too."""
-        return not (self.is_spared and self.is_serving()) and self.faults.strikes(self.user_id)
+        """Only while it has something to do: the operator's next request may come over one that is idle."""
+        is_used = self.is_connection or self.is_running or self._holds()
+        return is_used and self.faults.strikes(self.user_id)
+
+    def _holds(self) -> bool:
+        return isinstance(self.transport, FaultyTransport) and self.transport.holds_any
 
     def renew(self) -> None:
         if isinstance(self.transport, FaultyTransport):
@@ -190,10 +209,16 @@ class FaultyTransport(asyncio.Transport):
 
     # Faults
 
+    @property
+    def holds_any(self) -> bool:
+        return bool(self._held)
+
     def renew(self, *, is_stalled: bool) -> None:
         """After a change of the faults: it writes everything that it held, and reads on or stops."""
         self._write_until(float("inf"))
         self._is_stalled = is_stalled
+        if self.is_closing():
+            return
         if is_stalled:
             self._beneath.pause_reading()
         elif self._wants_to_read:
@@ -256,6 +281,8 @@ class FaultyTransport(asyncio.Transport):
             if hold_s or self._held:
                 self._hold(bytes(data), hold_s)
                 return
+        elif self._held:
+            self._write_until(float("inf"))  # responses keep the order of their requests
         self._beneath.write(data)
 
     def writelines(self, list_of_data: Iterable[Any]) -> None:

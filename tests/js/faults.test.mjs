@@ -11,6 +11,7 @@ async function setFaults(faults) {
   const headers = { "X-Master-Key": process.env.CHATAPI_TEST_MASTER_KEY, "Content-Type": "application/json" };
   const response = await fetch(`${url}/dev/faults`, { method: "POST", headers, body: JSON.stringify(faults) });
   if (!response.ok) throw new Error(await response.text());
+  return (await response.json()).data;
 }
 
 async function* chunks(pieces) {
@@ -99,4 +100,43 @@ for (const { name, steps, over = ["websocket", "sse", "poll"] } of cases) {
       }
     });
   }
+}
+
+for (const transport of ["websocket", "sse", "poll"]) {
+  test(`a change whose confirmation was lost is made once, ${transport}`, { timeout: 60_000 }, async () => {
+    const rig = await Rig.make({ rate_limit: 100_000, user_rate_limit: 100_000 });
+    if (transport !== "websocket") rig.transports = [transport];
+    try {
+      await losesConfirmations(rig);
+    } finally {
+      await setFaults({});
+      rig.close();
+    }
+  });
+}
+
+async function losesConfirmations(rig) {
+  const room = await rig.group("alice", "bob");
+  const { client, connection } = await rig.connect("alice");
+  const first = (await connection.send(room, "first")).message_id;
+  const second = (await connection.send(room, "second")).message_id;
+  const changes = {
+    "message.edited": () => connection.edit(room, first, "edited"),
+    "reaction.added": () => connection.react(room, first, "👍"),
+    "reaction.removed": () => connection.unreact(room, first, "👍"),
+    "message.deleted": () => connection.delete(room, second),
+    "room.updated": () => client.updateRoom(room, { name: "renamed" }),
+    "message.pinned": () => client.pinMessage(room, first),
+    "message.unpinned": () => client.unpinMessage(room, first),
+    "member.left": () => client.removeMember(room, "bob"),
+  };
+  for (const [type, change] of Object.entries(changes)) {
+    await setFaults({ lose_confirmations: 1 });
+    await change();
+    assert.equal((await setFaults({})).lose_confirmations, 0, type);
+  }
+  const { events } = await client.listEvents(room, { after_seq: 0, limit: 100 });
+  const counts = Object.keys(changes).map((type) => events.filter((event) => event.type === type).length);
+  assert.deepEqual(counts, [2, 1, 1, 1, 1, 1, 1, 1]); // an edit has no id of its own, as the README says
+  assert.equal((await client.getMessage(room, first)).content, "edited");
 }
