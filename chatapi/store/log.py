@@ -125,11 +125,13 @@ def _join_optional(optional: Mapping[str, str]) -> str:
     return f"({' || '.join(fields)})"
 
 
-COLUMNS = f"""
-    m.message_key, m.imported_id, m.seq, m.sender_id, {_GROWING_CONTENT}, m.meta, m.reply_to, m.client_message_id,
+# Of a message as it was stored: an open stream as it was opened, though with the index of its last append.
+STORED_COLUMNS = f"""
+    m.message_key, m.imported_id, m.seq, m.sender_id, m.content, m.meta, m.reply_to, m.client_message_id,
     m.created_at_us, m.edited_at_us, m.deleted_at_us, {optional_object()},
     {optional_object(ANNOTATIONS, _NOT_ANNOTATED)}
 """
+COLUMNS = STORED_COLUMNS.replace("m.content", _GROWING_CONTENT)
 
 FIND_CLIENT_MESSAGES = f"""
     SELECT m.room_key, m.sender_id, m.client_message_id, m.body_digest, {COLUMNS}

@@ -3,12 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from chatapi.models import RoomId, RoomKey, TenantKey
 from chatapi.protocol.answers import Message
 from chatapi.protocol.json import dumps_text, loads_stored
-from chatapi.store.log import COLUMNS, read_message
+from chatapi.store.log import STORED_COLUMNS, read_message
 from chatapi.store.readers import Readers
 from chatapi.store.transaction import Transaction
 from chatapi.store.writes import MessageWrite, Statement
@@ -56,9 +54,9 @@ _FIND_ENDING = """
     WHERE r.room_key = :room_key AND r.tenant_key = :tenant_key
       AND c.message_key = :message_key AND c.last_index IS NOT NULL
 """
-# Streams after one, with what their messages were opened with.
+# Streams after one.
 _LIST_OPEN = f"""
-    SELECT r.tenant_key, r.room_id, r.room_key, m.content, {COLUMNS}
+    SELECT r.tenant_key, r.room_id, r.room_key, {STORED_COLUMNS}
     FROM open_streams AS o CROSS JOIN rooms AS r CROSS JOIN messages AS m
     WHERE (o.room_key, o.target_seq) > (:room_key, :seq) AND r.room_key = o.room_key AND r.deleted_at_us IS NULL
       AND m.room_key = o.room_key AND m.seq = o.target_seq
@@ -170,10 +168,10 @@ async def list_open(readers: Readers) -> list[StoredStream]:
         scope = {"room_key": after[0], "seq": after[1], "limit": STREAMS_PER_QUERY}
         rows = await readers.fetch(_LIST_OPEN, scope)
         opened: dict[StreamKey, tuple[TenantKey, Message]] = {}
-        for tenant_key, room_id, room_key, content, *columns in rows:
+        for tenant_key, room_id, room_key, *columns in rows:
             _, message = read_message(RoomId(room_id), tuple(columns))
             after = (RoomKey(room_key), message.seq)
-            opened[after] = TenantKey(tenant_key), msgspec.structs.replace(message, content=content)
+            opened[after] = TenantKey(tenant_key), message
         for room_key, seq, appends in await readers.fetch(_READ_APPENDS, {"keys": dumps_text(list(opened))}):
             tenant_key, message = opened[room_key, seq]
             text, sizes = loads_stored(appends)
