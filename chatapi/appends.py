@@ -72,7 +72,7 @@ class Appends:
     ) -> None:
         """Takes an append. Once it is committed, or cannot be, `confirm` is called: perhaps before this returns.
 
-        Raises ChatError, and never calls `confirm`, if it does not fit, or the user may not append.
+        Raises ChatError, and never calls `confirm`, if the message would be too long, or the user may not append.
         """
         room = await self._access.access_member(principal, room_id)
         stream = self._open.find(room.room_key, message_id)
@@ -81,16 +81,12 @@ class Appends:
         check_sender(stream.message, principal.user_id)
         check_may_edit(room, principal.user_id)
         data = _encode(text)
-        last_index = stream.accepted_index
-        if not data:
-            if index != last_index:
-                raise refuse("An append without text repeats the last index", last_index, "open")
-        elif index <= last_index:
-            if index < 1 or stream.get_append(index) != data:
-                raise refuse("The index was used for another text", last_index, "open")
-        elif index > last_index + 1:
-            raise refuse("There are appends missing before this one", last_index, "open")
-        else:
+        misfit = _find_misfit(stream, index, data)
+        if misfit is not None:
+            # The refusal names an index that is stored: a writer keeps no text up to there.
+            stream.wait(stream.accepted_index, lambda outcome: confirm(_refuse_after(outcome, misfit)))
+            return
+        if data and index > stream.accepted_index:
             max_bytes = principal.tenant.settings.max_message_bytes
             if stream.size_bytes + len(data) > max_bytes:
                 raise invalid(f"The message would be longer than {max_bytes} bytes of UTF-8", "text")
@@ -225,6 +221,22 @@ def _make_chunk(extension: _Extension) -> streams.Chunk:
 
 def _deliver_nothing(_room: RoomState, _stream: OpenStream, _after: int, _index: int, _text: str) -> None:
     return
+
+
+def _find_misfit(stream: OpenStream, index: int, data: bytes) -> str | None:
+    """Why the append neither is the next one nor repeats what was accepted; None if it fits."""
+    last_index = stream.accepted_index
+    if not data:
+        return None if index == last_index else "An append without text repeats the last index"
+    if index > last_index:
+        return None if index == last_index + 1 else "There are appends missing before this one"
+    is_repeated = index >= 1 and stream.get_append(index) == data
+    return None if is_repeated else "The index was used for another text"
+
+
+def _refuse_after(outcome: AppendResult | ChatError, misfit: str) -> ChatError:
+    """The refusal of an append, after what became of the last one before it."""
+    return outcome if isinstance(outcome, ChatError) else refuse(misfit, outcome.index, "open")
 
 
 def _encode(text: str) -> bytes:

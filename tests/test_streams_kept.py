@@ -143,6 +143,23 @@ async def test_appends_of_one_connection_do_not_wait_for_each_other(server: Serv
     assert (await writer.read(message_id))["content"] == "1234"
 
 
+async def test_a_refusal_names_no_index_before_it_is_stored(server: Server) -> None:
+    """A writer that goes on from there keeps no text before it, and the server may be killed until then."""
+    writer = await make_writer(server, "rest")
+    message_id = (await writer.open())["message_id"]
+    [stream] = server.services.rooms.streams.list_all()
+    async with server.hold_writer():
+        accepted = asyncio.ensure_future(writer.append(message_id, 1, "a"))
+        await eventually(lambda: stream.accepted_index == 1)
+        misfits = ((3, "c"), (1, "b"), (0, ""))
+        refused = [asyncio.ensure_future(writer.append(message_id, index, text)) for index, text in misfits]
+        await eventually(lambda: len(stream._waiting) == 4)
+        assert not any(outcome.done() for outcome in (accepted, *refused))
+    assert (await accepted).code == "ok"
+    for outcome in await asyncio.gather(*refused):
+        assert (outcome.code, outcome.details) == ("CONFLICT", {"index": 1, "state": "open"})
+
+
 async def test_an_end_takes_the_appends_that_still_wait(server: Server) -> None:
     writer = await make_writer(server, "rest")
     message_id = (await writer.open())["message_id"]
