@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 import pytest
 from browser_rig import UNREACHABLE, Tenant, open_browser, visit
 from examples import example
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, WebSocketRoute, expect
 from react_app import HERE, address, build, make_project, serve
 from server_process import ServerProcess
 
@@ -29,6 +29,17 @@ import App from "./App.jsx";
 createRoot(document.getElementById("root")).render(<StrictMode><App /></StrictMode>);
 """  # which `npm create vite` has made
 WINDOW, SLACK = 500, 100
+MARK_ROWS = """
+window.marked = 0;
+new MutationObserver((changes) => { for (const { addedNodes } of changes) window.marked += addedNodes.length; })
+  .observe(document.querySelector("ol"), { childList: true });
+"""
+COUNT_FRAMES = """
+window.before = window.commits.room;
+window.frames = 0;
+(function count() { window.frames++; requestAnimationFrame(count); })();
+"""
+TWO_FRAMES = "new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))"
 REFUSED = ("the server responded with a status of 403",)
 
 
@@ -151,12 +162,11 @@ def test_two_tabs_show_a_room_as_it_stands(browser: Browser, chat: Chat) -> None
         for each in (tab, other):
             each.expect_texts("one", "two")
         # A message of the page's own is one row from the click on, and stays the same element.
-        tab.page.evaluate("new MutationObserver(() => { document.querySelectorAll('li')[2].mark ??= 'kept'; })"
-                          ".observe(document.querySelector('ol'), { childList: true })")  # fmt: skip
+        tab.page.evaluate(MARK_ROWS)
         tab.press("send")
         for each in (tab, other):
             each.expect_sent("one", "two", "mine")
-        assert tab.page.evaluate("document.querySelectorAll('li')[2].mark") == "kept"
+        assert tab.page.evaluate("window.marked") == 1
         tab.press("like")
         for each in (tab, other):
             expect(each.rows.nth(2)).to_contain_text("👍1")
@@ -171,10 +181,14 @@ def test_two_tabs_show_a_room_as_it_stands(browser: Browser, chat: Chat) -> None
             each.expect_sent("(deleted)", "two", "(deleted)")
             expect(each.page.locator("h1")).to_have_text("renamed")
             expect(each.output("members")).to_have_text("3")
+        tab.page.evaluate("window.remount()")
+        tab.expect_sent("(deleted)", "two", "(deleted)")
+        chat.say("after it")
+        tab.expect_sent("(deleted)", "two", "(deleted)", "after it")
         assert len(sockets) == 1  # StrictMode mounts everything twice
         renders = tab.page.evaluate("window.commits.room")
         chat.call("POST", f"/rooms/{chat.make_room('elsewhere')['room_id']}/messages", {"content": "x"}, user="bob")
-        expect(tab.output("total")).to_have_text("2")
+        expect(tab.output("total")).to_have_text("3")
         assert tab.page.evaluate("window.commits.room") - renders <= 1  # the page around it counts the unread ones
         assert tab.page.evaluate("window.mixed") == 0
 
@@ -217,6 +231,20 @@ def test_messages_wait_for_the_network_and_the_server(browser: Browser, chat: Ch
         tab.expect_sent("before", "meanwhile", "mine", "first", "second")
         expect(tab.page.locator(sent)).to_have_count(5)
         assert chat.contents() == ["before", "meanwhile", "mine", "first", "second"]
+
+
+@pytest.mark.parametrize("lost", ["message.sent", "message"])
+def test_either_of_confirmation_and_event_is_enough(browser: Browser, chat: Chat, lost: str) -> None:
+    def carry(socket: WebSocketRoute) -> None:
+        server = socket.connect_to_server()
+        server.on_message(lambda frame: None if json.loads(frame)["type"] == lost else socket.send(frame))
+
+    with chat.open(browser) as tab:
+        tab.page.route_web_socket("**/ws?*", carry)
+        tab.page.reload()
+        expect(tab.output("state")).to_have_text("live")
+        tab.press("send")
+        tab.expect_sent("mine")
 
 
 def test_rooms_that_change_fast(browser: Browser, server: ServerProcess, dist: Path) -> None:
@@ -266,6 +294,7 @@ def test_unread_presence_and_typing(browser: Browser, server: ServerProcess, dis
     with chat.open(browser) as tab:
         expect(tab.output("unread")).to_have_text("1 0")
         chat.say("@alice", mentions=["alice"])
+        chat.call("POST", f"/rooms/{chat.rooms[0]}/read", {"seq": 2}, user="bob")  # which is nothing to alice
         second = chat.say("again", mentions=["alice"])
         chat.say("elsewhere", 1)
         expect(tab.output("unread")).to_have_text("3 2")
@@ -293,6 +322,18 @@ def test_unread_presence_and_typing(browser: Browser, server: ServerProcess, dis
         expect(tab.output("typists")).to_have_text("")
         bob.close()
         expect(tab.output("online")).to_have_text("alice")
+
+        # Somebody comes online who is in another room of alice's: this one is asked for, and renders nothing.
+        chat.call("POST", f"/rooms/{chat.rooms[1]}/members", {"user_id": "carol"}, user="bob")
+        tab.page.evaluate(TWO_FRAMES)
+        commits = tab.page.evaluate("window.commits.room")
+        with (
+            tab.page.expect_response(f"**/rooms/{chat.rooms[0]}/presence"),
+            chat.server.open_websocket(chat.key, "carol"),
+        ):
+            tab.page.wait_for_event("response", lambda answer: answer.url.endswith("/presence"))
+        tab.page.evaluate(TWO_FRAMES)
+        assert tab.page.evaluate("window.commits.room") == commits
 
 
 def test_a_page_of_history_that_is_older_than_an_event(browser: Browser, server: ServerProcess, dist: Path) -> None:
@@ -342,13 +383,10 @@ def test_the_example_of_the_document(browser: Browser, chat: Chat) -> None:
 
 def test_a_stream_grows_with_at_most_one_render_a_frame(browser: Browser, chat: Chat) -> None:
     path = f"/rooms/{chat.rooms[0]}/messages"
-    with chat.open(browser) as tab:
+    with chat.open(browser, *UNREACHABLE) as tab:
         opened = chat.call("POST", path, {"content": "", "stream": True}, user="bob")["message_id"]
         tab.expect_texts("")
-        tab.page.evaluate(
-            "window.before = window.commits.room; window.frames = 0;"
-            "(function count() { window.frames++; requestAnimationFrame(count); })()"
-        )
+        tab.page.evaluate(COUNT_FRAMES)
         for index in range(1, 41):
             body: dict[str, object] = {"index": index, "text": f"{index} "}
             chat.call("POST", f"{path}/{opened}/append", body, user="bob")
@@ -357,11 +395,19 @@ def test_a_stream_grows_with_at_most_one_render_a_frame(browser: Browser, chat: 
         chat.call("POST", f"{path}/{opened}/finish", {"state": "done"}, user="bob")
         chat.say("after it")
         tab.expect_texts(whole.strip(), "after it")
+        # Events come faster still after an interruption.
+        tab.context.set_offline(True)
+        expect(tab.output("state")).not_to_have_text("live")
+        tab.page.evaluate(COUNT_FRAMES)
+        chat.say_many(200)
+        tab.context.set_offline(False)
+        expect(tab.texts.last).to_have_text("199")
         commits, frames = tab.page.evaluate("[window.commits.room - window.before, window.frames]")
         assert commits <= frames + 2
         shown = [text for text in tab.page.evaluate("window.texts") if text]
-        assert len({text for text in shown if text != "after it"}) > 3  # it grew
-        assert all(whole.startswith(text) for text in shown if text != "after it")
+        grown = [text for text in shown if text.startswith("1 ")]
+        assert len(set(grown)) > 3
+        assert all(whole.startswith(text) for text in grown)
 
 
 def test_a_window_moves_over_a_long_room(browser: Browser, chat: Chat) -> None:
@@ -394,13 +440,23 @@ def test_a_window_moves_over_a_long_room(browser: Browser, chat: Chat) -> None:
 def test_a_channel_that_the_user_only_reads(browser: Browser, chat: Chat) -> None:
     channel = chat.make_room("news", "channel")["room_id"]
     private = chat.call("POST", "/rooms", {"type": "group"}, user="bob")["room_id"]
-    chat.rooms += [channel, private]
+    chat.rooms += [channel, private, *(chat.make_room(f"other {number}")["room_id"] for number in range(3, 10))]
     chat.say("old", 1)
     with chat.open(browser, *REFUSED) as tab:
         tab.show(1)
         tab.expect_texts("old")
         chat.say("new", 1)
         tab.expect_texts("old", "new")
+        expect(tab.output("total")).to_have_text("0")  # only rooms that the user has joined have unread messages
+        for room in range(3, len(chat.rooms)):
+            tab.show(room)
+            expect(tab.page.locator("h1")).to_have_text(f"other {room}")
+        chat.call("POST", f"/rooms/{channel}/members", {"user_id": "alice"})
+        chat.say("to members", 1)
+        expect(tab.output("total")).to_have_text("1")
+        tab.show(1)
+        chat.say("while shown", 1)
+        tab.expect_texts("old", "new", "to members", "while shown")
         tab.show(2)
         expect(tab.output("error")).to_have_text("AUTHORIZATION_ERROR AUTHORIZATION_ERROR")
         chat.call("POST", f"/rooms/{private}/members", {"user_id": "alice"}, user="bob")

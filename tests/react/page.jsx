@@ -68,4 +68,11 @@ function Page() {
   );
 }
 
-createRoot(document.getElementById("root")).render(<StrictMode><ChatAPIProvider client={chat}><Page /></ChatAPIProvider></StrictMode>);
+// As a hot reload does it: everything goes, and comes again.
+function Mount() {
+  const [key, setKey] = useState(0);
+  window.remount = () => setKey((before) => before + 1);
+  return <ChatAPIProvider key={key} client={chat}><Page /></ChatAPIProvider>;
+}
+
+createRoot(document.getElementById("root")).render(<StrictMode><Mount /></StrictMode>);

@@ -268,7 +268,11 @@ class Timeline extends Shown {
 
   /** @param {EventMap["ready"]} ready @param {boolean} isFirst */
   greet(ready, isFirst) {
-    if (isFirst) this.reachTo(ready.rooms.find((room) => room.room_id === this.roomId)?.last_ack ?? 0);
+    if (isFirst) {
+      for (const unsent of this.#unsent.values()) unsent.item = undefined; // they show whose they are
+      this.changed();
+      this.reachTo(ready.rooms.find((room) => room.room_id === this.roomId)?.last_ack ?? 0);
+    }
     if (this.error) void this.load();
   }
 
@@ -459,7 +463,6 @@ class Timeline extends Shown {
   retry(key) {
     const unsent = this.#unsent.get(key);
     if (!unsent?.error) return Promise.resolve(undefined);
-    this.#unsent.delete(key); // it goes to the end, as it does in the room
     return this.#transmit({ fields: unsent.fields, createdAt: unsent.createdAt });
   }
 
@@ -590,14 +593,18 @@ class Presence extends Shown {
   }
 
   /** @param {string} _what @param {AbortSignal} signal */
-  fetch(_what, signal) { return this.chat.client.getPresence(this.roomId, { signal }); }
+  async fetch(_what, signal) {
+    const asked = this.#asked;
+    this.#asked = new Set(); // of those who come online from now on, the answer may not know yet
+    const { online } = await this.chat.client.getPresence(this.roomId, { signal });
+    return { online, asked };
+  }
 
-  /** @param {{online: string[]}} answer */
-  accept({ online }) {
+  /** @param {{online: string[], asked: Set<string>}} answer */
+  accept({ online, asked }) {
     this.#online = new Set(online);
-    for (const userId of this.#asked) this.#learn(userId, this.#online.has(userId));
+    for (const userId of asked) this.#learn(userId, this.#online.has(userId));
     for (const userId of online) this.#learn(userId, true);
-    this.#asked.clear();
   }
 
   /** @param {string} userId @param {boolean} isMember */
@@ -661,15 +668,14 @@ class Typists extends Shown {
   }
 
   /** @param {ServerEvent} event */
-  apply({ type, user_id: userId, sender_id: senderId, action }) {
-    if (type === "typing" && action === "start") {
+  apply({ type, user_id: userId, action }) {
+    if (type !== "typing") return;
+    if (action === "start") {
       if (!this.#until.has(userId)) this.changed();
       this.#until.delete(userId);
       this.#until.set(userId, Date.now() + TYPING_MS);
       this.#timer ??= setTimeout(() => this.#expire(), TYPING_MS);
-    } else if (type === "typing" || type === "message" || type === "member.left" || type === "member.banned") {
-      if (this.#until.delete(senderId ?? userId)) this.changed();
-    }
+    } else if (this.#until.delete(userId)) this.changed(); // the server says so too when they have sent a message, or left
   }
 
   #expire() {
@@ -747,7 +753,8 @@ class Unread extends Shown {
   #count(event) {
     const room = this.#rooms.get(event.room_id) ?? { shown: ALL_READ, lastSeq: 0 };
     const { shown } = room;
-    if (event.seq <= room.lastSeq || (room.lastSeq === 0 && this.#rooms.size >= 2 * LISTED_ROOMS)) return;
+    if (room.lastSeq === 0 && (this.#rooms.size >= 2 * LISTED_ROOMS || !this.chat.connection?.isMember(event.room_id))) return;
+    if (event.seq <= room.lastSeq) return;
     room.lastSeq = event.seq;
     this.#rooms.set(event.room_id, room);
     if (event.type === "message" && event.sender_id !== this.chat.userId && event.content !== null) {
@@ -824,6 +831,7 @@ class Chat {
   /** @type {(() => void) | undefined} */ #cancelFrame;
   /** @type {Map<string, Set<Timeline | Facts>>} */ #followers = new Map();
   /** Channels that the user has not joined, and that are followed because something of them is shown. @type {Set<string>} */ #subscribed = new Set();
+  /** Channels that are followed no longer: the connection passes over their events, until it subscribes again. @type {Set<string>} */ #left = new Set();
 
   /** @param {ChatAPI | Connection} source */
   constructor(source) {
@@ -864,6 +872,8 @@ class Chat {
     if (!this.#given) this.connection?.close();
     this.connection = undefined;
     this.isReady = false;
+    this.#subscribed.clear();
+    this.#left.clear();
   }
 
   #showStatus() {
@@ -876,7 +886,7 @@ class Chat {
   /** @param {ServerEvent} event */
   #take(event) {
     if (event.type === "ready") return this.#greet(/** @type {EventMap["ready"]} */ (event));
-    if (isRemovalOf(event, this.userId)) for (const follower of this.#followers.get(event.room_id) ?? []) this.#subscribe(follower.roomId);
+    if (isRemovalOf(event, this.userId) ? this.#followers.has(event.room_id) : event.type === "room.created" && this.#left.has(event.room_id)) this.#subscribe(event.room_id);
     if (event.room_id === undefined) for (const shown of this.#all()) shown.take(event);
     else for (const roomId of [event.room_id, ""]) for (const shown of this.#rooms.get(roomId)?.values() ?? []) shown.take(event);
   }
@@ -972,13 +982,15 @@ class Chat {
     if (followers?.size !== 0) return;
     this.#followers.delete(roomId);
     if (!this.#subscribed.delete(roomId) || !this.connection || this.connection.isMember(roomId)) return;
+    this.#left.add(roomId);
     this.connection.unsubscribe(roomId).catch(() => {}); // it is gone, or the connection
   }
 
   /** @param {string} roomId */
   #subscribe(roomId) {
     const { connection } = this;
-    if (!connection || connection.isMember(roomId)) return;
+    if (!connection || (connection.isMember(roomId) && !this.#left.has(roomId))) return;
+    this.#left.delete(roomId);
     this.#subscribed.add(roomId);
     const followers = () => (this.connection === connection ? [...(this.#followers.get(roomId) ?? [])] : []);
     connection.subscribe(roomId).then(
