@@ -3,26 +3,20 @@ cost for those that do not use it."""
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from examples import examples
+from examples import example, examples
 
 EXAMPLES = examples("docs/testing.md", "python")
-FILE = re.compile(r"# (\S+\.py)\n")
+INI = example("docs/testing.md", "ini")
+NEW_SITE = example("docs/testing.md", "sh", "startproject")
+FILE = re.compile(r"^# (\S+)\n")
 LOADED = ("chatapi.testing.plugin", "no:cacheprovider", "no:schemathesis")  # the last takes 2 s to import
 OTHER_PLUGINS = ("asyncio", "aiohttp", "anyio", "django", "hypothesispytest", "xdist", "pytest_cov")
-
-SITE = """
-from django.urls import path
-from shop.views import ship
-
-SECRET_KEY = "of the tests"
-ROOT_URLCONF = "site_of_the_tests"
-urlpatterns = [path("ship/<room_id>", ship)]
-"""
 
 OTHERS = """
 import anyio
@@ -74,14 +68,11 @@ def test_each_worker_has_a_server_that_is_empty(chatapi, number, worker_id, reco
     print("server", worker_id, chatapi.url)
 """
 
-SETTINGS = """
-[pytest]
-asyncio_mode = strict
-asyncio_default_fixture_loop_scope = function
-filterwarnings =
-    error
-    ignore::aiohttp.web_exceptions.NotAppKeyWarning
-"""
+OPTIONS = (
+    "asyncio_mode=strict",
+    "asyncio_default_fixture_loop_scope=function",
+    "filterwarnings=error\nignore::aiohttp.web_exceptions.NotAppKeyWarning",
+)
 
 WRONG_SETTINGS = """
 import pytest
@@ -120,14 +111,14 @@ def run_pytest(directory: Path, *arguments: str) -> "subprocess.CompletedProcess
 @pytest.mark.slow
 def test_each_kind_of_test_has_a_server(tmp_path: Path) -> None:
     """All in one run, in two workers: the examples of the page, and the plugins that it names."""
-    for example in EXAMPLES:
-        [name] = FILE.findall(example)
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(example)
-    (tmp_path / "site_of_the_tests.py").write_text(SITE)
+    for command in NEW_SITE.splitlines()[1:]:
+        words = shlex.split(command.replace("django-admin", "python -m django"))
+        subprocess.run([sys.executable, *words[1:]], cwd=tmp_path, check=True)
+    for text in (*EXAMPLES, INI):
+        [name] = FILE.findall(text)
+        (tmp_path / name).write_text(text)
     (tmp_path / "test_others.py").write_text(OTHERS)
-    (tmp_path / "pytest.ini").write_text(SETTINGS)
-    ran = run_pytest(tmp_path, "-n", "2", "--ds", "site_of_the_tests", "-rP")
+    ran = run_pytest(tmp_path, "-n", "2", "-rP", *(f"-o{option}" for option in OPTIONS))
     written = sum(text.count("def test_") for text in (*EXAMPLES, OTHERS)) + 3  # one has four numbers
     assert f"{written} passed" in ran.stdout, ran.stdout + ran.stderr
     assert ran.returncode == 0, ran.stdout
