@@ -154,6 +154,21 @@ async def test_a_client_of_the_loop_of_the_test(server: Server) -> None:
         assert [one["room_id"] for one in (await bob.list_rooms())["rooms"]] == [room["room_id"]]
 
 
+def test_faults_end_with_their_block_and_with_the_test(server: Server) -> None:
+    alice, room_id = server.user("alice"), make_room(server)
+    begun_s = time.monotonic()
+    with server.faults(delay_ms=200, user_id="alice"):
+        alice.get_room(room_id)
+        assert time.monotonic() - begun_s >= 0.2
+        assert server._process.ask("GET", "/dev/faults")["delay_ms"] == 200
+    assert server._process.ask("GET", "/dev/faults")["delay_ms"] == 0
+    server.faults(error={"status": 503})
+    server.reset()
+    assert alice.list_rooms()["rooms"] == []
+    with pytest.raises(ApiError, match="delay_ms"):
+        server.faults(delay_ms=-1)
+
+
 def test_rooms_come_from_a_file(server: Server, tmp_path: Path) -> None:
     file = tmp_path / "demo.toml"
     file.write_text('[[rooms]]\ntype = "channel"\nname = "News"\ncreated_by = "alice"\n')
