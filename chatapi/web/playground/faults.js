@@ -12,7 +12,7 @@ const MASTER_KEY = "chatapi-playground-master-key"; // of this tab only, and gon
 const LOOK_MS = 1000; // while something is on: some faults end by themselves
 const NONE = { cut_every_seconds: null, delay_ms: 0, error: null, lose_confirmations: 0, stall_seconds: 0 };
 /** @type {[string, string][]} */
-const ERRORS = [["429", "429"], ["503", "503"], ["500", "500"], ["502 html", "a 502 page"], ["404 html", "a 404 page"]];
+const ERRORS = [["429", "429"], ["503", "503"], ["500", "500"], ["502 html", "502 page"], ["404 html", "404 page"]];
 
 /** Whether this server can make faults. */
 export async function canMakeFaults() {
@@ -92,7 +92,7 @@ export class Faults {
     await this.#try(async () => {
       const { dropped: _dropped, ...on } = await this.#call("GET");
       this.#take(await this.#call("POST", { ...on, user_id: this.user.value || null, ...fault }));
-      if (fault.drop) return `${this.#on?.dropped} connections were cut.`;
+      if (fault.drop) return this.#on?.dropped === 1 ? "1 connection was cut." : `${this.#on?.dropped} connections were cut.`;
       return "";
     });
   }
