@@ -207,15 +207,17 @@ def tab_to(page: Page, target: Locator, *, back: bool = False) -> None:
     """Every stop on the way shows that it has the focus."""
     for _ in range(150):
         page.keyboard.press("Shift+Tab" if back else "Tab")
-        outline = page.evaluate(
+        unmarked = page.evaluate(
             """() => {
-              const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement);
+              let element = document.activeElement;
+              while (element.shadowRoot?.activeElement) element = element.shadowRoot.activeElement;
+              const { outlineStyle, outlineWidth } = getComputedStyle(element);
               const outlined = outlineStyle !== "none" && parseFloat(outlineWidth) >= 1;
-              return document.activeElement === document.body || outlined;
+              return element === document.body || outlined ? "" : element.outerHTML.slice(0, 200);
             }"""
         )
-        assert outline, page.evaluate("document.activeElement.outerHTML.slice(0, 200)")
-        if target.evaluate("element => element === document.activeElement"):
+        assert not unmarked, unmarked
+        if target.evaluate("element => element.matches(':focus')"):
             return
     raise AssertionError(f"{target} cannot be reached by Tab")
 

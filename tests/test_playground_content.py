@@ -63,7 +63,7 @@ def tenant(server: ServerProcess, request: pytest.FixtureRequest) -> Tenant:
 def test_links(page: Page, text: str, links: list[str] | None) -> None:
     found = page.evaluate(
         """async (text) => {
-          const { partsOf } = await import("/playground/content.js");
+          const { partsOf } = await import("/sdk/room/content.js");
           const started = performance.now();
           const parts = partsOf(text);
           return { parts, whole: parts.map(part => part.text).join(""), ms: performance.now() - started };

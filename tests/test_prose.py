@@ -81,7 +81,7 @@ def test_docstrings_and_comments_are_plain(package: Path) -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("script", sorted((ROOT / "chatapi/web").glob("[sp][dl]*/*.js")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("script", sorted((ROOT / "chatapi/web").glob("[sp][dl]*/**/*.js")), ids=lambda path: path.stem)
 def test_comments_of_scripts_are_plain(script: Path) -> None:
     source = re.sub(r"https?://", "", script.read_text(encoding="utf-8"))
     comments = [found[1] or found[2] for found in re.finditer(r"/\*+((?s:.*?))\*/|// (.*)", source)]

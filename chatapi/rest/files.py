@@ -20,7 +20,7 @@ from chatapi.services import Services
 WEB = Path(__file__).parent.parent / "web"
 SWAGGER = "/playground/swagger/"
 SWAGGER_FILES = ("swagger-ui.css", "swagger-ui-bundle.js")
-SDK_FILES = ("chatapi.js",)
+SDK_FILES = ("chatapi.js", "room.js")
 
 CONTENT_TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -72,7 +72,11 @@ def _list_files(has_playground: bool) -> dict[str, Path]:
 
 def list_sdk() -> dict[str, Path]:
     """By the path under which each is served."""
-    return {f"/sdk/{name}": WEB / "sdk" / name for name in SDK_FILES}
+    parts = sorted((WEB / "sdk" / "room").iterdir())  # of room.js, which imports them
+    return {
+        **{f"/sdk/{name}": WEB / "sdk" / name for name in SDK_FILES},
+        **{f"/sdk/room/{file.name}": file for file in parts},
+    }
 
 
 def list_playground() -> dict[str, Path]:

@@ -32,7 +32,7 @@ LISTS: dict[str, Callable[[], set[str]]] = {
     "shapes of the Python SDK": lambda: set(frames._SHAPES),
     "shapes of the JavaScript SDK": lambda: list_keys("chatapi/web/sdk/chatapi.js", r"const FRAMES = {(.*?)\n};"),
     "the playground's room": lambda: set(
-        re.findall(r'case "([^"]+)":', read("chatapi/web/playground/pane.js", r"\n  #apply\(event\) {(.*?)\n  }"))
+        re.findall(r'case "([^"]+)":', read("chatapi/web/sdk/room/pane.js", r"\n  #apply\(event\) {(.*?)\n  }"))
     ),
     "the playground's snippets": lambda: list_keys(
         "chatapi/web/playground/snippets.js", r"const RECEIVED = {(.*?)\n};"

@@ -2,7 +2,7 @@
  * The part of the tenant's backend: with the API key it reads and resolves reports, and bans users from the tenant.
  * @module
  */
-import { h } from "./dom.js";
+import { h } from "/sdk/room/dom.js";
 import { Reports } from "./reports.js";
 import { TenantBans } from "./tenant-bans.js";
 

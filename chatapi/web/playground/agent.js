@@ -2,8 +2,9 @@
  * The agent of `chatapi serve --dev`: a user who answers with streams, and the room in which the two users meet them.
  * @module
  */
-import { h, toast } from "./dom.js";
-import { explainError } from "./reasons.js";
+import { h } from "/sdk/room/dom.js";
+import { toast } from "./toast.js";
+import { explainError } from "/sdk/room/reasons.js";
 
 /** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
 /** @typedef {import("/sdk/chatapi.js").Room} Room */

@@ -2,8 +2,8 @@
  * The users who are banned from the open room, for its admins.
  * @module
  */
-import { h, iconButton, moment } from "./dom.js";
-import { avatar, nameElement } from "./people.js";
+import { h, iconButton, moment } from "/sdk/room/dom.js";
+import { people } from "./people.js";
 
 /** @typedef {import("/sdk/chatapi.js").Ban} Ban */
 /** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
@@ -37,7 +37,7 @@ export class Bans {
   /** @param {Ban} ban */
   #row({ user_id: userId, reason, until }) {
     const end = until ? `until ${moment(Date.parse(until))}` : "for good";
-    return h("li.member", { "data-user": userId }, avatar(userId), h("span.member-name", {}, nameElement(userId), h("small", {}, reason ? `${end}: ${reason}` : end)),
+    return h("li.member", { "data-user": userId }, people.avatar(userId), h("span.member-name", {}, people.nameElement(userId), h("small", {}, reason ? `${end}: ${reason}` : end)),
       iconButton("close", `Lift the ban of ${userId}`, () => this.lift(userId)));
   }
 }

@@ -2,7 +2,7 @@
  * Faults that the server makes on command, under `serve --dev` and `--test`, so that one sees the two connections recover.
  * @module
  */
-import { h, iconButton } from "./dom.js";
+import { h, iconButton } from "/sdk/room/dom.js";
 
 /** @typedef {{status: number, rate: number, html: boolean}} ErrorFault */
 /** @typedef {{cut_every_seconds: number | null, delay_ms: number, error: ErrorFault | null, lose_confirmations: number, stall_seconds: number, user_id: string | null, dropped: number}} FaultsNow what is on, as `GET /dev/faults` tells it */

@@ -2,10 +2,12 @@
  * The live frames of both users, in both directions: filtered, paused, opened as trees.
  * @module
  */
-import { copy } from "./copy.js";
-import { h, icon, iconButton } from "./dom.js";
-import { menuButton } from "./menu.js";
+import { copy } from "/sdk/room/copy.js";
+import { h, iconButton } from "/sdk/room/dom.js";
+import { icon } from "/sdk/room/icons.js";
+import { menuButton } from "/sdk/room/menu.js";
 import { deedOf, snippetsOf } from "./snippets.js";
+import { toast } from "./toast.js";
 import { tree } from "./tree.js";
 
 /** @typedef {import("/sdk/chatapi.js").ServerEvent} ServerEvent */
@@ -150,11 +152,11 @@ function row({ slot, user, direction, frame, at }) {
   return h("li", {}, details);
 }
 
-/** @param {any} frame @param {"in" | "out"} direction @param {string} user @returns {import("./menu.js").Choice[]} */
+/** @param {any} frame @param {"in" | "out"} direction @param {string} user @returns {import("/sdk/room/menu.js").Choice[]} */
 function copies(frame, direction, user) {
   return [
-    { label: "Copy as JSON", run: () => copy(typeof frame === "string" ? frame : JSON.stringify(frame, null, 2), "The frame") },
-    ...snippetsOf(deedOf(frame, direction), user).map(({ label, hint, text }) => ({ label, hint, run: () => copy(text, label.replace("Copy as ", "")) })),
+    { label: "Copy as JSON", run: () => copy(typeof frame === "string" ? frame : JSON.stringify(frame, null, 2), "The frame", toast) },
+    ...snippetsOf(deedOf(frame, direction), user).map(({ label, hint, text }) => ({ label, hint, run: () => copy(text, label.replace("Copy as ", ""), toast) })),
   ];
 }
 

@@ -2,8 +2,8 @@
  * Which members of the open room are online, and when the others last were.
  * @module
  */
-import { ago, h } from "./dom.js";
-import { PRESENCE_UP_TO } from "./roster.js";
+import { ago, h } from "/sdk/room/dom.js";
+import { PRESENCE_UP_TO } from "/sdk/room/roster.js";
 
 /** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
 /** @typedef {import("/sdk/chatapi.js").Room} Room */

@@ -7,7 +7,7 @@
 /** @typedef {import("/sdk/chatapi.js").Member} Member */
 /** @typedef {import("/sdk/chatapi.js").Room} Room */
 /** @typedef {import("./blocks.js").Blocks} Blocks */
-/** @typedef {import("./menu.js").Choice} Choice */
+/** @typedef {import("/sdk/room/menu.js").Choice} Choice */
 /** @typedef {import("./tenant-bans.js").TenantBans} TenantBans */
 
 const DAY_S = 86_400;

@@ -3,11 +3,12 @@
  * @module
  */
 import { Bans } from "./bans.js";
-import { describe, h, moment, toast } from "./dom.js";
+import { describe, h, moment } from "/sdk/room/dom.js";
+import { toast } from "./toast.js";
 import { LastSeen } from "./last-seen.js";
 import { mutedUntil, roomChoices, userChoices } from "./member-menu.js";
-import { menuButton } from "./menu.js";
-import { avatar, idElement, learnPeople, nameElement } from "./people.js";
+import { menuButton } from "/sdk/room/menu.js";
+import { people } from "./people.js";
 import { RoomRules } from "./room-rules.js";
 
 /** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
@@ -139,7 +140,7 @@ export class Members {
       const page = await this.#readAsEither(room, { limit: PAGE, ...start });
       if (opening !== this.#opening) return;
       for (const member of page.members) this.#put(member);
-      learnPeople(page.members);
+      people.learn(page.members);
       this.#offset += page.members.length;
       this.#cursor = page.next_cursor ?? undefined;
       this.#more = page.has_more;
@@ -202,8 +203,8 @@ export class Members {
     const slot = SLOTS.find((one) => users[one] === member.user_id);
     const until = mutedUntil(member);
     const blockers = SLOTS.filter((one) => blocks.has(one, member.user_id)).map((one) => users[one]);
-    return h("li.member", { "data-user": member.user_id }, avatar(member.user_id, slot),
-      h("span.member-name", { title: `${member.user_id}, since ${member.joined_at}` }, nameElement(member.user_id), idElement(member.user_id), this.#seen.element(member.user_id)),
+    return h("li.member", { "data-user": member.user_id }, people.avatar(member.user_id, slot),
+      h("span.member-name", { title: `${member.user_id}, since ${member.joined_at}` }, people.nameElement(member.user_id), people.idElement(member.user_id), this.#seen.element(member.user_id)),
       until > Date.now() ? h("span.role", { "data-role": "muted", title: `muted until ${moment(until)}` }, "muted", h("span.sr", {}, ` until ${moment(until)}`)) : null,
       blockers.length ? h("span.role", { "data-role": "blocked", title: `blocked by ${blockers.join(" and ")}` }, "blocked", h("span.sr", {}, ` by ${blockers.join(" and ")}`)) : null,
       bans.isBanned(member.user_id) ? h("span.role", { "data-role": "banned", title: "banned from the tenant" }, "banned") : null,
@@ -211,7 +212,7 @@ export class Members {
       menuButton(`Change ${member.user_id}`, () => ({ choices: this.#choices(member) }), "more"));
   }
 
-  /** @param {Member} member @returns {import("./menu.js").Choice[]} */
+  /** @param {Member} member @returns {import("/sdk/room/menu.js").Choice[]} */
   #choices(member) {
     const room = /** @type {Room} */ (this.#room);
     const { users, blocks, bans } = this.given;

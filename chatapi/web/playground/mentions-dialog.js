@@ -2,9 +2,9 @@
  * A dialog with the messages that mention one of the two users, in all their rooms, the newest first.
  * @module
  */
-import { describe, h, iconButton } from "./dom.js";
+import { describe, h, iconButton } from "/sdk/room/dom.js";
 import { foundElement } from "./found.js";
-import { piecesOf, ROOM } from "./mentions.js";
+import { piecesOf, ROOM } from "/sdk/room/mentions.js";
 
 /** @typedef {import("/sdk/chatapi.js").Message} Message */
 /** @typedef {import("./search.js").Given} Given */

@@ -2,7 +2,7 @@
  * The form that makes a new room.
  * @module
  */
-import { describe, h } from "./dom.js";
+import { describe, h } from "/sdk/room/dom.js";
 
 /** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
 /** @typedef {import("/sdk/chatapi.js").Room} Room */

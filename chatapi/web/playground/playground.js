@@ -7,23 +7,26 @@ import { Admin, ADMIN } from "./admin.js";
 import { Agent } from "./agent.js";
 import { Blocks } from "./blocks.js";
 import { findCredentials, keepCredentials, keptCredentials, Setup } from "./credentials.js";
-import { describe, h, toast } from "./dom.js";
+import { describe, h } from "/sdk/room/dom.js";
 import { canMakeFaults, Faults } from "./faults.js";
 import { Frames } from "./frames.js";
-import { Wire } from "./link.js";
+import { ChatAPIRoom } from "/sdk/room.js";
+import { Wire } from "/sdk/room/link.js";
 import { Members } from "./members.js";
 import { MentionsDialog } from "./mentions-dialog.js";
 import { NewRoom } from "./new-room.js";
-import { Pane } from "./pane.js";
-import { avatar, beginPeople, learnPeople, nameElement } from "./people.js";
+import { Pane } from "/sdk/room/pane.js";
+import { people } from "./people.js";
 import { RawFrame } from "./raw.js";
-import { explainError, isBan } from "./reasons.js";
+import { explainError, isBan } from "/sdk/room/reasons.js";
 import { dmUsers } from "./room-index.js";
 import { RecoveryLog } from "./recovery-log.js";
 import { Rooms } from "./rooms.js";
 import { Search } from "./search.js";
 import { ServerHealth } from "./server.js";
 import { offerSide, showSide, showSideCount, watchSide } from "./side.js";
+import { deedOfMessage, pipeOf, snippetsOf } from "./snippets.js";
+import { toast } from "./toast.js";
 import { Topics } from "./topics.js";
 import { Trouble } from "./trouble.js";
 
@@ -76,7 +79,7 @@ async function start(credentials) {
       banned.push(users[slot]); // which is shown in their pane
     })));
     stop();
-    beginPeople(backend, () => { for (const pane of session?.panes ?? []) pane.timeline.refreshNames(); });
+    people.begin(backend);
     keepCredentials(credentials);
     nameUsers(users);
     setup.close();
@@ -125,7 +128,8 @@ async function play(clients, backend, wires, users, banned, agentId) {
   const topics = new Topics(byId("topics"), clients, users, (pending) => showSideCount("topics", pending, "to be acknowledged"));
   recovery.begin(users);
   faults.setUsers(users);
-  const panes = SLOTS.map((slot) => new Pane(clients[slot], wires[slot], users[slot], slot, {
+  const panes = SLOTS.map((slot) => new Pane(clients[slot], { wire: wires[slot] }, users[slot], {
+    people, words: { host: location.host, credential: "key", user: "This user is", whole: "the tenant" }, isAtPlay: true,
     frame: ({ direction, frame }) => {
       frames.add({ slot, user: users[slot], direction, frame, at: new Date() });
       recovery.frame(slot, direction, frame);
@@ -140,7 +144,14 @@ async function play(clients, backend, wires, users, banned, agentId) {
     blockIn: (room) => blockIn(room, slot),
     isBanned: () => admin.bans.isBanned(users[slot]),
     refused: () => void blocks.refresh(),
-    reported: () => void admin.reports.refresh(),
+    reported: () => {
+      toast(`${users[slot]}: reported. Your backend finds it among the reports, and gets a webhook call.`);
+      void admin.reports.refresh();
+    },
+    say: toast,
+    complain: (error) => toast(`${users[slot]}: ${describe(error)}`),
+    snippets: (message) => [...snippetsOf(deedOfMessage(message), users[slot]), ...(message.stream && message.content ? [pipeOf(message, users[slot])] : [])],
+    unread: () => {}, opened: () => {},
     readmitted: () => void admin.bans.refresh(),
     details: showDetails,
     hint: () => agent && [" ", agent.button("button.text-button"), ", who answers word by word."],
@@ -153,7 +164,7 @@ async function play(clients, backend, wires, users, banned, agentId) {
   };
   search.begin(finding);
   mentions.begin(finding);
-  byId("panes").replaceChildren(...panes.map((pane) => pane.element));
+  byId("panes").replaceChildren(...panes.map(roomElement));
   panes.forEach(followAttention);
   showTab(document.body.dataset.tab ?? "chat");
   watchSide("members", (shown) => members.show(shown));
@@ -163,6 +174,14 @@ async function play(clients, backend, wires, users, banned, agentId) {
   await Promise.all([rooms.refresh(), admin.bans.refresh(banned), blocks.refresh()]);
   await openFirst();
   rooms.refreshSoon();
+}
+
+/** @param {Pane} pane */
+function roomElement(pane) {
+  const element = new ChatAPIRoom();
+  element.dataset.slot = pane.slot;
+  element.mount(pane);
+  return element;
 }
 
 /** The room that was open, else the one that the two users have for themselves. */
@@ -216,7 +235,7 @@ function happened(slot, event) {
   if (event.type === "room.deleted") rooms.forget(event.room_id);
   else if ((event.type === "member.left" || event.type === "member.banned") && event.user_id === user) rooms.forget(event.room_id, slot);
   else if (event.type === "notification") topics.heard(slot);
-  else if (event.type === "user.updated") learnPeople([event.user]);
+  else if (event.type === "user.updated") people.learn([event.user]);
   if (event.type.startsWith("room.") || isLogEvent(event)
     || (event.type === "read.updated" && event.user_id === user)) rooms.refreshSoon();
   if (event.type === "member.unbanned") for (const pane of session.panes) if (pane.user === event.user_id) pane.reconsider(event.room_id); // no event tells them
@@ -224,7 +243,7 @@ function happened(slot, event) {
   if (/^(room|member|presence)\./.test(event.type)) members.happened(event);
 }
 
-/** @param {import("./link.js").Condition} condition @param {"a" | "b"} slot */
+/** @param {import("/sdk/room/link.js").Condition} condition @param {"a" | "b"} slot */
 function conditionChanged({ state, error }, slot) {
   server.askSoon();
   if (state === "closed" && isBan(error)) void session?.admin.bans.refresh([tried?.[slot] ?? ""]);
@@ -260,7 +279,7 @@ async function showMessage({ room_id: roomId, message_id: messageId }, slot) {
   if (session.room?.room_id !== roomId) await open(room);
   const reader = session.panes.find((pane) => pane.slot === slot && pane.canRead) ?? session.panes.find((pane) => pane.canRead);
   if (!reader) return toast("Neither of the two users can read that room.");
-  if (PHONE.matches) showView(reader.slot);
+  if (PHONE.matches) showView(reader.slot ?? "");
   for (const pane of session.panes) if (pane !== reader) void pane.reveal(messageId, false);
   await reader.reveal(messageId);
 }
@@ -308,7 +327,7 @@ function nameUsers(users) {
   raw.setUsers(users);
   for (const slot of SLOTS) {
     const button = /** @type {HTMLElement} */ (document.querySelector(`.views [data-view=${slot}]`));
-    button.replaceChildren(avatar(users[slot], slot), nameElement(users[slot], "span.view-name"));
+    button.replaceChildren(people.avatar(users[slot], slot), people.nameElement(users[slot], "span.view-name"));
     button.title = users[slot];
   }
 }

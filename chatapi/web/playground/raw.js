@@ -2,7 +2,7 @@
  * A box for one frame, sent as it is typed, and its answer.
  * @module
  */
-import { h } from "./dom.js";
+import { h } from "/sdk/room/dom.js";
 import { tree } from "./tree.js";
 
 /** @typedef {{room_id?: string, seq?: number, message_id?: string, open?: import("/sdk/chatapi.js").Message}} Present what the open room has to fill in; `open` is being written */

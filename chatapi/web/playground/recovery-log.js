@@ -2,9 +2,9 @@
  * Tells in plain words how the two connections get lost, wait, come back and send again.
  * @module
  */
-import { h } from "./dom.js";
+import { h } from "/sdk/room/dom.js";
 
-/** @typedef {import("./link.js").Condition} Condition */
+/** @typedef {import("/sdk/room/link.js").Condition} Condition */
 
 const KEPT = 200; // lines
 const TIME = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 1, hourCycle: "h23" });

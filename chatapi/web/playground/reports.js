@@ -2,8 +2,9 @@
  * The tenant's reports, page by page: the open ones, which are resolved here, or those that are resolved.
  * @module
  */
-import { clock, day, describe, h, toast } from "./dom.js";
-import { nameElement } from "./people.js";
+import { clock, day, describe, h } from "/sdk/room/dom.js";
+import { toast } from "./toast.js";
+import { people } from "./people.js";
 
 /** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
 /** @typedef {import("/sdk/chatapi.js").Message} Message */
@@ -65,10 +66,10 @@ export class Reports {
     const { message, user_id: userId, reason, created_at: at, resolved_by: by, resolved_at: resolvedAt } = report;
     const time = (/** @type {string} */ when) => h("time.muted", { datetime: when, title: `${when}, ${day(Date.parse(when))}` }, clock(when));
     const row = h("li.report", { "data-report": report.report_id },
-      h("p.report-head", {}, h("span", {}, nameElement(userId, "b"), " reports a message of ", nameElement(message.sender_id, "b")), time(at)),
+      h("p.report-head", {}, h("span", {}, people.nameElement(userId, "b"), " reports a message of ", people.nameElement(message.sender_id, "b")), time(at)),
       h("p.report-reason", { dir: "auto" }, reason),
       h("blockquote", { dir: "auto" }, (message.content ?? "").slice(0, SHOWN_CHARS)),
-      by && resolvedAt ? h("p.muted", {}, "resolved by ", nameElement(by), " at ", time(resolvedAt)) : null,
+      by && resolvedAt ? h("p.muted", {}, "resolved by ", people.nameElement(by), " at ", time(resolvedAt)) : null,
       h("div.report-actions", {}, h("button.button.small", { type: "button", onclick: () => this.open(message) }, "Show the message"),
         by ? null : h("button.button.small", { type: "button", onclick: () => this.#resolve(report, row) }, "Resolve")));
     return row;

@@ -3,7 +3,7 @@
  * @module
  */
 
-import { isBan } from "./reasons.js";
+import { isBan } from "/sdk/room/reasons.js";
 
 /** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
 /** @typedef {import("/sdk/chatapi.js").Room} Room */

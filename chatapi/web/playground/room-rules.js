@@ -2,7 +2,7 @@
  * The rules of the open room: the members who may post, and slow mode.
  * @module
  */
-import { duration, h } from "./dom.js";
+import { duration, h } from "/sdk/room/dom.js";
 
 /** @typedef {import("/sdk/chatapi.js").Posting} Posting */
 /** @typedef {import("/sdk/chatapi.js").Room} Room */

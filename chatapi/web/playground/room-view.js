@@ -2,8 +2,8 @@
  * How the two users see the open room: of what their backend is told while they are away, and whether it is in their list.
  * @module
  */
-import { h } from "./dom.js";
-import { nameElement } from "./people.js";
+import { h } from "/sdk/room/dom.js";
+import { people } from "./people.js";
 
 /** @typedef {import("/sdk/chatapi.js").NotifyLevel} NotifyLevel */
 /** @typedef {import("/sdk/chatapi.js").Standing} Standing */
@@ -24,6 +24,6 @@ export function roomViewElement(users, standings, change) {
 function rowOf(user, { notify, hidden }, change) {
   const select = h("select", { "aria-label": `Notify ${user} of`, title: `what the backend is told of while ${user} is away`, onchange: () => change({ notify: select.value }) },
     ...LEVELS.map(([level, text]) => h("option", { value: level, selected: level === notify }, text)));
-  return h("div.room-view-row", {}, nameElement(user), select,
+  return h("div.room-view-row", {}, people.nameElement(user), select,
     h("button.button.small", { type: "button", "aria-label": hidden ? `Show the room to ${user}` : `Hide the room from ${user}`, onclick: () => change({ hidden: !hidden }) }, hidden ? "Show" : "Hide"));
 }

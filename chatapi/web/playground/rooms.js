@@ -2,10 +2,11 @@
  * The list of rooms: the newest first, more on scroll, a filter, and what there is to say of the open one.
  * @module
  */
-import { copy } from "./copy.js";
-import { describe, h, iconButton, toast } from "./dom.js";
-import { isOpen, startOf } from "./growing.js";
-import { isBan } from "./reasons.js";
+import { copy } from "/sdk/room/copy.js";
+import { describe, h, iconButton } from "/sdk/room/dom.js";
+import { toast } from "./toast.js";
+import { isOpen, startOf } from "/sdk/room/growing.js";
+import { isBan } from "/sdk/room/reasons.js";
 import { dmUsers, RoomIndex } from "./room-index.js";
 import { roomViewElement } from "./room-view.js";
 
@@ -215,7 +216,7 @@ export class Rooms {
     this.about.dataset.looks = looks;
     this.about.replaceChildren(
       h("p.muted", {}, `${current.type}, ${current.member_count.toLocaleString()} ${current.member_count === 1 ? "member" : "members"}`),
-      h("div.room-id", {}, h("code", { title: current.room_id }, current.room_id), iconButton("copy", "Copy the room's id", () => copy(current.room_id, "The room's id"))),
+      h("div.room-id", {}, h("code", { title: current.room_id }, current.room_id), iconButton("copy", "Copy the room's id", () => copy(current.room_id, "The room's id", toast))),
       roomViewElement(this.users, standings, (slot, change) => this.#changeView(slot, current.room_id, change)));
   }
 

@@ -2,7 +2,7 @@
  * A dialog that searches the messages of one of the two users, with the hits marked. Results are shown as text, never as HTML.
  * @module
  */
-import { describe, h, iconButton } from "./dom.js";
+import { describe, h, iconButton } from "/sdk/room/dom.js";
 import { foundElement } from "./found.js";
 
 /** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */

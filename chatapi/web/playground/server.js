@@ -2,8 +2,8 @@
  * The server itself: its version and whether it is well, in the page's head.
  * @module
  */
-import { h } from "./dom.js";
-import { explainError } from "./reasons.js";
+import { h } from "/sdk/room/dom.js";
+import { explainError } from "/sdk/room/reasons.js";
 
 const EVERY_MS = 30_000;
 const AGAIN_MS = 1000; // at most this often, whatever the connections do

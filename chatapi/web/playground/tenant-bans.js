@@ -2,8 +2,8 @@
  * Bans from the whole tenant, of users of whom this page has learned it: the server has no list of them.
  * @module
  */
-import { describe, h, iconButton, moment } from "./dom.js";
-import { avatar, nameElement } from "./people.js";
+import { describe, h, iconButton, moment } from "/sdk/room/dom.js";
+import { people } from "./people.js";
 
 /** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
 /** @typedef {import("/sdk/chatapi.js").UserBan} UserBan */
@@ -92,7 +92,7 @@ export class TenantBans {
   /** @param {UserBan} ban */
   #row({ user_id: userId, reason, banned_until: until }) {
     const end = until ? `until ${moment(Date.parse(until))}` : "for good";
-    return h("li.member", { "data-user": userId }, avatar(userId), h("span.member-name", {}, nameElement(userId), h("small", { dir: "auto" }, reason ? `${end}: ${reason}` : end)),
+    return h("li.member", { "data-user": userId }, people.avatar(userId), h("span.member-name", {}, people.nameElement(userId), h("small", { dir: "auto" }, reason ? `${end}: ${reason}` : end)),
       iconButton("close", `Lift the ban of ${userId} from the tenant`, () => this.#try(async () => {
         await this.lift(userId);
         /** @type {HTMLElement} */ (this.element.querySelector("h2")).focus();

@@ -2,8 +2,9 @@
  * Notifications: topics that the two users subscribe to, what they were notified of, and a form to notify.
  * @module
  */
-import { clock, describe, h, iconButton, toast } from "./dom.js";
-import { avatar } from "./people.js";
+import { clock, describe, h, iconButton } from "/sdk/room/dom.js";
+import { toast } from "./toast.js";
+import { people } from "./people.js";
 import { tree } from "./tree.js";
 
 /** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
@@ -93,7 +94,7 @@ class Inbox {
     this.more = h("button.button.small", { type: "button", hidden: true, onclick: () => this.#loadMore() }, "Older ones");
     this.input = h("input", { "aria-label": `Topic for ${user}`, placeholder: "topic", required: true, maxlength: 200, dir: "auto" });
     this.element = h("section.inbox", { "data-slot": slot, "aria-label": `Notifications of ${user}` },
-      h("h2", {}, avatar(user, slot), h("span.member-name", { title: user }, user)),
+      h("h2", {}, people.avatar(user, slot), h("span.member-name", { title: user }, user)),
       this.topics,
       h("form.side-form", { onsubmit: (/** @type {Event} */ event) => { event.preventDefault(); void this.#subscribe(); } },
         this.input, h("button.button.small", { type: "submit" }, "Subscribe")),

@@ -2,7 +2,7 @@
  * JSON as a tree that opens and closes.
  * @module
  */
-import { h } from "./dom.js";
+import { h } from "/sdk/room/dom.js";
 
 /** @param {unknown} value @param {number} [depth] @returns {HTMLElement} */
 export function tree(value, depth = 0) {

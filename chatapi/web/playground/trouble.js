@@ -2,7 +2,7 @@
  * Stands in place of the chat while the page could not begin: the reason, and the next try.
  * @module
  */
-import { h } from "./dom.js";
+import { h } from "/sdk/room/dom.js";
 
 const FIRST_MS = 2000;
 const LONGEST_MS = 30_000;

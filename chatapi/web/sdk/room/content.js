@@ -4,7 +4,6 @@
  */
 import { h } from "./dom.js";
 import { piecesOf, ROOM } from "./mentions.js";
-import { nameOf } from "./people.js";
 
 const FOLD_CHARS = 1200;
 const FOLD_LINES = 16;
@@ -14,7 +13,7 @@ const CLOSERS = { ")": "(", "]": "[", "}": "{" };
 const TRAILING = new Set([...".,;:!?'*_~…。，、！？；：）」』】》"]);
 
 /** @typedef {{text: string, href?: string, user?: string}} Part */
-/** @typedef {{users: string[], own: string}} Mentioned whom a message mentions, and who looks */
+/** @typedef {{users: string[], own: string, nameOf: (userId: string) => string}} Mentioned whom a message mentions, and who looks */
 
 /**
  * Cuts a text into plain parts and links. A link is `http` or `https`, and names no user: `https://bank.example@evil.example`
@@ -61,8 +60,8 @@ function hrefOf(text) {
   return plain ? url.href : null;
 }
 
-/** @param {Part[]} parts @param {string} own */
-function nodesOf(parts, own) {
+/** @param {Part[]} parts @param {Mentioned} mentioned */
+function nodesOf(parts, { own, nameOf }) {
   return parts.map(({ text, href, user }) => {
     if (href !== undefined) return h("a.link", { href, target: "_blank", rel: "noopener noreferrer nofollow", title: href }, text);
     if (user === undefined) return text;
@@ -105,14 +104,14 @@ function cutOf(text, chars, lines) {
 
 /**
  * The paragraph, and the button that unfolds it where it is long.
- * @param {string} text @param {Mentioned} [mentioned] @param {boolean} [unfolded] at first @returns {HTMLElement[]}
+ * @param {string} text @param {Mentioned} mentioned @param {boolean} [unfolded] at first @returns {HTMLElement[]}
  */
-export function contentOf(text, { users, own } = { users: [], own: "" }, unfolded = false) {
-  const parts = partsOf(text).flatMap((part) => part.href === undefined ? piecesOf(part.text, users) : [part]);
+export function contentOf(text, mentioned, unfolded = false) {
+  const parts = partsOf(text).flatMap((part) => part.href === undefined ? piecesOf(part.text, mentioned.users) : [part]);
   const start = folded(parts);
   const paragraph = h("p.content", { dir: "auto" });
   if (!start) {
-    paragraph.append(...nodesOf(parts, own));
+    paragraph.append(...nodesOf(parts, mentioned));
     return [paragraph];
   }
   const lines = text.split("\n").length;
@@ -121,7 +120,7 @@ export function contentOf(text, { users, own } = { users: [], own: "" }, unfolde
     type: "button", onclick: () => show(button.getAttribute("aria-expanded") !== "true"),
   });
   const show = (/** @type {boolean} */ open) => {
-    paragraph.replaceChildren(...nodesOf(open ? parts : start, own));
+    paragraph.replaceChildren(...nodesOf(open ? parts : start, mentioned));
     button.setAttribute("aria-expanded", String(open));
     button.textContent = open ? "Show less" : `Show all ${size}`;
   };

@@ -4,11 +4,10 @@
  */
 import { partsOf } from "./content.js";
 import { mentionedIn, ROOM } from "./mentions.js";
-import { learnPeople } from "./people.js";
 
-/** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
-/** @typedef {import("/sdk/chatapi.js").Message} Message */
-/** @typedef {import("/sdk/chatapi.js").Room} Room */
+/** @typedef {import("../chatapi.js").ChatAPI} ChatAPI */
+/** @typedef {import("../chatapi.js").Message} Message */
+/** @typedef {import("../chatapi.js").Room} Room */
 /** @typedef {import("./mention-picker.js").Suggestion} Suggestion */
 /** @typedef {import("./roster.js").Roster} Roster */
 
@@ -18,8 +17,9 @@ export class Addressees {
   /** @type {Room | null} */ #room = null;
   /** Members whom the picker showed; the roster may not have them. @type {Set<string>} */ #suggested = new Set();
 
-  /** @param {ChatAPI} client @param {string} user @param {Roster} roster */
-  constructor(client, user, roster) {
+  /** @param {ChatAPI} client @param {string} user @param {Roster} roster @param {import("./people.js").People} people */
+  constructor(client, user, roster, people) {
+    this.people = people;
     this.client = client;
     this.user = user;
     this.roster = roster;
@@ -40,7 +40,7 @@ export class Addressees {
     if (!room) return [];
     const { members } = await this.client.listMembers(room.room_id, { limit: SUGGESTED + 1, ...(start && { q: start }) }).catch(() => ({ members: [] }));
     if (room !== this.#room) return [];
-    learnPeople(members);
+    this.people.learn(members);
     const users = members.map((member) => member.user_id).filter((userId) => userId !== this.user).slice(0, SUGGESTED);
     for (const userId of users) this.#suggested.add(userId);
     const everybody = this.#mayCallAll && ROOM.startsWith(start.toLowerCase());

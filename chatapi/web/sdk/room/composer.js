@@ -2,11 +2,12 @@
  * Where one user writes: new messages, replies and edits.
  * @module
  */
-import { h, icon, iconButton } from "./dom.js";
+import { focusedBeside, h, iconButton } from "./dom.js";
+import { icon } from "./icons.js";
 import { MentionPicker } from "./mention-picker.js";
 import { ObstacleLine } from "./obstacle-line.js";
 
-/** @typedef {import("/sdk/chatapi.js").Message} Message */
+/** @typedef {import("../chatapi.js").Message} Message */
 /** @typedef {import("./permission.js").Obstacle} Obstacle */
 
 /**
@@ -26,19 +27,19 @@ export class Composer {
   /** @type {Obstacle | null} */ #obstacle = null;
   /** Where this tab keeps what is written in the open room. */ #place = "";
 
-  /** @param {string} user @param {"a" | "b"} slot @param {Writing} writing */
-  constructor(user, slot, writing) {
+  /** @param {string} user @param {import("./people.js").People} people @param {Writing} writing */
+  constructor(user, people, writing) {
     this.user = user;
     this.writing = writing;
     this.hint = h("div.hint", { hidden: true });
-    this.line = new ObstacleLine(`obstacle-${slot}`);
+    this.line = new ObstacleLine("obstacle");
     this.input = h("textarea", {
-      rows: 1, placeholder: "Message", "aria-label": `Message as ${user}`, "aria-describedby": `obstacle-${slot}`, maxlength: 65536, dir: "auto",
+      part: "input", rows: 1, placeholder: "Message", "aria-label": `Message as ${user}`, "aria-describedby": "obstacle", maxlength: 65536, dir: "auto",
       oninput: () => this.#typed(), onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event), onblur: () => writing.typing(false),
     });
-    this.picker = new MentionPicker(this.input, `mentions-${slot}`, writing.suggest);
-    this.button = h("button.send", { type: "submit", title: "Send", "aria-label": `Send as ${user}` }, icon("send"));
-    this.element = h("form.composer", { onsubmit: (/** @type {Event} */ event) => { event.preventDefault(); this.#submit(); } },
+    this.picker = new MentionPicker(this.input, "mentions", writing.suggest, people);
+    this.button = h("button.send", { part: "send", type: "submit", title: "Send", "aria-label": `Send as ${user}` }, icon("send"));
+    this.element = h("form.composer", { part: "composer", onsubmit: (/** @type {Event} */ event) => { event.preventDefault(); this.#submit(); } },
       this.picker.element, this.line.element, this.hint, h("div.composer-row", {}, this.input, this.button));
   }
 
@@ -61,13 +62,13 @@ export class Composer {
   /** Content that could not be sent, though it is not in front of the user any more. @param {string} roomId @param {string} content */
   putBack(roomId, content) {
     const place = this.#placeOf(roomId);
-    if (!sessionStorage.getItem(place)) keep(place, content);
+    if (!kept(place)) keep(place, content);
     if (place === this.#place && !this.#editing) this.#restore();
   }
 
   /** Nothing may be written as long as there is an obstacle, but slow mode lets edits pass. @param {Obstacle | null} obstacle @param {string} [over] */
   bar(obstacle, over) {
-    const focused = document.activeElement === this.line.remedy;
+    const focused = focusedBeside(this.line.remedy) === this.line.remedy;
     this.#obstacle = obstacle;
     this.line.show(obstacle, over);
     if (focused && !obstacle?.remedy) this.input.focus();
@@ -105,10 +106,10 @@ export class Composer {
   close() { this.line.stop(); }
 
   /** @param {string} roomId */
-  #placeOf(roomId) { return `chatapi-playground-draft ${this.user} ${roomId}`; }
+  #placeOf(roomId) { return `chatapi-draft ${this.user} ${roomId}`; }
 
   #restore() {
-    this.input.value = sessionStorage.getItem(this.#place) ?? "";
+    this.input.value = kept(this.#place);
     this.#fit();
   }
 
@@ -177,5 +178,14 @@ function keep(place, text) {
   try {
     if (text) sessionStorage.setItem(place, text);
     else sessionStorage.removeItem(place);
-  } catch { /* The tab may have no space left, and then the text is only in the field. */ }
+  } catch { /* The tab may have no space left, or may keep nothing, and then the text is only in the field. */ }
+}
+
+/** @param {string} place @returns {string} */
+function kept(place) {
+  try {
+    return sessionStorage.getItem(place) ?? "";
+  } catch {
+    return "";
+  }
 }

@@ -4,16 +4,15 @@
  */
 import { duration } from "./dom.js";
 import { nameOfEmoji } from "./emoji-picker.js";
-import { nameOf } from "./people.js";
 
-/** @typedef {import("/sdk/chatapi.js").Message} Message */
-/** @typedef {import("/sdk/chatapi.js").Room} Room */
-/** @typedef {import("/sdk/chatapi.js").ServerEvent} ServerEvent */
+/** @typedef {import("../chatapi.js").Message} Message */
+/** @typedef {import("../chatapi.js").Room} Room */
+/** @typedef {import("../chatapi.js").ServerEvent} ServerEvent */
 
 const QUOTED = 80; // characters of the message
 
-/** @param {ServerEvent} event that a reaction came or went @param {Message} message that it belongs to */
-export function describeReaction({ type, user_id: userId, emoji }, message) {
+/** @param {ServerEvent} event that a reaction came or went @param {Message} message that it belongs to @param {(userId: string) => string} nameOf */
+export function describeReaction({ type, user_id: userId, emoji }, message, nameOf) {
   const quote = `“${(message.content ?? "").slice(0, QUOTED)}”`;
   const [name, sign] = [nameOf(userId), nameOfEmoji(emoji)];
   return type === "reaction.added" ? `${name} reacted with ${sign} to ${quote}` : `${name} took ${sign} back from ${quote}`;

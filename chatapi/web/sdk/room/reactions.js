@@ -3,12 +3,12 @@
  * @module
  */
 import { nameOfEmoji, pickEmoji } from "./emoji-picker.js";
-import { h, icon } from "./dom.js";
-import { nameOf } from "./people.js";
+import { focusedBeside, h, isFocusLost } from "./dom.js";
+import { icon } from "./icons.js";
 import { rove } from "./popover.js";
 
-/** @typedef {import("/sdk/chatapi.js").Message} Message */
-/** @typedef {import("/sdk/chatapi.js").ReactionSummary} ReactionSummary */
+/** @typedef {import("../chatapi.js").Message} Message */
+/** @typedef {import("../chatapi.js").ReactionSummary} ReactionSummary */
 /** @typedef {import("./message.js").View} View */
 
 const NAMED = 20; // of the users; the server names no more
@@ -29,17 +29,17 @@ const chipsOf = (row) => /** @type {HTMLElement[]} */ ([...row.children]);
 /** Changes what differs, so that the focus stays where it is. @param {HTMLElement} row @param {Message} message @param {View} view */
 export function showReactions(row, message, view) {
   const reactions = message.reactions ?? [];
-  const focused = chipsOf(row).findIndex((chip) => chip === document.activeElement);
+  const focused = chipsOf(row).findIndex((chip) => chip === focusedBeside(row));
   const before = new Map(chipsOf(row).map((chip) => [chip.dataset.emoji, chip]));
   const chips = reactions.map((reaction) => before.get(reaction.emoji) ?? chip(message, reaction.emoji, view));
   for (const gone of before.values()) if (!chips.includes(gone)) gone.remove();
   chips.forEach((one, at) => {
     if (row.children[at] !== one) row.insertBefore(one, row.children[at] ?? null);
-    label(one, reactions[at], view.user);
+    label(one, reactions[at], view);
   });
   row.hidden = !chips.length;
   if (chips.length && !chips.some((one) => one.tabIndex === 0)) chips[0].tabIndex = 0;
-  if (focused < 0 || document.activeElement !== document.body) return;
+  if (focused < 0 || !isFocusLost()) return;
   const next = chips[Math.min(focused, chips.length - 1)] ?? row.closest(".message")?.querySelector("[data-react]");
   next?.focus();
 }
@@ -53,10 +53,10 @@ function chip(message, emoji, view) {
   return element;
 }
 
-/** @param {HTMLElement} element @param {ReactionSummary} reaction @param {string} user */
-function label(element, { emoji, count, user_ids: userIds }, user) {
+/** @param {HTMLElement} element @param {ReactionSummary} reaction @param {View} view */
+function label(element, { emoji, count, user_ids: userIds }, { user, people }) {
   const own = userIds.includes(user);
-  const named = [...(own ? ["you"] : []), ...userIds.filter((userId) => userId !== user).map(nameOf)].slice(0, NAMED);
+  const named = [...(own ? ["you"] : []), ...userIds.filter((userId) => userId !== user).map((userId) => people.nameOf(userId))].slice(0, NAMED);
   const others = count > named.length ? ` and ${(count - named.length).toLocaleString()} more` : "";
   element.setAttribute("aria-pressed", String(own));
   element.setAttribute("aria-label", `${nameOfEmoji(emoji)} ${count.toLocaleString()}: ${named.join(", ")}${others}`);
@@ -68,7 +68,7 @@ function label(element, { emoji, count, user_ids: userIds }, user) {
 export function reactButton(message, view) {
   const button = h("button.icon-button", {
     type: "button", title: "React", "aria-label": "React", "aria-haspopup": "dialog", "aria-expanded": "false", "data-react": true,
-    onclick: () => pickEmoji(button, `React to ${nameOf(message.sender_id)}`, (emoji) => view.actions.react(message, emoji, true)),
+    onclick: () => pickEmoji(button, `React to ${view.people.nameOf(message.sender_id)}`, (emoji) => view.actions.react(message, emoji, true)),
   }, icon("react"));
   return button;
 }

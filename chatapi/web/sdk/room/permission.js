@@ -4,8 +4,8 @@
  */
 import { moment } from "./dom.js";
 
-/** @typedef {import("/sdk/chatapi.js").Member} Member */
-/** @typedef {import("/sdk/chatapi.js").Room} Room */
+/** @typedef {import("../chatapi.js").Member} Member */
+/** @typedef {import("../chatapi.js").Room} Room */
 /** @typedef {{label: string, run: () => unknown}} Remedy what the user can do about it */
 /** @typedef {{kind: "banned" | "blocked" | "muted" | "posting" | "slow", reason: string, until: number | null, remedy?: Remedy}} Obstacle `until`: in ms, by this browser's clock */
 
@@ -24,8 +24,11 @@ export class Permission {
   /** @type {Room | null} */ #room = null;
   /** @type {Obstacle | null} */ obstacle = null;
 
-  /** @param {(obstacle: Obstacle | null) => void} changed */
-  constructor(changed) { this.changed = changed; }
+  /** @param {string} whole what a ban from everything is a ban from @param {(obstacle: Obstacle | null) => void} changed */
+  constructor(whole, changed) {
+    this.whole = whole;
+    this.changed = changed;
+  }
 
   stop() { clearTimeout(this.#timer); }
 
@@ -95,8 +98,8 @@ export class Permission {
   #find(now) {
     if (this.#bannedUntil > now) {
       const until = this.#bannedUntil;
-      return until === Infinity ? { kind: "banned", reason: "You are banned from the tenant.", until: null }
-        : { kind: "banned", reason: `You are banned from the tenant until ${moment(until)}.`, until: until - this.#skew };
+      return until === Infinity ? { kind: "banned", reason: `You are banned from ${this.whole}.`, until: null }
+        : { kind: "banned", reason: `You are banned from ${this.whole} until ${moment(until)}.`, until: until - this.#skew };
     }
     if (this.#block) return { kind: "blocked", until: null, ...this.#block };
     if (this.#mutedUntil > now) return { kind: "muted", reason: `You are muted until ${moment(this.#mutedUntil)}.`, until: this.#mutedUntil - this.#skew };

@@ -1,35 +1,35 @@
 /**
- * One of the two users: the open room as they see it.
+ * A room as one user sees it: its messages, a field to write, and the state of the connection.
  * @module
  */
-import { applyEvent, isLogEvent } from "/sdk/chatapi.js";
+import { applyEvent, isLogEvent } from "../chatapi.js";
+import { actionsOf } from "./actions.js";
 import { Addressees } from "./addressees.js";
 import { Composer } from "./composer.js";
-import { describe, h, toast } from "./dom.js";
+import { describe, h } from "./dom.js";
 import { describeReaction, describeRoomChanges } from "./event-texts.js";
 import { Growth } from "./growing.js";
 import { Link } from "./link.js";
+import { PAGE, readRoom } from "./opening.js";
 import { Outage } from "./outage.js";
 import { Outside } from "./outside.js";
 import { PaneHead } from "./pane-head.js";
-import { learnPeople, nameOf } from "./people.js";
 import { Permission } from "./permission.js";
 import { Pins } from "./pins.js";
-import { isBan, untilOf } from "./reasons.js";
-import { RECEIPTS_UP_TO, Roster } from "./roster.js";
+import { explainRefusal, isBan, isOutside } from "./reasons.js";
+import { Roster } from "./roster.js";
 import { Thread } from "./thread.js";
 import { Timeline } from "./timeline.js";
 import { Typists } from "./typists.js";
 import { Unread } from "./unread.js";
 import { Writer } from "./writer.js";
 
-/** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
-/** @typedef {import("/sdk/chatapi.js").Message} Message */
-/** @typedef {import("/sdk/chatapi.js").Room} Room */
-/** @typedef {import("/sdk/chatapi.js").ServerEvent} ServerEvent */
+/** @typedef {import("../chatapi.js").ChatAPI} ChatAPI */
+/** @typedef {import("../chatapi.js").Message} Message */
+/** @typedef {import("../chatapi.js").Room} Room */
+/** @typedef {import("../chatapi.js").ServerEvent} ServerEvent */
 /** @typedef {import("./surroundings.js").Surroundings} Surroundings */
-
-const PAGE = 30;
+/** @typedef {{room_id: string} & Partial<Room>} Wanted a room, of which no more than the id may be known */
 
 export class Pane {
   /** @type {Room | null} */ #room = null;
@@ -42,62 +42,54 @@ export class Pane {
   #attended = false;
   #outage = new Outage();
 
-  /** @param {ChatAPI} client @param {import("./link.js").Wire} wire @param {string} user @param {"a" | "b"} slot @param {Surroundings} around */
-  constructor(client, wire, user, slot, around) {
+  /** @param {ChatAPI} client @param {import("./link.js").Ways} ways @param {string} user @param {Surroundings} around */
+  constructor(client, ways, user, around) {
     this.client = client;
     this.user = user;
-    this.slot = slot;
+    this.slot = around.slotOf(user);
     this.around = around;
     this.roster = new Roster(user);
     this.writer = new Writer(this);
-    this.addressees = new Addressees(client, user, this.roster);
-    this.permission = new Permission((obstacle) => {
+    this.addressees = new Addressees(client, user, this.roster, around.people);
+    this.permission = new Permission(around.words.whole, (obstacle) => {
       this.composer.bar(obstacle, this.#early ? "" : "You may write again.");
       this.#showMayPost();
       if (this.link?.ban && obstacle?.kind !== "banned") around.readmitted();
     });
-    /** @type {import("./message.js").Actions} */
-    const actions = {
-      reply: (message) => { if (!this.writer.isHindered()) this.composer.reply(message); },
-      edit: (message) => { if (!this.writer.isHindered("slow")) this.composer.edit(message); },
-      react: (message, emoji, active) => this.writer.react(message, emoji, active),
-      remove: (message) => this.writer.remove(message),
-      pin: (message, pinned) => this.writer.pin(message, pinned),
-      stop: (message) => void this.writer.stop(message),
-      follow: (message) => this.growth.follow(message),
-      report: (message, reason) => this.writer.report(message, reason),
-      reveal: (messageId) => this.reveal(messageId),
-      thread: (messageId) => this.#openThread(messageId),
+    const actions = actionsOf(this, {
       retry: (draft) => { if (this.#room) void this.writer.send(this.#room.room_id, draft); },
+      thread: (messageId) => this.#openThread(messageId),
       older: (limit) => this.#loadOlder(limit),
-      hint: () => around.hint(),
-    };
-    this.timeline = new Timeline(user, around.slotOf, actions);
-    this.thread = new Thread(client, user, around.slotOf, actions, this.timeline.element, (byHand) => this.#closeThread(byHand));
+    });
+    const viewer = { user, people: around.people, slotOf: around.slotOf };
+    this.timeline = new Timeline(viewer, actions);
+    this.thread = new Thread(client, viewer, actions, this.timeline.element, (byHand) => this.#closeThread(byHand));
     this.growth = new Growth(() => this.connection, [this.timeline, this.thread.timeline]);
     this.pins = new Pins(client, user, {
       show: (messageId) => this.reveal(messageId),
       unpin: (message) => this.writer.pin(message, false),
-    });
+    }, around.people);
     this.typists = new Typists((userIds) => this.timeline.showTyping(userIds));
-    this.composer = new Composer(user, slot, {
+    this.composer = new Composer(user, around.people, {
       send: (content, replyTo) => void this.#write(content, replyTo),
       edit: (message, content) => this.writer.edit(message, content),
       suggest: (start) => this.addressees.suggest(start),
       typing: (active) => { if (this.#room && !this.composer.isBarred) this.connection.typing(this.#room.room_id, active); },
       lastOwn: () => this.timeline.lastOwn(),
     });
-    this.head = new PaneHead(user, slot, { toggle: () => this.link.toggle(), retry: () => this.link.retryNow(), details: () => around.details() });
-    this.unread = new Unread((count) => this.head.showUnread(count), (seq) => {
+    this.head = new PaneHead(user, this.slot, around, { toggle: () => this.link.toggle(), retry: () => this.link.retryNow() });
+    this.unread = new Unread((count) => { this.head.showUnread(count); around.unread(count); }, (seq) => {
       if (this.#room) this.#try(this.connection.read(this.#room.room_id, seq));
     });
     this.outside = new Outside(user, {
-      add: (room) => this.#try(around.invite(room.room_id, user)), join: (room) => this.#try(client.addMember(room.room_id, user)), again: (room) => this.open(room),
+      add: around.invite && ((room) => this.#try(Promise.resolve(around.invite?.(room.room_id, user)))),
+      join: (room) => this.#try(client.addMember(room.room_id, user)),
+      again: (room) => this.open(room),
     });
     this.spoken = h("p.sr", { "aria-live": "polite" });
-    this.element = h("section.pane.panel", { "data-slot": slot, "aria-label": user, onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event) },
+    this.element = h("section.pane.panel", { part: "panel", "data-slot": this.slot, "aria-label": user, onkeydown: (/** @type {KeyboardEvent} */ event) => this.#key(event) },
       this.head.element, this.spoken, this.head.notice, this.pins.element, this.timeline.element, this.outside.element, this.composer.element);
-    this.link = new Link(client, user, wire, {
+    this.link = new Link(client, user, ways, around.words, {
       frame: (direction, frame) => around.frame({ direction, frame }),
       event: (event) => this.#onEvent(event),
       condition: (condition) => this.#onCondition(condition),
@@ -124,7 +116,7 @@ export class Pane {
     if (attended) this.unread.markRead();
   }
 
-  /** The names for a raw frame about the open room. @returns {import("./raw.js").Present} */
+  /** The names for a raw frame about the open room. @returns {{room_id?: string, message_id?: string, seq: number, open?: Message}} */
   present() {
     const own = this.timeline.lastOwn();
     return { room_id: this.#room?.room_id, seq: this.timeline.newestSeq, open: this.timeline.lastOpen(), ...(own && { message_id: own.message_id }) };
@@ -135,11 +127,16 @@ export class Pane {
     this.head.close();
     this.permission.stop();
     this.composer.close();
+    this.typists.clear();
+    this.unread.clear();
+    this.timeline.close();
+    this.thread.timeline.close();
     this.element.remove();
   }
 
-  /** @param {Room} room */
-  async open(room) {
+  /** @param {Wanted} wanted */
+  async open(wanted) {
+    const room = /** @type {Room} */ (wanted); // the rest is read below
     const opening = ++this.#opening;
     if (this.#room && !this.#member && this.#room.room_id !== room.room_id) this.#try(this.connection.unsubscribe(this.#room.room_id));
     this.#room = room;
@@ -178,7 +175,7 @@ export class Pane {
       if (found && room === this.#room) await this.timeline.reach(found.seq);
     }
     const shown = this.timeline.show(messageId, focus);
-    if (!shown && focus) toast("It cannot be shown: it is too far back, or no longer there.");
+    if (!shown && focus) this.around.say("It cannot be shown: it is too far back, or no longer there.");
     return shown;
   }
 
@@ -190,29 +187,25 @@ export class Pane {
     if (!this.#room) return;
     const name = this.around.nameOf(this.#room);
     this.head.showRoom(name);
-    this.element.setAttribute("aria-label", `${this.user} in ${name}`);
+    this.element.setAttribute("aria-label", this.around.isAtPlay ? `${this.user} in ${name}` : `Chat: ${name}`);
   }
 
-  /** @param {Room} room @param {number} opening */
-  async #load(room, opening) {
-    const roomId = room.room_id;
-    const { members, has_more: hasMore } = await this.client.listMembers(roomId, { limit: RECEIPTS_UP_TO });
-    const isListed = members.some((one) => one.user_id === this.user);
-    // A list that is cut off may leave the user out. All who can read a private room are in it.
-    const member = isListed || (hasMore && (room.type !== "channel" || Boolean(this.around.standing(roomId)) || await this.link.findMembership(roomId)));
+  /** @param {Wanted} wanted @param {number} opening */
+  async #load(wanted, opening) {
+    const roomId = wanted.room_id;
+    const room = wanted.type ? /** @type {Room} */ (wanted) : await this.client.getRoom(roomId);
     if (opening !== this.#opening) return;
-    if (!member && room.type === "channel") await this.connection.subscribe(roomId);
-    const count = hasMore ? Math.max(room.member_count, members.length + 1) : members.length;
-    this.roster.count = count;
-    const [page, { online }, { receipts }] = await Promise.all([
-      this.client.listMessages(roomId, { limit: PAGE }),
-      member && this.roster.hasPresence ? this.client.getPresence(roomId) : { online: [] },
-      member && count <= RECEIPTS_UP_TO ? this.client.listReceipts(roomId, { limit: RECEIPTS_UP_TO }) : { receipts: [] },
-    ]);
-    if (opening !== this.#opening) return;
-    this.#member = member;
-    learnPeople(members);
-    this.roster.fill({ members, count, online, receipts });
+    if (room !== wanted) this.#learnRoom(room);
+    const opened = await readRoom(this.client, room, this.user, {
+      findMembership: async () => Boolean(this.around.standing(roomId)) || this.link.findMembership(roomId),
+      follow: () => this.connection.subscribe(roomId),
+      isCurrent: () => opening === this.#opening,
+    });
+    if (!opened) return;
+    const { page } = opened;
+    this.#member = opened.isMember;
+    this.around.people.learn(opened.members);
+    this.roster.fill(opened);
     this.#showStanding(page.messages);
     this.timeline.putAll(page.messages);
     this.timeline.started(page.has_more);
@@ -223,6 +216,16 @@ export class Pane {
     this.#showComposer();
     this.#showOthers();
     if (this.#attended) this.unread.markRead();
+    this.around.opened({ room: /** @type {Room} */ (this.#room) });
+  }
+
+  /** More of the open room than its id. @param {Room} room */
+  #learnRoom(room) {
+    this.#room = room;
+    this.addressees.open(room);
+    this.permission.setRoom(room);
+    this.showBlock();
+    this.showName();
   }
 
   /** There is no room to open. */
@@ -274,18 +277,17 @@ export class Pane {
     this.#member = false;
     this.roster.count = 0;
     const room = /** @type {Room} */ (this.#room);
-    const outside = error.status === 403 || error.status === 404;
     this.#refused = true;
-    this.#failed = !outside;
-    const banned = isBan(error);
-    const from = this.link.ban || this.around.isBanned() ? "the tenant" : "this room";
-    this.timeline.reset(() => ({ kind: "stored", label: "" }), banned ? `${this.user} is banned from ${from}${untilOf(error.details.banned_until)}.`
-      : outside ? `${this.user} is not in this room.` : `Could not be loaded: ${describe(error)}`);
+    this.#failed = !isOutside(error);
+    const { isAtPlay, words } = this.around;
+    const isWhole = this.link.ban !== null || this.around.isBanned();
+    this.timeline.reset(() => ({ kind: "stored", label: "" }), explainRefusal(error, isAtPlay ? { ...words, user: `${this.user} is` } : words, isWhole));
     this.#showOthers();
     this.composer.element.hidden = true;
-    if (banned) this.outside.hide();
-    else if (outside) this.outside.showStranger(room);
-    else this.outside.showFailure(room);
+    if (this.#failed || !isAtPlay) this.outside.showFailure(room);
+    else if (isBan(error)) this.outside.hide();
+    else this.outside.showStranger(room);
+    this.around.opened({ error });
   }
 
   #showComposer() {
@@ -332,7 +334,7 @@ export class Pane {
   #recovered() {
     const text = this.#outage.end();
     if (!text) return;
-    this.timeline.note(text, "recovery");
+    if (this.around.isAtPlay) this.timeline.note(text, "recovery");
     if (this.#room && this.#failed) return void this.open(this.#room);
     void this.#refreshPresence();
   }
@@ -402,7 +404,7 @@ export class Pane {
     this.timeline.change(event);
     this.thread.apply(event);
     if (event.user_id === this.user || this.#outage.isRecovering) return;
-    this.spoken.textContent = describeReaction(event, known);
+    this.spoken.textContent = describeReaction(event, known, (userId) => this.around.people.nameOf(userId));
   }
 
   /** @param {ServerEvent} event */
@@ -417,7 +419,7 @@ export class Pane {
   /** @param {ServerEvent} event */
   #onMember(event) {
     const { type, user_id: userId, seq } = event;
-    this.timeline.note(`${nameOf(userId)} ${this.roster.apply(event)}`, "", seq);
+    this.timeline.note(`${this.around.people.nameOf(userId)} ${this.roster.apply(event)}`, "", seq);
     if (type === "member.left" || type === "member.banned") this.addressees.forget(userId);
     if (userId !== this.user) return this.#showOthers();
     if (type === "member.unbanned") return;
@@ -443,7 +445,7 @@ export class Pane {
       this.timeline.putAll(page.messages);
       return page.has_more;
     } catch (error) {
-      toast(describe(error));
+      this.around.say(describe(error));
       return false;
     }
   }
@@ -456,7 +458,7 @@ export class Pane {
     for (let loading; loading !== this.#loading;) await (loading = this.#loading);
     if (roomId && roomId === this.#room?.room_id) return this.writer.send(roomId, this.writer.draft(content, replyTo));
     if (roomId) this.composer.putBack(roomId, content);
-    toast("Not sent: another room was opened.");
+    this.around.say("Not sent: another room was opened.");
   }
 
   /** @param {string} messageId */
@@ -494,6 +496,6 @@ export class Pane {
 
   /** @param {any} error */
   complain(error) {
-    if (error.code !== "CLOSED" && !isBan(error)) toast(`${this.user}: ${describe(error)}`);
+    if (error.code !== "CLOSED" && !isBan(error)) this.around.complain(error);
   }
 }

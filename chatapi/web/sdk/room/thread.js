@@ -2,13 +2,14 @@
  * A thread: a message and the replies to it, in place of the room's messages.
  * @module
  */
-import { applyEvent } from "/sdk/chatapi.js";
-import { h, icon, iconButton } from "./dom.js";
+import { applyEvent } from "../chatapi.js";
+import { h, iconButton } from "./dom.js";
+import { icon } from "./icons.js";
 import { Timeline } from "./timeline.js";
 
-/** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
-/** @typedef {import("/sdk/chatapi.js").Message} Message */
-/** @typedef {import("/sdk/chatapi.js").ServerEvent} ServerEvent */
+/** @typedef {import("../chatapi.js").ChatAPI} ChatAPI */
+/** @typedef {import("../chatapi.js").Message} Message */
+/** @typedef {import("../chatapi.js").ServerEvent} ServerEvent */
 
 const PAGE = 30;
 
@@ -16,12 +17,13 @@ export class Thread {
   /** @type {Message | null} */ root = null;
   /** @type {number | undefined} */ #oldest;
 
-  /** @param {ChatAPI} client @param {string} user @param {(userId: string) => string | undefined} slotOf @param {import("./message.js").Actions} actions @param {HTMLElement} place after which it stands @param {(byHand: boolean) => void} closed */
-  constructor(client, user, slotOf, actions, place, closed) {
+  /** @param {ChatAPI} client @param {import("./message.js").Viewer} viewer @param {import("./message.js").Actions} actions @param {HTMLElement} place after which it stands @param {(byHand: boolean) => void} closed */
+  constructor(client, viewer, actions, place, closed) {
+    const { user } = viewer;
     this.client = client;
     this.place = place;
     this.closed = closed;
-    this.timeline = new Timeline(user, slotOf, { ...actions, older: (limit) => this.#loadOlder(limit) }, "thread");
+    this.timeline = new Timeline(viewer, { ...actions, older: (limit) => this.#loadOlder(limit) }, "thread");
     this.timeline.log.setAttribute("aria-label", `A thread as ${user} sees it`);
     this.title = h("h3", { tabindex: -1 });
     this.element = h("section.thread", { "aria-label": `Thread, ${user}` },

@@ -3,10 +3,10 @@
  * @module
  */
 
-/** @typedef {import("/sdk/chatapi.js").Member} Member */
-/** @typedef {import("/sdk/chatapi.js").Message} Message */
-/** @typedef {import("/sdk/chatapi.js").Receipt} Receipt */
-/** @typedef {import("/sdk/chatapi.js").ServerEvent} ServerEvent */
+/** @typedef {import("../chatapi.js").Member} Member */
+/** @typedef {import("../chatapi.js").Message} Message */
+/** @typedef {import("../chatapi.js").Receipt} Receipt */
+/** @typedef {import("../chatapi.js").ServerEvent} ServerEvent */
 
 export const RECEIPTS_UP_TO = 100; // members: the server tells nobody of receipts in larger rooms,
 export const PRESENCE_UP_TO = 200; // nor of presence

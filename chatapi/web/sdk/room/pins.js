@@ -2,12 +2,12 @@
  * The pinned messages of the open room, above its messages.
  * @module
  */
-import { clock, h, icon, iconButton } from "./dom.js";
+import { clock, h, iconButton } from "./dom.js";
+import { icon } from "./icons.js";
 import { startOf } from "./growing.js";
-import { nameElement } from "./people.js";
 
-/** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
-/** @typedef {import("/sdk/chatapi.js").Message} Message */
+/** @typedef {import("../chatapi.js").ChatAPI} ChatAPI */
+/** @typedef {import("../chatapi.js").Message} Message */
 
 const MOST = 100; // the server keeps no more
 const AGAIN_MS = 100; // several changes at once, as after a reconnect, are one look
@@ -17,8 +17,9 @@ export class Pins {
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
   #mayPin = false;
 
-  /** @param {ChatAPI} client @param {string} user @param {{show: (messageId: string) => void, unpin: (message: Message) => void}} actions */
-  constructor(client, user, actions) {
+  /** @param {ChatAPI} client @param {string} user @param {{show: (messageId: string) => void, unpin: (message: Message) => void}} actions @param {import("./people.js").People} people */
+  constructor(client, user, actions, people) {
+    this.people = people;
     this.client = client;
     this.actions = actions;
     this.count = h("span");
@@ -58,7 +59,7 @@ export class Pins {
   #row(message) {
     return h("li.pin", { "data-pin": message.message_id },
       h("button.quote", { type: "button", title: "Show this message", onclick: () => this.actions.show(message.message_id) },
-        h("span", {}, nameElement(message.sender_id, "b"), " ", h("time.muted", { datetime: message.created_at }, clock(message.created_at))),
+        h("span", {}, this.people.nameElement(message.sender_id, "b"), " ", h("time.muted", { datetime: message.created_at }, clock(message.created_at))),
         h("span", { dir: "auto" }, startOf(message, 200))),
       this.#mayPin ? iconButton("close", "Unpin", () => this.actions.unpin(message)) : null);
   }

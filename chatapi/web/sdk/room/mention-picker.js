@@ -2,8 +2,7 @@
  * The list that opens over the composer when `@` is typed. The focus stays in the text; arrows choose, Enter and Tab take, Escape closes.
  * @module
  */
-import { h } from "./dom.js";
-import { avatar, idElement, nameElement } from "./people.js";
+import { focusedBeside, h } from "./dom.js";
 
 /** @typedef {{user: string, everybody: boolean}} Suggestion */
 
@@ -14,8 +13,9 @@ export class MentionPicker {
   #at = 0;
   #asked = 0;
 
-  /** @param {HTMLTextAreaElement} input @param {string} id @param {(start: string) => Promise<Suggestion[]>} suggest */
-  constructor(input, id, suggest) {
+  /** @param {HTMLTextAreaElement} input @param {string} id @param {(start: string) => Promise<Suggestion[]>} suggest @param {import("./people.js").People} people */
+  constructor(input, id, suggest, people) {
+    this.people = people;
     this.input = input;
     this.suggest = suggest;
     this.list = h("ul.mention-list", { id, role: "listbox", "aria-label": "Members to mention", hidden: true });
@@ -60,13 +60,13 @@ export class MentionPicker {
     const asked = ++this.#asked;
     const suggestions = await this.suggest(start);
     if (asked !== this.#asked) return;
-    if (!suggestions.length || document.activeElement !== this.input) return this.close();
+    if (!suggestions.length || focusedBeside(this.input) !== this.input) return this.close();
     this.#suggestions = suggestions;
     this.list.replaceChildren(...suggestions.map((one, at) => h("li.mention-option", {
       id: `${this.list.id}-${at}`, role: "option", "aria-selected": "false",
       onpointerdown: (/** @type {Event} */ event) => { event.preventDefault(); this.#take(one); },
     }, ...(one.everybody ? [h("span.avatar", { "aria-hidden": "true" }, "@"), h("span.member-name", {}, one.user), h("small", {}, "everybody")]
-      : [avatar(one.user), nameElement(one.user, "span.member-name"), idElement(one.user)]))));
+      : [this.people.avatar(one.user), this.people.nameElement(one.user, "span.member-name"), this.people.idElement(one.user)]))));
     this.list.hidden = false;
     this.#choose(0);
     this.spoken.textContent = `${suggestions.length} to mention. Arrows choose, Enter takes.`;

@@ -4,8 +4,8 @@
  */
 import { h } from "./dom.js";
 
-/** @typedef {import("/sdk/chatapi.js").Room} Room */
-/** @typedef {Record<"add" | "join" | "again", (room: Room) => void>} Remedies */
+/** @typedef {import("../chatapi.js").Room} Room */
+/** @typedef {{add: ((room: Room) => void) | null, join: (room: Room) => void, again: (room: Room) => void}} Remedies `add`: null where nobody else is there to do it */
 
 export class Outside {
   /** @param {string} user @param {Remedies} remedies */
@@ -24,8 +24,10 @@ export class Outside {
 
   /** The user is not in the room. @param {Room} room */
   showStranger(room) {
+    const { add } = this.remedies;
+    if (!add) return this.hide();
     this.#show(room.type === "dm" ? "A direct message always has the same two members."
-      : h("button.button.primary", { type: "button", onclick: () => this.remedies.add(room) }, `Add ${this.user}`));
+      : h("button.button.primary", { type: "button", onclick: () => add(room) }, `Add ${this.user}`));
   }
 
   /** The room could not be loaded. @param {Room} room */

@@ -2,9 +2,9 @@
  * The actions of a user in the open room: to send, edit, react and pin. A refusal tells what stands in the way.
  * @module
  */
-import { describe, toast } from "./dom.js";
+import { describe } from "./dom.js";
 
-/** @typedef {import("/sdk/chatapi.js").Message} Message */
+/** @typedef {import("../chatapi.js").Message} Message */
 /** @typedef {import("./message.js").Draft} Draft */
 /** @typedef {import("./pane.js").Pane} Pane */
 
@@ -15,7 +15,7 @@ export class Writer {
   /** @param {string} content @param {string | null} replyTo @returns {Draft} */
   draft(content, replyTo) {
     const { thread, addressees } = this.pane;
-    const id = `pg-${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 10)}`;
+    const id = `${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 10)}`;
     return { content, reply_to: replyTo, client_message_id: id, ...(thread.root && { thread_id: thread.root.message_id }), ...addressees.mentionsOf(content) };
   }
 
@@ -59,11 +59,9 @@ export class Writer {
 
   /** @param {Message} message @param {string} reason */
   async report({ room_id: roomId, message_id: messageId }, reason) {
-    const { client, user, around } = this.pane;
+    const { client, around } = this.pane;
     const report = await this.#try(() => client.reportMessage(roomId, messageId, reason));
-    if (!report) return;
-    toast(`${user}: reported. Your backend finds it among the reports, and gets a webhook call.`);
-    around.reported();
+    if (report) around.reported();
   }
 
   /** @param {Message} message @param {string} emoji @param {boolean} active */
@@ -83,7 +81,7 @@ export class Writer {
   isHindered(...allowed) {
     const { obstacle } = this.pane.permission;
     if (!obstacle || allowed.includes(obstacle.kind)) return false;
-    toast(obstacle.kind === "slow" ? "Slow mode: wait until you may write again." : obstacle.reason);
+    this.pane.around.say(obstacle.kind === "slow" ? "Slow mode: wait until you may write again." : obstacle.reason);
     return true;
   }
 

@@ -2,7 +2,8 @@
  * A button that opens a short list of things to do.
  * @module
  */
-import { h, icon } from "./dom.js";
+import { h } from "./dom.js";
+import { icon } from "./icons.js";
 import { openBeside, rove } from "./popover.js";
 
 /** @typedef {{label: string, hint?: string, danger?: boolean, run: () => unknown}} Choice */

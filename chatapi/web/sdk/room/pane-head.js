@@ -2,8 +2,8 @@
  * The head of a pane: which user, in which room, with whom, and how the connection is.
  * @module
  */
-import { h, icon } from "./dom.js";
-import { avatar, nameElement, nameOf } from "./people.js";
+import { h } from "./dom.js";
+import { icon } from "./icons.js";
 import { isBan } from "./reasons.js";
 
 const SHOWN = 3; // of the other members; of more than that two, and how many else
@@ -16,18 +16,19 @@ const LIVE_TEXT = { sse: "live over SSE", poll: "live by polls" };
 export class PaneHead {
   /** @type {ReturnType<typeof setInterval> | undefined} */ #countdown;
 
-  /** @param {string} user @param {"a" | "b"} slot @param {{toggle: () => void, retry: () => void, details: () => void}} actions */
-  constructor(user, slot, actions) {
+  /** @param {string} user @param {string | undefined} slot @param {import("./surroundings.js").Surroundings} around @param {{toggle: () => void, retry: () => void}} actions */
+  constructor(user, slot, { people, isAtPlay, details }, actions) {
     this.user = user;
-    this.actions = actions;
+    this.people = people;
+    this.isAtPlay = isAtPlay;
     this.unread = h("span.badge.unread", { hidden: true });
-    this.room = h("button.pane-room", { type: "button", dir: "auto", hidden: true, onclick: () => actions.details() });
+    this.room = details ? h("button.pane-room", { type: "button", dir: "auto", hidden: true, onclick: details }) : h("h2.pane-room", { dir: "auto" });
     this.others = h("p.others");
     this.state = h("span.state", { "data-state": "connecting" }, "connecting");
     this.cut = h("button.button.small", { type: "button", onclick: () => actions.toggle() });
-    this.element = h("header.pane-head", {}, avatar(user, slot),
-      h("div.pane-title", {}, h("div.pane-names", {}, h("h2", {}, nameElement(user)), this.others), this.room),
-      this.unread, this.state, this.cut);
+    this.element = h("header.pane-head", { part: "head" }, ...(isAtPlay
+      ? [people.avatar(user, slot), h("div.pane-title", {}, h("div.pane-names", {}, h("h2", {}, people.nameElement(user)), this.others), this.room), this.unread, this.state, this.cut]
+      : [h("div.pane-title", {}, this.room, this.others), this.unread, this.state]));
     this.reason = h("span");
     this.next = h("span.next-try", { "aria-hidden": "true" }); // counts down: not to be read out each second
     this.retry = h("button.button.small", { type: "button", onclick: () => actions.retry() }, "Retry now");
@@ -42,7 +43,7 @@ export class PaneHead {
   /** @param {string} name */
   showRoom(name) {
     this.room.textContent = name;
-    this.room.title = `${name}: show its members`;
+    this.room.title = this.isAtPlay ? `${name}: show its members` : name;
     this.room.hidden = false;
   }
 
@@ -50,11 +51,11 @@ export class PaneHead {
   showOthers(others, count, online) {
     const shown = others.slice(0, count > SHOWN ? SHOWN - 1 : SHOWN);
     this.others.replaceChildren(...shown.map((userId) => {
-      if (!online) return nameElement(userId);
+      if (!online) return this.people.nameElement(userId);
       const status = online.has(userId) ? "online" : "offline";
-      return h("span.presence", { "data-online": String(status === "online") }, nameElement(userId), h("span.sr", {}, ` is ${status}`));
+      return h("span.presence", { "data-online": String(status === "online") }, this.people.nameElement(userId), h("span.sr", {}, ` is ${status}`));
     }), ...(count > shown.length ? [h("span.more", {}, `+${(count - shown.length).toLocaleString()}`)] : []));
-    this.others.title = others.slice(0, 30).map((userId) => online ? `${nameOf(userId)} (${online.has(userId) ? "online" : "offline"})` : nameOf(userId)).join(", ")
+    this.others.title = others.slice(0, 30).map((userId) => online ? `${this.people.nameOf(userId)} (${online.has(userId) ? "online" : "offline"})` : this.people.nameOf(userId)).join(", ")
       + (count > Math.min(others.length, 30) ? ` and ${(count - Math.min(others.length, 30)).toLocaleString()} more` : "");
   }
 
@@ -62,7 +63,7 @@ export class PaneHead {
   showUnread(unread) {
     this.unread.hidden = !unread;
     this.unread.textContent = unread >= 1000 ? "1000+" : String(unread);
-    this.unread.title = `${unread} unread: look into this pane to read`;
+    this.unread.title = this.isAtPlay ? `${unread} unread: look into this pane to read` : `${unread} unread`;
   }
 
   /** @param {import("./link.js").Condition} condition */
@@ -74,7 +75,7 @@ export class PaneHead {
     this.#showCut(state === "paused" || state === "closed");
     this.notice.hidden = !reason;
     this.reason.textContent = reason;
-    const spoken = `${this.user}: ${reason || text}`;
+    const spoken = this.isAtPlay ? `${this.user}: ${reason || text}` : reason || text;
     if (state !== "connecting" && state !== "syncing" && this.spoken.textContent !== spoken) this.spoken.textContent = spoken;
     clearInterval(this.#countdown);
     const count = () => {

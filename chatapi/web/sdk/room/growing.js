@@ -2,11 +2,12 @@
  * Messages that are still being written: their text on the page, and how it comes.
  * @module
  */
-import { h, icon } from "./dom.js";
+import { focusedBeside, h } from "./dom.js";
+import { icon } from "./icons.js";
 
-/** @typedef {import("/sdk/chatapi.js").Connection} Connection */
-/** @typedef {import("/sdk/chatapi.js").GrowingMessage} GrowingMessage */
-/** @typedef {import("/sdk/chatapi.js").Message} Message */
+/** @typedef {import("../chatapi.js").Connection} Connection */
+/** @typedef {import("../chatapi.js").GrowingMessage} GrowingMessage */
+/** @typedef {import("../chatapi.js").Message} Message */
 
 const BLOCK_CHARS = 500; // then a block ends with its line: only the last one is copied and laid out again when text comes
 const MAX_BLOCK_CHARS = 8000; // of a text without lines, whose blocks end with a word
@@ -88,7 +89,7 @@ function reasonOf({ stream, meta }) {
 /** Somebody has asked the sender to stop. @param {HTMLElement} element of the message @param {Message} message */
 export function showStopAsked(element, { stream }) {
   const button = /** @type {HTMLElement | null} */ (element.querySelector(".stop"));
-  const focused = button === document.activeElement;
+  const focused = button !== null && button === focusedBeside(element);
   const state = /** @type {HTMLElement | null} */ (element.querySelector(".stream-state"));
   if (stream && state) showState(state, button, stream);
   if (focused) element.focus({ preventScroll: true });

@@ -3,7 +3,7 @@
  * @module
  */
 
-/** @typedef {import("/sdk/chatapi.js").Message} Message */
+/** @typedef {import("../chatapi.js").Message} Message */
 
 const READ_DELAY_MS = 80; // many messages at once, as after a reconnect, are one receipt
 

@@ -2,14 +2,14 @@
  * One user's view of a room's messages: in order, by day, with history on scroll.
  * @module
  */
-import { applyEvent } from "/sdk/chatapi.js";
-import { day, h, icon } from "./dom.js";
+import { applyEvent } from "../chatapi.js";
+import { day, h } from "./dom.js";
+import { icon } from "./icons.js";
 import { grow, isOpen, showStopAsked } from "./growing.js";
 import { draftElement, markElement, messageElement, showThread } from "./message.js";
-import { nameOf } from "./people.js";
 import { showReactions } from "./reactions.js";
 
-/** @typedef {import("/sdk/chatapi.js").Message} Message */
+/** @typedef {import("../chatapi.js").Message} Message */
 /** @typedef {import("./message.js").Draft} Draft */
 /** @typedef {import("./message.js").Mark} Mark */
 
@@ -31,21 +31,22 @@ export class Timeline {
   #sticking = false;
   /** Before the last change of size, which must not hide the newest message. */ #atEnd = true;
 
-  /** @param {string} user @param {(userId: string) => string | undefined} slotOf @param {import("./message.js").Actions} actions @param {string} [what] */
-  constructor(user, slotOf, actions, what = "room") {
+  /** @param {import("./message.js").Viewer} viewer @param {import("./message.js").Actions} actions @param {string} [what] */
+  constructor(viewer, actions, what = "room") {
     this.what = what;
+    const { user } = viewer;
     this.user = user;
     this.older = actions.older;
     /** @type {import("./message.js").View} */
     this.view = {
-      user, slotOf, actions, markOf: () => ({ kind: "stored", label: "Stored" }),
+      ...viewer, actions, markOf: () => ({ kind: "stored", label: "Stored" }),
       get: (messageId) => this.get(messageId),
     };
     this.top = h("div.history-end");
     this.list = h("ol.messages");
     this.drafts = h("ol.messages.drafts");
     this.typing = h("p.typing");
-    this.log = h("div.log", { role: "log", "aria-live": "off", tabindex: 0, "aria-label": `Messages as ${user} sees them` },
+    this.log = h("div.log", { part: "log", role: "log", "aria-live": "off", tabindex: 0, "aria-label": `Messages as ${user} sees them` },
       this.top, this.list, this.drafts, this.typing);
     this.newer = h("button.newer", { type: "button", hidden: true, onclick: () => this.toEnd() }, icon("down"), "New messages");
     this.element = h("div.timeline", {}, this.log, this.newer);
@@ -56,7 +57,8 @@ export class Timeline {
       else if (isUpwards) this.#atEnd = false; // however little: a message that grows would take the reader back each time
       if (this.#atEnd) this.newer.hidden = true;
     }, { passive: true });
-    new ResizeObserver(() => { if (this.#atEnd) this.toEnd(); }).observe(this.log);
+    this.sizes = new ResizeObserver(() => { if (this.#atEnd) this.toEnd(); });
+    this.sizes.observe(this.log);
     this.watcher = new IntersectionObserver((seen) => { if (seen.some((one) => one.isIntersecting)) void this.#loadOlder(); },
       { root: this.log, rootMargin: "120px 0px 0px" });
   }
@@ -82,6 +84,11 @@ export class Timeline {
     this.toEnd();
     if (hasMore) this.watcher.observe(this.top);
     setTimeout(() => this.log.setAttribute("aria-live", "polite"));
+  }
+
+  close() {
+    this.watcher.disconnect();
+    this.sizes.disconnect();
   }
 
   get oldestSeq() {
@@ -132,7 +139,7 @@ export class Timeline {
     if (this.#atEnd && this.#items.size > KEPT) this.#dropOldest();
   }
 
-  /** An event of a message that may be here, or of a reply to it. @param {import("/sdk/chatapi.js").ServerEvent} event */
+  /** An event of a message that may be here, or of a reply to it. @param {import("../chatapi.js").ServerEvent} event */
   change(event) {
     const root = event.thread_id && this.get(event.thread_id);
     if (root) this.#putThread(applyEvent(root, event));
@@ -246,7 +253,7 @@ export class Timeline {
   /** @param {string[]} users */
   showTyping(users) {
     this.typing.replaceChildren(...(users.length ? [h("span.dots", { "aria-hidden": "true" }, h("i"), h("i"), h("i")),
-      `${users.map(nameOf).join(", ")} ${users.length > 1 ? "are" : "is"} typing`] : []));
+      `${users.map((userId) => this.view.people.nameOf(userId)).join(", ")} ${users.length > 1 ? "are" : "is"} typing`] : []));
     if (this.#atEnd) this.#stick();
   }
 
@@ -387,7 +394,7 @@ function isWhole({ message, element }) { return isOpen(message) || element.query
 
 /** @param {HTMLElement} old @param {HTMLElement} element which takes the focus over */
 function swap(old, element) {
-  const focused = old.contains(document.activeElement);
+  const focused = old.matches(":focus-within");
   old.replaceWith(element);
   if (focused) element.focus({ preventScroll: true });
 }

@@ -2,6 +2,7 @@
  * A box that opens beside a button. Escape or a click elsewhere closes it, and gives the focus back to the button.
  * @module
  */
+import { focusedBeside, isFocusLost } from "./dom.js";
 
 const GAP_PX = 4;
 
@@ -11,7 +12,7 @@ export function openBeside(button, panel) {
   panel.addEventListener("toggle", (/** @type {any} */ { newState }) => {
     if (newState === "open") return;
     button.setAttribute("aria-expanded", "false");
-    if (panel.contains(document.activeElement) || document.activeElement === document.body) findButton()?.focus();
+    if (panel.matches(":focus-within") || isFocusLost()) findButton()?.focus();
     panel.remove();
   });
   (button.closest("section") ?? document.body).append(panel); // within a landmark
@@ -44,7 +45,7 @@ function place(panel, at) {
  * @param {KeyboardEvent} event @param {HTMLElement[]} items @param {number} [columns] 1: a list from top to bottom; 0: a row of any length
  */
 export function rove(event, items, columns = 1) {
-  const at = items.indexOf(/** @type {HTMLElement} */ (document.activeElement));
+  const at = items.indexOf(/** @type {HTMLElement} */ (focusedBeside(items[0])));
   const vertical = columns && { ArrowDown: at + columns, ArrowUp: at - columns };
   const horizontal = columns !== 1 && { ArrowRight: at + 1, ArrowLeft: at - 1 };
   const to = { ...vertical, ...horizontal, Home: 0, End: items.length - 1 }[event.key];

@@ -3,13 +3,15 @@
  * and frames that are sent as they are.
  * @module
  */
-import { isLogEvent } from "/sdk/chatapi.js";
+import { isLogEvent } from "../chatapi.js";
 import { explain, isBan } from "./reasons.js";
 
-/** @typedef {import("/sdk/chatapi.js").ChatAPI} ChatAPI */
-/** @typedef {import("/sdk/chatapi.js").ServerEvent} ServerEvent */
-/** @typedef {import("/sdk/chatapi.js").StateChange} StateChange */
-/** @typedef {{state: string, reason: string, retryAt: number | null, error?: any, transport?: import("/sdk/chatapi.js").Transport}} Condition */
+/** @typedef {import("../chatapi.js").ChatAPI} ChatAPI */
+/** @typedef {import("../chatapi.js").ServerEvent} ServerEvent */
+/** @typedef {import("../chatapi.js").StateChange} StateChange */
+/** @typedef {{state: string, reason: string, retryAt: number | null, error?: any, transport?: import("../chatapi.js").Transport}} Condition */
+
+/** @typedef {{wire?: Wire | null, connection?: import("../chatapi.js").Connection}} Ways `connection`: of the page's own, which stays as it is; without it there will be one */
 
 /**
  * @typedef {object} Listener
@@ -55,16 +57,21 @@ export class Link {
   /** Until then an error may be the answer to a raw frame, which is shown where that was sent. */ #rawUntil = 0;
   /** @type {Condition} */ condition = { state: "connecting", reason: "", retryAt: null };
 
-  /** @param {ChatAPI} client @param {string} user @param {Wire} wire @param {Listener} listener */
-  constructor(client, user, wire, listener) {
+  /** Undoes the listening to a connection of the page's own. @type {(() => void)[]} */ #undo = [];
+
+  /** @param {ChatAPI} client @param {string} user @param {Ways} ways @param {import("./reasons.js").Words} words @param {Listener} listener */
+  constructor(client, user, { wire = null, connection }, words, listener) {
     this.client = client;
     this.user = user;
     this.wire = wire;
+    this.words = words;
     this.listener = listener;
+    this.isOwn = !connection;
     this.look = () => { if (document.visibilityState === "visible") this.#retryOnFocus(); };
     for (const type of ["focus", "online"]) addEventListener(type, this.look);
     document.addEventListener("visibilitychange", this.look);
-    this.connection = this.#connect();
+    this.connection = connection ?? this.#connect();
+    if (connection) this.#listen(connection);
   }
 
   get isUp() { return this.condition.state === "live" || this.condition.state === "syncing"; }
@@ -84,7 +91,7 @@ export class Link {
   /** Waits a moment for the connection, which knows all of the user's rooms; then asks the server. @param {string} roomId @returns {Promise<boolean>} */
   async findMembership(roomId) {
     const end = Date.now() + KNOWN_MS;
-    while (!(this.#knowsAll && this.isUp) && Date.now() < end && this.condition.state !== "paused" && this.condition.state !== "closed") {
+    while (this.isOwn && !(this.#knowsAll && this.isUp) && Date.now() < end && this.condition.state !== "paused" && this.condition.state !== "closed") {
       await new Promise((resolve) => { setTimeout(resolve, 50); });
     }
     return this.isMember(roomId)
@@ -94,8 +101,9 @@ export class Link {
   /** Tries at once, whatever the connection waits for. */
   retryNow() {
     const { state } = this.condition;
-    if (state === "closed") return this.#replace();
+    if (state === "closed" && this.isOwn) return this.#replace();
     if (state !== "waiting" && state !== "connecting") return;
+    if (!this.isOwn) return this.connection.resume();
     this.#redialling = true;
     this.connection.pause();
     this.#redialling = false;
@@ -111,7 +119,7 @@ export class Link {
 
   /** A frame as it was typed. @param {string} text @returns {boolean} false when there is no connection */
   sendRaw(text) {
-    if (!this.isUp || this.wire.socket?.readyState !== WebSocket.OPEN) return false;
+    if (!this.isUp || this.wire?.socket?.readyState !== WebSocket.OPEN) return false;
     this.#rawUntil = Date.now() + RAW_MS;
     this.wire.socket.send(text);
     return true;
@@ -121,7 +129,8 @@ export class Link {
     for (const type of ["focus", "online"]) removeEventListener(type, this.look);
     document.removeEventListener("visibilitychange", this.look);
     clearTimeout(this.#ackTimer);
-    this.connection.close();
+    for (const undo of this.#undo) undo();
+    if (this.isOwn) this.connection.close();
   }
 
   /** One that ended for good is followed by another, which begins where it stopped. */
@@ -130,20 +139,28 @@ export class Link {
     this.#tell({ state: "connecting", reason: this.condition.reason, retryAt: null });
   }
 
-  /** @param {import("/sdk/chatapi.js").Cursors} [cursors] */
+  /** @param {import("../chatapi.js").Cursors} [cursors] */
   #connect(cursors) {
     // Notifications are acknowledged by hand here, so the connection leaves all of it to this page.
     const connection = this.client.connect({ autoAck: false, cursors });
-    connection.on("frame", ({ direction, frame }) => this.#onFrame(direction, frame));
-    connection.on("state", (change) => { if (connection === this.connection) void this.#onState(change); });
-    connection.on("error", (error) => {
-      if (Date.now() > this.#rawUntil) setTimeout(() => { if (error !== this.condition.error) this.listener.error(error); }); // else it is shown as the reason
-    });
-    connection.on("*", (event) => {
-      this.listener.event(event);
-      this.#handled(event);
-    });
+    this.#listen(connection);
     return connection;
+  }
+
+  /** @param {import("../chatapi.js").Connection} connection */
+  #listen(connection) {
+    this.#undo = [
+      connection.on("frame", ({ direction, frame }) => this.#onFrame(direction, frame)),
+      connection.on("state", (change) => { if (connection === this.connection) void this.#onState(change); }),
+      connection.on("error", (error) => {
+        if (Date.now() > this.#rawUntil) setTimeout(() => { if (error !== this.condition.error) this.listener.error(error); }); // else it is shown as the reason
+      }),
+      connection.on("*", (event) => {
+        this.listener.event(event);
+        if (this.isOwn) this.#handled(event);
+      }),
+    ];
+    if (!this.isOwn) queueMicrotask(() => void this.#onState({ state: connection.state, error: connection.error })); // its past was told to others
   }
 
   #retryOnFocus() {
@@ -156,13 +173,13 @@ export class Link {
   async #onState({ state, delayMs, error, closeCode }) {
     if (state === "paused" && this.#redialling) return;
     const down = state === "waiting" || state === "closed";
-    const failure = { error, closeCode, handshakeFailed: closeCode !== undefined && !this.wire.opened };
-    const reason = down ? explain(failure) : state === "connecting" ? this.condition.reason : "";
+    const failure = { error, closeCode, handshakeFailed: closeCode !== undefined && this.wire?.opened === false };
+    const reason = down ? explain(failure, this.words) : state === "connecting" ? this.condition.reason : "";
     const condition = { state, reason, error, transport: this.connection.transport, retryAt: state === "waiting" ? Date.now() + (delayMs ?? 0) : null };
     this.#tell(condition);
     if (!down || error || !failure.handshakeFailed) return;
     const restAnswers = await this.client.health({ retries: 0 }).then(() => true, (/** @type {any} */ { status }) => status > 0);
-    const better = explain({ ...failure, restAnswers });
+    const better = explain({ ...failure, restAnswers }, this.words);
     if (this.condition === condition || this.condition.reason === reason) this.#tell({ ...this.condition, reason: better });
   }
 

@@ -2,6 +2,7 @@
  * Elements from data. Strings become text nodes and nothing here parses HTML, so that no content can become markup.
  * @module
  */
+import { icon } from "./icons.js";
 
 /**
  * @param {string} tag with classes: `"button.primary"`
@@ -20,19 +21,6 @@ export function h(tag, props = {}, ...children) {
   }
   element.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
   return element;
-}
-
-const SVG = "http://www.w3.org/2000/svg";
-
-/** One of the symbols that index.html defines. @param {string} name */
-export function icon(name) {
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("class", "icon");
-  svg.setAttribute("aria-hidden", "true");
-  const use = document.createElementNS(SVG, "use");
-  use.setAttribute("href", `#i-${name}`);
-  svg.append(use);
-  return svg;
 }
 
 /** @param {string} name @param {string} label @param {(event: Event) => void} onclick @param {string} [tag] */
@@ -76,18 +64,13 @@ export function ago(time) {
   return `${count.toLocaleString()} ${unit}${count === 1 ? "" : "s"} ago`;
 }
 
-let toastTimer = 0;
-
-/** A line at the bottom of the page, for a few seconds. @param {string} text */
-export function toast(text) {
-  const element = /** @type {HTMLElement} */ (document.getElementById("toast"));
-  element.textContent = text;
-  element.hidden = false;
-  clearTimeout(toastTimer);
-  toastTimer = setTimeout(() => { element.hidden = true; }, 6000);
-}
-
 /** The text for an error. @param {any} error */
 export function describe(error) {
   return error.field ? `${error.field}: ${error.message}` : error.message;
 }
+
+/** The element that has the focus in the document or the shadow root of another one. @param {Node} node @returns {Element | null} */
+export function focusedBeside(node) { return /** @type {any} */ (node.getRootNode()).activeElement ?? null; }
+
+/** Whether nothing has the focus, as after its element was removed. */
+export function isFocusLost() { return document.activeElement === null || document.activeElement === document.body; }

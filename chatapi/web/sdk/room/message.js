@@ -3,17 +3,15 @@
  * @module
  */
 import { contentOf } from "./content.js";
-import { copy } from "./copy.js";
-import { clock, h, icon, iconButton } from "./dom.js";
+import { clock, h, iconButton } from "./dom.js";
+import { icon } from "./icons.js";
 import { growingElement, isOpen, startOf, streamElements } from "./growing.js";
 import { isFor, ROOM } from "./mentions.js";
 import { menuButton } from "./menu.js";
-import { avatar, nameElement, nameOf } from "./people.js";
 import { reactButton, reactionsElement } from "./reactions.js";
 import { askReason } from "./report-form.js";
-import { deedOfMessage, pipeOf, snippetsOf } from "./snippets.js";
 
-/** @typedef {import("/sdk/chatapi.js").Message} Message */
+/** @typedef {import("../chatapi.js").Message} Message */
 /** @typedef {{content: string, reply_to?: string | null, mentions?: string[], mention_room?: boolean, thread_id?: string, client_message_id: string, error?: string}} Draft a message that is not confirmed */
 /** @typedef {{kind: string, label: string}} Mark */
 
@@ -31,33 +29,38 @@ import { deedOfMessage, pipeOf, snippetsOf } from "./snippets.js";
  * @property {(messageId: string) => void} thread opens the thread of a message
  * @property {(draft: Draft) => void} retry
  * @property {() => (Node | string)[] | null} hint for a room without messages
+ * @property {(message: Message) => {label: string, hint: string, text: string}[]} snippets what else of a message may be copied
+ * @property {(text: string, what: string) => void} copy
  * @property {(limit?: number) => Promise<boolean>} older loads a page of history; false when there is no more
  */
 
+/** @typedef {{user: string, people: import("./people.js").People, slotOf: (userId: string) => string | undefined}} Viewer who looks, and the colours of users who have fixed ones */
+
 /**
- * @typedef {object} View who looks, and what is around the message
- * @property {string} user
- * @property {(userId: string) => string | undefined} slotOf
+ * @typedef {object} Around a message
  * @property {(messageId: string) => Message | undefined} get
  * @property {(message: Message) => Mark} markOf
  * @property {Actions} actions
  */
 
+/** @typedef {Viewer & Around} View */
+
 /** @param {Message} message @param {View} view @param {boolean} [unfolded] a long text is shown whole */
 export function messageElement(message, view, unfolded) {
+  const { people } = view;
   const own = message.sender_id === view.user;
   const gone = message.deleted_at !== null;
   const slot = view.slotOf(message.sender_id);
   const called = !gone && isFor(message, view.user);
-  const mentioned = { users: [...(message.mentions ?? []), ...(message.mention_room ? [ROOM] : [])], own: view.user };
+  const mentioned = { users: [...(message.mentions ?? []), ...(message.mention_room ? [ROOM] : [])], own: view.user, nameOf: (/** @type {string} */ userId) => people.nameOf(userId) };
   return h("li", {
-    class: `message ${own ? "own" : "other"}${gone ? " gone" : ""}${called ? " called" : ""}`, tabindex: -1, "data-slot": slot, "data-seq": message.seq,
+    part: "message", class: `message ${own ? "own" : "other"}${gone ? " gone" : ""}${called ? " called" : ""}`, tabindex: -1, "data-slot": slot, "data-seq": message.seq,
     "data-sender": message.sender_id, "data-time": Date.parse(message.created_at), "data-message": message.message_id,
     "data-streamed": Boolean(message.stream),
   },
-    own ? null : avatar(message.sender_id, slot),
-    h("div.bubble", {},
-      own ? null : h("p.sender", {}, nameElement(message.sender_id)),
+    own ? null : people.avatar(message.sender_id, slot),
+    h("div.bubble", { part: "bubble" },
+      own ? null : h("p.sender", {}, people.nameElement(message.sender_id)),
       gone ? null : quote(message.reply_to, view),
       ...(gone ? [h("p.content", {}, "Message deleted")] : textOf(message, mentioned, unfolded)),
       h("p.meta", {},
@@ -97,11 +100,11 @@ export function showThread(button, { thread, thread_id: threadId }) {
 
 /** @param {Message} message @param {boolean} own @param {View} view */
 function tools(message, own, view) {
-  const { user, actions } = view;
+  const { actions } = view;
   const copies = () => [
-    ...[...snippetsOf(deedOfMessage(message), user), ...(message.stream && message.content ? [pipeOf(message, user)] : [])].map(({ label, hint, text }) => ({ label, hint, run: () => copy(text, label.replace("Copy as ", "")) })),
-    { label: "Copy the text", run: () => copy(message.content ?? "", "The text") },
-    { label: "Copy the id", hint: message.message_id, run: () => copy(message.message_id, "The message's id") },
+    ...actions.snippets(message).map(({ label, hint, text }) => ({ label, hint, run: () => actions.copy(text, label.replace("Copy as ", "")) })),
+    { label: "Copy the text", run: () => actions.copy(message.content ?? "", "The text") },
+    { label: "Copy the id", hint: message.message_id, run: () => actions.copy(message.message_id, "The message's id") },
   ];
   return h("div.tools", {},
     reactButton(message, view),
@@ -110,25 +113,25 @@ function tools(message, own, view) {
     own && !isOpen(message) ? iconButton("edit", "Edit", () => actions.edit(message)) : null,
     own ? iconButton("delete", "Delete", () => actions.remove(message)) : null,
     iconButton("pin", message.pinned_at ? "Unpin" : "Pin", () => actions.pin(message, !message.pinned_at), "button.icon-button.pin-button"),
-    own ? null : reportButton(message, actions),
+    own ? null : reportButton(message, view),
     menuButton("Copy", () => ({ choices: copies() }), "copy"));
 }
 
-/** @param {Message} message @param {Actions} actions */
-function reportButton(message, actions) {
+/** @param {Message} message @param {View} view */
+function reportButton(message, { actions, people }) {
   const button = h("button.icon-button", {
     type: "button", title: "Report", "aria-label": "Report", "aria-haspopup": "dialog", "aria-expanded": "false",
-    onclick: () => askReason(button, `Report this message of ${nameOf(message.sender_id)}`, (reason) => actions.report(message, reason)),
+    onclick: () => askReason(button, `Report this message of ${people.nameOf(message.sender_id)}`, (reason) => actions.report(message, reason)),
   }, icon("flag"));
   return button;
 }
 
 /** @param {string | null | undefined} messageId @param {View} view */
-function quote(messageId, { get, actions }) {
+function quote(messageId, { get, actions, people }) {
   if (!messageId) return null;
   const target = get(messageId);
   return h("button.quote", { type: "button", title: "Show this message", onclick: () => actions.reveal(messageId) },
-    target ? nameElement(target.sender_id, "b") : h("b", {}, "An earlier message"),
+    target ? people.nameElement(target.sender_id, "b") : h("b", {}, "An earlier message"),
     h("span", { dir: "auto" }, target ? target.deleted_at ? "Message deleted" : startOf(target, 200) : ""));
 }
 
@@ -140,8 +143,8 @@ export function markElement(message, { markOf }) {
 
 /** @param {Draft} draft @param {View} view @param {() => void} discard */
 export function draftElement(draft, view, discard) {
-  return h("li", { class: `message own pending${draft.error ? " failed" : ""}` },
-    h("div.bubble", {}, quote(draft.reply_to, view), ...contentOf(draft.content),
+  return h("li", { part: "message", class: `message own pending${draft.error ? " failed" : ""}` },
+    h("div.bubble", { part: "bubble" }, quote(draft.reply_to, view), ...contentOf(draft.content, { users: [], own: view.user, nameOf: String }),
       h("p.meta", {}, draft.error ? h("span.failure", {}, draft.error) : h("span.sr", {}, "not stored yet"), icon("clock"))),
     draft.error ? h("div.tools", {}, iconButton("send", "Try again", () => view.actions.retry(draft)), iconButton("delete", "Discard", discard)) : null);
 }
