@@ -70,8 +70,11 @@ def test_a_reset_leaves_the_tenant_alone(server: Server) -> None:
 
 
 def test_a_tenant_has_its_own_users_and_settings(server: Server) -> None:
-    other = server.tenant("shop", max_message_bytes=10, webhook_url=f"{server.url}/dev/hook")
-    assert other.webhook_secret != server.webhook_secret
+    other = server.tenant("shop", max_message_bytes=10)
+    assert other.user("alice").url == server.url
+    assert other.webhook_secret is None
+    other.configure(webhook_url=f"{server.url}/dev/hook")
+    assert other.webhook_secret not in (None, server.webhook_secret)
     room_id = other.user("alice").create_room("group")["room_id"]
     with pytest.raises(ApiError) as refused:
         other.user("alice").send_message(room_id, "more than ten bytes")
