@@ -49,7 +49,7 @@ test("every route has its method", async () => {
 test("every method says what it does", async () => {
   const text = await readFile(DECLARATIONS, "utf8");
   const classes = [...text.matchAll(/^(?:export )?declare class (\w+).*? \{\n(.*?)^\}/gms)].filter(([, name]) => name !== "Credentials");
-  assert.deepEqual(classes.map(([, name]) => name).sort(), ["AdminAPI", "ChatAPI", "ChatAPIError", "Connection", "GrowingMessage", "RestClient"]);
+  assert.deepEqual(classes.map(([, name]) => name).sort(), ["AdminAPI", "ChatAPI", "ChatAPIError", "Connection", "GrowingMessage", "RestClient", "StreamFailed"]);
   for (const [, type, body] of classes) {
     // A member, with the comment before it: a text, not only tags.
     for (const [, comment = "", name] of body.matchAll(/((?:^ {4}\/\*\*(?:(?!\*\/).)*?\*\/\n)?)^ {4}(?:get )?(\w+)(?:<[^>]*>)?\(/gms)) {
