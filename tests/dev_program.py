@@ -74,5 +74,7 @@ def run_dev_program(*arguments: str, **environment: str) -> Iterator[DevProgram]
     try:
         yield DevProgram(process)
     finally:
-        process.kill()
-        process.communicate()
+        try:
+            process.communicate(timeout=WAIT_SECONDS)  # closes standard input; one that is killed leaves its database
+        finally:
+            process.kill()
