@@ -1,6 +1,7 @@
 """`chatapi-js/ai`: docs/agents.md's page with `useChat` in Chromium, and its agent under Node."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,9 +49,7 @@ def make_project(folder: Path) -> None:
     for package in ("@ai-sdk", "@types", "ai", "react", "react-dom", "ws"):
         (modules / package).symlink_to(MODULES / package)
     sdk = modules / "chatapi-js"
-    sdk.mkdir()
-    for file in (ROOT / "chatapi" / "web" / "sdk").iterdir():
-        (sdk / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(ROOT / "chatapi" / "web" / "sdk", sdk)
     (sdk / "node_modules").mkdir()
     (sdk / "node_modules" / "ai").symlink_to(MODULES / "ai")
 
