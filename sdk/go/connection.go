@@ -43,9 +43,9 @@ type ConnectOptions struct {
 	// Transports are those to use, the best first; all of them if there are none. Where WebSockets do not pass (three
 	// tries failed, and REST answers), Server-Sent Events stand in for them, then long polls.
 	Transports []Transport
-	// OnState is told each state, in order, one call after the other.
+	// OnState is told each state, in order, one call after the other. It must not call Close, which waits for it.
 	OnState func(State)
-	// OnError is told, once each, what keeps the connection from coming up although the network is there. See
+	// OnError is told, likewise, what keeps the connection from coming up although the network is there, once each. See
 	// Connection.Err.
 	OnError func(error)
 }

@@ -242,7 +242,7 @@ func init() {
 		r := newRig(t)
 		room := r.group("alice", "bob")
 		begun, finish := make(chan struct{}), make(chan struct{})
-		r.connectWith("bob", chatapi.ConnectOptions{}, func(event chatapi.Event) {
+		bob := r.connectWith("bob", chatapi.ConnectOptions{}, func(event chatapi.Event) {
 			if event.Type() == "message" {
 				close(begun)
 				<-finish
@@ -250,7 +250,7 @@ func init() {
 		})
 		message := r.send("alice", room, "look at this")
 		<-begun
-		equal(t, r.acknowledged(room, "bob"), 0)
+		equal(t, []int64{r.acknowledged(room, "bob"), bob.conn.Cursors().Rooms[room]}, []int64{0, 0})
 		close(finish)
 		r.untilAcknowledged(room, "bob", message.Seq)
 	}

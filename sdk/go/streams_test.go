@@ -337,9 +337,9 @@ func init() {
 		r := newRig(t)
 		room := r.group("alice", "bob")
 		alice, bob := r.connect("alice"), r.connect("bob")
-		text := strings.Repeat("🚢", 9_000) + strings.Repeat("é", 10_000)
+		text := "x" + strings.Repeat("🚢", 9_000) + strings.Repeat("é", 10_000)
 		stream := r.write(alice.conn, room, chatapi.Draft{})
-		stream.put("", text[:17_001], "", text[17_001:]) // in the middle of a code point
+		stream.put("", text[:17_003], "", text[17_003:]) // in the middle of a code point
 		close(stream.pieces)
 		message, err := stream.done()
 		must(t, err)
