@@ -14,6 +14,7 @@ from raw_websocket import HANDSHAKE, WAIT_SECONDS, RawSocket
 from chatapi.app import App
 from chatapi.clock import Clock
 from chatapi.connection import Connection
+from chatapi.services import Services
 from chatapi.store import Transaction, Write
 
 
@@ -222,7 +223,6 @@ class User:
 class Server:
     def __init__(self, app: App, session: aiohttp.ClientSession, master_key: str) -> None:
         self.app = app
-        self.services = app.services
         self.session = session
         self.master_key = master_key
         self.url = app.addresses[0]
@@ -231,6 +231,11 @@ class Server:
         self.api_key = ""
         self._sockets: list[Socket] = []
         self._writers: list[asyncio.StreamWriter] = []
+
+    @property
+    def services(self) -> Services:
+        """Others after a reset."""
+        return self.app.services
 
     async def request(self, method: str, path: str, body: object = None, **options: Any) -> Reply:
         if body is not None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from dev_program import WAIT_SECONDS, DevProgram, run_dev_program
 from driver import Server
 from examples import example
 
+from chatapi import dev_tools
 from chatapi.rest import DEV_ROUTES, ROUTES
 from chatapi.rest.call import Credential
 from chatapi.rest.dev import HOOK_ROUTE
@@ -130,3 +133,71 @@ def test_the_examples_of_the_document(tmp_path: Path) -> None:
     assert json.loads(clock)["data"]["advanced"] == 86_400
     assert json.loads(webhooks)["data"]["calls"] == []
     assert json.loads(faults)["data"]["lose_confirmations"] == 2
+
+
+# The inbox
+
+
+def test_the_inbox_holds_the_webhooks_and_judges_them(program: DevProgram) -> None:
+    room_id = program.make_room("bob")
+    for content in ("one", "two"):
+        program.user("POST", f"/rooms/{room_id}/messages", {"content": content})
+    program.advance(30)
+    first, second = program.list_calls()
+    assert [first["body"]["data"]["message"]["content"], second["body"]["data"]["message"]["content"]] == ["one", "two"]
+    assert [first["type"], first["valid"], first["body"]["type"]] == ["message.offline", True, "message.offline"]
+    assert first["id"].startswith("dlv_")
+    forged = {"webhook-id": first["id"], "webhook-timestamp": "1", "webhook-signature": "v1,AAAA"}
+    assert program.call("POST", "/dev/hook", {"type": "message.offline"}, **forged)[0] == 204
+    assert program.call("POST", "/dev/hook", {"type": "message.offline"})[0] == 204
+    assert [call["valid"] for call in program.list_calls()] == [True, True, False, False]
+    for wrong in ({}, [], {"type": 1}):
+        status, envelope = program.call("POST", "/dev/hook", wrong)
+        assert (status, envelope["error"]["field"]) == (400, "type")
+    program.reset()
+    assert program.list_calls() == []
+
+
+def test_the_inbox_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dev_tools, "MAX_CALLS", 3)
+    monkeypatch.setattr(dev_tools, "MAX_CALL_BYTES", 100)
+    inbox = dev_tools.WebhookInbox()
+    for number in range(5):
+        inbox.add(dev_tools.InboxCall(str(number), "x", b"{}", True, 0))
+    assert [call.webhook_id for call in inbox.list_calls()] == ["2", "3", "4"]
+    inbox.add(dev_tools.InboxCall("large", "x", bytes(97), True, 0))
+    assert [call.webhook_id for call in inbox.list_calls()] == ["4", "large"]
+
+
+# The end
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["SIGTERM", "SIGINT", "standard input"])
+def test_nothing_is_left_of_it(end: str, tmp_path: Path) -> None:
+    with run_dev_program(TMPDIR=str(tmp_path)) as program:
+        program.make_room("bob")
+        program.reset()
+        stdin, stderr = program.process.stdin, program.process.stderr
+        assert stdin is not None
+        assert stderr is not None
+        if end == "standard input":
+            stdin.close()
+            program.process.stdin = None  # for `communicate`
+        else:
+            program.process.send_signal(signal.Signals[end])
+        assert program.process.wait(WAIT_SECONDS) == 0
+        log = stderr.read()
+        assert program.process.stdout.read() == ""  # type: ignore[union-attr]  # it is a pipe
+    [folder] = re.findall(r"database=(\S+)/0\.db", log)
+    assert not Path(folder).exists()
+    assert not re.search(r"Z (warning|error) (?!no master)", log)
+
+
+@pytest.mark.slow
+def test_neither_dev_nor_db_goes_with_test() -> None:
+    for flags in (["--dev"], ["--db", "x.db"]):
+        command = [sys.executable, "-m", "chatapi", "serve", "--test", *flags]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_SECONDS)
+        assert ended.returncode != 0
+        assert "--test" in ended.stderr

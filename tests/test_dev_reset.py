@@ -91,14 +91,14 @@ def read_rows(path: str) -> dict[str, set[Any]]:
 
 
 async def test_only_the_printed_tenant_is_left_in_the_database(server: Server) -> None:
-    before = read_rows(server.app.services.store.writer.files.path)
+    before = read_rows(server.services.store.writer.files.path)
     await live(server)
     extra = await server.admin("POST", "/tenants/tenant_dev/keys")
-    lived = read_rows(server.app.services.store.writer.files.path)
+    lived = read_rows(server.services.store.writer.files.path)
     grown = {table for table in lived if lived[table] > before[table] or len(lived[table]) > len(before[table])}
     assert len(grown) > 15, grown
     await dev(server, "POST", "/reset")
-    after = read_rows(server.app.services.store.writer.files.path)
+    after = read_rows(server.services.store.writer.files.path)
     assert set(after) == set(before)
     changed = {table for table in after if after[table] != before[table]}
     assert changed <= {"meta"}, {table: (before[table], after[table]) for table in changed}
@@ -108,12 +108,12 @@ async def test_only_the_printed_tenant_is_left_in_the_database(server: Server) -
 
 async def test_nothing_in_memory_is_from_before(server: Server) -> None:
     await live(server)
-    services = server.app.services
+    services = server.services
     kept = {field.name for field in dataclasses.fields(services)} & LASTING
     assert kept == LASTING
     old = {field.name: getattr(services, field.name) for field in dataclasses.fields(services)}
     await dev(server, "POST", "/reset")
-    new = server.app.services
+    new = server.services
     assert {name for name, was in old.items() if getattr(new, name) is was} == LASTING - {"config"}
     assert new.config.database.path != services.config.database.path
     # Of the objects that stay, none holds what clients have made.
@@ -126,12 +126,11 @@ async def test_nothing_in_memory_is_from_before(server: Server) -> None:
 
 async def test_the_world_before_is_given_back(server: Server) -> None:
     await live(server)
-    old = weakref.ref(server.app.services.hub), weakref.ref(server.app.services.rooms)
-    before = server.app.services.config.database.path
+    old = weakref.ref(server.services.hub), weakref.ref(server.services.rooms)
+    before = server.services.config.database.path
     await dev(server, "POST", "/reset")
     await eventually(lambda: not server.app._ending)
     assert not list(Path(before).parent.glob(f"{Path(before).name}*")) or before.endswith("0.db")
-    server.services = server.app.services
 
     def is_gone() -> bool:
         gc.collect()
@@ -167,7 +166,7 @@ async def test_clients_from_before_find_nothing(server: Server) -> None:
 
 
 async def test_the_printed_tenant_is_as_it_was_printed(server: Server) -> None:
-    tenants = server.app.services.tenants
+    tenants = server.services.tenants
     printed, hook = tenants.get("tenant_dev"), f"{server.url}/dev/hook"
     secrets = printed.token_secret, printed.webhook_secret
     await server.admin("POST", "/tenants/tenant_dev/token-secret")
@@ -178,7 +177,7 @@ async def test_the_printed_tenant_is_as_it_was_printed(server: Server) -> None:
     assert (await server.user("alice").get("/rooms")).status == 401
     for _ in range(2):
         await dev(server, "POST", "/reset")
-        restored = server.app.services.tenants.get("tenant_dev")
+        restored = server.services.tenants.get("tenant_dev")
         assert (restored.token_secret, restored.webhook_secret) == secrets
         assert (restored.name, restored.config) == ("dev", {"webhook_url": hook})
         assert (await server.user("alice").get("/rooms")).status == 200
@@ -192,7 +191,7 @@ async def test_requests_that_are_under_way_end(server: Server) -> None:
     reader, writer = await server.open()
     head = f"POST /rooms/{room_id}/messages/stream HTTP/1.1\r\nHost: chat\r\nX-User-Id: alice\r\n"
     writer.write(f"{head}X-API-Key: {server.api_key}\r\nContent-Length: 1000\r\n\r\nbegun".encode())
-    await eventually(lambda: len(server.app.services.rooms.streams))
+    await eventually(lambda: len(server.services.rooms.streams))
     sending = [asyncio.create_task(alice.post(f"/rooms/{room_id}/messages", {"content": "x"})) for _ in range(20)]
     await asyncio.sleep(0)
     await dev(server, "POST", "/reset")
@@ -210,6 +209,16 @@ async def test_resets_that_come_together_are_all_carried_out(server: Server) -> 
     assert (await server.user("alice").get("/rooms")).data["rooms"] == []
     await eventually(lambda: not server.app._ending)
     assert sorted(path.name for path in server.app._dev.scratch.glob("*.db")) == ["10.db", "seed.db"]
+
+
+async def test_a_client_that_reads_nothing_holds_up_no_reset(start_server: StartServer, blocking: BlockBuster) -> None:
+    server = await start_server(dev=True)
+    blocking.deactivate()  # a reset is a start, which may wait for files
+    await server.user("alice", server.services.tenants.dev_key).connect_raw(ready=True)
+    began_s = time.monotonic()
+    await dev(server, "POST", "/reset")
+    assert time.monotonic() - began_s < WAIT_SECONDS / 4
+    assert not server.services.hub.connections
 
 
 async def test_with_dev_the_developers_own_database_is_emptied(
