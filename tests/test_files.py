@@ -5,6 +5,7 @@ import gzip
 import re
 from functools import cache
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 import yarl
@@ -213,6 +214,16 @@ async def test_playground_can_be_switched_off_but_the_sdk_stays(start_server: St
         assert reply.status == 404
         assert reply.error["code"] == "NOT_FOUND"
     assert (await server.request("GET", "/sdk/chatapi.js")).status == 200
+
+
+async def test_pages_of_every_origin_may_import_the_sdk_and_its_parts(shared_server: Server) -> None:
+    parts = [path for path in PATHS if path.startswith("/sdk/")]
+    imported = set()
+    for path in parts:
+        reply = await shared_server.request("GET", path, headers={"Origin": "https://elsewhere.example"})
+        assert reply.headers["Access-Control-Allow-Origin"] == "*", path
+        imported |= {urljoin(path, name) for name in re.findall(r'^import .*"(.*)";$', reply.body, re.MULTILINE)}
+    assert imported == set(parts) - {"/sdk/room.js", "/sdk/room/surroundings.js"}  # the latter holds types alone
 
 
 async def test_the_dev_key_is_handed_out_under_dev_only(start_server: StartServer) -> None:

@@ -324,7 +324,7 @@ def test_a_token_is_renewed_and_the_server_restarts(chat: Chat) -> None:
         expect(pane.title).to_have_text("Garden")
         pane.expect_live()
         chat.server.stop()
-        expect(pane.notice).to_contain_text("The server is")
+        expect(pane.notice).to_contain_text("server is")
         pane.say("written while it is away")
         chat.server.start()
         pane.retry_now()

@@ -139,7 +139,7 @@ a { color: inherit; }
 .avatar[data-slot="a"] { background: var(--a-fill); }
 .avatar[data-slot="b"] { background: var(--b-fill); }
 
-.presence::before { content: ""; display: inline-block; width: 7px; height: 7px; margin-right: 5px; border-radius: 50%; background: var(--line); box-shadow: inset 0 0 0 1.5px var(--muted); }
+.presence::before { content: ""; display: inline-block; width: 7px; height: 7px; margin-inline-end: 5px; border-radius: 50%; background: var(--line); box-shadow: inset 0 0 0 1.5px var(--muted); }
 .presence[data-online="true"]::before { background: var(--good); box-shadow: none; }
 
 .empty { padding: 24px 12px; color: var(--muted); font-size: 13.5px; text-align: center; }
@@ -174,7 +174,7 @@ a { color: inherit; }
   box-shadow: 0 12px 40px light-dark(rgb(20 25 40 / 22%), rgb(0 0 0 / 55%));
 }
 
-.menu-item { display: grid; width: 100%; padding: 7px 11px; border: 0; border-radius: 8px; background: none; font-size: 14px; text-align: left; }
+.menu-item { display: grid; width: 100%; padding: 7px 11px; border: 0; border-radius: 8px; background: none; font-size: 14px; text-align: start; }
 .menu-item small { overflow: hidden; color: var(--muted); font: 11.5px/1.4 var(--mono); text-overflow: ellipsis; white-space: nowrap; }
 .menu-item:is(:hover, :focus-visible) { background: var(--hover); outline-offset: -2px; }
 .menu-item[data-danger] { color: var(--bad); }

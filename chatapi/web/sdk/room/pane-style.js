@@ -37,7 +37,7 @@ export const PANE = `
   text-align: start;
 }
 
-h2.pane-room { margin: 0; padding: 0; color: var(--text); font-size: 15px; }
+h2.pane-room { width: fit-content; margin: 0; padding: 0; color: var(--text); font-size: 15px; }
 button.pane-room:hover { background: var(--hover); color: var(--text); }
 .others { display: flex; flex: 1 100 auto; gap: 9px; min-width: 0; overflow: hidden; color: var(--muted); font-size: 12.5px; }
 .others > span { flex: 0 1 auto; min-width: 5ch; max-width: 14ch; }
@@ -113,7 +113,8 @@ mark.mention { padding: 0 3px; background: var(--warn-soft); color: var(--warn);
 .link:hover { text-decoration-color: currentColor; }
 .bubble :focus-visible { outline-color: currentColor; border-radius: 3px; }
 .unfold { margin: 4px 0 2px; padding: 2px 8px; border: 1px solid currentColor; border-radius: 8px; background: none; font-size: 12.5px; font-weight: 600; }
-.seq { margin-right: auto; padding-right: 6px; }
+.seq { margin-inline-end: auto; padding-inline-end: 6px; }
+.pane :is(time, .day span, .note span, .typing, .empty, .beginning, .pins summary span) { unicode-bidi: plaintext; } /* English in a page from right to left */
 .pane:not([data-slot]) :is(.seq, .state[data-state="live"]) { display: none; }
 .meta { display: flex; align-items: center; justify-content: flex-end; gap: 5px; margin-top: 1px; color: var(--muted); font-size: 11.5px; font-variant-numeric: tabular-nums; }
 .own .meta { color: var(--on-own); }
@@ -151,11 +152,11 @@ mark.mention { padding: 0 3px; background: var(--warn-soft); color: var(--warn);
   margin: 2px 0 4px;
   padding: 4px 8px;
   border: 0;
-  border-left: 3px solid currentColor;
+  border-inline-start: 3px solid currentColor;
   border-radius: 4px 8px 8px 4px;
   background: rgb(127 127 127 / 14%);
   font-size: 13px;
-  text-align: left;
+  text-align: start;
 }
 
 .own .quote { background: rgb(255 255 255 / 16%); }
@@ -165,7 +166,7 @@ mark.mention { padding: 0 3px; background: var(--warn-soft); color: var(--warn);
 .tools {
   position: absolute;
   top: -15px;
-  right: 4px;
+  inset-inline-end: 4px;
   z-index: 1;
   display: flex;
   padding: 1px;
@@ -177,7 +178,7 @@ mark.mention { padding: 0 3px; background: var(--warn-soft); color: var(--warn);
   transition: opacity 100ms;
 }
 
-.own .tools { right: auto; left: 4px; }
+.own .tools { inset-inline: 4px auto; }
 .failed .tools { position: static; align-self: center; }
 .message:hover .tools, .message:focus-within .tools, .failed .tools { opacity: 1; }
 .tools .icon-button { min-width: 28px; height: 28px; padding: 0 5px; }
