@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,13 @@ CHAT = example("chatapi/web/sdk/README.md", "js", "createRoom")
 RUN = example("chatapi/web/sdk/README.md", "sh", "deno run")
 NEW_PROJECT = example("docs/react.md", "sh", "npm create")
 APP = example("docs/react.md", "jsx", "useMessages")
+ADD_VITEST = example("docs/react.md", "sh", "--save-dev vitest")
+RUN_VITEST = example("docs/react.md", "sh", "npx vitest run")
+FILES_OF_TESTS = [
+    example("docs/react.md", "js", "defineConfig"),
+    example("docs/react.md", "js", "async function setup"),
+    example("docs/react.md", "jsx", "src/App.test.jsx"),
+]
 REQUIRE = """
 const { VERSION, ChatAPIError, ...names } = require("chatapi-js");
 const error = new ChatAPIError("NOT_FOUND", "no");
@@ -143,11 +151,24 @@ def test_required_it_is_the_same(project: Path, server: ServerProcess) -> None:
     assert said == "alice: Hello, Bob"
 
 
-def test_a_new_project_builds_the_example(tmp_path: Path) -> None:
+def test_a_new_project_builds_the_example_and_tests_it(tmp_path: Path) -> None:
+    """docs/react.md from its first line to its last."""
     checkout = tmp_path / "chatapi" / "chatapi" / "web"
     checkout.mkdir(parents=True)
     shutil.copytree(SDK, checkout / "sdk")
     run("sh", "-euc", NEW_PROJECT, cwd=tmp_path)
-    (tmp_path / "my-chat" / "src" / "App.jsx").write_text(APP)
-    run("npm", "run", "build", cwd=tmp_path / "my-chat")
-    assert list((tmp_path / "my-chat" / "dist" / "assets").glob("*.js"))
+    project = tmp_path / "my-chat"
+    (project / "src" / "App.jsx").write_text(APP)
+    run("npm", "run", "build", cwd=project)
+    assert list((project / "dist" / "assets").glob("*.js"))
+
+    for text in FILES_OF_TESTS:
+        name = text.splitlines()[0].removeprefix("// ")
+        (project / name).write_text(text)
+    command = tmp_path / "bin" / "chatapi"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m chatapi "$@"\n')
+    command.chmod(0o755)
+    path = f"{command.parent}:{os.environ['PATH']}"
+    run("sh", "-euc", ADD_VITEST, cwd=project)
+    assert "1 passed" in run("sh", "-euc", RUN_VITEST, cwd=project, PATH=path, NO_COLOR="1", PYTHONPATH=str(ROOT))

@@ -141,8 +141,8 @@ class Tab:
 
     def expect_sent(self, *texts: str) -> None:
         """These messages, all of which the server has confirmed."""
-        self.expect_texts(*texts)
         expect(self.page.locator("li[data-status=sent]")).to_have_count(len(texts))
+        self.expect_texts(*texts)
 
 
 @pytest.fixture
