@@ -91,7 +91,7 @@ class App:
         """
         await self.opened.aclose()
 
-    async def start(self, opened: contextlib.AsyncExitStack) -> None:
+    async def start(self, opened: contextlib.AsyncExitStack, on_listening: Callable[[], None]) -> None:
         """Opens everything; `opened` closes it again."""
         config, dev = self._config, self._dev
         tls = _make_tls(config)
@@ -107,6 +107,7 @@ class App:
         listener = Listener(self.server, self._admission, self.tasks, tls)
         opened.push_async_callback(self._drain, listener)
         self.addresses = _listen(config, listener)
+        on_listening()
         if dev is not None:
             await self._prepare_resets(dev)
 
@@ -209,16 +210,24 @@ class App:
             last_call.cancel()
 
 
-async def start_app(config: Config, *, clock: Clock, dev: DevTools | None, on_crash: Callable[[str], None]) -> App:
+async def start_app(
+    config: Config,
+    *,
+    clock: Clock,
+    dev: DevTools | None,
+    on_crash: Callable[[str], None],
+    on_listening: Callable[[], None] = lambda: None,
+) -> App:
     """Builds everything. Raises StoreError, DatabaseInUse or OSError; then nothing is left open.
 
     Everything is noted for closing as soon as it is open, and closed in reverse: at once if a later step fails, else by
     `App.close`. `on_crash(task)` is called when a long-lived task has failed: the server has to be closed then.
+    `on_listening` is called before the first request is taken, which may be before this returns.
     """
     _prepare_process()
     app = App(config, clock, dev, on_crash)
     async with contextlib.AsyncExitStack() as opened:
-        await app.start(opened)
+        await app.start(opened, on_listening)
         app.opened = opened.pop_all()
     # The collector does not look again at objects that live at this point (docs/design.md, section 7).
     gc.collect()

@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import server_process
 from conftest import StartServer
 from driver import Server, eventually
 from raw_websocket import WAIT_SECONDS
@@ -209,6 +210,16 @@ def test_under_nohup_it_outlives_its_terminal(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_a_stop_as_soon_as_it_answers_is_graceful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `--dev` it writes to the database between the first answer and the end of its start."""
+    monkeypatch.setattr(server_process, "POLL_SECONDS", 0.001)
+    server = ServerProcess(tmp_path)
+    for _ in range(4):
+        server.start()
+        server.stop()
+
+
 def test_it_ends_within_its_grace_though_a_client_does_not_go(tmp_path: Path) -> None:
     process = ServerProcess(tmp_path, {"server.shutdown_grace_seconds": "0.5"})
     process.start()

@@ -181,7 +181,10 @@ async def _serve(config: Config, file: Path | None, dev: DevTools | None) -> int
         stop.set()
 
     try:
-        app = await start_app(config, clock=Clock() if dev is None else dev.clock, dev=dev, on_crash=on_crash)
+        clock = Clock() if dev is None else dev.clock
+        app = await start_app(
+            config, clock=clock, dev=dev, on_crash=on_crash, on_listening=lambda: _stop_on_signals(stop)
+        )
     except (StoreError, DatabaseInUse) as error:
         raise CliError(str(error)) from error
     except ssl.SSLError as error:
@@ -189,7 +192,6 @@ async def _serve(config: Config, file: Path | None, dev: DevTools | None) -> int
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         raise CliError(f"cannot start: {what}") from error
-    _stop_on_signals(stop)
     _log_start(config, file)
     for address in app.addresses:
         logger.info("listening on %s", address)
