@@ -175,11 +175,19 @@ async def test_timers_are_called_in_order_and_at_their_time() -> None:
         if name == "first":
             clock.call_later(0.5, note, "begun by the first")
 
-    for seconds, name in ((3, "third"), (1, "first"), (2, "second"), (100, "later")):
+    for seconds, name in (
+        (3, "third"),
+        (1, "first"),
+        (2, "second"),
+        (3.02, "fifth"),
+        (3.01, "fourth"),
+        (100, "last"),
+    ):
         clock.call_later(seconds, note, name)
     clock.call_later(2, note, "cancelled").cancel()
     await clock.advance(10)
-    assert called == [("first", 1.0), ("begun by the first", 1.5), ("second", 2.0), ("third", 3.0)]
+    assert called[:4] == [("first", 1.0), ("begun by the first", 1.5), ("second", 2.0), ("third", 3.0)]
+    assert [name for name, _ in called[4:]] == ["fourth", "fifth"]  # in one step
     await clock.go_back()
     assert clock.advanced_s == 0
 
