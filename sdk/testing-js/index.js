@@ -1,0 +1,3 @@
+import chatapi from "./index.cjs";
+
+export const { start, TestServer } = chatapi;
