@@ -241,17 +241,19 @@ func init() {
 	cases["handled_is_acknowledged"] = func(t *testing.T) {
 		r := newRig(t)
 		room := r.group("alice", "bob")
-		begun, finish := make(chan struct{}), make(chan struct{})
+		begun, finished := make(chan struct{}), make(chan struct{})
+		finish := sync.OnceFunc(func() { close(finished) })
+		defer finish()
 		bob := r.connectWith("bob", chatapi.ConnectOptions{}, func(event chatapi.Event) {
 			if event.Type() == "message" {
 				close(begun)
-				<-finish
+				<-finished
 			}
 		})
 		message := r.send("alice", room, "look at this")
 		<-begun
 		equal(t, []int64{r.acknowledged(room, "bob"), bob.conn.Cursors().Rooms[room]}, []int64{0, 0})
-		close(finish)
+		finish()
 		r.untilAcknowledged(room, "bob", message.Seq)
 	}
 
