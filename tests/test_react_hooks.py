@@ -294,6 +294,11 @@ def test_unread_presence_and_typing(browser: Browser, server: ServerProcess, dis
     with chat.open(browser) as tab:
         expect(tab.output("unread")).to_have_text("1 0")
         chat.say("@alice", mentions=["alice"])
+        listen = "window.heard = new Promise((resolve) => window.connection.on('read.updated', resolve))"
+        tab.page.evaluate(f"() => {{ {listen}; }}")
+        newest = chat.call("GET", f"/rooms/{chat.rooms[0]}")["last_seq"]
+        chat.call("POST", f"/rooms/{chat.rooms[0]}/read", {"seq": newest}, user="bob")  # which is nothing to alice
+        tab.page.evaluate("window.heard")
         second = chat.say("again", mentions=["alice"])
         chat.say("elsewhere", 1)
         expect(tab.output("unread")).to_have_text("3 2")

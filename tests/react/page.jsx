@@ -57,7 +57,8 @@ function Room({ roomId }) {
 
 function Page() {
   const [roomId, setRoomId] = useState(rooms[0]);
-  const { state } = useConnection();
+  const { state, connection } = useConnection();
+  window.connection = connection;
   const all = useUnread();
   window.show = (index) => setRoomId(rooms[index]);
   return (
