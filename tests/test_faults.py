@@ -231,6 +231,22 @@ async def test_lost_are_edits_deletions_and_appends_too(server: Server) -> None:
     assert messages[0]["reactions"][0]["emoji"] == "👍"
 
 
+async def test_lost_are_confirmations_of_frames_without_a_request_id(server: Server) -> None:
+    alice, room = await alice_and_room(server)
+    stream = await alice.say(room, "", stream=True)
+    frames: list[tuple[str, dict[str, Any]]] = [
+        ("send_message", {"content": "sent", "client_message_id": "one"}),
+        ("message.append", {"message_id": stream["message_id"], "index": 1, "text": "a"}),
+    ]
+    await set_faults(server, lose_confirmations=len(frames))
+    for frame_type, fields in frames:
+        socket = await alice.connect_raw(ready=True)
+        socket.send_frame(frame_type, room_id=room, **fields)
+        await ends_abruptly(socket)
+    assert (await faults_on(server))["lose_confirmations"] == 0
+    assert await contents(alice, room) == ["a", "sent"]
+
+
 def test_frames_before_a_confirmation_are_kept() -> None:
     def sent(request_id: str) -> bytes:
         return encode_frame(
@@ -368,6 +384,11 @@ async def test_bad_set_is_refused_and_changes_nothing(server: Server, faults: di
     error = (await operate(server, "POST", faults)).error
     assert (error["code"], error["field"]) == ("VALIDATION_ERROR", field)
     assert (await faults_on(server))["delay_ms"] == 1
+
+
+async def test_error_of_a_bad_user_id_describes_good_ones(server: Server) -> None:
+    error = (await operate(server, "POST", {"user_id": "two words"})).error
+    assert error["message"] == "Must be 1 to 128 characters of printable ASCII without spaces"
 
 
 async def test_stop_ends_the_faults(server: Server) -> None:

@@ -40,7 +40,6 @@ StallSeconds = Annotated[
     float,
     Meta(ge=0, le=MAX_STALL_SECONDS, description="for so long, connections take and give nothing", examples=[10]),
 ]
-OfUser = Annotated[UserIdText, Meta(description="limits all of it to this user's connections and requests")]
 
 
 class ErrorFault(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +57,8 @@ class ErrorFault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FaultSet(Body, frozen=True, kw_only=True):
-    """Replaces all faults that were on; `{}` ends them."""
+    """Replaces all faults that were on; `{}` ends them. With `user_id` they strike this user's connections and requests
+    alone."""
 
     needs_body = True
 
@@ -75,7 +75,7 @@ class FaultSet(Body, frozen=True, kw_only=True):
     error: ErrorFault | None = None
     lose_confirmations: Lost = 0
     stall_seconds: StallSeconds = 0.0
-    user_id: OfUser | None = None
+    user_id: UserIdText | None = None
 
 
 class FaultsNow(Answer, frozen=True, kw_only=True):
@@ -87,4 +87,4 @@ class FaultsNow(Answer, frozen=True, kw_only=True):
     error: ErrorFault | None
     lose_confirmations: Annotated[int, Meta(description="how many are still to be lost", examples=[1])]
     stall_seconds: Annotated[float, Meta(description="seconds until the stall ends", examples=[8.4])]
-    user_id: OfUser | None
+    user_id: UserIdText | None

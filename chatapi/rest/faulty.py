@@ -29,7 +29,8 @@ SPARED = frozenset(
 _FIRST_STEP = re.compile(r"/(?:v1(?=/|$)/?)?([^/]*)")
 # These store no more than a cursor or a credential: SDKs send them by themselves, and no user would miss them.
 _NO_WRITES = re.compile(r"(?:/v1)?/(?:acks|sync|tokens|ws/token|rooms/[^/]+/read|notifications/[^/]+/ack)")
-_CONFIRMATIONS = ("message.", "reaction.")  # frames of these types confirm a write if they have a `request_id`
+_CONFIRMATIONS = ("message.sent", "message.appended")  # sent to the writer alone
+_EVENTS = ("message.", "reaction.")  # frames of these types confirm a write if they have a `request_id`
 
 
 class FaultyEdge(Edge):
@@ -333,9 +334,12 @@ def cut_at_confirmation(frames: bytes) -> tuple[bytes, bool]:
     """The frames before the first one that confirms a write, and whether there is one."""
     at = 0
     for first_byte, payload in split_frames(frames):
-        if first_byte == FIN_TEXT and b'"request_id"' in payload:
-            frame = loads_stored(payload)
-            if "request_id" in frame and frame["type"].startswith(_CONFIRMATIONS):
-                return frames[:at], True
+        if first_byte == FIN_TEXT and _confirms_write(loads_stored(payload)):
+            return frames[:at], True
         at += count_bytes(payload)
     return frames, False
+
+
+def _confirms_write(frame: dict[str, Any]) -> bool:
+    frame_type: str = frame["type"]
+    return frame_type in _CONFIRMATIONS or ("request_id" in frame and frame_type.startswith(_EVENTS))
