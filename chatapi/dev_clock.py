@@ -52,6 +52,10 @@ class _Timers:
             self._sweep_at = KEPT_TIMERS + 2 * len(self._heap)
         heapq.heappush(self._heap, timer)
 
+    def bring_forward(self, seconds: float) -> None:
+        for timer in self._heap:
+            timer.due_s -= seconds
+
     def find_due_s(self) -> float:
         """When the next one is due; infinity when there is none."""
         while self._heap and self._heap[0].call is None:
@@ -118,8 +122,10 @@ class DevClock(Clock):
                 await self._become_quiet()
 
     async def go_back(self) -> None:
-        """Returns when the clock is the machine's again. Timers that wait are due as much later as it was ahead."""
+        """Returns when the clock is the machine's again. Timers go on for the time that they had left."""
         async with self._turn:
+            for timers in (self._timers, self._rounds):
+                timers.bring_forward(self.advanced_s)
             self.advanced_s = 0.0
             self._set_alarm()
 

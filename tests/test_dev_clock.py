@@ -192,6 +192,19 @@ async def test_timers_are_called_in_order_and_at_their_time() -> None:
     assert clock.advanced_s == 0
 
 
+async def test_timers_go_on_for_the_time_left_when_the_clock_goes_back() -> None:
+    """Else those of the world before a reset would keep it in memory, for as long as the clock was ahead."""
+    clock, called = DevClock(), asyncio.Event()
+    await clock.advance(24 * HOUR)
+    clock.call_later(0.01, called.set)
+    sleeping = asyncio.ensure_future(clock.sleep(0.01))
+    await asyncio.sleep(0)
+    await clock.go_back()
+    async with asyncio.timeout(5):
+        await called.wait()
+        await sleeping
+
+
 @pytest.mark.parametrize("wait", [lambda clock: clock.sleep(HOUR), lambda clock: time_out(clock)])
 async def test_those_who_sleep_wake_up(wait: Callable[[DevClock], Awaitable[None]]) -> None:
     clock = DevClock()
