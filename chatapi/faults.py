@@ -32,28 +32,29 @@ class Faults:
         self._stalled_until_s = 0.0  # of the loop's time
         self._is_open = asyncio.Event()  # no stall
         self._is_open.set()
-        self._timers: list[asyncio.TimerHandle] = []
+        self._stall_timer: asyncio.TimerHandle | None = None
+        self._cut_timer: asyncio.TimerHandle | None = None
 
     # The operator's
 
     def replace(self, faults: FaultSet) -> None:
         """Ends the faults that are on, and begins these."""
         loop = asyncio.get_running_loop()
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
+        for timer in (self._stall_timer, self._cut_timer):
+            if timer is not None:
+                timer.cancel()
         self._set, self._dropped, self._left_to_lose = faults, 0, faults.lose_confirmations
         self._is_open.set()
         self._stalled_until_s = 0.0
         if faults.stall_seconds:
             self._stalled_until_s = loop.time() + faults.stall_seconds
             self._is_open.clear()
-            self._timers.append(loop.call_at(self._stalled_until_s, self._end_stall))
+            self._stall_timer = loop.call_at(self._stalled_until_s, self._end_stall)
         self.renew()
         if faults.drop:
             self._dropped += self.cut(float(faults.drop))
         if faults.cut_every_seconds is not None:
-            self._timers.append(loop.call_later(faults.cut_every_seconds, self._cut_again, faults.cut_every_seconds))
+            self._cut_timer = loop.call_later(faults.cut_every_seconds, self._cut_again, faults.cut_every_seconds)
         logger.info("faults were set", extra={"faults": self.describe()})
 
     def end(self) -> None:
@@ -122,7 +123,7 @@ class Faults:
 
     def _cut_again(self, every_seconds: float) -> None:
         self._dropped += self.cut(1.0)
-        self._timers = [asyncio.get_running_loop().call_later(every_seconds, self._cut_again, every_seconds)]
+        self._cut_timer = asyncio.get_running_loop().call_later(every_seconds, self._cut_again, every_seconds)
 
 
 def _cut_nothing(_share: float) -> int:

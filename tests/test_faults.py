@@ -11,7 +11,9 @@ from driver import Reply, Server, StartServer, User, eventually
 from raw_websocket import PING as PING_CODE
 from raw_websocket import PONG, RawSocket
 
+from chatapi.faults import Faults
 from chatapi.protocol.encoders import encode_frame
+from chatapi.protocol.fault_records import FaultSet
 from chatapi.protocol.json import dumps
 from chatapi.protocol.server_frames import MessageSentFrame
 from chatapi.protocol.wire import PING, encode_text
@@ -290,6 +292,17 @@ async def test_stalled_network_takes_and_gives_nothing(server: Server) -> None:
 
 
 @pytest.mark.slow
+async def test_stall_that_was_replaced_ends_no_later_one() -> None:
+    """Also if cuts came again meanwhile."""
+    faults = Faults()
+    faults.replace(FaultSet(cut_every_seconds=0.01, stall_seconds=SOON_SECONDS))
+    await asyncio.sleep(SOON_SECONDS / 2)
+    faults.replace(FaultSet(stall_seconds=600))
+    await asyncio.sleep(SOON_SECONDS)
+    assert faults.is_stalled(None)
+    faults.end()
+
+
 async def test_stalled_socket_is_dropped_when_too_much_is_held_for_it(start_server: StartServer) -> None:
     """What a fault holds back counts as unread: the bounds of slow consumers hold."""
     server = await start_server({"limits.send_buffer_bytes": 65_536, "limits.slow_consumer_seconds": 1}, dev=True)
