@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import random
 import resource
 import ssl
@@ -32,7 +31,7 @@ from chatapi.rest.server import EnvelopeServer
 from chatapi.services import Services
 from chatapi.store import check_usable
 from chatapi.store.lock import DatabaseLock
-from chatapi.store.seed import make_seed, plant, remove_database
+from chatapi.store.seed import make_seed, overwrite, plant, remove_database
 from chatapi.tasks import Tasks
 from chatapi.tenants import DEV_TENANT_ID
 from chatapi.world import World, open_world
@@ -170,7 +169,7 @@ class App:
         _send_away(before.services.hub, 0)
         await _end(before)
         await make_seed(path, path + RESET_SUFFIX, DEV_TENANT_ID, self._clock)
-        await asyncio.to_thread(os.replace, path + RESET_SUFFIX, path)
+        await asyncio.to_thread(overwrite, path, path + RESET_SUFFIX)
         await self._open_world(self._config)
         self._edge.serve(self.services)
 

@@ -229,6 +229,8 @@ async def test_with_dev_the_developers_own_database_is_emptied(
     server = await start_server(dev=True)
     blocking.deactivate()  # a reset is a start, which may wait for files
     path = server.services.config.database.path
+    shell = sqlite3.connect(path)  # of the developer, who has the database open
+    assert shell.execute("SELECT count(*) FROM rooms").fetchone() == (0,)
     key = server.services.tenants.dev_key
     alice = server.user("alice", key)
     await server.user("zoe").make_room("yan")  # of another tenant, which the database had before
@@ -238,7 +240,10 @@ async def test_with_dev_the_developers_own_database_is_emptied(
     assert await socket.close_code() == 1001
     assert (await alice.get(f"/rooms/{room_id}")).status == 404
     assert (await server.user("zoe").get("/rooms")).status == 401
+    assert (await alice.get("/rooms")).data["rooms"] == []
     new_id = await alice.make_room("bob")
+    assert shell.execute("SELECT room_id FROM rooms").fetchall() == [(new_id,)]
+    shell.close()
     assert {row[1] for row in read_rows(path)["tenants"]} == {"tenant_dev"}
     await server.app.close()
     again = await start_server(dev=True)

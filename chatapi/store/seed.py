@@ -47,6 +47,15 @@ def plant(seed: str, path: str) -> None:
         connection.execute(_NEW_EPOCH)
 
 
+def overwrite(path: str, source: str) -> None:
+    """Moves `source` to the place of what `path` holds: as a write of SQLite's, for others may have the database open,
+    such as a developer's shell. They keep its WAL there, which SQLite would apply to any file that was put in its
+    place. Blocks, as long as another process writes."""
+    with closing(sqlite3.connect(source)) as new, closing(sqlite3.connect(path)) as database:
+        new.backup(database)
+    remove_database(source)
+
+
 def remove_database(path: str) -> None:
     """Its files, as far as they are there. Nobody may have it open."""
     for suffix in SUFFIXES:
