@@ -158,7 +158,7 @@ class App:
         self._edge.serve(self.services)
         while len(self._ending) >= MAX_ENDING:
             await asyncio.wait(self._ending, return_when=asyncio.FIRST_COMPLETED)
-        _send_away(before.services.hub, 0)
+        _send_away(before.services, 0)
         ending = self.tasks.spawn("the world before", _discard(before))
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
@@ -166,7 +166,7 @@ class App:
     async def _begin_again(self, before: World) -> None:
         """At the same path, where the developer expects the database."""
         path = self._config.database.path
-        _send_away(before.services.hub, 0)
+        _send_away(before.services, 0)
         await _end(before)
         await make_seed(path, path + RESET_SUFFIX, DEV_TENANT_ID, self._clock)
         await asyncio.to_thread(overwrite, path, path + RESET_SUFFIX)
@@ -188,7 +188,6 @@ class App:
         """Returns once all requests are answered and webhook calls have ended, at the latest at the end of the
         grace."""
         services, server = self.services, self.server
-        services.health.is_draining = True
         if self._dev is not None:
             self._dev.faults.end()  # else nobody would hear that the server goes away
         grace_seconds = services.config.server.shutdown_grace_seconds
@@ -199,7 +198,7 @@ class App:
                 listener.close()
                 services.webhooks.close()
                 services.presence.note_all()
-                _send_away(services.hub, MIN_RECONNECT_MS)
+                _send_away(services, MIN_RECONNECT_MS)
                 await _wait_for_connections(services.hub)
                 await server.finish()
                 await asyncio.wait([self.world.calling])
@@ -244,7 +243,6 @@ def _listen(config: Config, listener: Listener) -> list[str]:
 async def _end(world: World) -> None:
     """Returns once its database is closed. Its connections were sent away: they need it no more, and end by
     themselves."""
-    world.services.health.is_draining = True
     world.services.webhooks.close()
     await world.close()
 
@@ -258,7 +256,10 @@ async def _discard(world: World) -> None:
     await asyncio.to_thread(remove_database, world.services.config.database.path)
 
 
-def _send_away(hub: Hub, min_spread_ms: int) -> None:
+def _send_away(services: Services, min_spread_ms: int) -> None:
+    """All connections. From now on no other is let in."""
+    services.health.is_draining = True
+    hub = services.hub
     connections = list(hub.connections.values())
     spread_ms = max(min_spread_ms, RECONNECT_MS_PER_CONNECTION * len(connections))
     for connection in connections:

@@ -205,6 +205,23 @@ async def test_requests_that_are_under_way_end(server: Server) -> None:
     assert (await alice.get("/rooms")).data["rooms"] == []
 
 
+async def test_a_body_that_ends_after_a_reset_changes_nothing(server: Server) -> None:
+    """Its tenant is gone, and the next one has the same number in the database."""
+    tenant = (await server.admin("POST", "/tenants", {"name": "one"})).data
+    body = b'{"type": "group", "members": ["bob"]}'
+    head = f"POST /rooms HTTP/1.1\r\nHost: chat\r\nX-User-Id: alice\r\nX-API-Key: {tenant['api_key']}\r\n"
+    reader, writer = await server.open()
+    writer.write(f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body[:1])
+    await asyncio.sleep(0.05)
+    await dev(server, "POST", "/reset")
+    key = (await server.admin("POST", "/tenants", {"name": "two"})).data["api_key"]
+    await eventually(lambda: not server.app._ending)
+    writer.write(body[1:])
+    async with asyncio.timeout(WAIT_SECONDS):
+        assert b" 503 " in await reader.readline()
+    assert (await server.user("alice", key).get("/rooms")).data["rooms"] == []
+
+
 async def test_resets_that_come_together_are_all_carried_out(server: Server) -> None:
     await server.user("alice").make_room("bob")
     await asyncio.gather(*[dev(server, "POST", "/reset") for _ in range(10)])

@@ -111,6 +111,7 @@ class Edge:
         async def respond(
             edge: Edge, request: web.BaseRequest, path: Mapping[str, str], headers: Headers
         ) -> web.StreamResponse:
+            services = edge._services  # also for the rest of a body that comes after a reset
             principal = edge._authenticate(route, request, headers)
             body = None if route.body is None else await _read_body(request, route.body)
             query = None if route.query is None else _read_query(request, route.query)
@@ -118,14 +119,14 @@ class Edge:
             if ends_in_emoji:
                 path = {**path, "emoji": _read_last_step(request)}
             call: OpenCall[Any, Any] = (
-                OpenCall(edge._services, path, body, query)
+                OpenCall(services, path, body, query)
                 if principal is None
-                else Call(edge._services, path, body, query, principal=principal)
+                else Call(services, path, body, query, principal=principal)
             )
             if route.waits:
                 call.exchange = Exchange(request, headers)
             if route.media is Media.JSON:
-                call.base = Base(*find_base(request, edge._services.config.server))
+                call.base = Base(*find_base(request, services.config.server))
             response: Response[Any] | None = None
             if not edge.outflow.total_bytes or route.media is Media.EVENTS or edge._may_make(route, request, principal):
                 response = await route.handler(call)
