@@ -128,7 +128,15 @@ class App:
         if self.addresses[0].startswith("http://"):
             await self.services.tenants.set_dev_webhook(self.addresses[0] + HOOK)
         if dev.scratch is not None:
-            await make_seed(self._config.database.path, str(dev.scratch / SEED), DEV_TENANT_ID, self._clock)
+            await self._make_first_seed(dev.scratch / SEED)
+
+    async def _make_first_seed(self, seed: Path) -> None:
+        """A restart keeps it: the tenant may have other settings by now, which a reset takes away."""
+        if await asyncio.to_thread(seed.exists):
+            return
+        unfinished = seed.with_suffix(RESET_SUFFIX)
+        await make_seed(self._config.database.path, str(unfinished), DEV_TENANT_ID, self._clock)
+        await asyncio.to_thread(unfinished.rename, seed)
 
     async def reset(self) -> None:
         """Under `--dev` and `--test`: on return nothing but the printed tenant is left, in a new world. The old one may

@@ -150,6 +150,7 @@ class Server(TemporaryTenant):
         self.clock = ServerClock(self._process)
         self.webhooks = Webhooks(self._process)
         self._is_fresh = False
+        self._first: dict[str, Any] = {}  # as it was printed at the first start: each reset brings it back
 
     @property
     def master_key(self) -> str:
@@ -184,6 +185,8 @@ class Server(TemporaryTenant):
         self._is_fresh = not self._process.printed
         self._process.start()
         self._made = dict(self._process.printed)
+        if self._is_fresh:
+            self._first = dict(self._process.printed)
 
     def restart(self) -> None:
         """A crash, and a new start."""
@@ -197,7 +200,7 @@ class Server(TemporaryTenant):
         if not self._is_fresh:
             self._process.ask("POST", "/dev/reset")
         self._is_fresh = False
-        self._made = dict(self._process.printed)
+        self._made = dict(self._first)
         self.webhooks = Webhooks(self._process)
 
     def hang_up(self) -> None:

@@ -46,7 +46,8 @@ def make_room(server: Server) -> str:
     return str(server.user("alice").create_room("group", ["bob"])["room_id"])
 
 
-def test_a_reset_leaves_the_tenant_alone(server: Server) -> None:
+@pytest.mark.parametrize("has_restarted", [False, True])
+def test_a_reset_leaves_the_tenant_alone(server: Server, has_restarted: bool) -> None:
     known = server.url, server.tenant_id, server.api_key, server.token_secret, server.webhook_secret, server.master_key
     alice = server.user("alice")
     other = server.tenant(rate_limit=5)
@@ -54,6 +55,8 @@ def test_a_reset_leaves_the_tenant_alone(server: Server) -> None:
     server.configure(max_message_bytes=10)
     make_room(server)
     server.clock.advance(86_400)
+    if has_restarted:
+        server.restart()
     server.reset()
     assert known == (
         server.url,
