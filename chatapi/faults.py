@@ -58,8 +58,9 @@ class Faults:
         logger.info("faults were set", extra={"faults": self.describe()})
 
     def end(self) -> None:
-        """As `replace` with no faults."""
-        self.replace(FaultSet())
+        """As `replace` with no faults, if any are on."""
+        if self._set != FaultSet():
+            self.replace(FaultSet())
 
     def describe(self) -> FaultsNow:
         on = self._set

@@ -57,7 +57,9 @@ def test_a_reset_leaves_the_tenant_alone(server: Server, has_restarted: bool) ->
     server.clock.advance(86_400)
     if has_restarted:
         server.restart()
+    logged = server.log
     server.reset()
+    assert "faults" not in server.log.removeprefix(logged)  # none were on
     assert known == (
         server.url,
         server.tenant_id,
