@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
+from chatapi.protocol.fault_records import FaultSet
 from chatapi.testing.incoming import Incoming
 from chatapi.testing.process import ServerProcess
 
@@ -168,7 +169,10 @@ class Server(TemporaryTenant):
         return tenant
 
     def faults(self, **faults: object) -> FaultsInForce:
-        """Has the server misbehave, as docs/testing.md lists it; each call replaces the faults of the one before."""
+        """Has the server misbehave, as docs/testing.md lists it; each call replaces the faults of the one before.
+        Another name raises TypeError: the server would pass it over, and the test would prove nothing."""
+        if unknown := faults.keys() - set(FaultSet.__struct_fields__):
+            raise TypeError(f"{', '.join(sorted(unknown))}: no fault has this name")
         self._process.ask("POST", "/dev/faults", faults)
         return FaultsInForce(self._process)
 

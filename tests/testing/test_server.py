@@ -175,6 +175,8 @@ def test_faults_end_with_their_block_and_with_the_test(server: Server) -> None:
     assert alice.list_rooms()["rooms"] == []
     with pytest.raises(ApiError, match="delay_ms"):
         server.faults(delay_ms=-1)
+    with pytest.raises(TypeError, match="lose_confirmation: no fault has this name"):
+        server.faults(lose_confirmation=1)
 
 
 def test_rooms_come_from_a_file(server: Server, tmp_path: Path) -> None:
