@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -193,6 +194,29 @@ def test_nothing_is_left_of_it(end: str, tmp_path: Path) -> None:
     [folder] = re.findall(r"database=(\S+)/0\.db", log)
     assert not Path(folder).exists()
     assert not re.search(r"Z (warning|error) (?!no master)", log)
+
+
+@pytest.mark.slow
+def test_folder_of_a_killed_server_is_removed_by_the_next() -> None:
+    with run_dev_program() as running, run_dev_program() as killed, run_dev_program() as young:
+        folders = [find_folder(program) for program in (running, killed, young)]
+        for program in (killed, young):
+            program.process.kill()
+            program.process.wait()
+        for folder in folders[:2]:
+            os.utime(folder, (0, 0))
+        with run_dev_program():
+            assert [folder.exists() for folder in folders] == [True, False, True]
+    shutil.rmtree(folders[2])
+
+
+def find_folder(program: DevProgram) -> Path:
+    """Where its database is: only its log tells."""
+    assert program.process.stderr is not None
+    for line in program.process.stderr:
+        if found := re.search(r"database=(\S+)/0\.db", line):
+            return Path(found[1])
+    raise AssertionError("its log does not tell")
 
 
 @pytest.mark.slow

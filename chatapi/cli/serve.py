@@ -14,6 +14,7 @@ import ssl
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,12 +28,15 @@ from chatapi.dev_tools import DevTools
 from chatapi.log_lines import set_up_logging
 from chatapi.protocol.json import dumps_text
 from chatapi.store import StoreError
-from chatapi.store.lock import DatabaseInUse
+from chatapi.store.lock import DatabaseInUse, DatabaseLock
 from chatapi.tenants import DEV_TENANT_ID
 
 logger = logging.getLogger("chatapi")
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - only a folder of our own is made in it
+SCRATCH_PREFIX = "chatapi-test-"
+FIRST_DATABASE = "0.db"  # of a test server; its lock is held until the process ends
+LEFTOVER_SECONDS = 60.0  # by then a server that is starting has its lock
 TEST_RATE = 10_000  # requests per second, of a tenant and of a user
 
 
@@ -87,7 +91,7 @@ def run_test_server(args: argparse.Namespace) -> int:
             "server.unix_socket": "",
             "server.tls_cert": "",
             "server.tls_key": "",
-            "database.path": str(Path(scratch) / "0.db"),
+            "database.path": str(Path(scratch) / FIRST_DATABASE),
             "database.synchronous": "normal",  # it is lost anyway when the machine stops
         }
         loaded = load_config(args.config or os.devnull, os.environ, flags)
@@ -103,7 +107,9 @@ def _open_scratch(given: str | None) -> Iterator[str]:
     """A temporary directory. One that is given is kept, so that a test can stop the server and start it again with its
     data, but not when the test's own process has ended, and nobody else would remove it."""
     if given is None:
-        with tempfile.TemporaryDirectory(prefix="chatapi-test-", dir=_find_scratch()) as scratch:
+        parent = _find_scratch()
+        _remove_leftovers(parent)
+        with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=parent) as scratch:
             yield scratch
         return
     try:
@@ -121,9 +127,18 @@ def _has_stdin_ended() -> bool:
         return False
 
 
-def _find_scratch() -> str | None:
+def _find_scratch() -> str:
     """In memory, where Linux has it; else where temporary files are."""
-    return SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK | os.X_OK) else None
+    return SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK | os.X_OK) else tempfile.gettempdir()
+
+
+def _remove_leftovers(parent: str) -> None:
+    """The folders of test servers that were killed: they may be in memory."""
+    for scratch in Path(parent).glob(f"{SCRATCH_PREFIX}*"):
+        with contextlib.suppress(OSError, DatabaseInUse):
+            if time.time() - scratch.stat().st_mtime > LEFTOVER_SECONDS:
+                with DatabaseLock(str(scratch / FIRST_DATABASE)):
+                    shutil.rmtree(scratch)
 
 
 def _loosen_limits(config: Config) -> Config:

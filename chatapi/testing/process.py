@@ -40,7 +40,7 @@ class ServerProcess:
     def __init__(self, settings: Mapping[str, object]) -> None:
         self.printed: dict[str, str] = {}
         in_memory = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK | os.X_OK) else None
-        self._scratch = Path(tempfile.mkdtemp(prefix="chatapi-test-", dir=in_memory))
+        self._scratch = Path(tempfile.mkdtemp(prefix="chatapi-pytest-", dir=in_memory))
         self._process: subprocess.Popen[bytes] | None = None
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CHATAPI_")}
         self._environment = {
