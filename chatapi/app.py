@@ -30,8 +30,8 @@ from chatapi.rest.listener import Listener
 from chatapi.rest.server import EnvelopeServer
 from chatapi.services import Services
 from chatapi.store import check_usable
+from chatapi.store.blank import copy_blank, make_blank, overwrite, remove_database
 from chatapi.store.lock import DatabaseLock
-from chatapi.store.seed import make_seed, overwrite, plant, remove_database
 from chatapi.tasks import Tasks
 from chatapi.tenants import DEV_TENANT_ID
 from chatapi.world import World, open_world
@@ -47,7 +47,7 @@ MANY_DESCRIPTORS = 1 << 20  # where the system has no limit
 DESCRIPTORS_PER_READER = 3  # the database, its WAL and its shared memory
 RECONNECT_MS_PER_CONNECTION = 1  # those who were connected come back over this long, at random...
 MIN_RECONNECT_MS = 1_000  # ...and over at least this
-SEED = "seed.db"  # beside the databases of a test server
+BLANK = "blank.db"  # beside the databases of a test server
 RESET_SUFFIX = ".reset"
 END_SECONDS = 1.0  # after a reset, for clients to answer that their connection is closed
 MAX_ENDING = 4  # worlds, each with its threads
@@ -128,15 +128,15 @@ class App:
         if self.addresses[0].startswith("http://"):
             await self.services.tenants.set_dev_webhook(self.addresses[0] + HOOK)
         if dev.scratch is not None:
-            await self._make_first_seed(dev.scratch / SEED)
+            await self._make_first_blank(dev.scratch / BLANK)
 
-    async def _make_first_seed(self, seed: Path) -> None:
+    async def _make_first_blank(self, blank: Path) -> None:
         """A restart keeps it: the tenant may have other settings by now, which a reset takes away."""
-        if await asyncio.to_thread(seed.exists):
+        if await asyncio.to_thread(blank.exists):
             return
-        unfinished = seed.with_suffix(RESET_SUFFIX)
-        await make_seed(self._config.database.path, str(unfinished), DEV_TENANT_ID, self._clock)
-        await asyncio.to_thread(unfinished.rename, seed)
+        unfinished = blank.with_suffix(RESET_SUFFIX)
+        await make_blank(self._config.database.path, str(unfinished), DEV_TENANT_ID, self._clock)
+        await asyncio.to_thread(unfinished.rename, blank)
 
     async def reset(self) -> None:
         """Under `--dev` and `--test`: on return nothing but the printed tenant is left, in a new world. The old one may
@@ -161,7 +161,7 @@ class App:
     async def _begin_beside(self, before: World, scratch: Path) -> None:
         self._resets += 1
         path = str(scratch / f"{self._resets}.db")
-        await asyncio.to_thread(plant, str(scratch / SEED), path)
+        await asyncio.to_thread(copy_blank, str(scratch / BLANK), path)
         await self._open_world(replace(self._config, database=replace(self._config.database, path=path)))
         self._edge.serve(self.services)
         while len(self._ending) >= MAX_ENDING:
@@ -176,7 +176,7 @@ class App:
         path = self._config.database.path
         _send_away(before.services, 0)
         await _end(before)
-        await make_seed(path, path + RESET_SUFFIX, DEV_TENANT_ID, self._clock)
+        await make_blank(path, path + RESET_SUFFIX, DEV_TENANT_ID, self._clock)
         await asyncio.to_thread(overwrite, path, path + RESET_SUFFIX)
         await self._open_world(self._config)
         self._edge.serve(self.services)

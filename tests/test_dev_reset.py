@@ -227,7 +227,7 @@ async def test_resets_that_come_together_are_all_carried_out(server: Server) -> 
     await asyncio.gather(*[dev(server, "POST", "/reset") for _ in range(10)])
     assert (await server.user("alice").get("/rooms")).data["rooms"] == []
     await eventually(lambda: not server.app._ending)
-    assert sorted(path.name for path in server.app._dev.scratch.glob("*.db")) == ["10.db", "seed.db"]
+    assert sorted(path.name for path in server.app._dev.scratch.glob("*.db")) == ["10.db", "blank.db"]
 
 
 async def test_a_client_that_reads_nothing_holds_up_no_reset(start_server: StartServer, blocking: BlockBuster) -> None:

@@ -22,7 +22,7 @@ _COPY = (
 _NEW_EPOCH = "UPDATE meta SET value = lower(hex(randomblob(12))) WHERE name = 'epoch'"
 
 
-async def make_seed(source: str, path: str, tenant_id: str, clock: Clock) -> None:
+async def make_blank(source: str, path: str, tenant_id: str, clock: Clock) -> None:
     """Makes a database with this tenant of `source` and its keys, and nothing else. Raises StoreError."""
     await asyncio.to_thread(remove_database, path)
     store = await open_store(path, synchronous="normal", readers=1, clock=clock)
@@ -39,9 +39,9 @@ def _copy_tenant(source: str, path: str, tenant_id: str) -> None:
         connection.execute("COMMIT")
 
 
-def plant(seed: str, path: str) -> None:
-    """Makes a database of a seed, with an epoch of its own. Blocks."""
-    shutil.copyfile(seed, path)
+def copy_blank(blank: str, path: str) -> None:
+    """Makes a database of a blank one, with an epoch of its own. Blocks."""
+    shutil.copyfile(blank, path)
     os.chmod(path, 0o600)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(_NEW_EPOCH)
