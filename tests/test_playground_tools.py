@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser_rig import Tenant, open_browser, open_room, panes
-from playwright.sync_api import Browser, Locator, Page, expect
+from browser_rig import PaneOf, Tenant, open_browser, open_room, panes
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 from server_process import ServerProcess
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -215,7 +216,9 @@ def send_raw(page: Page, text: str) -> None:
     box = page.locator("#frames .raw")
     if box.get_attribute("open") is None:
         box.locator("summary").first.click()
-    box.get_by_role("textbox", name="The frame, as JSON").fill(text)
+    written = box.get_by_role("textbox", name="The frame, as JSON")
+    expect(written).not_to_have_value("")  # the sample comes a moment after it was opened
+    written.fill(text)
     box.get_by_role("button", name="Send frame").click()
 
 
@@ -245,6 +248,30 @@ def raw_page(browser: Browser, server: ServerProcess) -> Iterator[Page]:
         page = visitor.open()
         panes(page)
         yield page
+
+
+def test_text_that_was_written_before_there_is_a_room_waits(browser: Browser, server: ServerProcess) -> None:
+    held: list[Route] = []
+    with Tenant(server, "early").visit(browser) as visitor:
+        creation = re.compile(r"/rooms$")
+        visitor.context.route(creation, lambda route: held.append(route) if is_post(route) else route.continue_())
+        page = visitor.open()
+        alice = PaneOf(page, "a")
+        alice.expect_live()
+        alice.input.fill("Early")
+        alice.input.press("Enter")
+        expect(alice.input).to_have_value("Early")
+        while not held:
+            page.wait_for_timeout(20)
+        held.pop().continue_()
+        expect(alice.root).to_have_attribute("aria-label", re.compile(" in "))
+        expect(alice.input).to_have_value("Early")
+        alice.input.press("Enter")
+        alice.expect_contents(["Early"])
+
+
+def is_post(route: Route) -> bool:
+    return route.request.method == "POST"
 
 
 def test_a_raw_frame_from_a_sample(browser: Browser, tenant: Tenant) -> None:

@@ -160,7 +160,7 @@ export class Composer {
   #submit() {
     this.picker.close();
     const content = this.input.value.trim();
-    if (!content || this.isBarred) return;
+    if (!content || this.isBarred || !this.#place) return; // without a room yet, the text waits here
     const editing = this.#editing;
     const replyTo = this.#replying?.message_id ?? null;
     if (!editing) {

@@ -159,7 +159,7 @@ mark.mention { padding: 0 3px; background: var(--warn-soft); color: var(--warn);
   text-align: start;
 }
 
-.own .quote { background: rgb(255 255 255 / 16%); }
+.own .quote { background: rgb(255 255 255 / 8%); } /* more would take too much contrast from bob's */
 .quote b { font-weight: 600; }
 .quote span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 

@@ -454,10 +454,10 @@ export class Pane {
 
   /** Until the room has been loaded, nobody knows who can be mentioned. @param {string} content @param {string | null} replyTo */
   async #write(content, replyTo) {
-    const roomId = this.#room?.room_id;
+    const roomId = /** @type {Room} */ (this.#room).room_id;
     for (let loading; loading !== this.#loading;) await (loading = this.#loading);
-    if (roomId && roomId === this.#room?.room_id) return this.writer.send(roomId, this.writer.draft(content, replyTo));
-    if (roomId) this.composer.putBack(roomId, content);
+    if (roomId === this.#room?.room_id) return this.writer.send(roomId, this.writer.draft(content, replyTo));
+    this.composer.putBack(roomId, content);
     this.around.say("Not sent: another room was opened.");
   }
 
