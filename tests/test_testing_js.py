@@ -16,7 +16,6 @@ from chatapi import __version__
 
 pytestmark = pytest.mark.browser
 
-README = "sdk/testing-js/README.md"
 PACKAGE = ROOT / "sdk/testing-js"
 RUNNERS = Path(__file__).parent / "testing_js"
 COMMONJS = """
@@ -54,11 +53,11 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_the_examples_of_its_readme(project: Path) -> None:
-    (project / "node.test.mjs").write_text(example(README, "js", "node:test"))
+    (project / "node.test.mjs").write_text(example("sdk/testing-js/README.md", "js", "node:test"))
     assert "# pass 1" in run(project, "node", "--test", "--test-reporter=tap", "node.test.mjs")
-    (project / "chat.test.js").write_text(example(README, "js", 'from "vitest"'))
+    (project / "chat.test.js").write_text(example("sdk/testing-js/README.md", "js", 'from "vitest"'))
     assert "1 passed" in run(project, "node_modules/.bin/vitest", "run", "chat.test.js")
-    (project / "chat.spec.js").write_text(example(README, "js", "@playwright/test"))
+    (project / "chat.spec.js").write_text(example("sdk/testing-js/README.md", "js", "@playwright/test"))
     launch = {"executablePath": shutil.which("chromium") or shutil.which("google-chrome"), "args": FLAGS}
     settings = json.dumps({"use": {"launchOptions": launch}, "reporter": "line"})
     (project / "playwright.config.js").write_text(f"export default {settings};")
