@@ -22,16 +22,16 @@ pytestmark = [pytest.mark.release, pytest.mark.timeout(300)]
 HERE = Path(__file__).parent / "package"
 PACKAGES = HERE / "node_modules"
 SDK = ROOT / "chatapi" / "web" / "sdk"
+TESTING = ROOT / "sdk" / "testing-js"
 TARBALL = f"chatapi-js-{__version__}.tgz"
 CHAT = example("chatapi/web/sdk/README.md", "js", "createRoom")
 RUN = example("chatapi/web/sdk/README.md", "sh", "deno run")
 NEW_PROJECT = example("docs/react.md", "sh", "npm create")
 APP = example("docs/react.md", "jsx", "useMessages")
-ADD_VITEST = example("docs/react.md", "sh", "--save-dev vitest")
+ADD_VITEST = example("docs/react.md", "sh", "--save-dev")
 RUN_VITEST = example("docs/react.md", "sh", "npx vitest run")
 FILES_OF_TESTS = [
     example("docs/react.md", "js", "defineConfig"),
-    example("docs/react.md", "js", "async function setup"),
     example("docs/react.md", "jsx", "src/App.test.jsx"),
 ]
 REQUIRE = """
@@ -89,6 +89,32 @@ def test_it_holds_every_module_in_four_forms(project: Path) -> None:
     parts = {f"room/{file.name}" for file in (SDK / "room").iterdir()}
     element = {"room.js", "room.d.ts", *parts}  # for browsers, which take no CommonJS
     assert held == modules | element | {"LICENSE", "README.md", "CHANGELOG.md", "package.json"}
+
+
+def test_types_of_the_test_server(project: Path, tmp_path: Path) -> None:
+    """Of `chatapi-testing`, packed: its modules and its types are found in every way, and are strict."""
+    run("npm", "pack", "--silent", "--pack-destination", tmp_path, cwd=TESTING)
+    tarball = tmp_path / f"chatapi-testing-{__version__}.tgz"
+    assert "No problems found" in run(PACKAGES / ".bin" / "attw", tarball, "--no-emoji", "--no-color", cwd=tmp_path)
+    modules = tmp_path / "node_modules"
+    modules.mkdir()
+    with tarfile.open(tarball) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (tmp_path / "package").rename(modules / "chatapi-testing")
+    shutil.copy(HERE / "server.mts", tmp_path)
+    shutil.copy(HERE / "server.mts", tmp_path / "server.ts")
+    for files, module, resolution in (("server.mts", "nodenext", "nodenext"), ("server.ts", "esnext", "bundler")):
+        options = ["--noEmit", "--strict", "--exactOptionalPropertyTypes", "--ignoreConfig", "--target", "es2022"]
+        run(
+            PACKAGES / ".bin" / "tsc",
+            *options,
+            "--module",
+            module,
+            "--moduleResolution",
+            resolution,
+            files,
+            cwd=tmp_path,
+        )
 
 
 def test_every_way_to_resolve_it_finds_the_right_types(project: Path) -> None:
@@ -156,6 +182,7 @@ def test_a_new_project_builds_the_example_and_tests_it(tmp_path: Path) -> None:
     checkout = tmp_path / "chatapi" / "chatapi" / "web"
     checkout.mkdir(parents=True)
     shutil.copytree(SDK, checkout / "sdk")
+    shutil.copytree(TESTING, tmp_path / "chatapi" / "sdk" / "testing-js")
     run("sh", "-euc", NEW_PROJECT, cwd=tmp_path)
     project = tmp_path / "my-chat"
     (project / "src" / "App.jsx").write_text(APP)

@@ -26,6 +26,7 @@ SERVER_WHEEL = f"chatapi_server-{__version__}-py3-none-any.whl"
 SDK_WHEEL = f"chatapi_python-{__version__}-py3-none-any.whl"
 PYZ = "chatapi.pyz"
 TARBALL = f"chatapi-js-{__version__}.tgz"
+TEST_SERVER = f"chatapi-testing-{__version__}.tgz"
 OLDEST_NODE = 20
 
 INSTALL_SERVER = example("README.md", "sh", "pipx install")
@@ -53,6 +54,14 @@ async def main(url, key):
                     return print(event["sender_id"], event["content"])
 
 asyncio.run(main(*sys.argv[1:]))
+"""
+START_FROM_NODE = """
+import { start } from "chatapi-testing";
+
+const server = await start();
+await server.reset();
+console.log(server.tenantId);
+await server.stop();
 """
 SEND_FROM_NODE = """
 import { ChatAPI } from "chatapi-js";
@@ -156,8 +165,8 @@ def chat(server: ServerProcess) -> None:
     assert (message["sender_id"], message["content"]) == ("alice", "Hello, Bob")
 
 
-def test_it_is_five_files(release: Path) -> None:
-    assert {file.name for file in release.iterdir()} == {SDIST, SERVER_WHEEL, SDK_WHEEL, PYZ, TARBALL}
+def test_it_is_six_files(release: Path) -> None:
+    assert {file.name for file in release.iterdir()} == {SDIST, SERVER_WHEEL, SDK_WHEEL, PYZ, TARBALL, TEST_SERVER}
 
 
 def test_the_sdist_is_the_whole_tree(release: Path) -> None:
@@ -261,6 +270,15 @@ def test_the_tarball_sends_from_node(release: Path, server: ServerProcess, key: 
     run(npm, "install", "--no-audit", "--no-fund", "--offline", release / TARBALL, cwd=tmp_path)
     (tmp_path / "send.mjs").write_text(SEND_FROM_NODE)
     assert run("node", "send.mjs", server.url, key, cwd=tmp_path) == "alice Hello, Bob\n"
+
+
+def test_the_test_server_starts_from_node(release: Path, tmp_path: Path) -> None:
+    (tmp_path / "package.json").write_text('{"private": true, "type": "module"}')
+    npm = shutil.which("npm") or "npm"
+    run(npm, "install", "--no-audit", "--no-fund", "--offline", release / TEST_SERVER, cwd=tmp_path)
+    (tmp_path / "start.mjs").write_text(START_FROM_NODE)
+    said = run("node", "start.mjs", cwd=tmp_path, CHATAPI_COMMAND=f"{sys.executable} -m chatapi")
+    assert said == "tenant_dev\n"
 
 
 def test_the_install_lines_work(release: Path, tmp_path: Path) -> None:
