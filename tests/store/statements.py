@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import chatapi.store
 
 # Modules whose statements look at everything, on purpose: commands run by hand, on a copy or without a server.
-STANDALONE = {"backup", "check", "importer", "standalone", "go", "prefill", "seed"}
+STANDALONE = {"backup", "check", "importer", "standalone", "go", "prefill", "blank"}
 
 
 def find_statements() -> Iterator[tuple[str, str]]:
