@@ -5,7 +5,6 @@ Nothing here awaits: tenants and keys are in memory. No message of an error repe
 
 import hashlib
 import hmac
-import secrets
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -18,9 +17,10 @@ from chatapi.errors import ChatError, invalid, rate_limited, unauthenticated
 from chatapi.models import Principal, Scope, TenantState, UserId, is_user_id
 from chatapi.protocol.requests import MAX_TOKEN_SECONDS
 from chatapi.ratelimit import TokenBucket
-from chatapi.tenants import TenantRegistry
+from chatapi.tenants import TenantRegistry, make_routed_secret
 
 TICKET_SECONDS = 60
+TICKET_BYTES = 24  # random
 MAX_TICKETS = 100_000
 MAX_CACHED_TOKENS = 10_000
 CLOCK_SKEW_SECONDS = 5  # a backend's clock may be this much ahead of ours when it signs for the full 24 hours
@@ -146,7 +146,7 @@ class Auth:
             del self._tickets[oldest]
         if len(self._tickets) >= MAX_TICKETS:
             raise rate_limited(1.0, "Too many unused tickets")
-        ticket = f"tkt_{secrets.token_urlsafe(24)}"
+        ticket = "tkt_" + make_routed_secret(principal.tenant.tenant_id, TICKET_BYTES)
         self._tickets[ticket] = IssuedTicket(principal, principal.tenant.token_secret, now_s + TICKET_SECONDS)
         return ticket
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from msgspec import UNSET
 
@@ -125,7 +125,7 @@ class TenantRegistry:
     async def _create(
         self, tenant_id: TenantId, name: str, config: dict[str, object], *, shown: bool
     ) -> tuple[TenantState, str]:
-        api_key, key_id = make_api_key(), make_key_id()
+        api_key, key_id = make_api_key(tenant_id), make_key_id()
         token_secret = make_secret()
         webhook_secret = make_webhook_secret() if config.get("webhook_url") else None
 
@@ -247,7 +247,7 @@ class TenantRegistry:
 
     async def create_key(self, tenant_id: str) -> tuple[KeyId, str]:
         """The key's id, and the key, which is never shown again."""
-        api_key, key_id = make_api_key(), make_key_id()
+        api_key, key_id = make_api_key(tenant_id), make_key_id()
 
         async def apply(transaction: Transaction) -> TenantState:
             tenant = self.get(tenant_id)
@@ -314,7 +314,7 @@ class TenantRegistry:
 
     async def _make_shown_key(self, tenant: TenantState) -> str:
         """The dev tenant's key was revoked: here is another one."""
-        api_key, key_id = make_api_key(), make_key_id()
+        api_key, key_id = make_api_key(tenant.tenant_id), make_key_id()
         await self._store.writer.change(
             lambda transaction: store_tenants.insert_key(
                 transaction, tenant.tenant_key, key_id, hash_key(api_key), api_key
@@ -354,8 +354,20 @@ def hash_key(api_key: str) -> bytes:
     return hashlib.sha256(api_key.encode("utf-8", "surrogateescape")).digest()
 
 
-def make_api_key() -> str:
-    return f"sk_{secrets.token_urlsafe(KEY_BYTES)}"
+def make_api_key(tenant_id: str) -> str:
+    return "sk_" + make_routed_secret(tenant_id, KEY_BYTES)
+
+
+def make_routed_secret(tenant_id: str, random_bytes: int) -> str:
+    """`<tenant>_<secret>`, from which a proxy learns where to send the request. Nothing may be allowed by its first
+    part. The secret is hexadecimal, so that the last `_` divides the two."""
+    return f"{encode_routing_name(tenant_id)}_{secrets.token_hex(random_bytes)}"
+
+
+def encode_routing_name(tenant_id: str) -> str:
+    """The tenant's id as keys, tickets and a proxy's map spell it: percent-encoded, since imported ids may hold any
+    printable ASCII."""
+    return quote(tenant_id, safe="")
 
 
 def make_key_id() -> KeyId:

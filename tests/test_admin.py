@@ -68,7 +68,7 @@ async def test_a_tenants_life(server: Server) -> None:
     made = dict(reply.data)
     assert set(made) == TENANT_FIELDS | {"api_key", "token_secret"}
     assert re.fullmatch(r"tenant_[0-9a-z]+", made["tenant_id"])
-    assert re.fullmatch(r"sk_[A-Za-z0-9_-]{43,}", made["api_key"])  # 32 bytes
+    assert re.fullmatch(rf"sk_{made['tenant_id']}_[0-9a-f]{{64}}", made["api_key"])  # 32 bytes
     assert len(made["token_secret"]) >= 43
     path = f"/tenants/{made['tenant_id']}"
     shown = {name: made[name] for name in TENANT_FIELDS}

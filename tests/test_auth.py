@@ -3,17 +3,24 @@
 import base64
 import json
 import math
+import re
 from typing import Any
+from urllib.parse import unquote
 
 import jwt
 import pytest
 from conftest import StartServer
 from driver import HandClock, Reply, Server, Socket, User
+from examples import example
 
 from chatapi.auth import TICKET_SECONDS, WRONG_KEYS_PER_MINUTE
 from chatapi.clock import Clock
+from chatapi.models import TenantId
+from chatapi.store.tenants import insert_key, load_keys
+from chatapi.tenants import hash_key, make_key_id
 
 DAY = 86_400
+SCANNERS = example("docs/operations.md", "text", "sk_").strip()
 OTHER_SECRET = "another-secret-of-the-right-length-0123456789"
 
 
@@ -52,6 +59,38 @@ async def test_no_credential_is_401(shared_server: Server, headers: dict[str, st
 async def test_a_wrong_key_is_401(shared_server: Server, key: str) -> None:
     headers = {"X-API-Key": key, "X-User-Id": "alice"}
     assert refusal(await shared_server.request("GET", "/rooms", headers=headers)) == UNAUTHENTICATED
+
+
+async def test_each_key_and_ticket_names_its_own_tenant(server: Server) -> None:
+    tenants = server.services.tenants
+    for tenant_id in ("tenant_dev", "tenant_9f2c", "a_b", "_", "Ünïted 100%/ä_b_", "%5F"):
+        _tenant, first = await tenants._create(TenantId(tenant_id), "named", {}, shown=False)
+        _key_id, second = await tenants.create_key(tenant_id)
+        ticket = (await server.user("alice", first).post("/ws/token")).data["token"]
+        for text, prefix, digits in ((first, "sk_", 64), (second, "sk_", 64), (ticket, "tkt_", 48)):
+            named, secret = text.removeprefix(prefix).rsplit("_", 1)
+            assert (unquote(named), len(secret)) == (tenant_id, digits)
+            assert not set(secret) - set("0123456789abcdef")
+            assert re.fullmatch(r"[A-Za-z0-9._~%-]+", named), "a proxy's map holds it, and so does a header"
+        assert [re.findall(SCANNERS, f"key={key}&x=")[0] for key in (first, second)] == [
+            key.removeprefix("sk_") for key in (first, second)
+        ]
+        renamed = first.replace(first.removeprefix("sk_").rsplit("_", 1)[0], "tenant_other")
+        assert refusal(await server.user("alice", renamed).get("/rooms")) == UNAUTHENTICATED
+
+
+async def test_keys_that_name_no_tenant_stay_valid(server: Server) -> None:
+    tenant = server.services.tenants.get((await server.make_tenant())["tenant_id"])
+    for old in ("sk_" + "aB-_9" * 8 + "xyz", "sk_one_0123456789", "anything-imported"):
+        await server.services.store.writer.change(
+            lambda transaction, old=old: insert_key(transaction, tenant.tenant_key, make_key_id(), hash_key(old), None)
+        )
+    for key_hash, key_id, tenant_key in await load_keys(server.services.store.readers):
+        if tenant_key == tenant.tenant_key:
+            server.services.tenants._add_key(key_hash, tenant, key_id)
+    assert re.findall(SCANNERS, "sk_" + "aB-_9" * 8 + "xyz")
+    for old in ("sk_" + "aB-_9" * 8 + "xyz", "sk_one_0123456789", "anything-imported"):
+        assert (await server.user("alice", old).get("/rooms")).status == 200
 
 
 async def test_parts_of_a_key_are_no_key(shared_server: Server) -> None:

@@ -295,7 +295,10 @@ class UserToken(Answer, frozen=True, kw_only=True):
 
 
 class Ticket(Answer, frozen=True, kw_only=True):
-    token: Annotated[str, Meta(description="for one WebSocket: /ws?token=…", examples=["tkt_for-one-websocket"])]
+    token: Annotated[
+        str,
+        Meta(description="for one WebSocket: /ws?token=…", examples=["tkt_tenant_9f2c61d0a4b84e17_…"]),
+    ]
     expires_in: Annotated[int, Meta(description="seconds", examples=[60])]
 
 

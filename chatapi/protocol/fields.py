@@ -55,7 +55,7 @@ RequestIdText = Annotated[str, Meta(max_length=64, description="the request_id o
 Epoch = Annotated[str, Meta(description="changes when the database is restored", examples=["9f2c61d0a4b84e17"])]
 Metadata = Annotated[Encoded[dict[str, object]] | None, Meta(examples=[{"project": "lighthouse"}])]
 Payload = Annotated[Encoded[object], Meta(examples=[{"order": 1234}])]
-OneTimeKey = Annotated[str, Meta(examples=["sk_shown-once-and-stored-as-a-hash-only"])]
+OneTimeKey = Annotated[str, Meta(examples=["sk_tenant_9f2c61d0a4b84e17_shown-once"])]
 OneTimeSecret = Annotated[str, Meta(examples=["shown-once-signs-user-tokens"])]
 WebhookSecret = Annotated[str, Meta(examples=["whsec_c2hvd24tb25jZS1zaWducy13ZWJob29rcw=="])]
 HasMore = Annotated[bool, Meta(description="whether there is another page", examples=[False])]
