@@ -69,7 +69,7 @@ async def send_ready(services: Services, connection: Connection, user: OnlineUse
     ready = ReadyFrame(
         connection_id=connection.connection_id,
         user_id=connection.user_id,
-        epoch=services.recovery.find_epoch(connection.tenant),
+        epoch=connection.tenant.epoch,
         server_time=encode_time(services.clock.now_us()),
         heartbeat_seconds=services.config.websocket.heartbeat_seconds,
         rooms=rooms,

@@ -82,6 +82,7 @@ class TenantState:
         "bans",
         "config",
         "created_at_us",
+        "epoch",
         "gone",
         "name",
         "replaced_webhook_secrets",
@@ -102,6 +103,7 @@ class TenantState:
         config: dict[str, object],
         settings: "TenantSettings",
         created_at_us: int,
+        epoch: str,
         webhook_secret: str | None = None,
         replaced_webhook_secrets: Sequence[ReplacedSecret] = (),
     ) -> None:
@@ -112,6 +114,7 @@ class TenantState:
         self.config = config
         self.settings = settings
         self.created_at_us = created_at_us
+        self.epoch = epoch  # for which alone the cursors of clients hold
         self.gone = False  # deleted: its rooms are there no more, though their rows may be
         self.webhook_secret = webhook_secret
         self.replaced_webhook_secrets = list(replaced_webhook_secrets)

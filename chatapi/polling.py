@@ -210,7 +210,7 @@ class _Reading:
             connection.leave(room)  # it was left between two polls
         connection.set_all_cursors(self._find_ack)
         epoch = self._request.epoch
-        is_foreign = epoch is not None and epoch != services.recovery.find_epoch(connection.tenant)
+        is_foreign = epoch is not None and epoch != connection.tenant.epoch
         for room, after_seq in rooms:
             try:
                 check_may_read(room, connection.user_id)  # it was left or deleted while another one was loaded
@@ -359,7 +359,7 @@ class _Reading:
                 del self._named[room]
                 self._errors[room.room_id] = error_body(error)
         return Synced(
-            epoch=self._services.recovery.find_epoch(connection.tenant),
+            epoch=connection.tenant.epoch,
             events=join_json(self._events),
             rooms={room.room_id: cursor for room, cursor in self._named.items()},
             reset=self._reset,

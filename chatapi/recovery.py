@@ -5,7 +5,6 @@ live delivery in the same step of the loop in which nothing is missing, so that 
 """
 
 import asyncio
-import hashlib
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from chatapi.deltas import Deltas, ShownState, is_open
 from chatapi.doorbell import Doorbell
 from chatapi.errors import ChatError, Code, not_found
 from chatapi.hub import Hub
-from chatapi.models import RoomKey, TenantKey, TenantState, UserId
+from chatapi.models import RoomKey, TenantKey, UserId
 from chatapi.open_streams import OpenStream
 from chatapi.protocol.encoders import add_request_id, encode_error_frame, encode_frame
 from chatapi.protocol.fields import or_unset
@@ -67,7 +66,6 @@ class Recovery:
         hub: Hub,
         deltas: Deltas,
         tasks: Tasks,
-        epoch: str,
         sync_limit: int,
         slow_consumer_seconds: float,
     ) -> None:
@@ -77,7 +75,6 @@ class Recovery:
         self._hub = hub
         self._deltas = deltas
         self._tasks = tasks
-        self._epoch = epoch
         self._sync_limit = sync_limit
         self._slow_consumer_seconds = slow_consumer_seconds
         self._steps = asyncio.Semaphore(CONCURRENT_STEPS)
@@ -129,7 +126,7 @@ class Recovery:
                 self._refuse_room(connection, room_id, error, request_id)
         if connection.state is ConnectionState.CLOSED:
             return  # while a room was loaded
-        own_epoch = self.find_epoch(connection.tenant)
+        own_epoch = connection.tenant.epoch
         is_foreign = epoch is not None and epoch != own_epoch
         connection.pause()
         reset: dict[str, int] = {}
@@ -149,10 +146,6 @@ class Recovery:
             frame = SyncResetFrame(epoch=own_epoch, rooms=reset, request_id=or_unset(request_id))
             self._hub.send(connection, encode_frame(frame))
         self.begin(connection, request_id)
-
-    def find_epoch(self, tenant: TenantState) -> str:
-        """The tenant's epoch: the same as long as this database is, and another one for each tenant."""
-        return hashlib.blake2b(f"{self._epoch} {tenant.tenant_id}".encode(), digest_size=12).hexdigest()
 
     def _refuse_room(self, connection: Connection, room_id: str, error: ChatError, request_id: str | None) -> None:
         error.field = f"rooms.{room_id}"

@@ -24,6 +24,7 @@ from chatapi.ratelimit import BucketLevel, TenantBuckets
 from chatapi.rooms import Rooms
 from chatapi.store import Store, Transaction
 from chatapi.store import tenants as store_tenants
+from chatapi.store.epochs import make_epoch
 
 CREDENTIAL_GONE = 4001
 APPENDS_PER_REQUEST = 10  # to streams: a tenant, and a user, may append so many times as often as they may request
@@ -128,10 +129,11 @@ class TenantRegistry:
         api_key, key_id = make_api_key(tenant_id), make_key_id()
         token_secret = make_secret()
         webhook_secret = make_webhook_secret() if config.get("webhook_url") else None
+        epoch = make_epoch()
 
         async def apply(transaction: Transaction) -> TenantState:
             tenant_key = await store_tenants.insert_tenant(
-                transaction, tenant_id, name, config, token_secret, webhook_secret
+                transaction, tenant_id, name, config, token_secret, webhook_secret, epoch
             )
             await store_tenants.insert_key(
                 transaction, tenant_key, key_id, hash_key(api_key), api_key if shown else None
@@ -144,6 +146,7 @@ class TenantRegistry:
                 config=config,
                 settings=resolve_settings(config, self._config),
                 created_at_us=transaction.now_us,
+                epoch=epoch,
                 webhook_secret=webhook_secret,
             )
 

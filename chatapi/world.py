@@ -227,7 +227,6 @@ def _build_recovery(
         hub=hub,
         deltas=deltas,
         tasks=tasks,
-        epoch=store.epoch,
         sync_limit=config.limits.sync_limit,
         slow_consumer_seconds=config.limits.slow_consumer_seconds,
     )

@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from chatapi.models import encode_dm_key
+from chatapi.store.epochs import renew_epochs
 from chatapi.store.migrate import list_migrations
 from chatapi.tenants import hash_key
 
@@ -44,6 +45,7 @@ def make_database(path: Path, rows: str = ROOMS, *, newest: int | None = None) -
             connection.executescript(script)
         connection.execute("PRAGMA foreign_keys = ON")
         connection.executescript(rows)
+        renew_epochs(connection)
     return path
 
 

@@ -103,6 +103,7 @@ class World:
             config={},
             settings=resolve_settings({}, Config()),
             created_at_us=0,
+            epoch="e1",
         )
         self.crashed: list[str] = []
         self.hub = Hub(HandClock())
@@ -116,7 +117,6 @@ class World:
             hub=self.hub,
             deltas=self.deltas,
             tasks=Tasks(self.crashed.append),
-            epoch="e1",
             sync_limit=60,
             slow_consumer_seconds=10,
         )

@@ -30,7 +30,7 @@ async def test_ready_comes_first_and_tells_where_the_user_stands(server: Server)
     assert {name: ready[name] for name in ("type", "user_id", "epoch", "heartbeat_seconds", "rooms")} == {
         "type": "ready",
         "user_id": "bob",
-        "epoch": server.services.recovery.find_epoch(server.services.tenants.all()[0]),
+        "epoch": server.services.tenants.all()[0].epoch,
         "heartbeat_seconds": 30,
         "rooms": [
             {

@@ -65,8 +65,7 @@ class StoreError(Exception):
 
 
 class Store:
-    """`writer` changes, `readers` read. Made by `open_store`. The epochs of tenants, for which alone the cursors of
-    clients hold, are made from `epoch`, which names this database. `can_search` says whether this SQLite has FTS5."""
+    """`writer` changes, `readers` read. Made by `open_store`. `can_search` says whether this SQLite has FTS5."""
 
     def __init__(
         self,
@@ -74,14 +73,12 @@ class Store:
         writer: Writer,
         readers: Readers,
         *,
-        epoch: str,
         latest_us: int,
         can_search: bool,
     ) -> None:
         self._connection = connection
         self.writer = writer
         self.readers = readers
-        self.epoch = epoch
         self.can_search = can_search
         self.latest_us = latest_us  # the latest time that was stored before this start; 0 = none
 
@@ -124,13 +121,11 @@ async def _open_parts(
     reading = Readers([Reader(path, _READER_PRAGMAS, BUSY_SECONDS) for _ in range(readers)])
     opened.push_async_callback(reading.close)
     await reading.open()
-    epoch = await reading.fetch_one("SELECT value FROM meta WHERE name = 'epoch'", {})
-    assert epoch is not None  # the first migration wrote it
     last_key = await log.get_last_key(reading)
     latest_us = max(find_key_time(last_key) if last_key else 0, await meta.get_time(reading))
     writer = Writer(connection, clock, KeyMaker(clock, last_key), WalBound(reading), DatabaseFiles(path))
     reading.on_quiet = writer.wake
-    return Store(connection, writer, reading, epoch=epoch[0], latest_us=latest_us, can_search=can_search)
+    return Store(connection, writer, reading, latest_us=latest_us, can_search=can_search)
 
 
 def check_usable(path: str) -> None:

@@ -22,20 +22,19 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
+from chatapi.store.epochs import renew_epochs
 from chatapi.store.standalone import UnusableDatabase, explain_errors, open_snapshot
 
 STEP_PAGES = 256  # 1 MiB at SQLite's page size
 STEP_PAUSE_SECONDS = 0.002  # leaves the disk to the server in between, and bounds the copy to some 250 MB/s
 SYNC_EVERY_STEPS = 8
 
-_NEW_EPOCH = "UPDATE meta SET value = lower(hex(randomblob(12))) WHERE name = 'epoch'"
-
 
 def back_up(path: str, target: str) -> int:
     """Copies the database to the new file `target`; returns its bytes. It is complete and on disk, or not there.
 
-    The copy has an `epoch` of its own, so that after a restore no client takes a reused `seq` for one that it has
-    seen. Raises UnusableDatabase, FileExistsError or OSError.
+    Its tenants have new epochs, so that after a restore no client takes a reused `seq` for one that it has seen.
+    Raises UnusableDatabase, FileExistsError or OSError.
     """
     final = Path(target)
     if os.path.lexists(final):
@@ -84,8 +83,9 @@ def _make_standalone(partial: Path) -> None:
     with closing(sqlite3.connect(partial, isolation_level=None)) as copy:
         # The copied header asks for a WAL: with a rollback journal the copy is this one file.
         mode = copy.execute("PRAGMA journal_mode = DELETE").fetchone()[0]
-        if mode != "delete" or copy.execute(_NEW_EPOCH).rowcount != 1:
+        if mode != "delete":
             raise UnusableDatabase(f"{partial}: the copy could not be finished")
+        renew_epochs(copy)
 
 
 def _publish(partial: Path, final: Path) -> None:

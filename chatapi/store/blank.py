@@ -8,6 +8,7 @@ from contextlib import closing
 
 from chatapi.clock import Clock
 from chatapi.store import open_store
+from chatapi.store.epochs import renew_epochs
 
 SUFFIXES = ("", "-wal", "-shm")  # of SQLite's files, after the path of the database
 
@@ -19,7 +20,6 @@ _COPY = (
     JOIN source.api_keys AS k ON k.tenant_key = t.tenant_key WHERE t.tenant_id = :tenant_id
     """,
 )
-_NEW_EPOCH = "UPDATE meta SET value = lower(hex(randomblob(12))) WHERE name = 'epoch'"
 
 
 async def make_blank(source: str, path: str, tenant_id: str, clock: Clock) -> None:
@@ -40,11 +40,11 @@ def _copy_tenant(source: str, path: str, tenant_id: str) -> None:
 
 
 def copy_blank(blank: str, path: str) -> None:
-    """Makes a database of a blank one, with an epoch of its own. Blocks."""
+    """Makes a database of a blank one, with a new epoch. Blocks."""
     shutil.copyfile(blank, path)
     os.chmod(path, 0o600)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute(_NEW_EPOCH)
+        renew_epochs(connection)
 
 
 def overwrite(path: str, source: str) -> None:

@@ -238,7 +238,7 @@ _WRONG_USERS = """
     WHERE dm_key IS NOT dm_key(user_id, blocked_id)
 """
 _NO_EPOCH = """
-    SELECT 'meta: there is no epoch' WHERE NOT EXISTS (SELECT 1 FROM meta WHERE name = 'epoch' AND value <> '')
+    SELECT printf('%s: the tenant has no epoch', tenant_id) FROM tenants WHERE epoch = '' AND deleted_at_us IS NULL
 """
 
 _CHECKS: Mapping[str, str] = {
@@ -257,7 +257,7 @@ _CHECKS: Mapping[str, str] = {
     "webhook calls": _WRONG_CALLS,
     "bans": _BANNED_MEMBERS,
     "users": _WRONG_USERS,
-    "epoch": _NO_EPOCH,
+    "epochs": _NO_EPOCH,
 }
 
 # The words of each row, as the index has them; and the message of each row, as it was when it went in.

@@ -13,6 +13,7 @@ from contextlib import closing
 
 from chatapi.clock import Clock
 from chatapi.store import StoreError, check_usable, open_store
+from chatapi.store.epochs import make_epoch
 from chatapi.store.keys import KEY_EPOCH_US
 from chatapi.store.lock import DatabaseInUse, DatabaseLock
 
@@ -29,8 +30,8 @@ _FAST = (
     "PRAGMA foreign_keys = OFF",
 )
 _INSERT_TENANT = """
-    INSERT INTO tenants (tenant_id, name, token_secret, created_at_us)
-    VALUES (:tenant_id, 'prefilled', :token_secret, :now_us) RETURNING tenant_key
+    INSERT INTO tenants (tenant_id, name, token_secret, created_at_us, epoch)
+    VALUES (:tenant_id, 'prefilled', :token_secret, :now_us, :epoch) RETURNING tenant_key
 """
 _COUNT = "WITH RECURSIVE numbers (n) AS (SELECT :first UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < :after)"
 _INSERT_ROOMS = f"""
@@ -82,7 +83,12 @@ async def _migrate(path: str, clock: Clock) -> None:
 def _fill(connection: sqlite3.Connection, messages: int, now_us: int) -> None:
     rooms = max(1, messages // MESSAGES_PER_ROOM)
     (room_key,) = connection.execute(_ROOM_KEY).fetchone()
-    tenant = {"tenant_id": f"tenant_{secrets.token_hex(12)}", "token_secret": secrets.token_hex(32), "now_us": now_us}
+    tenant = {
+        "tenant_id": f"tenant_{secrets.token_hex(12)}",
+        "token_secret": secrets.token_hex(32),
+        "now_us": now_us,
+        "epoch": make_epoch(),
+    }
     (tenant_key,) = connection.execute(_INSERT_TENANT, tenant).fetchone()
     shape: dict[str, object] = {
         "tenant_key": tenant_key,

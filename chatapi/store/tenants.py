@@ -13,7 +13,8 @@ from chatapi.store.transaction import Transaction
 Row = tuple[Any, ...]
 
 _LOAD_TENANTS = """
-    SELECT tenant_key, tenant_id, name, config, token_secret, webhook_secret, replaced_webhook_secrets, created_at_us
+    SELECT tenant_key, tenant_id, name, config, token_secret, webhook_secret, replaced_webhook_secrets, created_at_us,
+        epoch
     FROM tenants WHERE deleted_at_us IS NULL ORDER BY tenant_key
 """
 _LOAD_KEYS = """
@@ -21,8 +22,8 @@ _LOAD_KEYS = """
     JOIN tenants AS t ON t.tenant_key = k.tenant_key WHERE t.deleted_at_us IS NULL
 """
 _INSERT_TENANT = """
-    INSERT INTO tenants (tenant_id, name, config, token_secret, webhook_secret, created_at_us)
-    VALUES (:tenant_id, :name, :config, :token_secret, :webhook_secret, :now_us)
+    INSERT INTO tenants (tenant_id, name, config, token_secret, webhook_secret, created_at_us, epoch)
+    VALUES (:tenant_id, :name, :config, :token_secret, :webhook_secret, :now_us, :epoch)
     RETURNING tenant_key
 """
 _UPDATE_TENANT = """
@@ -76,6 +77,7 @@ def _read_tenant(row: Row, server: Config) -> TenantState:
         webhook_secret=row[5],
         replaced_webhook_secrets=[ReplacedSecret(*item) for item in loads_stored(row[6])],
         created_at_us=row[7],
+        epoch=row[8],
     )
 
 
@@ -91,6 +93,7 @@ async def insert_tenant(
     config: dict[str, object],
     token_secret: str,
     webhook_secret: str | None,
+    epoch: str,
 ) -> TenantKey:
     row = await transaction.fetch_one(
         _INSERT_TENANT,
@@ -101,6 +104,7 @@ async def insert_tenant(
             "token_secret": token_secret,
             "webhook_secret": webhook_secret,
             "now_us": transaction.now_us,
+            "epoch": epoch,
         },
     )
     assert row is not None  # RETURNING

@@ -17,6 +17,7 @@ from sample_database import ROOMS, add_big_room, damage, make_database, query
 from server_process import ServerProcess
 
 from chatapi.cli import main
+from chatapi.store.epochs import renew_epochs
 from chatapi.store.lock import DatabaseLock
 
 KEY = "sk_of_the_tests"
@@ -72,6 +73,7 @@ def new(database):
 def fill(database, messages):
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         connection.executescript(ROOMS)
+        renew_epochs(connection)
     add_big_room(database, messages, api_key=KEY)
 
 
@@ -206,13 +208,13 @@ def test_a_database_of_an_earlier_version_is_rewritten_once(old, run):
     delete_room(old)
     owner = os.stat(old)
     marks = [query(old, f"PRAGMA {name}") for name in ("user_version", "application_id", "journal_mode")]
-    epoch = query(old, "SELECT value FROM meta WHERE name = 'epoch'")
+    epoch = query(old, "SELECT epoch FROM tenants")
     assert not is_incremental(old)
     assert run()[0] == 0
     assert is_incremental(old)
     assert os.path.getsize(old) < 500_000
     assert marks == [query(old, f"PRAGMA {name}") for name in ("user_version", "application_id", "journal_mode")]
-    assert epoch == query(old, "SELECT value FROM meta WHERE name = 'epoch'")  # it is the same database
+    assert epoch == query(old, "SELECT epoch FROM tenants")  # it is the same database
     assert (os.stat(old).st_ino, os.stat(old).st_mode) == (owner.st_ino, owner.st_mode)
     assert main(["check"]) == 0
 

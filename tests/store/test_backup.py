@@ -10,7 +10,7 @@ from chatapi.store import backup
 from chatapi.store.backup import back_up
 from chatapi.store.standalone import UnusableDatabase
 
-EPOCH = "SELECT value FROM meta WHERE name = 'epoch'"
+EPOCHS = "SELECT epoch FROM tenants ORDER BY tenant_key"
 CONTENT = "SELECT group_concat(content) FROM (SELECT content FROM messages ORDER BY message_key)"
 
 
@@ -58,11 +58,17 @@ def test_the_copy_is_one_private_file(database, writer, target):
     assert target.stat().st_mode & 0o777 == 0o600
 
 
-def test_the_copy_has_an_epoch_of_its_own(database, target):
+def test_each_tenant_of_the_copy_has_a_new_epoch(database, target):
     back_up(str(database), str(target))
-    [(live,)], [(copied,)] = query(database, EPOCH), query(target, EPOCH)
-    assert live != copied
-    assert len(live) == len(copied) == 24
+    epochs = [epoch for (epoch,) in query(database, EPOCHS) + query(target, EPOCHS)]
+    assert len(set(epochs)) == 4
+    assert {len(epoch) for epoch in epochs} == {24}
+
+
+def test_a_database_of_an_earlier_version_is_copied_too(tmp_path, target):
+    old = make_database(tmp_path / "old.db", newest=23)
+    back_up(str(old), str(target))
+    assert query(target, CONTENT) == query(old, CONTENT)
 
 
 def test_an_existing_target_is_refused_and_left_alone(database, target):

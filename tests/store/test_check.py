@@ -132,7 +132,7 @@ def test_an_empty_database_is_sound(tmp_path):
             "INSERT INTO webhook_deliveries (event_key, ordinal, tenant_key, user_id) VALUES (1, 1, 9, 'bob')",
             "webhook_deliveries: 1 rows refer to tenants that do not exist",
         ),
-        ("UPDATE meta SET value = ''", "meta: there is no epoch"),
+        ("UPDATE tenants SET epoch = '' WHERE tenant_key = 2", "tenant_b: the tenant has no epoch"),
     ],
 )
 def test_each_damage_is_found_and_named(database, sql, finding):

@@ -244,7 +244,7 @@ OF_STATEMENT: dict[str, dict[str, object]] = {
     "rooms._MARK_DELETED": {"room_key": 3},
     "tenants._DELETE_KEY": {"key_id": "key_000007"},
     "tenants._INSERT_KEY": {"key_id": "key_new", "key_hash": b"new"},
-    "tenants._INSERT_TENANT": {"tenant_id": "new", "name": "x", "config": "{}", "token_secret": "s"},
+    "tenants._INSERT_TENANT": {"tenant_id": "new", "name": "x", "config": "{}", "token_secret": "s", "epoch": "e"},
     "tenants._UPDATE_TENANT": {"name": "x", "config": "{}"},
     "tenants._UPDATE_TOKEN_SECRET": {"token_secret": "s"},
     "tenants._UPDATE_WEBHOOK_SECRET": {"replaced": "[]"},

@@ -108,6 +108,7 @@ async def bench(database: Path) -> AsyncIterator[Bench]:
         config={},
         settings=resolve_settings({}, Config()),
         created_at_us=0,
+        epoch="e1",
     )
     room = RoomState(
         tenant=tenant,

@@ -21,6 +21,7 @@ def make_tenant(secret: str | None, *replaced: ReplacedSecret) -> TenantState:
         config={},
         settings=resolve_settings({}, Config()),
         created_at_us=0,
+        epoch="e1",
         webhook_secret=secret,
         replaced_webhook_secrets=replaced,
     )

@@ -1,6 +1,7 @@
 """Tenants and their keys."""
 
 from chatapi.protocol.json import dumps_text
+from chatapi.store.epochs import make_epoch
 from chatapi.store.go.run import BAD_ID, DELETED, NO_TENANT, Run
 from chatapi.store.go.values import clean_text, is_public_id, parse_key_hash, split_config
 
@@ -9,8 +10,8 @@ _OLD_TENANTS = """
 """
 _FIND_TENANT = "SELECT tenant_key, deleted_at_us IS NOT NULL FROM main.tenants WHERE tenant_id = :tenant_id"
 _INSERT_TENANT = """
-    INSERT INTO main.tenants (tenant_id, name, config, token_secret, created_at_us)
-    VALUES (:tenant_id, :name, :config, :token_secret, :created_at_us)
+    INSERT INTO main.tenants (tenant_id, name, config, token_secret, created_at_us, epoch)
+    VALUES (:tenant_id, :name, :config, :token_secret, :created_at_us, :epoch)
     RETURNING tenant_key
 """
 _INSERT_KEY = """
@@ -55,6 +56,7 @@ def _insert_tenant(run: Run, tenant_id: str, name: object, config: object, creat
         "config": dumps_text(kept),
         "token_secret": run.credentials.make_token_secret(),
         "created_at_us": created_at_us,
+        "epoch": make_epoch(),
     }
     run.report.counts["tenants"].imported += 1
     return int(run.connection.execute(_INSERT_TENANT, row).fetchone()[0])
