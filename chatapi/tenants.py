@@ -368,8 +368,8 @@ def make_routed_secret(tenant_id: str, random_bytes: int) -> str:
 
 
 def encode_routing_name(tenant_id: str) -> str:
-    """The tenant's id as keys, tickets and a proxy's map spell it: percent-encoded, since imported ids may hold any
-    printable ASCII."""
+    """The tenant's id as keys, tickets and a proxy's map spell it: percent-encoded, since imported ids may hold
+    anything but U+0000."""
     return quote(tenant_id, safe="")
 
 

@@ -6,12 +6,17 @@ import re
 
 import pytest
 from examples import example
+from haproxy import OPERATORS_PATHS
 from installation import Installation
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(300)]
 
-NGINX = example("docs/operations.md", "nginx")
+NGINX = example("docs/operations.md", "nginx", "upstream")
 CADDY = example("docs/operations.md", "caddyfile")
+HAPROXY = example("docs/operations.md", "haproxy")
+HAPROXY_START = example("docs/operations.md", "sh", "haproxy -c")
+TWO_MORE = example("docs/operations.md", "sh", "chatapi@")
+SECOND_TENANT = example("docs/operations.md", "sh", "tenant route")
 SOCKET_UNIT = example("docs/operations.md", "ini", "socket.conf")
 SOCKET_SETTINGS = example("docs/operations.md", "toml", "unix_socket")
 PORT_UNIT = example("docs/operations.md", "ini", "port.conf")
@@ -24,14 +29,6 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -su
     -keyout /etc/ssl/chat.example.com.key -out /etc/ssl/chat.example.com.pem 2>/dev/null
 """
 RESOLVE = ("-k", "--resolve", "chat.example.com:443:127.0.0.1")
-OPERATORS_PATHS = (
-    "/admin/stats",
-    "/v1/admin/tenants",
-    "/metrics",
-    "/v1/metrics",
-    "/%61dmin/stats",
-    "/x/../admin/stats",
-)
 HANDSHAKE = {
     "Connection": "Upgrade",
     "Upgrade": "websocket",
@@ -151,3 +148,33 @@ def test_the_host_that_a_proxy_makes_up(installed: Installation) -> None:
     )
     installed.restart()
     assert handshake(installed, "http://localhost:5173") == "101"
+
+
+def test_from_one_server_to_three_behind_haproxy(installed: Installation) -> None:
+    """As docs/operations.md grows beyond one machine, with a client that calls the first tenant all the time."""
+    installed.run("systemctl stop nginx caddy || true" + CERTIFICATE)
+    # Tests may have fewer descriptors than a machine.
+    installed.machine.write("/etc/haproxy/haproxy.cfg", HAPROXY.replace("maxconn 20000", "maxconn 2000"))
+    installed.run(HAPROXY_START)
+    headers = f"-H 'X-API-Key: {installed.key}' -H 'X-User-Id: alice'"
+    call = f"curl -s -o /dev/null -w '%{{http_code}}\n' {headers} {' '.join(RESOLVE)} {PUBLIC}/rooms"
+    installed.run(f"(until [ -e /tmp/enough ]; do {call}; sleep 0.05; done) > /tmp/statuses 2>&1 &")
+    installed.run(TWO_MORE)
+    create, route = SECOND_TENANT.splitlines()
+    made = installed.run(f"cd /; {create}")
+    tenant_id = re.search(r"^tenant_id +(\S+)", made, re.MULTILINE)[1]
+    installed.run(f"cd /; {route.replace('tenant_1', tenant_id)}; systemctl reload haproxy")
+    assert installed.run("cat /etc/haproxy/chatapi-tenants.map").split() == [tenant_id, "b"]
+    check_proxy(installed)
+    first, installed.key = installed.key, re.search(r"^api_key +(sk_\S+)", made, re.MULTILINE)[1]
+    try:
+        installed.run("systemctl stop chatapi")
+        assert handshake(installed) == "101", "the second tenant needs the second server alone"
+        installed.run("systemctl start chatapi; touch /tmp/enough")
+    finally:
+        installed.key = first
+    assert "https://b.chat.example.com" in installed.run("cat /etc/chatapi/b.toml")
+    assert "https://app.example.com" in installed.run("cat /etc/chatapi/b.toml")
+    statuses = installed.run("cat /tmp/statuses").split()
+    assert statuses
+    assert set(statuses) == {"200"}

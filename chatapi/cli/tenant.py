@@ -10,6 +10,7 @@ from msgspec import UNSET
 
 from chatapi.cli.admin import Json, ask, list_all, make_options
 from chatapi.cli.errors import CliError
+from chatapi.cli.haproxy import find_route
 from chatapi.cli.output import print_fields, print_json, print_table
 from chatapi.client import AdminAPI
 
@@ -48,6 +49,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     delete.add_argument("--yes", action="store_true", help="delete without asking")
     delete.set_defaults(run=run_delete)
 
+    route = actions.add_parser(
+        "route",
+        help="tell HAProxy on this machine which server a tenant is on",
+        description="Tells a running HAProxy which server a tenant is on, and writes it into the map that HAProxy reads"
+        " at a start. It moves nothing: the tenant has to be there.",
+    )
+    route.add_argument("tenant_id", metavar="ID")
+    route.add_argument("server", metavar="SERVER", help="the name of a backend in HAProxy's configuration")
+    route.add_argument("--haproxy", metavar="SOCKET", required=True, help="HAProxy's stats socket, of level operator")
+    route.set_defaults(run=run_route)
+
 
 def run_create(args: argparse.Namespace) -> int:
     return _print_tenant(args, lambda api: api.create_tenant(args.name))
@@ -83,6 +95,13 @@ def run_delete(args: argparse.Namespace) -> int:
         print_json(data)
     else:
         print(f"{args.tenant_id} is deleted")
+    return 0
+
+
+def run_route(args: argparse.Namespace) -> int:
+    route = find_route(args.haproxy, args.server)
+    route.send(args.tenant_id)
+    print(f"{args.tenant_id} goes to {args.server}, and {route.map_file} says so")
     return 0
 
 
