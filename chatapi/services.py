@@ -40,6 +40,7 @@ from chatapi.streams import Streams
 from chatapi.tasks import Tasks
 from chatapi.tenant_bans import TenantBans
 from chatapi.tenants import TenantRegistry
+from chatapi.user_exports import UserExports
 from chatapi.views import Views
 from chatapi.webhooks.dead_letters import DeadLetterQueue
 from chatapi.webhooks.worker import WebhookWorker
@@ -79,6 +80,7 @@ class Services:
     reports: Reports
     receipts: Receipts
     notifications: Notifications
+    user_exports: UserExports
     search: Search
     indexer: Indexer
     webhooks: WebhookWorker

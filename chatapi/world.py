@@ -47,6 +47,7 @@ from chatapi.streams import Streams
 from chatapi.tasks import Tasks
 from chatapi.tenant_bans import TenantBans
 from chatapi.tenants import TenantRegistry
+from chatapi.user_exports import UserExports
 from chatapi.views import Views
 from chatapi.webhooks.dead_letters import DeadLetterQueue
 from chatapi.webhooks.queue import WebhookQueue
@@ -133,10 +134,8 @@ def _build_services(
     """Opens nothing, and starts nothing."""
     hub, rooms, last_seen = Hub(clock), Rooms(store.readers, clock), LastSeen(store.writer, clock)
     presence = _build_presence(config, hub, last_seen, clock)
-    access = Access(rooms)
-    deltas = Deltas(hub, rooms.streams)
-    tenants = TenantRegistry(store, config, clock, rooms, hub)
-    steady = SteadyClock(clock, store.latest_us)
+    access, deltas = Access(rooms), Deltas(hub, rooms.streams)
+    tenants, steady = TenantRegistry(store, config, clock, rooms, hub), SteadyClock(clock, store.latest_us)
     webhooks, webhook_queue = _build_webhooks(config.webhooks, store, hub, tasks, clock, steady)
     history, idle_seconds = HistoryCache(store.readers), config.streams.idle_seconds
     committer = Committer(rooms=rooms, history=history, hub=hub, presence=presence, webhook_queue=webhook_queue)
@@ -175,6 +174,7 @@ def _build_services(
         reports=Reports(store, access, webhook_queue),
         receipts=Receipts(store, hub, access, clock),
         notifications=Notifications(store, hub, tasks, access, webhook_queue),
+        user_exports=UserExports(store.readers),
         search=Search(store, access, is_enabled=config.search.enabled),
         indexer=Indexer(store, is_enabled=config.search.enabled),
         webhooks=webhooks,

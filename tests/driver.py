@@ -243,7 +243,7 @@ class Server:
             options["headers"] = {"Content-Type": "application/json", **options.get("headers", {})}
         async with self.session.request(method, self.url + path, **options) as response:
             text = await response.text()
-            is_json = "json" in response.headers.get("Content-Type", "")
+            is_json = response.headers.get("Content-Type", "").startswith("application/json")
             return Reply(response.status, response.headers, json.loads(text) if text and is_json else text or None)
 
     async def admin(self, method: str, path: str, body: object = None, **options: Any) -> Reply:

@@ -89,7 +89,7 @@ async def test_v1_is_the_same_as_no_prefix(shared_server: Server) -> None:
     room_id = (await alice.post("/v1/rooms", {"type": "group"})).data["room_id"]
     assert (await alice.get(f"/v1/rooms/{room_id}")).data == (await alice.get(f"/rooms/{room_id}")).data
     for route in ROUTES:
-        if route.method == "GET" and route.media is not Media.EVENTS:
+        if route.method == "GET" and route.media not in (Media.EVENTS, Media.LINES):
             path = route.path.replace("{", "").replace("}", "")
             with_prefix, without = await alice.get(f"/v1{path}"), await alice.get(path)
             assert with_prefix.status == without.status, path

@@ -11,7 +11,9 @@ from chatapi.rest.call import Media
 from chatapi.rest.files import list_playground, list_sdk
 
 FILES = [*list_playground(), *list_sdk(), "/playground/config.json"]
-GET_ROUTES = [route.path for route in ROUTES if route.method == "GET" and route.media is not Media.EVENTS]
+GET_ROUTES = [
+    route.path for route in ROUTES if route.method == "GET" and route.media not in (Media.EVENTS, Media.LINES)
+]
 VARYING = {"Date", "X-Request-Id", "X-RateLimit-Remaining", "X-RateLimit-Reset", "Content-Length"}
 
 

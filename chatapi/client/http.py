@@ -102,9 +102,9 @@ class Http:
         can_repeat = method != "POST" if is_idempotent is None else is_idempotent
         return await self._repeat(credentials, method, can_repeat, path, query, body, parse, wait_s)
 
-    async def read(self, credentials: Credentials, path: str, parse: Parse[T]) -> T:
+    async def read(self, credentials: Credentials, path: str, parse: Parse[T], *, wait_s: float = 0.0) -> T:
         """The text of a route without an envelope, with tries and errors as in `call`."""
-        result = await self._repeat(credentials, "GET", True, path, None, None, parse)
+        result = await self._repeat(credentials, "GET", True, path, None, None, parse, wait_s)
         assert result is not None  # only a deletion has none
         return result
 

@@ -5,13 +5,14 @@ from typing import Any, cast
 
 from msgspec import UNSET, UnsetType
 
-from chatapi.client.envelope import Shape
+from chatapi.client.envelope import Shape, parse_text
 from chatapi.client.http import RestClient
 from chatapi.client.paths import escape
 from chatapi.client.records import Block, BlockPage, Json, User, UserBan, UserPage
 
 _USER: Shape = {"user_id": str}
 _USERS: Shape = {"users": list}
+EXPORT_SECONDS = 600.0  # of an export that the SDK waits for
 
 
 class UserCalls(RestClient):
@@ -70,6 +71,14 @@ class UserCalls(RestClient):
     async def unban_user(self, user_id: str) -> None:
         """Ends the ban of a user, if there is one. With an API key only."""
         await self.call("DELETE", f"{_user(user_id)}/ban")
+
+    async def export_user(self, user_id: str) -> str:
+        """All that is stored of a user, as lines of JSON that have a `type`: the first one is `user`, the last one
+        `end`. With an API key only. It is held in memory and may take 10 minutes: a program that expects more reads the
+        route as a stream. Raises ApiError: 400, 429 while too many run."""
+        return await self._http.read(
+            self._credentials, f"/v1{_user(user_id)}/export", parse_text, wait_s=EXPORT_SECONDS
+        )
 
     async def block_user(self, user_id: str) -> Block:
         """The caller wants no dm from that user: neither of the two may open one, or post in theirs. Blocking again

@@ -27,6 +27,7 @@ from chatapi.rest import (
     streams,
     tenants,
     tokens,
+    user_data,
     users,
 )
 from chatapi.rest.call import Credential, Media, OpenCall, Response, Route, ok
@@ -129,6 +130,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", f"{_USER}/ban", users.get_ban, 200, _API_KEY),
     Route("PUT", f"{_USER}/ban", users.ban_user, 200, _API_KEY),
     Route("DELETE", f"{_USER}/ban", users.unban_user, 204, _API_KEY),
+    Route("GET", f"{_USER}/export", user_data.export_user, 200, _API_KEY, media=Media.LINES, waits=True),
     Route("GET", "/blocks", users.list_blocks, 200),
     Route("PUT", _BLOCK, users.block_user, 200),
     Route("DELETE", _BLOCK, users.unblock_user, 204),

@@ -103,6 +103,7 @@ class Media(StrEnum):
     JSON = "application/json"
     METRICS = "text/plain"
     EVENTS = "text/event-stream"
+    LINES = "application/x-ndjson"
 
 
 @dataclass(slots=True, frozen=True)

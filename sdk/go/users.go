@@ -96,6 +96,17 @@ func (c *Client) UnbanUser(ctx context.Context, userID string) error {
 	return c.ask(ctx, call{method: http.MethodDelete, path: userPath(userID) + "/ban"}, nil, nil)
 }
 
+// exportWait is how long an export may take.
+const exportWait = 10 * time.Minute
+
+// ExportUser returns all that is stored of a user, as lines of JSON that have a type: the first one is "user", the last
+// one "end". With an API key only. It is held in memory, up to 64 MiB, and may take 10 minutes: a program that expects
+// more reads the route as a stream. 400, 429 while too many run.
+func (c *Client) ExportUser(ctx context.Context, userID string) (string, error) {
+	asked := call{method: http.MethodGet, path: "/v1" + userPath(userID) + "/export", repeat: true, wait: exportWait}
+	return repeat(ctx, c.http, c.keys, asked, answer.text)
+}
+
 // Block is a user from whom the caller wants no dm.
 type Block struct {
 	UserID    string    `json:"user_id"`

@@ -22,6 +22,7 @@ GROWING = {
     "prefixes._SCAN_ROOM": "all members, of a room that has few",
     "user_bans._LOAD_BANS": "once, at the start",
     "user_bans._LIST_ADMINISTERED": "the rooms of one user, who administers few of them",
+    "user_export._MESSAGES": "looks at no more than a window of a log",
     "search._SKIP_NEWER": "halves a range, once more where it is twice as long",
     "search_index._DROP": "once, at the start, after a time without FTS5",
     "tenants._LOAD_TENANTS": "once, at the start",

@@ -66,6 +66,7 @@ TAGS = {
     "events": ("Events", "Live events over HTTP alone"),
     "tokens": ("Tokens", "Credentials for browsers and apps"),
     "users": ("Users", "Profiles, and when users were last online"),
+    "user_data": ("Data protection", "What is stored of one user: exported, and erased"),
     "health": ("Server", "Whether it is alive, ready and able to write"),
     "tenants": ("Tenants", "For the operator: tenants, their keys and secrets"),
     "dead_letters": ("Queues", "For the operator: webhook calls that failed for good, and figures"),
@@ -369,6 +370,10 @@ class _OpenApi:
 _MEDIA_SCHEMAS: dict[Media, Schema] = {
     Media.JSON: {"type": "object"},
     Media.METRICS: {"type": "string"},
+    Media.LINES: {
+        "type": "string",
+        "description": "Each line is an object with a `type`: `user` in the first one, `end` in the last one.",
+    },
     Media.EVENTS: {
         "type": "string",
         "description": "The `data` of each event is one frame of the server, as `/asyncapi.json` describes them; that"

@@ -1020,6 +1020,13 @@ export declare class ChatAPI extends RestClient {
      */
     unbanUser(userId: string, options?: CallOptions): Promise<void>;
     /**
+     * All that is stored of a user, as lines of JSON that have a `type`: the first one is `user`, the last one `end`. With an API key only.
+     * It is held in memory and may take 10 minutes: a program that expects more reads the route as a stream. Throws: 400, 429 while too
+     * many run.
+     * @param {string} userId @param {CallOptions} [options] @returns {Promise<string>}
+     */
+    exportUser(userId: string, options?: CallOptions): Promise<string>;
+    /**
      * The caller wants no dm from that user: neither of the two may open one, or post in theirs. Blocking again changes nothing.
      * Throws: 400 for oneself.
      * @param {string} userId @param {CallOptions} [options] @returns {Promise<Block>}

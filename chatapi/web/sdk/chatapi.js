@@ -240,6 +240,7 @@
 
 /* ------------------------------------------------------------------------------------ limits and odds ---- */
 
+const EXPORT_MS = 600_000; // of an export that the SDK waits for
 const RETRY_BASE_MS = 250;
 const RETRY_CAP_MS = 10_000;
 /** A longer Retry-After is the application's decision, which gets the error. */
@@ -1028,6 +1029,14 @@ export class ChatAPI extends RestClient {
    * @param {string} userId @param {CallOptions} [options] @returns {Promise<void>}
    */
   unbanUser(userId, options) { return this.call("DELETE", path`/users/${userId}/ban`, {}, options); }
+
+  /**
+   * All that is stored of a user, as lines of JSON that have a `type`: the first one is `user`, the last one `end`. With an API key only.
+   * It is held in memory and may take 10 minutes: a program that expects more reads the route as a stream. Throws: 400, 429 while too
+   * many run.
+   * @param {string} userId @param {CallOptions} [options] @returns {Promise<string>}
+   */
+  exportUser(userId, options) { return this.call("GET", path`/users/${userId}/export`, { plain: "text", waitMs: EXPORT_MS }, options); }
 
   /**
    * The caller wants no dm from that user: neither of the two may open one, or post in theirs. Blocking again changes nothing.
