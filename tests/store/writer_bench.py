@@ -89,7 +89,7 @@ async def bench(database: Path) -> AsyncIterator[Bench]:
     """The writer runs from `async with running(bench)` on, so that a test decides what comes in one batch."""
     store = await open_store(str(database), synchronous="full", readers=1, clock=Clock())
     transaction = Transaction(store._connection, Clock().now_us())
-    tenant_key = await tenants.insert_tenant(transaction, TenantId("tenant_a"), "a", {}, "secret", None)
+    tenant_key = await tenants.insert_tenant(transaction, TenantId("tenant_a"), "a", {}, "secret", None, "epoch")
     room_key = await rooms.insert_room(
         transaction,
         tenant_key,
