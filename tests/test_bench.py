@@ -51,6 +51,7 @@ SMALL_FORMS = {
     "mixed": ["--clients", "6", "--members", "3"],
     "lively": ["--clients", "6", "--members", "3", "--window", "2"],
     "streams": ["--clients", "4", "--members", "3", "--rate", "20"],
+    "shards": ["--clients", "8", "--servers", "2"],
     "open-streams": ["--clients", "3", "--streams", "12", "--appends", "5"],
 }
 

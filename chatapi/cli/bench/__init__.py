@@ -25,6 +25,7 @@ _SCENARIO_OPTIONS = {
     "streams": (int, "N", "number of open streams; in ws-send beside the messages"),
     "append_rate": (float, "N", "appends per second to each stream beside the messages"),
     "appends": (int, "N", "number of appends to each stream"),
+    "servers": (int, "N", "number of servers behind HAProxy; 0 = one without it"),
     "window": (int, "N", "messages, operations or handshakes under way at once"),
     "rate": (
         float,
@@ -39,7 +40,7 @@ _SCENARIO_OPTIONS = {
     "warmup": (float, "N", "seconds of load before the measurement"),
 }
 TRANSPORTS = ("websocket", "sse")
-_MAY_BE_ZERO = frozenset({"rate", "warmup", "busy_poll", "streams"})  # unless a scenario needs more
+_MAY_BE_ZERO = frozenset({"rate", "warmup", "busy_poll", "streams", "servers"})  # unless a scenario needs more
 _CORES = os.cpu_count() or 1
 
 
@@ -134,6 +135,9 @@ def _add_server_options(parser: argparse.ArgumentParser) -> None:
         "--against-streams", type=int, metavar="N", help="compare with a throw-away server beside so many open streams"
     )
     group.add_argument(
+        "--against-servers", type=int, metavar="N", help="compare with so many throw-away servers behind HAProxy"
+    )
+    group.add_argument(
         "--rounds", type=int, metavar="N", help=f"default: 1, and {COMPARING_ROUNDS} when servers are compared"
     )
 
@@ -178,6 +182,8 @@ def _run_once(
     target = launcher.start(variant)
     if variant.streams is not None:
         options = dataclasses.replace(options, streams=variant.streams)
+    if variant.servers is not None:
+        options = dataclasses.replace(options, servers=variant.servers)
     try:
         usage = target.usage()
         tenant = BenchTenant(target, options, progress)
@@ -208,6 +214,8 @@ def _read_options(args: argparse.Namespace, scenario: Scenario) -> BenchOptions:
             raise BenchError(f"--{name.replace('_', '-')} {value:g}: too small")
     if args.against_streams is not None and scenario.name != "ws-send":
         raise BenchError(f"{scenario.name} takes no --against-streams")
+    if args.against_servers is not None and scenario.name != "shards":
+        raise BenchError(f"{scenario.name} takes no --against-servers")
     if args.processes < 1:
         raise BenchError("--processes: at least 1")
     if args.busy_poll is None and "busy_poll" in chosen and chosen.get("rate"):
@@ -237,6 +245,7 @@ def _read_variants(args: argparse.Namespace) -> list[Variant]:
         loop=args.loop,
         prefill=args.prefill,
         streams=args.streams,
+        servers=args.servers,
         settings=settings,
     )
     variants = [first, *(Variant(url, url, master_key) for url in args.against)]
@@ -246,6 +255,7 @@ def _read_variants(args: argparse.Namespace) -> list[Variant]:
         "loop": args.against_loop,
         "prefill": args.against_prefill,
         "streams": args.against_streams,
+        "servers": args.against_servers,
     }
     given = {name: value for name, value in changes.items() if value is not None}
     if given:
@@ -261,7 +271,7 @@ def _read_variants(args: argparse.Namespace) -> list[Variant]:
 
 def _format_differences(differences: Mapping[str, Any]) -> str:
     """Names a throw-away server by what tells it from the other one."""
-    units = {"prefill": "rows", "streams": "streams"}
+    units = {"prefill": "rows", "streams": "streams", "servers": "servers"}
     return " ".join(
         f"{value or 0:,} {units[name]}" if name in units else str(value or "this tree")
         for name, value in differences.items()

@@ -49,6 +49,7 @@ class Variant:
     loop: str = "asyncio"
     prefill: int = 0
     streams: int | None = None  # that are open beside the load; None is what the scenario says
+    servers: int | None = None  # behind a proxy; None likewise
     settings: tuple[tuple[str, str], ...] = ()
 
 
@@ -98,7 +99,7 @@ class ThrowAwayServer(Target):
         self._folder = Path(tempfile.mkdtemp(prefix="chatapi-bench-"))
         self._log = self._folder / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._variant = variant
+        self.variant = variant
         if template is not None:
             _copy(template, self._folder / "chatapi.db")
         master_key = f"mk_{secrets.token_urlsafe(32)}"
@@ -112,8 +113,8 @@ class ThrowAwayServer(Target):
 
     def _start(self, port: int) -> str:
         self._log.write_bytes(b"")
-        launch = ["-m", "chatapi"] if self._variant.loop == "uvloop" else ["-c", _START_WITHOUT_UVLOOP]
-        command = [self._variant.python, *launch, "serve", "--port", str(port), "--db", "chatapi.db"]
+        launch = ["-m", "chatapi"] if self.variant.loop == "uvloop" else ["-c", _START_WITHOUT_UVLOOP]
+        command = [self.variant.python, *launch, "serve", "--port", str(port), "--db", "chatapi.db"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the operator's own interpreter
                 command,

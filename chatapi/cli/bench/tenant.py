@@ -40,6 +40,7 @@ class BenchOptions:
     streams: int = 0
     append_rate: float = 0.0
     appends: int = 0
+    servers: int = 1
 
     @property
     def content(self) -> str:
@@ -77,15 +78,15 @@ class BenchTenant:
         self.progress = progress
         self._master = f"X-Master-Key: {target.master_key}\r\n"
         made = self._ask("POST", "/admin/tenants", self._master, {"name": "bench", "config": TENANT_CONFIG})
-        self._tenant_id = made["tenant_id"]
+        self.tenant_id = made["tenant_id"]
         self.login = TenantLogin(target.address, target.host, made["api_key"])
 
     def close(self) -> None:
         """Takes back what was made on a server that stays."""
-        self._ask("DELETE", f"/admin/tenants/{self._tenant_id}", self._master)
+        self._ask("DELETE", f"/admin/tenants/{self.tenant_id}", self._master)
 
     def configure(self, config: Mapping[str, object]) -> None:
-        self._ask("PATCH", f"/admin/tenants/{self._tenant_id}", self._master, {"config": config})
+        self._ask("PATCH", f"/admin/tenants/{self.tenant_id}", self._master, {"config": config})
 
     def make_rooms(self, count: int, members: int, prefix: str = "u") -> list[BenchRoom]:
         """Groups with distinct users `u0`, `u1`, …; the first of each has created it."""

@@ -11,6 +11,7 @@ from chatapi.cli.bench.scenarios.history import run_history
 from chatapi.cli.bench.scenarios.lively import run_lively
 from chatapi.cli.bench.scenarios.mixed import run_mixed
 from chatapi.cli.bench.scenarios.send import run_rest_send, run_ws_send
+from chatapi.cli.bench.scenarios.shards import run_shards
 from chatapi.cli.bench.scenarios.slow import run_slow
 from chatapi.cli.bench.scenarios.streams import run_open_streams, run_streams
 from chatapi.cli.bench.tenant import BenchTenant
@@ -111,6 +112,12 @@ SCENARIOS: Mapping[str, Scenario] = {
             run_open_streams,
             {"clients": 10, "streams": 4_000, "appends": 50, "window": 10, "size": 20},
             at_least={"streams": 2},
+        ),
+        Scenario(
+            "shards",
+            "ws-send to servers behind HAProxy, each with a tenant of its own; --servers 0 is one without HAProxy",
+            run_shards,
+            {"servers": 2, "clients": 100, "members": 2, **_SENT_LOAD},
         ),
     )
 }

@@ -155,7 +155,7 @@ def send_over_rest(job: SendJob, pipe: CommandPipe) -> SendResult:
     schedule = pipe.wait_for_start()
     for sender in senders:
         sender.send()
-    measurement = _measure_sends(reactor, tally, pipe, schedule)
+    measurement = measure_sends(reactor, tally, pipe, schedule)
     result = SendResult(measurement, _latencies(tally, measurement), confirmed_ids(senders))
     if tally.in_flight:
         result.problems.append(f"{tally.in_flight} requests were never answered")
@@ -164,10 +164,7 @@ def send_over_rest(job: SendJob, pipe: CommandPipe) -> SendResult:
 
 def send_over_sockets(job: SendJob, pipe: CommandPipe) -> SendResult:
     reactor, tally = Reactor(polls=job.options.busy_poll), SendTally()
-    rooms = [
-        [SocketSender(reactor, tally, job.login, room.room_id, user, job.options) for user in room.users]
-        for room in job.rooms
-    ]
+    rooms = open_sockets(reactor, tally, job)
     senders = [sender for room in rooms for sender in room]
     load = StreamLoad(reactor, job.login, job.seats, rate=job.options.append_rate, size=APPEND_BYTES)
     all_ready(reactor, [*senders, *load.members])
@@ -176,12 +173,30 @@ def send_over_sockets(job: SendJob, pipe: CommandPipe) -> SendResult:
     for sender in senders:
         for _ in range(job.options.window):
             sender.send_message()
-    measurement = _measure_sends(reactor, tally, pipe, schedule)
+    measurement = measure_sends(reactor, tally, pipe, schedule)
+    result = finish_sockets(reactor, tally, rooms, measurement)
+    result.texts = load.end()
+    return result
+
+
+def open_sockets(reactor: Reactor, tally: SendTally, job: SendJob) -> list[list[SocketSender]]:
+    """The members of each room."""
+    return [
+        [SocketSender(reactor, tally, job.login, room.room_id, user, job.options) for user in room.users]
+        for room in job.rooms
+    ]
+
+
+def finish_sockets(
+    reactor: Reactor, tally: SendTally, rooms: Sequence[Sequence[SocketSender]], measurement: Measurement
+) -> SendResult:
+    """When everybody has what was sent, or after `DRAIN_SECONDS`."""
+    senders = [sender for room in rooms for sender in room]
     last_seqs = {room[0].room_id: sum(len(sender.seqs) for sender in room) for room in rooms}
     reactor.run(
         lambda: all(sender.next_seq > last_seqs[sender.room_id] for sender in senders), monotonic() + DRAIN_SECONDS
     )
-    result = SendResult(measurement, _latencies(tally, measurement), confirmed_ids(senders), load.end())
+    result = SendResult(measurement, _latencies(tally, measurement), confirmed_ids(senders))
     if tally.in_flight:
         result.problems.append(f"{tally.in_flight} messages were never confirmed")
     for sender in senders:
@@ -189,7 +204,7 @@ def send_over_sockets(job: SendJob, pipe: CommandPipe) -> SendResult:
     return result
 
 
-def _measure_sends(reactor: Reactor, tally: SendTally, pipe: CommandPipe, schedule: Schedule) -> Measurement:
+def measure_sends(reactor: Reactor, tally: SendTally, pipe: CommandPipe, schedule: Schedule) -> Measurement:
     measurement = pipe.measure(reactor, schedule, tally.count)
     tally.is_over = True
     reactor.run(lambda: not tally.in_flight, monotonic() + DRAIN_SECONDS)
