@@ -11,7 +11,7 @@ from examples import example
 from nginx import open_nginx
 from piper import AS_EVENTS, CHUNK, Piper, list_messages, wait_for_content
 
-NGINX = example("docs/operations.md", "nginx")
+NGINX = example("docs/operations.md", "nginx", "upstream")
 
 
 @pytest.fixture
