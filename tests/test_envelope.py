@@ -6,7 +6,7 @@ import logging
 import sqlite3
 
 import pytest
-from driver import Reply, Server
+from driver import Reply, Server, eventually
 from raw_websocket import WAIT_SECONDS
 
 from chatapi.rest import ROUTES
@@ -382,6 +382,19 @@ async def test_a_body_whose_chunks_are_broken_is_refused_at_once(shared_server: 
         writer.write(b"no length\r\n")
         check_error(parse(await reader.readuntil(b"}}")), 400, "VALIDATION_ERROR")
         assert await reader.read() == b""
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_a_body_that_breaks_after_its_answer_is_not_waited_for(server: Server, leaves: bool) -> None:
+    """aiohttp waits 10 s for the rest of a body that was answered, and so did a stop of the server."""
+    reader, writer = await server.open()
+    writer.write(f"POST /nowhere {HEAD}Transfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n".encode())
+    check_error(parse(await reader.readuntil(b"}}")), 404, "NOT_FOUND")
+    writer.write(b"no length\r\n")
+    if leaves:
+        writer.transport.abort()
+    async with asyncio.timeout(5):
+        await eventually(lambda: not server.app.server.connections)
 
 
 async def test_a_body_that_does_not_come_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

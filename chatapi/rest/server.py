@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.web_protocol import _ErrInfo
 
 from chatapi.admission import Admission, Tier
@@ -97,13 +97,14 @@ class _Request(web.BaseRequest):
 class EnvelopeProtocol(web.RequestHandler):
     """One connection. `tier` is where the admission keeps it."""
 
-    __slots__ = ("_admission", "_is_parting", "_outflow", "large_response", "opening", "peer", "tier")
+    __slots__ = ("_admission", "_body", "_is_parting", "_outflow", "large_response", "opening", "peer", "tier")
 
     def __init__(self, server: EnvelopeServer, **settings: Any) -> None:
         super().__init__(server, **settings)
         self._admission = server.admission
         self._outflow = server.outflow
         self._is_parting = False
+        self._body: StreamReader | None = None  # of the last request, also once that is answered
         self.tier: Tier | None = None
         self.large_response: LargeResponse | None = None
         self.opening: asyncio.Task[None] | None = None  # a TLS handshake that is under way
@@ -124,7 +125,7 @@ class EnvelopeProtocol(web.RequestHandler):
         _release(self.transport)
         task = self._task_handler
         super().connection_lost(exc)
-        if task is not None and not self.is_serving():
+        if task is not None and not self._request_in_progress:
             task.cancel()  # it would wait on for the rest of a body whose request has been answered
 
     def data_received(self, data: bytes) -> None:
@@ -134,13 +135,8 @@ class EnvelopeProtocol(web.RequestHandler):
 
     def _refuse_broken_body(self) -> None:
         """The parser has given up within a body, or between requests. A body would never end."""
-        if len(self._messages) > 1:
-            content = self._messages[-2][1]
-        elif self._current_request is not None:
-            content = self._current_request.content
-        else:
-            return
-        if not content.is_eof() and content.exception() is None:
+        content = self._messages[-2][1] if len(self._messages) > 1 else self._body
+        if content is not None and not content.is_eof() and content.exception() is None:
             content.set_exception(ChatError(Code.VALIDATION_ERROR, "Malformed HTTP body"))
 
     def pause_writing(self) -> None:
@@ -161,6 +157,7 @@ class EnvelopeProtocol(web.RequestHandler):
     def _handle_request(self, request: Any, start_time: Any, request_handler: Any) -> Any:
         """From here on it is being served; aiohttp says so only when its task has begun to run."""
         self._request_in_progress = True
+        self._body = request.content
         self._admission.note_request(self)
         self.large_response = None
         return super()._handle_request(request, start_time, request_handler)
