@@ -96,8 +96,8 @@ class App:
         tls = _make_tls(config)
         raw_routes = (RAW_ROUTES if dev is None else DEV_RAW_ROUTES) + make_file_routes(config)
         check_usable(config.database.path)  # before the lock makes a file beside it
-        opened.enter_context(DatabaseLock(config.database.path))
-        await self._open_world(config)
+        lock = opened.enter_context(DatabaseLock(config.database.path))
+        await self._open_world(config, lock)
         opened.push_async_callback(self._close_world)
         opened.push_async_callback(self._end_tasks)
         self._build_server(list_routes(config, is_dev=dev is not None), raw_routes)
@@ -119,8 +119,8 @@ class App:
             self._edge = FaultyEdge(self.services, routes, raw_routes, self._dev.faults)
             self.server = FaultyServer(self._edge, self._admission, self._dev.faults)
 
-    async def _open_world(self, config: Config) -> None:
-        self.world = await open_world(config, self._clock, self._admission, self._dev, self._on_crash)
+    async def _open_world(self, config: Config, lock: DatabaseLock | None = None) -> None:
+        self.world = await open_world(config, self._clock, self._admission, self._dev, self._on_crash, lock)
 
     async def _prepare_resets(self, dev: DevTools) -> None:
         dev.reset = self.reset

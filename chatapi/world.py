@@ -43,6 +43,7 @@ from chatapi.rooms import Rooms
 from chatapi.search import Search
 from chatapi.services import Services
 from chatapi.store import SQLITE_VERSION, Store, open_store
+from chatapi.store.lock import DatabaseLock
 from chatapi.streams import Streams
 from chatapi.tasks import Tasks
 from chatapi.tenant_bans import TenantBans
@@ -83,15 +84,22 @@ class World:
 
 
 async def open_world(
-    config: Config, clock: Clock, admission: Admission, dev: DevTools | None, on_crash: Callable[[str], None]
+    config: Config,
+    clock: Clock,
+    admission: Admission,
+    dev: DevTools | None,
+    on_crash: Callable[[str], None],
+    lock: DatabaseLock | None = None,
 ) -> World:
-    """Raises StoreError; then nothing is left open, as after any failure."""
+    """`lock` is of the database, unless that was made for a reset. Raises StoreError; then nothing is left open, as
+    after any failure."""
     async with contextlib.AsyncExitStack() as opened, contextlib.AsyncExitStack() as writing:
         store = await open_store(
             config.database.path,
             synchronous=config.database.synchronous,
             readers=config.database.readers,
             clock=clock,
+            lock=lock,
         )
         opened.push_async_callback(store.close)
         if dev is not None and dev.scratch is not None:

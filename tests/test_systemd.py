@@ -165,23 +165,28 @@ def test_the_database_of_the_go_chatapi_is_taken_over(installed: Installation) -
     assert installed.run("stat -c %U /var/lib/chatapi/chatapi.db.lock").strip() == "chatapi"
 
 
-def test_database_restored_by_litestream_gets_a_new_epoch(installed: Installation) -> None:
+def test_database_that_is_restored_gets_new_epochs(installed: Installation) -> None:
     installed.make_backup()
-    installed.run("cp /var/backups/chatapi/by-hand.db /run/replica.db; chmod 644 /run/replica.db")
-    # In its place: what it does with these arguments.
+    installed.run("mv /var/backups/chatapi/by-hand.db /run/replica.db")
+    # In its place: what it does with these arguments. tests/test_litestream.py runs the real one.
     installed.machine.write(
         "/usr/local/bin/litestream", '#!/bin/sh\n[ "$1 $2" = "restore -o" ] && cp /run/replica.db "$3"\n', 0o755
     )
     installed.run(LITESTREAM)
-    epochs = {read_epochs(installed, name) for name in ("by-hand", "litestream", "restored")}
-    assert len(epochs) == 2
-    installed.run(RESTORE.replace("by-hand", "restored"))
+    before = read_epochs(installed, "/var/backups/chatapi/by-hand.db")
+    installed.run(RESTORE)
     installed.say("Hello")
+    assert "the database was restored or copied" in installed.run("journalctl -u chatapi -n 20")
+    installed.run("systemctl stop chatapi")
+    after = read_epochs(installed, "/var/lib/chatapi/chatapi.db")
+    assert after != before
+    installed.run("systemctl start chatapi; systemctl stop chatapi")
+    assert read_epochs(installed, "/var/lib/chatapi/chatapi.db") == after
 
 
-def read_epochs(installed: Installation, name: str) -> str:
-    installed.run(f"cp /var/backups/chatapi/{name}.db {SHARED}/{name}.db")
-    with sqlite3.connect(installed.machine.shared / f"{name}.db") as database:
+def read_epochs(installed: Installation, path: str) -> str:
+    installed.run(f"cp {path} {SHARED}/copy.db")
+    with sqlite3.connect(installed.machine.shared / "copy.db") as database:
         return str(database.execute("SELECT tenant_id, epoch FROM tenants ORDER BY tenant_key").fetchall())
 
 

@@ -9,8 +9,10 @@ import aiosqlite
 
 from chatapi.clock import Clock
 from chatapi.store import log, meta
+from chatapi.store.copies import recognise_copy
 from chatapi.store.file import DatabaseFiles, DatabaseGone, find_obstacle
 from chatapi.store.keys import KeyMaker, find_key_time
+from chatapi.store.lock import DatabaseLock
 from chatapi.store.migrate import DatabaseTooNew, migrate
 from chatapi.store.readers import Reader, Readers
 from chatapi.store.search_index import prepare_index
@@ -88,15 +90,18 @@ class Store:
         await self._connection.close()
 
 
-async def open_store(path: str, *, synchronous: str, readers: int, clock: Clock) -> Store:
+async def open_store(
+    path: str, *, synchronous: str, readers: int, clock: Clock, lock: DatabaseLock | None = None
+) -> Store:
     """Opens the database, makes it if need be, and migrates it. `check_usable` comes first, before anything makes a
-    file beside it. Raises StoreError; then nothing is left open."""
+    file beside it. With its `lock`, which is held, a copy is recognised. Raises StoreError; then nothing is left
+    open."""
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old: 3.38 or newer is needed")
     try:
         # Their threads keep the process alive: any failure closes them.
         async with contextlib.AsyncExitStack() as opened:
-            store = await _open_parts(path, synchronous, readers, clock, opened)
+            store = await _open_parts(path, synchronous, readers, clock, lock, opened)
             opened.pop_all()
             return store
     except (sqlite3.Error, DatabaseTooNew, OSError) as error:
@@ -104,7 +109,12 @@ async def open_store(path: str, *, synchronous: str, readers: int, clock: Clock)
 
 
 async def _open_parts(
-    path: str, synchronous: str, readers: int, clock: Clock, opened: contextlib.AsyncExitStack
+    path: str,
+    synchronous: str,
+    readers: int,
+    clock: Clock,
+    lock: DatabaseLock | None,
+    opened: contextlib.AsyncExitStack,
 ) -> Store:
     """`opened` closes what has been opened so far."""
     is_new = _make_private(path)
@@ -114,9 +124,14 @@ async def _open_parts(
         Path(path), isolation_level=None, timeout=BUSY_SECONDS, cached_statements=_CACHED_STATEMENTS
     )
     opened.push_async_callback(connection.close)
-    pragmas = (*(_NEW_PRAGMAS if is_new else ()), *_WRITER_PRAGMAS, f"PRAGMA synchronous = {synchronous.upper()}")
-    await connection.executescript(";".join(pragmas))  # one hop to its thread
+    pragmas = (*(_NEW_PRAGMAS if is_new else ()), *_WRITER_PRAGMAS)
+    set_synchronous = f"PRAGMA synchronous = {synchronous.upper()}"
+    await connection.executescript(";".join((*pragmas, set_synchronous)))  # one hop to its thread
     await migrate(connection)
+    if lock is not None:
+        await connection.execute("PRAGMA synchronous = FULL")  # the file beside it may be one id ahead at most
+        await recognise_copy(connection, lock.id_note)
+        await connection.execute(set_synchronous)
     can_search = await prepare_index(connection)
     reading = Readers([Reader(path, _READER_PRAGMAS, BUSY_SECONDS) for _ in range(readers)])
     opened.push_async_callback(reading.close)

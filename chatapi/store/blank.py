@@ -8,6 +8,7 @@ from contextlib import closing
 
 from chatapi.clock import Clock
 from chatapi.store import open_store
+from chatapi.store.copies import GET_ID, PUT_ID
 from chatapi.store.epochs import renew_epochs
 
 SUFFIXES = ("", "-wal", "-shm")  # of SQLite's files, after the path of the database
@@ -51,7 +52,9 @@ def overwrite(path: str, source: str) -> None:
     """Moves `source` to the place of what `path` holds: as a write of SQLite's, for others may have the database open,
     such as a developer's shell. They keep its WAL there, which SQLite would apply to any file that was put in its
     place. Blocks, as long as another process writes."""
-    with closing(sqlite3.connect(source)) as new, closing(sqlite3.connect(path)) as database:
+    with closing(sqlite3.connect(source, isolation_level=None)) as new, closing(sqlite3.connect(path)) as database:
+        for row in database.execute(GET_ID):  # so that the next start does not take this for a copy
+            new.execute(PUT_ID, {"database_id": row[0]})
         new.backup(database)
     remove_database(source)
 

@@ -4,7 +4,7 @@ client has seen may be given to another event."""
 import secrets
 import sqlite3
 
-_RENEW = "UPDATE tenants SET epoch = lower(hex(randomblob(12)))"
+RENEW_EPOCHS = "UPDATE tenants SET epoch = lower(hex(randomblob(12)))"
 _HAS_EPOCHS = "SELECT 1 FROM pragma_table_info('tenants') WHERE name = 'epoch'"
 
 
@@ -17,4 +17,4 @@ def renew_epochs(connection: sqlite3.Connection) -> None:
     """Gives each tenant of a database that nobody serves a new epoch, as after a restore. Those of an older schema get
     theirs when it is migrated."""
     if connection.execute(_HAS_EPOCHS).fetchone():
-        connection.execute(_RENEW)
+        connection.execute(RENEW_EPOCHS)

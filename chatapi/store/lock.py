@@ -7,6 +7,7 @@ import struct
 import sys
 from types import TracebackType
 
+from chatapi.store.copies import OFFSET, IdNote
 from chatapi.store.file import find_other_wal, note_name
 
 logger = logging.getLogger(__name__)
@@ -53,11 +54,15 @@ class DatabaseLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(descriptor, 20, 0).decode("ascii", errors="replace").strip()
+            holder = os.pread(descriptor, OFFSET, 0).decode("ascii", errors="replace").strip()
             by = f" by process {holder}" if holder.isdigit() else ""
             raise DatabaseInUse(f"the database {self._database} is in use{by}") from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        os.pwrite(descriptor, f"{os.getpid()}".ljust(OFFSET - 1).encode() + b"\n", 0)  # keeps the note behind it
+
+    @property
+    def id_note(self) -> IdNote:
+        """Which database was served here last. The lock is held, and the database is there."""
+        return IdNote(self._path, self._descriptors[0])
 
     def _lock_file(self) -> None:
         descriptor = self._open(self._path)

@@ -222,6 +222,7 @@ OF_STATEMENT: dict[str, dict[str, object]] = {
     "mentions._READ_MESSAGES": {"message_keys": "[1, 2, 3]"},
     "meta._HEARTBEAT": {"value": "x"},
     "meta._PUT_TIME": {"value": "1"},
+    "copies.PUT_ID": {"database_id": "x"},
     "notifications._FIND_SUBSCRIPTION": {"topic": "t9"},
     "notifications._DELETE_SUBSCRIPTION": {"subscription_key": 9},
     "notifications._INSERT_NOTIFICATION": {"notification_key": 99_000_000, "payload": "1"},
