@@ -44,7 +44,7 @@ class AdminAPI(RestClient):
         session: aiohttp.ClientSession | None = None,
     ) -> None:
         """`timeout_s` and `session` as in `ChatAPI`. Raises ValueError for an address without http:// or https://."""
-        http = Http(url, timeout_s=timeout_s, retries=retries, session=session)
+        http = Http(url, timeout_s=timeout_s, retries=retries, session=session, follows_moves=False)
         super().__init__(http, Credentials({"X-Master-Key": master_key}))
 
     async def create_tenant(self, name: str, config: Json | None = None) -> NewTenant:

@@ -5,6 +5,7 @@ import logging
 from chatapi.client.backoff import full_jitter
 from chatapi.client.credentials import Credentials
 from chatapi.client.errors import ApiError, NotChatAPI, NoToken
+from chatapi.client.http import MAX_HOPS
 from chatapi.client.options import OnError
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ class Attempts:
         self._on_error = on_error
         self._failed = 0
         self._refusals = 0
+        self._moves = 0
         self._told = ""
         self.error: Exception | None = None  # the reason why the newest try failed
         self.next_delay_s: float | None = None  # where it is not the back-off's to say
@@ -64,7 +66,7 @@ class Attempts:
     def take_delay_s(self, lived_s: float) -> float:
         """Before the next try, after one that has lived so long."""
         if lived_s > STABLE_S:
-            self._failed = 0
+            self._failed = self._moves = 0
         if self.next_delay_s is not None:
             delay_s, self.next_delay_s = self.next_delay_s, None
             return delay_s
@@ -82,6 +84,12 @@ class Attempts:
         """The server is going away, and says when to come back."""
         self.next_delay_s = delay_s
         self._failed = 0
+
+    def expect_move(self, delay_s: float) -> None:
+        """Another server has the tenant. After some moves in a row the back-off decides: two may name each other."""
+        self._moves += 1
+        if self._moves <= MAX_HOPS:
+            self.next_delay_s = delay_s
 
     def _is_final(self, error: ApiError) -> bool:
         if error.status == 401 and self._credentials.is_renewable:

@@ -9,7 +9,7 @@ from chatapi.client.attempts import PASSING_STATUSES
 from chatapi.client.credentials import Credentials
 from chatapi.client.errors import ApiError, NoAnswer, NoToken
 from chatapi.client.event_stream import open_stream
-from chatapi.client.http import Http
+from chatapi.client.http import MAX_HOPS, Http
 from chatapi.client.options import Options, Transport
 from chatapi.client.poll_socket import open_poll
 from chatapi.client.socket import Socket, SocketEnded, open_socket
@@ -39,12 +39,27 @@ class Carrier:
     async def open(self) -> Socket:
         """Raises as `open_socket`."""
         try:
-            socket = await self._open(self.transport)
+            socket = await self._open_where_served()
         except (ApiError, NoAnswer, SocketEnded, aiohttp.ClientError, OSError, TimeoutError) as error:
             await self._note_failure(error)
             raise
         self._failed = 0
         return socket
+
+    async def _open_where_served(self) -> Socket:
+        hops = 0
+        while True:
+            asked = self._http.base
+            try:
+                return await self._open(self.transport)
+            except ApiError as error:
+                if hops == MAX_HOPS or not self._http.follow(error, asked):
+                    raise
+                hops += 1
+
+    def move_to(self, url: object) -> bool:
+        """The next socket is opened at this server, if it may be. The server's word for it was its goodbye."""
+        return self._http.move_to(url)
 
     async def _open(self, transport: Transport) -> Socket:
         if transport == "sse":

@@ -424,6 +424,7 @@ class Connection:
             feed=self._feed,
             out=self._out,
             attempts=self._attempts,
+            carrier=self._carrier,
             options=self._options,
             interrupted=self._interrupted,
         )

@@ -21,6 +21,7 @@ RETRY_BASE_S = 0.25
 RETRY_CAP_S = 10.0
 MAX_RETRY_AFTER_S = 60.0  # a longer one is the application's decision, which gets the error
 TIMEOUT_S = 30.0  # of one try
+MAX_HOPS = 5  # from server to server: two servers may name each other
 
 T = TypeVar("T")
 Parse = Callable[[str, int, Mapping[str, str], bytes], T]
@@ -31,13 +32,20 @@ class Http:
     """One pool of sockets to one server, shared by all who call it; opened at the first call."""
 
     def __init__(
-        self, url: str, *, timeout_s: float, retries: int, session: aiohttp.ClientSession | None = None
+        self,
+        url: str,
+        *,
+        timeout_s: float,
+        retries: int,
+        session: aiohttp.ClientSession | None = None,
+        follows_moves: bool = True,
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise ValueError("url must start with http:// or https://")
         self.base: str = url.rstrip("/")
         self._timeout_s = timeout_s
         self._retries = retries
+        self._follows_moves = follows_moves
         self._session = session
         self._owns_session = session is None
         self._handshakes: aiohttp.ClientSession | None = None
@@ -120,13 +128,17 @@ class Http:
         wait_s: float = 0.0,
     ) -> T | None:
         is_renewed = was_lost = False
-        attempt = 0
+        attempt = hops = 0
         while True:
+            asked = self.base
             try:
                 return await self._try(credentials, method, path, query, body, parse, wait_s)
             except ApiError as error:
                 if error.status == 404 and method == "DELETE" and was_lost:
                     return None  # an earlier try did it
+                if hops < MAX_HOPS and self.follow(error, asked):
+                    hops += 1  # nothing was done, so anything may be repeated
+                    continue
                 if error.status == 401 and not is_renewed and credentials.renew():
                     is_renewed = True
                     continue
@@ -172,6 +184,25 @@ class Http:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise NoAnswer(f"{method} {path}: {type(error).__name__}") from error
         return parse(f"{method} {path}", response.status, response.headers, response_body)
+
+    def follow(self, error: ApiError, asked: str) -> bool:
+        """Whether another server than `asked` has the tenant now, as the error says, and is called from now on."""
+        if error.raw_code != "TENANT_MOVED" or error.status != 421:
+            return False
+        if self.base != asked:
+            return True  # another call was told before
+        return self.move_to((error.details or {}).get("url"))
+
+    def move_to(self, url: object) -> bool:
+        """Calls this server from now on, credentials included. False, and nothing changes, if it is not the URL of a
+        server, or http after https."""
+        if not self._follows_moves or not isinstance(url, str):
+            return False
+        schemes = ("https://",) if self.base.startswith("https://") else ("http://", "https://")
+        if not url.startswith(schemes):
+            return False
+        self.base = url.rstrip("/")
+        return True
 
     def address(self, path: str, query: Mapping[str, object] | None = None) -> URL:
         """Escaped already, so that a user id with a slash in it stays one part of the path."""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 
 from chatapi.client.attempts import Attempts
+from chatapi.client.carrier import Carrier
 from chatapi.client.errors import ApiError, parse_error
 from chatapi.client.feed import GONE, Feed
 from chatapi.client.frames import find_number
@@ -28,6 +29,7 @@ class SocketSession:
         feed: Feed,
         out: Outgoing,
         attempts: Attempts,
+        carrier: Carrier,
         options: Options,
         interrupted: asyncio.Event,
     ) -> None:
@@ -36,6 +38,7 @@ class SocketSession:
         self._feed = feed
         self._out = out
         self._attempts = attempts
+        self._carrier = carrier
         self._options = options
         self._interrupted = interrupted
         self._is_blocked = False  # not read, since the application is slow
@@ -102,8 +105,15 @@ class SocketSession:
             if isinstance(frame, CallAnswer):
                 continue
             if frame["type"] == "server.shutdown":
-                self._attempts.expect_shutdown(find_number(frame, "reconnect_after_ms", 0.0) / 1000)
+                self._expect_end(frame)
             self._feed.receive(frame, size_bytes)
+
+    def _expect_end(self, shutdown: Json) -> None:
+        delay_s = find_number(shutdown, "reconnect_after_ms", 0.0) / 1000
+        if "url" in shutdown and self._carrier.move_to(shutdown["url"]):
+            self._attempts.expect_move(delay_s)
+        else:
+            self._attempts.expect_shutdown(delay_s)
 
     async def _wait_for_application(self) -> None:
         """Until the inbox has space, or the application waits for an answer, which has to be read."""
