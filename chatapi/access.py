@@ -91,7 +91,10 @@ def check_own_or_key(principal: Principal, user_id: UserId) -> None:
 
 
 def check_alive(room: RoomState) -> None:
-    """For use inside a write's transaction: the room may have been deleted while the write waited."""
+    """For use inside a write's transaction: the room may have been deleted while the write waited, or the tenant be
+    held for a move."""
+    if room.tenant.hold is not None:
+        raise room.tenant.hold
     if room.gone:
         raise not_found("Room")
 

@@ -21,6 +21,7 @@ from chatapi.hub import Hub
 from chatapi.protocol.encoders import encode_frame
 from chatapi.protocol.server_frames import ServerShutdownFrame
 from chatapi.rest import list_routes
+from chatapi.rest.arrivals import ARRIVAL_ROUTES
 from chatapi.rest.call import RawRoute, Route
 from chatapi.rest.dev import HOOK, HOOK_ROUTE
 from chatapi.rest.edge import Edge
@@ -94,7 +95,7 @@ class App:
         """Opens everything; `opened` closes it again."""
         config, dev = self._config, self._dev
         tls = _make_tls(config)
-        raw_routes = (RAW_ROUTES if dev is None else DEV_RAW_ROUTES) + make_file_routes(config)
+        raw_routes = (RAW_ROUTES if dev is None else DEV_RAW_ROUTES) + ARRIVAL_ROUTES + make_file_routes(config)
         check_usable(config.database.path)  # before the lock makes a file beside it
         lock = opened.enter_context(DatabaseLock(config.database.path))
         await self._open_world(config, lock)

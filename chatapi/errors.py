@@ -14,6 +14,7 @@ class Code(StrEnum):
     AUTHORIZATION_ERROR = "AUTHORIZATION_ERROR"
     NOT_FOUND = "NOT_FOUND"
     CONFLICT = "CONFLICT"
+    TENANT_MOVED = "TENANT_MOVED"
     RATE_LIMIT_EXCEEDED = "RATE_LIMIT_EXCEEDED"
     INTERNAL_ERROR = "INTERNAL_ERROR"
 
@@ -24,6 +25,7 @@ HTTP_STATUS: Mapping[Code, int] = {
     Code.AUTHORIZATION_ERROR: 403,
     Code.NOT_FOUND: 404,
     Code.CONFLICT: 409,
+    Code.TENANT_MOVED: 421,
     Code.RATE_LIMIT_EXCEEDED: 429,
     Code.INTERNAL_ERROR: 500,
 }
@@ -92,6 +94,16 @@ def rate_limited(
 ) -> ChatError:
     """REST rounds `retry_after_s` up to whole seconds, a frame to milliseconds."""
     return ChatError(Code.RATE_LIMIT_EXCEEDED, message, details=details, retry_after_s=retry_after_s)
+
+
+def tenant_moved(url: str) -> ChatError:
+    """Another server has the tenant: clients go on there."""
+    return ChatError(Code.TENANT_MOVED, "The tenant has moved to another server", details={"url": url})
+
+
+def held(message: str) -> ChatError:
+    """503 for a tenant that is on its way to another server: it is served again in a moment, here or there."""
+    return ChatError(Code.INTERNAL_ERROR, message, status=503, retry_after_s=1.0)
 
 
 def unavailable(message: str, details: Mapping[str, object] | None = None) -> ChatError:

@@ -146,7 +146,7 @@ class Retention:
 
     async def take_round(self) -> None:
         """Once through all rooms, or as far as it gets in time; then the next round goes on there."""
-        tenants = deque(tenant for tenant in self._services.tenants.all() if tenant.settings.retention_days)
+        tenants = deque(tenant for tenant in self._services.tenants.list_served() if tenant.settings.retention_days)
         end_s = asyncio.get_running_loop().time() + ROUND_SECONDS
         failure: ChatError | None = None
         while tenants and asyncio.get_running_loop().time() < end_s:
@@ -203,7 +203,7 @@ async def apply_retention(services: Services, tenant: TenantState) -> None:
 
 async def purge_old_notifications(services: Services) -> None:
     """Removes notifications that are older than their tenant's `retention_days`. The tenants have their turns."""
-    tenants = [tenant for tenant in services.tenants.all() if tenant.settings.retention_days]
+    tenants = [tenant for tenant in services.tenants.list_served() if tenant.settings.retention_days]
     limits = {tenant.tenant_key: find_limit(services, tenant) for tenant in tenants}
     left = iter(limits.items())
     waiting: deque[TenantKey] = deque()

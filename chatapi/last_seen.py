@@ -14,10 +14,21 @@ class LastSeen:
         self._writer = writer
         self._clock = clock
         self._unwritten: dict[tuple[TenantKey, UserId], int] = {}  # when, in microseconds
+        self._held: set[TenantKey] = set()  # of which nothing may be written
 
     def note(self, tenant_key: TenantKey, user_id: UserId, seconds_ago: float = 0.0) -> None:
         """The user was online until then. `write` stores it."""
+        if tenant_key in self._held:
+            return
         self._unwritten[tenant_key, user_id] = self._clock.now_us() - round(seconds_ago * 1_000_000)
+
+    def hold(self, tenant_key: TenantKey) -> None:
+        """Nothing of this tenant is noted until `release`."""
+        self._held.add(tenant_key)
+        self._unwritten = {user: seen_us for user, seen_us in self._unwritten.items() if user[0] != tenant_key}
+
+    def release(self, tenant_key: TenantKey) -> None:
+        self._held.discard(tenant_key)
 
     async def write(self) -> None:
         """Called now and then, and at the end. Raises ChatError; the rest is written later then."""

@@ -16,6 +16,7 @@ import msgspec
 if TYPE_CHECKING:
     from chatapi.banned_users import BannedUsers
     from chatapi.config import TenantSettings
+    from chatapi.errors import ChatError
 
 TenantId = NewType("TenantId", str)
 RoomId = NewType("RoomId", str)
@@ -79,11 +80,14 @@ class TenantState:
     """
 
     __slots__ = (
+        "away",
         "bans",
         "config",
         "created_at_us",
         "epoch",
         "gone",
+        "hold",
+        "moved_to",
         "name",
         "replaced_webhook_secrets",
         "settings",
@@ -116,6 +120,9 @@ class TenantState:
         self.created_at_us = created_at_us
         self.epoch = epoch  # for which alone the cursors of clients hold
         self.gone = False  # deleted: its rooms are there no more, though their rows may be
+        self.hold: ChatError | None = None  # why its writes are refused, while it is held for a move
+        self.moved_to: str | None = None  # the URL of the server that it has moved to, which has confirmed it
+        self.away: ChatError | None = None  # why all is refused: it has moved to another server
         self.webhook_secret = webhook_secret
         self.replaced_webhook_secrets = list(replaced_webhook_secrets)
         self.bans: BannedUsers | None = None  # of users; most tenants have none

@@ -21,6 +21,8 @@ from chatapi.last_seen import LastSeen
 from chatapi.membership import Membership
 from chatapi.mentions import Mentions
 from chatapi.metrics import Counters
+from chatapi.moving.arrivals import TenantArrivals
+from chatapi.moving.departures import Departures
 from chatapi.notifications import Notifications
 from chatapi.origin import OriginPolicy
 from chatapi.pins import Pins
@@ -92,5 +94,15 @@ class Services:
     admission: Admission
     dev: DevTools | None = None  # under `serve --dev` and `--test` alone
     counters: Counters = field(default_factory=Counters)
+    departures: Departures = field(init=False)
+    arrivals: TenantArrivals = field(init=False)
     file_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Large files are read one at a time: requests that come together read one once."""
+
+    def __post_init__(self) -> None:
+        departures = Departures(self.store, self.tenants, self.rooms, self.last_seen, self.tasks, self.config)
+        object.__setattr__(self, "departures", departures)
+        arrivals = TenantArrivals(
+            self.store, self.tenants, self.tenant_bans, self.webhooks, self.notifications, self.streams, self.config
+        )
+        object.__setattr__(self, "arrivals", arrivals)

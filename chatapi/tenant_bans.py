@@ -45,7 +45,9 @@ class TenantBans:
         """Reads all bans, and goes on where the last server ended. Called once, at the start."""
         by_key = {tenant.tenant_key: tenant for tenant in tenants}
         for tenant_key, user_id, reason, until_us, is_heir_due in await store_bans.load_bans(self._store.readers):
-            tenant = by_key[tenant_key]
+            tenant = by_key.get(tenant_key)
+            if tenant is None:
+                continue  # it is arriving, or has moved away
             self._bans_of(tenant).load(user_id, UserBan(reason, until_us))
             if is_heir_due:
                 self._start_promoting(tenant, user_id)

@@ -3,7 +3,8 @@
 import base64
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from copy import copy
 from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
@@ -15,17 +16,21 @@ from chatapi.address import check_webhook_url
 from chatapi.clock import Clock
 from chatapi.config import Config, TenantSettings, parse_tenant_config, resolve_settings
 from chatapi.connection import Connection
-from chatapi.errors import conflict, not_found, unauthenticated
+from chatapi.errors import conflict, not_found, tenant_moved, unauthenticated
 from chatapi.hub import Hub
 from chatapi.models import KeyId, Principal, ReplacedSecret, Scope, TenantId, TenantKey, TenantState
+from chatapi.protocol.encoders import encode_frame
 from chatapi.protocol.pages import Page, Window
 from chatapi.protocol.requests import CreateTenant, PatchTenant
+from chatapi.protocol.server_frames import ServerShutdownFrame
 from chatapi.ratelimit import BucketLevel, TenantBuckets
 from chatapi.rooms import Rooms
 from chatapi.store import Store, Transaction
 from chatapi.store import tenants as store_tenants
 from chatapi.store.epochs import make_epoch
 
+GOING_AWAY = 1001
+RECONNECT_MS_PER_CONNECTION = 1  # after a move
 CREDENTIAL_GONE = 4001
 APPENDS_PER_REQUEST = 10  # to streams: a tenant, and a user, may append so many times as often as they may request
 """The close code of a connection whose credential has expired or was revoked."""
@@ -81,9 +86,23 @@ class TenantRegistry:
             raise not_found("Tenant")
         return tenant
 
+    def get_served(self, tenant_id: str) -> TenantState:
+        """One that may be changed. Raises ChatError also for a tenant that is held for a move, or has moved away."""
+        tenant = self.get(tenant_id)
+        if tenant.hold is not None:
+            raise tenant.hold
+        return tenant
+
+    def find_by_key(self, tenant_key: TenantKey) -> TenantState | None:
+        return next((tenant for tenant in self._by_id.values() if tenant.tenant_key == tenant_key), None)
+
     def all(self) -> list[TenantState]:
-        """In the order in which they were created."""
+        """In the order in which they were created; also those that have moved away."""
         return list(self._by_id.values())
+
+    def list_served(self) -> list[TenantState]:
+        """Those that this server serves."""
+        return [tenant for tenant in self._by_id.values() if tenant.away is None]
 
     def find_key(self, api_key: str) -> ApiKey | None:
         """None for an unknown key. Notes that the key was used."""
@@ -101,8 +120,11 @@ class TenantRegistry:
     def take_token(self, principal: Principal, *, is_append: bool = False) -> float:
         """Takes one token of the tenant's bucket, which all users and both transports share, and for a user token one
         of the user's own, over all their tokens, the tickets made with those, and their sockets: of both or of neither.
-        Appends to streams have other buckets. Returns as `TokenBucket.take`. Raises KeyError for a deleted tenant.
+        Appends to streams have other buckets. Returns as `TokenBucket.take`. Raises KeyError for a deleted tenant,
+        and ChatError for one that has moved away.
         """
+        if principal.tenant.away is not None:
+            raise principal.tenant.away
         buckets = (self._append_buckets if is_append else self._buckets)[principal.tenant.tenant_key]
         now_s = self._clock.monotonic_s()
         return (
@@ -160,7 +182,7 @@ class TenantRegistry:
         """The tenant, and its webhook secret if this change made it. Raises ChatError."""
 
         async def apply(transaction: Transaction) -> tuple[TenantState, str, dict[str, object], str | None]:
-            tenant = self.get(tenant_id)
+            tenant = self.get_served(tenant_id)
             name = tenant.name if body.name is UNSET else body.name
             config = tenant.config
             if body.config is not UNSET:
@@ -186,20 +208,76 @@ class TenantRegistry:
 
         async def apply(transaction: Transaction) -> TenantState:
             tenant = self.get(tenant_id)
+            if tenant.hold is not None and tenant.moved_to is None:
+                raise tenant.hold
             await store_tenants.mark_tenant_deleted(transaction, tenant.tenant_key)
             return tenant
 
         def publish(tenant: TenantState) -> None:
-            tenant.gone = True
             self._by_id.pop(tenant.tenant_id, None)
-            self._buckets.pop(tenant.tenant_key, None)
-            self._append_buckets.pop(tenant.tenant_key, None)
-            for key_hash in self._hashes.pop(tenant.tenant_key, {}).values():
-                del self._keys[key_hash]
+            self._forget(tenant)
             self._close(tenant, lambda _: True, "The tenant was deleted")
             self._rooms.drop_tenant(tenant.tenant_key)
 
         await self._store.writer.change(apply, publish, barrier=True)
+
+    # Moves
+
+    def set_moved(self, tenant: TenantState, url: str) -> None:
+        """The other server has confirmed: callers are told where the tenant is."""
+        tenant.moved_to = url
+        tenant.away = tenant.hold = tenant_moved(url)
+
+    def hand_over(self, before: TenantState, tenant_key: TenantKey, url: str) -> None:
+        """The tenant is another server's. Its credentials stay, in a row of that key; its sockets close."""
+        before.gone = True
+        tenant = copy(before)
+        tenant.tenant_key, tenant.gone = tenant_key, False
+        self.set_moved(tenant, url)
+        self._buckets.pop(before.tenant_key, None)
+        self._append_buckets.pop(before.tenant_key, None)
+        hashes = self._hashes.pop(before.tenant_key, {})
+        self._register(tenant)
+        for key_id, key_hash in hashes.items():
+            self._add_key(key_hash, tenant, key_id)
+        self._rooms.drop_tenant(before.tenant_key)
+        self._send_away(before, url)
+
+    async def adopt(self, tenant_key: TenantKey, prepare: Callable[[TenantState], Awaitable[None]]) -> None:
+        """Serves a tenant that was stored by a move, once `prepare` has returned. The same again does nothing."""
+        if self.find_by_key(tenant_key) is not None:
+            return
+        for tenant in await store_tenants.load_tenants(self._store.readers, self._config):
+            if tenant.tenant_key == tenant_key:
+                await prepare(tenant)
+                keys = await store_tenants.load_keys(self._store.readers)
+                before = self._by_id.pop(tenant.tenant_id, None)
+                if before is not None:
+                    self._forget(before)
+                self._register(tenant)
+                for key_hash, key_id, key_tenant in keys:
+                    if key_tenant == tenant_key:
+                        self._add_key(key_hash, tenant, key_id)
+
+    def _send_away(self, tenant: TenantState, url: str) -> None:
+        """All its connections, over a while that grows with their number."""
+        connections = [
+            connection
+            for user in self._hub.online_of_tenant(tenant.tenant_key).values()
+            for connection in user.connections
+        ]
+        for number, connection in enumerate(connections):
+            frame = ServerShutdownFrame(reconnect_after_ms=number * RECONNECT_MS_PER_CONNECTION, url=url)
+            self._hub.send(connection, encode_frame(frame))
+            self._hub.close(connection, GOING_AWAY, reason="the tenant has moved")
+        self._hub.flush()
+
+    def _forget(self, tenant: TenantState) -> None:
+        tenant.gone = True
+        self._buckets.pop(tenant.tenant_key, None)
+        self._append_buckets.pop(tenant.tenant_key, None)
+        for key_hash in self._hashes.pop(tenant.tenant_key, {}).values():
+            self._keys.pop(key_hash, None)
 
     # Secrets
 
@@ -208,7 +286,7 @@ class TenantRegistry:
         token_secret = make_secret()
 
         async def apply(transaction: Transaction) -> TenantState:
-            tenant = self.get(tenant_id)
+            tenant = self.get_served(tenant_id)
             await store_tenants.update_token_secret(transaction, tenant.tenant_key, token_secret)
             return tenant
 
@@ -228,7 +306,7 @@ class TenantRegistry:
         secret = make_webhook_secret()
 
         async def apply(transaction: Transaction) -> tuple[TenantState, list[ReplacedSecret]]:
-            tenant, now_us = self.get(tenant_id), transaction.now_us
+            tenant, now_us = self.get_served(tenant_id), transaction.now_us
             replaced = [found for found in tenant.replaced_webhook_secrets if found.until_us > now_us]
             if len(replaced) >= MAX_REPLACED_WEBHOOK_SECRETS:
                 raise conflict(
@@ -253,7 +331,7 @@ class TenantRegistry:
         api_key, key_id = make_api_key(tenant_id), make_key_id()
 
         async def apply(transaction: Transaction) -> TenantState:
-            tenant = self.get(tenant_id)
+            tenant = self.get_served(tenant_id)
             await store_tenants.insert_key(transaction, tenant.tenant_key, key_id, hash_key(api_key), None)
             return tenant
 
@@ -274,7 +352,7 @@ class TenantRegistry:
 
     async def revoke_key(self, tenant_id: str, key_id: str) -> None:
         """The key stops working at once, and the sockets opened with it close; those of other credentials stay."""
-        tenant = self.get(tenant_id)
+        tenant = self.get_served(tenant_id)
 
         async def apply(transaction: Transaction) -> bytes:
             key_hash = await store_tenants.delete_key(transaction, tenant.tenant_key, key_id)

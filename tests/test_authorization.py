@@ -19,7 +19,8 @@ from chatapi.errors import HTTP_STATUS, Code
 from chatapi.protocol import frames
 from chatapi.protocol import requests as req
 from chatapi.protocol.frames import CLIENT_FRAMES
-from chatapi.protocol.moderation_requests import BanUser, PatchMember, ReportMessage
+from chatapi.protocol.moderation_requests import PatchMember, ReportMessage
+from chatapi.protocol.move_requests import MoveTenant
 from chatapi.protocol.stream_requests import StreamAppend, StreamEnding
 from chatapi.protocol.sync_records import SyncRequest
 from chatapi.protocol.user_requests import PutUser
@@ -105,6 +106,7 @@ DELETE /admin/tenants/{tenant_id}                   401  401   401       401    
 POST   /admin/tenants/{tenant_id}/keys              401  401   401       401         201    401
 GET    /admin/tenants/{tenant_id}/keys              401  401   401       401         200    401
 DELETE /admin/tenants/{tenant_id}/keys/{key_id}     401  401   401       401         204    401
+POST   /admin/tenants/{tenant_id}/move              401  401   401       401         409    401
 POST   /admin/tenants/{tenant_id}/token-secret      401  401   401       401         201    401
 POST   /admin/tenants/{tenant_id}/webhook-secret    401  401   401       401         201    401
 GET    /admin/dead-letters                          401  401   401       401         200    401
@@ -343,7 +345,6 @@ class Stage:
             req.PatchOwnView: {"notify": "mentions"},
             req.AddMember: {"user_id": ids["joins"]},
             PutUser: {"name": "Bob B"},
-            BanUser: {},
             ReportMessage: {"reason": "rude"},
             PatchMember: {"role": "member" if row.whose == "own" else "admin"},
             req.MessageDraft: {"content": "hi"},
@@ -354,13 +355,13 @@ class Stage:
             req.AckUpTo: {"room_id": ids["room_id"], "seq": 1},
             req.Notify: {"topic": "news", "payload": 1, "targets": {"room_id": ids["room_id"]}},
             req.Subscribe: {"topic": "news"},
-            req.MintToken: {},
             SyncRequest: {"rooms": {}},
             req.CreateTenant: {"name": "new"},
             req.PatchTenant: {"name": "renamed"},
             req.RetryDeadLetters: {"tenant_id": ids["tenant_id"]},
+            MoveTenant: {"to": self.caller.server.url},
         }
-        return None if record is None else bodies[record]
+        return None if record is None else bodies.get(record, {})
 
     def frame(self, row: Row) -> dict[str, object]:
         """The fields of one that would be right for somebody who may send it."""
@@ -585,9 +586,6 @@ async def test_rules_of_a_room_allow_as_the_table_says(server: Server, rule: str
         return stage
 
     await compare(RULES, rule, set_up)
-
-
-# The tables are looked at, too
 
 
 def test_the_tables_are_lined_up() -> None:

@@ -414,6 +414,7 @@ async def check_operators_routes(server: Server, recorder: Recorder) -> None:
     await call("DELETE", "/tenants/{tenant_id}/keys/{key_id}", 204, **tenant, key_id=key["key_id"])
     await call("POST", "/tenants/{tenant_id}/token-secret", 201, **tenant)
     await call("POST", "/tenants/{tenant_id}/webhook-secret", 201, **tenant)
+    await call("POST", "/tenants/{tenant_id}/move", 409, {"to": server.url}, **tenant)  # to itself
     await call("GET", "/dead-letters", 200)
     await call("POST", "/dead-letters/retry", 202, tenant)
     await call("POST", "/dead-letters/{dead_letter_id}/retry", 404, dead_letter_id="dlv_0")

@@ -1,6 +1,9 @@
 """`chatapi tenant`: the tenants of a running server."""
 
 import argparse
+import asyncio
+import getpass
+import os
 import sys
 import tomllib
 from collections.abc import Awaitable, Callable
@@ -12,7 +15,9 @@ from chatapi.cli.admin import Json, ask, list_all, make_options
 from chatapi.cli.errors import CliError
 from chatapi.cli.haproxy import find_route
 from chatapi.cli.output import print_fields, print_json, print_table
-from chatapi.client import AdminAPI
+from chatapi.client import AdminAPI, ApiError
+
+PROGRESS_SECONDS = 1.0  # between two looks at a move
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +46,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     change.add_argument("tenant_id", metavar="ID")
     change.add_argument("settings", metavar="KEY=VALUE", nargs="+")
     change.set_defaults(run=run_set)
+
+    move = actions.add_parser(
+        "move",
+        parents=[options],
+        help="move a tenant to another server while it works",
+        description="Moves a tenant to another running server of the same version. It works on while it is copied, and"
+        " its writes are refused for a moment at the end. The same command goes on where it broke off. The other"
+        " server's master key is read from CHATAPI_TO_MASTER_KEY, or asked for.",
+    )
+    move.add_argument("tenant_id", metavar="TENANT")
+    move.add_argument("--to", metavar="URL", required=True, help="address of the other server, as clients reach it")
+    move.set_defaults(run=run_move)
 
     delete = actions.add_parser(
         "delete", parents=[options], help="delete a tenant: its keys stop working at once, its data goes later"
@@ -85,6 +102,45 @@ def run_list(args: argparse.Namespace) -> int:
         columns = ("tenant_id", "name", "created_at", "config")
         print_table(columns, [[tenant.get(column) for column in columns] for tenant in data["tenants"]])
     return 0
+
+
+def run_move(args: argparse.Namespace) -> int:
+    to_master_key = os.environ.get("CHATAPI_TO_MASTER_KEY") or _ask_for_key()
+
+    async def move(api: AdminAPI) -> Any:
+        telling = asyncio.ensure_future(_tell_progress(api, args.tenant_id))
+        try:
+            return await api.move_tenant(args.tenant_id, args.to, to_master_key)
+        finally:
+            telling.cancel()
+
+    data = ask(args, move)
+    if args.json:
+        print_json(data)
+    else:
+        print(f"{args.tenant_id} is at {data['url']} ({data['rows']} rows, writes held for {data['held_ms']} ms)")
+    return 0
+
+
+def _ask_for_key() -> str:
+    """Raises CliError without a terminal."""
+    if not sys.stdin.isatty():
+        raise CliError("no master key of the other server: set CHATAPI_TO_MASTER_KEY")
+    return getpass.getpass("Master key of the other server: ")
+
+
+async def _tell_progress(api: AdminAPI, tenant_id: str) -> None:
+    told = ""
+    while True:
+        await asyncio.sleep(PROGRESS_SECONDS)
+        try:
+            state = (await api.get_tenant(tenant_id)).get("move")
+        except ApiError:
+            continue
+        line = "" if state is None else f"{state['state']}: {state['rows']} rows sent"
+        if line and line != told:
+            print(line, file=sys.stderr, flush=True)
+            told = line
 
 
 def run_delete(args: argparse.Namespace) -> int:

@@ -21,11 +21,13 @@ from chatapi.client.operator_records import (
     RetriedOne,
     Stats,
     Tenant,
+    TenantMove,
     TenantPage,
 )
 from chatapi.client.paths import escape
 from chatapi.client.records import Json
 
+MOVE_SECONDS = 3600.0  # that a move may take: then the call may be made again, and joins it
 _TENANT: Shape = {"tenant_id": str}
 
 
@@ -46,6 +48,7 @@ class AdminAPI(RestClient):
         """`timeout_s` and `session` as in `ChatAPI`. Raises ValueError for an address without http:// or https://."""
         http = Http(url, timeout_s=timeout_s, retries=retries, session=session, follows_moves=False)
         super().__init__(http, Credentials({"X-Master-Key": master_key}))
+        self._master_key = master_key
 
     async def create_tenant(self, name: str, config: Json | None = None) -> NewTenant:
         """Creates a tenant. Its API key and secrets are shown this once. `name`: 1 to 200 characters; `config`: its own
@@ -85,6 +88,23 @@ class AdminAPI(RestClient):
     async def delete_tenant(self, tenant_id: str) -> None:
         """Deletes a tenant and all its data; its connections end. Raises ApiError: 404."""
         await self.call("DELETE", _tenant(tenant_id))
+
+    async def move_tenant(self, tenant_id: str, to: str, to_master_key: str) -> TenantMove:
+        """Moves a tenant to another server, at `to`, and returns once that serves it, which takes as long as its data
+        take to be copied. The same call goes on where a move was broken off. Raises ApiError: 400, 404, 409 with what
+        the other server objects, 503 when the move was given up and this server goes on."""
+        return cast(
+            TenantMove,
+            await self._http.call(
+                Credentials({"X-Master-Key": self._master_key, "X-To-Master-Key": to_master_key}),
+                "POST",
+                f"/v1{_tenant(tenant_id)}/move",
+                body={"to": to},
+                is_idempotent=True,
+                shape={"state": str},
+                wait_s=MOVE_SECONDS,
+            ),
+        )
 
     async def create_key(self, tenant_id: str) -> NewKey:
         """Adds an API key, which is shown this once. Not tried again after a lost answer. Raises ApiError: 404."""

@@ -279,6 +279,7 @@ class SyncResetEvent(TypedDict):
 class ShutdownEvent(TypedDict):
     type: Literal["server.shutdown"]
     reconnect_after_ms: int
+    url: NotRequired[str]
 
 
 LogEvent = (

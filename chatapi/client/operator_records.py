@@ -1,8 +1,21 @@
 """The shapes of the operator's results; see `records`."""
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from chatapi.client.records import Json, Page
+
+
+class MoveState(TypedDict):
+    """`state`: "copying", "held" while writes are refused, or "moved"."""
+
+    state: Literal["copying", "held", "moved"]
+    url: str
+    rows: int
+
+
+class TenantMove(MoveState):
+    tenant_id: str
+    held_ms: int
 
 
 class Tenant(TypedDict):
@@ -10,6 +23,7 @@ class Tenant(TypedDict):
     name: str
     created_at: str
     config: Json
+    move: NotRequired[MoveState]
 
 
 class _WebhookSecret(TypedDict, total=False):
@@ -125,6 +139,7 @@ class TenantStats(TypedDict):
     rooms: int
     messages: int
     connections: int
+    move: NotRequired[MoveState]
     queues: Queues
 
 

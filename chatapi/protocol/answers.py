@@ -35,6 +35,7 @@ from chatapi.protocol.fields import (
     WebhookSecret,
 )
 from chatapi.protocol.json import Encoded
+from chatapi.protocol.move_records import MoveState
 from chatapi.protocol.requests import (
     EmojiText,
     MessageIdText,
@@ -333,6 +334,7 @@ class Tenant(Answer, frozen=True, kw_only=True):
     name: Annotated[str, Meta(examples=["Acme"])]
     config: TenantConfigObject
     created_at: Time
+    move: Annotated[MoveState, Meta(description="of a tenant that is on its way, or has moved")] | UnsetType = UNSET
 
 
 class NewTenant(Tenant, frozen=True, kw_only=True):
@@ -446,6 +448,7 @@ class TenantStats(Answer, frozen=True, kw_only=True):
     rooms: Annotated[int, Meta(ge=0, examples=[120])]
     messages: Annotated[int, Meta(ge=0, examples=[51_200])]
     connections: Annotated[int, Meta(ge=0, examples=[37])]
+    move: MoveState | UnsetType = UNSET
     queues: Queues
 
 

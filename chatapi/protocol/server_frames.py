@@ -386,6 +386,7 @@ class ServerShutdownFrame(ServerFrame, frozen=True, kw_only=True, tag="server.sh
     """The server is about to close with 1001. The delay differs, so that clients do not return all at once."""
 
     reconnect_after_ms: Annotated[int, Meta(ge=0, examples=[730])]
+    url: Annotated[str, Meta(description="of the server that the tenant has moved to")] | UnsetType = UNSET
 
 
 class CloseFrame(ServerFrame, frozen=True, kw_only=True, tag="close"):

@@ -150,6 +150,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", _TENANT, tenants.get_tenant, 200, _MASTER),
     Route("PATCH", _TENANT, tenants.update_tenant, 200, _MASTER),
     Route("DELETE", _TENANT, tenants.delete_tenant, 204, _MASTER),
+    Route("POST", f"{_TENANT}/move", tenants.move_tenant, 200, _MASTER, also=(404, 409, 503), waits=True),
     Route("POST", f"{_TENANT}/keys", tenants.create_key, 201, _MASTER),
     Route("GET", f"{_TENANT}/keys", tenants.list_keys, 200, _MASTER),
     Route("DELETE", _KEY, tenants.revoke_key, 204, _MASTER),

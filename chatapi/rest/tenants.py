@@ -2,22 +2,27 @@
 
 from bisect import bisect_right
 
+from chatapi.callers import read_header
 from chatapi.models import TenantState, encode_time
 from chatapi.protocol import answers
 from chatapi.protocol import requests as req
 from chatapi.protocol.fields import or_unset
 from chatapi.protocol.json import encode
+from chatapi.protocol.move_answers import TenantMove
+from chatapi.protocol.move_requests import MoveTenant
 from chatapi.protocol.pages import Page, SortKey, read_window
 from chatapi.rest.call import NO_CONTENT, OpenCall, Response, ok
+from chatapi.services import Services
 from chatapi.store.tenants import KEYS_START
 
 
-def tenant_record(tenant: TenantState) -> answers.Tenant:
+def tenant_record(services: Services, tenant: TenantState) -> answers.Tenant:
     return answers.Tenant(
         tenant_id=tenant.tenant_id,
         name=tenant.name,
         config=tenant.config,
         created_at=encode_time(tenant.created_at_us),
+        move=services.departures.find_state(tenant),
     )
 
 
@@ -44,7 +49,7 @@ async def list_tenants(call: OpenCall[None, req.PageQuery]) -> Response[answers.
     first = offset if after is None else bisect_right(tenants, after, key=_sort_key_of)
     listed = tenants[first : first + limit]
     last = _sort_key_of(listed[-1]) if first + limit < len(tenants) else None
-    page = Page([encode(tenant_record(tenant)) for tenant in listed], last)
+    page = Page([encode(tenant_record(call.services, tenant)) for tenant in listed], last)
     return ok(answers.Tenants(tenants=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
 
 
@@ -54,7 +59,7 @@ def _sort_key_of(tenant: TenantState) -> SortKey:
 
 async def get_tenant(call: OpenCall[None, None]) -> Response[answers.Tenant]:
     """Get a tenant."""
-    return ok(tenant_record(call.services.tenants.get(call.path["tenant_id"])))
+    return ok(tenant_record(call.services, call.services.tenants.get(call.path["tenant_id"])))
 
 
 async def update_tenant(call: OpenCall[req.PatchTenant, None]) -> Response[answers.UpdatedTenant]:
@@ -75,6 +80,23 @@ async def delete_tenant(call: OpenCall[None, None]) -> Response[None]:
     """Delete a tenant with all its data."""
     await call.services.tenants.delete(call.path["tenant_id"])
     return NO_CONTENT
+
+
+async def move_tenant(call: OpenCall[MoveTenant, None]) -> Response[TenantMove]:
+    """Move a tenant to another server, whose master key is in the header X-To-Master-Key. The answer comes once it is
+    there; the same request joins a move that is under way."""
+    assert call.exchange is not None  # of a route that waits
+    master_key = read_header(call.exchange.request, "X-To-Master-Key") or ""
+    move = await call.services.departures.move(call.path["tenant_id"], call.body.to, master_key)
+    return ok(
+        TenantMove(
+            tenant_id=move.tenant.tenant_id,
+            state="moved",
+            url=move.url,
+            rows=move.rows,
+            held_ms=round(move.hold_seconds * 1000),
+        )
+    )
 
 
 async def create_key(call: OpenCall[None, None]) -> Response[answers.NewKey]:

@@ -21,6 +21,10 @@ class KeyMaker:
         self._last_key = last_key
         self._suffix = secrets.randbits(12)
 
+    def note(self, key: int) -> None:
+        """A greatest key that came from elsewhere."""
+        self._last_key = max(self._last_key, key | self._suffix)
+
     def next_key(self) -> int:
         key = self._clock.now_us() - KEY_EPOCH_US << 12 | self._suffix
         if key <= self._last_key:

@@ -9,12 +9,13 @@ more.
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import aiosqlite
 
+from chatapi.protocol.json import dumps_text
 from chatapi.store.transaction import SqliteConnection
 from chatapi.words import list_words
 
@@ -77,15 +78,20 @@ _CUT_CHUNK = """
               WHERE message_key > :after_key AND message_key <= :to_key ORDER BY message_key LIMIT :limit)
     ) WHERE place = 1 OR total <= :characters
 """
-# A room's blocks are made in their order, those of its older events included.
-_MAKE_BLOCKS = """
+_IN_RANGE = "m.message_key > :after_key AND m.message_key <= :to_key"
+_OF_KEYS = "m.message_key IN (SELECT value FROM json_each(:keys))"
+
+
+def _make_blocks(which: str) -> str:
+    """SQL. A room's blocks are made in their order, those of its older events included."""
+    return f"""
     INSERT INTO search_blocks (block_key, room_key, number)
     WITH RECURSIVE missing (room_key, number, last) AS (
         SELECT m.room_key,
                coalesce((SELECT max(number) + 1 FROM search_blocks WHERE room_key = m.room_key), r.pruned_seq >> 10),
                max(m.seq) >> 10
         FROM messages AS m CROSS JOIN rooms AS r
-        WHERE m.message_key > :after_key AND m.message_key <= :to_key AND r.room_key = m.room_key
+        WHERE {which} AND r.room_key = m.room_key
           AND NOT EXISTS (SELECT 1 FROM search_blocks WHERE room_key = m.room_key AND number = m.seq >> 10)
         GROUP BY m.room_key
         UNION ALL
@@ -94,18 +100,27 @@ _MAKE_BLOCKS = """
     SELECT (SELECT next_block_key FROM search_progress) - row_number() OVER (ORDER BY room_key, number) + 1,
            room_key, number
     FROM missing WHERE number <= last
-"""
+    """
+
+
 _TAKE_BLOCK_KEYS = "UPDATE search_progress SET next_block_key = next_block_key - :blocks"
-# In the order of the rows: any other makes a segment for each turn back.
-_ADD = f"""
+
+
+def _add(which: str) -> str:
+    """SQL. In the order of the rows: any other makes a segment for each turn back."""
+    return f"""
     INSERT INTO search_index (rowid, words)
     SELECT b.block_key << 10 | 1023 - (m.seq & 1023) AS row_key,
            {_words("r.tenant_key", "m.room_key", "m.sender_id", "m.content")}
     FROM messages AS m CROSS JOIN search_blocks AS b CROSS JOIN rooms AS r
-    WHERE m.message_key > :after_key AND m.message_key <= :to_key AND m.content IS NOT NULL
+    WHERE {which} AND m.content IS NOT NULL
       AND b.room_key = m.room_key AND b.number = m.seq >> 10 AND r.room_key = m.room_key
     ORDER BY row_key
-"""
+    """
+
+
+_MAKE_BLOCKS, _ADD = _make_blocks(_IN_RANGE), _add(_IN_RANGE)
+_MAKE_BLOCKS_OF, _ADD_THESE = _make_blocks(_OF_KEYS), _add(_OF_KEYS)
 _GET_PROGRESS = "SELECT done_key, gap_end_key, head_key FROM search_progress"
 _SET_PROGRESS = "UPDATE search_progress SET done_key = :done_key, gap_end_key = :gap_end_key, head_key = :head_key"
 _FIND_TAIL = """
@@ -119,11 +134,13 @@ _REMOVE = f"""
     SELECT 'delete', row_key, {_words("tenant_key", "room_key", "sender_id", "content")}
     FROM search_outdated WHERE row_key <= :to_key ORDER BY row_key
 """
+# If it is still the message of this row: one whose tenant has moved away and come back has another row.
 _ADD_AGAIN = f"""
     INSERT INTO search_index (rowid, words)
     SELECT o.row_key, {_words("o.tenant_key", "o.room_key", "m.sender_id", "m.content")}
-    FROM search_outdated AS o CROSS JOIN messages AS m
+    FROM search_outdated AS o CROSS JOIN messages AS m CROSS JOIN search_blocks AS b
     WHERE o.row_key <= :to_key AND m.message_key = o.message_key AND m.content IS NOT NULL
+      AND b.room_key = m.room_key AND b.number = m.seq >> 10 AND o.row_key = (b.block_key << 10 | 1023 - (m.seq & 1023))
     ORDER BY o.row_key
 """
 _SETTLE = "DELETE FROM search_outdated WHERE row_key <= :to_key"
@@ -222,6 +239,22 @@ def add_newest(rows: int, connection: SqliteConnection, is_over: Callable[[], bo
 def fill_gap(rows: int, connection: SqliteConnection, is_over: Callable[[], bool]) -> IndexStep:
     """One step of catching up with messages that came while the index was off, `rows` at a time, oldest first."""
     return _take_step(partial(_fill_some, rows), connection, is_over)
+
+
+def add_among_older(connection: SqliteConnection, message_keys: Sequence[int]) -> None:
+    """In the transaction that has inserted these messages: those go in whose place the index has passed already."""
+    progress = _get_progress(connection)
+    passed = [
+        key for key in message_keys if key <= progress.done_key or progress.gap_end_key < key <= progress.head_key
+    ]
+    if not passed:
+        return
+    scope = {"keys": dumps_text(passed)}
+    blocks = connection.execute(_MAKE_BLOCKS_OF, scope).rowcount
+    if blocks > 0:
+        connection.execute(_TAKE_BLOCK_KEYS, {"blocks": blocks})
+    connection.execute(_ADD_THESE, scope)
+    connection.execute(_MERGE, {"pages": MERGED_PAGES})
 
 
 def merge_segments(pages: int, connection: SqliteConnection, is_over: Callable[[], bool]) -> IndexStep:

@@ -178,6 +178,8 @@ TENANT_TABLES = (
 
 # Of these tables a copy has nothing.
 LEFT_OUT = {
+    "departures": "the servers that tenants have moved to from this one",
+    "arrivals": "the servers that tenants come from",
     "meta": "facts about the database itself",
     "search_progress": "of the index of search, which each database makes for itself",
     "search_blocks": "the same",

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import aiosqlite
 
 from chatapi.clock import Clock, judge_as_of
-from chatapi.errors import ChatError, Code, unavailable
+from chatapi.errors import ChatError, Code, held, unavailable
 from chatapi.log_lines import Seldom
 from chatapi.metrics import Histogram, Total
 from chatapi.protocol.json import dumps_text
@@ -23,6 +23,7 @@ from chatapi.store.background import Background, Work
 from chatapi.store.failures import describe, is_lock_failure, is_store_failure
 from chatapi.store.file import DatabaseFiles, DatabaseGone
 from chatapi.store.keys import KeyMaker
+from chatapi.store.moves import HELD
 from chatapi.store.transaction import Transaction
 from chatapi.store.wal import WalBound
 from chatapi.store.writes import AnyCommitter, Change, MessageWrite, Write
@@ -78,6 +79,10 @@ class Writer:
     def next_key(self) -> int:
         """A new time-ordered key, for a notification or a subscription."""
         return self._keys.next_key()
+
+    def note_key(self, key: int) -> None:
+        """Keys made from now on are greater, as after those of a tenant that has arrived."""
+        self._keys.note(key)
 
     def submit(self, write: Write) -> None:
         """Queues one write; the outcome arrives through it. Raises ChatError 503 when the server is closing, the queue
@@ -320,6 +325,10 @@ class Writer:
                 write.result = await write.apply(transaction)
             except ChatError as refusal:
                 write.error = refusal
+            except sqlite3.IntegrityError as error:
+                if str(error) != HELD:
+                    raise
+                write.error = held("The tenant is on its way to another server")
         await self._insert(messages, transaction)
 
     async def _insert(self, messages: Sequence[MessageWrite], transaction: Transaction) -> None:

@@ -293,6 +293,10 @@ class WebhookWorker:
     async def _try(self, queue: TenantQueue, delivery: WaitingDelivery, was_failing: bool) -> None:
         try:
             step = await self._make_step(queue, delivery)
+            while queue.tenant.hold is not None and not queue.tenant.gone:  # noqa: ASYNC110 - few tenants ever move
+                await asyncio.sleep(
+                    STORE_PAUSE_SECONDS
+                )  # the call may be made once more, by the server that takes over
             await self._store_step(step)
             # Only now may it be read again. After a bug in the lines above it is not: that waits for the next start.
             queue.under_way.discard(delivery.key)

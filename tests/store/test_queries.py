@@ -16,6 +16,8 @@ SMALL = {
     "search_progress",
     "search_outdated",
     "tenants",
+    "arrivals",
+    "departures",
     "api_keys",
     "meta",
     "user_bans",

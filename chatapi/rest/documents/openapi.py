@@ -167,6 +167,11 @@ ERRORS: dict[int, tuple[Code, str, Json]] = {
         " of a kind as there may be.",
         {"message": "This dm exists already", "details": {"room_id": "room_5f3a9c0e71b24d6688aa10cf"}},
     ),
+    421: (
+        Code.TENANT_MOVED,
+        "The tenant has moved to another server: go on there. Only valid credentials are told.",
+        {"message": "The tenant has moved to another server", "details": {"url": "https://chat2.example.com"}},
+    ),
     413: (Code.VALIDATION_ERROR, "The body is too large.", {"message": "The body is larger than 262144 bytes"}),
     415: (
         Code.VALIDATION_ERROR,
@@ -396,7 +401,7 @@ def list_errors(route: Route) -> list[int]:
     if route.credential is not Credential.NONE:
         statuses |= {401, 429}
     if route.credential in OF_USERS:
-        statuses |= {400, 403}  # X-User-Id; a user who is banned from the tenant
+        statuses |= {400, 403, 421}  # X-User-Id; a user who is banned from the tenant; a tenant that has moved
     if route.body is not None or route.reads_text:
         statuses |= {400, 408, 413, 415}
     if route.query is not None:

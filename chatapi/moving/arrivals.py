@@ -1,0 +1,223 @@
+"""The target of a move (docs/design.md, section 13): takes in a tenant that nobody sees until its source says so."""
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from chatapi.config import Config
+from chatapi.errors import conflict, held, not_found, unauthenticated
+from chatapi.models import TenantKey, TenantState
+from chatapi.moving.departures import INSTANCE
+from chatapi.notifications import Notifications
+from chatapi.store import Store, Transaction, handover, moves
+from chatapi.store.moves import TableChange, Translation
+from chatapi.store.transaction import SqliteConnection
+from chatapi.streams import Streams
+from chatapi.tenant_bans import TenantBans
+from chatapi.tenants import TenantRegistry
+from chatapi.webhooks.worker import WebhookWorker
+
+logger = logging.getLogger(__name__)
+
+SECRET_BYTES = 32
+BEGIN_AGAIN = "This arrival is not under way any more: begin the move again"
+
+
+@dataclass(slots=True)
+class IncomingTenant:
+    """One whose rows come. `rooms` are the keys here of the source's rooms; a restart loses them, and then the source
+    begins again."""
+
+    arrival_id: str
+    tenant_id: str
+    tenant_key: TenantKey
+    rooms: dict[int, int] = field(default_factory=dict)
+    rows: int = 0
+    is_broken: bool = False
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class TenantArrivals:
+    def __init__(
+        self,
+        store: Store,
+        tenants: TenantRegistry,
+        tenant_bans: TenantBans,
+        webhooks: WebhookWorker,
+        notifications: Notifications,
+        streams: Streams,
+        config: Config,
+    ) -> None:
+        self._store = store
+        self._tenants = tenants
+        self._tenant_bans = tenant_bans
+        self._webhooks = webhooks
+        self._notifications = notifications
+        self._streams = streams
+        self._config = config
+        self._arrivals: dict[str, IncomingTenant] = {}
+        self._turn = asyncio.Lock()  # of those that become live
+        self.arrived = 0  # since the start
+
+    async def load(self) -> None:
+        """Throws away half copies; a sealed arrival waits for its source. Called once, at the start."""
+        if count := await self._store.writer.change(handover.discard_unsealed):
+            logger.info("half copies of tenants are thrown away", extra={"tenants": count})
+
+    async def begin(self, tenant_id: str, source: str, instance: str, schema: int) -> tuple[str, str]:
+        """T1: the arrival's id and its secret. An earlier one from the same source is thrown away. Raises ChatError:
+        CONFLICT, and 503 while rows of an earlier stay are being removed."""
+        if instance == INSTANCE:
+            raise conflict("This is the server that the tenant is on")
+        if self._config.database.synchronous != "full":
+            raise conflict('A tenant moves only from and to servers with database.synchronous = "full"')
+        own = await handover.get_version(self._store.readers)
+        if schema != own:
+            raise conflict(f"The schemas differ: {schema} there, {own} here. Bring both servers to the same version")
+        arrival_id, secret = f"arrival_{secrets.token_hex(10)}", secrets.token_urlsafe(SECRET_BYTES)
+
+        async def apply(transaction: Transaction) -> TenantKey | None:
+            tenant = self._tenants.find(tenant_id)
+            if tenant is not None and tenant.away is None:
+                raise conflict("This server has the tenant already")
+            if tenant is not None and tenant.moved_to is None:
+                raise held("The tenant has just left this server, and the other one has not confirmed that yet")
+            before = await handover.find_hidden(transaction, tenant_id)
+            if before is not None:
+                if before.source != source:
+                    raise conflict("The tenant is arriving from another server")
+                await handover.discard_arrival(transaction, before.arrival_id, before.tenant_key)
+                self._arrivals.pop(before.arrival_id, None)
+                return None
+            if await handover.is_purging(transaction, tenant_id):
+                return None
+            return await handover.insert_arrival(transaction, arrival_id, tenant_id, source, _hash(secret))
+
+        tenant_key = await self._store.writer.change(apply, barrier=True)
+        if tenant_key is None:
+            raise held("The tenant's rows of an earlier stay are still being removed")
+        self._arrivals[arrival_id] = IncomingTenant(arrival_id, tenant_id, tenant_key)
+        return arrival_id, secret
+
+    async def take_rows(self, arrival_id: str, secret: str, changes: Sequence[TableChange], *, is_copy: bool) -> None:
+        """On return they are committed. `is_copy`: rows that are new here, and that come again if they have changed.
+        Raises ChatError."""
+        await self.check(arrival_id, secret)
+        arrival = self._arrivals.get(arrival_id)
+        if arrival is None or arrival.is_broken:
+            raise conflict(BEGIN_AGAIN)
+        async with arrival.turn:
+            try:
+                if is_copy:
+                    for change in changes:
+                        await self._copy(arrival, change)
+                else:
+                    await self._apply(arrival, changes)
+            except BaseException:
+                arrival.is_broken = True  # some of it may be there
+                raise
+            arrival.rows += sum(len(change.rows) for change in changes)
+
+    async def _copy(self, arrival: IncomingTenant, change: TableChange) -> None:
+        done = 0
+        while done < len(change.rows):
+
+            def work(
+                connection: SqliteConnection, is_over: Callable[[], bool], first: int = done
+            ) -> tuple[int, dict[int, int]]:
+                translation = Translation(arrival.tenant_key, arrival.rooms, {})
+                return moves.insert_rows(connection, translation, change, first, is_over), translation.found
+
+            done, found = await self._store.writer.step(work, is_repeatable=True)
+            arrival.rooms.update(found)
+
+    async def _apply(self, arrival: IncomingTenant, changes: Sequence[TableChange]) -> None:
+        def work(connection: SqliteConnection) -> dict[int, int]:
+            translation = Translation(arrival.tenant_key, arrival.rooms, {})
+            moves.apply_changes(connection, translation, changes)
+            return translation.found
+
+        # A turn of its own: rows that do not fit roll back the whole transaction.
+        found = await self._store.writer.change(lambda transaction: transaction.run(work), barrier=True)
+        arrival.rooms.update(found)
+
+    async def seal(self, arrival_id: str, secret: str, identity: dict[str, Any], counts: dict[str, int]) -> None:
+        """T2. Raises ChatError CONFLICT if this is not what the source has."""
+        await self.check(arrival_id, secret)
+        arrival = self._arrivals.get(arrival_id)
+        if arrival is None or arrival.is_broken:
+            raise conflict(BEGIN_AGAIN)
+
+        async def apply(transaction: Transaction) -> None:
+            own = await transaction.run(partial(moves.count_rows, tenant_key=arrival.tenant_key))
+            different = sorted(name for name in {*own, *counts} if own.get(name) != counts.get(name))
+            if different:
+                raise conflict(
+                    "The copy differs: ids may be taken here by rows of other tenants",
+                    {name: {"here": own.get(name), "there": counts.get(name)} for name in different},
+                )
+            if not await handover.check_keys(transaction, arrival.tenant_id, identity["keys"]):
+                raise conflict("An API key of the tenant is another tenant's here")
+            await handover.seal(transaction, arrival_id, identity)
+
+        async with arrival.turn:
+            await self._store.writer.change(apply, barrier=True)
+
+    async def go_live(self, arrival_id: str, secret: str) -> None:
+        """T3. On return this server serves the tenant; the same again changes nothing. Raises ChatError."""
+        async with self._turn:
+            stored = await self.check(arrival_id, secret)
+            if stored.live_at_us is None:
+                await self._set_live(arrival_id, stored)
+            await self._tenants.adopt(stored.tenant_key, self._prepare)
+
+    async def _set_live(self, arrival_id: str, stored: handover.StoredArrival) -> None:
+        if stored.sealed is None:
+            raise conflict(BEGIN_AGAIN)
+
+        async def apply(transaction: Transaction) -> None:
+            await handover.set_live(transaction, arrival_id, stored)
+            self._store.writer.note_key(await handover.find_last_key(transaction, stored.tenant_key))
+
+        await self._store.writer.change(apply, barrier=True)
+        self._arrivals.pop(arrival_id, None)
+        self.arrived += 1
+        logger.info("a tenant has arrived", extra={"tenant_id": stored.tenant_id})
+
+    async def _prepare(self, tenant: TenantState) -> None:
+        """All that a start does for its tenants."""
+        await self._tenant_bans.load([tenant])
+        await self._webhooks.resume([tenant])
+        await self._notifications.resume([tenant])
+        await self._streams.load([tenant])
+
+    async def abort(self, arrival_id: str, secret: str) -> None:
+        """The source has given up. Does nothing to a tenant that is live."""
+        stored = await self.check(arrival_id, secret)
+
+        async def apply(transaction: Transaction) -> None:
+            found = await handover.find_arrival(transaction, arrival_id)
+            if found is not None and found.live_at_us is None:
+                await handover.discard_arrival(transaction, arrival_id, stored.tenant_key)
+
+        self._arrivals.pop(arrival_id, None)
+        await self._store.writer.change(apply, barrier=True)
+
+    async def check(self, arrival_id: str, secret: str) -> handover.StoredArrival:
+        """Raises ChatError for an unknown one, and for a wrong secret."""
+        stored = await handover.find_arrival(self._store.readers, arrival_id)
+        if stored is None:
+            raise not_found("Arrival")
+        if not hmac.compare_digest(_hash(secret), stored.secret_hash):
+            raise unauthenticated("Invalid credentials")
+        return stored
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
