@@ -31,6 +31,7 @@ from chatapi.protocol.fields import fields_of, optional_fields_of
 from chatapi.protocol.json import MAX_INTEGER, dumps_canonical, dumps_text, encoded, text_of
 from chatapi.protocol.requests import HistoryQuery, MessageDraft, MessageEdit
 from chatapi.room import RoomState
+from chatapi.room_log import RoomLog
 from chatapi.rooms import Rooms
 from chatapi.store import MessageWrite, Store, Transaction, log, pins, reactions, streams, threads
 from chatapi.store.mentions import Mentioning, replace_mentions
@@ -57,7 +58,14 @@ class Chat:
     """The operations on messages. Each passes a gate of `Access` first, and raises ChatError when that refuses."""
 
     def __init__(
-        self, store: Store, rooms: Rooms, history: HistoryCache, hub: Hub, committer: Committer, access: Access
+        self,
+        store: Store,
+        rooms: Rooms,
+        history: HistoryCache,
+        hub: Hub,
+        committer: Committer,
+        access: Access,
+        room_log: RoomLog,
     ) -> None:
         self._store = store
         self._rooms = rooms
@@ -65,6 +73,7 @@ class Chat:
         self._hub = hub
         self._committer = committer
         self._access = access
+        self._room_log = room_log
         self._pages: Batcher[log.HistoryWant, tuple[log.Messages, bool]] = Batcher(
             partial(log.history_pages, store.readers), PAGES_PER_QUERY, lambda want: want.tenant_key
         )
@@ -229,7 +238,7 @@ class Chat:
                 transaction, room.tenant.tenant_key, room.room_key, message_key, edit.content, meta
             )
             await self._replace_mentions(transaction, room, found, optional)
-            await log.append_change(transaction, room.counter, seq, None, message_key)
+            await self._room_log.append(transaction, room, seq, None, message_key)
             return edited, seq, optional != before
 
         def publish(result: tuple[Message, int, bool]) -> None:
@@ -282,7 +291,7 @@ class Chat:
                 await pins.delete(transaction, room.tenant.tenant_key, room.room_key, message.seq)
             root = await self._take_reply(transaction, room, deleted)
             frame = message_deleted_frame(deleted, seq, root)
-            await log.append_change(transaction, room.counter, seq, frame, message_key)
+            await self._room_log.append(transaction, room, seq, frame, message_key)
             return _Deletion(deleted, root, seq, True)
 
         def publish(result: _Deletion) -> None:

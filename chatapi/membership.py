@@ -27,6 +27,7 @@ from chatapi.models import (
     RoomType,
     Scope,
     UserId,
+    WebhookEvent,
     encode_dm_key,
     encode_time,
 )
@@ -46,9 +47,11 @@ from chatapi.protocol.server_frames import (
     RoomUpdatedFrame,
 )
 from chatapi.room import RoomState
+from chatapi.room_log import RoomLog
 from chatapi.rooms import Rooms
-from chatapi.store import Store, Transaction, blocks, log, moderation
+from chatapi.store import Store, Transaction, blocks, moderation
 from chatapi.store import rooms as store_rooms
+from chatapi.webhooks.queue import WebhookQueue
 
 
 class _Update(NamedTuple):
@@ -76,12 +79,23 @@ class Membership:
     Permissions are checked within the writer's transaction, since they may change while a write waits.
     """
 
-    def __init__(self, store: Store, rooms: Rooms, hub: Hub, presence: Presence, access: Access) -> None:
+    def __init__(
+        self,
+        store: Store,
+        rooms: Rooms,
+        hub: Hub,
+        presence: Presence,
+        access: Access,
+        webhook_queue: WebhookQueue,
+        room_log: RoomLog,
+    ) -> None:
         self._store = store
         self._rooms = rooms
         self._hub = hub
         self._presence = presence
         self._access = access
+        self._webhook_queue = webhook_queue
+        self._room_log = room_log
 
     # Rooms
 
@@ -115,7 +129,7 @@ class Membership:
             )
             now_key = self._store.writer.next_key()
             await store_rooms.insert_members(transaction, tenant.tenant_key, room_key, members.items(), 0, now_key)
-            return RoomState(
+            room = RoomState(
                 tenant=tenant,
                 room_key=room_key,
                 room_id=room_id,
@@ -127,6 +141,8 @@ class Membership:
                 created_at_us=transaction.now_us,
                 updated_at_us=transaction.now_us,
             )
+            await self._webhook_queue.queue_event(transaction, room, WebhookEvent.ROOM_CREATED, now_key)
+            return room
 
         def publish(room: RoomState) -> None:
             for user_id, role in sorted(members.items()):  # they joined together: in the order of a load
@@ -161,7 +177,7 @@ class Membership:
                     posting=update.posting,
                     slow_mode_seconds=update.slow_mode_seconds,
                 )
-                await log.append_change(transaction, room.counter, update.frame.seq, update.frame, None)
+                await self._room_log.append(transaction, room, update.frame.seq, update.frame, None)
             return update
 
         def publish(update: _Update | None) -> None:
@@ -182,6 +198,9 @@ class Membership:
             check_alive(room)
             check_admin(room, principal.user_id)
             await store_rooms.mark_room_deleted(transaction, room.tenant.tenant_key, room.room_key)
+            deleted = room.frame(RoomDeletedFrame)  # its rows will be gone when the backend is told
+            key = self._store.writer.next_key()
+            await self._webhook_queue.queue_event(transaction, room, WebhookEvent.ROOM_DELETED, key, frame=deleted)
 
         await self._store.writer.change(apply, lambda _: self.discard(room), barrier=True)
 
@@ -211,7 +230,7 @@ class Membership:
             frame = MemberJoinedFrame(
                 room_id=room.room_id, user_id=user_id, role=role, muted_until=muted_until, seq=seq
             )
-            await log.append_change(transaction, room.counter, seq, frame, None)
+            await self._room_log.append(transaction, room, seq, frame, None)
             return MemberState(user_id, role, transaction.now_us, seq, seq), frame
 
         def publish(result: tuple[MemberState, MemberJoinedFrame]) -> None:
@@ -263,7 +282,7 @@ class Membership:
             seq = transaction.take_seq(room.counter)
             left = MemberLeftFrame(room_id=room.room_id, user_id=user_id, seq=seq)
             await store_rooms.delete_member(transaction, room.tenant.tenant_key, room.room_key, user_id)
-            await log.append_change(transaction, room.counter, seq, left, None)
+            await self._room_log.append(transaction, room, seq, left, None)
             return left, await self._promote_heir(transaction, room, user_id)
 
         def publish(result: tuple[MemberLeftFrame, _MemberChange | None]) -> None:
@@ -320,7 +339,7 @@ class Membership:
         muted_until = None if muted_until_us is None else encode_time(muted_until_us)
         frame = MemberUpdatedFrame(room_id=room.room_id, user_id=user_id, role=role, muted_until=muted_until, seq=seq)
         is_quiet = role is member.role
-        await log.append_change(transaction, room.counter, seq, frame, None, is_quiet=is_quiet)
+        await self._room_log.append(transaction, room, seq, frame, None, is_quiet=is_quiet)
         return _MemberChange(frame, muted_until_us, is_quiet)
 
     # Publication

@@ -97,6 +97,10 @@ METRICS: Mapping[str, Declared] = {
         MetricKind.GAUGE,
         "Messages and edits that are not in the index of search yet, counted to 10,000; 0 while search is off.",
     ),
+    "chatapi_webhook_events_given_up_total": Declared(
+        MetricKind.COUNTER,
+        "Events for the backends that became dead letters because more than 100,000 of a tenant were waiting.",
+    ),
     "chatapi_dead_letters_total": Declared(MetricKind.COUNTER, "Webhook calls that failed for good."),
 }
 

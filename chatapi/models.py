@@ -59,6 +59,26 @@ class NotifyLevel(StrEnum):
         return self is NotifyLevel.ALL or (is_mentioned and self is NotifyLevel.MENTIONS)
 
 
+class WebhookEvent(StrEnum):
+    """The names in `config.webhook_events`, and the types of the calls that tell a tenant's backend of events."""
+
+    MESSAGE_CREATED = "message.created"
+    MESSAGE_EDITED = "message.edited"
+    MESSAGE_DELETED = "message.deleted"
+    MESSAGE_FINISHED = "message.finished"
+    MESSAGE_REPORTED = "message.reported"
+    REACTION_ADDED = "reaction.added"
+    REACTION_REMOVED = "reaction.removed"
+    ROOM_CREATED = "room.created"
+    ROOM_UPDATED = "room.updated"
+    ROOM_DELETED = "room.deleted"
+    MEMBER_JOINED = "member.joined"
+    MEMBER_LEFT = "member.left"
+    MEMBER_BANNED = "member.banned"
+    USER_ONLINE = "user.online"
+    USER_OFFLINE = "user.offline"
+
+
 class Scope(StrEnum):
     """The kinds of credentials (docs/contract.md, section 4)."""
 

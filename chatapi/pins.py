@@ -12,6 +12,7 @@ from chatapi.protocol.pages import Page, read_window
 from chatapi.protocol.requests import PageQuery
 from chatapi.protocol.server_frames import MessagePinnedFrame, MessageUnpinnedFrame
 from chatapi.room import RoomState
+from chatapi.room_log import RoomLog
 from chatapi.store import Store, Transaction, log
 from chatapi.store import pins as store_pins
 
@@ -21,10 +22,11 @@ MAX_PINS = 100  # of a room: more than anybody looks through
 class Pins:
     """The operations on pins. Each passes a gate of `Access` first, and raises ChatError when that refuses."""
 
-    def __init__(self, store: Store, committer: Committer, access: Access) -> None:
+    def __init__(self, store: Store, committer: Committer, access: Access, room_log: RoomLog) -> None:
         self._store = store
         self._committer = committer
         self._access = access
+        self._room_log = room_log
 
     async def pin(self, principal: Principal, room_id: str, message_id: str) -> Message:
         """The message as it is read afterwards. Pinning it again changes nothing."""
@@ -50,7 +52,7 @@ class Pins:
                 pinned_at=pinned_at,
                 seq=seq,
             )
-            await log.append_change(transaction, room.counter, seq, frame, None, is_quiet=True)
+            await self._room_log.append(transaction, room, seq, frame, None, is_quiet=True)
             return msgspec.structs.replace(message, pinned_at=pinned_at), frame
 
         message, _ = await self._store.writer.change(apply, lambda result: self._publish(room, *result))
@@ -75,7 +77,7 @@ class Pins:
                 user_id=principal.user_id,
                 seq=seq,
             )
-            await log.append_change(transaction, room.counter, seq, frame, None, is_quiet=True)
+            await self._room_log.append(transaction, room, seq, frame, None, is_quiet=True)
             return msgspec.structs.replace(message, pinned_at=UNSET), frame
 
         await self._store.writer.change(apply, lambda result: self._publish(room, *result))

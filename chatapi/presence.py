@@ -14,7 +14,7 @@ from chatapi.connection import Connection, OnlineUser
 from chatapi.errors import ChatError
 from chatapi.hub import Hub
 from chatapi.last_seen import LastSeen
-from chatapi.models import TenantKey, UserId
+from chatapi.models import TenantKey, TenantState, UserId
 from chatapi.protocol.encoders import encode_frame
 from chatapi.protocol.server_frames import PresenceStatus, PresenceUpdateFrame, TypingAction, TypingFrame
 from chatapi.room import RoomState
@@ -57,6 +57,8 @@ class Presence:
         self._news: deque[_News] = deque()  # being told, the oldest first
         self._is_due = False  # there is a timer for the next stretch
         self._typists: dict[RoomState, set[OnlineUser]] = {}
+        self.tell_backend: Callable[[TenantState, UserId, PresenceStatus], None] | None = None
+        self._is_ending = False  # the backends were told that all have gone
 
     # Online and offline
 
@@ -116,6 +118,7 @@ class Presence:
         while (self._news or self._arrivals) and cost < TOLD_AT_A_STRETCH:
             if not self._news:
                 user = next(iter(self._arrivals))
+                self._tell_backend(user, "online")
                 self._news.append(self._make_news(user, "online", self._arrivals.pop(user)))
             cost += 1 + self._tell(self._news[0], TOLD_AT_A_STRETCH - cost)
             if not self._news[0].rooms:
@@ -136,8 +139,13 @@ class Presence:
         self._note_seen(user)
         self._hub.forget(user)
         if self._arrivals.pop(user, None) is None:  # else nobody was told of the arrival
+            self._tell_backend(user, "offline")
             self._news.append(self._make_news(user, "offline", rooms))
             self._announce_in(0)
+
+    def _tell_backend(self, user: OnlineUser, status: PresenceStatus) -> None:
+        if self.tell_backend is not None and not self._is_ending:
+            self.tell_backend(user.tenant, user.user_id, status)
 
     def _make_news(self, user: OnlineUser, status: PresenceStatus, rooms: list[RoomState]) -> _News:
         frame = encode_frame(PresenceUpdateFrame(user_id=user.user_id, status=status))
@@ -153,6 +161,9 @@ class Presence:
         for user in self._hub.list_online():
             if user.announced:
                 self._note_seen(user)
+                if user not in self._arrivals:
+                    self._tell_backend(user, "offline")
+        self._is_ending = True
 
     def _note_seen(self, user: OnlineUser) -> None:
         seconds_ago = 0.0 if user.connections else self._grace_seconds

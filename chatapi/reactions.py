@@ -18,6 +18,7 @@ from chatapi.protocol.pages import Page, read_window
 from chatapi.protocol.requests import MAX_EMOJI, MAX_EMOJI_OF_USER, ReactionsQuery
 from chatapi.protocol.server_frames import ReactionAddedFrame, ReactionRemovedFrame
 from chatapi.room import RoomState
+from chatapi.room_log import RoomLog
 from chatapi.store import Store, Transaction, log
 from chatapi.store import reactions as store_reactions
 
@@ -25,11 +26,12 @@ from chatapi.store import reactions as store_reactions
 class Reactions:
     """The operations on reactions. Each passes a gate of `Access` first, and raises ChatError when that refuses."""
 
-    def __init__(self, store: Store, hub: Hub, committer: Committer, access: Access) -> None:
+    def __init__(self, store: Store, hub: Hub, committer: Committer, access: Access, room_log: RoomLog) -> None:
         self._store = store
         self._hub = hub
         self._committer = committer
         self._access = access
+        self._room_log = room_log
 
     async def add(
         self,
@@ -70,7 +72,7 @@ class Reactions:
                 seq=or_unset(seq),
             )
             if seq is not None:
-                await log.append_change(transaction, room.counter, seq, frame, None, is_quiet=True)
+                await self._room_log.append(transaction, room, seq, frame, None, is_quiet=True)
             return message, frame
 
         message, _ = await self._store.writer.change(apply, lambda result: self._publish(room, *result, requester))
@@ -108,7 +110,7 @@ class Reactions:
                 seq=or_unset(seq),
             )
             if seq is not None:
-                await log.append_change(transaction, room.counter, seq, frame, None, is_quiet=True)
+                await self._room_log.append(transaction, room, seq, frame, None, is_quiet=True)
             return message, frame
 
         await self._store.writer.change(apply, lambda result: self._publish(room, *result, requester))

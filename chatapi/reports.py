@@ -2,7 +2,7 @@
 
 from chatapi.access import Access, check_may_read
 from chatapi.errors import not_found
-from chatapi.models import Principal, encode_report_id, find_key
+from chatapi.models import Principal, WebhookEvent, encode_report_id, find_key
 from chatapi.protocol.json import encode
 from chatapi.protocol.moderation_answers import Report
 from chatapi.protocol.moderation_requests import ReportMessage
@@ -36,7 +36,7 @@ class Reports:
             report_key = self._store.writer.next_key()
             report = NewReport(report_key, target_seq, user_id, body.reason, encode(found.message).decode())
             await insert_report(transaction, tenant.tenant_key, room.room_key, report)
-            await self._webhook_queue.queue_report(transaction, tenant, report_key)
+            await self._webhook_queue.queue_event(transaction, room, WebhookEvent.MESSAGE_REPORTED, report_key)
             return report_key
 
         key = await self._store.writer.change(

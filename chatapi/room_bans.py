@@ -10,8 +10,9 @@ from chatapi.protocol.moderation_answers import Ban
 from chatapi.protocol.moderation_requests import BanUser
 from chatapi.protocol.server_frames import MemberBannedFrame, MemberUnbannedFrame
 from chatapi.room import RoomState
+from chatapi.room_log import RoomLog
 from chatapi.rooms import Rooms
-from chatapi.store import Store, Transaction, log
+from chatapi.store import Store, Transaction
 from chatapi.store import rooms as store_rooms
 from chatapi.store.moderation import StoredBan, delete_ban, find_ban, write_ban
 
@@ -28,11 +29,12 @@ class RoomBans:
     the commits nothing of a user comes after their `member.banned`.
     """
 
-    def __init__(self, store: Store, rooms: Rooms, access: Access, membership: Membership) -> None:
+    def __init__(self, store: Store, rooms: Rooms, access: Access, membership: Membership, room_log: RoomLog) -> None:
         self._store = store
         self._rooms = rooms
         self._access = access
         self._membership = membership
+        self._room_log = room_log
 
     async def ban(self, principal: Principal, room_id: str, user_id: UserId, body: BanUser) -> Ban:
         """The ban, which replaces one that was there; the same one again makes no event. Raises ChatError; CONFLICT for
@@ -61,7 +63,7 @@ class RoomBans:
             frame = MemberBannedFrame(
                 room_id=room.room_id, user_id=user_id, reason=body.reason, until=_encode_end(until_us), seq=seq
             )
-            await log.append_change(transaction, room.counter, seq, frame, None, is_quiet=True)
+            await self._room_log.append(transaction, room, seq, frame, None, is_quiet=True)
             return _NewBan(ban, frame)
 
         def publish(new: _NewBan) -> None:
@@ -88,7 +90,7 @@ class RoomBans:
             frame = MemberUnbannedFrame(
                 room_id=room.room_id, user_id=user_id, reason=ban.reason, until=_encode_end(ban.until_us), seq=seq
             )
-            await log.append_change(transaction, room.counter, seq, frame, None, is_quiet=True)
+            await self._room_log.append(transaction, room, seq, frame, None, is_quiet=True)
             return frame
 
         def publish(frame: MemberUnbannedFrame | None) -> None:

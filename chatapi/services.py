@@ -45,6 +45,7 @@ from chatapi.tenants import TenantRegistry
 from chatapi.user_exports import UserExports
 from chatapi.views import Views
 from chatapi.webhooks.dead_letters import DeadLetterQueue
+from chatapi.webhooks.presence import PresenceEvents
 from chatapi.webhooks.worker import WebhookWorker
 
 
@@ -86,6 +87,7 @@ class Services:
     search: Search
     indexer: Indexer
     webhooks: WebhookWorker
+    presence_events: PresenceEvents
     dead_letters: DeadLetterQueue
     tenants: TenantRegistry
     auth: Auth

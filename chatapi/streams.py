@@ -25,6 +25,7 @@ from chatapi.protocol.json import dumps_text, encoded, text_of
 from chatapi.protocol.server_frames import MessageCancelRequestedFrame
 from chatapi.protocol.stream_requests import StreamEnding
 from chatapi.room import RoomState
+from chatapi.room_log import RoomLog
 from chatapi.rooms import Rooms
 from chatapi.store import Store, Transaction, log, mentions
 from chatapi.store import streams as store_streams
@@ -54,6 +55,7 @@ class Streams:
         access: Access,
         appends: Appends,
         webhook_queue: WebhookQueue,
+        room_log: RoomLog,
         clock: Clock,
         idle_seconds: float,
     ) -> None:
@@ -65,6 +67,7 @@ class Streams:
         self._access = access
         self._appends = appends
         self._webhook_queue = webhook_queue
+        self._room_log = room_log
         self._clock = clock
         self._idle_seconds = idle_seconds
 
@@ -172,7 +175,7 @@ class Streams:
             content=content,
             meta=meta,
         )
-        await log.append_change(transaction, room.counter, seq, None, message_key, last_index=last_index)
+        await self._room_log.append(transaction, room, seq, None, message_key, last_index=last_index)
         optional = optional_fields_of(ended)
         await mentions.insert_mentions(
             transaction, Mentioning(room.room_key, message_key, message.seq, message.sender_id, optional)

@@ -39,6 +39,7 @@ from chatapi.recovery import Recovery
 from chatapi.reports import Reports
 from chatapi.room_bans import RoomBans
 from chatapi.room_lists import RoomLists
+from chatapi.room_log import RoomLog
 from chatapi.rooms import Rooms
 from chatapi.search import Search
 from chatapi.services import Services
@@ -51,6 +52,7 @@ from chatapi.tenants import TenantRegistry
 from chatapi.user_exports import UserExports
 from chatapi.views import Views
 from chatapi.webhooks.dead_letters import DeadLetterQueue
+from chatapi.webhooks.presence import PresenceEvents
 from chatapi.webhooks.queue import WebhookQueue
 from chatapi.webhooks.worker import WebhookWorker
 from chatapi.ws.heartbeat import watch_connections
@@ -130,6 +132,7 @@ async def open_world(
 async def _finish_writes(services: Services, writing: asyncio.Task[None]) -> None:
     """Returns when all that the writer took is committed."""
     await services.appends.close()
+    await services.presence_events.write_all()
     try:
         await services.tenants.write_used_keys()
         await services.last_seen.write()
@@ -147,13 +150,13 @@ def _build_services(
     presence = _build_presence(config, hub, last_seen, clock)
     access, deltas = Access(rooms), Deltas(hub, rooms.streams)
     tenants, steady = TenantRegistry(store, config, clock, rooms, hub), SteadyClock(clock, store.latest_us)
-    webhooks, webhook_queue = _build_webhooks(config.webhooks, store, hub, tasks, clock, steady)
+    webhooks, webhook_queue, room_log = _build_webhooks(config.webhooks, store, hub, tasks, clock, steady)
     history, idle_seconds = HistoryCache(store.readers), config.streams.idle_seconds
     committer = Committer(rooms=rooms, history=history, hub=hub, presence=presence, webhook_queue=webhook_queue)
     appends = _build_appends(store, rooms, access, clock, deltas)
-    streams = Streams(store, rooms, hub, committer, access, appends, webhook_queue, clock, idle_seconds)
-    chat = Chat(store, rooms, history, hub, committer, access)
-    membership = Membership(store, rooms, hub, presence, access)
+    streams = Streams(store, rooms, hub, committer, access, appends, webhook_queue, room_log, clock, idle_seconds)
+    chat = Chat(store, rooms, history, hub, committer, access, room_log)
+    membership = Membership(store, rooms, hub, presence, access, webhook_queue, room_log)
     return Services(
         config=config,
         clock=clock,
@@ -172,8 +175,8 @@ def _build_services(
         appends=appends,
         streams=streams,
         pipes=Pipes(rooms, access, chat, appends, streams, clock, idle_seconds),
-        reactions=Reactions(store, hub, committer, access),
-        pins=Pins(store, committer, access),
+        reactions=Reactions(store, hub, committer, access, room_log),
+        pins=Pins(store, committer, access, room_log),
         mentions=Mentions(store.readers, access, clock),
         views=Views(store, rooms, hub, access),
         membership=membership,
@@ -181,7 +184,7 @@ def _build_services(
         tenant_bans=TenantBans(store, rooms, hub, membership, presence, tasks, clock),
         profiles=Profiles(store, rooms, hub, presence, tasks),
         last_seen=last_seen,
-        room_bans=RoomBans(store, rooms, access, membership),
+        room_bans=RoomBans(store, rooms, access, membership, room_log),
         reports=Reports(store, access, webhook_queue),
         receipts=Receipts(store, hub, access, clock),
         notifications=Notifications(store, hub, tasks, access, webhook_queue),
@@ -189,6 +192,7 @@ def _build_services(
         search=Search(store, access, is_enabled=config.search.enabled),
         indexer=Indexer(store, is_enabled=config.search.enabled),
         webhooks=webhooks,
+        presence_events=_build_presence_events(store, tasks, webhook_queue, presence),
         dead_letters=_build_dead_letters(config, store, hub, tenants, webhooks, steady),
         tenants=tenants,
         auth=Auth(tenants, config, clock),
@@ -201,9 +205,18 @@ def _build_services(
 
 def _build_webhooks(
     config: WebhooksConfig, store: Store, hub: Hub, tasks: Tasks, clock: Clock, steady: SteadyClock
-) -> tuple[WebhookWorker, WebhookQueue]:
+) -> tuple[WebhookWorker, WebhookQueue, RoomLog]:
     worker = WebhookWorker(store=store, hub=hub, tasks=tasks, clock=clock, steady=steady, config=config)
-    return worker, WebhookQueue(hub, steady, config.retry_schedule_seconds[0], worker.wake)
+    queue = WebhookQueue(hub, steady, config.retry_schedule_seconds[0], worker.wake)
+    return worker, queue, RoomLog(store, queue)
+
+
+def _build_presence_events(
+    store: Store, tasks: Tasks, webhook_queue: WebhookQueue, presence: Presence
+) -> PresenceEvents:
+    presence_events = PresenceEvents(store, tasks, webhook_queue)
+    presence.tell_backend = presence_events.note
+    return presence_events
 
 
 def _build_dead_letters(

@@ -13,8 +13,9 @@ from receiver import Receiver
 
 from chatapi.config import TenantSettings
 from chatapi.errors import HTTP_STATUS, Code
+from chatapi.models import WebhookEvent
 from chatapi.protocol.requests import Body
-from chatapi.protocol.webhook_calls import WEBHOOK_CALLS
+from chatapi.protocol.webhook_calls import EVENT_CALLS, WEBHOOK_CALLS
 from chatapi.rest import ROUTES, documents
 from chatapi.rest.call import OF_USERS, Call, Credential, OpenCall, Response, Route
 from chatapi.rest.documents import MAX_COMPRESSED
@@ -152,13 +153,15 @@ async def test_it_is_served_the_same_under_both_prefixes(server: Server) -> None
 
 async def test_webhooks_are_called_as_documented(start_server: StartServer, receiver: Receiver) -> None:
     server = await start_server({"webhooks.allow_private_addresses": True})
-    hooked = await server.make_tenant("hooked", webhook_url=receiver.url)
+    events = ["message.created", "message.reported", "room.created"]
+    hooked = await server.make_tenant("hooked", webhook_url=receiver.url, webhook_events=events)
     alice = server.user("alice", hooked["api_key"])
     room_id = await alice.make_room("bob", metadata={"a": 1})
     message = await alice.say(room_id)
     await alice.post(f"/rooms/{room_id}/messages/{message['message_id']}/report", {"reason": "rude"})
     await alice.post("/notify", {"topic": "t", "payload": [1], "targets": {"user_ids": ["bob"]}})
-    for call in await receiver.wait_for(len(WEBHOOK_CALLS)):
+    assert {get_type(record) for record in EVENT_CALLS} == set(WebhookEvent)
+    for call in await receiver.wait_for(5):
         body = json.loads(call.body)
         documented = DOCUMENT["webhooks"][body["type"]]["post"]
         [record] = [record for record in WEBHOOK_CALLS if get_type(record) == body["type"]]

@@ -198,7 +198,7 @@ async def test_retention_takes_reports_along(reporting: Reporting, clock: HandCl
 
 async def test_the_tenants_webhook_is_told(start_server: StartServer, receiver: Receiver) -> None:
     server = await start_server(QUICK)
-    hooked = await hook(server, receiver.url)
+    hooked = await hook(server, receiver.url, webhook_events=["message.reported"])
     reporting = await Reporting(server, hooked.api_key).set_up()
     for user in (reporting.alice, reporting.bob):
         await user.connect()  # nobody is offline
@@ -219,7 +219,7 @@ async def test_the_tenants_webhook_is_told(start_server: StartServer, receiver: 
 
 async def test_a_call_that_fails_for_good_is_a_dead_letter(start_server: StartServer, receiver: Receiver) -> None:
     server = await start_server(QUICK)
-    hooked = await hook(server, receiver.url)
+    hooked = await hook(server, receiver.url, webhook_events=["message.reported"])
     reporting = await Reporting(server, hooked.api_key).set_up("group")
     await receiver.wait_for(1)
     receiver.behave = answer(410)
@@ -238,7 +238,7 @@ async def test_a_call_that_fails_for_good_is_a_dead_letter(start_server: StartSe
 
 async def test_no_call_is_made_for_a_room_that_is_gone(start_server: StartServer, receiver: Receiver) -> None:
     server = await start_server({**QUICK, "webhooks.retry_schedule_seconds": [0.2, 0.2]})
-    hooked = await hook(server, receiver.url)
+    hooked = await hook(server, receiver.url, webhook_events=["message.reported"])
     reporting = Reporting(server, hooked.api_key)
     reporting.room_id = await reporting.alice.make_room()
     reporting.message = await reporting.alice.say(reporting.room_id)

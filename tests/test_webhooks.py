@@ -17,7 +17,7 @@ from standardwebhooks import Webhook
 
 from chatapi.errors import unavailable
 from chatapi.store import webhooks as store_webhooks
-from chatapi.webhooks import expansion, worker
+from chatapi.webhooks import expansion, tenant_queues, worker
 
 
 def find_event(call: Call) -> tuple[str, str]:
@@ -298,7 +298,7 @@ async def test_endpoints_that_hang_delay_nobody_else(start_server: StartServer, 
 async def test_however_many_endpoints_give_no_answer_the_others_go_on(
     start_server: StartServer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "FAILING_AFTER", 1)
+    monkeypatch.setattr(tenant_queues, "FAILING_AFTER", 1)
     settings = {"concurrency": 4, "timeout_seconds": 0.5, "retry_schedule_seconds": [0] * 50}
     hooked = await start(start_server, receiver, **settings)
     server = hooked.server

@@ -70,13 +70,37 @@ class NewWebhookSecret(TypedDict):
     webhook_secret: str
 
 
+EventName = Literal[
+    "message.created",
+    "message.edited",
+    "message.deleted",
+    "message.finished",
+    "message.reported",
+    "reaction.added",
+    "reaction.removed",
+    "room.created",
+    "room.updated",
+    "room.deleted",
+    "member.joined",
+    "member.left",
+    "member.banned",
+    "user.online",
+    "user.offline",
+]
+"""The names that `webhook_events` of a tenant's config may hold."""
+
+
 class FailedEvent(TypedDict):
-    """A call that was to tell the tenant of a report."""
+    """A call that was to tell the tenant's backend of an event: its name, and what it was about. `attempts` is 0 if too
+    many events were waiting."""
 
     id: str
     tenant_id: str
-    event: Literal["message.reported"]
-    report_id: str
+    event: EventName
+    room_id: NotRequired[str]
+    seq: NotRequired[int]
+    user_id: NotRequired[str]
+    report_id: NotRequired[str]
     attempts: int
     last_attempt_at: str
     error: str

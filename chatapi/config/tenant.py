@@ -6,9 +6,13 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Annotated, Any, get_type_hints
 
-from chatapi.config.kinds import ValueKind
+from chatapi.config.kinds import ListOf, OneOf, ValueKind
 from chatapi.config.settings import SETTINGS, WEB_URL, Config
 from chatapi.errors import invalid
+from chatapi.models import WebhookEvent
+
+ALL_EVENTS = "*"
+EVENT_NAMES = ListOf(OneOf((*WebhookEvent, ALL_EVENTS)), 0, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class TenantSettings:
     search: Annotated[bool, "search.enabled"]
     open_streams: Annotated[int, "streams.open_streams"]
     webhook_url: Annotated[str | None, WEB_URL] = None
+    webhook_events: Annotated[frozenset[str], EVENT_NAMES] = frozenset()
 
 
 def _read_declaration() -> tuple[Mapping[str, str], Mapping[str, ValueKind]]:
@@ -48,15 +53,20 @@ SERVERS_SETTINGS, TENANT_KINDS = _read_declaration()
 
 
 def parse_tenant_config(config: Mapping[str, object]) -> dict[str, object]:
-    """The keys that are set. Raises VALIDATION_ERROR naming `config.<key>`.
+    """The keys that are set. Raises VALIDATION_ERROR naming `config.<key>`, or the item of a list.
 
-    A key that is null, or an empty webhook_url, is not set.
+    A key that is null, or an empty webhook_url, is not set. `*` alone stands for the list of it.
     """
+    if config.get("webhook_events") == ALL_EVENTS:
+        config = {**config, "webhook_events": [ALL_EVENTS]}
     for key, value in config.items():
         kind = TENANT_KINDS.get(key)
         if kind is None:
             raise invalid("Unknown key: must be one of " + ", ".join(TENANT_KINDS), f"config.{key}")
         if value is not None and not kind.accepts(value):
+            culprit = kind.find_culprit(value) if isinstance(kind, ListOf) else None
+            if isinstance(kind, ListOf) and culprit is not None:
+                raise invalid(f"Must be {kind.item.expected}", f"config.{key}[{culprit[0]}]")
             raise invalid(f"Must be {kind.expected}", f"config.{key}")
     return {key: config[key] for key in TENANT_KINDS if config.get(key) not in (None, "")}
 
@@ -64,7 +74,9 @@ def parse_tenant_config(config: Mapping[str, object]) -> dict[str, object]:
 def resolve_settings(config: Mapping[str, Any], server: Config) -> TenantSettings:
     """The settings in force under a tenant's `config`, as `parse_tenant_config` returns it."""
     defaults = {key: attrgetter(source)(server) for key, source in SERVERS_SETTINGS.items()}
-    settings = TenantSettings(**{**defaults, **config})
+    named = config.get("webhook_events", ())
+    events = frozenset(WebhookEvent if ALL_EVENTS in named else named)
+    settings = TenantSettings(**{**defaults, **config, "webhook_events": events})
     if settings.rate_burst:
         return settings
     # A bucket that holds less than one token would let nothing pass.

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from chatapi.errors import Code
-from chatapi.models import NotifyLevel, Role, RoomType
+from chatapi.models import NotifyLevel, Role, RoomType, WebhookEvent
 from chatapi.protocol.fields import (
     EXAMPLE_TIME,
     MAX_UNREAD,
@@ -381,13 +381,17 @@ class NewWebhookSecret(Answer, frozen=True, kw_only=True):
 
 
 class FailedEvent(Answer, frozen=True, kw_only=True):
-    """A call that tells the tenant itself of something."""
+    """A call that tells the tenant's backend of an event. It was never tried (`attempts` is 0) if too many events were
+    waiting."""
 
     id: DeadLetterIdText
     tenant_id: TenantIdText
-    event: Annotated[Literal["message.reported"], Meta(description="the call's type")]
-    report_id: ReportIdText
-    attempts: Annotated[int, Meta(ge=1, examples=[8])]
+    event: Annotated[WebhookEvent, Meta(description="the call's type", examples=["message.created"])]
+    room_id: RoomIdText | UnsetType = UNSET
+    seq: Annotated[int, Meta(ge=1, description="of an event of the room's log", examples=[42])] | UnsetType = UNSET
+    user_id: Annotated[UserIdText, Meta(description="of `user.online` and `user.offline`")] | UnsetType = UNSET
+    report_id: ReportIdText | UnsetType = UNSET
+    attempts: Annotated[int, Meta(ge=0, examples=[8])]
     last_attempt_at: Time
     error: Annotated[str, Meta(examples=["HTTP 503"])]
 

@@ -3,7 +3,7 @@
 The calls are built as JSON in SQL: a test compares each with its record, from which OpenAPI is made.
 """
 
-from typing import Annotated
+from typing import Annotated, Generic, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -12,6 +12,21 @@ from chatapi.models import RoomType
 from chatapi.protocol.fields import DeadLetterIdText, MessageFields, Metadata, Payload, Time
 from chatapi.protocol.moderation_answers import Report
 from chatapi.protocol.requests import NotificationIdText, RoomIdText, TenantIdText, UserIdText
+from chatapi.protocol.server_frames import (
+    MemberBannedFrame,
+    MemberJoinedFrame,
+    MemberLeftFrame,
+    MessageDeletedFrame,
+    MessageEditedFrame,
+    MessageFinishedFrame,
+    MessageFrame,
+    PresenceUpdateFrame,
+    ReactionAddedFrame,
+    ReactionRemovedFrame,
+    RoomCreatedFrame,
+    RoomDeletedFrame,
+    RoomUpdatedFrame,
+)
 
 
 class WebhookCall(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -60,19 +75,132 @@ class OfflineNotificationCall(WebhookCall, frozen=True, kw_only=True, tag="notif
     data: OfflineNotification
 
 
-class ReportedMessage(msgspec.Struct, frozen=True, kw_only=True):
+EventT = TypeVar("EventT")
+
+
+class RoomEvent(msgspec.Struct, Generic[EventT], frozen=True, kw_only=True):
+    """An event of a room: `event` is what its members get, or the report."""
+
     tenant_id: TenantIdText
-    event: Report
+    event: EventT
     room: RoomOfCall
 
 
-class ReportedMessageCall(WebhookCall, frozen=True, kw_only=True, tag="message.reported"):
-    """A user's report of a message, whoever is online."""
+class UserEvent(msgspec.Struct, frozen=True, kw_only=True):
+    tenant_id: TenantIdText
+    event: PresenceUpdateFrame
 
-    data: ReportedMessage
+
+class MessageCreatedCall(WebhookCall, frozen=True, kw_only=True, tag="message.created"):
+    """A message was sent. A stream has none: `message.finished` tells of it."""
+
+    data: RoomEvent[MessageFrame]
 
 
-WEBHOOK_CALLS: tuple[type[WebhookCall], ...] = (OfflineMessageCall, OfflineNotificationCall, ReportedMessageCall)
+class MessageEditedCall(WebhookCall, frozen=True, kw_only=True, tag="message.edited"):
+    """A message was edited."""
+
+    data: RoomEvent[MessageEditedFrame]
+
+
+class MessageDeletedCall(WebhookCall, frozen=True, kw_only=True, tag="message.deleted"):
+    """A message was deleted."""
+
+    data: RoomEvent[MessageDeletedFrame]
+
+
+class MessageFinishedCall(WebhookCall, frozen=True, kw_only=True, tag="message.finished"):
+    """A stream has ended."""
+
+    data: RoomEvent[MessageFinishedFrame]
+
+
+class MessageReportedCall(WebhookCall, frozen=True, kw_only=True, tag="message.reported"):
+    """A user has reported a message."""
+
+    data: RoomEvent[Report]
+
+
+class ReactionAddedCall(WebhookCall, frozen=True, kw_only=True, tag="reaction.added"):
+    """A user has reacted to a message."""
+
+    data: RoomEvent[ReactionAddedFrame]
+
+
+class ReactionRemovedCall(WebhookCall, frozen=True, kw_only=True, tag="reaction.removed"):
+    """A user has taken a reaction back."""
+
+    data: RoomEvent[ReactionRemovedFrame]
+
+
+class RoomCreatedCall(WebhookCall, frozen=True, kw_only=True, tag="room.created"):
+    """A room was created."""
+
+    data: RoomEvent[RoomCreatedFrame]
+
+
+class RoomUpdatedCall(WebhookCall, frozen=True, kw_only=True, tag="room.updated"):
+    """A room was changed."""
+
+    data: RoomEvent[RoomUpdatedFrame]
+
+
+class RoomDeletedCall(WebhookCall, frozen=True, kw_only=True, tag="room.deleted"):
+    """A room was deleted."""
+
+    data: RoomEvent[RoomDeletedFrame]
+
+
+class MemberJoinedCall(WebhookCall, frozen=True, kw_only=True, tag="member.joined"):
+    """A user has joined a room, or was added to it."""
+
+    data: RoomEvent[MemberJoinedFrame]
+
+
+class MemberLeftCall(WebhookCall, frozen=True, kw_only=True, tag="member.left"):
+    """A member has left a room, or was removed."""
+
+    data: RoomEvent[MemberLeftFrame]
+
+
+class MemberBannedCall(WebhookCall, frozen=True, kw_only=True, tag="member.banned"):
+    """A user was banned from a room."""
+
+    data: RoomEvent[MemberBannedFrame]
+
+
+class UserOnlineCall(WebhookCall, frozen=True, kw_only=True, tag="user.online"):
+    """A user has come online."""
+
+    data: UserEvent
+
+
+class UserOfflineCall(WebhookCall, frozen=True, kw_only=True, tag="user.offline"):
+    """A user has no connection any more."""
+
+    data: UserEvent
+
+
+EVENT_CALLS: tuple[type[WebhookCall], ...] = (
+    MessageCreatedCall,
+    MessageEditedCall,
+    MessageDeletedCall,
+    MessageFinishedCall,
+    MessageReportedCall,
+    ReactionAddedCall,
+    ReactionRemovedCall,
+    RoomCreatedCall,
+    RoomUpdatedCall,
+    RoomDeletedCall,
+    MemberJoinedCall,
+    MemberLeftCall,
+    MemberBannedCall,
+    UserOnlineCall,
+    UserOfflineCall,
+)
+"""Those that tell the backend of what `config.webhook_events` names."""
+
+WEBHOOK_CALLS: tuple[type[WebhookCall], ...] = (OfflineMessageCall, OfflineNotificationCall, *EVENT_CALLS)
 
 
 class WebhookHeaders(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):

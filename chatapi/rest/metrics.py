@@ -89,6 +89,7 @@ def _read_webhooks(services: Services) -> Iterator[Sample]:
     for outcome in ("delivered", "failed", "delayed", "dropped"):
         yield "chatapi_webhook_calls_total", (outcome,), getattr(webhooks, outcome)
     yield "chatapi_webhook_calls_running", (), webhooks.running
+    yield "chatapi_webhook_events_given_up_total", (), webhooks.given_up
     yield "chatapi_dead_letters_total", (), webhooks.dead
 
 

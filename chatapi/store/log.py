@@ -158,14 +158,12 @@ _CONTENT = """
 MESSAGE_JSON = read_object(f"{_IDS}, 'seq', m.seq, {_CONTENT}")
 EVENT_JSON = message_object(f"{_IDS}, 'seq', m.seq, {_CONTENT}")
 """The message without what others have added to it."""
-_MESSAGE_EVENT = message_object(f"'type', 'message', {_IDS}, 'seq', m.seq, {_CONTENT}")
+MESSAGE_EVENT = message_object(f"'type', 'message', {_IDS}, 'seq', m.seq, {_CONTENT}")
 _MESSAGE_READ = read_object(f"'type', 'message', {_IDS}, 'seq', m.seq, {_CONTENT}")
 # Of an edit the message itself may be gone already: retention removes the older of the two first.
 _EDITED_IDS = "'message_id', coalesce(m.imported_id, printf('msg_%016x', c.message_key)), 'room_id', r.room_id"
 _CHANGE_TYPE = "iif(c.last_index IS NULL, 'message.edited', 'message.finished')"
-_CHANGE_EVENT = message_object(
-    f"'type', {_CHANGE_TYPE}, {_EDITED_IDS}, 'seq', c.seq, {_CONTENT}", "'target_seq', m.seq"
-)
+CHANGE_EVENT = message_object(f"'type', {_CHANGE_TYPE}, {_EDITED_IDS}, 'seq', c.seq, {_CONTENT}", "'target_seq', m.seq")
 
 # CROSS JOIN makes SQLite take the tables in the order written: the one room, then its log by seq.
 _ROOM_MESSAGES = """
@@ -190,14 +188,14 @@ def _events_of_room(message: str, annotations: str) -> str:
         WHERE r.room_key = :room_key AND r.tenant_key = :tenant_key
           AND m.room_key = r.room_key AND m.seq > :after_seq AND m.seq <= :to_seq
         UNION ALL
-        SELECT c.seq, iif(c.frame IS NULL, m.seq, 0), NULL, CAST(coalesce(c.frame, {_CHANGE_EVENT}) AS BLOB)
+        SELECT c.seq, iif(c.frame IS NULL, m.seq, 0), NULL, CAST(coalesce(c.frame, {CHANGE_EVENT}) AS BLOB)
         FROM rooms AS r CROSS JOIN changes AS c LEFT JOIN messages AS m ON m.message_key = c.message_key
         WHERE r.room_key = :room_key AND r.tenant_key = :tenant_key
           AND c.room_key = r.room_key AND c.seq > :after_seq AND c.seq <= :to_seq
     """
 
 
-_EVENTS = f"{_events_of_room(_MESSAGE_EVENT, 'NULL')} ORDER BY seq ASC"
+_EVENTS = f"{_events_of_room(MESSAGE_EVENT, 'NULL')} ORDER BY seq ASC"
 # With a message's annotations in its event, and once more beside it, as an object.
 _SHOWN_EVENTS = _events_of_room(_MESSAGE_READ, optional_object(ANNOTATIONS, _NOT_ANNOTATED))
 _ANNOTATED_EVENTS = f"{_SHOWN_EVENTS} ORDER BY seq ASC"
@@ -236,7 +234,8 @@ _MAX_KEY = """
     SELECT max(coalesce((SELECT max(message_key) FROM messages), 0),
                coalesce((SELECT max(notification_key) FROM notifications), 0),
                coalesce((SELECT max(subscription_key) FROM subscriptions), 0),
-               coalesce((SELECT max(report_key) FROM reports), 0))
+               coalesce((SELECT max(report_key) FROM reports), 0),
+               coalesce((SELECT max(event_key) FROM webhook_deliveries), 0))
 """
 
 
@@ -447,7 +446,7 @@ async def get_deletion_seq(
 
 
 async def get_last_key(readers: Readers) -> int:
-    """The greatest key of all messages, notifications, subscriptions and reports; 0 when there is none."""
+    """The greatest key of all messages, notifications, subscriptions, reports and calls; 0 when there is none."""
     row = await readers.fetch_one(_MAX_KEY, {})
     assert row is not None
     return int(row[0])

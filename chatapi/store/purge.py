@@ -88,7 +88,10 @@ _MARK_ROOMS = """
 _EMPTY_TENANT = (
     """DELETE FROM webhook_deliveries WHERE (event_key, ordinal) IN (
            SELECT event_key, ordinal FROM webhook_deliveries
-           WHERE tenant_key = :tenant_key AND next_attempt_at_us IS NOT NULL LIMIT :limit)""",
+           WHERE tenant_key = :tenant_key AND next_attempt_at_us IS NOT NULL AND ordinal > 0 LIMIT :limit)""",
+    """DELETE FROM webhook_deliveries WHERE (event_key, ordinal) IN (
+           SELECT event_key, ordinal FROM webhook_deliveries
+           WHERE tenant_key = :tenant_key AND next_attempt_at_us IS NOT NULL AND ordinal = 0 LIMIT :limit)""",
     """DELETE FROM webhook_deliveries WHERE (event_key, ordinal) IN (
            SELECT event_key, ordinal FROM webhook_deliveries
            WHERE tenant_key = :tenant_key AND next_attempt_at_us IS NULL LIMIT :limit)""",

@@ -34,6 +34,8 @@ _ROOM_JSON_FIELDS = f"""
     'updated_at', strftime('%Y-%m-%dT%H:%M:%S', r.updated_at_us / 1000000, 'unixepoch')
         || printf('.%06dZ', r.updated_at_us % 1000000)
 """
+ROOM_FRAME_FIELDS = _ROOM_JSON_FIELDS.replace("'type', r.type", "'room_type', r.type")
+"""As a frame has them, whose `type` is another."""
 
 _LOAD_ROOMS = f"""
     SELECT r.room_key, r.tenant_key, r.room_id, r.type, r.unique_key, r.name, r.metadata, r.created_by,

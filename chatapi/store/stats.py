@@ -20,7 +20,10 @@ _COUNT = f"""
             FROM rooms AS r WHERE r.tenant_key = w.value AND r.deleted_at_us IS NULL),
         (SELECT count(*) FROM notification_recipients AS p INDEXED BY notification_recipients_pending
             WHERE p.tenant_key = w.value AND p.acked_at_us IS NULL),
-        (SELECT count(*) FROM webhook_deliveries WHERE tenant_key = w.value AND next_attempt_at_us IS NOT NULL)
+        (SELECT count(*) FROM webhook_deliveries
+            WHERE tenant_key = w.value AND next_attempt_at_us IS NOT NULL AND ordinal > 0)
+            + (SELECT count(*) FROM webhook_deliveries
+                WHERE tenant_key = w.value AND next_attempt_at_us IS NOT NULL AND ordinal = 0)
             + (SELECT count(*) FROM webhook_events WHERE tenant_key = w.value),
         (SELECT count(*) FROM webhook_deliveries
             WHERE tenant_key = w.value AND next_attempt_at_us IS NULL AND last_attempt_at_us > 0)

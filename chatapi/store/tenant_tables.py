@@ -172,7 +172,7 @@ TENANT_TABLES = (
         RowsBy.TENANT,
         "event_key ordinal",
         "event_key ordinal tenant_key room_key user_id attempts next_attempt_at_us last_attempt_at_us error step"
-        " mentioned",
+        " mentioned event seq frame",
     ),
 )
 
@@ -204,8 +204,10 @@ def list_rows(table: TenantTable, schema: str = "main") -> str:
         )
     where = f"FROM {schema}.{table.name} AS x WHERE x.tenant_key = :tenant_key"
     if ROOM_KEY in table.columns:
+        # The event that a room was deleted outlives the room.
+        is_kept = "x.room_key IS NULL" + (" OR x.event = 'room.deleted'" if "event" in table.columns else "")
         where += (
-            f" AND (x.room_key IS NULL OR EXISTS (SELECT 1 FROM {schema}.rooms AS r"
+            f" AND ({is_kept} OR EXISTS (SELECT 1 FROM {schema}.rooms AS r"
             " WHERE r.room_key = x.room_key AND r.deleted_at_us IS NULL))"
         )
     return where

@@ -12,16 +12,19 @@ from typing import NamedTuple
 from chatapi.models import TenantKey, UserId
 from chatapi.protocol.json import MAX_KEY, dumps_text
 from chatapi.protocol.pages import Page, Value, Window
+from chatapi.store import backend_events
+from chatapi.store.backend_events import BODY as EVENT_BODY
+from chatapi.store.backend_events import ROOM_OF_CALL
+from chatapi.store.backend_events import TIME as _TIME
 from chatapi.store.background import CHUNK_ROWS
 from chatapi.store.log import EVENT_JSON
 from chatapi.store.notifications import FIELDS as NOTIFICATION_FIELDS
 from chatapi.store.readers import Readers
-from chatapi.store.reports import REPORT_JSON
 from chatapi.store.transaction import SqliteConnection, Transaction
 
 ID_PREFIX = "dlv_"
 NOBODY = ""
-"""The recipient of a call that tells the tenant itself: of a report."""
+"""The recipient of a call that tells the tenant's backend, unless it is about a user."""
 AFTER_ALL = "\x7f"  # every user id comes before it
 SHORT_LIST = 16_384  # characters of JSON, read in each step: less than 1 ms
 PART_USERS = 500  # of a long list
@@ -163,27 +166,31 @@ _DELETE_EVENT = "DELETE FROM webhook_events WHERE event_key = :event_key AND ten
 _TENANTS_WITH_WORK = """
     SELECT w.value FROM json_each(:tenant_keys) AS w
     WHERE EXISTS (SELECT 1 FROM webhook_events WHERE tenant_key = w.value)
-       OR EXISTS (SELECT 1 FROM webhook_deliveries WHERE tenant_key = w.value AND next_attempt_at_us IS NOT NULL)
+       OR EXISTS (SELECT 1 FROM webhook_deliveries
+           WHERE tenant_key = w.value AND next_attempt_at_us IS NOT NULL AND ordinal > 0)
+       OR EXISTS (SELECT 1 FROM webhook_deliveries
+           WHERE tenant_key = w.value AND next_attempt_at_us IS NOT NULL AND ordinal = 0)
 """
 _COUNT_WAITING = """
     SELECT count(*) FROM (
-        SELECT 1 FROM webhook_deliveries WHERE tenant_key > 0 AND next_attempt_at_us IS NOT NULL LIMIT :limit)
+        SELECT 1 FROM webhook_deliveries WHERE tenant_key > 0 AND next_attempt_at_us IS NOT NULL AND ordinal > 0
+        UNION ALL
+        SELECT 1 FROM webhook_deliveries WHERE tenant_key > 0 AND next_attempt_at_us IS NOT NULL AND ordinal = 0
+        LIMIT :limit)
 """
 _LIST_NEXT = """
     SELECT event_key, ordinal, user_id, attempts, step, next_attempt_at_us FROM webhook_deliveries
-    WHERE tenant_key = :tenant_key AND next_attempt_at_us IS NOT NULL
+    WHERE tenant_key = :tenant_key AND next_attempt_at_us IS NOT NULL AND ordinal > 0
       AND (event_key, ordinal) NOT IN (SELECT value ->> 0, value ->> 1 FROM json_each(:under_way))
     ORDER BY next_attempt_at_us LIMIT :limit
 """
 
-_TIME = "strftime('%Y-%m-%dT%H:%M:%S', {0} / 1000000, 'unixepoch') || printf('.%06dZ', {0} % 1000000)"
 # The body to POST; null once it is pointless: acknowledged, deleted, or the user has left. CROSS JOIN makes SQLite take
 # the tables in the order written, each by its key.
 _MESSAGE_BODY = f"""
     SELECT json_object('type', 'message.offline', 'timestamp', {_TIME.format("m.created_at_us")},
         'data', json_object('tenant_id', t.tenant_id, 'user_id', d.user_id,
-            'room', json_object('room_id', r.room_id, 'type', r.type, 'name', r.name, 'metadata', json(r.metadata)),
-            'message', {EVENT_JSON}, 'mentioned', json(iif(d.mentioned, 'true', 'false'))))
+            'room', {ROOM_OF_CALL}, 'message', {EVENT_JSON}, 'mentioned', json(iif(d.mentioned, 'true', 'false'))))
     FROM tenants AS t CROSS JOIN rooms AS r CROSS JOIN members AS b CROSS JOIN messages AS m
     WHERE t.tenant_key = d.tenant_key AND t.deleted_at_us IS NULL
       AND r.room_key = d.room_key AND r.tenant_key = t.tenant_key AND r.deleted_at_us IS NULL
@@ -202,19 +209,10 @@ _NOTIFICATION_BODY = f"""
       AND p.tenant_key = t.tenant_key AND p.user_id = d.user_id AND p.notification_key = d.event_key
       AND p.acked_at_us IS NULL AND n.notification_key = p.notification_key AND n.tenant_key = t.tenant_key
 """
-_REPORT_BODY = f"""
-    SELECT json_object('type', 'message.reported', 'timestamp', {_TIME.format("p.created_at_us")},
-        'data', json_object('tenant_id', t.tenant_id, 'event', {REPORT_JSON},
-            'room', json_object('room_id', r.room_id, 'type', r.type, 'name', r.name, 'metadata', json(r.metadata))))
-    FROM tenants AS t CROSS JOIN reports AS p CROSS JOIN rooms AS r
-    WHERE t.tenant_key = d.tenant_key AND t.deleted_at_us IS NULL
-      AND p.report_key = d.event_key AND p.tenant_key = t.tenant_key
-      AND r.room_key = p.room_key AND r.deleted_at_us IS NULL
-"""
 # `wanted` holds [tenant_key, event_key, ordinal] each; a row is [which of them, body].
 _READ_BODIES = f"""
-    SELECT w.key, iif(d.user_id = '{NOBODY}', ({_REPORT_BODY}),
-        iif(d.room_key IS NULL, ({_NOTIFICATION_BODY}), ({_MESSAGE_BODY})))
+    SELECT w.key, CASE WHEN d.event IS NOT NULL THEN {EVENT_BODY}
+        WHEN d.room_key IS NULL THEN ({_NOTIFICATION_BODY}) ELSE ({_MESSAGE_BODY}) END
     FROM json_each(:wanted) AS w CROSS JOIN webhook_deliveries AS d
     WHERE d.tenant_key = w.value ->> 0 AND d.event_key = w.value ->> 1 AND d.ordinal = w.value ->> 2
 """
@@ -237,7 +235,7 @@ _NOTE_DELAYS = """
 _DROP_QUEUE = """
     DELETE FROM webhook_deliveries WHERE (event_key, ordinal) IN (
         SELECT event_key, ordinal FROM webhook_deliveries
-        WHERE tenant_key = :tenant_key AND next_attempt_at_us IS NOT NULL LIMIT :limit)
+        WHERE tenant_key = :tenant_key AND next_attempt_at_us IS NOT NULL AND ordinal > 0 LIMIT :limit)
 """
 _DROP_EVENTS = """
     DELETE FROM webhook_events WHERE event_key IN (
@@ -245,11 +243,13 @@ _DROP_EVENTS = """
 """
 
 _DEAD_LETTER = f"""
-    SELECT d.last_attempt_at_us, d.event_key, d.ordinal, iif(d.user_id = '{NOBODY}', 2, d.room_key IS NULL),
-        CAST(iif(t.deleted_at_us IS NOT NULL, '', iif(d.user_id = '{NOBODY}',
-        json_object('id', printf('{ID_PREFIX}%016x%08x', d.event_key, d.ordinal), 'tenant_id', t.tenant_id,
-            'event', 'message.reported', 'report_id', printf('report_%016x', d.event_key),
-            'attempts', d.attempts, 'last_attempt_at', {_TIME.format("d.last_attempt_at_us")}, 'error', d.error),
+    SELECT d.last_attempt_at_us, d.event_key, d.ordinal, iif(d.event IS NOT NULL, 2, d.room_key IS NULL),
+        CAST(iif(t.deleted_at_us IS NOT NULL, '', iif(d.event IS NOT NULL,
+        json_patch('{{}}', json_object('id', printf('{ID_PREFIX}%016x%08x', d.event_key, d.ordinal),
+            'tenant_id', t.tenant_id, 'event', d.event, 'room_id', r.room_id, 'seq', d.seq,
+            'user_id', nullif(d.user_id, '{NOBODY}'),
+            'report_id', iif(d.event = 'message.reported', printf('report_%016x', d.event_key), NULL),
+            'attempts', d.attempts, 'last_attempt_at', {_TIME.format("d.last_attempt_at_us")}, 'error', d.error)),
         iif(d.room_key IS NULL,
         json_object('id', printf('{ID_PREFIX}%016x%08x', d.event_key, d.ordinal), 'tenant_id', t.tenant_id,
             'user_id', d.user_id, 'notification_id', printf('notif_%016x', d.event_key), 'topic', n.topic,
@@ -433,7 +433,7 @@ def drop_queue(tenant_key: TenantKey, connection: SqliteConnection, is_over: Cal
     Dead letters stay."""
     scope = {"tenant_key": tenant_key, "limit": CHUNK_ROWS}
     dropped = 0
-    for statement in (_DROP_EVENTS, _DROP_QUEUE):
+    for statement in (_DROP_EVENTS, _DROP_QUEUE, backend_events.DROP_EVENTS):
         while gone := connection.execute(statement, scope).rowcount:
             dropped += gone
             if is_over():

@@ -56,7 +56,7 @@ class DeadLetterQueue:
             await store_webhooks.requeue(transaction, tenant.tenant_key, key, due_at_us)
             return tenant
 
-        await self._store.writer.change(apply, self._worker.wake)
+        await self._worker.take_up(await self._store.writer.change(apply))
 
     async def retry_all(self, tenant_id: str) -> int:
         """The same for all of a tenant's; returns how many. Calls that fail for good meanwhile stay dead letters."""
@@ -79,7 +79,7 @@ class DeadLetterQueue:
             )
         )
         if requeued:
-            self._worker.wake(tenant)
+            await self._worker.take_up(tenant)
         return requeued
 
     async def list_stats(self) -> Stats:

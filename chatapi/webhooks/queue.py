@@ -1,21 +1,26 @@
-"""Queues webhook calls for the recipients of an event who have no open connection at its commit (docs/contract.md,
-section 16).
+"""Queues webhook calls: for the recipients of an event who have no open connection at its commit, and for the backend,
+of the events that it wants (docs/contract.md, section 16).
 
-The calls are written in the event's own transaction: as deliveries where there are few, else as one row from which the
-worker makes them.
+The calls are written in the event's own transaction: those for recipients as deliveries where there are few, else as
+one row from which the worker makes them.
 """
 
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from chatapi.banned_users import is_banned
 from chatapi.clock import SteadyClock
 from chatapi.hub import Hub
-from chatapi.models import NO_OPTIONAL_FIELDS, OptionalFields, TenantState, UserId
+from chatapi.models import NO_OPTIONAL_FIELDS, OptionalFields, TenantState, UserId, WebhookEvent
 from chatapi.protocol.json import dumps_text
+from chatapi.protocol.server_frames import PresenceStatus
 from chatapi.room import RoomState
-from chatapi.store import MessageWrite, Transaction, webhooks
+from chatapi.store import MessageWrite, Transaction, backend_events, webhooks
 from chatapi.store.writes import Statement
+from chatapi.webhooks.events import make_presence_row, make_row, wants
+from chatapi.webhooks.tenant_queues import CallKind
 
 DIRECT_RECIPIENTS = 20  # up to so many are written with the event: most rooms are small
 DIRECT_ROWS = 1_000  # and so many in one transaction, a few ms of the writer's time
@@ -36,22 +41,32 @@ class EndedMessage(NamedTuple):
 
 
 class WebhookQueue:
-    """`wake(tenant)` tells the worker that the store holds something for it."""
+    """`wake(tenant, kind, events)` tells the worker that the store holds something for it, and how many events."""
 
     def __init__(
-        self, hub: Hub, steady: SteadyClock, first_wait_seconds: float, wake: Callable[[TenantState], None]
+        self,
+        hub: Hub,
+        steady: SteadyClock,
+        first_wait_seconds: float,
+        wake: Callable[[TenantState, CallKind, int], None],
     ) -> None:
         self._hub = hub
         self._steady = steady
         self._first_wait_us = int(first_wait_seconds * 1_000_000)
         self._wake = wake
-        self._concerned: dict[TenantState, None] = {}  # for whom something is being committed
+        self._concerned: dict[TenantState, None] = {}  # for whose users something is being committed
+        self._events: dict[TenantState, int] = {}  # for whose backends something is
 
     def wake_worker(self) -> None:
         """Called after each commit: before it the worker would find nothing."""
-        concerned, self._concerned = self._concerned, {}
-        for tenant in concerned:
-            self._wake(tenant)
+        if self._concerned:
+            concerned, self._concerned = self._concerned, {}
+            for tenant in concerned:
+                self._wake(tenant, CallKind.USERS, 0)
+        if self._events:
+            events, self._events = self._events, {}
+            for tenant, count in events.items():
+                self._wake(tenant, CallKind.BACKEND, count)
 
     async def queue_ended(self, transaction: Transaction, message: EndedMessage) -> None:
         """The calls that tell of a stream, within the transaction that stores its end."""
@@ -62,12 +77,19 @@ class WebhookQueue:
         """Statements to run in the transaction of these messages: none for tenants without a webhook."""
         rows: list[Row] = []
         events: list[Row] = []
+        created: list[Row] = []  # for the backend
         connected: dict[RoomState, list[UserId]] = {}  # in large rooms, by room
         for write in fresh:
             room = write.room
             if room.tenant.settings.webhook_url is None:
                 continue
             due_at_us = self._steady.now_us() + self._first_wait_us
+            if WebhookEvent.MESSAGE_CREATED in room.tenant.settings.webhook_events and isinstance(write, MessageWrite):
+                row = make_row(
+                    write.message_key, room.tenant, room.room_key, WebhookEvent.MESSAGE_CREATED, seq=write.seq
+                )
+                created.append((*row, due_at_us))
+                self._events[room.tenant] = self._events.get(room.tenant, 0) + 1
             if len(room.members) <= DIRECT_RECIPIENTS and len(rows) < DIRECT_ROWS:
                 rows.extend(self._list_deliveries(write, room, due_at_us))
                 continue
@@ -86,6 +108,8 @@ class WebhookQueue:
             statements.append((webhooks.INSERT_DELIVERIES, {"rows": dumps_text(rows)}))
         if events:
             statements.append((webhooks.INSERT_EVENTS, {"rows": dumps_text(events)}))
+        if created:
+            statements.append((backend_events.INSERT_EVENTS, {"rows": dumps_text(created)}))
         return statements
 
     def _add_excluded(self, room: RoomState, connected: list[UserId], sender_id: UserId) -> list[UserId]:
@@ -116,14 +140,37 @@ class WebhookQueue:
             for ordinal, (user_id, is_mentioned) in enumerate(recipients, start=1)
         ]
 
-    async def queue_report(self, transaction: Transaction, tenant: TenantState, report_key: int) -> None:
-        """The call that tells the tenant of a report, within the transaction that stores it."""
-        if tenant.settings.webhook_url is None:
-            return
+    async def queue_event(
+        self,
+        transaction: Transaction,
+        room: RoomState,
+        event: WebhookEvent | None,
+        event_key: int,
+        *,
+        seq: int | None = None,
+        frame: Struct | None = None,
+    ) -> None:
+        """The call that tells the backend of something about a room, if it wants that, within the transaction that
+        stores it. The keys of events have the order of the events."""
+        if event is not None and wants(room.tenant, event):
+            row = make_row(event_key, room.tenant, room.room_key, event, seq=seq, frame=frame)
+            await self._insert_events(transaction, [row])
+            self._events[room.tenant] = self._events.get(room.tenant, 0) + 1
+
+    async def queue_presence(
+        self,
+        transaction: Transaction,
+        changes: Sequence[tuple[TenantState, UserId, PresenceStatus]],
+        next_key: Callable[[], int],
+    ) -> None:
+        """The same for users who have come online or gone."""
+        await self._insert_events(transaction, [make_presence_row(next_key(), *change) for change in changes])
+        for tenant, _, _ in changes:
+            self._events[tenant] = self._events.get(tenant, 0) + 1
+
+    async def _insert_events(self, transaction: Transaction, rows: Sequence[Row]) -> None:
         due_at_us = self._steady.now_us() + self._first_wait_us
-        row = (report_key, 1, tenant.tenant_key, None, webhooks.NOBODY, due_at_us)
-        await webhooks.insert_deliveries(transaction, [row])
-        self._concerned[tenant] = None
+        await backend_events.insert_events(transaction, [(*row, due_at_us) for row in rows])
 
     async def queue_notification(
         self, transaction: Transaction, tenant: TenantState, notification_key: int, recipients: Collection[UserId]

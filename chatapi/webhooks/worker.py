@@ -5,9 +5,10 @@ most those. Each tenant has a queue of its own, and the queues take turns.
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -19,18 +20,20 @@ from chatapi.config import WebhooksConfig
 from chatapi.errors import ChatError
 from chatapi.hub import Hub
 from chatapi.models import TenantKey, TenantState
-from chatapi.store import Store, Transaction, meta, webhooks
+from chatapi.store import Store, Transaction, backend_events, meta, webhooks
 from chatapi.store.transaction import SqliteConnection
 from chatapi.store.webhooks import Delay, DeliveryKey, Failure, WaitingDelivery, encode_delivery_id
 from chatapi.tasks import Tasks
 from chatapi.webhooks.client import CallResult, WebhookClient
 from chatapi.webhooks.expansion import Expander
 from chatapi.webhooks.signing import list_secrets, sign
+from chatapi.webhooks.tenant_queues import MOST_KNOWN, NEVER_US, CallKind, EventQueue, TenantQueue
 
 logger = logging.getLogger(__name__)
 
-TENANT_SHARE = 4  # a tenant has at most 1/4 of the calls under way
-FAILING_AFTER = 3  # calls without an answer, one after the other: then the tenant may try one at a time only
+TENANT_SHARE = 4  # a tenant has at most 1/4 of the calls under way of each kind
+MOST_WAITING = 100_000  # events of a tenant, 20 MB of the database: the oldest of more become dead letters
+MOST_KNOWN_OF_ALL = 50_000  # events of all tenants in memory, some 12 MB
 READ_AHEAD = 100  # deliveries of a tenant that are read at a time, in one look-up by index
 RECORD_BATCH = 64
 BODY_BATCH = 32
@@ -40,7 +43,6 @@ CLOSE_SECONDS = 2.0  # for calls under way when the server stops; a call that is
 STORE_PAUSE_SECONDS = 1.0  # before the store is asked again after it has refused
 MAX_SLEEP_SECONDS = 86_400.0
 
-NEVER_US = 1 << 62
 UNAVAILABLE = 503
 GONE = 410
 
@@ -50,43 +52,6 @@ class Step(NamedTuple):
 
     key: DeliveryKey
     noted: Failure | Delay | None = None
-
-
-class TenantQueue:
-    """One tenant's calls that wait or are under way. `look_at_us` is when the store may have something for it that is
-    not in `ready`."""
-
-    __slots__ = (
-        "is_dropping",
-        "look_at_us",
-        "may_have_events",
-        "ready",
-        "running",
-        "tenant",
-        "unanswered",
-        "under_way",
-    )
-
-    def __init__(self, tenant: TenantState) -> None:
-        self.tenant = tenant
-        self.ready: deque[WaitingDelivery] = deque()
-        self.under_way: set[DeliveryKey] = set()  # until its outcome is stored
-        self.running = 0
-        self.look_at_us = 0
-        self.may_have_events = True
-        self.is_dropping = False  # there is no webhook any more, and what waited for it is being removed
-        self.unanswered = 0  # calls since the last answer
-
-    @property
-    def is_failing(self) -> bool:
-        """The tenant's endpoint gave no answer `FAILING_AFTER` times in a row."""
-        return self.unanswered >= FAILING_AFTER
-
-    @property
-    def is_over(self) -> bool:
-        """It has nothing to do, now or later, and may go; `WebhookWorker.wake` makes a new one."""
-        has_work = self.ready or self.under_way or self.may_have_events or self.is_dropping
-        return not has_work and self.look_at_us == NEVER_US
 
 
 class WebhookWorker:
@@ -106,10 +71,13 @@ class WebhookWorker:
         self._config = config
         self._per_tenant = max(1, config.concurrency // TENANT_SHARE)
         self._expander = Expander(store)
-        self._queues: OrderedDict[TenantKey, TenantQueue] = OrderedDict()  # the longest not served first
+        self._queues: OrderedDict[tuple[TenantKey, CallKind], TenantQueue] = OrderedDict()
+        """The longest not served first."""
         self._calls: set[asyncio.Task[None]] = set()
-        self._running = 0
-        self._failing_running = 0
+        self._running: Counter[CallKind] = Counter()
+        self._failing_running: Counter[CallKind] = Counter()
+        self._waiting: Counter[TenantKey] = Counter()  # events, about: a commit that was repeated counts twice
+        self._giving_up: set[TenantKey] = set()
         self._wake = asyncio.Event()
         self._closing = False
         self._client: WebhookClient | None = None
@@ -122,26 +90,43 @@ class WebhookWorker:
         self.delayed = 0
         self.dropped = 0
         self.dead = 0
+        self.given_up = 0  # events, when too many were waiting
 
     @property
     def running(self) -> int:
         """Calls under way."""
-        return self._running
+        return self._running.total()
 
-    def wake(self, tenant: TenantState) -> None:
-        """There is something for this tenant's webhook in the store."""
-        queue = self._queues.get(tenant.tenant_key)
+    def wake(self, tenant: TenantState, kind: CallKind = CallKind.USERS, events: int = 0) -> None:
+        """There is something for this tenant's webhook in the store; so many events are new."""
+        queue = self._queues.get((tenant.tenant_key, kind))
         if queue is None:
-            queue = self._queues[tenant.tenant_key] = TenantQueue(tenant)
+            queue = TenantQueue(tenant) if kind is CallKind.USERS else EventQueue(tenant)
+            self._queues[tenant.tenant_key, kind] = queue
         queue.look_at_us = 0
         queue.may_have_events = True
         self._wake.set()
+        if events:
+            self._waiting[tenant.tenant_key] += events
+            self._bound_events(tenant)
+
+    async def take_up(self, tenant: TenantState) -> None:
+        """Calls are in the store that this worker has not seen come: from before, or back from the dead letters."""
+        for kind in CallKind:
+            self.wake(tenant, kind)
+        queue = self._queues[tenant.tenant_key, CallKind.BACKEND]
+        assert isinstance(queue, EventQueue)
+        queue.start_over()
+        counted = self._waiting[tenant.tenant_key]
+        waiting = await backend_events.count_events(self._store.readers, tenant.tenant_key, MOST_WAITING + 1)
+        self._waiting[tenant.tenant_key] += waiting - counted
+        self._bound_events(tenant)
 
     async def resume(self, tenants: Iterable[TenantState]) -> None:
         """Wakes the tenants that have calls in the store from before. Called once, at the start."""
         by_key = {tenant.tenant_key: tenant for tenant in tenants}
         for tenant_key in await webhooks.list_tenants_with_work(self._store.readers, list(by_key)):
-            self.wake(by_key[tenant_key])
+            await self.take_up(by_key[tenant_key])
 
     async def run(self) -> None:
         """Runs until `close`, or until it is cancelled."""
@@ -176,16 +161,16 @@ class WebhookWorker:
     async def _serve(self) -> None:
         now_us = self._steady.now_us()
         for queue in list(self._queues.values()):
-            if not queue.ready and queue.look_at_us <= now_us:
+            if queue.wants_more and queue.look_at_us <= now_us:
                 try:
-                    await self._look(queue)
+                    await (self._look_for_events(queue) if isinstance(queue, EventQueue) else self._look(queue))
                 except ChatError as error:  # `_look` had set both before the store failed
                     queue.may_have_events = True
                     queue.look_at_us = now_us + int(STORE_PAUSE_SECONDS * 1_000_000)
                     if error.status == UNAVAILABLE:
                         raise  # for every tenant; else it is one tenant's rows that cannot be read
             if queue.is_over:
-                del self._queues[queue.tenant.tenant_key]
+                del self._queues[queue.tenant.tenant_key, queue.kind]
         self._start_calls()
 
     async def _look(self, queue: TenantQueue) -> None:
@@ -211,6 +196,67 @@ class WebhookWorker:
             queue.look_at_us = 0  # once these are on their way
         elif queue.may_have_events:
             await self._expand(queue)
+
+    async def _look_for_events(self, queue: EventQueue) -> None:
+        """Reads on where it ended, and what is due again after a failure."""
+        tenant_key = queue.tenant.tenant_key
+        queue.may_have_events = False  # set first, as above
+        queue.look_at_us = NEVER_US
+        if queue.tenant.settings.webhook_url is None:
+            queue.forget_waiting()
+            self.wake(queue.tenant, CallKind.USERS)  # which drops them all
+            return
+        if queue.retry_at_us <= self._steady.now_us():
+            queue.retry_at_us = NEVER_US
+            retries = await backend_events.list_retries(self._store.readers, tenant_key, READ_AHEAD + len(queue.known))
+            now_us = self._steady.now_us()
+            queue.add([event for event in retries if event.next_attempt_at_us <= now_us])
+            queue.retry_at_us = min(
+                (event.next_attempt_at_us for event in retries if event.next_attempt_at_us > now_us),
+                default=queue.retry_at_us,
+            )
+        queue.look_at_us = min(queue.look_at_us, queue.retry_at_us)
+        limit = max(READ_AHEAD, min(MOST_KNOWN, MOST_KNOWN_OF_ALL // len(self._queues)))
+        events = await backend_events.list_events(self._store.readers, tenant_key, queue.after_key, limit)
+        now_us = self._steady.now_us()
+        due = [event for event in events if event.next_attempt_at_us <= now_us]
+        if len(due) < len(events):
+            # Those after one that is not due yet wait with it, so that they keep their order.
+            first = next(index for index, event in enumerate(events) if event.next_attempt_at_us > now_us)
+            queue.look_at_us = min(queue.look_at_us, events[first].next_attempt_at_us)
+            due = due[:first]
+        elif len(events) == limit:
+            queue.look_at_us = 0  # once there is room for them
+        if due:
+            queue.after_key = due[-1].event_key
+        queue.add(due)
+
+    def _bound_events(self, tenant: TenantState) -> None:
+        tenant_key = tenant.tenant_key
+        if self._waiting[tenant_key] > MOST_WAITING and tenant_key not in self._giving_up:
+            self._giving_up.add(tenant_key)
+            self._tasks.spawn(f"too many events of {tenant.tenant_id}", self._give_up_oldest(tenant))
+
+    async def _give_up_oldest(self, tenant: TenantState) -> None:
+        """Makes dead letters of the oldest events while more than `MOST_WAITING` wait, bit by bit."""
+        tenant_key, total = tenant.tenant_key, 0
+        try:
+            while True:
+                counted = self._waiting[tenant_key]
+                waiting = await backend_events.count_events(self._store.readers, tenant_key, 2 * MOST_WAITING)
+                self._waiting[tenant_key] += waiting - counted
+                if waiting <= MOST_WAITING or tenant.hold is not None:
+                    break
+                now_us = self._clock.now_us()
+                given_up = await self._store.writer.step(
+                    partial(backend_events.give_up_oldest, tenant_key, waiting - MOST_WAITING, now_us)
+                )
+                total += given_up
+                self.given_up += given_up
+                self.dead += given_up
+        finally:
+            self._giving_up.discard(tenant_key)
+            logger.warning("too many events were waiting", extra={"tenant_id": tenant.tenant_id, "given_up": total})
 
     async def _expand(self, queue: TenantQueue) -> None:
         queue.may_have_events = False  # as above
@@ -249,27 +295,26 @@ class WebhookWorker:
         started = True
         while started:
             started = False
-            for tenant_key, queue in list(self._queues.items()):
-                if queue.ready and self._may_start(queue):
-                    self._start(queue, queue.ready.popleft())
-                    self._queues.move_to_end(tenant_key)
+            for name, queue in list(self._queues.items()):
+                if queue.has_ready and self._may_start(queue):
+                    self._start(queue, queue.take())
+                    self._queues.move_to_end(name)
                     started = True
 
     def _may_start(self, queue: TenantQueue) -> bool:
         """Endpoints that give no answer are called one at a time, and share half of all calls: however many hang, the
         others go on."""
         concurrency = self._config.concurrency
-        if self._running >= concurrency:
+        if self._running[queue.kind] >= concurrency:
             return False
         if queue.is_failing:
-            return not queue.running and self._failing_running < max(1, concurrency // 2)
+            return not queue.running and self._failing_running[queue.kind] < max(1, concurrency // 2)
         return queue.running < self._per_tenant
 
     def _start(self, queue: TenantQueue, delivery: WaitingDelivery) -> None:
-        queue.under_way.add(delivery.key)
         queue.running += 1
-        self._running += 1
-        self._failing_running += queue.is_failing
+        self._running[queue.kind] += 1
+        self._failing_running[queue.kind] += queue.is_failing
         name = f"webhook {encode_delivery_id(delivery.key)}"
         call = self._tasks.spawn(name, self._try(queue, delivery, queue.is_failing))
         self._calls.add(call)
@@ -277,7 +322,7 @@ class WebhookWorker:
 
     async def _sleep(self) -> None:
         """Until something happens, or the next delivery is due."""
-        looks = [queue.look_at_us for queue in self._queues.values() if not queue.ready]
+        looks = [queue.look_at_us for queue in self._queues.values() if queue.wants_more]
         wait_s = (min(looks, default=NEVER_US) - self._steady.now_us()) / 1_000_000
         if wait_s <= 0:
             await asyncio.sleep(0)
@@ -291,22 +336,29 @@ class WebhookWorker:
     # One call
 
     async def _try(self, queue: TenantQueue, delivery: WaitingDelivery, was_failing: bool) -> None:
-        try:
+        with contextlib.ExitStack() as slot:
+            slot.callback(self._free, queue, was_failing)
+            slot.callback(queue.answered, delivery)
             step = await self._make_step(queue, delivery)
+            # The call may be made once more, by the server that takes over. The next one of its chain waits too.
             while queue.tenant.hold is not None and not queue.tenant.gone:  # noqa: ASYNC110 - few tenants ever move
-                await asyncio.sleep(
-                    STORE_PAUSE_SECONDS
-                )  # the call may be made once more, by the server that takes over
+                await asyncio.sleep(STORE_PAUSE_SECONDS)
+            if queue.kind is CallKind.BACKEND:
+                slot.close()  # the next one follows the answer, not the commit
             await self._store_step(step)
             # Only now may it be read again. After a bug in the lines above it is not: that waits for the next start.
-            queue.under_way.discard(delivery.key)
-            if step.noted is not None and step.noted.next_attempt_at_us is not None:
-                queue.look_at_us = min(queue.look_at_us, step.noted.next_attempt_at_us)
-        finally:
-            queue.running -= 1
-            self._running -= 1
-            self._failing_running -= was_failing
-            self._wake.set()
+            queue.stored(delivery.key)
+            if step.noted is None or step.noted.next_attempt_at_us is None:
+                self._waiting[queue.tenant.tenant_key] -= queue.kind is CallKind.BACKEND
+            else:
+                queue.note_retry(step.noted.next_attempt_at_us)
+        self._wake.set()
+
+    def _free(self, queue: TenantQueue, was_failing: bool) -> None:
+        queue.running -= 1
+        self._running[queue.kind] -= 1
+        self._failing_running[queue.kind] -= was_failing
+        self._wake.set()
 
     async def _make_step(self, queue: TenantQueue, delivery: WaitingDelivery) -> Step:
         tenant = queue.tenant
@@ -317,7 +369,8 @@ class WebhookWorker:
         if body is None or tenant.settings.webhook_url is None or _is_for_banned(tenant, delivery, body):
             self.dropped += 1
             return Step(delivery.key)
-        if delivery.step < self._last_step and self._hub.is_connected(tenant.tenant_key, delivery.user_id):
+        may_wait = queue.kind is CallKind.USERS and delivery.step < self._last_step
+        if may_wait and self._hub.is_connected(tenant.tenant_key, delivery.user_id):
             self.delayed += 1
             return Step(delivery.key, Delay(delivery.key, delivery.step + 1, self._find_due(delivery.step + 1)))
         result = await self._call(tenant, tenant.settings.webhook_url, delivery, body)

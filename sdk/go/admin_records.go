@@ -44,7 +44,7 @@ type KeyPage struct {
 }
 
 // FailedCall is a webhook call that was tried Attempts times, and why the last try failed. What it was about is in
-// MessageID and RoomID, NotificationID and Topic, or Event and ReportID.
+// MessageID and RoomID, in NotificationID and Topic, or in Event with what it has of RoomID, Seq, UserID and ReportID.
 type FailedCall struct {
 	ID             string    `json:"id"`
 	TenantID       string    `json:"tenant_id"`
@@ -58,6 +58,7 @@ type FailedCall struct {
 	Topic          string    `json:"topic"`
 	Event          string    `json:"event"`
 	ReportID       string    `json:"report_id"`
+	Seq            int64     `json:"seq"`
 }
 
 // DeadLetters is a page of webhook calls that failed for good.

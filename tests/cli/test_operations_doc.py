@@ -75,5 +75,9 @@ def test_each_setting_that_is_named_exists():
 
 def test_the_table_of_a_tenants_settings_is_complete():
     rows = re.findall(r"^\| `([a-z_]+)` \| (.+) \| (.+) \|$", TEXT, re.MULTILINE)
-    without = {"webhook_url": "no webhooks", **{key: f"`{name}`" for key, name in SERVERS_SETTINGS.items()}}
+    without = {
+        "webhook_url": "no webhooks",
+        "webhook_events": "no events",
+        **{key: f"`{name}`" for key, name in SERVERS_SETTINGS.items()},
+    }
     assert rows == [(key, kind.expected, without[key]) for key, kind in TENANT_KINDS.items()]

@@ -46,12 +46,13 @@ async def run_shell(command: str, **names: str) -> Any:
 
 async def test_examples_of_the_webhook_document_work(start_server: StartServer, receiver: Receiver) -> None:
     server = await start_server({**QUICK, "webhooks.retry_schedule_seconds": [0]})
-    notify, set_up, rotate, list_dead = examples("docs/webhooks.md", "sh")
-    frame, event, dead_letters = (json.loads(block) for block in examples("docs/webhooks.md", "json"))
+    notify, set_up, choose, rotate, list_dead = examples("docs/webhooks.md", "sh")
+    frame, event, created, dead_letters = (json.loads(block) for block in examples("docs/webhooks.md", "json"))
     made = await server.make_tenant("example")
     names = {"URL": server.url, "KEY": made["api_key"], "MASTER": server.master_key, "TENANT": made["tenant_id"]}
     set_up = set_up.replace("https://app.example.com/chatapi", receiver.url)
     assert (await run_shell(set_up, **names))["webhook_secret"].startswith("whsec_")
+    assert (await run_shell(choose, **names))["config"]["webhook_events"] == ["message.created", "member.joined"]
     assert (await run_shell(rotate, **names))["webhook_secret"].startswith("whsec_")
     socket = await server.user("bob", made["api_key"]).connect()
     assert (await run_shell(notify, **names))["recipients"] == 1
@@ -61,9 +62,10 @@ async def test_examples_of_the_webhook_document_work(start_server: StartServer, 
     alice = server.user("alice", made["api_key"])
     room_id = await alice.make_room("carol", room_type="dm")
     await alice.say(room_id)
-    [call] = await receiver.wait_for(1)
-    assert shape(call.event) == shape(event)
-    await eventually(lambda: server.services.webhooks.dead)
+    calls = {call.event["type"]: call.event for call in await receiver.wait_for(2)}
+    assert shape(calls["message.offline"]) == shape(event)
+    assert shape(calls["message.created"]) == shape(created)
+    await eventually(lambda: server.services.webhooks.dead == 2)
     await Hooked(server, {**made, "webhook_secret": ""}).is_settled()
     assert shape(await run_shell(list_dead, **names)) == shape(dead_letters)
 

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 import chatapi
-from chatapi.config.kinds import Flag, Number, Text, ValueKind, Whole
+from chatapi.config.kinds import Flag, ListOf, Number, OneOf, Text, ValueKind, Whole
 from chatapi.config.tenant import TENANT_KINDS
 from chatapi.errors import Code
 from chatapi.protocol import answers, fields, webhook_calls
@@ -433,6 +433,10 @@ def _describe_kind(kind: ValueKind) -> Schema:
         return {**described, "type": "number", "minimum": kind.low, "maximum": kind.high}
     if isinstance(kind, Flag):
         return {**described, "type": "boolean"}
+    if isinstance(kind, ListOf):
+        return {**described, "type": "array", "items": _describe_kind(kind.item), "maxItems": kind.high}
+    if isinstance(kind, OneOf):
+        return {"type": "string", "enum": list(kind.options)}
     assert isinstance(kind, Text), kind
     return {**described, "type": "string"}
 

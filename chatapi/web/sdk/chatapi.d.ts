@@ -308,8 +308,11 @@ export type DeadLetters = {
 export type FailedEvent = {
     id: string;
     tenant_id: string;
-    event: "message.reported";
-    report_id: string;
+    event: string;
+    room_id?: string;
+    seq?: number;
+    user_id?: string;
+    report_id?: string;
     attempts: number;
     last_attempt_at: string;
     error: string;
