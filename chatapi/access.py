@@ -37,7 +37,7 @@ class Access:
             room = self._rooms.find_loaded(principal.tenant.tenant_key, room_id)
             try:
                 if room is None:
-                    raise not_found("Room")
+                    raise principal.tenant.away or not_found("Room")
                 check_member(room, principal.user_id)
             except ChatError as error:
                 errors[room_id] = error

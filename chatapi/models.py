@@ -142,7 +142,7 @@ class TenantState:
         self.gone = False  # deleted: its rooms are there no more, though their rows may be
         self.hold: ChatError | None = None  # why its writes are refused, while it is held for a move
         self.moved_to: str | None = None  # the URL of the server that it has moved to, which has confirmed it
-        self.away: ChatError | None = None  # why all is refused: it has moved to another server
+        self.away: ChatError | None = None  # why all is refused, and no room is found: another server has it
         self.webhook_secret = webhook_secret
         self.replaced_webhook_secrets = list(replaced_webhook_secrets)
         self.bans: BannedUsers | None = None  # of users; most tenants have none

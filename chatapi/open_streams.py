@@ -239,8 +239,9 @@ class OpenStreams:
             self.remove(stream, not_found("Room"))
 
     def remove_tenant(self, tenant_key: TenantKey) -> None:
+        """The tenant was deleted, or has moved away."""
         for stream in self._list_of_tenant(tenant_key):
-            self.remove(stream, not_found("Room"))
+            self.remove(stream, stream.tenant.away or not_found("Room"))
 
     def prune(self, tenant_key: TenantKey, room_id: str, last_seq: int) -> None:
         """Retention has removed the beginning of this room's log."""

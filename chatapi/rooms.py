@@ -80,7 +80,7 @@ class Rooms:
             if is_large:
                 room, _ = await self._large_loads.get((tenant, room_id))
         if room is None or room.gone:
-            raise not_found("Room")
+            raise tenant.away or not_found("Room")
         return room
 
     async def load_many(self, tenant: TenantState, room_ids: Iterable[str]) -> None:

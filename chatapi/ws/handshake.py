@@ -22,11 +22,12 @@ from chatapi.connection import TransportKind
 from chatapi.errors import ChatError, Code, invalid, unavailable
 from chatapi.models import Principal
 from chatapi.peer_transport import PeerTransport
-from chatapi.protocol.encoders import encode_error_frame
+from chatapi.protocol.encoders import encode_error_frame, encode_frame
 from chatapi.protocol.frames import MAX_FRAME_BYTES
+from chatapi.protocol.server_frames import ServerShutdownFrame
 from chatapi.protocol.wire import encode_close
 from chatapi.services import Services
-from chatapi.tenants import CREDENTIAL_GONE
+from chatapi.tenants import CREDENTIAL_GONE, GOING_AWAY
 from chatapi.ws.session import Session
 
 SUBPROTOCOL = "chatapi.v1"
@@ -69,6 +70,8 @@ async def serve_websocket(
         )
     try:
         principal, source = _authenticate(services, request)
+        if principal.tenant.moved_to is not None and source is not _Source.HEADERS:
+            return await _send_away(socket, request, headers, principal.tenant.moved_to)
         take_token(services, principal, headers, is_paid=source is _Source.TICKET)
         _check_ban(principal, source)
     except _RefusedInFrame as refusal:
@@ -173,13 +176,28 @@ def _authenticate(services: Services, request: web.BaseRequest) -> tuple[Princip
     return principal, _Source.TICKET if is_paid else _Source.PAGE
 
 
+async def _send_away(
+    socket: web.WebSocketResponse, request: web.BaseRequest, headers: Headers, url: str
+) -> web.WebSocketResponse:
+    """The tenant is another server's, and a browser would not see a 421."""
+    socket.headers.update(headers)
+    frame = encode_frame(ServerShutdownFrame(reconnect_after_ms=0, url=url))
+    return await _end_at_once(socket, request, frame + encode_close(GOING_AWAY, "the tenant has moved"))
+
+
 async def _refuse(socket: web.WebSocketResponse, request: web.BaseRequest, error: ChatError) -> web.WebSocketResponse:
-    peer: PeerTransport = request.protocol.part()  # type: ignore[attr-defined]  # as above
+    code = USER_BANNED if error.code is Code.AUTHORIZATION_ERROR else CREDENTIAL_GONE
+    return await _end_at_once(socket, request, encode_error_frame(error) + encode_close(code, error.message))
+
+
+async def _end_at_once(
+    socket: web.WebSocketResponse, request: web.BaseRequest, last_frames: bytes
+) -> web.WebSocketResponse:
+    peer: PeerTransport = request.protocol.part()  # type: ignore[attr-defined]
     await socket.prepare(request)
     transport = request.transport
     if transport is not None:
-        code = USER_BANNED if error.code is Code.AUTHORIZATION_ERROR else CREDENTIAL_GONE
-        transport.write(encode_error_frame(error) + encode_close(code, error.message))
+        transport.write(last_frames)
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await socket.receive()
