@@ -116,7 +116,7 @@ async def watch_files(writer: Writer) -> None:
 
 async def purge_deleted(services: Services) -> None:
     """Removes the rows of deleted rooms and tenants, step by step, until none is left."""
-    while await services.store.writer.step(purge.purge_deleted):
+    while await services.store.writer.step(partial(purge.purge_deleted, arriving=services.transfers.arriving)):
         pass
 
 

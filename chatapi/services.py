@@ -42,6 +42,7 @@ from chatapi.streams import Streams
 from chatapi.tasks import Tasks
 from chatapi.tenant_bans import TenantBans
 from chatapi.tenants import TenantRegistry
+from chatapi.transfers import TenantTransfers
 from chatapi.user_exports import UserExports
 from chatapi.views import Views
 from chatapi.webhooks.dead_letters import DeadLetterQueue
@@ -98,6 +99,7 @@ class Services:
     counters: Counters = field(default_factory=Counters)
     departures: Departures = field(init=False)
     arrivals: TenantArrivals = field(init=False)
+    transfers: TenantTransfers = field(init=False)
     file_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Large files are read one at a time: requests that come together read one once."""
 
@@ -108,3 +110,15 @@ class Services:
             self.store, self.tenants, self.tenant_bans, self.webhooks, self.notifications, self.streams, self.config
         )
         object.__setattr__(self, "arrivals", arrivals)
+        transfers = TenantTransfers(
+            self.store,
+            self.config,
+            self.clock,
+            self.rooms,
+            self.tenants,
+            self.tenant_bans,
+            self.streams,
+            self.notifications,
+            self.webhooks,
+        )
+        object.__setattr__(self, "transfers", transfers)

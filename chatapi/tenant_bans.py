@@ -1,6 +1,7 @@
 """Banning users from their whole tenant, for its backend."""
 
 import asyncio
+from collections.abc import Iterable
 
 from chatapi.banned_users import USER_BANNED, BannedUsers, UserBan, refuse_banned
 from chatapi.clock import Clock
@@ -51,6 +52,14 @@ class TenantBans:
             self._bans_of(tenant).load(user_id, UserBan(reason, until_us))
             if is_heir_due:
                 self._start_promoting(tenant, user_id)
+
+    def adopt(self, tenant: TenantState, bans: Iterable[tuple[str, str | None, int | None, int]]) -> None:
+        """As `load`, of a tenant that has just come: its users, with the reasons and ends of their bans, and whether
+        rooms of theirs may need another admin."""
+        for user_id, reason, until_us, heirs_due in bans:
+            self._bans_of(tenant).load(UserId(user_id), UserBan(reason, until_us))
+            if heirs_due:
+                self._start_promoting(tenant, UserId(user_id))
 
     def get_ban(self, tenant: TenantState, user_id: str) -> BannedUser:
         """Raises ChatError NOT_FOUND for a user who is not banned."""

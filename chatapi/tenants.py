@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from copy import copy
 from functools import lru_cache
 from itertools import islice
@@ -16,7 +16,7 @@ from chatapi.address import check_webhook_url
 from chatapi.clock import Clock
 from chatapi.config import Config, TenantSettings, parse_tenant_config, resolve_settings
 from chatapi.connection import Connection
-from chatapi.errors import conflict, not_found, tenant_moved, unauthenticated
+from chatapi.errors import conflict, invalid, not_found, tenant_moved, unauthenticated
 from chatapi.hub import Hub
 from chatapi.models import KeyId, Principal, ReplacedSecret, Scope, TenantId, TenantKey, TenantState
 from chatapi.protocol.encoders import encode_frame
@@ -177,6 +177,21 @@ class TenantRegistry:
             self._add_key(hash_key(api_key), tenant, key_id)
 
         return await self._store.writer.change(apply, publish), api_key
+
+    def check_imported(self, config: object, key_hashes: Iterable[bytes]) -> dict[str, object]:
+        """The settings of a tenant that comes from another database. Raises ChatError for those that no tenant may
+        have, and CONFLICT if a key is another tenant's."""
+        if any(key_hash in self._keys for key_hash in key_hashes):
+            raise conflict("Another tenant has one of the file's API keys")
+        if not isinstance(config, dict):
+            raise invalid("Must be an object", "config")
+        return self._parse_config(config)
+
+    def add_imported(self, tenant: TenantState, hashes: Mapping[KeyId, bytes]) -> None:
+        """A tenant has come, with its keys, whose rows are committed."""
+        self._register(tenant)
+        for key_id, key_hash in hashes.items():
+            self._add_key(key_hash, tenant, key_id)
 
     async def update(self, tenant_id: str, body: PatchTenant) -> tuple[TenantState, str | None]:
         """The tenant, and its webhook secret if this change made it. Raises ChatError."""

@@ -114,6 +114,7 @@ async def open_world(
         writer = tasks.start("writer", store.writer.run(services.committer))
         writing.push_async_callback(_finish_writes, services, writer)
         await services.arrivals.load()
+        await asyncio.to_thread(services.transfers.remove_leftovers)
         await services.tenants.load()
         if dev is not None:
             await services.tenants.ensure_dev_tenant()

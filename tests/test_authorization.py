@@ -107,6 +107,8 @@ POST   /admin/tenants/{tenant_id}/keys              401  401   401       401    
 GET    /admin/tenants/{tenant_id}/keys              401  401   401       401         200    401
 DELETE /admin/tenants/{tenant_id}/keys/{key_id}     401  401   401       401         204    401
 POST   /admin/tenants/{tenant_id}/move              401  401   401       401         409    401
+GET    /admin/tenants/{tenant_id}/export            401  401   401       401         200    401
+POST   /admin/tenants/import                        401  401   401       401         400    401
 POST   /admin/tenants/{tenant_id}/token-secret      401  401   401       401         201    401
 POST   /admin/tenants/{tenant_id}/webhook-secret    401  401   401       401         201    401
 GET    /admin/dead-letters                          401  401   401       401         200    401
@@ -392,11 +394,10 @@ async def call(stage: Stage, row: Row) -> str:
     """The cell that the server gives."""
     if row.kind == "FRAME" or row.target == "/ws":
         return await call_over_websocket(stage, row)
-    if row.name == "GET /events/stream":
-        return await call_event_stream(stage)
+    if row.name == "GET /events/stream" or row.target.endswith(("/export", "/import")):
+        return await call_plainly(stage, row)
     if row.target.endswith("/messages/stream"):
-        headers = {"Content-Type": "text/plain"}
-        reply = await stage.caller.request(row.kind, stage.path(row), b"hi", headers=headers)
+        reply = await stage.caller.request(row.kind, stage.path(row), b"hi", headers={"Content-Type": "text/plain"})
     else:
         reply = await stage.caller.request(row.kind, stage.path(row), stage.body(row))
     if reply.status >= 400:
@@ -414,11 +415,10 @@ async def call_over_websocket(stage: Stage, row: Row) -> str:
     return outcome
 
 
-async def call_event_stream(stage: Stage) -> str:
-    async with stage.caller.server.session.get(
-        f"{stage.caller.server.url}/events/stream", headers=stage.caller.headers
-    ) as response:
-        return str(response.status)  # an answer of 200 does not end by itself
+async def call_plainly(stage: Stage, row: Row) -> str:
+    caller, path = stage.caller, stage.path(row)
+    async with caller.server.session.request(row.kind, caller.server.url + path, headers=caller.headers) as response:
+        return str(response.status)  # an answer of 200 does not end by itself, or is no JSON
 
 
 async def send_frame(socket: Socket, frame_type: str, fields: dict[str, object]) -> str:

@@ -78,7 +78,7 @@ async def test_a_tenant_is_deleted_with_one_row_and_purged_many_rooms_at_a_time(
     assert store._connection.total_changes - before <= 2  # however many rooms it has
     chunks: list[bool] = []
     purge_some = purge._purge_some
-    monkeypatch.setattr(purge, "_purge_some", lambda connection: chunks.append(True) or purge_some(connection))
+    monkeypatch.setattr(purge, "_purge_some", lambda *given: chunks.append(True) or purge_some(*given))
     await purge_deleted(server.services)
     assert await count(server, "rooms", f"tenant_key = {big.tenant_key}") == 0
     for table in ("messages", "members", "changes"):

@@ -19,14 +19,14 @@ PAGE = 100  # the most that one answer holds
 EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where a server that listens on all can be reached
 
 
-def make_options() -> argparse.ArgumentParser:
+def make_options(*, with_json: bool = True) -> argparse.ArgumentParser:
     """The parent of each such command's parser."""
     options = argparse.ArgumentParser(add_help=False)
-    add_options(options)
+    add_options(options, with_json=with_json)
     return options
 
 
-def add_options(options: argparse.ArgumentParser) -> None:
+def add_options(options: argparse.ArgumentParser, *, with_json: bool = True) -> None:
     options.add_argument(
         "--config", metavar="FILE", help="read the settings from this file (default: as chatapi serve)"
     )
@@ -37,7 +37,8 @@ def add_options(options: argparse.ArgumentParser) -> None:
         help="the master key (default: the one in the settings); others on this machine can see it in the list of"
         " processes: CHATAPI_AUTH_MASTER_KEY is safer",
     )
-    options.add_argument("--json", action="store_true", help="print the answer's data as JSON, for scripts")
+    if with_json:
+        options.add_argument("--json", action="store_true", help="print the answer's data as JSON, for scripts")
 
 
 def ask(args: argparse.Namespace, question: Callable[[AdminAPI], Awaitable[Any]]) -> Json:

@@ -15,6 +15,7 @@ from chatapi.cli.admin import Json, ask, list_all, make_options
 from chatapi.cli.errors import CliError
 from chatapi.cli.haproxy import find_route
 from chatapi.cli.output import print_fields, print_json, print_table
+from chatapi.cli.transfer import add_export, add_import, run_export, run_import
 from chatapi.client import AdminAPI, ApiError
 
 PROGRESS_SECONDS = 1.0  # between two looks at a move
@@ -46,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     change.add_argument("tenant_id", metavar="ID")
     change.add_argument("settings", metavar="KEY=VALUE", nargs="+")
     change.set_defaults(run=run_set)
+
+    add_export(actions).set_defaults(run=run_export)
+    add_import(actions).set_defaults(run=run_import)
 
     move = actions.add_parser(
         "move",

@@ -19,10 +19,11 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 from chatapi.store.epochs import renew_epochs
+from chatapi.store.publish_file import publish
 from chatapi.store.standalone import UnusableDatabase, explain_errors, open_snapshot
 
 STEP_PAGES = 256  # 1 MiB at SQLite's page size
@@ -49,7 +50,7 @@ def back_up(path: str, target: str) -> int:
                 _make_standalone(partial)
             os.fsync(descriptor)
             size_bytes = os.fstat(descriptor).st_size
-            _publish(partial, final)
+            publish(partial, final)
         finally:
             if descriptor is not None:
                 os.close(descriptor)
@@ -86,21 +87,3 @@ def _make_standalone(partial: Path) -> None:
         if mode != "delete":
             raise UnusableDatabase(f"{partial}: the copy could not be finished")
         renew_epochs(copy)
-
-
-def _publish(partial: Path, final: Path) -> None:
-    """Gives the complete copy its name, unless somebody else has taken that meanwhile."""
-    try:
-        os.link(partial, final)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        if os.path.lexists(final):
-            raise FileExistsError(str(final)) from None
-        partial.rename(final)
-    with suppress(OSError):  # not every file system can sync a folder
-        folder = os.open(final.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

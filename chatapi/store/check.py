@@ -301,8 +301,9 @@ class CheckReport:
     counts: dict[str, int]  # rows by what they are; empty when the file is too damaged to tell
 
 
-def check_database(path: str) -> CheckReport:
-    """Reads all of it; a live one, too. Raises UnusableDatabase when it cannot be opened as a ChatAPI database."""
+def check_database(path: str, *, with_index: bool = True) -> CheckReport:
+    """Reads all of it, the index of search only if that is wanted; a live one, too. Raises UnusableDatabase when it
+    cannot be opened as a ChatAPI database."""
     with open_snapshot(path) as connection:
         connection.create_function("dm_key", 2, _encode_dm_key, deterministic=True)
         connection.create_function("sort_name_of", 1, make_sort_name, deterministic=True)
@@ -312,7 +313,7 @@ def check_database(path: str) -> CheckReport:
             connection.rollback()  # lets the server start its log (the WAL) over; a damaged page has ended it already
             connection.execute("BEGIN")
             findings += _run(connection, name, statement)
-        if can_search(connection):
+        if with_index and can_search(connection):
             connection.rollback()
             connection.execute("BEGIN")
             findings += _compare_index(connection)

@@ -4,7 +4,7 @@ that remove a few rows.
 A statement takes the rows of many rooms, or notifications, at once: the cost is in the statement, not in the row.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from chatapi.models import RoomId, RoomKey, TenantKey
@@ -15,7 +15,10 @@ from chatapi.store.readers import Readers
 from chatapi.store.transaction import SqliteConnection
 
 _FIND_DELETED_ROOMS = "SELECT room_key FROM rooms WHERE deleted_at_us IS NOT NULL ORDER BY room_key LIMIT :limit"
-_FIND_DELETED_TENANT = "SELECT tenant_key FROM tenants WHERE deleted_at_us IS NOT NULL LIMIT 1"
+_FIND_DELETED_TENANT = """
+    SELECT tenant_key FROM tenants
+    WHERE deleted_at_us IS NOT NULL AND tenant_key NOT IN (SELECT value FROM json_each(:arriving)) LIMIT 1
+"""
 
 # The rows of deleted rooms, at most :limit for each statement; the rooms themselves go once they are gone.
 _EMPTY_ROOMS = (
@@ -203,15 +206,18 @@ class OldLog(NamedTuple):
     events: int
 
 
-def purge_deleted(connection: SqliteConnection, is_over: Callable[[], bool]) -> bool:
-    """One step of removing what was deleted, rooms first; whether there may be more to do."""
-    while _purge_some(connection):
+def purge_deleted(
+    connection: SqliteConnection, is_over: Callable[[], bool], *, arriving: Collection[TenantKey] = ()
+) -> bool:
+    """One step of removing what was deleted, rooms first; whether there may be more to do. `arriving` are tenants that
+    are being imported: hidden until they are whole, and removed like deleted ones if that fails."""
+    while _purge_some(connection, arriving):
         if is_over():
             return True
     return False
 
 
-def _purge_some(connection: SqliteConnection) -> bool:
+def _purge_some(connection: SqliteConnection, arriving: Collection[TenantKey] = ()) -> bool:
     found = connection.execute(_FIND_DELETED_ROOMS, {"limit": CHUNK_ROWS}).fetchall()
     if found:
         _empty(connection, _EMPTY_ROOMS, {"keys": dumps_text([row[0] for row in found])})
@@ -220,7 +226,7 @@ def _purge_some(connection: SqliteConnection) -> bool:
     if emptied:
         _empty(connection, _EMPTY_MESSAGES, {"keys": dumps_text(emptied)})
         return True
-    row = connection.execute(_FIND_DELETED_TENANT).fetchone()
+    row = connection.execute(_FIND_DELETED_TENANT, {"arriving": dumps_text(list(arriving))}).fetchone()
     if row is None:
         return False
     tenant = {"tenant_key": row[0]}

@@ -8,7 +8,18 @@ from collections.abc import Iterator
 import chatapi.store
 
 # Modules whose statements look at everything, on purpose: commands run by hand, on a copy or without a server.
-STANDALONE = {"backup", "check", "importer", "standalone", "go", "prefill", "blank"}
+STANDALONE = {
+    "backup",
+    "check",
+    "importer",
+    "standalone",
+    "go",
+    "prefill",
+    "blank",
+    "epochs",
+    "tenant_export",
+    "tenant_import",
+}
 
 
 def find_statements() -> Iterator[tuple[str, str]]:

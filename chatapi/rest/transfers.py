@@ -1,0 +1,121 @@
+"""Tenants as files: `GET /admin/tenants/{tenant_id}/export` and `POST /admin/tenants/import`."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping
+from functools import partial
+from typing import BinaryIO
+
+from aiohttp import web
+
+from chatapi.callers import client_address, read_header
+from chatapi.errors import ChatError, Code, unavailable
+from chatapi.protocol.encoders import encode_envelope
+from chatapi.rest.call import JSON, RawRoute
+from chatapi.rest.incoming_text import ask_for_body
+from chatapi.rest.tenants import tenant_record
+from chatapi.services import Services
+from chatapi.store.tenant_export import SPARE_BYTES
+
+logger = logging.getLogger(__name__)
+
+DATABASE = "application/vnd.sqlite3"
+CHUNK_BYTES = 256 * 1024
+STALL_SECONDS = 30.0  # in which the peer takes, or sends, no chunk at all
+
+
+def _check_operator(services: Services, request: web.BaseRequest) -> None:
+    address = client_address(request, services.config.server.trusted_proxies)
+    services.auth.check_master_key(read_header(request, "X-Master-Key"), address)
+
+
+async def export_tenant(
+    services: Services, request: web.BaseRequest, path: Mapping[str, str], headers: dict[str, str]
+) -> web.StreamResponse:
+    """Answers with the tenant's own database, made beside the live one first: so the read transaction lasts no longer
+    than the disk needs, however slow the client is. Once it can be opened it has no name, so that nothing is left of it
+    wherever the server ends."""
+    _check_operator(services, request)
+    tenant = services.tenants.get(path["tenant_id"])
+    if request.method == "HEAD":
+        return web.Response(headers={**headers, "Content-Type": DATABASE})
+    async with services.transfers.make_path("export") as target:
+        await services.transfers.export(tenant.tenant_id, target, lambda: request.transport is None)
+        file = await asyncio.to_thread(open, target, "rb")
+    try:
+        response = web.StreamResponse(headers={**headers, "Content-Type": DATABASE})
+        response.content_length = os.fstat(file.fileno()).st_size
+        await response.prepare(request)
+        await _send(file, response, request)
+    finally:
+        await asyncio.to_thread(file.close)
+    return response
+
+
+async def _send(file: BinaryIO, response: web.StreamResponse, request: web.BaseRequest) -> None:
+    try:
+        while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+            async with asyncio.timeout(STALL_SECONDS):
+                await response.write(chunk)
+        await response.write_eof()
+    except TimeoutError:
+        logger.warning("an export was cut off: its client takes no more of it")
+        if request.transport is not None:
+            request.transport.abort()
+
+
+async def import_tenant(
+    services: Services, request: web.BaseRequest, _path: Mapping[str, str], headers: dict[str, str]
+) -> web.StreamResponse:
+    """Takes a tenant's own database, and answers with the tenant, which is served from then on."""
+    _check_operator(services, request)
+    with services.transfers.take_turn():
+        async with services.transfers.make_path("import") as target:
+            await ask_for_body(request)
+            file = await asyncio.to_thread(_create, target)
+            try:
+                await _receive(request, file)
+            finally:
+                await asyncio.to_thread(file.close)
+            tenant = await services.transfers.import_file(target)
+    body = encode_envelope(tenant_record(services, tenant))
+    return web.Response(status=201, body=body, headers={**headers, "Content-Type": JSON})
+
+
+def _create(path: str) -> BinaryIO:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+async def _receive(request: web.BaseRequest, file: BinaryIO) -> None:
+    """Raises ChatError: 408 for a client that sends nothing, 503 for a disk that is too full."""
+    pending = bytearray()
+    while True:
+        try:
+            async with asyncio.timeout(STALL_SECONDS):
+                data = await request.content.readany()
+        except TimeoutError:
+            raise ChatError(Code.VALIDATION_ERROR, "The body did not arrive in time", status=408) from None
+        pending += data
+        if len(pending) >= CHUNK_BYTES or not data:
+            try:
+                await asyncio.to_thread(partial(_write, file, bytes(pending)))
+            except OSError as error:
+                raise unavailable(f"The file could not be stored: {error.strerror}") from error
+            pending.clear()
+        if not data and request.content.at_eof():
+            return
+
+
+def _write(file: BinaryIO, data: bytes) -> None:
+    disk = os.fstatvfs(file.fileno())
+    if disk.f_bavail * disk.f_frsize < SPARE_BYTES:
+        raise unavailable("There is too little space on the disk")
+    file.write(data)
+    file.flush()
+
+
+TRANSFER_ROUTES = (
+    RawRoute("GET", "/admin/tenants/{tenant_id}/export", export_tenant),
+    RawRoute("POST", "/admin/tenants/import", import_tenant),
+)
