@@ -131,7 +131,9 @@ async def test_the_operators_calls(admin: AdminAPI, server: Server) -> None:
     with pytest.raises(ApiError) as caught:
         await admin.retry_dead_letters(tenant_id)
     assert caught.value.code is Code.CONFLICT  # without a webhook_url
-    await admin.update_tenant(tenant_id, config={"webhook_url": "https://hooks.example.com/"})
+    events = ["message.created", "user.online"]
+    hooked: dict[str, object] = {"webhook_url": "https://hooks.example.com/", "webhook_events": events}
+    assert (await admin.update_tenant(tenant_id, config=hooked))["config"] == {"rate_limit": 50, **hooked}
     assert await admin.retry_dead_letters(tenant_id) == {"retried": 0}
     assert any(one["tenant_id"] == tenant_id for one in (await admin.get_stats())["tenants"])
     await admin.delete_tenant(tenant_id)

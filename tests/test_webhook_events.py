@@ -3,8 +3,10 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
@@ -12,6 +14,7 @@ from conftest import StartServer
 from driver import Server, User, eventually, restart
 from hooked import QUICK, Hooked, hook
 from receiver import Call, Receiver, answer, hang
+from server_process import ServerProcess
 from standardwebhooks import Webhook
 
 from chatapi.models import WebhookEvent
@@ -446,3 +449,51 @@ async def test_an_unchanged_room_of_many_is_not_held_up_by_a_busy_one(
     gate.set()
     await hooked.is_settled()
     assert list_seqs(receiver, busy) == list(range(1, 21))
+
+
+@pytest.mark.slow
+async def test_a_killed_server_tells_every_event_at_least_once_and_in_order(tmp_path: Path, receiver: Receiver) -> None:
+    """Killed between commits and calls, and between calls and what is noted of them."""
+    settings = {
+        "webhooks.allow_private_addresses": "true",
+        "webhooks.retry_schedule_seconds": "[0" + ", 0.1" * 20 + "]",
+        "limits.rate_limit": "10000",
+    }
+
+    async def answer_late(_call: Call, _request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(0.01)
+        return web.Response(status=204)
+
+    receiver.behave = answer_late
+    server = ServerProcess(tmp_path, settings, dev=False)
+    async with aiohttp.ClientSession(raise_for_status=True) as session:
+
+        async def call(method: str, path: str, headers: dict[str, str], body: object = None) -> Any:
+            async with session.request(method, server.url + path, headers=headers, json=body) as reply:
+                return (await reply.json())["data"]
+
+        with server:
+            admin = {"X-Master-Key": server.master_key}
+            config = {"webhook_url": receiver.url, "webhook_events": ["message.created", "message.edited"]}
+            made = await call("POST", "/admin/tenants", admin, {"name": "hooked", "config": config})
+            key = {"X-API-Key": made["api_key"], "X-User-Id": "alice"}
+
+            async def fill(room_id: str) -> None:
+                for number in range(10):
+                    message = await call("POST", f"/rooms/{room_id}/messages", key, {"content": str(number)})
+                    path = f"/rooms/{room_id}/messages/{message['message_id']}"
+                    await call("PUT", path, key, {"content": "edited"})
+
+            rooms = [(await call("POST", "/rooms", key, {"type": "group", "members": []}))["room_id"] for _ in range(5)]
+            for _ in range(3):
+                before = len(receiver.calls)
+                await asyncio.gather(*(fill(room_id) for room_id in rooms))
+                assert len(receiver.calls) - before < 100  # some wait
+                await asyncio.to_thread(server.kill)
+                await asyncio.to_thread(server.start)
+
+            async with asyncio.timeout(60):
+                while (await call("GET", "/admin/stats", admin))["tenants"][0]["queues"]["webhooks"]:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+    for room_id in rooms:
+        assert list_seqs(receiver, room_id) == list(range(1, 61))

@@ -176,3 +176,19 @@ func findRoute(t *testing.T, paths map[string]any, asked asked) string {
 	}
 	return asked.method + " " + best
 }
+
+func TestBackendsEventsAreNamedInTheConfig(t *testing.T) {
+	r := newRig(t)
+	admin, err := chatapi.NewAdmin(setting("URL"), setting("MASTER_KEY"), nil)
+	must(t, err)
+	defer admin.Close()
+	events := []any{"message.created", "user.online"}
+	made, err := admin.CreateTenant(r.ctx, "told", map[string]any{"webhook_events": events})
+	must(t, err)
+	tenant, err := admin.GetTenant(r.ctx, made.TenantID)
+	must(t, err)
+	equal(t, tenant.Config["webhook_events"], any(events))
+	change := chatapi.TenantChange{Config: chatapi.Set(map[string]any{"webhook_events": []string{"message.create"}})}
+	_, err = admin.UpdateTenant(r.ctx, made.TenantID, change)
+	refused(t, err, chatapi.CodeValidation, 400)
+}

@@ -133,6 +133,19 @@ def test_settings_are_changed_and_taken_back(ask, run):
     assert "retention_days=1.5" in run("tenant", "set", tenant_id, "retention_days=1.5")
 
 
+def test_the_backends_events_are_named(ask, refuse):
+    tenant_id = ask("tenant", "create", "Acme")["tenant_id"]
+
+    def set_events(text):
+        return ask("tenant", "set", tenant_id, f"webhook_events={text}")["config"]
+
+    assert set_events("*") == {"webhook_events": ["*"]}
+    assert set_events('["message.created", "user.online"]') == {"webhook_events": ["message.created", "user.online"]}
+    assert refuse("tenant", "set", tenant_id, 'webhook_events=["*", "typing"]').endswith("(config.webhook_events[1])")
+    assert refuse("tenant", "set", tenant_id, "webhook_events=message.created").endswith("(config.webhook_events)")
+    assert set_events("") == {}
+
+
 def test_a_webhook_secret_is_shown_to_people_once(ask, run):
     tenant_id = ask("tenant", "create", "Acme")["tenant_id"]
     assert "Keep webhook_secret now" in run("tenant", "set", tenant_id, "webhook_url=https://example.com/")

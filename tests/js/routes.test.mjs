@@ -87,7 +87,9 @@ test("the operator's calls work", async () => {
   assert.equal((await admin.listKeys(id)).keys.length, 1);
   assert.ok((await admin.rotateTokenSecret(id)).token_secret);
   await assert.rejects(admin.retryDeadLetters(id), { code: "CONFLICT" });
-  assert.ok((await admin.updateTenant(id, { config: { webhook_url: "https://hooks.example.com/" } })).webhook_secret);
+  const hooked = { webhook_url: "https://hooks.example.com/", webhook_events: ["message.created", "user.online"] };
+  assert.ok((await admin.updateTenant(id, { config: hooked })).webhook_secret);
+  assert.deepEqual((await admin.getTenant(id)).config.webhook_events, hooked.webhook_events);
   assert.ok((await admin.rotateWebhookSecret(id)).webhook_secret);
   assert.deepEqual(await admin.retryDeadLetters(id), { retried: 0 });
   await assert.rejects(admin.retryDeadLetter("none"), { code: "NOT_FOUND" });
