@@ -40,6 +40,7 @@ def run_node(file: str, directory: Path, *, adds: bool = False, transport: str =
         "routes.test.mjs",
         "connection.test.mjs",
         "trouble.test.mjs",
+        "moves.test.mjs",
         "transports.test.mjs",
         "package.test.mjs",
     ],

@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 )
+
+// moveWait is how long a move may take: then the call may be made again, and joins it.
+const moveWait = time.Hour
 
 var tenantShape = shape{"tenant_id": aString}
 
@@ -21,6 +25,7 @@ func NewAdmin(address, masterKey string, options *Options) (*Admin, error) {
 	if err != nil {
 		return nil, err
 	}
+	http.staysPut = true // the master key is one server's
 	return &Admin{caller{http, newMasterKeyring(masterKey)}}, nil
 }
 
@@ -65,6 +70,17 @@ func (a *Admin) UpdateTenant(ctx context.Context, tenantID string, change Tenant
 // DeleteTenant deletes a tenant and all its data; its connections end. 404.
 func (a *Admin) DeleteTenant(ctx context.Context, tenantID string) error {
 	return a.ask(ctx, call{method: http.MethodDelete, path: tenantPath(tenantID)}, nil, nil)
+}
+
+// MoveTenant moves a tenant to another server, at the address `to`, and returns once that serves it, which takes as long
+// as its data take to be copied. toMasterKey is the other server's master key. The same call goes on where a move was
+// broken off. 400; 404; 409 with what the other server objects; 503 when the move was given up and this server goes on.
+func (a *Admin) MoveTenant(ctx context.Context, tenantID, to, toMasterKey string) (*TenantMove, error) {
+	asked := call{
+		method: http.MethodPost, path: tenantPath(tenantID) + "/move", body: map[string]string{"to": to}, repeat: true,
+		wait: moveWait, header: map[string]string{"X-To-Master-Key": toMasterKey},
+	}
+	return get[TenantMove](ctx, &a.caller, asked, shape{"state": aString})
 }
 
 // CreateKey adds an API key, which is shown this once. It is not tried again after a lost answer. 404.

@@ -9,6 +9,21 @@ type Tenant struct {
 	CreatedAt     time.Time      `json:"created_at"`
 	Config        map[string]any `json:"config"`
 	WebhookSecret string         `json:"webhook_secret"`
+	Move          *MoveState     `json:"move"` // nil unless it is on its way, or has moved
+}
+
+// MoveState is how far a tenant has got on its way to another server: "copying", "held" or "moved".
+type MoveState struct {
+	State string `json:"state"`
+	URL   string `json:"url"`
+	Rows  int64  `json:"rows"`
+}
+
+// TenantMove is the end of a move, and for how long the tenant's writes were refused.
+type TenantMove struct {
+	MoveState
+	TenantID string `json:"tenant_id"`
+	HeldMS   int64  `json:"held_ms"`
 }
 
 // NewTenant has its secrets, which are shown this once.

@@ -20,6 +20,7 @@ type attempts struct {
 	longest   time.Duration
 	tellError func(error)
 	failed    int
+	moves     int // to other servers, since a connection was stable
 	refusals  int
 	told      string
 	err       error          // why the newest try failed
@@ -63,7 +64,7 @@ func (a *attempts) tell(err error) {
 // takeDelay is before the next try, after one that has lived so long.
 func (a *attempts) takeDelay(lived time.Duration) time.Duration {
 	if lived > stableAfter {
-		a.failed = 0
+		a.failed, a.moves = 0, 0
 	}
 	if a.nextDelay != nil {
 		delay := *a.nextDelay
@@ -90,6 +91,13 @@ func (a *attempts) findDelay(failed int, err error) time.Duration {
 // comeBackIn: the server, or the SDK itself, says when to come back.
 func (a *attempts) comeBackIn(delay time.Duration) {
 	a.nextDelay = &delay
+}
+
+// expectMove: another server has the tenant. After some moves in a row the back-off decides: two may name each other.
+func (a *attempts) expectMove(delay time.Duration) {
+	if a.moves++; a.moves <= maxHops {
+		a.comeBackIn(delay)
+	}
 }
 
 func (a *attempts) isFinal(refusal *APIError) bool {

@@ -62,7 +62,7 @@ func (c *carrier) set(at, failed int) {
 }
 
 func (c *carrier) open(ctx context.Context) (socket, error) {
-	s, err := c.openWith(ctx, c.transport())
+	s, err := c.openWhereServed(ctx)
 	if err != nil {
 		c.noteFailure(ctx, err)
 		return nil, err
@@ -71,6 +71,17 @@ func (c *carrier) open(ctx context.Context) (socket, error) {
 	defer c.mu.Unlock()
 	c.failed = 0
 	return s, nil
+}
+
+func (c *carrier) openWhereServed(ctx context.Context) (socket, error) {
+	for hops := 0; ; hops++ {
+		asked := c.client.http.base()
+		s, err := c.openWith(ctx, c.transport())
+		refusal, isRefusal := asRefusal(err)
+		if !isRefusal || hops == maxHops || !c.client.http.follow(refusal, asked) {
+			return s, err
+		}
+	}
 }
 
 func (c *carrier) openWith(ctx context.Context, transport Transport) (socket, error) {

@@ -89,7 +89,7 @@ func (s *eventStream) dial(ctx context.Context, cancel func(), cursors map[strin
 		}
 		query.Set("cursors", base64.URLEncoding.EncodeToString(data))
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.client.http.address("/v1/events/stream", query), nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.client.http.locate("/v1/events/stream", query), nil)
 	if err != nil {
 		return nil, err
 	}

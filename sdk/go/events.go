@@ -226,6 +226,7 @@ type SyncResetEvent struct {
 type ShutdownEvent struct {
 	base
 	ReconnectAfterMS float64 `json:"reconnect_after_ms"`
+	URL              string  `json:"url"` // of the server that the tenant has moved to; the connection follows
 }
 
 // blankEvent is the type of an event, to be filled.

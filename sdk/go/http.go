@@ -9,10 +9,12 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 )
 
 const (
+	maxHops        = 5 // from server to server: two may name each other
 	defaultRetries = 4
 	defaultTimeout = 30 * time.Second // of one try
 	maxRetryAfter  = time.Minute      // a longer one is the application's decision, which gets the error
@@ -39,11 +41,13 @@ type Options struct {
 
 // requester calls one server, and may be shared.
 type requester struct {
-	base    string // the address, without a slash at its end
-	client  *http.Client
-	timeout time.Duration
-	retries int
-	owned   *http.Transport // nil if the application has given its own client
+	staysPut bool // whether it follows no tenant to another server
+	mu       sync.Mutex
+	address  string // of the server, without a slash at its end
+	client   *http.Client
+	timeout  time.Duration
+	retries  int
+	owned    *http.Transport // nil if the application has given its own client
 }
 
 func newRequester(address string, options *Options) (*requester, error) {
@@ -53,7 +57,7 @@ func newRequester(address string, options *Options) (*requester, error) {
 	if options == nil {
 		options = &Options{}
 	}
-	r := &requester{base: strings.TrimRight(address, "/"), timeout: options.Timeout, retries: options.Retries}
+	r := &requester{address: strings.TrimRight(address, "/"), timeout: options.Timeout, retries: options.Retries}
 	if r.timeout <= 0 {
 		r.timeout = defaultTimeout
 	}
@@ -80,8 +84,9 @@ type call struct {
 	path   string // after the address, escaped
 	query  url.Values
 	body   any
-	repeat bool          // whether doing it twice is the same as doing it once
-	wait   time.Duration // how much longer than others it may take
+	repeat bool              // whether doing it twice is the same as doing it once
+	wait   time.Duration     // how much longer than others it may take
+	header map[string]string // beside those of the credential
 }
 
 func (c call) name() string { return c.method + " " + c.path }
@@ -99,8 +104,9 @@ func (r *requester) read(ctx context.Context, keys *keyring, path string) (strin
 
 func repeat[T any](ctx context.Context, r *requester, keys *keyring, c call, parse func(answer) (T, error)) (T, error) {
 	var none T
-	isRenewed, wasLost := false, false
+	isRenewed, wasLost, hops := false, false, 0
 	for attempt := 0; ; attempt++ {
+		asked := r.base()
 		got, err := r.try(ctx, keys, c)
 		if err == nil {
 			var result T
@@ -115,6 +121,10 @@ func repeat[T any](ctx context.Context, r *requester, keys *keyring, c call, par
 		switch {
 		case ctx.Err() != nil:
 			return none, context.Cause(ctx)
+		case isRefusal && hops < maxHops && r.follow(refusal, asked): // nothing was done, so anything may be repeated
+			hops++
+			attempt--
+			continue
 		case isRefusal && refusal.Status == 404 && c.method == http.MethodDelete && wasLost:
 			return none, nil // an earlier try did it
 		case isRefusal && refusal.Status == 401 && !isRenewed && keys.renew():
@@ -155,9 +165,12 @@ func (r *requester) try(ctx context.Context, keys *keyring, c call) (answer, err
 		}
 		body = bytes.NewReader(data)
 	}
-	request, err := http.NewRequestWithContext(ctx, c.method, r.address(c.path, c.query), body)
+	request, err := http.NewRequestWithContext(ctx, c.method, r.locate(c.path, c.query), body)
 	if err != nil {
 		return answer{}, err
+	}
+	for name, value := range c.header {
+		headers.Set(name, value)
 	}
 	request.Header = headers
 	response, err := r.client.Do(request)
@@ -172,11 +185,43 @@ func (r *requester) try(ctx context.Context, keys *keyring, c call) (answer, err
 	return answer{c.name(), response.StatusCode, response.Header, data}, nil
 }
 
-func (r *requester) address(path string, query url.Values) string {
+func (r *requester) locate(path string, query url.Values) string {
 	if len(query) == 0 {
-		return r.base + path
+		return r.base() + path
 	}
-	return r.base + path + "?" + query.Encode()
+	return r.base() + path + "?" + query.Encode()
+}
+
+func (r *requester) base() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.address
+}
+
+// follow tells whether another server than `asked` has the tenant now, as the refusal says, and is called from now on.
+func (r *requester) follow(refusal *APIError, asked string) bool {
+	if refusal.Status != http.StatusMisdirectedRequest || refusal.Code != "TENANT_MOVED" {
+		return false
+	}
+	if r.base() != asked {
+		return true // another call was told before
+	}
+	address, _ := refusal.Details["url"].(string)
+	return r.moveTo(address)
+}
+
+// moveTo lets this server be called from now on, credentials included. False, and nothing changes, if it is not the URL
+// of a server, or http after https.
+func (r *requester) moveTo(address string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	isServer := strings.HasPrefix(address, "https://") ||
+		strings.HasPrefix(address, "http://") && !strings.HasPrefix(r.address, "https://")
+	if r.staysPut || !isServer {
+		return false
+	}
+	r.address = strings.TrimRight(address, "/")
+	return true
 }
 
 // encode makes JSON as short as the server's own: `<` stays `<`.
@@ -203,7 +248,7 @@ type caller struct {
 }
 
 // URL is the server's address, without a slash at its end.
-func (c *caller) URL() string { return c.http.base }
+func (c *caller) URL() string { return c.http.base() }
 
 // Close closes idle sockets. Clients of As share them, and need not be closed.
 func (c *caller) Close() {

@@ -189,10 +189,21 @@ func (s *session) receive(got *frame) {
 		return
 	}
 	if got.kind == "server.shutdown" {
-		c.attempts.comeBackIn(readMilliseconds(got.fields["reconnect_after_ms"]))
-		c.attempts.failed = 0
+		s.expectEnd(got)
 	}
 	c.feed.receive(got)
+}
+
+func (s *session) expectEnd(shutdown *frame) {
+	c := s.conn
+	delay := readMilliseconds(shutdown.fields["reconnect_after_ms"])
+	var address string
+	if json.Unmarshal(shutdown.fields["url"], &address) == nil && c.client.http.moveTo(address) {
+		c.attempts.expectMove(delay)
+		return
+	}
+	c.attempts.comeBackIn(delay)
+	c.attempts.failed = 0
 }
 
 func (s *session) receiveError(got *frame) {

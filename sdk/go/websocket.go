@@ -73,7 +73,7 @@ func dial(ctx context.Context, r *requester, headers http.Header) (*websocket.Co
 		}
 		return conn, err
 	}
-	conn, response, err := dialer.DialContext(ctx, "ws"+strings.TrimPrefix(r.base, "http")+"/v1/ws?sync=none", headers)
+	conn, response, err := dialer.DialContext(ctx, "ws"+strings.TrimPrefix(r.base(), "http")+"/v1/ws?sync=none", headers)
 	if release != nil && !release() && err == nil {
 		conn.Close()
 		err = context.Cause(ctx)

@@ -7,7 +7,7 @@ import { url } from "./rig.mjs";
 
 const DECLARATIONS = new URL("../../chatapi/web/sdk/chatapi.d.ts", import.meta.url);
 const METHODS = ["get", "post", "put", "patch", "delete"];
-const NO_ROUTE = ["constructor", "call", "tryOnce", "connect", "asUser", "openSocketWith", "openStream", "findUserId", "renewToken", "findRefusal"];
+const NO_ROUTE = ["constructor", "call", "tryOnce", "connect", "asUser", "openSocketWith", "openStream", "findUserId", "renewToken", "findRefusal", "follow", "moveTo"];
 
 /** The names of its methods, those of its base class included. */
 function methodsOf(type) {

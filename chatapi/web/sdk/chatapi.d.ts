@@ -58,6 +58,10 @@ export type AdminOptions = {
 };
 export type CallRequest = {
     /**
+     * beside those of the credential
+     */
+    headers?: Record<string, string>;
+    /**
      * what is undefined or null is left out
      */
     query?: Record<string, unknown>;
@@ -280,11 +284,21 @@ export type Sent = {
     created_at: string;
     stream?: StreamStatus;
 };
+export type MoveState = {
+    state: "copying" | "held" | "moved";
+    url: string;
+    rows: number;
+};
+export type TenantMove = MoveState & {
+    tenant_id: string;
+    held_ms: number;
+};
 export type Tenant = {
     tenant_id: string;
     name: string;
     config: Json;
     created_at: string;
+    move?: MoveState;
 };
 export type FailedCall = {
     id: string;
@@ -579,6 +593,7 @@ export type EventMap = {
     "server.shutdown": {
         type: "server.shutdown";
         reconnect_after_ms: number;
+        url?: string;
     };
     "*": ServerEvent;
     "error": Error;
@@ -709,12 +724,12 @@ declare class Credentials {
 /** The common part of both APIs: tries, the envelope taken off, and the calls that need no credential. */
 declare class RestClient {
     #private;
-    /** @param {string} url @param {Credentials} credentials @param {{fetch?: typeof globalThis.fetch, timeoutMs?: number, retries?: number}} options */
+    /** @param {string} url @param {Credentials} credentials @param {{fetch?: typeof globalThis.fetch, timeoutMs?: number, retries?: number}} options @param {boolean} followsMoves */
     constructor(url: string, credentials: Credentials, options: {
         fetch?: typeof globalThis.fetch;
         timeoutMs?: number;
         retries?: number;
-    });
+    }, followsMoves: boolean);
     /** The server's address, without a slash at its end. */
     get url(): string;
     /**
@@ -732,6 +747,18 @@ declare class RestClient {
      */
     call(method: string, route: string, { idempotent, ...request }?: CallRequest, options?: CallOptions): Promise<any>;
     /**
+     * Whether another server than `asked` has the tenant now, as the error says, and is called from now on.
+     * @internal
+     * @param {unknown} error @param {string} asked @returns {boolean}
+     */
+    follow(error: unknown, asked: string): boolean;
+    /**
+     * Calls this server from now on, credentials included. False, and nothing changes, if it is not the URL of a server, or http after https.
+     * @internal
+     * @param {unknown} url @returns {boolean}
+     */
+    moveTo(url: unknown): boolean;
+    /**
      * One try of a call.
      * @internal
      * @param {string} method @param {string} route
@@ -739,7 +766,7 @@ declare class RestClient {
      * @param {AbortSignal | undefined} signal
      * @returns {Promise<any>}
      */
-    tryOnce(method: string, route: string, { query, body, gives, plain, anonymous, waitMs, limitMs }: CallRequest & {
+    tryOnce(method: string, route: string, { query, body, headers: more, gives, plain, anonymous, waitMs, limitMs }: CallRequest & {
         anonymous?: boolean;
         limitMs?: number;
     }, signal: AbortSignal | undefined): Promise<any>;
@@ -1456,6 +1483,14 @@ export declare class AdminAPI extends RestClient {
      * @param {string} tenantId @param {CallOptions} [options] @returns {Promise<void>}
      */
     deleteTenant(tenantId: string, options?: CallOptions): Promise<void>;
+    /**
+     * Moves a tenant to another server, at the address `to`, and resolves once that serves it, which takes as long as its data take to be
+     * copied. `toMasterKey` is the other server's master key. The same call goes on where a move was broken off. Throws: 400, 404, 409
+     * with what the other server objects, 503 when the move was given up and this server goes on.
+     * @param {string} tenantId @param {string} to @param {string} toMasterKey @param {CallOptions} [options]
+     * @returns {Promise<TenantMove>}
+     */
+    moveTenant(tenantId: string, to: string, toMasterKey: string, options?: CallOptions): Promise<TenantMove>;
     /**
      * Adds an API key, which is shown this once. Not tried again after a lost answer. Throws: 404.
      * @param {string} tenantId @param {CallOptions} [options] @returns {Promise<{key_id: string, api_key: string}>}

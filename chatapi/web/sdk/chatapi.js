@@ -49,6 +49,7 @@
 
 /**
  * @typedef {object} CallRequest
+ * @property {Record<string, string>} [headers] beside those of the credential
  * @property {Record<string, unknown>} [query] what is undefined or null is left out
  * @property {unknown} [body]
  * @property {boolean} [idempotent] whether doing it twice is the same as doing it once
@@ -145,7 +146,9 @@
 /** @typedef {{content: string, meta?: Json | null, mentions?: string[] | null, mention_room?: boolean | null}} Revision what an edit changes: an absent field stays, `null` clears it */
 /** @typedef {{room_id: string, message_id: string, seq: number, client_message_id: string | null, created_at: string, stream?: StreamStatus}} Sent */
 
-/** @typedef {{tenant_id: string, name: string, config: Json, created_at: string}} Tenant */
+/** @typedef {{state: "copying" | "held" | "moved", url: string, rows: number}} MoveState */
+/** @typedef {MoveState & {tenant_id: string, held_ms: number}} TenantMove */
+/** @typedef {{tenant_id: string, name: string, config: Json, created_at: string, move?: MoveState}} Tenant */
 /** @typedef {{id: string, tenant_id: string, user_id: string, attempts: number, last_attempt_at: string, error: string}} FailedCall a webhook call, and why its last try failed */
 /** @typedef {{failed_messages: (FailedCall & {message_id: string, room_id: string})[], failed_notifications: (FailedCall & {notification_id: string, topic: string})[], failed_events: FailedEvent[]}} DeadLetters */
 /** @typedef {{id: string, tenant_id: string, event: string, room_id?: string, seq?: number, user_id?: string, report_id?: string, attempts: number, last_attempt_at: string, error: string}} FailedEvent a call that was to tell the tenant's backend of an event */
@@ -223,7 +226,7 @@
    "notification": Notification & {type: "notification"},
    "sync.complete": {type: "sync.complete", rooms: Record<string, number>},
    "sync.reset": {type: "sync.reset", epoch: string, rooms: Record<string, number>},
-   "server.shutdown": {type: "server.shutdown", reconnect_after_ms: number},
+   "server.shutdown": {type: "server.shutdown", reconnect_after_ms: number, url?: string},
    "*": ServerEvent,
    "error": Error,
    "state": StateChange,
@@ -240,11 +243,13 @@
 
 /* ------------------------------------------------------------------------------------ limits and odds ---- */
 
+const MOVE_MS = 3_600_000; // that a move may take: then the call may be made again, and joins it
 const EXPORT_MS = 600_000; // of an export that the SDK waits for
 const RETRY_BASE_MS = 250;
 const RETRY_CAP_MS = 10_000;
 /** A longer Retry-After is the application's decision, which gets the error. */
 const RETRY_AFTER_LIMIT_S = 60;
+const MAX_HOPS = 5; // from server to server: two may name each other
 const CONNECT_TIMEOUT_MS = 15_000; // from the first byte to `ready`
 const STABLE_MS = 5_000; // a connection that lived this long resets the back-off
 const MAX_FRAME_BYTES = 128 * 1024; // the server closes with 1009 above it
@@ -681,11 +686,13 @@ class Credentials {
 /** The common part of both APIs: tries, the envelope taken off, and the calls that need no credential. */
 class RestClient {
   /** @type {string} */ #base;
+  #followsMoves;
   /** @type {Credentials} */ #credentials;
   /** @type {{fetch?: typeof globalThis.fetch, timeoutMs?: number, retries?: number}} */ #options;
 
-  /** @param {string} url @param {Credentials} credentials @param {{fetch?: typeof globalThis.fetch, timeoutMs?: number, retries?: number}} options */
-  constructor(url, credentials, options) {
+  /** @param {string} url @param {Credentials} credentials @param {{fetch?: typeof globalThis.fetch, timeoutMs?: number, retries?: number}} options @param {boolean} followsMoves */
+  constructor(url, credentials, options, followsMoves) {
+    this.#followsMoves = followsMoves;
     this.#base = url.replace(/\/+$/, "");
     this.#credentials = credentials;
     this.#options = options;
@@ -711,11 +718,14 @@ class RestClient {
     const { signal, retries = this.#options.retries ?? 4 } = options;
     let renewed = false;
     let answerLost = false;
+    let hops = 0;
     for (let attempt = 0; ; attempt++) {
+      const asked = this.#base;
       try {
         return await this.tryOnce(method, route, request, signal);
       } catch (error) {
         if (!(error instanceof ChatAPIError) || error.code === "NO_TOKEN") throw error;
+        if (hops < MAX_HOPS && this.follow(error, asked)) { hops++; attempt--; continue; } // nothing was done, so anything may be repeated
         if (error.status === 404 && method === "DELETE" && answerLost) return undefined; // an earlier try did it
         if (error.status === 401 && !renewed && this.#credentials.renew()) { renewed = true; continue; }
         const again = isLimit(error) || (idempotent && (error.status === 0 || error.status >= 502));
@@ -730,6 +740,28 @@ class RestClient {
   }
 
   /**
+   * Whether another server than `asked` has the tenant now, as the error says, and is called from now on.
+   * @internal
+   * @param {unknown} error @param {string} asked @returns {boolean}
+   */
+  follow(error, asked) {
+    if (!(error instanceof ChatAPIError) || error.status !== 421 || error.code !== "TENANT_MOVED") return false;
+    return this.#base !== asked || this.moveTo(error.details?.url); // another call may have been told before
+  }
+
+  /**
+   * Calls this server from now on, credentials included. False, and nothing changes, if it is not the URL of a server, or http after https.
+   * @internal
+   * @param {unknown} url @returns {boolean}
+   */
+  moveTo(url) {
+    if (!this.#followsMoves || typeof url !== "string") return false;
+    if (!(this.#base.startsWith("https://") ? /^https:\/\// : /^https?:\/\//).test(url)) return false;
+    this.#base = url.replace(/\/+$/, "");
+    return true;
+  }
+
+  /**
    * One try of a call.
    * @internal
    * @param {string} method @param {string} route
@@ -737,10 +769,10 @@ class RestClient {
    * @param {AbortSignal | undefined} signal
    * @returns {Promise<any>}
    */
-  async tryOnce(method, route, { query, body, gives, plain, anonymous, waitMs = 0, limitMs = Infinity }, signal) {
+  async tryOnce(method, route, { query, body, headers: more, gives, plain, anonymous, waitMs = 0, limitMs = Infinity }, signal) {
     const url = new URL(`${this.#base}/v1${route}`);
     for (const [name, value] of Object.entries(query ?? {})) if (value != null) url.searchParams.set(name, String(value));
-    const headers = anonymous ? {} : await this.#credentials.headers();
+    const headers = anonymous ? {} : { ...await this.#credentials.headers(), ...more };
     if (method !== "GET" && method !== "DELETE") headers["Content-Type"] = "application/json";
     const timeout = new AbortController();
     const stop = () => timeout.abort(signal?.reason);
@@ -831,7 +863,7 @@ export class ChatAPI extends RestClient {
     checkAddress(url);
     if (apiKey ? !userId : !token && !getToken) throw new TypeError("give apiKey and userId, or token, or getToken");
     const credentials = new Credentials(options);
-    super(url, credentials, options);
+    super(url, credentials, options, true);
     this.#options = { ...options };
     this.#credentials = credentials;
   }
@@ -839,7 +871,7 @@ export class ChatAPI extends RestClient {
   /** The same tenant as another user; with an API key only. Throws a TypeError without one. @param {string} userId @returns {ChatAPI} */
   asUser(userId) {
     if (!this.#options.apiKey) throw new TypeError("only an API key can act as another user");
-    return new ChatAPI({ ...this.#options, userId });
+    return new ChatAPI({ ...this.#options, url: this.url, userId });
   }
 
   /**
@@ -1359,12 +1391,12 @@ export class ChatAPI extends RestClient {
    * @returns {Promise<{url: string, protocols: string[]}>}
    */
   async openSocketWith(signal) {
-    const url = `${this.url.replace(/^http/, "ws")}/v1/ws?sync=none`;
+    const address = () => `${this.url.replace(/^http/, "ws")}/v1/ws?sync=none`;
     if (this.usesApiKey) {
-      const { token } = await this.createTicket({ signal, retries: 0 });
-      return { url: `${url}&token=${encodeURIComponent(token)}`, protocols: ["chatapi.v1"] };
+      const { token } = await this.createTicket({ signal, retries: 0 }); // which may find the tenant on another server
+      return { url: `${address()}&token=${encodeURIComponent(token)}`, protocols: ["chatapi.v1"] };
     }
-    return { url, protocols: ["chatapi.v1", `bearer.${await this.#credentials.token()}`] };
+    return { url: address(), protocols: ["chatapi.v1", `bearer.${await this.#credentials.token()}`] };
   }
 
   /**
@@ -1441,7 +1473,7 @@ export class AdminAPI extends RestClient {
   constructor(options) {
     checkAddress(options.url);
     if (!options.masterKey) throw new TypeError("give masterKey");
-    super(options.url, new Credentials({ masterKey: options.masterKey }), options);
+    super(options.url, new Credentials({ masterKey: options.masterKey }), options, false); // the master key is one server's
   }
 
   /**
@@ -1478,6 +1510,19 @@ export class AdminAPI extends RestClient {
    * @param {string} tenantId @param {CallOptions} [options] @returns {Promise<void>}
    */
   deleteTenant(tenantId, options) { return this.call("DELETE", path`/admin/tenants/${tenantId}`, {}, options); }
+
+  /**
+   * Moves a tenant to another server, at the address `to`, and resolves once that serves it, which takes as long as its data take to be
+   * copied. `toMasterKey` is the other server's master key. The same call goes on where a move was broken off. Throws: 400, 404, 409
+   * with what the other server objects, 503 when the move was given up and this server goes on.
+   * @param {string} tenantId @param {string} to @param {string} toMasterKey @param {CallOptions} [options]
+   * @returns {Promise<TenantMove>}
+   */
+  moveTenant(tenantId, to, toMasterKey, options) {
+    return this.call("POST", path`/admin/tenants/${tenantId}/move`, {
+      body: { to }, headers: { "X-To-Master-Key": toMasterKey }, idempotent: true, gives: { state: "string" }, waitMs: MOVE_MS,
+    }, options);
+  }
 
   /**
    * Adds an API key, which is shown this once. Not tried again after a lost answer. Throws: 404.
@@ -1916,6 +1961,7 @@ export class Connection {
   #readyAt = 0;
   #heardAt = 0;
   /** @type {number | undefined} */ #shutdownDelay;
+  #moves = 0; // to other servers, since a connection was stable
   /** @type {AbortController} */ #life = new AbortController(); // of one socket: its gap fillers end with it
   #ending = new AbortController(); // of the connection: its requests over HTTP end with it
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer; // the next try, or the deadline of this one
@@ -2240,6 +2286,7 @@ export class Connection {
     const life = (this.#life = new AbortController());
     this.#setState({ state: "connecting" });
     this.#limitConnect();
+    const asked = this.#client.url;
     try {
       if (this.#failures) await this.#changeTransport(life.signal);
       if (life.signal.aborted) return;
@@ -2257,7 +2304,11 @@ export class Connection {
       const error = cause instanceof Error ? cause : new Error(String(cause));
       const status = error instanceof ChatAPIError ? error.status : 0;
       if (status === 401) this.#refused(error);
-      else if (status >= 400 && status < 500 && !PASSING.has(status)) this.#end(error);
+      else if (this.#moves < MAX_HOPS && this.#client.follow(error, asked)) {
+        this.#moves++;
+        this.#shutdownDelay = 0;
+        this.#lost({});
+      } else if (status >= 400 && status < 500 && !PASSING.has(status)) this.#end(error);
       else this.#lost({ error });
     }
   }
@@ -2377,7 +2428,7 @@ export class Connection {
   /** @param {Partial<StateChange>} cause */
   #lost(cause) {
     if (this.#state === "closed") return;
-    if (this.#readyAt && Date.now() - this.#readyAt > STABLE_MS) this.#attempt = 0;
+    if (this.#readyAt && Date.now() - this.#readyAt > STABLE_MS) this.#attempt = this.#moves = 0;
     if (!this.#readyAt && this.#socket) this.#failures++; // a ticket that was not given has told its reason
     this.#readyAt = 0;
     this.#hangUp();
@@ -2456,6 +2507,7 @@ export class Connection {
   /** Before `ready`, which comes in parts where the rooms are many. @param {ServerEvent} frame */
   #gather(frame) {
     if (frame.type === "error") return this.#settle(frame);
+    if (frame.type === "server.shutdown") return this.#expectEnd(frame);
     if (frame.type === "ready" && !this.#parts) this.#parts = { ...frame };
     else if (frame.type === "ready.rooms" && this.#parts) this.#parts = { ...this.#parts, rooms: [...this.#parts.rooms, ...frame.rooms], more: frame.more };
     else if (this.#parts) this.#early.push(frame);
@@ -2485,7 +2537,7 @@ export class Connection {
         return this.#enqueue(frame);
       case "notification": return this.#onNotification(frame);
       case "server.shutdown":
-        this.#shutdownDelay = asDelay(frame.reconnect_after_ms);
+        this.#expectEnd(frame);
         return this.#enqueue(frame);
       case "typing":
         if (this.#unwanted.has(frame.room_id)) return this.#silence(frame.room_id);
@@ -2493,6 +2545,12 @@ export class Connection {
       default:
         if (!ANSWERS.has(frame.type) && !(REPEATED.has(frame.type) && frame.seq === undefined)) this.#enqueue(frame);
     }
+  }
+
+  /** The server goes away, or another one has the tenant. After some moves in a row the back-off decides: two may name each other. @param {ServerEvent} frame */
+  #expectEnd(frame) {
+    const hasMoved = frame.url !== undefined && this.#client.moveTo(frame.url);
+    if (!hasMoved || this.#moves++ < MAX_HOPS) this.#shutdownDelay = asDelay(frame.reconnect_after_ms);
   }
 
   /** @param {ServerEvent} frame */
