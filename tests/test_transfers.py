@@ -1,6 +1,7 @@
 """Tenants that leave as a file and come from one: over the routes of real servers."""
 
 import asyncio
+import json
 import os
 import re
 import secrets
@@ -26,6 +27,7 @@ from chatapi.errors import ChatError, Code
 from chatapi.housekeeping import purge_deleted
 from chatapi.store.check import check_database
 from chatapi.store.migrate import list_migrations
+from chatapi.store.tenant_lines import LINES, WITHOUT_LINES, list_lines
 from chatapi.store.tenant_tables import ROOM_KEY, TENANT_KEY, TENANT_TABLES, list_rows
 
 PRIVATE = {"webhooks.allow_private_addresses": True}
@@ -92,7 +94,7 @@ def read_rows(path: str | Path, tenant_id: str) -> dict[str, list[Any]]:
         found = {}
         for table in TENANT_TABLES:
             columns = [column for column in table.columns if column not in {TENANT_KEY, *USED.get(table.name, ())}]
-            room = "(SELECT room_id FROM rooms AS n WHERE n.room_key = x.room_key)"
+            room = "(SELECT room_id FROM rooms AS n WHERE n.room_key = x.room_key AND n.deleted_at_us IS NULL)"
             shown = [room if column == ROOM_KEY else f"x.{column}" for column in columns]
             rows = connection.execute(f"SELECT {', '.join(shown)} {list_rows(table)}", {"tenant_key": tenant_key})
             found[table.name] = sorted(rows, key=repr)
@@ -108,10 +110,14 @@ def files_of(folder: Path) -> list[str]:
 
 
 async def test_a_tenant_is_the_same_on_another_server(target: Server, server: Server, tmp_path: Path) -> None:
-    tenant = await server.make_tenant("mover", webhook_url="https://127.0.0.1:1/hook")
+    config = {"webhook_url": "https://127.0.0.1:1/hook", "webhook_events": ["room.deleted"]}
+    tenant = await server.make_tenant("mover", **config)
     tenant_id, api_key = tenant["tenant_id"], tenant["api_key"]
     room_id = await fill(server, tenant)
-    alice, there = server.user("marked-alice", api_key), target.user("marked-alice", api_key)
+    alice = server.user("marked-alice", api_key)
+    gone = await alice.make_room()
+    assert (await alice.delete(f"/rooms/{gone}")).status == 204
+    there = target.user("marked-alice", api_key)
     await eventually(lambda: not read_rows(path_of(server), tenant_id)["webhook_events"])
     file = await export(server, tenant_id, tmp_path / "tenant.db")
     report = await asyncio.to_thread(check_database, str(file))
@@ -127,7 +133,10 @@ async def test_a_tenant_is_the_same_on_another_server(target: Server, server: Se
         assert (await there.get(path)).data == (await alice.get(path)).data, path
     epochs = {(await user.post("/sync")).data["epoch"] for user in (alice, there)}
     assert len(epochs) == 2
-    assert (await target.user("marked-eve", api_key).get("/rooms")).status in (200, 403)
+    assert "room.deleted" in {row[-3] for row in before["webhook_deliveries"]}
+    for name, expected in (("marked-eve", 403), ("marked-bob", 200)):  # eve is banned
+        token = (await target.user("backend", api_key).post("/tokens", {"user_id": name})).data["token"]
+        assert (await target.bearer(name, token).get("/rooms")).status == expected
     assert len((await there.get("/search?q=marked")).data["results"]) == len(
         (await alice.get("/search?q=marked")).data["results"]
     )
@@ -162,6 +171,45 @@ async def test_it_comes_back_to_the_server_that_deleted_it(server: Server, tmp_p
     assert found
     await server.services.indexer.update()
     assert (await asyncio.to_thread(check_database, path_of(server))).findings == []
+
+
+def read_documented_fields() -> dict[str, set[str]]:
+    text = (Path(__file__).parent.parent / "docs" / "operations.md").read_text()
+    table = text[text.index("| `type` | fields |") :].split("\n\n")[0]
+    rows = [
+        [re.findall("`([a-z_]+)`", cell.replace("(`null`", "")) for cell in row.split("|")[1:3]]
+        for row in table.splitlines()[2:]
+    ]
+    return {kinds[0]: set(fields) for kinds, fields in rows}
+
+
+async def test_lines_for_people_are_as_documented_and_hold_no_secret(server: Server, tmp_path: Path) -> None:
+    tenant = await server.make_tenant("mover", webhook_url="https://127.0.0.1:1/hook")
+    room_id = await fill(server, tenant)
+    await eventually(lambda: not read_rows(path_of(server), tenant["tenant_id"])["webhook_events"])
+    file = await export(server, tenant["tenant_id"], tmp_path / "tenant.db")
+    lines = await asyncio.to_thread(lambda: list(list_lines(str(file))))
+    records = [json.loads(line) for line in lines]
+    assert (records[0]["type"], records[0]["tenant_id"], records[-1]) == (
+        "tenant",
+        tenant["tenant_id"],
+        {"type": "end"},
+    )
+    seen: dict[str, set[str]] = {}
+    for record in records:
+        seen.setdefault(record.pop("type"), set()).update(record)
+    assert seen == read_documented_fields()
+    stored = read_rows(file, tenant["tenant_id"])
+    secrets_of_tenant = [tenant["api_key"], tenant["token_secret"], tenant["webhook_secret"]]
+    hashes = [row[1] for row in stored["api_keys"]]
+    assert all(isinstance(found, bytes) for found in hashes)
+    text = "\n".join(lines)
+    assert not [secret for secret in (*secrets_of_tenant, *(found.hex() for found in hashes)) if secret in text]
+    told = {record["message_id"]: record for record in records if "message_id" in record}
+    alice = server.user("marked-alice", tenant["api_key"])
+    shown = (await alice.get(f"/rooms/{room_id}/messages")).data["messages"]
+    assert [told[message["message_id"]] for message in shown] == shown
+    assert {*LINES, *WITHOUT_LINES} == {table.name for table in TENANT_TABLES}
 
 
 SECOND_TENANT = """

@@ -21,6 +21,8 @@ from chatapi.cli.output import print_json
 from chatapi.client.paths import escape
 from chatapi.config import load_config
 from chatapi.store.publish_file import publish
+from chatapi.store.standalone import UnusableDatabase
+from chatapi.store.tenant_lines import list_lines
 
 CHUNK_BYTES = 256 * 1024
 CONNECT_SECONDS = 10.0
@@ -40,6 +42,11 @@ def add_export(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     )
     export.add_argument("tenant_id", metavar="TENANT")
     export.add_argument("file", metavar="FILE", help="must not exist")
+    export.add_argument(
+        "--json",
+        action="store_true",
+        help="JSON lines for people instead, without keys and secrets; no import takes them",
+    )
     return export
 
 
@@ -65,10 +72,14 @@ def run_export(args: argparse.Namespace) -> int:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             asyncio.run(_download(args, file))
-            file.flush()
+        if args.json:
+            _turn_into_lines(partial)
+        with open(partial, "rb+") as file:
             os.fsync(file.fileno())
             size_bytes = os.fstat(file.fileno()).st_size
         publish(partial, final)
+    except UnusableDatabase as error:
+        raise CliError(f"the server's copy cannot be read: {error}") from error
     except FileExistsError as error:
         raise CliError(f"{final}: exists already") from error
     except OSError as error:
@@ -80,6 +91,18 @@ def run_export(args: argparse.Namespace) -> int:
             partial.unlink()
     print(f"{final}: {describe_size(size_bytes)}")
     return 0
+
+
+def _turn_into_lines(path: Path) -> None:
+    """Raises UnusableDatabase and OSError."""
+    lines = path.with_name(f"{path.name}.lines")
+    try:
+        descriptor = os.open(lines, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{line}\n" for line in list_lines(str(path)))
+        lines.replace(path)
+    finally:
+        lines.unlink(missing_ok=True)
 
 
 def run_import(args: argparse.Namespace) -> int:

@@ -173,6 +173,7 @@ TENANT_TABLES = (
         "event_key ordinal",
         "event_key ordinal tenant_key room_key user_id attempts next_attempt_at_us last_attempt_at_us error step"
         " mentioned event seq frame",
+        "frame",
     ),
 )
 

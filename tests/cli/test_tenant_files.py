@@ -1,5 +1,6 @@
 """`chatapi tenant export` and `chatapi tenant import`, with servers of their own processes."""
 
+import json
 import shlex
 
 import pytest
@@ -18,8 +19,11 @@ def test_a_tenant_goes_from_one_server_to_another(tmp_path, monkeypatch, capsys)
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
 
+    def options_of(server):
+        return ("--url", server.url, "--master-key", server.master_key)
+
     def run(action, file, server):
-        options = ("--url", server.url, "--master-key", server.master_key)
+        options = options_of(server)
         tenant = () if action == "import" else (tenant_id,)
         status = main(["tenant", action, *tenant, file, *options])
         return status, *capsys.readouterr()
@@ -32,6 +36,11 @@ def test_a_tenant_goes_from_one_server_to_another(tmp_path, monkeypatch, capsys)
         assert (tmp_path / "acme.db").stat().st_mode & 0o777 == 0o600
         assert main(["check", "--db", "acme.db"]) == 0
         capsys.readouterr()
+        assert main(["tenant", "export", tenant_id, "acme.jsonl", "--json", *options_of(one)]) == 0
+        capsys.readouterr()
+        lines = (tmp_path / "acme.jsonl").read_text().splitlines()
+        assert (json.loads(lines[0])["tenant_id"], lines[-1]) == (tenant_id, '{"type":"end"}')
+        assert (tmp_path / "acme.jsonl").stat().st_mode & 0o777 == 0o600
         assert run("export", "acme.db", one)[2] == "chatapi: acme.db: exists already\n"
         status, out, err = run("import", "acme.db", two)
         assert (status, out) == (0, f"{tenant_id}: imported\n"), err
@@ -52,4 +61,11 @@ def test_a_tenant_goes_from_one_server_to_another(tmp_path, monkeypatch, capsys)
         assert (status, out) == (1, "")
         assert "is the server running?" in err
     assert api_key.startswith("sk_")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["acme.db", "notes.txt", "one", "tenant_1.db", "two"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "acme.db",
+        "acme.jsonl",
+        "notes.txt",
+        "one",
+        "tenant_1.db",
+        "two",
+    ]

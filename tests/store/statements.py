@@ -19,6 +19,7 @@ STANDALONE = {
     "epochs",
     "tenant_export",
     "tenant_import",
+    "tenant_lines",
 }
 
 
