@@ -102,6 +102,7 @@ async def open_world(
             readers=config.database.readers,
             clock=clock,
             lock=lock,
+            checkpoints=config.database.checkpoints,
         )
         opened.push_async_callback(store.close)
         if dev is not None and dev.scratch is not None:

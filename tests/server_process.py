@@ -41,12 +41,13 @@ class ServerProcess:
         debug: bool = False,
         max_descriptors: int | None = None,
         start_seconds: float = START_SECONDS,
+        port: int | None = None,
     ) -> None:
         """`debug`: asyncio's own checks are on. A start that takes longer than `start_seconds` fails."""
         self._start_seconds = start_seconds
         self.log = directory / "server.log"
         self.master_key = "master-key-of-the-tests-0123456789"
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._database = str(directory / "chatapi.db")
         self._command = [*command, "serve", "--port", str(self.port), "--db", self._database]

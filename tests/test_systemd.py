@@ -18,7 +18,6 @@ BACKUP_UNIT = example("docs/operations.md", "ini", "chatapi-backup.service")
 BACKUP_TIMER = example("docs/operations.md", "ini", "chatapi-backup.timer")
 START_TIMER = example("docs/operations.md", "sh", "enable --now chatapi-backup.timer")
 SQLITE_VERSION = example("docs/operations.md", "sh", "sqlite_version")
-LITESTREAM = example("docs/operations.md", "sh", "litestream restore")
 RESTORE = example("docs/operations.md", "sh", "BROKEN")
 CHECK = example("docs/operations.md", "sh", "chatapi check   ")
 COMPACT = example("docs/operations.md", "sh", "chatapi compact   ")
@@ -167,12 +166,6 @@ def test_the_database_of_the_go_chatapi_is_taken_over(installed: Installation) -
 
 def test_database_that_is_restored_gets_new_epochs(installed: Installation) -> None:
     installed.make_backup()
-    installed.run("mv /var/backups/chatapi/by-hand.db /run/replica.db")
-    # In its place: what it does with these arguments. tests/test_litestream.py runs the real one.
-    installed.machine.write(
-        "/usr/local/bin/litestream", '#!/bin/sh\n[ "$1 $2" = "restore -o" ] && cp /run/replica.db "$3"\n', 0o755
-    )
-    installed.run(LITESTREAM)
     before = read_epochs(installed, "/var/backups/chatapi/by-hand.db")
     installed.run(RESTORE)
     installed.say("Hello")

@@ -107,6 +107,12 @@ class DatabaseConfig:
         "Number of connections that read, each with a thread. Reads are short and share the processor with Python, so"
         " two are enough.",
     ] = 2
+    checkpoints: Annotated[
+        str,
+        OneOf(("server", "external")),
+        "server: the server copies its log, the WAL, into the database now and then (a checkpoint). external: it leaves"
+        " that to the program that replicates the database, Litestream, and does it only if the log grows past 1 GiB.",
+    ] = "server"
 
 
 @dataclass(frozen=True, slots=True)

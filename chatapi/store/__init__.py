@@ -12,6 +12,7 @@ from chatapi.store import log, meta
 from chatapi.store.copies import recognise_copy
 from chatapi.store.file import DatabaseFiles, DatabaseGone, find_obstacle
 from chatapi.store.keys import KeyMaker, find_key_time
+from chatapi.store.litestream import find_conflict
 from chatapi.store.lock import DatabaseLock
 from chatapi.store.migrate import DatabaseTooNew, migrate
 from chatapi.store.readers import Reader, Readers
@@ -43,6 +44,10 @@ SQLITE_VERSION = sqlite3.sqlite_version
 # `->>` with an index came in 3.38.
 _OLDEST_SQLITE = (3, 38, 0)
 
+_CONFLICT_ADVICE = (
+    'Set database.checkpoints = "external", so that only Litestream does; if it is not used any more, remove that'
+    " folder"
+)
 _CACHED_STATEMENTS = 256  # messages alone have 64 (`log.insert_messages`)
 # Of a new database, before anything is in it: free pages can be given back while the server runs (`free_space.py`).
 _NEW_PRAGMAS = ("PRAGMA auto_vacuum = INCREMENTAL",)
@@ -55,6 +60,8 @@ _WRITER_PRAGMAS = (
     "PRAGMA temp_store = MEMORY",
     "PRAGMA cache_size = -16384",  # 16 MiB
 )
+# Where another program checkpoints, after those.
+_EXTERNAL_PRAGMAS = ("PRAGMA wal_autocheckpoint = 0",)
 _READER_PRAGMAS = (
     "PRAGMA query_only = ON",
     "PRAGMA temp_store = MEMORY",
@@ -91,17 +98,26 @@ class Store:
 
 
 async def open_store(
-    path: str, *, synchronous: str, readers: int, clock: Clock, lock: DatabaseLock | None = None
+    path: str,
+    *,
+    synchronous: str,
+    readers: int,
+    clock: Clock,
+    lock: DatabaseLock | None = None,
+    checkpoints: str = "server",
 ) -> Store:
     """Opens the database, makes it if need be, and migrates it. `check_usable` comes first, before anything makes a
     file beside it. With its `lock`, which is held, a copy is recognised. Raises StoreError; then nothing is left
     open."""
+    is_external = checkpoints == "external"
+    if not is_external and (conflict := find_conflict(path)):
+        raise StoreError(f"cannot open the database {path}: {conflict}. {_CONFLICT_ADVICE}")
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old: 3.38 or newer is needed")
     try:
         # Their threads keep the process alive: any failure closes them.
         async with contextlib.AsyncExitStack() as opened:
-            store = await _open_parts(path, synchronous, readers, clock, lock, opened)
+            store = await _open_parts(path, synchronous, readers, clock, lock, is_external, opened)
             opened.pop_all()
             return store
     except (sqlite3.Error, DatabaseTooNew, OSError) as error:
@@ -114,6 +130,7 @@ async def _open_parts(
     readers: int,
     clock: Clock,
     lock: DatabaseLock | None,
+    is_external: bool,
     opened: contextlib.AsyncExitStack,
 ) -> Store:
     """`opened` closes what has been opened so far."""
@@ -124,7 +141,7 @@ async def _open_parts(
         Path(path), isolation_level=None, timeout=BUSY_SECONDS, cached_statements=_CACHED_STATEMENTS
     )
     opened.push_async_callback(connection.close)
-    pragmas = (*(_NEW_PRAGMAS if is_new else ()), *_WRITER_PRAGMAS)
+    pragmas = (*(_NEW_PRAGMAS if is_new else ()), *_WRITER_PRAGMAS, *(_EXTERNAL_PRAGMAS if is_external else ()))
     set_synchronous = f"PRAGMA synchronous = {synchronous.upper()}"
     await connection.executescript(";".join((*pragmas, set_synchronous)))  # one hop to its thread
     await migrate(connection)
@@ -138,7 +155,9 @@ async def _open_parts(
     await reading.open()
     last_key = await log.get_last_key(reading)
     latest_us = max(find_key_time(last_key) if last_key else 0, await meta.get_time(reading))
-    writer = Writer(connection, clock, KeyMaker(clock, last_key), WalBound(reading), DatabaseFiles(path))
+    wal_bound = WalBound(reading, is_external=is_external)
+    writer = Writer(connection, clock, KeyMaker(clock, last_key), wal_bound, DatabaseFiles(path))
+    writer.checkpoints_itself = not is_external
     reading.on_quiet = writer.wake
     return Store(connection, writer, reading, latest_us=latest_us, can_search=can_search)
 

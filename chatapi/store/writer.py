@@ -56,6 +56,7 @@ class Writer:
         self._connection = connection
         self._clock = clock
         self._keys = keys
+        self.checkpoints_itself = True  # else another program does, unless the WAL grows past its bound
         self._wal_bound = wal_bound
         self.files = files
         self._queue: list[Write] = []
@@ -187,6 +188,7 @@ class Writer:
                 elif step is None:
                     await self._rest()
                 if self._wal_bound.is_due:
+                    self._tell_who_checkpoints()
                     self._wal_bound.end(await self._checkpoint())
         finally:
             self._wal_bound.end(False)
@@ -204,13 +206,19 @@ class Writer:
             await self._connection.execute("PRAGMA synchronous = FULL")
         else:
             await self._write([step])
-        if self._background.wants_checkpoint and self.writable:
+        if self.checkpoints_itself and self._background.wants_checkpoint and self.writable:
             await self._checkpoint()
         self._background.end()
 
     def wake(self) -> None:
         """A checkpoint may be due."""
         self._wake.set()
+
+    def _tell_who_checkpoints(self) -> None:
+        if not self.checkpoints_itself:
+            self._seldom.error(
+                "the write-ahead log has grown past its bound: does Litestream run? (database.checkpoints)"
+            )
 
     async def _checkpoint(self) -> bool:
         """Copies the WAL into the database; whether that was all of it, since no reader needs it to stay."""

@@ -1,0 +1,94 @@
+"""A machine is lost with its disk. Its database comes back from what Litestream has sent elsewhere."""
+
+import asyncio
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from litestream import SETTINGS, Chatting, Litestream, count_loss, lose_machine, start_s3
+from server_process import ServerProcess, free_port
+
+from chatapi.store.check import check_database
+
+pytestmark = [pytest.mark.release, pytest.mark.timeout(120)]
+
+MOST_LOST_SECONDS = 5.0  # on a machine that is busy; docs/operations.md has what was measured
+LOAD_SECONDS = 3.0
+
+
+@pytest.fixture(params=["directory", "s3"])
+def replica(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | Path]:
+    if request.param == "directory":
+        yield tmp_path / "replica"
+        return
+    with start_s3(tmp_path) as address:
+        yield address
+
+
+async def test_lost_machine_comes_back_from_its_replica(tmp_path: Path, replica: str | Path) -> None:
+    (lost := tmp_path / "lost").mkdir()
+    (spare := tmp_path / "spare").mkdir()
+    port = free_port()
+    first = ServerProcess(lost, SETTINGS, dev=False, port=port)
+    second = ServerProcess(spare, SETTINGS, dev=False, port=port)
+    litestream = Litestream(tmp_path, lost / "chatapi.db", replica)
+    try:
+        await asyncio.to_thread(first.start)
+        await asyncio.to_thread(litestream.start)
+        chatting = Chatting(first.url, await asyncio.to_thread(first.create_tenant, "acme"))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(chatting.run())
+            await asyncio.sleep(LOAD_SECONDS)  # the load itself
+            killed_s = await asyncio.to_thread(lose_machine, first, litestream, lost)
+            await asyncio.to_thread(litestream.restore, spare / "chatapi.db")
+            report = await asyncio.to_thread(check_database, str(spare / "chatapi.db"))
+            assert report.findings == []
+            with contextlib.closing(sqlite3.connect(spare / "chatapi.db")) as connection:
+                stored = {content for (content,) in connection.execute("SELECT content FROM messages")}
+            loss = count_loss(chatting, stored, killed_s)
+            confirmed = len(chatting.confirmed)
+            await asyncio.to_thread(second.start)
+            await asyncio.sleep(1.0)  # the load again
+            chatting.is_over = True
+        assert loss.seconds < MOST_LOST_SECONDS, loss
+        assert len(stored) > 0
+        assert len(chatting.confirmed) > confirmed, "the sender has carried on"
+        assert chatting.resets == 1
+        assert "the database was restored or copied" in second.log.read_text()
+        second.kill()
+        stored = second.read_stored()
+        assert {content for when, _, content in chatting.confirmed if when > killed_s} <= stored
+        assert set(chatting.kept.values()) == stored
+        assert check_database(str(spare / "chatapi.db")).findings == []
+    finally:
+        litestream.kill()
+        for server in (first, second):
+            with contextlib.suppress(AssertionError):
+                server.kill()
+
+
+def test_old_sqlite_does_not_checkpoint_beside_litestream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With this setting no checkpoint is the server's: Litestream alone makes the WAL start over."""
+    server = ServerProcess(tmp_path, SETTINGS, dev=False)
+    litestream = Litestream(tmp_path, tmp_path / "chatapi.db", tmp_path / "replica")
+    with server:
+        key = server.create_tenant("acme")
+        room = server.call("POST", "/rooms", {"type": "group"}, key=key, user="alice")["room_id"]
+        before = (tmp_path / "chatapi.db").stat().st_size
+        for number in range(300):
+            server.call(
+                "POST", f"/rooms/{room}/messages", {"content": f"{number} " + 60_000 * "x"}, key=key, user="alice"
+            )
+        assert (tmp_path / "chatapi.db").stat().st_size == before, "all is in the WAL"
+        litestream.start()
+        try:
+            deadline = time.monotonic() + 30
+            while (tmp_path / "chatapi.db").stat().st_size == before:
+                assert time.monotonic() < deadline
+                server.call("POST", f"/rooms/{room}/messages", {"content": "one more"}, key=key, user="alice")
+                time.sleep(0.2)
+        finally:
+            litestream.kill()
