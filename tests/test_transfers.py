@@ -285,6 +285,19 @@ async def test_a_key_of_another_tenant_is_a_conflict(server: Server, tmp_path: P
     assert await asyncio.to_thread(count_rows, path_of(server)) == 1
 
 
+async def test_a_tenant_that_has_moved_away_is_exported_and_imported_elsewhere(server: Server, tmp_path: Path) -> None:
+    tenant = await server.make_tenant("mover")
+    file = await export(server, tenant["tenant_id"], tmp_path / "tenant.db")
+    server.services.tenants.set_moved(server.services.tenants.get(tenant["tenant_id"]), "https://other.example.com")
+    path = f"{server.url}/admin/tenants/{tenant['tenant_id']}/export"
+    async with server.session.get(path, headers=MASTER) as response:
+        answer = await response.json()
+    assert (response.status, answer["error"]["details"]) == (421, {"url": "https://other.example.com"})
+    status, answer = await take(server, file)
+    assert status == 409
+    assert "has moved to another server: delete it here first" in answer["error"]["message"]
+
+
 async def test_an_import_that_was_broken_off_is_purged_at_the_next_start(
     start_server: StartServer, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
