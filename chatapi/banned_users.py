@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 from chatapi.clock import Clock, rule_time_us
-from chatapi.errors import ChatError, forbidden
+from chatapi.errors import ChatError, conflict, forbidden
 from chatapi.models import UserId, encode_time
 
 if TYPE_CHECKING:
@@ -27,11 +27,13 @@ class UserBan(NamedTuple):
 class BannedUsers:
     """Those of one tenant, as committed. A tenant that has never banned anybody has no such object."""
 
-    __slots__ = ("_bans", "_clock")
+    __slots__ = ("_bans", "_clock", "erasing")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._bans: dict[UserId, UserBan] = {}
+        self.erasing: set[UserId] = set()
+        """Users whose data is being erased: they are refused as well, until it is done."""
 
     def find(self, user_id: str) -> UserBan | None:
         """The ban that is in force now."""
@@ -49,21 +51,33 @@ class BannedUsers:
         self._bans.pop(user_id, None)
 
     def list_ids(self) -> list[UserId]:
-        """The users with a ban that is in force now."""
-        return [user_id for user_id, ban in self._bans.items() if self._is_in_force(ban)]
+        """The users with a ban that is in force now, and those whose data is being erased."""
+        banned = [user_id for user_id, ban in self._bans.items() if self._is_in_force(ban)]
+        return [*banned, *self.erasing.difference(banned)]
 
     def _is_in_force(self, ban: UserBan) -> bool:
         return ban.until_us is None or ban.until_us > rule_time_us(self._clock)
 
 
 def is_banned(tenant: "TenantState", user_id: str) -> bool:
-    return tenant.bans is not None and tenant.bans.find(user_id) is not None
+    """Or is being erased: neither can act."""
+    return tenant.bans is not None and (tenant.bans.find(user_id) is not None or user_id in tenant.bans.erasing)
+
+
+def check_not_erasing(tenant: "TenantState", user_id: str) -> None:
+    """Raises ChatError CONFLICT: until all of a user is erased nobody may give them anything new."""
+    if tenant.bans is not None and user_id in tenant.bans.erasing:
+        raise conflict("This user's data is being erased")
 
 
 def check_user_not_banned(tenant: "TenantState", user_id: str) -> None:
     """Raises ChatError for a user who is banned from the tenant. Asked when a request comes, and again in its write's
     own turn."""
-    ban = None if tenant.bans is None else tenant.bans.find(user_id)
+    if tenant.bans is None:
+        return
+    if user_id in tenant.bans.erasing:
+        raise forbidden("This user's data is being erased")
+    ban = tenant.bans.find(user_id)
     if ban is not None:
         raise refuse_banned(ban)
 

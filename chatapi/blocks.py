@@ -41,11 +41,20 @@ class Blocks:
 
     async def unblock(self, principal: Principal, other_id: UserId) -> None:
         """The dm stays blocked if the other one has blocked the caller. Does nothing without a block."""
-        tenant, user_id = principal.tenant, principal.user_id
+        await self._end_block(principal.tenant, principal.user_id, other_id)
+
+    async def erase(self, tenant: TenantState, user_id: UserId, other_id: UserId) -> None:
+        """As `unblock`, for a user whose data is erased."""
+        await self._end_block(tenant, user_id, other_id, is_erasure=True)
+
+    async def _end_block(
+        self, tenant: TenantState, user_id: UserId, other_id: UserId, *, is_erasure: bool = False
+    ) -> None:
         dm_key = encode_dm_key(user_id, other_id)
 
         async def apply(transaction: Transaction) -> tuple[bool, str | None]:
-            check_user_not_banned(tenant, user_id)
+            if not is_erasure:
+                check_user_not_banned(tenant, user_id)
             await store_blocks.delete_block(transaction, tenant.tenant_key, user_id, other_id)
             is_blocked = await store_blocks.is_blocked(transaction, tenant.tenant_key, dm_key)
             return is_blocked, await store_rooms.find_dm(transaction, tenant.tenant_key, dm_key)

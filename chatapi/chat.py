@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from chatapi.errors import ChatError, forbidden, invalid, not_found
 from chatapi.history import HistoryCache
 from chatapi.hub import Hub
 from chatapi.mentions import check_mentions, note_mentions
-from chatapi.models import OptionalFields, Principal, Role, encode_time
+from chatapi.models import OptionalFields, Principal, Role, UserId, encode_time
 from chatapi.open_streams import check_ended, is_open
 from chatapi.protocol.answers import Message
 from chatapi.protocol.encoders import (
@@ -33,7 +33,7 @@ from chatapi.protocol.requests import HistoryQuery, MessageDraft, MessageEdit
 from chatapi.room import RoomState
 from chatapi.room_log import RoomLog
 from chatapi.rooms import Rooms
-from chatapi.store import MessageWrite, Store, Transaction, log, pins, reactions, streams, threads
+from chatapi.store import MessageWrite, Store, Transaction, erasures, log, pins, reactions, streams, threads
 from chatapi.store.mentions import Mentioning, replace_mentions
 
 PAGES_PER_QUERY = 8  # about 1 ms of a reader's time; later ones share the next trip to its thread
@@ -262,51 +262,77 @@ class Chat:
 
         async def apply(transaction: Transaction) -> _Deletion:
             found = await claim_message(transaction, principal, room, message_id)
-            message_key, message = found
+            message = found.message
             if message.sender_id != principal.user_id and room.members[principal.user_id].role is not Role.ADMIN:
                 raise forbidden("Only the sender or a room admin may delete a message")
             if message.deleted_at is not None:
                 seq = await log.get_deletion_seq(transaction, room.tenant.tenant_key, room.room_key, found)
                 return _Deletion(message, await self._find_root(transaction, room, message), seq, False)
-            deleted_at = encode_time(transaction.now_us)
-            optional = optional_fields_of(message)._replace(mentions=(), mention_room=False)
-            deleted = msgspec.structs.replace(
-                message,
-                content=None,
-                meta=None,
-                deleted_at=deleted_at,
-                **fields_of(optional),
-                stream=UNSET,
-                reactions=UNSET,
-                pinned_at=UNSET,
-            )
-            seq = transaction.take_seq(room.counter)
-            await self._replace_mentions(transaction, room, found, optional)
-            await log.mark_message_deleted(transaction, room.tenant.tenant_key, room.room_key, message_key)
-            if is_open(message):
-                await streams.remove(transaction, room.tenant.tenant_key, room.room_key, message.seq)
-            if message.reactions is not UNSET:
-                await reactions.remove_all(transaction, room.tenant.tenant_key, room.room_key, message.seq)
-            if message.pinned_at is not UNSET:
-                await pins.delete(transaction, room.tenant.tenant_key, room.room_key, message.seq)
-            root = await self._take_reply(transaction, room, deleted)
-            frame = message_deleted_frame(deleted, seq, root)
-            await self._room_log.append(transaction, room, seq, frame, message_key)
-            return _Deletion(deleted, root, seq, True)
+            return await self._delete(transaction, room, found)
 
-        def publish(result: _Deletion) -> None:
-            deleted, root, seq, is_new = result
-            event = message_deleted_frame(deleted, seq, root)
-            if is_new:
-                note_mentions(room, deleted)
-                self._rooms.end_stream(room, deleted, not_found("Message"))
-                if root is not None:
-                    self._committer.tell_annotations(room, root)
-                self._committer.publish_message_change(room, deleted, event, requester)
-            elif requester is not None:
-                self._hub.answer_with_past_event(requester, room, seq, encode_frame(event))
+        await self._store.writer.change(apply, lambda deletion: self._publish_deletion(room, deletion, requester))
+
+    async def erase_messages(self, room: RoomState, user_id: UserId, message_ids: Sequence[str]) -> None:
+        """Leaves tombstones of those that the user has sent, without the client's own ids; nobody asks for it."""
+        tenant_key, room_key = room.tenant.tenant_key, room.room_key
+
+        async def apply(transaction: Transaction) -> list[_Deletion]:
+            deletions = []
+            for message_id in [] if room.gone else message_ids:
+                found = await log.find_message(transaction, tenant_key, room_key, room.room_id, message_id)
+                if found is None or found.message.sender_id != user_id or found.message.deleted_at is not None:
+                    continue
+                nameless = found._replace(message=msgspec.structs.replace(found.message, client_message_id=None))
+                await erasures.free_client_id(transaction, tenant_key, room_key, found.message_key)
+                deletions.append(await self._delete(transaction, room, nameless))
+            return deletions
+
+        def publish(deletions: list[_Deletion]) -> None:
+            for deletion in deletions:
+                self._publish_deletion(room, deletion, None)
 
         await self._store.writer.change(apply, publish)
+
+    async def _delete(self, transaction: Transaction, room: RoomState, found: log.StoredMessage) -> _Deletion:
+        """Of a message that is not deleted."""
+        message_key, message = found
+        deleted_at = encode_time(transaction.now_us)
+        optional = optional_fields_of(message)._replace(mentions=(), mention_room=False)
+        deleted = msgspec.structs.replace(
+            message,
+            content=None,
+            meta=None,
+            deleted_at=deleted_at,
+            **fields_of(optional),
+            stream=UNSET,
+            reactions=UNSET,
+            pinned_at=UNSET,
+        )
+        seq = transaction.take_seq(room.counter)
+        await self._replace_mentions(transaction, room, found, optional)
+        await log.mark_message_deleted(transaction, room.tenant.tenant_key, room.room_key, message_key)
+        if is_open(message):
+            await streams.remove(transaction, room.tenant.tenant_key, room.room_key, message.seq)
+        if message.reactions is not UNSET:
+            await reactions.remove_all(transaction, room.tenant.tenant_key, room.room_key, message.seq)
+        if message.pinned_at is not UNSET:
+            await pins.delete(transaction, room.tenant.tenant_key, room.room_key, message.seq)
+        root = await self._take_reply(transaction, room, deleted)
+        frame = message_deleted_frame(deleted, seq, root)
+        await self._room_log.append(transaction, room, seq, frame, message_key)
+        return _Deletion(deleted, root, seq, True)
+
+    def _publish_deletion(self, room: RoomState, deletion: _Deletion, requester: Requester | None) -> None:
+        deleted, root, seq, is_new = deletion
+        event = message_deleted_frame(deleted, seq, root)
+        if is_new:
+            note_mentions(room, deleted)
+            self._rooms.end_stream(room, deleted, not_found("Message"))
+            if root is not None:
+                self._committer.tell_annotations(room, root)
+            self._committer.publish_message_change(room, deleted, event, requester)
+        elif requester is not None:
+            self._hub.answer_with_past_event(requester, room, seq, encode_frame(event))
 
     async def _take_reply(self, transaction: Transaction, room: RoomState, deleted: Message) -> Message | None:
         """The root of a reply that was deleted, as it is without it; None for other messages, and for a root that

@@ -40,6 +40,8 @@ class Indexer:
         self._row_seconds = 30e-6  # that a row takes, about
         self._unmerged = MERGED_CHUNKS  # chunks since there was nothing to merge
         self._since_merge = 0  # chunks since segments were merged
+        self._forgetting = asyncio.Lock()
+        self._merges_begun = self._merges_done = 0  # of everything; the number of the last one that is done
 
     async def update(self) -> None:
         """Takes out what has gone, puts in what has come, and catches up with older messages. On return the index has
@@ -56,6 +58,23 @@ class Indexer:
         while (seconds := await self._go_on()) is not None:
             if self._store.writer.is_loaded:
                 await asyncio.sleep(min(seconds * self._find_rest(), MOST_REST_SECONDS))
+
+    async def forget_removed(self) -> None:
+        """On return no word of a message that was removed before the call is left in the index's own tables. That
+        merges all of the index into one, which takes as long as the index is large: callers who come together share
+        it."""
+        if not self._store.can_search:
+            return
+        before = self._merges_begun
+        async with self._forgetting:
+            if self._merges_done > before:  # another has begun, and ended, since this was called
+                return
+            self._merges_begun += 1
+            while await self._step(search_index.forget_removed):
+                pass
+            while (await self._step(partial(search_index.merge_segments, MERGED_PAGES))).has_more:
+                pass
+            self._merges_done = self._merges_begun
 
     async def _go_on(self) -> float | None:
         """Takes the next step, and says how long it took; None when there is nothing to do."""

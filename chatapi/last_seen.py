@@ -30,6 +30,10 @@ class LastSeen:
     def release(self, tenant_key: TenantKey) -> None:
         self._held.discard(tenant_key)
 
+    def forget(self, tenant_key: TenantKey, user_id: UserId) -> None:
+        """Nothing of it is stored, as far as it is not yet."""
+        self._unwritten.pop((tenant_key, user_id), None)
+
     async def write(self) -> None:
         """Called now and then, and at the end. Raises ChatError; the rest is written later then."""
         while self._unwritten:

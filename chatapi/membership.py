@@ -1,6 +1,7 @@
 """Rooms and their members: creating, changing, joining and leaving."""
 
 import secrets
+from collections.abc import Callable
 from typing import NamedTuple
 
 from msgspec import UNSET
@@ -15,8 +16,8 @@ from chatapi.access import (
     find_ban,
     refuse_blocked,
 )
-from chatapi.banned_users import check_user_not_banned, is_banned
-from chatapi.errors import conflict, forbidden, invalid, not_found
+from chatapi.banned_users import check_not_erasing, check_user_not_banned, is_banned
+from chatapi.errors import ChatError, Code, conflict, forbidden, invalid, not_found
 from chatapi.hub import Hub
 from chatapi.models import (
     MemberState,
@@ -109,6 +110,8 @@ class Membership:
 
         async def apply(transaction: Transaction) -> RoomState:
             check_user_not_banned(tenant, principal.user_id)
+            for user_id in members:
+                check_not_erasing(tenant, user_id)
             if unique_key is not None:
                 existing = await store_rooms.find_dm(transaction, tenant.tenant_key, unique_key)
                 if existing is not None:
@@ -271,7 +274,7 @@ class Membership:
         one. Raises ChatError."""
         room = await self._access.access_any(principal, room_id)
 
-        async def apply(transaction: Transaction) -> tuple[MemberLeftFrame, _MemberChange | None]:
+        def check() -> None:
             check_alive(room)
             check_member(room, principal.user_id)
             check_not_dm(room)
@@ -279,6 +282,29 @@ class Membership:
                 check_admin(room, principal.user_id)
             if user_id not in room.members:
                 raise not_found("Member")
+
+        await self._end_membership(room, user_id, check)
+
+    async def erase_member(self, room: RoomState, user_id: UserId) -> None:
+        """As if the user left, if they are a member. Of a dm they stay one: its members are fixed."""
+
+        def check() -> None:
+            if room.gone or user_id not in room.members:
+                raise not_found("Member")
+
+        if room.type is RoomType.DM:
+            return
+        try:
+            await self._end_membership(room, user_id, check)
+        except ChatError as error:
+            if error.code is not Code.NOT_FOUND:
+                raise
+
+    async def _end_membership(self, room: RoomState, user_id: UserId, check: Callable[[], None]) -> None:
+        """`check` is called in the writer's own turn."""
+
+        async def apply(transaction: Transaction) -> tuple[MemberLeftFrame, _MemberChange | None]:
+            check()
             seq = transaction.take_seq(room.counter)
             left = MemberLeftFrame(room_id=room.room_id, user_id=user_id, seq=seq)
             await store_rooms.delete_member(transaction, room.tenant.tenant_key, room.room_key, user_id)
@@ -450,6 +476,7 @@ def _check_may_add(principal: Principal, room: RoomState, user_id: UserId, role:
         check_member(room, principal.user_id)
         check_not_dm(room)
         check_admin(room, principal.user_id)
+    check_not_erasing(room.tenant, user_id)
     if find_ban(room, user_id) is not None:
         raise conflict("This user is banned from the room")
     if is_first:

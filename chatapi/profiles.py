@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from msgspec import UNSET
 
 from chatapi.access import check_own_or_key
-from chatapi.banned_users import check_user_not_banned
+from chatapi.banned_users import check_not_erasing, check_user_not_banned
 from chatapi.errors import forbidden, not_found
 from chatapi.hub import Hub
 from chatapi.models import Principal, Scope, TenantKey, TenantState, UserId
@@ -105,6 +105,7 @@ class Profiles:
 
         async def apply(transaction: Transaction) -> tuple[StoredUser, bool]:
             check_user_not_banned(principal.tenant, principal.user_id)
+            check_not_erasing(principal.tenant, user_id)
             before = await store_users.find_user(transaction, tenant_key, user_id)
             if before is None:
                 before = StoredUser(user_id, None, None, None, None, None, None)

@@ -10,7 +10,7 @@ from chatapi.committer import Committer
 from chatapi.connection import Requester
 from chatapi.errors import conflict, not_found
 from chatapi.hub import Hub
-from chatapi.models import Principal, encode_time
+from chatapi.models import Principal, UserId, encode_time
 from chatapi.protocol.answers import Message
 from chatapi.protocol.encoders import add_request_id, encode_frame
 from chatapi.protocol.fields import ReactionSummary, or_unset
@@ -93,27 +93,60 @@ class Reactions:
         async def apply(transaction: Transaction) -> tuple[Message, ReactionRemovedFrame]:
             _, message = await claim_undeleted(transaction, principal, room, message_id)
             own = await store_reactions.list_own(transaction, tenant_key, room.room_key, message.seq, user_id)
-            seq: int | None = None
-            if emoji in own:
-                seq = transaction.take_seq(room.counter)
-                shown = await store_reactions.delete(
-                    transaction, tenant_key, room.room_key, message.seq, user_id=user_id, emoji=emoji
-                )
-                message = msgspec.structs.replace(message, reactions=shown or UNSET)
-            frame = ReactionRemovedFrame(
-                room_id=room.room_id,
-                message_id=message.message_id,
-                target_seq=message.seq,
-                user_id=user_id,
-                emoji=emoji,
-                count=count_users(message, emoji),
-                seq=or_unset(seq),
-            )
-            if seq is not None:
-                await self._room_log.append(transaction, room, seq, frame, None, is_quiet=True)
-            return message, frame
+            return await self._take_back(transaction, room, message, user_id, emoji, is_there=emoji in own)
 
         await self._store.writer.change(apply, lambda result: self._publish(room, *result, requester))
+
+    async def erase(self, room: RoomState, user_id: UserId, message_id: str) -> None:
+        """Takes back all of the user's reactions to the message."""
+        tenant_key, room_key = room.tenant.tenant_key, room.room_key
+
+        async def apply(transaction: Transaction) -> list[tuple[Message, ReactionRemovedFrame]]:
+            found = await log.find_message(transaction, tenant_key, room_key, room.room_id, message_id)
+            if room.gone or found is None or found.message.deleted_at is not None:
+                return []
+            message, removed = found.message, []
+            for emoji in await store_reactions.list_own(transaction, tenant_key, room_key, message.seq, user_id):
+                removed.append(await self._take_back(transaction, room, message, user_id, emoji, is_there=True))
+                message = removed[-1][0]
+            return removed
+
+        def publish(removed: list[tuple[Message, ReactionRemovedFrame]]) -> None:
+            for message, frame in removed:
+                self._publish(room, message, frame, None)
+
+        await self._store.writer.change(apply, publish)
+
+    async def _take_back(
+        self,
+        transaction: Transaction,
+        room: RoomState,
+        message: Message,
+        user_id: UserId,
+        emoji: str,
+        *,
+        is_there: bool,
+    ) -> tuple[Message, ReactionRemovedFrame]:
+        """The message afterwards, and the event, which has no `seq` if nothing was there."""
+        seq: int | None = None
+        if is_there:
+            seq = transaction.take_seq(room.counter)
+            shown = await store_reactions.delete(
+                transaction, room.tenant.tenant_key, room.room_key, message.seq, user_id=user_id, emoji=emoji
+            )
+            message = msgspec.structs.replace(message, reactions=shown or UNSET)
+        frame = ReactionRemovedFrame(
+            room_id=room.room_id,
+            message_id=message.message_id,
+            target_seq=message.seq,
+            user_id=user_id,
+            emoji=emoji,
+            count=count_users(message, emoji),
+            seq=or_unset(seq),
+        )
+        if seq is not None:
+            await self._room_log.append(transaction, room, seq, frame, None, is_quiet=True)
+        return message, frame
 
     async def list_page(
         self, principal: Principal, room_id: str, message_id: str, query: ReactionsQuery

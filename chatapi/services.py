@@ -14,6 +14,7 @@ from chatapi.committer import Committer
 from chatapi.config import Config
 from chatapi.deltas import Deltas
 from chatapi.dev_tools import DevTools
+from chatapi.erasures import Erasures
 from chatapi.health import HealthCheck
 from chatapi.hub import Hub
 from chatapi.indexer import Indexer
@@ -97,6 +98,7 @@ class Services:
     admission: Admission
     dev: DevTools | None = None  # under `serve --dev` and `--test` alone
     counters: Counters = field(default_factory=Counters)
+    erasures: Erasures = field(init=False)
     departures: Departures = field(init=False)
     arrivals: TenantArrivals = field(init=False)
     transfers: TenantTransfers = field(init=False)
@@ -104,10 +106,31 @@ class Services:
     """Large files are read one at a time: requests that come together read one once."""
 
     def __post_init__(self) -> None:
+        erasures = Erasures(
+            self.store,
+            self.rooms,
+            self.hub,
+            self.tasks,
+            self.clock,
+            self.last_seen,
+            self.indexer,
+            self.chat,
+            self.reactions,
+            self.membership,
+            self.blocks,
+        )
+        object.__setattr__(self, "erasures", erasures)
         departures = Departures(self.store, self.tenants, self.rooms, self.last_seen, self.tasks, self.config)
         object.__setattr__(self, "departures", departures)
         arrivals = TenantArrivals(
-            self.store, self.tenants, self.tenant_bans, self.webhooks, self.notifications, self.streams, self.config
+            self.store,
+            self.tenants,
+            self.tenant_bans,
+            self.erasures,
+            self.webhooks,
+            self.notifications,
+            self.streams,
+            self.config,
         )
         object.__setattr__(self, "arrivals", arrivals)
         transfers = TenantTransfers(

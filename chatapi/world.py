@@ -122,6 +122,7 @@ async def open_world(
         await services.departures.load()
         served = services.tenants.list_served()
         await services.tenant_bans.load(served)
+        await services.erasures.load(served)
         await services.webhooks.resume(served)
         await services.notifications.resume(served)
         await services.streams.load(served)

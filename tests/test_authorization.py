@@ -79,6 +79,7 @@ DELETE /subscriptions/{subscription_id}             204  204   404       404    
 GET    /users                                       200  200   200       200         401    401
 GET    /users/{user_id}                             200  200   404       404         401    401
 PUT    /users/{user_id}                             200  403   200       403         401    401
+DELETE /users/{user_id}                             200  403   200       403         401    401
 GET    /users/{user_id}/export                      200  403   200       403         401    401
 GET    /users/{user_id}/ban                         404  403   404       403         401    401
 PUT    /users/{user_id}/ban                         200  403   200       403         401    401

@@ -85,7 +85,7 @@ async def test_a_deleted_room_leaves_no_row(server: Server, database_file: Datab
     await purge(server)
     assert database_file.find("room_key", room_key) == set()
     assert database_file.find_text(room_id) == set()
-    kept = {"users", "blocks", "user_bans", "subscriptions", "notifications", "notification_recipients"}
+    kept = {"users", "blocks", "user_bans", "erasures", "subscriptions", "notifications", "notification_recipients"}
     assert {column.split(".")[0] for column in database_file.find_text("marked")} == kept
 
 

@@ -341,6 +341,7 @@ async def test_every_route_answers_as_documented(server: Server) -> None:
     await call("GET", f"{user}/ban", 200, user_id="eve")
     await call("DELETE", f"{user}/ban", 204, user_id="eve")
     await call("GET", f"{user}/export", 200, user_id="bob")
+    await call("DELETE", user, 200, user_id="nobody")
     await call("GET", "/users", 200, query="?q=b")
     await call("GET", members, 200, room_id=room_id)
     await call("GET", "/rooms/{room_id}/events", 200, room_id=room_id)

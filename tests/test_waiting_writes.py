@@ -74,6 +74,7 @@ KEY_ROUTES = (  # on which the user id only names who acted
     "POST /notify",
     "PUT /users/{user_id}/ban",
     "DELETE /users/{user_id}/ban",
+    "DELETE /users/{user_id}",
     "POST /reports/{report_id}/resolve",
 )
 SILENT_FRAMES = ("typing.start", "typing.stop", "subscribe", "unsubscribe", "sync", "ping")

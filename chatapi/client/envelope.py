@@ -18,7 +18,7 @@ def parse_response(
 
     Raises ApiError for what the server refuses, and NotChatAPI for every answer that is not the server's.
     """
-    is_deletion = call.startswith("DELETE ")
+    is_deletion = call.startswith("DELETE ") and not shape
     if status == 204 and is_deletion:
         return None
     envelope = _parse_object(body)

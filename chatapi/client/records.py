@@ -160,6 +160,12 @@ class Ban(TypedDict):
     created_at: str
 
 
+class Erasure(TypedDict):
+    """Whether a user's data is erased, or that is still under way."""
+
+    erased: bool
+
+
 class UserBan(TypedDict):
     """A ban from the whole tenant; `banned_until` is None if it has no end."""
 

@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 from chatapi.client.envelope import Shape, parse_text
 from chatapi.client.http import RestClient
 from chatapi.client.paths import escape
-from chatapi.client.records import Block, BlockPage, Json, User, UserBan, UserPage
+from chatapi.client.records import Block, BlockPage, Erasure, Json, User, UserBan, UserPage
 
 _USER: Shape = {"user_id": str}
 _USERS: Shape = {"users": list}
@@ -79,6 +79,12 @@ class UserCalls(RestClient):
         return await self._http.read(
             self._credentials, f"/v1{_user(user_id)}/export", parse_text, wait_s=EXPORT_SECONDS
         )
+
+    async def erase_user(self, user_id: str) -> Erasure:
+        """Erases a user's data, with an API key only: their messages become tombstones, and the rest goes. `erased` is
+        false while it is under way: ask again, until it is true. Meanwhile all that the user asks for is refused.
+        Raises ApiError: 400, 429 while too many are under way."""
+        return cast(Erasure, await self.call("DELETE", _user(user_id), shape={"erased": bool}))
 
     async def block_user(self, user_id: str) -> Block:
         """The caller wants no dm from that user: neither of the two may open one, or post in theirs. Blocking again

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from chatapi.config import Config
+from chatapi.erasures import Erasures
 from chatapi.errors import conflict, held, not_found, unauthenticated
 from chatapi.models import TenantKey, TenantState
 from chatapi.moving.departures import INSTANCE
@@ -49,6 +50,7 @@ class TenantArrivals:
         store: Store,
         tenants: TenantRegistry,
         tenant_bans: TenantBans,
+        erasures: Erasures,
         webhooks: WebhookWorker,
         notifications: Notifications,
         streams: Streams,
@@ -57,6 +59,7 @@ class TenantArrivals:
         self._store = store
         self._tenants = tenants
         self._tenant_bans = tenant_bans
+        self._erasures = erasures
         self._webhooks = webhooks
         self._notifications = notifications
         self._streams = streams
@@ -193,6 +196,7 @@ class TenantArrivals:
     async def _prepare(self, tenant: TenantState) -> None:
         """All that a start does for its tenants."""
         await self._tenant_bans.load([tenant])
+        await self._erasures.load([tenant])
         await self._webhooks.resume([tenant])
         await self._notifications.resume([tenant])
         await self._streams.load([tenant])

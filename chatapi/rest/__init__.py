@@ -130,6 +130,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", f"{_USER}/ban", users.get_ban, 200, _API_KEY),
     Route("PUT", f"{_USER}/ban", users.ban_user, 200, _API_KEY),
     Route("DELETE", f"{_USER}/ban", users.unban_user, 204, _API_KEY),
+    Route("DELETE", _USER, user_data.erase_user, 200, _API_KEY, also=(202,)),
     Route("GET", f"{_USER}/export", user_data.export_user, 200, _API_KEY, media=Media.LINES, waits=True),
     Route("GET", "/blocks", users.list_blocks, 200),
     Route("PUT", _BLOCK, users.block_user, 200),

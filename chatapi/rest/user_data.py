@@ -8,7 +8,8 @@ from chatapi.models import encode_time
 from chatapi.peer_transport import PeerTransport
 from chatapi.protocol.json import dumps
 from chatapi.protocol.requests import parse_user_id
-from chatapi.rest.call import Call, Media, Response
+from chatapi.protocol.user_answers import Erased
+from chatapi.rest.call import Call, Media, Response, ok
 
 SILENT_SECONDS = 60.0  # that a reader may take nothing
 
@@ -40,3 +41,10 @@ async def export_user(call: Call[None, None]) -> Response[None]:
             raise
     await response.write_eof()
     return Response(200, b"", lasting=response)
+
+
+async def erase_user(call: Call[None, None]) -> Response[Erased]:
+    """Erase a user's data. Repeat it until `erased` is true: until then all that the user asks for is refused."""
+    user_id = parse_user_id(call.path["user_id"])
+    is_erased = await call.services.erasures.erase(call.principal.tenant, user_id)
+    return ok(Erased(erased=is_erased), 200 if is_erased else 202)

@@ -57,6 +57,7 @@ _WRITER_PRAGMAS = (
     "PRAGMA wal_autocheckpoint = 4000",  # pages: fewer, longer checkpoints halve the p99 of a commit
     "PRAGMA journal_size_limit = 16777216",  # bytes: a WAL that has grown is cut back to what 4,000 pages take
     "PRAGMA foreign_keys = ON",
+    "PRAGMA secure_delete = ON",  # deleted rows are overwritten, as many builds of SQLite do by default
     "PRAGMA temp_store = MEMORY",
     "PRAGMA cache_size = -16384",  # 16 MiB
 )

@@ -113,6 +113,8 @@ _EMPTY_TENANT = (
            SELECT blocked_id, user_id, tenant_key FROM blocks WHERE tenant_key = :tenant_key LIMIT :limit)""",
     """DELETE FROM user_bans WHERE (user_id, tenant_key) IN (
            SELECT user_id, tenant_key FROM user_bans WHERE tenant_key = :tenant_key LIMIT :limit)""",
+    """DELETE FROM erasures WHERE (user_id, tenant_key) IN (
+           SELECT user_id, tenant_key FROM erasures WHERE tenant_key = :tenant_key LIMIT :limit)""",
     """DELETE FROM users WHERE (user_id, tenant_key) IN (
            SELECT user_id, tenant_key FROM users WHERE tenant_key = :tenant_key LIMIT :limit)""",
     """DELETE FROM api_keys WHERE key_id IN (

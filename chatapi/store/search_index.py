@@ -292,6 +292,16 @@ def remove_outdated(connection: SqliteConnection, is_over: Callable[[], bool]) -
     return False
 
 
+def forget_removed(connection: SqliteConnection, is_over: Callable[[], bool]) -> bool:
+    """The first step of taking the words of removed messages out of the file: FTS5 leaves them in a segment until it is
+    merged with the one that removes them. Whether there are still outdated rows; `merge_segments` goes on once there
+    are none, until it has no more."""
+    if remove_outdated(connection, is_over):
+        return True
+    connection.execute(_MERGE, {"pages": -MERGED_PAGES})  # of all segments into one
+    return False
+
+
 def _replace_outdated(connection: SqliteConnection) -> bool:
     found = connection.execute(_LIST_OUTDATED, {"limit": OUTDATED_ROWS}).fetchall()
     if not found:

@@ -123,6 +123,7 @@ WITHOUT_LINES = {
     "emptied_messages": "rows that the server has yet to remove",
     "open_streams": "are told by their messages",
     "stream_chunks": "are in their messages",
+    "erasures": "who was erased stays among the operators",
     "unfinished_notifications": "where the server was",
     "webhook_events": "the same",
 }

@@ -140,6 +140,7 @@ TENANT_TABLES = (
     _table(
         "subscriptions", RowsBy.TENANT, "subscription_key", "subscription_key tenant_key user_id topic created_at_us"
     ),
+    _table("erasures", RowsBy.TENANT, "tenant_key user_id", "tenant_key user_id begun_at_us erased_at_us"),
     _table(
         "notifications",
         RowsBy.TENANT,

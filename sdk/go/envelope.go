@@ -101,7 +101,7 @@ type answer struct {
 // *NotChatAPIError for every answer that is not the server's: anything may stand between it and a client, and a proxy's
 // 404 says nothing about a room.
 func (a answer) data(wanted shape) (json.RawMessage, error) {
-	isDeletion := len(a.call) > 7 && a.call[:7] == "DELETE "
+	isDeletion := len(a.call) > 7 && a.call[:7] == "DELETE " && len(wanted) == 0
 	if a.status == http.StatusNoContent && isDeletion {
 		return nil, nil
 	}

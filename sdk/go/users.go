@@ -107,6 +107,18 @@ func (c *Client) ExportUser(ctx context.Context, userID string) (string, error) 
 	return repeat(ctx, c.http, c.keys, asked, answer.text)
 }
 
+// Erasure says whether a user's data is erased.
+type Erasure struct {
+	Erased bool `json:"erased"`
+}
+
+// EraseUser erases a user's data, with an API key only: their messages become tombstones, and the rest goes. Erased is
+// false while it is under way: ask again, until it is true. Meanwhile all that the user asks for is refused. 400, 429
+// while too many are under way.
+func (c *Client) EraseUser(ctx context.Context, userID string) (*Erasure, error) {
+	return get[Erasure](ctx, &c.caller, call{method: http.MethodDelete, path: userPath(userID)}, shape{"erased": aBool})
+}
+
 // Block is a user from whom the caller wants no dm.
 type Block struct {
 	UserID    string    `json:"user_id"`

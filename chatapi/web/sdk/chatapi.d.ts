@@ -1057,6 +1057,14 @@ export declare class ChatAPI extends RestClient {
      */
     exportUser(userId: string, options?: CallOptions): Promise<string>;
     /**
+     * Erases a user's data, with an API key only: their messages become tombstones, and the rest goes. `erased` is false while it is under
+     * way: ask again, until it is true. Meanwhile all that the user asks for is refused. Throws: 400, 429 while too many are under way.
+     * @param {string} userId @param {CallOptions} [options] @returns {Promise<{erased: boolean}>}
+     */
+    eraseUser(userId: string, options?: CallOptions): Promise<{
+        erased: boolean;
+    }>;
+    /**
      * The caller wants no dm from that user: neither of the two may open one, or post in theirs. Blocking again changes nothing.
      * Throws: 400 for oneself.
      * @param {string} userId @param {CallOptions} [options] @returns {Promise<Block>}

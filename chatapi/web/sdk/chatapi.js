@@ -1071,6 +1071,13 @@ export class ChatAPI extends RestClient {
   exportUser(userId, options) { return this.call("GET", path`/users/${userId}/export`, { plain: "text", waitMs: EXPORT_MS }, options); }
 
   /**
+   * Erases a user's data, with an API key only: their messages become tombstones, and the rest goes. `erased` is false while it is under
+   * way: ask again, until it is true. Meanwhile all that the user asks for is refused. Throws: 400, 429 while too many are under way.
+   * @param {string} userId @param {CallOptions} [options] @returns {Promise<{erased: boolean}>}
+   */
+  eraseUser(userId, options) { return this.call("DELETE", path`/users/${userId}`, { gives: { erased: "boolean" } }, options); }
+
+  /**
    * The caller wants no dm from that user: neither of the two may open one, or post in theirs. Blocking again changes nothing.
    * Throws: 400 for oneself.
    * @param {string} userId @param {CallOptions} [options] @returns {Promise<Block>}
@@ -1877,7 +1884,7 @@ export class GrowingMessage {
  */
 async function unwrap(call, response, gives, plain) {
   const { status, headers } = response;
-  const isDeletion = call.startsWith("DELETE ");
+  const isDeletion = call.startsWith("DELETE ") && !gives;
   if (status === 204 && isDeletion) return undefined;
   const text = await response.text();
   const object = parseObject(text);

@@ -1,0 +1,163 @@
+"""Erasing all that is stored of one user."""
+
+import asyncio
+import json
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import StartServer
+from driver import Server, User, restart
+from examples import example
+
+from chatapi.store import erasures
+
+SECRET = "Zyzzyva7731"
+ANSWER_A_REQUEST = example("docs/operations.md", "sh", "alice.ndjson")
+
+
+async def erase(server: Server, user_id: str) -> None:
+    async with asyncio.timeout(20):
+        while (reply := await server.user("backend").delete(f"/users/{user_id}")).status == 202:
+            assert reply.data == {"erased": False}
+            await asyncio.sleep(0.05)
+    assert (reply.status, reply.data) == (200, {"erased": True})
+
+
+async def read_events(user: User, room_id: str) -> list[dict[str, Any]]:
+    events: list[dict[str, Any]] = (await user.get(f"/rooms/{room_id}/events", after_seq=0, limit=100)).data["events"]
+    return events
+
+
+async def test_all_of_a_user_goes_and_each_step_is_an_event(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(erasures, "WINDOW", 3)
+    monkeypatch.setattr(erasures, "ROOMS_PER_PAGE", 2)
+    alice, bob, backend = (server.user(name) for name in ("alice", "bob", "backend"))
+    room_id, left_id = await alice.make_room("bob"), await bob.make_room("alice")
+    dm_id = (await alice.post("/rooms", {"type": "dm", "members": ["bob"]})).data["room_id"]
+    messages = f"/rooms/{room_id}/messages"
+    draft = {"content": SECRET, "meta": {"k": SECRET}, "client_message_id": "c-1"}
+    mine = (await alice.post(messages, draft)).data
+    gone = (await alice.post(messages, {"content": "x", "client_message_id": "c-2"})).data
+    await alice.delete(f"{messages}/{gone['message_id']}")
+    theirs = (await bob.post(messages, {"content": "theirs"})).data
+    await alice.put(f"{messages}/{theirs['message_id']}/reactions/%F0%9F%91%8D", {})
+    await bob.put(f"{messages}/{theirs['message_id']}/reactions/%F0%9F%91%8D", {})
+    await bob.post(f"{messages}/{mine['message_id']}/report", {"reason": f"they wrote {SECRET}"})
+    await alice.post(f"{messages}/{theirs['message_id']}/report", {"reason": SECRET})
+    stream = (await alice.post(messages, {"content": "", "stream": True})).data
+    await alice.post(f"{messages}/{stream['message_id']}/append", {"index": 1, "text": SECRET})
+    await alice.post(f"/rooms/{left_id}/messages", {"content": SECRET})
+    await alice.delete(f"/rooms/{left_id}/members/alice")
+    await alice.post(f"/rooms/{dm_id}/messages", {"content": SECRET})
+    await alice.put("/users/alice", {"name": SECRET})
+    await alice.request("PUT", "/blocks/eve")
+    await alice.post("/subscriptions", {"topic": "news"})
+    target = {"user_ids": ["alice"]}
+    await backend.post("/notify", {"topic": "news", "payload": {"a": SECRET}, "targets": target})
+    await erase(server, "alice")
+    events = await read_events(bob, room_id)
+    steps = [event["type"] for event in events if event["seq"] > stream["seq"]]
+    assert steps[:2] == ["member.left", "member.updated"]
+    assert sorted(steps[2:]) == ["message.deleted", "message.deleted", "reaction.removed"]
+    assert [(event["user_id"], event["role"]) for event in events if event["type"] == "member.updated"] == [
+        ("bob", "admin")
+    ]
+    assert SECRET not in str([await read_events(bob, room) for room in (room_id, left_id, dm_id)])
+    shown = (await bob.get(f"{messages}/{theirs['message_id']}")).data
+    assert shown["reactions"] == [{"emoji": "👍", "count": 1, "user_ids": ["bob"]}]
+    reports = (await backend.get("/reports")).data["reports"]
+    assert [report["reason"] for report in reports] == ["", ""]
+    assert SECRET not in str(reports)
+    members = (await bob.get(f"/rooms/{dm_id}/members")).data["members"]
+    assert [member["user_id"] for member in members] == ["alice", "bob"]
+    kinds = {json.loads(line)["type"] for line in str((await backend.get("/users/alice/export")).body).splitlines()}
+    assert kinds == {"user", "membership", "message", "report", "room", "end"}
+    again = (await backend.delete("/users/alice")).data
+    assert again == {"erased": True}
+    await bob.post(f"/rooms/{room_id}/members", {"user_id": "alice"})
+    assert (await alice.post(messages, {**draft, "content": "new"})).status == 201
+    assert (await alice.post(messages, {"content": "new", "client_message_id": "c-2"})).status == 201
+    await erase(server, "alice")
+    assert SECRET not in str(await read_events(bob, room_id))
+
+
+async def test_an_unknown_user_is_erased_at_once(shared_server: Server) -> None:
+    backend = shared_server.user("backend")
+    for _ in range(2):
+        reply = await backend.delete("/users/nobody")
+        assert (reply.status, reply.data) == (200, {"erased": True})
+    assert (await backend.delete("/users/a%20b")).error["field"] == "user_id"
+
+
+async def test_a_user_is_refused_while_they_are_erased_and_a_restart_goes_on(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await start_server()
+    alice, bob, backend = (server.user(name) for name in ("alice", "bob", "backend"))
+    room_id = await bob.make_room("alice")
+    await alice.post(f"/rooms/{room_id}/messages", {"content": SECRET})
+    socket = await alice.connect()
+    monkeypatch.setattr("chatapi.erasures.ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr("chatapi.erasures.Erasures._erase_all", lambda *_: asyncio.Event().wait())
+    assert (await backend.delete("/users/alice")).status == 202
+    assert await socket.close_code() == 4001
+    refused = await alice.get("/rooms")
+    assert (refused.status, refused.error["message"]) == (403, "This user's data is being erased")
+    member = {"user_id": "alice"}
+    for reply in (
+        await bob.post(f"/rooms/{await bob.make_room()}/members", member),
+        await bob.post("/rooms", {"type": "group", "members": ["alice"]}),
+        await backend.put("/users/alice", {"name": "x"}),
+    ):
+        assert (reply.status, reply.error["code"]) == (409, "CONFLICT")
+    monkeypatch.undo()
+    server = await restart(start_server, server)
+    assert (await server.user("alice").get("/rooms")).status in {200, 403}
+    await erase(server, "alice")
+    assert SECRET not in str(await read_events(server.user("bob"), room_id))
+
+
+@pytest.mark.slow
+async def test_a_data_protection_request_is_answered_as_documented(server: Server, tmp_path: Path) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room("bob")
+    await alice.post(f"/rooms/{room_id}/messages", {"content": SECRET})
+    environment = {"PATH": os.defpath, "API_KEY": server.api_key, "CHATAPI_URL": server.url}
+    shell = await asyncio.create_subprocess_exec(
+        "bash", "-ec", ANSWER_A_REQUEST, env=environment, cwd=tmp_path, stdout=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(20):
+        output, _ = await shell.communicate()
+    assert shell.returncode == 0
+    assert output.splitlines()[0] == b'{"type":"end"}'
+    assert b'"erased":true' in output
+    assert SECRET in (tmp_path / "alice.ndjson").read_text()
+    assert SECRET not in str(await read_events(server.user("bob"), room_id))
+
+
+async def test_the_bytes_of_a_text_are_gone_after_a_checkpoint(start_server: StartServer, database: Path) -> None:
+    server = await start_server()
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await bob.make_room("alice")
+    messages = f"/rooms/{room_id}/messages"
+    for size in (1, 100, 1_000):  # in a page, and in pages of their own
+        made = (await alice.post(messages, {"content": SECRET * size, "meta": {"m": SECRET}})).data
+        await alice.put(f"{messages}/{made['message_id']}", {"content": f"{SECRET}2" * size})
+        await bob.post(f"{messages}/{made['message_id']}/report", {"reason": SECRET})
+    await alice.put("/users/alice", {"name": SECRET, "metadata": {"m": SECRET}})
+    await server.services.indexer.update()
+    assert find_bytes(database)
+    await erase(server, "alice")
+    await server.app.close()
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert not find_bytes(database)
+
+
+def find_bytes(database: Path) -> bool:
+    files = [path for path in database.parent.glob(f"{database.name}*") if path.is_file()]
+    return any(SECRET.lower().encode() in path.read_bytes().lower() for path in files)
