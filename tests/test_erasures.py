@@ -13,10 +13,13 @@ from conftest import StartServer
 from driver import Server, User, restart
 from examples import example
 
+from chatapi.cli import main
 from chatapi.store import erasures
+from chatapi.store.user_check import check_user, read_texts
 
 SECRET = "Zyzzyva7731"
-ANSWER_A_REQUEST = example("docs/operations.md", "sh", "alice.ndjson")
+ANSWER_A_REQUEST = example("docs/operations.md", "sh", "AS=(")
+CHECK_THEM = example("docs/operations.md", "sh", "check --user").removeprefix("runuser -u chatapi -- ")
 
 
 async def erase(server: Server, user_id: str) -> None:
@@ -122,24 +125,37 @@ async def test_a_user_is_refused_while_they_are_erased_and_a_restart_goes_on(
 
 
 @pytest.mark.slow
-async def test_a_data_protection_request_is_answered_as_documented(server: Server, tmp_path: Path) -> None:
+async def test_a_data_protection_request_is_answered_as_documented(
+    server: Server, database: Path, tmp_path: Path
+) -> None:
     alice = server.user("alice")
     room_id = await alice.make_room("bob")
     await alice.post(f"/rooms/{room_id}/messages", {"content": SECRET})
-    environment = {"PATH": os.defpath, "API_KEY": server.api_key, "CHATAPI_URL": server.url}
-    shell = await asyncio.create_subprocess_exec(
-        "bash", "-ec", ANSWER_A_REQUEST, env=environment, cwd=tmp_path, stdout=asyncio.subprocess.PIPE
-    )
-    async with asyncio.timeout(20):
-        output, _ = await shell.communicate()
-    assert shell.returncode == 0
-    assert output.splitlines()[0] == b'{"type":"end"}'
-    assert b'"erased":true' in output
+    environment = {**os.environ, "API_KEY": server.api_key, "CHATAPI_URL": server.url}
+    output = await run_shell(ANSWER_A_REQUEST, environment, tmp_path)
+    assert output.splitlines()[0] == '{"type":"end"}'
+    assert '"erased":true' in output
     assert SECRET in (tmp_path / "alice.ndjson").read_text()
     assert SECRET not in str(await read_events(server.user("bob"), room_id))
+    [tenant_id] = [tenant.tenant_id for tenant in server.services.tenants.all()]
+    await server.app.close()
+    environment |= {"CHATAPI_DATABASE_PATH": str(database), "TENANT_ID": tenant_id}
+    assert "nothing of alice is left, texts looked for: 1" in await run_shell(CHECK_THEM, environment, tmp_path)
 
 
-async def test_the_bytes_of_a_text_are_gone_after_a_checkpoint(start_server: StartServer, database: Path) -> None:
+async def run_shell(script: str, environment: dict[str, str], folder: Path) -> str:
+    async with asyncio.timeout(20):
+        shell = await asyncio.create_subprocess_exec(
+            "bash", "-ec", script, env=environment, cwd=folder, stdout=asyncio.subprocess.PIPE
+        )
+        output, _ = await shell.communicate()
+    assert shell.returncode == 0
+    return output.decode()
+
+
+async def test_the_bytes_of_a_text_are_gone_after_a_checkpoint(
+    start_server: StartServer, database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     server = await start_server()
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await bob.make_room("alice")
@@ -149,13 +165,47 @@ async def test_the_bytes_of_a_text_are_gone_after_a_checkpoint(start_server: Sta
         await alice.put(f"{messages}/{made['message_id']}", {"content": f"{SECRET}2" * size})
         await bob.post(f"{messages}/{made['message_id']}/report", {"reason": SECRET})
     await alice.put("/users/alice", {"name": SECRET, "metadata": {"m": SECRET}})
+    stream = (await alice.post(messages, {"content": "", "stream": True})).data
+    await alice.post(f"{messages}/{stream['message_id']}/append", {"index": 1, "text": f"{SECRET}3"})
+    gone = (await alice.post(messages, {"content": "x", "client_message_id": f"{SECRET}5"})).data
+    await alice.delete(f"{messages}/{gone['message_id']}")
+    await server.user("backend").post(
+        "/notify", {"topic": "news", "payload": {"a": f"{SECRET}4"}, "targets": {"user_ids": ["alice"]}}
+    )
     await server.services.indexer.update()
+    export = (await server.user("backend").get("/users/alice/export")).body
+    texts = set(read_texts(str(export).encode().splitlines()))
+    assert {SECRET, f"{SECRET}2", f"{SECRET}3", f"{SECRET}4"} <= texts
+    [tenant_id] = [tenant.tenant_id for tenant in server.services.tenants.all()]
+    found = await asyncio.to_thread(check_user, str(database), tenant_id, "alice", texts)
+    assert {line.partition(":")[0] for line in found} >= {
+        "profiles",
+        "memberships of other rooms than dms",
+        "messages that are no tombstones",
+        "tombstones with content or a client_message_id",
+        "notifications",
+        "texts of reports",
+        "rows of the search index",
+        f"{database}-wal",
+    }
     assert find_bytes(database)
     await erase(server, "alice")
     await server.app.close()
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    assert not find_bytes(database)
+        assert not find_bytes(database)
+        copy = database.with_name("copy.db")
+        connection.execute("VACUUM INTO ?", (str(copy),))
+    kept = tmp_path / "alice.ndjson"
+    kept.write_text(str(export))
+    for path in (database, copy):
+        command = ["check", str(path), "--user", tenant_id, "alice", "--export", str(kept)]
+        assert await asyncio.to_thread(main, command) == 0
+        assert capsys.readouterr().out == f"{path}: nothing of alice is left, texts looked for: {len(texts)}\n"
+    assert not find_bytes(copy)
+    kept.write_text("[]")
+    assert await asyncio.to_thread(main, command) == 1
+    assert capsys.readouterr().err == f"chatapi: {kept}: a line is no object\n"
 
 
 def find_bytes(database: Path) -> bool:

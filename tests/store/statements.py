@@ -20,6 +20,7 @@ STANDALONE = {
     "tenant_export",
     "tenant_import",
     "tenant_lines",
+    "user_check",
 }
 
 
