@@ -7,6 +7,8 @@ A `ChatError` holds all that the client is told. REST makes the envelope from it
 from collections.abc import Mapping
 from enum import StrEnum
 
+HELD_RETRY_SECONDS = 0.1  # most holds take some 20 ms
+
 
 class Code(StrEnum):
     VALIDATION_ERROR = "VALIDATION_ERROR"
@@ -103,7 +105,7 @@ def tenant_moved(url: str) -> ChatError:
 
 def held(message: str) -> ChatError:
     """503 for a tenant that is on its way to another server: it is served again in a moment, here or there."""
-    return ChatError(Code.INTERNAL_ERROR, message, status=503, retry_after_s=1.0)
+    return ChatError(Code.INTERNAL_ERROR, message, status=503, retry_after_s=HELD_RETRY_SECONDS)
 
 
 def unavailable(message: str, details: Mapping[str, object] | None = None) -> ChatError:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import os
 import re
 import socket
 import sqlite3
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.slow
 SETTINGS = {"server.trusted_proxies": '["127.0.0.1"]', "auth.query_api_key": "true"}
 ODD_ID = "Acme, 100%/_b_\"'"  # as one that was imported
 NGINX = example("docs/operations.md", "nginx", "upstream")
+MOVE = example("docs/operations.md", "sh", "chatapi tenant move")
 NGINX_MAP = example("docs/operations.md", "nginx", "map $host")
 HOST = "chat.example.com"
 UNAVAILABLE = {"code": "INTERNAL_ERROR", "message": "The server is not available"}
@@ -445,3 +447,39 @@ async def test_admin_calls_of_the_sdk_go_by_name(shards: Shards) -> None:
         with pytest.raises(ApiError) as caught:
             await admin.list_tenants()
         assert caught.value.code == "NOT_FOUND"
+
+
+async def test_the_move_command_takes_a_tenant_to_another_server_under_load(shards: Shards) -> None:
+    source, target, proxy = shards.servers["a"], shards.servers["b"], shards.proxy
+    tenant = source.make_tenant("on its way")
+    move = ["move", tenant["tenant_id"], "--to", target.url, "--url", source.url]
+    keys = {"CHATAPI_AUTH_MASTER_KEY": source.master_key, "CHATAPI_TO_MASTER_KEY": target.master_key}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "chatapi", "tenant", *move, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **keys})
+
+    async with ChatAPI(proxy.url, api_key=tenant["api_key"], user_id="alice") as alice:
+        room_id = (await alice.create_room("group", ["bob"]))["room_id"]
+        refused = await asyncio.to_thread(run, "--haproxy", proxy.socket, "--backend", "d")
+        assert (refused.returncode, "has no backend d" in refused.stderr) == (1, True)
+        texts = numbered("text", 400)
+        sending = asyncio.create_task(send_each(alice, room_id, texts))
+        assert MOVE.split()[3:5] + MOVE.split()[6:7] + MOVE.split()[8:] == [
+            "tenant_1",
+            "--to",
+            "--haproxy",
+            "--backend",
+            "b",
+        ]
+        moved = await asyncio.to_thread(run, "--haproxy", proxy.socket, "--backend", "b")
+        assert (moved.returncode, moved.stdout.startswith(f"{tenant['tenant_id']} is at {target.url} (")) == (0, True)
+        await sending
+    # New clients come to the other server without a detour.
+    assert 'value="b"' in ask_haproxy(proxy.socket, f"get map {proxy.map} {tenant['tenant_id']}")
+    async with ChatAPI(proxy.url, api_key=tenant["api_key"], user_id="bob", retries=0) as bob:
+        page = await bob.list_messages(room_id, limit=100)
+        assert bob.url == proxy.url
+        assert [message["content"] for message in page["messages"]] in (texts[-100:], texts[:-101:-1])
+    again = await asyncio.to_thread(run)
+    assert (again.returncode, again.stderr) == (0, "")

@@ -51,17 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_export(actions).set_defaults(run=run_export)
     add_import(actions).set_defaults(run=run_import)
 
-    move = actions.add_parser(
-        "move",
-        parents=[options],
-        help="move a tenant to another server while it works",
-        description="Moves a tenant to another running server of the same version. It works on while it is copied, and"
-        " its writes are refused for a moment at the end. The same command goes on where it broke off. The other"
-        " server's master key is read from CHATAPI_TO_MASTER_KEY, or asked for.",
-    )
-    move.add_argument("tenant_id", metavar="TENANT")
-    move.add_argument("--to", metavar="URL", required=True, help="address of the other server, as clients reach it")
-    move.set_defaults(run=run_move)
+    _add_move(actions, options)
 
     delete = actions.add_parser(
         "delete", parents=[options], help="delete a tenant: its keys stop working at once, its data goes later"
@@ -80,6 +70,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     route.add_argument("server", metavar="SERVER", help="the name of a backend in HAProxy's configuration")
     route.add_argument("--haproxy", metavar="SOCKET", required=True, help="HAProxy's stats socket, of level operator")
     route.set_defaults(run=run_route)
+
+
+def _add_move(actions: Any, options: argparse.ArgumentParser) -> None:
+    move = actions.add_parser(
+        "move",
+        parents=[options],
+        help="move a tenant to another server while it works",
+        description="Moves a tenant to another running server of the same version. It works on while it is copied, and"
+        " its writes are refused for a moment at the end. The same command goes on where it broke off. The other"
+        " server's master key is read from CHATAPI_TO_MASTER_KEY, or asked for.",
+    )
+    move.add_argument("tenant_id", metavar="TENANT")
+    move.add_argument("--to", metavar="URL", required=True, help="address of the other server, as clients reach it")
+    move.add_argument(
+        "--haproxy", metavar="SOCKET", help="then send it there: HAProxy's stats socket, of level operator"
+    )
+    move.add_argument("--backend", metavar="SERVER", help="the other server's name in HAProxy's configuration")
+    move.set_defaults(run=run_move)
 
 
 def run_create(args: argparse.Namespace) -> int:
@@ -109,6 +117,10 @@ def run_list(args: argparse.Namespace) -> int:
 
 
 def run_move(args: argparse.Namespace) -> int:
+    if (args.haproxy is None) != (args.backend is None):
+        raise CliError("--haproxy and --backend go together")
+    # Looked for before anything moves.
+    route = None if args.haproxy is None else find_route(args.haproxy, args.backend)
     to_master_key = os.environ.get("CHATAPI_TO_MASTER_KEY") or _ask_for_key()
 
     async def move(api: AdminAPI) -> Any:
@@ -119,6 +131,8 @@ def run_move(args: argparse.Namespace) -> int:
             telling.cancel()
 
     data = ask(args, move)
+    if route is not None:
+        route.send(args.tenant_id)
     if args.json:
         print_json(data)
     else:
