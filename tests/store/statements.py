@@ -18,7 +18,6 @@ STANDALONE = {
     "blank",
     "epochs",
     "tenant_export",
-    "tenant_import",
     "tenant_lines",
     "user_check",
 }
