@@ -41,7 +41,7 @@ SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
 # Each scenario in its smallest useful form.
 SMALL_FORMS = {
     "rest-send": ["--clients", "4"],
-    "ws-send": ["--clients", "4", "--window", "2"],
+    "ws-send": ["--clients", "4", "--window", "2", "--events", "1"],
     "fanout": ["--members", "20", "--window", "2"],
     "idle": ["--connections", "40"],
     "connect": ["--connections", "40", "--window", "10"],
@@ -416,6 +416,7 @@ def test_the_server_of_a_port_is_found(listening: socket.socket) -> None:
     ("arguments", "complaint"),
     [
         (["idle", "--rate", "5"], "idle takes no --rate"),
+        (["rest-send", "--against-events", "1"], "rest-send takes no --against-events"),
         (["idle", "--busy-poll"], "idle takes no --busy-poll"),
         (["connect", "--transport", "sse"], "connect takes no --transport"),
         (["ws-send", "--clients", "0"], "--clients 0: too small"),

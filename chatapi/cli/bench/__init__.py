@@ -26,6 +26,7 @@ _SCENARIO_OPTIONS = {
     "append_rate": (float, "N", "appends per second to each stream beside the messages"),
     "appends": (int, "N", "number of appends to each stream"),
     "servers": (int, "N", "number of servers behind HAProxy; 0 = one without it"),
+    "events": (int, "0|1", "1 = a prompt endpoint is told of every message (webhook_events)"),
     "window": (int, "N", "messages, operations or handshakes under way at once"),
     "rate": (
         float,
@@ -40,7 +41,8 @@ _SCENARIO_OPTIONS = {
     "warmup": (float, "N", "seconds of load before the measurement"),
 }
 TRANSPORTS = ("websocket", "sse")
-_MAY_BE_ZERO = frozenset({"rate", "warmup", "busy_poll", "streams", "servers"})  # unless a scenario needs more
+# Unless a scenario needs more.
+_MAY_BE_ZERO = frozenset({"rate", "warmup", "busy_poll", "streams", "servers", "events"})
 _CORES = os.cpu_count() or 1
 
 
@@ -138,6 +140,12 @@ def _add_server_options(parser: argparse.ArgumentParser) -> None:
         "--against-servers", type=int, metavar="N", help="compare with so many throw-away servers behind HAProxy"
     )
     group.add_argument(
+        "--against-events",
+        type=int,
+        metavar="0|1",
+        help="compare with a throw-away server that tells (or does not)",
+    )
+    group.add_argument(
         "--rounds", type=int, metavar="N", help=f"default: 1, and {COMPARING_ROUNDS} when servers are compared"
     )
 
@@ -184,6 +192,8 @@ def _run_once(
         options = dataclasses.replace(options, streams=variant.streams)
     if variant.servers is not None:
         options = dataclasses.replace(options, servers=variant.servers)
+    if variant.events is not None:
+        options = dataclasses.replace(options, events=variant.events)
     try:
         usage = target.usage()
         tenant = BenchTenant(target, options, progress)
@@ -214,6 +224,8 @@ def _read_options(args: argparse.Namespace, scenario: Scenario) -> BenchOptions:
             raise BenchError(f"--{name.replace('_', '-')} {value:g}: too small")
     if args.against_streams is not None and scenario.name != "ws-send":
         raise BenchError(f"{scenario.name} takes no --against-streams")
+    if args.against_events is not None and "events" not in scenario.defaults:
+        raise BenchError(f"{scenario.name} takes no --against-events")
     if args.against_servers is not None and scenario.name != "shards":
         raise BenchError(f"{scenario.name} takes no --against-servers")
     if args.processes < 1:
@@ -246,6 +258,7 @@ def _read_variants(args: argparse.Namespace) -> list[Variant]:
         prefill=args.prefill,
         streams=args.streams,
         servers=args.servers,
+        events=args.events,
         settings=settings,
     )
     variants = [first, *(Variant(url, url, master_key) for url in args.against)]
@@ -256,6 +269,7 @@ def _read_variants(args: argparse.Namespace) -> list[Variant]:
         "prefill": args.against_prefill,
         "streams": args.against_streams,
         "servers": args.against_servers,
+        "events": args.against_events,
     }
     given = {name: value for name, value in changes.items() if value is not None}
     if given:
@@ -271,7 +285,7 @@ def _read_variants(args: argparse.Namespace) -> list[Variant]:
 
 def _format_differences(differences: Mapping[str, Any]) -> str:
     """Names a throw-away server by what tells it from the other one."""
-    units = {"prefill": "rows", "streams": "streams", "servers": "servers"}
+    units = {"prefill": "rows", "streams": "streams", "servers": "servers", "events": "events"}
     return " ".join(
         f"{value or 0:,} {units[name]}" if name in units else str(value or "this tree")
         for name, value in differences.items()

@@ -38,6 +38,7 @@ class Measurement:
     first: int = 0  # the count at the begin; everything before was warm-up
     seconds: float = 0.0
     cpu_s: float = 0.0
+    began_s: float = 0.0  # monotonic
 
 
 class CommandPipe:
@@ -68,6 +69,7 @@ class CommandPipe:
         reactor.run_until(schedule.begin_s)
         report()
         began_s, began_cpu_s, measurement.first = time.monotonic(), time.process_time(), count()
+        measurement.began_s = began_s
         reactor.run_until(schedule.end_s)
         measurement.seconds = time.monotonic() - began_s
         measurement.cpu_s = time.process_time() - began_cpu_s

@@ -13,6 +13,7 @@ ROUNDS_WITH_QUARTILES = 3
 FIGURES: Mapping[str, tuple[str, str]] = {
     "messages_per_s": ("messages/s, confirmed", "{:,.0f}"),
     "appends_per_s": ("appends/s, confirmed", "{:,.0f}"),
+    "events_per_s": ("events/s, told", "{:,.0f}"),
     "deltas_per_s": ("deltas/s, delivered", "{:,.0f}"),
     "deliveries_per_s": ("deliveries/s", "{:,.0f}"),
     "requests_per_s": ("requests/s", "{:,.0f}"),

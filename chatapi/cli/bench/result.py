@@ -10,7 +10,7 @@ from chatapi.cli.bench.target import Usage
 MAX_PROBLEMS_SHOWN = 5
 MEGABYTE = 1_000_000
 
-OPERATIONS = ("message", "reaction", "edit", "reply", "search", "append")
+OPERATIONS = ("message", "reaction", "edit", "reply", "search", "append", "event")
 """Kinds of operations whose latencies are shown apart too."""
 
 

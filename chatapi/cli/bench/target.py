@@ -30,6 +30,7 @@ RAISED_LIMITS = {
     "CHATAPI_LIMITS_RATE_LIMIT": "1000000",
     "CHATAPI_LIMITS_RATE_BURST": "1000000",
     "CHATAPI_LIMITS_CONNECTIONS_PER_USER": "1000",
+    "CHATAPI_WEBHOOKS_ALLOW_PRIVATE_ADDRESSES": "true",  # the endpoint is on this machine
 }
 TENANT_CONFIG = {"rate_limit": 1_000_000, "rate_burst": 1_000_000, "connections_per_user": 1000}
 
@@ -50,6 +51,7 @@ class Variant:
     prefill: int = 0
     streams: int | None = None  # that are open beside the load; None is what the scenario says
     servers: int | None = None  # behind a proxy; None likewise
+    events: int | None = None  # whether an endpoint is told of them; None likewise
     settings: tuple[tuple[str, str], ...] = ()
 
 

@@ -41,6 +41,7 @@ class BenchOptions:
     append_rate: float = 0.0
     appends: int = 0
     servers: int = 1
+    events: int = 0
 
     @property
     def content(self) -> str:

@@ -47,7 +47,16 @@ SCENARIOS: Mapping[str, Scenario] = {
             "ws-send",
             "clients send over WebSocket, in rooms of 2, and get what is sent there",
             run_ws_send,
-            {"clients": 50, "members": 2, "window": 1, "streams": 0, "append_rate": _APPENDS_PER_S, **_SENT_LOAD},
+            {
+                "clients": 50,
+                "members": 2,
+                "window": 1,
+                "rate": 0.0,
+                "streams": 0,
+                "append_rate": _APPENDS_PER_S,
+                "events": 0,
+                **_SENT_LOAD,
+            },
             at_least={"append_rate": 0.1},
         ),
         Scenario(

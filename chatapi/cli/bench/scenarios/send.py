@@ -3,10 +3,13 @@
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from itertools import cycle
 from time import monotonic
 
 from chatapi.cli.bench.crew import CommandPipe, Measurement, Schedule, share
+from chatapi.cli.bench.endpoint import BenchEndpoint
 from chatapi.cli.bench.errors import BenchError
 from chatapi.cli.bench.growing import GrownTexts, Seat, StreamLoad, check_texts, require_streams
 from chatapi.cli.bench.http import HttpPeer, encode_request
@@ -42,6 +45,10 @@ class SendResult:
     doubled: int = 0
     problems: list[str] = field(default_factory=list)
 
+    def count(self) -> int:
+        """Of all messages that were confirmed."""
+        return sum(map(len, self.confirmed.values()))
+
 
 class SendTally:
     """State that the senders of one process share."""
@@ -50,6 +57,7 @@ class SendTally:
         self.latencies: array[float] = array("d")
         self.in_flight = 0
         self.is_over = False
+        self.is_paced = False  # messages are sent at a rate, not each after the last one's confirmation
 
     def count(self) -> int:
         return len(self.latencies)
@@ -131,7 +139,7 @@ class SocketSender(MemberSocket):
         if data.find(self._id_before + number_text(len(self.seqs)), start, end) < 0:
             self.problems.append(f"{self.user}: confirmed out of turn: {data[start:end].decode()}")
         self.seqs.append(seq)
-        if not tally.is_over:
+        if not (tally.is_over or tally.is_paced):
             self.send_message()
 
 
@@ -170,13 +178,32 @@ def send_over_sockets(job: SendJob, pipe: CommandPipe) -> SendResult:
     all_ready(reactor, [*senders, *load.members])
     schedule = pipe.wait_for_start()
     load.begin(schedule)
-    for sender in senders:
-        for _ in range(job.options.window):
-            sender.send_message()
+    if job.options.rate:
+        pace(reactor, tally, senders, job.options.rate)
+    else:
+        for sender in senders:
+            for _ in range(job.options.window):
+                sender.send_message()
     measurement = measure_sends(reactor, tally, pipe, schedule)
     result = finish_sockets(reactor, tally, rooms, measurement)
     result.texts = load.end()
     return result
+
+
+def pace(reactor: Reactor, tally: SendTally, senders: Sequence[SocketSender], rate: float) -> None:
+    """They send in turn, `rate` messages per second together, until it is over."""
+    next_sender, next_s = cycle(senders).__next__, monotonic()
+    tally.is_paced = True
+
+    def send() -> None:
+        nonlocal next_s
+        while not tally.is_over and next_s <= monotonic():
+            next_sender().send_message()
+            next_s += 1 / rate
+        if not tally.is_over:
+            reactor.call_at(next_s, send)
+
+    send()
 
 
 def open_sockets(reactor: Reactor, tally: SendTally, job: SendJob) -> list[list[SocketSender]]:
@@ -230,8 +257,18 @@ def _run(tenant: BenchTenant, function: "Callable[[SendJob, CommandPipe], SendRe
     parts = share(rooms, options.processes)
     stream_rooms = _make_stream_rooms(tenant)
     seats = [Seat(room, user) for room in stream_rooms for user in room.users]
-    jobs = [SendJob(tenant.login, part, options, seats[at :: len(parts)]) for at, part in enumerate(parts)]
-    outcome, results = measure(tenant, function, jobs, "messages")
+    jobs = [
+        SendJob(
+            tenant.login, part, replace(options, rate=options.rate * len(part) / len(rooms)), seats[at :: len(parts)]
+        )
+        for at, part in enumerate(parts)
+    ]
+    with ExitStack() as stack:
+        endpoint = stack.enter_context(closing(BenchEndpoint(tenant))) if options.events else None
+        outcome, results = measure(tenant, function, jobs, "messages")
+        if endpoint is not None:
+            tenant.progress.step("waiting for the events that are still to be told")
+            endpoint.add_to(outcome, sum(result.count() for result in results), results[0].measurement)
     measurements = [result.measurement for result in results]
     outcome.figures["messages_per_s"] = sum(measurement.count / measurement.seconds for measurement in measurements)
     outcome.add_latencies([latency for result in results for latency in result.latencies])
