@@ -33,7 +33,7 @@ from chatapi.client.options import Options, State, Transport
 from chatapi.client.outgoing import Outgoing, fits
 from chatapi.client.records import AppendAnswer, Cursors, Json, Message, MessageFields, Sent, Subscribed
 from chatapi.client.replay import ANNOTATIONS, message_of
-from chatapi.client.session import SocketSession, is_set_within
+from chatapi.client.session import SocketSession, forget_cancellation, is_set_within
 from chatapi.client.socket import Socket, SocketEnded, now_s
 from chatapi.client.typist import Typist
 from chatapi.client.writing import StreamTransport, StreamWriter
@@ -438,6 +438,7 @@ class Connection:
                 if self._opened is not None and not self._opened.done():
                     self._opened.set_result(None)
         except* SocketEnded as ended:
+            forget_cancellation()
             self._note_end(ended)
         finally:
             self._session = self._out.socket = None

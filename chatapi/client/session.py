@@ -169,3 +169,11 @@ async def is_set_within(event: asyncio.Event, delay_s: float) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+def forget_cancellation() -> None:
+    """A task group of which a task fails cancels its parent, and until Python 3.13 may leave it marked as cancelled. In
+    a task that is marked, no timeout ends as one in the first Pythons 3.11, Debian 12's among them."""
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()
