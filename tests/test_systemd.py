@@ -13,7 +13,7 @@ from machine import SHARED
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(300)]
 
 TENANTS = example("docs/operations.md", "sh", "chatapi tenant list\n")
-BACKUP_SCRIPT = example("docs/operations.md", "sh", "#!/bin/sh")
+BACKUP_SCRIPT = example("docs/operations.md", "sh", "# /usr/local/sbin/chatapi-backup")
 BACKUP_UNIT = example("docs/operations.md", "ini", "chatapi-backup.service")
 BACKUP_TIMER = example("docs/operations.md", "ini", "chatapi-backup.timer")
 START_TIMER = example("docs/operations.md", "sh", "enable --now chatapi-backup.timer")
