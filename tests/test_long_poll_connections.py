@@ -227,6 +227,29 @@ async def test_a_room_that_is_lost_while_it_is_read_is_refused(server: Server, w
     assert (answer["rooms"], answer["errors"][deleted]["code"]) == ({left: 1} if wait else {}, "NOT_FOUND")
 
 
+@pytest.mark.parametrize("wait", [0, 60])
+async def test_a_room_that_is_lost_after_it_was_read_is_refused_behind_its_events(server: Server, wait: int) -> None:
+    alice, bob = server.user("alice"), server.user("bob")
+    left, other = await alice.make_room("bob"), await alice.make_room("bob")
+    for room_id in (left, other, other):  # the one that is least behind is read first
+        await alice.say(room_id)
+    recovery, read_frames = server.services.recovery, server.services.recovery.read_frames
+    gate = Gate(read_frames)
+
+    async def hold(room: RoomState, after_seq: int) -> object:
+        return await (gate if room.room_id == other else read_frames)(room, after_seq)
+
+    recovery.read_frames = hold  # type: ignore[method-assign, assignment]
+    task = asyncio.ensure_future(bob.post("/sync", {"wait": wait}))
+    await gate.arrived.wait()
+    await alice.delete(f"/rooms/{left}/members/bob")
+    gate.open()
+    answer = (await task).data
+    assert shown(answer) == [(left, 1), (other, 1), (other, 2)]
+    # One that may wait is told of the removal, which is to come.
+    assert (answer["rooms"], list(answer["errors"])) == (({left: 1, other: 2}, []) if wait else ({other: 2}, [left]))
+
+
 async def test_a_waiting_member_who_is_removed_meanwhile_has_it_all_up_to_that(server: Server) -> None:
     alice, bob = server.user("alice"), server.user("bob")
     room_id = await alice.make_room("bob")

@@ -77,8 +77,14 @@ def find_wrong(poll: Poll, journal: Journal, truth: dict[str, RoomTruth], conten
     if len(answer["events"]) > poll.limit:
         yield f"{len(answer['events'])} events, of {poll.limit} at most"
     left = {room_id for room_id, part in events.items() if is_leaving(part[-1], poll.user_id)}
-    if not events.keys() - left <= answer["rooms"].keys() or answer["gaps"]:
-        yield f"{answer['rooms']}, {answer['gaps']} for events of {sorted(events)}"
+    refused = answer["errors"].keys()  # also rooms that the user has left since their events were read
+    if not events.keys() - left - refused <= answer["rooms"].keys() or answer["gaps"]:
+        yield f"{answer['rooms']}, {answer['errors']}, {answer['gaps']} for events of {sorted(events)}"
+    for room_id in events.keys() & refused:
+        seqs = [event["seq"] for event in events[room_id]]
+        start = poll.cursors.get(room_id, seqs[0] - 1)
+        if seqs != list(range(start + 1, start + 1 + len(seqs))):
+            yield f"{room_id} after {start}, then refused: {seqs}"
     if lost := poll.cursors.keys() - answer["rooms"].keys() - answer["errors"].keys():
         yield f"{lost} are not answered"
     if both := answer["rooms"].keys() & answer["errors"].keys():

@@ -319,10 +319,11 @@ export type DeadLetters = {
     })[];
     failed_events: FailedEvent[];
 };
+export type WebhookEvent = "message.created" | "message.edited" | "message.deleted" | "message.finished" | "message.reported" | "reaction.added" | "reaction.removed" | "room.created" | "room.updated" | "room.deleted" | "member.joined" | "member.left" | "member.banned" | "user.online" | "user.offline";
 export type FailedEvent = {
     id: string;
     tenant_id: string;
-    event: string;
+    event: WebhookEvent;
     room_id?: string;
     seq?: number;
     user_id?: string;

@@ -151,7 +151,8 @@
 /** @typedef {{tenant_id: string, name: string, config: Json, created_at: string, move?: MoveState}} Tenant */
 /** @typedef {{id: string, tenant_id: string, user_id: string, attempts: number, last_attempt_at: string, error: string}} FailedCall a webhook call, and why its last try failed */
 /** @typedef {{failed_messages: (FailedCall & {message_id: string, room_id: string})[], failed_notifications: (FailedCall & {notification_id: string, topic: string})[], failed_events: FailedEvent[]}} DeadLetters */
-/** @typedef {{id: string, tenant_id: string, event: string, room_id?: string, seq?: number, user_id?: string, report_id?: string, attempts: number, last_attempt_at: string, error: string}} FailedEvent a call that was to tell the tenant's backend of an event */
+/** @typedef {"message.created" | "message.edited" | "message.deleted" | "message.finished" | "message.reported" | "reaction.added" | "reaction.removed" | "room.created" | "room.updated" | "room.deleted" | "member.joined" | "member.left" | "member.banned" | "user.online" | "user.offline"} WebhookEvent */
+/** @typedef {{id: string, tenant_id: string, event: WebhookEvent, room_id?: string, seq?: number, user_id?: string, report_id?: string, attempts: number, last_attempt_at: string, error: string}} FailedEvent a call that was to tell the tenant's backend of an event */
 /** @typedef {{notifications: number, webhooks: number, dead_letters: number}} Queues notifications not acknowledged yet, for each recipient; webhook calls still to be made */
 /** @typedef {{tenant_id: string, name: string, rooms: number, messages: number, connections: number, queues: Queues}} TenantStats */
 /** @typedef {{stage: "working" | "waiting" | "done", before_bytes: number, file_bytes: number, free_bytes: number}} Compacted */
