@@ -150,21 +150,48 @@ talk("a retry sends nothing twice and gets the answer that is there", async (one
   assert.deepEqual(await one.questions, ["Why?"]);
 });
 
-talk("an answer that is quicker than the confirmation of its question is found", async (one) => {
+talk("an answer that is quicker than the confirmation of its question is found, also when it is asked anew", async (one) => {
   const { connection } = one.alice;
   const send = connection.send.bind(connection);
-  let answer;
+  const answers = new Map();
   connection.send = async (...given) => {
     const sent = await send(...given);
-    answer = one.answer(sent);
+    if (answers.has(sent.message_id)) return sent; // it was asked before
+    answers.set(sent.message_id, one.answer(sent));
     await one.alice.inbox.until(({ type, reply_to: id }) => type === "message" && id === sent.message_id);
     return sent;
   };
-  const chunks = await chunksOf(one.send(ask("Why?")));
+  const question = ask("Why?");
+  for (const [count, trigger] of [[1, "submit-message"], [2, "regenerate-message"]]) {
+    const chunks = await chunksOf(one.send(question, { trigger }));
+    await until(() => answers.size === count);
+    const answer = [...answers.values()].at(-1);
+    answer.put(`Because ${count}`);
+    answer.end();
+    assert.equal((await chunks.rest()).text, `Because ${count}`);
+  }
+});
+
+talk("an answer that begins while it is looked for is found", async (one) => {
+  const { client, connection, inbox } = one.alice;
+  const question = ask("Why?");
+  const lost = await chunksOf(one.send(question));
+  const heard = await one.heard();
+  await lost.reader.cancel();
+  await until(() => connection.cursors.rooms[one.room] >= heard.seq);
+  const list = client.listMessages.bind(client);
+  let answer;
+  client.listMessages = async (...given) => {
+    const page = await list(...given);
+    answer ??= one.answer(heard);
+    await inbox.until(({ type, reply_to: id }) => type === "message" && id === heard.message_id);
+    return page;
+  };
+  const again = await chunksOf(one.send(question));
   await until(() => answer);
   answer.put("Because");
   answer.end();
-  assert.equal((await chunks.rest()).text, "Because");
+  assert.equal((await again.rest()).text, "Because");
 });
 
 talk("only streams of the agent that reply to the question are answers", async (one) => {

@@ -120,24 +120,25 @@ export class RoomChatTransport {
     return message.stream !== undefined && (this.#agents ? this.#agents.includes(message.sender_id) : message.sender_id !== userId);
   }
 
-  /** @param {string} roomId @param {string} id @param {{content: string}} fields @param {boolean} isRepeated @returns {Promise<GrowingMessage>} */
+  /** @param {string} roomId @param {string | undefined} id @param {{content: string}} fields @param {boolean} isRepeated @returns {Promise<GrowingMessage>} */
   async #ask(roomId, id, fields, isRepeated) {
     const connection = this.#connect();
     const { user_id: userId } = await connection.ready;
     const handled = connection.cursors.rooms[roomId];
     const watch = new AnswerWatch(connection, roomId, (message) => this.#isAnswer(message, userId));
     try {
-      let sent = await connection.send(roomId, { ...fields, client_message_id: id }).catch((error) => {
+      const sent = await connection.send(roomId, { ...fields, client_message_id: id }).catch((error) => {
         if (error.status !== 409) throw error;
         return connection.send(roomId, fields);
       });
+      const begun = watch.answerTo(sent.message_id, this.#answerTimeoutMs); // also while one is looked for
       // The connection gives everything behind `handled`. A question from before that may have its answer already.
       if (watch.isLate || handled === undefined || sent.seq <= handled) {
         const answer = await this.#findAnswer(roomId, sent, userId);
         if (answer && (isWanted(answer) || !isRepeated)) return connection.follow(answer);
-        if (answer) sent = await connection.send(roomId, fields);
+        if (answer) return await this.#ask(roomId, undefined, fields, false); // under no id it is a new message
       }
-      return await watch.answerTo(sent.message_id, this.#answerTimeoutMs);
+      return await begun;
     } finally {
       watch.end();
     }
