@@ -17,7 +17,7 @@ from chatapi.errors import ChatError, forbidden, invalid, not_found
 from chatapi.history import HistoryCache
 from chatapi.hub import Hub
 from chatapi.mentions import check_mentions, note_mentions
-from chatapi.models import OptionalFields, Principal, Role, UserId, encode_time
+from chatapi.models import Actor, OptionalFields, Principal, Role, UserId, encode_time
 from chatapi.open_streams import check_ended, is_open
 from chatapi.protocol.answers import Message
 from chatapi.protocol.encoders import (
@@ -33,7 +33,7 @@ from chatapi.protocol.requests import HistoryQuery, MessageDraft, MessageEdit
 from chatapi.room import RoomState
 from chatapi.room_log import RoomLog
 from chatapi.rooms import Rooms
-from chatapi.store import MessageWrite, Store, Transaction, erasures, log, pins, reactions, streams, threads
+from chatapi.store import MessageWrite, Store, Transaction, audit, erasures, log, pins, reactions, streams, threads
 from chatapi.store.mentions import Mentioning, replace_mentions
 
 PAGES_PER_QUERY = 8  # about 1 ms of a reader's time; later ones share the next trip to its thread
@@ -251,13 +251,9 @@ class Chat:
         return edited
 
     async def delete_message(
-        self,
-        principal: Principal,
-        room_id: str,
-        message_id: str,
-        requester: Requester | None = None,
+        self, principal: Principal, actor: Actor, room_id: str, message_id: str, requester: Requester | None = None
     ) -> None:
-        """Leaves a tombstone. Deleting a message again changes nothing."""
+        """Leaves a tombstone. Deleting a message again changes nothing. Of others' messages it is in the audit."""
         room = await self._access.access_member(principal, room_id)
 
         async def apply(transaction: Transaction) -> _Deletion:
@@ -268,6 +264,8 @@ class Chat:
             if message.deleted_at is not None:
                 seq = await log.get_deletion_seq(transaction, room.tenant.tenant_key, room.room_key, found)
                 return _Deletion(message, await self._find_root(transaction, room, message), seq, False)
+            if message.sender_id != principal.user_id:
+                await _record_deletion(transaction, actor, room, message)
             return await self._delete(transaction, room, found)
 
         await self._store.writer.change(apply, lambda deletion: self._publish_deletion(room, deletion, requester))
@@ -371,6 +369,12 @@ def check_content(content: str, max_bytes: int) -> None:
     # Only long contents need the count of bytes: a character takes at most four.
     if len(content) * 4 > max_bytes and len(content.encode()) > max_bytes:
         raise invalid(f"Must be at most {max_bytes} bytes of UTF-8", "content")
+
+
+async def _record_deletion(transaction: Transaction, actor: Actor, room: RoomState, message: Message) -> None:
+    """Of another user's message."""
+    details = {"room_id": room.room_id, "user_id": message.sender_id}
+    await audit.record(transaction, actor, "message.delete", room.tenant.tenant_id, message.message_id, details)
 
 
 def digest_body(draft: MessageDraft, optional: OptionalFields | None) -> int:

@@ -19,7 +19,7 @@ from chatapi.log_lines import Seldom
 from chatapi.memory import give_back_memory
 from chatapi.models import RoomKey, TenantKey, TenantState
 from chatapi.services import Services
-from chatapi.store import DatabaseGone, Writer, meta, moderation, purge
+from chatapi.store import DatabaseGone, Writer, audit, meta, moderation, purge
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ def list_jobs(services: Services) -> list[Job]:
         Job("idle streams", 1.0, services.streams.end_idle),
         Job("ended mutes and bans", 30.0, lambda: purge_ended_rules(services)),
         Job("search index", PAUSE_SECONDS, services.indexer.update),
+        Job("audit", 30.0, lambda: expire_audit(services)),
         Job("dead letters", 30.0, services.webhooks.expire_dead_letters),
         Job("used keys", 5.0, services.tenants.write_used_keys),
         Job("last seen", 1.0, services.last_seen.write),
@@ -124,6 +125,16 @@ async def purge_ended_rules(services: Services) -> None:
     """Removes mutes and bans that have ended."""
     now_us = min(services.clock.now_us(), services.steady.now_us())  # a wrong clock must end none
     while await services.store.writer.step(partial(moderation.purge_ended, now_us)):
+        pass
+
+
+async def expire_audit(services: Services) -> None:
+    """Removes entries of the audit that are too old, unless they are kept forever."""
+    days = services.config.audit.days
+    if not days:
+        return
+    now_us = min(services.clock.now_us(), services.steady.now_us())
+    while await services.store.writer.step(partial(audit.expire, now_us - int(days * DAY_US))):
         pass
 
 

@@ -11,22 +11,21 @@ from chatapi.access import (
     check_admin,
     check_alive,
     check_member,
-    check_not_banned,
     check_not_dm,
-    find_ban,
     refuse_blocked,
 )
 from chatapi.banned_users import check_not_erasing, check_user_not_banned, is_banned
-from chatapi.errors import ChatError, Code, conflict, forbidden, invalid, not_found
+from chatapi.errors import ChatError, Code, conflict, forbidden, not_found
 from chatapi.hub import Hub
+from chatapi.joining import check_may_add, list_founders
 from chatapi.models import (
+    Actor,
     MemberState,
     Posting,
     Principal,
     Role,
     RoomId,
     RoomType,
-    Scope,
     UserId,
     WebhookEvent,
     encode_dm_key,
@@ -50,7 +49,7 @@ from chatapi.protocol.server_frames import (
 from chatapi.room import RoomState
 from chatapi.room_log import RoomLog
 from chatapi.rooms import Rooms
-from chatapi.store import Store, Transaction, blocks, moderation
+from chatapi.store import Store, Transaction, audit, blocks, moderation
 from chatapi.store import rooms as store_rooms
 from chatapi.webhooks.queue import WebhookQueue
 
@@ -103,7 +102,7 @@ class Membership:
     async def create_room(self, principal: Principal, body: CreateRoom) -> RoomState:
         """Raises ChatError; CONFLICT with `details.room_id` when the dm exists already."""
         tenant = principal.tenant
-        members = _founders(principal, body)
+        members = list_founders(principal, body)
         unique_key = encode_dm_key(*members) if body.type is RoomType.DM else None
         metadata = _encode_metadata(body.metadata)
         room_id = RoomId(f"room_{secrets.token_hex(12)}")
@@ -157,7 +156,7 @@ class Membership:
 
         return await self._store.writer.change(apply, publish, characters=body.count_characters())
 
-    async def update_room(self, principal: Principal, room_id: str, body: PatchRoom) -> RoomState:
+    async def update_room(self, principal: Principal, actor: Actor, room_id: str, body: PatchRoom) -> RoomState:
         """The room afterwards. A body that changes nothing makes no event. Raises ChatError."""
         room = await self._access.access_member(principal, room_id)
         if room.type is RoomType.DM:
@@ -181,6 +180,8 @@ class Membership:
                     slow_mode_seconds=update.slow_mode_seconds,
                 )
                 await self._room_log.append(transaction, room, update.frame.seq, update.frame, None)
+                if changed := _list_rules(room, update):
+                    await self._record(transaction, actor, "room.update", room, room.room_id, changed=changed)
             return update
 
         def publish(update: _Update | None) -> None:
@@ -193,7 +194,7 @@ class Membership:
         await self._store.writer.change(apply, publish, barrier=True, characters=body.count_characters())
         return room
 
-    async def delete_room(self, principal: Principal, room_id: str) -> None:
+    async def delete_room(self, principal: Principal, actor: Actor, room_id: str) -> None:
         """The room is gone for everybody at once; its rows are purged afterwards."""
         room = await self._access.access_admin(principal, room_id)
 
@@ -204,6 +205,7 @@ class Membership:
             deleted = room.frame(RoomDeletedFrame)  # its rows will be gone when the backend is told
             key = self._store.writer.next_key()
             await self._webhook_queue.queue_event(transaction, room, WebhookEvent.ROOM_DELETED, key, frame=deleted)
+            await self._record(transaction, actor, "room.delete", room, room.room_id)
 
         await self._store.writer.change(apply, lambda _: self.discard(room), barrier=True)
 
@@ -214,7 +216,7 @@ class Membership:
 
     # Members
 
-    async def add_member(self, principal: Principal, room_id: str, body: AddMember) -> Member:
+    async def add_member(self, principal: Principal, actor: Actor, room_id: str, body: AddMember) -> Member:
         """The new member, whose `last_ack` is the `seq` of their own `member.joined`. Raises ChatError; CONFLICT for a
         user who is a member already."""
         room = await self._access.access_any(principal, room_id)
@@ -222,7 +224,7 @@ class Membership:
 
         async def apply(transaction: Transaction) -> tuple[MemberState, MemberJoinedFrame]:
             check_alive(room)
-            role = _check_may_add(principal, room, user_id, body.role)
+            role = check_may_add(principal, room, user_id, body.role)
             seq = transaction.take_seq(room.counter)
             now_key = self._store.writer.next_key()
             await store_rooms.insert_members(
@@ -234,6 +236,8 @@ class Membership:
                 room_id=room.room_id, user_id=user_id, role=role, muted_until=muted_until, seq=seq
             )
             await self._room_log.append(transaction, room, seq, frame, None)
+            if role is Role.ADMIN and user_id != principal.user_id:
+                await self._record(transaction, actor, "member.role", room, user_id, role=role)
             return MemberState(user_id, role, transaction.now_us, seq, seq), frame
 
         def publish(result: tuple[MemberState, MemberJoinedFrame]) -> None:
@@ -245,7 +249,9 @@ class Membership:
         member, _frame = await self._store.writer.change(apply, publish, barrier=True)
         return member_record(member, _find_mute(room, user_id))
 
-    async def update_member(self, principal: Principal, room_id: str, user_id: UserId, body: PatchMember) -> Member:
+    async def update_member(
+        self, principal: Principal, actor: Actor, room_id: str, user_id: UserId, body: PatchMember
+    ) -> Member:
         """The member afterwards. If nothing changes there is no event. Raises ChatError; CONFLICT if the last admin
         would lose the role."""
         room = await self._access.access_any(principal, room_id)
@@ -260,7 +266,10 @@ class Membership:
             member = room.members.get(user_id)
             if member is None:
                 raise not_found("Member")
-            return await self._change_member(transaction, room, member, body)
+            change = await self._change_member(transaction, room, member, body)
+            if change is not None:
+                await self._record_change(transaction, actor, room, member, change)
+            return change
 
         def publish(change: _MemberChange | None) -> None:
             if change is not None:
@@ -269,7 +278,7 @@ class Membership:
         await self._store.writer.change(apply, publish, barrier=True)
         return member_record(room.members[user_id], _find_mute(room, user_id))
 
-    async def remove_member(self, principal: Principal, room_id: str, user_id: UserId) -> None:
+    async def remove_member(self, principal: Principal, actor: Actor, room_id: str, user_id: UserId) -> None:
         """Members may leave, and admins remove others. When the last admin leaves, the longest-standing member becomes
         one. Raises ChatError."""
         room = await self._access.access_any(principal, room_id)
@@ -283,7 +292,7 @@ class Membership:
             if user_id not in room.members:
                 raise not_found("Member")
 
-        await self._end_membership(room, user_id, check)
+        await self._end_membership(room, user_id, check, None if user_id == principal.user_id else actor)
 
     async def erase_member(self, room: RoomState, user_id: UserId) -> None:
         """As if the user left, if they are a member. Of a dm they stay one: its members are fixed."""
@@ -300,8 +309,10 @@ class Membership:
             if error.code is not Code.NOT_FOUND:
                 raise
 
-    async def _end_membership(self, room: RoomState, user_id: UserId, check: Callable[[], None]) -> None:
-        """`check` is called in the writer's own turn."""
+    async def _end_membership(
+        self, room: RoomState, user_id: UserId, check: Callable[[], None], actor: Actor | None = None
+    ) -> None:
+        """`check` is called in the writer's own turn. The audit names the actor, if there is one but the user."""
 
         async def apply(transaction: Transaction) -> tuple[MemberLeftFrame, _MemberChange | None]:
             check()
@@ -309,6 +320,8 @@ class Membership:
             left = MemberLeftFrame(room_id=room.room_id, user_id=user_id, seq=seq)
             await store_rooms.delete_member(transaction, room.tenant.tenant_key, room.room_key, user_id)
             await self._room_log.append(transaction, room, seq, left, None)
+            if actor is not None:
+                await self._record(transaction, actor, "member.remove", room, user_id)
             return left, await self._promote_heir(transaction, room, user_id)
 
         def publish(result: tuple[MemberLeftFrame, _MemberChange | None]) -> None:
@@ -367,6 +380,24 @@ class Membership:
         is_quiet = role is member.role
         await self._room_log.append(transaction, room, seq, frame, None, is_quiet=is_quiet)
         return _MemberChange(frame, muted_until_us, is_quiet)
+
+    async def _record_change(
+        self, transaction: Transaction, actor: Actor, room: RoomState, member: MemberState, change: "_MemberChange"
+    ) -> None:
+        """A change of the role and one of the mute are two acts."""
+        frame, user_id = change.frame, member.user_id
+        if frame.role is not member.role:
+            await self._record(transaction, actor, "member.role", room, user_id, role=frame.role)
+        if change.muted_until_us != _find_mute(room, user_id):
+            until = {} if frame.muted_until is None else {"until": frame.muted_until}
+            await self._record(transaction, actor, "member.mute" if until else "member.unmute", room, user_id, **until)
+
+    async def _record(
+        self, transaction: Transaction, actor: Actor, action: str, room: RoomState, target: str, **details: object
+    ) -> None:
+        if target != room.room_id:
+            details["room_id"] = room.room_id
+        await audit.record(transaction, actor, action, room.tenant.tenant_id, target, details)
 
     # Publication
 
@@ -436,6 +467,12 @@ def _find_update(room: RoomState, body: PatchRoom, transaction: Transaction) -> 
     return _Update(name, metadata, posting, seconds, transaction.now_us, frame)
 
 
+def _list_rules(room: RoomState, update: _Update) -> list[str]:
+    """The names of what an admin decides for the others. Metadata is the application's own, and may change often."""
+    before = {"name": room.name, "posting": room.posting, "slow_mode_seconds": room.slow_mode_seconds}
+    return [name for name, value in before.items() if getattr(update, name) != value]
+
+
 def _are_banned(room: RoomState, except_id: UserId) -> bool:
     """Whether all admins, except perhaps that one, are banned from the tenant."""
     return all(is_banned(room.tenant, user_id) for user_id in room.admins if user_id != except_id)
@@ -447,42 +484,3 @@ def _find_mute(room: RoomState, user_id: UserId) -> int | None:
 
 def _encode_metadata(metadata: dict[str, object] | None) -> str | None:
     return None if metadata is None else dumps_text(metadata)
-
-
-def _founders(principal: Principal, body: CreateRoom) -> dict[UserId, Role]:
-    """The members of a new room with their roles, duplicates folded."""
-    named = [UserId(user_id) for user_id in dict.fromkeys(body.members or ())]
-    if body.type is not RoomType.DM:
-        return {principal.user_id: Role.ADMIN} | {
-            user_id: Role.MEMBER for user_id in named if user_id != principal.user_id
-        }
-    if len(named) == 1:
-        named.insert(0, principal.user_id)
-    if len(set(named)) != 2:
-        raise invalid("A dm must have exactly two distinct members", "members")
-    if principal.scope is Scope.USER_TOKEN and principal.user_id not in named:
-        raise forbidden("With a user token, a dm must include the token's user")
-    return dict.fromkeys(named, Role.MEMBER)
-
-
-def _check_may_add(principal: Principal, room: RoomState, user_id: UserId, role: Role) -> Role:
-    """The role with which the caller may add this user."""
-    check_user_not_banned(room.tenant, principal.user_id)
-    joins = room.type is RoomType.CHANNEL and user_id == principal.user_id
-    is_first = not room.members and (joins or principal.scope is Scope.API_KEY)
-    if user_id == principal.user_id:
-        check_not_banned(room, user_id)
-    if not joins and not is_first:
-        check_member(room, principal.user_id)
-        check_not_dm(room)
-        check_admin(room, principal.user_id)
-    check_not_erasing(room.tenant, user_id)
-    if find_ban(room, user_id) is not None:
-        raise conflict("This user is banned from the room")
-    if is_first:
-        return Role.ADMIN
-    if user_id in room.members:
-        raise conflict("Already a member")
-    if joins and role is not Role.MEMBER:
-        raise forbidden("Users who join a channel themselves get the role member")
-    return role

@@ -158,6 +158,34 @@ class Principal(msgspec.Struct, frozen=True):
     expires_at_us: int | None = None  # of a user token
 
 
+class ActorKind(StrEnum):
+    MASTER = "master"
+    KEY = "key"
+    USER = "user"
+    SERVER = "server"
+
+
+class Actor(msgspec.Struct, frozen=True):
+    """The actor of an entry in the audit: their credential, and the address from which it came, None for the server
+    itself. With a key, `user_id` is the user that the backend acts for."""
+
+    kind: ActorKind
+    address: str | None = None
+    key_id: KeyId | None = None
+    user_id: UserId | None = None
+
+
+SERVER_ACTOR = Actor(ActorKind.SERVER)
+
+
+def make_actor(principal: Principal | None, address: str) -> Actor:
+    """None stands for the operator, who has no user."""
+    if principal is None:
+        return Actor(ActorKind.MASTER, address)
+    kind = ActorKind.KEY if principal.scope is Scope.API_KEY else ActorKind.USER
+    return Actor(kind, address, principal.key_id, principal.user_id)
+
+
 class MemberState(msgspec.Struct):
     """A member of a loaded room. `last_ack` and `last_read` only grow while the membership lasts."""
 
@@ -204,6 +232,10 @@ def encode_notification_id(notification_key: int) -> str:
 
 def encode_report_id(report_key: int) -> str:
     return f"report_{report_key:016x}"
+
+
+def encode_audit_id(audit_key: int) -> str:
+    return f"audit_{audit_key:016x}"
 
 
 def encode_subscription_id(subscription_key: int) -> str:

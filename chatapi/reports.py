@@ -2,11 +2,11 @@
 
 from chatapi.access import Access, check_may_read
 from chatapi.errors import not_found
-from chatapi.models import Principal, WebhookEvent, encode_report_id, find_key
+from chatapi.models import Actor, Principal, WebhookEvent, encode_report_id, find_key
 from chatapi.protocol.json import encode
 from chatapi.protocol.moderation_answers import Report
 from chatapi.protocol.moderation_requests import ReportMessage
-from chatapi.store import Store, Transaction, log
+from chatapi.store import Store, Transaction, audit, log
 from chatapi.store.reports import NewReport, find_report, insert_report, resolve_report
 from chatapi.webhooks.queue import WebhookQueue
 
@@ -44,15 +44,21 @@ class Reports:
         )
         return encode_report_id(key)
 
-    async def resolve(self, principal: Principal, report_id: str) -> Report:
+    async def resolve(self, principal: Principal, actor: Actor, report_id: str) -> Report:
         """The report, resolved. Resolving it again changes nothing. Raises ChatError NOT_FOUND."""
         report_key = find_key("report_", report_id)
         if report_key is None:
             raise not_found("Report")
-        tenant_key = principal.tenant.tenant_key
-        report = await self._store.writer.change(
-            lambda transaction: resolve_report(transaction, tenant_key, report_key, principal.user_id)
-        )
+        tenant = principal.tenant
+
+        async def apply(transaction: Transaction) -> Report | None:
+            report, is_new = await resolve_report(transaction, tenant.tenant_key, report_key, principal.user_id)
+            if report is not None and is_new:
+                details = {"room_id": report.room_id}
+                await audit.record(transaction, actor, "report.resolve", tenant.tenant_id, report_id, details)
+            return report
+
+        report = await self._store.writer.change(apply)
         if report is None:
             raise not_found("Report")
         return report

@@ -5,14 +5,14 @@ from typing import NamedTuple
 from chatapi.access import Access, check_admin, check_alive, check_member
 from chatapi.errors import conflict, forbidden, invalid
 from chatapi.membership import Membership
-from chatapi.models import Principal, RoomType, UserId, encode_time, is_user_id
+from chatapi.models import Actor, Principal, RoomType, UserId, encode_time, is_user_id
 from chatapi.protocol.moderation_answers import Ban
 from chatapi.protocol.moderation_requests import BanUser
 from chatapi.protocol.server_frames import MemberBannedFrame, MemberUnbannedFrame
 from chatapi.room import RoomState
 from chatapi.room_log import RoomLog
 from chatapi.rooms import Rooms
-from chatapi.store import Store, Transaction
+from chatapi.store import Store, Transaction, audit
 from chatapi.store import rooms as store_rooms
 from chatapi.store.moderation import StoredBan, delete_ban, find_ban, write_ban
 
@@ -36,7 +36,7 @@ class RoomBans:
         self._membership = membership
         self._room_log = room_log
 
-    async def ban(self, principal: Principal, room_id: str, user_id: UserId, body: BanUser) -> Ban:
+    async def ban(self, principal: Principal, actor: Actor, room_id: str, user_id: UserId, body: BanUser) -> Ban:
         """The ban, which replaces one that was there; the same one again makes no event. Raises ChatError; CONFLICT for
         the caller themselves."""
         if not is_user_id(user_id):
@@ -64,6 +64,8 @@ class RoomBans:
                 room_id=room.room_id, user_id=user_id, reason=body.reason, until=_encode_end(until_us), seq=seq
             )
             await self._room_log.append(transaction, room, seq, frame, None, is_quiet=True)
+            details = {"room_id": room.room_id, "until": _encode_end(until_us)}
+            await audit.record(transaction, actor, "room.ban", room.tenant.tenant_id, user_id, details)
             return _NewBan(ban, frame)
 
         def publish(new: _NewBan) -> None:
@@ -74,7 +76,7 @@ class RoomBans:
         new = await self._store.writer.change(apply, publish, barrier=True, characters=body.count_characters())
         return _encode(new.ban)
 
-    async def unban(self, principal: Principal, room_id: str, user_id: UserId) -> None:
+    async def unban(self, principal: Principal, actor: Actor, room_id: str, user_id: UserId) -> None:
         """Does nothing for a user who is not banned. Raises ChatError."""
         room = await self._access.access_any(principal, room_id)
 
@@ -91,6 +93,8 @@ class RoomBans:
                 room_id=room.room_id, user_id=user_id, reason=ban.reason, until=_encode_end(ban.until_us), seq=seq
             )
             await self._room_log.append(transaction, room, seq, frame, None, is_quiet=True)
+            details = {"room_id": room.room_id}
+            await audit.record(transaction, actor, "room.unban", room.tenant.tenant_id, user_id, details)
             return frame
 
         def publish(frame: MemberUnbannedFrame | None) -> None:

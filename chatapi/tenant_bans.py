@@ -3,17 +3,17 @@
 import asyncio
 from collections.abc import Iterable
 
-from chatapi.banned_users import USER_BANNED, BannedUsers, UserBan, refuse_banned
+from chatapi.banned_users import USER_BANNED, BannedUsers, UserBan, is_banned, refuse_banned
 from chatapi.clock import Clock
 from chatapi.errors import not_found
 from chatapi.hub import Hub
 from chatapi.membership import Membership
-from chatapi.models import RoomKey, TenantState, UserId
+from chatapi.models import Actor, RoomKey, TenantState, UserId
 from chatapi.presence import Presence
 from chatapi.protocol.answers import BannedUser
 from chatapi.protocol.moderation_requests import BanUser
 from chatapi.rooms import Rooms
-from chatapi.store import Store, Transaction
+from chatapi.store import Store, Transaction, audit
 from chatapi.store import user_bans as store_bans
 from chatapi.tasks import Tasks
 
@@ -68,15 +68,20 @@ class TenantBans:
             raise not_found("Ban")
         return _show(user_id, ban)
 
-    async def ban_user(self, tenant: TenantState, user_id: UserId, body: BanUser) -> BannedUser:
+    async def ban_user(self, tenant: TenantState, actor: Actor, user_id: UserId, body: BanUser) -> BannedUser:
         """The user's connections are closed, and all that they ask for is refused, what waits for the writer as well.
         A ban that is there is replaced."""
         promoting: list[asyncio.Task[None]] = []
 
         async def apply(transaction: Transaction) -> UserBan:
             until_us = None if body.expires_in is None else transaction.now_us + body.expires_in * 1_000_000
-            await store_bans.put_ban(transaction, tenant.tenant_key, user_id, body.reason, until_us)
-            return UserBan(body.reason, until_us)
+            ban = UserBan(body.reason, until_us)
+            await store_bans.put_ban(transaction, tenant.tenant_key, user_id, ban.reason, ban.until_us)
+            if tenant.bans is None or tenant.bans.find(user_id) != ban:
+                await audit.record(
+                    transaction, actor, "user.ban", tenant.tenant_id, user_id, {"until": ban.banned_until}
+                )
+            return ban
 
         def publish(ban: UserBan) -> None:
             self._bans_of(tenant).put(user_id, ban)
@@ -89,11 +94,13 @@ class TenantBans:
         await asyncio.wait(promoting, timeout=HEIRS_SECONDS)  # it goes on, also if nobody waits any more
         return _show(user_id, ban)
 
-    async def unban_user(self, tenant: TenantState, user_id: UserId) -> None:
+    async def unban_user(self, tenant: TenantState, actor: Actor, user_id: UserId) -> None:
         """Does nothing for a user who is not banned."""
 
         async def apply(transaction: Transaction) -> None:
             await store_bans.delete_ban(transaction, tenant.tenant_key, user_id)
+            if is_banned(tenant, user_id):
+                await audit.record(transaction, actor, "user.unban", tenant.tenant_id, user_id)
 
         def publish(_result: None) -> None:
             if tenant.bans is not None:

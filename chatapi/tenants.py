@@ -18,14 +18,24 @@ from chatapi.config import Config, TenantSettings, parse_tenant_config, resolve_
 from chatapi.connection import Connection
 from chatapi.errors import conflict, invalid, not_found, tenant_moved, unauthenticated
 from chatapi.hub import Hub
-from chatapi.models import KeyId, Principal, ReplacedSecret, Scope, TenantId, TenantKey, TenantState
+from chatapi.models import (
+    SERVER_ACTOR,
+    Actor,
+    KeyId,
+    Principal,
+    ReplacedSecret,
+    Scope,
+    TenantId,
+    TenantKey,
+    TenantState,
+)
 from chatapi.protocol.encoders import encode_frame
 from chatapi.protocol.pages import Page, Window
 from chatapi.protocol.requests import CreateTenant, PatchTenant
 from chatapi.protocol.server_frames import ServerShutdownFrame
 from chatapi.ratelimit import BucketLevel, TenantBuckets
 from chatapi.rooms import Rooms
-from chatapi.store import Store, Transaction
+from chatapi.store import Store, Transaction, audit
 from chatapi.store import tenants as store_tenants
 from chatapi.store.epochs import make_epoch
 
@@ -140,13 +150,13 @@ class TenantRegistry:
 
     # Tenants
 
-    async def create(self, body: CreateTenant) -> tuple[TenantState, str]:
+    async def create(self, actor: Actor, body: CreateTenant) -> tuple[TenantState, str]:
         """The tenant and its first API key, which is never shown again. Raises ChatError for an invalid config."""
         config = self._parse_config(body.config or {})
-        return await self._create(TenantId(f"tenant_{secrets.token_hex(10)}"), body.name, config, shown=False)
+        return await self._create(actor, TenantId(f"tenant_{secrets.token_hex(10)}"), body.name, config, shown=False)
 
     async def _create(
-        self, tenant_id: TenantId, name: str, config: dict[str, object], *, shown: bool
+        self, actor: Actor, tenant_id: TenantId, name: str, config: dict[str, object], *, shown: bool
     ) -> tuple[TenantState, str]:
         api_key, key_id = make_api_key(tenant_id), make_key_id()
         token_secret = make_secret()
@@ -160,6 +170,7 @@ class TenantRegistry:
             await store_tenants.insert_key(
                 transaction, tenant_key, key_id, hash_key(api_key), api_key if shown else None
             )
+            await audit.record(transaction, actor, "tenant.create", tenant_id, tenant_id, {"key_id": key_id})
             return TenantState(
                 tenant_key=tenant_key,
                 tenant_id=tenant_id,
@@ -193,7 +204,7 @@ class TenantRegistry:
         for key_id, key_hash in hashes.items():
             self._add_key(key_hash, tenant, key_id)
 
-    async def update(self, tenant_id: str, body: PatchTenant) -> tuple[TenantState, str | None]:
+    async def update(self, actor: Actor, tenant_id: str, body: PatchTenant) -> tuple[TenantState, str | None]:
         """The tenant, and its webhook secret if this change made it. Raises ChatError."""
 
         async def apply(transaction: Transaction) -> tuple[TenantState, str, dict[str, object], str | None]:
@@ -205,6 +216,9 @@ class TenantRegistry:
             made = make_webhook_secret() if config.get("webhook_url") and tenant.webhook_secret is None else None
             webhook_secret = made or tenant.webhook_secret
             await store_tenants.update_tenant(transaction, tenant.tenant_key, name, config, webhook_secret)
+            if changed := audit.list_changes(tenant, name, config):
+                details = {"changed": changed}
+                await audit.record(transaction, actor, "tenant.update", tenant.tenant_id, tenant.tenant_id, details)
             return tenant, name, config, made
 
         def publish(result: tuple[TenantState, str, dict[str, object], str | None]) -> None:
@@ -217,7 +231,7 @@ class TenantRegistry:
         tenant, _name, _config, made = await self._store.writer.change(apply, publish, barrier=True)
         return tenant, made
 
-    async def delete(self, tenant_id: str) -> None:
+    async def delete(self, actor: Actor, tenant_id: str) -> None:
         """The tenant is gone at once, and its sockets close; the rows are purged afterwards. Raises ChatError
         NOT_FOUND."""
 
@@ -226,6 +240,7 @@ class TenantRegistry:
             if tenant.hold is not None and tenant.moved_to is None:
                 raise tenant.hold
             await store_tenants.mark_tenant_deleted(transaction, tenant.tenant_key)
+            await audit.record(transaction, actor, "tenant.delete", tenant_id, tenant_id)
             return tenant
 
         def publish(tenant: TenantState) -> None:
@@ -296,13 +311,14 @@ class TenantRegistry:
 
     # Secrets
 
-    async def rotate_token_secret(self, tenant_id: str) -> str:
+    async def rotate_token_secret(self, actor: Actor, tenant_id: str) -> str:
         """The new secret; every user token signed with the old one is void at once."""
         token_secret = make_secret()
 
         async def apply(transaction: Transaction) -> TenantState:
             tenant = self.get_served(tenant_id)
             await store_tenants.update_token_secret(transaction, tenant.tenant_key, token_secret)
+            await audit.record(transaction, actor, "token_secret.rotate", tenant_id, tenant_id)
             return tenant
 
         def publish(tenant: TenantState) -> None:
@@ -316,7 +332,7 @@ class TenantRegistry:
         await self._store.writer.change(apply, publish)
         return token_secret
 
-    async def rotate_webhook_secret(self, tenant_id: str) -> str:
+    async def rotate_webhook_secret(self, actor: Actor, tenant_id: str) -> str:
         """The new secret; the old one signs along for a day. Raises ChatError CONFLICT when too many do already."""
         secret = make_webhook_secret()
 
@@ -330,6 +346,7 @@ class TenantRegistry:
             if tenant.webhook_secret is not None:
                 replaced.insert(0, ReplacedSecret(tenant.webhook_secret, now_us + WEBHOOK_SECRET_OVERLAP_US))
             await store_tenants.update_webhook_secret(transaction, tenant.tenant_key, secret, replaced)
+            await audit.record(transaction, actor, "webhook_secret.rotate", tenant_id, tenant_id)
             return tenant, replaced
 
         def publish(result: tuple[TenantState, list[ReplacedSecret]]) -> None:
@@ -341,13 +358,14 @@ class TenantRegistry:
 
     # Keys
 
-    async def create_key(self, tenant_id: str) -> tuple[KeyId, str]:
+    async def create_key(self, actor: Actor, tenant_id: str) -> tuple[KeyId, str]:
         """The key's id, and the key, which is never shown again."""
         api_key, key_id = make_api_key(tenant_id), make_key_id()
 
         async def apply(transaction: Transaction) -> TenantState:
             tenant = self.get_served(tenant_id)
             await store_tenants.insert_key(transaction, tenant.tenant_key, key_id, hash_key(api_key), None)
+            await audit.record(transaction, actor, "key.create", tenant_id, key_id)
             return tenant
 
         def publish(tenant: TenantState) -> None:
@@ -365,7 +383,7 @@ class TenantRegistry:
         tenant = self.get(tenant_id)
         return await store_tenants.list_keys(self._store.readers, tenant.tenant_key, window)
 
-    async def revoke_key(self, tenant_id: str, key_id: str) -> None:
+    async def revoke_key(self, actor: Actor, tenant_id: str, key_id: str) -> None:
         """The key stops working at once, and the sockets opened with it close; those of other credentials stay."""
         tenant = self.get_served(tenant_id)
 
@@ -373,6 +391,7 @@ class TenantRegistry:
             key_hash = await store_tenants.delete_key(transaction, tenant.tenant_key, key_id)
             if key_hash is None:
                 raise not_found("Key")
+            await audit.record(transaction, actor, "key.revoke", tenant_id, key_id)
             return key_hash
 
         def publish(key_hash: bytes) -> None:
@@ -397,7 +416,7 @@ class TenantRegistry:
         """Makes the tenant `dev` unless it is there. `dev_key` is the same one on every start of the same database."""
         tenant = self._by_id.get(DEV_TENANT_ID)
         if tenant is None:
-            _tenant, self.dev_key = await self._create(DEV_TENANT_ID, "dev", {}, shown=True)
+            _tenant, self.dev_key = await self._create(SERVER_ACTOR, DEV_TENANT_ID, "dev", {}, shown=True)
         else:
             shown = await store_tenants.find_shown_key(self._store.readers, tenant.tenant_key)
             self.dev_key = shown or await self._make_shown_key(tenant)
@@ -406,16 +425,17 @@ class TenantRegistry:
         """Unless the developer has named another endpoint. That of an earlier start had another port."""
         known = self.get(DEV_TENANT_ID).config.get("webhook_url")
         if known is None or str(known).endswith(urlsplit(url).path):
-            await self.update(DEV_TENANT_ID, PatchTenant(config={"webhook_url": url}))
+            await self.update(SERVER_ACTOR, DEV_TENANT_ID, PatchTenant(config={"webhook_url": url}))
 
     async def _make_shown_key(self, tenant: TenantState) -> str:
         """The dev tenant's key was revoked: here is another one."""
         api_key, key_id = make_api_key(tenant.tenant_id), make_key_id()
-        await self._store.writer.change(
-            lambda transaction: store_tenants.insert_key(
-                transaction, tenant.tenant_key, key_id, hash_key(api_key), api_key
-            )
-        )
+
+        async def apply(transaction: Transaction) -> None:
+            await store_tenants.insert_key(transaction, tenant.tenant_key, key_id, hash_key(api_key), api_key)
+            await audit.record(transaction, SERVER_ACTOR, "key.create", tenant.tenant_id, key_id)
+
+        await self._store.writer.change(apply)
         self._add_key(hash_key(api_key), tenant, key_id)
         return api_key
 

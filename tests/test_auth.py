@@ -15,7 +15,7 @@ from examples import example
 
 from chatapi.auth import TICKET_SECONDS, WRONG_KEYS_PER_MINUTE
 from chatapi.clock import Clock
-from chatapi.models import TenantId
+from chatapi.models import SERVER_ACTOR, TenantId
 from chatapi.store.tenants import insert_key, load_keys
 from chatapi.tenants import hash_key, make_key_id
 
@@ -64,8 +64,8 @@ async def test_a_wrong_key_is_401(shared_server: Server, key: str) -> None:
 async def test_each_key_and_ticket_names_its_own_tenant(server: Server) -> None:
     tenants = server.services.tenants
     for tenant_id in ("tenant_dev", "tenant_9f2c", "a_b", "_", "Ünïted 100%/ä_b_", "%5F"):
-        _tenant, first = await tenants._create(TenantId(tenant_id), "named", {}, shown=False)
-        _key_id, second = await tenants.create_key(tenant_id)
+        _tenant, first = await tenants._create(SERVER_ACTOR, TenantId(tenant_id), "named", {}, shown=False)
+        _key_id, second = await tenants.create_key(SERVER_ACTOR, tenant_id)
         ticket = (await server.user("alice", first).post("/ws/token")).data["token"]
         for text, prefix, digits in ((first, "sk_", 64), (second, "sk_", 64), (ticket, "tkt_", 48)):
             named, secret = text.removeprefix(prefix).rsplit("_", 1)

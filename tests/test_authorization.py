@@ -115,6 +115,7 @@ POST   /admin/tenants/{tenant_id}/webhook-secret    401  401   401       401    
 GET    /admin/dead-letters                          401  401   401       401         200    401
 POST   /admin/dead-letters/retry                    401  401   401       401         409    401
 POST   /admin/dead-letters/{dead_letter_id}/retry   401  401   401       401         404    401
+GET    /admin/audit                                 401  401   401       401         200    401
 GET    /admin/stats                                 401  401   401       401         200    401
 POST   /admin/compact                               401  401   401       401         200    401
 FRAME  send_message                                 ok   ok    404       404         401    401

@@ -17,7 +17,7 @@ from chatapi.client import search_records as client_search_records
 from chatapi.client.events import Event, LogEvent
 from chatapi.client.feed import ANSWERS
 from chatapi.client.frames import UNLOGGED
-from chatapi.protocol import answers, moderation_answers, search_records
+from chatapi.protocol import answers, audit_records, moderation_answers, search_records
 from chatapi.protocol.server_frames import SERVER_FRAMES, ServerFrame
 from chatapi.protocol.server_frames import LogEvent as ServerLogEvent
 
@@ -72,6 +72,7 @@ ANSWER_TYPES: dict[type, type] = {
     operator_records.NewTokenSecret: answers.TokenSecret,
     operator_records.NewWebhookSecret: answers.NewWebhookSecret,
     operator_records.DeadLetters: answers.DeadLetters,
+    operator_records.AuditPage: audit_records.Audit,
     operator_records.RetriedOne: answers.RetriedOne,
     operator_records.RetriedAll: answers.RetriedAll,
     operator_records.Stats: answers.Stats,

@@ -37,6 +37,7 @@ SCRAPE = example("docs/metrics.md", "yaml")
 BENCHMARKS = examples("docs/benchmarks.md", "sh")
 SET_UP = example("CONTRIBUTING.md", "sh", "pip install -e")
 RELEASE = example("CONTRIBUTING.md", "sh", ".ci/release")
+AUDIT = example("docs/operations.md", "sh", "/admin/audit")
 RUN_TESTS = example("README.md", "sh", "-m pytest")
 INSTALL = example("README.md", "sh", "pipx install")
 INSTALL_SDK = example("packaging/chatapi-python/README.md", "sh", "pip install")
@@ -55,6 +56,12 @@ async def test_the_guides_reactions_and_pins(server: Server) -> None:
     reacted, pinned, read = await run_calls(REACTIONS, URL=server.url, KEY=server.api_key, **names)
     assert reacted["reactions"] == [{"emoji": "👍", "count": 1, "user_ids": ["bob"]}]
     assert read == pinned == {**message, **reacted, "pinned_at": pinned["pinned_at"]}
+
+
+async def test_the_audit_of_the_operations(server: Server) -> None:
+    tenant = await server.make_tenant()
+    shown = await run_shell(AUDIT, URL=server.url, MASTER=server.master_key)
+    assert shown["entries"][-1]["target"] == tenant["tenant_id"]
 
 
 async def test_the_guides_pipe(server: Server) -> None:

@@ -422,6 +422,7 @@ async def check_operators_routes(server: Server, recorder: Recorder) -> None:
     await call("GET", "/dead-letters", 200)
     await call("POST", "/dead-letters/retry", 202, tenant)
     await call("POST", "/dead-letters/{dead_letter_id}/retry", 404, dead_letter_id="dlv_0")
+    await call("GET", "/audit", 200)
     await call("GET", "/stats", 200)
     await call("POST", "/compact", 200)
     await call("DELETE", "/tenants/{tenant_id}", 204, **tenant)

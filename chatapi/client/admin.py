@@ -9,6 +9,7 @@ from chatapi.client.credentials import Credentials
 from chatapi.client.envelope import Shape
 from chatapi.client.http import RETRIES, TIMEOUT_S, Http, RestClient
 from chatapi.client.operator_records import (
+    AuditPage,
     ChangedTenant,
     Compacted,
     DeadLetters,
@@ -171,6 +172,14 @@ class AdminAPI(RestClient):
         database that cannot do it while the server runs, and where the server has another one."""
         shape: Shape = {"stage": str, "before_bytes": int, "file_bytes": int, "free_bytes": int}
         return cast(Compacted, await self.call("POST", "/admin/compact", query={"database": database}, shape=shape))
+
+    async def list_audit(
+        self, *, tenant_id: str | None = None, after: str | None = None, limit: int | None = None
+    ) -> AuditPage:
+        """Acts of operators and moderators, the oldest first; of one tenant, deleted or not, or of all. `after`: the
+        `id` of an entry. `limit`: 1 to 100 (50). Raises ApiError: 400 for a wrong `after`."""
+        query = {"tenant_id": tenant_id, "after": after, "limit": limit}
+        return cast(AuditPage, await self.call("GET", "/admin/audit", query=query, shape={"entries": list}))
 
     async def get_stats(self) -> Stats:
         """For each tenant, rooms, messages, connections and what waits in its queues; and the queues of all."""

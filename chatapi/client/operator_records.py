@@ -133,6 +133,30 @@ class DeadLetters(Page):
     failed_events: list[FailedEvent]
 
 
+class AuditActor(TypedDict):
+    """The credential with which somebody acted; with a key, `user_id` is the user that the backend acted for."""
+
+    kind: Literal["master", "key", "user", "server"]
+    key_id: NotRequired[str]
+    user_id: NotRequired[str]
+
+
+class AuditEntry(TypedDict):
+    id: str
+    at: str
+    actor: AuditActor
+    address: str | None
+    action: str
+    tenant_id: str | None
+    target: str | None
+    details: NotRequired[Json]
+
+
+class AuditPage(TypedDict):
+    entries: list[AuditEntry]
+    has_more: bool
+
+
 class RetriedOne(TypedDict):
     id: str
 

@@ -248,6 +248,15 @@ class RetentionConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditConfig:
+    days: Annotated[
+        float,
+        Number(0, 100 * YEAR_DAYS),
+        "Days for which the server keeps entries of the audit; 0 = forever.",
+    ] = 365
+
+
+@dataclass(frozen=True, slots=True)
 class StreamsConfig:
     idle_seconds: Annotated[
         float,
@@ -323,6 +332,7 @@ class Config:
         default_factory=WebhooksConfig
     )
     retention: Annotated[RetentionConfig, "How long messages are kept."] = field(default_factory=RetentionConfig)
+    audit: Annotated[AuditConfig, "Acts of operators and moderators."] = field(default_factory=AuditConfig)
     streams: Annotated[StreamsConfig, "Messages that are still being written."] = field(default_factory=StreamsConfig)
     search: Annotated[SearchConfig, "Full-text search over messages."] = field(default_factory=SearchConfig)
     log: Annotated[LogConfig, "What is logged. Keys, tokens and content never are."] = field(default_factory=LogConfig)

@@ -6,6 +6,7 @@ import chatapi
 from chatapi.config import Config
 from chatapi.protocol import answers
 from chatapi.rest import (
+    audit,
     database,
     dead_letters,
     dev,
@@ -160,6 +161,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", _DEAD, dead_letters.list_dead_letters, 200, _MASTER, also=(404,)),
     Route("POST", f"{_DEAD}/retry", dead_letters.retry_dead_letters, 202, _MASTER, also=(404, 409)),
     Route("POST", f"{_DEAD}/{{dead_letter_id}}/retry", dead_letters.retry_dead_letter, 202, _MASTER, also=(409,)),
+    Route("GET", "/admin/audit", audit.list_audit, 200, _MASTER),
     Route("GET", "/admin/stats", dead_letters.list_stats, 200, _MASTER),
     Route("POST", "/admin/compact", database.compact, 200, _MASTER, also=(409,)),
 )

@@ -7,7 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, get_args, get_origin, get_
 
 from aiohttp import web
 
-from chatapi.models import Principal
+from chatapi.models import Actor, Principal, make_actor
 from chatapi.protocol.answers import Answer
 from chatapi.protocol.encoders import encode_envelope
 from chatapi.protocol.requests import Body, Query
@@ -56,14 +56,21 @@ DataT = TypeVar("DataT", bound=Answer)
 
 @dataclass(slots=True)
 class OpenCall(Generic[BodyT, QueryT]):
-    """A call by anybody, or by the operator. `base` is known to documents alone, `exchange` to routes that wait."""
+    """A call by anybody, or by the operator. `address`, the client's, is known to routes with a credential, `base` to
+    documents alone, `exchange` to routes that wait."""
 
     services: Services
     path: Mapping[str, str]
     body: BodyT
     query: QueryT
+    address: str = ""
     base: Base = NOWHERE
     exchange: Exchange | None = None
+
+    @property
+    def actor(self) -> Actor:
+        """The operator."""
+        return make_actor(None, self.address)
 
 
 @dataclass(slots=True)
@@ -71,6 +78,10 @@ class Call(OpenCall[BodyT, QueryT]):
     """A call by a user."""
 
     principal: Principal = field(kw_only=True)
+
+    @property
+    def actor(self) -> Actor:
+        return make_actor(self.principal, self.address)
 
 
 @dataclass(slots=True)

@@ -26,13 +26,15 @@ async def list_dead_letters(call: OpenCall[None, req.DeadLettersQuery]) -> Respo
 async def retry_dead_letter(call: OpenCall[None, None]) -> Response[answers.RetriedOne]:
     """Put a dead letter back into the queue."""
     dead_letter_id = call.path["dead_letter_id"]
-    await call.services.dead_letters.retry(dead_letter_id)
+    await call.services.dead_letters.retry(call.actor, dead_letter_id)
     return ok(answers.RetriedOne(id=dead_letter_id), 202)
 
 
 async def retry_dead_letters(call: OpenCall[req.RetryDeadLetters, None]) -> Response[answers.RetriedAll]:
     """Put all dead letters of a tenant back into the queue."""
-    return ok(answers.RetriedAll(retried=await call.services.dead_letters.retry_all(call.body.tenant_id)), 202)
+    return ok(
+        answers.RetriedAll(retried=await call.services.dead_letters.retry_all(call.actor, call.body.tenant_id)), 202
+    )
 
 
 async def list_stats(call: OpenCall[None, None]) -> Response[answers.Stats]:

@@ -112,16 +112,16 @@ class Edge:
             edge: Edge, request: web.BaseRequest, path: Mapping[str, str], headers: Headers
         ) -> web.StreamResponse:
             services = edge._services  # also for the rest of a body that comes after a reset
-            principal = edge._authenticate(route, request, headers)
+            principal, address = edge._authenticate(route, request, headers)
             body = None if route.body is None else await _read_body(request, route.body)
             query = None if route.query is None else _read_query(request, route.query)
             _check_path(path)
             if ends_in_emoji:
                 path = {**path, "emoji": _read_last_step(request)}
             call: OpenCall[Any, Any] = (
-                OpenCall(services, path, body, query)
+                OpenCall(services, path, body, query, address)
                 if principal is None
-                else Call(services, path, body, query, principal=principal)
+                else Call(services, path, body, query, address, principal=principal)
             )
             if route.waits:
                 call.exchange = Exchange(request, headers)
@@ -154,14 +154,14 @@ class Edge:
         ) -> web.StreamResponse:
             response: web.Response
             try:
-                principal = edge._authenticate(route, request, headers)
+                principal, address = edge._authenticate(route, request, headers)
                 assert principal is not None  # of a `Call`
                 body = IncomingText(request)
                 query = None if route.query is None else _read_query(request, route.query)
                 _check_path(path)
                 if edge.outflow.total_bytes:
                     edge._may_make(route, request, principal)
-                answer = await route.handler(Call(edge._services, path, body, query, principal=principal))
+                answer = await route.handler(Call(edge._services, path, body, query, address, principal=principal))
                 if len(answer.body) > SMALL_BYTES:
                     edge._takes_large(route, request, principal, answer)
                 response = _make_response(answer, headers)
@@ -231,15 +231,16 @@ class Edge:
             return TenantKey(0), client_address(request, self._services.config.server.trusted_proxies)
         return principal.tenant.tenant_key, principal.user_id
 
-    def _authenticate(self, route: Route, request: web.BaseRequest, headers: Headers) -> Principal | None:
-        """The user who calls; None for a route that has none. Raises ChatError."""
+    def _authenticate(self, route: Route, request: web.BaseRequest, headers: Headers) -> tuple[Principal | None, str]:
+        """The user who calls, None for a route that has none, and the client's address, empty for a route without a
+        credential. Raises ChatError."""
         services = self._services
         if route.credential is Credential.NONE:
-            return None
+            return None, ""
         address = client_address(request, services.config.server.trusted_proxies)
         if route.credential is Credential.MASTER:
             services.auth.check_master_key(read_header(request, "X-Master-Key"), address)
-            return None
+            return None, address
         principal, is_paid = authenticate_headers(services, request, address), False
         if principal is None:
             found = None
@@ -254,7 +255,7 @@ class Edge:
             check_user_not_banned(principal.tenant, principal.user_id)
         if route.credential is Credential.API_KEY and principal.key_id is None:
             raise ChatError(Code.AUTHORIZATION_ERROR, "This route needs the tenant's API key")
-        return principal
+        return principal, address
 
     def _refuse(self, error: ChatError, headers: Headers) -> web.Response:
         if error.headers is not None:

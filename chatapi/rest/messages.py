@@ -42,7 +42,7 @@ async def edit_message(call: Call[req.MessageEdit, None]) -> Response[answers.Me
 
 async def delete_message(call: Call[None, None]) -> Response[None]:
     """Delete a message. For its sender and the room's admins; a tombstone stays."""
-    await call.services.chat.delete_message(call.principal, call.path["room_id"], call.path["message_id"])
+    await call.services.chat.delete_message(call.principal, call.actor, call.path["room_id"], call.path["message_id"])
     return NO_CONTENT
 
 

@@ -13,12 +13,13 @@ from chatapi.store.moderation import BANS_START
 async def ban_member(call: Call[BanUser, None]) -> Response[answers.Ban]:
     """Ban a user from a room, a member or not. For its admins."""
     user_id = UserId(call.path["user_id"])
-    return ok(await call.services.room_bans.ban(call.principal, call.path["room_id"], user_id, call.body))
+    return ok(await call.services.room_bans.ban(call.principal, call.actor, call.path["room_id"], user_id, call.body))
 
 
 async def unban_member(call: Call[None, None]) -> Response[None]:
     """Lift a user's ban. For the room's admins."""
-    await call.services.room_bans.unban(call.principal, call.path["room_id"], UserId(call.path["user_id"]))
+    user_id = UserId(call.path["user_id"])
+    await call.services.room_bans.unban(call.principal, call.actor, call.path["room_id"], user_id)
     return NO_CONTENT
 
 

@@ -28,4 +28,4 @@ async def list_reports(call: Call[None, ReportsQuery]) -> Response[answers.Repor
 
 async def resolve_report(call: Call[None, None]) -> Response[answers.Report]:
     """Mark a report as resolved. Doing it again changes nothing."""
-    return ok(await call.services.reports.resolve(call.principal, call.path["report_id"]))
+    return ok(await call.services.reports.resolve(call.principal, call.actor, call.path["report_id"]))

@@ -51,13 +51,13 @@ async def get_room(call: Call[None, None]) -> Response[answers.Room]:
 async def update_room(call: Call[req.PatchRoom, None]) -> Response[answers.Room]:
     """Rename a room, replace its metadata, or change who may post and how often. For its admins; an absent field stays,
     null clears a name or metadata."""
-    room = await call.services.membership.update_room(call.principal, call.path["room_id"], call.body)
+    room = await call.services.membership.update_room(call.principal, call.actor, call.path["room_id"], call.body)
     return ok(room.record())
 
 
 async def delete_room(call: Call[None, None]) -> Response[None]:
     """Delete a room and everything in it. For its admins."""
-    await call.services.membership.delete_room(call.principal, call.path["room_id"])
+    await call.services.membership.delete_room(call.principal, call.actor, call.path["room_id"])
     return NO_CONTENT
 
 
@@ -88,14 +88,16 @@ async def _search_members(call: Call[None, req.MembersQuery], room: RoomState, q
 
 async def add_member(call: Call[req.AddMember, None]) -> Response[answers.Member]:
     """Add a member. Admins add anyone; in a channel users add themselves."""
-    member = await call.services.membership.add_member(call.principal, call.path["room_id"], call.body)
+    member = await call.services.membership.add_member(call.principal, call.actor, call.path["room_id"], call.body)
     return ok(await _show_face(call, member), 201)
 
 
 async def update_member(call: Call[PatchMember, None]) -> Response[answers.Member]:
     """Change a member's role, or mute the member. For admins; the last admin cannot be demoted."""
     user_id = UserId(call.path["user_id"])
-    member = await call.services.membership.update_member(call.principal, call.path["room_id"], user_id, call.body)
+    member = await call.services.membership.update_member(
+        call.principal, call.actor, call.path["room_id"], user_id, call.body
+    )
     return ok(await _show_face(call, member))
 
 
@@ -107,7 +109,9 @@ async def _show_face(call: Call[Any, Any], member: answers.Member) -> answers.Me
 
 async def remove_member(call: Call[None, None]) -> Response[None]:
     """Remove a member. Admins remove anyone, and members leave; not in a dm."""
-    await call.services.membership.remove_member(call.principal, call.path["room_id"], UserId(call.path["user_id"]))
+    await call.services.membership.remove_member(
+        call.principal, call.actor, call.path["room_id"], UserId(call.path["user_id"])
+    )
     return NO_CONTENT
 
 

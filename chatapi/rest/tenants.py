@@ -28,7 +28,7 @@ def tenant_record(services: Services, tenant: TenantState) -> answers.Tenant:
 
 async def create_tenant(call: OpenCall[req.CreateTenant, None]) -> Response[answers.NewTenant]:
     """Create a tenant. The answer shows its key and secrets, this once."""
-    tenant, api_key = await call.services.tenants.create(call.body)
+    tenant, api_key = await call.services.tenants.create(call.actor, call.body)
     created = answers.NewTenant(
         tenant_id=tenant.tenant_id,
         name=tenant.name,
@@ -64,7 +64,7 @@ async def get_tenant(call: OpenCall[None, None]) -> Response[answers.Tenant]:
 
 async def update_tenant(call: OpenCall[req.PatchTenant, None]) -> Response[answers.UpdatedTenant]:
     """Change a tenant's name or config. An absent field stays; null takes the server's setting again."""
-    tenant, webhook_secret = await call.services.tenants.update(call.path["tenant_id"], call.body)
+    tenant, webhook_secret = await call.services.tenants.update(call.actor, call.path["tenant_id"], call.body)
     return ok(
         answers.UpdatedTenant(
             tenant_id=tenant.tenant_id,
@@ -78,7 +78,7 @@ async def update_tenant(call: OpenCall[req.PatchTenant, None]) -> Response[answe
 
 async def delete_tenant(call: OpenCall[None, None]) -> Response[None]:
     """Delete a tenant with all its data."""
-    await call.services.tenants.delete(call.path["tenant_id"])
+    await call.services.tenants.delete(call.actor, call.path["tenant_id"])
     return NO_CONTENT
 
 
@@ -101,7 +101,7 @@ async def move_tenant(call: OpenCall[MoveTenant, None]) -> Response[TenantMove]:
 
 async def create_key(call: OpenCall[None, None]) -> Response[answers.NewKey]:
     """Add an API key to a tenant. The answer shows it, this once."""
-    key_id, api_key = await call.services.tenants.create_key(call.path["tenant_id"])
+    key_id, api_key = await call.services.tenants.create_key(call.actor, call.path["tenant_id"])
     return ok(answers.NewKey(key_id=key_id, api_key=api_key), 201)
 
 
@@ -115,17 +115,17 @@ async def list_keys(call: OpenCall[None, req.PageQuery]) -> Response[answers.Key
 
 async def revoke_key(call: OpenCall[None, None]) -> Response[None]:
     """Revoke a key. It stops working at once, and its connections close."""
-    await call.services.tenants.revoke_key(call.path["tenant_id"], call.path["key_id"])
+    await call.services.tenants.revoke_key(call.actor, call.path["tenant_id"], call.path["key_id"])
     return NO_CONTENT
 
 
 async def rotate_token_secret(call: OpenCall[None, None]) -> Response[answers.TokenSecret]:
     """Replace the token secret. All tokens signed with the old one are invalid at once."""
-    token_secret = await call.services.tenants.rotate_token_secret(call.path["tenant_id"])
+    token_secret = await call.services.tenants.rotate_token_secret(call.actor, call.path["tenant_id"])
     return ok(answers.TokenSecret(token_secret=token_secret), 201)
 
 
 async def rotate_webhook_secret(call: OpenCall[None, None]) -> Response[answers.NewWebhookSecret]:
     """Replace the webhook secret. The old one signs as well for a day."""
-    webhook_secret = await call.services.tenants.rotate_webhook_secret(call.path["tenant_id"])
+    webhook_secret = await call.services.tenants.rotate_webhook_secret(call.actor, call.path["tenant_id"])
     return ok(answers.NewWebhookSecret(webhook_secret=webhook_secret), 201)

@@ -48,12 +48,12 @@ async def get_ban(call: Call[None, None]) -> Response[answers.BannedUser]:
 async def ban_user(call: Call[BanUser, None]) -> Response[answers.BannedUser]:
     """Ban a user from the whole tenant: their connections close, and all that they ask for is refused."""
     user_id = parse_user_id(call.path["user_id"])
-    return ok(await call.services.tenant_bans.ban_user(call.principal.tenant, user_id, call.body))
+    return ok(await call.services.tenant_bans.ban_user(call.principal.tenant, call.actor, user_id, call.body))
 
 
 async def unban_user(call: Call[None, None]) -> Response[None]:
     """End the ban of a user. Their tokens and tickets hold again."""
-    await call.services.tenant_bans.unban_user(call.principal.tenant, UserId(call.path["user_id"]))
+    await call.services.tenant_bans.unban_user(call.principal.tenant, call.actor, UserId(call.path["user_id"]))
     return NO_CONTENT
 
 

@@ -79,15 +79,15 @@ async def insert_report(transaction: Transaction, tenant_key: TenantKey, room_ke
 
 async def resolve_report(
     transaction: Transaction, tenant_key: TenantKey, report_key: int, user_id: UserId
-) -> Report | None:
-    """The report, resolved by this user unless it was before; None if there is none."""
+) -> tuple[Report | None, bool]:
+    """The report, None if there is none, and whether this user has resolved it: it may have been before."""
     scope = {"tenant_key": tenant_key, "report_key": report_key}
-    await transaction.execute(_RESOLVE_REPORT, {**scope, "user_id": user_id, "now_us": transaction.now_us})
+    is_new = await transaction.execute(_RESOLVE_REPORT, {**scope, "user_id": user_id, "now_us": transaction.now_us}) > 0
     row = await transaction.fetch_one(_GET_REPORT, scope)
     if row is None:
-        return None
+        return None, False
     room_id, reporter_id, reason, message, created_at_us, resolved_by, resolved_at_us = row
-    return Report(
+    report = Report(
         report_id=encode_report_id(report_key),
         status="resolved",
         room_id=room_id,
@@ -98,6 +98,7 @@ async def resolve_report(
         resolved_by=resolved_by,
         resolved_at=encode_time(resolved_at_us),
     )
+    return report, is_new
 
 
 async def list_reports(readers: Readers, tenant_key: TenantKey, *, is_open: bool, window: Window) -> Page:

@@ -182,6 +182,8 @@ TENANT_TABLES = (
 LEFT_OUT = {
     "departures": "the servers that tenants have moved to from this one",
     "arrivals": "the servers that tenants come from",
+    "audit": "the operator's, about all tenants",
+    "sqlite_sequence": "of SQLite itself, for the ids of the audit",
     "meta": "facts about the database itself",
     "search_progress": "of the index of search, which each database makes for itself",
     "search_blocks": "the same",

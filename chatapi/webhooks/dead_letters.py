@@ -4,10 +4,10 @@ each tenant are."""
 from chatapi.clock import SteadyClock
 from chatapi.errors import conflict, not_found
 from chatapi.hub import Hub
-from chatapi.models import TenantState
+from chatapi.models import Actor, TenantState
 from chatapi.protocol.answers import AllQueues, Queues, Stats, TenantStats
 from chatapi.protocol.pages import Page, Window
-from chatapi.store import Store, Transaction, stats
+from chatapi.store import Store, Transaction, audit, stats
 from chatapi.store import webhooks as store_webhooks
 from chatapi.tenants import TenantRegistry
 from chatapi.webhooks.worker import WebhookWorker
@@ -39,7 +39,7 @@ class DeadLetterQueue:
         tenant_key = None if tenant_id is None else self._tenants.get(tenant_id).tenant_key
         return await store_webhooks.list_dead(self._store.readers, tenant_key, window)
 
-    async def retry(self, delivery_id: str) -> None:
+    async def retry(self, actor: Actor, delivery_id: str) -> None:
         """The schedule starts again, with the same `webhook-id`. Raises ChatError NOT_FOUND, or CONFLICT when the
         tenant has no webhook any more."""
         key = store_webhooks.parse_delivery_id(delivery_id)
@@ -54,11 +54,12 @@ class DeadLetterQueue:
                 raise not_found("Dead letter")
             _check_webhook(tenant)
             await store_webhooks.requeue(transaction, tenant.tenant_key, key, due_at_us)
+            await audit.record(transaction, actor, "dead_letter.retry", tenant.tenant_id, delivery_id)
             return tenant
 
         await self._worker.take_up(await self._store.writer.change(apply))
 
-    async def retry_all(self, tenant_id: str) -> int:
+    async def retry_all(self, actor: Actor, tenant_id: str) -> int:
         """The same for all of a tenant's; returns how many. Calls that fail for good meanwhile stay dead letters."""
         tenant = self._tenants.get(tenant_id)
         _check_webhook(tenant)
@@ -66,18 +67,24 @@ class DeadLetterQueue:
         until_us = await store_webhooks.find_newest_dead_us(self._store.readers, tenant.tenant_key)
         total = 0
         while True:
-            requeued = await self._requeue_some(tenant, until_us)
+            requeued = await self._requeue_some(tenant, until_us, None if total else actor)
             total += requeued
             if requeued < REQUEUE_ROWS:
                 return total
 
-    async def _requeue_some(self, tenant: TenantState, until_us: int) -> int:
+    async def _requeue_some(self, tenant: TenantState, until_us: int, actor: Actor | None) -> int:
+        """The audit names the actor with the first of them."""
         due_at_us = self._steady.now_us() + self._first_wait_us
-        requeued = await self._store.writer.change(
-            lambda transaction: store_webhooks.requeue_of_tenant(
+
+        async def apply(transaction: Transaction) -> int:
+            requeued = await store_webhooks.requeue_of_tenant(
                 transaction, tenant.tenant_key, until_us, due_at_us, REQUEUE_ROWS
             )
-        )
+            if requeued and actor is not None:
+                await audit.record(transaction, actor, "dead_letters.retry", tenant.tenant_id, tenant.tenant_id)
+            return requeued
+
+        requeued = await self._store.writer.change(apply)
         if requeued:
             await self._worker.take_up(tenant)
         return requeued

@@ -10,6 +10,7 @@ from chatapi.access import check_may_type
 from chatapi.committer import get_outcome
 from chatapi.connection import Connection, Requester
 from chatapi.errors import ChatError
+from chatapi.models import make_actor
 from chatapi.open_streams import AppendResult
 from chatapi.protocol import frames
 from chatapi.protocol.encoders import encode_error_frame, encode_frame, message_sent_frame
@@ -33,9 +34,10 @@ MAX_IN_FLIGHT = 256  # messages, appends, and rooms acknowledged together, of on
 
 
 class Commands:
-    __slots__ = ("_connection", "_drained", "_in_flight", "_services")
+    __slots__ = ("_address", "_connection", "_drained", "_in_flight", "_services")
 
-    def __init__(self, services: Services, connection: Connection) -> None:
+    def __init__(self, services: Services, connection: Connection, address: str) -> None:
+        self._address = address
         self._services = services
         self._connection = connection
         self._in_flight = 0
@@ -120,7 +122,9 @@ class Commands:
 
     async def _delete_message(self, body: frames.DeleteMessage, request_id: str | None) -> None:
         requester = Requester(self._connection, request_id)
-        await self._services.chat.delete_message(self._connection.principal, body.room_id, body.message_id, requester)
+        principal = self._connection.principal
+        actor = make_actor(principal, self._address)
+        await self._services.chat.delete_message(principal, actor, body.room_id, body.message_id, requester)
 
     async def _append_to_message(self, body: frames.AppendToMessage, request_id: str | None) -> None:
         message_id = body.message_id  # while it waits, its text is held by the stream alone

@@ -87,7 +87,8 @@ async def serve_websocket(
         # Sent: an idle connection would keep both for hours, 1.6 KB of its 19.
         socket.headers.clear()
         headers.clear()
-        session = Session(services, connection, user, socket)
+        address = client_address(request, services.config.server.trusted_proxies)
+        session = Session(services, connection, user, socket, address)
         await session.open(wants_sync=request.query.get("sync") != "none")
         await session.read()
     finally:

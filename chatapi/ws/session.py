@@ -31,13 +31,19 @@ class Session:
     __slots__ = ("_commands", "_connection", "_is_sync_due", "_services", "_socket", "_user")
 
     def __init__(
-        self, services: Services, connection: Connection, user: OnlineUser, socket: web.WebSocketResponse
+        self,
+        services: Services,
+        connection: Connection,
+        user: OnlineUser,
+        socket: web.WebSocketResponse,
+        address: str,
     ) -> None:
+        """`address` is the client's."""
         self._services = services
         self._connection = connection
         self._user = user
         self._socket = socket
-        self._commands = Commands(services, connection)
+        self._commands = Commands(services, connection, address)
         # Under `?sync=none`, until the first: it belongs to the handshake, which took a token.
         self._is_sync_due = False
 

@@ -135,6 +135,20 @@ func (a *Admin) ListDeadLetters(ctx context.Context, q DeadLetterQuery) (*DeadLe
 	return get[DeadLetters](ctx, &a.caller, asked, shape{"failed_messages": aList})
 }
 
+// AuditQuery chooses a part of the audit.
+type AuditQuery struct {
+	Limit    int
+	After    string // the ID of an entry: only those after it
+	TenantID string // of this tenant alone, deleted or not
+}
+
+// ListAudit lists acts of operators and moderators, the oldest first. 400 for a wrong After.
+func (a *Admin) ListAudit(ctx context.Context, q AuditQuery) (*AuditPage, error) {
+	values := query{}.number("limit", int64(q.Limit)).text("after", q.After).text("tenant_id", q.TenantID).values()
+	asked := call{method: http.MethodGet, path: "/admin/audit", query: values}
+	return get[AuditPage](ctx, &a.caller, asked, shape{"entries": aList})
+}
+
 // RetryDeadLetter puts a webhook call that failed for good back into the queue, by its ID. It is not tried again after a
 // lost answer. 404; 409 when the tenant has no webhook_url.
 func (a *Admin) RetryDeadLetter(ctx context.Context, deadLetterID string) error {

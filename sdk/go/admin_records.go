@@ -84,6 +84,32 @@ type DeadLetters struct {
 	FailedEvents        []FailedCall `json:"failed_events"`
 }
 
+// AuditActor is the credential with which somebody acted: "master", "key", "user", or "server" for the server itself.
+// With a key, UserID is the user that the backend acted for.
+type AuditActor struct {
+	Kind   string `json:"kind"`
+	KeyID  string `json:"key_id"`
+	UserID string `json:"user_id"`
+}
+
+// AuditEntry is an act of an operator or a moderator.
+type AuditEntry struct {
+	ID       string         `json:"id"`
+	At       time.Time      `json:"at"`
+	Actor    AuditActor     `json:"actor"`
+	Address  string         `json:"address"`
+	Action   string         `json:"action"`
+	TenantID string         `json:"tenant_id"`
+	Target   string         `json:"target"`
+	Details  map[string]any `json:"details"`
+}
+
+// AuditPage is a page of the audit.
+type AuditPage struct {
+	Entries []AuditEntry `json:"entries"`
+	HasMore bool         `json:"has_more"`
+}
+
 // Queues count notifications that are not acknowledged yet, for each recipient; webhook calls still to be made; dead
 // letters; and, of all tenants together, Writes that wait for the disk.
 type Queues struct {

@@ -94,6 +94,7 @@ test("the operator's calls work", async () => {
   assert.deepEqual(await admin.retryDeadLetters(id), { retried: 0 });
   await assert.rejects(admin.retryDeadLetter("none"), { code: "NOT_FOUND" });
   assert.deepEqual((await admin.listDeadLetters({ tenant_id: id })).failed_messages, []);
+  assert.equal((await admin.listAudit({ tenant_id: id, limit: 1 })).entries[0].action, "tenant.create");
   assert.ok((await admin.getStats()).tenants.some((tenant) => tenant.tenant_id === id));
   assert.equal((await admin.compact()).stage, "done");
   assert.match(await admin.metrics(), /chatapi_connections/);

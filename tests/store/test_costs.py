@@ -102,6 +102,7 @@ FILL = """
     INSERT INTO webhook_deliveries (event_key, ordinal, tenant_key, room_key, user_id, next_attempt_at_us,
                                     last_attempt_at_us)
         SELECT n, 1, 1, iif(n % 2, 1, NULL), 'u', iif(n % 2, n, NULL), n FROM numbers;
+    INSERT INTO audit (at_us, kind, action, tenant_id) SELECT n, 'master', 'x', printf('tenant_%d', n % 2) FROM numbers;
     INSERT INTO search_blocks (block_key, room_key, number) SELECT 2000000000 - n, n, 0 FROM numbers WHERE n > 1;
     INSERT INTO search_blocks (block_key, room_key, number) SELECT 2100000000 - n, 1, n - 1 FROM numbers WHERE n <= 3;
     INSERT INTO search_index (rowid, words)
@@ -163,6 +164,9 @@ PARAMETERS: dict[str, object] = {
 }
 ROWS = f"[{(2099999999 << 10) + 1000}, {(2099999999 << 10) + 1001}, {(1999999990 << 10) + 1022}]"
 OF_STATEMENT: dict[str, dict[str, object]] = {
+    "audit._EXPIRE": {"audit_key": 20},
+    "audit._LIST_OF_TENANT": {"tenant_id": "tenant_1"},
+    "audit._INSERT": {"kind": "master", "action": "x", "tenant_id": "tenant_1"},
     "blocks._INSERT_BLOCK": {"blocked_id": "new", "dm_key": "new"},
     "blocks._FIND_BLOCK": {"blocked_id": "u000003"},
     "blocks._DELETE_BLOCK": {"blocked_id": "u000003"},

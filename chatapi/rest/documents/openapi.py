@@ -69,6 +69,7 @@ TAGS = {
     "user_data": ("Data protection", "What is stored of one user: exported, and erased"),
     "health": ("Server", "Whether it is alive, ready and able to write"),
     "tenants": ("Tenants", "For the operator: tenants, their keys and secrets"),
+    "audit": ("Audit", "For the operator: acts of operators and moderators"),
     "dead_letters": ("Queues", "For the operator: webhook calls that failed for good, and figures"),
     "database": ("Database", "For the operator: the database's free space"),
     "rest": ("Documents", "These descriptions"),

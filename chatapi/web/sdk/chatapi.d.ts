@@ -332,6 +332,20 @@ export type FailedEvent = {
     last_attempt_at: string;
     error: string;
 };
+export type AuditEntry = {
+    id: string;
+    at: string;
+    actor: {
+        kind: "master" | "key" | "user" | "server";
+        key_id?: string;
+        user_id?: string;
+    };
+    address: string | null;
+    action: string;
+    tenant_id: string | null;
+    target: string | null;
+    details?: Json;
+};
 export type Queues = {
     notifications: number;
     webhooks: number;
@@ -1550,6 +1564,20 @@ export declare class AdminAPI extends RestClient {
     listDeadLetters(page?: {
         tenant_id?: string;
     } & Page, options?: CallOptions): Promise<DeadLetters & More>;
+    /**
+     * Acts of operators and moderators, the oldest first; of one tenant, deleted or not, or of all. `after`: the `id` of an entry.
+     * `limit`: 1 to 100 (50). Throws: 400 for a wrong `after`.
+     * @param {{tenant_id?: string, after?: string, limit?: number}} [page] @param {CallOptions} [options]
+     * @returns {Promise<{entries: AuditEntry[], has_more: boolean}>}
+     */
+    listAudit(page?: {
+        tenant_id?: string;
+        after?: string;
+        limit?: number;
+    }, options?: CallOptions): Promise<{
+        entries: AuditEntry[];
+        has_more: boolean;
+    }>;
     /**
      * Puts a webhook call that failed for good back into the queue, by its `id`. Not tried again after a lost answer. Throws: 404,
      * 409 when the tenant has no `webhook_url`.

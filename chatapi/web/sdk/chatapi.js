@@ -153,6 +153,7 @@
 /** @typedef {{failed_messages: (FailedCall & {message_id: string, room_id: string})[], failed_notifications: (FailedCall & {notification_id: string, topic: string})[], failed_events: FailedEvent[]}} DeadLetters */
 /** @typedef {"message.created" | "message.edited" | "message.deleted" | "message.finished" | "message.reported" | "reaction.added" | "reaction.removed" | "room.created" | "room.updated" | "room.deleted" | "member.joined" | "member.left" | "member.banned" | "user.online" | "user.offline"} WebhookEvent */
 /** @typedef {{id: string, tenant_id: string, event: WebhookEvent, room_id?: string, seq?: number, user_id?: string, report_id?: string, attempts: number, last_attempt_at: string, error: string}} FailedEvent a call that was to tell the tenant's backend of an event */
+/** @typedef {{id: string, at: string, actor: {kind: "master" | "key" | "user" | "server", key_id?: string, user_id?: string}, address: string | null, action: string, tenant_id: string | null, target: string | null, details?: Json}} AuditEntry an act of an operator or a moderator */
 /** @typedef {{notifications: number, webhooks: number, dead_letters: number}} Queues notifications not acknowledged yet, for each recipient; webhook calls still to be made */
 /** @typedef {{tenant_id: string, name: string, rooms: number, messages: number, connections: number, queues: Queues}} TenantStats */
 /** @typedef {{stage: "working" | "waiting" | "done", before_bytes: number, file_bytes: number, free_bytes: number}} Compacted */
@@ -1572,6 +1573,14 @@ export class AdminAPI extends RestClient {
    * @returns {Promise<DeadLetters & More>}
    */
   listDeadLetters(page, options) { return this.call("GET", "/admin/dead-letters", { query: page, gives: { failed_messages: "array" } }, options); }
+
+  /**
+   * Acts of operators and moderators, the oldest first; of one tenant, deleted or not, or of all. `after`: the `id` of an entry.
+   * `limit`: 1 to 100 (50). Throws: 400 for a wrong `after`.
+   * @param {{tenant_id?: string, after?: string, limit?: number}} [page] @param {CallOptions} [options]
+   * @returns {Promise<{entries: AuditEntry[], has_more: boolean}>}
+   */
+  listAudit(page, options) { return this.call("GET", "/admin/audit", { query: page, gives: { entries: "array" } }, options); }
 
   /**
    * Puts a webhook call that failed for good back into the queue, by its `id`. Not tried again after a lost answer. Throws: 404,
