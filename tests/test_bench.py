@@ -52,6 +52,7 @@ SMALL_FORMS = {
     "lively": ["--clients", "6", "--members", "3", "--window", "2"],
     "streams": ["--clients", "4", "--members", "3", "--rate", "20"],
     "shards": ["--clients", "8", "--servers", "2"],
+    "transfer": ["--messages", "1500", "--clients", "4", "--rate", "50"],
     "open-streams": ["--clients", "3", "--streams", "12", "--appends", "5"],
 }
 
@@ -464,7 +465,7 @@ def test_a_prefilled_database_is_sound(tmp_path: Path, capsys: pytest.CaptureFix
     path = str(tmp_path / "chatapi.db")
     prefill(path, 2_500, Clock())
     assert main(["check", path]) == 0
-    prefill(path, 3, Clock())
+    prefill(path, 3, Clock(), has_words=True)
     assert main(["check", path]) == 0
 
 

@@ -22,6 +22,7 @@ USERS_PER_ROOM = 2
 CHUNK_ROWS = 200_000  # per transaction: enough to be fast, not so much that the WAL outgrows the database
 AGE_US = 365 * 86_400 * 1_000_000  # the oldest message is a year old
 CONTENT_CHARACTERS = 100
+WORDS = 20_000  # of the vocabulary, some of which come far more often than others
 
 _FAST = (
     "PRAGMA journal_mode = WAL",
@@ -46,21 +47,32 @@ _INSERT_MEMBERS = f"""
     SELECT :room_key + n / {USERS_PER_ROOM}, 'u' || (n % {USERS_PER_ROOM}), :tenant_key, 'member', :oldest_us
     FROM numbers
 """
-# Message n is the next one of room n % rooms: as it happens in use, neighbours in time are in different rooms.
-_INSERT_MESSAGES = f"""
+_CONTENT = ":content"
+_WORDS = " || ' ' || ".join(
+    [f"'w' || abs(random() % (1 + abs(random() % (1 + abs(random() % {WORDS})))))" for _ in range(16)]
+)
+
+
+def _insert_messages(content: str) -> str:
+    """SQL. Message n is the next one of room n % rooms: as it happens in use, neighbours in time are in different
+    rooms."""
+    return f"""
     {_COUNT}
     INSERT INTO messages (message_key, room_key, seq, sender_id, content, client_message_id, body_digest, created_at_us)
     SELECT (:oldest_us + n * :step_us - {KEY_EPOCH_US}) << 12, :room_key + n % :rooms, n / :rooms + 1,
-           'u' || (n % {USERS_PER_ROOM}), :content, lower(hex(randomblob(8))), n, :oldest_us + n * :step_us
+           'u' || (n % {USERS_PER_ROOM}), {content}, lower(hex(randomblob(8))), n, :oldest_us + n * :step_us
     FROM numbers
 """
+
+
 # Their keys may be below those that search has indexed.
 _INDEX_AGAIN = "UPDATE search_progress SET done_key = 0, gap_end_key = head_key"
 _ROOM_KEY = "SELECT coalesce(max(room_key), 0) + 1 FROM rooms"
 
 
-def prefill(path: str, messages: int, clock: Clock) -> None:
-    """Makes the database if there is none. The messages are a tenant's of their own.
+def prefill(path: str, messages: int, clock: Clock, *, has_words: bool = False) -> None:
+    """Makes the database if there is none. The messages are a tenant's of their own: about 100 characters each, which
+    are one word, or words as people use them, some often, most seldom.
 
     Raises StoreError, DatabaseInUse, OSError, or sqlite3.Error when it cannot be written to.
     """
@@ -70,7 +82,7 @@ def prefill(path: str, messages: int, clock: Clock) -> None:
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             for pragma in _FAST:
                 connection.execute(pragma)
-            _fill(connection, messages, clock.now_us())
+            _fill(connection, messages, clock.now_us(), _insert_messages(_WORDS if has_words else _CONTENT))
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             connection.execute("PRAGMA optimize")
 
@@ -80,7 +92,7 @@ async def _migrate(path: str, clock: Clock) -> None:
     await store.close()
 
 
-def _fill(connection: sqlite3.Connection, messages: int, now_us: int) -> None:
+def _fill(connection: sqlite3.Connection, messages: int, now_us: int, insert_messages: str) -> None:
     rooms = max(1, messages // MESSAGES_PER_ROOM)
     (room_key,) = connection.execute(_ROOM_KEY).fetchone()
     tenant = {
@@ -102,16 +114,17 @@ def _fill(connection: sqlite3.Connection, messages: int, now_us: int) -> None:
     connection.execute(_INSERT_MEMBERS, {**shape, "first": 0, "after": rooms * USERS_PER_ROOM})
     connection.execute(_INDEX_AGAIN)
     for first in range(0, messages, CHUNK_ROWS):
-        connection.execute(_INSERT_MESSAGES, {**shape, "first": first, "after": min(first + CHUNK_ROWS, messages)})
+        connection.execute(insert_messages, {**shape, "first": first, "after": min(first + CHUNK_ROWS, messages)})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Fills a database with messages of a tenant of their own.")
     parser.add_argument("file", metavar="FILE")
     parser.add_argument("messages", metavar="MESSAGES", type=int)
+    parser.add_argument("--words", action="store_true", help="texts of many words instead of one")
     args = parser.parse_args()
     try:
-        prefill(args.file, args.messages, Clock())
+        prefill(args.file, args.messages, Clock(), has_words=args.words)
     except (StoreError, DatabaseInUse) as error:
         sys.exit(str(error))
     except (sqlite3.Error, OSError) as error:

@@ -34,6 +34,7 @@ _SCENARIO_OPTIONS = {
         "messages (operations in lively, each one's appends in streams) per second; 0 = as many as go",
     ),
     "connections": (int, "N", "number of connections"),
+    "messages": (int, "N", "messages of the tenant that is imported and exported"),
     "missed": (int, "N", "number of messages that each client has missed"),
     "stall": (float, "SECONDS", "time for which the slow readers stop"),
     "size": (int, "BYTES", "size of each message's content"),

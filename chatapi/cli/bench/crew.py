@@ -54,6 +54,12 @@ class CommandPipe:
         assert isinstance(schedule, Schedule)
         return schedule
 
+    def run_until_start(self, reactor: Reactor) -> None:
+        """As `wait_for_start`, while the reactor goes on. Its timers must not be far apart."""
+        self._connection.send(("ready", None))
+        reactor.run(self._connection.poll, float("inf"))
+        self._connection.recv()
+
     def progress(self, count: int) -> None:
         """`count` is the process's total so far, not what was added."""
         self._connection.send(("progress", count))

@@ -29,6 +29,17 @@ FIGURES: Mapping[str, tuple[str, str]] = {
         for kind in OPERATIONS
         for percent in ("p50", "p99")
     },
+    "import_s": ("import", "{:.1f} s"),
+    "export_s": ("export", "{:.1f} s"),
+    **{
+        f"{phase}_{key}": (f"{label} {when}", form)
+        for phase, when in (("alone", "before"), ("import", "in the import"), ("export", "in the export"))
+        for key, label, form in (
+            ("sent_per_s", "messages/s", "{:,.0f}"),
+            ("p99_ms", "latency p99", "{:.2f} ms"),
+            ("max_ms", "latency max", "{:.2f} ms"),
+        )
+    },
     "longest_pause_ms": ("longest pause", "{:.2f} ms"),
     "bytes_per_connection": ("bytes per connection", "{:,.0f}"),
     "bytes_per_stream": ("bytes per open stream", "{:,.0f}"),

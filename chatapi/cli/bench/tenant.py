@@ -42,6 +42,7 @@ class BenchOptions:
     appends: int = 0
     servers: int = 1
     events: int = 0
+    messages: int = 0
 
     @property
     def content(self) -> str:
@@ -84,7 +85,11 @@ class BenchTenant:
 
     def close(self) -> None:
         """Takes back what was made on a server that stays."""
-        self._ask("DELETE", f"/admin/tenants/{self.tenant_id}", self._master)
+        self.delete_other(self.tenant_id)
+
+    def delete_other(self, tenant_id: str) -> None:
+        """A tenant that came to the server."""
+        self._ask("DELETE", f"/admin/tenants/{tenant_id}", self._master)
 
     def configure(self, config: Mapping[str, object]) -> None:
         self._ask("PATCH", f"/admin/tenants/{self.tenant_id}", self._master, {"config": config})

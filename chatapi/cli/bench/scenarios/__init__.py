@@ -14,6 +14,7 @@ from chatapi.cli.bench.scenarios.send import run_rest_send, run_ws_send
 from chatapi.cli.bench.scenarios.shards import run_shards
 from chatapi.cli.bench.scenarios.slow import run_slow
 from chatapi.cli.bench.scenarios.streams import run_open_streams, run_streams
+from chatapi.cli.bench.scenarios.transfer import run_transfer
 from chatapi.cli.bench.tenant import BenchTenant
 
 
@@ -127,6 +128,13 @@ SCENARIOS: Mapping[str, Scenario] = {
             "ws-send to servers behind HAProxy, each with a tenant of its own; --servers 0 is one without HAProxy",
             run_shards,
             {"servers": 2, "clients": 100, "members": 2, **_SENT_LOAD},
+        ),
+        Scenario(
+            "transfer",
+            "a tenant of 100,000 messages is imported and exported as a file, while clients of another one send",
+            run_transfer,
+            {"messages": 100_000, "clients": 20, "members": 2, "rate": 300.0, **_LOAD},
+            at_least={"rate": 1.0},
         ),
     )
 }
