@@ -117,8 +117,9 @@ async def watch_files(writer: Writer) -> None:
 
 async def purge_deleted(services: Services) -> None:
     """Removes the rows of deleted rooms and tenants, step by step, until none is left."""
-    while await services.store.writer.step(partial(purge.purge_deleted, arriving=services.transfers.arriving)):
-        pass
+    while not services.arrivals.is_taking_rows:
+        if not await services.store.writer.step(partial(purge.purge_deleted, arriving=services.transfers.arriving)):
+            return
 
 
 async def purge_ended_rules(services: Services) -> None:

@@ -122,17 +122,6 @@ class Services:
         object.__setattr__(self, "erasures", erasures)
         departures = Departures(self.store, self.tenants, self.rooms, self.last_seen, self.tasks, self.config)
         object.__setattr__(self, "departures", departures)
-        arrivals = TenantArrivals(
-            self.store,
-            self.tenants,
-            self.tenant_bans,
-            self.erasures,
-            self.webhooks,
-            self.notifications,
-            self.streams,
-            self.config,
-        )
-        object.__setattr__(self, "arrivals", arrivals)
         transfers = TenantTransfers(
             self.store,
             self.config,
@@ -145,3 +134,15 @@ class Services:
             self.webhooks,
         )
         object.__setattr__(self, "transfers", transfers)
+        arrivals = TenantArrivals(
+            self.store,
+            self.tenants,
+            self.tenant_bans,
+            self.erasures,
+            self.webhooks,
+            self.notifications,
+            self.streams,
+            self.config,
+            transfers.arriving,
+        )
+        object.__setattr__(self, "arrivals", arrivals)

@@ -201,7 +201,7 @@ class TenantTransfers:
 
         async def is_purging(transaction: Transaction) -> bool:
             await self._check_absent(transaction, tenant_id)
-            return await handover.is_purging(transaction, tenant_id)
+            return bool(await handover.list_left_over(transaction, tenant_id))
 
         while await self._store.writer.change(is_purging):
             if loop.time() > end_s:

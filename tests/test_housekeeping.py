@@ -12,7 +12,7 @@ from chatapi import housekeeping, rooms
 from chatapi.errors import unavailable
 from chatapi.housekeeping import Retention, apply_retention, find_limit, purge_deleted, purge_old_notifications
 from chatapi.models import TenantState
-from chatapi.store import background, purge
+from chatapi.store import background, handover, purge
 
 DAY_SECONDS = 86_400
 DAY_US = DAY_SECONDS * 1_000_000
@@ -96,6 +96,21 @@ async def test_a_deleted_tenant_is_purged_however_many_rooms_it_has(server: Serv
     await purge_deleted(server.services)
     for table in ("tenants", "api_keys", "rooms"):
         assert await count(server, table, f"tenant_key = {small.tenant_key}") == 0
+    assert await count(server, "messages") == 0
+
+
+async def test_the_purge_rests_while_a_tenant_arrives(server: Server, by_hand: None) -> None:
+    arrivals = server.services.arrivals
+    schema = await handover.get_version(server.services.store.readers)
+    arriving = await arrivals.begin("tenant_of_another_server", "another server", "its process", schema)
+    await arrivals.take_rows(*arriving, [], is_copy=True)
+    small, _ = await make_tenant(server, "small")
+    await fill(server, small, rooms=1, messages=1)
+    await server.admin("DELETE", f"/tenants/{small.tenant_id}")
+    await purge_deleted(server.services)
+    assert await count(server, "messages") == 1
+    await arrivals.abort(*arriving)
+    await purge_deleted(server.services)
     assert await count(server, "messages") == 0
 
 

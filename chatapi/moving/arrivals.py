@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -27,21 +27,29 @@ from chatapi.webhooks.worker import WebhookWorker
 logger = logging.getLogger(__name__)
 
 SECRET_BYTES = 32
+QUIET_SECONDS = 3.0  # without rows: then an arrival holds up no purge
 BEGIN_AGAIN = "This arrival is not under way any more: begin the move again"
 
 
 @dataclass(slots=True)
 class IncomingTenant:
     """One whose rows come. `rooms` are the keys here of the source's rooms; a restart loses them, and then the source
-    begins again."""
+    begins again. `left_over`: see `Translation`; there are no new ones while this one arrives."""
 
     arrival_id: str
     tenant_id: str
     tenant_key: TenantKey
+    left_over: Sequence[TenantKey]
     rooms: dict[int, int] = field(default_factory=dict)
     rows: int = 0
     is_broken: bool = False
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def translate(self) -> Translation:
+        """For one turn of the writer. Raises ChatError once another arrival has taken this one's place."""
+        if self.is_broken:
+            raise conflict(BEGIN_AGAIN)
+        return Translation(self.tenant_key, self.rooms, {}, self.left_over)
 
 
 class TenantArrivals:
@@ -55,6 +63,7 @@ class TenantArrivals:
         notifications: Notifications,
         streams: Streams,
         config: Config,
+        importing: Collection[TenantKey],
     ) -> None:
         self._store = store
         self._tenants = tenants
@@ -64,9 +73,17 @@ class TenantArrivals:
         self._notifications = notifications
         self._streams = streams
         self._config = config
+        self._importing = importing
         self._arrivals: dict[str, IncomingTenant] = {}
         self._turn = asyncio.Lock()  # of those that become live
+        self._took_s = float("-inf")  # when rows came last, of the machine's clock
         self.arrived = 0  # since the start
+
+    @property
+    def is_taking_rows(self) -> bool:
+        """A tenant is arriving: the purge leaves it the writer's time. Rows that are left of an earlier stay go as
+        rows of the same ids come, and the others afterwards."""
+        return bool(self._arrivals) and asyncio.get_running_loop().time() - self._took_s < QUIET_SECONDS
 
     async def load(self) -> None:
         """Throws away half copies; a sealed arrival waits for its source. Called once, at the start."""
@@ -74,8 +91,8 @@ class TenantArrivals:
             logger.info("half copies of tenants are thrown away", extra={"tenants": count})
 
     async def begin(self, tenant_id: str, source: str, instance: str, schema: int) -> tuple[str, str]:
-        """T1: the arrival's id and its secret. An earlier one from the same source is thrown away. Raises ChatError:
-        CONFLICT, and 503 while rows of an earlier stay are being removed."""
+        """T1: the arrival's id and its secret. It takes the place of an earlier one from the same source. Raises
+        ChatError: CONFLICT, and 503 while it is not certain that the tenant has left."""
         if instance == INSTANCE:
             raise conflict("This is the server that the tenant is on")
         if self._config.database.synchronous != "full":
@@ -85,28 +102,36 @@ class TenantArrivals:
             raise conflict(f"The schemas differ: {schema} there, {own} here. Bring both servers to the same version")
         arrival_id, secret = f"arrival_{secrets.token_hex(10)}", secrets.token_urlsafe(SECRET_BYTES)
 
-        async def apply(transaction: Transaction) -> TenantKey | None:
-            tenant = self._tenants.find(tenant_id)
-            if tenant is not None and tenant.away is None:
-                raise conflict("This server has the tenant already")
-            if tenant is not None and tenant.moved_to is None:
-                raise held("The tenant has just left this server, and the other one has not confirmed that yet")
+        async def apply(transaction: Transaction) -> tuple[TenantKey, list[TenantKey]]:
+            self._check_absent(tenant_id)
             before = await handover.find_hidden(transaction, tenant_id)
             if before is not None:
                 if before.source != source:
                     raise conflict("The tenant is arriving from another server")
+                self._forget(before.arrival_id)
                 await handover.discard_arrival(transaction, before.arrival_id, before.tenant_key)
-                self._arrivals.pop(before.arrival_id, None)
-                return None
-            if await handover.is_purging(transaction, tenant_id):
-                return None
-            return await handover.insert_arrival(transaction, arrival_id, tenant_id, source, _hash(secret))
+            left_over = await handover.list_left_over(transaction, tenant_id)
+            if any(tenant_key in self._importing for tenant_key in left_over):
+                raise conflict("The tenant is being imported here")
+            tenant_key = await handover.insert_arrival(transaction, arrival_id, tenant_id, source, _hash(secret))
+            return tenant_key, left_over
 
-        tenant_key = await self._store.writer.change(apply, barrier=True)
-        if tenant_key is None:
-            raise held("The tenant's rows of an earlier stay are still being removed")
-        self._arrivals[arrival_id] = IncomingTenant(arrival_id, tenant_id, tenant_key)
+        tenant_key, left_over = await self._store.writer.change(apply, barrier=True)
+        self._arrivals[arrival_id] = IncomingTenant(arrival_id, tenant_id, tenant_key, left_over)
         return arrival_id, secret
+
+    def _check_absent(self, tenant_id: str) -> None:
+        tenant = self._tenants.find(tenant_id)
+        if tenant is not None and tenant.away is None:
+            raise conflict("This server has the tenant already")
+        if tenant is not None and tenant.moved_to is None:
+            raise held("The tenant has just left this server, and the other one has not confirmed that yet")
+
+    def _forget(self, arrival_id: str) -> None:
+        """Before its rows are handed to the purge: none may come after that."""
+        arrival = self._arrivals.pop(arrival_id, None)
+        if arrival is not None:
+            arrival.is_broken = True
 
     async def take_rows(self, arrival_id: str, secret: str, changes: Sequence[TableChange], *, is_copy: bool) -> None:
         """On return they are committed. `is_copy`: rows that are new here, and that come again if they have changed.
@@ -116,6 +141,7 @@ class TenantArrivals:
         if arrival is None or arrival.is_broken:
             raise conflict(BEGIN_AGAIN)
         async with arrival.turn:
+            self._took_s = asyncio.get_running_loop().time()
             try:
                 if is_copy:
                     for change in changes:
@@ -134,7 +160,7 @@ class TenantArrivals:
             def work(
                 connection: SqliteConnection, is_over: Callable[[], bool], first: int = done
             ) -> tuple[int, dict[int, int]]:
-                translation = Translation(arrival.tenant_key, arrival.rooms, {})
+                translation = arrival.translate()
                 return moves.insert_rows(connection, translation, change, first, is_over), translation.found
 
             done, found = await self._store.writer.step(work, is_repeatable=True)
@@ -142,7 +168,7 @@ class TenantArrivals:
 
     async def _apply(self, arrival: IncomingTenant, changes: Sequence[TableChange]) -> None:
         def work(connection: SqliteConnection) -> dict[int, int]:
-            translation = Translation(arrival.tenant_key, arrival.rooms, {})
+            translation = arrival.translate()
             moves.apply_changes(connection, translation, changes)
             return translation.found
 
@@ -208,9 +234,9 @@ class TenantArrivals:
         async def apply(transaction: Transaction) -> None:
             found = await handover.find_arrival(transaction, arrival_id)
             if found is not None and found.live_at_us is None:
+                self._forget(arrival_id)
                 await handover.discard_arrival(transaction, arrival_id, stored.tenant_key)
 
-        self._arrivals.pop(arrival_id, None)
         await self._store.writer.change(apply, barrier=True)
 
     async def check(self, arrival_id: str, secret: str) -> handover.StoredArrival:

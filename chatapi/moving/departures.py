@@ -32,7 +32,7 @@ HOLD_SECONDS = 30.0  # docs/contract.md: then the source goes on
 FEW_ROWS = 200  # that have changed: they are sent within the hold, in some 50 ms
 MAX_ROUNDS = 1_000  # before the hold: a tenant that changes faster than that is held all the same
 CONFIRM_SECONDS = (0.05, 5.0)  # between two tries to reach the target, growing
-WAIT_SECONDS = 600.0  # for a target that is still removing what was there before
+WAIT_SECONDS = 60.0  # for a target that cannot take it now: the tenant has just left it, or it is starting
 
 INSTANCE = secrets.token_hex(12)
 """Of this process: a target that answers with it is the source itself."""
@@ -155,21 +155,22 @@ class Departures:
         await self._abort(move)
 
     async def _begin(self, peer: TargetServer, move: Move, master_key: str) -> Arrival:
-        """Waits for a target that is still removing the rows of an earlier stay."""
+        """Waits for a target that is busy."""
         body = {
             "tenant_id": move.tenant.tenant_id,
             "source": await handover.get_server(self._store.readers),
             "instance": INSTANCE,
             "schema": await handover.get_version(self._store.readers),
         }
-        async with asyncio.timeout(WAIT_SECONDS):
-            while True:
-                try:
-                    return await peer.begin(master_key, body)
-                except PeerError as error:
-                    if error.status != BUSY:
-                        raise
-                await asyncio.sleep(CONFIRM_SECONDS[0] * 4)
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + WAIT_SECONDS
+        while True:
+            try:
+                return await peer.begin(master_key, body)
+            except PeerError as error:
+                if error.status != BUSY or loop.time() >= end_s:
+                    raise
+            await asyncio.sleep(CONFIRM_SECONDS[0] * 4)
 
     # Copying
 

@@ -25,9 +25,9 @@ _TAKE_NAME = """
 """
 _MOVE_KEYS = "UPDATE api_keys SET tenant_key = :new_key WHERE tenant_key = :tenant_key"
 
-_IS_PURGING = """
-    SELECT 1 FROM tenants WHERE deleted_at_us IS NOT NULL
-    AND (tenant_id = :tenant_id OR substr(tenant_id, 1, length(:tenant_id) + 2) = '~' || :tenant_id || '~') LIMIT 1
+_LIST_LEFT_OVER = """
+    SELECT tenant_key FROM tenants WHERE deleted_at_us IS NOT NULL
+    AND (tenant_id = :tenant_id OR substr(tenant_id, 1, length(:tenant_id) + 2) = '~' || :tenant_id || '~')
 """
 _FIND_HIDDEN = "SELECT arrival_id, source, own_key FROM arrivals WHERE tenant_id = :tenant_id AND live_at_us IS NULL"
 _INSERT_HIDDEN = """
@@ -140,9 +140,10 @@ async def find_hidden(transaction: Transaction, tenant_id: str) -> HiddenArrival
     return None if row is None else HiddenArrival(*row)
 
 
-async def is_purging(transaction: Transaction, tenant_id: str) -> bool:
-    """Rows of an earlier stay of this tenant are still here: the ids of what arrives would collide with theirs."""
-    return await transaction.fetch_one(_IS_PURGING, {"tenant_id": tenant_id}) is not None
+async def list_left_over(transaction: Transaction, tenant_id: str) -> list[TenantKey]:
+    """The hidden tenants with rows of earlier stays of this tenant, which the purge has not come to yet. The ids of
+    what arrives are those of such rows."""
+    return [TenantKey(key) for (key,) in await transaction.fetch(_LIST_LEFT_OVER, {"tenant_id": tenant_id})]
 
 
 async def insert_arrival(

@@ -278,11 +278,13 @@ def count_rows(connection: SqliteConnection, tenant_key: TenantKey) -> dict[str,
 
 
 class Translation(NamedTuple):
-    """Keys of the source to keys of this database. `found` are rooms of the transaction under way, which may fail."""
+    """Keys of the source to keys of this database. `found` are rooms of the transaction under way, which may fail.
+    `left_over` are the hidden tenants with rows of an earlier stay, which the purge has not come to yet."""
 
     tenant_key: TenantKey
     rooms: RoomKeys
     found: dict[int, int]
+    left_over: Sequence[TenantKey] = ()
 
     def find_room(self, room_key: int) -> int | None:
         return self.found.get(room_key) or self.rooms.get(room_key)
@@ -305,14 +307,51 @@ def insert_rows(
         values = change.rows[done]
         done += 1
         row = _translate(table, change.columns, values, translation)
-        if row is not None:
-            with suppress(sqlite3.IntegrityError):
-                _insert(connection, table, insert, row, translation, values)
-                inserted.append(values)
+        if row is not None and _insert_new(connection, table, insert, row, translation, values):
+            inserted.append(values)
         if is_over():
             break
     _add_to_search(connection, table, inserted)
     return done
+
+
+def _insert_new(
+    connection: SqliteConnection,
+    table: Table,
+    statement: str,
+    row: list[object],
+    translation: Translation,
+    values: Sequence[Any],
+) -> bool:
+    """Whether it fits. A row of an earlier stay makes room for it."""
+    with suppress(sqlite3.IntegrityError):
+        _insert(connection, table, statement, row, translation, values)
+        return True
+    if _make_room(connection, table, row, translation):
+        with suppress(sqlite3.IntegrityError):
+            _insert(connection, table, _make_upsert(table), row, translation, values)
+            return True
+    return False
+
+
+def _make_room(connection: SqliteConnection, table: Table, row: Sequence[object], translation: Translation) -> bool:
+    """Takes over the row of this key that the tenant has left here at an earlier stay; whether there was one. In the
+    other tables keys hold a tenant's or a room's, which differ for each stay."""
+    scope = ROOM_KEY if table.is_of_room else TENANT_KEY
+    if not translation.left_over or scope in table.key or table.name == "rooms":
+        return False
+    holder = (
+        f"(SELECT tenant_key FROM rooms WHERE room_key = {table.name}.room_key)" if table.is_of_room else TENANT_KEY
+    )
+    where = " AND ".join(f"{column} = ?" for column in table.key)
+    marks = ", ".join("?" for _ in translation.left_over)
+    values = [*(row[table.columns.index(column)] for column in table.key), *translation.left_over]
+    if table.name == "messages":  # for a trigger, by which the index of search forgets it
+        action = "DELETE FROM messages"
+    else:
+        action = f"UPDATE {table.name} SET {scope} = ?"
+        values.insert(0, row[table.columns.index(scope)])
+    return connection.execute(f"{action} WHERE {where} AND {holder} IN ({marks})", values).rowcount > 0
 
 
 def _add_to_search(connection: SqliteConnection, table: Table, rows: Sequence[Row]) -> None:
@@ -349,6 +388,7 @@ def _apply(connection: SqliteConnection, translation: Translation, changes: Sequ
         for values in change.rows:
             row = _translate(table, change.columns, values, translation)
             if row is not None:
+                _make_room(connection, table, row, translation)
                 if table.name == "messages" and not _has_message(
                     connection, values[table.columns.index("message_key")]
                 ):
