@@ -5,11 +5,12 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from chatapi.client import AdminAPI, ApiError, ChatAPI, Connection, Event
+from chatapi.client.operator_records import NewTenant
 
 PATIENCE_S = 20.0  # a restart of the server included
 POLL_S = 0.02
@@ -81,9 +82,10 @@ class Inbox:
 class Rig:
     """Clients and connections of one tenant, all closed at the end."""
 
-    def __init__(self, url: str, api_key: str, stack: AsyncExitStack, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, url: str, tenant: NewTenant, stack: AsyncExitStack, tasks: asyncio.TaskGroup) -> None:
         self.url = url
-        self.api_key = api_key
+        self.tenant_id = tenant["tenant_id"]
+        self.api_key = api_key = tenant["api_key"]
         self.backend = ChatAPI(url, api_key=api_key, user_id="backend")
         self.options: dict[str, Any] = {}  # of its connections
         self._stack = stack
@@ -110,12 +112,15 @@ class Rig:
         return (await self.client(members[0]).create_room("group", list(members)))["room_id"]
 
 
+R = TypeVar("R", bound=Rig)
+
+
 @asynccontextmanager
-async def make_rig(url: str, master_key: str, **config: object) -> AsyncIterator[Rig]:
+async def make_rig(url: str, master_key: str, *, kind: type[R] = Rig, **config: object) -> AsyncIterator[R]:
     async with AdminAPI(url, master_key) as admin:
         tenant = await admin.create_tenant("sdk", {"rate_limit": 100_000, "user_rate_limit": 100_000, **config})
     async with asyncio.TaskGroup() as tasks, AsyncExitStack() as stack:
-        rig = Rig(url, tenant["api_key"], stack, tasks)
+        rig = kind(url, tenant, stack, tasks)
         await stack.enter_async_context(rig.backend)
         yield rig
 

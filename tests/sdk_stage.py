@@ -1,4 +1,5 @@
-"""What the shared cases of SDKs need around their runner: a server that can be killed, and the proxies before it.
+"""What the shared cases of SDKs need around their runner: a server that can be killed, the proxies before it, and
+another server to which tenants move.
 
 `python tests/sdk_stage.py COMMAND…` starts them, runs the command with their addresses in its environment, and ends
 with its exit status. docs/conformance.md describes the environment.
@@ -29,22 +30,31 @@ def open_stage(
     """The environment of the runner. `adds`: between it and the server there is one that adds fields and frames of a
     later version. `transport` is to carry the connections. `faults`: the server has `/dev`, and allows every origin.
     Its log is in the directory."""
-    server = ServerProcess(directory, {**SETTINGS, **(SHORT_LIVES if faults else {})}, dev=faults)
+    settings = {**SETTINGS, **(SHORT_LIVES if faults else {})}
+    server, other = (ServerProcess(make(directory / name), settings, dev=faults) for name in ("", "other"))
     with (
         server,
+        contextlib.ExitStack() as stack,
         Proxy(server.port) as proxy,
         NewerServerThread(server.url) as newer,
         NewerServerThread(server.url, renames=False) as adding,
-        Control(server, proxy) as control,
+        Control(server, proxy, other) as control,
     ):
+        stack.push(other.__exit__)  # it starts when a tenant moves to it
         yield {
             "CHATAPI_TEST_URL": adding.url if adds else server.url,
             "CHATAPI_TEST_MASTER_KEY": server.master_key,
             "CHATAPI_TEST_CONTROL": control.url,
             "CHATAPI_TEST_PROXY": proxy.url,
             "CHATAPI_TEST_NEWER": newer.url,
+            "CHATAPI_TEST_OTHER": other.url,
             "CHATAPI_TEST_TRANSPORT": transport,
         }
+
+
+def make(directory: Path) -> Path:
+    directory.mkdir(exist_ok=True)
+    return directory
 
 
 def main() -> int:

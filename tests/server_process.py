@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 from proxy import Proxy
@@ -23,6 +23,7 @@ START_SECONDS = 60.0  # a machine that is busy may take its time
 STOP_SECONDS = 15.0  # more than shutdown_grace_seconds
 POLL_SECONDS = 0.02
 CALL_SECONDS = 10.0
+MOVE_SECONDS = 60.0
 NO_CONTENT = 204
 NO_AUTHORITIES = {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
 """What tests call is signed by none of the system's authorities, and to load those takes a fifth of a start."""
@@ -72,6 +73,11 @@ class ServerProcess:
     def __exit__(self, *error: object) -> None:
         if self._process is not None:
             self.kill()
+
+    @property
+    def is_running(self) -> bool:
+        """As far as it was started, and not ended, here."""
+        return self._process is not None
 
     def start(self) -> None:
         """Returns when requests are answered."""
@@ -135,11 +141,18 @@ class ServerProcess:
             undo.pop_all()
         return opened
 
-    def _call(self, method: str, path: str, body: dict[str, object] | None, headers: dict[str, str]) -> dict[str, Any]:
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, object] | None,
+        headers: dict[str, str],
+        seconds: float = CALL_SECONDS,
+    ) -> dict[str, Any]:
         data = None if body is None else json.dumps(body).encode()
         headers = {**headers, "Content-Type": "application/json"}
         request = urllib.request.Request(self.url + path, data, headers, method=method)
-        with urllib.request.urlopen(request, timeout=CALL_SECONDS) as answer:
+        with urllib.request.urlopen(request, timeout=seconds) as answer:
             return {} if answer.status == NO_CONTENT else json.load(answer)["data"]
 
     def _is_ready(self) -> bool:
@@ -152,9 +165,10 @@ class ServerProcess:
 
 class Control:
     """Lets another process kill, stop and start the server: POST /kill, /stop, /start. POST /proxy, with or without
-    `{method, path, answers}`, tells a proxy before it what to answer itself, and how many of these answers are left."""
+    `{method, path, answers}`, tells a proxy before it what to answer itself, and how many of these answers are left.
+    POST /move with a tenant's id moves it to `other`, or back, and returns when it is there."""
 
-    def __init__(self, server: ServerProcess, proxy: Proxy | None = None) -> None:
+    def __init__(self, server: ServerProcess, proxy: Proxy | None = None, other: ServerProcess | None = None) -> None:
         actions = {"/kill": server.kill, "/stop": server.stop, "/start": server.start}
 
         def instruct(body: bytes) -> bytes:
@@ -163,12 +177,18 @@ class Control:
                 proxy.answer(**json.loads(body))
             return str(proxy.left).encode()
 
+        mover = None if other is None else Mover(server, other)
+
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 status, text = 200, b""
                 try:
+                    body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                     if self.path == "/proxy":
-                        text = instruct(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+                        text = instruct(body)
+                    elif self.path == "/move":
+                        assert mover is not None
+                        mover.move(body.decode())
                     else:
                         actions[self.path]()
                 except (AssertionError, OSError, subprocess.SubprocessError) as error:
@@ -194,6 +214,29 @@ class Control:
         self._listener.shutdown()
         self._listener.server_close()
         self._thread.join()
+
+
+class Mover:
+    """Moves tenants to and fro between two servers. The other one starts when it is needed first, and its owner ends
+    it."""
+
+    def __init__(self, server: ServerProcess, other: ServerProcess) -> None:
+        self._servers = server, other
+        self._places: dict[str, int] = {}
+        self._lock = Lock()
+
+    def move(self, tenant_id: str) -> str:
+        """Returns the URL of the server that has it now."""
+        with self._lock:
+            if not self._servers[1].is_running:
+                self._servers[1].start()
+        at = self._places.get(tenant_id, 0)
+        source, target = self._servers[at], self._servers[1 - at]
+        keys = {"X-Master-Key": source.master_key, "X-To-Master-Key": target.master_key}
+        moved = source._call("POST", f"/admin/tenants/{tenant_id}/move", {"to": target.url}, keys, MOVE_SECONDS)
+        assert moved["state"] == "moved", moved
+        self._places[tenant_id] = 1 - at
+        return target.url
 
 
 def free_port() -> int:

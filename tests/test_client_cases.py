@@ -1,5 +1,5 @@
 """The cases of sdk_cases.json, as the Python SDK shows them. Others are in test_client_conversations.py,
-test_client_streams.py, test_client_foreign_answers.py and test_client_newer.py."""
+test_client_streams.py, test_client_moves.py, test_client_foreign_answers.py and test_client_newer.py."""
 
 import asyncio
 import json
@@ -60,7 +60,7 @@ async def rig(process: ServerProcess, url: str, way: str) -> AsyncIterator[Rig]:
 
 def test_every_shared_case_is_here() -> None:
     """Those of a newer server are in test_client_newer.py."""
-    subjects = ("conversations", "streams", "foreign_answers")
+    subjects = ("conversations", "streams", "moves", "foreign_answers")
     files = ("test_client_cases.py", *(f"test_client_{subject}.py" for subject in subjects))
     texts = [(Path(__file__).parent / file).read_text() for file in files]
     here = {name for text in texts for name in re.findall(r"^async def test_(\w+)", text, re.MULTILINE)}

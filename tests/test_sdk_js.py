@@ -12,6 +12,8 @@ OVER_HTTP = [
     ("sdk.test.mjs", "sse"),
     ("sdk.test.mjs", "poll"),
     ("streams.test.mjs", "sse"),
+    ("moves.test.mjs", "sse"),
+    ("moves.test.mjs", "poll"),
     ("newer.test.mjs", "sse"),
 ]
 
@@ -41,6 +43,7 @@ def run_node(file: str, directory: Path, *, adds: bool = False, transport: str =
         "connection.test.mjs",
         "trouble.test.mjs",
         "moves.test.mjs",
+        "following.test.mjs",
         "transports.test.mjs",
         "package.test.mjs",
     ],
@@ -51,7 +54,7 @@ def test_javascript_sdk(file: str, node_packages: None, tmp_path: Path) -> None:
 
 @pytest.mark.browser
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("file", ["sdk.test.mjs", "conversations.test.mjs", "streams.test.mjs"])
+@pytest.mark.parametrize("file", ["sdk.test.mjs", "conversations.test.mjs", "streams.test.mjs", "moves.test.mjs"])
 def test_the_cases_hold_where_a_newer_server_adds_to_them(file: str, node_packages: None, tmp_path: Path) -> None:
     run_node(file, tmp_path, adds=True)
 

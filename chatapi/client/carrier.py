@@ -53,6 +53,8 @@ class Carrier:
             try:
                 return await self._open(self.transport)
             except ApiError as error:
+                if self.transport == "poll":
+                    raise  # its calls have followed by themselves
                 if hops == MAX_HOPS or not self._http.follow(error, asked):
                     raise
                 hops += 1

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, Self, TypeVar, cast
-from urllib.parse import urlencode
+from typing import Any, Self, TypeGuard, TypeVar, cast
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 from yarl import URL
@@ -196,10 +196,7 @@ class Http:
     def move_to(self, url: object) -> bool:
         """Calls this server from now on, credentials included. False, and nothing changes, if it is not the URL of a
         server, or http after https."""
-        if not self._follows_moves or not isinstance(url, str):
-            return False
-        schemes = ("https://",) if self.base.startswith("https://") else ("http://", "https://")
-        if not url.startswith(schemes):
+        if not self._follows_moves or not is_server(url) or (is_https(self.base) and not is_https(url)):
             return False
         self.base = url.rstrip("/")
         return True
@@ -208,6 +205,24 @@ class Http:
         """Escaped already, so that a user id with a slash in it stays one part of the path."""
         known = {name: _in_query(value) for name, value in (query or {}).items() if value is not None}
         return URL(f"{self.base}{path}" + (f"?{urlencode(known)}" if known else ""), encoded=True)
+
+
+def is_https(url: str) -> bool:
+    return url.startswith("https://")
+
+
+def is_server(url: object) -> TypeGuard[str]:
+    """Whether it is the whole address of a server, with or without a path: a host, and nothing that hides another
+    one."""
+    if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+        return False
+    if not url.isprintable() or set(" \\?#") & set(url):
+        return False
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
+    except ValueError:
+        return False
 
 
 def _in_query(value: object) -> str:

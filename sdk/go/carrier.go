@@ -78,7 +78,10 @@ func (c *carrier) openWhereServed(ctx context.Context) (socket, error) {
 		asked := c.client.http.base()
 		s, err := c.openWith(ctx, c.transport())
 		refusal, isRefusal := asRefusal(err)
-		if !isRefusal || hops == maxHops || !c.client.http.follow(refusal, asked) {
+		if !isRefusal || hops == maxHops || c.transport() == LongPoll { // the calls of polls have followed by themselves
+			return s, err
+		}
+		if !c.client.http.follow(refusal, asked) {
 			return s, err
 		}
 	}

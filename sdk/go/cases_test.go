@@ -15,6 +15,12 @@ type sharedCases struct {
 		Name string   `json:"name"`
 		Over []string `json:"over"`
 	} `json:"cases"`
+	Moves []struct {
+		About    string  `json:"about"`
+		From     string  `json:"from"`
+		URL      any     `json:"url"`
+		GoesOnAt *string `json:"goes_on_at"`
+	} `json:"moves"`
 	KeptStreams []struct {
 		About  string            `json:"about"`
 		Shown  json.RawMessage   `json:"shown"`

@@ -17,6 +17,7 @@ const (
 	CodeNotFound       Code = "NOT_FOUND"
 	CodeConflict       Code = "CONFLICT"
 	CodeRateLimit      Code = "RATE_LIMIT_EXCEEDED"
+	CodeTenantMoved    Code = "TENANT_MOVED"
 	CodeInternal       Code = "INTERNAL_ERROR"
 )
 
@@ -26,6 +27,7 @@ var statusOfCode = map[Code]int{
 	CodeAuthorization:  403,
 	CodeNotFound:       404,
 	CodeConflict:       409,
+	CodeTenantMoved:    421,
 	CodeRateLimit:      429,
 	CodeInternal:       500,
 }

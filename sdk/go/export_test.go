@@ -13,3 +13,9 @@ func SetSignOfLife(silence time.Duration) (restore func()) {
 	signOfLife = silence
 	return func() { signOfLife = before }
 }
+
+// MoveTo lets tests say that another server has the tenant.
+func (c *Client) MoveTo(address string) bool { return c.http.moveTo(address) }
+
+// MaxHops is how often a call follows.
+const MaxHops = maxHops

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -200,7 +201,7 @@ func (r *requester) base() string {
 
 // follow tells whether another server than `asked` has the tenant now, as the refusal says, and is called from now on.
 func (r *requester) follow(refusal *APIError, asked string) bool {
-	if refusal.Status != http.StatusMisdirectedRequest || refusal.Code != "TENANT_MOVED" {
+	if refusal.Status != http.StatusMisdirectedRequest || refusal.Code != CodeTenantMoved {
 		return false
 	}
 	if r.base() != asked {
@@ -215,13 +216,28 @@ func (r *requester) follow(refusal *APIError, asked string) bool {
 func (r *requester) moveTo(address string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	isServer := strings.HasPrefix(address, "https://") ||
-		strings.HasPrefix(address, "http://") && !strings.HasPrefix(r.address, "https://")
-	if r.staysPut || !isServer {
+	if r.staysPut || !isServer(address) || isHTTPS(r.address) && !isHTTPS(address) {
 		return false
 	}
 	r.address = strings.TrimRight(address, "/")
 	return true
+}
+
+func isHTTPS(address string) bool { return strings.HasPrefix(address, "https://") }
+
+// isServer tells whether it is the whole address of a server, with or without a path: a host, and nothing that hides
+// another one.
+func isServer(address string) bool {
+	if !isHTTPS(address) && !strings.HasPrefix(address, "http://") || strings.ContainsAny(address, " \\?#") {
+		return false
+	}
+	parts, err := url.Parse(address) // refuses control characters
+	if err != nil || parts.Hostname() == "" || parts.User != nil {
+		return false
+	}
+	port := parts.Port()
+	number, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || err == nil && number > 0
 }
 
 // encode makes JSON as short as the server's own: `<` stays `<`.

@@ -4,8 +4,9 @@ package chatapi_test
 //
 // Environment: CHATAPI_TEST_URL and CHATAPI_TEST_MASTER_KEY; CHATAPI_TEST_CONTROL, an address that takes POST /kill,
 // /stop and /start; CHATAPI_TEST_PROXY, a proxy before the server, which POST /proxy of the former tells what to answer
-// itself; CHATAPI_TEST_NEWER, another proxy, which makes of it a server of a later 1.x; and CHATAPI_TEST_TRANSPORT, which
-// is to carry the connections of the cases. tests/test_sdk_go.py sets all of them.
+// itself; CHATAPI_TEST_NEWER, another proxy, which makes of it a server of a later 1.x; CHATAPI_TEST_OTHER, another
+// server, to which POST /move of the control moves a tenant, and back; and CHATAPI_TEST_TRANSPORT, which is to carry the
+// connections of the cases. tests/test_sdk_go.py sets all of them.
 
 import (
 	"bytes"
@@ -41,6 +42,7 @@ type rig struct {
 	*testing.T
 	ctx     context.Context
 	url     string
+	tenant  string
 	apiKey  string
 	backend *chatapi.Client
 }
@@ -60,7 +62,7 @@ func newRigAt(t *testing.T, url string, config map[string]any) *rig {
 	}
 	tenant, err := admin.CreateTenant(ctx, "sdk", config)
 	must(t, err)
-	r := &rig{T: t, ctx: ctx, url: url, apiKey: tenant.APIKey}
+	r := &rig{T: t, ctx: ctx, url: url, tenant: tenant.TenantID, apiKey: tenant.APIKey}
 	r.backend, err = chatapi.New(url, chatapi.APIKey(tenant.APIKey, "backend"), nil)
 	must(t, err)
 	t.Cleanup(r.backend.Close)
@@ -300,6 +302,17 @@ func control(t testing.TB, what string) {
 func restart(t testing.TB) {
 	control(t, "kill")
 	control(t, "start")
+}
+
+// move moves the tenant to the other server, or back.
+func (r *rig) move() {
+	r.Helper()
+	response, err := http.Post(setting("CONTROL")+"/move", "text/plain", strings.NewReader(r.tenant))
+	must(r.T, err)
+	defer response.Body.Close()
+	if text, err := io.ReadAll(response.Body); response.StatusCode != 200 {
+		r.Fatalf("the move: %s %v", text, err)
+	}
 }
 
 // intercept tells the proxy to answer the next requests of this kind itself, with each of these answers once.

@@ -1,113 +1,179 @@
-/** A client follows a tenant to another server: two servers, each played by hand. */
+/** The cases of ../sdk_cases.json in which a tenant moves to another server, as this SDK shows them. */
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { test } from "node:test";
-import { createServer } from "node:http";
-import { AdminAPI, ChatAPI } from "../../chatapi/web/sdk/chatapi.js";
-import { message, ScriptedServer, take } from "./scripted-server.mjs";
+import WebSocket from "ws";
+import { ChatAPI } from "../../chatapi/web/sdk/chatapi.js";
+import { answersLeft, contents, intercept, messagesOf, moveTenant, numbered, otherUrl, proxyUrl, range, seqs, storedMessages, testCases, transport, until } from "./rig.mjs";
+import { finished, follow, grownTo, show, write } from "./stream-rig.mjs";
 
-const moved = (url) => ({ success: false, data: null, error: { code: "TENANT_MOVED", message: "moved", details: { url } } });
+const { cases: all, moves: addresses } = JSON.parse(await readFile(new URL("../sdk_cases.json", import.meta.url), "utf8"));
+const OPENS = { websocket: ["POST", "/v1/ws/token"], sse: ["GET", "/v1/events/stream"], poll: ["POST", "/v1/sync"] }; // the first request of a connection
+const [method, opening] = OPENS[transport || "websocket"];
 
-/** A server of REST alone, which names another one until it is told to serve. */
-class Mover {
-  requests = [];
-  to = "";
+const shared = all.filter(({ subject }) => subject === "moves");
 
-  static async open() {
-    const mover = new Mover();
-    mover.server = createServer((request, response) => {
-      mover.requests.push(`${request.method} ${request.url}`);
-      response.writeHead(mover.to ? 421 : 200, { "Content-Type": "application/json" });
-      response.end(JSON.stringify(mover.to ? moved(mover.to) : { success: true, data: { room_id: "room_a", rooms: [], has_more: false }, error: null }));
-    });
-    await new Promise((resolve) => { mover.server.listen(0, "127.0.0.1", resolve); });
-    mover.url = `http://127.0.0.1:${mover.server.address().port}`;
-    return mover;
-  }
+const moved = (url) => {
+  const body = JSON.stringify({ success: false, data: null, error: { code: "TENANT_MOVED", message: "moved", details: { url } } });
+  return `HTTP/1.1 421 Misdirected Request\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`;
+};
+const isMove = (error) => error?.code === "TENANT_MOVED" && error.status === 421;
 
-  close() {
-    this.server.closeAllConnections();
-    this.server.close();
-  }
+/** Opens the connection once more. Resolves with the error with which it ends. */
+async function comeBack(connection) {
+  connection.pause();
+  connection.resume();
+  await until(() => connection.state === "closed");
+  return connection.error;
 }
 
-function onTwo(name, open, body) {
-  test(name, { timeout: 10_000 }, async () => {
-    const servers = [await open(), await open()];
-    try {
-      await body(...servers);
-    } finally {
-      for (const server of servers) server.close();
+const isReset = (event) => event.type === "sync.reset";
+
+const cases = {
+  async calls_follow_the_tenant(rig) {
+    const [before, alice] = [rig.client("alice"), rig.client("alice")];
+    const room = await rig.group("alice", "bob");
+    const mine = { content: "one", client_message_id: "mine" };
+    const first = await alice.sendMessage(room, mine);
+    await alice.sendMessage(room, "two");
+    const page = await alice.listMessages(room, { limit: 1 });
+    await moveTenant(rig.tenantId);
+    const again = await alice.sendMessage(room, mine);
+    assert.deepEqual([again.message_id, again.seq], [first.message_id, 1]);
+    const { room_id: made } = await alice.createRoom({ type: "group", members: ["alice"] });
+    assert.deepEqual((await alice.listRooms()).rooms.map((one) => one.room_id).sort(), [room, made].sort());
+    assert.equal(alice.url, otherUrl);
+    const older = await alice.listMessages(room, { before_seq: page.messages[0].seq });
+    assert.deepEqual(contents([...older.messages, ...page.messages]), ["one", "two"]);
+    await moveTenant(rig.tenantId);
+    for (const [index, client] of [alice, before, rig.client("alice")].entries()) {
+      assert.equal((await client.sendMessage(room, `${index + 3}`)).seq, index + 3);
     }
-  });
-}
+    assert.deepEqual(contents(await storedMessages(alice, room)), ["one", "two", "3", "4", "5"]);
+  },
 
-onTwo("a call is repeated where the tenant is, and later ones begin there", Mover.open, async (one, two) => {
-  one.to = `${two.url}/base/`;
-  const alice = new ChatAPI({ url: one.url, apiKey: "sk_1", userId: "alice", retries: 0 });
-  await alice.createRoom({ type: "group", members: ["bob"] });
-  await alice.listRooms();
-  assert.equal(alice.url, `${two.url}/base`);
-  assert.equal(alice.asUser("bob").url, alice.url);
-  assert.deepEqual([...new Set(one.requests)], ["POST /v1/rooms"]);
-  assert.deepEqual(two.requests, ["POST /base/v1/rooms", "GET /base/v1/rooms"]);
+  async connections_follow_the_tenant(rig) {
+    const room = await rig.group("alice", "bob");
+    const [alice, bob] = [await rig.connect("alice"), await rig.connect("bob")];
+    const texts = numbered("message", 60);
+    const sending = texts.map((text) => alice.connection.send(room, text));
+    for (const last of [20, 40, 60]) {
+      await sending[last - 1];
+      await moveTenant(rig.tenantId);
+    }
+    await Promise.all(sending);
+    const got = await bob.inbox.untilCount(60, messagesOf(room));
+    assert.deepEqual([contents(got), seqs(got)], [texts, range(1, 60)]);
+    assert.deepEqual(contents(await storedMessages(rig.client("alice"), room)), texts);
+    assert.equal((await bob.connection.send(room, "back")).seq, 61);
+    for (const { inbox, connection } of [alice, bob]) {
+      assert.deepEqual(seqs(await inbox.untilCount(61, messagesOf(room))), range(1, 61));
+      await until(() => connection.state === "live");
+    }
+  },
+
+  async move_is_told_with_its_address(rig) {
+    await rig.group("alice", "bob");
+    const { inbox, client } = await rig.connect("bob");
+    await moveTenant(rig.tenantId);
+    await inbox.until((event) => event.type === "server.shutdown" && event.url === otherUrl);
+    await inbox.untilCount(2, (event) => event.type === "sync.complete");
+    assert.equal(client.url, otherUrl);
+    assert.deepEqual(inbox.events.filter(isReset), []);
+  },
+
+  async those_who_were_away_find_the_tenant(rig) {
+    const room = await rig.group("alice", "bob");
+    const [bob, device] = [await rig.connect("bob"), await rig.connect("bob", { autoAck: false })];
+    for (const text of numbered("before", 3)) await rig.client("alice").sendMessage(room, text);
+    for (const { inbox } of [bob, device]) await inbox.untilCount(3, messagesOf(room));
+    await device.connection.ping(); // the handler of the third has returned
+    bob.connection.pause();
+    device.connection.close();
+    const { cursors } = device.connection;
+    await moveTenant(rig.tenantId);
+    for (const text of numbered("meanwhile", 4)) await rig.client("alice").sendMessage(room, text);
+    bob.connection.resume();
+    const back = await rig.connect("bob", { cursors });
+    assert.deepEqual(seqs(await bob.inbox.untilCount(7, messagesOf(room))), range(1, 7));
+    assert.deepEqual(seqs(await back.inbox.untilCount(4, messagesOf(room))), range(4, 7));
+    for (const { inbox } of [bob, back]) assert.deepEqual(inbox.events.filter(isReset), []);
+  },
+
+  async stream_outlasts_a_move(rig) {
+    const [room, other] = [await rig.group("alice", "bob"), await rig.group("carol", "bob")];
+    const [alice, bob] = [await rig.connect("alice"), await rig.connect("bob")];
+    const streams = [write(alice.connection, room), write(rig.client("carol"), other)];
+    const growing = [await follow(bob, room), await follow(bob, other)];
+    let text = "";
+    for (const piece of ["before ", "away "]) {
+      text += piece;
+      for (const [index, { source }] of streams.entries()) {
+        source.put(piece);
+        await grownTo(growing[index], text);
+      }
+      text += "during ";
+      const moving = moveTenant(rig.tenantId);
+      for (const { source } of streams) source.put("during ");
+      await moving;
+    }
+    text += "after";
+    for (const [index, { source, done }] of streams.entries()) {
+      source.put("after", null);
+      assert.deepEqual(show(await done), [text, "done"]);
+      assert.deepEqual(show(await growing[index].finished()), [text, "done"]);
+    }
+    await finished(bob, 2);
+  },
+
+  async user_token_outlasts_a_move(rig) {
+    const room = await rig.group("alice", "bob");
+    const ofToken = async () => new ChatAPI({ url: rig.url, token: (await rig.client("alice").createToken()).token, WebSocket });
+    const [connected, waiting] = [await ofToken(), await ofToken()];
+    const alice = await rig.attach(connected);
+    await moveTenant(rig.tenantId);
+    assert.equal((await alice.connection.send(room, "over the connection")).seq, 1);
+    assert.equal((await waiting.sendMessage(room, "over REST")).seq, 2);
+    const again = await rig.attach(waiting);
+    assert.equal((await again.connection.send(room, "over another connection")).seq, 3);
+    assert.deepEqual(seqs(await alice.inbox.untilCount(3, messagesOf(room))), [1, 2, 3]);
+  },
+
+  async wrong_addresses_are_not_followed(rig) {
+    for (const { about, from, url, goes_on_at: goesOnAt } of addresses) {
+      const client = new ChatAPI({ url: from, token: "t" });
+      assert.equal(client.moveTo(url), goesOnAt !== null, about);
+      assert.equal(client.url, goesOnAt ?? from, about);
+    }
+    const alice = rig.client("alice", { url: proxyUrl });
+    const { connection } = await rig.attach(alice);
+    for (const { url } of addresses.filter((one) => one.goes_on_at === null && one.from.startsWith("http:"))) {
+      await intercept("GET", "/v1/rooms", [moved(url), moved(url)]); // fetch itself repeats once what gets 421
+      await assert.rejects(alice.listRooms(), (error) => isMove(error) && assert.deepEqual(error.details, { url }) === undefined);
+      assert.equal(alice.url, proxyUrl);
+      assert.equal(await answersLeft(), 0);
+      await alice.listRooms();
+    }
+    await intercept(method, opening, [moved("ftp://two.example"), moved("ftp://two.example")]);
+    assert.ok(isMove(await comeBack(connection)));
+    assert.equal(await answersLeft(), 0);
+  },
+
+  async servers_that_name_each_other_are_given_up(rig) {
+    const alice = rig.client("alice", { url: proxyUrl });
+    const { connection } = await rig.attach(alice);
+    const call = () => alice.getRoom("room_a").catch((error) => error);
+    for (const [name, path, ask] of [["GET", "/v1/rooms/", call], [method, opening, () => comeBack(connection)]]) {
+      await intercept(name, `^${path}`, Array(6).fill(moved(`${proxyUrl}/b`)));
+      await intercept(name, `^/b${path}`, Array(6).fill(moved(proxyUrl)));
+      assert.ok(isMove(await ask()));
+      assert.equal(await answersLeft(), 0); // 6 servers were asked, each twice, as above
+    }
+  },
+};
+
+test("every shared case on moves is here", () => {
+  assert.deepEqual(Object.keys(cases).sort(), shared.map((one) => one.name).sort());
 });
 
-onTwo("two servers that name each other are given up", Mover.open, async (one, two) => {
-  [one.to, two.to] = [two.url, one.url];
-  const alice = new ChatAPI({ url: one.url, apiKey: "sk_1", userId: "alice" });
-  await assert.rejects(alice.listRooms(), { code: "TENANT_MOVED", status: 421 });
-  const asked = one.requests.length + two.requests.length;
-  assert.ok(asked === 6 || asked === 12, String(asked)); // the standard lets fetch itself repeat once what gets 421
-});
-
-onTwo("an operator stays at the server that was named", Mover.open, async (one, two) => {
-  one.to = two.url;
-  await assert.rejects(new AdminAPI({ url: one.url, masterKey: "m" }).listTenants(), { code: "TENANT_MOVED" });
-  assert.equal(two.requests.length, 0);
-});
-
-test("credentials go from https to https only", () => {
-  const client = new ChatAPI({ url: "https://one.example", token: "t" });
-  for (const url of ["http://two.example", "ftp://two.example", 7, undefined]) assert.equal(client.moveTo(url), false);
-  assert.equal(client.url, "https://one.example");
-  assert.equal(client.moveTo("https://two.example/base/"), true);
-  assert.equal(client.url, "https://two.example/base");
-});
-
-onTwo("a connection goes on where the tenant is, to and fro, with its cursors", ScriptedServer.open, async (one, two) => {
-  const { connection, session: first } = await one.start();
-  await first.complete();
-  const got = take(connection, "message", 3);
-  let session = first;
-  for (const [count, next] of [two, one].entries()) {
-    session.say(message(count + 1));
-    session.say({ type: "server.shutdown", reconnect_after_ms: 1, url: next.url });
-    session.websocket.close(1001);
-    session = await next.session();
-    session.sayReady();
-    assert.equal((await session.complete()).rooms.room_a, count + 1);
-  }
-  session.say(message(3));
-  assert.deepEqual((await got).map((event) => event.seq), [1, 2, 3]);
-});
-
-onTwo("a connection follows a server that says so before it is ready", ScriptedServer.open, async (one, two) => {
-  const connection = one.connect();
-  const session = await one.session();
-  session.say({ type: "server.shutdown", reconnect_after_ms: 1, url: two.url });
-  session.websocket.close(1001);
-  (await two.session()).sayReady();
-  await connection.ready;
-});
-
-onTwo("event streams and polls follow too", Mover.open, async (one, two) => {
-  for (const transport of ["sse", "poll"]) {
-    [one.to, two.requests] = [two.url, []];
-    const alice = new ChatAPI({ url: one.url, token: "t", retries: 0 });
-    const connection = alice.connect({ transports: [transport], minDelayMs: 1, maxDelayMs: 5 });
-    while (!two.requests.length) await new Promise((resolve) => { setTimeout(resolve, 2); });
-    connection.ready.catch(() => {});
-    connection.close();
-    assert.equal(alice.url, two.url);
-  }
-});
+testCases(cases, shared);

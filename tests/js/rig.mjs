@@ -4,7 +4,8 @@
  * Environment: CHATAPI_TEST_URL; CHATAPI_TEST_MASTER_KEY, or CHATAPI_TEST_KEY of a tenant to use; and, for the cases that
  * restart the server, CHATAPI_TEST_CONTROL, an address that takes POST /kill, /stop and /start; and CHATAPI_TEST_PROXY, a proxy
  * before the server, which POST /proxy of the former tells what to answer itself; and CHATAPI_TEST_NEWER, another proxy, which makes
- * of it a server of a later 1.x; and CHATAPI_TEST_TRANSPORT, which is to carry the connections of the cases.
+ * of it a server of a later 1.x; and CHATAPI_TEST_OTHER, another server, to which POST /move of the control moves a tenant, and back;
+ * and CHATAPI_TEST_TRANSPORT, which is to carry the connections of the cases.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -15,7 +16,8 @@ export const url = process.env.CHATAPI_TEST_URL;
 export const transport = process.env.CHATAPI_TEST_TRANSPORT;
 export const proxyUrl = process.env.CHATAPI_TEST_PROXY;
 export const newerUrl = process.env.CHATAPI_TEST_NEWER;
-export const can = { restart: Boolean(process.env.CHATAPI_TEST_CONTROL), proxy: Boolean(proxyUrl), newer: Boolean(newerUrl) };
+export const otherUrl = process.env.CHATAPI_TEST_OTHER;
+export const can = { move: Boolean(otherUrl), restart: Boolean(process.env.CHATAPI_TEST_CONTROL), proxy: Boolean(proxyUrl), newer: Boolean(newerUrl) };
 
 const PATIENCE_MS = 20_000; // a restart of the server included
 
@@ -23,6 +25,12 @@ const PATIENCE_MS = 20_000; // a restart of the server included
 export async function control(what) {
   const response = await fetch(`${process.env.CHATAPI_TEST_CONTROL}/${what}`, { method: "POST" });
   if (!response.ok) throw new Error(`${what}: ${await response.text()}`);
+}
+
+/** Moves it to the other server, or back. @param {string} tenantId */
+export async function moveTenant(tenantId) {
+  const response = await fetch(`${process.env.CHATAPI_TEST_CONTROL}/move`, { method: "POST", body: tenantId });
+  if (!response.ok) throw new Error(await response.text());
 }
 
 /** The proxy answers the next requests of this kind itself, with each of these answers once. @param {string[]} answers */
@@ -69,7 +77,7 @@ export class Rig {
   static async make(config, at = url) {
     const rig = new Rig();
     rig.url = at;
-    rig.apiKey = (await newTenant(config)).api_key;
+    ({ tenant_id: rig.tenantId, api_key: rig.apiKey } = await newTenant(config));
     return rig;
   }
 

@@ -361,7 +361,7 @@ const FRAMES = {
 /** @type {Record<string, number>} */
 const STATUS_OF_CODE = {
   VALIDATION_ERROR: 400, AUTHENTICATION_ERROR: 401, AUTHORIZATION_ERROR: 403, NOT_FOUND: 404,
-  CONFLICT: 409, RATE_LIMIT_EXCEEDED: 429, INTERNAL_ERROR: 500,
+  CONFLICT: 409, TENANT_MOVED: 421, RATE_LIMIT_EXCEEDED: 429, INTERNAL_ERROR: 500,
 };
 
 /** An id that nobody else makes, such as a `client_message_id`. @returns {string} */
@@ -757,8 +757,7 @@ class RestClient {
    * @param {unknown} url @returns {boolean}
    */
   moveTo(url) {
-    if (!this.#followsMoves || typeof url !== "string") return false;
-    if (!(this.#base.startsWith("https://") ? /^https:\/\// : /^https?:\/\//).test(url)) return false;
+    if (!this.#followsMoves || !isServer(url) || (isHttps(this.#base) && !isHttps(url))) return false;
     this.#base = url.replace(/\/+$/, "");
     return true;
   }
@@ -1416,6 +1415,18 @@ export class ChatAPI extends RestClient {
    * @returns {Promise<Response>}
    */
   async openStream(cursors, signal) {
+    for (let hops = 0; ; hops++) {
+      const asked = this.url;
+      try {
+        return await this.#openStreamOnce(cursors, signal);
+      } catch (error) {
+        if (hops === MAX_HOPS || !this.follow(error, asked)) throw error;
+      }
+    }
+  }
+
+  /** @param {ServerEvent | undefined} cursors @param {AbortSignal} signal */
+  async #openStreamOnce(cursors, signal) {
     const url = new URL(`${this.url}/v1/events/stream`);
     if (cursors) url.searchParams.set("cursors", encodeCursors(cursors));
     const headers = await this.#credentials.headers();
@@ -1618,6 +1629,22 @@ export class AdminAPI extends RestClient {
 /** @param {unknown} url */
 function checkAddress(url) {
   if (typeof url !== "string" || !/^https?:\/\//.test(url)) throw new TypeError("url must start with http:// or https://");
+}
+
+/** @param {string} url */
+function isHttps(url) { return url.startsWith("https://"); }
+
+/**
+ * Whether it is the whole address of a server, with or without a path: a host, and nothing that hides another one.
+ * @param {unknown} url @returns {url is string}
+ */
+function isServer(url) {
+  if (typeof url !== "string" || !/^https?:\/\/[^\s\\/?#@]+(\/[^\s\\?#]*)?$/.test(url)) return false;
+  try {
+    return new URL(url).port !== "0";
+  } catch {
+    return false;
+  }
 }
 
 /** A path with its parts escaped: user ids may contain slashes. @param {TemplateStringsArray} texts @param {string[]} values */
@@ -1979,6 +2006,7 @@ export class Connection {
   #heardAt = 0;
   /** @type {number | undefined} */ #shutdownDelay;
   #moves = 0; // to other servers, since a connection was stable
+  #hops = 0; // from server to server, since one was ready
   /** @type {AbortController} */ #life = new AbortController(); // of one socket: its gap fillers end with it
   #ending = new AbortController(); // of the connection: its requests over HTTP end with it
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer; // the next try, or the deadline of this one
@@ -2303,7 +2331,6 @@ export class Connection {
     const life = (this.#life = new AbortController());
     this.#setState({ state: "connecting" });
     this.#limitConnect();
-    const asked = this.#client.url;
     try {
       if (this.#failures) await this.#changeTransport(life.signal);
       if (life.signal.aborted) return;
@@ -2321,11 +2348,7 @@ export class Connection {
       const error = cause instanceof Error ? cause : new Error(String(cause));
       const status = error instanceof ChatAPIError ? error.status : 0;
       if (status === 401) this.#refused(error);
-      else if (this.#moves < MAX_HOPS && this.#client.follow(error, asked)) {
-        this.#moves++;
-        this.#shutdownDelay = 0;
-        this.#lost({});
-      } else if (status >= 400 && status < 500 && !PASSING.has(status)) this.#end(error);
+      else if (status >= 400 && status < 500 && !PASSING.has(status)) this.#end(error);
       else this.#lost({ error });
     }
   }
@@ -2389,10 +2412,12 @@ export class Connection {
 
   /** Throws the server's reason to refuse handshakes, where it has one. @param {AbortSignal} signal */
   async #askWhy(signal) {
+    const asked = this.#client.url;
     const found = await this.#client.findRefusal(signal);
-    if (found?.status) throw found;
+    const follows = this.#hops++ < MAX_HOPS && this.#client.follow(found, asked);
+    if (found?.status && !follows) throw found;
     this.#limitConnect();
-    this.#suspicion = found ?? new ChatAPIError("NOT_CHATAPI", "the server takes WebSockets, but the handshake does not reach it: does a proxy pass the upgrade on?");
+    this.#suspicion = follows ? undefined : found ?? new ChatAPIError("NOT_CHATAPI", "the server takes WebSockets, but the handshake does not reach it: does a proxy pass the upgrade on?");
   }
 
   /** @param {any} socket */
@@ -2446,7 +2471,8 @@ export class Connection {
   #lost(cause) {
     if (this.#state === "closed") return;
     if (this.#readyAt && Date.now() - this.#readyAt > STABLE_MS) this.#attempt = this.#moves = 0;
-    if (!this.#readyAt && this.#socket) this.#failures++; // a ticket that was not given has told its reason
+    const wasSentAway = this.#shutdownDelay !== undefined; // over a transport that works, then
+    if (!this.#readyAt && this.#socket && !wasSentAway) this.#failures++; // a ticket that was not given has told its reason
     this.#readyAt = 0;
     this.#hangUp();
     this.#error = cause.error;
@@ -2564,10 +2590,15 @@ export class Connection {
     }
   }
 
-  /** The server goes away, or another one has the tenant. After some moves in a row the back-off decides: two may name each other. @param {ServerEvent} frame */
-  #expectEnd(frame) {
-    const hasMoved = frame.url !== undefined && this.#client.moveTo(frame.url);
-    if (!hasMoved || this.#moves++ < MAX_HOPS) this.#shutdownDelay = asDelay(frame.reconnect_after_ms);
+  /**
+   * The server goes away, or another one has the tenant. Two may name each other: after some moves in a row the back-off decides, and
+   * before one of them is ready it is an error.
+   * @param {ServerEvent} frame
+   */
+  #expectEnd({ url, reconnect_after_ms: delayMs }) {
+    const follows = url === undefined || (this.#client.moveTo(url) && (this.#open ? this.#moves++ : this.#hops++) < MAX_HOPS);
+    if (follows) this.#shutdownDelay = asDelay(delayMs);
+    else if (!this.#open) this.#end(new ChatAPIError("TENANT_MOVED", "the tenant has moved to another server", { status: 421, details: { url } }));
   }
 
   /** @param {ServerEvent} frame */
@@ -2576,7 +2607,7 @@ export class Connection {
     this.#open = true;
     this.#parts = undefined;
     this.#early = [];
-    this.#refusals = this.#failures = this.#judged = this.#unpassed = 0;
+    this.#refusals = this.#failures = this.#judged = this.#unpassed = this.#hops = 0;
     this.#error = this.#suspicion = undefined;
     this.#told = "";
     this.#readyAt = Date.now();
