@@ -117,7 +117,7 @@ def test_an_open_composer_says_that_the_user_is_banned(browser: Browser, tenant:
         _, bob = panes(page)
         open_room(page, "Lighthouse")
         bob.input.fill("half a thought")
-        tenant.call("PUT", "/users/bob/ban", {"expires_in": 4})
+        tenant.call("PUT", "/users/bob/ban", {"expires_in": 8})
         expect(bob.root.locator(".obstacle")).to_contain_text("You are banned from the tenant until")
         expect(bob.input).to_be_disabled()
         bob.expect_live()  # the end is silent, and the page knows it

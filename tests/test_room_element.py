@@ -139,8 +139,10 @@ class Chat:
         assert [entry for entry in told if entry[0] == "refused"] == []
         assert [text for text in complaints if excused not in text] == []
 
-    def open_sockets(self) -> int:
-        return sum(not socket.is_closed() for socket in self.sockets)
+    def expect_sockets(self, page: Page, *, opened: int, still_open: int) -> None:
+        """Waits for them: the browser tells of an end later than the page."""
+        while (len(self.sockets), sum(not socket.is_closed() for socket in self.sockets)) != (opened, still_open):
+            page.wait_for_timeout(20)
 
 
 class Pane(PaneOf):
@@ -247,12 +249,10 @@ def test_attributes_change_and_the_element_moves_and_goes(chat: Chat) -> None:
         )
         expect(pane.root.get_by_label("Message as bob")).to_be_visible()
         pane.expect_live()
-        assert (len(chat.sockets), chat.open_sockets()) == (2, 1)
+        chat.expect_sockets(page, opened=2, still_open=1)
         page.evaluate("window.gone = document.querySelector('chatapi-room'); gone.remove()")
         page.wait_for_function("() => gone.shadowRoot.childElementCount === 0")
-        with page.expect_console_message(lambda message: message.text == "waited"):
-            page.evaluate("setTimeout(() => console.log('waited'), 500)")
-        assert chat.open_sockets() == 0
+        chat.expect_sockets(page, opened=2, still_open=0)
         page.evaluate("document.querySelector('#elsewhere').append(gone)")
         expect(pane.title).to_have_text("Garden")
         pane.expect_live()
@@ -284,7 +284,7 @@ def test_one_connection_for_several_elements(chat: Chat) -> None:
         last.say("still here")
         expect(last.own).to_have_count(2)
         assert page.evaluate("connection.state") == "live"
-        assert chat.open_sockets() == 1
+        chat.expect_sockets(page, opened=1, still_open=1)
 
 
 def test_messages_are_unread_until_they_are_seen(chat: Chat) -> None:

@@ -14,7 +14,7 @@ from npm import install_packages
 
 from chatapi import __version__
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 PACKAGE = ROOT / "sdk/testing-js"
 RUNNERS = Path(__file__).parent / "testing_js"
@@ -33,7 +33,7 @@ start().then(async (server) => {
 
 def run(folder: Path, *command: str) -> str:
     environment = {**os.environ, "CHATAPI_COMMAND": f"{sys.executable} -m chatapi", "CI": "1", "NO_COLOR": "1"}
-    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout
 
