@@ -111,9 +111,10 @@ func ExampleConnection_Stream() {
 			}
 		}
 	}
+	written := make(chan error, 1)
 	go func() {
 		_, err := writer.Stream(ctx, roomID, chatapi.Draft{}, words)
-		check(err)
+		written <- err
 	}()
 
 	for event, err := range reader.Events(ctx) {
@@ -130,5 +131,6 @@ func ExampleConnection_Stream() {
 		fmt.Println(last)
 		break
 	}
+	check(<-written) // its end may be confirmed after the reader has seen it
 	// Output: Once upon a time
 }
