@@ -19,9 +19,11 @@ from chatapi.models import TenantKey, TenantState, UserId
 from chatapi.reactions import Reactions
 from chatapi.room import RoomState
 from chatapi.rooms import Rooms
-from chatapi.store import Store, Transaction
+from chatapi.store import Store, Transaction, user_calls
 from chatapi.store import erasures as store_erasures
+from chatapi.store.background import CHUNK_ROWS
 from chatapi.store.erasures import ErasureWalk, LogWindow
+from chatapi.store.user_calls import CallsWalk
 from chatapi.tasks import Tasks
 from chatapi.tenants import CREDENTIAL_GONE
 
@@ -81,8 +83,10 @@ class Erasures:
             if self._counts[tenant.tenant_key] >= MOST_OF_TENANT:
                 raise rate_limited(RETRY_SECONDS, "Too many erasures are under way")
 
+            is_online = self._hub.find_online(tenant.tenant_key, user_id) is not None
+
             async def apply(transaction: Transaction) -> bool:
-                return await store_erasures.begin(transaction, tenant.tenant_key, user_id)
+                return await store_erasures.begin(transaction, tenant.tenant_key, user_id, is_online=is_online)
 
             def publish(is_new: bool) -> None:
                 if is_new and (tenant.tenant_key, user_id) not in self._running:
@@ -137,6 +141,7 @@ class Erasures:
         # Within the grace of presence they are still online, and would leave the time when they were last seen.
         while self._hub.find_online(tenant.tenant_key, user_id) is not None:  # noqa: ASYNC110 - once per erasure
             await asyncio.sleep(RETRY_SECONDS)
+        await self._erase_calls(tenant, user_id)
         rest = partial(store_erasures.remove_rest, tenant.tenant_key, user_id)
         while await self._store.writer.step(rest):
             pass
@@ -179,6 +184,14 @@ class Erasures:
             await asyncio.sleep(REST * (loop.time() - started_s))
         if window.has_reports or window.has_client_ids:
             await self._store.writer.step(partial(store_erasures.clear_window, tenant.tenant_key, user_id, window))
+
+    async def _erase_calls(self, tenant: TenantState, user_id: UserId) -> None:
+        walk, has_more = CallsWalk(tenant.tenant_key, user_id), True
+        while has_more and not tenant.gone:
+            keys, has_more = await self._store.readers.run_step(tenant.tenant_key, walk.take_step)
+            for first in range(0, len(keys), CHUNK_ROWS):
+                some = keys[first : first + CHUNK_ROWS]
+                await self._store.writer.step(partial(user_calls.delete, tenant.tenant_key, user_id, some))
 
     async def _find_room(self, tenant: TenantState, room_id: str) -> RoomState | None:
         """None if it was deleted meanwhile."""

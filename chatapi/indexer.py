@@ -62,8 +62,10 @@ class Indexer:
     async def forget_removed(self) -> None:
         """On return no word of a message that was removed before the call is left in the index's own tables. That
         merges all of the index into one, which takes as long as the index is large: callers who come together share
-        it."""
+        it. An SQLite without FTS5 empties it."""
         if not self._store.can_search:
+            while await self._step(search_index.empty_unreadable):
+                pass
             return
         before = self._merges_begun
         async with self._forgetting:

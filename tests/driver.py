@@ -254,6 +254,14 @@ class Server:
         reply = await self.admin("POST", "/tenants", {"name": name, "config": config})
         return dict(reply.data)
 
+    async def erase(self, user_id: str, api_key: str | None = None) -> None:
+        """Returns once all of the user is erased."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (reply := await self.user("backend", api_key).delete(f"/users/{user_id}")).status == 202:
+                assert reply.data == {"erased": False}
+                await asyncio.sleep(0.05)
+        assert (reply.status, reply.data) == (200, {"erased": True})
+
     def user(self, user_id: str, api_key: str | None = None) -> User:
         return User(self, self.api_key if api_key is None else api_key, user_id)
 

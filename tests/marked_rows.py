@@ -8,6 +8,7 @@ from driver import Server
 async def fill(server: Server, tenant: dict[str, Any]) -> str:
     """Puts something into every table, most of it about the room that is returned; each text of it says `marked`."""
     alice, bob, backend = (server.user(f"marked-{name}", tenant["api_key"]) for name in ("alice", "bob", "backend"))
+    await backend.put("/users/marked-gone", {"name": "gone"})
     await backend.delete("/users/marked-gone")
     room_id = await alice.make_room("marked-bob", "marked-carol", name="marked", room_type="channel")
     path = f"/rooms/{room_id}"

@@ -22,14 +22,6 @@ ANSWER_A_REQUEST = example("docs/operations.md", "sh", "AS=(")
 CHECK_THEM = example("docs/operations.md", "sh", "check --user").removeprefix("runuser -u chatapi -- ")
 
 
-async def erase(server: Server, user_id: str) -> None:
-    async with asyncio.timeout(20):
-        while (reply := await server.user("backend").delete(f"/users/{user_id}")).status == 202:
-            assert reply.data == {"erased": False}
-            await asyncio.sleep(0.05)
-    assert (reply.status, reply.data) == (200, {"erased": True})
-
-
 async def read_events(user: User, room_id: str) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = (await user.get(f"/rooms/{room_id}/events", after_seq=0, limit=100)).data["events"]
     return events
@@ -61,7 +53,7 @@ async def test_all_of_a_user_goes_and_each_step_is_an_event(server: Server, monk
     await alice.post("/subscriptions", {"topic": "news"})
     target = {"user_ids": ["alice"]}
     await backend.post("/notify", {"topic": "news", "payload": {"a": SECRET}, "targets": target})
-    await erase(server, "alice")
+    await server.erase("alice")
     events = await read_events(bob, room_id)
     steps = [event["type"] for event in events if event["seq"] > stream["seq"]]
     assert steps[:2] == ["member.left", "member.updated"]
@@ -84,7 +76,7 @@ async def test_all_of_a_user_goes_and_each_step_is_an_event(server: Server, monk
     await bob.post(f"/rooms/{room_id}/members", {"user_id": "alice"})
     assert (await alice.post(messages, {**draft, "content": "new"})).status == 201
     assert (await alice.post(messages, {"content": "new", "client_message_id": "c-2"})).status == 201
-    await erase(server, "alice")
+    await server.erase("alice")
     assert SECRET not in str(await read_events(bob, room_id))
 
 
@@ -94,6 +86,27 @@ async def test_an_unknown_user_is_erased_at_once(shared_server: Server) -> None:
         reply = await backend.delete("/users/nobody")
         assert (reply.status, reply.data) == (200, {"erased": True})
     assert (await backend.delete("/users/a%20b")).error["field"] == "user_id"
+
+
+async def test_an_unknown_user_waits_for_no_other_erasure(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor for a walk through the tenant's rooms: one that reads or writes anything shows in `_erase_all`."""
+    server = await start_server()
+    bob, backend = server.user("bob"), server.user("backend")
+    room_id = await bob.make_room("left", room_type="channel")
+    await server.user("left").delete(f"/rooms/{room_id}/members/left")
+    message = await bob.say(room_id, "x")
+    report = f"/rooms/{room_id}/messages/{message['message_id']}/report"
+    assert (await server.user("reader").post(report, {"reason": SECRET})).status == 202
+    socket = await server.user("online").connect()
+    monkeypatch.setattr("chatapi.erasures.ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr("chatapi.erasures.Erasures._erase_all", lambda *_: asyncio.Event().wait())
+    for known in ("bob", "left", "reader", "online"):
+        assert (await backend.delete(f"/users/{known}")).status == 202, known
+    assert await socket.close_code() == 4001
+    for _ in range(2):
+        assert (await backend.delete("/users/unknown")).data == {"erased": True}
 
 
 async def test_a_user_is_refused_while_they_are_erased_and_a_restart_goes_on(
@@ -120,7 +133,7 @@ async def test_a_user_is_refused_while_they_are_erased_and_a_restart_goes_on(
     monkeypatch.undo()
     server = await restart(start_server, server)
     assert (await server.user("alice").get("/rooms")).status in {200, 403}
-    await erase(server, "alice")
+    await server.erase("alice")
     assert SECRET not in str(await read_events(server.user("bob"), room_id))
 
 
@@ -189,7 +202,7 @@ async def test_the_bytes_of_a_text_are_gone_after_a_checkpoint(
         f"{database}-wal",
     }
     assert find_bytes(database)
-    await erase(server, "alice")
+    await server.erase("alice")
     await server.app.close()
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

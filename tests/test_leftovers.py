@@ -5,53 +5,17 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import StartServer
 from driver import HandClock, Server, User
 from marked_rows import fill
+from stored_rows import Database
 
 from chatapi import housekeeping
 from chatapi.housekeeping import apply_retention, purge_deleted
 
-# Their rows end by themselves: calls of webhooks that are still to be made, and notifications that are being stored.
-TRANSIENT = {"webhook_events", "webhook_deliveries", "unfinished_notifications"}
 DAY_SECONDS = 86_400.0
-
-
-class Database:
-    """The file of a running server, as anybody may read it."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def rows(self, sql: str, *parameters: object) -> list[Any]:
-        return self._connection.execute(sql, parameters).fetchall()
-
-    def list_tables(self) -> list[str]:
-        """Without those in which FTS5 keeps its index."""
-        names = [name for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        return [name for name in names if not name.startswith(("search_index", "search_vocabulary", "search_entries"))]
-
-    def columns_of(self, table: str) -> set[str]:
-        return {row[1] for row in self.rows(f"PRAGMA table_xinfo({table})")}
-
-    def find(self, column: str, value: object) -> set[str]:
-        """The tables that have rows with this value in this column."""
-        return {table for table in self.having(column) if self.rows(f"SELECT 1 FROM {table} WHERE {column} = ?", value)}
-
-    def having(self, column: str) -> set[str]:
-        return {table for table in self.list_tables() if column in self.columns_of(table)} - TRANSIENT
-
-    def find_text(self, text: str) -> set[str]:
-        """The columns that hold it, perhaps within JSON."""
-        return {
-            f"{table}.{column}"
-            for table in self.list_tables()
-            for column in self.columns_of(table)
-            if self.rows(f"SELECT 1 FROM {table} WHERE instr(CAST({column} AS TEXT), ?)", text)
-        }
 
 
 @pytest.fixture
@@ -120,7 +84,8 @@ async def test_retention_leaves_nothing_of_the_log(start_server: StartServer, da
     clock.advance(2 * DAY_SECONDS)
     await apply_retention(server.services, server.services.tenants.get(tenant["tenant_id"]))
     await purge(server)
-    kept = {"rooms", "members", "mutes", "bans", "search_blocks"}  # the search block is that of the room's next message
+    # The search block is that of the room's next message.
+    kept = {"rooms", "members", "traces", "mutes", "bans", "search_blocks"}
     assert database_file.find("room_key", room_key) == kept
     for word in ("marked root", "marked mention", "marked edit", "marked spare", "marked reply"):
         assert database_file.find_text(word) == set()
@@ -151,5 +116,5 @@ async def test_all_that_a_user_takes_back_leaves_no_row(server: Server, database
         await user.delete(f"{path}/messages/{message_id}")
     await do_and_undo(alice, f"{path}/bans/bob", {})
     await purge(server)
-    assert database_file.find("user_id", "bob") == set()
+    assert database_file.find("user_id", "bob") == {"traces"}  # they have written there
     assert database_file.find("emoji", "x") == database_file.find("blocked_id", "dave") == set()

@@ -39,11 +39,26 @@ _LIST_MEMBERSHIPS = """
     ORDER BY m.room_key LIMIT :limit
 """
 _LIST_BLOCKS = "SELECT blocked_id FROM blocks WHERE tenant_key = :tenant_key AND user_id = :user_id LIMIT :limit"
+# A user with none of these was never known.
+_IS_KNOWN = f"""
+    SELECT {
+    " OR ".join(
+        f"EXISTS (SELECT 1 FROM {table} WHERE tenant_key = :tenant_key AND user_id = :user_id)"
+        for table in ("erasures", "users", "members", "traces", "notification_recipients", "subscriptions", "blocks")
+    )
+}
+"""
+# Dms, and the rooms that the user has left.
 _LIST_ROOMS = """
-    SELECT r.room_id, r.room_key, r.pruned_seq, coalesce((SELECT max(seq) FROM messages WHERE room_key = r.room_key), 0)
-    FROM rooms AS r
-    WHERE r.tenant_key = :tenant_key AND r.room_id > :after AND r.deleted_at_us IS NULL
-    ORDER BY r.room_id LIMIT :limit
+    SELECT r.room_key, r.room_id, r.pruned_seq, r.deleted_at_us IS NULL,
+           coalesce((SELECT max(seq) FROM messages WHERE room_key = r.room_key), 0)
+    FROM (SELECT room_key FROM members WHERE tenant_key = :tenant_key AND user_id = :user_id AND room_key > :after_key
+          UNION
+          SELECT room_key FROM traces WHERE tenant_key = :tenant_key AND user_id = :user_id AND room_key > :after_key
+          ORDER BY room_key LIMIT :limit) AS u
+    CROSS JOIN rooms AS r ON r.room_key = u.room_key
+    WHERE r.tenant_key = :tenant_key
+    ORDER BY r.room_key
 """
 
 # Of one window of a room's log.
@@ -67,12 +82,13 @@ _OF_REPORTS = """
     reports.room_key = :room_key AND reports.tenant_key = :tenant_key AND target_seq > :after_seq
         AND target_seq <= :to_seq AND (
             reports.user_id = :user_id AND reason <> ''
-            OR message ->> '$.sender_id' = :user_id AND (reason <> '' OR message ->> '$.content' IS NOT NULL))
+            OR message ->> '$.sender_id' = :user_id AND (reason <> '' OR message ->> '$.content' IS NOT NULL
+                OR message ->> '$.client_message_id' IS NOT NULL))
 """
 _HAS_REPORTS = f"SELECT EXISTS (SELECT 1 FROM reports WHERE {_OF_REPORTS})"
 _CLEAR_REPORTS = f"""
     UPDATE reports SET reason = '', message = iif(message ->> '$.sender_id' = :user_id,
-        json_set(message, '$.content', NULL, '$.meta', NULL), message)
+        json_set(message, '$.content', NULL, '$.meta', NULL, '$.client_message_id', NULL), message)
     WHERE {_OF_REPORTS}
 """
 _CLEAR_CLIENT_IDS = """
@@ -130,7 +146,8 @@ class LogWindow(NamedTuple):
 
 
 class ErasureWalk:
-    """Goes once through the logs of all rooms of the tenant. `take_step` is work for `Readers.run_step`."""
+    """Goes once through the logs of all rooms in which something of the user may be. `take_step` is work for
+    `Readers.run_step`."""
 
     def __init__(self, tenant_key: TenantKey, user_id: UserId) -> None:
         self._scope: dict[str, object] = {"tenant_key": tenant_key, "user_id": user_id}
@@ -149,12 +166,12 @@ class ErasureWalk:
         return None, False
 
     def _list_windows(self) -> Iterator[LogWindow]:
-        after = ""
-        while rooms := self._fetch(_LIST_ROOMS, {"after": after, "limit": ROOMS_PER_PAGE}):
-            for room_id, room_key, pruned_seq, last_seq in rooms:
-                for after_seq in range(pruned_seq, last_seq, WINDOW):
+        after_key = 0
+        while rooms := self._fetch(_LIST_ROOMS, {"after_key": after_key, "limit": ROOMS_PER_PAGE}):
+            for room_key, room_id, pruned_seq, is_there, last_seq in rooms:
+                for after_seq in range(pruned_seq, last_seq, WINDOW) if is_there else ():
                     yield self._look(room_id, room_key, after_seq, after_seq + WINDOW)
-            after = rooms[-1][0]
+            after_key = rooms[-1][0]
 
     def _look(self, room_id: str, room_key: int, after_seq: int, to_seq: int) -> LogWindow:
         scope: dict[str, object] = {"room_key": room_key, "after_seq": after_seq, "to_seq": to_seq}
@@ -176,10 +193,13 @@ async def load(readers: Readers) -> list[tuple[TenantKey, UserId]]:
     return [(row[0], row[1]) for row in await readers.fetch(_LOAD, {})]
 
 
-async def begin(transaction: Transaction, tenant_key: TenantKey, user_id: UserId) -> bool:
-    """False if all of the user was erased, and they have not come back."""
+async def begin(transaction: Transaction, tenant_key: TenantKey, user_id: UserId, *, is_online: bool) -> bool:
+    """False if all of the user was erased, and they have not come back, or if they were never known."""
     scope = {"tenant_key": tenant_key, "user_id": user_id}
     if await transaction.fetch_one(_IS_ERASED, scope) is not None:
+        return False
+    known = await transaction.fetch_one(_IS_KNOWN, scope)
+    if not is_online and not (known is not None and known[0]):
         return False
     await transaction.execute(_BEGIN, {**scope, "now_us": transaction.now_us})
     return True

@@ -57,6 +57,9 @@ _EMPTY_ROOMS = (
     """DELETE FROM members WHERE (user_id, room_key) IN (
            SELECT b.user_id, b.room_key FROM json_each(:keys) AS w CROSS JOIN members AS b
            WHERE b.room_key = w.value LIMIT :limit)""",
+    """DELETE FROM traces WHERE (user_id, room_key) IN (
+           SELECT b.user_id, b.room_key FROM json_each(:keys) AS w CROSS JOIN traces AS b
+           WHERE b.room_key = w.value LIMIT :limit)""",
     """DELETE FROM mutes WHERE (user_id, room_key) IN (
            SELECT b.user_id, b.room_key FROM json_each(:keys) AS w CROSS JOIN mutes AS b
            WHERE b.room_key = w.value LIMIT :limit)""",

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import aiosqlite
 
 from chatapi.protocol.json import dumps_text
+from chatapi.store.background import CHUNK_ROWS
 from chatapi.store.transaction import SqliteConnection
 from chatapi.words import list_words
 
@@ -53,6 +54,17 @@ _DROP = (
     "DELETE FROM search_blocks",
     "DELETE FROM search_outdated",
     "UPDATE search_progress SET is_stale = 0, next_block_key = 2147483647",
+)
+
+
+# The index as FTS5 stores it, for an SQLite without FTS5. `_UNLINK` leaves an empty one, which FTS5 can drop later.
+_IS_STORED = "SELECT 1 FROM sqlite_schema WHERE name = 'search_index_data'"
+_UNLINK = "UPDATE search_index_data SET block = x'00000000000000' WHERE id = 10 AND block <> x'00000000000000'"
+_EMPTY_STORED = (
+    """DELETE FROM search_index_data WHERE id IN (
+           SELECT id FROM search_index_data WHERE id > 10 ORDER BY id LIMIT :limit)""",
+    """DELETE FROM search_index_idx WHERE (segid, term) IN (
+           SELECT segid, term FROM search_index_idx WHERE segid > 0 ORDER BY segid, term LIMIT :limit)""",
 )
 
 
@@ -299,6 +311,19 @@ def forget_removed(connection: SqliteConnection, is_over: Callable[[], bool]) ->
     if remove_outdated(connection, is_over):
         return True
     connection.execute(_MERGE, {"pages": -MERGED_PAGES})  # of all segments into one
+    return False
+
+
+def empty_unreadable(connection: SqliteConnection, is_over: Callable[[], bool]) -> bool:
+    """One step of emptying an index that this SQLite, without FTS5, cannot change: it is built again anyway once one
+    can. Whether there is more to do."""
+    if not connection.execute(_IS_STORED).fetchall():
+        return False
+    connection.execute(_UNLINK)
+    for statement in _EMPTY_STORED:
+        while connection.execute(statement, {"limit": CHUNK_ROWS}).rowcount:
+            if is_over():
+                return True
     return False
 
 

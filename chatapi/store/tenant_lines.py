@@ -116,6 +116,7 @@ LINES = {
 
 # Why these have no lines.
 WITHOUT_LINES = {
+    "traces": "only find a user's messages",
     "changes": "what they changed is told by what there is now",
     "mentions": "are in their messages",
     "threads": "the same",

@@ -92,6 +92,7 @@ TENANT_TABLES = (
     _table(
         "bans", RowsBy.ROOM, "room_key user_id", "room_key user_id tenant_key reason until_us created_by created_at_us"
     ),
+    _table("traces", RowsBy.ROOM, "room_key user_id", "room_key user_id tenant_key"),
     MESSAGES,
     _table(
         "changes",

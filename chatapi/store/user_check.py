@@ -8,6 +8,7 @@ from typing import Any
 
 from chatapi.protocol.json import loads
 from chatapi.store.file import find_wal
+from chatapi.store.keys import KEY_EPOCH_US
 from chatapi.store.search_index import MARK, can_search
 from chatapi.store.standalone import UnusableDatabase, open_snapshot
 
@@ -40,10 +41,16 @@ _COUNTS: Mapping[str, str] = {
     "notifications": f"SELECT count(*) FROM notification_recipients WHERE {_OF_USER}",
     "subscriptions": f"SELECT count(*) FROM subscriptions WHERE {_OF_USER}",
     "blocks": f"SELECT count(*) FROM blocks WHERE {_OF_USER}",
+    # Those of dms may be newer.
+    "webhook calls": f"""
+        SELECT count(*) FROM webhook_deliveries AS d WHERE d.tenant_key = :tenant_key AND d.user_id = :user_id
+        AND d.ordinal > 0 AND NOT EXISTS (SELECT 1 FROM erasures AS e
+            WHERE e.{_OF_USER} AND e.erased_at_us < (d.event_key >> 12) + {KEY_EPOCH_US})""",
     "texts of reports": """
         SELECT count(*) FROM reports AS p JOIN rooms AS r ON r.room_key = p.room_key
         WHERE p.tenant_key = :tenant_key AND r.deleted_at_us IS NULL AND (p.user_id = :user_id AND p.reason <> ''
-            OR p.message ->> '$.sender_id' = :user_id AND (p.reason <> '' OR p.message ->> '$.content' IS NOT NULL))""",
+            OR p.message ->> '$.sender_id' = :user_id AND (p.reason <> '' OR p.message ->> '$.content' IS NOT NULL
+                OR p.message ->> '$.client_message_id' IS NOT NULL))""",
     "texts that leave the search index": """
         SELECT count(*) FROM search_outdated WHERE tenant_key = :tenant_key AND sender_id = :user_id""",
 }

@@ -1,7 +1,7 @@
 """Lists what is stored of one user, as JSON lines, in steps of a few milliseconds each.
 
-Most of it has an index by user. Messages have none: that would cost every send. So all rooms of the tenant are gone
-through, also those that the user has left, in windows of their logs.
+Most of it has an index by user. Messages have none: that would cost every send. So the rooms of the user are gone
+through, also those that they have left, in windows of their logs.
 """
 
 import time
@@ -86,7 +86,9 @@ _LIST_ROOMS = f"""
         max(coalesce((SELECT max(seq) FROM messages WHERE room_key = r.room_key), 0),
             coalesce((SELECT max(seq) FROM changes WHERE room_key = r.room_key), 0)),
         iif(r.created_by = :user_id, json_object('type', 'room', 'room_id', r.room_id, 'room_type', r.type,
-            'name', r.name, 'metadata', json(r.metadata), 'created_at', {_time("r.created_at_us")}), NULL)
+            'name', r.name, 'metadata', json(r.metadata), 'created_at', {_time("r.created_at_us")}), NULL),
+        EXISTS (SELECT 1 FROM members WHERE room_key = r.room_key AND user_id = :user_id)
+            OR EXISTS (SELECT 1 FROM traces WHERE room_key = r.room_key AND user_id = :user_id)
     FROM rooms AS r
     WHERE r.tenant_key = :tenant_key AND r.room_id > :after AND r.deleted_at_us IS NULL
     ORDER BY r.room_id LIMIT :limit
@@ -166,9 +168,10 @@ class UserExport:
             yield from self._list_section(section.sql, {}, section.start)
         after = ""
         while rooms := self._fetch(_LIST_ROOMS, {"after": after, "limit": ROOMS_PER_PAGE}):
-            for room_id, room_key, pruned_seq, last_seq, made in rooms:
+            for room_id, room_key, pruned_seq, last_seq, made, is_theirs in rooms:
                 yield [] if made is None else [made]
-                yield from self._list_room({"room_id": room_id, "room_key": room_key}, pruned_seq, last_seq)
+                room = {"room_id": room_id, "room_key": room_key}
+                yield from self._list_room(room, pruned_seq, last_seq if is_theirs else pruned_seq)
             after = rooms[-1][0]
 
     def _list_room(self, room: Mapping[str, object], pruned_seq: int, last_seq: int) -> Iterator[list[str]]:

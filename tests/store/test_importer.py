@@ -100,6 +100,17 @@ def test_keys_of_messages_follow_the_time_and_the_old_order(old, new):
         assert 0 <= (message_key >> 12) - (created_at_us - KEY_EPOCH_US) < 1000
 
 
+def test_senders_who_are_no_members_are_found_by_their_traces(old, new):
+    take_over(old, new)
+    strangers = """
+        SELECT DISTINCT m.room_key, m.sender_id, r.tenant_key FROM messages AS m JOIN rooms AS r USING (room_key)
+        WHERE NOT EXISTS (SELECT 1 FROM members WHERE room_key = m.room_key AND user_id = m.sender_id) ORDER BY 1, 2
+    """
+    found = query(new, strangers)
+    assert found
+    assert query(new, "SELECT room_key, user_id, tenant_key FROM traces ORDER BY 1, 2") == found
+
+
 def test_times_of_the_future_do_not_push_keys_ahead_of_the_clock(old, new):
     damage(old, "UPDATE messages SET created_at = '2090-01-01 00:00:00'")
     take_over(old, new)

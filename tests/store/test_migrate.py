@@ -3,6 +3,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sample_database import make_database
 
 from chatapi.clock import Clock
 from chatapi.store import StoreError, check_usable, open_store
@@ -117,3 +118,17 @@ async def test_rows_of_an_older_database_are_brought_up_to_date(tmp_path: Path) 
     secrets = query(path, "SELECT replaced_webhook_secrets FROM tenants ORDER BY tenant_key")
     assert secrets == [('[["old",5000]]',), ("[]",)]
     assert query(path, "SELECT attempts, step FROM webhook_deliveries") == [(3, 3)]
+
+
+async def test_rooms_that_users_have_left_are_noted_by_the_migration(tmp_path: Path) -> None:
+    path = make_database(tmp_path / "chat.db", newest=27)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("""
+            DELETE FROM members WHERE room_key = 1 AND user_id = 'bob';
+            INSERT INTO reactions VALUES (1, 1, 4, 'x', 'dave', 1);
+            INSERT INTO reports (report_key, tenant_key, room_key, target_seq, user_id, reason, message, created_at_us)
+                VALUES (1, 1, 1, 1, 'eve', '', '{}', 1);
+        """)
+    await open_and_close(path)
+    traces = "SELECT room_key, user_id, tenant_key FROM traces ORDER BY user_id"
+    assert query(path, traces) == [(1, "bob", 1), (1, "dave", 1), (1, "eve", 1)]

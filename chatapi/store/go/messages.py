@@ -39,6 +39,17 @@ _NEW_MESSAGES = """
     FROM stage AS s CROSS JOIN old_messages AS m ON m.source = s.source
     WHERE s.is_new ORDER BY s.created_at_us, s.room_key, s.seq
 """
+# The old server let anybody write who knew a room's id.
+_NOTE_TRACES = """
+    INSERT INTO main.traces (room_key, user_id, tenant_key)
+    SELECT w.room_key, w.sender_id, r.tenant_key
+    FROM (SELECT DISTINCT s.room_key, m.sender_id
+          FROM stage AS s CROSS JOIN main.messages AS m ON m.room_key = s.room_key AND m.seq = s.seq
+          WHERE s.is_new) AS w
+    CROSS JOIN main.rooms AS r ON r.room_key = w.room_key
+    WHERE NOT EXISTS (SELECT 1 FROM main.members WHERE room_key = w.room_key AND user_id = w.sender_id)
+      AND NOT EXISTS (SELECT 1 FROM main.traces WHERE room_key = w.room_key AND user_id = w.sender_id)
+"""
 _HAS_MESSAGES = "SELECT EXISTS (SELECT 1 FROM main.messages)"
 _FIND_MESSAGE_KEY = "SELECT 1 FROM main.messages WHERE message_key = :message_key"
 _INSERT_MESSAGE = """
@@ -86,6 +97,7 @@ def take_messages(run: Run) -> None:
         run.connection.execute(statement)
     run.report.counts["messages"].imported = run.number(_NEW_MESSAGES_COUNT)
     run.connection.executemany(_INSERT_MESSAGE, _read_new_messages(run))
+    run.connection.execute(_NOTE_TRACES)
     run.report.skip("messages", NO_ROOM, run.number(_MESSAGES_WITHOUT_ROOM))
     run.report.skip("messages", HAPPENED, run.number(_MESSAGES_TOO_LATE))
 
