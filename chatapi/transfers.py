@@ -175,15 +175,23 @@ class TenantTransfers:
 
     async def _copy_table(self, staged: StagedTenant, table: TenantTable, tenant_key: TenantKey, base: int) -> None:
         batches = staged.read_rows(table, tenant_key, base)
+        read_next = partial(asyncio.get_running_loop().run_in_executor, None, next, batches, None)
         is_first = table is ROOMS  # of which the first has come already
-        while batch := await asyncio.to_thread(next, batches, None):
-            rows = deque(batch[1:] if is_first else batch)
-            is_first = False
-            while rows:
-                work = partial(tenant_import.insert_rows, table, rows, self._store.can_search)
-                done = await self._store.writer.step(work, is_repeatable=True)
-                for _ in range(done):
-                    rows.popleft()
+        reading = read_next()
+        try:
+            while batch := await asyncio.shield(reading):
+                reading = read_next()  # while these are stored
+                rows = deque(batch[1:] if is_first else batch)
+                is_first = False
+                while rows:
+                    work = partial(tenant_import.insert_rows, table, rows, self._store.can_search)
+                    done = await self._store.writer.step(work, is_repeatable=True, is_awaited=True)
+                    for _ in range(done):
+                        rows.popleft()
+        finally:
+            await asyncio.wait([reading])  # its thread uses the connection, which is closed next
+            if not reading.cancelled():
+                reading.exception()  # of a batch that nobody wants any more
 
     async def _check_absent(self, transaction: Transaction, tenant_id: str) -> None:
         found = self._tenants.find(tenant_id)

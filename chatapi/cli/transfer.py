@@ -25,6 +25,7 @@ from chatapi.store.standalone import UnusableDatabase
 from chatapi.store.tenant_lines import list_lines
 
 CHUNK_BYTES = 256 * 1024
+SYNC_BYTES = 8 * 1024 * 1024  # else a server on the same disk would wait behind one long flush at the end
 CONNECT_SECONDS = 10.0
 # Without a byte. A server answers an export once it has made it, and an import once the tenant is stored.
 SILENCE_SECONDS = 3600.0
@@ -131,6 +132,9 @@ async def _download(args: argparse.Namespace, file: BinaryIO) -> None:
             progress = _TransferProgress("received", total)
             async for chunk in response.content.iter_chunked(CHUNK_BYTES):
                 file.write(chunk)
+                if progress.bytes // SYNC_BYTES < (progress.bytes + len(chunk)) // SYNC_BYTES:
+                    file.flush()
+                    os.fdatasync(file.fileno())
                 progress.add(len(chunk))
             if total is None or progress.bytes != total:
                 raise CliError("the server broke off; nothing was left behind")

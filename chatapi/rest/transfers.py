@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 DATABASE = "application/vnd.sqlite3"
 CHUNK_BYTES = 256 * 1024
+SYNC_BYTES = 8 * 1024 * 1024  # of an arriving file: a commit of the server would wait behind one long flush
 STALL_SECONDS = 30.0  # in which the peer takes, or sends, no chunk at all
 
 
@@ -111,8 +112,11 @@ def _write(file: BinaryIO, data: bytes) -> None:
     disk = os.fstatvfs(file.fileno())
     if disk.f_bavail * disk.f_frsize < SPARE_BYTES:
         raise unavailable("There is too little space on the disk")
+    before = file.tell()
     file.write(data)
     file.flush()
+    if before // SYNC_BYTES < file.tell() // SYNC_BYTES:
+        os.fdatasync(file.fileno())
 
 
 TRANSFER_ROUTES = (

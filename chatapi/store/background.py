@@ -5,7 +5,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from chatapi.store.transaction import SqliteConnection
 from chatapi.store.writes import Change
@@ -20,10 +20,15 @@ MAX_REST_SECONDS = 1.0
 # While what others write takes less than this share of the time, steps that are done again after a crash take half of
 # it: they wait for no disk.
 LIGHT_LOAD, LIGHT_STEP_SECONDS, LIGHT_REST = 0.15, 0.004, 1.0
+# Of steps for which somebody waits (an import): others wait for one of them now and then, but not for long.
+AWAITED_STEP_SECONDS, AWAITED_REST = 0.0025, 0.25
 LOAD_SECONDS = 2.0  # over about which the share is taken
 # After so many the log is checkpointed, so that no message's commit has to do all of it: after each one while others
 # write, who wait for a checkpoint too.
 CHECKPOINT_STEPS, IDLE_CHECKPOINT_STEPS = 1, 4
+# Awaited steps write much: after so many of them that a checkpoint takes about so long, and before SQLite makes one
+# itself in somebody's commit.
+CHECKPOINT_SECONDS, MAX_CHECKPOINT_STEPS = 0.015, 8
 
 T = TypeVar("T")
 
@@ -31,14 +36,23 @@ Work = Callable[[SqliteConnection, Callable[[], bool]], T]
 """Runs statements in the writer's thread, and ends soon after its second argument says that the time is over."""
 
 
+class _Step(NamedTuple):
+    change: Change[Any]
+    is_repeatable: bool
+    is_awaited: bool
+
+
 class Background:
     """The writer's second queue. Each job waits with one step at most, so the first in is a fair turn."""
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[Change[Any], bool]] = deque()
+        self._waiting: deque[_Step] = deque()
         self._load_s = 0.0  # that the others' commits took, the older ones counted less
         self.rests = True  # between steps, for others; a test server has no others
         self.is_repeatable = False  # of the step that was taken: a crash may undo it
+        self._is_awaited = False  # of that step
+        self._awaited_steps = 0  # since the last checkpoint
+        self._checkpoint_steps = IDLE_CHECKPOINT_STEPS  # of awaited ones, between two checkpoints
         self._due_s = 0.0  # of the loop's clock
         self._started_s = 0.0
         self._foreground_s = float("-inf")  # when something else was committed last
@@ -48,8 +62,8 @@ class Background:
         """How many jobs wait for a step."""
         return len(self._waiting)
 
-    def put(self, step: Change[Any], *, is_repeatable: bool = False) -> None:
-        self._waiting.append((step, is_repeatable))
+    def put(self, step: Change[Any], *, is_repeatable: bool = False, is_awaited: bool = False) -> None:
+        self._waiting.append(_Step(step, is_repeatable, is_awaited))
 
     def take(self) -> Change[Any] | None:
         """The next step, once it is due; `end` has to follow. None when there is none."""
@@ -57,29 +71,37 @@ class Background:
         if not self._waiting or now_s < self._due_s:
             return None
         self._started_s = now_s
-        step, self.is_repeatable = self._waiting.popleft()
+        step, self.is_repeatable, self._is_awaited = self._waiting.popleft()
         return step
 
     def end(self) -> None:
         """The step that was taken has ended."""
         now_s = asyncio.get_running_loop().time()
-        rest = IDLE_REST
-        if self._is_busy(now_s):
-            rest = LIGHT_REST if self.is_repeatable and not self.is_loaded else REST
+        _, rest = self._choose_pace(is_repeatable=self.is_repeatable, is_awaited=self._is_awaited)
         if self.rests:
             self._due_s = now_s + min(rest * (now_s - self._started_s), MAX_REST_SECONDS)
         self._steps += 1
 
-    def limit_time(self, work: Work[T], *, is_repeatable: bool = False) -> Callable[[SqliteConnection], T]:
+    def _choose_pace(self, *, is_repeatable: bool, is_awaited: bool) -> tuple[float, float]:
+        """The seconds of a step, and for how many times as long a rest follows."""
+        if not self.is_busy:
+            return IDLE_STEP_SECONDS, 0.0 if is_awaited else IDLE_REST
+        if is_awaited:
+            return AWAITED_STEP_SECONDS, AWAITED_REST
+        if is_repeatable and not self.is_loaded:
+            return LIGHT_STEP_SECONDS, LIGHT_REST
+        return STEP_SECONDS, REST
+
+    def limit_time(
+        self, work: Work[T], *, is_repeatable: bool = False, is_awaited: bool = False
+    ) -> Callable[[SqliteConnection], T]:
         """One step of that work."""
 
         def run(connection: SqliteConnection) -> T:
             end_s = time.perf_counter() + seconds
             return work(connection, lambda: time.perf_counter() >= end_s)
 
-        seconds = IDLE_STEP_SECONDS
-        if self.is_busy:
-            seconds = LIGHT_STEP_SECONDS if is_repeatable and not self.is_loaded else STEP_SECONDS
+        seconds, _ = self._choose_pace(is_repeatable=is_repeatable, is_awaited=is_awaited)
         return run
 
     @property
@@ -101,14 +123,25 @@ class Background:
         self._load_s = self._load_s * math.exp((self._foreground_s - now_s) / LOAD_SECONDS) + seconds
         self._foreground_s = now_s
 
-    @property
     def wants_checkpoint(self) -> bool:
-        """Once in `CHECKPOINT_STEPS` steps; to be asked between `take` and `end`. Repeatable steps wait for no
-        disk, and make nobody wait for it who writes much."""
+        """Once in `CHECKPOINT_STEPS` steps; to be asked once between `take` and `end`. Repeatable steps wait for no
+        disk, and make nobody wait for it who writes much, unless they are awaited."""
+        if self._is_awaited:
+            self._awaited_steps += 1
+            return self._awaited_steps >= self._checkpoint_steps
         if self.is_repeatable and self.is_loaded:
             return False
         is_busy = self.is_busy and not self.is_repeatable
         return self._steps % (CHECKPOINT_STEPS if is_busy else IDLE_CHECKPOINT_STEPS) == 0
+
+    def note_checkpoint(self, seconds: float) -> None:
+        """The one that was wanted has taken so long."""
+        if self._is_awaited:
+            fitting = int(self._checkpoint_steps * CHECKPOINT_SECONDS / max(seconds, 0.001))
+            # Half or twice as many at most: one that met another program's load says little.
+            at_least, at_most = self._checkpoint_steps // 2, self._checkpoint_steps * 2
+            self._checkpoint_steps = max(1, min(max(fitting, at_least), at_most, MAX_CHECKPOINT_STEPS))
+            self._awaited_steps = 0
 
     def call_when_due(self, callback: Callable[[], None]) -> asyncio.TimerHandle | None:
         """None when nothing waits."""
@@ -116,6 +149,6 @@ class Background:
 
     def take_all(self) -> list[Change[Any]]:
         """The uses that still wait, at the end."""
-        taken = [step for step, _ in self._waiting]
+        taken = [step.change for step in self._waiting]
         self._waiting.clear()
         return taken

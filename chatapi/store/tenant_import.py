@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
 from chatapi.errors import conflict
 from chatapi.models import KeyId, TenantKey
@@ -36,12 +36,17 @@ from chatapi.store.tenant_tables import (
 )
 from chatapi.store.transaction import Row, SqliteConnection, Transaction
 
-BATCH_ROWS = 1_024  # read at once
+BATCH_ROWS, BATCH_CHARACTERS = 1_024, 1024 * 1024  # read at once
 STATEMENT_ROWS = 64  # inserted at once, about a millisecond: after each a step may end
+STEP_CHARACTERS = 64 * 1024  # of messages, in a step: search takes in about 10 MB/s
+# Messages are stored by their keys, and found by their rooms. Among so many that follow one another by key those of a
+# room go in together: so a step changes few pages of either.
+WINDOW_ROWS = 16_384
 MAX_FINDINGS = 3  # told of a damaged file
 CLOCK_AHEAD_US = 24 * 3600 * 1_000_000  # that another server's clock may be ahead of ours
 
 _LATEST_US = 253_402_300_799_999_999  # the end of the year 9999
+_LAST_KEY = 2**63 - 1
 _LARGEST = 2**53  # up to which clients in JavaScript count exactly
 
 # Search makes these tables for itself, and versions of SQLite word them differently.
@@ -71,6 +76,14 @@ _LIST_TENANTS = """
     FROM tenants WHERE deleted_at_us IS NULL LIMIT 2
 """
 _LIST_BANS = "SELECT user_id, reason, until_us, heirs_due FROM user_bans WHERE tenant_key = :tenant_key"
+
+_FIND_WINDOW = """
+    SELECT message_key FROM messages WHERE message_key > :after_key ORDER BY message_key LIMIT 1 OFFSET :offset
+"""
+_IN_WINDOW = """
+    FROM messages AS x CROSS JOIN temp.room_numbers AS n ON n.room_key = x.room_key
+    WHERE x.message_key > :after_key AND x.message_key <= :to_key ORDER BY x.room_key, x.seq
+"""
 
 _INSERT_HIDDEN = """
     INSERT INTO tenants (tenant_id, name, config, token_secret, webhook_secret, replaced_webhook_secrets, created_at_us,
@@ -111,19 +124,39 @@ class StagedTenant:
         """Batches of the table's rows, with the keys that they have in the live database: the tenant's, and `base` and
         the room's number for a room's."""
         columns = ", ".join(_READ_AS.get(column, f"x.{column}") for column in table.columns)
-        rows = list_rows(table)
-        if table is MESSAGES:
-            rows = f"FROM messages AS x WHERE x.message_key IN (SELECT x.message_key {rows})"
-        elif table is ROOMS:
-            # The greatest key comes first: it keeps those of rooms that are made meanwhile above all of these.
-            rows += " ORDER BY x.room_key DESC"
         scope = {"tenant_key": self.tenant[0], "target_key": tenant_key, "base": base}
-        cursor = self.connection.execute(f"SELECT {columns} {rows}", scope)
-        while batch := cursor.fetchmany(BATCH_ROWS):
-            yield batch
+        if table is MESSAGES:
+            for after, to_key in self._list_windows():
+                window = {**scope, "after_key": after, "to_key": to_key}
+                yield from _read_batches(self.connection.execute(f"SELECT {columns} {_IN_WINDOW}", window))
+            return
+        # The greatest key of a room comes first: it keeps those of rooms that are made meanwhile above all of these.
+        order = " ORDER BY x.room_key DESC" if table is ROOMS else ""
+        yield from _read_batches(self.connection.execute(f"SELECT {columns} {list_rows(table)}{order}", scope))
+
+    def _list_windows(self) -> Iterator[tuple[int, int]]:
+        """Between which keys their messages are: those after the first one, up to the last one."""
+        after: int | None = -1
+        while after is not None:
+            found = self.connection.execute(_FIND_WINDOW, {"after_key": after, "offset": WINDOW_ROWS - 1}).fetchone()
+            yield after, found[0] if found else _LAST_KEY
+            after = found[0] if found else None
 
     def close(self) -> None:
         self.connection.close()
+
+
+def _read_batches(cursor: sqlite3.Cursor) -> Iterator[list[Row]]:
+    batch: list[Row] = []
+    characters = 0
+    while some := cursor.fetchmany(STATEMENT_ROWS):
+        batch += some
+        characters += sum(len(value) for row in some for value in row if isinstance(value, str))
+        if len(batch) >= BATCH_ROWS or characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
 
 
 _READ_AS = {
@@ -132,6 +165,7 @@ _READ_AS = {
 }
 
 
+_CONTENT = MESSAGES.columns.index("content")
 COPIED_TABLES = tuple(table for table in TENANT_TABLES if table not in (TENANTS, API_KEYS))
 """All but the tenant's own row, which is the first to come, and its keys, which are the last."""
 
@@ -281,7 +315,9 @@ def insert_rows(
 ) -> int:
     """One step: inserts the first of these; returns how many, which the caller takes away once they are committed.
     Raises ChatError CONFLICT."""
-    done, inserted = 0, list(rows)
+    done, inserted = 0, list(islice(rows, BATCH_ROWS))
+    if table is MESSAGES:
+        inserted = inserted[: _count_fitting(inserted)]
     try:
         while done < len(inserted):
             some = inserted[done : done + STATEMENT_ROWS]
@@ -294,6 +330,16 @@ def insert_rows(
     if table is MESSAGES and is_searched:
         add_among_older(connection, [row[0] for row in inserted[:done]])
     return done
+
+
+def _count_fitting(messages: Sequence[Row]) -> int:
+    """How many of these a step takes: one at least."""
+    characters = 0
+    for number, row in enumerate(messages):
+        characters += len(row[_CONTENT] or "")
+        if characters > STEP_CHARACTERS:
+            return max(1, number)
+    return len(messages)
 
 
 def _insert(table: TenantTable, rows: int) -> str:

@@ -135,9 +135,15 @@ class Writer:
         return self._background.is_loaded
 
     async def step(
-        self, work: Work[T], publish: Callable[[T], None] | None = None, *, is_repeatable: bool = False
+        self,
+        work: Work[T],
+        publish: Callable[[T], None] | None = None,
+        *,
+        is_repeatable: bool = False,
+        is_awaited: bool = False,
     ) -> T:
-        """One step of a job that nobody waits for, when it is its turn. Raises what `change` raises.
+        """One step of a job that nobody waits for, when it is its turn; of one that is awaited, by an operator for
+        instance, it is soon. Raises what `change` raises.
 
         A power loss may undo the last steps that are repeatable, and nothing else: they do not wait for the disk.
         """
@@ -146,9 +152,12 @@ class Writer:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         limited = self._background.limit_time
         step = Change(
-            lambda transaction: transaction.run(limited(work, is_repeatable=is_repeatable)), publish, False, future
+            lambda transaction: transaction.run(limited(work, is_repeatable=is_repeatable, is_awaited=is_awaited)),
+            publish,
+            False,
+            future,
         )
-        self._background.put(step, is_repeatable=is_repeatable)
+        self._background.put(step, is_repeatable=is_repeatable, is_awaited=is_awaited)
         self._wake.set()
         return await future
 
@@ -206,8 +215,10 @@ class Writer:
             await self._connection.execute("PRAGMA synchronous = FULL")
         else:
             await self._write([step])
-        if self.checkpoints_itself and self._background.wants_checkpoint and self.writable:
+        if self.checkpoints_itself and self._background.wants_checkpoint() and self.writable:
+            started_s = time.perf_counter()
             await self._checkpoint()
+            self._background.note_checkpoint(time.perf_counter() - started_s)
         self._background.end()
 
     def wake(self) -> None:

@@ -112,3 +112,34 @@ async def test_the_log_is_checkpointed_bit_by_bit(bench: Bench, database: Path, 
         size = await asyncio.to_thread(lambda: Path(f"{database}-wal").stat().st_size)
     # One after the other the same frames are written again: all of it would be 3 times as long.
     assert size < 2 * steps * 65_536
+
+
+async def test_an_awaited_step_rests_less_and_not_at_all_when_nobody_else_writes() -> None:
+    def choose(*, seconds: float | None) -> tuple[float, float, float, float]:
+        times = background.Background()
+        if seconds is not None:
+            times.note_foreground(seconds)
+        awaited = times._choose_pace(is_repeatable=True, is_awaited=True)
+        return *awaited, *times._choose_pace(is_repeatable=True, is_awaited=False)
+
+    for seconds in (None, 0.0, 2.0):  # nobody writes, somebody does, somebody does so all the time
+        step_s, rest, other_step_s, other_rest = choose(seconds=seconds)
+        assert rest < other_rest
+        assert (rest == 0) is (seconds is None)
+        assert step_s <= max(other_step_s, background.AWAITED_STEP_SECONDS)
+
+
+def test_awaited_steps_are_checkpointed_as_often_as_a_short_checkpoint_asks_for() -> None:
+    times = background.Background()
+    times._is_awaited = True
+
+    def count_until_wanted(seconds: float) -> int:
+        steps = 1
+        while not times.wants_checkpoint():
+            steps += 1
+        times.note_checkpoint(seconds)
+        return steps
+
+    long, short = background.CHECKPOINT_SECONDS * 10, background.CHECKPOINT_SECONDS / 10
+    assert [count_until_wanted(long) for _ in range(4)] == [4, 2, 1, 1]
+    assert [count_until_wanted(short) for _ in range(6)] == [1, 2, 4, 8, 8, 8]

@@ -22,6 +22,7 @@ from chatapi.cli.bench.target import Target
 from chatapi.cli.bench.tenant import BenchTenant
 from chatapi.protocol.json import loads_stored
 from chatapi.store.check import check_database
+from chatapi.store.standalone import UnusableDatabase
 
 CHUNK_BYTES = 256 * 1024
 SYNC_BYTES = 8 * 1024 * 1024  # of the copy: one long flush at the end would be felt by the server, on the same disk
@@ -107,7 +108,12 @@ class _Transfer:
 
     def _compare(self, copy: Path) -> None:
         self._tenant.progress.step("checking the copy")
-        report, check = check_database(str(copy)), self.outcome.check
+        check = self.outcome.check
+        try:
+            report = check_database(str(copy))
+        except UnusableDatabase as error:  # of a later version, for instance
+            check.problems.append(str(error))
+            return
         found, expected = report.counts["messages"], self._tenant.options.messages
         if found != expected:
             check.problems.append(f"{found:,} messages were exported, {expected:,} imported")
