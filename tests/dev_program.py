@@ -12,7 +12,7 @@ from typing import Any
 
 from server_process import NO_AUTHORITIES
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 
 
 class DevProgram:

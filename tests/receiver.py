@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 
 
 @dataclass

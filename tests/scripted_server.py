@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestServer
 
 from chatapi.client import ChatAPI, Connection
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 ROOM = {"room_id": "room_a", "type": "group", "last_seq": 0, "last_ack": 0, "last_read": 0}
 
 

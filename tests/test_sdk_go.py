@@ -16,7 +16,7 @@ from server_process import ServerProcess
 
 import chatapi
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # with an empty build cache, Go's own library is built first
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # with an empty build cache, Go's own library is built first
 
 
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # with the command `chatapi`

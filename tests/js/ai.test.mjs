@@ -6,7 +6,7 @@ import { MockLanguageModelV4, simulateReadableStream } from "ai/test";
 import { RoomChatTransport, toUIMessages } from "../../chatapi/web/sdk/ai.js";
 import { contents, Rig, storedMessages, transport as carrier, until } from "./rig.mjs";
 
-const PATIENCE_MS = 50_000; // of one test: what it waits for may never come
+const PATIENCE_MS = 100_000; // of one test: what it waits for may never come
 
 let count = 0;
 const ask = (text, id = `question-${++count}`) => ({ id, role: "user", parts: [{ type: "text", text }] });
@@ -64,7 +64,7 @@ class Talk {
 }
 
 function talk(name, work, options, members) {
-  test(name, { timeout: 60_000 }, async () => {
+  test(name, { timeout: 120_000 }, async () => {
     const one = await Talk.make(options, members);
     let timer;
     const late = new Promise((_resolve, reject) => { timer = setTimeout(reject, PATIENCE_MS, new Error("it waits for ever")); });
@@ -345,6 +345,7 @@ talk("asking again follows an answer that is being written, and asks anew when i
   await lost.grownTo("Because");
   await lost.reader.cancel();
   const followed = await again();
+  await followed.grownTo("Because"); // else it may ask when the answer has ended
   answer.end();
   assert.equal((await followed.rest()).text, "Because");
   assert.deepEqual(await one.questions, ["Why?"]);
@@ -389,6 +390,7 @@ talk("no answer in time is an error, and asking again waits for it", async (one)
   const heard = await one.heard();
   const answer = one.answer(heard);
   answer.put("Because");
+  await again.grownTo("Because"); // else it may look when the answer has ended, and ask anew
   answer.end();
   assert.equal((await again.rest()).text, "Because");
   assert.deepEqual(await one.questions, ["Why?"]);

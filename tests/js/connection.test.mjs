@@ -5,7 +5,7 @@ import { ChatAPI } from "../../chatapi/web/sdk/chatapi.js";
 import { messagesOf, numbered, Rig, storedMessages } from "./rig.mjs";
 
 function withRig(name, body) {
-  test(name, { timeout: 30_000 }, async () => {
+  test(name, { timeout: 120_000 }, async () => {
     const rig = await Rig.make();
     try {
       await body(rig);

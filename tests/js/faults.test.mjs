@@ -90,7 +90,7 @@ async function recovers(rig, steps) {
 
 for (const { name, steps, over = ["websocket", "sse", "poll"] } of cases) {
   for (const transport of over) {
-    test(`${name}, ${transport}`, { timeout: 60_000 }, async () => {
+    test(`${name}, ${transport}`, { timeout: 180_000 }, async () => {
       const rig = await Rig.make({ rate_limit: 100_000, user_rate_limit: 100_000 });
       if (transport !== "websocket") rig.transports = [transport];
       try {
@@ -103,7 +103,7 @@ for (const { name, steps, over = ["websocket", "sse", "poll"] } of cases) {
 }
 
 for (const transport of ["websocket", "sse", "poll"]) {
-  test(`a change whose confirmation was lost is made once, ${transport}`, { timeout: 60_000 }, async () => {
+  test(`a change whose confirmation was lost is made once, ${transport}`, { timeout: 180_000 }, async () => {
     const rig = await Rig.make({ rate_limit: 100_000, user_rate_limit: 100_000 });
     if (transport !== "websocket") rig.transports = [transport];
     try {

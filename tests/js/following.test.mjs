@@ -31,7 +31,7 @@ class Mover {
 }
 
 function onTwo(name, open, body) {
-  test(name, { timeout: 10_000 }, async () => {
+  test(name, { timeout: 120_000 }, async () => {
     const servers = [await open(), await open()];
     try {
       await body(...servers);

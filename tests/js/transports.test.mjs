@@ -8,7 +8,7 @@ const { foreign_answers: foreign } = JSON.parse(await readFile(new URL("../sdk_c
 const QUICK = { minDelayMs: 10, maxDelayMs: 50 };
 
 for (const [transport, refusesStreams] of [["sse", false], ["poll", true]]) {
-  test(`falls back to ${transport} after three refused upgrades, and returns`, { timeout: 60_000 }, async () => {
+  test(`falls back to ${transport} after three refused upgrades, and returns`, { timeout: 180_000 }, async () => {
     const rig = await Rig.make();
     try {
       const room = await rig.group("alice", "bob");
@@ -37,7 +37,7 @@ for (const [transport, refusesStreams] of [["sse", false], ["poll", true]]) {
 }
 
 for (const [name, upgrades, calls] of [["is away", 6, 6], ["restarts", 3, 2]]) {
-  test(`a server that ${name} is no reason to change`, { timeout: 60_000 }, async () => {
+  test(`a server that ${name} is no reason to change`, { timeout: 180_000 }, async () => {
     const rig = await Rig.make();
     await intercept("GET", "/v1/ws\\?", Array(upgrades).fill(foreign.text_426));
     await intercept("GET", "/livez", Array(calls).fill(foreign.html_502));
@@ -51,7 +51,7 @@ for (const [name, upgrades, calls] of [["is away", 6, 6], ["restarts", 3, 2]]) {
   });
 }
 
-test("long polls tell of a room that is gone", { timeout: 60_000 }, async () => {
+test("long polls tell of a room that is gone", { timeout: 180_000 }, async () => {
   const rig = await Rig.make();
   rig.transports = ["poll"];
   const [deleted, left] = [await rig.group("alice", "bob"), await rig.group("alice", "bob")];

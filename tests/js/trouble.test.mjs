@@ -7,7 +7,7 @@ import { message, refusal, jwt, ROOM, ScriptedServer, take } from "./scripted-se
 import { Rig } from "./rig.mjs";
 
 function onScripted(name, body) {
-  test(name, { timeout: 30_000 }, async () => {
+  test(name, { timeout: 120_000 }, async () => {
     const scripted = await ScriptedServer.open();
     try {
       await body(scripted);
@@ -255,7 +255,7 @@ test("what can never be sent is refused at once", () => {
   }
 });
 
-test("the real server tells that a user has too many connections", { timeout: 30_000 }, async () => {
+test("the real server tells that a user has too many connections", { timeout: 120_000 }, async () => {
   const rig = await Rig.make({ rate_limit: 100_000, connections_per_user: 1 });
   try {
     const { token } = await rig.client("backend").createToken({ user_id: "bob" });
@@ -279,7 +279,7 @@ test("the real server tells that a user has too many connections", { timeout: 30
   }
 });
 
-test("a page of a foreign origin is told so by the real server", { timeout: 30_000 }, async () => {
+test("a page of a foreign origin is told so by the real server", { timeout: 120_000 }, async () => {
   class ForeignSocket extends WebSocket {
     constructor(url, protocols) { super(url, protocols, { origin: "https://evil.example" }); }
   }
