@@ -277,7 +277,7 @@ async def test_busy_endpoint_is_asked_again(
     await alice.post(f"/rooms/{room}/messages/{opened['message_id']}/cancel")
     cancelled_s = loop.time()
     assert show(await answered(socket, question)) == ("", "cancelled")
-    assert loop.time() - cancelled_s < 0.5
+    assert loop.time() - cancelled_s < 25  # and not the 50 s
     assert len(endpoint.exchanges) == 8
 
 

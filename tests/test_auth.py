@@ -188,7 +188,7 @@ async def test_a_bad_wish_for_a_token_is_refused(shared_server: Server, body: di
 async def test_expires_in_is_an_hour_by_default_and_a_day_at_most(shared_server: Server) -> None:
     for body, seconds in (({}, 3600), ({"expires_in": 1}, 1), ({"expires_in": DAY}, DAY)):
         claims = jwt.decode(await mint(shared_server, **body), options={"verify_signature": False})
-        assert abs(claims["exp"] - now_s() - seconds) <= 2
+        assert abs(claims["exp"] - now_s() - seconds) <= 20
 
 
 async def test_a_backend_may_sign_tokens_itself(shared_server: Server) -> None:

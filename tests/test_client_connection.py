@@ -247,7 +247,7 @@ async def test_the_shutdown_says_when_to_come_back(connect: Any, scripted: Scrip
     gone_at_s = loop.time()
     await session.close(1001)
     await scripted.session()
-    assert 0.2 <= loop.time() - gone_at_s < 5.0
+    assert 0.2 <= loop.time() - gone_at_s < 25.0
     assert (await take(connection, "server.shutdown"))["reconnect_after_ms"] == 200
 
 

