@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from chatapi.client import ChatAPI
 BINARY = shutil.which("litestream", path=str(Path(sys.executable).parent)) or "litestream"
 S3_SERVER = str(Path(sys.executable).with_name("moto_server"))
 BUCKET = "chatapi"
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 120.0
 S3_KEYS = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_REGION": "us-east-1"}
 SETTINGS = {"database.checkpoints": "external"}
 
@@ -85,6 +86,14 @@ class Litestream:
     def restore(self, target: Path) -> None:
         done = self._run("restore", "-o", str(target), str(self._database))
         assert target.exists(), done
+
+    def has_messages(self, probe: Path) -> bool:
+        """Whether what could be restored now has some. It is put into `probe`."""
+        probe.unlink(missing_ok=True)
+        self.restore(probe)
+        with contextlib.closing(sqlite3.connect(probe)) as connection:
+            [(count,)] = connection.execute("SELECT count(*) FROM messages")
+        return bool(count)
 
     def _run(self, command: str, *arguments: str) -> str:
         done = subprocess.run(

@@ -11,8 +11,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-BOOT_SECONDS = 60.0
-RUN_SECONDS = 120.0
+BOOT_SECONDS = 180.0
+RUN_SECONDS = 300.0
 POLL_SECONDS = 0.1
 SYSTEMD = "/lib/systemd/systemd"
 CGROUPS = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))  # beside the older ones, or alone

@@ -17,7 +17,7 @@ from server_process import ServerProcess
 
 from chatapi import __version__
 
-pytestmark = [pytest.mark.release, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.release, pytest.mark.timeout(900)]
 
 HERE = Path(__file__).parent / "package"
 PACKAGES = HERE / "node_modules"

@@ -9,7 +9,7 @@ from examples import example
 from haproxy import OPERATORS_PATHS
 from installation import Installation
 
-pytestmark = [pytest.mark.deploy, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]
 
 NGINX = example("docs/operations.md", "nginx", "upstream")
 CADDY = example("docs/operations.md", "caddyfile")

@@ -13,7 +13,7 @@ import pytest
 from examples import ROOT, examples
 from npm import install_packages
 
-pytestmark = [pytest.mark.release, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.release, pytest.mark.timeout(900)]
 
 PACKAGES = Path(__file__).parent / "package"
 SDK = ROOT / "packaging" / "chatapi-python"

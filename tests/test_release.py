@@ -74,7 +74,7 @@ const { messages } = await alice.asUser("bob").listMessages(room_id);
 console.log(messages[0].sender_id, messages[0].content);
 """
 
-pytestmark = [pytest.mark.release, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.release, pytest.mark.timeout(900)]
 
 
 def run(*command: str | Path, cwd: Path, **variables: str) -> str:

@@ -10,7 +10,7 @@ from installation import Installation
 from litestream import BINARY
 from machine import SHARED
 
-pytestmark = [pytest.mark.deploy, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]
 
 SETTINGS = example("docs/operations.md", "toml", "checkpoints")
 CONFIGURATION = example("docs/operations.md", "yaml", "/etc/litestream.yml")
@@ -60,7 +60,7 @@ def test_standby_takes_over(replicated: Installation) -> None:
     installed.run("systemctl daemon-reload; systemctl enable chatapi-litestream; systemctl start chatapi")
     room_id = installed.say("on the first machine")
     installed.run("systemctl is-active chatapi-litestream")
-    installed.run("for _ in $(seq 100); do [ -e /srv/replicas/chatapi-a/ltx/0 ] && break; sleep 0.1; done; sleep 3")
+    installed.run("for _ in $(seq 600); do [ -e /srv/replicas/chatapi-a/ltx/0 ] && break; sleep 0.1; done; sleep 6")
 
     installed.run("""
         systemctl kill --signal=KILL chatapi-litestream chatapi || true
@@ -77,5 +77,5 @@ def test_standby_takes_over(replicated: Installation) -> None:
     assert "the database was restored or copied" in installed.run("journalctl -u chatapi -n 20")
     assert "There is a database already" in installed.run("chatapi-take-over --other-is-off", status=1)
     assert installed.run("systemctl is-enabled chatapi-standby || true").strip() == "disabled"
-    installed.run("for _ in $(seq 100); do [ -e /srv/replicas/chatapi-b/ltx/0 ] && exit; sleep 0.1; done; exit 1")
+    installed.run("for _ in $(seq 600); do [ -e /srv/replicas/chatapi-b/ltx/0 ] && exit; sleep 0.1; done; exit 1")
     assert ": ok: " in installed.run("runuser -u chatapi -- chatapi check")

@@ -10,7 +10,7 @@ from go_database import make_go_database
 from installation import CHECKOUT, PIP, Installation
 from machine import SHARED
 
-pytestmark = [pytest.mark.deploy, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]
 
 TENANTS = example("docs/operations.md", "sh", "chatapi tenant list\n")
 BACKUP_SCRIPT = example("docs/operations.md", "sh", "# /usr/local/sbin/chatapi-backup")
