@@ -21,7 +21,7 @@ FLAGS = [
 ]
 DESKTOP = {"width": 1440, "height": 900}
 PHONE = {"width": 390, "height": 844}
-PATIENCE_MS = 15_000  # a restart of the server and the back-off included
+PATIENCE_MS = 40_000  # a restart of the server and the back-off included
 GONE_MS = 3_000  # a part of the page that may have gone by itself is waited for
 # What the browser itself says of a server that is away; 426 when it is back as the page asks why its WebSocket failed.
 UNREACHABLE = ("net::ERR_", "WebSocket connection to", "status of 426")

@@ -66,7 +66,7 @@ async def run_calls(script: str, **names: str) -> list[Any]:
         env={"PATH": os.environ["PATH"], **names},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=150,
     )
     assert run.returncode == 0, run.stderr
     return [json.loads(line)["data"] for line in run.stdout.replace("}{", "}\n{").splitlines()]

@@ -65,7 +65,7 @@ class Page:
     async def run(self, *scripts: str, endpoint: str = "") -> list[dict[str, Any]]:
         """What they print, as lines of JSON."""
         with self.start(*scripts, replacing={ENDPOINT: endpoint}) as process:
-            output, errors = await asyncio.to_thread(process.communicate, timeout=30)
+            output, errors = await asyncio.to_thread(process.communicate, timeout=150)
         assert process.returncode == 0, errors
         return [json.loads(line) for line in output.splitlines()]
 
@@ -140,7 +140,7 @@ async def test_an_agent_answers_the_question(shared_server: Server, page: Page, 
                 ended = await listening.expect("message.finished")
             finally:
                 agent.terminate()
-                await asyncio.to_thread(agent.communicate, timeout=30)
+                await asyncio.to_thread(agent.communicate, timeout=150)
         assert agent.returncode == 0
     assert (ended["sender_id"], ended["reply_to"]) == ("robot", question["data"]["message_id"])
     assert (ended["content"], ended["stream"]) == ("They save power.", {"state": "done"})

@@ -13,7 +13,7 @@ from examples import ROOT, example
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from server_process import ServerProcess
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120), pytest.mark.usefixtures("node_packages")]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600), pytest.mark.usefixtures("node_packages")]
 
 PAGE = example("docs/agents.md", "tsx")
 AGENT = example("docs/agents.md", "js", "streamText")

@@ -199,7 +199,7 @@ def javascript_types() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.browser
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_the_javascript_types_have_the_fields_of_the_records(node_packages: None, tmp_path: Path) -> None:
     checked = list(javascript_types())
     assert len(checked) > 50

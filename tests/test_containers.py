@@ -113,7 +113,7 @@ def test_the_variables_of_a_service_would_stop_the_start() -> None:
 
 def run(command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **variables}
-    return subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=250)
 
 
 @pytest.mark.deploy

@@ -156,7 +156,7 @@ async def test_the_javascript_sdk(server: Server, tmp_path: Path) -> None:
             f"{code}\nconsole.log(JSON.stringify({{ {', '.join(names_of(code))} }}));\n"
         )
         run = await asyncio.to_thread(
-            subprocess.run, ["node", script.name], cwd=tmp_path, capture_output=True, text=True, timeout=30
+            subprocess.run, ["node", script.name], cwd=tmp_path, capture_output=True, text=True, timeout=150
         )
         assert run.returncode == 0, run.stderr
         assert CHECKS[number](json.loads(run.stdout)), code

@@ -16,7 +16,7 @@ from server_process import ServerProcess, free_port
 HERE = Path(__file__).parent / "documents"
 DEAD_LETTER_SECONDS = 20.0
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
@@ -32,19 +32,19 @@ def call(server: ServerProcess, method: str, path: str, body: object = None, **h
     request = urllib.request.Request(
         server.url + path, data, {"Content-Type": "application/json", **named}, method=method
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         text = answer.read()
     return json.loads(text)["data"] if text else None
 
 
 def run(*command: str, directory: Path) -> str:
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 def save_document(server: ServerProcess, directory: Path) -> Path:
-    with urllib.request.urlopen(f"{server.url}/openapi.json", timeout=10) as answer:
+    with urllib.request.urlopen(f"{server.url}/openapi.json", timeout=60) as answer:
         (directory / "openapi.json").write_bytes(answer.read())
     return directory / "openapi.json"
 

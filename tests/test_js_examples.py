@@ -12,7 +12,7 @@ from examples import ROOT, example
 from playwright.sync_api import Browser, Page, sync_playwright
 from server_process import ServerProcess
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 FIRST = example("README.md", "js")
 IN_A_PAGE = example("chatapi/web/sdk/README.md", "js", "getToken")
@@ -20,7 +20,7 @@ IN_NODE = example("chatapi/web/sdk/README.md", "js", "WebSocket from")
 JS = Path(__file__).parent / "js"
 ORIGIN = "https://app.example.com"
 LARGE = "x" * 65_530
-PATIENCE_MS = 15_000
+PATIENCE_MS = 40_000
 
 
 @pytest.fixture

@@ -281,5 +281,5 @@ def test_a_page_on_another_port(is_allowed: bool, page_origin: str, tmp_path: Pa
 def make_token(server: ServerProcess, key: str) -> str:
     headers = {"X-API-Key": key, "X-User-Id": "alice", "Content-Type": "application/json"}
     request = urllib.request.Request(f"{server.url}/tokens", data=b"{}", headers=headers)
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return str(json.load(answer)["data"]["token"])

@@ -19,7 +19,7 @@ from server_process import ServerProcess
 
 import chatapi
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 WRITE_HISTORY = """async (count) => {
   const { ChatAPI } = await import("/sdk/chatapi.js");

@@ -8,7 +8,7 @@ from browser_rig import DESKTOP, PHONE, UNREACHABLE, PaneOf, Tenant, panes
 from playwright.sync_api import Browser, Locator, Page, expect
 from server_process import ServerProcess
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from browser_rig import DESKTOP, PHONE, PaneOf, Tenant, open_room, panes
 from playwright.sync_api import Browser, Page, expect
 from server_process import ServerProcess
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 REFUSED = ("status of 403", "status of 404")
 

@@ -12,7 +12,7 @@ from browser_rig import UNREACHABLE, PaneOf, Tenant, panes
 from playwright.sync_api import Browser, Page, Route, expect
 from server_process import ServerProcess
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 TICKET = "**/v1/ws/token"
 FAR_SECONDS = "50"  # far longer than any test waits: a connection that is back by then was told to try

@@ -9,7 +9,7 @@ from browser_rig import Tenant, open_room, panes
 from playwright.sync_api import Browser, Page, Route, expect
 from server_process import ServerProcess
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from browser_rig import PHONE, UNREACHABLE, Tenant, panes
 from playwright.sync_api import Browser, Page, expect
 from server_process import ServerProcess
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 EXCUSED = (*UNREACHABLE, "status of 401", "status of 404", "status of 502", "status of 503", "EventSource")
 

@@ -8,7 +8,7 @@ from newer import NEWS, NewerServerThread
 from playwright.sync_api import Browser, expect
 from server_process import ServerProcess
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 TRIES = 200  # 10 s
 

@@ -7,7 +7,7 @@ from browser_rig import PHONE, PaneOf, Tenant, open_room, panes
 from playwright.sync_api import Browser, Page, expect
 from server_process import ServerProcess
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 MANY = [f"a{number:03}" for number in range(130)]  # before alice and bob in any order by name
 

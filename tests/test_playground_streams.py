@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from proxy import FOREIGN_ANSWERS, Proxy
 from server_process import ServerProcess
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 LINES = "".join(f"line {number}\n" for number in range(60))
 SCROLL = (
@@ -285,7 +285,7 @@ def test_a_copied_pipe_writes_the_stream_again(browser: Browser, tenant: Tenant,
             }""",
             message,
         )
-    subprocess.run(["sh", "-c", text], env={**os.environ, "KEY": tenant.key}, cwd=tmp_path, check=True, timeout=60)
+    subprocess.run(["sh", "-c", text], env={**os.environ, "KEY": tenant.key}, cwd=tmp_path, check=True, timeout=250)
     again = tenant.call("GET", messages)["messages"][-1]
     assert (again["content"], again["sender_id"], again["stream"]) == (message["content"], "alice", {"state": "done"})
 

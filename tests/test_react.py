@@ -16,13 +16,13 @@ from playwright.sync_api import Page, expect, sync_playwright
 from react_app import HERE, build, make_project
 from server_process import ServerProcess, free_port
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 RECIPE = example("docs/recipes.md", "jsx", "useMessages")
 PAGE = """<!doctype html><title>chat</title><link rel="icon" href="data:,">{%% verbatim %%}
 <script id="rooms" type="application/json">%s</script><div id="root"></div><script type="module">%s</script>
 {%% endverbatim %%}"""
-PATIENCE_MS = 15_000
+PATIENCE_MS = 40_000
 
 
 class QuietHandler(WSGIRequestHandler):

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, W
 from react_app import HERE, address, build, make_project, serve
 from server_process import ServerProcess
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 EXAMPLE = example("docs/react.md", "jsx", "useMessages")
 ADDRESS = example("docs/react.md", "sh", "TOKEN=")
@@ -483,7 +483,7 @@ def test_a_channel_that_the_user_only_reads(browser: Browser, chat: Chat) -> Non
 
 
 def test_a_server_renders_the_hooks_without_a_window(project: Path) -> None:
-    run = subprocess.run(["node", "server.mjs"], cwd=project, capture_output=True, text=True, timeout=60)
+    run = subprocess.run(["node", "server.mjs"], cwd=project, capture_output=True, text=True, timeout=250)
     assert run.returncode == 0, run.stderr
     shown = [json.loads(text) for text in re.findall("<p>(.*?)</p>", run.stdout)]
     assert shown == [[[], True, None, [], [], 0, "connecting"], [[], False, None, [], [], 0, "connecting"]]

@@ -16,7 +16,7 @@ EXAMPLE = example("README.md", "js")
 IMPORT = 'import { ChatAPI } from "/sdk/chatapi.js";'
 WINDOW = {"width": 1280, "height": 760}
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

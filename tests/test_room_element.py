@@ -35,7 +35,7 @@ BACKEND = """(token) => {
   window.backend = async () => ({ ok: ++calls > 1, status: 503, text: async () => token });
 }"""
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 
 class Host:

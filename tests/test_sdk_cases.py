@@ -99,8 +99,8 @@ def test_the_pages_command_runs_a_runner() -> None:
     assert words[:2] == ["python", "tests/sdk_stage.py"]
     probe = "import os, sys; print(sorted(name for name in os.environ if 'CHATAPI_TEST_' in name)); sys.exit(3)"
     command = [sys.executable, *words[1:2], "--transport", "sse", sys.executable, "-c", probe]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250, check=False)
     assert (ran.returncode, ran.stderr) == (3, "")
     assert VARIABLE.findall(ran.stdout) == sorted(names_of("| variable | what it is |"))
-    none = subprocess.run(command[:2], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    none = subprocess.run(command[:2], cwd=ROOT, capture_output=True, text=True, timeout=250, check=False)
     assert (none.returncode, "give the command" in none.stderr) == (2, True)

@@ -16,7 +16,7 @@ from chatapi.rest.documents.schemas import get_type
 
 HERE = Path(__file__).parent / "documents"
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 
 def read_with(tool: str, document: dict[str, Any], directory: Path) -> Any:

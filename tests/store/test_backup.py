@@ -166,7 +166,7 @@ def test_a_copy_beside_a_real_writer_is_whole(database, target):
     thread.start()
     copied = []
     try:
-        assert writing.wait(10)
+        assert writing.wait(60)
         for number in range(5):
             copy = target.with_name(f"{number}.db")
             back_up(str(database), str(copy))

@@ -103,7 +103,7 @@ def run_pytest(directory: Path, *arguments: str) -> "subprocess.CompletedProcess
         env=inherited,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
         check=False,
     )
 
