@@ -14,7 +14,7 @@ from server_process import free_port
 
 CONFIGURATION = example("docs/operations.md", "haproxy")
 NAMES = ("a", "b", "c")
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 RELOAD_SECONDS = 3.0
 MAX_CLIENTS = 2000  # with two descriptors each, which a test may have
 

@@ -24,7 +24,7 @@ server.reset()
 print(server._process._scratch, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
-END_SECONDS = 20.0
+END_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
