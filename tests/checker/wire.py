@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-CALL_SECONDS = 15.0  # an answer that takes longer is a fault of the server, unless it was killed
+CALL_SECONDS = 45.0  # an answer that takes longer is a fault of the server, unless it was killed
 PIPE_TIMEOUT = aiohttp.ClientTimeout(total=60.0)  # likewise, for a body that takes a second or two
 NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
 MAX_FRAME_BYTES = 2**20  # of an event stream: of twice that much a line may be
