@@ -29,7 +29,6 @@ from chatapi.rest.faulty import FaultyEdge, FaultyServer
 from chatapi.rest.files import make_file_routes
 from chatapi.rest.listener import Listener
 from chatapi.rest.server import EnvelopeServer
-from chatapi.rest.transfers import TRANSFER_ROUTES
 from chatapi.services import Services
 from chatapi.store import check_usable
 from chatapi.store.blank import copy_blank, make_blank, overwrite, remove_database
@@ -54,10 +53,9 @@ RESET_SUFFIX = ".reset"
 END_SECONDS = 1.0  # after a reset, for clients to answer that their connection is closed
 MAX_ENDING = 4  # worlds, each with its threads
 
-RAW_ROUTES = (RawRoute("GET", "/ws", serve_websocket), *TRANSFER_ROUTES)
+RAW_ROUTES = (RawRoute("GET", "/ws", serve_websocket),)
 DEV_RAW_ROUTES = (
     RawRoute("GET", "/ws", partial(serve_websocket, socket_type=FaultySocket)),
-    *TRANSFER_ROUTES,
     HOOK_ROUTE,
 )
 

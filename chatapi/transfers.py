@@ -12,11 +12,11 @@ from pathlib import Path
 from chatapi.clock import Clock
 from chatapi.config import Config, resolve_settings
 from chatapi.errors import ChatError, Code, conflict, unavailable
-from chatapi.models import ReplacedSecret, TenantId, TenantKey, TenantState
+from chatapi.models import Actor, ReplacedSecret, TenantId, TenantKey, TenantState
 from chatapi.notifications import Notifications
 from chatapi.protocol.json import loads_stored
 from chatapi.rooms import Rooms
-from chatapi.store import Store, Transaction, handover, tenant_import
+from chatapi.store import Store, Transaction, audit, handover, tenant_import
 from chatapi.store.epochs import make_epoch
 from chatapi.store.tenant_export import ExportStopped, export_tenant
 from chatapi.store.tenant_import import BadExport, StagedTenant, stage_tenant
@@ -88,10 +88,10 @@ class TenantTransfers:
     # Export
 
     async def export(
-        self, tenant_id: str, target: str, is_cancelled: Callable[[], bool], *, keeps_epoch: bool = False
+        self, actor: Actor, tenant_id: str, target: str, is_cancelled: Callable[[], bool], *, keeps_epoch: bool = False
     ) -> None:
-        """Makes the tenant's own database. Raises ChatError: 404, 421 for one that has moved
-        away, or 503 when it cannot be made now."""
+        """Makes the tenant's own database, which the audit tells: it holds secrets. Raises ChatError: 404, 421 for one
+        that has moved away, or 503 when it cannot be made now."""
         tenant = self._tenants.get(tenant_id)
         if tenant.away is not None:
             raise tenant.away
@@ -116,6 +116,11 @@ class TenantTransfers:
             is_over = True
             self._exports -= 1
 
+        async def note(transaction: Transaction) -> None:
+            await audit.record(transaction, actor, "tenant.export", tenant_id, tenant_id)
+
+        await self._store.writer.change(note)
+
     # Import
 
     @contextmanager
@@ -129,13 +134,13 @@ class TenantTransfers:
         finally:
             self._imports -= 1
 
-    async def import_file(self, path: str) -> TenantState:
+    async def import_file(self, actor: Actor, path: str) -> TenantState:
         """On return the tenant is whole, and served, under a new epoch. The file is changed. Raises ChatError: 400 for
         any other file, 409 if the tenant or one of its keys is there, 503; then nothing of it is seen."""
         staged = await self.stage(path)
         try:
             tenant = await self.copy(staged)
-            return await self.reveal(staged, tenant)
+            return await self.reveal(actor, staged, tenant)
         finally:
             await asyncio.to_thread(staged.close)
 
@@ -233,7 +238,7 @@ class TenantTransfers:
             replaced_webhook_secrets=[ReplacedSecret(*item) for item in loads_stored(replaced)],
         )
 
-    async def reveal(self, staged: StagedTenant, tenant: TenantState) -> TenantState:
+    async def reveal(self, actor: Actor, staged: StagedTenant, tenant: TenantState) -> TenantState:
         """From the commit of this on the tenant is served. Raises ChatError; then it is discarded."""
         try:
             await self._streams.load([tenant])  # before anybody can ask for one
@@ -241,6 +246,7 @@ class TenantTransfers:
             async def apply(transaction: Transaction) -> None:
                 await self._check_absent(transaction, staged.tenant_id)
                 await tenant_import.reveal(transaction, staged, tenant.tenant_key, tenant.epoch)
+                await audit.record(transaction, actor, "tenant.import", tenant.tenant_id, tenant.tenant_id)
 
             def publish(_: None) -> None:
                 self._tenant_bans.adopt(tenant, staged.bans)

@@ -242,7 +242,7 @@ class Server:
             options["data"] = body if isinstance(body, bytes) else json.dumps(body).encode()
             options["headers"] = {"Content-Type": "application/json", **options.get("headers", {})}
         async with self.session.request(method, self.url + path, **options) as response:
-            text = await response.text()
+            text = await response.text(errors="replace")  # a database is none
             is_json = response.headers.get("Content-Type", "").startswith("application/json")
             return Reply(response.status, response.headers, json.loads(text) if text and is_json else text or None)
 

@@ -6,7 +6,8 @@ import re
 import types
 import typing
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, NamedTuple
+from io import BytesIO
+from typing import Any, BinaryIO, NamedTuple
 
 import pytest
 from aiohttp import web
@@ -69,6 +70,8 @@ def make_value(hint: Any) -> Any:
         return typing.get_args(hint)[0]
     if typing.get_origin(hint) is Mapping:
         return {"x": 1}
+    if hint is BinaryIO:
+        return BytesIO(b"x")
     return {str: "x", int: 1}.get(hint, {})
 
 

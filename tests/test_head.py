@@ -46,6 +46,8 @@ async def test_every_route_that_answers_get_answers_head(server: Server) -> None
             assert got[0] == asked[0], url
             assert asked[2] == b"", url
             assert len(got[2]) == int(got[1]["Content-Length"]), url
+            if path.endswith("}/export"):
+                del got[1]["Content-Length"]  # nothing is copied only to tell how much it would be
             same = VARYING if path == "/metrics" or path == "/health" else VARYING - {"Content-Length"}
             assert set(got[1]) == set(asked[1]), url
             assert {name: got[1][name] for name in set(got[1]) - same} == {

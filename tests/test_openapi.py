@@ -91,7 +91,7 @@ def test_each_route_states_its_body_and_query(route: Route) -> None:
     assert in_path == re.findall(r"{(\w+)}", route.path)
     in_query = {parameter["name"] for parameter in parameters if parameter["in"] == "query"}
     assert in_query == set(route.query.__struct_fields__ if route.query else ())
-    assert ("requestBody" in operation) is (route.body is not None or route.reads_text)
+    assert ("requestBody" in operation) is (route.body is not None or route.reads_text or route.takes is not None)
 
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.body], ids=name_route)
@@ -419,6 +419,8 @@ async def check_operators_routes(server: Server, recorder: Recorder) -> None:
     await call("POST", "/tenants/{tenant_id}/token-secret", 201, **tenant)
     await call("POST", "/tenants/{tenant_id}/webhook-secret", 201, **tenant)
     await call("POST", "/tenants/{tenant_id}/move", 409, {"to": server.url}, **tenant)  # to itself
+    await call("GET", "/tenants/{tenant_id}/export", 200, **tenant)
+    await call("POST", "/tenants/import", 400, b"no database")
     await call("GET", "/dead-letters", 200)
     await call("POST", "/dead-letters/retry", 202, tenant)
     await call("POST", "/dead-letters/{dead_letter_id}/retry", 404, dead_letter_id="dlv_0")

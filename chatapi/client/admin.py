@@ -1,6 +1,6 @@
 """The operator's calls."""
 
-from typing import cast
+from typing import BinaryIO, cast
 
 import aiohttp
 from msgspec import UNSET, UnsetType
@@ -29,6 +29,8 @@ from chatapi.client.paths import escape
 from chatapi.client.records import Json
 
 MOVE_SECONDS = 3600.0  # that a move may take: then the call may be made again, and joins it
+TRANSFER_SECONDS = 3600.0  # without a byte: an export is made first, and an import is stored before the answer
+DATABASE = "application/octet-stream"
 _TENANT: Shape = {"tenant_id": str}
 
 
@@ -104,6 +106,26 @@ class AdminAPI(RestClient):
                 is_idempotent=True,
                 shape={"state": str},
                 wait_s=MOVE_SECONDS,
+            ),
+        )
+
+    async def export_tenant(self, tenant_id: str, file: BinaryIO) -> int:
+        """Writes everything of a tenant, as it stands at this moment, to `file`, which is open for binary writing:
+        a ChatAPI database with its secrets, for `import_tenant`. Returns its bytes. It goes piece by piece, so that it
+        takes little memory, and is not tried again: throw the file away after an error. Raises ApiError: 404, 421, 503
+        while others are under way; and what writing raises."""
+        path = f"/v1{_tenant(tenant_id)}/export"
+        return await self._http.download(self._credentials, path, file, wait_s=TRANSFER_SECONDS)
+
+    async def import_tenant(self, file: BinaryIO) -> Tenant:
+        """Takes a tenant from a database that `export_tenant` has made, `file` being open for binary reading, and
+        returns it once the server serves it. It goes piece by piece, and is not tried again: after a lost answer
+        `get_tenant` tells. Raises ApiError: 400 with the reason for any other file, 409 when the tenant is there, 503;
+        and what reading raises."""
+        return cast(
+            Tenant,
+            await self._http.upload(
+                self._credentials, "/v1/admin/tenants/import", file, DATABASE, shape=_TENANT, wait_s=TRANSFER_SECONDS
             ),
         )
 

@@ -1,8 +1,9 @@
 """HTTP calls: credentials, tries, and the envelope taken off."""
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Any, Self, TypeGuard, TypeVar, cast
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, BinaryIO, Self, TypeGuard, TypeVar, cast
 from urllib.parse import urlencode, urlsplit
 
 import aiohttp
@@ -21,6 +22,7 @@ RETRY_BASE_S = 0.25
 RETRY_CAP_S = 10.0
 MAX_RETRY_AFTER_S = 60.0  # a longer one is the application's decision, which gets the error
 TIMEOUT_S = 30.0  # of one try
+CHUNK_BYTES = 256 * 1024  # of a file, at once
 MAX_HOPS = 5  # from server to server: two servers may name each other
 
 T = TypeVar("T")
@@ -184,6 +186,53 @@ class Http:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise NoAnswer(f"{method} {path}: {type(error).__name__}") from error
         return parse(f"{method} {path}", response.status, response.headers, response_body)
+
+    async def download(self, credentials: Credentials, path: str, file: BinaryIO, *, wait_s: float) -> int:
+        """Writes what a route serves without an envelope, piece by piece; returns its bytes. One try. `wait_s`: how
+        long the server may send nothing. Raises ApiError, NoAnswer, NotChatAPI, and what writing raises."""
+        call, taken = f"GET {path}", 0
+        headers = await credentials.headers()
+        async with self._asking(call, headers, None, wait_s) as response:
+            if response.status != 200:
+                parse_text(call, response.status, response.headers, await response.read())
+            async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+                await asyncio.to_thread(file.write, chunk)
+                taken += len(chunk)
+        return taken
+
+    async def upload(
+        self, credentials: Credentials, path: str, file: BinaryIO, media: str, *, shape: Shape, wait_s: float
+    ) -> Any:
+        """Sends what the file still has, piece by piece; returns the answer's `data`. One try. Errors as of
+        `download`."""
+
+        async def read() -> AsyncIterator[bytes]:
+            while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                yield chunk
+
+        call = f"POST {path}"
+        headers = {**await credentials.headers(), "Content-Type": media}
+        async with self._asking(call, headers, read(), wait_s) as response:
+            return parse_response(call, response.status, response.headers, await response.read(), shape)
+
+    @asynccontextmanager
+    async def _asking(
+        self, call: str, headers: Mapping[str, str], body: AsyncIterator[bytes] | None, wait_s: float
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        method, _, path = call.partition(" ")
+        try:
+            async with self.session().request(
+                method,
+                self.address(path),
+                headers=headers,
+                data=body,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timeout_s, sock_read=wait_s),
+                allow_redirects=False,
+                raise_for_status=False,
+            ) as response:
+                yield response
+        except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
+            raise NoAnswer(f"{call}: {type(error).__name__}") from error
 
     def follow(self, error: ApiError, asked: str) -> bool:
         """Whether another server than `asked` has the tenant now, as the error says, and is called from now on."""

@@ -28,6 +28,7 @@ from chatapi.rest import (
     streams,
     tenants,
     tokens,
+    transfers,
     user_data,
     users,
 )
@@ -51,6 +52,7 @@ _TENANT = "/admin/tenants/{tenant_id}"
 _KEY = "/admin/tenants/{tenant_id}/keys/{key_id}"
 _DEAD = "/admin/dead-letters"
 _METRICS = "/metrics"
+_DATABASE = Media.DATABASE
 
 PLAYGROUND = "/playground"
 
@@ -152,6 +154,19 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", _TENANT, tenants.get_tenant, 200, _MASTER),
     Route("PATCH", _TENANT, tenants.update_tenant, 200, _MASTER),
     Route("DELETE", _TENANT, tenants.delete_tenant, 204, _MASTER),
+    Route(
+        "GET", f"{_TENANT}/export", transfers.export_tenant, 200, _MASTER, also=(421, 503), media=_DATABASE, waits=True
+    ),
+    Route(
+        "POST",
+        "/admin/tenants/import",
+        transfers.import_tenant,
+        201,
+        _MASTER,
+        also=(400, 408, 409),
+        takes=_DATABASE,
+        waits=True,
+    ),
     Route("POST", f"{_TENANT}/move", tenants.move_tenant, 200, _MASTER, also=(404, 409, 503), waits=True),
     Route("POST", f"{_TENANT}/keys", tenants.create_key, 201, _MASTER),
     Route("GET", f"{_TENANT}/keys", tenants.list_keys, 200, _MASTER),

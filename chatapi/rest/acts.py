@@ -1,11 +1,13 @@
-"""The one table of what is in the audit: every route and frame that changes something is here, with the actions that it
-records, or with the reason why it records none. `tests/test_audit.py` holds it to the
+"""The one table of what is in the audit: every route and frame that changes something, or gives secrets away, is here,
+with the actions that it records, or with the reason why it records none. `tests/test_audit.py` holds it to the
 routes, the frames, and the actions in the code."""
 
 ACTS = {
     "POST /admin/tenants": ("tenant.create",),
     "PATCH /admin/tenants/{tenant_id}": ("tenant.update",),
     "DELETE /admin/tenants/{tenant_id}": ("tenant.delete",),
+    "GET /admin/tenants/{tenant_id}/export": ("tenant.export",),  # changes nothing, and gives all secrets away
+    "POST /admin/tenants/import": ("tenant.import",),
     "POST /admin/tenants/{tenant_id}/keys": ("key.create",),
     "DELETE /admin/tenants/{tenant_id}/keys/{key_id}": ("key.revoke",),
     "POST /admin/tenants/{tenant_id}/token-secret": ("token_secret.rotate",),

@@ -115,6 +115,7 @@ class Media(StrEnum):
     METRICS = "text/plain"
     EVENTS = "text/event-stream"
     LINES = "application/x-ndjson"
+    DATABASE = "application/octet-stream"
 
 
 @dataclass(slots=True, frozen=True)
@@ -123,6 +124,8 @@ class Route:
     mypy judges the handler, the edge parses, and the documents are made, where the docstring is the summary.
 
     `reads_text` of a handler that takes `IncomingText` and reads it as it arrives; then there is no `body`.
+
+    `takes` is the media type of a body that the handler, which has the request, reads from it.
 
     `status` is the usual one; `also` holds the others, except those that follow from the body, the query and the
     credential. A response is an envelope around `answer`, or of the type `media`, or empty. A handler that `waits` for
@@ -137,6 +140,7 @@ class Route:
     credential: Credential = Credential.USER
     also: tuple[int, ...] = ()
     media: Media | None = None
+    takes: Media | None = None
     waits: bool = False
     is_append: bool = False  # it takes a token of another bucket
     reads_text: bool = field(init=False, default=False)

@@ -3,55 +3,46 @@
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
 from functools import partial
 from typing import BinaryIO
 
 from aiohttp import web
 
-from chatapi.callers import client_address, read_header
 from chatapi.errors import ChatError, Code, unavailable
-from chatapi.protocol.encoders import encode_envelope
-from chatapi.rest.call import JSON, RawRoute
+from chatapi.protocol.answers import Tenant
+from chatapi.rest.call import Media, OpenCall, Response, ok
 from chatapi.rest.incoming_text import ask_for_body
 from chatapi.rest.tenants import tenant_record
-from chatapi.services import Services
 from chatapi.store.tenant_export import SPARE_BYTES
 
 logger = logging.getLogger(__name__)
 
-DATABASE = "application/vnd.sqlite3"
 CHUNK_BYTES = 256 * 1024
 SYNC_BYTES = 8 * 1024 * 1024  # of an arriving file: a commit of the server would wait behind one long flush
 STALL_SECONDS = 30.0  # in which the peer takes, or sends, no chunk at all
 
 
-def _check_operator(services: Services, request: web.BaseRequest) -> None:
-    address = client_address(request, services.config.server.trusted_proxies)
-    services.auth.check_master_key(read_header(request, "X-Master-Key"), address)
-
-
-async def export_tenant(
-    services: Services, request: web.BaseRequest, path: Mapping[str, str], headers: dict[str, str]
-) -> web.StreamResponse:
-    """Answers with the tenant's own database, made beside the live one first: so the read transaction lasts no longer
-    than the disk needs, however slow the client is. Once it can be opened it has no name, so that nothing is left of it
-    wherever the server ends."""
-    _check_operator(services, request)
-    tenant = services.tenants.get(path["tenant_id"])
+async def export_tenant(call: OpenCall[None, None]) -> Response[None]:
+    """Get everything of a tenant, as it stands at this moment: a ChatAPI database of its own."""
+    # It is made beside the live one first: so the read transaction lasts no longer than the disk needs, however slow
+    # the client is. Once it can be opened it has no name, so that nothing is left of it wherever the server ends.
+    assert call.exchange is not None
+    request, headers = call.exchange
+    services = call.services
+    tenant = services.tenants.get(call.path["tenant_id"])
+    response = web.StreamResponse(headers={**headers, "Content-Type": Media.DATABASE.value})
     if request.method == "HEAD":
-        return web.Response(headers={**headers, "Content-Type": DATABASE})
+        return Response(200, b"", lasting=response)
     async with services.transfers.make_path("export") as target:
-        await services.transfers.export(tenant.tenant_id, target, lambda: request.transport is None)
+        await services.transfers.export(call.actor, tenant.tenant_id, target, lambda: request.transport is None)
         file = await asyncio.to_thread(open, target, "rb")
     try:
-        response = web.StreamResponse(headers={**headers, "Content-Type": DATABASE})
         response.content_length = os.fstat(file.fileno()).st_size
         await response.prepare(request)
         await _send(file, response, request)
     finally:
         await asyncio.to_thread(file.close)
-    return response
+    return Response(200, b"", lasting=response)
 
 
 async def _send(file: BinaryIO, response: web.StreamResponse, request: web.BaseRequest) -> None:
@@ -66,11 +57,11 @@ async def _send(file: BinaryIO, response: web.StreamResponse, request: web.BaseR
             request.transport.abort()
 
 
-async def import_tenant(
-    services: Services, request: web.BaseRequest, _path: Mapping[str, str], headers: dict[str, str]
-) -> web.StreamResponse:
-    """Takes a tenant's own database, and answers with the tenant, which is served from then on."""
-    _check_operator(services, request)
+async def import_tenant(call: OpenCall[None, None]) -> Response[Tenant]:
+    """Take a tenant from the database that an export has made. Nobody sees it before it is whole."""
+    assert call.exchange is not None
+    request, _ = call.exchange
+    services = call.services
     with services.transfers.take_turn():
         async with services.transfers.make_path("import") as target:
             await ask_for_body(request)
@@ -79,9 +70,8 @@ async def import_tenant(
                 await _receive(request, file)
             finally:
                 await asyncio.to_thread(file.close)
-            tenant = await services.transfers.import_file(target)
-    body = encode_envelope(tenant_record(services, tenant))
-    return web.Response(status=201, body=body, headers={**headers, "Content-Type": JSON})
+            tenant = await services.transfers.import_file(call.actor, target)
+    return ok(tenant_record(services, tenant), 201)
 
 
 def _create(path: str) -> BinaryIO:
@@ -117,9 +107,3 @@ def _write(file: BinaryIO, data: bytes) -> None:
     file.flush()
     if before // SYNC_BYTES < file.tell() // SYNC_BYTES:
         os.fdatasync(file.fileno())
-
-
-TRANSFER_ROUTES = (
-    RawRoute("GET", "/admin/tenants/{tenant_id}/export", export_tenant),
-    RawRoute("POST", "/admin/tenants/import", import_tenant),
-)

@@ -2,13 +2,17 @@ package chatapi
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"time"
 )
 
 // moveWait is how long a move may take: then the call may be made again, and joins it.
 const moveWait = time.Hour
+
+const databaseMedia = "application/octet-stream"
 
 var tenantShape = shape{"tenant_id": aString}
 
@@ -81,6 +85,29 @@ func (a *Admin) MoveTenant(ctx context.Context, tenantID, to, toMasterKey string
 		wait: moveWait, header: map[string]string{"X-To-Master-Key": toMasterKey},
 	}
 	return get[TenantMove](ctx, &a.caller, asked, shape{"state": aString})
+}
+
+// ExportTenant writes everything of a tenant, as it stands at this moment, to `to`: a ChatAPI database with its secrets,
+// for ImportTenant. It returns how many bytes that were. They go piece by piece, so that it takes little memory, and it is
+// not tried again: throw away what was written after an error. 404; 421; 503 while others are under way.
+func (a *Admin) ExportTenant(ctx context.Context, tenantID string, to io.Writer) (int64, error) {
+	return a.http.download(ctx, a.keys, "/v1"+tenantPath(tenantID)+"/export", to)
+}
+
+// ImportTenant takes a tenant from a database that ExportTenant has made, and returns it once the server serves it. It is
+// not tried again: after a lost answer GetTenant tells. 400 with the reason for any other file; 409 when the tenant is
+// there; 503.
+func (a *Admin) ImportTenant(ctx context.Context, from io.Reader) (*Tenant, error) {
+	const path = "/v1/admin/tenants/import"
+	data, err := a.http.upload(ctx, a.keys, path, databaseMedia, from, tenantShape)
+	if err != nil {
+		return nil, err
+	}
+	tenant := new(Tenant)
+	if err := json.Unmarshal(data, tenant); err != nil {
+		return nil, &NotChatAPIError{Call: "POST " + path, HTTPStatus: 201, Reason: "data of another form: " + err.Error()}
+	}
+	return tenant, nil
 }
 
 // CreateKey adds an API key, which is shown this once. It is not tried again after a lost answer. 404.

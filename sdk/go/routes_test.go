@@ -1,7 +1,10 @@
 package chatapi_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -175,6 +178,44 @@ func findRoute(t *testing.T, paths map[string]any, asked asked) string {
 		t.Fatalf("no route is %s %s", asked.method, asked.path)
 	}
 	return asked.method + " " + best
+}
+
+type brokenWriter struct{ after int }
+
+var errDisk = errors.New("disk full")
+
+func (b *brokenWriter) Write(data []byte) (int, error) {
+	if b.after -= len(data); b.after < 0 {
+		return 0, errDisk
+	}
+	return len(data), nil
+}
+
+func TestATenantLeavesAsAFileAndComesBack(t *testing.T) {
+	r := newRig(t)
+	admin, err := chatapi.NewAdmin(setting("URL"), setting("MASTER_KEY"), nil)
+	must(t, err)
+	defer admin.Close()
+	made, err := admin.CreateTenant(r.ctx, "mover", nil)
+	must(t, err)
+	var file bytes.Buffer
+	size, err := admin.ExportTenant(r.ctx, made.TenantID, &file)
+	must(t, err)
+	equal(t, size, int64(file.Len()))
+	_, err = admin.ExportTenant(r.ctx, made.TenantID, &brokenWriter{after: 1000})
+	if !errors.Is(err, errDisk) {
+		t.Errorf("the writer's error is not told: %v", err)
+	}
+	_, err = admin.ImportTenant(r.ctx, bytes.NewReader(file.Bytes()))
+	refused(t, err, chatapi.CodeConflict, 409)
+	must(t, admin.DeleteTenant(r.ctx, made.TenantID))
+	_, err = admin.ExportTenant(r.ctx, made.TenantID, io.Discard)
+	refused(t, err, chatapi.CodeNotFound, 404)
+	tenant, err := admin.ImportTenant(r.ctx, &file)
+	must(t, err)
+	equal(t, []string{tenant.TenantID, tenant.Name}, []string{made.TenantID, "mover"})
+	_, err = admin.ImportTenant(r.ctx, strings.NewReader("no database"))
+	refused(t, err, chatapi.CodeValidation, 400)
 }
 
 func TestBackendsEventsAreNamedInTheConfig(t *testing.T) {

@@ -101,8 +101,18 @@ test("the operator's calls work", async () => {
   assert.ok((await admin.asyncapi()).asyncapi);
   assert.deepEqual([await admin.livez(), await admin.readyz()], [{ status: "ok" }, { status: "ok" }]);
   assert.equal((await admin.info()).links.websocket, "/ws");
+  const pieces = [];
+  for await (const piece of await admin.exportTenant(id)) pieces.push(piece);
+  const file = new Blob(pieces);
+  await assert.rejects(admin.importTenant(file), { code: "CONFLICT", status: 409 });
   await admin.deleteTenant(id);
   await assert.rejects(admin.getTenant(id), { code: "NOT_FOUND", status: 404 });
+  await assert.rejects(admin.exportTenant(id), { code: "NOT_FOUND", status: 404 });
+  assert.equal((await admin.importTenant(file)).tenant_id, id);
+  await admin.deleteTenant(id);
+  assert.deepEqual((await admin.importTenant(file.stream())).config.webhook_events, hooked.webhook_events);
+  await admin.deleteTenant(id);
+  await assert.rejects(admin.importTenant("no database"), { code: "VALIDATION_ERROR", status: 400 });
   assert.throws(() => new AdminAPI({ url }), TypeError);
   await assert.rejects(new AdminAPI({ url, masterKey: "wrong" }).getStats(), { code: "AUTHENTICATION_ERROR", status: 401 });
   await assert.rejects(new AdminAPI({ url: `${url}/playground`, masterKey: "m", retries: 0 }).openapi(), { status: 404 });

@@ -68,6 +68,7 @@ TAGS = {
     "users": ("Users", "Profiles, and when users were last online"),
     "user_data": ("Data protection", "What is stored of one user: exported, and erased"),
     "health": ("Server", "Whether it is alive, ready and able to write"),
+    "transfers": ("Tenants", "For the operator: tenants, their keys and secrets"),
     "tenants": ("Tenants", "For the operator: tenants, their keys and secrets"),
     "audit": ("Audit", "For the operator: acts of operators and moderators"),
     "dead_letters": ("Queues", "For the operator: webhook calls that failed for good, and figures"),
@@ -299,6 +300,9 @@ class _OpenApi:
             operation["requestBody"] = {"required": not req.may_be_absent(route.body), "content": content}
         elif route.reads_text:
             operation["requestBody"] = {"required": True, "content": TEXT_BODIES}
+        elif route.takes is not None:
+            content = {route.takes.value: {"schema": _MEDIA_SCHEMAS[route.takes]}}
+            operation["requestBody"] = {"required": True, "content": content}
         operation["responses"] = self._list_responses(route)
         return operation
 
@@ -380,6 +384,7 @@ _MEDIA_SCHEMAS: dict[Media, Schema] = {
         "type": "string",
         "description": "Each line is an object with a `type`: `user` in the first one, `end` in the last one.",
     },
+    Media.DATABASE: {"type": "string", "format": "binary", "description": "A ChatAPI database of one tenant."},
     Media.EVENTS: {
         "type": "string",
         "description": "The `data` of each event is one frame of the server, as `/asyncapi.json` describes them; that"

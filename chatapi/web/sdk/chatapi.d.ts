@@ -81,7 +81,11 @@ export type CallRequest = {
     /**
      * what is served without an envelope
      */
-    plain?: "text" | "json";
+    plain?: "text" | "json" | "stream";
+    /**
+     * a database, in the place of `body`
+     */
+    file?: Blob | ReadableStream<Uint8Array> | Uint8Array | string;
 };
 export type Page = {
     limit?: number;
@@ -781,7 +785,7 @@ declare class RestClient {
      * @param {AbortSignal | undefined} signal
      * @returns {Promise<any>}
      */
-    tryOnce(method: string, route: string, { query, body, headers: more, gives, plain, anonymous, waitMs, limitMs }: CallRequest & {
+    tryOnce(method: string, route: string, { query, body, file, headers: more, gives, plain, anonymous, waitMs, limitMs }: CallRequest & {
         anonymous?: boolean;
         limitMs?: number;
     }, signal: AbortSignal | undefined): Promise<any>;
@@ -1514,6 +1518,20 @@ export declare class AdminAPI extends RestClient {
      * @returns {Promise<TenantMove>}
      */
     moveTenant(tenantId: string, to: string, toMasterKey: string, options?: CallOptions): Promise<TenantMove>;
+    /**
+     * Everything of a tenant, as it stands at this moment: a ChatAPI database with its secrets, for `importTenant`. Resolves with its
+     * bytes as they come, once the server has made it; each piece is an `Uint8Array`. An error while they are read tells that some are
+     * missing. Throws: 404, 421, 503 while others are under way.
+     * @param {string} tenantId @param {CallOptions} [options] @returns {Promise<ReadableStream<Uint8Array>>}
+     */
+    exportTenant(tenantId: string, options?: CallOptions): Promise<ReadableStream<Uint8Array>>;
+    /**
+     * Takes a tenant from a database that `exportTenant` has made, and resolves with it once the server serves it. `file`: a Blob, such
+     * as `await openAsBlob("tenant.db")` of `node:fs`, or a stream of bytes. Not tried again: after a lost answer `getTenant` tells.
+     * Throws: 400 with the reason for any other file, 409 when the tenant is there, 503.
+     * @param {Blob | ReadableStream<Uint8Array> | Uint8Array | string} file @param {CallOptions} [options] @returns {Promise<Tenant>}
+     */
+    importTenant(file: Blob | ReadableStream<Uint8Array> | Uint8Array | string, options?: CallOptions): Promise<Tenant>;
     /**
      * Adds an API key, which is shown this once. Not tried again after a lost answer. Throws: 404.
      * @param {string} tenantId @param {CallOptions} [options] @returns {Promise<{key_id: string, api_key: string}>}

@@ -55,7 +55,8 @@
  * @property {boolean} [idempotent] whether doing it twice is the same as doing it once
  * @property {number} [waitMs] how much longer than others it may take
  * @property {Shape} [gives] fields that the answer's `data` has at least
- * @property {"text" | "json"} [plain] what is served without an envelope
+ * @property {"text" | "json" | "stream"} [plain] what is served without an envelope
+ * @property {Blob | ReadableStream<Uint8Array> | Uint8Array | string} [file] a database, in the place of `body`
  */
 
 /** @typedef {{limit?: number, offset?: number, cursor?: string}} Page part of a list; `cursor` is the `next_cursor` of the page before */
@@ -245,6 +246,7 @@
 
 /* ------------------------------------------------------------------------------------ limits and odds ---- */
 
+const TRANSFER_MS = 3_600_000; // that an export or an import may take
 const MOVE_MS = 3_600_000; // that a move may take: then the call may be made again, and joins it
 const EXPORT_MS = 600_000; // of an export that the SDK waits for
 const RETRY_BASE_MS = 250;
@@ -770,12 +772,13 @@ class RestClient {
    * @param {AbortSignal | undefined} signal
    * @returns {Promise<any>}
    */
-  async tryOnce(method, route, { query, body, headers: more, gives, plain, anonymous, waitMs = 0, limitMs = Infinity }, signal) {
+  async tryOnce(method, route, { query, body, file, headers: more, gives, plain, anonymous, waitMs = 0, limitMs = Infinity }, signal) {
     const url = new URL(`${this.#base}/v1${route}`);
     for (const [name, value] of Object.entries(query ?? {})) if (value != null) url.searchParams.set(name, String(value));
     const headers = anonymous ? {} : { ...await this.#credentials.headers(), ...more };
-    if (method !== "GET" && method !== "DELETE") headers["Content-Type"] = "application/json";
+    if (method !== "GET" && method !== "DELETE") headers["Content-Type"] = file === undefined ? "application/json" : "application/octet-stream";
     const timeout = new AbortController();
+    let isRead = false; // by the caller, as it comes
     const stop = () => timeout.abort(signal?.reason);
     if (signal?.aborted) throw signal.reason;
     signal?.addEventListener("abort", stop, { once: true });
@@ -783,9 +786,11 @@ class RestClient {
     try {
       const response = await (this.#options.fetch ?? globalThis.fetch)(url, {
         method, headers, signal: timeout.signal, cache: "no-store", redirect: "manual", // the credential is for this server only
-        body: headers["Content-Type"] ? JSON.stringify(body ?? {}) : undefined,
+        body: headers["Content-Type"] ? /** @type {BodyInit} */ (file ?? JSON.stringify(body ?? {})) : undefined,
+        ...(file instanceof ReadableStream && { duplex: "half" }), // the answer comes when all of it has been read
       });
-      return await unwrap(`${method} ${route}`, response, gives, plain);
+      isRead = plain === "stream" && response.status === 200;
+      return isRead ? response.body : await unwrap(`${method} ${route}`, response, gives, plain === "stream" ? "text" : plain);
     } catch (cause) {
       if (cause instanceof ChatAPIError) throw cause;
       if (signal?.aborted) throw signal.reason;
@@ -793,7 +798,7 @@ class RestClient {
       throw new ChatAPIError("NETWORK_ERROR", `${method} ${route}: the server could not be reached`, { cause });
     } finally {
       clearTimeout(timer);
-      signal?.removeEventListener("abort", stop);
+      if (!isRead) signal?.removeEventListener("abort", stop); // else the bytes are yet to come
     }
   }
 
@@ -1542,6 +1547,26 @@ export class AdminAPI extends RestClient {
     return this.call("POST", path`/admin/tenants/${tenantId}/move`, {
       body: { to }, headers: { "X-To-Master-Key": toMasterKey }, idempotent: true, gives: { state: "string" }, waitMs: MOVE_MS,
     }, options);
+  }
+
+  /**
+   * Everything of a tenant, as it stands at this moment: a ChatAPI database with its secrets, for `importTenant`. Resolves with its
+   * bytes as they come, once the server has made it; each piece is an `Uint8Array`. An error while they are read tells that some are
+   * missing. Throws: 404, 421, 503 while others are under way.
+   * @param {string} tenantId @param {CallOptions} [options] @returns {Promise<ReadableStream<Uint8Array>>}
+   */
+  exportTenant(tenantId, options) {
+    return this.call("GET", path`/admin/tenants/${tenantId}/export`, { plain: "stream", waitMs: TRANSFER_MS }, options);
+  }
+
+  /**
+   * Takes a tenant from a database that `exportTenant` has made, and resolves with it once the server serves it. `file`: a Blob, such
+   * as `await openAsBlob("tenant.db")` of `node:fs`, or a stream of bytes. Not tried again: after a lost answer `getTenant` tells.
+   * Throws: 400 with the reason for any other file, 409 when the tenant is there, 503.
+   * @param {Blob | ReadableStream<Uint8Array> | Uint8Array | string} file @param {CallOptions} [options] @returns {Promise<Tenant>}
+   */
+  importTenant(file, options) {
+    return this.call("POST", "/admin/tenants/import", { file, gives: TENANT, waitMs: TRANSFER_MS }, { ...options, retries: 0 });
   }
 
   /**
