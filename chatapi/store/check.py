@@ -301,10 +301,13 @@ class CheckReport:
     counts: dict[str, int]  # rows by what they are; empty when the file is too damaged to tell
 
 
-def check_database(path: str, *, with_index: bool = True) -> CheckReport:
-    """Reads all of it, the index of search only if that is wanted; a live one, too. Raises UnusableDatabase when it
+def check_database(path: str, *, with_index: bool = True, max_value_bytes: int | None = None) -> CheckReport:
+    """Reads all of it, the index of search only if that is wanted; a live one, too. A larger value than that is
+    damage. Raises UnusableDatabase when it
     cannot be opened as a ChatAPI database."""
     with open_snapshot(path) as connection:
+        if max_value_bytes is not None:
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max_value_bytes)
         connection.create_function("dm_key", 2, _encode_dm_key, deterministic=True)
         connection.create_function("sort_name_of", 1, make_sort_name, deterministic=True)
         connection.create_function("message_key", 1, _find_message_key, deterministic=True)

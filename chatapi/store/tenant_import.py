@@ -60,6 +60,14 @@ _MADE_BY_SEARCH = frozenset(
 )
 _SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
 
+# Of a value, so that a file that somebody has made up takes no more memory than any other. Lists of users have their
+# bound in `MAX_VALUE_BYTES`; all others are far below one of these.
+MAX_VALUE_BYTES = 16 * 1024 * 1024
+_MAX_CHARACTERS = 1024 * 1024
+_MAX_BYTES = {"content": 131_072, "text": 131_072, "meta": 65_536, "metadata": 65_536, "payload": 131_072}
+_LISTS = ("user_ids", "excluded", "mentioned")
+_NUMBERS = ("_us", "_key", "seq", "_digest")
+
 _USER_IDS = ("user_id", "sender_id", "blocked_id")
 _COUNTS = ("last_ack", "last_read", "ordinal", "deliveries", "attempts", "step", "last_index", "slow_mode_seconds")
 _TIMED_KEYS = ("message_key", "notification_key", "subscription_key", "report_key", "event_key")
@@ -176,9 +184,10 @@ def stage_tenant(path: str, now_us: int) -> StagedTenant:
         if objection := find_objection(path):
             raise BadExport(objection)
         _migrate(path)
-        if findings := check_database(path, with_index=False).findings:
+        if findings := check_database(path, with_index=False, max_value_bytes=MAX_VALUE_BYTES).findings:
             raise BadExport(f"damaged: {'; '.join(findings[:MAX_FINDINGS])}")
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
         try:
             return _read_tenant(connection, now_us)
         except BaseException:
@@ -192,6 +201,7 @@ def stage_tenant(path: str, now_us: int) -> StagedTenant:
 
 def _migrate(path: str) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA journal_mode = DELETE")
         connection.execute("PRAGMA synchronous = OFF")
@@ -266,6 +276,12 @@ def _check_values(connection: sqlite3.Connection, table: TenantTable) -> None:
             bad[column] = f"length({column}) > 128 OR {column} GLOB '*[^!-~]*'"
         elif column.endswith("_id"):
             bad[column] = f"length({column}) NOT BETWEEN 1 AND 256 OR instr({column}, char(0))"
+        elif column in _MAX_BYTES:
+            is_wrong = f"{bad[column]} OR " if column in bad else ""
+            bad[column] = f"{is_wrong}length(CAST({column} AS BLOB)) > {_MAX_BYTES[column]}"
+        elif not column.endswith(_NUMBERS) and column not in _LISTS:
+            is_wrong = f"{bad[column]} OR " if column in bad else ""
+            bad[column] = f"{is_wrong}length({column}) > {_MAX_CHARACTERS}"
     if not bad:
         return
     named = " ".join(f"WHEN {condition} THEN '{column}'" for column, condition in bad.items())
