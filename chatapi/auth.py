@@ -92,12 +92,15 @@ class Auth:
         principal = found.principal
         check_user_not_banned(principal.tenant, principal.user_id)
         del self._tickets[ticket]
-        self.check_still_valid(principal, found.token_secret)
+        if principal.tenant.away is None:  # else the handshake tells where the tenant is
+            self.check_still_valid(principal, found.token_secret)
         return principal
 
     def check_still_valid(self, principal: Principal, token_secret: str) -> None:
         """Raises ChatError if the credential does not hold any more that was accepted when the tenant had this
-        `token_secret`."""
+        `token_secret`, or the tenant has moved away."""
+        if principal.tenant.away is not None:
+            raise principal.tenant.away
         if principal.key_id is None:
             if not self._is_current(principal) or token_secret != principal.tenant.token_secret:
                 raise unauthenticated("The user token has expired or was revoked")

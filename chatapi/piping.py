@@ -4,15 +4,15 @@ Nothing is read from the body while an append waits for its commit, so that a fa
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from chatapi.access import Access, check_may_post
 from chatapi.appends import Appends
 from chatapi.chat import Chat
 from chatapi.clock import Clock
 from chatapi.errors import ChatError, Code, conflict, invalid
-from chatapi.models import Principal
+from chatapi.models import Principal, TenantKey
 from chatapi.open_streams import OpenStream
 from chatapi.protocol.answers import Message
 from chatapi.protocol.piped_text import PipedText
@@ -23,6 +23,7 @@ from chatapi.rooms import Rooms
 from chatapi.streams import Streams
 
 FEED_BYTES = 4 * 1024  # looked at in one step of the loop: up to 10 ms, for the shortest of lines
+END_SECONDS = 1.0  # for the pipes of a tenant to end that is about to move: each has one write to make
 REST_SECONDS = 1.0  # for the body to end after its text has ended: an endpoint that has said `[DONE]` closes
 
 Read = Callable[[], Awaitable[bytes]]
@@ -47,6 +48,8 @@ class Pipes:
         self.streams = streams
         self.clock = clock
         self.idle_seconds = idle_seconds
+        self._refusals: dict[TenantKey, ChatError] = {}  # of tenants that are about to move
+        self._written: dict[TenantKey, set[Written]] = {}
 
     async def access_room(self, principal: Principal, room_id: str, client_message_id: str | None) -> RoomState:
         """The room. Raises ChatError if the user may not post there now; where there is a `client_message_id` only
@@ -68,17 +71,76 @@ class Pipes:
             raise refuse_idle() from None
         if not data:
             raise invalid("The body is empty")
+        with self._watch(principal.tenant.tenant_key) as written:
+            pipe = await self._open_pipe(principal, room, draft, text, read, written)
+            message = await pipe.run(data)
+        await pipe.pass_over_rest()
+        return message
+
+    async def _open_pipe(
+        self,
+        principal: Principal,
+        room: RoomState,
+        draft: MessageDraft,
+        text: PipedText,
+        read: Read,
+        written: "Written",
+    ) -> "_Pipe":
+        if written.refusal is not None:
+            raise written.refusal
         message, is_new = await self._chat.send_and_wait(principal, room.room_id, draft)
         if not is_new:
             raise conflict("client_message_id was used for another message", {"message_id": message.message_id})
         stream = self._open.find(room.room_key, message.message_id)
         if stream is None:
             raise conflict("The stream has ended", {"message_id": message.message_id})
-        return await _Pipe(self, principal, stream, text, read).run(data)
+        return _Pipe(self, principal, stream, text, read, written)
+
+    # A tenant that is about to move
+
+    async def end_all(self, tenant_key: TenantKey, refusal: ChatError) -> None:
+        """All pipes of the tenant fail with this error, while that can still be stored, and no new one is taken until
+        `take_again`. On return they have ended, or their time is over."""
+        self._refusals[tenant_key] = refusal
+        written = self._written.get(tenant_key, set())
+        for one in written:
+            one.end(refusal)
+        if written:
+            await asyncio.wait([one.ended for one in written], timeout=END_SECONDS)
+
+    def take_again(self, tenant_key: TenantKey) -> None:
+        self._refusals.pop(tenant_key, None)
+
+    @contextmanager
+    def _watch(self, tenant_key: TenantKey) -> Iterator["Written"]:
+        written = Written(self._refusals.get(tenant_key))
+        self._written.setdefault(tenant_key, set()).add(written)
+        try:
+            yield written
+        finally:
+            written.ended.set_result(None)
+            self._written[tenant_key].remove(written)
+            if not self._written[tenant_key]:
+                del self._written[tenant_key]
+
+
+class Written:
+    """The writing of one pipe, from its first byte to its end."""
+
+    def __init__(self, refusal: ChatError | None) -> None:
+        self.refusal = refusal  # why it may not go on
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.interrupt: Callable[[], None] = lambda: None
+
+    def end(self, refusal: ChatError) -> None:
+        self.refusal = refusal
+        self.interrupt()
 
 
 class _Pipe:
-    def __init__(self, pipes: Pipes, principal: Principal, stream: OpenStream, text: PipedText, read: Read) -> None:
+    def __init__(
+        self, pipes: Pipes, principal: Principal, stream: OpenStream, text: PipedText, read: Read, written: Written
+    ) -> None:
         self._appends = pipes.appends
         self._streams = pipes.streams
         self._clock = pipes.clock
@@ -87,6 +149,7 @@ class _Pipe:
         self._stream = stream
         self._text = text
         self._read_body = read
+        self._written = written
         self._room_id = stream.message.room_id
         self._message_id = stream.message.message_id
         self._index = 0
@@ -95,10 +158,10 @@ class _Pipe:
 
     async def run(self, data: bytes) -> Message:
         """`data` is the beginning of the body."""
-        self._stream.watcher = self._interrupt
+        self._stream.watcher = self._written.interrupt = self._interrupt
         try:
             state = await self._copy(data)
-            message = await self._finish(state)
+            return await self._finish(state)
         except ChatError as error:
             await self._fail()
             raise self._name_message(error) from None
@@ -107,9 +170,6 @@ class _Pipe:
             raise
         finally:
             self._stream.watcher = None
-        if self._text.is_over:
-            await self._pass_over_rest()
-        return message
 
     async def _copy(self, data: bytes) -> EndState:
         """Appends what comes, and returns how the text has ended. Raises ChatError if it has failed."""
@@ -156,10 +216,11 @@ class _Pipe:
             raise ChatError(Code.VALIDATION_ERROR, message, status=413)
 
     async def _read(self) -> bytes:
-        """The next bytes of the body; none at its end, or if somebody has asked for the stream's end."""
+        """The next bytes of the body; none at its end, or if somebody has asked for the stream's end. Raises ChatError
+        if they are waited for no more."""
         try:
             async with self._clock.timeout(self._idle_seconds) as self._reading:
-                if self._stream.ended is None and not self._stream.cancel_requested:
+                if not self._is_stopped():
                     return await self._read_body()
         except TimeoutError:
             pass  # or it was interrupted
@@ -167,12 +228,17 @@ class _Pipe:
             self._reading = None
         if self._stream.ended is not None:
             raise refuse_idle() if self._is_idle() else self._stream.ended
+        if self._written.refusal is not None:
+            raise self._written.refusal
         if not self._stream.cancel_requested:
             raise refuse_idle()
         return b""
 
+    def _is_stopped(self) -> bool:
+        return self._stream.ended is not None or self._stream.cancel_requested or self._written.refusal is not None
+
     def _interrupt(self) -> None:
-        """The stream has ended, or somebody has asked for its end."""
+        """The stream has ended, or somebody has asked for its end, or the tenant is about to move."""
         reading, self._reading = self._reading, None
         if reading is not None:
             reading.reschedule(asyncio.get_running_loop().time())
@@ -191,7 +257,10 @@ class _Pipe:
             with suppress(ChatError):
                 await self._finish("failed")
 
-    async def _pass_over_rest(self) -> None:
+    async def pass_over_rest(self) -> None:
+        """Of a body whose text has ended: nothing of it counts."""
+        if not self._text.is_over:
+            return
         with suppress(TimeoutError, ChatError, ConnectionError):
             async with asyncio.timeout(REST_SECONDS):
                 while await self._read_body():

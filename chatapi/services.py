@@ -120,7 +120,9 @@ class Services:
             self.blocks,
         )
         object.__setattr__(self, "erasures", erasures)
-        departures = Departures(self.store, self.tenants, self.rooms, self.last_seen, self.tasks, self.config)
+        departures = Departures(
+            self.store, self.tenants, self.rooms, self.pipes, self.last_seen, self.tasks, self.config
+        )
         object.__setattr__(self, "departures", departures)
         transfers = TenantTransfers(
             self.store,

@@ -263,7 +263,8 @@ class TenantRegistry:
         before.gone = True
         tenant = copy(before)
         tenant.tenant_key, tenant.gone = tenant_key, False
-        self.set_moved(tenant, url)
+        for one in (tenant, before):  # requests that are under way have the latter
+            self.set_moved(one, url)
         self._buckets.pop(before.tenant_key, None)
         self._append_buckets.pop(before.tenant_key, None)
         hashes = self._hashes.pop(before.tenant_key, {})

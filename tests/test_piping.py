@@ -9,6 +9,7 @@ from driver import HandClock, Server, Socket, eventually
 from piper import AS_EVENTS, CHUNK, Piper, get_message, list_messages, open_pipe, wait_for_content
 
 from chatapi import piping
+from chatapi.errors import held
 
 STOP = 'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
 DONE = "data: [DONE]\n\n"
@@ -27,6 +28,45 @@ async def bob(server: Server, room_id: str) -> Socket:
 def list_pipes(server: Server) -> list[Any]:
     """The connections whose bodies have not ended."""
     return [protocol for protocol in server.app.server.connections if protocol._awaits_body()]
+
+
+# A tenant that is about to move
+
+
+async def test_all_pipes_of_a_tenant_end_and_new_ones_wait_for_the_move(server: Server, room_id: str) -> None:
+    """Another tenant's are left alone. After a move that was given up they are taken again."""
+    alice = server.user("alice")
+    other = Server(server.app, server.session, server.master_key)
+    other.api_key = (await server.make_tenant())["api_key"]
+    others_room = await other.user("alice").make_room("bob")
+    others = await open_pipe(other.user("alice"), others_room)
+    others.write("ours")
+    theirs = await wait_for_content(other.user("alice"), others_room, "ours")
+    pipe, waiting = await open_pipe(alice, room_id), await open_pipe(alice, room_id)
+    pipe.write("begun")
+    growing = await wait_for_content(alice, room_id, "begun")
+    key = server.services.tenants.find_key(server.api_key)
+    assert key is not None
+    tenant_key = key.tenant.tenant_key
+    await server.services.pipes.end_all(tenant_key, held("about to move"))
+    message = await get_message(alice, room_id, growing["message_id"])
+    assert (message["content"], message["stream"]) == ("begun", {"state": "failed"})
+    waiting.write("too late")
+    for refused, details in ((pipe, {"message_id": growing["message_id"]}), (waiting, None)):
+        reply = await refused.read_reply()
+        assert (reply.status, reply.body["error"].get("details")) == (503, details)
+    server.services.pipes.take_again(tenant_key)
+    again = await open_pipe(alice, room_id)
+    again.write("again")
+    others.write(" still")
+    for going, text in ((again, "again"), (others, "ours still")):
+        going.end()
+        assert (await going.read_reply()).data["content"] == text
+    assert theirs["stream"]["state"] == "open"
+    assert (server.services.pipes._written, server.services.pipes._refusals) == ({}, {})
+    for left in (pipe, waiting, again, others):
+        left.leave()
+        await left.writer.wait_closed()
 
 
 # Writing

@@ -18,6 +18,7 @@ from chatapi.last_seen import LastSeen
 from chatapi.log_lines import Seldom
 from chatapi.models import TenantKey, TenantState
 from chatapi.moving.peer import BUSY, PeerError, TargetServer, check_url
+from chatapi.piping import Pipes
 from chatapi.protocol.move_records import MoveState
 from chatapi.rooms import Rooms
 from chatapi.store import Store, Transaction, handover, moves
@@ -59,11 +60,19 @@ class Departures:
     """At most one tenant is copied at a time. Each that has moved has a task that asks its target until it confirms."""
 
     def __init__(
-        self, store: Store, tenants: TenantRegistry, rooms: Rooms, last_seen: LastSeen, tasks: Tasks, config: Config
+        self,
+        store: Store,
+        tenants: TenantRegistry,
+        rooms: Rooms,
+        pipes: Pipes,
+        last_seen: LastSeen,
+        tasks: Tasks,
+        config: Config,
     ) -> None:
         self._store = store
         self._tenants = tenants
         self._rooms = rooms
+        self._pipes = pipes
         self._last_seen = last_seen
         self._tasks = tasks
         self._is_https = bool(config.server.tls_cert) or config.server.public_url.startswith("https:")
@@ -229,6 +238,7 @@ class Departures:
             tenant.hold = held("The tenant is on its way to another server")
             self._last_seen.hold(tenant.tenant_key)
 
+        await self._pipes.end_all(tenant.tenant_key, held("The tenant is on its way to another server"))
         self._last_seen.hold(tenant.tenant_key)
         await self._store.writer.change(lambda transaction: transaction.run(guard), publish, barrier=True)
 
@@ -260,6 +270,7 @@ class Departures:
                 moves.drop_guard(connection, tenant.tenant_key)
 
         def publish(_result: None) -> None:
+            self._pipes.take_again(tenant.tenant_key)
             if move.state != "moved":
                 tenant.hold = None
                 self._last_seen.release(tenant.tenant_key)

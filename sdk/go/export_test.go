@@ -15,7 +15,7 @@ func SetSignOfLife(silence time.Duration) (restore func()) {
 }
 
 // MoveTo lets tests say that another server has the tenant.
-func (c *Client) MoveTo(address string) bool { return c.http.moveTo(address) }
+func MoveTo(c *Client, address string) bool { return c.http.moveTo(address) }
 
 // MaxHops is how often a call follows.
 const MaxHops = maxHops

@@ -205,7 +205,7 @@ func init() {
 				if one.GoesOnAt != nil {
 					wanted = *one.GoesOnAt
 				}
-				equal(t, []any{one.About, client.MoveTo(address), client.URL()}, []any{one.About, one.GoesOnAt != nil, wanted})
+				equal(t, []any{one.About, chatapi.MoveTo(client, address), client.URL()}, []any{one.About, one.GoesOnAt != nil, wanted})
 			}
 			if one.GoesOnAt != nil || one.From != "http://one.example" {
 				continue
