@@ -1,6 +1,7 @@
 """The Python client where WebSockets do not pass: it takes Server-Sent Events, then long polls, and comes back."""
 
 import asyncio
+import inspect
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from nginx import open_nginx
 from proxy import FOREIGN_ANSWERS, Proxy
 
 from chatapi.client import ChatAPI
+from chatapi.client.poll_socket import PollSocket
 
 REFUSED = FOREIGN_ANSWERS["text_426"]
 QUICK = {"min_delay_s": 0.01, "max_delay_s": 0.05}
@@ -70,6 +72,16 @@ async def test_only_known_transports_are_taken(server: Server) -> None:
         for transports in ((), ("carrier pigeon",)):
             with pytest.raises(ValueError, match="transports"):
                 client.connect(transports=transports)  # type: ignore[arg-type]
+
+
+async def test_a_call_that_is_cancelled_before_it_begins_leaves_nothing(server: Server) -> None:
+    async def work() -> None: ...
+
+    async with ChatAPI(server.url, api_key="k", user_id="u") as client:
+        socket, call = PollSocket(client), work()
+        socket.run(call)
+        await socket.close()
+        assert inspect.getcoroutinestate(call) == inspect.CORO_CLOSED
 
 
 async def test_long_polls_tell_of_a_room_that_is_gone(server: Server) -> None:

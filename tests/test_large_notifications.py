@@ -271,6 +271,7 @@ async def test_one_that_has_become_large_while_it_waited_is_stored_in_steps(serv
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # of dozens of starts
 def test_after_a_kill_at_any_moment_all_recipients_get_it_once(tmp_path: Path) -> None:
     database = tmp_path / "chatapi.db"
     with ServerProcess(tmp_path) as server:

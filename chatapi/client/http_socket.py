@@ -53,6 +53,7 @@ class HttpSocket(Socket):
         task = asyncio.create_task(self._guard(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # a task that is cancelled at once has not begun to await it
 
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
         try:
