@@ -264,9 +264,10 @@ class Chat:
             if message.deleted_at is not None:
                 seq = await log.get_deletion_seq(transaction, room.tenant.tenant_key, room.room_key, found)
                 return _Deletion(message, await self._find_root(transaction, room, message), seq, False)
+            deletion = await self._delete(transaction, room, found)
             if message.sender_id != principal.user_id:
                 await _record_deletion(transaction, actor, room, message)
-            return await self._delete(transaction, room, found)
+            return deletion
 
         await self._store.writer.change(apply, lambda deletion: self._publish_deletion(room, deletion, requester))
 

@@ -15,11 +15,11 @@ from chatapi.hub import Hub
 from chatapi.indexer import Indexer
 from chatapi.last_seen import LastSeen
 from chatapi.membership import Membership
-from chatapi.models import TenantKey, TenantState, UserId
+from chatapi.models import SERVER_ACTOR, Actor, TenantKey, TenantState, UserId
 from chatapi.reactions import Reactions
 from chatapi.room import RoomState
 from chatapi.rooms import Rooms
-from chatapi.store import Store, Transaction, user_calls
+from chatapi.store import Store, Transaction, audit, user_calls
 from chatapi.store import erasures as store_erasures
 from chatapi.store.background import CHUNK_ROWS
 from chatapi.store.erasures import ErasureWalk, LogWindow
@@ -76,7 +76,7 @@ class Erasures:
             if tenant is not None and (tenant_key, user_id) not in self._running:
                 self._start(tenant, user_id)
 
-    async def erase(self, tenant: TenantState, user_id: UserId) -> bool:
+    async def erase(self, tenant: TenantState, actor: Actor, user_id: UserId) -> bool:
         """Whether all is erased; otherwise it is under way. Raises ChatError."""
         task = self._running.get((tenant.tenant_key, user_id))
         if task is None:
@@ -86,7 +86,10 @@ class Erasures:
             is_online = self._hub.find_online(tenant.tenant_key, user_id) is not None
 
             async def apply(transaction: Transaction) -> bool:
-                return await store_erasures.begin(transaction, tenant.tenant_key, user_id, is_online=is_online)
+                is_new = await store_erasures.begin(transaction, tenant.tenant_key, user_id, is_online=is_online)
+                if is_new:
+                    await audit.record(transaction, actor, "user.erase", tenant.tenant_id, user_id, audit.BEGUN)
+                return is_new
 
             def publish(is_new: bool) -> None:
                 if is_new and (tenant.tenant_key, user_id) not in self._running:
@@ -151,13 +154,15 @@ class Erasures:
             await self._finish(tenant, user_id)
 
     async def _finish(self, tenant: TenantState, user_id: UserId) -> None:
+        async def apply(transaction: Transaction) -> None:
+            await store_erasures.finish(transaction, tenant.tenant_key, user_id)
+            await audit.record(transaction, SERVER_ACTOR, "user.erase", tenant.tenant_id, user_id, audit.DONE)
+
         def publish(_result: None) -> None:
             assert tenant.bans is not None  # since the start
             tenant.bans.erasing.discard(user_id)
 
-        await self._store.writer.change(
-            lambda transaction: store_erasures.finish(transaction, tenant.tenant_key, user_id), publish, barrier=True
-        )
+        await self._store.writer.change(apply, publish, barrier=True)
 
     async def _end_memberships(self, tenant: TenantState, user_id: UserId) -> None:
         after_key = 0

@@ -191,7 +191,7 @@ def _build_services(
         reports=Reports(store, access, webhook_queue),
         receipts=Receipts(store, hub, access, clock),
         notifications=Notifications(store, hub, tasks, access, webhook_queue),
-        user_exports=UserExports(store.readers),
+        user_exports=UserExports(store),
         search=Search(store, access, is_enabled=config.search.enabled),
         indexer=Indexer(store, is_enabled=config.search.enabled),
         webhooks=webhooks,

@@ -1,22 +1,31 @@
 """The audit: acts of operators and moderators, each written with the act itself."""
 
+import asyncio
 import json
+import random
 import re
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from conftest import StartServer
-from driver import HandClock, Server
+from driver import HandClock, Server, User, eventually
+from server_process import ServerProcess
 from sources import ROOT, read_text
 
+from chatapi.errors import unavailable
 from chatapi.housekeeping import expire_audit, purge_deleted
+from chatapi.models import TenantKey
 from chatapi.protocol.frames import CLIENT_FRAMES
 from chatapi.rest import DEV_ROUTES, ROUTES
 from chatapi.rest.acts import ACTS, NO_ACTS
-from chatapi.rest.call import Media
+from chatapi.rest.arrivals import ARRIVAL_ROUTES
+from chatapi.store import moves
+from chatapi.store.check import check_database
 
 
 def read_audit(path: str | Path) -> list[dict[str, Any]]:
@@ -169,6 +178,47 @@ async def test_moderation_that_changes_nothing_and_acts_of_users_are_not_in_the_
     assert actions == ["room.update", "room.ban", "user.ban", "report.resolve"]
 
 
+async def test_acts_that_a_hold_refuses_are_not_in_the_audit(server: Server, database: Path) -> None:
+    """The guard of a move ends a change at its first statement that writes a row of the tenant."""
+    alice, bob, backend = server.user("alice"), server.user("bob"), server.user("backend")
+    room_id, other_id = await alice.make_room("bob", "carol", room_type="channel"), await alice.make_room()
+    message = await bob.say(room_id)
+    room = f"/rooms/{room_id}"
+    report = (await bob.post(f"{room}/messages/{message['message_id']}/report", {"reason": "x"})).data["report_id"]
+    await alice.put(f"{room}/bans/dan", {})
+    await backend.put("/users/eve/ban", {})
+    tenant = server.services.tenants.find_by_key(TenantKey(1))
+    assert tenant is not None
+    before = len(read_audit(database))
+    guard = partial(moves.raise_guard, tenant_key=tenant.tenant_key)
+    await server.services.store.writer.change(lambda transaction: transaction.run(guard))
+    path = f"/tenants/{tenant.tenant_id}"
+    [key] = (await server.admin("GET", f"{path}/keys")).data["keys"]
+    replies = [
+        await alice.patch(room, {"name": "x"}),
+        await alice.patch(f"{room}/members/bob", {"role": "admin"}),
+        await alice.patch(f"{room}/members/bob", {"muted_for": 60}),
+        await alice.post(f"{room}/members", {"user_id": "dora", "role": "admin"}),
+        await alice.delete(f"{room}/messages/{message['message_id']}"),
+        await alice.delete(f"{room}/members/carol"),
+        await alice.put(f"{room}/bans/bob", {}),
+        await alice.delete(f"{room}/bans/dan"),
+        await alice.delete(f"/rooms/{other_id}"),
+        await backend.put("/users/bob/ban", {}),
+        await backend.delete("/users/eve/ban"),
+        await backend.post(f"/reports/{report}/resolve"),
+        await backend.delete("/users/carol"),
+        await server.admin("PATCH", path, {"name": "x"}),
+        await server.admin("POST", f"{path}/keys"),
+        await server.admin("DELETE", f"{path}/keys/{key['key_id']}"),
+        await server.admin("POST", f"{path}/token-secret"),
+        await server.admin("POST", f"{path}/webhook-secret"),
+        await server.admin("DELETE", path),
+    ]
+    assert [reply.status for reply in replies] == [503] * len(replies)
+    assert len(read_audit(database)) == before
+
+
 async def test_a_user_token_is_named_as_a_user(server: Server, database: Path) -> None:
     token = (await server.user("alice").post("/tokens")).data["token"]
     room_id = await server.user("alice").make_room("bob")
@@ -177,16 +227,170 @@ async def test_a_user_token_is_named_as_a_user(server: Server, database: Path) -
     assert (last["kind"], last["key_id"], last["user_id"]) == ("user", None, "alice")
 
 
+def note(entry: dict[str, Any]) -> tuple[Any, ...]:
+    return entry["action"], entry["target"], (entry["details"] or {}).get("outcome"), entry["kind"]
+
+
+async def test_data_that_leaves_comes_or_goes_is_in_the_audit(server: Server, database: Path) -> None:
+    tenant = await server.make_tenant()
+    tenant_id, before = tenant["tenant_id"], len(read_audit(database))
+    alice, backend = server.user("alice", tenant["api_key"]), server.user("backend", tenant["api_key"])
+    await alice.say(await alice.make_room("bob"), "private words")
+    path, master = f"{server.url}/admin/tenants", {"X-Master-Key": server.master_key}
+    for method in ("HEAD", "GET"):
+        async with server.session.request(method, f"{path}/{tenant_id}/export", headers=master) as response:
+            file = await response.read()
+        async with server.session.request(
+            method, f"{server.url}/users/alice/export", headers=backend.headers
+        ) as response:
+            assert response.status == 200
+            await response.read()
+    await eventually_erased(backend, "alice")
+    await server.admin("DELETE", f"/tenants/{tenant_id}")
+    await purge_deleted(server.services)
+    for expected in (201, 409):
+        async with server.session.post(f"{path}/import", headers=master, data=file) as response:
+            assert response.status == expected
+    entries = read_audit(database)[before:]
+    assert [note(entry) for entry in entries] == [
+        ("tenant.export", tenant_id, None, "master"),
+        ("user.export", "alice", None, "key"),
+        ("user.erase", "alice", "begun", "key"),
+        ("user.erase", "alice", "done", "server"),
+        ("tenant.delete", tenant_id, None, "master"),
+        ("tenant.import", tenant_id, None, "master"),
+    ]
+    assert {entry["tenant_id"] for entry in entries} == {tenant_id}
+    assert {entry["user_id"] for entry in entries if entry["kind"] == "key"} == {"backend"}
+    assert [entry["address"] for entry in entries if entry["kind"] != "server"] == ["127.0.0.1"] * 5
+
+
+async def eventually_erased(backend: User, user_id: str) -> None:
+    async with asyncio.timeout(30):
+        while (reply := await backend.delete(f"/users/{user_id}")).status == 202:
+            assert reply.data == {"erased": False}
+            await asyncio.sleep(0.02)
+
+
+async def test_an_export_that_cannot_be_recorded_gives_nothing_away(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_arguments: object, **_details: object) -> None:
+        raise unavailable("The disk is full")
+
+    monkeypatch.setattr("chatapi.store.audit.record", refuse)
+    tenant_id = next(iter(server.services.tenants.all())).tenant_id
+    for path, headers in (
+        (f"/admin/tenants/{tenant_id}/export", {"X-Master-Key": server.master_key}),
+        ("/users/alice/export", server.user("backend").headers),
+    ):
+        async with server.session.get(server.url + path, headers=headers) as response:
+            assert (response.status, (await response.json())["error"]["message"]) == (503, "The disk is full")
+
+
+# A killed server
+
+
+ACTED = {
+    "bans": ("SELECT user_id FROM user_bans", "user.ban"),
+    "deletions": (
+        "SELECT printf('msg_%016x', message_key) FROM messages WHERE deleted_at_us IS NOT NULL",
+        "message.delete",
+    ),
+}
+
+
+def compare_acts_with_audit(path: Path, confirmed: set[str]) -> int:
+    """Each act that is stored has its entry, and each entry its act; what was confirmed is among them."""
+    entries = read_audit(path)
+    targets = {
+        action: {entry["target"] for entry in entries if entry["action"] == action}
+        for action in ("key.create", "key.revoke", "user.ban", "message.delete", "tenant.create")
+    }
+    made = {entry["details"]["key_id"] for entry in entries if entry["action"] == "tenant.create"}
+    with closing(sqlite3.connect(path)) as connection:
+        keys = {key_id for (key_id,) in connection.execute("SELECT key_id FROM api_keys")}
+        assert (targets["key.create"] | made) - targets["key.revoke"] == keys
+        for sql, action in ACTED.values():
+            assert {target for (target,) in connection.execute(sql)} == targets[action]
+        # In the same transaction, which has one time.
+        times = {
+            entry["target"]: entry["at_us"] for entry in entries if entry["action"] in ("key.create", "message.delete")
+        }
+        made_at = connection.execute("SELECT key_id, created_at_us FROM api_keys").fetchall()
+        made_at += connection.execute(
+            "SELECT printf('msg_%016x', message_key), deleted_at_us FROM messages WHERE deleted_at_us IS NOT NULL"
+        ).fetchall()
+        assert all(times[target] == at_us for target, at_us in made_at if target not in made)
+    assert confirmed <= {f"{entry['action']} {entry['target']}" for entry in entries}
+    return len(entries)
+
+
+@pytest.mark.slow
+async def test_acts_and_their_entries_survive_kills_together(tmp_path: Path) -> None:
+    confirmed: set[str] = set()
+    server = ServerProcess(tmp_path, dev=False)
+    await asyncio.to_thread(server.start)
+    try:
+        tenant = await asyncio.to_thread(server.make_tenant, "acme")
+        headers = {"X-API-Key": tenant["api_key"], "X-User-Id": "alice"}
+        keys = f"{server.url}/admin/tenants/{tenant['tenant_id']}/keys"
+        made = await asyncio.to_thread(
+            server.call, "POST", "/rooms", {"type": "group", "members": ["bob"]}, key=tenant["api_key"], user="alice"
+        )
+        messages = f"{server.url}/rooms/{made['room_id']}/messages"
+
+        async def call(session: aiohttp.ClientSession, method: str, url: str, **options: Any) -> Any:
+            async with session.request(method, url, **options) as answer:
+                assert answer.status in (200, 201, 204), await answer.text()
+                return None if answer.status == 204 else (await answer.json())["data"]
+
+        async def rotate_keys(session: aiohttp.ClientSession) -> None:
+            master = {"X-Master-Key": server.master_key}
+            while True:
+                key_id = (await call(session, "POST", keys, headers=master))["key_id"]
+                confirmed.add(f"key.create {key_id}")
+                await call(session, "DELETE", f"{keys}/{key_id}", headers=master)
+                confirmed.add(f"key.revoke {key_id}")
+
+        async def ban(session: aiohttp.ClientSession) -> None:
+            while True:
+                user_id = f"user-{random.randrange(1 << 40)}"
+                await call(session, "PUT", f"{server.url}/users/{user_id}/ban", json={}, headers=headers)
+                confirmed.add(f"user.ban {user_id}")
+
+        async def delete(session: aiohttp.ClientSession) -> None:
+            as_bob = {**headers, "X-User-Id": "bob"}
+            while True:
+                said = await call(session, "POST", messages, json={"content": "x"}, headers=as_bob)
+                await call(session, "DELETE", f"{messages}/{said['message_id']}", headers=headers)
+                confirmed.add(f"message.delete {said['message_id']}")
+
+        for _ in range(4):
+            enough = len(confirmed) + 40
+            async with aiohttp.ClientSession() as session:
+                acting = [asyncio.ensure_future(act(session)) for act in (rotate_keys, ban, delete) for _ in range(3)]
+                await eventually(lambda enough=enough: len(confirmed) > enough)
+                await asyncio.to_thread(server.kill)
+                outcomes = await asyncio.gather(*acting, return_exceptions=True)
+            assert all(isinstance(outcome, (aiohttp.ClientError, ConnectionError)) for outcome in outcomes), outcomes
+            await asyncio.to_thread(compare_acts_with_audit, tmp_path / "chatapi.db", confirmed)
+            report = await asyncio.to_thread(check_database, str(tmp_path / "chatapi.db"))
+            assert report.findings == []
+            await asyncio.to_thread(server.start)
+        await asyncio.to_thread(server.stop)
+    finally:
+        with suppress(AssertionError):
+            server.kill()
+
+
 # Which acts
 
 
 def test_each_route_and_frame_is_in_the_table_of_acts() -> None:
-    routes = {
-        f"{route.method} {route.path}"
-        for route in (*ROUTES, *DEV_ROUTES)
-        if route.method != "GET" or route.media is Media.DATABASE
-    }
-    assert {*ACTS, *NO_ACTS} == routes | {f"FRAME {name}" for name in CLIENT_FRAMES}
+    routes = {f"{route.method} {route.path}" for route in (*ROUTES, *DEV_ROUTES, *ARRIVAL_ROUTES)}
+    acting = {route for route in routes if not route.startswith("GET ") or route.endswith("/export")}
+    assert {*ACTS, *NO_ACTS} == acting | {f"FRAME {name}" for name in CLIENT_FRAMES}
     assert not set(ACTS) & set(NO_ACTS)
 
 

@@ -11,7 +11,7 @@ from driver import Gate, HandClock, Server, eventually, say_many, seqs
 from chatapi import housekeeping, rooms
 from chatapi.errors import unavailable
 from chatapi.housekeeping import Retention, apply_retention, find_limit, purge_deleted, purge_old_notifications
-from chatapi.models import TenantState
+from chatapi.models import SERVER_ACTOR, TenantState
 from chatapi.store import background, handover, purge
 
 DAY_SECONDS = 86_400
@@ -102,7 +102,7 @@ async def test_a_deleted_tenant_is_purged_however_many_rooms_it_has(server: Serv
 async def test_the_purge_rests_while_a_tenant_arrives(server: Server, by_hand: None) -> None:
     arrivals = server.services.arrivals
     schema = await handover.get_version(server.services.store.readers)
-    arriving = await arrivals.begin("tenant_of_another_server", "another server", "its process", schema)
+    arriving = await arrivals.begin(SERVER_ACTOR, "tenant_of_another_server", "another server", "its process", schema)
     await arrivals.take_rows(*arriving, [], is_copy=True)
     small, _ = await make_tenant(server, "small")
     await fill(server, small, rooms=1, messages=1)

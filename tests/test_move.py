@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import socket
+import sqlite3
 import threading
 import time
 import urllib.error
@@ -131,8 +132,24 @@ def test_a_tenant_moves_there_and_back(pair: Pair) -> None:
         here, there = there, here
     for server in pair.servers:
         server.stop()
+    there_and_back = ["move begun", "move done", "arrive begun", "arrive done"] * 2
+    assert read_acts(pair, "a") == there_and_back
+    assert read_acts(pair, "b") == there_and_back[2:] + there_and_back[:2]
     for name in ("a", "b"):
         assert check_database(str(pair.directory / name / "chatapi.db")).findings == []
+
+
+def read_acts(pair: Pair, name: str) -> list[str]:
+    """What a server's audit says of moves. The server has ended."""
+    with contextlib.closing(sqlite3.connect(pair.directory / name / "chatapi.db")) as connection:
+        rows = connection.execute(
+            "SELECT substr(action, 8) || ' ' || (details ->> 'outcome'), kind, target FROM audit"
+            " WHERE action IN ('tenant.move', 'tenant.arrive') ORDER BY audit_key"
+        ).fetchall()
+    assert {target for _, _, target in rows} <= {pair.tenant_id}
+    assert {kind for act, kind, _ in rows if act.startswith("move") or act.endswith("begun")} <= {"master"}
+    assert {kind for act, kind, _ in rows if act in ("arrive done", "arrive given_up")} <= {"server"}
+    return [act for act, _, _ in rows]
 
 
 class Gate:
@@ -228,7 +245,7 @@ def test_a_break_at_each_step_leaves_one_that_serves(
     with Gate(pair.target, action, when, killed.kill if killed is not None else lambda: None) as gate:
         moving = threading.Thread(target=lambda: pair.try_move(gate.url), daemon=True)
         moving.start()
-        assert gate.stopped.wait(60)
+        assert gate.stopped.wait(60), pair.answer
         if killed is not None:
             eventually_true(lambda: killed._process is None)
             killed.start()
@@ -247,6 +264,13 @@ def test_a_break_at_each_step_leaves_one_that_serves(
     pair.call(pair.target, "POST", f"{path}/messages", {"content": "goes on"}, user="bob")
     for server in pair.servers:
         server.stop()
+    left, came = read_acts(pair, "a"), read_acts(pair, "b")
+    assert left[-2:] == ["move begun", "move done"]
+    assert came[-2:] == ["arrive begun", "arrive done"]
+    assert came[:-2] == ["arrive begun", "arrive given_up"] * (len(came) // 2 - 1)
+    assert len(left) == 2 or not is_moved
+    if victim != "source":  # a source that is killed writes no end
+        assert left[:-2] == ["move begun", "move given_up"] * (len(left) // 2 - 1)
     for name in ("a", "b"):
         assert check_database(str(pair.directory / name / "chatapi.db")).findings == []
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "serve": "run the server",
     "tenant": "create, list, show, change and delete tenants",
     "key": "create, list and revoke API keys",
+    "audit": "show the acts of operators and moderators",
     "backup": "copy the database while the server runs",
     "check": "check the database or a copy of it for damage",
     "compact": "give free space of the database back while the server runs",

@@ -13,10 +13,10 @@ from typing import Any
 from chatapi.config import Config
 from chatapi.erasures import Erasures
 from chatapi.errors import conflict, held, not_found, unauthenticated
-from chatapi.models import TenantKey, TenantState
+from chatapi.models import SERVER_ACTOR, Actor, TenantKey, TenantState
 from chatapi.moving.departures import INSTANCE
 from chatapi.notifications import Notifications
-from chatapi.store import Store, Transaction, handover, moves
+from chatapi.store import Store, Transaction, audit, handover, moves
 from chatapi.store.moves import TableChange, Translation
 from chatapi.store.transaction import SqliteConnection
 from chatapi.streams import Streams
@@ -90,7 +90,7 @@ class TenantArrivals:
         if count := await self._store.writer.change(handover.discard_unsealed):
             logger.info("half copies of tenants are thrown away", extra={"tenants": count})
 
-    async def begin(self, tenant_id: str, source: str, instance: str, schema: int) -> tuple[str, str]:
+    async def begin(self, actor: Actor, tenant_id: str, source: str, instance: str, schema: int) -> tuple[str, str]:
         """T1: the arrival's id and its secret. It takes the place of an earlier one from the same source. Raises
         ChatError: CONFLICT, and 503 while it is not certain that the tenant has left."""
         if instance == INSTANCE:
@@ -109,11 +109,12 @@ class TenantArrivals:
                 if before.source != source:
                     raise conflict("The tenant is arriving from another server")
                 self._forget(before.arrival_id)
-                await handover.discard_arrival(transaction, before.arrival_id, before.tenant_key)
+                await handover.discard_arrival(transaction, before.arrival_id, tenant_id, before.tenant_key)
             left_over = await handover.list_left_over(transaction, tenant_id)
             if any(tenant_key in self._importing for tenant_key in left_over):
                 raise conflict("The tenant is being imported here")
             tenant_key = await handover.insert_arrival(transaction, arrival_id, tenant_id, source, _hash(secret))
+            await audit.record(transaction, actor, "tenant.arrive", tenant_id, tenant_id, audit.BEGUN)
             return tenant_key, left_over
 
         tenant_key, left_over = await self._store.writer.change(apply, barrier=True)
@@ -212,6 +213,8 @@ class TenantArrivals:
 
         async def apply(transaction: Transaction) -> None:
             await handover.set_live(transaction, arrival_id, stored)
+            tenant_id = stored.tenant_id
+            await audit.record(transaction, SERVER_ACTOR, "tenant.arrive", tenant_id, tenant_id, audit.DONE)
             self._store.writer.note_key(await handover.find_last_key(transaction, stored.tenant_key))
 
         await self._store.writer.change(apply, barrier=True)
@@ -235,7 +238,7 @@ class TenantArrivals:
             found = await handover.find_arrival(transaction, arrival_id)
             if found is not None and found.live_at_us is None:
                 self._forget(arrival_id)
-                await handover.discard_arrival(transaction, arrival_id, stored.tenant_key)
+                await handover.discard_arrival(transaction, arrival_id, stored.tenant_id, stored.tenant_key)
 
         await self._store.writer.change(apply, barrier=True)
 

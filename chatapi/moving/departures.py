@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -16,12 +16,12 @@ from chatapi.config import Config
 from chatapi.errors import ChatError, conflict, held
 from chatapi.last_seen import LastSeen
 from chatapi.log_lines import Seldom
-from chatapi.models import TenantKey, TenantState
+from chatapi.models import SERVER_ACTOR, Actor, TenantKey, TenantState
 from chatapi.moving.peer import BUSY, PeerError, TargetServer, check_url
 from chatapi.piping import Pipes
 from chatapi.protocol.move_records import MoveState
 from chatapi.rooms import Rooms
-from chatapi.store import Store, Transaction, handover, moves
+from chatapi.store import Store, Transaction, audit, handover, moves
 from chatapi.store.moves import TableChange
 from chatapi.store.transaction import SqliteConnection
 from chatapi.tasks import Tasks
@@ -48,7 +48,9 @@ class Move:
 
     tenant: TenantState
     url: str
+    actor: Actor = SERVER_ACTOR
     state: Literal["copying", "held", "moved"] = "copying"
+    is_recorded: bool = False  # that it has begun
     rows: int = 0  # sent
     held_s: float = 0.0  # when the hold began, of the machine's clock
     hold_seconds: float = 0.0  # how long it took
@@ -92,7 +94,7 @@ class Departures:
                 self._tenants.set_moved(tenant, departure.url)
             else:
                 self._begin_waiting(tenant)
-                move = Move(tenant, departure.url, "moved", arrival=(departure.arrival_id, departure.secret))
+                move = Move(tenant, departure.url, state="moved", arrival=(departure.arrival_id, departure.secret))
                 self._moves[tenant.tenant_id] = move
                 self._tasks.spawn(f"handing over {tenant.tenant_id}", self._confirm(move))
 
@@ -108,7 +110,7 @@ class Departures:
         """Of the moves that are under way."""
         return (move.state for move in self._moves.values())
 
-    async def move(self, tenant_id: str, to: str, master_key: str) -> Move:
+    async def move(self, actor: Actor, tenant_id: str, to: str, master_key: str) -> Move:
         """On return the target serves the tenant. Joins the same move if it is under way. Raises ChatError; then this
         server goes on to serve it, unless the state is `moved`: it has been handed over, and that goes on by itself."""
         tenant = self._tenants.get(tenant_id)
@@ -118,19 +120,19 @@ class Departures:
             if tenant.moved_to is not None:
                 if tenant.moved_to != url:
                     raise conflict("The tenant has moved already", {"url": tenant.moved_to})
-                return Move(tenant, url, "moved")
-            move = self._start(tenant, url, master_key)
+                return Move(tenant, url, state="moved")
+            move = self._start(actor, tenant, url, master_key)
         elif move.url != url:
             raise conflict("The tenant is on its way to another server", {"url": move.url, "state": move.state})
         await asyncio.shield(move.done)
         return move
 
-    def _start(self, tenant: TenantState, url: str, master_key: str) -> Move:
+    def _start(self, actor: Actor, tenant: TenantState, url: str, master_key: str) -> Move:
         if not self._is_durable:
             raise conflict('A tenant moves only from and to servers with database.synchronous = "full"')
         if any(move.state != "moved" for move in self._moves.values()):
             raise conflict("Another tenant is being moved: one at a time")
-        move = self._moves[tenant.tenant_id] = Move(tenant, url)
+        move = self._moves[tenant.tenant_id] = Move(tenant, url, actor)
         move.done.add_done_callback(lambda done: done.exception())  # nobody may wait for it
         self._tasks.spawn(f"moving {tenant.tenant_id}", self._run(move, master_key))
         return move
@@ -185,8 +187,15 @@ class Departures:
 
     async def _copy(self, peer: TargetServer, move: Move, arrival: Arrival) -> None:
         tenant_key = move.tenant.tenant_key
-        note = partial(moves.start_noting, tenant_key=tenant_key)
-        await self._store.writer.change(lambda transaction: transaction.run(note), barrier=True)
+
+        async def note(transaction: Transaction) -> None:
+            await transaction.run(partial(moves.start_noting, tenant_key=tenant_key))
+            await _record(transaction, move, audit.BEGUN)
+
+        def publish(_result: None) -> None:
+            move.is_recorded = True
+
+        await self._store.writer.change(note, publish, barrier=True)
         pages = moves.walk_rows(self._store.writer.files.path, tenant_key)
         try:
             while (page := await asyncio.to_thread(next, pages, None)) is not None:
@@ -251,6 +260,7 @@ class Departures:
             if not await transaction.run(lambda connection: moves.has_guard(connection, tenant.tenant_key)):
                 raise held("The hold has ended")
             await handover.insert_departure(transaction, departure)
+            await _record(transaction, move, audit.DONE)
 
         def publish(_result: None) -> None:
             move.state = "moved"
@@ -269,6 +279,11 @@ class Departures:
             if move.state != "moved":
                 moves.drop_guard(connection, tenant.tenant_key)
 
+        async def apply(transaction: Transaction) -> None:
+            await transaction.run(work)
+            if move.is_recorded and move.state != "moved":
+                await _record(transaction, move, audit.GIVEN_UP)
+
         def publish(_result: None) -> None:
             self._pipes.take_again(tenant.tenant_key)
             if move.state != "moved":
@@ -279,7 +294,7 @@ class Departures:
 
         while True:
             try:
-                await self._store.writer.change(lambda transaction: transaction.run(work), publish, barrier=True)
+                await self._store.writer.change(apply, publish, barrier=True)
             except ChatError as refusal:
                 self._seldom.error("the hold for a move cannot be ended: %s", refusal.message)
                 await asyncio.sleep(CONFIRM_SECONDS[1])
@@ -342,6 +357,11 @@ class Departures:
         except ChatError:
             return False
         return True
+
+
+async def _record(transaction: Transaction, move: Move, outcome: Mapping[str, object]) -> None:
+    tenant_id = move.tenant.tenant_id
+    await audit.record(transaction, move.actor, "tenant.move", tenant_id, tenant_id, {**outcome, "url": move.url})
 
 
 def _take_noted(connection: SqliteConnection, _is_over: object) -> tuple[list[TableChange], int]:

@@ -10,12 +10,13 @@ from chatapi.protocol.fields import HasMore, KeyIdText, Time, or_unset
 from chatapi.protocol.json import loads_stored
 from chatapi.protocol.requests import Limit, PublicId, Query, TenantIdText, UserIdText
 
+AFTER = "the `id` of an entry: only those after it"
 EntryIdText = Annotated[str, Meta(examples=["audit_0000000000000007"])]
 
 
 class AuditQuery(Query, frozen=True):
     tenant_id: TenantIdText | None = None
-    after: Annotated[PublicId, Meta(description="the `id` of an entry: only those after it")] | None = None
+    after: Annotated[PublicId, Meta(description=AFTER, examples=["audit_0000000000000007"])] | None = None
     limit: Limit = 50
 
 

@@ -1,12 +1,15 @@
-"""The one table of what is in the audit: every route and frame that changes something, or gives secrets away, is here,
-with the actions that it records, or with the reason why it records none. `tests/test_audit.py` holds it to the
-routes, the frames, and the actions in the code."""
+"""The one table of what is in the audit: every route and frame that changes something, or that gives all data of a user
+or tenant away, is here, with the actions that it records, or with the reason why it records none. `tests/test_audit.py`
+holds it to the routes, the frames, and the actions in the code."""
 
 ACTS = {
     "POST /admin/tenants": ("tenant.create",),
     "PATCH /admin/tenants/{tenant_id}": ("tenant.update",),
     "DELETE /admin/tenants/{tenant_id}": ("tenant.delete",),
     "GET /admin/tenants/{tenant_id}/export": ("tenant.export",),  # changes nothing, and gives all secrets away
+    "POST /admin/tenants/{tenant_id}/move": ("tenant.move",),  # its beginning, and its end
+    "POST /admin/arrivals": ("tenant.arrive",),  # its beginning
+    "POST /admin/arrivals/{arrival_id}/{action:rows|seal|live|abort}": ("tenant.arrive",),  # its end
     "POST /admin/tenants/import": ("tenant.import",),
     "POST /admin/tenants/{tenant_id}/keys": ("key.create",),
     "DELETE /admin/tenants/{tenant_id}/keys/{key_id}": ("key.revoke",),
@@ -25,6 +28,8 @@ ACTS = {
     "FRAME message.delete": ("message.delete",),
     "PUT /users/{user_id}/ban": ("user.ban",),
     "DELETE /users/{user_id}/ban": ("user.unban",),
+    "GET /users/{user_id}/export": ("user.export",),
+    "DELETE /users/{user_id}": ("user.erase",),  # its beginning, and its end
     "POST /reports/{report_id}/resolve": ("report.resolve",),
 }
 
@@ -59,8 +64,6 @@ NO_ACTS = {
     "POST /tokens": "what a backend does for each login",
     "POST /ws/token": _OWN,
     "POST /sync": _READ,
-    "POST /admin/tenants/{tenant_id}/move": "not recorded yet",
-    "DELETE /users/{user_id}": "not recorded yet",
     "POST /admin/compact": "gives space back, and changes no data",
     "POST /dev/clock": _TEST,
     "POST /dev/faults": _TEST,

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from chatapi.callers import client_address, read_header
 from chatapi.errors import ChatError, Code, invalid, unauthenticated
+from chatapi.models import make_actor
 from chatapi.protocol import answers
 from chatapi.protocol.encoders import encode_envelope
 from chatapi.protocol.json import loads_unchecked
@@ -31,6 +32,7 @@ async def begin(
     services.auth.check_master_key(read_header(request, "X-Master-Key"), address)
     body = await _read_object(request)
     arrival_id, secret = await services.arrivals.begin(
+        make_actor(None, address),
         _read(body, "tenant_id", str),
         _read(body, "source", str),
         _read(body, "instance", str),

@@ -87,7 +87,7 @@ async def move_tenant(call: OpenCall[MoveTenant, None]) -> Response[TenantMove]:
     there; the same request joins a move that is under way."""
     assert call.exchange is not None  # of a route that waits
     master_key = read_header(call.exchange.request, "X-To-Master-Key") or ""
-    move = await call.services.departures.move(call.path["tenant_id"], call.body.to, master_key)
+    move = await call.services.departures.move(call.actor, call.path["tenant_id"], call.body.to, master_key)
     return ok(
         TenantMove(
             tenant_id=move.tenant.tenant_id,

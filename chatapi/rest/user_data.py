@@ -24,6 +24,7 @@ async def export_user(call: Call[None, None]) -> Response[None]:
     response = web.StreamResponse(headers={**headers, "Content-Type": Media.LINES.value, "Cache-Control": "no-store"})
     if request.method == "HEAD":
         return Response(200, b"", lasting=response)
+    await services.user_exports.record(tenant, call.actor, user_id)
     peer: PeerTransport = request.protocol.peer  # type: ignore[attr-defined]  # what our own server makes
     peer.limit_silence(SILENT_SECONDS)
     first = {"type": "user", "user_id": user_id, "exported_at": encode_time(services.clock.now_us())}
@@ -46,5 +47,5 @@ async def export_user(call: Call[None, None]) -> Response[None]:
 async def erase_user(call: Call[None, None]) -> Response[Erased]:
     """Erase a user's data. Repeat it until `erased` is true: until then all that the user asks for is refused."""
     user_id = parse_user_id(call.path["user_id"])
-    is_erased = await call.services.erasures.erase(call.principal.tenant, user_id)
+    is_erased = await call.services.erasures.erase(call.principal.tenant, call.actor, user_id)
     return ok(Erased(erased=is_erased), 200 if is_erased else 202)

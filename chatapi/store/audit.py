@@ -23,6 +23,11 @@ _LIST_OF_TENANT = f"""
 _LIST_OLDEST = "SELECT audit_key, at_us FROM audit WHERE audit_key > 0 ORDER BY audit_key LIMIT :limit"
 _EXPIRE = "DELETE FROM audit WHERE audit_key <= :audit_key"
 
+# Details of acts that take longer than their request: one entry for the beginning, another one for the end.
+BEGUN = {"outcome": "begun"}
+DONE = {"outcome": "done"}
+GIVEN_UP = {"outcome": "given_up"}
+
 
 async def record(
     transaction: Transaction,

@@ -240,6 +240,18 @@ _WRONG_USERS = """
 _NO_EPOCH = """
     SELECT printf('%s: the tenant has no epoch', tenant_id) FROM tenants WHERE epoch = '' AND deleted_at_us IS NULL
 """
+# Entries are only added, and no id is given twice.
+_WRONG_AUDIT = """
+    SELECT printf('audit_%016x: the actor is not whole', audit_key) FROM audit
+    WHERE (key_id IS NOT NULL) <> (kind = 'key') OR (user_id IS NOT NULL) <> (kind IN ('key', 'user'))
+       OR (address IS NULL) <> (kind = 'server')
+    UNION ALL
+    SELECT printf('audit_%016x: the details are no JSON object', audit_key) FROM audit
+    WHERE details IS NOT NULL AND iif(json_valid(details), json_type(details), '') <> 'object'
+    UNION ALL
+    SELECT printf('audit_%016x: this id may be given again', max(audit_key)) FROM audit
+    HAVING max(audit_key) > (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'audit')
+"""
 
 _CHECKS: Mapping[str, str] = {
     "references": _ORPHANS,
@@ -258,6 +270,7 @@ _CHECKS: Mapping[str, str] = {
     "bans": _BANNED_MEMBERS,
     "users": _WRONG_USERS,
     "epochs": _NO_EPOCH,
+    "audit": _WRONG_AUDIT,
 }
 
 # The words of each row, as the index has them; and the message of each row, as it was when it went in.

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from chatapi.models import TenantId, TenantKey
+from chatapi.models import SERVER_ACTOR, TenantId, TenantKey
 from chatapi.protocol.json import dumps_text, loads_stored
-from chatapi.store import moves
+from chatapi.store import audit, moves
 from chatapi.store.readers import Readers
 from chatapi.store.tenant_tables import API_KEYS, TENANT_KEY
 from chatapi.store.transaction import SqliteConnection, Transaction
@@ -44,7 +44,7 @@ _FIND_ARRIVAL = """
 _SEAL = "UPDATE arrivals SET sealed = :sealed WHERE arrival_id = :arrival_id AND live_at_us IS NULL"
 _SET_LIVE = "UPDATE arrivals SET sealed = NULL, live_at_us = :now_us WHERE arrival_id = :arrival_id"
 _DELETE_ARRIVAL = "DELETE FROM arrivals WHERE arrival_id = :arrival_id"
-_LIST_UNSEALED = "SELECT arrival_id, own_key FROM arrivals WHERE sealed IS NULL AND live_at_us IS NULL"
+_LIST_UNSEALED = "SELECT arrival_id, tenant_id, own_key FROM arrivals WHERE sealed IS NULL AND live_at_us IS NULL"
 _FIND_NAMED = "SELECT tenant_key FROM tenants WHERE tenant_id = :tenant_id"
 
 _KEY_COLUMNS = tuple(column for column in API_KEYS.columns if column != TENANT_KEY)
@@ -167,20 +167,21 @@ async def find_arrival(source: Readers | Transaction, arrival_id: str) -> Stored
     return None if row is None else StoredArrival(*row)
 
 
-async def discard_arrival(transaction: Transaction, arrival_id: str, tenant_key: TenantKey) -> None:
-    """The purge gets its rows."""
+async def discard_arrival(transaction: Transaction, arrival_id: str, tenant_id: str, tenant_key: TenantKey) -> None:
+    """The purge gets its rows, and the audit an entry."""
     await transaction.execute(_DELETE_ARRIVAL, {"arrival_id": arrival_id})
     await transaction.execute(
         "UPDATE tenants SET deleted_at_us = :now_us WHERE tenant_key = :tenant_key",
         {"tenant_key": tenant_key, "now_us": transaction.now_us},
     )
+    await audit.record(transaction, SERVER_ACTOR, "tenant.arrive", tenant_id, tenant_id, audit.GIVEN_UP)
 
 
 async def discard_unsealed(transaction: Transaction) -> int:
     """Those that a stop of this server has broken off; returns how many there were."""
     found = await transaction.fetch(_LIST_UNSEALED, {})
-    for arrival_id, tenant_key in found:
-        await discard_arrival(transaction, arrival_id, tenant_key)
+    for arrival_id, tenant_id, tenant_key in found:
+        await discard_arrival(transaction, arrival_id, tenant_id, tenant_key)
     return len(found)
 
 

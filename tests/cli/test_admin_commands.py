@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import socketserver
 import threading
 from contextlib import closing
@@ -9,6 +10,7 @@ from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from examples import example
 from server_process import ServerProcess, free_port
 
 from chatapi.cli import main
@@ -17,6 +19,8 @@ from chatapi.cli.errors import CliError
 from chatapi.cli.output import print_table
 from chatapi.cli.tenant import parse_settings
 from chatapi.config import ServerConfig
+
+SHOW_AUDIT = example("docs/operations.md", "sh", "chatapi audit")
 
 
 @pytest.fixture(scope="module")
@@ -336,3 +340,36 @@ def test_tables_are_aligned(capsys):
 def test_an_empty_table_is_its_header(capsys):
     print_table(("name", "rows"), [])
     assert capsys.readouterr().out == "name  rows\n"
+
+
+def test_the_audit_is_shown_line_by_line(server, run, refuse, monkeypatch):
+    monkeypatch.setattr("chatapi.cli.audit.PAGE", 2)
+    tenant = server.make_tenant("acme")
+    as_alice = {"key": tenant["api_key"], "user": "alice"}
+    for number in range(4):  # more than a page
+        server.call("PUT", f"/users/u{number}/ban", {}, **as_alice)
+    arguments = ("audit", "--tenant", tenant["tenant_id"])
+    entries = [json.loads(line) for line in run(*arguments, "--json").splitlines()]
+    assert [entry["target"] for entry in entries[1:]] == [f"u{number}" for number in range(4)]
+    lines = run(*arguments).splitlines()
+    assert len(lines) == len(entries)
+    first, second = ([*line.split("  ")] for line in lines[:2])
+    assert first[2:] == ["master", "127.0.0.1", "tenant.create", *[tenant["tenant_id"]] * 2, first[-1]]
+    assert first[-1] == f"key_id={entries[0]['details']['key_id']}"
+    key_id = entries[1]["actor"]["key_id"]
+    assert second == [
+        entries[1]["at"],
+        entries[1]["id"],
+        f"{key_id} for alice",
+        "127.0.0.1",
+        "user.ban",
+        tenant["tenant_id"],
+        "u0",
+        "until=-",
+    ]
+    assert run(*arguments, "--after", entries[-2]["id"]).splitlines() == lines[-1:]
+    assert "Must be the id of an entry" in refuse("audit", "--after", "x")
+    of_tenant, after = (shlex.split(line, comments=True)[1:] for line in SHOW_AUDIT.splitlines())
+    assert run(*(tenant["tenant_id"] if word.startswith("tenant_") else word for word in of_tenant)) == run(*arguments)
+    shown = run(*(entries[-2]["id"] if word.startswith("audit_") else word for word in after))
+    assert [json.loads(line) for line in shown.splitlines()] == entries[-1:]

@@ -46,7 +46,15 @@ def test_each_command_is_understood(arguments, monkeypatch):
 
 
 def test_the_commands_are_there():
-    assert {arguments[0] for arguments in commands()} == {"backup", "check", "compact", "import", "tenant", "key"}
+    assert {arguments[0] for arguments in commands()} == {
+        "audit",
+        "backup",
+        "check",
+        "compact",
+        "import",
+        "tenant",
+        "key",
+    }
 
 
 @pytest.mark.parametrize("text", blocks("toml"))

@@ -190,6 +190,31 @@ def test_a_deleted_tenant_is_not_counted(database):
     assert (report.counts["tenants"], report.counts["rooms"]) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("values", "finding"),
+    [
+        ("'key', 'key_1', NULL, '::1', NULL", "audit_0000000000000007: the actor is not whole"),
+        ("'user', NULL, NULL, '::1', NULL", "audit_0000000000000007: the actor is not whole"),
+        ("'master', 'key_1', NULL, '::1', NULL", "audit_0000000000000007: the actor is not whole"),
+        ("'master', NULL, NULL, NULL, NULL", "audit_0000000000000007: the actor is not whole"),
+        ("'server', NULL, NULL, '::1', NULL", "audit_0000000000000007: the actor is not whole"),
+        ("'server', NULL, NULL, NULL, '[1]'", "audit_0000000000000007: the details are no JSON object"),
+        ("'server', NULL, NULL, NULL, '{'", "audit_0000000000000007: the details are no JSON object"),
+        ("'server', NULL, NULL, NULL, '{}'", None),
+        ("'key', 'key_1', 'bob', '::1', NULL", None),
+        ("'user', NULL, 'bob', 'unknown', NULL", None),
+    ],
+)
+def test_wrong_entries_of_the_audit_are_found(database, values, finding):
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        columns = "audit_key, at_us, action, kind, key_id, user_id, address, details"
+        connection.execute(f"INSERT INTO audit ({columns}) VALUES (7, 0, 'a.b', {values})")
+        assert findings(database) == ([] if finding is None else [finding])
+        if finding is None:
+            connection.execute("DELETE FROM sqlite_sequence")
+            assert findings(database) == ["audit_0000000000000007: this id may be given again"]
+
+
 def test_sound_users_and_blocks_are_no_finding(database):
     with closing(sqlite3.connect(database)) as connection, connection:
         for user_id, name, sort_name in (("Bob", "Bób", "bob"), ("carol", None, LAST), ("dave", "\u0301", LAST)):
