@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from driver import eventually
+from examples import example
 from server_process import ServerProcess, free_port
 
 from chatapi.client import ChatAPI
@@ -23,8 +25,10 @@ BINARY = shutil.which("litestream", path=str(Path(sys.executable).parent)) or "l
 S3_SERVER = str(Path(sys.executable).with_name("moto_server"))
 BUCKET = "chatapi"
 WAIT_SECONDS = 120.0
+COMMAND_SECONDS = 600.0  # to restore a large database
 S3_KEYS = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_REGION": "us-east-1"}
 SETTINGS = {"database.checkpoints": "external"}
+[INTERVAL] = set(re.findall(r"-interval: (\w+)", example("docs/operations.md", "yaml", "/etc/litestream.yml")))
 
 
 @contextlib.contextmanager
@@ -51,28 +55,28 @@ def start_s3(directory: Path) -> Iterator[str]:
 class Litestream:
     """`replica` is an S3 server's address, or a directory."""
 
-    def __init__(self, directory: Path, database: Path, replica: str | Path, sync_interval: str = "1s") -> None:
+    def __init__(self, directory: Path, database: Path, replica: str | Path, interval: str = INTERVAL) -> None:
         self.log = directory / "litestream.log"
         self._config = directory / "litestream.yml"
         self._database = database
         target = (
-            f"{{type: file, path: {replica}, sync-interval: {sync_interval}}}"
+            f"{{type: file, path: {replica}, sync-interval: {interval}}}"
             if isinstance(replica, Path)
             else f"{{type: s3, bucket: {BUCKET}, path: db, endpoint: '{replica}', force-path-style: true,"
-            f" sync-interval: {sync_interval}}}"
+            f" sync-interval: {interval}}}"
         )
         self._config.write_text(
-            f"dbs:\n  - path: {database}\n    monitor-interval: {sync_interval}\n    replica: {target}\n"
+            f"dbs:\n  - path: {database}\n    monitor-interval: {interval}\n    replica: {target}\n"
         )
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, wait_seconds: float = WAIT_SECONDS) -> None:
         """Returns once the database is replicated."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [BINARY, "replicate", "-config", self._config], env=S3_KEYS, stdout=log, stderr=subprocess.STDOUT
             )
-        deadline = time.monotonic() + WAIT_SECONDS
+        deadline = time.monotonic() + wait_seconds
         while len(self._run("ltx", str(self._database)).splitlines()) < 2:
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.1)
@@ -101,7 +105,7 @@ class Litestream:
             env=S3_KEYS,
             capture_output=True,
             text=True,
-            timeout=WAIT_SECONDS,
+            timeout=COMMAND_SECONDS,
         )
         return done.stdout + done.stderr
 

@@ -99,6 +99,12 @@ class ServerProcess:
         self._process.wait()
         self._process = None
 
+    def find_cpu_seconds(self) -> float:
+        """Of the processor, that the server has taken since its start."""
+        assert self._process is not None
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def stop(self) -> None:
         """As an operator stops it. It has to end in time and with exit status 0."""
         assert self._process is not None

@@ -24,6 +24,7 @@ from stored_rows import Database
 from chatapi.cli import main
 from chatapi.store import search_index, user_calls
 from chatapi.store.backup import back_up
+from chatapi.store.check import check_database
 from chatapi.store.tenant_lines import list_lines
 from chatapi.store.user_check import check_user
 
@@ -166,6 +167,7 @@ async def test_an_index_that_this_sqlite_cannot_read_is_emptied(
         await checkpoint(server)
         assert not find_files(database)
         await server.user("bob").say(room_id, "newer")
+    assert (await asyncio.to_thread(check_database, str(database))).findings == []  # by a command with FTS5
     server = await restart(start_server, server)
     await server.services.indexer.update()
     found = (await server.user("bob").get("/search", q="other")).data["results"]

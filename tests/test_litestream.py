@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import sqlite3
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,3 +95,48 @@ def test_old_sqlite_does_not_checkpoint_beside_litestream(tmp_path: Path, monkey
                 time.sleep(0.2)
         finally:
             litestream.kill()
+
+
+def test_a_tenant_is_imported_while_litestream_replicates(tmp_path: Path) -> None:
+    for name in ("source", "target", "spare"):
+        (tmp_path / name).mkdir()
+    with ServerProcess(tmp_path / "source", dev=False) as source:
+        tenant = source.make_tenant("acme")
+        room: dict[str, object] = {"type": "group"}
+        room_id = source.call("POST", "/rooms", room, key=tenant["api_key"], user="alice")["room_id"]
+        for number in range(200):
+            body: dict[str, object] = {"content": f"{number} " + 10_000 * "x"}
+            source.call("POST", f"/rooms/{room_id}/messages", body, key=tenant["api_key"], user="alice")
+        exported = call_admin(source, "GET", f"/admin/tenants/{tenant['tenant_id']}/export")
+    litestream = Litestream(tmp_path, tmp_path / "target" / "chatapi.db", tmp_path / "replica")
+    with ServerProcess(tmp_path / "target", SETTINGS, dev=False) as target:
+        litestream.start()
+        try:
+            call_admin(target, "POST", "/admin/tenants/import", exported)
+            deadline = time.monotonic() + 30
+            while True:  # until all of it was sent
+                litestream.restore(tmp_path / "spare" / "chatapi.db")
+                with contextlib.closing(sqlite3.connect(tmp_path / "spare" / "chatapi.db")) as connection:
+                    [(count,)] = connection.execute(
+                        "SELECT count(*) FROM messages WHERE EXISTS (SELECT 1 FROM tenants WHERE tenant_id = ?)",
+                        (tenant["tenant_id"],),
+                    )
+                if count == 200:
+                    break
+                assert time.monotonic() < deadline, count
+                (tmp_path / "spare" / "chatapi.db").unlink()
+        finally:
+            litestream.kill()
+    for folder in ("target", "spare"):
+        assert check_database(str(tmp_path / folder / "chatapi.db")).findings == []
+
+
+def call_admin(server: ServerProcess, method: str, path: str, body: bytes | None = None) -> bytes:
+    request = urllib.request.Request(
+        server.url + path,
+        body,
+        {"X-Master-Key": server.master_key, "Content-Type": "application/octet-stream"},
+        method=method,
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return bytes(answer.read())

@@ -19,13 +19,14 @@ REPLICATION = example("docs/operations.md", "ini", "chatapi-litestream.service")
 STANDBY = example("docs/operations.md", "ini", "chatapi-standby.service")
 TAKE_OVER = example("docs/operations.md", "sh", "# /usr/local/sbin/chatapi-take-over")
 START = example("docs/operations.md", "sh", "enable --now chatapi-standby\n")
-DIRECTORY = "      type: file\n      path: /srv/replicas/chatapi-${SITE}\n"  # no S3 server is inside
+# No S3 server is inside.
+DIRECTORY = "      sync-interval: 250ms\n      type: file\n      path: /srv/replicas/chatapi-${SITE}\n"
 
 
 def install_litestream(installed: Installation) -> None:
     shutil.copy(BINARY, installed.machine.shared / "litestream")
     installed.run(f"install -m 755 {SHARED}/litestream /usr/local/bin/; install -d -o chatapi /srv/replicas")
-    installed.write(re.sub(r"      type: s3\n(      .*\n)+", DIRECTORY, CONFIGURATION))
+    installed.write(re.sub(r"(      .*\n)+", DIRECTORY, CONFIGURATION))
     installed.write(REPLICATION)
     installed.write(STANDBY)
     installed.write(TAKE_OVER, 0o755)

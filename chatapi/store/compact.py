@@ -26,14 +26,13 @@ from chatapi.store.free_space import (
     is_incremental,
     measure,
 )
-from chatapi.store.litestream import find_conflict
+from chatapi.store.litestream import OFFLINE_ADVICE, find_conflict
 from chatapi.store.lock import DatabaseLock
 from chatapi.store.migrate import list_migrations
 from chatapi.store.purge import purge_deleted
 from chatapi.store.search_index import can_search, clear_outdated, prepare_offline
 from chatapi.store.standalone import UnusableDatabase, explain_errors
 
-COMPACT_ADVICE = "Stop Litestream and move that folder away; it makes a new one, and sends the database as a whole"
 STEP_SECONDS = 0.1  # of one transaction: an interruption loses no more
 LOOK_SECONDS = 0.2  # between two looks at a rewriting, or at somebody who still reads
 BUSY_SECONDS = 5.0  # SQLite waits for another program's lock
@@ -71,7 +70,7 @@ def compact_database(path: str, report: Report) -> SpaceUsage:
         raise UnusableDatabase(f"{path}: no such file")
     check_usable(path)  # before the lock makes a file beside it
     if conflict := find_conflict(path):
-        raise UnusableDatabase(f"{path}: {conflict}. {COMPACT_ADVICE}")
+        raise UnusableDatabase(f"{path}: {conflict}. {OFFLINE_ADVICE}")
     with DatabaseLock(path), explain_errors(path), closing(_open(path)) as connection:
         version = _get_number(connection, "user_version")
         if not version:

@@ -18,6 +18,7 @@ from chatapi.store.go.rooms import take_rooms
 from chatapi.store.go.run import Count, CredentialMakers, ImportReport, Run
 from chatapi.store.go.source import attach_old
 from chatapi.store.go.tenants import take_tenants
+from chatapi.store.litestream import OFFLINE_ADVICE, find_conflict
 from chatapi.store.lock import DatabaseInUse, DatabaseLock
 from chatapi.store.search_index import build_again
 from chatapi.store.standalone import UnusableDatabase, decode_text, explain_errors, one_line
@@ -38,6 +39,8 @@ def import_go_database(source: str, target: str, *, clock: Clock, credentials: C
             attach_old(probe, source)  # before anything is made
             _check_old(probe, source)
         check_usable(target)
+        if conflict := find_conflict(target):
+            raise UnusableDatabase(f"{target}: {conflict}. {OFFLINE_ADVICE}")
         with DatabaseLock(target):
             asyncio.run(_make_database(target, clock))
             with explain_errors(f"{source} into {target}"), closing(_connect(target)) as connection:

@@ -12,6 +12,8 @@ import sqlite3
 
 SQLITE = sqlite3.sqlite_version_info
 SAFE_SQLITE = (3, 51, 3)
+OFFLINE_ADVICE = "Stop Litestream and move that folder away; it makes a new one, and sends the database as a whole"
+"""For commands, which checkpoint as they end."""
 
 
 def find_folder(path: str) -> str | None:

@@ -7,7 +7,7 @@ from go_database import KEYS, VERSIONS, make_go_database
 from sample_database import damage, make_database, query
 
 from chatapi.models import encode_dm_key
-from chatapi.store import importer
+from chatapi.store import importer, litestream
 from chatapi.store.check import check_database
 from chatapi.store.importer import CredentialMakers, import_go_database
 from chatapi.store.keys import KEY_EPOCH_US
@@ -386,6 +386,20 @@ def test_a_database_that_is_in_use_beside_it_is_kept(old, new):
 
 
 # Refusals
+
+
+def test_an_old_sqlite_does_not_import_beside_litestream(old, new, monkeypatch):
+    """Its checkpoint at the end could corrupt what Litestream checkpoints too."""
+    monkeypatch.setattr(litestream, "SQLITE", (3, 51, 2))
+    (folder := new.with_name(f".{new.name}-litestream")).mkdir()
+    with pytest.raises(UnusableDatabase, match="Stop Litestream and move that folder away"):
+        take_over(old, new)
+    assert not new.exists()
+    monkeypatch.setattr(litestream, "SQLITE", (3, 51, 3))
+    take_over(old, new)
+    monkeypatch.setattr(litestream, "SQLITE", (3, 51, 2))
+    folder.rmdir()
+    take_over(old, new)
 
 
 def test_a_running_server_keeps_the_import_out(old, new):

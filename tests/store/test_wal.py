@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from conftest import StartServer
 from driver import eventually
 from writer_bench import Bench, bench, running
 
@@ -89,3 +90,23 @@ async def test_while_somebody_else_needs_it_reads_are_not_held_back_in_vain(benc
         assert not bench.store.readers.is_held
         assert (await bench.message("and on it goes")).seq == 101
     backup.close()
+
+
+@pytest.mark.slow
+async def test_a_log_that_nobody_else_checkpoints_ends_at_its_bound(
+    start_server: StartServer, database: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`database.checkpoints = "external"`, and Litestream does not run."""
+    monkeypatch.setattr(wal, "MAX_EXTERNAL_WAL_BYTES", 2 * MIB)
+    server = await start_server({"database.checkpoints": "external"})
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    before = await asyncio.to_thread(lambda: database.stat().st_size)
+    while await find_size(database) <= 2 * MIB:
+        assert await asyncio.to_thread(lambda: database.stat().st_size) == before, "the server does not checkpoint"
+        await alice.say(room_id, "x" * 60_000)
+    for _ in range(60):  # 3.6 MB, which go where the log begins again
+        await alice.say(room_id, "x" * 60_000)
+    assert await find_size(database) < 3 * MIB
+    assert await asyncio.to_thread(lambda: database.stat().st_size) > before
+    assert "grown past its bound: does Litestream run? (database.checkpoints)" in caplog.text
