@@ -48,7 +48,11 @@ SWITCHED = 101  # to a WebSocket
 BODY_SECONDS = 30.0  # for a body to arrive, once its head has: 256 KiB at 70 kbit/s
 
 _PARAMETER = re.compile(r"{(\w+)}")
-_MESSAGE_PATTERN = "/messages/{message_id:(?!stream$)[^/]+}"
+# No message has the id `stream`, which is the path of pipes, and no tenant the id `import`.
+_NAMED_PATHS = {
+    "/messages/{message_id}": "/messages/{message_id:(?!stream$)[^/]+}",
+    "/admin/tenants/{tenant_id}": "/admin/tenants/{tenant_id:(?!import$)[^/]+}",
+}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _PROCESS = secrets.token_hex(6)
 _requests = itertools.count(1)
@@ -297,9 +301,10 @@ def count_bytes(response: web.StreamResponse) -> int:
 
 
 def _widen(path: str) -> str:
-    """The route's pattern: aiohttp's own for a parameter takes no braces, which a user id may hold. No message has the
-    id `stream`, which is the path of pipes."""
-    return _PARAMETER.sub(r"{\1:[^/]+}", path.replace("/messages/{message_id}", _MESSAGE_PATTERN))
+    """The route's pattern: aiohttp's own for a parameter takes no braces, which a user id may hold."""
+    for prefix, pattern in _NAMED_PATHS.items():
+        path = path.replace(prefix, pattern)
+    return _PARAMETER.sub(r"{\1:[^/]+}", path)
 
 
 async def _read_body(request: web.BaseRequest, record: type[Body]) -> Body:
