@@ -100,6 +100,24 @@ async def test_a_pipe_fails_at_once_and_says_where_its_message_is(
             await pipe.writer.wait_closed()
 
 
+async def test_lists_go_on_where_their_pages_ended(
+    rig: Rig, servers: tuple[ServerProcess, ServerProcess], mover: Mover
+) -> None:
+    """The other server has other keys for the same rooms: cursors may not hold them."""
+    async with make_rig(servers[1].url, servers[1].master_key) as other:
+        for _ in range(3):
+            await other.group("alice")
+    alice, names = rig.client("alice"), [f"channel {number}" for number in range(6)]
+    for name in names:
+        await alice.create_room("channel", name=name)
+    channels, rooms = await alice.list_channels(limit=2), await alice.list_rooms(limit=2)
+    await asyncio.to_thread(mover.move, rig.tenant_id)
+    rest = await alice.list_channels(limit=100, cursor=channels["next_cursor"])
+    assert [room["name"] for room in channels["rooms"] + rest["rooms"]] == names[::-1]
+    rest_of_own = await alice.list_rooms(limit=100, cursor=rooms["next_cursor"])
+    assert {room["name"] for room in rooms["rooms"] + rest_of_own["rooms"]} == set(names)  # one may come twice
+
+
 async def test_a_ticket_of_before_is_sent_on(
     rig: Rig, servers: tuple[ServerProcess, ServerProcess], mover: Mover
 ) -> None:

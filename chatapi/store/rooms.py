@@ -153,11 +153,13 @@ _COUNT_MORE = f"""
     WHERE r.room_key = w.value ->> 0 AND r.tenant_key = :tenant_key
 """
 _LIST_CHANNELS = f"""
-    SELECT r.room_key, CAST(json_object({_ROOM_JSON_FIELDS}) AS BLOB) FROM rooms AS r
-    WHERE r.tenant_key = :tenant_key AND r.type = 'channel' AND r.deleted_at_us IS NULL AND r.room_key < :room_key
-    ORDER BY r.room_key DESC LIMIT :limit + 1 OFFSET :offset
+    SELECT r.created_at_us, r.room_id, CAST(json_object({_ROOM_JSON_FIELDS}) AS BLOB) FROM rooms AS r
+    WHERE r.tenant_key = :tenant_key AND r.type = 'channel' AND r.deleted_at_us IS NULL
+      AND (r.created_at_us, r.room_id) < (:created_at_us, :room_id)
+    ORDER BY r.created_at_us DESC, r.room_id DESC LIMIT :limit + 1 OFFSET :offset
 """
-CHANNELS_START: Mapping[str, Value] = {"room_key": MAX_KEY}
+# Not by `room_key`, which is another one once the tenant has moved to another server.
+CHANNELS_START: Mapping[str, Value] = {"created_at_us": MAX_KEY, "room_id": ""}
 # An offset passes over entries of the index, and over no members. SQLite joins in the order of the first table; to ask
 # for that order once more would have it read the whole page before its first row.
 _MEMBERS_PAGE = """

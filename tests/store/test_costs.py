@@ -257,7 +257,7 @@ OF_STATEMENT: dict[str, dict[str, object]] = {
     "reports._INSERT_REPORT": {"report_key": 99_000_000, "user_id": "new"},
     "reports._LIST_OPEN": {"report_key": 10**9},
     "reports._LIST_RESOLVED": {"report_key": 10**9},
-    "rooms._LIST_CHANNELS": {"room_key": 10**9},
+    "rooms._LIST_CHANNELS": {"created_at_us": 10**18, "room_id": ""},
     "rooms._LIST_MEMBERS": {"user_id": ""},
     "rooms._LIST_RECEIPTS": {"user_id": ""},
     "rooms._DELETE_MEMBER": {"room_key": 2},
