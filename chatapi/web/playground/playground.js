@@ -69,7 +69,7 @@ async function start(credentials) {
   if (!session) nameUsers(users);
   const wires = { a: new Wire(), b: new Wire() };
   try {
-    const access = { url: location.origin, apiKey: credentials.apiKey, retries: 1 };
+    const access = { url: location.origin, apiKey: credentials.apiKey, retries: 1, followMoves: false }; // this page may call no other server
     const clients = /** @type {Record<"a" | "b", ChatAPI>} */ (Object.fromEntries(SLOTS.map((slot) => [slot,
       new ChatAPI({ ...access, userId: users[slot], WebSocket: wires[slot].WebSocket })])));
     const backend = new ChatAPI({ ...access, userId: ADMIN });
@@ -95,7 +95,7 @@ function failed(credentials, error) {
   server.askSoon();
   if (byId("setup").open || error.status === 400 || error.status === 401) return setup.ask(credentials, explainError(error));
   stop();
-  trouble.show(explainError(error));
+  trouble.show(explainError(error), error.details?.url);
 }
 
 async function begin() {
@@ -247,6 +247,7 @@ function happened(slot, event) {
 function conditionChanged({ state, error }, slot) {
   server.askSoon();
   if (state === "closed" && isBan(error)) void session?.admin.bans.refresh([tried?.[slot] ?? ""]);
+  if (state === "closed" && error?.code === "TENANT_MOVED" && tried) return failed(tried, error);
   if (state !== "closed" || error?.status !== 401) return;
   stop();
   setup.ask(keptCredentials(), explainError(error));

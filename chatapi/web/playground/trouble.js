@@ -18,16 +18,20 @@ export class Trouble {
     this.retry = retry;
     this.reason = h("p", { role: "alert" });
     this.next = h("p.muted", { "aria-hidden": "true" });
-    this.element = h("section.panel.trouble", { "aria-label": "No connection" }, h("h2", {}, "No connection"), this.reason, this.next,
-      h("button.button.primary", { type: "button", onclick: () => this.#try() }, "Retry now"));
+    this.way = h("a.button.primary", { hidden: true }, "Open the playground there");
+    this.element = h("section.panel.trouble", { "aria-label": "No connection" }, h("h2", {}, "No connection"), this.reason, this.next, this.way,
+      this.again = h("button.button", { type: "button", onclick: () => this.#try() }, "Retry now"));
     for (const type of ["focus", "online"]) addEventListener(type, () => { if (this.element.isConnected) this.#try(); });
   }
 
-  /** @param {string} reason */
-  show(reason) {
+  /** @param {string} reason @param {string} [elsewhere] a server that may have what is missing here */
+  show(reason, elsewhere) {
     const delayMs = Math.min(LONGEST_MS, FIRST_MS * 2 ** this.#failures++);
     this.#until = Date.now() + delayMs;
     if (this.reason.textContent !== reason) this.reason.textContent = reason;
+    this.way.hidden = !elsewhere || !/^https?:\/\//.test(elsewhere);
+    this.again.classList.toggle("primary", this.way.hidden);
+    this.way.href = this.way.hidden ? "" : `${elsewhere}/playground`;
     if (!this.element.isConnected) this.root.replaceChildren(this.element);
     clearInterval(this.#countdown);
     this.#countdown = setInterval(() => this.#count(), 500);

@@ -38,6 +38,11 @@ export type ClientOptions = {
      * how often an HTTP call is tried again (4)
      */
     retries?: number;
+    /**
+     * whether to go on where the tenant has moved (true); false makes of it the error `TENANT_MOVED`, for
+     * a page that may call one server alone
+     */
+    followMoves?: boolean;
 };
 export type CallOptions = {
     signal?: AbortSignal;

@@ -29,6 +29,8 @@
  * @property {any} [WebSocket] a WHATWG WebSocket class; Node 20 has none, `ws` from npm is one
  * @property {number} [timeoutMs] of one HTTP try (30,000)
  * @property {number} [retries] how often an HTTP call is tried again (4)
+ * @property {boolean} [followMoves] whether to go on where the tenant has moved (true); false makes of it the error `TENANT_MOVED`, for
+ *   a page that may call one server alone
  */
 
 /**
@@ -266,6 +268,7 @@ const TYPING_REPEAT_MS = 3_000; // the server forgets a typist after 6 s
 const REMEMBERED_NOTIFICATIONS = 10_000;
 const REMEMBERED_STREAMS = 1_000; // that have ended
 const OPEN = 1; // WebSocket.OPEN, which not every implementation names
+const CLOSED = 3;
 const TRANSPORTS = /** @type {Transport[]} */ (["websocket", "sse", "poll"]);
 const FAILED_UPGRADES = 3; // in a row, REST answering after each; then the next transport is tried
 const HTTP_ACK_DELAY_MS = 500; // an ack is a call there, and takes a token
@@ -869,7 +872,7 @@ export class ChatAPI extends RestClient {
     checkAddress(url);
     if (apiKey ? !userId : !token && !getToken) throw new TypeError("give apiKey and userId, or token, or getToken");
     const credentials = new Credentials(options);
-    super(url, credentials, options, true);
+    super(url, credentials, options, options.followMoves ?? true);
     this.#options = { ...options };
     this.#credentials = credentials;
   }
@@ -2453,7 +2456,8 @@ export class Connection {
       else if (data === undefined) this.#heardAt = Date.now(); // a comment of an event stream
       else this.#receive(data);
     };
-    socket.onerror = () => {}; // a close follows
+    // A close follows, but in Chromium not for an address that the page's policy forbids.
+    socket.onerror = () => { if (socket.readyState === CLOSED) setTimeout(() => socket.onclose?.({ code: 1006 })); };
     socket.onclose = (/** @type {{code: number}} */ { code }) => {
       // A close code alone could be anybody's, unless it was the server that had said `ready`.
       const refusal = this.#refusal ?? (this.#open ? new ChatAPIError("AUTHENTICATION_ERROR", "the server refused the credential") : undefined);

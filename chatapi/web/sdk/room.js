@@ -225,7 +225,7 @@ export class ChatAPIRoom extends Base {
     const nothing = () => {};
     return {
       people: new People(client),
-      words: { host: new URL(client.url).host, credential: "token", user: "You are", whole: "this chat", missing: "This room is not there for you: it was deleted, or you are not in it." },
+      words: { get host() { return new URL(client.url).host; }, credential: "token", user: "You are", whole: "this chat", missing: "This room is not there for you: it was deleted, or you are not in it." },
       isAtPlay: false, invite: null, details: null,
       frame: nothing, refused: nothing, readmitted: nothing,
       slotOf: () => undefined, standing: () => undefined, blockIn: () => null, isBanned: () => false, hint: () => null, snippets: () => [],

@@ -93,6 +93,7 @@ a { color: inherit; }
   border-radius: 10px;
   background: var(--surface);
   font-weight: 550;
+  text-decoration: none;
   white-space: nowrap;
 }
 

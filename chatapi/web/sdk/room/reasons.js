@@ -63,6 +63,7 @@ export function explainError(error, { host, credential } = { host: location.host
     return `Something other than ChatAPI answered at ${host}${status ? ` (HTTP ${status})` : ""}: probably a proxy in front of it that does not reach it.`;
   }
   if (code === "NO_TOKEN") return NO_TOKEN;
+  if (code === "TENANT_MOVED") return `The tenant has moved to another server: ${error.details?.url ?? "it is not said which"} (421).`;
   if (code === "TIMEOUT") return "The server did not answer in time.";
   if (code === "NETWORK_ERROR" || (status === 0 && code !== "CLOSED")) return `No answer from ${host}: the server is down, or something in between lets nothing through.`;
   if (status === 401) return `The server refused this ${credential} (401). Check that it is complete and not revoked.`;
