@@ -57,7 +57,7 @@ def list_jobs(services: Services) -> list[Job]:
         Job("ended mutes and bans", 30.0, lambda: purge_ended_rules(services)),
         Job("search index", PAUSE_SECONDS, services.indexer.update),
         Job("audit", 30.0, lambda: expire_audit(services)),
-        Job("dead letters", 30.0, services.webhooks.expire_dead_letters),
+        Job("dead letters", 30.0, services.dead_letters.expire),
         Job("used keys", 5.0, services.tenants.write_used_keys),
         Job("last seen", 1.0, services.last_seen.write),
         Job("idle rooms", 5.0, services.rooms.forget_idle),

@@ -196,7 +196,7 @@ def _build_services(
         indexer=Indexer(store, is_enabled=config.search.enabled),
         webhooks=webhooks,
         presence_events=_build_presence_events(store, tasks, webhook_queue, presence),
-        dead_letters=_build_dead_letters(config, store, hub, tenants, webhooks, steady),
+        dead_letters=DeadLetterQueue(store, hub, tenants, webhooks, steady, clock, config.webhooks),
         tenants=tenants,
         auth=Auth(tenants, config, clock),
         origins=OriginPolicy(config.server.allowed_origins, config.server.public_url),
@@ -220,15 +220,6 @@ def _build_presence_events(
     presence_events = PresenceEvents(store, tasks, webhook_queue)
     presence.tell_backend = presence_events.note
     return presence_events
-
-
-def _build_dead_letters(
-    config: Config, store: Store, hub: Hub, tenants: TenantRegistry, worker: WebhookWorker, steady: SteadyClock
-) -> DeadLetterQueue:
-    first_wait_seconds = config.webhooks.retry_schedule_seconds[0]
-    return DeadLetterQueue(
-        store=store, hub=hub, tenants=tenants, worker=worker, steady=steady, first_wait_seconds=first_wait_seconds
-    )
 
 
 def _build_appends(store: Store, rooms: Rooms, access: Access, clock: Clock, deltas: Deltas) -> Appends:

@@ -170,17 +170,17 @@ async def test_they_expire(start_server: StartServer, receiver: Receiver) -> Non
     hooked = await hook(server, receiver.url)
     receiver.behave = answer(500)
     await make_dead(hooked, 5)
-    worker = server.services.webhooks
+    dead_letters = server.services.dead_letters
     clock.advance(2 * 86_400 - 1)
-    await worker.expire_dead_letters()
+    await dead_letters.expire()
     assert (await hooked.queues())["dead_letters"] == 5
     clock.set_forward(86_400 * 400)  # a clock that is wrong for a while costs nothing
-    await worker.expire_dead_letters()
+    await dead_letters.expire()
     clock.set_forward(-86_400 * 400)
     assert (await hooked.queues())["dead_letters"] == 5
     clock.advance(2)
     await make_dead(hooked, 1)
-    await worker.expire_dead_letters()
+    await dead_letters.expire()
     assert (await hooked.queues())["dead_letters"] == 1
 
 

@@ -21,7 +21,7 @@ from chatapi.models import WebhookEvent
 from chatapi.protocol.server_frames import LOG_EVENTS
 from chatapi.protocol.webhook_calls import EVENT_CALLS
 from chatapi.rest.documents.schemas import get_type
-from chatapi.webhooks import worker
+from chatapi.webhooks import pace, waiting_events
 from chatapi.webhooks.events import EVENT_OF_LOG
 
 LOGGED = {str(frame.__struct_config__.tag): event for frame, event in EVENT_OF_LOG.items()}
@@ -356,7 +356,7 @@ async def test_dead_ones_are_the_third_list(start_server: StartServer, receiver:
 async def test_too_many_that_wait_become_dead_letters(
     start_server: StartServer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "MOST_WAITING", 5)
+    monkeypatch.setattr(waiting_events, "MOST_WAITING", 5)
     hooked = await start(start_server, receiver, "message.created", retry_schedule_seconds=[600])
     stage = await Stage(hooked).set_up()
     for number in range(1, 9):
@@ -398,6 +398,7 @@ async def test_many_rooms_keep_their_order_across_a_restart(start_server: StartS
     await again.is_settled()
     for room_id in rooms:
         assert list_seqs(receiver, room_id) == list(range(1, 15))
+    assert len(receiver.ids) == len(set(receiver.ids))  # the outcomes were stored before the server ended
 
 
 @pytest.mark.slow
@@ -449,6 +450,51 @@ async def test_an_unchanged_room_of_many_is_not_held_up_by_a_busy_one(
     gate.set()
     await hooked.is_settled()
     assert list_seqs(receiver, busy) == list(range(1, 21))
+
+
+@pytest.mark.slow
+async def test_rooms_are_not_held_up_by_one_of_which_a_call_hangs(
+    start_server: StartServer, receiver: Receiver
+) -> None:
+    """They are read together with it: each of the two runs is of several rooms."""
+    server = await start_server({**QUICK, "webhooks.timeout_seconds": 20, "webhooks.concurrency": 8})
+    hooked = await hook(server, receiver.url, webhook_events=["message.created"])
+    alice = hooked.user("alice")
+    rooms = [await alice.make_room() for _ in range(6)]
+
+    async def hang_in_the_first(call: Call, request: web.Request) -> web.StreamResponse:
+        if call.event["data"]["room"]["room_id"] == rooms[0]:
+            return await hang(call, request)
+        return web.Response(status=204)
+
+    receiver.behave = hang_in_the_first
+    await asyncio.gather(*(alice.say(room_id, str(number)) for number in range(5) for room_id in rooms))
+    for room_id in rooms[1:]:
+        await eventually(lambda room_id=room_id: list_seqs(receiver, room_id) == [1, 2, 3, 4, 5])
+    assert list_seqs(receiver, rooms[0]) == [1]
+
+
+async def test_a_busy_server_tells_events_a_little_later(
+    start_server: StartServer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And at once before too many wait, though it is busy."""
+    monkeypatch.setattr(pace, "LEAST", 2)
+    monkeypatch.setattr(pace, "MOST", 2)
+    hooked = await start(start_server, receiver, "message.created")
+    stage = await Stage(hooked).set_up()
+    for number in range(6):
+        await stage.say(content=str(number))
+    await hooked.is_settled()
+    assert list_seqs(receiver, stage.room_id) == list(range(1, 7))
+    hooked.server.services.webhooks._pace._allowed = 0
+    monkeypatch.setattr(pace, "LEAST", 0)
+    monkeypatch.setattr(pace, "MOST", 0)
+    monkeypatch.setattr(waiting_events, "MOST_WAITING", 8)
+    for number in range(6):
+        await stage.say(content=str(number))
+    assert len(receiver.calls) == 6
+    await stage.say()
+    await eventually(lambda: len(receiver.calls) > 6)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 import aiosqlite
 
 from chatapi.clock import Clock
-from chatapi.store import log, meta
+from chatapi.store import backend_events, log, meta
 from chatapi.store.copies import recognise_copy
 from chatapi.store.file import DatabaseFiles, DatabaseGone, find_obstacle
 from chatapi.store.keys import KeyMaker, find_key_time
@@ -48,7 +48,7 @@ _CONFLICT_ADVICE = (
     'Set database.checkpoints = "external", so that only Litestream does; if it is not used any more, remove that'
     " folder"
 )
-_CACHED_STATEMENTS = 256  # messages alone have 64 (`log.insert_messages`)
+_CACHED_STATEMENTS = 320  # messages alone have 128 (`log.insert_messages`, `backend_events.insert_told_messages`)
 # Of a new database, before anything is in it: free pages can be given back while the server runs (`free_space.py`).
 _NEW_PRAGMAS = ("PRAGMA auto_vacuum = INCREMENTAL",)
 # Each with its reason; the figures are in docs/design.md, section 5.
@@ -151,6 +151,7 @@ async def _open_parts(
         await recognise_copy(connection, lock.id_note)
         await connection.execute(set_synchronous)
     can_search = await prepare_index(connection)
+    await connection.executescript(backend_events.CREATE_TOLD_MESSAGES)
     reading = Readers([Reader(path, _READER_PRAGMAS, BUSY_SECONDS) for _ in range(readers)])
     opened.push_async_callback(reading.close)
     await reading.open()

@@ -4,6 +4,7 @@ They are rows of `webhook_deliveries` with the ordinal 0, and end as the others 
 their keys is that of the events: by it those of one room follow each other.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -27,6 +28,23 @@ INSERT_EVENTS = f"""
     SELECT value ->> 0, {EVENT_ORDINAL}, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
            value ->> 7
     FROM json_each(:rows)
+"""
+# Of the writer's connection alone: a message, and the call that tells the backend of it unless `due_at_us` is null, in
+# one statement. So it is a transaction by itself, as messages alone are: a BEGIN costs each message half as much again,
+# with its trips to the connection's thread and SQLite's notes of how to take back one of many statements.
+_MESSAGE = """message_key, room_key, seq, sender_id, content, meta, reply_to, client_message_id, body_digest,
+    created_at_us"""
+CREATE_TOLD_MESSAGES = f"""
+    CREATE TEMP VIEW told_messages AS SELECT {_MESSAGE}, 0 AS tenant_key, 0 AS due_at_us FROM messages;
+    CREATE TEMP TRIGGER insert_told_message INSTEAD OF INSERT ON told_messages BEGIN
+        INSERT INTO messages ({_MESSAGE}) VALUES (NEW.message_key, NEW.room_key, NEW.seq, NEW.sender_id, NEW.content,
+            NEW.meta, NEW.reply_to, NEW.client_message_id, NEW.body_digest, NEW.created_at_us);
+        INSERT INTO webhook_deliveries (event_key, ordinal, tenant_key, room_key, user_id, seq, event,
+                                        next_attempt_at_us)
+        SELECT NEW.message_key, {EVENT_ORDINAL}, NEW.tenant_key, NEW.room_key, '', NEW.seq, 'message.created',
+               NEW.due_at_us
+        WHERE NEW.due_at_us IS NOT NULL;
+    END;
 """
 
 _WAITS = "next_attempt_at_us IS NOT NULL AND ordinal = 0"
@@ -97,6 +115,12 @@ _BODIES = {
 }
 BODY = f"CASE {' '.join(f'WHEN {when} THEN ({body})' for when, body in _BODIES.items())} END"
 """SQL of what to POST for the row `d`; null once it is pointless: the tenant, the room or the event has gone."""
+
+
+@functools.cache
+def insert_told_messages(count: int) -> str:
+    """As `log.insert_messages`, with `tenant_key` and `due_at_us` besides."""
+    return f"INSERT INTO told_messages VALUES {', '.join(['(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)'] * count)}"
 
 
 class WaitingEvent(NamedTuple):

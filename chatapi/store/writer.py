@@ -18,13 +18,13 @@ from chatapi.errors import ChatError, Code, held, unavailable
 from chatapi.log_lines import Seldom
 from chatapi.metrics import Histogram, Total
 from chatapi.protocol.json import dumps_text
-from chatapi.store import log
+from chatapi.store import backend_events, log
 from chatapi.store.background import Background, Work
 from chatapi.store.failures import describe, is_lock_failure, is_store_failure
 from chatapi.store.file import DatabaseFiles, DatabaseGone
 from chatapi.store.keys import KeyMaker
 from chatapi.store.moves import HELD
-from chatapi.store.transaction import Transaction
+from chatapi.store.transaction import SqliteConnection, Transaction
 from chatapi.store.wal import WalBound
 from chatapi.store.writes import AnyCommitter, Change, MessageWrite, Write
 
@@ -354,7 +354,7 @@ class Writer:
         """That a `client_message_id` is new is presumed, and the unique index is the judge: only when it refuses are
         the earlier messages looked up, so that the common case pays nothing for it."""
         for write in messages:
-            write.error = write.stored = write.repeats = None
+            write.error = write.stored = write.repeats = write.told_at_us = None
         counted = self._committer.list_counted(messages)
         if counted:
             await self._set_aside_known(counted, transaction)
@@ -422,12 +422,24 @@ class Writer:
                 write.body_digest,
                 now_us,
             )
-        beside = self._committer.list_statements(fresh)
-        if beside and not self._connection.in_transaction:
-            await self._connection.execute("BEGIN IMMEDIATE")
-        await transaction.fetch(log.insert_messages(len(fresh)), values)
-        for sql, parameters in beside:
-            await transaction.execute(sql, parameters)
+        beside, sql = self._committer.list_statements(fresh), log.insert_messages(len(fresh))
+        if any(write.told_at_us for write in fresh):
+            sql, values = backend_events.insert_told_messages(len(fresh)), _add_told(fresh, values)
+        if not beside:
+            await transaction.fetch(sql, values)
+            return
+        is_whole = not self._connection.in_transaction
+
+        def insert(connection: SqliteConnection) -> None:
+            if is_whole:
+                connection.execute("BEGIN IMMEDIATE")
+            connection.execute(sql, values)
+            for statement in beside:
+                connection.execute(*statement)
+            if is_whole:
+                connection.execute("COMMIT")
+
+        await transaction.run(insert)
 
     async def _set_aside_known(self, messages: Sequence[MessageWrite], transaction: Transaction) -> list[MessageWrite]:
         """Finds what retries repeat; returns the others."""
@@ -474,3 +486,12 @@ def _resolve(batch: Sequence[Write]) -> None:
             write.finish()
         else:
             write.confirm(write)
+
+
+def _add_told(messages: Sequence[MessageWrite], values: Sequence[object]) -> list[object]:
+    """The parameters of `insert_told_messages` from those of `insert_messages`."""
+    added: list[object] = []
+    size = len(values) // len(messages)
+    for number, write in enumerate(messages):
+        added += (*values[number * size : (number + 1) * size], write.room.tenant.tenant_key, write.told_at_us)
+    return added

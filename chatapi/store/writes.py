@@ -46,6 +46,7 @@ class MessageWrite:
         "sender_id",
         "seq",
         "stored",
+        "told_at_us",
     )
 
     def __init__(
@@ -81,6 +82,7 @@ class MessageWrite:
         self.message_key = 0
         self.seq = 0
         self.created_at_us = 0
+        self.told_at_us: int | None = None  # when to tell the tenant's backend, if it wants that; set by the committer
         self.stored: Row | None = None
         self.repeats: MessageWrite | None = None
         self.error: ChatError | None = None

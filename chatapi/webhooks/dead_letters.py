@@ -1,7 +1,10 @@
 """Calls that failed for good: the operator lists them and puts them back into the queue. And how long the queues of
 each tenant are."""
 
-from chatapi.clock import SteadyClock
+from functools import partial
+
+from chatapi.clock import Clock, SteadyClock
+from chatapi.config import WebhooksConfig
 from chatapi.errors import conflict, not_found
 from chatapi.hub import Hub
 from chatapi.models import Actor, TenantState
@@ -18,20 +21,22 @@ REQUEUE_ROWS = 1_000  # in one transaction, a few ms of the writer's time
 class DeadLetterQueue:
     def __init__(
         self,
-        *,
         store: Store,
         hub: Hub,
         tenants: TenantRegistry,
         worker: WebhookWorker,
         steady: SteadyClock,
-        first_wait_seconds: float,
+        clock: Clock,
+        config: WebhooksConfig,
     ) -> None:
         self._store = store
         self._hub = hub
         self._tenants = tenants
         self._worker = worker
         self._steady = steady
-        self._first_wait_us = int(first_wait_seconds * 1_000_000)
+        self._clock = clock
+        self._first_wait_us = int(config.retry_schedule_seconds[0] * 1_000_000)
+        self._kept_us = int(config.dead_letter_days * 86_400_000_000)
 
     async def list_page(self, tenant_id: str | None, window: Window) -> tuple[Page, Page, Page]:
         """Messages, notifications and other events of one page, the latest first. Raises ChatError NOT_FOUND for an
@@ -88,6 +93,12 @@ class DeadLetterQueue:
         if requeued:
             await self._worker.take_up(tenant)
         return requeued
+
+    async def expire(self) -> None:
+        """Deletes those whose last attempt was `dead_letter_days` ago, bit by bit. Called now and then."""
+        now_us = min(self._clock.now_us(), self._steady.now_us())  # neither may be wrong alone
+        while await self._store.writer.step(partial(store_webhooks.expire_dead, now_us - self._kept_us)):
+            pass
 
     async def list_stats(self) -> Stats:
         """Each tenant's figures, in the order in which the tenants were created, and the queues of all together."""

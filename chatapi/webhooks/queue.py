@@ -74,10 +74,10 @@ class WebhookQueue:
             await transaction.execute(sql, parameters)
 
     def list_statements(self, fresh: Sequence[MessageWrite | EndedMessage]) -> Sequence[Statement]:
-        """Statements to run in the transaction of these messages: none for tenants without a webhook."""
+        """Statements to run in the transaction of these messages: none for tenants without a webhook. Of messages that
+        the backend hears of it only says when: the writer stores that with them."""
         rows: list[Row] = []
         events: list[Row] = []
-        created: list[Row] = []  # for the backend
         connected: dict[RoomState, list[UserId]] = {}  # in large rooms, by room
         for write in fresh:
             room = write.room
@@ -85,10 +85,7 @@ class WebhookQueue:
                 continue
             due_at_us = self._steady.now_us() + self._first_wait_us
             if WebhookEvent.MESSAGE_CREATED in room.tenant.settings.webhook_events and isinstance(write, MessageWrite):
-                row = make_row(
-                    write.message_key, room.tenant, room.room_key, WebhookEvent.MESSAGE_CREATED, seq=write.seq
-                )
-                created.append((*row, due_at_us))
+                write.told_at_us = due_at_us
                 self._events[room.tenant] = self._events.get(room.tenant, 0) + 1
             if len(room.members) <= DIRECT_RECIPIENTS and len(rows) < DIRECT_ROWS:
                 rows.extend(self._list_deliveries(write, room, due_at_us))
@@ -108,8 +105,6 @@ class WebhookQueue:
             statements.append((webhooks.INSERT_DELIVERIES, {"rows": dumps_text(rows)}))
         if events:
             statements.append((webhooks.INSERT_EVENTS, {"rows": dumps_text(events)}))
-        if created:
-            statements.append((backend_events.INSERT_EVENTS, {"rows": dumps_text(created)}))
         return statements
 
     def _add_excluded(self, room: RoomState, connected: list[UserId], sender_id: UserId) -> list[UserId]:

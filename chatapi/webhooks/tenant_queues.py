@@ -75,9 +75,6 @@ class TenantQueue:
         self.under_way.add(delivery.key)
         return delivery
 
-    def answered(self, delivery: WaitingDelivery) -> None:
-        """The call has ended, though its outcome is not stored yet."""
-
     def note_retry(self, at_us: int) -> None:
         """A call that failed is due again at that time."""
         self.look_at_us = min(self.look_at_us, at_us)
@@ -88,10 +85,10 @@ class TenantQueue:
 
 
 class EventQueue(TenantQueue):
-    """Of each chain one call is under way at a time, in the order of the keys. Nothing waits for tries after a
+    """The calls of a chain are made one at a time, in the order of the keys. Nothing waits for tries after a
     failure: `ready` holds them."""
 
-    __slots__ = ("after_key", "busy", "chains", "known", "retry_at_us", "startable")
+    __slots__ = ("after_key", "busy", "chains", "known", "retry_at_us", "startable", "taken")
 
     def __init__(self, tenant: TenantState) -> None:
         super().__init__(tenant, CallKind.BACKEND)
@@ -100,6 +97,7 @@ class EventQueue(TenantQueue):
         self.known: set[DeliveryKey] = set()  # in memory, under way or not
         self.chains: dict[Chain, deque[WaitingDelivery]] = {}
         self.busy: dict[DeliveryKey, Chain] = {}  # of the calls under way that their chain waits for
+        self.taken: dict[Chain, int] = {}  # how many calls of a chain those are
         self.startable: OrderedDict[Chain, None] = OrderedDict()  # in turn
 
     @property
@@ -140,20 +138,48 @@ class EventQueue(TenantQueue):
                 self.startable[chain] = None
             waiting.append(delivery)
 
-    def take(self) -> WaitingDelivery:
+    def take_run(self, most: int, runs: int) -> deque[WaitingDelivery]:
+        """Up to so many calls to make one after the other, which are under way from now on: of a part of the chains, so
+        that as many more runs have some too."""
         if self.ready:
-            return super().take()
-        chain, _ = self.startable.popitem(last=False)
-        delivery = self.chains[chain].popleft()
-        self.busy[delivery.key] = chain
-        self.under_way.add(delivery.key)
-        return delivery
+            return deque([super().take()])
+        calls: deque[WaitingDelivery] = deque()
+        chains = min(most, -(-len(self.startable) // runs))
+        for _ in range(chains):
+            chain, _ = self.startable.popitem(last=False)
+            waiting = self.chains[chain]
+            self.taken[chain] = min(most // chains, len(waiting))
+            for _ in range(self.taken[chain]):
+                delivery = waiting.popleft()
+                self.busy[delivery.key] = chain
+                self.under_way.add(delivery.key)
+                calls.append(delivery)
+        return calls
+
+    def give_back(self, calls: deque[WaitingDelivery]) -> None:
+        """These were taken, and are not made now."""
+        while calls:
+            delivery = calls.pop()
+            self.under_way.discard(delivery.key)
+            if (chain := self.busy.get(delivery.key)) is None:
+                self.ready.appendleft(delivery)
+                continue
+            self.chains[chain].appendleft(delivery)
+            self._leave_chain(delivery)
+            if chain in self.startable:
+                self.startable.move_to_end(chain, last=False)
 
     def answered(self, delivery: WaitingDelivery) -> None:
-        """The next one of its chain may follow."""
-        chain = self.busy.pop(delivery.key, None)
-        if chain is None:
+        """The call has ended, though its outcome is not stored yet: the next one of its chain may follow."""
+        if delivery.key in self.busy:
+            self._leave_chain(delivery)
+
+    def _leave_chain(self, delivery: WaitingDelivery) -> None:
+        chain = self.busy.pop(delivery.key)
+        self.taken[chain] -= 1
+        if self.taken[chain]:
             return
+        del self.taken[chain]
         if self.chains[chain]:
             self.startable[chain] = None
         else:

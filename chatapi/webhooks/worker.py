@@ -8,10 +8,9 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from typing import NamedTuple
+from collections import Counter, OrderedDict, deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from chatapi.banned_users import is_banned
 from chatapi.batching import Batcher
@@ -26,13 +25,19 @@ from chatapi.store.webhooks import Delay, DeliveryKey, Failure, WaitingDelivery,
 from chatapi.tasks import Tasks
 from chatapi.webhooks.client import CallResult, WebhookClient
 from chatapi.webhooks.expansion import Expander
+from chatapi.webhooks.outcomes import Outcomes, Step
+from chatapi.webhooks.pace import Pace
 from chatapi.webhooks.signing import list_secrets, sign
 from chatapi.webhooks.tenant_queues import MOST_KNOWN, NEVER_US, CallKind, EventQueue, TenantQueue
+from chatapi.webhooks.waiting_events import WaitingEvents
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
 TENANT_SHARE = 4  # a tenant has at most 1/4 of the calls under way of each kind
-MOST_WAITING = 100_000  # events of a tenant, 20 MB of the database: the oldest of more become dead letters
+RUN_CALLS = 8  # events that are read together and told one after the other
+RUN_SECONDS = 0.1  # after which those of them that are still to be told wait with the others again
 MOST_KNOWN_OF_ALL = 50_000  # events of all tenants in memory, some 12 MB
 READ_AHEAD = 100  # deliveries of a tenant that are read at a time, in one look-up by index
 RECORD_BATCH = 64
@@ -45,13 +50,6 @@ MAX_SLEEP_SECONDS = 86_400.0
 
 UNAVAILABLE = 503
 GONE = 410
-
-
-class Step(NamedTuple):
-    """The result of a try: the delivery is done, or a failure or a delay has to be noted."""
-
-    key: DeliveryKey
-    noted: Failure | Delay | None = None
 
 
 class WebhookWorker:
@@ -76,21 +74,32 @@ class WebhookWorker:
         self._calls: set[asyncio.Task[None]] = set()
         self._running: Counter[CallKind] = Counter()
         self._failing_running: Counter[CallKind] = Counter()
-        self._waiting: Counter[TenantKey] = Counter()  # events, about: a commit that was repeated counts twice
-        self._giving_up: set[TenantKey] = set()
+        self._waiting = WaitingEvents(store, tasks, clock)
+        self._pace = Pace(lambda: len(store.writer))
+        self._is_held_back = False  # calls wait for the next period of the pace
+        self._outcomes = Outcomes(tasks, self._store_steps, self._note_stored)
         self._wake = asyncio.Event()
         self._closing = False
         self._client: WebhookClient | None = None
-        self._steps: Batcher[Step, None] = Batcher(self._record, RECORD_BATCH, lambda _step: None)
+        self._steps: Batcher[Step, None] = Batcher(self._record_batch, RECORD_BATCH, lambda _step: None)
         self._bodies: Batcher[tuple[TenantKey, DeliveryKey], bytes | None] = Batcher(
-            self._read_bodies, BODY_BATCH, lambda want: want[0]
+            lambda wants: webhooks.read_bodies(store.readers, wants), BODY_BATCH, lambda want: want[0]
         )
         self.delivered = 0
         self.failed = 0
         self.delayed = 0
         self.dropped = 0
-        self.dead = 0
-        self.given_up = 0  # events, when too many were waiting
+        self.exhausted = 0
+
+    @property
+    def given_up(self) -> int:
+        """Events, when too many were waiting."""
+        return self._waiting.given_up
+
+    @property
+    def dead(self) -> int:
+        """Calls that became dead letters."""
+        return self.exhausted + self.given_up
 
     @property
     def running(self) -> int:
@@ -105,10 +114,10 @@ class WebhookWorker:
             self._queues[tenant.tenant_key, kind] = queue
         queue.look_at_us = 0
         queue.may_have_events = True
-        self._wake.set()
+        if queue.wants_more:
+            self._wake.set()
         if events:
-            self._waiting[tenant.tenant_key] += events
-            self._bound_events(tenant)
+            self._waiting.add(tenant, events)
 
     async def take_up(self, tenant: TenantState) -> None:
         """Calls are in the store that this worker has not seen come: from before, or back from the dead letters."""
@@ -117,10 +126,7 @@ class WebhookWorker:
         queue = self._queues[tenant.tenant_key, CallKind.BACKEND]
         assert isinstance(queue, EventQueue)
         queue.start_over()
-        counted = self._waiting[tenant.tenant_key]
-        waiting = await backend_events.count_events(self._store.readers, tenant.tenant_key, MOST_WAITING + 1)
-        self._waiting[tenant.tenant_key] += waiting - counted
-        self._bound_events(tenant)
+        await self._waiting.count(tenant)
 
     async def resume(self, tenants: Iterable[TenantState]) -> None:
         """Wakes the tenants that have calls in the store from before. Called once, at the start."""
@@ -155,6 +161,7 @@ class WebhookWorker:
             _done, late = await asyncio.wait(self._calls, timeout=CLOSE_SECONDS)
             for call in late:
                 call.cancel()
+        await self._outcomes.finish(CLOSE_SECONDS)
 
     # Taking turns
 
@@ -231,33 +238,6 @@ class WebhookWorker:
             queue.after_key = due[-1].event_key
         queue.add(due)
 
-    def _bound_events(self, tenant: TenantState) -> None:
-        tenant_key = tenant.tenant_key
-        if self._waiting[tenant_key] > MOST_WAITING and tenant_key not in self._giving_up:
-            self._giving_up.add(tenant_key)
-            self._tasks.spawn(f"too many events of {tenant.tenant_id}", self._give_up_oldest(tenant))
-
-    async def _give_up_oldest(self, tenant: TenantState) -> None:
-        """Makes dead letters of the oldest events while more than `MOST_WAITING` wait, bit by bit."""
-        tenant_key, total = tenant.tenant_key, 0
-        try:
-            while True:
-                counted = self._waiting[tenant_key]
-                waiting = await backend_events.count_events(self._store.readers, tenant_key, 2 * MOST_WAITING)
-                self._waiting[tenant_key] += waiting - counted
-                if waiting <= MOST_WAITING or tenant.hold is not None:
-                    break
-                now_us = self._clock.now_us()
-                given_up = await self._store.writer.step(
-                    partial(backend_events.give_up_oldest, tenant_key, waiting - MOST_WAITING, now_us)
-                )
-                total += given_up
-                self.given_up += given_up
-                self.dead += given_up
-        finally:
-            self._giving_up.discard(tenant_key)
-            logger.warning("too many events were waiting", extra={"tenant_id": tenant.tenant_id, "given_up": total})
-
     async def _expand(self, queue: TenantQueue) -> None:
         queue.may_have_events = False  # as above
         if await self._expander.take_step(queue.tenant.tenant_key):
@@ -292,12 +272,11 @@ class WebhookWorker:
 
     def _start_calls(self) -> None:
         """As many as may be under way, one for each queue in turn."""
-        started = True
+        started, self._is_held_back = True, False
         while started:
             started = False
             for name, queue in list(self._queues.items()):
-                if queue.has_ready and self._may_start(queue):
-                    self._start(queue, queue.take())
+                if queue.has_ready and self._may_start(queue) and self._start(queue):
                     self._queues.move_to_end(name)
                     started = True
 
@@ -311,19 +290,41 @@ class WebhookWorker:
             return not queue.running and self._failing_running[queue.kind] < max(1, concurrency // 2)
         return queue.running < self._per_tenant
 
-    def _start(self, queue: TenantQueue, delivery: WaitingDelivery) -> None:
+    def _start(self, queue: TenantQueue) -> bool:
+        """False if its calls have to wait for the next period of the pace."""
+        was_failing = queue.is_failing
+        if isinstance(queue, EventQueue):
+            calls = self._take_run(queue)
+            if not calls:
+                self._is_held_back = True
+                return False
+            name, work = encode_delivery_id(calls[0].key), self._tell(queue, calls, was_failing)
+        else:
+            delivery = queue.take()
+            name, work = encode_delivery_id(delivery.key), self._try(queue, delivery, was_failing)
         queue.running += 1
         self._running[queue.kind] += 1
-        self._failing_running[queue.kind] += queue.is_failing
-        name = f"webhook {encode_delivery_id(delivery.key)}"
-        call = self._tasks.spawn(name, self._try(queue, delivery, queue.is_failing))
+        self._failing_running[queue.kind] += was_failing
+        call = self._tasks.spawn(f"webhook {name}", work)
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
+        return True
+
+    def _take_run(self, queue: EventQueue) -> deque[WaitingDelivery]:
+        most = 1 if queue.is_failing else RUN_CALLS
+        # Better to slow down those who send than to give up what they have sent.
+        if not self._waiting.is_near_bound(queue.tenant):
+            most = min(most, self._pace.left)
+        calls = queue.take_run(most, self._per_tenant - queue.running) if most else deque()
+        self._pace.take(len(calls))
+        return calls
 
     async def _sleep(self) -> None:
         """Until something happens, or the next delivery is due."""
         looks = [queue.look_at_us for queue in self._queues.values() if queue.wants_more]
         wait_s = (min(looks, default=NEVER_US) - self._steady.now_us()) / 1_000_000
+        if self._is_held_back:
+            wait_s = min(wait_s, self._pace.wait_s)
         if wait_s <= 0:
             await asyncio.sleep(0)
             return
@@ -333,26 +334,67 @@ class WebhookWorker:
         except TimeoutError:
             return
 
-    # One call
+    # Calls
+
+    async def _tell(self, queue: EventQueue, calls: deque[WaitingDelivery], was_failing: bool) -> None:
+        """Tells the backend of these events, one after the other. Those that are left after a while wait again, so
+        that a call that takes long does not hold them up, and they are not shown as they were."""
+
+        def give_back() -> None:
+            queue.give_back(calls)
+            self._wake.set()
+
+        with contextlib.ExitStack() as slot:
+            slot.callback(self._free, queue, was_failing)
+            bodies = await self._read_all(queue, calls)
+            slot.callback(asyncio.get_running_loop().call_later(RUN_SECONDS, give_back).cancel)
+            while calls and not self._closing:
+                delivery = calls.popleft()
+                try:
+                    step = await self._make_step(queue, delivery, bodies[delivery.key])
+                    # The server that takes over may make it once more. The next one of its chain waits too.
+                    if await self._wait_out_hold(queue.tenant) or queue.is_failing:
+                        give_back()
+                finally:
+                    queue.answered(delivery)
+                self._outcomes.note(queue, step)
+            give_back()
+
+    async def _read_all(
+        self, queue: EventQueue, calls: Iterable[WaitingDelivery]
+    ) -> Mapping[DeliveryKey, bytes | ChatError | None]:
+        """Their bodies. One that cannot be read spoils no other one."""
+        keys = [(queue.tenant.tenant_key, delivery.key) for delivery in calls]
+        try:
+            return dict(zip((key for _, key in keys), await self._bodies.get_many(keys), strict=True))
+        except ChatError:
+            return {key: await self._read_body(tenant_key, key) for tenant_key, key in keys}
 
     async def _try(self, queue: TenantQueue, delivery: WaitingDelivery, was_failing: bool) -> None:
         with contextlib.ExitStack() as slot:
             slot.callback(self._free, queue, was_failing)
-            slot.callback(queue.answered, delivery)
-            step = await self._make_step(queue, delivery)
-            # The call may be made once more, by the server that takes over. The next one of its chain waits too.
-            while queue.tenant.hold is not None and not queue.tenant.gone:  # noqa: ASYNC110 - few tenants ever move
-                await asyncio.sleep(STORE_PAUSE_SECONDS)
-            if queue.kind is CallKind.BACKEND:
-                slot.close()  # the next one follows the answer, not the commit
-            await self._store_step(step)
-            # Only now may it be read again. After a bug in the lines above it is not: that waits for the next start.
-            queue.stored(delivery.key)
-            if step.noted is None or step.noted.next_attempt_at_us is None:
-                self._waiting[queue.tenant.tenant_key] -= queue.kind is CallKind.BACKEND
-            else:
-                queue.note_retry(step.noted.next_attempt_at_us)
+            body = await self._read_body(queue.tenant.tenant_key, delivery.key)
+            step = await self._make_step(queue, delivery, body)
+            await self._wait_out_hold(queue.tenant)
+            await self._until_stored(lambda: self._steps.get(step))
+            self._note_stored(queue, step)
+
+    def _note_stored(self, queue: TenantQueue, step: Step) -> None:
+        """Only now may it be read again. After a bug before this it is not: that waits for the next start."""
+        queue.stored(step.key)
+        if step.noted is not None and step.noted.next_attempt_at_us is not None:
+            queue.note_retry(step.noted.next_attempt_at_us)
+        elif queue.kind is CallKind.BACKEND:
+            self._waiting.note_done(queue.tenant)
         self._wake.set()
+
+    async def _wait_out_hold(self, tenant: TenantState) -> bool:
+        """Whether the tenant was on its way to another server."""
+        was_held = False
+        while tenant.hold is not None and not tenant.gone:
+            was_held = True
+            await asyncio.sleep(STORE_PAUSE_SECONDS)
+        return was_held
 
     def _free(self, queue: TenantQueue, was_failing: bool) -> None:
         queue.running -= 1
@@ -360,11 +402,9 @@ class WebhookWorker:
         self._failing_running[queue.kind] -= was_failing
         self._wake.set()
 
-    async def _make_step(self, queue: TenantQueue, delivery: WaitingDelivery) -> Step:
+    async def _make_step(self, queue: TenantQueue, delivery: WaitingDelivery, body: bytes | ChatError | None) -> Step:
         tenant = queue.tenant
-        try:
-            body = await self._read_body(tenant.tenant_key, delivery.key)
-        except ChatError:  # perhaps of another delivery, which was read together with this one
+        if isinstance(body, ChatError):
             return self._fail(delivery, CallResult(None, "the event cannot be read"))
         if body is None or tenant.settings.webhook_url is None or _is_for_banned(tenant, delivery, body):
             self.dropped += 1
@@ -383,7 +423,7 @@ class WebhookWorker:
     def _fail(self, delivery: WaitingDelivery, result: CallResult) -> Step:
         failure = self._judge(delivery, result)
         self.failed += 1
-        self.dead += failure.next_attempt_at_us is None
+        self.exhausted += failure.next_attempt_at_us is None
         return Step(delivery.key, failure)
 
     async def _call(self, tenant: TenantState, url: str, delivery: WaitingDelivery, body: bytes) -> CallResult:
@@ -417,29 +457,32 @@ class WebhookWorker:
         wait_s = self._config.retry_schedule_seconds[step] * (1 + JITTER * secrets.randbelow(1000) / 1000)
         return self._steady.now_us() + int(max(wait_s, at_least_s) * 1_000_000)
 
-    async def _read_body(self, tenant_key: TenantKey, key: DeliveryKey) -> bytes | None:
-        """None when the call has become pointless. A database that cannot be read is waited for."""
+    async def _read_body(self, tenant_key: TenantKey, key: DeliveryKey) -> bytes | ChatError | None:
+        """None when the call has become pointless; the error where it, or one that was read together with it, cannot be
+        read. A database that cannot be read is waited for."""
+        try:
+            return await self._until_stored(lambda: self._bodies.get((tenant_key, key)))
+        except ChatError as error:
+            return error
+
+    async def _until_stored(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Asks the store until it is there to answer. Raises the ChatError of any other failure."""
         while True:
             try:
-                return await self._bodies.get((tenant_key, key))
+                return await ask()
             except ChatError as error:
                 if error.status != UNAVAILABLE:
                     raise
-                await asyncio.sleep(STORE_PAUSE_SECONDS)
+            await asyncio.sleep(STORE_PAUSE_SECONDS)
 
-    async def _store_step(self, step: Step) -> None:
-        """Until it is stored the delivery stays under way, so that it is not made again at once."""
-        while True:
-            try:
-                await self._steps.get(step)
-            except ChatError as error:
-                if error.status != UNAVAILABLE:
-                    raise
-                await asyncio.sleep(STORE_PAUSE_SECONDS)
-            else:
-                return
+    async def _store_steps(self, steps: Sequence[Step]) -> None:
+        await self._until_stored(lambda: self._record(steps))
 
-    async def _record(self, steps: Sequence[Step]) -> list[None]:
+    async def _record_batch(self, steps: Sequence[Step]) -> list[None]:
+        await self._record(steps)
+        return [None] * len(steps)
+
+    async def _record(self, steps: Sequence[Step]) -> None:
         done = [step.key for step in steps if step.noted is None]
         delays = [step.noted for step in steps if isinstance(step.noted, Delay)]
         failures = [step.noted for step in steps if isinstance(step.noted, Failure)]
@@ -450,19 +493,6 @@ class WebhookWorker:
                 await meta.write_time(transaction, self._steady.now_us())
 
         await self._store.writer.change(apply)
-        return [None] * len(steps)
-
-    async def _read_bodies(self, wants: Sequence[tuple[TenantKey, DeliveryKey]]) -> list[bytes | None]:
-        return await webhooks.read_bodies(self._store.readers, wants)
-
-    # Dead letters
-
-    async def expire_dead_letters(self) -> None:
-        """Deletes those whose last attempt was `dead_letter_days` ago, bit by bit. Called now and then."""
-        now_us = min(self._clock.now_us(), self._steady.now_us())  # neither may be wrong alone
-        before_us = now_us - int(self._config.dead_letter_days * 86_400_000_000)
-        while await self._store.writer.step(partial(webhooks.expire_dead, before_us)):
-            pass
 
 
 def _is_for_banned(tenant: TenantState, delivery: WaitingDelivery, body: bytes) -> bool:
