@@ -91,6 +91,29 @@ onTwo("a connection goes on where the tenant is, to and fro, with its cursors", 
   assert.deepEqual((await got).map((event) => event.seq), [1, 2, 3]);
 });
 
+for (const listens of ["never", "no more"]) {
+  onTwo(`a connection of which many events are taken ${listens} follows all the same`, ScriptedServer.open, async (one, two) => {
+    const { connection, session } = await one.start({ maxPending: 20 });
+    await session.complete();
+    if (listens === "no more") {
+      const stop = connection.on("message", () => new Promise((resolve) => { setTimeout(() => { stop(); resolve(); }, 100); }));
+    }
+    for (let seq = 1; seq <= 12; seq++) session.say(message(seq));
+    session.say({ type: "server.shutdown", reconnect_after_ms: 1, url: two.url });
+    session.websocket.close(1001);
+    const next = await two.session();
+    next.sayReady();
+    const handled = listens === "never" ? 0 : 1;
+    await next.complete();
+    const got = take(connection, "message", 12 - handled); // all the others, once somebody listens
+    const last = await two.session();
+    last.sayReady();
+    assert.equal((await last.complete()).rooms.room_a ?? 0, handled);
+    for (let seq = handled + 1; seq <= 12; seq++) last.say(message(seq));
+    assert.equal((await got)[0].seq, handled + 1);
+  });
+}
+
 onTwo("a connection follows a server that says so before it is ready", ScriptedServer.open, async (one, two) => {
   const connection = one.connect();
   const session = await one.session();

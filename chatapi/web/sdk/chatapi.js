@@ -2132,13 +2132,19 @@ export class Connection {
     const handlers = this.#handlers.get(type) ?? new Set();
     this.#handlers.set(type, handlers.add(handler));
     this.#listen();
-    return () => { handlers.delete(handler); };
+    return () => {
+      handlers.delete(handler);
+      this.#letGo();
+    };
   }
 
   /** Every event from the server. One loop at a time. @returns {AsyncIterableIterator<ServerEvent>} */
   [Symbol.asyncIterator]() {
     if (this.#loop) throw new Error("this connection already has a loop over its events");
-    const loop = new EventLoop(() => { this.#loop = undefined; });
+    const loop = new EventLoop(() => {
+      this.#loop = undefined;
+      this.#letGo();
+    });
     if (this.#state === "closed") loop.finish();
     else this.#loop = loop;
     this.#listen();
@@ -2965,8 +2971,7 @@ export class Connection {
     this.#queue.push({ event, room });
     if (this.#queue.length > this.#options.maxPending) {
       if (!this.#hasListener()) {
-        this.#deaf = true;
-        this.#rewind();
+        this.#goDeaf();
       } else if (this.#socket) {
         this.#attempt = 0; // nothing failed: it comes back as soon as the handlers have caught up
         this.#lost({});
@@ -2982,6 +2987,16 @@ export class Connection {
       if (this.#socket) this.#lost({});
     }
     void this.#pump();
+  }
+
+  #goDeaf() {
+    this.#deaf = true;
+    this.#rewind();
+  }
+
+  /** Nobody takes the events for which something waits. */
+  #letGo() {
+    if (this.#drained.length && !this.#pumping && !this.#hasListener()) this.#goDeaf();
   }
 
   /** Back to what the application has handled; the next `sync` brings the rest again. */
@@ -3013,6 +3028,7 @@ export class Connection {
       if (this.#queue.length < this.#options.maxPending / 2) this.#releaseDrained();
     }
     this.#pumping = false;
+    this.#letGo();
   }
 
   #hasListener() {
@@ -3075,7 +3091,10 @@ export class Connection {
   /** @returns {Promise<void>} */
   #roomInQueue() {
     if (this.#queue.length < this.#options.maxPending / 2) return Promise.resolve();
-    return new Promise((resolve) => { this.#drained.push(resolve); });
+    return new Promise((resolve) => {
+      this.#drained.push(resolve);
+      this.#letGo();
+    });
   }
 
   #releaseDrained() {
