@@ -102,6 +102,14 @@ METRICS: Mapping[str, Declared] = {
         "Events for the backends that became dead letters because more than 100,000 of a tenant were waiting.",
     ),
     "chatapi_dead_letters_total": Declared(MetricKind.COUNTER, "Webhook calls that failed for good."),
+    "chatapi_tenants_moving": Declared(
+        MetricKind.GAUGE,
+        "Tenants that are on their way to another server: copying, held, or moved and not confirmed; or arriving.",
+        ("state",),
+    ),
+    "chatapi_tenant_moves_total": Declared(
+        MetricKind.COUNTER, "Moves of tenants that have ended: departed, given_up or arrived.", ("outcome",)
+    ),
 }
 
 PROCESS_METRICS = (

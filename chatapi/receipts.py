@@ -109,7 +109,10 @@ class Receipts:
     async def acknowledge_rooms_and_wait(
         self, principal: Principal, seqs: Mapping[str, object]
     ) -> tuple[dict[str, int], dict[str, ChatError]]:
-        """How far the user then has got in each room, committed, and the errors of the others."""
+        """How far the user then has got in each room, committed, and the errors of the others. Raises ChatError if the
+        tenant is held for a move: then it is the error of all of them."""
+        if principal.tenant.hold is not None:
+            raise principal.tenant.hold
         rooms, errors, futures = await self.acknowledge_rooms(principal, seqs)
         refused: dict[CursorKey, ChatError] = {}
         for future in futures:

@@ -1,94 +1,17 @@
 """A tenant moves between two running servers: nothing is lost or doubled, and exactly one of them serves it."""
 
 import contextlib
-import http.client
-import json
-import socket
 import sqlite3
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from server_process import ServerProcess
+from move_rig import MOVED, UNKNOWN, Gate, Pair, eventually_true, read_log
 
 from chatapi.store.check import check_database
-
-MOVED, UNKNOWN = 421, 401
-
-
-class Pair:
-    """Two servers, and a tenant that begins on the first one."""
-
-    def __init__(self, directory: Path) -> None:
-        self.servers = []
-        for name in ("a", "b"):
-            (directory / name).mkdir()
-            self.servers.append(ServerProcess(directory / name, dev=False))
-        self.source, self.target = self.servers
-        self.answer: Any = None
-        self.directory = directory
-
-    def start(self) -> None:
-        for server in self.servers:
-            server.start()
-        made = self.source.make_tenant("acme")
-        self.tenant_id, self.key = made["tenant_id"], made["api_key"]
-
-    def kill(self) -> None:
-        for server in self.servers:
-            with contextlib.suppress(AssertionError):
-                server.kill()
-
-    def call(self, server: ServerProcess, method: str, path: str, body: Any = None, user: str = "alice") -> Any:
-        return server.call(method, path, body, key=self.key, user=user)
-
-    def status(self, server: ServerProcess, path: str = "/rooms") -> int:
-        """Of a read by the tenant."""
-        try:
-            self.call(server, "GET", path)
-        except urllib.error.HTTPError as error:
-            return error.code
-        return 200
-
-    def move(self, source: ServerProcess, target: ServerProcess, to: str | None = None, **headers: str) -> Any:
-        """The answer's body and status."""
-        request = urllib.request.Request(
-            f"{source.url}/admin/tenants/{self.tenant_id}/move",
-            json.dumps({"to": to or target.url}).encode(),
-            {
-                "X-Master-Key": source.master_key,
-                "X-To-Master-Key": target.master_key,
-                "Content-Type": "application/json",
-                **headers,
-            },
-            method="POST",
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return answer.status, json.load(answer)["data"]
-        except urllib.error.HTTPError as error:
-            return error.code, json.load(error)["error"]
-
-    def try_move(self, to: str) -> int:
-        """The answer's status, 0 without one."""
-        try:
-            status, self.answer = self.move(self.source, self.target, to)
-            return int(status)
-        except (OSError, http.client.HTTPException):
-            return 0
-
-    def can_write(self, server: ServerProcess, path: str) -> bool:
-        try:
-            self.call(server, "POST", f"{path}/messages", {"content": "still here"})
-        except (OSError, http.client.HTTPException):
-            return False
-        return True
 
 
 @pytest.fixture
@@ -99,15 +22,6 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
         yield made
     finally:
         made.kill()
-
-
-def read_log(pair: Pair, server: ServerProcess, room_id: str) -> list[Any]:
-    events: list[Any] = []
-    while True:
-        page = pair.call(server, "GET", f"/rooms/{room_id}/events?after_seq={len(events)}&limit=100")
-        events += page["events"]
-        if not page["has_more"]:
-            return events
 
 
 @pytest.mark.slow
@@ -150,69 +64,6 @@ def read_acts(pair: Pair, name: str) -> list[str]:
     assert {kind for act, kind, _ in rows if act.startswith("move") or act.endswith("begun")} <= {"master"}
     assert {kind for act, kind, _ in rows if act in ("arrive done", "arrive given_up")} <= {"server"}
     return [act for act, _, _ in rows]
-
-
-class Gate:
-    """A proxy before the target. At a named request it stops: `before` the target gets it, or `after` its answer, which
-    the source then never gets. Meanwhile `on_stop` is called, in the gate's thread."""
-
-    def __init__(self, target: ServerProcess, action: str, when: str, on_stop: Callable[[], None]) -> None:
-        stopped = threading.Event()
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                is_stop = self.path.endswith(action) and not stopped.is_set()
-                if is_stop:
-                    stopped.set()
-                    if when == "before":
-                        on_stop()
-                        self.cut()
-                        return
-                status, data = self.forward(body)
-                if is_stop:
-                    on_stop()
-                    self.cut()
-                    return
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def cut(self) -> None:
-                self.close_connection = True
-                self.connection.shutdown(socket.SHUT_RDWR)
-
-            def forward(self, body: bytes) -> tuple[int, bytes]:
-                headers = {
-                    name: value for name, value in self.headers.items() if name not in ("Host", "Content-Length")
-                }
-                request = urllib.request.Request(target.url + self.path, body, headers, method="POST")
-                try:
-                    with urllib.request.urlopen(request, timeout=30) as answer:
-                        return answer.status, answer.read()
-                except urllib.error.HTTPError as error:
-                    return error.code, error.read()
-                except OSError:
-                    return 502, b""
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self.stopped = stopped
-        self._listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._listener.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._listener.server_port}"
-
-    def __enter__(self) -> "Gate":
-        threading.Thread(target=self._listener.serve_forever, name="gate", daemon=True).start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._listener.shutdown()
-        self._listener.server_close()
 
 
 STEPS = [
@@ -273,13 +124,6 @@ def test_a_break_at_each_step_leaves_one_that_serves(
         assert left[:-2] == ["move begun", "move given_up"] * (len(left) // 2 - 1)
     for name in ("a", "b"):
         assert check_database(str(pair.directory / name / "chatapi.db")).findings == []
-
-
-def eventually_true(is_so: Callable[[], bool], seconds: float = 20.0, about: Pair | None = None) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, about and about.answer
-        time.sleep(0.02)
 
 
 @pytest.mark.slow

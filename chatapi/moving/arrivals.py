@@ -79,6 +79,10 @@ class TenantArrivals:
         self._took_s = float("-inf")  # when rows came last, of the machine's clock
         self.arrived = 0  # since the start
 
+    def count(self) -> int:
+        """Of the tenants whose rows come."""
+        return len(self._arrivals)
+
     @property
     def is_taking_rows(self) -> bool:
         """A tenant is arriving: the purge leaves it the writer's time. Rows that are left of an earlier stay go as

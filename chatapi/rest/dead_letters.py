@@ -39,4 +39,4 @@ async def retry_dead_letters(call: OpenCall[req.RetryDeadLetters, None]) -> Resp
 
 async def list_stats(call: OpenCall[None, None]) -> Response[answers.Stats]:
     """Count each tenant's rooms, messages, connections and queues, and the queues of all together."""
-    return ok(await call.services.dead_letters.list_stats())
+    return ok(await call.services.dead_letters.list_stats(call.services.departures.find_state))

@@ -37,6 +37,7 @@ def read_samples(services: Services) -> Iterator[Sample]:
     yield from _read_store(services)
     yield from _read_edges(services)
     yield from _read_webhooks(services)
+    yield from _read_moves(services)
 
 
 def _read_connections(services: Services) -> Iterator[Sample]:
@@ -91,6 +92,17 @@ def _read_webhooks(services: Services) -> Iterator[Sample]:
     yield "chatapi_webhook_calls_running", (), webhooks.running
     yield "chatapi_webhook_events_given_up_total", (), webhooks.given_up
     yield "chatapi_dead_letters_total", (), webhooks.dead
+
+
+def _read_moves(services: Services) -> Iterator[Sample]:
+    departures, arrivals = services.departures, services.arrivals
+    under_way = Counter(departures.states)
+    for state in ("copying", "held", "moved"):
+        yield "chatapi_tenants_moving", (state,), under_way[state]
+    yield "chatapi_tenants_moving", ("arriving",), arrivals.count()
+    yield "chatapi_tenant_moves_total", ("departed",), departures.moved
+    yield "chatapi_tenant_moves_total", ("given_up",), departures.given_up
+    yield "chatapi_tenant_moves_total", ("arrived",), arrivals.arrived
 
 
 def _per_tenant(services: Services, name: str, counts: Mapping[TenantKey, int]) -> Iterator[Sample]:

@@ -1,7 +1,10 @@
 """Calls that failed for good: the operator lists them and puts them back into the queue. And how long the queues of
 each tenant are."""
 
+from collections.abc import Callable
 from functools import partial
+
+from msgspec import UnsetType
 
 from chatapi.clock import Clock, SteadyClock
 from chatapi.config import WebhooksConfig
@@ -9,6 +12,7 @@ from chatapi.errors import conflict, not_found
 from chatapi.hub import Hub
 from chatapi.models import Actor, TenantState
 from chatapi.protocol.answers import AllQueues, Queues, Stats, TenantStats
+from chatapi.protocol.move_records import MoveState
 from chatapi.protocol.pages import Page, Window
 from chatapi.store import Store, Transaction, audit, stats
 from chatapi.store import webhooks as store_webhooks
@@ -100,7 +104,7 @@ class DeadLetterQueue:
         while await self._store.writer.step(partial(store_webhooks.expire_dead, now_us - self._kept_us)):
             pass
 
-    async def list_stats(self) -> Stats:
+    async def list_stats(self, find_move: Callable[[TenantState], MoveState | UnsetType]) -> Stats:
         """Each tenant's figures, in the order in which the tenants were created, and the queues of all together."""
         tenants = self._tenants.all()
         figures = await stats.count_per_tenant(self._store.readers, [tenant.tenant_key for tenant in tenants])
@@ -111,6 +115,7 @@ class DeadLetterQueue:
                 rooms=counts.rooms,
                 messages=counts.messages,
                 connections=self._hub.count_of_tenant(tenant.tenant_key),
+                move=find_move(tenant),
                 queues=Queues(
                     notifications=counts.notifications, webhooks=counts.webhooks, dead_letters=counts.dead_letters
                 ),
