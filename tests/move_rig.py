@@ -161,7 +161,7 @@ class Gate:
         self._listener.server_close()
 
 
-def eventually_true(is_so: Callable[[], bool], seconds: float = 20.0, about: Pair | None = None) -> None:
+def eventually_true(is_so: Callable[[], bool], seconds: float = 120.0, about: Pair | None = None) -> None:
     deadline = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < deadline, about and about.answer
