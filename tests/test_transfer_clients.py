@@ -68,6 +68,8 @@ async def test_clients_webhooks_and_open_streams_go_on(
         await back.until("message.finished", content="first, second")
         assert [event["seq"] for event in await back.until("message", content="after")] == [after["seq"]]
         await eventually(lambda: call.webhook_id in receiver.ids[before:])
+        acts = [entry["action"] for entry in (await admin.list_audit(tenant_id=tenant_id))["entries"]]
+        assert acts[-3:] == ["tenant.export", "tenant.delete", "tenant.import"]
 
 
 @pytest.mark.slow
