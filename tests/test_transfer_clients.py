@@ -54,6 +54,7 @@ async def test_clients_webhooks_and_open_streams_go_on(
         before = len(receiver.calls)
         receiver.behave = answer(204)
         assert (await bring_back(admin, file))["tenant_id"] == tenant_id
+        await eventually(lambda: call.webhook_id in receiver.ids[before:])
         with pytest.raises(ApiError) as refusal:
             await bring_back(admin, file)
         assert (refusal.value.status, refusal.value.code) == (409, "CONFLICT")
@@ -67,7 +68,6 @@ async def test_clients_webhooks_and_open_streams_go_on(
         after = await alice.send_message(room, "after")
         await back.until("message.finished", content="first, second")
         assert [event["seq"] for event in await back.until("message", content="after")] == [after["seq"]]
-        await eventually(lambda: call.webhook_id in receiver.ids[before:])
         acts = [entry["action"] for entry in (await admin.list_audit(tenant_id=tenant_id))["entries"]]
         assert acts[-3:] == ["tenant.export", "tenant.delete", "tenant.import"]
 

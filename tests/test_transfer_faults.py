@@ -90,12 +90,14 @@ async def test_an_export_is_one_moment_while_others_send(
     async def send() -> None:
         nonlocal sent
         while not is_over:
-            await alice.say(rooms[sent % 2], str(sent))
+            room_id = rooms[sent % 2]
+            message = await alice.say(room_id, str(sent))
+            await alice.put(f"/rooms/{room_id}/messages/{message['message_id']}/reactions/x", None)
             sent += 1
 
     async with asyncio.TaskGroup() as group:
         group.create_task(send())
-        await eventually(lambda: sent > 300)
+        await eventually(lambda: sent > 150)
         before = sent
         await fetch_export(server, tenant["tenant_id"], tmp_path / "tenant.db")
         after, is_over = sent, True
@@ -104,6 +106,8 @@ async def test_an_export_is_one_moment_while_others_send(
     copied = read(tmp_path / "tenant.db", "SELECT content, seq FROM messages ORDER BY message_key")
     assert [content for content, _ in copied] == [str(number) for number in range(len(copied))]
     assert before <= len(copied) < after
+    [(reactions,)] = read(tmp_path / "tenant.db", "SELECT count(*) FROM reactions")
+    assert len(copied) - 1 <= reactions <= len(copied)  # those of a later moment would be more
     await eventually_clean(database.parent)
 
 
@@ -163,7 +167,8 @@ async def test_a_client_that_stops_sending_leaves_nothing(
     if leaves:
         writer.transport.abort()
     else:
-        assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
+        async with asyncio.timeout(20):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
         writer.close()
     await eventually_clean(database.parent)
     assert len((await server.admin("GET", "/tenants")).data["tenants"]) == 1
