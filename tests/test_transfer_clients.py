@@ -45,7 +45,7 @@ async def test_clients_webhooks_and_open_streams_go_on(
         await bob.until("message", content="before")
         cursors = bob.connection.cursors
         await bob.connection.close()
-        [call, *_] = await receiver.wait_for(1)  # carol is offline
+        [call, *_] = await receiver.wait_for(2)  # carol is offline; the next call is a second later
 
         await take_away(admin, tenant_id, file)
         with pytest.raises(ApiError) as refusal:
