@@ -25,7 +25,7 @@ from chatapi.store.standalone import UnusableDatabase
 from chatapi.store.tenant_lines import list_lines
 
 CHUNK_BYTES = 256 * 1024
-SYNC_BYTES = 8 * 1024 * 1024  # else a server on the same disk would wait behind one long flush at the end
+SYNC_BYTES = 1024 * 1024  # else a server on the same disk would wait behind one long flush at the end
 CONNECT_SECONDS = 10.0
 # Without a byte. A server answers an export once it has made it, and an import once the tenant is stored.
 SILENCE_SECONDS = 3600.0

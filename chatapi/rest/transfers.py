@@ -18,7 +18,7 @@ from chatapi.store.tenant_export import SPARE_BYTES
 logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 256 * 1024
-SYNC_BYTES = 8 * 1024 * 1024  # of an arriving file: a commit of the server would wait behind one long flush
+SYNC_BYTES = 1024 * 1024  # of an arriving file: a commit of the server would wait behind one long flush
 STALL_SECONDS = 30.0  # in which the peer takes, or sends, no chunk at all
 
 

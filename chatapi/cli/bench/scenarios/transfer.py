@@ -25,7 +25,7 @@ from chatapi.store.check import check_database
 from chatapi.store.standalone import UnusableDatabase
 
 CHUNK_BYTES = 256 * 1024
-SYNC_BYTES = 8 * 1024 * 1024  # of the copy: one long flush at the end would be felt by the server, on the same disk
+SYNC_BYTES = 1024 * 1024  # of the copy: one long flush at the end would be felt by the server, on the same disk
 ANSWER_SECONDS = 3600.0
 SAMPLE_SECONDS = 0.1
 
