@@ -28,6 +28,7 @@ from chatapi.tenants import TenantRegistry
 from chatapi.webhooks.worker import WebhookWorker
 
 MAX_EXPORTS = 2  # at once: each holds a read transaction, and takes disk space
+MAX_COPIES = 8  # that are made, or that a client has not read whole yet: each takes as much disk space as the tenant
 MAX_IMPORTS = 2
 LEAVING_SECONDS = 600.0  # for which an import waits until a deleted tenant of the same id has been removed
 LOOK_SECONDS = 0.5
@@ -66,6 +67,7 @@ class TenantTransfers:
         self._notifications = notifications
         self._webhooks = webhooks
         self._exports = 0
+        self._copies = 0
         self._imports = 0
         self.arriving: set[TenantKey] = set()
 
@@ -86,6 +88,17 @@ class TenantTransfers:
             await asyncio.to_thread(_remove, path)
 
     # Export
+
+    @contextmanager
+    def hold_copy(self) -> Iterator[None]:
+        """For as long as an export takes, its way to the client included. Raises ChatError 503."""
+        if self._copies >= MAX_COPIES:
+            raise unavailable("Other exports are being read: try again later")
+        self._copies += 1
+        try:
+            yield
+        finally:
+            self._copies -= 1
 
     async def export(
         self, actor: Actor, tenant_id: str, target: str, is_cancelled: Callable[[], bool], *, keeps_epoch: bool = False

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import sqlite3
 import subprocess
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ from blockbuster import BlockBuster
 from conftest import MASTER_KEY, make_flags
 from driver import Server, eventually
 
-from chatapi import housekeeping
+from chatapi import housekeeping, transfers
 from chatapi.app import start_app
 from chatapi.clock import Clock
 from chatapi.config import load_config
@@ -70,7 +71,11 @@ async def make_large(server: Server, messages: int = 120) -> dict[str, Any]:
 
 async def connect(server: Server, head: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     host, port = server.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
+    own = socket.socket()
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # else the kernel might take all of it
+    own.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(own, (host, int(port)))
+    reader, writer = await asyncio.open_connection(sock=own, limit=1024)
     writer.write(f"{head} HTTP/1.1\r\nHost: chat\r\nX-Master-Key: {MASTER_KEY}\r\n".encode())
     return reader, writer
 
@@ -113,18 +118,32 @@ async def test_an_export_is_one_moment_while_others_send(
 
 @pytest.mark.slow
 async def test_a_client_that_reads_nothing_is_cut_off(
-    server: Server, database: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, database: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(routes, "STALL_SECONDS", 0.3)
+    monkeypatch.setattr(transfers, "MAX_COPIES", 1)
     tenant = await make_large(server)
-    reader, writer = await connect(server, f"GET /admin/tenants/{tenant['tenant_id']}/export")
-    writer.write(b"\r\n")
+    path = f"/admin/tenants/{tenant['tenant_id']}/export"
+    monkeypatch.setattr(routes, "STALL_SECONDS", 3600)
+    _, leaving = await connect(server, f"GET {path}")
+    leaving.write(b"\r\n")
     await eventually(lambda: count_deleted() == 1)
+    refused = await server.admin("GET", path.removeprefix("/admin"))
+    assert (refused.status, refused.error["message"]) == (503, "Other exports are being read: try again later")
+    leaving.transport.abort()
     await eventually_clean(database.parent)
+    await eventually(lambda: server.services.transfers._copies == 0)
+
+    monkeypatch.setattr(routes, "STALL_SECONDS", 0.3)
+    reader, writer = await connect(server, f"GET {path}")
+    writer.write(b"\r\n")
+    await eventually(lambda: "an export was cut off" in caplog.text)
+    await eventually_clean(database.parent)
+    await eventually(lambda: server.services.transfers._copies == 0)
     with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
         await reader.readexactly(7_000_000)  # of more than that
     writer.close()
-    assert (await server.admin("GET", "/stats")).status == 200
+    monkeypatch.setattr(routes, "STALL_SECONDS", 30)
+    await fetch_export(server, tenant["tenant_id"], database.parent / "whole.db")
 
 
 @pytest.mark.slow

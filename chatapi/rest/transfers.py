@@ -33,15 +33,16 @@ async def export_tenant(call: OpenCall[None, None]) -> Response[None]:
     response = web.StreamResponse(headers={**headers, "Content-Type": Media.DATABASE.value})
     if request.method == "HEAD":
         return Response(200, b"", lasting=response)
-    async with services.transfers.make_path("export") as target:
-        await services.transfers.export(call.actor, tenant.tenant_id, target, lambda: request.transport is None)
-        file = await asyncio.to_thread(open, target, "rb")
-    try:
-        response.content_length = os.fstat(file.fileno()).st_size
-        await response.prepare(request)
-        await _send(file, response, request)
-    finally:
-        await asyncio.to_thread(file.close)
+    with services.transfers.hold_copy():
+        async with services.transfers.make_path("export") as target:
+            await services.transfers.export(call.actor, tenant.tenant_id, target, lambda: request.transport is None)
+            file = await asyncio.to_thread(open, target, "rb")
+        try:
+            response.content_length = os.fstat(file.fileno()).st_size
+            await response.prepare(request)
+            await _send(file, response, request)
+        finally:
+            await asyncio.to_thread(file.close)
     return Response(200, b"", lasting=response)
 
 
