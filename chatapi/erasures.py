@@ -80,16 +80,17 @@ class Erasures:
         """Whether all is erased; otherwise it is under way. Raises ChatError."""
         task = self._running.get((tenant.tenant_key, user_id))
         if task is None:
-            if self._counts[tenant.tenant_key] >= MOST_OF_TENANT:
-                raise rate_limited(RETRY_SECONDS, "Too many erasures are under way")
-
             is_online = self._hub.find_online(tenant.tenant_key, user_id) is not None
 
             async def apply(transaction: Transaction) -> bool:
-                is_new = await store_erasures.begin(transaction, tenant.tenant_key, user_id, is_online=is_online)
-                if is_new:
-                    await audit.record(transaction, actor, "user.erase", tenant.tenant_id, user_id, audit.BEGUN)
-                return is_new
+                scope = (transaction, tenant.tenant_key, user_id)
+                if await store_erasures.is_nothing_left(*scope, is_online=is_online):
+                    return False
+                if self._counts[tenant.tenant_key] >= MOST_OF_TENANT:
+                    raise rate_limited(RETRY_SECONDS, "Too many erasures are under way")
+                await store_erasures.begin(*scope)
+                await audit.record(transaction, actor, "user.erase", tenant.tenant_id, user_id, audit.BEGUN)
+                return True
 
             def publish(is_new: bool) -> None:
                 if is_new and (tenant.tenant_key, user_id) not in self._running:

@@ -105,8 +105,12 @@ async def test_an_unknown_user_waits_for_no_other_erasure(
     for known in ("bob", "left", "reader", "online"):
         assert (await backend.delete(f"/users/{known}")).status == 202, known
     assert await socket.close_code() == 4001
+    monkeypatch.setattr("chatapi.erasures.MOST_OF_TENANT", 4)
     for _ in range(2):
         assert (await backend.delete("/users/unknown")).data == {"erased": True}
+    await backend.put("/users/fifth", {"name": "fifth"})
+    assert (await backend.delete("/users/fifth")).error["code"] == "RATE_LIMIT_EXCEEDED"
+    assert (await backend.delete("/users/bob")).status == 202
 
 
 async def test_a_user_is_refused_while_they_are_erased_and_a_restart_goes_on(

@@ -193,16 +193,18 @@ async def load(readers: Readers) -> list[tuple[TenantKey, UserId]]:
     return [(row[0], row[1]) for row in await readers.fetch(_LOAD, {})]
 
 
-async def begin(transaction: Transaction, tenant_key: TenantKey, user_id: UserId, *, is_online: bool) -> bool:
-    """False if all of the user was erased, and they have not come back, or if they were never known."""
+async def is_nothing_left(transaction: Transaction, tenant_key: TenantKey, user_id: UserId, *, is_online: bool) -> bool:
+    """Whether all of the user was erased, and they have not come back, or they were never known."""
     scope = {"tenant_key": tenant_key, "user_id": user_id}
     if await transaction.fetch_one(_IS_ERASED, scope) is not None:
-        return False
+        return True
     known = await transaction.fetch_one(_IS_KNOWN, scope)
-    if not is_online and not (known is not None and known[0]):
-        return False
-    await transaction.execute(_BEGIN, {**scope, "now_us": transaction.now_us})
-    return True
+    return not is_online and (known is None or not known[0])
+
+
+async def begin(transaction: Transaction, tenant_key: TenantKey, user_id: UserId) -> None:
+    scope = {"tenant_key": tenant_key, "user_id": user_id, "now_us": transaction.now_us}
+    await transaction.execute(_BEGIN, scope)
 
 
 async def finish(transaction: Transaction, tenant_key: TenantKey, user_id: UserId) -> None:
