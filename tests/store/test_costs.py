@@ -103,7 +103,7 @@ FILL = """
                                     last_attempt_at_us)
         SELECT n, 1, 1, iif(n % 2, 1, NULL), 'u', iif(n % 2, n, NULL), n FROM numbers;
     INSERT INTO audit (at_us, kind, action, tenant_id)
-        SELECT n, 'master', 'x', printf('tenant_%d', n % 40) FROM numbers;
+        SELECT n, 'master', 'x', iif(n % 16 OR n > 100, 'tenant_2', 'tenant_1') FROM numbers;
     INSERT INTO search_blocks (block_key, room_key, number) SELECT 2000000000 - n, n, 0 FROM numbers WHERE n > 1;
     INSERT INTO search_blocks (block_key, room_key, number) SELECT 2100000000 - n, 1, n - 1 FROM numbers WHERE n <= 3;
     INSERT INTO search_index (rowid, words)
