@@ -155,6 +155,14 @@ onTwo("a tenant may move more often than servers may name each other", ScriptedS
     session.sayReady();
     await session.complete();
   }
+  session.say({ type: "server.shutdown", reconnect_after_ms: 0, url: two.url });
+  session.websocket.close(1001);
+  const between = await two.session();
+  between.say({ type: "server.shutdown", reconnect_after_ms: 0, url: one.url }); // it has moved on, before this one was ready
+  between.websocket.close(1001);
+  session = await one.session();
+  session.sayReady();
+  await session.complete();
   while (connection.state !== "live") await new Promise((resolve) => { setTimeout(resolve, 2); });
 });
 
