@@ -506,8 +506,12 @@ async def test_a_killed_server_tells_every_event_at_least_once_and_in_order(tmp_
         "limits.rate_limit": "10000",
     }
 
+    before, is_over = 0, asyncio.Event()
+
     async def answer_late(_call: Call, _request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(0.01)
+        if len(receiver.calls) - before > 50:
+            await is_over.wait()  # so that some wait for the kill, however slow those are who send
         return web.Response(status=204)
 
     receiver.behave = answer_late
@@ -537,8 +541,9 @@ async def test_a_killed_server_tells_every_event_at_least_once_and_in_order(tmp_
                 assert len(receiver.calls) - before < 100  # some wait
                 await asyncio.to_thread(server.kill)
                 await asyncio.to_thread(server.start)
+            is_over.set()
 
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(200):
                 while (await call("GET", "/admin/stats", admin))["tenants"][0]["queues"]["webhooks"]:  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
     for room_id in rooms:
