@@ -123,10 +123,16 @@ class ServerProcess:
         """Its API key."""
         return str(self.make_tenant(name)["api_key"])
 
-    def make_tenant(self, name: str) -> dict[str, Any]:
+    def make_tenant(self, name: str, **config: object) -> dict[str, Any]:
         """The answer: tenant_id, api_key, token_secret, …"""
-        body = {"name": name, "config": {"rate_limit": 10_000, "user_rate_limit": 10_000}}
+        body = {"name": name, "config": {"rate_limit": 10_000, "user_rate_limit": 10_000, **config}}
         return self._call("POST", "/admin/tenants", body, {"X-Master-Key": self.master_key})
+
+    def count_waiting(self, tenant_id: str) -> int:
+        """The calls for the tenant's webhook that wait."""
+        stats = self._call("GET", "/admin/stats", None, {"X-Master-Key": self.master_key})
+        [queues] = [tenant["queues"] for tenant in stats["tenants"] if tenant["tenant_id"] == tenant_id]
+        return int(queues["webhooks"])
 
     def call(
         self, method: str, path: str, body: dict[str, object] | None = None, *, key: str, user: str

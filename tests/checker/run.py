@@ -11,6 +11,8 @@ from pathlib import Path
 
 from server_process import ServerProcess
 
+from checker.backend import SETTINGS as BACKEND_SETTINGS
+from checker.backend import Backend, check_told, open_backend
 from checker.clients import World
 from checker.growing import IDLE_SECONDS
 from checker.journal import Journal
@@ -42,6 +44,7 @@ SETTINGS = {
     "limits.connections_per_user": "50",  # the server may not know yet that the others are gone
     "limits.rate_limit": "100000",
     "streams.idle_seconds": str(IDLE_SECONDS),
+    **BACKEND_SETTINGS,
 }
 
 
@@ -82,9 +85,16 @@ class Run:
 
     async def run(self, is_enough: Callable[[int], bool]) -> Report:
         """Ends after the first cycle for which `is_enough(cycles so far)`."""
+        async with open_backend(self._seed) as backend:
+            return await self._run(is_enough, backend)
+
+    async def _run(self, is_enough: Callable[[int], bool], backend: Backend) -> Report:
         begun_s = time.monotonic()
         await asyncio.to_thread(self._server.start)
-        wire = Wire(self._server.url, await asyncio.to_thread(self._server.create_tenant, "checker"))
+        config = {"webhook_url": backend.url, "webhook_events": ["*"]}
+        made = await asyncio.to_thread(partial(self._server.make_tenant, "checker", **config))
+        backend.secret = made["webhook_secret"]
+        wire = Wire(self._server.url, made["api_key"])
         user_ids = [f"user{number}" for number in range(USERS)]
         world = World(self._journal, wire, self._seed, user_ids)
         warden = Warden(world)
@@ -101,10 +111,14 @@ class Run:
                 world.ending = True
             await self._finish(world, warden, devices)
             truth = await read_truth(warden, [warden, *devices[::DEVICES_PER_USER]])
+            await self._wait_while(
+                lambda: self._server.count_waiting(made["tenant_id"]), "calls for the backend that wait"
+            )
         finally:
             await wire.close()
             await asyncio.to_thread(self._server.__exit__)
         self._journal.counts["connections"] = len(self._journal.streams)
+        self._journal.counts["calls of the backend"] = len(backend.told)
         return Report(
             seed=self._seed,
             cycles=self._counts["cycles"],
@@ -114,7 +128,11 @@ class Run:
             seconds=time.monotonic() - begun_s,
             events=sum(room.last_seq for room in truth.rooms.values()),
             counts=self._journal.counts,
-            violations=[*find_violations(self._journal, truth, world.dm_ids), *self._read_server_log()],
+            violations=[
+                *find_violations(self._journal, truth, world.dm_ids),
+                *check_told(backend, truth.rooms),
+                *self._read_server_log(),
+            ],
         )
 
     async def _cycle(self, world: World, warden: Warden, devices: list[Listener]) -> None:
