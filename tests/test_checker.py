@@ -1,8 +1,6 @@
 """The checker as CI runs it, and that its verifier sees what it is there to see."""
 
 import asyncio
-import dataclasses
-import random
 import secrets
 import time
 from collections.abc import Callable
@@ -10,13 +8,11 @@ from pathlib import Path
 
 import pytest
 from checker import clients
-from checker.backend import TOLD, Backend, Told, check_told
 from checker.growing import Replica
 from checker.journal import Frame, Growing, Journal, Outcome, Pipe
 from checker.listeners import Listener
 from checker.run import Run
 from checker.sample import ROOM, World, message
-from checker.truth import RoomTruth
 from checker.wire import Wire
 from driver import Server, eventually
 
@@ -591,57 +587,3 @@ def test_the_verifier_sees_every_kind_of_fault(fault: Callable[[World], None]) -
     found = world.find_violations()
     assert found, fault
     print(found)
-
-
-def told_in_order(room: RoomTruth) -> Backend:
-    backend = Backend(random.Random(0))
-    backend.told = [Told("id_0", "room.created", room.room_id, {"type": "room.created"})]
-    backend.told += [
-        Told(f"id_{event['seq']}", TOLD[event["type"]], room.room_id, dict(event)) for event in room.events
-    ]
-    return backend
-
-
-def lose(told: list[Told]) -> None:
-    del told[2]
-
-
-def lose_creation(told: list[Told]) -> None:
-    del told[0]
-
-
-def swap(told: list[Told]) -> None:
-    told[2], told[3] = told[3], told[2]
-
-
-def rename(told: list[Told]) -> None:
-    told[2].name = "message.edited"
-
-
-def tell_of_another_message(told: list[Told]) -> None:
-    told[2].event["message_id"] = "msg_9"
-
-
-def use_two_ids(told: list[Told]) -> None:
-    told.append(dataclasses.replace(told[2], webhook_id="id_9"))
-
-
-def use_one_id(told: list[Told]) -> None:
-    told[3].webhook_id = told[2].webhook_id
-
-
-def invent(told: list[Told]) -> None:
-    told.append(dataclasses.replace(told[2], room_id="room_9"))
-
-
-@pytest.mark.parametrize(
-    "fault", [lose, lose_creation, swap, rename, tell_of_another_message, use_two_ids, use_one_id, invent]
-)
-def test_each_fault_of_the_calls_for_the_backend_is_seen(fault: Callable[[list[Told]], None]) -> None:
-    events = World().events
-    rooms = {ROOM: RoomTruth(ROOM, len(events), events, {}, [])}
-    backend = told_in_order(rooms[ROOM])
-    backend.told.append(backend.told[2])  # a repeated call is none
-    assert check_told(backend, rooms) == []
-    fault(backend.told)
-    assert check_told(backend, rooms)
