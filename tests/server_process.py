@@ -19,7 +19,7 @@ from typing import Any
 from proxy import Proxy
 from raw_websocket import HANDSHAKE, WAIT_SECONDS
 
-START_SECONDS = 60.0  # a machine that is busy may take its time
+START_SECONDS = 180.0  # a machine that is busy may take its time
 STOP_SECONDS = 60.0  # more than shutdown_grace_seconds
 POLL_SECONDS = 0.02
 CALL_SECONDS = 60.0
