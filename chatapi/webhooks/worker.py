@@ -6,6 +6,7 @@ most those. Each tenant has a queue of its own, and the queues take turns.
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import secrets
 from collections import Counter, OrderedDict, deque
@@ -77,11 +78,11 @@ class WebhookWorker:
         self._waiting = WaitingEvents(store, tasks, clock)
         self._pace = Pace(lambda: len(store.writer))
         self._is_held_back = False  # calls wait for the next period of the pace
-        self._outcomes = Outcomes(tasks, self._store_steps, self._note_stored)
+        self._outcomes = Outcomes(tasks, lambda some: self._until_stored(lambda: self._record(some)), self._note_stored)
         self._wake = asyncio.Event()
         self._closing = False
         self._client: WebhookClient | None = None
-        self._steps: Batcher[Step, None] = Batcher(self._record_batch, RECORD_BATCH, lambda _step: None)
+        self._steps: Batcher[Step, bool] = Batcher(self._record, RECORD_BATCH, lambda _step: None)
         self._bodies: Batcher[tuple[TenantKey, DeliveryKey], bytes | None] = Batcher(
             lambda wants: webhooks.read_bodies(store.readers, wants), BODY_BATCH, lambda want: want[0]
         )
@@ -346,6 +347,7 @@ class WebhookWorker:
 
         with contextlib.ExitStack() as slot:
             slot.callback(self._free, queue, was_failing)
+            slot.callback(give_back)
             bodies = await self._read_all(queue, calls)
             slot.callback(asyncio.get_running_loop().call_later(RUN_SECONDS, give_back).cancel)
             while calls and not self._closing:
@@ -358,7 +360,6 @@ class WebhookWorker:
                 finally:
                     queue.answered(delivery)
                 self._outcomes.note(queue, step)
-            give_back()
 
     async def _read_all(
         self, queue: EventQueue, calls: Iterable[WaitingDelivery]
@@ -375,8 +376,8 @@ class WebhookWorker:
             slot.callback(self._free, queue, was_failing)
             body = await self._read_body(queue.tenant.tenant_key, delivery.key)
             step = await self._make_step(queue, delivery, body)
-            await self._wait_out_hold(queue.tenant)
-            await self._until_stored(lambda: self._steps.get(step))
+            while not await self._until_stored(lambda: self._steps.get(step)):
+                await self._wait_out_hold(queue.tenant)
             self._note_stored(queue, step)
 
     def _note_stored(self, queue: TenantQueue, step: Step) -> None:
@@ -405,26 +406,27 @@ class WebhookWorker:
     async def _make_step(self, queue: TenantQueue, delivery: WaitingDelivery, body: bytes | ChatError | None) -> Step:
         tenant = queue.tenant
         if isinstance(body, ChatError):
-            return self._fail(delivery, CallResult(None, "the event cannot be read"))
+            return self._fail(tenant, delivery, CallResult(None, "the event cannot be read"))
         if body is None or tenant.settings.webhook_url is None or _is_for_banned(tenant, delivery, body):
             self.dropped += 1
-            return Step(delivery.key)
+            return Step(tenant, delivery.key)
         may_wait = queue.kind is CallKind.USERS and delivery.step < self._last_step
         if may_wait and self._hub.is_connected(tenant.tenant_key, delivery.user_id):
             self.delayed += 1
-            return Step(delivery.key, Delay(delivery.key, delivery.step + 1, self._find_due(delivery.step + 1)))
+            delay = Delay(delivery.key, delivery.step + 1, self._find_due(delivery.step + 1))
+            return Step(tenant, delivery.key, delay)
         result = await self._call(tenant, tenant.settings.webhook_url, delivery, body)
         self._note(queue, result)
         if result.error is None:
             self.delivered += 1
-            return Step(delivery.key)
-        return self._fail(delivery, result)
+            return Step(tenant, delivery.key)
+        return self._fail(tenant, delivery, result)
 
-    def _fail(self, delivery: WaitingDelivery, result: CallResult) -> Step:
+    def _fail(self, tenant: TenantState, delivery: WaitingDelivery, result: CallResult) -> Step:
         failure = self._judge(delivery, result)
         self.failed += 1
         self.exhausted += failure.next_attempt_at_us is None
-        return Step(delivery.key, failure)
+        return Step(tenant, delivery.key, failure)
 
     async def _call(self, tenant: TenantState, url: str, delivery: WaitingDelivery, body: bytes) -> CallResult:
         assert self._client is not None  # made by `run`
@@ -475,24 +477,21 @@ class WebhookWorker:
                     raise
             await asyncio.sleep(STORE_PAUSE_SECONDS)
 
-    async def _store_steps(self, steps: Sequence[Step]) -> None:
-        await self._until_stored(lambda: self._record(steps))
+    async def _record(self, steps: Sequence[Step]) -> list[bool]:
+        """Which of them are stored. One of a tenant that is held for a move would have all of them refused."""
 
-    async def _record_batch(self, steps: Sequence[Step]) -> list[None]:
-        await self._record(steps)
-        return [None] * len(steps)
-
-    async def _record(self, steps: Sequence[Step]) -> None:
-        done = [step.key for step in steps if step.noted is None]
-        delays = [step.noted for step in steps if isinstance(step.noted, Delay)]
-        failures = [step.noted for step in steps if isinstance(step.noted, Failure)]
-
-        async def apply(transaction: Transaction) -> None:
+        async def apply(transaction: Transaction) -> list[bool]:
+            are_free = [step.tenant.hold is None or step.tenant.gone for step in steps]
+            free = list(itertools.compress(steps, are_free))
+            done = [step.key for step in free if step.noted is None]
+            delays = [step.noted for step in free if isinstance(step.noted, Delay)]
+            failures = [step.noted for step in free if isinstance(step.noted, Failure)]
             await webhooks.record(transaction, done, delays, failures)
             if delays or failures:
                 await meta.write_time(transaction, self._steady.now_us())
+            return are_free
 
-        await self._store.writer.change(apply)
+        return await self._store.writer.change(apply)
 
 
 def _is_for_banned(tenant: TenantState, delivery: WaitingDelivery, body: bytes) -> bool:
