@@ -790,7 +790,7 @@ class RestClient {
       const response = await (this.#options.fetch ?? globalThis.fetch)(url, {
         method, headers, signal: timeout.signal, cache: "no-store", redirect: "manual", // the credential is for this server only
         body: headers["Content-Type"] ? /** @type {BodyInit} */ (file ?? JSON.stringify(body ?? {})) : undefined,
-        ...(file instanceof ReadableStream && { duplex: "half" }), // the answer comes when all of it has been read
+        ...(file !== undefined && file instanceof ReadableStream && { duplex: "half" }), // the answer comes when all of it has been read
       });
       isRead = plain === "stream" && response.status === 200;
       return isRead ? response.body : await unwrap(`${method} ${route}`, response, gives, plain === "stream" ? "text" : plain);
