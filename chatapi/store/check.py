@@ -315,9 +315,8 @@ class CheckReport:
 
 
 def check_database(path: str, *, with_index: bool = True, max_value_bytes: int | None = None) -> CheckReport:
-    """Reads all of it, the index of search only if that is wanted; a live one, too. A larger value than that is
-    damage. Raises UnusableDatabase when it
-    cannot be opened as a ChatAPI database."""
+    """Reads all of it, the index of search only if that is wanted; a live one, too. A value of more than
+    `max_value_bytes` is damage. Raises UnusableDatabase when it cannot be opened as a ChatAPI database."""
     with open_snapshot(path) as connection:
         if max_value_bytes is not None:
             connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max_value_bytes)
