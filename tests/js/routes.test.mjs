@@ -46,6 +46,18 @@ test("every route has its method", async () => {
   assert.deepEqual([...found].sort(), routes.filter((route) => !apart(route)).sort());
 });
 
+test("calls need no ReadableStream, which React Native has not", async () => {
+  const { ReadableStream } = globalThis;
+  const answer = Response.json({ success: true, data: { room_id: "room_1" }, error: null });
+  const fetch = async () => answer;
+  delete globalThis.ReadableStream;
+  try {
+    assert.equal((await new ChatAPI({ url: "http://chat.example", token: "t", fetch, retries: 0 }).getRoom("room_1")).room_id, "room_1");
+  } finally {
+    globalThis.ReadableStream = ReadableStream;
+  }
+});
+
 test("every method says what it does", async () => {
   const text = await readFile(DECLARATIONS, "utf8");
   const classes = [...text.matchAll(/^(?:export )?declare class (\w+).*? \{\n(.*?)^\}/gms)].filter(([, name]) => name !== "Credentials");
