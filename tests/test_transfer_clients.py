@@ -1,5 +1,6 @@
 """Clients of a tenant that leaves as a file and comes back: the SDK, its connections, open streams and webhooks."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ async def bring_back(admin: AdminAPI, path: Path) -> Any:
 async def test_clients_webhooks_and_open_streams_go_on(
     start_server: StartServer, receiver: Receiver, tmp_path: Path
 ) -> None:
-    server = await start_server({**QUICK, "webhooks.retry_schedule_seconds": [0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]})
+    server = await start_server({**QUICK, "webhooks.retry_schedule_seconds": [0] + 49 * [1]})
     receiver.behave = answer(503)
     url, file = server.url, tmp_path / "tenant.db"
     async with AdminAPI(url, server.master_key) as admin, make_rig(url, server.master_key) as rig:
@@ -72,6 +73,24 @@ async def test_clients_webhooks_and_open_streams_go_on(
         assert acts[-3:] == ["tenant.export", "tenant.delete", "tenant.import"]
 
 
+class Faulty(io.BytesIO):
+    """A file that fails after a while."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+        self._pieces = 2
+
+    def read(self, _size: int | None = -1, /) -> bytes:
+        self._pieces -= 1
+        if self._pieces < 0:
+            raise self.error
+        return b"x" * 1000
+
+    def write(self, _data: Any, /) -> int:
+        raise self.error
+
+
 @pytest.mark.slow
 async def test_an_error_of_a_transfer_is_told(start_server: StartServer, tmp_path: Path) -> None:
     server = await start_server({})
@@ -92,3 +111,12 @@ async def test_an_error_of_a_transfer_is_told(start_server: StartServer, tmp_pat
         path.write_bytes(path.read_bytes()[:5000])
         with pytest.raises(ApiError, match="cannot be imported"):
             await bring_back(admin, path)
+        for bad in (
+            Faulty(OSError("the disk has a fault")),
+            Faulty(ValueError("closed")),
+            Faulty(BrokenPipeError("left")),
+        ):
+            with pytest.raises(type(bad.error), match=str(bad.error)):
+                await admin.import_tenant(bad)
+            with pytest.raises(type(bad.error), match=str(bad.error)):
+                await admin.export_tenant(tenant_id, bad)

@@ -25,6 +25,7 @@ TIMEOUT_S = 30.0  # of one try
 CHUNK_BYTES = 256 * 1024  # of a file, at once
 MAX_HOPS = 5  # from server to server: two servers may name each other
 
+A = TypeVar("A")
 T = TypeVar("T")
 Parse = Callable[[str, int, Mapping[str, str], bytes], T]
 """Makes the result of method and path, status, headers and body. Raises ApiError, NotChatAPI."""
@@ -190,34 +191,39 @@ class Http:
     async def download(self, credentials: Credentials, path: str, file: BinaryIO, *, wait_s: float) -> int:
         """Writes what a route serves without an envelope, piece by piece; returns its bytes. One try. `wait_s`: how
         long the server may send nothing. Raises ApiError, NoAnswer, NotChatAPI, and what writing raises."""
-        call, taken = f"GET {path}", 0
+        call, taken, local = f"GET {path}", 0, _LocalFile()
         headers = await credentials.headers()
-        async with self._asking(call, headers, None, wait_s) as response:
+        async with self._asking(call, headers, None, wait_s, local) as response:
             if response.status != 200:
                 parse_text(call, response.status, response.headers, await response.read())
             async for chunk in response.content.iter_chunked(CHUNK_BYTES):
-                await asyncio.to_thread(file.write, chunk)
+                await local.run(file.write, chunk)
                 taken += len(chunk)
         return taken
 
     async def upload(
         self, credentials: Credentials, path: str, file: BinaryIO, media: str, *, shape: Shape, wait_s: float
     ) -> Any:
-        """Sends what the file still has, piece by piece; returns the answer's `data`. One try. Errors as of
-        `download`."""
+        """Sends what the file still has, piece by piece; returns the answer's `data`. One try. Raises ApiError,
+        NoAnswer, NotChatAPI, and what reading raises."""
 
         async def read() -> AsyncIterator[bytes]:
-            while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+            while chunk := await local.run(file.read, CHUNK_BYTES):
                 yield chunk
 
-        call = f"POST {path}"
+        call, local = f"POST {path}", _LocalFile()
         headers = {**await credentials.headers(), "Content-Type": media}
-        async with self._asking(call, headers, read(), wait_s) as response:
+        async with self._asking(call, headers, read(), wait_s, local) as response:
             return parse_response(call, response.status, response.headers, await response.read(), shape)
 
     @asynccontextmanager
     async def _asking(
-        self, call: str, headers: Mapping[str, str], body: AsyncIterator[bytes] | None, wait_s: float
+        self,
+        call: str,
+        headers: Mapping[str, str],
+        body: AsyncIterator[bytes] | None,
+        wait_s: float,
+        local: "_LocalFile",
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         method, _, path = call.partition(" ")
         try:
@@ -232,6 +238,8 @@ class Http:
             ) as response:
                 yield response
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
+            if local.error is not None:
+                raise local.error from None
             raise NoAnswer(f"{call}: {type(error).__name__}") from error
 
     def follow(self, error: ApiError, asked: str) -> bool:
@@ -254,6 +262,20 @@ class Http:
         """Escaped already, so that a user id with a slash in it stays one part of the path."""
         known = {name: _in_query(value) for name, value in (query or {}).items() if value is not None}
         return URL(f"{self.base}{path}" + (f"?{urlencode(known)}" if known else ""), encoded=True)
+
+
+class _LocalFile:
+    """Tells an error of the file's from one of the connection, as which aiohttp shows it, or whose type it has."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    async def run(self, act: Callable[[A], T], value: A) -> T:
+        try:
+            return await asyncio.to_thread(act, value)
+        except Exception as error:
+            self.error = error
+            raise
 
 
 def is_https(url: str) -> bool:
