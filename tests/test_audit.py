@@ -270,7 +270,7 @@ async def test_data_that_leaves_comes_or_goes_is_in_the_audit(server: Server, da
 
 
 async def eventually_erased(backend: User, user_id: str) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (reply := await backend.delete(f"/users/{user_id}")).status == 202:
             assert reply.data == {"erased": False}
             await asyncio.sleep(0.02)

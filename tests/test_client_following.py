@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from client_rig import PATIENCE_S
 
 from chatapi.client import AdminAPI, ApiError, ChatAPI
 from chatapi.client.http import MAX_HOPS, Http
@@ -93,7 +94,7 @@ async def test_connection_goes_on_where_the_tenant_is(shared_server: Server, say
         room_id = (await setup.create_room("group", ["bob"]))["room_id"]
     async with start_before() as before, alice_at(before.url, shared_server) as alice:
         before.to, before.says_goodbye = shared_server.url, says_goodbye
-        async with asyncio.timeout(5), alice.connect(auto_ack=False) as connection:
+        async with asyncio.timeout(PATIENCE_S), alice.connect(auto_ack=False) as connection:
             sent = await connection.send(room_id, "hello")
             assert sent["room_id"] == room_id
         assert alice.url == shared_server.url

@@ -113,7 +113,7 @@ def test_a_tenant_is_imported_while_litestream_replicates(tmp_path: Path) -> Non
         litestream.start()
         try:
             call_admin(target, "POST", "/admin/tenants/import", exported)
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + WAIT_SECONDS
             while True:  # until all of it was sent
                 litestream.restore(tmp_path / "spare" / "chatapi.db")
                 with contextlib.closing(sqlite3.connect(tmp_path / "spare" / "chatapi.db")) as connection:

@@ -174,10 +174,7 @@ def test_a_held_tenant_refuses_writes_and_ends_open_pipes(pair: Pair) -> None:
             assert (there["content"], there["stream"]) == ("piped", {"state": "failed"})
             # The stream has the whole log until then, is told the address, and ends.
             frames = [json.loads(line.removeprefix(b"data: ")) for line in stream if line.startswith(b"data: ")]
-            assert (
-                frames[-2] == {"type": "server.shutdown", "reconnect_after_ms": 0, "url": gate.url}
-                or frames[-2]["url"] == gate.url
-            )
+            assert (frames[-2]["type"], frames[-2]["url"]) == ("server.shutdown", gate.url)
             assert (frames[-1]["type"], frames[-1]["code"]) == ("close", 1001)
             assert [frame["stream"] for frame in frames if frame["type"] == "message.finished"] == [{"state": "failed"}]
             for waiting, types in ((ended_by_pipe, ["message.finished"]), (held.waiting, [])):
