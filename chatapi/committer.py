@@ -128,9 +128,11 @@ class Committer:
         """Publishes a batch that was committed (or refused), in its order: each sender is confirmed before its
         message goes out, and the messages of one room go out as one chunk."""
         chunks: dict[RoomState, list[bytes]] = {}
+        self._rooms.begin_commit()
         for write in batch:
             if isinstance(write, Change):
                 self._fan_out(chunks)
+                self._rooms.begin_change(write.stored_us)
                 write.finish()
             else:
                 self._publish_message(write, chunks)

@@ -434,7 +434,8 @@ class Membership:
 
     def _welcome(self, room: RoomState, user_id: UserId, cursor: int) -> None:
         """A user who is in the room from now on gets the room at once, on all their connections."""
-        self._rooms.rankings.join(room.tenant.tenant_key, user_id, room.room_key, room.active_us)
+        ranked = store_rooms.RankedRoom(room.active_us, room.room_id, room.room_key)
+        self._rooms.rankings.join(room.tenant.tenant_key, user_id, ranked)
         frame = encode_frame(room.frame(RoomCreatedFrame))
         for connection in self._hub.connections_of(room.tenant.tenant_key, user_id):
             self._hub.send_undroppable(connection, {(room, RoomCreatedFrame): frame})

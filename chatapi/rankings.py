@@ -10,13 +10,11 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from chatapi.models import RoomKey, TenantKey, UserId
+from chatapi.store.rooms import RankedRoom
 
-MAX_ENTRIES = 100_000  # rooms in all rankings: 25 MB
+MAX_ENTRIES = 100_000  # rooms in all rankings: 30 MB
 BASE_WEIGHT = 10  # the weight of a ranking without rooms, in entries
 MAX_VERSIONS = 100_000  # rooms in which messages were deleted: 10 MB
-
-RankedRoom = tuple[int, RoomKey]
-"""When a room was last active, in microseconds, and which it is: unique, and later ones are greater."""
 
 
 class Unread(NamedTuple):
@@ -38,33 +36,33 @@ class Ranking:
         self.seen_us = seen_us
         self.is_complete = False
         self.weight = 0
-        self._active_us: dict[RoomKey, int] = {}
+        self._of_keys: dict[RoomKey, RankedRoom] = {}
         self.hidden: dict[RoomKey, bool] = {}  # whether the user has hidden a room; most are not in here
 
     def __contains__(self, room_key: RoomKey) -> bool:
-        return room_key in self._active_us
+        return room_key in self._of_keys
 
-    def put(self, room_key: RoomKey, active_us: int) -> None:
+    def put(self, room: RankedRoom) -> None:
         """Adds a room, or moves it forward."""
-        before = self._active_us.get(room_key)
+        before = self._of_keys.get(room.room_key)
         if before is not None:
-            if active_us <= before:
+            if room <= before:
                 return
-            del self.ranked[bisect_left(self.ranked, (before, room_key))]
-        self._active_us[room_key] = active_us
-        insort(self.ranked, (active_us, room_key))
+            del self.ranked[bisect_left(self.ranked, before)]
+        self._of_keys[room.room_key] = room
+        insort(self.ranked, room)
 
     def put_all(self, rooms: Iterable[RankedRoom]) -> None:
         """As `put` of each."""
-        for active_us, room_key in rooms:
-            self._active_us[room_key] = max(active_us, self._active_us.get(room_key, 0))
-        self.ranked = sorted((active_us, room_key) for room_key, active_us in self._active_us.items())
+        for room in rooms:
+            self._of_keys[room.room_key] = max(room, self._of_keys.get(room.room_key, room))
+        self.ranked = sorted(self._of_keys.values())
 
     def drop(self, room_key: RoomKey) -> None:
         """Does nothing for a room that is not in it."""
-        active_us = self._active_us.pop(room_key, None)
-        if active_us is not None:
-            del self.ranked[bisect_left(self.ranked, (active_us, room_key))]
+        room = self._of_keys.pop(room_key, None)
+        if room is not None:
+            del self.ranked[bisect_left(self.ranked, room)]
             self.unread.pop(room_key, None)
             self.hidden.pop(room_key, None)
 
@@ -73,12 +71,12 @@ class Ranking:
         if not any(self.hidden.values()):
             return self
         shown = Ranking(self.seen_us)
-        shown.ranked = [room for room in self.ranked if not self.hidden.get(room[1])]
+        shown.ranked = [room for room in self.ranked if not self.hidden.get(room.room_key)]
         return shown
 
-    def before(self, room: RankedRoom, limit: int) -> list[RankedRoom]:
+    def before(self, active_us: int, room_id: str, limit: int) -> list[RankedRoom]:
         """The next rooms that were active before this one, the latest first."""
-        end = bisect_left(self.ranked, room)
+        end = bisect_left(self.ranked, (active_us, room_id))
         return self.ranked[max(0, end - limit) : end][::-1]
 
     def latest(self, offset: int, limit: int) -> list[RankedRoom]:
@@ -86,11 +84,11 @@ class Ranking:
         end = max(0, len(self.ranked) - offset)
         return self.ranked[max(0, end - limit) : end][::-1]
 
-    def active_after(self, us: int, before_key: RoomKey, limit: int) -> list[RankedRoom]:
-        """The rooms that were active after `us`, in the order of their keys, the greatest below `before_key` first."""
-        first = bisect_right(self.ranked, us, key=lambda room: room[0])
-        chosen = [room for room in self.ranked[first:] if room[1] < before_key]
-        return sorted(chosen, key=lambda room: -room[1])[:limit]
+    def active_after(self, us: int, after_id: str, limit: int) -> list[RankedRoom]:
+        """The rooms that were active after `us`, in the order of their ids, those after `after_id`."""
+        first = bisect_right(self.ranked, us, key=lambda room: room.active_us)
+        chosen = [room for room in self.ranked[first:] if room.room_id > after_id]
+        return sorted(chosen, key=lambda room: room.room_id)[:limit]
 
 
 class Rankings:
@@ -130,10 +128,10 @@ class Rankings:
         if ranking is not None:
             self._size -= ranking.weight
 
-    def join(self, tenant_key: TenantKey, user_id: UserId, room_key: RoomKey, active_us: int) -> None:
+    def join(self, tenant_key: TenantKey, user_id: UserId, room: RankedRoom) -> None:
         ranking = self._of_users.get((tenant_key, user_id))
         if ranking is not None:
-            ranking.put(room_key, active_us)
+            ranking.put(room)
 
     def leave(self, tenant_key: TenantKey, user_id: UserId, room_key: RoomKey) -> None:
         ranking = self._of_users.get((tenant_key, user_id))

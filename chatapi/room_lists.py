@@ -9,16 +9,16 @@ from collections.abc import Sequence
 
 from chatapi.models import Principal, RoomKey, TenantKey, UserId
 from chatapi.protocol.fields import MAX_UNREAD
-from chatapi.protocol.json import MAX_INTEGER, MAX_KEY
+from chatapi.protocol.json import MAX_INTEGER
 from chatapi.protocol.pages import Page, Value, Window
-from chatapi.rankings import RankedRoom, Ranking, Unread
+from chatapi.rankings import Ranking, Unread
 from chatapi.rooms import Rooms
 from chatapi.store import Readers
 from chatapi.store import mentions as store_mentions
 from chatapi.store import rooms as store_rooms
 from chatapi.store import views as store_views
 from chatapi.store.mentions import CountWant
-from chatapi.store.rooms import Counted, ListedRoom
+from chatapi.store.rooms import Counted, ListedRoom, RankedRoom
 
 RANKED_ROOMS = 500  # per statement: about 2 ms of a reader's time
 EXAMINED_MESSAGES = 10_000  # per statement, of all its rooms together, to count what is unread: about 3 ms
@@ -26,9 +26,9 @@ KEPT_MESSAGES = 50  # a count of fewer is not worth its memory
 CAUGHT_UP_ROOMS = 5_000  # active since a ranking was last asked for; for more, ranking the rooms again is cheaper
 
 NOTHING = Counted(0, 0, 0)
-ROOMS_START: Sequence[Value] = (0, 0, 0, 0)
+ROOMS_START: Sequence[Value] = (0, 0, 0, "")
 """A sort key: when the newest room was active as the paging began, whether those come that were active since, when this
-room was active, and its key."""
+room was active, and its id. Not its key, which is another one once the tenant has moved to another server."""
 
 
 class RoomLists:
@@ -49,8 +49,8 @@ class RoomLists:
         items, was_full = await self._read(tenant_key, user_id, ranking, found[: window.limit])
         if not was_full and len(found) <= window.limit:
             return Page(items, None)
-        active_us, room_key = found[len(items) - 1 if was_full else window.limit - 1]
-        return Page(items, (began_us, int(active_us > began_us), active_us, room_key))
+        last = found[len(items) - 1 if was_full else window.limit - 1]
+        return Page(items, (began_us, int(last.active_us > began_us), last.active_us, last.room_id))
 
     async def _get_ranking(self, tenant_key: TenantKey, user_id: UserId) -> Ranking:
         ranking = self._rooms.rankings.find(tenant_key, user_id)
@@ -64,7 +64,9 @@ class RoomLists:
         active = self._rooms.active_since(tenant_key, ranking.seen_us, CAUGHT_UP_ROOMS)
         if active is None:
             return False
-        ranking.put_all([(room.active_us, room.room_key) for room in active if room.room_key in ranking])
+        ranking.put_all(
+            [RankedRoom(room.active_us, room.room_id, room.room_key) for room in active if room.room_key in ranking]
+        )
         ranking.seen_us = self._rooms.newest_us
         return True
 
@@ -78,7 +80,7 @@ class RoomLists:
         for room_key in await store_views.list_hidden(self._readers, tenant_key, user_id):
             ranking.hidden.setdefault(room_key, True)  # unless it has changed meanwhile
         if ranking.ranked:
-            self._rooms.see(ranking.ranked[-1][0])
+            self._rooms.see(ranking.ranked[-1].active_us)
         rankings.complete(ranking)
         return ranking
 
@@ -88,13 +90,13 @@ class RoomLists:
         """These rooms, as JSON, and whether the page was full before the last one."""
         if not ranked:
             return [], False
-        versions = {room_key: self._rooms.rankings.version(room_key) for _, room_key in ranked}
+        versions = {room.room_key: self._rooms.rankings.version(room.room_key) for room in ranked}
         known = {
             room_key: unread
             for room_key, version in versions.items()
             if (unread := ranking.unread.get(room_key)) is not None and unread.version == version
         }
-        wanted = [(room_key, known[room_key].seq if room_key in known else 0) for _, room_key in ranked]
+        wanted = [(room_key, known[room_key].seq if room_key in known else 0) for room_key in versions]
         examined = max(1, EXAMINED_MESSAGES // len(wanted))
         rooms, was_full = await store_rooms.list_rooms(self._readers, tenant_key, user_id, wanted, examined)
         counting = [_Counting(room, known.get(room.room_key), versions[room.room_key], examined) for room in rooms]
@@ -128,12 +130,13 @@ def _find_ranked(ranking: Ranking, window: Window) -> tuple[int, Sequence[Ranked
     """When the newest room was active as the paging began, and one room more than the page holds, if there is one."""
     most = window.limit + 1
     if window.after is None:
-        return ranking.ranked[-1][0] if ranking.ranked else 0, ranking.latest(window.offset, most)
-    began_us, is_moved, active_us, room_key = map(int, window.after)
+        return ranking.ranked[-1].active_us if ranking.ranked else 0, ranking.latest(window.offset, most)
+    began_us, is_moved, active_us = map(int, window.after[:3])
+    room_id = str(window.after[3])
     if is_moved:
-        return began_us, ranking.active_after(began_us, RoomKey(room_key), most)
-    quiet = ranking.before((active_us, RoomKey(room_key)), most)
-    return began_us, [*quiet, *ranking.active_after(began_us, RoomKey(MAX_KEY), most - len(quiet))]
+        return began_us, ranking.active_after(began_us, room_id, most)
+    quiet = ranking.before(active_us, room_id, most)
+    return began_us, [*quiet, *ranking.active_after(began_us, "", most - len(quiet))]
 
 
 class _Counting:

@@ -48,6 +48,8 @@ class Rooms:
         # By tenant and id; those that were active since they were loaded come last, the latest at the end.
         self._loaded: dict[TenantKey, OrderedDict[str, RoomState]] = {}
         self._newest_us = 0  # `active_us` of the room that was last active
+        self._before_us = 0  # that was it before the commit that is published
+        self._stored_us = 0  # and the time with which its change was stored
         self._loads: Batcher[RoomAddress, tuple[RoomState | None, bool]] = Batcher(
             partial(self._load, False), LOAD_BATCH, lambda address: address[0]
         )
@@ -183,9 +185,9 @@ class Rooms:
         return found
 
     def remember(self, room: RoomState, frame: bytes, message_seq: int = 0, at_us: int | None = None) -> None:
-        """The room's next event, as it was encoded, and when it came, which is now by default. `message_seq` is that of
-        the message which it shows as that now stands, and 0 for other events."""
-        self._note_activity(room, self._clock.now_us() if at_us is None else at_us)
+        """The room's next event, as it was encoded, and the time in its row, by default that of the change.
+        `message_seq` is that of the message which it shows as that now stands, and 0 for other events."""
+        self._note_activity(room, self._stored_us if at_us is None else at_us)
         self.remember_quiet(room, frame, message_seq)
 
     def remember_quiet(self, room: RoomState, frame: bytes, message_seq: int = 0) -> None:
@@ -197,9 +199,18 @@ class Rooms:
         if self._ring_bytes > ALL_RINGS_BYTES:
             self._empty_rings()
 
+    def begin_commit(self) -> None:
+        """All activity until the next call is of one commit, and published without a pause."""
+        self._before_us = self._newest_us
+
+    def begin_change(self, stored_us: int) -> None:
+        self._stored_us = stored_us
+
     def _note_activity(self, room: RoomState, at_us: int) -> None:
-        # Never the same twice and never less than before, whatever the clock does: lists are paged by it.
-        self._newest_us = room.active_us = max(at_us, self._newest_us + 1)
+        # Lists are paged by it. It is later than all activity of earlier commits, also when the clock was set back.
+        # Else it is what a restart would read, or the server to which the tenant moves.
+        room.active_us = max(at_us, self._before_us + 1, room.active_us)
+        self._newest_us = max(self._newest_us, room.active_us)
         self._loaded[room.tenant.tenant_key].move_to_end(room.room_id)
 
     def replace_message(self, room: RoomState, message_seq: int, encode: Callable[[int, bytes], bytes]) -> None:

@@ -110,12 +110,54 @@ async def test_lists_go_on_where_their_pages_ended(
     alice, names = rig.client("alice"), [f"channel {number}" for number in range(6)]
     for name in names:
         await alice.create_room("channel", name=name)
-    channels, rooms = await alice.list_channels(limit=2), await alice.list_rooms(limit=2)
+    for name in names:
+        await alice.put_user(name[-1], name=name)
+    channels, users = await alice.list_channels(limit=2), await alice.list_users(q="channel", limit=2)
     await asyncio.to_thread(mover.move, rig.tenant_id)
     rest = await alice.list_channels(limit=100, cursor=channels["next_cursor"])
     assert [room["name"] for room in channels["rooms"] + rest["rooms"]] == names[::-1]
-    rest_of_own = await alice.list_rooms(limit=100, cursor=rooms["next_cursor"])
-    assert {room["name"] for room in rooms["rooms"] + rest_of_own["rooms"]} == set(names)  # one may come twice
+    rest_of_users = await alice.list_users(q="channel", limit=100, cursor=users["next_cursor"])
+    assert [user["name"] for user in users["users"] + rest_of_users["users"]] == names
+
+
+async def page_and_move(rig: Rig, mover: Mover, before: dict[str, Any], limit: int) -> tuple[list[str], list[str]]:
+    """The names of the next page of alice's rooms, and those of the rest, which the other server answers."""
+    alice = rig.client("alice")
+    page = await alice.list_rooms(limit=limit, cursor=before["next_cursor"])
+    await asyncio.to_thread(mover.move, rig.tenant_id)
+    rest = await alice.list_rooms(limit=100, cursor=page["next_cursor"])
+    return [room["name"] for room in page["rooms"]], [room["name"] for room in rest["rooms"]]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 5])
+async def test_own_rooms_go_on_where_their_pages_ended(
+    rig: Rig, servers: tuple[ServerProcess, ServerProcess], mover: Mover, limit: int
+) -> None:
+    """Also those that were active in the same microsecond, or since the paging began: the other server has other keys
+    for the same rooms, and no more than their rows to order them by."""
+    async with make_rig(servers[1].url, servers[1].master_key) as other:
+        await other.group("alice")
+    alice = rig.client("alice")
+    await alice.list_rooms()  # from here on the first server keeps the order in memory
+    names = [f"room {number}" for number in range(12)]
+    made = await asyncio.gather(*(alice.create_room("group", name=name) for name in names))  # some in one commit
+    ids = {room["name"]: room["room_id"] for room in made}
+    for name in names[:2]:
+        await alice.update_room(ids[name], metadata={"of": name})
+    await alice.send_message(ids[names[2]], "hello")
+    whole = [room["name"] for room in (await alice.list_rooms())["rooms"]]
+    assert whole[:3] == [names[2], names[1], names[0]]
+    start = await alice.list_rooms(limit=1)
+    first, rest = await page_and_move(rig, mover, start, limit)
+    assert whole[:1] + first + rest == whole
+    # On the other server by now, where all but one become active once the paging has begun.
+    start = await alice.list_rooms(limit=1)
+    quiet = rest[-1]
+    await asyncio.gather(*(alice.update_room(ids[name], metadata={"to": name}) for name in names if name != quiet))
+    start = await alice.list_rooms(limit=1, cursor=start["next_cursor"])
+    assert [room["name"] for room in start["rooms"]] == [quiet]
+    first, rest = await page_and_move(rig, mover, start, limit)
+    assert sorted(first + rest) == sorted(set(names) - {quiet})
 
 
 async def test_a_ticket_of_before_is_sent_on(

@@ -5,7 +5,6 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import StartServer
@@ -13,7 +12,9 @@ from driver import Server, User, restart
 
 from chatapi import rankings, room_lists
 from chatapi import rooms as loaded_rooms
+from chatapi.models import RoomKey
 from chatapi.rankings import Ranking, Rankings
+from chatapi.store.rooms import RankedRoom
 
 USERS = ("alice", "bob", "carol")
 
@@ -26,7 +27,7 @@ TRUTH = """
             SELECT max(created_at_us) AS at FROM messages WHERE room_key = r.room_key
             UNION ALL SELECT max(created_at_us) FROM changes WHERE room_key = r.room_key)), r.created_at_us) AS active
     FROM members AS m JOIN rooms AS r ON r.room_key = m.room_key
-    WHERE m.user_id = ? AND r.deleted_at_us IS NULL ORDER BY active DESC, r.room_key DESC
+    WHERE m.user_id = ? AND r.deleted_at_us IS NULL ORDER BY active DESC, r.room_id DESC
 """
 
 
@@ -252,27 +253,30 @@ async def test_the_first_list_is_made_in_small_steps(
 def test_any_items_put_into_an_order_are_sorted() -> None:
     ranking = Ranking(0)
     dice = random.Random(4)
-    truth: dict[Any, int] = {}
+    truth: dict[RoomKey, RankedRoom] = {}
     for at in range(1, 500):
-        room_key = dice.randint(1, 40)
+        room_key = RoomKey(dice.randint(1, 40))
+        room_id = f"room_{room_key * 7 % 41:02d}"
+        now = RankedRoom(at // 3, room_id, room_key)
         if dice.random() < 0.2:
-            ranking.drop(room_key)  # type: ignore[arg-type]
+            ranking.drop(room_key)
             truth.pop(room_key, None)
         elif dice.random() < 0.5:
-            ranking.put(room_key, at)  # type: ignore[arg-type]
-            truth[room_key] = at
+            ranking.put(now)
+            truth[room_key] = now
         else:
-            ranking.put_all([(at - 30, room_key), (at, room_key)])  # type: ignore[list-item]
-            truth[room_key] = at
-        assert ranking.ranked == sorted((active, key) for key, active in truth.items())
+            ranking.put_all([now._replace(active_us=at // 3 - 10), now])
+            truth[room_key] = now
+        assert ranking.ranked == sorted(truth.values())
     newest = ranking.ranked[::-1]
     assert ranking.latest(0, 5) == newest[:5]
     assert ranking.latest(7, 5) == newest[7:12]
     assert ranking.latest(1000, 5) == []
-    assert ranking.before(newest[3], 4) == newest[4:8]
-    moved = sorted(newest[:6], key=lambda room: -room[1])
-    assert ranking.active_after(newest[6][0], 100, 4) == moved[:4]  # type: ignore[arg-type]
-    assert ranking.active_after(newest[6][0], moved[3][1], 9) == moved[4:]
+    assert ranking.before(newest[3].active_us, newest[3].room_id, 4) == newest[4:8]
+    moved = sorted((room for room in newest if room.active_us > newest[6].active_us), key=lambda room: room.room_id)
+    assert len(moved) > 4
+    assert ranking.active_after(newest[6].active_us, "", 4) == moved[:4]
+    assert ranking.active_after(newest[6].active_us, moved[3].room_id, 9) == moved[4:]
 
 
 async def test_reactions_pins_mutes_and_bans_are_no_activity(start_server: StartServer) -> None:
@@ -317,7 +321,7 @@ def test_the_orders_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def make(user_id: str, rooms: int) -> None:
         ranking = kept.begin(1, user_id, 0)  # type: ignore[arg-type]
-        ranking.put_all([(number, number) for number in range(rooms)])  # type: ignore[misc]
+        ranking.put_all([RankedRoom(number, f"room_{number}", RoomKey(number)) for number in range(rooms)])
         kept.complete(ranking)
 
     for number in range(5):

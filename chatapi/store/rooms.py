@@ -118,7 +118,7 @@ _UPDATE_CURSORS = """
 # The next rooms of a user after a room_key, and when each was last active; null for those that are deleted. A message's
 # time is taken from its key, so that its row is not read.
 _RANK_ROOMS = f"""
-    SELECT m.room_key, iif(r.deleted_at_us IS NULL, max(r.created_at_us,
+    SELECT m.room_key, r.room_id, iif(r.deleted_at_us IS NULL, max(r.created_at_us,
         coalesce((SELECT (message_key >> 12) + {KEY_EPOCH_US} FROM messages
             WHERE room_key = r.room_key ORDER BY seq DESC LIMIT 1), 0),
         coalesce((SELECT created_at_us FROM changes WHERE room_key = r.room_key AND quiet IS NULL
@@ -370,13 +370,24 @@ class Counted(NamedTuple):
     seq: int
 
 
+class RankedRoom(NamedTuple):
+    """Later ones are greater. Rooms that were active in the same microsecond stand in the order of their ids, which a
+    tenant keeps when it moves to another server."""
+
+    active_us: int
+    room_id: str
+    room_key: RoomKey
+
+
 async def rank_rooms(
     readers: Readers, tenant_key: TenantKey, user_id: UserId, after_key: RoomKey, limit: int
-) -> tuple[list[tuple[int, RoomKey]], RoomKey | None]:
+) -> tuple[list[RankedRoom], RoomKey | None]:
     """When the next rooms of the user after that key were last active, and the key after which there may be more."""
     scope = {"tenant_key": tenant_key, "user_id": user_id, "after_key": after_key, "limit": limit}
     rows = await readers.fetch(_RANK_ROOMS, scope)
-    ranked = [(active_us, room_key) for room_key, active_us in rows if active_us is not None]
+    ranked = [
+        RankedRoom(active_us, room_id, room_key) for room_key, room_id, active_us in rows if active_us is not None
+    ]
     return ranked, max(row[0] for row in rows) if len(rows) == limit else None
 
 

@@ -340,6 +340,7 @@ class Writer:
             await self._insert(messages, transaction)
             messages = []
             write.error = None
+            write.stored_us = transaction.now_us
             try:
                 write.result = await write.apply(transaction)
             except ChatError as refusal:

@@ -101,7 +101,7 @@ class Change(Generic[T]):
     be refused because of it. `characters` is the size of what it writes, as far as a client chose that.
     """
 
-    __slots__ = ("apply", "barrier", "characters", "error", "future", "publish", "result")
+    __slots__ = ("apply", "barrier", "characters", "error", "future", "publish", "result", "stored_us")
 
     def __init__(
         self,
@@ -118,6 +118,7 @@ class Change(Generic[T]):
         self.future = future
         self.result: T | None = None
         self.error: ChatError | None = None
+        self.stored_us = 0  # the time of the transaction, in microseconds since the Unix epoch
 
     def finish(self) -> None:
         """Publishes what was committed and wakes the request, or tells it why there was nothing."""
