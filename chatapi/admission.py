@@ -64,6 +64,12 @@ class Admission:
         if accepted.tier is not None:
             self._move(accepted, self._websockets)
 
+    def replace(self, accepted: Accepted, successor: Accepted) -> None:
+        """The successor goes on in its place; nowhere, if that has been shed."""
+        if accepted.tier is not None:
+            self._move(successor, accepted.tier)
+            self.leave(accepted)
+
     def leave(self, accepted: Accepted) -> None:
         if accepted.tier is not None:
             del accepted.tier[accepted]

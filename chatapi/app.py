@@ -36,7 +36,7 @@ from chatapi.store.lock import DatabaseLock
 from chatapi.tasks import Tasks
 from chatapi.tenants import DEV_TENANT_ID
 from chatapi.world import World, open_world
-from chatapi.ws.faulty_socket import FaultySocket
+from chatapi.ws.faulty_session import FaultySession
 from chatapi.ws.handshake import serve_websocket
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ MAX_ENDING = 4  # worlds, each with its threads
 
 RAW_ROUTES = (RawRoute("GET", "/ws", serve_websocket),)
 DEV_RAW_ROUTES = (
-    RawRoute("GET", "/ws", partial(serve_websocket, socket_type=FaultySocket)),
+    RawRoute("GET", "/ws", partial(serve_websocket, session_type=FaultySession)),
     HOOK_ROUTE,
 )
 

@@ -1,7 +1,7 @@
 """Faults that a server for tests makes on command, so that a client can show that it recovers (docs/testing.md).
 
 Here is which faults are on and whom they strike. They act in `rest.faulty`, on requests and connections, and in
-`ws.faulty_socket`, on frames; both are there only in `serve --dev` and `serve --test`.
+`ws.faulty_session`, on frames; both are there only in `serve --dev` and `serve --test`.
 """
 
 import asyncio

@@ -40,7 +40,7 @@ from chatapi.rooms import Rooms
 from chatapi.search import Search
 from chatapi.store import Store
 from chatapi.streams import Streams
-from chatapi.tasks import Tasks
+from chatapi.tasks import Tasks, Workers
 from chatapi.tenant_bans import TenantBans
 from chatapi.tenants import TenantRegistry
 from chatapi.transfers import TenantTransfers
@@ -102,10 +102,13 @@ class Services:
     departures: Departures = field(init=False)
     arrivals: TenantArrivals = field(init=False)
     transfers: TenantTransfers = field(init=False)
+    frame_workers: Workers = field(init=False)
+    """They carry out the frames of WebSockets."""
     file_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Large files are read one at a time: requests that come together read one once."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "frame_workers", Workers(self.tasks, "frames"))
         erasures = Erasures(
             self.store,
             self.rooms,

@@ -3,6 +3,7 @@ shutdown."""
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -10,12 +11,15 @@ from chatapi.errors import ChatError
 
 logger = logging.getLogger(__name__)
 
+MAX_IDLE_WORKERS = 64  # each takes 1 KB
+
 
 class Tasks:
     def __init__(self, on_crash: Callable[[str], None]) -> None:
         """`on_crash(name)` is called once a long-lived task has ended by itself."""
         self._on_crash = on_crash
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.is_closed = False  # work that comes later has to end by itself: nobody cancels it
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -45,12 +49,50 @@ class Tasks:
 
     async def close(self) -> None:
         """Cancels what still runs and waits for its end."""
+        self.is_closed = True
         while self._tasks:
             tasks = list(self._tasks)
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
             self._tasks.difference_update(tasks)
+
+
+class Workers:
+    """Tasks that are used again and again, for work that is short and frequent: making a task for each piece of it
+    would cost more than most of the pieces."""
+
+    def __init__(self, tasks: Tasks, name: str) -> None:
+        self._tasks = tasks
+        self._name = name
+        self._due: deque[Coroutine[Any, Any, None]] = deque()
+        self._idle: list[asyncio.Future[None]] = []
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begins it in the next turn of the loop, in the order of the calls. A failure is logged, and harms no other
+        work. Each call wakes a worker of its own: one that finds its work done by others rests again."""
+        self._due.append(work)
+        while self._idle:
+            waiter = self._idle.pop()
+            if not waiter.done():  # else it was cancelled
+                waiter.set_result(None)
+                return
+        self._tasks.spawn(self._name, self._work())
+
+    async def _work(self) -> None:
+        try:
+            while True:
+                while self._due:
+                    await self._due.popleft()
+                if self._tasks.is_closed or len(self._idle) >= MAX_IDLE_WORKERS:
+                    return
+                waiter = asyncio.get_running_loop().create_future()
+                self._idle.append(waiter)
+                await waiter
+        except asyncio.CancelledError:
+            while self._due:
+                self._due.popleft().close()
+            raise
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

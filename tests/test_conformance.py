@@ -1,16 +1,23 @@
 """RFC 6455, frame by frame: what comes in, and the code of the close frame that goes out."""
 
 import asyncio
+import json
+import random
 import struct
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from conftest import StartServer
 from driver import HandClock, Server, eventually
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw_websocket import BINARY, CLOSE, PING, TEXT, RawSocket, encode_frame
+from raw_websocket import BINARY, CLOSE, PING, PONG, TEXT, RawSocket, encode_frame
 
-from chatapi.protocol.frame_check import FrameCheck
+from chatapi.connecting import LEAVE_SECONDS
+from chatapi.protocol.frames import MAX_FRAME_BYTES
+from chatapi.recovery import ConnectData
+from chatapi.ws.frame_reader import FrameReader, Violation
 
 PING_FRAME = b'{"type":"ping"}'
 CONTINUATION, RESERVED = 0x0, (0x3, 0x4, 0x5, 0x6, 0x7, 0xB, 0xC, 0xD, 0xE, 0xF)
@@ -88,6 +95,55 @@ async def test_each_way_of_breaking_the_protocol_has_its_code(start_server: Star
     await eventually(lambda: not server.services.hub.connections)
 
 
+async def test_all_that_the_rfc_allows_is_served(server: Server) -> None:
+    socket = await server.user("alice").connect_raw(ready=True)
+    payload = json.dumps({"type": "ping", "request_id": "grün"}, ensure_ascii=False).encode()
+    middle = payload.index("ü".encode()) + 1
+    socket.send(TEXT, payload[:middle], first_byte=0)  # ends within a character
+    socket.send(PING, b"between")
+    socket.send(CONTINUATION, b"", first_byte=0)
+    socket.send(PONG, b"x" * 125)
+    socket.send(CONTINUATION, payload[middle:])
+    assert await socket.next() == (PONG, b"between")
+    assert (await socket.expect("pong"))["request_id"] == "grün"
+    socket.send(TEXT, b"", first_byte=0)
+    socket.send(CONTINUATION, PING_FRAME)
+    await socket.expect("pong")
+    socket.send(PING, b"x" * 125)
+    assert await socket.next() == (PONG, b"x" * 125)
+
+
+@pytest.mark.parametrize("size", [MAX_FRAME_BYTES + 1, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+async def test_size_is_refused_before_the_bytes_come(shared_server: Server, size: int) -> None:
+    socket = await shared_server.user("alice").connect_raw("?sync=none")
+    socket.writer.write(encode_frame(0x81, b"{", size=size))
+    assert await socket.close_code() == 1009
+
+
+async def test_large_frame_that_comes_before_ready_is_read_to_its_end(server: Server) -> None:
+    """Nothing is read while much waits: here the last byte of the only frame."""
+    connects = server.services.recovery._connects
+    load_many, release = connects._load_many, asyncio.Event()
+
+    async def load_slowly(keys: Sequence[Any]) -> Sequence[ConnectData]:
+        await release.wait()
+        return await load_many(keys)
+
+    connects._load_many = load_slowly
+    socket = await server.user("alice").connect_raw()
+    [connection] = server.connections_of("alice")
+    transport: Any = connection.transport
+    largest = encode_frame(0x80 | TEXT, PING_FRAME + b" " * (MAX_FRAME_BYTES - len(PING_FRAME)))
+    socket.writer.write(largest[:-1])
+    await eventually(lambda: not transport.is_reading())
+    release.set()
+    await socket.expect("ready")
+    socket.writer.write(largest[-1:])
+    socket.send_frame("ping", request_id="after")
+    assert [(await socket.expect("pong")).get("request_id") for _ in range(2)] == [None, "after"]
+    assert transport.is_reading()
+
+
 async def test_frame_before_an_illegal_one_is_answered_first(server: Server) -> None:
     socket = await server.user("alice").connect_raw("?sync=none")
     socket.send_frame("ping", request_id="before")
@@ -112,52 +168,62 @@ async def test_a_client_that_is_still_sending_hears_why(server: Server) -> None:
     socket = await server.user("alice").connect_raw("?sync=none")
     socket.send(TEXT, b" " * (1 << 20))
     assert await socket.close_code() == 1009
-
-
-class Taken:
-    def __init__(self) -> None:
-        self.data = b""
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        self.data += data
-        return False, b""
-
-    def feed_eof(self) -> None:
-        self.data += b"end"
+    async with asyncio.timeout(LEAVE_SECONDS - 1):  # it hears that the client has gone, behind all that was sent
+        await eventually(lambda: not server.app.server._successors)
 
 
 lengths = st.one_of(st.integers(0, 130), st.sampled_from([125, 126, 127, 65535, 65536, 70_000]))
+
+
+def encode(payload: bytes, first_byte: int, mask: bytes) -> bytes:
+    """As `encode_frame`, with a mask that changes something."""
+    head = encode_frame(first_byte, size=len(payload))[:-4]
+    return head + mask + bytes(byte ^ mask[n % 4] for n, byte in enumerate(payload))
+
+
+def read_all(reader: FrameReader, parts: list[bytes]) -> tuple[list[tuple[int, bytes]], int | None]:
+    """What comes out when these bytes go in, and the code of what breaks the protocol."""
+    frames: list[tuple[int, bytes]] = []
+    try:
+        for part in parts:
+            reader.feed(part)
+            while (one := reader.next()) is not None:
+                frames.append(one)
+    except Violation as violation:
+        return frames, violation.code
+    return frames, None
 
 
 @settings(max_examples=60)
 @given(
     sizes=st.lists(lengths, max_size=6),
     cuts=st.lists(st.integers(0, 1 << 20), max_size=12),
+    mask=st.binary(min_size=4, max_size=4),
     bad=st.sampled_from(["", "unmasked", "nested"]),
 )
 def test_however_the_bytes_arrive_legal_frames_pass_and_others_do_not(
-    sizes: list[int], cuts: list[int], bad: str
+    sizes: list[int], cuts: list[int], mask: bytes, bad: str
 ) -> None:
-    def encode(size: int, first_byte: int = 0x81) -> bytes:
-        return encode_frame(first_byte, bytes(size))
-
-    def encode_message(size: int) -> bytes:
+    data, expected = b"", []
+    for size in sizes:
+        payload = random.Random(size).randbytes(size)
         if size % 2:
-            return encode(size)
-        return encode(size, 0x01) + encode(size, 0x00) + encode(3, 0x89) + encode(size, 0x80)
-
-    legal = b"".join(map(encode_message, sizes))
-    unmasked = encode_frame(0x81, bytes(130), masked=False)
-    illegal = unmasked if bad == "unmasked" else encode(130, 0x01) + encode(130)
-    data = legal + illegal + encode(5) if bad else legal
-    passed = legal if bad != "nested" else legal + encode(130, 0x01)
-    taken = Taken()
-    check = FrameCheck(taken)
+            data += encode(payload, 0x81, mask)
+        else:
+            ping = encode(b"now", 0x89, mask)
+            thirds = payload[: size // 3], payload[size // 3 : size // 2], payload[size // 2 :]
+            first, second, third = (encode(*one, mask) for one in zip(thirds, (0x01, 0x00, 0x80), strict=True))
+            data += first + second + ping + third
+            expected.append((PING, b"now"))
+        expected.append((TEXT, payload))
+    if bad:
+        data += encode_frame(0x81, bytes(130), masked=False) if bad == "unmasked" else encode(b"x", 0x01, mask) * 2
+        data += encode(b"after", 0x81, mask)
     ends = sorted({cut % (len(data) + 1) for cut in cuts} | {len(data)})
-    for start, end in zip([0, *ends], ends, strict=False):
-        check.feed_data(data[start:end])
-    check.feed_eof()
-    assert taken.data == passed + (b"\x83\x80\0\0\0\0" if bad else b"") + b"end"
+    parts = [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    reader = FrameReader()
+    assert read_all(reader, parts) == (expected, 1002 if bad else None)
+    assert bad or reader.waiting_bytes == 0
 
 
 # What a bad frame costs

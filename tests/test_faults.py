@@ -420,6 +420,10 @@ async def test_usual_server_has_no_place_for_faults(start_server: StartServer) -
     server = await start_server()
     assert server.services.dev is None
     await server.user("alice").connect()
+    [connection] = server.connections_of("alice")
+    assert "chatapi" not in type(connection.transport).__module__
+    assert type(connection.transport.get_protocol()).__name__ == "ClientSocket"
+    await server.user("alice").get("/rooms")
     [protocol] = [one for one in server.app.server.connections if one.transport is not None][-1:]
     assert type(protocol).__name__ == "EnvelopeProtocol"
     assert "chatapi" not in type(protocol.transport).__module__

@@ -4,4 +4,4 @@
 `move_answers`, `move_records`, `stream_answers`, `user_answers` and `server_frames` (the records that clients get, with
 shared `fields`), `webhook_calls` (those that a tenant's endpoint gets), `encoders` (these as bytes), `dev_records` and
 `fault_records` (both sides of `/dev`), `pages` (lists and their cursors), `piped_text` (the text of a pipe), `wire`
-and `frame_check` (RFC 6455), `event_stream` (Server-Sent Events)."""
+(RFC 6455), `event_stream` (Server-Sent Events)."""

@@ -17,8 +17,8 @@ from chatapi.faults import Faults
 from chatapi.protocol.json import loads_stored
 from chatapi.protocol.wire import FIN_TEXT, count_bytes, split_frames
 from chatapi.rest.call import RawRoute, Route
-from chatapi.rest.edge import Edge, take_request_id
-from chatapi.rest.server import EnvelopeProtocol, EnvelopeServer
+from chatapi.rest.edge import SWITCHED, Edge, take_request_id
+from chatapi.rest.server import EnvelopeProtocol, EnvelopeServer, Successor
 from chatapi.services import Services
 
 # The operator's routes, pages and documents, by the first step of their paths: faults are for clients of the chat, and
@@ -48,7 +48,10 @@ class FaultyEdge(Edge):
         protocol.user_id = find_claimed_user(self._services, request)
         protocol.is_running = True
         try:
-            return await self._handle_struck(request, protocol)
+            response = await self._handle_struck(request, protocol)
+            if response.status == SWITCHED and protocol.peer is not None:
+                await protocol.peer.wait_until_lost()  # else aiohttp would close the transport
+            return response
         finally:
             protocol.is_running = False
 
@@ -119,6 +122,7 @@ class FaultyProtocol(EnvelopeProtocol):
     __slots__ = (
         "_holds_much",
         "_is_kernel_full",
+        "_successor",
         "faults",
         "is_connection",
         "is_running",
@@ -132,6 +136,7 @@ class FaultyProtocol(EnvelopeProtocol):
         self.faults = server.faults
         self._is_kernel_full = False
         self._holds_much = False
+        self._successor: asyncio.Protocol | None = None
         self.user_id: str | None = None
         self.is_spared = False  # by its latest request
         self.is_connection = False  # of the hub: no request comes any more
@@ -159,6 +164,14 @@ class FaultyProtocol(EnvelopeProtocol):
         if isinstance(self.transport, FaultyTransport):
             self.transport.forget()
         super().connection_lost(exc)
+        if self._successor is not None:
+            self._successor.connection_lost(cast(Exception | None, exc))
+
+    def data_received(self, data: bytes) -> None:
+        if self._successor is None:
+            super().data_received(data)
+        else:
+            self._successor.data_received(data)
 
     def pause_writing(self) -> None:
         self._is_kernel_full = True
@@ -186,9 +199,13 @@ class FaultyProtocol(EnvelopeProtocol):
         self.is_connection = True
         return super().hand_over()
 
-    def set_parser(self, parser: Any, data_received_cb: Any = None) -> None:
+    def give_way(self, successor: Successor) -> None:
+        """It stays between the transport and the successor, so that faults find it."""
+        transport, early = self._take_transport()
         self.is_websocket = True
-        super().set_parser(parser, data_received_cb)
+        self.home.adopt(successor, self)
+        self._successor = cast(asyncio.Protocol, successor)
+        self._pass_on(transport, early, successor)
 
 
 class FaultyTransport(asyncio.Transport):

@@ -3,17 +3,15 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from aiohttp import StreamReader, web
 from aiohttp.web_protocol import _ErrInfo
 
-from chatapi.admission import Admission, Tier
+from chatapi.admission import Accepted, Admission, Tier
 from chatapi.errors import ChatError, Code
 from chatapi.peer_transport import PeerTransport
 from chatapi.protocol.encoders import encode_error_envelope
-from chatapi.protocol.frame_check import FrameCheck
 from chatapi.rest.call import JSON
 from chatapi.rest.edge import MAX_BODY_BYTES, Edge, make_request_id
 from chatapi.rest.outflow import SMALL_BYTES, LargeResponse
@@ -35,11 +33,16 @@ _silent.propagate = False
 _silent.addHandler(logging.NullHandler())
 
 
+class Successor(Accepted, Protocol):
+    """An `asyncio.Protocol` that goes on with a connection after HTTP. It tells its server when it is lost."""
+
+
 class EnvelopeServer(web.Server):
     def __init__(self, edge: Edge, admission: Admission) -> None:
         super().__init__(edge.handle, request_factory=self._make_bounded_request)
         self.outflow = edge.outflow
         self.admission = admission
+        self._successors: set[Successor] = set()
 
     def __call__(self) -> "EnvelopeProtocol":
         return self._make_protocol(EnvelopeProtocol)
@@ -63,7 +66,7 @@ class EnvelopeServer(web.Server):
         for protocol in self._list_open():
             protocol.force_close()
         pause_seconds = FIRST_POLL_SECONDS
-        while self.connections:  # an event for this would have to be kept by every connection
+        while self.connections or self._successors:  # an event for this would have to be kept by every connection
             await asyncio.sleep(pause_seconds)
             pause_seconds = min(2 * pause_seconds, POLL_SECONDS)
 
@@ -76,7 +79,21 @@ class EnvelopeServer(web.Server):
         """Ends whatever is left."""
         for protocol in self._list_open():
             protocol.cut_off()
+        for successor in self._successors:
+            successor.cut_off()
         await self.shutdown(END_SECONDS)
+        while self._successors:  # noqa: ASYNC110 - as above; they hear of it in the next turn of the loop
+            await asyncio.sleep(FIRST_POLL_SECONDS)
+
+    def adopt(self, successor: Successor, admitted: Accepted) -> None:
+        """It takes the place of a connection that was admitted, until it is forgotten."""
+        self._successors.add(successor)
+        self.admission.replace(admitted, successor)
+
+    def forget(self, successor: Successor) -> None:
+        """It is lost."""
+        self._successors.discard(successor)
+        self.admission.leave(successor)
 
     def _list_open(self) -> "list[EnvelopeProtocol]":
         return cast("list[EnvelopeProtocol]", self.connections)  # it makes no others
@@ -97,10 +114,11 @@ class _Request(web.BaseRequest):
 class EnvelopeProtocol(web.RequestHandler):
     """One connection. `tier` is where the admission keeps it."""
 
-    __slots__ = ("_admission", "_body", "_is_parting", "_outflow", "large_response", "opening", "peer", "tier")
+    __slots__ = ("_admission", "_body", "_is_parting", "_outflow", "home", "large_response", "opening", "peer", "tier")
 
     def __init__(self, server: EnvelopeServer, **settings: Any) -> None:
         super().__init__(server, **settings)
+        self.home = server
         self._admission = server.admission
         self._outflow = server.outflow
         self._is_parting = False
@@ -122,7 +140,6 @@ class EnvelopeProtocol(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._made_peer.lose()
         self._admission.leave(self)
-        _release(self.transport)
         task = self._task_handler
         super().connection_lost(exc)
         if task is not None and not self._request_in_progress:
@@ -162,14 +179,6 @@ class EnvelopeProtocol(web.RequestHandler):
         self.large_response = None
         return super()._handle_request(request, start_time, request_handler)
 
-    def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
-        """From here on it is a WebSocket."""
-        super().set_parser(cast(Any, FrameCheck(parser)), data_received_cb)
-        # No request comes any more. aiohttp would keep these until the end, 1.9 KB for each connection.
-        self._parser = None
-        if not self._messages:
-            self._messages = _NO_MESSAGES
-
     # Connections of the hub
 
     def hand_over(self) -> PeerTransport:
@@ -178,10 +187,35 @@ class EnvelopeProtocol(web.RequestHandler):
         self._admission.note_websocket(self)
         return self._made_peer
 
-    def ignore_input(self) -> None:
-        """The client has nothing more to say: bytes that still come are dropped, and an end of file ends it."""
-        super().set_parser(cast(Any, _Ignored()))
-        self._parser = None  # as above
+    def give_way(self, successor: Successor) -> None:
+        """From here on the transport is the successor's. aiohttp is told that the connection is lost, and lets go of
+        everything when the request that was served ends. Raises ConnectionResetError if the client is gone."""
+        transport, early = self._take_transport()
+        self.home.adopt(successor, self)
+        transport.set_protocol(cast(asyncio.Protocol, successor))
+        self.transport = None  # else it would be closed
+        super().connection_lost(None)
+        self._pass_on(transport, early, successor)
+
+    def _take_transport(self) -> tuple[asyncio.Transport, bytes]:
+        """And what has come behind the request. Raises ConnectionResetError if the client is gone."""
+        if self.transport is None:
+            raise ConnectionResetError("The client is gone")
+        early, self._message_tail = self._message_tail, b""
+        return self.transport, early
+
+    def _pass_on(self, transport: asyncio.Transport, early: bytes, successor: Successor) -> None:
+        if early:
+            cast(asyncio.Protocol, successor).data_received(early)
+        if self._buffer_paused:  # aiohttp has taken in no more
+            transport.resume_reading()
+
+    def ignore_input(self, heard: "asyncio.Future[None] | None" = None) -> None:
+        """The client has nothing more to say: bytes that still come are dropped, and an end of file ends it. `heard` is
+        completed by either."""
+        super().set_parser(cast(Any, _Ignored(heard)))
+        # No request comes any more. aiohttp would keep these until the end, 1.9 KB for each connection.
+        self._parser = None
         if not self._messages:
             self._messages = _NO_MESSAGES
 
@@ -267,15 +301,13 @@ class EnvelopeProtocol(web.RequestHandler):
 class _Ignored:
     """A parser that takes nothing apart."""
 
+    def __init__(self, heard: "asyncio.Future[None] | None") -> None:
+        self._heard = heard
+
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self.feed_eof()
         return False, b""
 
     def feed_eof(self) -> None:
-        return
-
-
-def _release(transport: asyncio.Transport | None) -> None:
-    """asyncio's transport holds a method of its own, and so itself: each that has lived for a while would stay, with
-    1.7 KB, until the collector looks at what is old. It reads no more."""
-    if transport is not None and hasattr(transport, "_read_ready_cb"):
-        transport._read_ready_cb = None
+        if self._heard is not None and not self._heard.done():
+            self._heard.set_result(None)

@@ -1,2 +1,3 @@
-"""WebSockets: `handshake` lets them in, `session` reads their frames, `commands` carries them out, `heartbeat` watches
-over all of them; `faulty_socket` makes faults for those who test."""
+"""WebSockets: `handshake` lets them in, `client_socket` hears from the transport, `frame_reader` takes bytes apart,
+`session` judges frames, `commands` carries them out, `heartbeat` watches over all connections; `faulty_session` makes
+faults for those who test."""

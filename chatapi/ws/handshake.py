@@ -4,8 +4,10 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from enum import Enum, auto
+from typing import Any
 
-from aiohttp import WSCloseCode, web
+from aiohttp import web
+from aiohttp.helpers import rfc822_formatted_time
 
 from chatapi.banned_users import USER_BANNED, check_user_not_banned
 from chatapi.callers import (
@@ -17,17 +19,17 @@ from chatapi.callers import (
     is_origin_allowed,
     take_token,
 )
-from chatapi.connecting import check_limits, end_connection, make_connection, no_credential, take_over
+from chatapi.connecting import check_limits, make_connection, no_credential, take_over
 from chatapi.connection import TransportKind
 from chatapi.errors import ChatError, Code, invalid, unavailable
 from chatapi.models import Principal
 from chatapi.peer_transport import PeerTransport
 from chatapi.protocol.encoders import encode_error_frame, encode_frame
-from chatapi.protocol.frames import MAX_FRAME_BYTES
 from chatapi.protocol.server_frames import ServerShutdownFrame
 from chatapi.protocol.wire import encode_close
 from chatapi.services import Services
 from chatapi.tenants import CREDENTIAL_GONE, GOING_AWAY
+from chatapi.ws.client_socket import ClientSocket, Home
 from chatapi.ws.session import Session
 
 SUBPROTOCOL = "chatapi.v1"
@@ -38,12 +40,25 @@ CLOSE_SECONDS = 5.0  # for the peer to answer a close frame
 logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
 
 
-class ClientSocket(web.WebSocketResponse):
-    async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True) -> bool:
-        """Does nothing: every close frame is the session's. aiohttp would send one ahead of frames that still wait, and
-        keep a failure with its traceback in the socket: a cycle that holds all there was of the connection until a full
-        collection, days later."""
-        return False
+# It judges handshakes, and opens none.
+_judge = web.WebSocketResponse(protocols=(SUBPROTOCOL,), compress=False)
+
+
+class Switched(web.StreamResponse):
+    """The response of an accepted handshake: aiohttp has nothing to write any more."""
+
+    def __init__(self) -> None:
+        super().__init__(status=101)
+        self.force_close()
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        return
+
+    async def write_eof(self, data: Any = b"") -> None:
+        return
+
+
+_SWITCHED = Switched()
 
 
 async def serve_websocket(
@@ -51,56 +66,53 @@ async def serve_websocket(
     request: web.BaseRequest,
     _path: Mapping[str, str],
     headers: Headers,
-    socket_type: type[ClientSocket] = ClientSocket,
+    session_type: type[Session] = Session,
 ) -> web.StreamResponse:
-    """Handles `GET /ws` to the end of the connection. Raises ChatError while it can still be answered over HTTP."""
+    """Handles `GET /ws` until `ready` is sent; then the connection is the socket's. Raises ChatError while it can still
+    be answered over HTTP."""
     _check_upgrade(services, request)
-    socket = socket_type(
-        protocols=(SUBPROTOCOL,),
-        autoclose=False,
-        autoping=False,
-        compress=False,
-        max_msg_size=MAX_FRAME_BYTES + 1,  # aiohttp refuses what reaches it
-        timeout=CLOSE_SECONDS,
-        decode_text=False,
-    )
-    if not _is_handshake(socket, request):
-        raise invalid(
-            "Sec-WebSocket-Key, Sec-WebSocket-Version or Connection of the handshake does not follow RFC 6455"
-        )
+    answer = _answer_handshake(request)
     try:
         principal, source = _authenticate(services, request)
         if principal.tenant.moved_to is not None and source is not _Source.HEADERS:
-            return await _send_away(socket, request, headers, principal.tenant.moved_to)
+            return await _send_away(request, _encode_head(answer, headers), principal.tenant.moved_to)
         take_token(services, principal, headers, is_paid=source is _Source.TICKET)
         _check_ban(principal, source)
     except _RefusedInFrame as refusal:
-        socket.headers.update(headers)
-        return await _refuse(socket, request, refusal.error)
+        return await _refuse(request, _encode_head(answer, headers), refusal.error)
     check_limits(services, principal)
-    socket.headers.update(headers)
+    address = client_address(request, services.config.server.trusted_proxies)
     transport, peer = take_over(request)
     connection = make_connection(services, principal, TransportKind.WEBSOCKET, transport, peer)
-    user = services.hub.attach(connection)
+    session = session_type(services, connection, services.hub.attach(connection), address)
     try:
-        await socket.prepare(request)
-        # Sent: an idle connection would keep both for hours, 1.6 KB of its 19.
-        socket.headers.clear()
-        headers.clear()
-        address = client_address(request, services.config.server.trusted_proxies)
-        session = Session(services, connection, user, socket, address)
-        await session.open(wants_sync=request.query.get("sync") != "none")
-        await session.read()
-    finally:
-        end_connection(services, connection)
-    return socket
+        transport.write(_encode_head(answer, headers))
+        home: Home = request.protocol.home  # type: ignore[attr-defined]  # what our own server makes
+        socket = ClientSocket(home, transport, peer, session, services.frame_workers)
+        request.protocol.give_way(socket)  # type: ignore[attr-defined]  # likewise
+    except BaseException:
+        session.end()
+        raise
+    await socket.open(wants_sync=request.query.get("sync") != "none")
+    return _SWITCHED
 
 
-def _is_handshake(socket: ClientSocket, request: web.BaseRequest) -> bool:
+def _answer_handshake(request: web.BaseRequest) -> Mapping[str, str]:
+    """The headers that accept it. Raises ChatError."""
     try:
-        return bool(socket.can_prepare(request))
-    except ValueError:  # its key has other characters than ASCII
-        return False
+        answer, *_ = _judge._handshake(request)
+    except (web.HTTPBadRequest, ValueError):  # the latter for a key of other characters than ASCII
+        raise invalid(
+            "Sec-WebSocket-Key, Sec-WebSocket-Version or Connection of the handshake does not follow RFC 6455"
+        ) from None
+    return answer
+
+
+def _encode_head(answer: Mapping[str, str], headers: Headers) -> bytes:
+    """The server chose or checked each of these values: none has a line break."""
+    headers["Date"] = rfc822_formatted_time()
+    lines = [f"{name}: {value}\r\n" for part in (answer, headers) for name, value in part.items()]
+    return f"HTTP/1.1 101 Switching Protocols\r\n{''.join(lines)}\r\n".encode()
 
 
 class _RefusedInFrame(Exception):
@@ -177,33 +189,30 @@ def _authenticate(services: Services, request: web.BaseRequest) -> tuple[Princip
     return principal, _Source.TICKET if is_paid else _Source.PAGE
 
 
-async def _send_away(
-    socket: web.WebSocketResponse, request: web.BaseRequest, headers: Headers, url: str
-) -> web.WebSocketResponse:
+async def _send_away(request: web.BaseRequest, head: bytes, url: str) -> Switched:
     """The tenant is another server's, and a browser would not see a 421."""
-    socket.headers.update(headers)
     frame = encode_frame(ServerShutdownFrame(reconnect_after_ms=0, url=url))
-    return await _end_at_once(socket, request, frame + encode_close(GOING_AWAY, "the tenant has moved"))
+    return await _end_at_once(request, head, frame + encode_close(GOING_AWAY, "the tenant has moved"))
 
 
-async def _refuse(socket: web.WebSocketResponse, request: web.BaseRequest, error: ChatError) -> web.WebSocketResponse:
+async def _refuse(request: web.BaseRequest, head: bytes, error: ChatError) -> Switched:
     code = USER_BANNED if error.code is Code.AUTHORIZATION_ERROR else CREDENTIAL_GONE
-    return await _end_at_once(socket, request, encode_error_frame(error) + encode_close(code, error.message))
+    return await _end_at_once(request, head, encode_error_frame(error) + encode_close(code, error.message))
 
 
-async def _end_at_once(
-    socket: web.WebSocketResponse, request: web.BaseRequest, last_frames: bytes
-) -> web.WebSocketResponse:
-    peer: PeerTransport = request.protocol.part()  # type: ignore[attr-defined]
-    await socket.prepare(request)
+async def _end_at_once(request: web.BaseRequest, head: bytes, last_frames: bytes) -> Switched:
+    """Waits for the first bytes of the peer, which are its answer to the close frame."""
+    peer: PeerTransport = request.protocol.part()  # type: ignore[attr-defined]  # what our own server makes
     transport = request.transport
     if transport is not None:
-        transport.write(last_frames)
+        transport.write(head + last_frames)
+        answered = asyncio.get_running_loop().create_future()
+        request.protocol.ignore_input(answered)  # type: ignore[attr-defined]  # likewise
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await socket.receive()
+                await answered
         except TimeoutError:
             pass
         transport.close()
         peer.cut_off_later(CLOSE_SECONDS)
-    return socket
+    return _SWITCHED

@@ -1,12 +1,10 @@
-"""One WebSocket from `ready` to its end: reads frames, and answers every frame that it cannot carry out with an
-error."""
+"""One WebSocket from `ready` to its end: takes frames one by one, and answers every frame that it cannot carry out with
+an error."""
 
 import asyncio
 import logging
 
-from aiohttp import WebSocketError, WSMsgType, web
-
-from chatapi.connecting import send_ready
+from chatapi.connecting import end_connection, send_ready
 from chatapi.connection import Connection, ConnectionState, OnlineUser
 from chatapi.errors import ChatError, Code, rate_limited
 from chatapi.protocol.encoders import encode_error_frame
@@ -14,10 +12,10 @@ from chatapi.protocol.frames import LIGHT_FRAMES, TYPING_FRAMES, BadFrame, parse
 from chatapi.protocol.wire import encode_close, encode_pong, may_be_sent
 from chatapi.services import Services
 from chatapi.ws.commands import Commands
+from chatapi.ws.frame_reader import BINARY, CLOSE, PING, PROTOCOL_ERROR, TEXT, Frame, Violation
 
 logger = logging.getLogger(__name__)
 
-PROTOCOL_ERROR = 1002
 BINARY_FRAME = 1003
 NOT_UTF8 = 1007
 TOO_MANY_BAD_FRAMES = 4029
@@ -28,24 +26,17 @@ FRAMES_AT_A_STRETCH = 32  # then others have their turn: a flood of small frames
 
 
 class Session:
-    __slots__ = ("_commands", "_connection", "_is_sync_due", "_services", "_socket", "_user")
+    __slots__ = ("_commands", "_connection", "_is_sync_due", "_services", "_stretch", "_user")
 
-    def __init__(
-        self,
-        services: Services,
-        connection: Connection,
-        user: OnlineUser,
-        socket: web.WebSocketResponse,
-        address: str,
-    ) -> None:
+    def __init__(self, services: Services, connection: Connection, user: OnlineUser, address: str) -> None:
         """`address` is the client's."""
         self._services = services
         self._connection = connection
         self._user = user
-        self._socket = socket
         self._commands = Commands(services, connection, address)
         # Under `?sync=none`, until the first: it belongs to the handshake, which took a token.
         self._is_sync_due = False
+        self._stretch = 0  # frames since others had their turn
 
     async def open(self, *, wants_sync: bool) -> None:
         """Sends `ready`; the backlog follows, or waits for a `sync`."""
@@ -55,47 +46,52 @@ class Session:
         if wants_sync and self._connection.state is ConnectionState.PAUSED:
             self._services.recovery.begin(self._connection, None)
 
-    async def read(self) -> None:
-        """Returns when the connection has ended, by either side."""
-        connection, socket = self._connection, self._socket
-        clock = self._services.clock
-        stretch = 0
-        while True:
-            message = await socket.receive()
-            connection.heard_at_s = clock.machine_s()
-            kind = message.type
-            if kind is WSMsgType.TEXT:
-                if connection.state is not ConnectionState.CLOSED:
-                    await self._take_frame(message.data)
-            elif kind is WSMsgType.PING:
-                self._services.hub.send(connection, encode_pong(message.data))
-            elif kind is WSMsgType.BINARY:
-                self._services.hub.close(connection, BINARY_FRAME, reason="frames are text")
-            elif kind is WSMsgType.CLOSE:
-                self._answer_close(message.data)
-                return
-            elif kind is WSMsgType.ERROR and isinstance(message.data, WebSocketError):
-                message.data.__traceback__ = None  # its frames hold what holds it: all there was of the connection
-                self._services.hub.close(connection, message.data.code, reason="violates RFC 6455")
-                self._services.hub.flush()
-                await connection.peer.close_gently()
-                return
-            elif kind is not WSMsgType.PONG:
-                return
-            if not self._commands.has_space():
-                await self._commands.wait_for_space()
-            stretch += 1
-            if stretch == FRAMES_AT_A_STRETCH:
-                stretch = 0
-                await asyncio.sleep(0)
+    def note_heard(self) -> None:
+        """A sign of life."""
+        self._connection.heard_at_s = self._services.clock.machine_s()
 
-    def _answer_close(self, code: int) -> None:
-        """Repeats the peer's code; 0 stands for a frame without one."""
+    async def take(self, frame: Frame) -> bool:
+        """Returns once the next one may be taken; False if this was the last one. Raises Violation."""
+        self.note_heard()
+        opcode, payload = frame
+        if opcode == TEXT:
+            if self._connection.state is not ConnectionState.CLOSED:
+                await self._take_frame(payload)
+        elif opcode == PING:
+            self._services.hub.send(self._connection, encode_pong(payload))
+        elif opcode == BINARY:
+            self._services.hub.close(self._connection, BINARY_FRAME, reason="frames are text")
+        elif opcode == CLOSE:
+            self._take_close(payload)
+            return False
+        if not self._commands.has_space():
+            await self._commands.wait_for_space()
+        self._stretch += 1
+        if self._stretch == FRAMES_AT_A_STRETCH:
+            self._stretch = 0
+            await asyncio.sleep(0)
+        return True
+
+    def end(self) -> None:
+        """After the last frame, and once the connection is lost."""
+        end_connection(self._services, self._connection)
+
+    async def refuse(self, code: int) -> None:
+        """After a Violation; returns when the client has read why, and has ended the connection."""
+        self._services.hub.close(self._connection, code, reason="violates RFC 6455")
+        self._services.hub.flush()
+        await self._connection.peer.close_gently()
+
+    def _take_close(self, payload: bytes) -> None:
+        """Repeats the peer's code, if there is one. Raises Violation."""
         hub, connection = self._services.hub, self._connection
-        if code and not may_be_sent(code):
-            hub.close(connection, PROTOCOL_ERROR, reason="this close code must not be sent")
-        elif connection.close_code is None:
-            hub.send(connection, encode_close(code or 1000, ""))
+        code = int.from_bytes(payload[:2], "big")
+        if payload and not may_be_sent(code):  # half of a code is none either
+            raise Violation(PROTOCOL_ERROR)
+        if not _is_utf8(payload[2:]):
+            raise Violation(NOT_UTF8)
+        if connection.close_code is None:
+            hub.send(connection, encode_close(code if payload else 1000, ""))
 
     async def _take_frame(self, payload: bytes) -> None:
         connection, services = self._connection, self._services
@@ -149,9 +145,7 @@ class Session:
     def _count_bad_frame(self, payload: bytes) -> None:
         connection, hub = self._connection, self._services.hub
         self._services.counters.bad_frames += 1
-        try:
-            payload.decode()
-        except UnicodeDecodeError:
+        if not _is_utf8(payload):
             hub.close(connection, NOT_UTF8, reason="not UTF-8")
             return
         now_s = self._services.clock.machine_s()
@@ -160,3 +154,11 @@ class Session:
         connection.bad_frames += 1
         if connection.bad_frames > MAX_BAD_FRAMES:
             hub.close(connection, TOO_MANY_BAD_FRAMES, reason="too many invalid frames")
+
+
+def _is_utf8(payload: bytes) -> bool:
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

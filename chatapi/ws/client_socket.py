@@ -1,0 +1,163 @@
+"""The protocol of a connection from the end of its handshake. aiohttp's part ends there: its request, parser, writer
+and tasks would take 10 KB of each idle connection."""
+
+import asyncio
+from typing import Protocol
+
+from chatapi.admission import Tier
+from chatapi.peer_transport import PeerTransport
+from chatapi.tasks import Workers
+from chatapi.ws.frame_reader import PONG, Frame, FrameReader, Violation
+from chatapi.ws.session import Session
+
+MAX_WAITING_BYTES = 128 * 1024  # that have come while frames before them are carried out; above it nothing is read
+
+
+class Home(Protocol):
+    """The server that a socket belongs to until it is lost."""
+
+    def forget(self, successor: "ClientSocket", /) -> None: ...
+
+
+class ClientSocket(asyncio.Protocol):
+    """Frames are carried out one after the other, by a worker that is taken only as long as there are some. `tier` is
+    where the admission keeps it."""
+
+    __slots__ = (
+        "_home",
+        "_is_busy",
+        "_is_deaf",
+        "_is_ended",
+        "_is_paused",
+        "_reader",
+        "_session",
+        "_transport",
+        "_workers",
+        "peer",
+        "tier",
+    )
+
+    def __init__(
+        self, home: Home, transport: asyncio.Transport, peer: PeerTransport, session: Session, workers: Workers
+    ) -> None:
+        self._home = home
+        self._transport: asyncio.Transport | None = transport
+        self._session = session
+        self._workers = workers
+        self._reader = FrameReader()
+        self._is_busy = True  # until `open` has ended, and later while frames are carried out
+        self._is_paused = False
+        self._is_deaf = False  # later bytes are dropped
+        self._is_ended = False
+        self.peer = peer
+        self.tier: Tier | None = None
+
+    async def open(self, *, wants_sync: bool) -> None:
+        """Sends `ready`, and begins to carry out frames."""
+        is_open = False
+        try:
+            await self._session.open(wants_sync=wants_sync)
+            is_open = True
+        finally:
+            self._is_busy = False
+            if not is_open:
+                self._end()
+        self._go_on()
+
+    # Told by the transport
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_deaf:
+            return
+        self._reader.feed(data)
+        if not self._is_busy:
+            self._go_on()
+        elif self._reader.waiting_bytes > MAX_WAITING_BYTES and not self._is_paused and self._transport is not None:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def pause_writing(self) -> None:
+        self.peer.pause()
+
+    def resume_writing(self) -> None:
+        self.peer.resume()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._transport = None
+        self.peer.lose()
+        self._home.forget(self)
+        if not self._is_busy:
+            self._end()
+
+    # Asked by the admission, and at the end
+
+    def is_unused(self) -> bool:
+        return False
+
+    def is_waited_for(self) -> bool:
+        return False
+
+    def cut_off(self) -> None:
+        self.peer.cut_off()
+
+    # Frames
+
+    def _go_on(self) -> None:
+        """Begins to carry out what has come. Answers to our pings, which are all that an idle client sends, need no
+        task."""
+        try:
+            while (frame := self._reader.next()) is not None and frame[0] == PONG:
+                self._session.note_heard()
+        except Violation:
+            self._begin(None)
+        else:
+            if frame is not None:
+                self._begin(frame)
+            elif self._transport is None:
+                self._end()
+            else:
+                self._read_on()
+
+    def _begin(self, first: Frame | None) -> None:
+        self._is_busy = True
+        self._workers.run(self._carry_out(first))
+
+    async def _carry_out(self, first: Frame | None) -> None:
+        """All that has come, until nothing more is there. Without a `first` frame, the reader is asked for it, and says
+        again what is wrong with it."""
+        goes_on = False
+        try:
+            goes_on = await self._take_all(first or self._reader.next())
+        except Violation as violation:
+            self._ignore_rest()
+            await self._session.refuse(violation.code)
+        finally:
+            self._is_busy = False
+            if not goes_on or self._transport is None:
+                self._end()
+            else:
+                self._read_on()
+
+    async def _take_all(self, frame: Frame | None) -> bool:
+        """False if no more may come."""
+        while frame is not None:
+            if not await self._session.take(frame):
+                return False
+            frame = self._reader.next()
+        return True
+
+    def _ignore_rest(self) -> None:
+        """It is read and dropped: unread bytes would reset the connection, and with it what is on its way."""
+        self._is_deaf = True
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if self._is_paused and self._transport is not None and not self._transport.is_closing():
+            self._is_paused = False
+            self._transport.resume_reading()
+
+    def _end(self) -> None:
+        self._is_deaf = True
+        if not self._is_ended:
+            self._is_ended = True
+            self._session.end()
