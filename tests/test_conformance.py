@@ -182,13 +182,14 @@ def encode(payload: bytes, first_byte: int, mask: bytes) -> bytes:
 
 
 def read_all(reader: FrameReader, parts: list[bytes]) -> tuple[list[tuple[int, bytes]], int | None]:
-    """What comes out when these bytes go in, and the code of what breaks the protocol."""
+    """What comes out when these bytes go in, signs of life aside, and the code of what breaks the protocol."""
     frames: list[tuple[int, bytes]] = []
     try:
         for part in parts:
             reader.feed(part)
             while (one := reader.next()) is not None:
-                frames.append(one)
+                if one != (CONTINUATION, b""):
+                    frames.append(one)
     except Violation as violation:
         return frames, violation.code
     return frames, None

@@ -14,13 +14,13 @@ from aiohttp import web
 from aiohttp.http_parser import HttpRequestParser
 from conftest import StartServer
 from driver import WAIT_SECONDS, HandClock, Server, eventually
-from raw_websocket import BINARY, CLOSE, PING, PONG, TEXT
+from raw_websocket import BINARY, CLOSE, PING, PONG, TEXT, encode_frame
 
 from chatapi.connection import Connection
 from chatapi.errors import unauthenticated
 from chatapi.protocol.frames import CLIENT_FRAMES, MAX_FRAME_BYTES
 from chatapi.ws.client_socket import ClientSocket
-from chatapi.ws.session import MAX_BAD_FRAMES
+from chatapi.ws.session import FRAMES_AT_A_STRETCH, MAX_BAD_FRAMES
 
 # Sending
 
@@ -466,6 +466,30 @@ async def test_a_pong_that_nobody_asked_for_is_nothing(shared_server: Server) ->
     socket.send(PONG, b"here I am")
     socket.send(PING, b"")
     assert await socket.next() == (PONG, b"")
+
+
+@pytest.mark.parametrize("flood", [encode_frame(0x80 | PONG), encode_frame(0x00)])  # answers, and empty fragments
+async def test_a_flood_of_frames_that_mean_nothing_leaves_others_their_turn(
+    shared_server: Server, flood: bytes
+) -> None:
+    socket = await shared_server.user("alice").connect_raw(ready=True)
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    others = asyncio.create_task(count_turns())
+    try:
+        socket.send(TEXT, b"{", first_byte=0)  # a message that the fragments go on with
+        before = turns
+        socket.writer.write(flood * 8_000 + encode_frame(0x80 | PING))
+        assert await socket.next() == (PONG, b"")
+        assert turns - before > 8_000 // FRAMES_AT_A_STRETCH
+    finally:
+        others.cancel()
 
 
 # Heartbeat

@@ -103,11 +103,13 @@ class ClientSocket(asyncio.Protocol):
     # Frames
 
     def _go_on(self) -> None:
-        """Begins to carry out what has come. Answers to our pings, which are all that an idle client sends, need no
-        task."""
+        """Begins to carry out what has come. A single answer to our ping, which is all that an idle client sends, needs
+        no worker; of a flood of them, others have their turn between."""
         try:
-            while (frame := self._reader.next()) is not None and frame[0] == PONG:
+            frame = self._reader.next()
+            if frame is not None and frame[0] == PONG and not self._reader.waiting_bytes:
                 self._session.note_heard()
+                frame = None
         except Violation:
             self._begin(None)
         else:

@@ -20,7 +20,8 @@ _MAX_CONTROL_BYTES = 125
 
 
 Frame = tuple[int, bytes]
-"""The opcode and payload of a whole message, its fragments put together, or of a control frame."""
+"""The opcode and payload of a whole message, its fragments put together, or of a control frame. A fragment with others
+to come is a CONTINUATION without a payload: a sign of life."""
 
 
 class Violation(Exception):
@@ -54,43 +55,43 @@ class FrameReader:
     def next(self) -> Frame | None:
         """None until the next one is whole. Raises Violation, in the place of the frame that is one, and again when it
         is asked again. Written out at length: each frame of each client passes here."""
-        while True:
-            data, at = self._data, self._at
-            size = len(data)
-            if size < at + 2:
-                break
-            first, length = data[at], data[at + 1] - _MASKED
-            if length < 0:
-                raise Violation(PROTOCOL_ERROR)
-            if first != _WHOLE_TEXT or self._opcode:
-                self._check(first, length)
-            if length < 126:
-                start = at + 6
-            elif length == 126:
-                start = at + 8
-                if size < start:
-                    break
-                length = data[at + 2] << 8 | data[at + 3]
-            else:
-                start = at + 14
-                if size < start:
-                    break
-                length = int.from_bytes(data[at + 2 : at + 10], "big")
-            if length > MAX_FRAME_BYTES - (len(self._fragments) if self._fragments else 0) and not first & _CONTROL:
-                raise Violation(TOO_BIG)
-            end = start + length
-            if size < end:
-                break
-            payload = bytearray(data[start:end])
-            websocket_mask(data[start - 4 : start], payload)
-            self._at = end
-            if first == _WHOLE_TEXT:
-                return TEXT, bytes(payload)
-            frame = self._put_together(first, payload)
-            if frame is not None:
-                return frame
-        if at:
-            self._data, self._at = data[at:], 0
+        data, at = self._data, self._at
+        size = len(data)
+        if size < at + 2:
+            return self._wait()
+        first, length = data[at], data[at + 1] - _MASKED
+        if length < 0:
+            raise Violation(PROTOCOL_ERROR)
+        if first != _WHOLE_TEXT or self._opcode:
+            self._check(first, length)
+        if length < 126:
+            start = at + 6
+        elif length == 126:
+            start = at + 8
+            if size < start:
+                return self._wait()
+            length = data[at + 2] << 8 | data[at + 3]
+        else:
+            start = at + 14
+            if size < start:
+                return self._wait()
+            length = int.from_bytes(data[at + 2 : at + 10], "big")
+        if length > MAX_FRAME_BYTES - (len(self._fragments) if self._fragments else 0) and not first & _CONTROL:
+            raise Violation(TOO_BIG)
+        end = start + length
+        if size < end:
+            return self._wait()
+        payload = bytearray(data[start:end])
+        websocket_mask(data[start - 4 : start], payload)
+        self._at = end
+        if first == _WHOLE_TEXT:
+            return TEXT, bytes(payload)
+        return self._put_together(first, payload)
+
+    def _wait(self) -> Frame | None:
+        """None, and what is held begins with the next frame."""
+        if self._at:
+            self._data, self._at = self._data[self._at :], 0
         return None
 
     def _check(self, first: int, length: int) -> None:
@@ -104,8 +105,7 @@ class FrameReader:
         elif (opcode == CONTINUATION) != (self._opcode != CONTINUATION):
             raise Violation(PROTOCOL_ERROR)  # it continues nothing, or begins within another message
 
-    def _put_together(self, first: int, payload: bytearray) -> Frame | None:
-        """The message or control frame that this frame completes; None for a fragment with others to come."""
+    def _put_together(self, first: int, payload: bytearray) -> Frame:
         opcode = first & _OPCODE
         if opcode & _CONTROL:
             return opcode, bytes(payload)
@@ -116,7 +116,7 @@ class FrameReader:
         else:
             self._fragments += payload
         if not first & _FIN:
-            return None
+            return CONTINUATION, b""
         whole = self._opcode, bytes(self._fragments)
         self._opcode, self._fragments = CONTINUATION, None
         return whole
