@@ -10,6 +10,7 @@ from hooked import QUICK, hook
 from receiver import Receiver
 
 from chatapi.errors import ChatError, held
+from chatapi.models import TenantKey
 from chatapi.store import moves
 from chatapi.webhooks import outcomes, pace
 
@@ -72,3 +73,30 @@ async def test_a_fault_in_one_call_holds_up_no_other_one(
     assert [call.event["data"]["room"]["room_id"] for call in receiver.calls] == rooms[1:]
     assert any(record.message == "task failed" for record in caplog.records)
     caplog.clear()
+
+
+async def test_one_held_tenant_holds_up_no_calls_of_others(
+    start_server: StartServer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an event of which calls are still to be made for users, which the guard refuses."""
+    server = await start_server(QUICK)
+    moving, other = [await hook(server, receiver.url, webhook_events=["message.created"]) for _ in range(2)]
+    tenant = server.services.tenants.get(moving.tenant_id)
+    expander = server.services.webhooks._expander
+    take_step, refused = expander.take_step, 0
+
+    async def refuse(tenant_key: TenantKey) -> bool:
+        nonlocal refused
+        if tenant_key != tenant.tenant_key:
+            return await take_step(tenant_key)
+        refused += 1
+        raise held("The tenant is on its way to another server")
+
+    monkeypatch.setattr(expander, "take_step", refuse)
+    tenant.hold = held("The tenant is on its way to another server")
+    server.services.webhooks.wake(tenant)
+    await eventually(lambda: refused > 0)
+    alice = other.user("alice")
+    await alice.say(await alice.make_room(), "hello")
+    await other.is_settled()
+    await eventually(lambda: refused > 1)  # it is asked again

@@ -175,8 +175,8 @@ class WebhookWorker:
                 except ChatError as error:  # `_look` had set both before the store failed
                     queue.may_have_events = True
                     queue.look_at_us = now_us + int(STORE_PAUSE_SECONDS * 1_000_000)
-                    if error.status == UNAVAILABLE:
-                        raise  # for every tenant; else it is one tenant's rows that cannot be read
+                    if error.status == UNAVAILABLE and queue.tenant.hold is None:
+                        raise  # for every tenant; else this one is held for a move, or its rows cannot be read
             if queue.is_over:
                 del self._queues[queue.tenant.tenant_key, queue.kind]
         self._start_calls()
