@@ -1,7 +1,8 @@
 """Whether a database is sound: SQLite's own checks, and what ChatAPI promises about a room's log.
 
 Each check is a read transaction, so that a server may write meanwhile, and its log (the WAL) grows no longer than the
-longest of them takes. Rooms and tenants that were deleted are left out: their rows are being purged, bit by bit.
+longest of them takes. Rooms and tenants that were deleted are left out: their rows are being purged, bit by bit. So are
+those of tenants that an import or a move has not brought whole.
 """
 
 import sqlite3
@@ -18,6 +19,18 @@ MAX_FINDINGS = 100  # of each kind: a ruined file has millions
 
 _INTEGRITY = f"SELECT integrity_check FROM pragma_integrity_check({MAX_FINDINGS})"
 
+# The tenants and rooms whose rows are judged.
+_KEEP = (
+    """
+    CREATE TEMP VIEW kept_tenants AS SELECT * FROM tenants WHERE deleted_at_us IS NULL
+        AND tenant_key NOT IN (SELECT own_key FROM arrivals WHERE live_at_us IS NULL)
+    """,
+    """
+    CREATE TEMP VIEW kept_rooms AS SELECT * FROM rooms WHERE deleted_at_us IS NULL
+        AND tenant_key IN (SELECT tenant_key FROM kept_tenants)
+    """,
+)
+
 # Every reference that the schema declares, of whatever table.
 _ORPHANS = """
     SELECT printf('%s: %d rows refer to %s that do not exist', "table", count(*), parent)
@@ -27,20 +40,20 @@ _ORPHANS = """
 # Tables that carry their parent's tenant again, so that every statement can name it.
 _OTHER_TENANTS = """
     SELECT printf('%s: member %s is stored with another tenant than the room', r.room_id, m.user_id)
-    FROM members AS m JOIN rooms AS r ON r.room_key = m.room_key
-    WHERE m.tenant_key <> r.tenant_key AND r.deleted_at_us IS NULL
+    FROM members AS m JOIN kept_rooms AS r ON r.room_key = m.room_key
+    WHERE m.tenant_key <> r.tenant_key
     UNION ALL
     SELECT printf('%s: the mute of %s is stored with another tenant than the room', r.room_id, m.user_id)
-    FROM mutes AS m JOIN rooms AS r ON r.room_key = m.room_key
-    WHERE m.tenant_key <> r.tenant_key AND r.deleted_at_us IS NULL
+    FROM mutes AS m JOIN kept_rooms AS r ON r.room_key = m.room_key
+    WHERE m.tenant_key <> r.tenant_key
     UNION ALL
     SELECT printf('%s: the ban of %s is stored with another tenant than the room', r.room_id, b.user_id)
-    FROM bans AS b JOIN rooms AS r ON r.room_key = b.room_key
-    WHERE b.tenant_key <> r.tenant_key AND r.deleted_at_us IS NULL
+    FROM bans AS b JOIN kept_rooms AS r ON r.room_key = b.room_key
+    WHERE b.tenant_key <> r.tenant_key
     UNION ALL
     SELECT printf('report_%016x is stored with another tenant than the room %s', p.report_key, r.room_id)
-    FROM reports AS p JOIN rooms AS r ON r.room_key = p.room_key
-    WHERE p.tenant_key <> r.tenant_key AND r.deleted_at_us IS NULL
+    FROM reports AS p JOIN kept_rooms AS r ON r.room_key = p.room_key
+    WHERE p.tenant_key <> r.tenant_key
     UNION ALL
     SELECT printf('notif_%016x: recipient %s is stored with another tenant than the notification',
                   n.notification_key, p.user_id)
@@ -55,8 +68,8 @@ _BROKEN_LOGS = """
     ), step AS (
         SELECT r.room_id AS room_id, l.seq AS seq,
                coalesce(lag(l.seq) OVER (PARTITION BY l.room_key ORDER BY l.seq), r.pruned_seq) AS previous
-        FROM log AS l JOIN rooms AS r ON r.room_key = l.room_key
-        WHERE r.deleted_at_us IS NULL AND l.seq > r.pruned_seq
+        FROM log AS l JOIN kept_rooms AS r ON r.room_key = l.room_key
+        WHERE l.seq > r.pruned_seq
     )
     SELECT CASE
         WHEN seq = previous THEN printf('%s: seq %d is in the log twice', room_id, seq)
@@ -74,7 +87,7 @@ _LAST_SEQ = """
 _CURSORS_AHEAD = f"""
     WITH ends AS MATERIALIZED (
         SELECT r.room_key AS room_key, r.room_id AS room_id, {_LAST_SEQ} AS last_seq
-        FROM rooms AS r WHERE r.deleted_at_us IS NULL
+        FROM kept_rooms AS r
     )
     SELECT printf('%s: last_ack %d or last_read %d of %s is above last_seq %d',
                   e.room_id, m.last_ack, m.last_read, m.user_id, e.last_seq)
@@ -85,7 +98,7 @@ _WRONG_COUNTS = """
     SELECT printf('%s: member_count is %d, but it has %d members', room_id, member_count, members) FROM (
         SELECT r.room_id AS room_id, r.member_count AS member_count,
                (SELECT count(*) FROM members AS m WHERE m.room_key = r.room_key) AS members
-        FROM rooms AS r WHERE r.deleted_at_us IS NULL
+        FROM kept_rooms AS r
     ) WHERE member_count <> members
 """
 _WRONG_DMS = """
@@ -95,8 +108,8 @@ _WRONG_DMS = """
     FROM (
         SELECT r.room_id AS room_id, r.type AS type, r.unique_key AS unique_key, count(m.user_id) AS members,
                dm_key(min(m.user_id), max(m.user_id)) AS expected
-        FROM rooms AS r LEFT JOIN members AS m ON m.room_key = r.room_key
-        WHERE r.deleted_at_us IS NULL AND (r.type = 'dm' OR r.unique_key IS NOT NULL)
+        FROM kept_rooms AS r LEFT JOIN members AS m ON m.room_key = r.room_key
+        WHERE (r.type = 'dm' OR r.unique_key IS NOT NULL)
         GROUP BY r.room_key
     ) WHERE type <> 'dm' OR members <> 2 OR unique_key IS NOT expected
 """
@@ -112,21 +125,19 @@ _WRONG_MENTIONS = """
     ), stored AS MATERIALIZED (SELECT message_key, room_key, user_id, seq, sender_id FROM mentions)
     SELECT printf('%s: the mention of %s by msg_%016x is not among those of its user',
                   r.room_id, iif(x.user_id = '', 'the room', x.user_id), x.message_key)
-    FROM (SELECT * FROM expected EXCEPT SELECT * FROM stored) AS x JOIN rooms AS r ON r.room_key = x.room_key
-    WHERE r.deleted_at_us IS NULL
+    FROM (SELECT * FROM expected EXCEPT SELECT * FROM stored) AS x JOIN kept_rooms AS r ON r.room_key = x.room_key
     UNION ALL
     SELECT printf('%s: a mention of %s by msg_%016x, which does not mention them',
                   r.room_id, iif(x.user_id = '', 'the room', x.user_id), x.message_key)
-    FROM (SELECT * FROM stored EXCEPT SELECT * FROM expected) AS x JOIN rooms AS r ON r.room_key = x.room_key
-    WHERE r.deleted_at_us IS NULL
+    FROM (SELECT * FROM stored EXCEPT SELECT * FROM expected) AS x JOIN kept_rooms AS r ON r.room_key = x.room_key
 """
 # A message that was deleted, or that retention has removed, keeps its reactions until they are purged.
 _WRONG_REACTIONS = """
     SELECT printf('%s: message %d has %d reactions, but is not there', r.room_id, x.target_seq, count(*))
-    FROM reactions AS x JOIN rooms AS r ON r.room_key = x.room_key
+    FROM reactions AS x JOIN kept_rooms AS r ON r.room_key = x.room_key
     LEFT JOIN messages AS m ON m.room_key = x.room_key AND m.seq = x.target_seq AND m.deleted_at_us IS NULL
     LEFT JOIN emptied_messages AS e ON e.room_key = x.room_key AND e.target_seq = x.target_seq
-    WHERE m.seq IS NULL AND e.target_seq IS NULL AND r.deleted_at_us IS NULL
+    WHERE m.seq IS NULL AND e.target_seq IS NULL
     GROUP BY x.room_key, x.target_seq
     UNION ALL
     SELECT printf('%s: message %d shows %d reactions with %s, but has %d', r.room_id, t.target_seq, t.shown, t.emoji,
@@ -137,50 +148,50 @@ _WRONG_REACTIONS = """
             UNION ALL
             SELECT room_key, target_seq, emoji, 0, count(*) FROM reactions GROUP BY room_key, target_seq, emoji
         ) GROUP BY room_key, target_seq, emoji
-    ) AS t JOIN rooms AS r ON r.room_key = t.room_key
+    ) AS t JOIN kept_rooms AS r ON r.room_key = t.room_key
     LEFT JOIN emptied_messages AS e ON e.room_key = t.room_key AND e.target_seq = t.target_seq
-    WHERE t.shown <> t.stored AND e.target_seq IS NULL AND r.deleted_at_us IS NULL
+    WHERE t.shown <> t.stored AND e.target_seq IS NULL
     UNION ALL
     SELECT printf('%s: message %d does not say that it has reactions', r.room_id, m.seq)
-    FROM reaction_counts AS c JOIN rooms AS r ON r.room_key = c.room_key
+    FROM reaction_counts AS c JOIN kept_rooms AS r ON r.room_key = c.room_key
     JOIN messages AS m ON m.room_key = c.room_key AND m.seq = c.target_seq
-    WHERE m.annotated IS NULL AND r.deleted_at_us IS NULL GROUP BY m.message_key
+    WHERE m.annotated IS NULL GROUP BY m.message_key
 """
 _WRONG_PINS = """
     SELECT printf('%s: message %d is pinned, but is not there', r.room_id, p.target_seq)
-    FROM pins AS p JOIN rooms AS r ON r.room_key = p.room_key
+    FROM pins AS p JOIN kept_rooms AS r ON r.room_key = p.room_key
     LEFT JOIN messages AS m ON m.room_key = p.room_key AND m.seq = p.target_seq AND m.deleted_at_us IS NULL
-    WHERE m.seq IS NULL AND r.deleted_at_us IS NULL
+    WHERE m.seq IS NULL
     UNION ALL
     SELECT printf('%s: message %d does not say that it is pinned', r.room_id, m.seq)
-    FROM pins AS p JOIN rooms AS r ON r.room_key = p.room_key
+    FROM pins AS p JOIN kept_rooms AS r ON r.room_key = p.room_key
     JOIN messages AS m ON m.room_key = p.room_key AND m.seq = p.target_seq
-    WHERE m.annotated IS NULL AND r.deleted_at_us IS NULL
+    WHERE m.annotated IS NULL
 """
 # Retention takes them with their messages; a deleted message leaves a tombstone.
 _WRONG_REPORTS = """
     SELECT printf('%s: report_%016x is about message %d, which is not there', r.room_id, p.report_key, p.target_seq)
-    FROM reports AS p JOIN rooms AS r ON r.room_key = p.room_key
+    FROM reports AS p JOIN kept_rooms AS r ON r.room_key = p.room_key
     LEFT JOIN messages AS m ON m.room_key = p.room_key AND m.seq = p.target_seq
-    WHERE m.seq IS NULL AND r.deleted_at_us IS NULL
+    WHERE m.seq IS NULL
 """
 # In both directions: a row for each open stream, and chunks only of those, without a gap, until they are purged.
 _WRONG_STREAMS = """
     SELECT printf('%s: message %d is a stream that never ends', r.room_id, m.seq)
-    FROM messages AS m JOIN rooms AS r ON r.room_key = m.room_key
+    FROM messages AS m JOIN kept_rooms AS r ON r.room_key = m.room_key
     LEFT JOIN open_streams AS o ON o.room_key = m.room_key AND o.target_seq = m.seq
-    WHERE m.stream = 'open' AND o.target_seq IS NULL AND r.deleted_at_us IS NULL
+    WHERE m.stream = 'open' AND o.target_seq IS NULL
     UNION ALL
     SELECT printf('%s: message %d counts as an open stream, but is none', r.room_id, o.target_seq)
-    FROM open_streams AS o JOIN rooms AS r ON r.room_key = o.room_key
+    FROM open_streams AS o JOIN kept_rooms AS r ON r.room_key = o.room_key
     LEFT JOIN messages AS m ON m.room_key = o.room_key AND m.seq = o.target_seq AND m.stream = 'open'
-    WHERE m.seq IS NULL AND r.deleted_at_us IS NULL
+    WHERE m.seq IS NULL
     UNION ALL
     SELECT printf('%s: message %d is no open stream, but has text of one', r.room_id, c.target_seq)
-    FROM stream_chunks AS c JOIN rooms AS r ON r.room_key = c.room_key
+    FROM stream_chunks AS c JOIN kept_rooms AS r ON r.room_key = c.room_key
     LEFT JOIN open_streams AS o ON o.room_key = c.room_key AND o.target_seq = c.target_seq
     LEFT JOIN emptied_messages AS e ON e.room_key = c.room_key AND e.target_seq = c.target_seq
-    WHERE o.target_seq IS NULL AND e.target_seq IS NULL AND r.deleted_at_us IS NULL
+    WHERE o.target_seq IS NULL AND e.target_seq IS NULL
     GROUP BY c.room_key, c.target_seq
     UNION ALL
     SELECT printf('%s: message %d has %d appends up to index %d', r.room_id, target_seq, appends, last_index)
@@ -188,9 +199,9 @@ _WRONG_STREAMS = """
         SELECT room_key, target_seq, sum(coalesce(json_array_length(sizes), 1)) AS appends,
                max(last_index) AS last_index
         FROM stream_chunks GROUP BY room_key, target_seq
-    ) AS c JOIN rooms AS r ON r.room_key = c.room_key
+    ) AS c JOIN kept_rooms AS r ON r.room_key = c.room_key
     LEFT JOIN emptied_messages AS e USING (room_key, target_seq)
-    WHERE appends <> last_index AND e.target_seq IS NULL AND r.deleted_at_us IS NULL
+    WHERE appends <> last_index AND e.target_seq IS NULL
 """
 # The schema declares no reference for them.
 _WRONG_CALLS = """
@@ -202,8 +213,8 @@ _WRONG_CALLS = """
 _BANNED_MEMBERS = """
     SELECT printf('%s: %s is a member, though banned', r.room_id, b.user_id)
     FROM bans AS b JOIN members AS m ON m.room_key = b.room_key AND m.user_id = b.user_id
-        JOIN rooms AS r ON r.room_key = b.room_key
-    WHERE b.until_us IS NULL AND r.deleted_at_us IS NULL
+        JOIN kept_rooms AS r ON r.room_key = b.room_key
+    WHERE b.until_us IS NULL
 """
 # Replies whose root retention has removed are of no thread.
 _WRONG_THREADS = """
@@ -221,12 +232,10 @@ _WRONG_THREADS = """
     )
     SELECT printf('%s: the thread of seq %d has %d replies up to seq %d, which is not what it shows',
                   r.room_id, x.root_seq, x.replies, x.last_seq)
-    FROM (SELECT * FROM found EXCEPT SELECT * FROM stored) AS x JOIN rooms AS r ON r.room_key = x.room_key
-    WHERE r.deleted_at_us IS NULL
+    FROM (SELECT * FROM found EXCEPT SELECT * FROM stored) AS x JOIN kept_rooms AS r ON r.room_key = x.room_key
     UNION ALL
     SELECT printf('%s: seq %d shows a thread without replies', r.room_id, t.root_seq)
-    FROM threads AS t JOIN rooms AS r ON r.room_key = t.room_key
-    WHERE r.deleted_at_us IS NULL
+    FROM threads AS t JOIN kept_rooms AS r ON r.room_key = t.room_key
       AND NOT EXISTS (SELECT 1 FROM found AS f WHERE f.room_key = t.room_key AND f.root_seq = t.root_seq)
 """
 # By these columns users are searched, and the dm of a block is found.
@@ -238,7 +247,7 @@ _WRONG_USERS = """
     WHERE dm_key IS NOT dm_key(user_id, blocked_id)
 """
 _NO_EPOCH = """
-    SELECT printf('%s: the tenant has no epoch', tenant_id) FROM tenants WHERE epoch = '' AND deleted_at_us IS NULL
+    SELECT printf('%s: the tenant has no epoch', tenant_id) FROM kept_tenants WHERE epoch = ''
 """
 # Entries are only added, and no id is given twice.
 _WRONG_AUDIT = """
@@ -298,9 +307,8 @@ _ROOM_OF_BLOCK = """
 """
 
 _COUNTS = """
-    SELECT (SELECT count(*) FROM tenants WHERE deleted_at_us IS NULL),
-           (SELECT count(*) FROM rooms AS r JOIN tenants AS t ON t.tenant_key = r.tenant_key
-            WHERE r.deleted_at_us IS NULL AND t.deleted_at_us IS NULL),
+    SELECT (SELECT count(*) FROM kept_tenants),
+           (SELECT count(*) FROM kept_rooms),
            (SELECT count(*) FROM members),
            (SELECT count(*) FROM messages),
            (SELECT count(*) FROM changes),
@@ -323,6 +331,9 @@ def check_database(path: str, *, with_index: bool = True, max_value_bytes: int |
         connection.create_function("dm_key", 2, _encode_dm_key, deterministic=True)
         connection.create_function("sort_name_of", 1, make_sort_name, deterministic=True)
         connection.create_function("message_key", 1, _find_message_key, deterministic=True)
+        connection.rollback()  # which would take the views along later
+        for statement in _KEEP:
+            connection.execute(statement)
         findings = [f"SQLite: {line}" for line in _run(connection, "integrity check", _INTEGRITY) if line != "ok"]
         for name, statement in _CHECKS.items():
             connection.rollback()  # lets the server start its log (the WAL) over; a damaged page has ended it already

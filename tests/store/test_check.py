@@ -179,6 +179,29 @@ def test_rows_being_purged_are_no_finding(database):
     assert findings(database) == []
 
 
+@pytest.mark.parametrize(
+    "hide",
+    [
+        "UPDATE tenants SET deleted_at_us = 1",  # an import's
+        "INSERT INTO arrivals SELECT tenant_id, tenant_id, tenant_key, '', x'', NULL, NULL FROM tenants",  # a move's
+    ],
+)
+def test_rooms_of_a_tenant_that_is_not_whole_yet_are_no_finding(database, hide):
+    damage(
+        database,
+        f"""
+        {hide};
+        UPDATE members SET last_ack = 100, last_read = 100;
+        DELETE FROM messages;
+        DELETE FROM changes WHERE seq % 2;
+        DELETE FROM members WHERE user_id = 'bob';
+        """,
+    )
+    report = check_database(str(database))
+    assert report.findings == []
+    assert (report.counts["tenants"], report.counts["rooms"]) == (0, 0)
+
+
 def test_a_deleted_tenant_is_not_counted(database):
     damage(
         database,
