@@ -223,6 +223,9 @@ async def test_the_bytes_of_a_text_are_gone_after_a_checkpoint(
     kept.write_text("[]")
     assert await asyncio.to_thread(main, command) == 1
     assert capsys.readouterr().err == f"chatapi: {kept}: a line is no object\n"
+    kept.write_text("[server]\n")
+    assert await asyncio.to_thread(main, command) == 1
+    assert capsys.readouterr().err.startswith(f"chatapi: {kept}: unexpected character")
 
 
 def find_bytes(database: Path) -> bool:

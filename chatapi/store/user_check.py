@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from chatapi.protocol.json import loads
+from chatapi.protocol.json import loads_stored
 from chatapi.store.file import find_wal
 from chatapi.store.keys import KEY_EPOCH_US
 from chatapi.store.search_index import MARK, can_search
@@ -85,7 +85,7 @@ def check_user(path: str, tenant_id: str, user_id: str, texts: Iterable[str]) ->
 def read_texts(export: Iterable[bytes]) -> Iterator[str]:
     """Every text in the export of a user that an erasure leaves nowhere. Raises ValueError for anything else."""
     for line in export:
-        row = loads(line)
+        row = loads_stored(line)
         if not isinstance(row, dict):
             raise ValueError("a line is no object")
         match row.get("type"):
