@@ -141,7 +141,8 @@ def _count_characters(row: Row) -> int:
 
 
 def start_noting(connection: SqliteConnection, tenant_key: TenantKey) -> None:
-    """From now on the keys of the tenant's rows that change are noted."""
+    """From now on the keys of the tenant's rows that change are noted, each once. Not by OR IGNORE: in a trigger the
+    statement that fires it decides about conflicts, and an upsert fails by them."""
     stop_noting(connection)
     connection.execute(
         "CREATE TEMP TABLE moving_rows (position INTEGER PRIMARY KEY, number INTEGER, key TEXT, UNIQUE (number, key))"
@@ -152,7 +153,9 @@ def start_noting(connection: SqliteConnection, tenant_key: TenantKey) -> None:
             connection.execute(
                 f"CREATE TEMP TRIGGER moving_{table.name}_{event}_{row} AFTER {event} ON main.{table.name}"
                 f" WHEN {_belongs(table, row, tenant_key)} BEGIN"
-                f" INSERT OR IGNORE INTO moving_rows (number, key) VALUES ({number}, json_array({values})); END"
+                f" INSERT INTO moving_rows (number, key) SELECT {number}, json_array({values})"
+                f" WHERE NOT EXISTS (SELECT 1 FROM moving_rows WHERE number = {number} AND key = json_array({values}));"
+                " END"
             )
 
 

@@ -125,3 +125,24 @@ def test_rows_of_other_tenants_make_no_room(stay: Stay) -> None:
     stay.come_back([], as_changes=False)
     assert stay.count(stay.own) == before
     assert stay.count(stay.new)["messages"] == 0
+
+
+def test_a_row_that_changes_again_is_noted_once_by_an_upsert_too(stay: Stay) -> None:
+    """An upsert decides about the conflicts of the triggers that it fires."""
+    moves.start_noting(stay.connection, stay.own)
+    tried = set()
+    for table in moves.list_tables(stay.connection):
+        columns = ", ".join(table.columns)
+        scope = (
+            "room_key IN (SELECT room_key FROM rooms WHERE tenant_key = ?)" if table.is_of_room else "tenant_key = ?"
+        )
+        last = table.columns[-1]
+        upsert = (
+            f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {table.name} WHERE {scope} LIMIT 1"
+            f" ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET {last} = excluded.{last}"
+        )
+        for _ in range(2):
+            if stay.connection.execute(upsert, (stay.own,)).rowcount > 0:
+                tried.add(table.name)
+    assert tried >= {"rooms", "messages", "members", "threads", "reaction_counts", "users"}
+    assert moves.count_noted(stay.connection) == len(tried)
