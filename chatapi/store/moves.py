@@ -7,6 +7,7 @@ tenants and rooms are integers of one database and are translated; all others ar
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 from chatapi.errors import ChatError, conflict
@@ -33,6 +34,7 @@ _UNCOUNTED = frozenset({"emptied_messages", "reactions", "stream_chunks"})
 
 Row = tuple[Any, ...]
 _tables: dict[int, list["Table"]] = {}  # of each version of the schema: they are asked for with each page
+Put = Callable[[list[object]], sqlite3.Cursor]
 RoomKeys = Mapping[int, int]
 """Of the source's rooms the keys that they have here."""
 
@@ -303,7 +305,7 @@ def insert_rows(
     """Puts rows in from the one numbered `first` on; returns how far it has come. A row that does not fit is left out:
     it has changed meanwhile, and comes again, or the counts differ in the end. Raises ChatError."""
     table = _find_table(connection, change)
-    insert = _make_insert(table)
+    insert = partial(connection.execute, _make_insert(table))
     inserted: list[Row] = []
     done = first
     while done < len(change.rows):
@@ -321,18 +323,18 @@ def insert_rows(
 def _insert_new(
     connection: SqliteConnection,
     table: Table,
-    statement: str,
+    put: Put,
     row: list[object],
     translation: Translation,
     values: Sequence[Any],
 ) -> bool:
     """Whether it fits. A row of an earlier stay makes room for it."""
     with suppress(sqlite3.IntegrityError):
-        _insert(connection, table, statement, row, translation, values)
+        _insert(table, put, row, translation, values)
         return True
     if _make_room(connection, table, row, translation):
         with suppress(sqlite3.IntegrityError):
-            _insert(connection, table, _make_upsert(table), row, translation, values)
+            _insert(table, partial(_upsert, connection, table), row, translation, values)
             return True
     return False
 
@@ -386,7 +388,7 @@ def _apply(connection: SqliteConnection, translation: Translation, changes: Sequ
         for key in change.gone:
             _delete(connection, table, key, translation)
     for table, change in zip(tables, changes, strict=True):
-        upsert = _make_upsert(table)
+        upsert = partial(_upsert, connection, table)
         new: list[Row] = []
         for values in change.rows:
             row = _translate(table, change.columns, values, translation)
@@ -396,7 +398,7 @@ def _apply(connection: SqliteConnection, translation: Translation, changes: Sequ
                     connection, values[table.columns.index("message_key")]
                 ):
                     new.append(values)
-                _insert(connection, table, upsert, row, translation, values)
+                _insert(table, upsert, row, translation, values)
         _add_to_search(connection, table, new)
 
 
@@ -427,19 +429,18 @@ def _translate(
 
 
 def _insert(
-    connection: SqliteConnection,
     table: Table,
-    statement: str,
+    put: Put,
     row: list[object],
     translation: Translation,
     values: Sequence[Any],
 ) -> None:
     if table.name != "rooms":
-        connection.execute(statement, row)
+        put(row)
         return
     index = table.columns.index("room_key")
     row[index] = translation.find_room(values[index])  # None: SQLite gives it one
-    cursor = connection.execute(statement, row)
+    cursor = put(row)
     translation.found[values[index]] = row[index] or cursor.lastrowid  # type: ignore[assignment]  # it was inserted
 
 
@@ -465,10 +466,20 @@ def _make_insert(table: Table) -> str:
     return f"INSERT INTO {table.name} ({', '.join(table.columns)}) VALUES ({marks})"
 
 
-def _make_upsert(table: Table) -> str:
-    """Never touches another tenant's row, whatever its key: then the counts differ."""
+def _upsert(connection: SqliteConnection, table: Table, row: Sequence[object]) -> sqlite3.Cursor:
+    """Never touches another tenant's row, whatever its key: then the counts differ. Not by DO UPDATE, which makes the
+    triggers that it fires fail where they say OR IGNORE."""
+    update = _make_update(table)
+    if update and (cursor := connection.execute(update, row)).rowcount:
+        return cursor
+    return connection.execute(f"{_make_insert(table)} ON CONFLICT ({', '.join(table.key)}) DO NOTHING", row)
+
+
+def _make_update(table: Table) -> str | None:
     others = [column for column in table.columns if column not in table.key]
-    scope = "room_key" if table.is_of_room else "tenant_key"
-    update = ", ".join(f"{column} = excluded.{column}" for column in others)
-    action = f"UPDATE SET {update} WHERE {table.name}.{scope} = excluded.{scope}" if others else "NOTHING"
-    return f"{_make_insert(table)} ON CONFLICT ({', '.join(table.key)}) DO {action}"
+    if not others:
+        return None
+    marks = {column: f"{column} = ?{number}" for number, column in enumerate(table.columns, start=1)}
+    scope = marks["room_key" if table.is_of_room else "tenant_key"]
+    key = " AND ".join(marks[column] for column in table.key)
+    return f"UPDATE {table.name} SET {', '.join(marks[column] for column in others)} WHERE {key} AND {scope}"

@@ -146,3 +146,26 @@ def test_a_row_that_changes_again_is_noted_once_by_an_upsert_too(stay: Stay) -> 
                 tried.add(table.name)
     assert tried >= {"rooms", "messages", "members", "threads", "reaction_counts", "users"}
     assert moves.count_noted(stay.connection) == len(tried)
+
+
+def test_a_message_that_is_edited_twice_during_a_move_arrives(stay: Stay) -> None:
+    """The index of search has not come to it in between: its trigger finds the row outdated already."""
+    stay.connection.execute("DELETE FROM messages")
+    stay.come_back([], as_changes=False)
+    stay.connection.execute("DELETE FROM search_outdated")
+    stay.connection.execute("UPDATE search_progress SET done_key = (SELECT max(message_key) FROM messages)")
+    stay.connection.execute("INSERT OR IGNORE INTO search_blocks (room_key, number) SELECT room_key, 0 FROM rooms")
+    rooms = {key: key for (key,) in stay.connection.execute("SELECT room_key FROM rooms").fetchall()}
+    [messages] = [table for table in moves.list_tables(stay.connection) if table.name == "messages"]
+    content = messages.columns.index("content")
+    row = stay.connection.execute(
+        f"SELECT {', '.join(messages.columns)} FROM messages WHERE content IS NOT NULL LIMIT 1"
+    ).fetchone()
+    for text in ("once", "twice"):
+        edited = (*row[:content], text, *row[content + 1 :])
+        change = moves.TableChange("messages", messages.columns, [edited], [])
+        moves.apply_changes(stay.connection, moves.Translation(stay.new, rooms, {}), [change])
+    assert stay.connection.execute("SELECT content FROM messages WHERE message_key = ?", row[:1]).fetchone() == (
+        "twice",
+    )
+    assert stay.connection.execute("SELECT content FROM search_outdated").fetchall() == [(row[content],)]
