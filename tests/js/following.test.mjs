@@ -123,6 +123,16 @@ onTwo("a connection follows a server that says so before it is ready", ScriptedS
   await connection.ready;
 });
 
+onTwo("handshakes that fail are no moves", ScriptedServer.open, async (one, two) => {
+  one.refusals = Array(12).fill(502); // as while it restarts behind a proxy
+  const connection = one.connect({ transports: ["websocket"] });
+  const session = await one.session();
+  session.say({ type: "server.shutdown", reconnect_after_ms: 1, url: two.url });
+  session.websocket.close(1001);
+  (await two.session()).sayReady();
+  await connection.ready;
+});
+
 onTwo("servers that name each other before they are ready are given up", ScriptedServer.open, async (one, two) => {
   const connection = one.connect();
   for (let hop = 0; hop < 6; hop++) {

@@ -2448,7 +2448,8 @@ export class Connection {
   async #askWhy(signal) {
     const asked = this.#client.url;
     const found = await this.#client.findRefusal(signal);
-    const follows = this.#hops++ < MAX_HOPS && this.#client.follow(found, asked);
+    const follows = this.#hops < MAX_HOPS && this.#client.follow(found, asked);
+    if (follows) this.#hops++;
     if (found?.status && !follows) throw found;
     this.#limitConnect();
     this.#suspicion = follows ? undefined : found ?? new ChatAPIError("NOT_CHATAPI", "the server takes WebSockets, but the handshake does not reach it: does a proxy pass the upgrade on?");
