@@ -124,9 +124,12 @@ class Streams:
         return (await self._store.writer.change(apply, publish, characters=characters)).message
 
     async def end_idle(self) -> None:
-        """Ends the streams whose senders have not been heard of for too long: they have failed."""
+        """Ends the streams whose senders have not been heard of for too long: they have failed. Those of tenants that
+        are held for a move wait: their refusal would keep the others from their turn."""
         long_ago_s = self._clock.monotonic_s() - self._idle_seconds
-        idle = [stream for stream in self._open.list_all() if stream.heard_at_s <= long_ago_s]
+        idle = [
+            stream for stream in self._open.list_all() if stream.heard_at_s <= long_ago_s and stream.tenant.hold is None
+        ]
         for stream in idle[:ENDS_AT_ONCE]:
             if self._open.find(stream.room_key, stream.message.message_id) is stream:
                 await self._fail_idle(stream)

@@ -17,7 +17,7 @@ from receiver import Call, Receiver, answer
 from stream_writers import Writer, make_writer
 
 from chatapi import housekeeping
-from chatapi.errors import ChatError
+from chatapi.errors import ChatError, held
 from chatapi.housekeeping import apply_retention, purge_deleted
 from chatapi.open_streams import AppendResult
 from chatapi.protocol.stream_requests import MAX_APPEND_BYTES
@@ -273,6 +273,24 @@ async def test_the_idle_time_is_a_setting(start_server: StartServer, by_hand: No
     clock.advance(5)
     await end_idle(server)
     assert (await writer.read(message_id))["stream"] == {"state": "failed"}
+
+
+async def test_an_idle_stream_of_a_held_tenant_keeps_no_other_one(start_server: StartServer, by_hand: None) -> None:
+    clock = HandClock()
+    server = await start_server(clock=clock)
+    made = await server.make_tenant("moving")
+    moving = server.user("alice", made["api_key"])
+    await moving.say(await moving.make_room("bob"), "", stream=True)
+    writer = await make_writer(server, "rest")
+    message_id = (await writer.open())["message_id"]
+    tenant = server.services.tenants.get(made["tenant_id"])
+    tenant.hold = held("The tenant is on its way to another server")
+    clock.advance(IDLE_SECONDS)
+    await end_idle(server)
+    assert (await writer.read(message_id))["stream"] == {"state": "failed"}
+    tenant.hold = None
+    await end_idle(server)
+    assert list(server.services.streams._open.list_all()) == []
 
 
 async def mute(server: Server, room_id: str) -> None:
