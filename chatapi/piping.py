@@ -49,7 +49,7 @@ class Pipes:
         self.clock = clock
         self.idle_seconds = idle_seconds
         self._refusals: dict[TenantKey, ChatError] = {}  # of tenants that are about to move
-        self._written: dict[TenantKey, set[Written]] = {}
+        self._under_way: dict[TenantKey, set[_Writing]] = {}
 
     async def access_room(self, principal: Principal, room_id: str, client_message_id: str | None) -> RoomState:
         """The room. Raises ChatError if the user may not post there now; where there is a `client_message_id` only
@@ -71,8 +71,8 @@ class Pipes:
             raise refuse_idle() from None
         if not data:
             raise invalid("The body is empty")
-        with self._watch(principal.tenant.tenant_key) as written:
-            pipe = await self._open_pipe(principal, room, draft, text, read, written)
+        with self._watch(principal.tenant.tenant_key) as writing:
+            pipe = await self._open_pipe(principal, room, draft, text, read, writing)
             message = await pipe.run(data)
         await pipe.pass_over_rest()
         return message
@@ -84,17 +84,17 @@ class Pipes:
         draft: MessageDraft,
         text: PipedText,
         read: Read,
-        written: "Written",
+        writing: "_Writing",
     ) -> "_Pipe":
-        if written.refusal is not None:
-            raise written.refusal
+        if writing.refusal is not None:
+            raise writing.refusal
         message, is_new = await self._chat.send_and_wait(principal, room.room_id, draft)
         if not is_new:
             raise conflict("client_message_id was used for another message", {"message_id": message.message_id})
         stream = self._open.find(room.room_key, message.message_id)
         if stream is None:
             raise conflict("The stream has ended", {"message_id": message.message_id})
-        return _Pipe(self, principal, stream, text, read, written)
+        return _Pipe(self, principal, stream, text, read, writing)
 
     # A tenant that is about to move
 
@@ -102,30 +102,30 @@ class Pipes:
         """All pipes of the tenant fail with this error, while that can still be stored, and no new one is taken until
         `take_again`. On return they have ended, or their time is over."""
         self._refusals[tenant_key] = refusal
-        written = self._written.get(tenant_key, set())
-        for one in written:
+        under_way = self._under_way.get(tenant_key, set())
+        for one in under_way:
             one.end(refusal)
-        if written:
-            await asyncio.wait([one.ended for one in written], timeout=END_SECONDS)
+        if under_way:
+            await asyncio.wait([one.ended for one in under_way], timeout=END_SECONDS)
 
     def take_again(self, tenant_key: TenantKey) -> None:
         self._refusals.pop(tenant_key, None)
 
     @contextmanager
-    def _watch(self, tenant_key: TenantKey) -> Iterator["Written"]:
-        written = Written(self._refusals.get(tenant_key))
-        self._written.setdefault(tenant_key, set()).add(written)
+    def _watch(self, tenant_key: TenantKey) -> Iterator["_Writing"]:
+        writing = _Writing(self._refusals.get(tenant_key))
+        self._under_way.setdefault(tenant_key, set()).add(writing)
         try:
-            yield written
+            yield writing
         finally:
-            written.ended.set_result(None)
-            self._written[tenant_key].remove(written)
-            if not self._written[tenant_key]:
-                del self._written[tenant_key]
+            writing.ended.set_result(None)
+            self._under_way[tenant_key].remove(writing)
+            if not self._under_way[tenant_key]:
+                del self._under_way[tenant_key]
 
 
-class Written:
-    """The writing of one pipe, from its first byte to its end."""
+class _Writing:
+    """The work of a pipe, from its first byte to its end."""
 
     def __init__(self, refusal: ChatError | None) -> None:
         self.refusal = refusal  # why it may not go on
@@ -139,7 +139,7 @@ class Written:
 
 class _Pipe:
     def __init__(
-        self, pipes: Pipes, principal: Principal, stream: OpenStream, text: PipedText, read: Read, written: Written
+        self, pipes: Pipes, principal: Principal, stream: OpenStream, text: PipedText, read: Read, writing: _Writing
     ) -> None:
         self._appends = pipes.appends
         self._streams = pipes.streams
@@ -149,7 +149,7 @@ class _Pipe:
         self._stream = stream
         self._text = text
         self._read_body = read
-        self._written = written
+        self._writing = writing
         self._room_id = stream.message.room_id
         self._message_id = stream.message.message_id
         self._index = 0
@@ -158,7 +158,7 @@ class _Pipe:
 
     async def run(self, data: bytes) -> Message:
         """`data` is the beginning of the body."""
-        self._stream.watcher = self._written.interrupt = self._interrupt
+        self._stream.watcher = self._writing.interrupt = self._interrupt
         try:
             state = await self._copy(data)
             return await self._finish(state)
@@ -228,14 +228,14 @@ class _Pipe:
             self._reading = None
         if self._stream.ended is not None:
             raise refuse_idle() if self._is_idle() else self._stream.ended
-        if self._written.refusal is not None:
-            raise self._written.refusal
+        if self._writing.refusal is not None:
+            raise self._writing.refusal
         if not self._stream.cancel_requested:
             raise refuse_idle()
         return b""
 
     def _is_stopped(self) -> bool:
-        return self._stream.ended is not None or self._stream.cancel_requested or self._written.refusal is not None
+        return self._stream.ended is not None or self._stream.cancel_requested or self._writing.refusal is not None
 
     def _interrupt(self) -> None:
         """The stream has ended, or somebody has asked for its end, or the tenant is about to move."""

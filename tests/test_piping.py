@@ -63,7 +63,7 @@ async def test_all_pipes_of_a_tenant_end_and_new_ones_wait_for_the_move(server: 
         going.end()
         assert (await going.read_reply()).data["content"] == text
     assert theirs["stream"]["state"] == "open"
-    assert (server.services.pipes._written, server.services.pipes._refusals) == ({}, {})
+    assert (server.services.pipes._under_way, server.services.pipes._refusals) == ({}, {})
     for left in (pipe, waiting, again, others):
         left.leave()
         await left.writer.wait_closed()
