@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from chatapi.errors import not_found
 from chatapi.models import SERVER_ACTOR, TenantId, TenantKey
 from chatapi.protocol.json import dumps_text, loads_stored
 from chatapi.store import audit, moves
@@ -123,9 +124,11 @@ async def confirm_departure(transaction: Transaction, tenant_key: TenantKey) -> 
 
 
 def read_identity(connection: SqliteConnection, tenant_key: TenantKey) -> dict[str, object]:
-    """The tenant's own row and its keys, as JSON has them."""
+    """The tenant's own row and its keys, as JSON has them. Raises ChatError for one that is deleted."""
     cursor = connection.execute("SELECT * FROM tenants WHERE tenant_key = ?", (tenant_key,))
-    row = dict(zip((column[0] for column in cursor.description), cursor.fetchone(), strict=True))
+    row = dict(zip((column[0] for column in cursor.description), cursor.fetchone() or (), strict=False))
+    if row.get("deleted_at_us", 0) is not None:
+        raise not_found("Tenant")
     del row["tenant_key"], row["tenant_id"]
     columns = ", ".join(_AS_TEXT.get(column, column) for column in _KEY_COLUMNS)
     keys = connection.execute(f"SELECT {columns} FROM api_keys WHERE tenant_key = ?", (tenant_key,))

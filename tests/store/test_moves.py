@@ -10,8 +10,9 @@ from driver import Server
 from marked_rows import fill
 
 from chatapi import housekeeping
+from chatapi.errors import ChatError
 from chatapi.models import TenantKey
-from chatapi.store import moves, purge
+from chatapi.store import handover, moves, purge
 from chatapi.store.check import check_database
 from chatapi.words import list_words
 
@@ -169,3 +170,10 @@ def test_a_message_that_is_edited_twice_during_a_move_arrives(stay: Stay) -> Non
         "twice",
     )
     assert stay.connection.execute("SELECT content FROM search_outdated").fetchall() == [(row[content],)]
+
+
+def test_a_tenant_that_was_deleted_while_it_was_copied_is_not_handed_over(stay: Stay) -> None:
+    for tenant_key in (stay.own, TenantKey(stay.new + 1)):  # deleted, and purged already
+        with pytest.raises(ChatError, match="Tenant not found"):
+            handover.read_identity(stay.connection, tenant_key)
+    assert handover.read_identity(stay.connection, stay.new)["keys"] == []
