@@ -17,7 +17,7 @@ from chatapi.errors import ChatError
 from chatapi.indexer import PAUSE_SECONDS
 from chatapi.log_lines import Seldom
 from chatapi.memory import give_back_memory
-from chatapi.models import RoomKey, TenantKey, TenantState
+from chatapi.models import RoomKey, TenantKey, TenantState, list_held_keys
 from chatapi.services import Services
 from chatapi.store import DatabaseGone, Writer, audit, meta, moderation, purge
 
@@ -125,7 +125,8 @@ async def purge_deleted(services: Services) -> None:
 async def purge_ended_rules(services: Services) -> None:
     """Removes mutes and bans that have ended."""
     now_us = min(services.clock.now_us(), services.steady.now_us())  # a wrong clock must end none
-    while await services.store.writer.step(partial(moderation.purge_ended, now_us)):
+    held = list_held_keys(services.tenants.all())
+    while await services.store.writer.step(partial(moderation.purge_ended, now_us, held)):
         pass
 
 
@@ -215,7 +216,8 @@ async def apply_retention(services: Services, tenant: TenantState) -> None:
 
 async def purge_old_notifications(services: Services) -> None:
     """Removes notifications that are older than their tenant's `retention_days`. The tenants have their turns."""
-    tenants = [tenant for tenant in services.tenants.list_served() if tenant.settings.retention_days]
+    served = services.tenants.list_served()
+    tenants = [tenant for tenant in served if tenant.settings.retention_days and tenant.hold is None]
     limits = {tenant.tenant_key: find_limit(services, tenant) for tenant in tenants}
     left = iter(limits.items())
     waiting: deque[TenantKey] = deque()

@@ -6,7 +6,7 @@ key in the database; the public id is an encoding of it, so that no second index
 
 import datetime
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, NewType
@@ -146,6 +146,11 @@ class TenantState:
         self.webhook_secret = webhook_secret
         self.replaced_webhook_secrets = list(replaced_webhook_secrets)
         self.bans: BannedUsers | None = None  # of users; most tenants have none
+
+
+def list_held_keys(tenants: Iterable[TenantState]) -> list[TenantKey]:
+    """Of those whose writes are refused: one row of theirs would have a statement over all tenants refused."""
+    return [tenant.tenant_key for tenant in tenants if tenant.hold is not None]
 
 
 class Principal(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ from driver import HandClock, Server, eventually
 from hooked import QUICK, Hooked, find_stats, hook
 from receiver import Receiver, answer, in_turn
 
+from chatapi.errors import held
 from chatapi.store import webhooks as store_webhooks
 from chatapi.store.webhooks import DeliveryKey, encode_delivery_id, parse_delivery_id
 
@@ -180,6 +181,11 @@ async def test_they_expire(start_server: StartServer, receiver: Receiver) -> Non
     assert (await hooked.queues())["dead_letters"] == 5
     clock.advance(2)
     await make_dead(hooked, 1)
+    tenant = server.services.tenants.get(hooked.tenant_id)
+    tenant.hold = held("The tenant is on its way to another server")
+    await dead_letters.expire()
+    assert (await hooked.queues())["dead_letters"] == 6
+    tenant.hold = None
     await dead_letters.expire()
     assert (await hooked.queues())["dead_letters"] == 1
 

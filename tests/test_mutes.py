@@ -1,13 +1,16 @@
 """Mutes: a muted member reads, but posts, edits and types nothing, until then and no longer."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 from conftest import StartServer
 from driver import HandClock, Server, User, restart
 
+from chatapi.errors import held
 from chatapi.housekeeping import purge_deleted, purge_ended_rules
 from chatapi.models import encode_time
+from chatapi.store.moves import drop_guard, raise_guard
 
 MUTE_SECONDS = 600
 
@@ -248,6 +251,27 @@ async def test_rows_of_mutes_go_with_their_time_and_with_the_room(muting: Muting
     assert await count_rows(server) == 1
     await muting.alice.delete(muting.path)
     await purge_deleted(server.services)
+    assert await count_rows(server) == 0
+
+
+async def test_rows_of_a_held_tenant_keep_no_others(muting: Muting) -> None:
+    """Its guard would have the statement refused for all."""
+    server = muting.server
+    await muting.mute(60)
+    made = await server.make_tenant("moving")
+    moving = server.user("alice", made["api_key"])
+    room_id = await moving.make_room("bob")
+    await moving.patch(f"/rooms/{room_id}/members/bob", {"muted_for": 60})
+    tenant = server.services.tenants.get(made["tenant_id"])
+    tenant.hold = held("The tenant is on its way to another server")
+    writer = server.services.store.writer
+    await writer.change(lambda transaction: transaction.run(partial(raise_guard, tenant_key=tenant.tenant_key)))
+    muting.clock.advance(60)
+    await purge_ended_rules(server.services)
+    assert await count_rows(server) == 1
+    tenant.hold = None
+    await writer.change(lambda transaction: transaction.run(partial(drop_guard, tenant_key=tenant.tenant_key)))
+    await purge_ended_rules(server.services)
     assert await count_rows(server) == 0
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from chatapi.models import RoomKey, TenantKey, UserId
-from chatapi.protocol.json import MAX_KEY
+from chatapi.protocol.json import MAX_KEY, dumps_text
 from chatapi.protocol.pages import Page, Value, Window
 from chatapi.store.background import CHUNK_ROWS
 from chatapi.store.readers import Readers
@@ -24,7 +24,8 @@ _PUT_MUTE = """
 _DELETE_MUTE = "DELETE FROM mutes WHERE room_key = :room_key AND user_id = :user_id AND tenant_key = :tenant_key"
 _DELETE_ENDED_MUTES = """
     DELETE FROM mutes WHERE (user_id, room_key) IN (
-        SELECT user_id, room_key FROM mutes WHERE until_us <= :now_us LIMIT :limit)
+        SELECT user_id, room_key FROM mutes WHERE until_us <= :now_us
+          AND tenant_key NOT IN (SELECT value FROM json_each(:held)) LIMIT :limit)
 """
 _LOAD_BANS = """
     SELECT user_id, until_us FROM bans
@@ -44,7 +45,8 @@ _PUT_BAN = """
 _DELETE_BAN = "DELETE FROM bans WHERE room_key = :room_key AND user_id = :user_id AND tenant_key = :tenant_key"
 _DELETE_ENDED_BANS = """
     DELETE FROM bans WHERE (user_id, room_key) IN (
-        SELECT user_id, room_key FROM bans WHERE until_us <= :now_us LIMIT :limit)
+        SELECT user_id, room_key FROM bans WHERE until_us <= :now_us
+          AND tenant_key NOT IN (SELECT value FROM json_each(:held)) LIMIT :limit)
 """
 _LIST_BANS = """
     SELECT b.created_at_us, b.user_id, CAST(json_object('user_id', b.user_id, 'reason', b.reason,
@@ -131,10 +133,12 @@ async def list_posts(readers: Readers, tenant_key: TenantKey, room_key: RoomKey,
     return await readers.fetch(_LIST_POSTS, scope)
 
 
-def purge_ended(now_us: int, connection: SqliteConnection, is_over: Callable[[], bool]) -> bool:
-    """One step of removing mutes and bans that have ended; whether there may be more to do."""
+def purge_ended(now_us: int, held: list[TenantKey], connection: SqliteConnection, is_over: Callable[[], bool]) -> bool:
+    """One step of removing mutes and bans that have ended; whether there may be more to do. Those of tenants that are
+    held stay."""
+    scope = {"now_us": now_us, "held": dumps_text(held), "limit": CHUNK_ROWS}
     for statement in (_DELETE_ENDED_MUTES, _DELETE_ENDED_BANS):
-        while connection.execute(statement, {"now_us": now_us, "limit": CHUNK_ROWS}).rowcount == CHUNK_ROWS:
+        while connection.execute(statement, scope).rowcount == CHUNK_ROWS:
             if is_over():
                 return True
     return False

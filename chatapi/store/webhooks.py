@@ -302,7 +302,8 @@ _NEWEST_DEAD = """
 _EXPIRE = """
     DELETE FROM webhook_deliveries WHERE (event_key, ordinal) IN (
         SELECT event_key, ordinal FROM webhook_deliveries
-        WHERE next_attempt_at_us IS NULL AND last_attempt_at_us < :before_us LIMIT :limit)
+        WHERE next_attempt_at_us IS NULL AND last_attempt_at_us < :before_us
+          AND tenant_key NOT IN (SELECT value FROM json_each(:held)) LIMIT :limit)
 """
 
 
@@ -482,9 +483,13 @@ async def requeue_of_tenant(
     )
 
 
-def expire_dead(before_us: int, connection: SqliteConnection, is_over: Callable[[], bool]) -> bool:
-    """One step of deleting dead letters whose last attempt was before that; whether there may be more to do."""
-    while connection.execute(_EXPIRE, {"before_us": before_us, "limit": CHUNK_ROWS}).rowcount:
+def expire_dead(
+    before_us: int, held: list[TenantKey], connection: SqliteConnection, is_over: Callable[[], bool]
+) -> bool:
+    """One step of deleting dead letters whose last attempt was before that; whether there may be more to do. Those of
+    tenants that are held stay."""
+    scope = {"before_us": before_us, "held": dumps_text(held), "limit": CHUNK_ROWS}
+    while connection.execute(_EXPIRE, scope).rowcount:
         if is_over():
             return True
     return False

@@ -10,7 +10,7 @@ from chatapi.clock import Clock, SteadyClock
 from chatapi.config import WebhooksConfig
 from chatapi.errors import conflict, not_found
 from chatapi.hub import Hub
-from chatapi.models import Actor, TenantState
+from chatapi.models import Actor, TenantState, list_held_keys
 from chatapi.protocol.answers import AllQueues, Queues, Stats, TenantStats
 from chatapi.protocol.move_records import MoveState
 from chatapi.protocol.pages import Page, Window
@@ -101,7 +101,8 @@ class DeadLetterQueue:
     async def expire(self) -> None:
         """Deletes those whose last attempt was `dead_letter_days` ago, bit by bit. Called now and then."""
         now_us = min(self._clock.now_us(), self._steady.now_us())  # neither may be wrong alone
-        while await self._store.writer.step(partial(store_webhooks.expire_dead, now_us - self._kept_us)):
+        held = list_held_keys(self._tenants.all())
+        while await self._store.writer.step(partial(store_webhooks.expire_dead, now_us - self._kept_us, held)):
             pass
 
     async def list_stats(self, find_move: Callable[[TenantState], MoveState | UnsetType]) -> Stats:
