@@ -126,16 +126,26 @@ def test_a_break_at_each_step_leaves_one_that_serves(
         assert check_database(str(pair.directory / name / "chatapi.db")).findings == []
 
 
+ODD_ADDRESSES = (
+    ("ftp://a", ""),
+    ("http://a@b", ""),
+    ("http://a", "?"),
+    ("http://a", "#"),
+    ("http://a", "/b c"),
+    ("http://a", "\\"),
+)
+
+
 @pytest.mark.slow
 def test_a_tenant_that_cannot_move_stays(pair: Pair) -> None:
     tenant_id = pair.tenant_id
     refused = [
-        pair.move(pair.source, pair.target, "ftp://example.com"),
+        *(pair.move(pair.source, pair.target, f"{part}.example.com{rest}") for part, rest in ODD_ADDRESSES),
         pair.move(pair.source, pair.target, "http://127.0.0.1:1"),
         pair.move(pair.source, pair.source),
         pair.move(pair.source, pair.target, **{"X-To-Master-Key": "wrong"}),
     ]
-    assert [status for status, _ in refused] == [400, 503, 409, 409]
+    assert [status for status, _ in refused] == [400] * len(ODD_ADDRESSES) + [503, 409, 409]
     pair.tenant_id = "tenant_unknown"
     assert pair.move(pair.source, pair.target)[0] == 404
     pair.tenant_id = tenant_id

@@ -11,6 +11,8 @@ from chatapi.protocol.json import dumps, loads_stored
 from chatapi.store.moves import TableChange
 
 CALL_SECONDS = 30.0
+MAX_URL_LENGTH = 2_000
+_NOT_IN_ADDRESSES = frozenset(" \\?#@")  # SDKs follow to no such one
 BUSY = 503
 
 Json = dict[str, Any]
@@ -98,7 +100,8 @@ def check_url(url: str, *, is_https: bool) -> str:
         is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         is_valid = False
-    if not is_valid or "@" in parts.netloc or parts.query or parts.fragment or len(url) > 2000 or not url.isprintable():
+    is_whole = url.isprintable() and _NOT_IN_ADDRESSES.isdisjoint(url) and len(url) <= MAX_URL_LENGTH
+    if not is_valid or not is_whole:
         raise invalid("Must be the other server's address, as in https://chat2.example.com", "to")
     if is_https and parts.scheme != "https":
         raise invalid("Must begin with https://, as this server's address does: clients follow to nothing less", "to")
