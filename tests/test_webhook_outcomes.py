@@ -7,11 +7,12 @@ import pytest
 from conftest import StartServer
 from driver import eventually
 from hooked import QUICK, hook
-from receiver import Receiver
+from receiver import Receiver, answer
 
 from chatapi.errors import ChatError, held
 from chatapi.models import TenantKey
 from chatapi.store import moves
+from chatapi.store.webhooks import DeliveryKey
 from chatapi.webhooks import outcomes, pace
 
 
@@ -100,3 +101,18 @@ async def test_one_held_tenant_holds_up_no_calls_of_others(
     await alice.say(await alice.make_room(), "hello")
     await other.is_settled()
     await eventually(lambda: refused > 1)  # it is asked again
+
+
+async def test_outcomes_of_a_tenant_that_is_gone_touch_no_row(start_server: StartServer, receiver: Receiver) -> None:
+    """It may be back from another server already, with calls of the same keys."""
+    server = await start_server(QUICK)
+    receiver.behave = answer(503)
+    hooked = await hook(server, receiver.url, webhook_events=["message.created"])
+    alice = hooked.user("alice")
+    await alice.say(await alice.make_room(), "hello")
+    tenant, store = server.services.tenants.get(hooked.tenant_id), server.services.store
+    list_keys = "SELECT event_key, ordinal FROM webhook_deliveries WHERE tenant_key = :tenant_key"
+    [row] = await store.readers.fetch(list_keys, {"tenant_key": tenant.tenant_key})
+    tenant.gone = True
+    await server.services.webhooks._record([outcomes.Step(tenant, DeliveryKey(*row), None)])
+    assert len(await store.readers.fetch(list_keys, {"tenant_key": tenant.tenant_key})) == 1

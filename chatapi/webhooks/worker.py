@@ -6,7 +6,6 @@ most those. Each tenant has a queue of its own, and the queues take turns.
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import secrets
 from collections import Counter, OrderedDict, deque
@@ -482,7 +481,8 @@ class WebhookWorker:
 
         async def apply(transaction: Transaction) -> list[bool]:
             are_free = [step.tenant.hold is None or step.tenant.gone for step in steps]
-            free = list(itertools.compress(steps, are_free))
+            # One that is gone may be back already, with rows of the same keys: the purge has those of its old stay.
+            free = [step for step, is_free in zip(steps, are_free, strict=True) if is_free and not step.tenant.gone]
             done = [step.key for step in free if step.noted is None]
             delays = [step.noted for step in free if isinstance(step.noted, Delay)]
             failures = [step.noted for step in free if isinstance(step.noted, Failure)]
