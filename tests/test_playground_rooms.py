@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from browser_rig import PHONE, PaneOf, Tenant, open_room, panes
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from server_process import ServerProcess
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -86,6 +86,27 @@ def test_in_a_large_channel_others_only_follow(browser: Browser, tenant: Tenant)
         expect(alice.message("now I may")).to_have_count(1)
         # What happens while the page is away is known from the connection, too.
         tenant.call("DELETE", f"/rooms/{room}/members/bob", user="a000")
+        expect(bob.root.locator(".outside")).to_contain_text("Following without being a member")
+
+
+def test_a_large_channel_opens_for_a_user_who_is_removed_meanwhile(browser: Browser, tenant: Tenant) -> None:
+    members = [*MANY, "alice", "bob"]
+    body: dict[str, object] = {"type": "channel", "name": "News", "members": members}
+    room = tenant.call("POST", "/rooms", body, "a000")["room_id"]
+
+    def remove_first(route: Route) -> None:
+        tenant.call("DELETE", f"/rooms/{room}/members/bob", user="a000")
+        route.continue_()
+
+    with tenant.visit(browser, excused=("403",)) as visitor:
+        page = visitor.open()
+        _alice, bob = panes(page)
+        # The members' list does not get as far as bob, who asks for presence since he was a member.
+        page.route(
+            lambda url: url.endswith("/presence") and room in url,
+            lambda route: remove_first(route) if route.request.headers.get("x-user-id") == "bob" else route.continue_(),
+        )
+        open_room(page, "News")
         expect(bob.root.locator(".outside")).to_contain_text("Following without being a member")
 
 

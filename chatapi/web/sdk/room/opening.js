@@ -19,15 +19,24 @@ export async function readRoom(client, room, user, { findMembership, follow, isC
   const roomId = room.room_id;
   const { members, has_more: hasMore } = await client.listMembers(roomId, { limit: RECEIPTS_UP_TO });
   const isListed = members.some((one) => one.user_id === user);
-  // A list that is cut off may leave the user out. All who can read a private room are in it.
-  const isMember = isListed || (hasMore && (room.type !== "channel" || await findMembership()));
-  if (!isCurrent()) return null;
-  if (!isMember && room.type === "channel") await follow();
   const count = hasMore ? Math.max(room.member_count, members.length + 1) : members.length;
-  const [page, { online }, { receipts }] = await Promise.all([
-    client.listMessages(roomId, { limit: PAGE }),
-    isMember && count <= PRESENCE_UP_TO ? client.getPresence(roomId) : { online: [] },
-    isMember && count <= RECEIPTS_UP_TO ? client.listReceipts(roomId, { limit: RECEIPTS_UP_TO }) : { receipts: [] },
-  ]);
-  return isCurrent() ? { isMember, members, count, online, receipts, page } : null;
+  /** @param {boolean} isMember @returns {Promise<Opened | null>} */
+  const read = async (isMember) => {
+    if (!isCurrent()) return null;
+    if (!isMember && room.type === "channel") await follow();
+    const [page, { online }, { receipts }] = await Promise.all([
+      client.listMessages(roomId, { limit: PAGE }),
+      isMember && count <= PRESENCE_UP_TO ? client.getPresence(roomId) : { online: [] },
+      isMember && count <= RECEIPTS_UP_TO ? client.listReceipts(roomId, { limit: RECEIPTS_UP_TO }) : { receipts: [] },
+    ]);
+    return isCurrent() ? { isMember, members, count, online, receipts, page } : null;
+  };
+  // A list that is cut off may leave the user out. All who can read a private room are in it.
+  if (!isListed && !(hasMore && (room.type !== "channel" || await findMembership()))) return read(false);
+  try {
+    return await read(true);
+  } catch (/** @type {any} */ error) {
+    if (room.type !== "channel" || error.status !== 403) throw error;
+    return read(false); // they were removed meanwhile: a channel is there for all
+  }
 }
