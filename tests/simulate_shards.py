@@ -19,7 +19,7 @@ class Costs:
     """Each was measured with the command that docs/scale.md names."""
 
     server_messages_per_s: float = 20_000.0  # a core, at 50 us each
-    server_bytes_per_connection: float = 15_000.0
+    server_bytes_per_connection: float = 5_100.0
     proxy_s_per_message: float = 20e-6  # in, and out to a room of two
     proxy_bytes_per_connection: float = 6_200.0
     proxy_bytes_per_tenant: float = 340.0
