@@ -17,7 +17,8 @@ from chatapi.store.users import make_sort_name
 
 MAX_FINDINGS = 100  # of each kind: a ruined file has millions
 
-_INTEGRITY = f"SELECT integrity_check FROM pragma_integrity_check({MAX_FINDINGS})"
+# As a table-valued function it takes no number any more: newer SQLites look for a table of that name.
+_INTEGRITY = f"PRAGMA integrity_check({MAX_FINDINGS})"
 
 # The tenants and rooms whose rows are judged.
 _KEEP = (
