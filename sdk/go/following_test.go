@@ -138,7 +138,7 @@ func TestCredentialsGoFromHTTPSToHTTPSOnly(t *testing.T) {
 func TestConnectionGoesOnWhereTheTenantIs(t *testing.T) {
 	old, one, two := newMover(t, false), newMover(t, true), newMover(t, true)
 	old.to = one.URL // 421 in place of the upgrade
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	alice := newAlice(t, old.URL)
 	opened := make(chan *Connection, 1)
