@@ -155,6 +155,7 @@ def test_the_playground_says_where_the_tenant_is_and_comes_back_with_it(browser:
         page = open_playground(context, moving)
         pane = PaneOf(page, "a")
         pane.expect_live()
+        expect(pane.room).not_to_be_empty()  # before that, nothing can be sent
         pane.say("here")
         pane.expect_contents(["here"])
         moving.move()

@@ -299,6 +299,7 @@ def test_on_a_phone(browser: Browser, tenant: Tenant, screenshots: Path, scheme:
         page = visitor.open()
         alice, bob = PaneOf(page, "a"), PaneOf(page, "b")
         alice.expect_live()
+        expect(alice.room).to_have_text("alice & bob")  # before that, nothing can be sent
         alice.say("From a phone")
         expect(page.locator(".room-last")).to_have_text("alice: From a phone")
         for view in ("b", "rooms", "frames", "a"):
