@@ -40,7 +40,7 @@ SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
 
 # Each scenario in its smallest useful form.
 SMALL_FORMS = {
-    "rest-send": ["--clients", "4"],
+    "rest-send": ["--clients", "4", "--window", "3"],
     "ws-send": ["--clients", "4", "--window", "2", "--events", "1"],
     "fanout": ["--members", "20", "--window", "2"],
     "idle": ["--connections", "40"],
@@ -51,7 +51,7 @@ SMALL_FORMS = {
     "mixed": ["--clients", "6", "--members", "3"],
     "lively": ["--clients", "6", "--members", "3", "--window", "2"],
     "streams": ["--clients", "4", "--members", "3", "--rate", "20"],
-    "shards": ["--clients", "8", "--servers", "2"],
+    "shards": ["--clients", "8", "--servers", "2", "--window", "2"],
     "transfer": ["--messages", "1500", "--clients", "4", "--rate", "50"],
     "open-streams": ["--clients", "3", "--streams", "12", "--appends", "5"],
 }
@@ -534,7 +534,8 @@ def test_a_broken_server_is_found_out(
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(SABOTAGE.format(when=when, how=how))
     clients = ["--clients", "1" if scenario == "ws-send" else "2", "--members", "2"]
-    arguments = [scenario, *clients, "--seconds", "0.5", "--warmup", "0.2", "--tree", str(tmp_path)]
+    # With one message under way each is published by itself.
+    arguments = [scenario, *clients, "--window", "1", "--seconds", "0.5", "--warmup", "0.2", "--tree", str(tmp_path)]
     assert run_bench(arguments) == 1
     assert found in capsys.readouterr().out
 

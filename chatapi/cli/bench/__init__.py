@@ -27,7 +27,7 @@ _SCENARIO_OPTIONS = {
     "appends": (int, "N", "number of appends to each stream"),
     "servers": (int, "N", "number of servers behind HAProxy; 0 = one without it"),
     "events": (int, "0|1", "1 = a prompt endpoint is told of every message (webhook_events)"),
-    "window": (int, "N", "messages, operations or handshakes under way at once"),
+    "window": (int, "N", "messages of each sender, operations or handshakes under way at once"),
     "rate": (
         float,
         "N",

@@ -31,6 +31,8 @@ class Scenario:
 
 _LOAD = {"size": 100, "seconds": 5.0, "warmup": 1.0}
 _SENT_LOAD = {**_LOAD, "busy_poll": False}
+# Messages that a sender has under way. With one the generator's turns, and not the server, are what is measured.
+_WINDOW = 8
 # To each stream beside the messages: the SDKs send an append with all the text that has come since the last one, once
 # that is confirmed, and appends are committed every 50 ms (`appends.JOIN_SECONDS`).
 _APPENDS_PER_S = 20.0
@@ -40,18 +42,18 @@ SCENARIOS: Mapping[str, Scenario] = {
     for scenario in (
         Scenario(
             "rest-send",
-            "clients send over REST, each its next message when the last one is confirmed",
+            "clients send over REST, with 8 messages under way each (--window)",
             run_rest_send,
-            {"clients": 64, "members": 2, **_SENT_LOAD},
+            {"clients": 64, "members": 2, "window": _WINDOW, **_SENT_LOAD},
         ),
         Scenario(
             "ws-send",
-            "clients send over WebSocket, in rooms of 2, and get what is sent there",
+            "clients send over WebSocket, with 8 messages under way each, in rooms of 2, and get what is sent there",
             run_ws_send,
             {
                 "clients": 50,
                 "members": 2,
-                "window": 1,
+                "window": _WINDOW,
                 "rate": 0.0,
                 "streams": 0,
                 "append_rate": _APPENDS_PER_S,
@@ -64,7 +66,7 @@ SCENARIOS: Mapping[str, Scenario] = {
             "fanout",
             "one sender in a room of 1,000 connected members; a latency ends at the last member",
             run_fanout,
-            {"members": 1000, "window": 4, "rate": 0.0, **_SENT_LOAD},
+            {"members": 1000, "window": _WINDOW, "rate": 0.0, **_SENT_LOAD},
         ),
         Scenario(
             "idle",
@@ -127,7 +129,7 @@ SCENARIOS: Mapping[str, Scenario] = {
             "shards",
             "ws-send to servers behind HAProxy, each with a tenant of its own; --servers 0 is one without HAProxy",
             run_shards,
-            {"servers": 2, "clients": 100, "members": 2, **_SENT_LOAD},
+            {"servers": 2, "clients": 100, "members": 2, "window": _WINDOW, **_SENT_LOAD},
         ),
         Scenario(
             "transfer",

@@ -1,4 +1,4 @@
-"""rest-send and ws-send: clients that send and wait for the confirmation, then send again."""
+"""rest-send and ws-send: clients that keep some messages under way, and send one more for each that is confirmed."""
 
 from array import array
 from collections import deque
@@ -77,18 +77,26 @@ def number_text(number: int) -> bytes:
 
 
 class RestSender:
-    """One user that sends over REST, one message at a time."""
+    """One connection of a user's pool, which sends one message at a time. `name` is its own in the tenant, and begins
+    its messages' ids."""
 
     def __init__(
-        self, reactor: Reactor, tally: SendTally, login: TenantLogin, room_id: str, user: str, options: BenchOptions
+        self,
+        reactor: Reactor,
+        tally: SendTally,
+        login: TenantLogin,
+        room_id: str,
+        user: str,
+        name: str,
+        options: BenchOptions,
     ) -> None:
-        before, after = message_parts(room_id, user, options)
+        self.name = name
+        before, after = message_parts(room_id, name, options)
         path = f"/rooms/{room_id}/messages"
         whole = encode_request("POST", path, login.host, login.headers(user), before + _SPLIT + after)
         self._before, _, self._after = whole.partition(_SPLIT)
         self._tally = tally
         self._sent_s = 0.0
-        self.user = user
         self.room_id = room_id
         self.seqs: array[int] = array("Q")  # of the messages, in the order sent
         self._peer = HttpPeer(reactor, login.address, self._take_response)
@@ -110,9 +118,10 @@ class RestSender:
 
 
 class SocketSender(MemberSocket):
-    """One user that sends over its WebSocket and gets the room's messages there, its own included."""
+    """One user that sends over its WebSocket and gets the room's messages there, its own included. Messages that become
+    due together leave in one write, as from any client that writes what it has."""
 
-    __slots__ = ("_after", "_before", "_id_before", "_sent_s", "_tally", "is_silent", "seqs")
+    __slots__ = ("_after", "_before", "_due", "_id_before", "_sent_s", "_tally", "name", "seqs")
 
     def __init__(
         self, reactor: Reactor, tally: SendTally, login: TenantLogin, room_id: str, user: str, options: BenchOptions
@@ -121,15 +130,24 @@ class SocketSender(MemberSocket):
         frame = encode_text(_SPLIT.join(message_parts(room_id, user, options, "send_message")))
         self._before, _, self._after = frame.partition(_SPLIT)
         self._id_before = f'"client_message_id":"{user}.'.encode()
+        self._due = 0  # messages to send when all that has arrived is read
         self._tally = tally
+        self.name = user
         self._sent_s: deque[float] = deque()
         self.seqs: array[int] = array("Q")
 
-    def send_message(self) -> None:
-        sent_s = self._sent_s
-        self._tally.in_flight += 1
-        self.send(self._before + number_text(len(self.seqs) + len(sent_s)) + self._after)
-        sent_s.append(monotonic())
+    def send_messages(self, count: int) -> None:
+        sent_s, before, after = self._sent_s, self._before, self._after
+        first = len(self.seqs) + len(sent_s)
+        self._tally.in_flight += count
+        sent_s.extend([monotonic()] * count)
+        self.send(b"".join([before + number_text(number) + after for number in range(first, first + count)]))
+
+    def on_data(self, data: bytes) -> None:
+        super().on_data(data)
+        if self._due:
+            count, self._due = self._due, 0
+            self.send_messages(count)
 
     def on_sent(self, seq: int, data: bytes, start: int, end: int) -> None:
         tally = self._tally
@@ -140,7 +158,7 @@ class SocketSender(MemberSocket):
             self.problems.append(f"{self.user}: confirmed out of turn: {data[start:end].decode()}")
         self.seqs.append(seq)
         if not (tally.is_over or tally.is_paced):
-            self.send_message()
+            self._due += 1
 
 
 def confirmed_ids(senders: Sequence[RestSender] | Sequence[SocketSender]) -> dict[str, dict[int, str]]:
@@ -149,16 +167,17 @@ def confirmed_ids(senders: Sequence[RestSender] | Sequence[SocketSender]) -> dic
     for sender in senders:
         of_room = found.setdefault(sender.room_id, {})
         for number, seq in enumerate(sender.seqs):
-            of_room[seq] = f"{sender.user}.{number_text(number).decode()}"
+            of_room[seq] = f"{sender.name}.{number_text(number).decode()}"
     return found
 
 
 def send_over_rest(job: SendJob, pipe: CommandPipe) -> SendResult:
     reactor, tally = Reactor(polls=job.options.busy_poll), SendTally()
     senders = [
-        RestSender(reactor, tally, job.login, room.room_id, user, job.options)
+        RestSender(reactor, tally, job.login, room.room_id, user, f"{user}.{number}", job.options)
         for room in job.rooms
         for user in room.users
+        for number in range(job.options.window)
     ]
     schedule = pipe.wait_for_start()
     for sender in senders:
@@ -182,8 +201,7 @@ def send_over_sockets(job: SendJob, pipe: CommandPipe) -> SendResult:
         pace(reactor, tally, senders, job.options.rate)
     else:
         for sender in senders:
-            for _ in range(job.options.window):
-                sender.send_message()
+            sender.send_messages(job.options.window)
     measurement = measure_sends(reactor, tally, pipe, schedule)
     result = finish_sockets(reactor, tally, rooms, measurement)
     result.texts = load.end()
@@ -198,7 +216,7 @@ def pace(reactor: Reactor, tally: SendTally, senders: Sequence[SocketSender], ra
     def send() -> None:
         nonlocal next_s
         while not tally.is_over and next_s <= monotonic():
-            next_sender().send_message()
+            next_sender().send_messages(1)
             next_s += 1 / rate
         if not tally.is_over:
             reactor.call_at(next_s, send)

@@ -124,6 +124,6 @@ def send_to_shards(jobs: Sequence[SendJob], pipe: CommandPipe) -> SendResult:
     schedule = pipe.wait_for_start()
     for room in rooms:
         for sender in room:
-            sender.send_message()
+            sender.send_messages(jobs[0].options.window)
     measurement = measure_sends(reactor, tally, pipe, schedule)
     return finish_sockets(reactor, tally, rooms, measurement)
