@@ -128,6 +128,9 @@ class Crew(Generic[Job, Result]):
             process.terminate()
             process.join()
 
+    def find_pids(self) -> list[int]:
+        return [process.pid for process in self._processes]
+
     def wait_until_ready(self, show: Callable[[int], None]) -> None:
         """Returns when every process waits for its (next) start."""
         deadline_s = time.monotonic() + READY_SECONDS

@@ -54,8 +54,12 @@ FIGURES: Mapping[str, tuple[str, str]] = {
     "proxy_rss_mb": ("proxy RSS at the end", "{:.1f} MB"),
     "generator_cores": ("generator CPU", "{:.2f} cores"),
     "generator_busiest": ("its busiest process", "{:.2f} cores"),
+    "server_limit_percent": ("the server was the limit", "{:.0f} % of time"),
+    "generator_limit_percent": ("the generator was the limit", "{:.0f} % of time"),
     "other_cores": ("the rest of the machine", "{:.2f} cores"),
 }
+
+WITHOUT_RATIO = frozenset({"other_cores", "server_limit_percent", "generator_limit_percent"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +131,7 @@ def list_ratios(key: str, first: Series, other: Series) -> list[float]:
         for one, another in zip(first.outcomes, other.outcomes, strict=True)
     ]
     ratios = [one / another for one, another in pairs if one is not None and another]
-    return ratios if key != "other_cores" and len(ratios) == len(pairs) else []
+    return ratios if key not in WITHOUT_RATIO and len(ratios) == len(pairs) else []
 
 
 def _format_ratio(ratios: Sequence[float]) -> str:

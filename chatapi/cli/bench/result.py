@@ -85,6 +85,13 @@ class Outcome:
         self.figures["other_cores"] = (after.machine_s - before.machine_s) / seconds - self.figures["server_cores"]
         self.figures["server_rss_mb"] = after.rss_bytes / MEGABYTE
 
+    def add_limits(self, shares: tuple[float, float] | None) -> None:
+        """How often the server was the limit, and how often the generator; see `LimitProbe`."""
+        if shares is not None:
+            self.figures["server_limit_percent"], self.figures["generator_limit_percent"] = (
+                100 * one for one in shares
+            )
+
     def add_cost(self) -> None:
         """Called when the other figures are there."""
         rate = next((self.figures[name] for name in RATES if self.figures.get(name)), 0.0)

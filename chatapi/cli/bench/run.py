@@ -6,6 +6,7 @@ from time import monotonic
 from typing import TypeVar
 
 from chatapi.cli.bench.crew import CommandPipe, Crew, Schedule
+from chatapi.cli.bench.limit import LimitProbe
 from chatapi.cli.bench.probe import PauseProbe
 from chatapi.cli.bench.result import Outcome
 from chatapi.cli.bench.tenant import BenchTenant
@@ -45,8 +46,11 @@ def measure(
         progress.step("warming up")
         crew.watch(schedule.begin_s, lambda count: progress.show(f"{count:,} {noun}"))
         progress.step(f"measuring for {options.seconds:g} s")
-        with observe(tenant, outcome):
+        # A generator that polls is always busy, and that says nothing.
+        ours = [] if options.busy_poll else crew.find_pids()
+        with LimitProbe(tenant.target.find_pids(), ours) as probe, observe(tenant, outcome):
             crew.watch(schedule.end_s, lambda count: progress.show(f"{count:,} {noun}"))
+        outcome.add_limits(probe.shares())
         progress.step("waiting for what is under way")
         results = crew.finish()
     return outcome, results

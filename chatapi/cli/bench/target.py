@@ -86,6 +86,11 @@ class Target:
         """By the port that it listens on; None where that is not found."""
         return find_listener(self.address[1][1])
 
+    def find_pids(self) -> list[int]:
+        """Of all servers that it stands for."""
+        pid = self.find_pid()
+        return [] if pid is None else [pid]
+
     def restart(self) -> None:
         """Ends the server's process and starts another one on the same database. Raises BenchError where it cannot."""
         raise BenchError("this scenario restarts the server: it needs a throw-away one, without --url")

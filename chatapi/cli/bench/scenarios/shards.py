@@ -42,6 +42,9 @@ class Fleet(Target):
             return None
         return Usage(sum(one.cpu_s for one in used), sum(one.rss_bytes for one in used), used[-1].machine_s)
 
+    def find_pids(self) -> list[int]:
+        return [pid for server in self._servers for pid in server.find_pids()]
+
     def add_proxy(self, outcome: Outcome) -> None:
         """Of the measurement, at whose beginning and end `usage` was asked."""
         if len(self.proxy_usages) >= 2:
