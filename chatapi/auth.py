@@ -8,13 +8,12 @@ import hmac
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import jwt
-
 from chatapi.banned_users import check_user_not_banned
 from chatapi.clock import Clock
 from chatapi.config import Config
 from chatapi.errors import ChatError, invalid, rate_limited, unauthenticated
 from chatapi.models import Principal, Scope, TenantState, UserId, is_user_id
+from chatapi.plain_jwt import jwt
 from chatapi.protocol.requests import MAX_TOKEN_SECONDS
 from chatapi.ratelimit import TokenBucket
 from chatapi.tenants import TenantRegistry, make_routed_secret
