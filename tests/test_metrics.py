@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from receiver import Receiver
 
-from chatapi.metrics import METRICS, PROCESS_METRICS, TENANT, Counters, Exposition, Histogram, MetricKind
+from chatapi.metrics import METRICS, PROCESS_METRICS, TENANT, Counters, Histogram, MetricKind
+from chatapi.rest.exposition import Exposition
 
 DOCS = Path(__file__).parent.parent / "docs" / "metrics.md"
 

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import chatapi
 from chatapi.connection import ConnectionState, TransportKind
-from chatapi.metrics import CONTENT_TYPE, Exposition, Sample, Total
+from chatapi.metrics import Sample, Total
 from chatapi.models import TenantKey
 from chatapi.rest.call import OpenCall, Response
 from chatapi.services import Services
@@ -25,8 +25,13 @@ async def metrics(call: OpenCall[None, None]) -> Response[None]:
         ("chatapi_webhook_calls_waiting", (), waiting),
         ("chatapi_search_lag", (), await services.search.count_lag()),
     ]
-    exposition = Exposition(samples, with_tenants=services.config.metrics.tenant_label)
-    return Response(200, await asyncio.to_thread(exposition.encode), CONTENT_TYPE)
+    return await asyncio.to_thread(_expose, samples, with_tenants=services.config.metrics.tenant_label)
+
+
+def _expose(samples: Sequence[Sample], *, with_tenants: bool) -> Response[None]:
+    from chatapi.rest.exposition import CONTENT_TYPE, Exposition  # by the first call alone, outside the loop
+
+    return Response(200, Exposition(samples, with_tenants=with_tenants).encode(), CONTENT_TYPE)
 
 
 def read_samples(services: Services) -> Iterator[Sample]:
