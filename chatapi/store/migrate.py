@@ -2,7 +2,7 @@
 
 import re
 from functools import cache
-from importlib import resources
+from pathlib import Path
 
 import aiosqlite
 
@@ -16,7 +16,7 @@ class DatabaseTooNew(Exception):
 @cache  # a start asks several times
 def list_migrations() -> tuple[tuple[int, str], ...]:
     """(version, script), ascending and without a gap."""
-    folder = resources.files("chatapi.store") / "migrations"
+    folder = Path(__file__).parent / "migrations"
     found = [(match, entry) for entry in folder.iterdir() if (match := _NAME.match(entry.name))]
     return tuple(sorted((int(match["version"]), entry.read_text(encoding="utf-8")) for match, entry in found))
 
