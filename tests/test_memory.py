@@ -1,11 +1,20 @@
-"""What was freed goes back to the system."""
+"""What was freed goes back to the system, and nothing is loaded that a server may never need."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
+from server_process import ServerProcess
 
 from chatapi import memory
+
+SHOW_LOADED = """
+import atexit, sys
+from chatapi.cli import main
+atexit.register(lambda: print("\\nloaded:", *sys.modules))
+sys.exit(main())
+"""
 
 
 def resident_mb() -> float:
@@ -35,3 +44,13 @@ async def test_memory_that_is_free_is_given_back() -> None:
 async def test_without_the_function_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_trim", None)
     await memory.give_back_memory()
+
+
+@pytest.mark.slow
+def test_a_server_loads_nothing_that_it_may_never_need(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path, command=(sys.executable, "-c", SHOW_LOADED)) as server:
+        server.stop()
+    loaded = set(server.log.read_text().partition("\nloaded: ")[2].split())
+    assert {"chatapi.cli.serve", "jwt", "aiohttp"} <= loaded
+    # Those of public-key signatures, of `/metrics`, and of packages in archives.
+    assert not {"cryptography", "prometheus_client", "zipfile"} & loaded
