@@ -54,11 +54,13 @@ def test_wrong_arguments_are_refused_in_one_line(capsys, arguments, prog, reason
 
 def test_a_command_loads_none_of_the_others():
     script = """
-import contextlib, io, sys
+import contextlib, gc, io, sys
 from chatapi.cli import main
+usual = gc.get_threshold()
 with contextlib.redirect_stdout(io.StringIO()):
     main(["config", "--default"])
 print(*sorted(name for name in sys.modules if name.startswith("chatapi.cli.")), "chatapi.client" in sys.modules)
+print(gc.get_threshold() == usual, gc.get_freeze_count() > 10_000)
 """
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert ran.stdout.split() == ["chatapi.cli.config", "chatapi.cli.errors", "False"]
+    assert ran.stdout.split() == ["chatapi.cli.config", "chatapi.cli.errors", "False", "True", "True"]
