@@ -121,6 +121,13 @@ def test_image_installs_dependencies_in_a_layer_before_the_sources() -> None:
     assert "rm -rf /src" in steps[order[2]]
 
 
+def test_image_has_the_bytecode_that_a_start_loads() -> None:
+    steps = read_steps("COPY", "RUN", "USER")
+    [compiled] = [i for i, step in enumerate(steps) if step == "RUN chatapi serve --help > /dev/null"]
+    assert "--no-deps" in steps[compiled - 1]
+    assert any(step.startswith("USER") for step in steps[compiled:])  # root did it
+
+
 def test_image_is_built_from_needed_files_only() -> None:
     context = list_build_context()
     assert {"chatapi", "pyproject.toml", "README.md", "LICENSE"} == context
