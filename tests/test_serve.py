@@ -20,7 +20,6 @@ from server_process import NO_AUTHORITIES
 
 from chatapi import __version__
 from chatapi.cli import main
-from chatapi.cli.serve import _tell_systemd
 from chatapi.store.migrate import list_migrations
 
 END_SECONDS = 60.0
@@ -138,30 +137,6 @@ def test_start_is_logged_with_its_version_database_and_config(tmp_path: Path) ->
         assert part in line
     (warning,) = [line for line in serve.errors if "master key" in line]
     assert "CHATAPI_AUTH_MASTER_KEY" in warning
-
-
-def test_systemd_is_told_at_an_abstract_address_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    name = f"chatapi-test-{os.getpid()}"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
-        told.bind(f"\0{name}")
-        told.settimeout(END_SECONDS)
-        monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}")
-        _tell_systemd("READY=1")
-        assert told.recv(100) == b"READY=1"
-
-
-@pytest.mark.slow
-def test_systemd_is_told_when_it_listens_and_when_it_stops(directory: Path) -> None:
-    name = str(directory / "notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
-        told.bind(name)
-        told.settimeout(END_SECONDS)
-        with serving(directory, NOTIFY_SOCKET=name) as serve:
-            assert told.recv(100) == b"READY=1"
-            with urllib.request.urlopen(f"{serve.wait_until_it_listens()}/readyz", timeout=60) as answer:
-                assert answer.status == 200
-            assert serve.end(signal.SIGTERM) == 0
-            assert told.recv(100) == b"STOPPING=1"
 
 
 @pytest.mark.slow

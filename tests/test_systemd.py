@@ -26,6 +26,28 @@ UPGRADE = example("docs/operations.md", "sh", "pip install --upgrade")
 IMPORT = example("docs/operations.md", "sh", "chatapi import")
 NEWCOMER = example("README.md", "sh", "serve --dev")
 
+BACKEND_UNIT = """[Unit]
+Requires=chatapi.service
+After=chatapi.service
+
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/curl -sSf http://127.0.0.1:8080/readyz
+"""
+LONG_START = """
+import asyncio, threading
+from chatapi.cli import systemd
+
+systemd.START_SECONDS, systemd.START_INTERVAL_SECONDS = 3.0, 1.0
+
+async def start():
+    with systemd.starting():
+        {wait}
+    systemd.tell_ready()
+
+asyncio.run(start())
+"""
+
 MAIN_PID = "systemctl show -P MainPID chatapi"
 RESTARTS = "systemctl show -P NRestarts chatapi"
 
@@ -59,6 +81,35 @@ def test_after_a_crash_all_that_was_confirmed_is_there(installed: Installation) 
         until curl -sf localhost:8080/readyz && [ $(systemctl show -P MainPID chatapi) != $before ]; do sleep 0.1; done
     """)
     assert installed.read(room_id) == ["confirmed"]
+
+
+def test_units_that_need_the_server_start_when_it_answers(installed: Installation) -> None:
+    installed.machine.write("/run/systemd/system/backend.service", BACKEND_UNIT)
+    installed.run("systemctl daemon-reload; systemctl stop chatapi; systemctl start backend")
+
+
+def test_a_server_that_hangs_is_restarted_by_the_watchdog(installed: Installation) -> None:
+    room_id = installed.say("confirmed")
+    installed.machine.write("/etc/systemd/system/chatapi.service.d/watchdog.conf", "[Service]\nWatchdogSec=4\n")
+    installed.restart()
+    installed.run("""
+        show() { systemctl show -P $1 chatapi; }
+        began=$(show ActiveEnterTimestampMonotonic)
+        until [ $(show WatchdogTimestampMonotonic) -gt $((began + 1500000)) ]; do sleep 0.1; done
+        [ $(show NRestarts) = 0 ]
+        before=$(show MainPID)
+        kill -STOP $before
+        until curl -sf --max-time 1 localhost:8080/readyz && [ $(show MainPID) != $before ]; do sleep 0.1; done
+    """)
+    assert "Fatal Python error: Aborted" in installed.run("journalctl -u chatapi -n 100")
+    assert installed.read(room_id) == ["confirmed"]
+
+
+def test_a_start_may_take_longer_than_the_unit_says(installed: Installation) -> None:
+    run = f"systemd-run --collect --service-type=notify -p TimeoutStartSec=4 /opt/chatapi/bin/python {SHARED}/start.py"
+    for wait, status in (("await asyncio.sleep(6)", 0), ("threading.Event().wait()", 1)):
+        (installed.machine.shared / "start.py").write_text(LONG_START.format(wait=wait))
+        installed.run(run, status=status)
 
 
 def test_a_start_that_cannot_be_is_told(installed: Installation) -> None:

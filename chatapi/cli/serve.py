@@ -4,12 +4,12 @@ import argparse
 import asyncio
 import contextlib
 import dataclasses
+import faulthandler
 import logging
 import os
 import secrets
 import shutil
 import signal
-import socket
 import ssl
 import stat
 import sys
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import chatapi
 from chatapi.app import App, start_app
+from chatapi.cli import systemd
 from chatapi.cli.errors import CliError
 from chatapi.clock import Clock
 from chatapi.config import Config, LimitsConfig, load_config
@@ -35,6 +36,7 @@ logger = logging.getLogger("chatapi")
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - only a folder of our own is made in it
 SCRATCH_PREFIX = "chatapi-test-"
+STDERR = 2
 FIRST_DATABASE = "0.db"  # of a test server; its lock is held until the process ends
 LEFTOVER_SECONDS = 60.0  # by then a server that is starting has its lock
 TEST_RATE = 10_000  # requests per second, of a tenant and of a user
@@ -67,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    faulthandler.enable(STDERR)  # systemd's watchdog sends SIGABRT: the log then says where each thread was
     if args.test:
         return run_test_server(args)
     flags = {"server.host": args.host, "server.port": args.port, "database.path": args.db}
@@ -197,9 +200,10 @@ async def _serve(config: Config, file: Path | None, dev: DevTools | None) -> int
 
     try:
         clock = Clock() if dev is None else dev.clock
-        app = await start_app(
-            config, clock=clock, dev=dev, on_crash=on_crash, on_listening=lambda: _stop_on_signals(stop)
-        )
+        with systemd.starting():
+            app = await start_app(
+                config, clock=clock, dev=dev, on_crash=on_crash, on_listening=lambda: _stop_on_signals(stop)
+            )
     except (StoreError, DatabaseInUse) as error:
         raise CliError(str(error)) from error
     except ssl.SSLError as error:
@@ -210,21 +214,22 @@ async def _serve(config: Config, file: Path | None, dev: DevTools | None) -> int
     _log_start(config, file)
     for address in app.addresses:
         logger.info("listening on %s", address)
-    _tell_systemd("READY=1")
-    echo = None
-    if dev is not None and dev.scratch is None:
-        echo = _start_echo(app)
-        _print_first_steps(app, config)
-    elif dev is not None:
-        print(describe_server(app), flush=True)
-        _stop_with_stdin(stop)
-    await stop.wait()
-    logger.info("shutting down")
-    _tell_systemd("STOPPING=1")
-    if echo is not None:
-        echo.cancel()
-        await asyncio.wait([echo])
-    await app.close()
+    systemd.tell_ready()
+    with systemd.watched():
+        echo = None
+        if dev is not None and dev.scratch is None:
+            echo = _start_echo(app)
+            _print_first_steps(app, config)
+        elif dev is not None:
+            print(describe_server(app), flush=True)
+            _stop_with_stdin(stop)
+        await stop.wait()
+        logger.info("shutting down")
+        systemd.tell_stopping(config.server.shutdown_grace_seconds)
+        if echo is not None:
+            echo.cancel()
+            await asyncio.wait([echo])
+        await app.close()
     return 1 if crashed else 0
 
 
@@ -290,19 +295,6 @@ def _stop_with_stdin(stop: asyncio.Event) -> None:
         stop.set()
 
     loop.add_reader(0, on_input)
-
-
-def _tell_systemd(state: str) -> None:
-    """To a unit of `Type=notify`: `systemctl start` then returns once requests are answered, or fails.
-
-    The protocol is that of sd_notify(3). Somebody who is not there any more need not hear it.
-    """
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
-        told.setblocking(False)
-        told.sendto(state.encode(), f"\0{address[1:]}" if address.startswith("@") else address)
 
 
 def _print_first_steps(app: App, config: Config) -> None:
