@@ -33,7 +33,8 @@ class DevProgram:
             with urllib.request.urlopen(request, timeout=WAIT_SECONDS) as answer:
                 text, status = answer.read(), answer.status
         except urllib.error.HTTPError as error:
-            text, status = error.read(), error.code
+            with error:
+                text, status = error.read(), error.code
         return status, json.loads(text) if text else None
 
     def dev(self, method: str, path: str, body: object = None) -> Any:

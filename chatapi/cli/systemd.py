@@ -1,4 +1,4 @@
-"""What the server tells systemd, in a unit of `Type=notify`.
+"""Messages to systemd, from a server in a unit of `Type=notify`.
 
 The protocol is that of sd_notify(3) and sd_watchdog_enabled(3): each message is one datagram to $NOTIFY_SOCKET.
 Elsewhere nothing is sent.

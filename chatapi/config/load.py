@@ -72,7 +72,10 @@ def _exists(path: Path) -> bool:
     """Also False for a file in a current directory that this user may not enter: `runuser` and `sudo` keep root's
     directory."""
     try:
-        return path.exists()
+        path.stat()  # from Python 3.14 on, `exists` is False also where it may not look
+        return True
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     except PermissionError as error:
         if path.is_absolute():
             raise ConfigError(str(path), "", "a readable file", error.strerror or "") from None

@@ -115,9 +115,10 @@ def find_obstacle(path: str) -> str | None:
     """Why this process cannot write a database at this path, in words for the operator; None when nothing is seen."""
     database = Path(os.path.realpath(path))
     folder = database.parent
-    if not folder.is_dir():
-        if folder.exists():
+    try:
+        if not stat.S_ISDIR(folder.stat().st_mode):
             return f"{folder} is not a folder"
+    except (FileNotFoundError, NotADirectoryError):
         return f"the folder {folder} does not exist: create it first"
     # Left behind by a command of root, each of them stops a server that is not.
     files = [Path(f"{database}{suffix}") for suffix in ("", "-wal", "-shm", ".lock")]

@@ -1,4 +1,4 @@
-"""What `chatapi serve` tells systemd at $NOTIFY_SOCKET. tests/test_systemd.py has a real systemd act on it."""
+"""The messages of `chatapi serve` to systemd, at $NOTIFY_SOCKET. tests/test_systemd.py has a real systemd act on it."""
 
 import asyncio
 import os
@@ -41,7 +41,7 @@ class Manager:
         return heard
 
     def drain(self) -> list[str]:
-        """What it was told so far."""
+        """All that it was told so far."""
         self._told.setblocking(False)
         heard = []
         try:
@@ -96,7 +96,7 @@ async def test_a_loop_that_is_blocked_tells_nothing(manager: Manager, monkeypatc
 
 @pytest.mark.parametrize(
     "variables",
-    [{}, {"WATCHDOG_USEC": "0"}, {"WATCHDOG_USEC": "x"}, {"WATCHDOG_USEC": "20000", "WATCHDOG_PID": "1"}],
+    [{}, {"WATCHDOG_USEC": "0"}, {"WATCHDOG_USEC": "x"}, {"WATCHDOG_USEC": "20000", "WATCHDOG_PID": "0"}],
     ids=["no watchdog", "an interval of 0", "no number", "another process"],
 )
 async def test_a_server_that_is_not_watched_tells_nothing(
