@@ -1,11 +1,16 @@
 """The sweeper: pings, and an end for connections that are silent."""
 
+from collections.abc import AsyncIterator, Awaitable, Callable
+
 import aiohttp
+import pytest
 from conftest import StartServer
 from driver import Server, eventually
 from raw_websocket import WAIT_SECONDS
 
 from chatapi.clock import Clock
+
+Connect = Callable[[Server], Awaitable[aiohttp.ClientWebSocketResponse]]
 
 QUICK: dict[str, object] = {"websocket.heartbeat_seconds": 0.2, "websocket.timeout_seconds": 3600}
 
@@ -22,17 +27,26 @@ class MovableClock(Clock):
     machine_s = monotonic_s
 
 
-async def connect_by_hand(server: Server) -> aiohttp.ClientWebSocketResponse:
-    """A client that shows pings, and answers none by itself."""
-    websocket = await server.session.ws_connect(
-        f"{server.url}/ws", headers=server.user("alice").headers, autoping=False
-    )
-    for _ in ("ready", "sync.complete"):
-        await websocket.receive(timeout=WAIT_SECONDS)
-    return websocket
+@pytest.fixture
+async def connect_by_hand() -> AsyncIterator[Connect]:
+    """Of clients that show pings, and answer none by themselves. It comes after the server among a test's arguments."""
+    opened = []
+
+    async def connect(server: Server) -> aiohttp.ClientWebSocketResponse:
+        websocket = await server.session.ws_connect(
+            f"{server.url}/ws", headers=server.user("alice").headers, autoping=False
+        )
+        opened.append(websocket)
+        for _ in ("ready", "sync.complete"):
+            await websocket.receive(timeout=WAIT_SECONDS)
+        return websocket
+
+    yield connect
+    for websocket in opened:
+        await websocket.close()
 
 
-async def test_every_connection_is_pinged(start_server: StartServer) -> None:
+async def test_every_connection_is_pinged(start_server: StartServer, connect_by_hand: Connect) -> None:
     server = await start_server(QUICK)
     websockets = [await connect_by_hand(server) for _ in range(3)]
     for websocket in websockets:
@@ -46,7 +60,9 @@ async def test_ready_says_how_often(start_server: StartServer) -> None:
     assert (await socket.expect("ready"))["heartbeat_seconds"] == 0.2
 
 
-async def test_silence_ends_a_connection_and_any_sign_of_life_keeps_it(start_server: StartServer) -> None:
+async def test_silence_ends_a_connection_and_any_sign_of_life_keeps_it(
+    start_server: StartServer, connect_by_hand: Connect
+) -> None:
     clock = MovableClock()
     server = await start_server({"websocket.heartbeat_seconds": 0.2, "websocket.timeout_seconds": 60}, clock=clock)
     silent, answering, talking = [await connect_by_hand(server) for _ in range(3)]
@@ -68,7 +84,7 @@ async def test_silence_ends_a_connection_and_any_sign_of_life_keeps_it(start_ser
         )
 
 
-async def test_a_client_may_ping_as_well(server: Server) -> None:
+async def test_a_client_may_ping_as_well(server: Server, connect_by_hand: Connect) -> None:
     websocket = await connect_by_hand(server)
     await websocket.ping(b"are you there")
     message = await websocket.receive(timeout=WAIT_SECONDS)
