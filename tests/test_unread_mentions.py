@@ -280,8 +280,9 @@ async def test_before_may_be_gone_by_retention(start_server: StartServer) -> Non
     assert await listed(alice, before=message["message_id"]) == []
 
 
-async def test_many_counts_at_once_are_right(shared_server: Server) -> None:
+async def test_many_counts_at_once_are_right(shared_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Connects while mentions come: the count of each is that of its own `last_seq`."""
+    monkeypatch.setattr("chatapi.mentions.RECOUNTS", 500)  # a quick Python sends oftener than the usual number
     alice, bob = shared_server.user("alice"), shared_server.user("bob")
     room_id = await alice.make_room("bob")
 
@@ -298,4 +299,4 @@ async def test_many_counts_at_once_are_right(shared_server: Server) -> None:
     talking = asyncio.ensure_future(talk())
     counts = [await connect() for _ in range(15)]
     await talking
-    assert all(last_seq == count for last_seq, count in counts)
+    assert [pair for pair in counts if pair[0] != pair[1]] == []
