@@ -16,7 +16,7 @@ from chatapi.connection import Requester
 from chatapi.errors import ChatError, forbidden, invalid, not_found
 from chatapi.history import HistoryCache
 from chatapi.hub import Hub
-from chatapi.mentions import check_mentions, note_mentions
+from chatapi.mentions import check_mentions, note_changed_mentions
 from chatapi.models import Actor, OptionalFields, Principal, Role, UserId, encode_time
 from chatapi.open_streams import check_ended, is_open
 from chatapi.protocol.answers import Message
@@ -244,7 +244,7 @@ class Chat:
         def publish(result: tuple[Message, int, bool]) -> None:
             edited, seq, has_other_mentions = result
             if has_other_mentions:
-                note_mentions(room, edited)
+                note_changed_mentions(room, edited)
             self._committer.publish_message_change(room, edited, message_edited_frame(edited, seq), requester)
 
         edited, *_ = await self._store.writer.change(apply, publish, characters=edit.count_characters())
@@ -325,7 +325,7 @@ class Chat:
         deleted, root, seq, is_new = deletion
         event = message_deleted_frame(deleted, seq, root)
         if is_new:
-            note_mentions(room, deleted)
+            note_changed_mentions(room, deleted)
             self._rooms.end_stream(room, deleted, not_found("Message"))
             if root is not None:
                 self._committer.tell_annotations(room, root)

@@ -14,7 +14,7 @@ from chatapi.connection import Requester
 from chatapi.errors import conflict, rate_limited
 from chatapi.history import HistoryCache
 from chatapi.hub import Hub
-from chatapi.mentions import check_mentions, note_mentions
+from chatapi.mentions import check_mentions, note_new_mentions
 from chatapi.models import TenantKey, UserId, encode_message_id, encode_time
 from chatapi.presence import Presence
 from chatapi.protocol.answers import Message
@@ -218,7 +218,7 @@ class Committer:
         self._rooms.remember(room, frame, write.seq, find_key_time(write.message_key))
         chunks.setdefault(room, []).append(frame)
         if write.optional is not None and not write.optional.stream:
-            note_mentions(room, write.message)
+            note_new_mentions(room, write.message)
         if write.root_seq:
             annotations = room.ring.find_annotations(write.root_seq)
             self._tell_annotations(room, write.root_seq, count_reply(annotations, write.message))

@@ -22,7 +22,7 @@ from chatapi.models import (
     find_key,
 )
 from chatapi.protocol.answers import Message
-from chatapi.protocol.fields import optional_fields_of
+from chatapi.protocol.fields import MAX_UNREAD, optional_fields_of
 from chatapi.protocol.json import MAX_KEY
 from chatapi.protocol.pages import Page, Window
 from chatapi.room import RoomState
@@ -31,7 +31,7 @@ from chatapi.store import mentions as store
 from chatapi.store.keys import find_key_time
 
 ROOMS_PER_STEP = 500  # of a user, looked through for their mentions: about 2 ms of a reader's time
-RECOUNTS = 5  # in a room that changes all the while
+RECOUNTS = 5  # in a room where mentions are edited, or that the user reads on, all the while
 DAY_US = 86_400_000_000
 MENTIONS_START = (0,)
 """A sort key: the message's key."""
@@ -59,10 +59,30 @@ def _may_mention_room(room: RoomState, user_id: UserId) -> bool:
     return room.type is RoomType.DM or room.members[user_id].role is Role.ADMIN
 
 
-def note_mentions(room: RoomState, message: Message) -> None:
-    """The message has these mentions from now on: it was sent, edited or deleted."""
+def note_new_mentions(room: RoomState, message: Message) -> None:
+    """The message is the room's newest. A count from before it is exact with what this adds (`UnreadMentions`)."""
     optional = optional_fields_of(message)
+    _raise_bounds(room, message, optional)
+    sender = room.members.get(UserId(message.sender_id))
+    if optional.mention_room:
+        room.new_mentions += 1
+        if sender is not None:
+            sender.new_mentions -= 1  # one's own mentions count nothing
+    else:
+        for user_id in optional.mentions:
+            member = room.members.get(UserId(user_id))
+            if member is not None and member is not sender:
+                member.new_mentions += 1
+
+
+def note_changed_mentions(room: RoomState, message: Message) -> None:
+    """An older message has these mentions from now on: it was edited or deleted, or a stream has ended. Counts from
+    before it are void: they may have seen it or not."""
     room.mentions_version += 1
+    _raise_bounds(room, message, optional_fields_of(message))
+
+
+def _raise_bounds(room: RoomState, message: Message, optional: OptionalFields) -> None:
     if optional.mention_room:
         room.last_mention_seq = max(room.last_mention_seq, message.seq)
     for user_id in optional.mentions:
@@ -72,13 +92,16 @@ def note_mentions(room: RoomState, message: Message) -> None:
 
 
 class UnreadMentions:
-    """The number of unread mentions in each of a user's rooms, all at one moment."""
+    """The number of unread mentions in each of a user's rooms, all at one moment. A count is of the messages up to one
+    seq; those that have come since are added from memory, so that a room in which users are mentioned all the while
+    needs no second one."""
 
     def __init__(self, readers: Readers, principal: Principal) -> None:
         self._readers = readers
         self._tenant_key = principal.tenant.tenant_key
         self._user_id = principal.user_id
-        # By room: the count, and up to where it was read, and as which version of the room's mentions it was counted.
+        # By room: the count less `_count_new` of then, and up to where it was read, and as which version of the room's
+        # mentions it was counted.
         self._counted: dict[RoomState, tuple[int, int, int]] = {}
         self._missing: list[RoomState] = []
         self._recounts_left = RECOUNTS
@@ -88,10 +111,10 @@ class UnreadMentions:
         last_read = member.last_read
         if member.last_mention_seq <= last_read and room.last_mention_seq <= last_read:
             return 0
-        count, counted_read, version = self._counted.get(room, (0, -1, 0))
-        if (counted_read, version) != (last_read, room.mentions_version):
+        counted = self._counted.get(room)
+        if counted is None or counted[1:] != (last_read, room.mentions_version):
             self._missing.append(room)
-        return count
+        return 0 if counted is None else min(counted[0] + _count_new(room, member), MAX_UNREAD)
 
     @property
     def is_complete(self) -> bool:
@@ -106,10 +129,16 @@ class UnreadMentions:
             member = room.members.get(self._user_id)
             if member is not None:
                 wants.append(store.CountWant(room.room_key, member.last_read, room.published_seq))
-                noted.append((room, member.last_read, room.mentions_version))
+                noted.append((room, member.last_read, room.mentions_version, _count_new(room, member)))
         counts = await store.count_unread(self._readers, self._tenant_key, self._user_id, wants)
-        for room, last_read, version in noted:
-            self._counted[room] = counts[room.room_key], last_read, version
+        for room, last_read, version, new_before in noted:
+            self._counted[room] = counts[room.room_key] - new_before, last_read, version
+
+
+def _count_new(room: RoomState, member: MemberState) -> int:
+    """The mentions of a member that have come since the room was loaded, or since they joined: only a difference of two
+    of these says anything."""
+    return room.new_mentions + member.new_mentions
 
 
 class Mentions:

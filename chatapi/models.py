@@ -201,6 +201,7 @@ class MemberState(msgspec.Struct):
     last_read: int
     last_mention_seq: int = 0  # no message with a greater seq mentions them, unless it mentions the whole room
     notify: NotifyLevel = NotifyLevel.ALL
+    new_mentions: int = 0  # beside those of the whole room, since it was loaded; less for each of their own of those
 
 
 class OptionalFields(NamedTuple):

@@ -35,6 +35,7 @@ class RoomState:
         "mentions_version",
         "metadata",
         "name",
+        "new_mentions",
         "pruned_seq",
         "published_seq",
         "ring",
@@ -82,7 +83,8 @@ class RoomState:
         self.members: dict[UserId, MemberState] = {}  # the longest-standing first
         self.admins: set[UserId] = set()  # those of the members
         self.hidden_by: AbstractSet[UserId] = NOBODY  # those of the members who have hidden it
-        self.mentions_version = 0  # grows when a message with mentions is sent, edited or deleted
+        self.mentions_version = 0  # grows when mentions of an older message change
+        self.new_mentions = 0  # of the whole room, by messages that were sent since it was loaded
         self.subscribers: dict[Connection, None] = {}  # a set that keeps its order
         self.unsubscribed: dict[Connection, None] = {}  # of members; they hear of changes outside its log
         self.ring = Ring(last_seq + 1)

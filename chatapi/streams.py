@@ -15,7 +15,7 @@ from chatapi.committer import Committer
 from chatapi.connection import Connection, Requester
 from chatapi.errors import ChatError
 from chatapi.hub import Hub
-from chatapi.mentions import note_mentions
+from chatapi.mentions import note_changed_mentions
 from chatapi.models import Principal, TenantState, UserId
 from chatapi.open_streams import OpenStream, find_index, is_open, refuse
 from chatapi.protocol.answers import Message
@@ -217,7 +217,7 @@ class Streams:
             self._appends.fail(stream, ended)
             self._open.remove(stream, ended)
         if message.mentions is not UNSET or message.mention_room is not UNSET:
-            note_mentions(room, message)
+            note_changed_mentions(room, message)
         self._committer.publish_message_change(room, message, message_finished_frame(message, seq), requester)
 
     # Cancelling

@@ -157,6 +157,35 @@ async def test_ready_counts_again_after_changes_meanwhile(server: Server, monkey
     assert (room["last_seq"], room["unread_mentions"]) == (4, 2)
 
 
+async def test_ready_counts_mentions_that_come_all_the_while(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New ones come around each count, so that another count would know no more."""
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob", "carol")
+    await alice.patch(f"/rooms/{room_id}/members/bob", {"role": "admin"})
+    await alice.say(room_id, mentions=["bob"])
+    count_unread, counts = store_mentions.count_unread, 0
+
+    async def talk() -> None:
+        await alice.say(room_id, mentions=["bob"])
+        await alice.say(room_id, mentions=["bob"], mention_room=True)
+        await bob.say(room_id, mentions=["bob"], mention_room=True)
+        await alice.say(room_id, mentions=["carol"])
+        await alice.say(room_id)
+
+    async def count(*args: Any) -> Any:
+        nonlocal counts
+        counts += 1
+        await talk()
+        found = await count_unread(*args)
+        await talk()
+        return found
+
+    monkeypatch.setattr(store_mentions, "count_unread", count)
+    socket = await bob.connect(ready=False)
+    [room] = (await socket.expect("ready"))["rooms"]
+    assert (room["last_seq"], room["unread_mentions"], counts) == (12, 5, 1)
+
+
 # The list
 
 
