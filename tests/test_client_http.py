@@ -278,3 +278,19 @@ def test_the_address_and_the_acting_user_are_checked() -> None:
         ChatAPI("http://127.0.0.1", token="t").as_user("bob")
     with pytest.raises(ValueError, match="max_pending"):
         ChatAPI("http://127.0.0.1", token="t").connect(max_pending=0)
+
+
+async def test_an_answer_that_never_ends_is_not_the_servers(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_http, "MAX_ANSWER_BYTES", 100_000)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b"x" * 4096)
+
+    script.answers = [answer, answer]
+    async with script.client(retries=0) as client:
+        for ask in (client.list_rooms, client.openapi):
+            with pytest.raises(NotChatAPI, match="an answer of more than 100000 bytes"):
+                await ask()

@@ -11,7 +11,7 @@ from chatapi.client.credentials import Credentials
 from chatapi.client.envelope import parse_response
 from chatapi.client.errors import NotChatAPI
 from chatapi.client.frames import parse_frame
-from chatapi.client.http import Http
+from chatapi.client.http import Http, read_answer
 from chatapi.client.http_socket import HttpSocket, Json
 from chatapi.client.socket import CONNECT_TIMEOUT_S, MAX_FRAME_BYTES, SocketEnded
 from chatapi.protocol.json import dumps
@@ -47,7 +47,7 @@ class StreamSocket(HttpSocket):
         )
         if response.status != 200 or response.content_type != "text/event-stream":
             async with response:
-                body = await response.read()
+                body = await read_answer("the event stream", response)
             parse_response("the event stream", response.status, response.headers, body)
             raise NotChatAPI("the event stream: another answer", http_status=response.status)
         return _EventReader(response)

@@ -12,7 +12,7 @@ from yarl import URL
 from chatapi.client.backoff import full_jitter
 from chatapi.client.credentials import Credentials
 from chatapi.client.envelope import Shape, parse_json, parse_response, parse_text
-from chatapi.client.errors import ApiError, NoAnswer, NoToken
+from chatapi.client.errors import ApiError, NoAnswer, NotChatAPI, NoToken
 from chatapi.client.records import Json
 from chatapi.client.server_records import Health, ServerInfo, Status
 from chatapi.protocol.json import dumps
@@ -23,6 +23,7 @@ RETRY_CAP_S = 10.0
 MAX_RETRY_AFTER_S = 60.0  # a longer one is the application's decision, which gets the error
 TIMEOUT_S = 30.0  # of one try
 CHUNK_BYTES = 256 * 1024  # of a file, at once
+MAX_ANSWER_BYTES = 64 * 1024 * 1024  # far above any of the server's: pages end at 1 MiB
 MAX_HOPS = 5  # from server to server: two servers may name each other
 
 A = TypeVar("A")
@@ -183,7 +184,9 @@ class Http:
                 allow_redirects=False,  # the credential is for this server only
                 raise_for_status=False,
             ) as response:
-                response_body = await response.read()
+                response_body = await read_answer(f"{method} {path}", response)
+        except NotChatAPI:
+            raise
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise NoAnswer(f"{method} {path}: {type(error).__name__}") from error
         return parse(f"{method} {path}", response.status, response.headers, response_body)
@@ -195,7 +198,7 @@ class Http:
         headers = await credentials.headers()
         async with self._asking(call, headers, None, wait_s, local) as response:
             if response.status != 200:
-                parse_text(call, response.status, response.headers, await response.read())
+                parse_text(call, response.status, response.headers, await read_answer(call, response))
             async for chunk in response.content.iter_chunked(CHUNK_BYTES):
                 await local.run(file.write, chunk)
                 taken += len(chunk)
@@ -214,7 +217,7 @@ class Http:
         call, local = f"POST {path}", _LocalFile()
         headers = {**await credentials.headers(), "Content-Type": media}
         async with self._asking(call, headers, read(), wait_s, local) as response:
-            return parse_response(call, response.status, response.headers, await response.read(), shape)
+            return parse_response(call, response.status, response.headers, await read_answer(call, response), shape)
 
     @asynccontextmanager
     async def _asking(
@@ -237,6 +240,8 @@ class Http:
                 raise_for_status=False,
             ) as response:
                 yield response
+        except NotChatAPI:
+            raise
         except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
             if local.error is not None:
                 raise local.error from None
@@ -262,6 +267,17 @@ class Http:
         """Escaped already, so that a user id with a slash in it stays one part of the path."""
         known = {name: _in_query(value) for name, value in (query or {}).items() if value is not None}
         return URL(f"{self.base}{path}" + (f"?{urlencode(known)}" if known else ""), encoded=True)
+
+
+async def read_answer(call: str, response: aiohttp.ClientResponse) -> bytes:
+    """All of it. Raises NotChatAPI for one that is too large to be the server's."""
+    pieces, left = [], MAX_ANSWER_BYTES
+    async for piece in response.content.iter_any():
+        left -= len(piece)
+        if left < 0:
+            raise NotChatAPI(f"{call}: an answer of more than {MAX_ANSWER_BYTES} bytes", http_status=response.status)
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 class _LocalFile:

@@ -14,7 +14,7 @@ from chatapi.client.envelope import parse_response
 from chatapi.client.errors import ApiError, NotChatAPI, parse_error
 from chatapi.client.events import ReadyEvent
 from chatapi.client.frames import find_number, parse_frame
-from chatapi.client.http import Http
+from chatapi.client.http import Http, read_answer
 from chatapi.errors import Code
 from chatapi.protocol.json import dumps
 
@@ -183,7 +183,7 @@ async def _look_at_answer(request: aiohttp.ClientRequest, handler: aiohttp.Clien
     if response.status == 101:
         return response
     async with response:
-        raise _Refused(response, await response.read())
+        raise _Refused(response, await read_answer("the handshake", response))
 
 
 def _judge(refused: _Refused) -> Exception:

@@ -193,7 +193,7 @@ class TenantArrivals:
             different = sorted(name for name in {*own, *counts} if own.get(name) != counts.get(name))
             if different:
                 raise conflict(
-                    "The copy differs: ids may be taken here by rows of other tenants",
+                    f"The copy differs in {', '.join(different)}: ids may be taken here by rows of other tenants",
                     {name: {"here": own.get(name), "there": counts.get(name)} for name in different},
                 )
             if not await handover.check_keys(transaction, arrival.tenant_id, identity["keys"]):

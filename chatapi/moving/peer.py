@@ -12,6 +12,7 @@ from chatapi.store.moves import TableChange
 
 CALL_SECONDS = 30.0
 MAX_URL_LENGTH = 2_000
+MAX_ANSWER_BYTES = 64 * 1024  # the largest is a refusal with the counts of all tables
 _NOT_IN_ADDRESSES = frozenset(" \\?#@")  # SDKs follow to no such one
 BUSY = 503
 
@@ -39,7 +40,10 @@ class TargetServer:
     def __init__(self, url: str) -> None:
         self.url = url
         self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=CALL_SECONDS), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+            timeout=aiohttp.ClientTimeout(total=CALL_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,  # a few bytes could become any number
+            trust_env=False,
         )
 
     async def begin(self, master_key: str, body: Json) -> tuple[str, str]:
@@ -73,13 +77,23 @@ class TargetServer:
             async with self._session.post(
                 self.url + path,
                 data=dumps(body),
-                headers={**headers, "Content-Type": "application/json"},
+                headers={**headers, "Content-Type": "application/json", "Accept-Encoding": "identity"},
                 allow_redirects=False,
             ) as answer:
-                text = await answer.read()
+                text = await _read_text(answer)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise PeerError(f"no answer ({type(error).__name__})") from None
         return _read_answer(answer.status, text)
+
+
+async def _read_text(answer: aiohttp.ClientResponse) -> bytes:
+    """An answer that is not ChatAPI's may never end. Raises PeerError."""
+    text = bytearray()
+    async for some in answer.content.iter_any():
+        text += some
+        if len(text) > MAX_ANSWER_BYTES:
+            raise _make_foreign(answer.status)
+    return bytes(text)
 
 
 def _read_answer(status: int, text: bytes) -> Json:
@@ -89,8 +103,12 @@ def _read_answer(status: int, text: bytes) -> Json:
             return dict(envelope["data"])
         message = str(envelope["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        raise PeerError(f"HTTP {status}, and not from ChatAPI", status if status >= 300 else 502) from None
+        raise _make_foreign(status) from None
     raise PeerError(message, status)
+
+
+def _make_foreign(status: int) -> PeerError:
+    return PeerError(f"HTTP {status}, and not from ChatAPI", status if status >= 300 else 502)
 
 
 def check_url(url: str, *, is_https: bool) -> str:

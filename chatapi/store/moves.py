@@ -6,7 +6,7 @@ tenants and rooms are integers of one database and are translated; all others ar
 
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -373,11 +373,9 @@ def apply_changes(connection: SqliteConnection, translation: Translation, change
     connection.execute("SAVEPOINT rows_of_a_move")
     try:
         _apply(connection, translation, changes)
-    except (sqlite3.IntegrityError, ChatError) as error:
+    except ChatError:
         connection.execute("ROLLBACK TO rows_of_a_move")
-        if isinstance(error, ChatError):
-            raise
-        raise conflict(f"Rows do not fit, perhaps since their ids are taken here: {error}") from None
+        raise
     finally:
         connection.execute("RELEASE rows_of_a_move")
 
@@ -385,8 +383,9 @@ def apply_changes(connection: SqliteConnection, translation: Translation, change
 def _apply(connection: SqliteConnection, translation: Translation, changes: Sequence[TableChange]) -> None:
     tables = [_find_table(connection, change) for change in changes]
     for table, change in reversed(list(zip(tables, changes, strict=True))):
-        for key in change.gone:
-            _delete(connection, table, key, translation)
+        with _refusing_misfits(table):
+            for key in change.gone:
+                _delete(connection, table, key, translation)
     for table, change in zip(tables, changes, strict=True):
         upsert = partial(_upsert, connection, table)
         new: list[Row] = []
@@ -398,8 +397,17 @@ def _apply(connection: SqliteConnection, translation: Translation, changes: Sequ
                     connection, values[table.columns.index("message_key")]
                 ):
                     new.append(values)
-                _insert(table, upsert, row, translation, values)
+                with _refusing_misfits(table):
+                    _insert(table, upsert, row, translation, values)
         _add_to_search(connection, table, new)
+
+
+@contextmanager
+def _refusing_misfits(table: Table) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.IntegrityError:
+        raise conflict(f"Rows of {table.name} do not fit: ids may be taken here by other rows") from None
 
 
 def _has_message(connection: SqliteConnection, message_key: object) -> bool:
