@@ -103,6 +103,7 @@ async def open_world(
             clock=clock,
             lock=lock,
             checkpoints=config.database.checkpoints,
+            commit_interval_ms=config.database.commit_interval_ms,
         )
         opened.push_async_callback(store.close)
         if dev is not None and dev.scratch is not None:
@@ -134,6 +135,7 @@ async def open_world(
 
 async def _finish_writes(services: Services, writing: asyncio.Task[None]) -> None:
     """Returns when all that the writer took is committed."""
+    services.store.writer.set_commit_interval(0)  # several of these wait for each other
     await services.appends.close()
     await services.presence_events.write_all()
     try:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock, Thread
@@ -61,8 +61,8 @@ class ServerProcess:
             **NO_AUTHORITIES,
             "CHATAPI_AUTH_MASTER_KEY": self.master_key,
             **({"PYTHONASYNCIODEBUG": "1"} if debug else {}),
-            **{f"CHATAPI_{key.replace('.', '_').upper()}": value for key, value in (settings or {}).items()},
         }
+        self.choose(settings or {})
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -73,6 +73,11 @@ class ServerProcess:
     def __exit__(self, *error: object) -> None:
         if self._process is not None:
             self.kill()
+
+    def choose(self, settings: Mapping[str, str]) -> None:
+        """From the next start on."""
+        for key, value in settings.items():
+            self._environment[f"CHATAPI_{key.replace('.', '_').upper()}"] = value
 
     @property
     def is_running(self) -> bool:

@@ -113,6 +113,13 @@ class DatabaseConfig:
         "server: the server copies its log, the WAL, into the database now and then (a checkpoint). external: it leaves"
         " that to the program that replicates the database, Litestream, and does it only if the log grows past 1 GiB.",
     ] = "server"
+    commit_interval_ms: Annotated[
+        int,
+        Whole(0, 1000),
+        "Milliseconds for which a commit waits for more messages and other writes, counted from the first one; 0 = for"
+        " none. Each commit writes whole pages, so on a flash card a few shared ones wear it less than many. Whoever"
+        " sends waits so much longer for the confirmation.",
+    ] = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,7 @@ async def open_store(
     clock: Clock,
     lock: DatabaseLock | None = None,
     checkpoints: str = "server",
+    commit_interval_ms: int = 0,
 ) -> Store:
     """Opens the database, makes it if need be, and migrates it. `check_usable` comes first, before anything makes a
     file beside it. With its `lock`, which is held, a copy is recognised. Raises StoreError; then nothing is left
@@ -120,6 +121,7 @@ async def open_store(
         async with contextlib.AsyncExitStack() as opened:
             store = await _open_parts(path, synchronous, readers, clock, lock, is_external, opened)
             opened.pop_all()
+            store.writer.set_commit_interval(commit_interval_ms / 1000)
             return store
     except (sqlite3.Error, DatabaseTooNew, OSError) as error:
         raise StoreError(f"cannot open the database {path}: {error}") from error

@@ -17,6 +17,7 @@ from chatapi.store.readers import Readers
 from chatapi.store.reports import REPORT_JSON
 from chatapi.store.rooms import ROOM_FRAME_FIELDS
 from chatapi.store.transaction import SqliteConnection, Transaction
+from chatapi.store.writes import MessageWrite
 
 EVENT_ORDINAL = 0
 TOO_MANY = "too many events were waiting"
@@ -121,6 +122,15 @@ BODY = f"CASE {' '.join(f'WHEN {when} THEN ({body})' for when, body in _BODIES.i
 def insert_told_messages(count: int) -> str:
     """As `log.insert_messages`, with `tenant_key` and `due_at_us` besides."""
     return f"INSERT INTO told_messages VALUES {', '.join(['(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)'] * count)}"
+
+
+def add_told(messages: Sequence[MessageWrite], values: Sequence[object]) -> list[object]:
+    """The parameters of `insert_told_messages` from those of `log.insert_messages`."""
+    added: list[object] = []
+    size = len(values) // len(messages)
+    for number, write in enumerate(messages):
+        added += (*values[number * size : (number + 1) * size], write.room.tenant.tenant_key, write.told_at_us)
+    return added
 
 
 class WaitingEvent(NamedTuple):

@@ -13,10 +13,11 @@ from chatapi.models import RoomId, RoomKey, TenantKey, encode_message_id, encode
 from chatapi.protocol.answers import Message
 from chatapi.protocol.encoders import join_json
 from chatapi.protocol.fields import Annotations, StreamStatus
-from chatapi.protocol.json import Encoded, encode, encoded, loads_stored
+from chatapi.protocol.json import Encoded, dumps_text, encode, encoded, loads_stored
 from chatapi.protocol.server_frames import LogEvent
 from chatapi.store.readers import PAGE_BYTES, Readers
 from chatapi.store.transaction import SeqCounter, Transaction
+from chatapi.store.writes import MessageWrite
 
 Row = tuple[Any, ...]
 Messages = Encoded[list[Message]]
@@ -314,6 +315,16 @@ class Event(NamedTuple):
     message_seq: int  # of the message that it shows, or 0
     annotations: bytes  # of a message, if they were asked for: `encoders.annotate` adds them to its JSON
     json: bytes
+
+
+async def set_aside_known(messages: Sequence[MessageWrite], transaction: Transaction) -> list[MessageWrite]:
+    """Finds what retries repeat; returns the others."""
+    identities = [write.identity for write in messages if write.client_message_id is not None]
+    rows = await transaction.fetch(FIND_CLIENT_MESSAGES, {"wanted": dumps_text(identities)})
+    known = {row[:3]: row[3:] for row in rows}
+    for write in messages:
+        write.stored = known.get(write.identity)
+    return [write for write in messages if write.stored is None]
 
 
 async def history_pages(readers: Readers, wants: Sequence[HistoryWant]) -> list[tuple[Messages, bool]]:

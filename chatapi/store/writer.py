@@ -17,22 +17,23 @@ from chatapi.clock import Clock, judge_as_of
 from chatapi.errors import ChatError, Code, held, unavailable
 from chatapi.log_lines import Seldom
 from chatapi.metrics import Histogram, Total
-from chatapi.protocol.json import dumps_text
 from chatapi.store import backend_events, log
 from chatapi.store.background import Background, Work
 from chatapi.store.failures import describe, is_lock_failure, is_store_failure
 from chatapi.store.file import DatabaseFiles, DatabaseGone
+from chatapi.store.gathering import Gathering
 from chatapi.store.keys import KeyMaker
 from chatapi.store.moves import HELD
 from chatapi.store.transaction import SqliteConnection, Transaction
 from chatapi.store.wal import WalBound
-from chatapi.store.writes import AnyCommitter, Change, MessageWrite, Write
+from chatapi.store.writes import AnyCommitter, Change, MessageWrite, Write, resolve
 
 logger = logging.getLogger(__name__)
 
 MAX_BATCH = 512  # writes per commit: past this the commit's latency grows faster than its throughput
 MAX_QUEUED = 20_000  # writes: more are refused with 503 rather than kept waiting for seconds
 MAX_QUEUED_CHARACTERS = 64 * 1024 * 1024  # of what clients wrote, which is most of their memory
+MAX_GATHERED_CHARACTERS = 1024 * 1024  # past this a commit waits for no more: its own pages are most of what it writes
 
 COMMIT_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # writes; MAX_BATCH ends the last one
 
@@ -63,6 +64,7 @@ class Writer:
         self._background = Background()
         self._queued_characters = 0
         self._wake = asyncio.Event()
+        self._gathering: Gathering | None = None  # commits wait for more writes
         self._closing = False
         self._seldom = Seldom(logger)
         self._is_patient = True  # SQLite waits for locks
@@ -94,6 +96,8 @@ class Writer:
             raise unavailable(NOT_WRITABLE)
         if len(self._queue) >= MAX_QUEUED or self._queued_characters >= MAX_QUEUED_CHARACTERS:
             raise unavailable("Too many writes are waiting")
+        if self._gathering is not None and not self._queue:
+            self._gathering.begin()
         self._queued_characters += write.characters
         self._queue.append(write)
         self._wake.set()
@@ -113,6 +117,8 @@ class Writer:
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self.submit(Change(apply, publish, barrier, future, characters))
+        if barrier and self._gathering is not None:  # others wait for it
+            self._gathering.end()
         return await future
 
     def hurry(self) -> None:
@@ -161,6 +167,21 @@ class Writer:
         self._wake.set()
         return await future
 
+    def set_commit_interval(self, seconds: float) -> None:
+        """From now on a commit waits so long for more writes, counted from the first one. 0: none does, and those in
+        the queue are committed at once."""
+        if self._gathering is not None:
+            self._gathering.end()
+        self._gathering = Gathering(seconds, self._wake) if seconds else None
+
+    def _has_gathered(self) -> bool:
+        """Enough for a commit; or it must not wait, since reads do for the checkpoint after it."""
+        return (
+            len(self._queue) >= MAX_BATCH
+            or self._queued_characters >= MAX_GATHERED_CHARACTERS
+            or self._wal_bound.is_due
+        )
+
     def give_up_waiting(self) -> None:
         """The commit under way takes too long: the writes queued behind it, and all that come until it ends, are
         refused. Does nothing when there is none."""
@@ -174,6 +195,7 @@ class Writer:
     def close(self) -> None:
         """No more writes are taken; `run` returns when all that was queued is committed."""
         self._closing = True
+        self.set_commit_interval(0)
         self._wake.set()
 
     async def run(self, committer: AnyCommitter) -> None:
@@ -187,6 +209,8 @@ class Writer:
         self._is_synchronous = level == _FULL
         try:
             while self._queue or not self._closing:
+                if self._gathering is not None and self._queue:
+                    await self._gathering.wait(self._has_gathered)
                 step = self._background.take()
                 if step is not None:
                     await self._take_step(step)
@@ -206,7 +230,7 @@ class Writer:
             left = [*self._queue, *self._background.take_all()]
             for write in left:
                 write.error = unavailable("The server is shutting down")
-            _resolve(left)
+            resolve(left)
 
     async def _take_step(self, step: Change[Any]) -> None:
         if self._background.is_repeatable and self._is_synchronous:
@@ -263,7 +287,7 @@ class Writer:
             # The task ends, and with it the process: nobody is told that this was stored, which only a restart can say.
             for write in batch:
                 write.error = unavailable(NOT_WRITABLE)
-            _resolve(batch)
+            resolve(batch)
             raise
         self._is_committing = self._is_stuck = False
         self._committer.publish(batch)
@@ -358,10 +382,10 @@ class Writer:
             write.error = write.stored = write.repeats = write.told_at_us = None
         counted = self._committer.list_counted(messages)
         if counted:
-            await self._set_aside_known(counted, transaction)
+            await log.set_aside_known(counted, transaction)
         fresh, doubtful = self._select_fresh(messages)
         if doubtful:
-            await self._set_aside_known(doubtful, transaction)
+            await log.set_aside_known(doubtful, transaction)
             for write in doubtful:
                 if write.stored is not None:
                     write.error = None
@@ -372,7 +396,7 @@ class Writer:
             await self._insert_rows(fresh, transaction)
         except sqlite3.IntegrityError:
             transaction.reset(mark)
-            if fresh := await self._set_aside_known(fresh, transaction):
+            if fresh := await log.set_aside_known(fresh, transaction):
                 await self._insert_rows(fresh, transaction)
 
     def _select_fresh(self, messages: Sequence[MessageWrite]) -> tuple[list[MessageWrite], list[MessageWrite]]:
@@ -425,7 +449,7 @@ class Writer:
             )
         beside, sql = self._committer.list_statements(fresh), log.insert_messages(len(fresh))
         if any(write.told_at_us for write in fresh):
-            sql, values = backend_events.insert_told_messages(len(fresh)), _add_told(fresh, values)
+            sql, values = backend_events.insert_told_messages(len(fresh)), backend_events.add_told(fresh, values)
         if not beside:
             await transaction.fetch(sql, values)
             return
@@ -441,15 +465,6 @@ class Writer:
                 connection.execute("COMMIT")
 
         await transaction.run(insert)
-
-    async def _set_aside_known(self, messages: Sequence[MessageWrite], transaction: Transaction) -> list[MessageWrite]:
-        """Finds what retries repeat; returns the others."""
-        identities = [write.identity for write in messages if write.client_message_id is not None]
-        rows = await transaction.fetch(log.FIND_CLIENT_MESSAGES, {"wanted": dumps_text(identities)})
-        known = {row[:3]: row[3:] for row in rows}
-        for write in messages:
-            write.stored = known.get(write.identity)
-        return [write for write in messages if write.stored is None]
 
     async def _roll_back(self) -> None:
         if self._connection.in_transaction:
@@ -479,20 +494,3 @@ class Writer:
         if is_patient is not self._is_patient:
             self._is_patient = is_patient
             await self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000) if is_patient else 0}")
-
-
-def _resolve(batch: Sequence[Write]) -> None:
-    for write in batch:
-        if isinstance(write, Change):
-            write.finish()
-        else:
-            write.confirm(write)
-
-
-def _add_told(messages: Sequence[MessageWrite], values: Sequence[object]) -> list[object]:
-    """The parameters of `insert_told_messages` from those of `insert_messages`."""
-    added: list[object] = []
-    size = len(values) // len(messages)
-    for number, write in enumerate(messages):
-        added += (*values[number * size : (number + 1) * size], write.room.tenant.tenant_key, write.told_at_us)
-    return added

@@ -136,6 +136,15 @@ Write = MessageWrite | Change[Any]
 Statement = tuple[str, Mapping[str, object]]
 
 
+def resolve(batch: Sequence[Write]) -> None:
+    """Tells each write what became of it, without the committer."""
+    for write in batch:
+        if isinstance(write, Change):
+            write.finish()
+        else:
+            write.confirm(write)
+
+
 class AnyCommitter(Protocol):
     """The type of the committer that `Writer.run` is given; see `chatapi.committer`."""
 

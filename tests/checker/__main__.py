@@ -19,7 +19,9 @@ def main() -> int:
     parser.add_argument("--cycles", type=int, default=20, help="kills and restarts (default: 20)")
     parser.add_argument("--seconds", type=float, default=math.inf, help="end after this long in any case")
     parser.add_argument("--seed", type=int, default=secrets.randbits(32), help="repeats a run as far as it can be")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="a server's setting")
     options = parser.parse_args()
+    settings = dict(text.split("=", 1) for text in options.set)
     print(f"seed {options.seed}", flush=True)
     end_s = time.monotonic() + options.seconds
 
@@ -27,7 +29,7 @@ def main() -> int:
         return cycles >= options.cycles or time.monotonic() >= end_s
 
     with tempfile.TemporaryDirectory() as directory:
-        report = asyncio.run(Run(Path(directory), options.seed).run(is_enough))
+        report = asyncio.run(Run(Path(directory), options.seed, settings).run(is_enough))
     print(report)
     return 1 if report.violations else 0
 

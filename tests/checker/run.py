@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,8 @@ SETTLES = 0.15  # of its lives end only after everybody has got everything
 SETTLE_SECONDS = 60.0  # a run by hand leaves the processors to others
 START_SECONDS = 300.0  # likewise
 POLL_SECONDS = 0.02
+
+COMMIT_INTERVALS_MS = ("0", "0", "20", "100")
 
 SETTINGS = {
     "limits.send_buffer_bytes": "16384",  # a client that stalls for a moment falls behind
@@ -75,8 +77,10 @@ class Report:
 
 
 class Run:
-    def __init__(self, directory: Path, seed: int) -> None:
-        self._server = ServerProcess(directory, SETTINGS, start_seconds=START_SECONDS)
+    def __init__(self, directory: Path, seed: int, settings: Mapping[str, str] | None = None) -> None:
+        """`settings` are in force in each life of the server; some others change from one to the next."""
+        self._settings = settings or {}
+        self._server = ServerProcess(directory, {**SETTINGS, **self._settings}, start_seconds=START_SECONDS)
         self._random = random.Random(f"{seed}/run")
         self._seed = seed
         self._journal = Journal()
@@ -147,6 +151,7 @@ class Run:
         else:
             await asyncio.to_thread(self._server.kill)
             self._counts["kills"] += 1
+        self._server.choose({"database.commit_interval_ms": self._random.choice(COMMIT_INTERVALS_MS), **self._settings})
         await asyncio.to_thread(self._server.start)
         self._counts["cycles"] += 1
 
