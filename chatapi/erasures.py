@@ -80,28 +80,44 @@ class Erasures:
         """Whether all is erased; otherwise it is under way. Raises ChatError."""
         task = self._running.get((tenant.tenant_key, user_id))
         if task is None:
-            is_online = self._hub.find_online(tenant.tenant_key, user_id) is not None
-
-            async def apply(transaction: Transaction) -> bool:
-                scope = (transaction, tenant.tenant_key, user_id)
-                if await store_erasures.is_nothing_left(*scope, is_online=is_online):
-                    return False
-                if self._counts[tenant.tenant_key] >= MOST_OF_TENANT:
-                    raise rate_limited(RETRY_SECONDS, "Too many erasures are under way")
-                await store_erasures.begin(*scope)
-                await audit.record(transaction, actor, "user.erase", tenant.tenant_id, user_id, audit.BEGUN)
+            is_begun = await self._begin(tenant, actor, user_id, has_calls=False)
+            if not is_begun and not await self._has_calls(tenant, user_id):
                 return True
-
-            def publish(is_new: bool) -> None:
-                if is_new and (tenant.tenant_key, user_id) not in self._running:
-                    self._start(tenant, user_id)
-
-            if not await self._store.writer.change(apply, publish, barrier=True):
-                return True
+            if not is_begun:
+                await self._begin(tenant, actor, user_id, has_calls=True)
             task = self._running.get((tenant.tenant_key, user_id))
         if task is not None:
             await asyncio.wait([task], timeout=ANSWER_SECONDS)
         return task is None or task.done()
+
+    async def _begin(self, tenant: TenantState, actor: Actor, user_id: UserId, *, has_calls: bool) -> bool:
+        """Whether there is something to erase. Raises ChatError."""
+        is_online = self._hub.find_online(tenant.tenant_key, user_id) is not None
+
+        async def apply(transaction: Transaction) -> bool:
+            scope = (transaction, tenant.tenant_key, user_id)
+            if not has_calls and await store_erasures.is_nothing_left(*scope, is_online=is_online):
+                return False
+            if self._counts[tenant.tenant_key] >= MOST_OF_TENANT:
+                raise rate_limited(RETRY_SECONDS, "Too many erasures are under way")
+            await store_erasures.begin(*scope)
+            await audit.record(transaction, actor, "user.erase", tenant.tenant_id, user_id, audit.BEGUN)
+            return True
+
+        def publish(is_new: bool) -> None:
+            if is_new and (tenant.tenant_key, user_id) not in self._running:
+                self._start(tenant, user_id)
+
+        return await self._store.writer.change(apply, publish, barrier=True)
+
+    async def _has_calls(self, tenant: TenantState, user_id: UserId) -> bool:
+        """Webhook calls outlive the notifications that retention removes, and may be all that is left of a user."""
+        walk, has_more = CallsWalk(tenant.tenant_key, user_id), True
+        while has_more and not tenant.gone:
+            found, has_more = await self._store.readers.run_step(tenant.tenant_key, walk.take_step)
+            if found:
+                return True
+        return False
 
     def _start(self, tenant: TenantState, user_id: UserId) -> None:
         """From now on the user is refused."""

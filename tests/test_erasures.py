@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 from conftest import StartServer
-from driver import Server, User, restart
+from driver import HandClock, Server, User, restart
 from examples import example
+from hooked import QUICK, hook
+from receiver import Receiver, answer
 
 from chatapi.cli import main
+from chatapi.housekeeping import purge_old_notifications
 from chatapi.store import erasures
 from chatapi.store.user_check import check_user, read_texts
 
@@ -86,6 +89,24 @@ async def test_an_unknown_user_is_erased_at_once(shared_server: Server) -> None:
         reply = await backend.delete("/users/nobody")
         assert (reply.status, reply.data) == (200, {"erased": True})
     assert (await backend.delete("/users/a%20b")).error["field"] == "user_id"
+
+
+async def test_dead_letters_alone_make_a_user_known(start_server: StartServer, receiver: Receiver) -> None:
+    """Those of a notification that retention has removed, and again for a user who was erased before."""
+    clock = HandClock()
+    server = await start_server({**QUICK, "webhooks.retry_schedule_seconds": [0]}, clock=clock)
+    hooked = await hook(server, receiver.url, retention_days=1)
+    receiver.behave = answer(500)
+    backend = hooked.user("backend")
+    for _ in range(2):
+        for user_id in ("ghost", "other"):
+            await backend.post("/notify", {"topic": "t", "payload": 1, "targets": {"user_ids": [user_id]}})
+        await hooked.is_settled()
+        clock.advance(2 * 86_400.0)
+        await purge_old_notifications(server.services)
+        assert {letter["user_id"] for letter in (await hooked.dead_letters())["failed_notifications"]} >= {"ghost"}
+        await server.erase("ghost", hooked.api_key)
+        assert {letter["user_id"] for letter in (await hooked.dead_letters())["failed_notifications"]} == {"other"}
 
 
 async def test_an_unknown_user_waits_for_no_other_erasure(
