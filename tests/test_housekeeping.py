@@ -102,7 +102,8 @@ async def test_a_deleted_tenant_is_purged_however_many_rooms_it_has(server: Serv
 async def test_the_purge_rests_while_a_tenant_arrives(server: Server, by_hand: None) -> None:
     arrivals = server.services.arrivals
     schema = await handover.get_version(server.services.store.readers)
-    arriving = await arrivals.begin(SERVER_ACTOR, "tenant_of_another_server", "another server", "its process", schema)
+    names = ("tenant_of_another_server", "another server", "its process")
+    arriving = await arrivals.begin(SERVER_ACTOR, *names, schema, now_us=0)
     await arrivals.take_rows(*arriving, [], is_copy=True)
     small, _ = await make_tenant(server, "small")
     await fill(server, small, rooms=1, messages=1)

@@ -13,6 +13,7 @@ from driver import Reply, Server
 from chatapi.moving import peer
 from chatapi.moving.peer import PeerError, TargetServer
 from chatapi.store import handover
+from chatapi.store.tenant_tables import TENANT_TABLES
 
 
 class Arrival:
@@ -31,24 +32,32 @@ class Arrival:
         return await self.send("rows", is_copy=is_copy, changes=changes)
 
 
-async def begin_arrival(server: Server, tenant_id: str) -> Arrival:
+async def ask_to_begin(server: Server, tenant_id: str, *, ahead_s: float = 0.0) -> Reply:
+    """`ahead_s`: of this server's clock the source's is."""
     schema = await handover.get_version(server.services.store.readers)
-    body = {"tenant_id": tenant_id, "source": "other", "instance": "other", "schema": schema}
-    return Arrival(server, (await server.admin("POST", "/arrivals", body)).data)
+    now_us = server.services.clock.now_us() + int(ahead_s * 1_000_000)
+    body = {"tenant_id": tenant_id, "source": "other", "instance": "other", "schema": schema, "now_us": now_us}
+    return await server.admin("POST", "/arrivals", body)
+
+
+async def begin_arrival(server: Server, tenant_id: str, **how: float) -> Arrival:
+    return Arrival(server, (await ask_to_begin(server, tenant_id, **how)).data)
+
+
+async def read_row(server: Server, table: str) -> dict[str, Any]:
+    """The last one, with the columns that a move has."""
+    [columns] = [found.columns for found in TENANT_TABLES if found.name == table]
+    sql = f"SELECT {', '.join(columns)} FROM {table} ORDER BY rowid DESC"
+    row = await server.services.store.readers.fetch_one(sql, {})
+    assert row is not None
+    return dict(zip(columns, row, strict=True))
 
 
 async def test_refusals_name_the_tables_that_they_are_about(server: Server) -> None:
     arrival = await begin_arrival(server, "tenant_other")
     own = await server.user("alice").post("/subscriptions", {"topic": "news"})
     assert own.status == 201
-    [row] = await server.services.store.readers.fetch("SELECT * FROM subscriptions", {})
-    columns = [
-        name
-        for (name,) in await server.services.store.readers.fetch(
-            "SELECT name FROM pragma_table_info('subscriptions')", {}
-        )
-    ]
-    taken = dict(zip(columns, row, strict=True))
+    taken = await read_row(server, "subscriptions")
     refused = await arrival.send_rows("subscriptions", {**taken, "topic": None})
     assert (refused.status, refused.error["message"]) == (
         409,
@@ -64,6 +73,30 @@ async def test_refusals_name_the_tables_that_they_are_about(server: Server) -> N
     assert refused.error["message"] == f"The copy differs in {names}: ids may be taken here by rows of other tenants"
     refused = await arrival.send_rows("subscriptions", {**taken, "more": 1})
     assert refused.error["message"] == "The table 'subscriptions' is not the same here"
+
+
+async def test_a_move_to_a_clock_that_is_behind_keeps_the_order_of_rooms(server: Server) -> None:
+    """Lists are paged by when rooms were active: between two clocks a room could fall out of a page."""
+    refused = await ask_to_begin(server, "tenant_other", ahead_s=5.5)
+    assert (refused.status, refused.error["message"]) == (
+        409,
+        "This server's clock is 5 s behind the other's: set them first",
+    )
+    await server.user("alice").make_room("bob")
+    room = await read_row(server, "rooms")
+    identity = await server.services.store.writer.change(
+        lambda transaction: transaction.run(lambda connection: handover.read_identity(connection, room["tenant_key"]))
+    )
+    arrival = await begin_arrival(server, "tenant_other", ahead_s=0.5)
+    later_us = server.services.clock.now_us() + 100_000
+    room |= {"room_id": "room_other", "created_at_us": later_us, "unique_key": None}
+    assert (await arrival.send_rows("rooms", room, is_copy=True)).status == 200
+    wrong = await arrival.send("seal", identity={**identity, "keys": []}, counts={})
+    counts = {name: count["here"] for name, count in wrong.error["details"].items()}
+    assert counts["rooms"] == 1
+    assert (await arrival.send("seal", identity={**identity, "keys": []}, counts=counts)).status == 200
+    assert (await arrival.send("live")).status == 200
+    assert server.services.clock.now_us() > later_us
 
 
 @asynccontextmanager

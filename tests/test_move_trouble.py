@@ -95,7 +95,7 @@ def test_a_move_goes_on_without_the_command(pair: Pair) -> None:
 @pytest.mark.timeout(600)
 def test_a_target_of_another_schema_or_without_space_takes_no_tenant(pair: Pair) -> None:
     room_id = make_room(pair)
-    begin = {"tenant_id": "tenant_1", "source": "s", "instance": "i", "schema": 1}
+    begin = {"tenant_id": "tenant_1", "source": "s", "instance": "i", "schema": 1, "now_us": 0}
     request = urllib.request.Request(
         f"{pair.target.url}/admin/arrivals",
         json.dumps(begin).encode(),

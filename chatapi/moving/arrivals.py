@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 SECRET_BYTES = 32
 QUIET_SECONDS = 3.0  # without rows: then an arrival holds up no purge
+CLOCK_SECONDS = 1.0  # that this server's clock may be behind the source's: it waits for so long before T3
 BEGIN_AGAIN = "This arrival is not under way any more: begin the move again"
 
 
@@ -94,7 +95,9 @@ class TenantArrivals:
         if count := await self._store.writer.change(handover.discard_unsealed):
             logger.info("half copies of tenants are thrown away", extra={"tenants": count})
 
-    async def begin(self, actor: Actor, tenant_id: str, source: str, instance: str, schema: int) -> tuple[str, str]:
+    async def begin(
+        self, actor: Actor, tenant_id: str, source: str, instance: str, schema: int, now_us: int
+    ) -> tuple[str, str]:
         """T1: the arrival's id and its secret. It takes the place of an earlier one from the same source. Raises
         ChatError: CONFLICT, and 503 while it is not certain that the tenant has left."""
         if instance == INSTANCE:
@@ -108,6 +111,7 @@ class TenantArrivals:
 
         async def apply(transaction: Transaction) -> tuple[TenantKey, list[TenantKey]]:
             self._check_absent(tenant_id)
+            _check_clock(now_us, transaction.now_us)
             before = await handover.find_hidden(transaction, tenant_id)
             if before is not None:
                 if before.source != source:
@@ -221,10 +225,18 @@ class TenantArrivals:
             await audit.record(transaction, SERVER_ACTOR, "tenant.arrive", tenant_id, tenant_id, audit.DONE)
             self._store.writer.note_key(await handover.find_last_key(transaction, stored.tenant_key))
 
+        await self._wait_for_clock(stored.tenant_key)
         await self._store.writer.change(apply, barrier=True)
         self._arrivals.pop(arrival_id, None)
         self.arrived += 1
         logger.info("a tenant has arrived", extra={"tenant_id": stored.tenant_id})
+
+    async def _wait_for_clock(self, tenant_key: TenantKey) -> None:
+        """Until what happens here is later than what has happened at the source: cursors of lists go by these times."""
+        last_us = await handover.find_last_activity(self._store.readers, tenant_key)
+        ahead_s = (last_us + 1 - await self._store.writer.change(handover.read_clock)) / 1_000_000
+        if 0 < ahead_s <= CLOCK_SECONDS:
+            await asyncio.sleep(ahead_s)
 
     async def _prepare(self, tenant: TenantState) -> None:
         """All that a start does for its tenants."""
@@ -254,6 +266,12 @@ class TenantArrivals:
         if not hmac.compare_digest(_hash(secret), stored.secret_hash):
             raise unauthenticated("Invalid credentials")
         return stored
+
+
+def _check_clock(source_us: int, own_us: int) -> None:
+    behind_s = (source_us - own_us) / 1_000_000
+    if behind_s > CLOCK_SECONDS:
+        raise conflict(f"This server's clock is {behind_s:.0f} s behind the other's: set them first")
 
 
 def _hash(secret: str) -> bytes:

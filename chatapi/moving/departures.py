@@ -172,6 +172,7 @@ class Departures:
             "source": await handover.get_server(self._store.readers),
             "instance": INSTANCE,
             "schema": await handover.get_version(self._store.readers),
+            "now_us": await self._store.writer.change(handover.read_clock),
         }
         loop = asyncio.get_running_loop()
         end_s = loop.time() + WAIT_SECONDS

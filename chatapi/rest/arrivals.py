@@ -37,6 +37,7 @@ async def begin(
         _read(body, "source", str),
         _read(body, "instance", str),
         _read(body, "schema", int),
+        _read(body, "now_us", int),
     )
     return _answer(NewArrival(arrival_id=arrival_id, secret=secret), headers, 201)
 

@@ -7,6 +7,7 @@ from chatapi.errors import not_found
 from chatapi.models import SERVER_ACTOR, TenantId, TenantKey
 from chatapi.protocol.json import dumps_text, loads_stored
 from chatapi.store import audit, moves
+from chatapi.store.keys import KEY_EPOCH_US
 from chatapi.store.readers import Readers
 from chatapi.store.tenant_tables import API_KEYS, TENANT_KEY
 from chatapi.store.transaction import SqliteConnection, Transaction
@@ -45,6 +46,13 @@ _FIND_ARRIVAL = """
 _SEAL = "UPDATE arrivals SET sealed = :sealed WHERE arrival_id = :arrival_id AND live_at_us IS NULL"
 _SET_LIVE = "UPDATE arrivals SET sealed = NULL, live_at_us = :now_us WHERE arrival_id = :arrival_id"
 _DELETE_ARRIVAL = "DELETE FROM arrivals WHERE arrival_id = :arrival_id"
+_LAST_ACTIVITY = f"""
+    SELECT coalesce(max(max(r.created_at_us,
+        coalesce((SELECT (message_key >> 12) + {KEY_EPOCH_US} FROM messages
+            WHERE room_key = r.room_key ORDER BY seq DESC LIMIT 1), 0),
+        coalesce((SELECT created_at_us FROM changes WHERE room_key = r.room_key ORDER BY seq DESC LIMIT 1), 0))), 0)
+    FROM rooms AS r WHERE r.tenant_key = :tenant_key AND r.deleted_at_us IS NULL
+"""
 _LIST_UNSEALED = "SELECT arrival_id, tenant_id, own_key FROM arrivals WHERE sealed IS NULL AND live_at_us IS NULL"
 _FIND_NAMED = "SELECT tenant_key FROM tenants WHERE tenant_id = :tenant_id"
 
@@ -73,6 +81,18 @@ class HiddenArrival(NamedTuple):
     arrival_id: str
     source: str
     tenant_key: TenantKey
+
+
+async def read_clock(transaction: Transaction) -> int:
+    """In microseconds since the Unix epoch."""
+    return transaction.now_us
+
+
+async def find_last_activity(readers: Readers, tenant_key: TenantKey) -> int:
+    """When something last happened in a room of the tenant, in microseconds since the Unix epoch; 0 for never."""
+    row = await readers.fetch_one(_LAST_ACTIVITY, {"tenant_key": tenant_key})
+    assert row is not None  # an aggregate has one row
+    return int(row[0])
 
 
 async def get_server(readers: Readers) -> str:

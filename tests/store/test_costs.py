@@ -18,6 +18,7 @@ USED = 1.3  # times as many steps may be needed at ten times the size: a tree is
 
 # Statements that look at more the more there is, and why they may.
 GROWING = {
+    "handover._LAST_ACTIVITY": "once at the end of a move, which has counted all rows of the tenant before",
     "stats._COUNT": "counts all that a tenant has, for the operator",
     "prefixes._SCAN_ROOM": "all members, of a room that has few",
     "user_bans._LOAD_BANS": "once, at the start",
