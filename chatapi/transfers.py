@@ -16,7 +16,7 @@ from chatapi.models import Actor, ReplacedSecret, TenantId, TenantKey, TenantSta
 from chatapi.notifications import Notifications
 from chatapi.protocol.json import loads_stored
 from chatapi.rooms import Rooms
-from chatapi.store import Store, Transaction, audit, handover, tenant_import
+from chatapi.store import Store, Transaction, audit, handover, purge, tenant_import
 from chatapi.store.epochs import make_epoch
 from chatapi.store.tenant_export import ExportStopped, export_tenant
 from chatapi.store.tenant_import import BadExport, StagedTenant, stage_tenant
@@ -221,7 +221,7 @@ class TenantTransfers:
             raise conflict(f"The tenant {tenant_id} is arriving from another server")
 
     async def _wait_for_room(self, tenant_id: str) -> None:
-        """Until nothing is left of an earlier stay. Raises ChatError."""
+        """Until nothing is left of an earlier stay: it is purged as fast as an import goes on. Raises ChatError."""
         loop = asyncio.get_running_loop()
         end_s = loop.time() + LEAVING_SECONDS
 
@@ -232,7 +232,9 @@ class TenantTransfers:
         while await self._store.writer.change(is_purging):
             if loop.time() > end_s:
                 raise conflict(f"The tenant {tenant_id} was deleted and is still being removed: try again later")
-            await asyncio.sleep(LOOK_SECONDS)
+            work = partial(purge.purge_deleted, arriving=self.arriving)
+            if not await self._store.writer.step(work, is_awaited=True):
+                await asyncio.sleep(LOOK_SECONDS)  # another import of this tenant is under way
 
     def _make_state(
         self, staged: StagedTenant, tenant_key: TenantKey, config: dict[str, object], epoch: str

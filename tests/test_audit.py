@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from acts import ACTS, NO_ACTS
 from conftest import StartServer
 from driver import HandClock, Server, User, eventually
 from server_process import ServerProcess
@@ -22,7 +23,6 @@ from chatapi.housekeeping import expire_audit, purge_deleted
 from chatapi.models import TenantKey
 from chatapi.protocol.frames import CLIENT_FRAMES
 from chatapi.rest import DEV_ROUTES, ROUTES
-from chatapi.rest.acts import ACTS, NO_ACTS
 from chatapi.rest.arrivals import ARRIVAL_ROUTES
 from chatapi.store import moves
 from chatapi.store.check import check_database

@@ -316,6 +316,18 @@ async def test_a_tenant_that_has_moved_away_is_exported_and_imported_elsewhere(s
     assert "has moved to another server: delete it here first" in answer["error"]["message"]
 
 
+async def test_an_import_right_after_the_deletion_purges_the_rest(server: Server, tmp_path: Path) -> None:
+    """No job of housekeeping does it here."""
+    tenant = await server.make_tenant("mover")
+    await fill(server, tenant)
+    file = await export(server, tenant["tenant_id"], tmp_path / "tenant.db")
+    before = await asyncio.to_thread(count_rows, path_of(server))
+    assert (await server.admin("DELETE", f"/tenants/{tenant['tenant_id']}")).status == 204
+    async with asyncio.timeout(60):
+        assert (await take(server, file))[0] == 201
+    assert await asyncio.to_thread(count_rows, path_of(server)) == before
+
+
 async def test_an_import_that_was_broken_off_is_purged_at_the_next_start(
     start_server: StartServer, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,6 @@
 """The one table of what is in the audit: every route and frame that changes something, or that gives all data of a user
-or tenant away, is here, with the actions that it records, or with the reason why it records none. `tests/test_audit.py`
-holds it to the routes, the frames, and the actions in the code."""
+or tenant away, is here, with the actions that it records, or with the reason why it records none. `test_audit.py` holds
+it to the routes, the frames, and the actions in the code."""
 
 ACTS = {
     "POST /admin/tenants": ("tenant.create",),
