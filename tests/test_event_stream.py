@@ -3,19 +3,23 @@ limits."""
 
 import asyncio
 import base64
+import gc
 import json
 import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from conftest import StartServer
 from driver import EventStream, HandClock, Server, User, eventually, seqs
 from nginx import open_nginx
 from receiver import Receiver
 
-from chatapi.connection import ConnectionState
+from chatapi.connection import Connection, ConnectionState
+from chatapi.errors import unauthenticated, unavailable
 from chatapi.models import UserId
+from chatapi.recovery import ConnectData
 from chatapi.rest import events
 
 PATH = "/events/stream"
@@ -364,6 +368,58 @@ async def test_a_client_that_goes_is_gone_at_once(server: Server) -> None:
     assert server.services.hub.find_online(tenant_key, UserId("alice")) is not None  # for the grace of presence
 
 
+@pytest.mark.parametrize("ending", ["goes", "told to go", "gone before ready", "store fails"])
+async def test_nothing_of_http_stays_with_it_and_nothing_of_it_after_its_end(
+    server: Server, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    alice, recovery, is_held = server.user("alice"), server.services.recovery, asyncio.Event()
+    reader, writer = await server.open()
+    if ending in ("gone before ready", "store fails"):
+
+        async def read_connects(_users: object) -> list[ConnectData]:
+            await is_held.wait()
+            if ending == "store fails":
+                raise unavailable("The database refuses")
+            return [(([], None), False)]
+
+        monkeypatch.setattr(recovery._connects, "_load_many", read_connects)
+    gc.collect()
+    gc.disable()
+    try:
+        lines = "".join(f"{name}: {value}\r\n" for name, value in alice.headers.items())
+        writer.write(f"GET {PATH} HTTP/1.1\r\nHost: a\r\n{lines}\r\n".encode())
+        await reader.readuntil(b"retry: 2000")
+        if ending in ("goes", "told to go"):
+            await reader.readuntil(b"sync.complete")
+            assert not list_alive(web.BaseRequest, web.StreamResponse, web.RequestHandler)
+            assert len(list_alive(events.EventStream, Connection)) == 2
+        if ending == "told to go":
+            [tenant] = server.services.tenants.all()
+            server.services.hub.close_where(tenant.tenant_key, lambda _: True, 4001, unauthenticated("gone"))
+            assert b"4001" in await reader.read()
+        elif ending == "store fails":
+            is_held.set()
+            await reader.read()
+        else:
+            writer.close()
+        if ending == "gone before ready":
+            await eventually(lambda: not server.app.server._successors)
+            assert server.connections_of("alice")  # its opening is still under way
+            is_held.set()
+        await eventually(lambda: not server.services.hub.connections)
+        if ending == "store fails":
+            gc.collect()  # the error holds what it passed through, and so itself
+        await eventually(lambda: not list_alive(events.EventStream, Connection, web.BaseRequest))
+        assert not server.app.server._successors
+    finally:
+        gc.enable()
+        writer.close()
+
+
+def list_alive(*kinds: type) -> list[object]:
+    return [found for found in gc.get_objects() if isinstance(found, kinds)]
+
+
 async def test_bytes_that_its_client_still_sends_are_dropped(server: Server) -> None:
     alice = server.user("alice")
     room_id = await alice.make_room()
@@ -376,8 +432,7 @@ async def test_bytes_that_its_client_still_sends_are_dropped(server: Server) -> 
         await writer.drain()
     await alice.say(room_id)
     assert b'"type":"message"' in await reader.readuntil(b'"seq":1')
-    [protocol] = [one for one in server.app.server.connections if one.is_serving()]
-    assert not protocol._messages
+    assert not any(one.is_serving() for one in server.app.server.connections)  # aiohttp has let go of it
 
 
 async def test_over_http_1_0_and_without_a_wish_to_keep_alive(server: Server) -> None:
@@ -466,8 +521,8 @@ async def test_one_that_takes_nothing_is_closed_with_4009(start_server: StartSer
 async def test_the_kernel_ends_one_whose_network_is_gone(start_server: StartServer) -> None:
     server = await start_server({"websocket.timeout_seconds": 45})
     await server.user("alice").stream()
-    [protocol] = [one for one in server.app.server.connections if one.is_serving()]
-    beneath = protocol.transport.get_extra_info("socket")
+    [connection] = server.connections_of("alice")
+    beneath = connection.transport._transport.get_extra_info("socket")
     assert beneath.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 45_000
 
 

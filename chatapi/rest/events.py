@@ -1,10 +1,11 @@
 """Live events over HTTP alone: Server-Sent Events, and long polls."""
 
 import asyncio
+from typing import ClassVar
 
 from aiohttp import web
 
-from chatapi.callers import Headers, is_origin_allowed
+from chatapi.callers import is_origin_allowed
 from chatapi.connecting import check_limits, end_connection, make_connection, send_ready, take_over
 from chatapi.connection import TransportKind
 from chatapi.errors import ChatError, Code, invalid, unavailable
@@ -17,6 +18,7 @@ from chatapi.protocol.sync_records import EventStreamQuery, Synced, SyncRequest
 from chatapi.rest.call import Call, Media, Response, ok
 from chatapi.rest.web_response import LastingResponse
 from chatapi.services import Services
+from chatapi.successor import Home, Successor
 
 _HEADERS = {
     "Content-Type": Media.EVENTS.value,
@@ -25,28 +27,70 @@ _HEADERS = {
 }
 
 
-class EventStream:
-    """The outlet of a connection whose client reads Server-Sent Events."""
+class EventStream(Successor):
+    """A connection whose client reads Server-Sent Events: its outlet, and from the head of the response on the protocol
+    of its transport. Bytes that the client still sends are dropped, and an end of file ends it."""
 
-    __slots__ = ("_transport",)
+    __slots__ = ("_connection", "_services")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
+    kind: ClassVar[TransportKind] = TransportKind.EVENT_STREAM
+
+    def __init__(
+        self, services: Services, principal: Principal, home: Home, transport: asyncio.Transport, peer: PeerTransport
+    ) -> None:
+        super().__init__(home, transport, peer)
+        self._services = services
+        self._connection = make_connection(services, principal, self.kind, self, peer)
+        peer.limit_silence(services.config.websocket.timeout_seconds)
+
+    async def open(
+        self, request: web.BaseRequest, response: LastingResponse, sync: tuple[Sync, str | None] | None
+    ) -> None:
+        """Sends the head of the response and `ready`, and begins with the backlog."""
+        services, connection = self._services, self._connection
+        user = services.hub.attach(connection)
+        is_open = False
+        try:
+            await response.prepare(request)
+            request.protocol.give_way(self)  # type: ignore[attr-defined]  # what our own server makes
+            if self._transport is not None:
+                self._transport.write(encode_retry(RETRY_MS))
+            await services.recovery.enter_rooms(connection)
+            await send_ready(services, connection, user)
+            if sync is None:
+                services.recovery.begin(connection, None)
+            else:
+                frame, request_id = sync
+                await services.recovery.sync(connection, frame.cursors, frame.epoch, request_id)
+            is_open = True
+        finally:
+            self._is_busy = False
+            if not is_open or self._transport is None:
+                self._end()
+
+    def _leave(self) -> None:
+        end_connection(self._services, self._connection)
+        del self._connection  # which holds this: else both would stay until the collector looks at what is old
+
+    # The outlet
 
     def write(self, data: bytes) -> None:
+        if self._transport is None:
+            return
         events, is_end = encode_events(data)
         self._transport.write(events)
         if is_end:
             self._transport.close()
 
     def get_write_buffer_size(self) -> int:
-        return self._transport.get_write_buffer_size()
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def is_closing(self) -> bool:
-        return self._transport.is_closing()
+        return self._transport is None or self._transport.is_closing()
 
     def close(self) -> None:
-        self._transport.close()
+        if self._transport is not None:
+            self._transport.close()
 
 
 async def stream_events(call: Call[None, EventStreamQuery]) -> Response[None]:
@@ -65,7 +109,9 @@ async def stream_events(call: Call[None, EventStreamQuery]) -> Response[None]:
     response = LastingResponse(headers={**headers, **_HEADERS})
     if request.method == "HEAD":
         return Response(200, b"", lasting=response)
-    await _serve(services, call.principal, request, response, headers, sync)
+    transport, peer = take_over(request)
+    home: Home = request.protocol.home  # type: ignore[attr-defined]  # what our own server makes
+    await EventStream(services, call.principal, home, transport, peer).open(request, response, sync)
     return Response(200, b"", lasting=response)
 
 
@@ -74,35 +120,3 @@ async def sync(call: Call[SyncRequest, None]) -> Response[Synced]:
     assert call.exchange is not None
     peer: PeerTransport = call.exchange.request.protocol.peer  # type: ignore[attr-defined]  # what our own server makes
     return ok(await poll(call.services, call.principal, call.body, peer))
-
-
-async def _serve(
-    services: Services,
-    principal: Principal,
-    request: web.BaseRequest,
-    response: LastingResponse,
-    headers: Headers,
-    sync: tuple[Sync, str | None] | None,
-) -> None:
-    """To the end of the connection."""
-    transport, peer = take_over(request)
-    connection = make_connection(services, principal, TransportKind.EVENT_STREAM, EventStream(transport), peer)
-    peer.limit_silence(services.config.websocket.timeout_seconds)
-    user = services.hub.attach(connection)
-    try:
-        await response.prepare(request)
-        # Sent: an idle connection would keep both for hours.
-        response.headers.clear()
-        headers.clear()
-        request.protocol.ignore_input()  # type: ignore[attr-defined]  # what our own server makes
-        transport.write(encode_retry(RETRY_MS))
-        await services.recovery.enter_rooms(connection)
-        await send_ready(services, connection, user)
-        if sync is None:
-            services.recovery.begin(connection, None)
-        else:
-            frame, request_id = sync
-            await services.recovery.sync(connection, frame.cursors, frame.epoch, request_id)
-        await peer.wait_until_lost()
-    finally:
-        end_connection(services, connection)

@@ -13,13 +13,15 @@ from aiohttp.web_response import REASON_PHRASES
 
 from chatapi.admission import Admission
 from chatapi.callers import Headers, add_cors_headers, find_claimed_user, is_preflight
+from chatapi.connection import TransportKind
 from chatapi.faults import Faults
 from chatapi.protocol.json import loads_stored
 from chatapi.protocol.wire import FIN_TEXT, count_bytes, split_frames
 from chatapi.rest.call import RawRoute, Route
 from chatapi.rest.edge import SWITCHED, Edge, take_request_id
-from chatapi.rest.server import EnvelopeProtocol, EnvelopeServer, Successor
+from chatapi.rest.server import EnvelopeProtocol, EnvelopeServer
 from chatapi.services import Services
+from chatapi.successor import Successor
 
 # The operator's routes, pages and documents, by the first step of their paths: faults are for clients of the chat, and
 # somebody has to be able to end them.
@@ -49,7 +51,7 @@ class FaultyEdge(Edge):
         protocol.is_running = True
         try:
             response = await self._handle_struck(request, protocol)
-            if response.status == SWITCHED and protocol.peer is not None:
+            if (response.status == SWITCHED or protocol.is_connection) and protocol.peer is not None:
                 await protocol.peer.wait_until_lost()  # else aiohttp would close the transport
             return response
         finally:
@@ -136,7 +138,7 @@ class FaultyProtocol(EnvelopeProtocol):
         self.faults = server.faults
         self._is_kernel_full = False
         self._holds_much = False
-        self._successor: asyncio.Protocol | None = None
+        self._successor: Successor | None = None
         self.user_id: str | None = None
         self.is_spared = False  # by its latest request
         self.is_connection = False  # of the hub: no request comes any more
@@ -202,9 +204,9 @@ class FaultyProtocol(EnvelopeProtocol):
     def give_way(self, successor: Successor) -> None:
         """It stays between the transport and the successor, so that faults find it."""
         transport, early = self._take_transport()
-        self.is_websocket = True
+        self.is_websocket = successor.kind is TransportKind.WEBSOCKET
         self.home.adopt(successor, self)
-        self._successor = cast(asyncio.Protocol, successor)
+        self._successor = successor
         self._pass_on(transport, early, successor)
 
 

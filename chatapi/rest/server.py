@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections import deque
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from aiohttp import StreamReader, web
 from aiohttp.web_protocol import _ErrInfo
@@ -15,6 +14,7 @@ from chatapi.protocol.encoders import encode_error_envelope
 from chatapi.rest.call import JSON
 from chatapi.rest.edge import MAX_BODY_BYTES, Edge, make_request_id
 from chatapi.rest.outflow import SMALL_BYTES, LargeResponse
+from chatapi.successor import Successor
 
 KEEPALIVE_SECONDS = 75.0  # longer than the 60 s after which the usual proxies reuse a connection no more
 FIRST_POLL_SECONDS, POLL_SECONDS = 0.001, 0.01  # most connections end at once when all is read
@@ -25,16 +25,10 @@ UNREAD_SECONDS = 30.0  # a client that reads nothing of its response for this lo
 
 P = TypeVar("P", bound="EnvelopeProtocol")
 
-_NO_MESSAGES: deque[Any] = deque(maxlen=0)
-
 # Its lines repeat what the client sent, a credential in a malformed header included.
 _silent = logging.getLogger("chatapi.malformed")
 _silent.propagate = False
 _silent.addHandler(logging.NullHandler())
-
-
-class Successor(Accepted, Protocol):
-    """An `asyncio.Protocol` that goes on with a connection after HTTP. It tells its server when it is lost."""
 
 
 class EnvelopeServer(web.Server):
@@ -192,7 +186,7 @@ class EnvelopeProtocol(web.RequestHandler):
         everything when the request that was served ends. Raises ConnectionResetError if the client is gone."""
         transport, early = self._take_transport()
         self.home.adopt(successor, self)
-        transport.set_protocol(cast(asyncio.Protocol, successor))
+        transport.set_protocol(successor)
         self.transport = None  # else it would be closed
         super().connection_lost(None)
         self._pass_on(transport, early, successor)
@@ -206,18 +200,14 @@ class EnvelopeProtocol(web.RequestHandler):
 
     def _pass_on(self, transport: asyncio.Transport, early: bytes, successor: Successor) -> None:
         if early:
-            cast(asyncio.Protocol, successor).data_received(early)
+            successor.data_received(early)
         if self._buffer_paused:  # aiohttp has taken in no more
             transport.resume_reading()
 
-    def ignore_input(self, heard: "asyncio.Future[None] | None" = None) -> None:
-        """The client has nothing more to say: bytes that still come are dropped, and an end of file ends it. `heard` is
-        completed by either."""
+    def ignore_input(self, heard: "asyncio.Future[None]") -> None:
+        """The client has nothing more to say: `heard` is completed by the first bytes that still come, or by an end of
+        file, and later ones are dropped."""
         super().set_parser(cast(Any, _Ignored(heard)))
-        # No request comes any more. aiohttp would keep these until the end, 1.9 KB for each connection.
-        self._parser = None
-        if not self._messages:
-            self._messages = _NO_MESSAGES
 
     def part_from_body(self) -> None:
         """The response comes before the end of the body, and tells of success."""
@@ -301,7 +291,7 @@ class EnvelopeProtocol(web.RequestHandler):
 class _Ignored:
     """A parser that takes nothing apart."""
 
-    def __init__(self, heard: "asyncio.Future[None] | None") -> None:
+    def __init__(self, heard: "asyncio.Future[None]") -> None:
         self._heard = heard
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
@@ -309,5 +299,5 @@ class _Ignored:
         return False, b""
 
     def feed_eof(self) -> None:
-        if self._heard is not None and not self._heard.done():
+        if not self._heard.done():
             self._heard.set_result(None)

@@ -1,11 +1,11 @@
-"""The protocol of a connection from the end of its handshake. aiohttp's part ends there: its request, parser, writer
-and tasks would take 10 KB of each idle connection."""
+"""The protocol of a WebSocket from the end of its handshake: takes frames, and has them carried out."""
 
 import asyncio
-from typing import Protocol
+from typing import ClassVar
 
-from chatapi.admission import Tier
+from chatapi.connection import TransportKind
 from chatapi.peer_transport import PeerTransport
+from chatapi.successor import Home, Successor
 from chatapi.tasks import Workers
 from chatapi.ws.frame_reader import PONG, Frame, FrameReader, Violation
 from chatapi.ws.session import Session
@@ -13,44 +13,23 @@ from chatapi.ws.session import Session
 MAX_WAITING_BYTES = 128 * 1024  # that have come while frames before them are carried out; above it nothing is read
 
 
-class Home(Protocol):
-    """The server that a socket belongs to until it is lost."""
+class ClientSocket(Successor):
+    """Frames are carried out one after the other, by a worker that is taken only as long as there are some: so long it
+    is busy."""
 
-    def forget(self, successor: "ClientSocket", /) -> None: ...
+    __slots__ = ("_is_deaf", "_is_paused", "_reader", "_session", "_workers")
 
-
-class ClientSocket(asyncio.Protocol):
-    """Frames are carried out one after the other, by a worker that is taken only as long as there are some. `tier` is
-    where the admission keeps it."""
-
-    __slots__ = (
-        "_home",
-        "_is_busy",
-        "_is_deaf",
-        "_is_ended",
-        "_is_paused",
-        "_reader",
-        "_session",
-        "_transport",
-        "_workers",
-        "peer",
-        "tier",
-    )
+    kind: ClassVar[TransportKind] = TransportKind.WEBSOCKET
 
     def __init__(
         self, home: Home, transport: asyncio.Transport, peer: PeerTransport, session: Session, workers: Workers
     ) -> None:
-        self._home = home
-        self._transport: asyncio.Transport | None = transport
+        super().__init__(home, transport, peer)
         self._session = session
         self._workers = workers
         self._reader = FrameReader()
-        self._is_busy = True  # until `open` has ended, and later while frames are carried out
         self._is_paused = False
         self._is_deaf = False  # later bytes are dropped
-        self._is_ended = False
-        self.peer = peer
-        self.tier: Tier | None = None
 
     async def open(self, *, wants_sync: bool) -> None:
         """Sends `ready`, and begins to carry out frames."""
@@ -75,30 +54,6 @@ class ClientSocket(asyncio.Protocol):
         elif self._reader.waiting_bytes > MAX_WAITING_BYTES and not self._is_paused and self._transport is not None:
             self._is_paused = True
             self._transport.pause_reading()
-
-    def pause_writing(self) -> None:
-        self.peer.pause()
-
-    def resume_writing(self) -> None:
-        self.peer.resume()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._transport = None
-        self.peer.lose()
-        self._home.forget(self)
-        if not self._is_busy:
-            self._end()
-
-    # Asked by the admission, and at the end
-
-    def is_unused(self) -> bool:
-        return False
-
-    def is_waited_for(self) -> bool:
-        return False
-
-    def cut_off(self) -> None:
-        self.peer.cut_off()
 
     # Frames
 
@@ -158,8 +113,6 @@ class ClientSocket(asyncio.Protocol):
             self._is_paused = False
             self._transport.resume_reading()
 
-    def _end(self) -> None:
+    def _leave(self) -> None:
         self._is_deaf = True
-        if not self._is_ended:
-            self._is_ended = True
-            self._session.end()
+        self._session.end()

@@ -28,8 +28,9 @@ from chatapi.protocol.encoders import encode_error_frame, encode_frame
 from chatapi.protocol.server_frames import ServerShutdownFrame
 from chatapi.protocol.wire import encode_close
 from chatapi.services import Services
+from chatapi.successor import Home
 from chatapi.tenants import CREDENTIAL_GONE, GOING_AWAY
-from chatapi.ws.client_socket import ClientSocket, Home
+from chatapi.ws.client_socket import ClientSocket
 from chatapi.ws.session import Session
 
 SUBPROTOCOL = "chatapi.v1"
