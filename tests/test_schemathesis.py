@@ -66,6 +66,5 @@ def test_users_routes_answer_as_the_document_says(server: ServerProcess, tmp_pat
 def test_operators_routes_answer_as_the_document_says(server: ServerProcess, tmp_path: Path) -> None:
     with server:
         header = ["-H", f"X-Master-Key: {server.master_key}"]
-        run_schemathesis(
-            server, tmp_path, "--include-path-regex", "^/admin(?!.*/(move|export|import)$)", *header, examples=40
-        )
+        # A move asks the server of the document's example, which is not there: 503.
+        run_schemathesis(server, tmp_path, "--include-path-regex", "^/admin(?!.*/move$)", *header, examples=40)
