@@ -9,11 +9,13 @@ import asyncio
 from functools import partial
 from typing import TypeVar
 
-from chatapi.store import Store, search_index
+from chatapi.store import Store, search_index, search_tail
 from chatapi.store.background import Work
 from chatapi.store.search_index import IDLE_MERGED_PAGES, LONG_TAIL, MERGED_PAGES, IndexStep
 
 PAUSE_SECONDS = 1.0  # between two looks at what has come
+# A step writes whole pages, however few messages it puts in: on a quiet server they wait for each other, for so long.
+FEW_MESSAGES, GATHER_SECONDS = 200, 30.0
 CHUNK_SECONDS, IDLE_CHUNK_SECONDS = 0.003, 0.01  # that the writer may be kept from others
 LEAST_ROWS, MOST_ROWS = 50, 1_000  # of a chunk
 # While others write much, a step is followed by a rest of so many times as long: it takes 2.4 % of the time, so that
@@ -34,6 +36,7 @@ class Indexer:
         self._seen = -1  # writes of others when the index had all that was new
         self._base = 0  # the same, and what has been put in since then
         self._due_s = 0.0  # of the loop's clock: when to look for newer messages
+        self._gathers_until_s = 0.0  # of the same: until then a few new ones can wait
         self._is_started = False
         self._is_behind = False  # there are older messages that are not in the index
         self._is_outdated = False  # more rows of the index are no longer right than a step takes out
@@ -42,6 +45,21 @@ class Indexer:
         self._since_merge = 0  # chunks since segments were merged
         self._forgetting = asyncio.Lock()
         self._merges_begun = self._merges_done = 0  # of everything; the number of the last one that is done
+
+    async def tend(self) -> None:
+        """`update`, unless only a few new messages have come, and a moment ago."""
+        if not await self._can_wait():
+            await self.update()
+            self._gathers_until_s = asyncio.get_running_loop().time() + GATHER_SECONDS
+
+    async def _can_wait(self) -> bool:
+        if not (self._is_enabled and self._is_started) or self._is_behind or self._unmerged >= MERGED_CHUNKS:
+            return False
+        if self._seen == self._written:
+            return True
+        if asyncio.get_running_loop().time() >= self._gathers_until_s:
+            return False
+        return not await search_tail.has_work(self._store.readers, FEW_MESSAGES)
 
     async def update(self) -> None:
         """Takes out what has gone, puts in what has come, and catches up with older messages. On return the index has

@@ -101,6 +101,37 @@ async def test_changes_while_the_index_catches_up(
     await check(database)
 
 
+async def test_a_few_messages_wait_for_more_and_an_edit_does_not(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "list_jobs", lambda _services: [])
+    server = await start_server()
+    alice, service = server.user("alice"), server.services.indexer
+    room_id = await alice.make_room()
+
+    async def find_lag() -> int:
+        await service.tend()
+        return await search_tail.count_lag(server.services.store.readers)
+
+    ids = await say_many(alice, room_id, 1)
+    assert await find_lag() == 0  # the first time
+    ids += await say_many(alice, room_id, 3)
+    assert await find_lag() == 3
+    assert await contents(alice, "alice") == ["alice 2", "alice 1", "alice 0", "alice 0"]  # found all the same
+    await alice.put(f"/rooms/{room_id}/messages/{ids[0]}", {"content": "edited"})
+    assert await find_lag() == 0
+    assert await contents(alice, "edited") == ["edited"]
+    await say_many(alice, room_id, 3)
+    assert await find_lag() == 3
+    monkeypatch.setattr(indexer, "FEW_MESSAGES", 4)
+    await say_many(alice, room_id, 1)
+    assert await find_lag() == 0
+    await say_many(alice, room_id, 1)
+    assert await find_lag() == 1
+    service._gathers_until_s = 0.0
+    assert await find_lag() == 0
+
+
 async def test_the_index_rests_for_others_unless_much_of_it_is_outdated(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

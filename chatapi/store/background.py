@@ -26,6 +26,7 @@ LOAD_SECONDS = 2.0  # over about which the share is taken
 # After so many the log is checkpointed, so that no message's commit has to do all of it: after each one while others
 # write, who wait for a checkpoint too.
 CHECKPOINT_STEPS, IDLE_CHECKPOINT_STEPS = 1, 4
+CHECKPOINT_ROWS = CHUNK_ROWS  # steps that have changed fewer together do not count: each checkpoint writes whole pages
 # Awaited steps write much: after so many of them that a checkpoint takes about so long, and before SQLite makes one
 # itself in somebody's commit.
 CHECKPOINT_SECONDS, MAX_CHECKPOINT_STEPS = 0.015, 8
@@ -40,6 +41,7 @@ class _Step(NamedTuple):
     change: Change[Any]
     is_repeatable: bool
     is_awaited: bool
+    moves_pages: bool
 
 
 class Background:
@@ -51,19 +53,28 @@ class Background:
         self.rests = True  # between steps, for others; a test server has no others
         self.is_repeatable = False  # of the step that was taken: a crash may undo it
         self._is_awaited = False  # of that step
+        self._moves_pages = False  # of that step: it changes no rows, and much
         self._awaited_steps = 0  # since the last checkpoint
         self._checkpoint_steps = IDLE_CHECKPOINT_STEPS  # of awaited ones, between two checkpoints
         self._due_s = 0.0  # of the loop's clock
         self._started_s = 0.0
         self._foreground_s = float("-inf")  # when something else was committed last
-        self._steps = 0
+        self._steps = 0  # that have changed something
+        self._rows = 0  # changed since the last one that counted
 
     def __len__(self) -> int:
         """How many jobs wait for a step."""
         return len(self._waiting)
 
-    def put(self, step: Change[Any], *, is_repeatable: bool = False, is_awaited: bool = False) -> None:
-        self._waiting.append(_Step(step, is_repeatable, is_awaited))
+    def put(
+        self,
+        step: Change[Any],
+        *,
+        is_repeatable: bool = False,
+        is_awaited: bool = False,
+        moves_pages: bool = False,
+    ) -> None:
+        self._waiting.append(_Step(step, is_repeatable, is_awaited, moves_pages))
 
     def take(self) -> Change[Any] | None:
         """The next step, once it is due; `end` has to follow. None when there is none."""
@@ -71,7 +82,7 @@ class Background:
         if not self._waiting or now_s < self._due_s:
             return None
         self._started_s = now_s
-        step, self.is_repeatable, self._is_awaited = self._waiting.popleft()
+        step, self.is_repeatable, self._is_awaited, self._moves_pages = self._waiting.popleft()
         return step
 
     def end(self) -> None:
@@ -80,7 +91,6 @@ class Background:
         _, rest = self._choose_pace(is_repeatable=self.is_repeatable, is_awaited=self._is_awaited)
         if self.rests:
             self._due_s = now_s + min(rest * (now_s - self._started_s), MAX_REST_SECONDS)
-        self._steps += 1
 
     def _choose_pace(self, *, is_repeatable: bool, is_awaited: bool) -> tuple[float, float]:
         """The seconds of a step, and for how many times as long a rest follows."""
@@ -123,14 +133,18 @@ class Background:
         self._load_s = self._load_s * math.exp((self._foreground_s - now_s) / LOAD_SECONDS) + seconds
         self._foreground_s = now_s
 
-    def wants_checkpoint(self) -> bool:
-        """Once in `CHECKPOINT_STEPS` steps; to be asked once between `take` and `end`. Repeatable steps wait for no
-        disk, and make nobody wait for it who writes much, unless they are awaited."""
+    def wants_checkpoint(self, rows: int) -> bool:
+        """Once in `CHECKPOINT_STEPS` steps; to be asked once between `take` and `end`, with how many rows the step has
+        changed. Repeatable steps wait for no disk, and make nobody wait for it who writes much, unless they are
+        awaited."""
         if self._is_awaited:
             self._awaited_steps += 1
             return self._awaited_steps >= self._checkpoint_steps
-        if self.is_repeatable and self.is_loaded:
+        self._rows += CHECKPOINT_ROWS if self._moves_pages else rows
+        if self._rows < CHECKPOINT_ROWS or (self.is_repeatable and self.is_loaded):
             return False
+        self._rows = 0
+        self._steps += 1
         is_busy = self.is_busy and not self.is_repeatable
         return self._steps % (CHECKPOINT_STEPS if is_busy else IDLE_CHECKPOINT_STEPS) == 0
 

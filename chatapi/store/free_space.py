@@ -110,7 +110,7 @@ async def give_back(writer: Writer) -> tuple[int, SpaceUsage]:
     end_s = loop.time() + CALL_SECONDS
     while True:
         is_pinned = writer.pinned_wal_pages > MAX_PINNED_PAGES
-        space = await writer.step(partial(_take_step, path, is_pinned))
+        space = await writer.step(partial(_take_step, path, is_pinned), moves_pages=True)
         if space.stage is CompactionStage.DONE or loop.time() >= end_s:
             return before.file_bytes, space
         if space.stage is CompactionStage.WAITING:

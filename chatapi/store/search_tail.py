@@ -18,6 +18,12 @@ _COUNT_LAG = """
          + (SELECT count(*) FROM (SELECT 1 FROM search_outdated LIMIT :limit))
     FROM search_progress AS p
 """
+# An edit or a removal, or so many new messages.
+_HAS_WORK = """
+    SELECT EXISTS (SELECT 1 FROM search_outdated)
+        OR (SELECT count(*) FROM (SELECT 1 FROM messages WHERE message_key > p.head_key LIMIT :limit)) >= :limit
+    FROM search_progress AS p
+"""
 _GET_HEAD = "SELECT head_key FROM search_progress"
 # Of the newest messages up to :to_key: where they begin, how many they are, and the keys of those that may have the
 # word. In a text in ASCII words are as they stand, apart from case.
@@ -67,6 +73,12 @@ class Tail:
             to_key = first_key - 1
             yield
         return keys
+
+
+async def has_work(readers: Readers, messages: int) -> bool:
+    """Whether the index has to take out or replace anything, or does not have so many messages that came last."""
+    row = await readers.fetch_one(_HAS_WORK, {"limit": messages})
+    return row is not None and bool(row[0])
 
 
 async def count_lag(readers: Readers) -> int:

@@ -147,6 +147,7 @@ class Writer:
         *,
         is_repeatable: bool = False,
         is_awaited: bool = False,
+        moves_pages: bool = False,
     ) -> T:
         """One step of a job that nobody waits for, when it is its turn; of one that is awaited, by an operator for
         instance, it is soon. Raises what `change` raises.
@@ -163,7 +164,7 @@ class Writer:
             False,
             future,
         )
-        self._background.put(step, is_repeatable=is_repeatable, is_awaited=is_awaited)
+        self._background.put(step, is_repeatable=is_repeatable, is_awaited=is_awaited, moves_pages=moves_pages)
         self._wake.set()
         return await future
 
@@ -233,13 +234,15 @@ class Writer:
             resolve(left)
 
     async def _take_step(self, step: Change[Any]) -> None:
+        changes_before = self._connection.total_changes
         if self._background.is_repeatable and self._is_synchronous:
             await self._connection.execute("PRAGMA synchronous = NORMAL")
             await self._write([step])
             await self._connection.execute("PRAGMA synchronous = FULL")
         else:
             await self._write([step])
-        if self.checkpoints_itself and self._background.wants_checkpoint() and self.writable:
+        changes = self._connection.total_changes - changes_before
+        if self.checkpoints_itself and self._background.wants_checkpoint(changes) and self.writable:
             started_s = time.perf_counter()
             await self._checkpoint()
             self._background.note_checkpoint(time.perf_counter() - started_s)

@@ -97,10 +97,14 @@ async def test_the_log_is_checkpointed_bit_by_bit(bench: Bench, database: Path, 
     seen: list[int] = []
 
     def insert(connection: sqlite3.Connection, _is_over: Any) -> None:
-        connection.execute(
+        first = len(seen) * background.CHECKPOINT_ROWS
+        connection.executemany(
             "INSERT INTO messages (message_key, room_key, seq, sender_id, content, created_at_us)"
             " VALUES (:key, 1, :key, 'a', :content, 1)",
-            {"key": len(seen) + 1, "content": "x" * 60_000},
+            [
+                {"key": first + number, "content": "x" * (60_000 // background.CHECKPOINT_ROWS)}
+                for number in range(1, background.CHECKPOINT_ROWS + 1)
+            ],
         )
         seen.append(1)
 
@@ -111,7 +115,29 @@ async def test_the_log_is_checkpointed_bit_by_bit(bench: Bench, database: Path, 
             await bench.writer.step(insert)
         size = await asyncio.to_thread(lambda: Path(f"{database}-wal").stat().st_size)
     # One after the other the same frames are written again: all of it would be 3 times as long.
-    assert size < 2 * steps * 65_536
+    assert size < 2 * steps * 80_000
+
+
+async def test_steps_that_change_little_leave_the_log_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints: list[int] = []
+
+    async def checkpoint() -> bool:
+        checkpoints.append(len(bench.batches))
+        return True
+
+    monkeypatch.setattr(bench.writer, "_checkpoint", checkpoint)
+    bench.writer._background.rests = False
+    async with running(bench):
+        for rows in (0, 0, 1, background.CHECKPOINT_ROWS - 2, 1, 0):
+            bench.writer._background.note_foreground()
+            await bench.writer.step(
+                lambda connection, _is_over, rows=rows: connection.execute(
+                    "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)"
+                    " INSERT INTO meta SELECT 'note ' || random(), 'x' FROM n WHERE ?1 > 0",
+                    (rows,),
+                )
+            )
+    assert checkpoints == [5]  # together they are enough
 
 
 async def test_an_awaited_step_rests_less_and_not_at_all_when_nobody_else_writes() -> None:
@@ -135,7 +161,7 @@ def test_awaited_steps_are_checkpointed_as_often_as_a_short_checkpoint_asks_for(
 
     def count_until_wanted(seconds: float) -> int:
         steps = 1
-        while not times.wants_checkpoint():
+        while not times.wants_checkpoint(0):
             steps += 1
         times.note_checkpoint(seconds)
         return steps

@@ -175,6 +175,7 @@ OF_STATEMENT: dict[str, dict[str, object]] = {
     "blocks._LIST_BLOCKS": {"created_at_us": 10**9, "blocked_id": ""},
     "blocks._IS_BLOCKED": {"dm_key": "key_4"},
     "search_tail._COUNT_LAG": {"limit": 10},
+    "search_tail._HAS_WORK": {"limit": 10},
     "search_few._COUNT_WORDS": {"first": "x", "end": "y"},
     "search_few._FIND_ROWS": {"match": "t1 x", "after": 0},
     "search_few._LIST_FEW": {"row_keys": ROWS, "before_key": 10**9},
