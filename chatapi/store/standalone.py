@@ -50,6 +50,13 @@ def open_snapshot(path: str) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
+def checkpoint(path: str) -> None:
+    """Copies the log into the database, as far as nobody reads what was before. For a file of which nothing depends on
+    it, since SQLite before 3.51.3 can corrupt it beside a server that writes."""
+    with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+
 def find_objection(path: str) -> str | None:
     """Why the file must not be opened as a database of ours; None when it is one, or is new: not there, or empty.
 

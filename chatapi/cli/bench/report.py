@@ -40,6 +40,18 @@ FIGURES: Mapping[str, tuple[str, str]] = {
             ("max_ms", "latency max", "{:.2f} ms"),
         )
     },
+    **{
+        f"wear_{rate}_{key}": (f"{label} at {'--rate' if rate == 'own' else f'{rate}/s'}", form)
+        for rate in ("1", "10", "100", "1000", "own")
+        for key, label, form in (
+            ("kb_each", "to the disk for each", "{:,.1f} KB"),
+            ("growth_each", "growth of the database", "{:,.0f} bytes"),
+            ("commits_each", "commits for each", "{:.2f}"),
+            ("mb_day", "to the disk in a day", "{:,.0f} MB"),
+            ("p50_ms", "latency p50", "{:.2f} ms"),
+            ("p99_ms", "latency p99", "{:.2f} ms"),
+        )
+    },
     "longest_pause_ms": ("longest pause", "{:.2f} ms"),
     "bytes_per_connection": ("bytes per connection", "{:,.0f}"),
     "bytes_per_stream": ("bytes per open stream", "{:,.0f}"),

@@ -41,6 +41,16 @@ class Check:
         self.doubled += result.doubled
         self.problems += result.problems
 
+    def join(self, other: "Check") -> None:
+        """Counts also what another one has found."""
+        self.confirmed += other.confirmed
+        self.stored += other.stored
+        self.delivered += other.delivered
+        self.missing += other.missing
+        self.doubled += other.doubled
+        self.problems += other.problems
+        self.notes += other.notes
+
     @property
     def is_ok(self) -> bool:
         return not (self.problems or self.missing or self.doubled) and self.confirmed == self.stored

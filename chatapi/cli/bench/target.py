@@ -118,6 +118,10 @@ class ThrowAwayServer(Target):
             self.close()
             raise
 
+    @property
+    def database(self) -> Path:
+        return self._folder / "chatapi.db"
+
     def _start(self, port: int) -> str:
         self._log.write_bytes(b"")
         launch = ["-m", "chatapi"] if self.variant.loop == "uvloop" else ["-c", _START_WITHOUT_UVLOOP]
@@ -242,6 +246,17 @@ def read_usage(pid: int) -> Usage | None:
     resident = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
     rss_bytes = int(resident[1]) * 1024 if resident else 0
     return Usage((int(user) + int(system)) / _CLOCK_TICKS_PER_S, rss_bytes, _machine_seconds())
+
+
+def read_written_bytes(pid: int) -> int | None:
+    """How many bytes the process has given to the disk so far, as the kernel counts them: whole pages of files, each
+    time that they are synced. None where that is not known."""
+    try:
+        fields = Path(f"/proc/{pid}/io").read_text(encoding="ascii")
+    except OSError:
+        return None
+    found = re.search(r"^write_bytes: (\d+)$", fields, re.MULTILINE)
+    return int(found[1]) if found else None
 
 
 def _machine_seconds() -> float:

@@ -15,6 +15,7 @@ from chatapi.cli.bench.scenarios.shards import run_shards
 from chatapi.cli.bench.scenarios.slow import run_slow
 from chatapi.cli.bench.scenarios.streams import run_open_streams, run_streams
 from chatapi.cli.bench.scenarios.transfer import run_transfer
+from chatapi.cli.bench.scenarios.wear import run_wear
 from chatapi.cli.bench.tenant import BenchTenant
 
 
@@ -124,6 +125,12 @@ SCENARIOS: Mapping[str, Scenario] = {
             run_open_streams,
             {"clients": 10, "streams": 4_000, "appends": 50, "window": 10, "size": 20},
             at_least={"streams": 2},
+        ),
+        Scenario(
+            "wear",
+            "clients send over WebSocket, 1, 10, 100 and 1,000 messages a second: what is written to the disk for each",
+            run_wear,
+            {"clients": 10, "members": 2, "rate": 0.0, **_LOAD, "seconds": 60.0, "warmup": 0.0},
         ),
         Scenario(
             "shards",

@@ -271,7 +271,14 @@ def run_ws_send(tenant: BenchTenant) -> Outcome:
 def _run(tenant: BenchTenant, function: "Callable[[SendJob, CommandPipe], SendResult]") -> Outcome:
     options = tenant.options
     members = min(options.members, options.clients)
-    rooms = tenant.make_rooms(-(-options.clients // members), members)
+    return run_sends(tenant, tenant.make_rooms(-(-options.clients // members), members), function)
+
+
+def run_sends(
+    tenant: BenchTenant, rooms: Sequence[BenchRoom], function: "Callable[[SendJob, CommandPipe], SendResult]"
+) -> Outcome:
+    """All members of these rooms send."""
+    options = tenant.options
     parts = share(rooms, options.processes)
     stream_rooms = _make_stream_rooms(tenant)
     seats = [Seat(room, user) for room in stream_rooms for user in room.users]
