@@ -38,6 +38,7 @@ from chatapi.rest.call import Base, Call, Credential, Exchange, Media, OpenCall,
 from chatapi.rest.incoming_text import IncomingText, ask_for_body
 from chatapi.rest.negotiation import accepts_gzip, prefers_html, vary_on
 from chatapi.rest.outflow import SMALL_BYTES, LargeResponse, Outflow, QuotaKey, Sender, refuse
+from chatapi.rest.router import Router
 from chatapi.rest.web_response import LastingResponse, WholeResponse
 from chatapi.services import Services
 
@@ -47,12 +48,6 @@ MAX_BODY_BYTES = 256 * 1024
 SWITCHED = 101  # to a WebSocket
 BODY_SECONDS = 30.0  # for a body to arrive, once its head has: 256 KiB at 70 kbit/s
 
-_PARAMETER = re.compile(r"{(\w+)}")
-# No message has the id `stream`, which is the path of pipes, and no tenant the id `import`.
-_NAMED_PATHS = {
-    "/messages/{message_id}": "/messages/{message_id:(?!stream$)[^/]+}",
-    "/admin/tenants/{tenant_id}": "/admin/tenants/{tenant_id:(?!import$)[^/]+}",
-}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _PROCESS = secrets.token_hex(6)
 _requests = itertools.count(1)
@@ -84,11 +79,9 @@ class Edge:
                 is_origin_allowed(services.origins, request)  # for the log: the browser refuses by itself
                 response = web.Response(status=204, headers=headers)
             else:
-                match = await self._router.resolve(request)  # type: ignore[arg-type]  # it reads method and path
-                if match.http_exception is not None:
-                    raise match.http_exception
-                route = match.route.resource.canonical  # type: ignore[union-attr]  # every route of ours has one
-                response = await match.handler(self, request, match, headers)  # type: ignore[call-arg, arg-type]  # what _bind made
+                match = self._router.find_kept(request) or await self._router.find(request)
+                route = match.path
+                response = await match.handler(self, request, match.values, headers)
         except ChatError as error:
             response = self._refuse(error, headers)
         except web.HTTPException as error:
@@ -270,24 +263,16 @@ class Edge:
 
 
 @cache  # a process with several servers builds it once
-def _make_router(routes: tuple[Route, ...], raw_routes: tuple[RawRoute, ...]) -> web.UrlDispatcher:
+def _make_router(routes: tuple[Route, ...], raw_routes: tuple[RawRoute, ...]) -> Router:
     """By it, a request finds its handler, which gets the edge that was asked."""
-    router = web.UrlDispatcher()
+    router = Router()
     for prefix in ("", "/v1"):
         for route in routes:
             bind = Edge._bind_text if route.reads_text else Edge._bind
-            _add_route(router, route.method, prefix + _widen(route.path), bind(route))
+            router.add(route.method, prefix + route.path, bind(route))
         for raw_route in raw_routes:
-            _add_route(router, raw_route.method, prefix + raw_route.path, Edge._bind_raw(raw_route))
-    router.freeze()
+            router.add(raw_route.method, prefix + raw_route.path, Edge._bind_raw(raw_route))
     return router
-
-
-def _add_route(router: web.UrlDispatcher, method: str, path: str, handler: Any) -> None:
-    """HEAD is answered as GET is, and aiohttp leaves the body out."""
-    router.add_route(method, path, handler)
-    if method == "GET":
-        router.add_route("HEAD", path, handler)
 
 
 def _note_large(request: web.BaseRequest, quota_key: QuotaKey, size: int) -> None:
@@ -298,13 +283,6 @@ def count_bytes(response: web.StreamResponse) -> int:
     """Of the body, as far as it is in memory."""
     body = response.body if isinstance(response, web.Response) else None
     return len(body) if isinstance(body, bytes) else 0
-
-
-def _widen(path: str) -> str:
-    """The route's pattern: aiohttp's own for a parameter takes no braces, which a user id may hold."""
-    for prefix, pattern in _NAMED_PATHS.items():
-        path = path.replace(prefix, pattern)
-    return _PARAMETER.sub(r"{\1:[^/]+}", path)
 
 
 async def _read_body(request: web.BaseRequest, record: type[Body]) -> Body:

@@ -5,7 +5,8 @@ import logging
 from typing import Any, TypeVar, cast
 
 from aiohttp import StreamReader, web
-from aiohttp.web_protocol import _ErrInfo
+from aiohttp.http import StreamWriter
+from aiohttp.web_protocol import _PAYLOAD_ACCESS_ERROR, ERROR, _ErrInfo
 
 from chatapi.admission import Accepted, Admission, Tier
 from chatapi.errors import ChatError, Code
@@ -165,13 +166,95 @@ class EnvelopeProtocol(web.RequestHandler):
 
     # Told by aiohttp
 
-    def _handle_request(self, request: Any, start_time: Any, request_handler: Any) -> Any:
-        """From here on it is being served; aiohttp says so only when its task has begun to run."""
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """When a body has been read. Nearly always nothing was paused, and the parser has no more to give."""
+        if self._reading_paused or self._buffer_paused:
+            super().resume_reading(resume_parser)
+
+    async def start(self) -> None:
+        """Serves the requests of this connection, in its one task. aiohttp's own method makes a task for each request:
+        two turns of the loop more, which a client that waits for each answer feels, and 1 KB while a poll waits."""
+        while not self._force_close:
+            if not self._messages:
+                self._waiter = self._loop.create_future()
+                try:
+                    await self._waiter
+                finally:
+                    self._waiter = None
+            if not await self._serve(*self._take_message()):
+                break
+            self._await_next()
+        if not self._force_close:
+            self._task_handler = None
+            if self.transport is not None:
+                self.transport.close()
+
+    def _take_message(self) -> tuple[Any, StreamReader]:
+        """The next one, and its body. The parser may go on with those behind it."""
+        message, payload = self._messages.popleft()
+        if self._parser is not None:
+            self._parser.message_consumed()
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
+        return message, payload
+
+    async def _serve(self, message: Any, payload: StreamReader) -> bool:
+        """Whether the connection may serve another request."""
+        handler: Any = self._request_handler
+        if isinstance(message, _ErrInfo):
+            handler, message = self._make_error_handler(message), ERROR
+        writer, task = StreamWriter(self, self._loop), self._task_handler or asyncio.current_task()
+        assert self._request_factory is not None
+        request = self._request_factory(message, payload, self, writer, cast(Any, task))
+        try:
+            response, is_gone = await self._respond(request, handler)
+            if is_gone:
+                return False
+            self._keepalive = bool(response.keep_alive)
+            if not payload.is_eof() and not self._force_close:
+                await self._pass_over(payload)
+            payload.set_exception(_PAYLOAD_ACCESS_ERROR)
+        except ConnectionError:
+            return False
+        except BaseException:
+            self.force_close()
+            raise
+        finally:
+            request._task = cast(Any, None)  # else it would hold itself when there was an error
+        return self._keepalive and not self._close and not self._force_close
+
+    async def _respond(self, request: Any, handler: Any) -> tuple[web.StreamResponse, bool]:
+        """The response, and whether the client had gone before it was sent."""
         self._request_in_progress = True
+        self._current_request = request
         self._body = request.content
         self._admission.note_request(self)
         self.large_response = None
-        return super()._handle_request(request, start_time, request_handler)
+        try:
+            try:
+                response = await handler(request)
+            finally:
+                self._current_request = None
+            return await self.finish_response(request, response, None)
+        finally:
+            self._request_in_progress = False
+            if self._handler_waiter is not None:
+                self._handler_waiter.set_result(None)
+
+    async def _pass_over(self, payload: StreamReader) -> None:
+        """The rest of a body that has been answered, for a while: a client that still sends might lose the response."""
+        try:
+            async with asyncio.timeout(self._lingering_time):
+                while not payload.is_eof():
+                    await payload.readany()
+        except (TimeoutError, web.RequestPayloadError, ChatError):  # too long, or not HTTP any more
+            self.close()
+
+    def _await_next(self) -> None:
+        """One timer serves all requests of a connection: when it is due, it looks whether there was another one."""
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
 
     # Connections of the hub
 

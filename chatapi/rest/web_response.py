@@ -29,6 +29,17 @@ class WholeResponse(web.Response):
         await writer.write_headers(f"HTTP/{version.major}.{version.minor} {self._status} {self._reason}", headers)
         return writer
 
+    async def write_eof(self, data: bytes = b"") -> None:
+        """As aiohttp's own two, for a body that is bytes or nothing."""
+        writer = self._payload_writer
+        if self._eof_sent or writer is None:
+            return
+        body = self._body
+        await writer.write_eof(body if isinstance(body, bytes) and not self._must_be_empty_body else b"")
+        self._eof_sent = True
+        self._req = self._payload_writer = None
+        self._body_length = writer.output_size
+
 
 class LastingResponse(web.StreamResponse):
     """Only its head is written here. Its body ends with the connection, in HTTP/1.1 too: chunks would give each reader
