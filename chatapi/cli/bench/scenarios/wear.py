@@ -1,4 +1,4 @@
-"""wear: what the server writes to the disk for each message, when few come and when many do."""
+"""wear: bytes that the server writes to the disk for each message, when few come and when many do."""
 
 import copy
 import os
