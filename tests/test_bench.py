@@ -492,27 +492,6 @@ def test_scenario_finds_a_sound_server(scenario: str, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.slow
-def test_commits_that_wait_wear_the_disk_less(capsys: pytest.CaptureFixture[str]) -> None:
-    wear = [*form("wear", 1.0), "--rate", "100", "--json"]
-    found = []
-    for interval_ms in (0, 200):
-        assert run_bench([*wear, "--set", f"database.commit_interval_ms={interval_ms}"]) == 0
-        found.append(read_report(capsys)["servers"][0]["figures"])
-    at_once, gathered = found
-    assert at_once["wear_own_kb_each"] > 8  # two blocks
-    assert gathered["wear_own_kb_each"] < at_once["wear_own_kb_each"] / 2
-    assert gathered["wear_own_mb_day"] == pytest.approx(gathered["wear_own_kb_each"] * 100 * 86.4)
-    assert gathered["wear_own_p50_ms"] > at_once["wear_own_p50_ms"]
-
-
-@pytest.mark.slow
-def test_wear_is_measured_of_a_throw_away_server_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with ServerProcess(tmp_path) as server:
-        assert run_bench(["wear", "--url", server.url, "--master-key", server.master_key]) == 1
-    assert "needs a throw-away one" in capsys.readouterr().err
-
-
-@pytest.mark.slow
 def test_two_servers_in_turn(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_bench([*form("ws-send", 0.3), "--prefill", "500", "--against-prefill", "0", "--rounds", "2"]) == 0
     output = capsys.readouterr()
