@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -37,6 +38,8 @@ from chatapi.store import MessageWrite, Store, Transaction, audit, erasures, log
 from chatapi.store.mentions import Mentioning, replace_mentions
 
 PAGES_PER_QUERY = 8  # about 1 ms of a reader's time; later ones share the next trip to its thread
+
+ERASE_SECONDS = 0.004  # of the writer in one change: others wait for it
 
 
 class _Deletion(NamedTuple):
@@ -271,26 +274,31 @@ class Chat:
 
         await self._store.writer.change(apply, lambda deletion: self._publish_deletion(room, deletion, requester))
 
-    async def erase_messages(self, room: RoomState, user_id: UserId, message_ids: Sequence[str]) -> None:
-        """Leaves tombstones of those that the user has sent, without the client's own ids; nobody asks for it."""
+    async def erase_messages(self, room: RoomState, user_id: UserId, message_ids: Sequence[str]) -> int:
+        """Leaves tombstones of the first of these that the user has sent, without the client's own ids; nobody asks for
+        it. Returns how many it has looked at: it ends soon after `ERASE_SECONDS` of the writer's time."""
         tenant_key, room_key = room.tenant.tenant_key, room.room_key
 
-        async def apply(transaction: Transaction) -> list[_Deletion]:
-            deletions = []
-            for message_id in [] if room.gone else message_ids:
+        async def apply(transaction: Transaction) -> tuple[int, list[_Deletion]]:
+            deletions: list[_Deletion] = []
+            end_s = time.perf_counter() + ERASE_SECONDS
+            for done, message_id in enumerate([] if room.gone else message_ids):
+                if deletions and time.perf_counter() >= end_s:
+                    return done, deletions
                 found = await log.find_message(transaction, tenant_key, room_key, room.room_id, message_id)
                 if found is None or found.message.sender_id != user_id or found.message.deleted_at is not None:
                     continue
                 nameless = found._replace(message=msgspec.structs.replace(found.message, client_message_id=None))
                 await erasures.free_client_id(transaction, tenant_key, room_key, found.message_key)
                 deletions.append(await self._delete(transaction, room, nameless))
-            return deletions
+            return len(message_ids), deletions
 
-        def publish(deletions: list[_Deletion]) -> None:
-            for deletion in deletions:
+        def publish(result: tuple[int, list[_Deletion]]) -> None:
+            for deletion in result[1]:
                 self._publish_deletion(room, deletion, None)
 
-        await self._store.writer.change(apply, publish)
+        done, _ = await self._store.writer.change(apply, publish)
+        return done
 
     async def _delete(self, transaction: Transaction, room: RoomState, found: log.StoredMessage) -> _Deletion:
         """Of a message that is not deleted."""

@@ -32,7 +32,8 @@ logger = logging.getLogger(__name__)
 ANSWER_SECONDS = 1.0  # that a request waits for the end
 RETRY_SECONDS = 1.0
 MOST_OF_TENANT = 1_000  # under way: each is a task
-MESSAGES_PER_CHANGE = 4  # a few milliseconds of the writer
+MESSAGES_PER_CHANGE = 16  # at most, if the writer is quick
+COPIES_PER_CHANGE = 10_000  # of events, for those who listen: some 10 ms of the loop
 REST = 2.0  # between two changes, times as long as the one took: others write meanwhile
 
 
@@ -196,9 +197,12 @@ class Erasures:
         if room is None:
             return
         loop = asyncio.get_running_loop()
-        for first in range(0, len(window.message_ids), MESSAGES_PER_CHANGE):
+        first = 0
+        while first < len(window.message_ids):
             started_s = loop.time()
-            await self._chat.erase_messages(room, user_id, window.message_ids[first : first + MESSAGES_PER_CHANGE])
+            most = max(1, min(MESSAGES_PER_CHANGE, COPIES_PER_CHANGE // max(1, len(room.subscribers))))
+            some = window.message_ids[first : first + most]
+            first += await self._chat.erase_messages(room, user_id, some)
             await asyncio.sleep(REST * (loop.time() - started_s))
         for message_id in window.reacted_ids:
             started_s = loop.time()

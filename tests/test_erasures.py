@@ -83,6 +83,19 @@ async def test_all_of_a_user_goes_and_each_step_is_an_event(server: Server, monk
     assert SECRET not in str(await read_events(bob, room_id))
 
 
+async def test_a_slow_writer_erases_one_message_at_a_time(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatapi.chat.ERASE_SECONDS", 0.0)
+    alice, bob = server.user("alice"), server.user("bob")
+    room_id = await alice.make_room("bob")
+    for number in range(5):
+        await alice.say(room_id, f"{SECRET} {number}")
+        await bob.say(room_id, "theirs")
+    await server.erase("alice")
+    events = await read_events(bob, room_id)
+    assert SECRET not in str(events)
+    assert [event["type"] for event in events].count("message.deleted") == 5
+
+
 async def test_an_unknown_user_is_erased_at_once(shared_server: Server) -> None:
     backend = shared_server.user("backend")
     for _ in range(2):
