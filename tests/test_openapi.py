@@ -70,6 +70,20 @@ def test_every_error_code_is_documented() -> None:
     assert {str(status) for status in ERRORS} <= used
 
 
+def test_reads_too_may_be_refused_for_a_while() -> None:
+    # Reads too: while the tenant is being moved, when too many of them wait, and at a stop.
+    of_callers = [operation for operation in OPERATIONS.values() if operation["security"]]
+    assert not [operation["operationId"] for operation in of_callers if "503" not in operation["responses"]]
+    assert "Retry-After" in DOCUMENT["components"]["responses"]["Error503"]["headers"]
+
+
+async def test_the_redirect_of_a_browser_is_documented(shared_server: Server) -> None:
+    reply = await shared_server.request("GET", "/", headers={"Accept": "text/html"}, allow_redirects=False)
+    documented = OPERATIONS["GET", "/"]["responses"][str(reply.status)]
+    assert reply.status == 302
+    assert {name for name in HEADERS if name in reply.headers} == set(documented["headers"])
+
+
 def test_a_handler_that_wants_a_user_is_refused_for_a_route_without_one() -> None:
     async def get(call: Call[None, None]) -> Response[None]:
         raise NotImplementedError

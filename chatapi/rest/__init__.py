@@ -120,7 +120,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/reports", reports.list_reports, 200, _API_KEY),
     Route("POST", "/reports/{report_id}/resolve", reports.resolve_report, 200, _API_KEY),
     Route("GET", "/channels", rooms.list_channels, 200),
-    Route("GET", "/search", search.search_messages, 200, also=(404, 503)),
+    Route("GET", "/search", search.search_messages, 200, also=(404,)),
     Route("POST", "/notify", notifications.notify, 202, _API_KEY, also=(404,)),
     Route("GET", "/notifications", notifications.list_notifications, 200),
     Route("POST", "/notifications/{notification_id}/ack", notifications.ack_notification, 200),
@@ -139,10 +139,10 @@ ROUTES: tuple[Route, ...] = (
     Route("PUT", _BLOCK, users.block_user, 200),
     Route("DELETE", _BLOCK, users.unblock_user, 204),
     Route("POST", "/tokens", tokens.mint_token, 201, _API_KEY),
-    Route("GET", "/events/stream", events.stream_events, 200, _CONNECTION, also=(503,), media=Media.EVENTS, waits=True),
+    Route("GET", "/events/stream", events.stream_events, 200, _CONNECTION, media=Media.EVENTS, waits=True),
     Route("POST", "/sync", events.sync, 200, waits=True),
     Route("POST", "/ws/token", tokens.mint_ticket, 200),
-    Route("GET", "/", root, 200, _OPEN),
+    Route("GET", "/", root, 200, _OPEN, also=(302,)),
     Route("GET", "/livez", health.livez, 200, _OPEN),
     Route("GET", "/readyz", health.readyz, 200, _OPEN, also=(503,)),
     Route("GET", "/health", health.health, 200, _OPEN, also=(503,)),
@@ -154,9 +154,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", _TENANT, tenants.get_tenant, 200, _MASTER),
     Route("PATCH", _TENANT, tenants.update_tenant, 200, _MASTER),
     Route("DELETE", _TENANT, tenants.delete_tenant, 204, _MASTER),
-    Route(
-        "GET", f"{_TENANT}/export", transfers.export_tenant, 200, _MASTER, also=(421, 503), media=_DATABASE, waits=True
-    ),
+    Route("GET", f"{_TENANT}/export", transfers.export_tenant, 200, _MASTER, also=(421,), media=_DATABASE, waits=True),
     Route(
         "POST",
         "/admin/tenants/import",

@@ -188,7 +188,8 @@ ERRORS: dict[int, tuple[Code, str, Json]] = {
     500: (Code.INTERNAL_ERROR, "A failure of the server.", {"message": "Internal error"}),
     503: (
         Code.INTERNAL_ERROR,
-        "The database accepts no writes, or the server is starting or stopping.",
+        "The database accepts no writes, too much waits, the tenant is being moved, or the server is starting or"
+        " stopping.",
         {"message": "The database cannot accept writes"},
     ),
 }
@@ -204,6 +205,7 @@ HEADERS: dict[str, tuple[Any, str, Any]] = {
     "X-RateLimit-Remaining": (_Tokens, "Tokens left in it.", 99),
     "X-RateLimit-Reset": (_Tokens, "Unix time, in seconds, when it is full again.", 1_765_627_201),
     "Retry-After": (Annotated[int, Meta(ge=1)], "Seconds to wait.", 1),
+    "Location": (str, "The playground.", "/playground"),
 }
 _RATE_HEADERS = tuple(name for name in HEADERS if name.startswith("X-RateLimit"))
 
@@ -342,6 +344,10 @@ class _OpenApi:
 
     def _list_responses(self, route: Route) -> Json:
         responses: Json = {str(status): self._describe_success(route, status) for status in list_successes(route)}
+        for status in route.also:
+            if 300 <= status < 400:
+                headers = _refer_to_headers(["X-Request-Id", "Location"])
+                responses[str(status)] = {"description": HTTPStatus(status).phrase, "headers": headers}
         for status in list_errors(route):
             responses[str(status)] = {"$ref": f"#/components/responses/{_name_error(status)}"}
         return responses
@@ -360,7 +366,7 @@ class _OpenApi:
 
     def _describe_error(self, status: int) -> Json:
         code, when, error = ERRORS[status]
-        headers = ["X-Request-Id", *_RATE_HEADERS, *(["Retry-After"] if status == 429 else [])]
+        headers = ["X-Request-Id", *_RATE_HEADERS, *(["Retry-After"] if status in (429, 503) else [])]
         return {
             "description": when,
             "headers": _refer_to_headers(headers),
@@ -398,7 +404,7 @@ def summarize(route: Route) -> str:
 
 
 def list_successes(route: Route) -> list[int]:
-    return sorted({route.status, *(status for status in route.also if status < 400)})
+    return sorted({route.status, *(status for status in route.also if status < 300)})
 
 
 def list_errors(route: Route) -> list[int]:
@@ -414,8 +420,8 @@ def list_errors(route: Route) -> list[int]:
         statuses |= {400}
     if _PARAMETER.search(route.path):
         statuses |= {404}
-    if route.method != "GET":
-        statuses |= {503}
+    if route.method != "GET" or route.credential is not Credential.NONE:
+        statuses |= {503}  # reads too: too many of them wait, the tenant is being moved, the server stops
     return sorted(statuses)
 
 
