@@ -18,8 +18,11 @@ from chatapi.config import Config
 from chatapi.dev_tools import DevTools
 from chatapi.errors import unavailable
 from chatapi.hub import Hub
+from chatapi.memory_left import MIB, find_reader, make_reader_of_own
+from chatapi.memory_watch import MemoryWatch
 from chatapi.protocol.encoders import encode_frame
 from chatapi.protocol.server_frames import ServerShutdownFrame
+from chatapi.relief import keep_memory
 from chatapi.rest import list_routes
 from chatapi.rest.arrivals import ARRIVAL_ROUTES
 from chatapi.rest.call import RawRoute, Route
@@ -81,7 +84,8 @@ class App:
         self._resetting = asyncio.Lock()
         self._resets = 0
         self._ending: set[asyncio.Task[None]] = set()  # worlds before the last resets
-        self._admission = Admission(_count_descriptors(), _reserve_descriptors(config))
+        self._memory = _watch_memory(config)
+        self._admission = Admission(_count_descriptors(), _reserve_descriptors(config), self._memory)
 
     @property
     def services(self) -> Services:
@@ -107,6 +111,7 @@ class App:
         self._build_server(list_routes(config, is_dev=dev is not None), raw_routes)
         opened.push_async_callback(self.server.end)
         opened.push_async_callback(self._finish_writes)
+        self.tasks.start("memory", keep_memory(self._memory, lambda: self.services, self.server.refuse_bodies))
         listener = Listener(self.server, self._admission, self.tasks, tls)
         opened.push_async_callback(self._drain, listener)
         self.addresses = _listen(config, listener)
@@ -303,6 +308,11 @@ def _prepare_process() -> None:
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # where the kernel has a lower limit than the hard one
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _watch_memory(config: Config) -> MemoryWatch:
+    limit_mb = config.server.memory_limit_mb
+    return MemoryWatch(make_reader_of_own(limit_mb * MIB) if limit_mb else find_reader())
 
 
 def _count_descriptors() -> int:

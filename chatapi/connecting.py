@@ -15,6 +15,7 @@ from chatapi.protocol.server_frames import ReadyFrame, RoomInReady
 from chatapi.services import Services
 
 MAX_UNDRAINED_BYTES = 64 * 1024  # unsent; above it `drain` waits, and what recovers is written no further
+MIN_BUFFER_BYTES = 64 * 1024  # unsent, of one connection: with less, one long message is too much
 LEAVE_SECONDS = 5.0  # for the peer to read the rest, or to answer a close frame
 
 
@@ -30,6 +31,7 @@ def check_limits(services: Services, principal: Principal) -> None:
         raise rate_limited(1.0, f"A user may hold {tenant.settings.connections_per_user} connections")
     if 0 < tenant.settings.connections_per_tenant <= hub.count_of_tenant(tenant.tenant_key):
         raise rate_limited(1.0, f"This tenant may hold {tenant.settings.connections_per_tenant} connections")
+    services.admission.check_memory()
     if len(hub.connections) >= services.admission.max_websockets:
         raise unavailable("The server has no descriptor left for another connection")
 
@@ -43,10 +45,16 @@ def take_over(request: web.BaseRequest) -> tuple[asyncio.Transport, PeerTranspor
     return transport, peer
 
 
+def find_buffer_limit(services: Services) -> int:
+    """Unsent bytes of one connection: on a small machine a share of the setting."""
+    limit_bytes = services.config.limits.send_buffer_bytes
+    return services.admission.memory.scale(limit_bytes, min(limit_bytes, MIN_BUFFER_BYTES))
+
+
 def make_connection(
     services: Services, principal: Principal, kind: TransportKind, outlet: Outlet, peer: PeerTransport
 ) -> Connection:
-    buffer_limit_bytes = services.config.limits.send_buffer_bytes
+    buffer_limit_bytes = find_buffer_limit(services)
     peer.limit_buffer(min(MAX_UNDRAINED_BYTES, buffer_limit_bytes // 2))
     return Connection(
         connection_id=f"conn_{secrets.token_hex(8)}",

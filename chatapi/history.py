@@ -26,9 +26,10 @@ Block = list[tuple[int, bytes]]
 
 
 class HistoryCache:
-    """At most `CACHE_BYTES` of blocks; the least recently read go first."""
+    """At most `CACHE_BYTES` of blocks, or that share of it; the least recently read go first."""
 
-    def __init__(self, readers: Readers) -> None:
+    def __init__(self, readers: Readers, memory_share: float = 1.0) -> None:
+        self._memory_share = memory_share
         self._readers = readers
         # The least recently read first. None stands for a block that is too large.
         self._blocks: OrderedDict[BlockKey, Block | None] = OrderedDict()
@@ -77,6 +78,11 @@ class HistoryCache:
         """The message with this `seq` is read in another form from now on."""
         self._drop((room, (seq - 1) // BLOCK_EVENTS))
 
+    def clear(self) -> None:
+        """Memory is low."""
+        self._blocks.clear()
+        self._size_bytes = 0
+
     async def _get(self, room: RoomState, number: int) -> Block | None:
         if (room, number) not in self._blocks:
             return await self._reads.get((room, number))
@@ -118,7 +124,7 @@ class HistoryCache:
         self._drop(key)
         self._blocks[key] = block
         self._size_bytes += _size(block)
-        while self._size_bytes > CACHE_BYTES:
+        while self._size_bytes > CACHE_BYTES * self._memory_share:
             self._drop(next(iter(self._blocks)))
 
     def _drop(self, key: BlockKey) -> None:

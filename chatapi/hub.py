@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from chatapi.clock import Clock
 from chatapi.connection import Connection, ConnectionState, FrameKey, OnlineUser, Requester
 from chatapi.errors import ChatError
+from chatapi.memory_watch import LARGE_BYTES, MemoryWatch
 from chatapi.models import TenantKey, UserId
 from chatapi.protocol.encoders import add_request_id, encode_error_frame, encode_frame
 from chatapi.protocol.server_frames import (
@@ -40,8 +41,9 @@ class Hub:
     when a live one has entered a room, of which it has everything that is in the log.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, memory: MemoryWatch | None = None) -> None:
         self._clock = clock
+        self._memory = memory or MemoryWatch()
         self._users: dict[TenantKey, dict[UserId, OnlineUser]] = {}
         self._tenant_counts: dict[TenantKey, int] = {}
         self._dirty: list[Connection] = []
@@ -269,6 +271,8 @@ class Hub:
         """
         chunk = frames[0] if len(frames) == 1 else b"".join(frames)
         size = len(chunk)
+        if self._memory.is_short_of(size * len(room.subscribers)):
+            self._spare_memory(room, size)
         dirty = self._dirty
         slow: list[Connection] = []
         for connection in room.subscribers:
@@ -311,6 +315,13 @@ class Hub:
                 self.leave_live(connection)
             elif connection.shown is not None:
                 connection.shown.pop(stream, None)
+
+    def _spare_memory(self, room: RoomState, size: int) -> None:
+        """Peers that do not take it all at once are served from the log: nothing is kept for them."""
+        for connection in list(room.subscribers):
+            is_slow = connection.outbox or connection.transport.get_write_buffer_size()
+            if connection.state is ConnectionState.LIVE and (is_slow or size > LARGE_BYTES):
+                self.leave_live(connection)
 
     def _has_space(self, connection: Connection) -> bool:
         """Whether it has less than half of its bound to read: with more, frames that may be dropped are."""

@@ -45,6 +45,10 @@ METRICS: Mapping[str, Declared] = {
     "chatapi_connections_shed_total": Declared(
         MetricKind.COUNTER, "Connections of any kind that were closed to make room for others, idle ones first."
     ),
+    "chatapi_memory_refusals_total": Declared(
+        MetricKind.COUNTER, "Connections, large bodies, exports and imports refused because memory was low."
+    ),
+    "chatapi_memory_low": Declared(MetricKind.GAUGE, "1 while memory is low, and new connections are refused, else 0."),
     "chatapi_rooms_loaded": Declared(MetricKind.GAUGE, "Rooms in memory.", (TENANT,)),
     "chatapi_open_streams": Declared(MetricKind.GAUGE, "Messages that are still being written.", (TENANT,)),
     "chatapi_messages_total": Declared(MetricKind.COUNTER, "Messages committed.", (TENANT,)),

@@ -42,7 +42,9 @@ RoomAddress = tuple[TenantState, str]
 class Rooms:
     """The loaded rooms of all tenants. One object per room, ever: two would give the same `seq` twice."""
 
-    def __init__(self, readers: Readers, clock: Clock) -> None:
+    def __init__(self, readers: Readers, clock: Clock, memory_share: float = 1.0) -> None:
+        """Their rings take up to that share of `ALL_RINGS_BYTES`."""
+        self._memory_share = memory_share
         self._readers = readers
         self._clock = clock
         # By tenant and id; those that were active since they were loaded come last, the latest at the end.
@@ -58,7 +60,9 @@ class Rooms:
         )
         # Of each load under way: the rooms being read, and what retention removed of them meanwhile.
         self._loading: list[dict[tuple[TenantKey, str], int]] = []
-        self._fills: Batcher[RoomState, None] = Batcher(self._fill_rings, FILL_BATCH, lambda room: room.tenant)
+        self._fills: Batcher[RoomState, None] = Batcher(
+            self._fill_rings, max(1, int(FILL_BATCH * memory_share)), lambda room: room.tenant
+        )
         self._ring_bytes = 0
         self.rankings = Rankings()
         self.streams = OpenStreams()
@@ -196,8 +200,8 @@ class Rooms:
         before = ring.size_bytes
         ring.append(frame, message_seq)
         self._ring_bytes += ring.size_bytes - before
-        if self._ring_bytes > ALL_RINGS_BYTES:
-            self._empty_rings()
+        if self._ring_bytes > ALL_RINGS_BYTES * self._memory_share:
+            self._empty_rings(ALL_RINGS_BYTES * self._memory_share / 2)
 
     def begin_commit(self) -> None:
         """All activity until the next call is of one commit, and published without a pause."""
@@ -225,10 +229,14 @@ class Rooms:
         room.ring.annotate(message_seq, annotations)
         self._ring_bytes += room.ring.size_bytes
 
-    def _empty_rings(self) -> None:
+    def empty_rings(self) -> None:
+        """Forgets what can be read again from the store: memory is low."""
+        self._empty_rings(0)
+
+    def _empty_rings(self, kept_bytes: float) -> None:
         """Empties rings, those of the least recently active rooms first."""
         for room in merge(*(rooms.values() for rooms in self._loaded.values()), key=lambda room: room.active_us):
-            if self._ring_bytes <= ALL_RINGS_BYTES // 2:
+            if self._ring_bytes <= kept_bytes:
                 return
             self._ring_bytes -= room.ring.size_bytes
             room.ring.clear()
@@ -281,8 +289,8 @@ class Rooms:
                     {event.seq: event.annotations for event in page if event.annotations},
                 )
                 self._ring_bytes += ring.size_bytes
-        if self._ring_bytes > ALL_RINGS_BYTES:
-            self._empty_rings()
+        if self._ring_bytes > ALL_RINGS_BYTES * self._memory_share:
+            self._empty_rings(ALL_RINGS_BYTES * self._memory_share / 2)
         return [None] * len(rooms)
 
     async def _load(self, with_large: bool, addresses: Sequence[RoomAddress]) -> list[tuple[RoomState | None, bool]]:

@@ -16,6 +16,7 @@ from chatapi.deltas import Deltas
 from chatapi.dev_tools import DevTools
 from chatapi.erasures import Erasures
 from chatapi.health import HealthCheck
+from chatapi.history import HistoryCache
 from chatapi.hub import Hub
 from chatapi.indexer import Indexer
 from chatapi.last_seen import LastSeen
@@ -69,6 +70,7 @@ class Services:
     access: Access
     committer: Committer
     chat: Chat
+    history: HistoryCache
     appends: Appends
     streams: Streams
     pipes: Pipes

@@ -5,13 +5,16 @@ import asyncio
 from abc import abstractmethod
 from typing import ClassVar, Protocol
 
-from chatapi.admission import Tier
+from chatapi.admission import Admission, Tier
 from chatapi.connection import TransportKind
 from chatapi.peer_transport import PeerTransport
 
 
 class Home(Protocol):
     """The server that a successor belongs to until it is lost."""
+
+    admission: Admission
+    max_waiting_bytes: int
 
     def forget(self, successor: "Successor", /) -> None: ...
 
@@ -53,6 +56,9 @@ class Successor(asyncio.Protocol):
 
     def is_waited_for(self) -> bool:
         return False
+
+    def count_held(self) -> int:
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def cut_off(self) -> None:
         self.peer.cut_off()

@@ -104,6 +104,7 @@ async def open_world(
             lock=lock,
             checkpoints=config.database.checkpoints,
             commit_interval_ms=config.database.commit_interval_ms,
+            memory_share=admission.memory.share,
         )
         opened.push_async_callback(store.close)
         if dev is not None and dev.scratch is not None:
@@ -151,14 +152,13 @@ def _build_services(
     config: Config, clock: Clock, store: Store, tasks: Tasks, admission: Admission, dev: DevTools | None
 ) -> Services:
     """Opens nothing, and starts nothing."""
-    hub, rooms, last_seen = Hub(clock), Rooms(store.readers, clock), LastSeen(store.writer, clock)
-    presence = _build_presence(config, hub, last_seen, clock)
-    access, deltas = Access(rooms), Deltas(hub, rooms.streams)
-    tenants, steady = TenantRegistry(store, config, clock, rooms, hub), SteadyClock(clock, store.latest_us)
+    hub, rooms = Hub(clock, admission.memory), Rooms(store.readers, clock, admission.memory.share)
+    last_seen, access, deltas = LastSeen(store.writer, clock), Access(rooms), Deltas(hub, rooms.streams)
+    presence, tenants = _build_presence(config, hub, last_seen, clock), TenantRegistry(store, config, clock, rooms, hub)
+    steady, appends = SteadyClock(clock, store.latest_us), _build_appends(store, rooms, access, clock, deltas)
     webhooks, webhook_queue, room_log = _build_webhooks(config.webhooks, store, hub, tasks, clock, steady)
-    history, idle_seconds = HistoryCache(store.readers), config.streams.idle_seconds
+    history, idle_seconds = HistoryCache(store.readers, admission.memory.share), config.streams.idle_seconds
     committer = Committer(rooms=rooms, history=history, hub=hub, presence=presence, webhook_queue=webhook_queue)
-    appends = _build_appends(store, rooms, access, clock, deltas)
     streams = Streams(store, rooms, hub, committer, access, appends, webhook_queue, room_log, clock, idle_seconds)
     chat = Chat(store, rooms, history, hub, committer, access, room_log)
     membership = Membership(store, rooms, hub, presence, access, webhook_queue, room_log)
@@ -177,6 +177,7 @@ def _build_services(
         access=access,
         committer=committer,
         chat=chat,
+        history=history,
         appends=appends,
         streams=streams,
         pipes=Pipes(rooms, access, chat, appends, streams, clock, idle_seconds),

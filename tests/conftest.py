@@ -200,6 +200,9 @@ def blocking() -> BlockBuster:
     """While it is active, a call of ours that blocks the loop raises in it."""
     blocking = BlockBuster(["chatapi"])
     blocking.functions["os.stat"].can_block_in("chatapi/store/file.py", {"is_there"})
+    for name in ("io.BufferedReader.read", "io.FileIO.read", "os.read"):  # the kernel has it in memory
+        if name in blocking.functions:
+            blocking.functions[name].can_block_in("chatapi/memory_left.py", {"_read_limit", "read", "_read_machine"})
     return blocking
 
 

@@ -79,6 +79,12 @@ class ServerConfig:
         "Proxies whose X-Forwarded-For the server believes. Anyone else could make it up to escape the limit on wrong"
         " keys.",
     ] = ()
+    memory_limit_mb: Annotated[
+        int,
+        Whole(0, 16_777_216),
+        "Megabytes (of 1,048,576 bytes) of memory that the server may use. Before they are used up it refuses new"
+        " connections. 0 = what its cgroup allows (a container's limit, systemd's MemoryMax) and the machine has left.",
+    ] = 0
     shutdown_grace_seconds: Annotated[
         float,
         Number(0, 3600),

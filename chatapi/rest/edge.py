@@ -30,6 +30,7 @@ from chatapi.callers import (
     take_token,
 )
 from chatapi.errors import ChatError, Code, invalid, not_found
+from chatapi.memory_watch import INPUT_COPIES, LARGE_BYTES
 from chatapi.models import Principal, TenantKey
 from chatapi.protocol.encoders import encode_error_envelope
 from chatapi.protocol.json import convert, loads
@@ -59,7 +60,7 @@ class Edge:
     def __init__(self, services: Services, routes: tuple[Route, ...], raw_routes: tuple[RawRoute, ...]) -> None:
         self._services = services
         self._logs_requests = services.config.log.requests
-        self.outflow = Outflow()
+        self.outflow = Outflow(services.admission.memory.share)
         self._router = _make_router(routes, raw_routes)
 
     def serve(self, services: Services) -> None:
@@ -81,7 +82,12 @@ class Edge:
             else:
                 match = self._router.find_kept(request) or await self._router.find(request)
                 route = match.path
-                response = await match.handler(self, request, match.values, headers)
+                size = min(MAX_BODY_BYTES, request.content_length or 0)
+                if size <= LARGE_BYTES:
+                    response = await match.handler(self, request, match.values, headers)
+                else:
+                    with services.admission.memory.hold(INPUT_COPIES * size):
+                        response = await match.handler(self, request, match.values, headers)
         except ChatError as error:
             response = self._refuse(error, headers)
         except web.HTTPException as error:

@@ -16,8 +16,10 @@ from chatapi.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
+CONNECTION_BYTES = 16 * 1024  # about what one takes until it is idle
 BACKLOG = 4096  # connections that the kernel holds while the loop is busy with a storm
 SEND_BYTES = 64 * 1024  # else the kernel hides 3.9 MB per client before we notice that it does not read
+MIN_SEND_BYTES = 16 * 1024  # on a small machine, where the kernel's buffers count too
 ACCEPTS_AT_A_STRETCH = 32  # then others have their turn, and those that were shed give their descriptors back
 FULL_PAUSE_SECONDS = 0.05  # until we look again whether somebody has left
 TLS_HANDSHAKE_SECONDS = 15.0
@@ -38,13 +40,14 @@ class Listener:
         self._tasks = tasks
         self._tls = tls
         self._seldom = Seldom(logger)
+        self._send_bytes = admission.memory.scale(SEND_BYTES, MIN_SEND_BYTES)
         self._listening: list[socket.socket] = []
         self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
 
     def listen_on_host(self, host: str, port: int) -> list[str]:
         """Returns where it listens now. Raises OSError that says where it cannot."""
         addresses = []
-        _bind(host, port, self._listening)
+        _bind(host, port, self._send_bytes, self._listening)
         for listening in self._listening:
             self._resume(listening)
             own_host, own_port = listening.getsockname()[:2]
@@ -82,12 +85,18 @@ class Listener:
         asyncio.get_running_loop().add_reader(listening, self._accept, listening)
 
     def _pause(self, listening: socket.socket, seconds: float) -> None:
+        if listening in self._pauses:
+            return
         loop = asyncio.get_running_loop()
         loop.remove_reader(listening)
         self._pauses[listening] = loop.call_later(seconds, self._resume, listening)
 
     def _accept(self, listening: socket.socket) -> None:
-        for _ in range(min(ACCEPTS_AT_A_STRETCH, self._admission.capacity // 4)):
+        stretch = min(ACCEPTS_AT_A_STRETCH, self._admission.capacity // 4)
+        if self._admission.memory.is_short_of(stretch * CONNECTION_BYTES):
+            stretch = 1  # which is told that there is no memory
+            self._pause(listening, FULL_PAUSE_SECONDS)
+        for _ in range(stretch):
             if not self._admission.make_space():
                 self._pause(listening, FULL_PAUSE_SECONDS)
                 return
@@ -125,7 +134,7 @@ class Listener:
                 self._admission.leave(protocol)
 
 
-def _bind(host: str, port: int, sockets: list[socket.socket]) -> None:
+def _bind(host: str, port: int, send_bytes: int, sockets: list[socket.socket]) -> None:
     """Adds a socket for each address of the host; only the first one when the port is for the system to pick.
 
     Raises OSError that says where. The sockets added before then have to be closed too.
@@ -140,7 +149,7 @@ def _bind(host: str, port: int, sockets: list[socket.socket]) -> None:
             listening = socket.socket(family, socket.SOCK_STREAM)
             sockets.append(listening)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_bytes)
             if family == socket.AF_INET6:
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listening.bind(address)

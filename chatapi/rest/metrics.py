@@ -57,6 +57,8 @@ def _read_connections(services: Services) -> Iterator[Sample]:
     yield "chatapi_connections_opened_total", (), hub.opened
     yield "chatapi_connections_lagged_total", (), hub.lagged
     yield "chatapi_connections_shed_total", (), services.admission.shed
+    yield "chatapi_memory_refusals_total", (), services.admission.memory.refused
+    yield "chatapi_memory_low", (), int(services.admission.memory.is_low)
     yield "chatapi_deliveries_total", (), hub.deliveries
     yield from _per_tenant(services, "chatapi_open_streams", rooms.streams.count_per_tenant())
     if services.config.metrics.tenant_label:

@@ -46,7 +46,9 @@ class Sender(Protocol):
 class Outflow:
     """`begin` and `end` count large responses; `reserve_page` lets a request wait for space."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory_share: float = 1.0) -> None:
+        """The bounds are that share of the usual ones, but take one page."""
+        self._memory_share = memory_share
         self.total_bytes = 0
         self._of_tenants: dict[TenantKey, int] = {}
         self._of_users: dict[QuotaKey, int] = {}
@@ -60,10 +62,13 @@ class Outflow:
     def has_space(self, quota_key: QuotaKey, size: int) -> bool:
         """Within the bounds of the process, the tenant and the user, all three."""
         return (
-            self.total_bytes + size <= ALL_BYTES
-            and self._of_tenants.get(quota_key[0], 0) + size <= TENANT_BYTES
-            and self._of_users.get(quota_key, 0) + size <= USER_BYTES
+            self.total_bytes + size <= self._scale(ALL_BYTES)
+            and self._of_tenants.get(quota_key[0], 0) + size <= self._scale(TENANT_BYTES)
+            and self._of_users.get(quota_key, 0) + size <= self._scale(USER_BYTES)
         )
+
+    def _scale(self, usual_bytes: int) -> float:
+        return usual_bytes if self._memory_share == 1 else max(PAGE_BYTES, usual_bytes * self._memory_share)
 
     def begin(self, quota_key: QuotaKey, size: int) -> None:
         """So many bytes are written from now on."""
@@ -73,7 +78,7 @@ class Outflow:
 
     def has_much_unread(self, quota_key: QuotaKey) -> bool:
         """Whether the user has to read before more is done for it."""
-        return self._of_users.get(quota_key, 0) >= USER_BYTES
+        return self._of_users.get(quota_key, 0) >= self._scale(USER_BYTES)
 
     def end(self, quota_key: QuotaKey, size: int) -> None:
         """The client has taken them, or is gone."""
@@ -108,7 +113,7 @@ class Outflow:
     def _serve_waiting(self) -> None:
         """Gives free room to requests that wait: of each tenant in turn, to the first one for which there is some."""
         tenant_keys = deque(self._waiting)
-        while tenant_keys and self.total_bytes + PAGE_BYTES <= ALL_BYTES:
+        while tenant_keys and self.total_bytes + PAGE_BYTES <= self._scale(ALL_BYTES):
             tenant_key = tenant_keys.popleft()
             waiting = self._waiting[tenant_key]
             future = next(

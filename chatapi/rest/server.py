@@ -10,6 +10,7 @@ from aiohttp.web_protocol import _PAYLOAD_ACCESS_ERROR, ERROR, _ErrInfo
 
 from chatapi.admission import Accepted, Admission, Tier
 from chatapi.errors import ChatError, Code
+from chatapi.memory_watch import LARGE_BYTES, REFUSED_BYTES
 from chatapi.peer_transport import PeerTransport
 from chatapi.protocol.encoders import encode_error_envelope
 from chatapi.rest.call import JSON
@@ -20,6 +21,7 @@ from chatapi.successor import Successor
 KEEPALIVE_SECONDS = 75.0  # longer than the 60 s after which the usual proxies reuse a connection no more
 FIRST_POLL_SECONDS, POLL_SECONDS = 0.001, 0.01  # most connections end at once when all is read
 END_SECONDS = 0.1  # for handlers to end when all is over
+MAX_WAITING_BYTES = 128 * 1024  # of a WebSocket, while frames before them are carried out: above it nothing is read
 MAX_LINE_BYTES = 16 * 1024  # of a request: the cursors of an event stream take 8 KiB of it
 PART_SECONDS = 1.0  # for the rest of a body that was answered without an error: its client writes until it is cut off
 UNREAD_SECONDS = 30.0  # a client that reads nothing of its response for this long is cut off: it is held in memory
@@ -37,6 +39,7 @@ class EnvelopeServer(web.Server):
         super().__init__(edge.handle, request_factory=self._make_bounded_request)
         self.outflow = edge.outflow
         self.admission = admission
+        self.max_waiting_bytes = admission.memory.scale(MAX_WAITING_BYTES)
         self._successors: set[Successor] = set()
 
     def __call__(self) -> "EnvelopeProtocol":
@@ -141,6 +144,9 @@ class EnvelopeProtocol(web.RequestHandler):
             task.cancel()  # it would wait on for the rest of a body whose request has been answered
 
     def data_received(self, data: bytes) -> None:
+        if len(data) > LARGE_BYTES and self._admission.memory.is_short_of(len(data), REFUSED_BYTES):
+            self.cut_off()
+            return
         super().data_received(data)
         if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
             self._refuse_broken_body()
@@ -321,6 +327,9 @@ class EnvelopeProtocol(web.RequestHandler):
         if self._awaits_body():
             assert self._current_request is not None
             self._current_request.content.set_exception(error)
+
+    def count_held(self) -> int:
+        return 0 if self.transport is None else self.transport.get_write_buffer_size()
 
     def cut_off(self) -> None:
         if self.opening is not None:

@@ -33,6 +33,7 @@ async def export_tenant(call: OpenCall[None, None]) -> Response[None]:
     response = web.StreamResponse(headers={**headers, "Content-Type": Media.DATABASE.value})
     if request.method == "HEAD":
         return Response(200, b"", lasting=response)
+    services.admission.memory.check()
     with services.transfers.hold_copy():
         async with services.transfers.make_path("export") as target:
             await services.transfers.export(call.actor, tenant.tenant_id, target, lambda: request.transport is None)
@@ -63,6 +64,7 @@ async def import_tenant(call: OpenCall[None, None]) -> Response[Tenant]:
     assert call.exchange is not None
     request, _ = call.exchange
     services = call.services
+    services.admission.memory.check()
     with services.transfers.take_turn():
         async with services.transfers.make_path("import") as target:
             await ask_for_body(request)

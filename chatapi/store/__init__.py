@@ -48,6 +48,8 @@ _CONFLICT_ADVICE = (
     'Set database.checkpoints = "external", so that only Litestream does; if it is not used any more, remove that'
     " folder"
 )
+_WRITER_CACHE_KIB, _MIN_WRITER_CACHE_KIB = 16 * 1024, 2 * 1024  # on a small machine less, down to this
+_READER_CACHE_KIB, _MIN_READER_CACHE_KIB = 8 * 1024, 1024  # of each
 _CACHED_STATEMENTS = 320  # messages alone have 128 (`log.insert_messages`, `backend_events.insert_told_messages`)
 # Of a new database, before anything is in it: free pages can be given back while the server runs (`free_space.py`).
 _NEW_PRAGMAS = ("PRAGMA auto_vacuum = INCREMENTAL",)
@@ -59,14 +61,12 @@ _WRITER_PRAGMAS = (
     "PRAGMA foreign_keys = ON",
     "PRAGMA secure_delete = ON",  # deleted rows are overwritten, as many builds of SQLite do by default
     "PRAGMA temp_store = MEMORY",
-    "PRAGMA cache_size = -16384",  # 16 MiB
 )
 # Where another program checkpoints, after those.
 _EXTERNAL_PRAGMAS = ("PRAGMA wal_autocheckpoint = 0",)
 _READER_PRAGMAS = (
     "PRAGMA query_only = ON",
     "PRAGMA temp_store = MEMORY",
-    "PRAGMA cache_size = -8192",  # 8 MiB each
 )
 
 
@@ -107,6 +107,7 @@ async def open_store(
     lock: DatabaseLock | None = None,
     checkpoints: str = "server",
     commit_interval_ms: int = 0,
+    memory_share: float = 1.0,
 ) -> Store:
     """Opens the database, makes it if need be, and migrates it. `check_usable` comes first, before anything makes a
     file beside it. With its `lock`, which is held, a copy is recognised. Raises StoreError; then nothing is left
@@ -119,7 +120,7 @@ async def open_store(
     try:
         # Their threads keep the process alive: any failure closes them.
         async with contextlib.AsyncExitStack() as opened:
-            store = await _open_parts(path, synchronous, readers, clock, lock, is_external, opened)
+            store = await _open_parts(path, synchronous, readers, clock, lock, is_external, memory_share, opened)
             opened.pop_all()
             store.writer.set_commit_interval(commit_interval_ms / 1000)
             return store
@@ -134,6 +135,7 @@ async def _open_parts(
     clock: Clock,
     lock: DatabaseLock | None,
     is_external: bool,
+    memory_share: float,
     opened: contextlib.AsyncExitStack,
 ) -> Store:
     """`opened` closes what has been opened so far."""
@@ -146,7 +148,8 @@ async def _open_parts(
     opened.push_async_callback(connection.close)
     pragmas = (*(_NEW_PRAGMAS if is_new else ()), *_WRITER_PRAGMAS, *(_EXTERNAL_PRAGMAS if is_external else ()))
     set_synchronous = f"PRAGMA synchronous = {synchronous.upper()}"
-    await connection.executescript(";".join((*pragmas, set_synchronous)))  # one hop to its thread
+    set_cache = _set_cache(_WRITER_CACHE_KIB, _MIN_WRITER_CACHE_KIB, memory_share)
+    await connection.executescript(";".join((*pragmas, set_cache, set_synchronous)))  # one hop to its thread
     await migrate(connection)
     if lock is not None:
         await connection.execute("PRAGMA synchronous = FULL")  # the file beside it may be one id ahead at most
@@ -154,7 +157,8 @@ async def _open_parts(
         await connection.execute(set_synchronous)
     can_search = await prepare_index(connection)
     await connection.executescript(backend_events.CREATE_TOLD_MESSAGES)
-    reading = Readers([Reader(path, _READER_PRAGMAS, BUSY_SECONDS) for _ in range(readers)])
+    reader_pragmas = (*_READER_PRAGMAS, _set_cache(_READER_CACHE_KIB, _MIN_READER_CACHE_KIB, memory_share))
+    reading = Readers([Reader(path, reader_pragmas, BUSY_SECONDS) for _ in range(readers)])
     opened.push_async_callback(reading.close)
     await reading.open()
     last_key = await log.get_last_key(reading)
@@ -162,8 +166,13 @@ async def _open_parts(
     wal_bound = WalBound(reading, is_external=is_external)
     writer = Writer(connection, clock, KeyMaker(clock, last_key), wal_bound, DatabaseFiles(path))
     writer.checkpoints_itself = not is_external
+    writer.memory_share = memory_share
     reading.on_quiet = writer.wake
     return Store(connection, writer, reading, latest_us=latest_us, can_search=can_search)
+
+
+def _set_cache(usual_kib: int, least_kib: int, memory_share: float) -> str:
+    return f"PRAGMA cache_size = -{max(least_kib, int(usual_kib * memory_share))}"
 
 
 def check_usable(path: str) -> None:

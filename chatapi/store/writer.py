@@ -63,6 +63,7 @@ class Writer:
         self._queue: list[Write] = []
         self._background = Background()
         self._queued_characters = 0
+        self.memory_share = 1.0  # of those bounds
         self._wake = asyncio.Event()
         self._gathering: Gathering | None = None  # commits wait for more writes
         self._closing = False
@@ -94,7 +95,7 @@ class Writer:
             raise unavailable("The server is shutting down")
         if self._is_stuck:
             raise unavailable(NOT_WRITABLE)
-        if len(self._queue) >= MAX_QUEUED or self._queued_characters >= MAX_QUEUED_CHARACTERS:
+        if max(len(self._queue) / MAX_QUEUED, self._queued_characters / MAX_QUEUED_CHARACTERS) >= self.memory_share:
             raise unavailable("Too many writes are waiting")
         if self._gathering is not None and not self._queue:
             self._gathering.begin()

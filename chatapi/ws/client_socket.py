@@ -4,13 +4,12 @@ import asyncio
 from typing import ClassVar
 
 from chatapi.connection import TransportKind
+from chatapi.memory_watch import INPUT_COPIES, LARGE_BYTES
 from chatapi.peer_transport import PeerTransport
 from chatapi.successor import Home, Successor
 from chatapi.tasks import Workers
 from chatapi.ws.frame_reader import PONG, Frame, FrameReader, Violation
 from chatapi.ws.session import Session
-
-MAX_WAITING_BYTES = 128 * 1024  # that have come while frames before them are carried out; above it nothing is read
 
 
 class ClientSocket(Successor):
@@ -48,12 +47,22 @@ class ClientSocket(Successor):
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
             return
+        memory = self._home.admission.memory
+        if len(data) > LARGE_BYTES and memory.is_short_of(INPUT_COPIES * len(data)):
+            self.cut_off()
+            return
         self._reader.feed(data)
+        if memory.lacking_bytes and self._pause():
+            memory.resume_later(self._resume)
         if not self._is_busy:
             self._go_on()
-        elif self._reader.waiting_bytes > MAX_WAITING_BYTES and not self._is_paused and self._transport is not None:
-            self._is_paused = True
-            self._transport.pause_reading()
+        elif self._reader.waiting_bytes > self._home.max_waiting_bytes:
+            self._pause()
+
+    # Asked by the admission
+
+    def count_held(self) -> int:
+        return super().count_held() + self._reader.held_bytes
 
     # Frames
 
@@ -108,7 +117,23 @@ class ClientSocket(Successor):
         self._is_deaf = True
         self._read_on()
 
+    def _pause(self) -> bool:
+        """Whether it was reading until now."""
+        if self._is_paused or self._transport is None or self._transport.is_closing():
+            return False
+        self._is_paused = True
+        self._transport.pause_reading()
+        return True
+
     def _read_on(self) -> None:
+        if self._is_paused:
+            memory = self._home.admission.memory
+            if memory.lacking_bytes:
+                memory.resume_later(self._resume)
+            else:
+                self._resume()
+
+    def _resume(self) -> None:
         if self._is_paused and self._transport is not None and not self._transport.is_closing():
             self._is_paused = False
             self._transport.resume_reading()

@@ -48,6 +48,11 @@ class FrameReader:
         """Those that have come, and that `next` has not given yet."""
         return len(self._data) - self._at
 
+    @property
+    def held_bytes(self) -> int:
+        """Those, and the fragments of a message that is not whole."""
+        return len(self._data) + (len(self._fragments) if self._fragments else 0)
+
     def feed(self, data: bytes) -> None:
         self._data = self._data[self._at :] + data if self._data else data
         self._at = 0
