@@ -16,7 +16,8 @@ from chatapi.models import Principal, Scope, TenantState, UserId, is_user_id
 from chatapi.plain_jwt import jwt
 from chatapi.protocol.requests import MAX_TOKEN_SECONDS
 from chatapi.ratelimit import TokenBucket
-from chatapi.tenants import TenantRegistry, make_routed_secret
+from chatapi.tenant_secrets import make_routed_secret
+from chatapi.tenants import TenantRegistry
 
 TICKET_SECONDS = 60
 TICKET_BYTES = 24  # random

@@ -30,7 +30,8 @@ from chatapi.protocol.encoders import (
 )
 from chatapi.protocol.fields import fields_of, optional_fields_of
 from chatapi.protocol.json import MAX_INTEGER, dumps_canonical, dumps_text, encoded, text_of
-from chatapi.protocol.requests import HistoryQuery, MessageDraft, MessageEdit
+from chatapi.protocol.queries import HistoryQuery
+from chatapi.protocol.requests import MessageDraft, MessageEdit
 from chatapi.room import RoomState
 from chatapi.room_log import RoomLog
 from chatapi.rooms import Rooms

@@ -9,7 +9,7 @@ from chatapi.errors import conflict
 from chatapi.models import Principal, encode_time
 from chatapi.protocol.answers import Message
 from chatapi.protocol.pages import Page, read_window
-from chatapi.protocol.requests import PageQuery
+from chatapi.protocol.queries import PageQuery
 from chatapi.protocol.server_frames import MessagePinnedFrame, MessageUnpinnedFrame
 from chatapi.room import RoomState
 from chatapi.room_log import RoomLog

@@ -15,7 +15,8 @@ from chatapi.protocol.answers import Message
 from chatapi.protocol.encoders import add_request_id, encode_frame
 from chatapi.protocol.fields import ReactionSummary, or_unset
 from chatapi.protocol.pages import Page, read_window
-from chatapi.protocol.requests import MAX_EMOJI, MAX_EMOJI_OF_USER, ReactionsQuery
+from chatapi.protocol.queries import ReactionsQuery
+from chatapi.protocol.requests import MAX_EMOJI, MAX_EMOJI_OF_USER
 from chatapi.protocol.server_frames import ReactionAddedFrame, ReactionRemovedFrame
 from chatapi.room import RoomState
 from chatapi.room_log import RoomLog

@@ -1,14 +1,11 @@
 """Tenants and their keys: all in memory, changed after each commit, so that a look-up never waits."""
 
-import base64
-import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from copy import copy
-from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from msgspec import UNSET
 
@@ -38,14 +35,14 @@ from chatapi.rooms import Rooms
 from chatapi.store import Store, Transaction, audit
 from chatapi.store import tenants as store_tenants
 from chatapi.store.epochs import make_epoch
+from chatapi.tenant_secrets import hash_key, make_api_key, make_key_id, make_secret, make_webhook_secret
 
 GOING_AWAY = 1001
 RECONNECT_MS_PER_CONNECTION = 1  # after a move
 CREDENTIAL_GONE = 4001
-APPENDS_PER_REQUEST = 10  # to streams: a tenant, and a user, may append so many times as often as they may request
 """The close code of a connection whose credential has expired or was revoked."""
+APPENDS_PER_REQUEST = 10  # to streams: a tenant, and a user, may append so many times as often as they may request
 
-KEY_BYTES = 32  # random, of API keys and secrets
 WEBHOOK_SECRET_OVERLAP_US = 24 * 3600 * 1_000_000  # how long a replaced webhook secret signs along
 MAX_REPLACED_WEBHOOK_SECRETS = 50  # at once: each adds 48 bytes to a header, and receivers refuse long ones
 
@@ -463,38 +460,3 @@ class TenantRegistry:
 def _list_rates(settings: TenantSettings, times: int = 1) -> tuple[float, int, float]:
     """Of a tenant's buckets: its rate, its burst, and each user's rate."""
     return times * settings.rate_limit, times * settings.rate_burst, times * settings.user_rate_limit
-
-
-@lru_cache(maxsize=1024)  # a backend sends the same key each time
-def hash_key(api_key: str) -> bytes:
-    """SHA-256, by which a key is stored and looked up: keys are random, so that no salt is needed."""
-    return hashlib.sha256(api_key.encode("utf-8", "surrogateescape")).digest()
-
-
-def make_api_key(tenant_id: str) -> str:
-    return "sk_" + make_routed_secret(tenant_id, KEY_BYTES)
-
-
-def make_routed_secret(tenant_id: str, random_bytes: int) -> str:
-    """`<tenant>_<secret>`, from which a proxy learns where to send the request. Nothing may be allowed by its first
-    part. The secret is hexadecimal, so that the last `_` divides the two."""
-    return f"{encode_routing_name(tenant_id)}_{secrets.token_hex(random_bytes)}"
-
-
-def encode_routing_name(tenant_id: str) -> str:
-    """The tenant's id as keys, tickets and a proxy's map spell it: percent-encoded, since imported ids may hold
-    anything but U+0000."""
-    return quote(tenant_id, safe="")
-
-
-def make_key_id() -> KeyId:
-    return KeyId(f"key_{secrets.token_hex(8)}")
-
-
-def make_secret() -> str:
-    return secrets.token_urlsafe(KEY_BYTES)
-
-
-def make_webhook_secret() -> str:
-    """As Standard Webhooks defines it: the prefix, then base64 of the key."""
-    return "whsec_" + base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()

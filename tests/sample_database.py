@@ -7,7 +7,7 @@ from pathlib import Path
 from chatapi.models import encode_dm_key
 from chatapi.store.epochs import renew_epochs
 from chatapi.store.migrate import list_migrations
-from chatapi.tenants import hash_key
+from chatapi.tenant_secrets import hash_key
 
 NOW_US = 1_765_000_000_000_000
 

@@ -17,7 +17,7 @@ from chatapi.auth import TICKET_SECONDS, WRONG_KEYS_PER_MINUTE
 from chatapi.clock import Clock
 from chatapi.models import SERVER_ACTOR, TenantId
 from chatapi.store.tenants import insert_key, load_keys
-from chatapi.tenants import hash_key, make_key_id
+from chatapi.tenant_secrets import hash_key, make_key_id
 
 DAY = 86_400
 SCANNERS = example("docs/operations.md", "text", "sk_").strip()

@@ -17,7 +17,7 @@ from chatapi.client import search_records as client_search_records
 from chatapi.client.events import Event, LogEvent
 from chatapi.client.feed import ANSWERS
 from chatapi.client.frames import UNLOGGED
-from chatapi.protocol import answers, audit_records, moderation_answers, search_records
+from chatapi.protocol import answers, audit_records, moderation_answers, operator_answers, search_records
 from chatapi.protocol.server_frames import SERVER_FRAMES, ServerFrame
 from chatapi.protocol.server_frames import LogEvent as ServerLogEvent
 
@@ -63,20 +63,20 @@ ANSWER_TYPES: dict[type, type] = {
     server_records.ServerInfo: answers.Root,
     server_records.Status: answers.Status,
     server_records.Health: answers.Health,
-    operator_records.Tenant: answers.Tenant,
-    operator_records.NewTenant: answers.NewTenant,
-    operator_records.ChangedTenant: answers.UpdatedTenant,
-    operator_records.TenantPage: answers.Tenants,
-    operator_records.NewKey: answers.NewKey,
-    operator_records.KeyPage: answers.Keys,
-    operator_records.NewTokenSecret: answers.TokenSecret,
-    operator_records.NewWebhookSecret: answers.NewWebhookSecret,
-    operator_records.DeadLetters: answers.DeadLetters,
+    operator_records.Tenant: operator_answers.Tenant,
+    operator_records.NewTenant: operator_answers.NewTenant,
+    operator_records.ChangedTenant: operator_answers.UpdatedTenant,
+    operator_records.TenantPage: operator_answers.Tenants,
+    operator_records.NewKey: operator_answers.NewKey,
+    operator_records.KeyPage: operator_answers.Keys,
+    operator_records.NewTokenSecret: operator_answers.TokenSecret,
+    operator_records.NewWebhookSecret: operator_answers.NewWebhookSecret,
+    operator_records.DeadLetters: operator_answers.DeadLetters,
     operator_records.AuditPage: audit_records.Audit,
-    operator_records.RetriedOne: answers.RetriedOne,
-    operator_records.RetriedAll: answers.RetriedAll,
-    operator_records.Stats: answers.Stats,
-    operator_records.Compacted: answers.Compacted,
+    operator_records.RetriedOne: operator_answers.RetriedOne,
+    operator_records.RetriedAll: operator_answers.RetriedAll,
+    operator_records.Stats: operator_answers.Stats,
+    operator_records.Compacted: operator_answers.Compacted,
 }
 """What the SDK says that a call returns, and what the server sends."""
 

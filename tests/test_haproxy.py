@@ -28,7 +28,7 @@ from server_process import ServerProcess, free_port, read_until
 
 from chatapi.cli.haproxy import ask_haproxy, find_route
 from chatapi.client import AdminAPI, ApiError, ChatAPI
-from chatapi.tenants import encode_routing_name
+from chatapi.tenant_secrets import encode_routing_name
 
 pytestmark = pytest.mark.slow
 

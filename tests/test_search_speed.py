@@ -19,7 +19,7 @@ from server_process import ServerProcess
 
 from chatapi.clock import Clock
 from chatapi.store import prefill
-from chatapi.tenants import hash_key
+from chatapi.tenant_secrets import hash_key
 
 pytestmark = pytest.mark.bench
 

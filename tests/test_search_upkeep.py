@@ -27,7 +27,7 @@ from chatapi.store.backup import back_up
 from chatapi.store.check import check_database
 from chatapi.store.compact import compact_database
 from chatapi.store.importer import CredentialMakers, import_go_database
-from chatapi.tenants import hash_key, make_key_id, make_secret
+from chatapi.tenant_secrets import hash_key, make_key_id, make_secret
 
 OLD_MESSAGES = 60_000  # more than a search reads of those that are not in the index
 KILLS = 5

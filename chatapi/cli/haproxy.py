@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chatapi.cli.errors import CliError
-from chatapi.tenants import encode_routing_name
+from chatapi.tenant_secrets import encode_routing_name
 
 MAP_NAME = "chatapi-tenants.map"  # of the file, as docs/operations.md has it
 ANSWER_SECONDS = 5.0  # of HAProxy, which answers at once

@@ -8,7 +8,7 @@ from chatapi.cli.output import print_table
 from chatapi.clock import Clock
 from chatapi.store.importer import CredentialMakers, ImportReport, import_go_database
 from chatapi.store.standalone import UnusableDatabase
-from chatapi.tenants import hash_key, make_key_id, make_secret
+from chatapi.tenant_secrets import hash_key, make_key_id, make_secret
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

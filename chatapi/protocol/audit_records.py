@@ -8,7 +8,8 @@ from chatapi.models import encode_audit_id, encode_time
 from chatapi.protocol.answers import Answer
 from chatapi.protocol.fields import HasMore, KeyIdText, Time, or_unset
 from chatapi.protocol.json import loads_stored
-from chatapi.protocol.requests import Limit, PublicId, Query, TenantIdText, UserIdText
+from chatapi.protocol.queries import Limit, Query
+from chatapi.protocol.requests import PublicId, TenantIdText, UserIdText
 
 AFTER = "the `id` of an entry: only those after it"
 EntryIdText = Annotated[str, Meta(examples=["audit_0000000000000007"])]

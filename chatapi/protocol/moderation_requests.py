@@ -7,7 +7,8 @@ from msgspec import UNSET, Meta, UnsetType
 
 from chatapi.errors import invalid
 from chatapi.models import Role
-from chatapi.protocol.requests import Body, PageQuery
+from chatapi.protocol.queries import PageQuery
+from chatapi.protocol.requests import Body
 
 MAX_MUTE_SECONDS = 365 * 86400
 MAX_BAN_SECONDS = 365 * 86400

@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 from chatapi.errors import ChatError, invalid
 from chatapi.protocol.encoders import join_json
 from chatapi.protocol.json import MAX_KEY, Encoded, dumps, loads_stored
-from chatapi.protocol.requests import PageQuery
+from chatapi.protocol.queries import PageQuery
 
 DIGEST_BYTES = 8
 

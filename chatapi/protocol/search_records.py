@@ -7,7 +7,8 @@ from msgspec import UNSET, Meta, UnsetType
 from chatapi.protocol.answers import Answer, Message
 from chatapi.protocol.fields import HasMore, NextCursor
 from chatapi.protocol.json import Encoded
-from chatapi.protocol.requests import PageQuery, RoomIdText, UserIdText
+from chatapi.protocol.queries import PageQuery
+from chatapi.protocol.requests import RoomIdText, UserIdText
 
 MAX_SEARCH_CHARACTERS = 256
 MAX_SEARCH_OFFSET = 1000  # each result that is passed over has to be looked at; a cursor passes over none

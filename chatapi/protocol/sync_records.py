@@ -12,7 +12,8 @@ from chatapi.protocol.answers import Answer, ErrorBody
 from chatapi.protocol.fields import Epoch, HasMore, Position
 from chatapi.protocol.frames import BadFrame, Sync, parse_frame
 from chatapi.protocol.json import Encoded, dumps, loads
-from chatapi.protocol.requests import NotificationIdText, Query, RoomIdText
+from chatapi.protocol.queries import Query
+from chatapi.protocol.requests import NotificationIdText, RoomIdText
 from chatapi.protocol.server_frames import LogEvent, NotificationFrame
 
 EXAMPLE_ROOM = "room_5f3a9c0e71b24d6688aa10cf"

@@ -8,18 +8,8 @@ from msgspec import UNSET, Meta, UnsetType
 from chatapi.errors import invalid
 from chatapi.models import UserId
 from chatapi.protocol.json import check_object_bytes
-from chatapi.protocol.requests import (
-    MAX_OBJECT_BYTES,
-    Body,
-    JsonObject,
-    Limit,
-    Offset,
-    PageCursor,
-    PageQuery,
-    Prefix,
-    Query,
-    parse_user_id,
-)
+from chatapi.protocol.queries import Limit, Offset, PageCursor, PageQuery, Prefix, Query
+from chatapi.protocol.requests import MAX_OBJECT_BYTES, Body, JsonObject, parse_user_id
 
 MAX_USER_IDS = 100  # of one look at profiles
 

@@ -10,7 +10,8 @@ from aiohttp import web
 from chatapi.models import Actor, Principal, make_actor
 from chatapi.protocol.answers import Answer
 from chatapi.protocol.encoders import encode_envelope
-from chatapi.protocol.requests import Body, Query
+from chatapi.protocol.queries import Query
+from chatapi.protocol.requests import Body
 from chatapi.rest.incoming_text import IncomingText
 from chatapi.services import Services
 

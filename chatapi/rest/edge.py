@@ -34,7 +34,8 @@ from chatapi.memory_watch import INPUT_COPIES, LARGE_BYTES
 from chatapi.models import Principal, TenantKey
 from chatapi.protocol.encoders import encode_error_envelope
 from chatapi.protocol.json import convert, loads
-from chatapi.protocol.requests import Body, Query, may_be_absent, parse_query
+from chatapi.protocol.queries import Query, parse_query
+from chatapi.protocol.requests import Body, may_be_absent
 from chatapi.rest.call import Base, Call, Credential, Exchange, Media, OpenCall, RawRoute, Response, Route
 from chatapi.rest.incoming_text import IncomingText, ask_for_body
 from chatapi.rest.negotiation import accepts_gzip, prefers_html, vary_on

@@ -1,13 +1,12 @@
 """Messages that mention the user."""
 
 from chatapi.mentions import MENTIONS_START
-from chatapi.protocol import answers
-from chatapi.protocol import requests as req
+from chatapi.protocol import answers, queries
 from chatapi.protocol.pages import read_keyed_window
 from chatapi.rest.call import Call, Response, ok
 
 
-async def list_mentions(call: Call[None, req.MentionsQuery]) -> Response[answers.MentionPage]:
+async def list_mentions(call: Call[None, queries.MentionsQuery]) -> Response[answers.MentionPage]:
     """List the messages that mention the user, in all of their rooms, the newest first."""
     principal, query = call.principal, call.query
     scope = ("mentions", principal.tenant.tenant_id, principal.user_id)

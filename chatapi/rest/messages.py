@@ -2,7 +2,7 @@
 
 from msgspec import UNSET
 
-from chatapi.protocol import answers
+from chatapi.protocol import answers, queries
 from chatapi.protocol import requests as req
 from chatapi.protocol.encoders import error_body, join_json
 from chatapi.protocol.pages import read_window
@@ -20,7 +20,7 @@ async def send_message(call: Call[req.MessageDraft, None]) -> Response[answers.M
     return ok(message, 201 if is_new else 200)
 
 
-async def list_messages(call: Call[None, req.HistoryQuery]) -> Response[answers.History]:
+async def list_messages(call: Call[None, queries.HistoryQuery]) -> Response[answers.History]:
     """List a room's messages, ascending by seq; without a bound the newest page."""
     messages, has_more = await call.services.chat.list_messages(call.principal, call.path["room_id"], call.query)
     return ok(answers.History(messages=messages, has_more=has_more))
@@ -46,7 +46,7 @@ async def delete_message(call: Call[None, None]) -> Response[None]:
     return NO_CONTENT
 
 
-async def list_events(call: Call[None, req.EventsQuery]) -> Response[answers.Events]:
+async def list_events(call: Call[None, queries.EventsQuery]) -> Response[answers.Events]:
     """List the events of a room's log: messages, edits, deletions, reactions, pins, changes of members and the room."""
     room = await call.services.access.access_reader(call.principal, call.path["room_id"])
     # The log is gap-free from pruned_seq on, so a page is a range of seq.
@@ -78,7 +78,7 @@ async def ack_up_to(call: Call[req.AckUpTo, None]) -> Response[answers.Acknowled
     return ok(answers.Acknowledged(rooms=seqs, errors=refusals))
 
 
-async def list_receipts(call: Call[None, req.PageQuery]) -> Response[answers.ReceiptPage]:
+async def list_receipts(call: Call[None, queries.PageQuery]) -> Response[answers.ReceiptPage]:
     """List how far each member has acknowledged and read."""
     room = await call.services.access.access_member(call.principal, call.path["room_id"])
     scope = ("receipts", room.tenant.tenant_id, room.room_id)

@@ -2,7 +2,7 @@
 
 from chatapi.models import UserId
 from chatapi.protocol import moderation_answers as answers
-from chatapi.protocol import requests as req
+from chatapi.protocol import queries
 from chatapi.protocol.moderation_requests import BanUser
 from chatapi.protocol.pages import read_window
 from chatapi.rest.call import NO_CONTENT, Call, Response, ok
@@ -23,7 +23,7 @@ async def unban_member(call: Call[None, None]) -> Response[None]:
     return NO_CONTENT
 
 
-async def list_bans(call: Call[None, req.PageQuery]) -> Response[answers.Bans]:
+async def list_bans(call: Call[None, queries.PageQuery]) -> Response[answers.Bans]:
     """List the room's bans that are in force, the newest first. For its admins."""
     room = await call.services.room_bans.access_bans(call.principal, call.path["room_id"])
     scope = ("bans", room.tenant.tenant_id, room.room_id)

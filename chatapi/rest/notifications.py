@@ -1,6 +1,6 @@
 """Notifications and the topics that users subscribe to."""
 
-from chatapi.protocol import answers
+from chatapi.protocol import answers, queries
 from chatapi.protocol import requests as req
 from chatapi.protocol.pages import read_window
 from chatapi.rest.call import NO_CONTENT, Call, Response, ok
@@ -12,7 +12,7 @@ async def notify(call: Call[req.Notify, None]) -> Response[answers.Notified]:
     return ok(await call.services.notifications.notify(call.principal, call.body), 202)
 
 
-async def list_notifications(call: Call[None, req.NotificationsQuery]) -> Response[answers.NotificationPage]:
+async def list_notifications(call: Call[None, queries.NotificationsQuery]) -> Response[answers.NotificationPage]:
     """List the user's notifications, the newest first."""
     query, principal = call.query, call.principal
     scope = ("notifications", principal.tenant.tenant_id, principal.user_id, query.status)
@@ -36,7 +36,7 @@ async def subscribe(call: Call[req.Subscribe, None]) -> Response[answers.Subscri
     return ok(subscription, 201 if is_new else 200)
 
 
-async def list_subscriptions(call: Call[None, req.PageQuery]) -> Response[answers.Subscriptions]:
+async def list_subscriptions(call: Call[None, queries.PageQuery]) -> Response[answers.Subscriptions]:
     """List the user's subscriptions to topics."""
     principal = call.principal
     scope = ("subscriptions", principal.tenant.tenant_id, principal.user_id)

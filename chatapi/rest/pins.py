@@ -1,7 +1,6 @@
 """Pinned messages."""
 
-from chatapi.protocol import answers
-from chatapi.protocol import requests as req
+from chatapi.protocol import answers, queries
 from chatapi.rest.call import NO_CONTENT, Call, Response, ok
 
 
@@ -17,7 +16,7 @@ async def unpin_message(call: Call[None, None]) -> Response[None]:
     return NO_CONTENT
 
 
-async def list_pins(call: Call[None, req.PageQuery]) -> Response[answers.PinnedMessages]:
+async def list_pins(call: Call[None, queries.PageQuery]) -> Response[answers.PinnedMessages]:
     """List a room's pinned messages, the newest pin first."""
     page, next_cursor = await call.services.pins.list_page(call.principal, call.path["room_id"], call.query)
     return ok(answers.PinnedMessages(messages=page.join(), has_more=page.has_more, next_cursor=next_cursor))

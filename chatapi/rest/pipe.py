@@ -1,7 +1,7 @@
 """Messages that are written from a pipe."""
 
 from chatapi.errors import invalid
-from chatapi.protocol import answers
+from chatapi.protocol import answers, queries
 from chatapi.protocol import requests as req
 from chatapi.rest.call import Call, Response, ok
 from chatapi.rest.incoming_text import IncomingText
@@ -10,7 +10,7 @@ CLIENT_MESSAGE_ID = "X-Client-Message-Id"
 MAX_ID_CHARACTERS = 64
 
 
-async def pipe_message(call: Call[IncomingText, req.PipeQuery]) -> Response[answers.Message]:
+async def pipe_message(call: Call[IncomingText, queries.PipeQuery]) -> Response[answers.Message]:
     """Write a message as its body arrives. The response comes at the end; a message that is cancelled is one, too."""
     pipes, room_id, body = call.services.pipes, call.path["room_id"], call.body
     draft = req.MessageDraft(
@@ -31,7 +31,7 @@ async def pipe_message(call: Call[IncomingText, req.PipeQuery]) -> Response[answ
     return ok(await pipes.write(call.principal, room, draft, body.text, read), 201)
 
 
-async def put_pipe(call: Call[IncomingText, req.PipeQuery]) -> Response[answers.Message]:
+async def put_pipe(call: Call[IncomingText, queries.PipeQuery]) -> Response[answers.Message]:
     """The same with the method PUT, which `curl -T` uses."""
     return await pipe_message(call)
 

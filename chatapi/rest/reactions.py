@@ -1,6 +1,6 @@
 """Reactions to messages."""
 
-from chatapi.protocol import answers
+from chatapi.protocol import answers, queries
 from chatapi.protocol import requests as req
 from chatapi.rest.call import NO_CONTENT, Call, Response, ok
 
@@ -23,7 +23,7 @@ async def remove_reaction(call: Call[None, None]) -> Response[None]:
     return NO_CONTENT
 
 
-async def list_reactions(call: Call[None, req.ReactionsQuery]) -> Response[answers.ReactionPage]:
+async def list_reactions(call: Call[None, queries.ReactionsQuery]) -> Response[answers.ReactionPage]:
     """List the reactions to a message, with any emoji or with one, in the order of reacting."""
     page, next_cursor = await call.services.reactions.list_page(
         call.principal, call.path["room_id"], call.path["message_id"], call.query

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from chatapi.models import UserId
-from chatapi.protocol import answers
+from chatapi.protocol import answers, queries
 from chatapi.protocol import requests as req
 from chatapi.protocol.fields import or_unset
 from chatapi.protocol.moderation_requests import PatchMember
@@ -24,7 +24,7 @@ async def create_room(call: Call[req.CreateRoom, None]) -> Response[answers.Room
     return ok(room.record(), 201)
 
 
-async def list_rooms(call: Call[None, req.RoomsQuery]) -> Response[answers.OwnRooms]:
+async def list_rooms(call: Call[None, queries.RoomsQuery]) -> Response[answers.OwnRooms]:
     """List the user's rooms, the most recently active first; those that they have hidden only with hidden=true."""
     principal, with_hidden = call.principal, call.query.hidden
     scope = ("all rooms" if with_hidden else "rooms", principal.tenant.tenant_id, principal.user_id)
@@ -33,7 +33,7 @@ async def list_rooms(call: Call[None, req.RoomsQuery]) -> Response[answers.OwnRo
     return ok(answers.OwnRooms(rooms=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
 
 
-async def list_channels(call: Call[None, req.PageQuery]) -> Response[answers.Channels]:
+async def list_channels(call: Call[None, queries.PageQuery]) -> Response[answers.Channels]:
     """List the tenant's channels."""
     tenant = call.principal.tenant
     scope = ("channels", tenant.tenant_id)
@@ -67,7 +67,7 @@ async def update_view(call: Call[req.PatchOwnView, None]) -> Response[answers.Ow
     return ok(answers.OwnView(room_id=view.room_id, notify=view.notify, hidden=view.hidden))
 
 
-async def list_members(call: Call[None, req.MembersQuery]) -> Response[answers.Members]:
+async def list_members(call: Call[None, queries.MembersQuery]) -> Response[answers.Members]:
     """List a room's members, the longest-standing first; with `q` those whose name or id begins so, by name."""
     room = await call.services.access.access_reader(call.principal, call.path["room_id"])
     if isinstance(call.query.q, str):
@@ -79,7 +79,7 @@ async def list_members(call: Call[None, req.MembersQuery]) -> Response[answers.M
     return ok(answers.Members(members=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
 
 
-async def _search_members(call: Call[None, req.MembersQuery], room: RoomState, q: str) -> Response[answers.Members]:
+async def _search_members(call: Call[None, queries.MembersQuery], room: RoomState, q: str) -> Response[answers.Members]:
     scope = ("members", room.tenant.tenant_id, room.room_id, q)
     window = read_window(call.query, scope, PREFIX_START.values())
     page = await call.services.profiles.search_members(room, q, call.services.clock.now_us(), window)

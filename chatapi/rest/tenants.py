@@ -4,7 +4,7 @@ from bisect import bisect_right
 
 from chatapi.callers import read_header
 from chatapi.models import TenantState, encode_time
-from chatapi.protocol import answers
+from chatapi.protocol import operator_answers, queries
 from chatapi.protocol import requests as req
 from chatapi.protocol.fields import or_unset
 from chatapi.protocol.json import encode
@@ -16,8 +16,8 @@ from chatapi.services import Services
 from chatapi.store.tenants import KEYS_START
 
 
-def tenant_record(services: Services, tenant: TenantState) -> answers.Tenant:
-    return answers.Tenant(
+def tenant_record(services: Services, tenant: TenantState) -> operator_answers.Tenant:
+    return operator_answers.Tenant(
         tenant_id=tenant.tenant_id,
         name=tenant.name,
         config=tenant.config,
@@ -26,10 +26,10 @@ def tenant_record(services: Services, tenant: TenantState) -> answers.Tenant:
     )
 
 
-async def create_tenant(call: OpenCall[req.CreateTenant, None]) -> Response[answers.NewTenant]:
+async def create_tenant(call: OpenCall[req.CreateTenant, None]) -> Response[operator_answers.NewTenant]:
     """Create a tenant. The answer shows its key and secrets, this once."""
     tenant, api_key = await call.services.tenants.create(call.actor, call.body)
-    created = answers.NewTenant(
+    created = operator_answers.NewTenant(
         tenant_id=tenant.tenant_id,
         name=tenant.name,
         config=tenant.config,
@@ -41,7 +41,7 @@ async def create_tenant(call: OpenCall[req.CreateTenant, None]) -> Response[answ
     return ok(created, 201)
 
 
-async def list_tenants(call: OpenCall[None, req.PageQuery]) -> Response[answers.Tenants]:
+async def list_tenants(call: OpenCall[None, queries.PageQuery]) -> Response[operator_answers.Tenants]:
     """List all tenants."""
     scope = ("tenants",)
     limit, offset, after = read_window(call.query, scope, (0,))
@@ -50,23 +50,25 @@ async def list_tenants(call: OpenCall[None, req.PageQuery]) -> Response[answers.
     listed = tenants[first : first + limit]
     last = _sort_key_of(listed[-1]) if first + limit < len(tenants) else None
     page = Page([encode(tenant_record(call.services, tenant)) for tenant in listed], last)
-    return ok(answers.Tenants(tenants=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
+    return ok(
+        operator_answers.Tenants(tenants=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope))
+    )
 
 
 def _sort_key_of(tenant: TenantState) -> SortKey:
     return (tenant.tenant_key,)
 
 
-async def get_tenant(call: OpenCall[None, None]) -> Response[answers.Tenant]:
+async def get_tenant(call: OpenCall[None, None]) -> Response[operator_answers.Tenant]:
     """Get a tenant."""
     return ok(tenant_record(call.services, call.services.tenants.get(call.path["tenant_id"])))
 
 
-async def update_tenant(call: OpenCall[req.PatchTenant, None]) -> Response[answers.UpdatedTenant]:
+async def update_tenant(call: OpenCall[req.PatchTenant, None]) -> Response[operator_answers.UpdatedTenant]:
     """Change a tenant's name or config. An absent field stays; null takes the server's setting again."""
     tenant, webhook_secret = await call.services.tenants.update(call.actor, call.path["tenant_id"], call.body)
     return ok(
-        answers.UpdatedTenant(
+        operator_answers.UpdatedTenant(
             tenant_id=tenant.tenant_id,
             name=tenant.name,
             config=tenant.config,
@@ -99,18 +101,18 @@ async def move_tenant(call: OpenCall[MoveTenant, None]) -> Response[TenantMove]:
     )
 
 
-async def create_key(call: OpenCall[None, None]) -> Response[answers.NewKey]:
+async def create_key(call: OpenCall[None, None]) -> Response[operator_answers.NewKey]:
     """Add an API key to a tenant. The answer shows it, this once."""
     key_id, api_key = await call.services.tenants.create_key(call.actor, call.path["tenant_id"])
-    return ok(answers.NewKey(key_id=key_id, api_key=api_key), 201)
+    return ok(operator_answers.NewKey(key_id=key_id, api_key=api_key), 201)
 
 
-async def list_keys(call: OpenCall[None, req.PageQuery]) -> Response[answers.Keys]:
+async def list_keys(call: OpenCall[None, queries.PageQuery]) -> Response[operator_answers.Keys]:
     """List a tenant's keys, without the secrets."""
     scope = ("keys", call.path["tenant_id"])
     window = read_window(call.query, scope, KEYS_START.values())
     page = await call.services.tenants.list_keys(call.path["tenant_id"], window)
-    return ok(answers.Keys(keys=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
+    return ok(operator_answers.Keys(keys=page.join(), has_more=page.has_more, next_cursor=page.next_cursor(scope)))
 
 
 async def revoke_key(call: OpenCall[None, None]) -> Response[None]:
@@ -119,13 +121,13 @@ async def revoke_key(call: OpenCall[None, None]) -> Response[None]:
     return NO_CONTENT
 
 
-async def rotate_token_secret(call: OpenCall[None, None]) -> Response[answers.TokenSecret]:
+async def rotate_token_secret(call: OpenCall[None, None]) -> Response[operator_answers.TokenSecret]:
     """Replace the token secret. All tokens signed with the old one are invalid at once."""
     token_secret = await call.services.tenants.rotate_token_secret(call.actor, call.path["tenant_id"])
-    return ok(answers.TokenSecret(token_secret=token_secret), 201)
+    return ok(operator_answers.TokenSecret(token_secret=token_secret), 201)
 
 
-async def rotate_webhook_secret(call: OpenCall[None, None]) -> Response[answers.NewWebhookSecret]:
+async def rotate_webhook_secret(call: OpenCall[None, None]) -> Response[operator_answers.NewWebhookSecret]:
     """Replace the webhook secret. The old one signs as well for a day."""
     webhook_secret = await call.services.tenants.rotate_webhook_secret(call.actor, call.path["tenant_id"])
-    return ok(answers.NewWebhookSecret(webhook_secret=webhook_secret), 201)
+    return ok(operator_answers.NewWebhookSecret(webhook_secret=webhook_secret), 201)

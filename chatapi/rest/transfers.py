@@ -9,7 +9,7 @@ from typing import BinaryIO
 from aiohttp import web
 
 from chatapi.errors import ChatError, Code, unavailable
-from chatapi.protocol.answers import Tenant
+from chatapi.protocol.operator_answers import Tenant
 from chatapi.rest.call import Media, OpenCall, Response, ok
 from chatapi.rest.incoming_text import ask_for_body
 from chatapi.rest.tenants import tenant_record

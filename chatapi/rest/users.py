@@ -5,7 +5,8 @@ from chatapi.protocol import answers
 from chatapi.protocol import user_requests as req
 from chatapi.protocol.moderation_requests import BanUser
 from chatapi.protocol.pages import Page, Value, read_window
-from chatapi.protocol.requests import PageQuery, parse_user_id
+from chatapi.protocol.queries import PageQuery
+from chatapi.protocol.requests import parse_user_id
 from chatapi.rest.call import NO_CONTENT, Call, Response, ok
 from chatapi.store import blocks as store_blocks
 from chatapi.store.blocks import BLOCKS_START

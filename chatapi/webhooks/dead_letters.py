@@ -11,8 +11,8 @@ from chatapi.config import WebhooksConfig
 from chatapi.errors import conflict, not_found
 from chatapi.hub import Hub
 from chatapi.models import Actor, TenantState, list_held_keys
-from chatapi.protocol.answers import AllQueues, Queues, Stats, TenantStats
 from chatapi.protocol.move_records import MoveState
+from chatapi.protocol.operator_answers import AllQueues, Queues, Stats, TenantStats
 from chatapi.protocol.pages import Page, Window
 from chatapi.store import Store, Transaction, audit, stats
 from chatapi.store import webhooks as store_webhooks

@@ -9,20 +9,15 @@ from texts import CHARACTERS
 
 from chatapi.errors import ChatError
 from chatapi.protocol.json import MAX_DEPTH, MAX_INTEGER, convert, dumps, dumps_text, loads, loads_stored
-from chatapi.protocol.requests import (
-    AddMember,
-    CreateRoom,
+from chatapi.protocol.queries import (
     DeadLettersQuery,
     EventsQuery,
     HistoryQuery,
-    MessageEdit,
-    MintToken,
     NotificationsQuery,
-    Notify,
     PageQuery,
-    PatchRoom,
     parse_query,
 )
+from chatapi.protocol.requests import AddMember, CreateRoom, MessageEdit, MintToken, Notify, PatchRoom
 
 TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=30)
 SCALARS = st.one_of(

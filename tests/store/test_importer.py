@@ -13,7 +13,7 @@ from chatapi.store.importer import CredentialMakers, import_go_database
 from chatapi.store.keys import KEY_EPOCH_US
 from chatapi.store.lock import DatabaseLock
 from chatapi.store.standalone import UnusableDatabase
-from chatapi.tenants import hash_key, make_key_id, make_secret
+from chatapi.tenant_secrets import hash_key, make_key_id, make_secret
 
 CREDENTIALS = CredentialMakers(make_key_id, make_secret, hash_key)
 

@@ -19,7 +19,7 @@ from chatapi.store.file import find_obstacle
 from chatapi.store.importer import CredentialMakers, import_go_database
 from chatapi.store.migrate import list_migrations
 from chatapi.store.standalone import APPLICATION_ID, UnusableDatabase, open_snapshot
-from chatapi.tenants import hash_key, make_key_id, make_secret
+from chatapi.tenant_secrets import hash_key, make_key_id, make_secret
 
 NEWEST = list_migrations()[-1][0]
 

@@ -8,7 +8,7 @@ from texts import CHARACTERS
 
 from chatapi.config import Config, resolve_settings
 from chatapi.models import ReplacedSecret, TenantId, TenantKey, TenantState
-from chatapi.tenants import make_webhook_secret
+from chatapi.tenant_secrets import make_webhook_secret
 from chatapi.webhooks.signing import list_secrets, sign
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from chatapi.cli.bench.errors import BenchError
 from chatapi.cli.bench.reactor import find_address
 from chatapi.cli.bench.target import Target, Usage, read_usage
-from chatapi.tenants import encode_routing_name
+from chatapi.tenant_secrets import encode_routing_name
 
 START_SECONDS = 20.0
 POLL_SECONDS = 0.02

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from chatapi.protocol.requests import Query
+from chatapi.protocol.queries import Query
 
 Schema = dict[str, Any]
 
