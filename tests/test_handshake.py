@@ -1,18 +1,24 @@
 """How a WebSocket begins: the handshake, origins, and limits on connections."""
 
+import asyncio
 import json
+import socket
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import pytest
 from conftest import StartServer
-from driver import HandClock, Server
-from raw_websocket import HANDSHAKE
+from driver import HandClock, Server, eventually
+from raw_websocket import CLOSE, HANDSHAKE
 
+from chatapi.errors import unauthenticated, unavailable
 from chatapi.models import NotifyLevel, RoomId, RoomType, UserId
 from chatapi.protocol import encoders
 from chatapi.protocol.server_frames import ReadyFrame, RoomInReady
 from chatapi.protocol.wire import decode_text
+from chatapi.recovery import ConnectData
+from chatapi.ws import held_head
 
 
 async def test_ready_comes_first_and_tells_where_the_user_stands(server: Server) -> None:
@@ -47,6 +53,65 @@ async def test_ready_comes_first_and_tells_where_the_user_stands(server: Server)
     }
     assert (await socket.next())["seq"] == 3
     assert await socket.next() == {"type": "sync.complete", "rooms": {room_id: 3}}
+
+
+async def test_the_head_goes_out_with_ready_in_one_write(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_head, "HEAD_SECONDS", 60)
+    alice = server.user("alice")
+    reader, writer = await server.open()
+    lines = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "a", **HANDSHAKE, **alice.headers}.items())
+    writer.write(f"GET /ws HTTP/1.1\r\n{lines}\r\n".encode())
+    first = await reader.read(65536)
+    assert first.startswith(b"HTTP/1.1 101 ")
+    assert first.index(b"\r\n\r\n") < first.index(b'"type":"ready"') < first.index(b"sync.complete")
+    [connection] = server.connections_of("alice")
+    assert isinstance(connection.transport, asyncio.Transport)  # nothing lies between any more
+    beneath = connection.transport.get_extra_info("socket")
+    assert beneath.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert beneath.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+@pytest.mark.parametrize("ending", ["served", "told to go", "gone", "store fails"])
+async def test_the_head_waits_no_longer_than_a_moment_for_the_rooms(
+    server: Server, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """And comes first, whatever comes next."""
+    monkeypatch.setattr(held_head, "HEAD_SECONDS", 0.01 if ending == "served" else 60)
+    connects, release = server.services.recovery._connects, asyncio.Event()
+
+    async def load_slowly(keys: Sequence[Any]) -> Sequence[ConnectData]:
+        await release.wait()
+        if ending == "store fails":
+            raise unavailable("The database refuses")
+        return [(([], None), False)] * len(keys)
+
+    monkeypatch.setattr(connects, "_load_many", load_slowly)
+    opening = asyncio.ensure_future(server.user("alice").connect_raw())
+    await eventually(lambda: server.connections_of("alice"))
+    if ending == "served":
+        raw = await opening
+        release.set()
+        await raw.expect("sync.complete")
+        return
+    if ending == "told to go":
+        [tenant] = server.services.tenants.all()
+        server.services.hub.close_where(tenant.tenant_key, lambda _: True, 4001, unauthenticated("gone"))
+        raw = await opening
+        frames, code = await raw.read_to_close()
+        assert [frame["type"] for frame in frames] == ["error"]
+        assert code == 4001
+        release.set()
+        raw.send(CLOSE, b"\x0f\xa1")
+    elif ending == "gone":
+        await server.leave()
+        opening.cancel()
+        release.set()
+    else:
+        release.set()
+        raw = await opening
+        with pytest.raises(EOFError):
+            await raw.next()
+    await eventually(lambda: not server.services.hub.connections)
 
 
 async def test_ready_of_many_rooms_comes_in_parts(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

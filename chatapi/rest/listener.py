@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 from pathlib import Path
+from typing import Any
 
 from chatapi.admission import Admission
 from chatapi.log_lines import Seldom
@@ -115,9 +116,18 @@ class Listener:
             accepted.setblocking(False)
             protocol = self._server()
             self._admission.enter(protocol)
-            opening = self._tasks.spawn("accept", self._open(accepted, protocol))
-            if self._tls is not None:
-                protocol.opening = opening
+            self._make_transport(accepted, protocol)
+
+    def _make_transport(self, accepted: socket.socket, protocol: EnvelopeProtocol) -> None:
+        """Without TLS as asyncio's own servers do it: a task for each connection would take a twentieth of a handshake.
+        uvloop has only the public way."""
+        make: Any = getattr(asyncio.get_running_loop(), "_make_socket_transport", None)
+        if self._tls is None and make is not None:
+            make(accepted, protocol)
+            return
+        opening = self._tasks.spawn("accept", self._open(accepted, protocol))
+        if self._tls is not None:
+            protocol.opening = opening
 
     async def _open(self, accepted: socket.socket, protocol: EnvelopeProtocol) -> None:
         """Ends when the connection is made, its TLS handshake done; then the protocol takes care of itself."""
@@ -149,7 +159,9 @@ def _bind(host: str, port: int, send_bytes: int, sockets: list[socket.socket]) -
             listening = socket.socket(family, socket.SOCK_STREAM)
             sockets.append(listening)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Accepted sockets have these too.
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_bytes)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if family == socket.AF_INET6:
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listening.bind(address)

@@ -52,6 +52,7 @@ class EnvelopeServer(web.Server):
             access_log=None,  # aiohttp's own way to have none: it halves the throughput; the edge has a line of its own
             logger=_silent,
             keepalive_timeout=KEEPALIVE_SECONDS,
+            tcp_keepalive=False,  # the listening socket says so for all
             auto_decompress=False,
             max_line_size=MAX_LINE_BYTES,
         )

@@ -31,6 +31,7 @@ from chatapi.services import Services
 from chatapi.successor import Home
 from chatapi.tenants import CREDENTIAL_GONE, GOING_AWAY
 from chatapi.ws.client_socket import ClientSocket
+from chatapi.ws.held_head import HeldHead
 from chatapi.ws.session import Session
 
 SUBPROTOCOL = "chatapi.v1"
@@ -87,7 +88,7 @@ async def serve_websocket(
     connection = make_connection(services, principal, TransportKind.WEBSOCKET, transport, peer)
     session = session_type(services, connection, services.hub.attach(connection), address)
     try:
-        transport.write(_encode_head(answer, headers))
+        HeldHead(connection, transport, _encode_head(answer, headers))
         home: Home = request.protocol.home  # type: ignore[attr-defined]  # what our own server makes
         socket = ClientSocket(home, transport, peer, session, services.frame_workers)
         request.protocol.give_way(socket)  # type: ignore[attr-defined]  # likewise
