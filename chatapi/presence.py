@@ -54,6 +54,7 @@ class Presence:
         self._grace_seconds = grace_seconds
         self._typing_seconds = typing_seconds
         self._arrivals: dict[OnlineUser, list[RoomState]] = {}  # not told of yet
+        self._due_arrivals: dict[OnlineUser, list[RoomState]] = {}  # the same, sorted: these are next
         self._news: deque[_News] = deque()  # being told, the oldest first
         self._is_due = False  # there is a timer for the next stretch
         self._typists: dict[RoomState, set[OnlineUser]] = {}
@@ -112,18 +113,22 @@ class Presence:
         return [member.user_id for member in standing]
 
     def _announce(self) -> None:
-        """Tells some of the news, in the order in which it happened."""
+        """Tells some of the news, in the order in which it happened; that of arrivals room by room, since a listener
+        gets all of a stretch in one write."""
         self._is_due = False
         cost = 0
-        while (self._news or self._arrivals) and cost < TOLD_AT_A_STRETCH:
+        while (self._news or self._due_arrivals or self._arrivals) and cost < TOLD_AT_A_STRETCH:
             if not self._news:
-                user = next(iter(self._arrivals))
+                if not self._due_arrivals:
+                    self._due_arrivals = dict(sorted(self._arrivals.items(), key=_find_first_room))
+                    self._arrivals.clear()
+                user = next(iter(self._due_arrivals))
                 self._tell_backend(user, "online")
-                self._news.append(self._make_news(user, "online", self._arrivals.pop(user)))
+                self._news.append(self._make_news(user, "online", self._due_arrivals.pop(user)))
             cost += 1 + self._tell(self._news[0], TOLD_AT_A_STRETCH - cost)
             if not self._news[0].rooms:
                 self._news.popleft()
-        if self._news or self._arrivals:
+        if self._news or self._due_arrivals or self._arrivals:
             self._announce_in(STRETCH_SECONDS)
 
     def _announce_in(self, seconds: float) -> None:
@@ -138,10 +143,15 @@ class Presence:
         rooms = user.last_rooms
         self._note_seen(user)
         self._hub.forget(user)
-        if self._arrivals.pop(user, None) is None:  # else nobody was told of the arrival
+        if not self._forget_arrival(user):
             self._tell_backend(user, "offline")
             self._news.append(self._make_news(user, "offline", rooms))
             self._announce_in(0)
+
+    def _forget_arrival(self, user: OnlineUser) -> bool:
+        """Whether nobody was told of it yet."""
+        arrivals = self._arrivals if user in self._arrivals else self._due_arrivals
+        return arrivals.pop(user, None) is not None
 
     def _tell_backend(self, user: OnlineUser, status: PresenceStatus) -> None:
         if self.tell_backend is not None and not self._is_ending:
@@ -161,7 +171,7 @@ class Presence:
         for user in self._hub.list_online():
             if user.announced:
                 self._note_seen(user)
-                if user not in self._arrivals:
+                if user not in self._arrivals and user not in self._due_arrivals:
                     self._tell_backend(user, "offline")
         self._is_ending = True
 
@@ -263,3 +273,8 @@ class Presence:
         for connection in listeners:
             self._hub.send_ephemeral(connection, frame)
         return len(listeners)
+
+
+def _find_first_room(arrival: tuple[OnlineUser, list[RoomState]]) -> int:
+    _, rooms = arrival
+    return rooms[0].room_key if rooms else 0

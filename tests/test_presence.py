@@ -237,10 +237,13 @@ async def test_a_crowd_is_told_of_bit_by_bit(start_server: StartServer, monkeypa
     stretches: list[int] = []
     announce = server.services.presence._announce
 
+    def count_left() -> int:
+        return len(server.services.presence._arrivals) + len(server.services.presence._due_arrivals)
+
     def count() -> None:
-        before = len(server.services.presence._arrivals)
+        before = count_left()
         announce()
-        stretches.append(before - len(server.services.presence._arrivals))
+        stretches.append(before - count_left())
 
     server.services.presence._announce = count  # type: ignore[method-assign]
     await connect_all(server, names)
@@ -249,6 +252,45 @@ async def test_a_crowd_is_told_of_bit_by_bit(start_server: StartServer, monkeypa
     # Each tells at least the watcher, so that no stretch has more than four.
     assert len(stretches) >= 3
     assert max(stretches) <= 4
+
+
+async def test_a_crowd_is_told_of_room_by_room(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listener gets all that a stretch has for it in one write."""
+    monkeypatch.setattr(presence, "ANNOUNCE_SECONDS", 3600)
+    names = [f"{room}{number}" for number in range(3) for room in "ab"]
+    for room in "ab":
+        await server.user("owner").make_room(*[name for name in names if name.startswith(room)])
+    told: list[str] = []
+    monkeypatch.setattr(
+        server.services.presence, "tell_backend", lambda _tenant, user_id, _status: told.append(user_id)
+    )
+    for name in names:
+        await server.user(name).connect()
+    server.services.presence._announce()
+    assert len(told) == len(names)
+    assert told == sorted(told, key=lambda name: name[0])
+
+
+async def test_one_who_leaves_before_the_crowd_is_told_of_is_told_of_to_nobody(
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "TOLD_AT_A_STRETCH", 1)
+    monkeypatch.setattr(presence, "STRETCH_SECONDS", 3600)
+    monkeypatch.setattr(presence, "ANNOUNCE_SECONDS", 3600)
+    server = await start_server({"websocket.presence_grace_seconds": 0})
+    told: list[tuple[str, str]] = []
+    service = server.services.presence
+    monkeypatch.setattr(service, "tell_backend", lambda _tenant, user_id, status: told.append((user_id, status)))
+    await connect_all(server, ["alice", "bob"])
+    service._announce()
+    [last] = service._due_arrivals  # they wait for the next stretch
+    await server.leave()
+    await eventually(lambda: not server.services.hub.list_online())
+    service._announce()
+    service._announce()
+    assert (last.user_id, "online") not in told
+    assert (last.user_id, "offline") not in told
+    assert len(told) == 2
 
 
 async def connect_all(server: Server, names: list[str]) -> None:
