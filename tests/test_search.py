@@ -357,6 +357,21 @@ async def test_a_check_compares_the_index_with_the_messages(server: Server, data
     assert "a room that is gone: the search index does not agree with its messages" in wrong
 
 
+async def test_a_word_that_sqlite_cuts_spoils_neither_a_search_nor_a_check(server: Server, database: Any) -> None:
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    texts = ["x" * 40_000, "a" + "ж" * 20_000, "aж", "ж" * 17_000 + " end"]  # two of them are cut inside a character
+    sent = [await alice.say(room_id, text) for text in texts]
+    for prefix, found in (("x*", texts[:1]), ("aж*", texts[2:0:-1]), ("жж* end", texts[3:])):
+        assert await contents(alice, prefix) == found
+    stranger = server.user("alice", (await server.make_tenant("other"))["api_key"])
+    assert await contents(stranger, "a*") == []
+    await alice.delete(f"/rooms/{room_id}/messages/{sent[1]['message_id']}")
+    assert await contents(alice, "aж*") == ["aж"]
+    await server.app.close()
+    assert (await asyncio.to_thread(check_database, str(database))).findings == []
+
+
 async def test_new_messages_are_found_before_all_old_ones_are(
     start_server: StartServer, monkeypatch: pytest.MonkeyPatch, database: Any
 ) -> None:

@@ -284,7 +284,7 @@ _CHECKS: Mapping[str, str] = {
 }
 
 # The words of each row, as the index has them; and the message of each row, as it was when it went in.
-_INDEXED = "SELECT doc, term FROM search_entries"
+_INDEXED = "SELECT doc, CAST(term AS BLOB) FROM search_entries"
 _ROWS = """
     SELECT b.block_key << 10 | 1023 - (m.seq & 1023) AS row_key, r.tenant_key, m.room_key, m.sender_id, m.content
     FROM search_progress AS p CROSS JOIN messages AS m

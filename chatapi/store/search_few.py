@@ -22,7 +22,11 @@ FEW_ENTRIES = 150_000  # of a prefix in the index, which SQLite merges: some 10 
 FEW_WORDS, WORDS_COUNTED = 5_000, 50  # that begin with a prefix, and are counted at once
 FEW_ROOMS = 250  # for each so many rooms as many messages as `FEW` are looked at sooner than the rooms
 
-_COUNT_WORDS = "SELECT term, doc FROM search_vocabulary WHERE term >= :first AND term < :end LIMIT :limit"
+# As bytes: FTS5 has cut long words, and not between characters.
+_COUNT_WORDS = """
+    SELECT CAST(term AS BLOB), doc FROM search_vocabulary
+    WHERE term >= CAST(:first AS TEXT) AND term < :end LIMIT :limit
+"""
 _FIND_ROWS = """
     SELECT rowid FROM search_index WHERE search_index MATCH :match AND rowid > :after ORDER BY rowid LIMIT :limit
 """
@@ -123,13 +127,13 @@ class FewCandidates:
     def _is_narrow(self, prefix: str) -> bool:
         """Whether SQLite may merge what the words that begin so have in the index."""
         entries, words = 0, 0
-        scope: dict[str, object] = {"first": prefix, "end": prefix + "\U0010ffff", "limit": WORDS_COUNTED}
+        scope: dict[str, object] = {"first": prefix.encode(), "end": prefix + "\U0010ffff", "limit": WORDS_COUNTED}
         while rows := self._execute(_COUNT_WORDS, scope):
             words += len(rows)
             entries += sum(count for _, count in rows)
             if entries > FEW_ENTRIES or words > FEW_WORDS:
                 return False
-            scope["first"] = rows[-1][0] + "\0"  # the next word that there may be
+            scope["first"] = rows[-1][0] + b"\0"  # the next word that there may be
         return True
 
     def _list_rooms(self) -> list[int]:

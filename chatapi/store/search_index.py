@@ -27,6 +27,7 @@ CHUNK_CHARACTERS = 200  # for each of a chunk's rows, on average
 MERGED_PAGES, IDLE_MERGED_PAGES = 8, 32  # by one statement, about 1 and 4 ms
 LONG_TAIL = 40_000  # messages that came last and are not in the index: a search reads so many
 
+MAX_WORD_BYTES = 32_768  # FTS5 cuts longer ones, in the middle of a character if need be
 BLOCK_BITS = 10  # of a row's key, which tell the place in its block
 
 # A character that no word of a message has begins the words for its tenant, room and sender.
@@ -224,10 +225,11 @@ def build_again(connection: SqliteConnection) -> None:
             connection.execute(statement)
 
 
-def list_row_words(tenant_key: int, room_key: int, sender_id: str, content: str) -> set[str]:
-    """The words of a message's row, as `_words` has them in SQL."""
+def list_row_words(tenant_key: int, room_key: int, sender_id: str, content: str) -> set[bytes]:
+    """The words of a message's row, as the index has them of `_words`."""
     marked = (f"{MARK}t{tenant_key}", f"{MARK}r{room_key}", f"{MARK}u{sender_id.encode().hex()}")
-    return {*marked, *list_words(content).split(" ")} - {""}
+    words = {*marked, *list_words(content).split(" ")} - {""}
+    return {word.encode()[:MAX_WORD_BYTES] for word in words}
 
 
 def skip_long_tail(connection: SqliteConnection, _is_over: Callable[[], bool]) -> bool:
