@@ -454,10 +454,7 @@ class Writer:
         beside, sql = self._committer.list_statements(fresh), log.insert_messages(len(fresh))
         if any(write.told_at_us for write in fresh):
             sql, values = backend_events.insert_told_messages(len(fresh)), backend_events.add_told(fresh, values)
-        if not beside:
-            await transaction.fetch(sql, values)
-            return
-        is_whole = not self._connection.in_transaction
+        is_whole = bool(beside) and not self._connection.in_transaction  # one statement is a transaction of its own
 
         def insert(connection: SqliteConnection) -> None:
             if is_whole:
