@@ -156,6 +156,7 @@ async def test_a_server_gathers_and_stops_without_waiting(start_server: StartSer
     assert time.monotonic() - begun_s >= 0.099
     assert count_commits(writer) - before < 20
     writer.set_commit_interval(ENDLESS)
+    assert (await alice.get("/rooms")).status == 200
     async with asyncio.timeout(30):
         await server.app.close()  # which stores when the key was used last, among others
     assert not writer.has_work
