@@ -123,8 +123,8 @@ class DatabaseConfig:
         int,
         Whole(0, 1000),
         "Milliseconds for which a commit waits for more messages and other writes, counted from the first one; 0 = for"
-        " none. Each commit writes whole pages, so on a flash card a few shared ones wear it less than many. Whoever"
-        " sends waits so much longer for the confirmation.",
+        " none. Each commit writes whole pages, so on a flash card a few shared ones wear it less than many. Senders"
+        " wait so much longer for the confirmation.",
     ] = 0
 
 
