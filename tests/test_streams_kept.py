@@ -107,7 +107,7 @@ async def test_older_history_shows_it_too(start_server: StartServer) -> None:
     await say_many(writer.user, writer.room_id, 300)
     await list_reads(server.user("bob"), writer.room_id, message)  # what was read before must not be kept
     everywhere = {"one", "before", "after", "top level", "events", "pins", "backlog"}
-    server.services.rooms._empty_rings()
+    server.services.rooms.empty_rings()
     await grow_and_read(writer, message, everywhere)
 
 
