@@ -1,5 +1,6 @@
 """The HTTP response whose body is whole, as nearly all are, and the one that lasts as long as its connection."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import HttpVersion10, web
@@ -9,6 +10,11 @@ from aiohttp.helpers import rfc822_formatted_time
 
 class WholeResponse(web.Response):
     """Its body is in memory, and neither compressed nor sent in chunks here."""
+
+    def __init__(self, *, body: bytes, status: int, headers: Mapping[str, str]) -> None:
+        """aiohttp's own looks for text, charsets and files."""
+        web.StreamResponse.__init__(self, status=status, headers=headers)
+        self._body = body
 
     async def _start(self, request: web.BaseRequest) -> AbstractStreamWriter:
         """Writes the head. aiohttp's own method prepares streams, compression and cookies too, in five coroutines: a
