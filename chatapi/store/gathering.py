@@ -2,14 +2,13 @@
 matters more than their latency."""
 
 import asyncio
-from collections.abc import Callable
 
 
 class Gathering:
     """For the writer alone. It begins with the first write that is queued, and ends by itself."""
 
     def __init__(self, seconds: float, wake: asyncio.Event) -> None:
-        """The writer sets `wake` whenever a write is queued."""
+        """Sets `wake` when it ends."""
         self._seconds = seconds
         self._wake = wake
         self._timer: asyncio.TimerHandle | None = None  # None when the commit need not wait
@@ -26,8 +25,6 @@ class Gathering:
             self._timer = None
             self._wake.set()
 
-    async def wait(self, is_enough: Callable[[], bool]) -> None:
-        """Until it has ended, or enough writes have come."""
-        while self._timer is not None and not is_enough():
-            self._wake.clear()
-            await self._wake.wait()
+    @property
+    def has_ended(self) -> bool:
+        return self._timer is None

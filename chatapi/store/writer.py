@@ -176,10 +176,11 @@ class Writer:
             self._gathering.end()
         self._gathering = Gathering(seconds, self._wake) if seconds else None
 
-    def _has_gathered(self) -> bool:
-        """Enough for a commit; or it must not wait, since reads do for the checkpoint after it."""
+    def _has_gathered(self, gathering: Gathering) -> bool:
+        """Enough for a commit; or it must not wait any longer, perhaps since reads do for the checkpoint after it."""
         return (
-            len(self._queue) >= MAX_BATCH
+            gathering.has_ended
+            or len(self._queue) >= MAX_BATCH
             or self._queued_characters >= MAX_GATHERED_CHARACTERS
             or self._wal_bound.is_due
         )
@@ -211,12 +212,10 @@ class Writer:
         self._is_synchronous = level == _FULL
         try:
             while self._queue or not self._closing:
-                if self._gathering is not None and self._queue:
-                    await self._gathering.wait(self._has_gathered)
                 step = self._background.take()
                 if step is not None:
                     await self._take_step(step)
-                if self._queue:
+                if self._queue and (self._gathering is None or self._has_gathered(self._gathering)):
                     started_s = time.perf_counter()
                     await self._write(self._take_batch())
                     self._background.note_foreground(time.perf_counter() - started_s)

@@ -120,6 +120,18 @@ async def test_reads_that_wait_for_a_checkpoint_do_not_wait_for_more_writes(
         monkeypatch.undo()
 
 
+async def test_steps_of_the_background_do_not_wait(bench: Bench) -> None:
+    """One of them for each commit would make an import wait for as long as all these commits."""
+    bench.writer.set_commit_interval(ENDLESS)
+    async with running(bench):
+        message = bench.message()
+        await turn_loop()
+        for number in range(3):
+            assert await bench.writer.step(lambda _connection, _is_over, number=number: number) == number
+        assert not message.done()
+    assert (await message).seq == 1
+
+
 async def test_writes_that_were_gathered_fail_alone_and_all_when_the_database_refuses(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
