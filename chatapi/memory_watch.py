@@ -18,6 +18,7 @@ MIN_RESERVE_BYTES = 16 * MIB  # of these some 8 are pages of programs that run a
 MAX_RESERVE_BYTES = 64 * MIB
 NEAR_RESERVES = 4
 MIN_LINE_BYTES = 3 * MIB
+TIGHT_BYTES = 2 * MIB
 REFUSED_BYTES = MIN_LINE_BYTES // 2  # for requests that have come, until they are refused
 LARGE_BYTES = 16 * KIB  # less than that nobody asks for
 INPUT_COPIES = 4  # of a client's bytes: as they came, unmasked, as text, and to be stored
@@ -40,6 +41,8 @@ class MemoryWatch:
         """No more connections, large bodies and exports."""
         self.lacking_bytes = 0
         """Half of the reserve is gone: so much has to be freed, whoever has it."""
+        self.is_tight = False
+        """It is nearly so: caches have to go."""
         self.pause_seconds = USUAL_PAUSE_SECONDS
         """Until the next look, for whoever looks regularly."""
         self.refused = 0
@@ -70,6 +73,7 @@ class MemoryWatch:
             self._line_bytes = math.inf
         self._spare_bytes = spare_bytes
         self.lacking_bytes = int(-spare_bytes) if spare_bytes < 0 else 0
+        self.is_tight = spare_bytes < TIGHT_BYTES
         self.pause_seconds = SHORT_PAUSE_SECONDS if is_near else USUAL_PAUSE_SECONDS
 
     def lower_line(self) -> None:

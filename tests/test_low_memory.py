@@ -6,16 +6,19 @@ from pathlib import Path
 
 import pytest
 from driver import Server, StartServer, eventually
+from raw_websocket import WAIT_SECONDS
 
 from chatapi.admission import LOW_MEMORY_CONNECTIONS, Admission, Tier
+from chatapi.connection import ConnectionState
 from chatapi.errors import ChatError
 from chatapi.memory_left import MIB, Left, find_reader, make_reader_of_own
-from chatapi.memory_watch import MIN_RESERVE_BYTES, MemoryWatch
+from chatapi.memory_watch import MIN_LINE_BYTES, MIN_RESERVE_BYTES, MemoryWatch
 
 LIMIT = 64 * MIB
 AMPLE = Left(LIMIT - MIB, LIMIT)
 LOW = Left(MIN_RESERVE_BYTES - 1, LIMIT)
 SCARCE = Left(MIN_RESERVE_BYTES // 2 - 1, LIMIT)
+DIRE = Left(MIN_LINE_BYTES - 1, LIMIT)  # so little that no lower line helps
 
 
 # What is read
@@ -281,15 +284,15 @@ async def test_while_it_is_scarce_large_bodies_are_refused_and_clients_wait(
         f"POST /rooms/{room_id}/messages HTTP/1.1\r\nHost: chat\r\nX-API-Key: {server.api_key}\r\nX-User-Id: alice\r\n"
     )
     writer.write(f"{head}Content-Type: application/json\r\nContent-Length: 60000\r\n\r\n{{".encode())
-    turn(SCARCE)
     memory = server.services.admission.memory
-    assert (await asyncio.wait_for(reader.readline(), 30)).startswith(b"HTTP/1.1 503 ")
+    await eventually(lambda: memory._held_bytes > 0)
+    turn(DIRE)
+    assert (await asyncio.wait_for(reader.readline(), WAIT_SECONDS)).startswith(b"HTTP/1.1 503 ")
+    for content in ("first", "second"):
+        await there.send("send_message", room_id=room_id, content=content)
+        await there.expect("message.sent")
     assert (await alice.post(f"/rooms/{room_id}/messages", {"content": "x" * 60_000})).status == 503
     assert (await alice.post(f"/rooms/{room_id}/messages", {"content": "small"})).status == 201
-    await there.expect("message")
-    await eventually(lambda: memory._line_bytes < SCARCE.left_bytes)  # nothing could be freed: it goes on
-    await there.send("send_message", room_id=room_id, content="goes on")
-    await there.expect("message.sent")
     writer.close()
 
 
@@ -308,4 +311,27 @@ async def test_a_client_that_reads_nothing_makes_room(server_and_turn: tuple[Ser
     await eventually(lambda: not server.connections_of("bob"))
     await alice.say(room_id, "still there")
     assert (await carol.expect("message"))["content"] == "still there"
+    slow.abort()
+
+
+@pytest.mark.slow
+async def test_nothing_is_kept_for_slow_readers_when_a_commit_would_take_too_much(
+    server_and_turn: tuple[Server, Turn],
+) -> None:
+    server, turn = server_and_turn
+    alice = server.user("alice")
+    room_id = await alice.make_room("bob", "carol")
+    slow = await server.user("bob").connect_raw(ready=True, is_narrow=True)
+    carol = await server.user("carol").connect()
+    [bob], [quick] = server.connections_of("bob"), server.connections_of("carol")
+    while bob.unsent_bytes() < 100_000:
+        await alice.say(room_id, "x" * 5_000)
+        await carol.expect("message")
+    unsent_bytes = bob.unsent_bytes()
+    turn(Left(MIN_RESERVE_BYTES // 2 + 10_000, LIMIT))
+    await alice.say(room_id, "x" * 5_000)
+    assert bob.state is ConnectionState.RECOVERING
+    assert bob.unsent_bytes() == unsent_bytes
+    assert quick.state is ConnectionState.LIVE
+    await carol.expect("message")
     slow.abort()
