@@ -451,6 +451,28 @@ async def test_a_room_that_the_server_goes_on_telling_of_is_one_of_the_users(
     assert (await session.hear("ack"))["seq"] >= 4
 
 
+async def test_acks_that_the_server_could_not_store_are_sent_again(
+    connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of a tenant that is held for a move: the refusal does not say which. An ack that has its answer is not
+    sent again."""
+    monkeypatch.setattr("chatapi.client.session.ACK_RETRY_S", 0.01)
+    connection, session = await connect()
+    await session.complete(room_a=0)
+    await session.say_message(1)
+    await session.say_message(2)
+    await take_seqs(connection, 2)  # the application has handled the first
+    for _ in range(2):
+        assert (await session.hear("ack"))["seq"] == 1
+        await session.say("error", code="INTERNAL_ERROR", message="held", retry_after_ms=10)
+    assert (await session.hear("ack"))["seq"] == 1
+    await session.say("ack.received", room_id="room_a", seq=1, user_id="alice")
+    await session.say("error", code="INTERNAL_ERROR", message="held")
+    await session.say_message(3)
+    await take_seqs(connection, 1)
+    assert (await session.hear("ack"))["seq"] == 2
+
+
 async def test_a_room_that_is_joined_begins_after_its_creation(connect: Any) -> None:
     connection, session = await connect()
     await session.complete(room_a=0)

@@ -106,6 +106,7 @@ class CursorBook:
         self.wanted: dict[str, None] = {}  # channels subscribed to without being a member
         self.unwanted: set[str] = set()  # rooms that this connection does not want
         self.unacked: dict[str, RoomCursor] = {}
+        self.unanswered: dict[str, int | None] = {}  # rooms whose ack was sent on this socket: their `acked` before
         for room_id, seq in (cursors["rooms"] if cursors else {}).items():
             self.rooms[room_id] = RoomCursor(seq, is_member=False)
 
@@ -129,12 +130,14 @@ class CursorBook:
     def drop(self, room_id: str) -> None:
         self.rooms.pop(room_id, None)
         self.unacked.pop(room_id, None)
+        self.unanswered.pop(room_id, None)
 
     def take_ready(self, epoch: str, listed: Sequence[ReadyRoom]) -> dict[str, int]:
         """Brings the book in line with the server's list of the user's rooms. Returns the cursors to name in `sync`:
         those of followed channels, which are followed by it, and those that differ from `last_ack`, where the server
         begins anyway, as many as fit. A room that was not named heals by itself: events that come twice are known, and
         missing ones show as a gap."""
+        self.unanswered.clear()
         self._forget_left({room["room_id"] for room in listed})
         is_same_log = self.epoch in (None, epoch)
         named = self._name_followed()
@@ -196,6 +199,7 @@ class CursorBook:
         room.member_at = member_at
         self.rooms[room_id] = room
         self.unacked.pop(room_id, None)
+        self.unanswered.pop(room_id, None)
 
     def join(self, room_id: str, last_seq: int) -> None:
         """The user is a member from now on, and gets what follows `last_seq`."""
@@ -235,8 +239,23 @@ class CursorBook:
         while self.unacked:
             room_id, room = self.unacked.popitem()
             if room.is_member and room.handled is not None and room.handled > (room.acked or 0):
+                self.unanswered.setdefault(room_id, room.acked)
                 room.acked = room.handled
                 yield room_id, room.handled
+
+    def note_acked(self, room_id: str, seq: int) -> None:
+        """The server has stored an ack of the user's."""
+        room = self.rooms.get(room_id)
+        if room is not None and seq >= (room.acked or 0):
+            self.unanswered.pop(room_id, None)
+
+    def repeat_acks(self) -> None:
+        """Those that have no answer are due again: one of them was refused."""
+        for room_id, acked in self.unanswered.items():
+            room = self.rooms[room_id]
+            room.acked = acked
+            self.unacked[room_id] = room
+        self.unanswered.clear()
 
     def interrupt(self) -> None:
         """As `RoomCursor.interrupt`, for every room."""

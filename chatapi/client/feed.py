@@ -95,6 +95,11 @@ class Feed:
         for notification_id in self.notifications.take_acks(handled=notifications):
             yield {"type": "notification.ack", "notification_id": notification_id}
 
+    def repeat_acks(self) -> None:
+        """The server has refused acks of this socket for now."""
+        self.book.repeat_acks()
+        self.acks_due.set()
+
     def _take_batches(self) -> Iterator[list[tuple[str, int]]]:
         acks = self.book.take_acks()
         while batch := list(islice(acks, ACKED_ROOMS)):
@@ -141,6 +146,9 @@ class Feed:
             self._receive_logged(frame, size_bytes)
         elif frame_type == "notification":
             self._receive_notification(frame, size_bytes)
+        elif frame_type == "ack.received":
+            self.book.note_acked(frame["room_id"], frame["seq"])
+            self._receive_news(frame_type, frame, size_bytes)
         elif frame_type == "subscribed":
             self._fill_if_behind(frame["room_id"], self.book.note_last(frame["room_id"], frame["last_seq"]))
         elif frame_type == "sync.gap":

@@ -40,6 +40,7 @@ _SHAPES: dict[str, Shape] = {
     "room.deleted": {"room_id": str},
     "room.me": {"room_id": str},
     "notification": {"notification_id": str},
+    "ack.received": _LOG_EVENT,
     "subscribed": {"room_id": str, "last_seq": int},
     "sync.gap": {"room_id": str, "to_seq": int},
     "sync.reset": {"epoch": str, "rooms": dict},

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 
 from chatapi.client.attempts import Attempts
+from chatapi.client.backoff import full_jitter
 from chatapi.client.carrier import Carrier
 from chatapi.client.errors import ApiError, parse_error
 from chatapi.client.feed import GONE, Feed
@@ -18,6 +19,7 @@ from chatapi.client.socket import CallAnswer, Socket, SocketEnded, now_s
 logger: logging.Logger = logging.getLogger(__name__)
 
 ACKS_PER_SECOND = 15  # the server delays acks above 20, and drops typing with them
+ACK_RETRY_S = 1.0  # at least, after the server could store none, as of a tenant that is held for a move
 CLOSING_ACKS = 40  # the server's burst: more would keep the goodbye waiting
 
 
@@ -41,6 +43,7 @@ class SocketSession:
         self._carrier = carrier
         self._options = options
         self._interrupted = interrupted
+        self._is_repeating = False  # acks will be sent again
         self._is_blocked = False  # not read, since the application is slow
         self._silenced: set[str] = set()  # rooms that the server was told not to send
 
@@ -131,6 +134,9 @@ class SocketSession:
             self._feed.lose_room(str(error.field).removeprefix("rooms."))  # the others are served
         elif not self._out.pending.refuse(request_id, error) and not self._out.own.refuse(request_id, error):
             self.socket.refusal = error
+            if request_id is None and error.status >= 500 and not self._is_repeating:
+                self._is_repeating = True
+                self._feed.run(self._repeat_acks(error.retry_after_s or 0.0))
             logger.warning("the server refused a frame", extra={"code": str(error.code), "field": error.field})
 
     def _is_of_one_room(self, error: ApiError) -> bool:
@@ -157,6 +163,12 @@ class SocketSession:
                 await self.socket.send(frame)
                 if count % ACKS_PER_SECOND == 0:
                     await asyncio.sleep(1.0)
+
+    async def _repeat_acks(self, wait_s: float) -> None:
+        """A frame that asks for no answer was refused, and the server does not say which. Acks may come twice."""
+        await asyncio.sleep(max(wait_s, ACK_RETRY_S) + full_jitter(0, ACK_RETRY_S, ACK_RETRY_S))
+        self._is_repeating = False
+        self._feed.repeat_acks()
 
     def _take_acks(self) -> Iterator[Json]:
         return self._feed.take_acks(rooms=self._options.auto_ack, notifications=self._options.auto_ack_notifications)

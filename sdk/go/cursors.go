@@ -111,11 +111,13 @@ type cursorBook struct {
 	wanted   map[string]bool // channels subscribed to without being a member
 	unwanted map[string]bool // rooms that this connection does not want
 	unacked  map[string]*cursor
+	// Rooms whose ack was sent on this socket and not answered, with where they were acknowledged before.
+	unanswered map[string]int64
 }
 
 func newCursorBook(cursors *Cursors) *cursorBook {
 	book := &cursorBook{rooms: map[string]*cursor{}, wanted: map[string]bool{}, unwanted: map[string]bool{}}
-	book.unacked = map[string]*cursor{}
+	book.unacked, book.unanswered = map[string]*cursor{}, map[string]int64{}
 	if cursors != nil {
 		book.epoch = cursors.Epoch
 		for roomID, seq := range cursors.Rooms {
@@ -153,6 +155,7 @@ func (b *cursorBook) isCurrent(roomID string, room *cursor) bool { return b.room
 func (b *cursorBook) drop(roomID string) {
 	delete(b.rooms, roomID)
 	delete(b.unacked, roomID)
+	delete(b.unanswered, roomID)
 }
 
 // takeReady brings the book in line with the server's list of the user's rooms. It returns the cursors to name in
@@ -160,6 +163,7 @@ func (b *cursorBook) drop(roomID string) {
 // begins anyway, as many as fit. A room that was not named heals by itself: events that come twice are known, and missing
 // ones show as a gap.
 func (b *cursorBook) takeReady(epoch string, listed []ReadyRoom) map[string]int64 {
+	clear(b.unanswered)
 	b.forgetLeft(listed)
 	isSameLog := b.epoch == "" || b.epoch == epoch
 	named, size := b.nameFollowed()
@@ -239,6 +243,7 @@ func (b *cursorBook) beginAnew(roomID string, seq, memberAt int64) {
 	room.memberAt = memberAt
 	b.rooms[roomID] = room
 	delete(b.unacked, roomID)
+	delete(b.unanswered, roomID)
 }
 
 // join: the user is a member from now on, and gets what follows lastSeq.
@@ -296,11 +301,30 @@ func (b *cursorBook) takeAcks(most int) map[string]int64 {
 		}
 		delete(b.unacked, roomID)
 		if room.isMember && room.isKnown && room.handled > room.acked {
+			if _, isKnown := b.unanswered[roomID]; !isKnown {
+				b.unanswered[roomID] = room.acked
+			}
 			room.acked = room.handled
 			acks[roomID] = room.handled
 		}
 	}
 	return acks
+}
+
+// noteAcked: the server has stored an ack of the user's.
+func (b *cursorBook) noteAcked(roomID string, seq int64) {
+	if room := b.rooms[roomID]; room != nil && seq >= room.acked {
+		delete(b.unanswered, roomID)
+	}
+}
+
+// repeatAcks: those that have no answer are due again, since one of them was refused.
+func (b *cursorBook) repeatAcks() {
+	for roomID, acked := range b.unanswered {
+		b.rooms[roomID].acked = acked
+		b.unacked[roomID] = b.rooms[roomID]
+	}
+	clear(b.unanswered)
 }
 
 // interrupt: as cursor.interrupt, for every room.

@@ -116,6 +116,9 @@ func (f *feed) receive(got *frame) {
 		f.receiveLogged(got)
 	case got.kind == "notification":
 		f.receiveNotification(got)
+	case got.kind == "ack.received":
+		f.book.noteAcked(got.roomID(), got.fields.number("seq"))
+		f.receiveNews(got)
 	case got.kind == "subscribed":
 		f.fillIfBehind(got.roomID(), f.book.noteLast(got.roomID(), got.fields.number("last_seq")))
 	case got.kind == "sync.gap":

@@ -51,6 +51,7 @@ var frameShapes = map[string]shape{
 	"member.left":      removalShape,
 	"member.banned":    removalShape,
 	"notification":     {"notification_id": aString},
+	"ack.received":     loggedShape,
 	"subscribed":       {"room_id": aString, "last_seq": anInt},
 	"sync.gap":         {"room_id": aString, "to_seq": anInt},
 	"sync.reset":       {"epoch": aString, "rooms": anObject},

@@ -33,6 +33,31 @@ func TestCursorTakesEachEventOnce(t *testing.T) {
 	}
 }
 
+func TestAcksThatHaveNoAnswerAreDueAgain(t *testing.T) {
+	book := newCursorBook(nil)
+	book.takeReady("e", []ReadyRoom{{RoomID: "r", LastSeq: 2}, {RoomID: "s", LastSeq: 2}})
+	acks := func(handled ...string) map[string]int64 {
+		for _, roomID := range handled {
+			book.handle(roomID, book.rooms[roomID], book.rooms[roomID].handled+1)
+		}
+		return book.takeAcks(10)
+	}
+	if sent := acks("r", "r", "s"); len(sent) != 2 || sent["r"] != 2 {
+		t.Errorf("sent: %v", sent)
+	}
+	book.noteAcked("s", 1)
+	book.noteAcked("r", 1) // of another device
+	book.repeatAcks()
+	if sent := acks(); len(sent) != 1 || sent["r"] != 2 {
+		t.Errorf("sent again: %v", sent)
+	}
+	book.noteAcked("r", 2)
+	book.repeatAcks()
+	if sent := acks(); len(sent) != 0 {
+		t.Errorf("sent a third time: %v", sent)
+	}
+}
+
 func TestGrowingMessageIsReadAgainWhenADeltaIsMissing(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte(`{"success":true,"error":null,"data":{"message_id":"m","room_id":"r","seq":1,

@@ -9,17 +9,20 @@ import (
 
 const (
 	acksPerSecond = 15 // the server delays acks above 20, and drops typing with them
-	closingAcks   = 40 // the server's burst: more would keep the goodbye waiting
+	// At least, after the server could store none, as of a tenant that is held for a move.
+	ackRetry    = time.Second
+	closingAcks = 40 // the server's burst: more would keep the goodbye waiting
 )
 
 // session is the conversation over one socket: it says where the connection stopped, reads, acknowledges, and sees
 // whether the server is there.
 type session struct {
-	conn      *Connection
-	socket    socket
-	group     *group
-	isBlocked bool            // not read, since the application is slow; with the connection's lock
-	silenced  map[string]bool // rooms that the server was told not to send; likewise
+	conn        *Connection
+	socket      socket
+	group       *group
+	isRepeating bool            // acks will be sent again; with the connection's lock
+	isBlocked   bool            // not read, since the application is slow; with the connection's lock
+	silenced    map[string]bool // rooms that the server was told not to send; likewise
 }
 
 // serve lives one socket to its end, and tells what ended it.
@@ -218,7 +221,24 @@ func (s *session) receiveError(got *frame) {
 	case c.out.pending.resolve(id, reply{err: refusal}) || c.out.own.resolve(id, reply{err: refusal}):
 	default:
 		s.socket.common().refuse(refusal)
+		if id == "" && refusal.Status >= 500 && !s.isRepeating {
+			s.isRepeating = true
+			s.group.run(func(ctx context.Context) error { return s.repeatAcks(ctx, refusal.RetryAfter) })
+		}
 	}
+}
+
+// repeatAcks: a frame that asks for no answer was refused, and the server does not say which. Acks may come twice.
+func (s *session) repeatAcks(ctx context.Context, wait time.Duration) error {
+	if pause(ctx, max(wait, ackRetry)+fullJitter(0, ackRetry, ackRetry)) != nil {
+		return nil
+	}
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	s.isRepeating = false
+	s.conn.feed.book.repeatAcks()
+	s.conn.feed.signalAcks()
+	return nil
 }
 
 // readMilliseconds is 0 unless it is a number that can be waited for.

@@ -296,3 +296,19 @@ test("a page of a foreign origin is told so by the real server", { timeout: 120_
   const connection = rig.client("bob", options).connect({ minDelayMs: 1, maxDelayMs: 5 });
   await assert.rejects(connection.ready, { code: "AUTHORIZATION_ERROR", status: 403 });
 });
+
+onScripted("acks that the server could not store are sent again", async (scripted) => {
+  const { connection, session } = await scripted.start();
+  const seen = take(connection, "message", 2);
+  await session.complete({ room_a: 0 });
+  session.say(message(1));
+  const held = { type: "error", code: "INTERNAL_ERROR", message: "held", retry_after_ms: 10 };
+  assert.equal((await session.hear("ack", { strict: true })).seq, 1);
+  session.say(held);
+  assert.equal((await session.hear("ack", { strict: true })).seq, 1);
+  session.say({ type: "ack.received", room_id: "room_a", seq: 1, user_id: "alice" });
+  session.say(held);
+  session.say(message(2));
+  assert.equal((await session.hear("ack", { strict: true })).seq, 2);
+  await seen;
+});

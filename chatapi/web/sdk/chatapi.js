@@ -263,6 +263,7 @@ const MAX_SYNC_BYTES = 100 * 1024; // of cursors in one `sync`; the rooms beyond
 const PAGE = 100;
 const ACK_DELAY_MS = 100; // so that a burst of messages is one ack
 const ACKED_ROOMS = 1_000; // the most that one `ack` may name
+const ACK_RETRY_MS = 1000; // at least, after the server could store none, as of a tenant that is held for a move
 const ACKS_PER_S = 15; // the server delays acks above 20 a second, and drops typing with them
 const TYPING_REPEAT_MS = 3_000; // the server forgets a typist after 6 s
 const REMEMBERED_NOTIFICATIONS = 10_000;
@@ -356,6 +357,7 @@ const FRAMES = {
   "room.deleted": { room_id: "string" },
   "room.me": { room_id: "string" },
   "notification": { notification_id: "string" },
+  "ack.received": LOG_EVENT,
   "subscribed": { room_id: "string", last_seq: "number" },
   "sync.gap": { room_id: "string", from_seq: "number", to_seq: "number" },
   "sync.reset": { epoch: "string", rooms: "object" },
@@ -2063,7 +2065,9 @@ export class Connection {
   /** @type {Map<string, RoomCursor>} */ #unacked = new Map();
   /** @type {Set<string>} */ #unackedNotifications = new Set();
   /** @type {Map<string, boolean>} */ #notifications = new Map(); // id → handled
+  /** Rooms whose ack was sent on this socket and not answered, with their `acked` before. @type {Map<string, number | undefined>} */ #unanswered = new Map();
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #ackTimer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ #ackRetryTimer;
   /** @type {Map<string, number>} */ #typing = new Map();
   /** @type {Map<string, StreamWriter>} */ #writers = new Map(); // streams of this connection, by message
   /** @type {Map<string, GrowingMessage[]>} */ #followed = new Map(); // by message, while they are open
@@ -2536,6 +2540,8 @@ export class Connection {
     this.#hangUp();
     this.#unlisten();
     clearTimeout(this.#ackTimer);
+    clearTimeout(this.#ackRetryTimer);
+    this.#ackRetryTimer = undefined;
     this.#error = reason;
     if (reason && this.#handlers.get("error")?.size) this.#tellOnce(reason); // the state and what is refused tell of it too
     const closed = reason ?? new ChatAPIError("CLOSED", "the connection was closed");
@@ -2608,6 +2614,9 @@ export class Connection {
       case "sync.gap": return this.#onGap(frame.room_id, frame.from_seq, frame.to_seq);
       case "sync.complete":
         return this.#onComplete(frame);
+      case "ack.received":
+        if (frame.seq >= (this.#rooms.get(frame.room_id)?.acked ?? 0)) this.#unanswered.delete(frame.room_id);
+        return this.#enqueue(frame);
       case "subscribed": return this.#onSubscribed(frame);
       case "room.created": return this.#onCreated(frame);
       case "room.deleted":
@@ -2682,6 +2691,7 @@ export class Connection {
       const seq = this.#rooms.get(roomId)?.received;
       if (seq !== undefined) name(roomId, seq);
     }
+    this.#unanswered.clear();
     const sameLog = this.#epoch === null || this.#epoch === epoch;
     for (const { room_id: roomId, last_ack: lastAck, last_seq: lastSeq } of list) {
       const room = this.#rooms.get(roomId) ?? new RoomCursor(lastAck, true);
@@ -2711,6 +2721,7 @@ export class Connection {
   #drop(roomId) {
     this.#rooms.delete(roomId);
     this.#unacked.delete(roomId);
+    this.#unanswered.delete(roomId);
     this.#loseGrowing((message) => message.room_id === roomId);
   }
 
@@ -2736,6 +2747,7 @@ export class Connection {
     const foreign = frame.epoch !== this.#epoch;
     this.#epoch = frame.epoch;
     this.#unacked.clear();
+    this.#unanswered.clear();
     for (const [roomId, room] of this.#rooms) {
       const lastAck = frame.rooms[roomId] ?? (foreign && room.member ? room.acked : undefined); // one that had no place in the `sync`
       if (lastAck !== undefined) this.#rooms.set(roomId, Object.assign(new RoomCursor(lastAck, room.member), { memberAt: room.memberAt }));
@@ -3122,6 +3134,7 @@ export class Connection {
       if (due.length >= budget * ACKED_ROOMS) break;
       this.#unacked.delete(roomId);
       if (!room.member || room.handled === undefined || room.handled <= (room.acked ?? -1)) continue;
+      if (!this.#unanswered.has(roomId)) this.#unanswered.set(roomId, room.acked);
       room.acked = room.handled;
       due.push([roomId, room.handled]);
     }
@@ -3137,6 +3150,20 @@ export class Connection {
       this.#transmit({ type: "notification.ack", notification_id: notificationId });
     }
     return false;
+  }
+
+  /** A frame that asks for no answer was refused, and the server does not say which. Acks may come twice. @param {number} wait */
+  #repeatAcks(wait) {
+    this.#ackRetryTimer ??= setTimeout(() => {
+      this.#ackRetryTimer = undefined;
+      for (const [roomId, acked] of this.#unanswered) {
+        const room = /** @type {RoomCursor} */ (this.#rooms.get(roomId));
+        room.acked = acked;
+        this.#unacked.set(roomId, room);
+      }
+      this.#unanswered.clear();
+      this.#scheduleAcks();
+    }, Math.max(wait, ACK_RETRY_MS) + Math.random() * ACK_RETRY_MS);
   }
 
   /* Frames out */
@@ -3220,7 +3247,10 @@ export class Connection {
     if (frame.request_id !== undefined && frame.request_id === this.#sync?.request_id) return this.#onSyncError(error);
     if (frame.request_id === undefined && (status === 403 || status === 404) && field?.startsWith("rooms.")) return this.#lose(field.slice("rooms.".length), error);
     if (!request && code === "AUTHENTICATION_ERROR") return void (this.#refusal = error); // a close follows
-    if (!request) return this.#report(error);
+    if (!request) {
+      if (frame.request_id === undefined && status >= 500) this.#repeatAcks(wait);
+      return this.#report(error);
+    }
     request.attempts++;
     const passing = isLimit(error) || status >= 500;
     if (passing && request.attempts < request.maxAttempts) {
