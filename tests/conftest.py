@@ -339,3 +339,14 @@ def axe() -> str:
     from accessibility import read_axe  # as above
 
     return read_axe()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A certificate of `localhost` and its key, as files."""
+    directory = tmp_path_factory.mktemp("tls")
+    names = str(directory / "cert.pem"), str(directory / "key.pem")
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"]
+    subprocess.run([*command, *subject, "-out", names[0], "-keyout", names[1]], check=True, capture_output=True)
+    return names

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from raw_websocket import HANDSHAKE, WAIT_SECONDS, RawSocket
 from chatapi.app import App
 from chatapi.clock import Clock
 from chatapi.connection import Connection
+from chatapi.rest.listener import Listener
 from chatapi.services import Services
 from chatapi.store import Transaction, Write
 
@@ -417,6 +419,41 @@ class Gate:
 
     def open(self) -> None:
         self._is_open.set()
+
+
+class TlsDoor:
+    """A port at which the server speaks TLS itself. `certificate` is the fixture's."""
+
+    def __init__(self, server: Server, certificate: tuple[str, str]) -> None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(*certificate)
+        services = server.services
+        self._server = server
+        self._listener = Listener(server.app.server, services.admission, services.tasks, context)
+        self.port = int(self._listener.listen_on_host(server.host, 0)[0].rsplit(":", 1)[1])
+        self.client_context = ssl.create_default_context(cafile=certificate[0])
+
+    async def connect(self, user: User, query: str = "", *, limit: int = 1 << 16) -> RawSocket:
+        """As `User.connect_raw`. With a limit of 1 nothing is read before it is asked for."""
+        opening = asyncio.open_connection(
+            self._server.host, self.port, ssl=self.client_context, server_hostname="localhost", limit=limit
+        )
+        raw = RawSocket(*await opening)
+        self._server._writers.append(raw.writer)
+        await raw.open(f"/ws{query}", user.headers)
+        return raw
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@contextlib.contextmanager
+def serve_tls(server: Server, certificate: tuple[str, str]) -> Iterator[TlsDoor]:
+    door = TlsDoor(server, certificate)
+    try:
+        yield door
+    finally:
+        door.close()
 
 
 async def restart(start_server: StartServer, server: Server, settings: dict[str, object] | None = None) -> Server:

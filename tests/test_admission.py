@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import socket
 import ssl
-import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -192,30 +191,10 @@ def test_websockets_leave_room_for_rest(tmp_path: Path) -> None:
         assert "Traceback" not in process.log.read_text()
 
 
-def make_certificate(directory: Path) -> tuple[str, str]:
-    names = str(directory / "cert.pem"), str(directory / "key.pem")
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    subject = [
-        "-subj",
-        "/CN=localhost",
-        "-addext",
-        "subjectAltName=DNS:localhost",
-        "-days",
-        "2",
-        "-out",
-        names[0],
-        "-keyout",
-        names[1],
-    ]
-    subprocess.run([*command, *subject], check=True, capture_output=True)
-    return names
-
-
-async def test_half_open_tls_handshakes_make_room_too(server: Server, tmp_path: Path) -> None:
+async def test_half_open_tls_handshakes_make_room_too(server: Server, certificate: tuple[str, str]) -> None:
     """Until its handshake is done no protocol hears of a connection."""
-    cert, key = make_certificate(tmp_path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(cert, key)
+    context.load_cert_chain(*certificate)
     admission = server.services.admission
     listener = Listener(server.app.server, admission, server.services.tasks, context)
     port = int(listener.listen_on_host("127.0.0.1", 0)[0].rsplit(":", 1)[1])
@@ -224,7 +203,7 @@ async def test_half_open_tls_handshakes_make_room_too(server: Server, tmp_path: 
     halves = [await asyncio.open_connection(server.host, port) for _ in range(4)]
     await eventually(lambda: len(admission) == before + 4)
     reader, writer = await asyncio.open_connection(
-        server.host, port, ssl=ssl.create_default_context(cafile=cert), server_hostname="localhost"
+        server.host, port, ssl=ssl.create_default_context(cafile=certificate[0]), server_hostname="localhost"
     )
     writer.write(b"GET /livez HTTP/1.1\r\nHost: chat\r\n\r\n")
     assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n"

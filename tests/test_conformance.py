@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import StartServer
-from driver import HandClock, Server, eventually
+from driver import HandClock, Server, TlsDoor, eventually
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from raw_websocket import BINARY, CLOSE, PING, PONG, TEXT, RawSocket, encode_frame
@@ -75,14 +75,18 @@ TABLE: list[tuple[str, list[Frame], int]] = [
 ]
 
 
-@pytest.mark.parametrize("delivery", ["whole", "byte by byte"])
-async def test_each_way_of_breaking_the_protocol_has_its_code(start_server: StartServer, delivery: str) -> None:
+@pytest.mark.parametrize("delivery", ["whole", "byte by byte", pytest.param("over TLS", marks=pytest.mark.slow)])
+async def test_each_way_of_breaking_the_protocol_has_its_code(
+    start_server: StartServer, certificate: tuple[str, str], delivery: str
+) -> None:
     server = await start_server({"limits.connections_per_user": 1000})
+    door = TlsDoor(server, certificate) if delivery == "over TLS" else None
 
     async def judge(name: str, frames: list[Frame]) -> tuple[str, int]:
-        socket = await server.user("alice").connect_raw("?sync=none")
+        alice = server.user("alice")
+        socket = await (door.connect(alice, "?sync=none") if door else alice.connect_raw("?sync=none"))
         data = b"".join(encode_frame(bits | opcode, payload, masked=masked) for opcode, payload, bits, masked in frames)
-        size = len(data) if delivery == "whole" or len(data) > 1000 else 1
+        size = 1 if delivery == "byte by byte" and len(data) <= 1000 else len(data)
         for start in range(0, len(data), size):
             socket.writer.write(data[start : start + size])
             if size == 1:
@@ -93,6 +97,8 @@ async def test_each_way_of_breaking_the_protocol_has_its_code(start_server: Star
         judged = [group.create_task(judge(name, frames)) for name, frames, _ in TABLE]
     assert [task.result() for task in judged] == [(name, code) for name, _, code in TABLE]
     await eventually(lambda: not server.services.hub.connections)
+    if door:
+        door.close()
 
 
 async def test_all_that_the_rfc_allows_is_served(server: Server) -> None:

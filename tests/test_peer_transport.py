@@ -5,7 +5,6 @@ import contextlib
 import socket
 import ssl
 import struct
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -47,16 +46,6 @@ class Written(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.peer.resume()
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    directory = tmp_path_factory.mktemp("tls")
-    names = str(directory / "cert.pem"), str(directory / "key.pem")
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    subject = ["-subj", "/CN=localhost", "-days", "2", "-out", names[0], "-keyout", names[1]]
-    subprocess.run([*command, *subject], check=True, capture_output=True)
-    return names
 
 
 @contextlib.contextmanager
