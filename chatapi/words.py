@@ -41,12 +41,15 @@ class _Table(dict[int, str]):
     """Maps each character: letters and digits stay, others become a space, marks and signs for layout vanish."""
 
     def __missing__(self, code: int) -> str:
+        if unicodedata.category(chr(code)) in _NO_CHARACTERS:
+            return " "  # and is not kept: these are a million, and a user could send them all
         folded = self[code] = _fold_character(chr(code))
         if len(folded) != 1:
             _uneven.add(chr(code))
         return folded
 
 
+_NO_CHARACTERS = ("Cn", "Co")  # code points that are not assigned, or mean what somebody likes
 _uneven: set[str] = set()  # characters seen so far that do not become exactly one
 _TABLE = _Table()
 

@@ -5,7 +5,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from texts import CHARACTERS
 
-from chatapi.words import SNIPPET_CHARACTERS, fold, has_all, list_words, make_excerpt, parse_terms
+from chatapi.words import (
+    _TABLE,
+    SNIPPET_CHARACTERS,
+    _fold_character,
+    fold,
+    has_all,
+    list_words,
+    make_excerpt,
+    parse_terms,
+)
 
 
 def hits(query: str, content: str) -> list[str] | None:
@@ -158,3 +167,11 @@ def test_a_hit_longer_than_an_excerpt_is_cut() -> None:
     excerpt = make_excerpt("x " * 1000, parse_terms("x"))
     assert excerpt is not None
     assert len(excerpt.hits) == SNIPPET_CHARACTERS / 2
+
+
+def test_code_points_that_are_no_characters_are_spaces_and_are_not_kept() -> None:
+    kept = len(_TABLE)
+    assert fold("a\U00050000b\ue000\U0010ffff\uffff") == "a b   "
+    assert len(_TABLE) == kept
+    for character in ("\u0378", "\ufdd0", "\U00020000", "\ud7a3"):
+        assert fold(character) == _fold_character(character)
