@@ -83,3 +83,24 @@ async def test_a_request_is_served_in_the_task_of_its_connection(server: Server)
     writer.write(b'"a": 1}\n')
     await eventually(lambda: not connection.is_serving())
     assert len(asyncio.all_tasks() - before) == 1  # also while it waits for the next one
+
+
+async def test_requests_that_come_together_on_one_connection_let_others_have_their_turn(server: Server) -> None:
+    count = 300
+    noted: list[str] = []
+    handle = server.app.server.request_handler
+
+    async def note(request: web.BaseRequest) -> web.StreamResponse:
+        noted.append(request.path)
+        return await handle(request)
+
+    _reader, eager = await server.open()
+    reader, other = await server.open()
+    await eventually(lambda: len(server.app.server.connections) == 2)
+    for connection in server.app.server.connections:
+        connection._request_handler = note
+    eager.write(b"GET /eager HTTP/1.1\r\nHost: a\r\n\r\n" * count)
+    other.write(b"GET /other HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 404")
+    await eventually(lambda: len(noted) == count + 1)
+    assert noted.index("/other") < count // 2

@@ -192,6 +192,8 @@ class EnvelopeProtocol(web.RequestHandler):
             if not await self._serve(*self._take_message()):
                 break
             self._await_next()
+            if self._messages:  # others have their turn: this client may have sent thousands in one go
+                await asyncio.sleep(0)
         if not self._force_close:
             self._task_handler = None
             if self.transport is not None:
