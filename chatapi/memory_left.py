@@ -1,5 +1,6 @@
 """How much memory is left before the kernel ends the process: in its cgroups, of either version, and on the machine."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -113,8 +114,10 @@ def _read_machine(meminfo: Path) -> Left:
 def _find_folders(proc_self: Path) -> Iterator[tuple[_Version, tuple[Path, Path]]]:
     """Where the files of this process's own cgroup are, and where the hierarchy is mounted, for each version."""
     try:
-        memberships = (proc_self / "cgroup").read_text().splitlines()
-        mounts = (proc_self / "mountinfo").read_text().splitlines()
+        # As paths of this system: a mount point may have a name in any encoding.
+        memberships, mounts = (
+            os.fsdecode((proc_self / name).read_bytes()).split("\n")[:-1] for name in ("cgroup", "mountinfo")
+        )
     except OSError:
         return
     for membership in memberships:

@@ -80,7 +80,7 @@ class MemoryWatch:
         """All that can be freed is free, and half of the reserve is still taken: in pieces of the heap, which the
         process uses again. So it goes on from here, and has to free when it has taken a quarter of what is left."""
         if self.lacking_bytes:
-            left_bytes = min(left.left_bytes for left in self._read())
+            left_bytes = min((left.left_bytes for left in self._read()), default=0)  # none, if no file can be opened
             self._line_bytes = max(MIN_LINE_BYTES, left_bytes * 3 // 4)
             self.look()
 

@@ -92,6 +92,14 @@ def test_version_1_has_a_hierarchy_of_its_own_for_memory(system: FakeSystem) -> 
     assert system.read_mb() == [(88, 128), MACHINE]
 
 
+def test_mount_points_may_have_names_in_any_encoding(system: FakeSystem) -> None:
+    system.describe("0::/\n", V2_MOUNT)
+    system.make("", memory__max=str(64 * MIB), memory__high="max", memory__current="0", memory__stat="")
+    mounts = system.proc / "self/mountinfo"
+    mounts.write_bytes(b"29 22 0:25 / /mnt/M\xfcller\x85 rw - ext4 /dev/sdb1 rw\n" + mounts.read_bytes())
+    assert system.read_mb() == [(64, 64), MACHINE]
+
+
 def test_files_that_cannot_be_read_limit_nothing(system: FakeSystem) -> None:
     assert system.read_mb() == []
     assert make_reader_of_own(LIMIT, system.proc)() == []
@@ -162,6 +170,10 @@ def test_memory_that_cannot_be_freed_is_used_again() -> None:
     gauge.turn(AMPLE)
     gauge.turn(SCARCE)
     assert watch.lacking_bytes == 1  # the line is where it was
+    readings = [[SCARCE], [SCARCE]]
+    watch = MemoryWatch(lambda: readings.pop() if readings else [])
+    watch.lower_line()  # there is no descriptor left to read with
+    assert watch.lacking_bytes == 0
 
 
 class Accepted:
