@@ -2,83 +2,100 @@
 are another machine's tomorrow."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple
 
 import pytest
 from driver import Server
+from raw_websocket import TEXT, encode_frame
 
+from chatapi.store import MessageWrite, Write
 from chatapi.ws.client_socket import ClientSocket
 
 
-class Turns:
-    """The turns of the running loop."""
+class Commit(NamedTuple):
+    """One with messages. Those of the housekeeping, which come at any time, are not looked at."""
 
-    def __init__(self) -> None:
-        self.count = 0
-        self._handle = asyncio.get_running_loop().call_soon(self._turn)
+    turn: int
+    trips: int
+    messages: int
 
-    def _turn(self) -> None:
-        self.count += 1
-        self._handle = asyncio.get_running_loop().call_soon(self._turn)
+
+class Record:
+    """The turns of the running loop, the commits, and when frames came."""
+
+    def __init__(self, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.turn = self._trips = 0
+        self.commits: list[Commit] = []
+        self._handle = asyncio.get_running_loop().call_soon(self._begin_turn)
+        writer = server.services.store.writer
+        commit_together, execute = writer._commit_together, writer._connection._execute
+
+        async def note_commit(batch: Sequence[Write]) -> None:
+            turn, before = self.turn, self._trips
+            await commit_together(batch)
+            if messages := sum(isinstance(write, MessageWrite) for write in batch):
+                self.commits.append(Commit(turn, self._trips - before, messages))
+
+        async def note_trip(*args: Any) -> Any:
+            self._trips += 1
+            return await execute(*args)  # type: ignore[no-untyped-call]
+
+        monkeypatch.setattr(writer, "_commit_together", note_commit)
+        monkeypatch.setattr(writer._connection, "_execute", note_trip)
+
+    def _begin_turn(self) -> None:
+        self.turn += 1
+        self._handle = asyncio.get_running_loop().call_soon(self._begin_turn)
 
     def end(self) -> None:
         self._handle.cancel()
 
 
-@contextmanager
-def counted_turns() -> Iterator[Turns]:
-    turns = Turns()
-    try:
-        yield turns
-    finally:
-        turns.end()
+@pytest.fixture
+async def record(server: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Record]:
+    record = Record(server, monkeypatch)
+    yield record
+    record.end()
 
 
-def note_turns(
-    monkeypatch: pytest.MonkeyPatch, turns: Turns, owner: type, name: str, noted: list[tuple[str, int]]
-) -> None:
-    """From now on each call is noted with its turn."""
-    method: Callable[..., Any] = getattr(owner, name)
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        noted.append((name, turns.count))
-        return method(*args, **kwargs)
-
-    monkeypatch.setattr(owner, name, call)
-
-
-async def test_a_lone_message_is_in_the_databases_thread_one_turn_after_it_came(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def connect(server: Server, count: int) -> tuple[str, list[Any], list[ClientSocket]]:
+    """A room, a member's sockets, and the server's ends of them."""
     alice = server.user("alice")
     room_id = await alice.make_room("bob")
-    socket = await alice.connect()
-    connection = server.services.store.writer._connection
-    noted: list[tuple[str, int]] = []
-    with counted_turns() as turns:
-        note_turns(monkeypatch, turns, ClientSocket, "data_received", noted)
-        note_turns(monkeypatch, turns, type(connection), "_execute", noted)
-        await socket.send("send_message", room_id=room_id, content="hello", client_message_id="once")
+    sockets = [await alice.connect() for _ in range(count)]
+    ends = [connection.transport.get_protocol() for connection in server.connections_of("alice")]  # type: ignore[attr-defined]
+    assert len(ends) == count
+    return room_id, sockets, ends
+
+
+def encode_send(room_id: str) -> bytes:
+    return encode_frame(
+        0x80 | TEXT, json.dumps({"type": "send_message", "room_id": room_id, "content": "hello"}).encode()
+    )
+
+
+async def test_a_lone_message_takes_one_trip_and_begins_it_one_turn_after_it_came(
+    server: Server, record: Record
+) -> None:
+    room_id, [socket], [end] = await connect(server, 1)
+    came = []
+    for _ in range(5):
+        came.append(record.turn)
+        end.data_received(encode_send(room_id))
         await socket.expect("message.sent")
-    (first, came), *trips = noted
-    # One trip, in which the statement is its own commit. It begins in the next turn, so that whatever else has come
-    # in this one shares it.
-    assert (first, trips) == ("data_received", [("_execute", came + 1)])
+    assert [commit.messages for commit in record.commits] == [1] * 5
+    # The least of them, since the housekeeping may be before one, or in its commit.
+    assert min(commit.trips for commit in record.commits) == 1
+    # In the next turn, so that whatever else comes in this one shares the commit.
+    assert min(commit.turn - turn for commit, turn in zip(record.commits, came, strict=True)) == 1
 
 
-async def test_messages_that_come_together_share_one_commit(server: Server) -> None:
-    alice, writer = server.user("alice"), server.services.store.writer
-    room_id = await alice.make_room()
-    sockets = [await alice.connect() for _ in range(8)]
-
-    def count_commits() -> float:
-        return dict(writer.commit_writes.cumulate())["+Inf"]
-
-    before = count_commits()
-    for number, socket in enumerate(sockets):  # nothing here waits: all of them are there in one turn
-        await socket.send("send_message", room_id=room_id, content=f"number {number}")
+async def test_messages_that_come_in_one_turn_share_one_commit(server: Server, record: Record) -> None:
+    room_id, sockets, ends = await connect(server, 8)
+    for end in ends:
+        end.data_received(encode_send(room_id))
     for socket in sockets:
         await socket.expect("message.sent")
-    assert count_commits() == before + 1
+    assert [commit.messages for commit in record.commits] == [8]
