@@ -12,7 +12,7 @@ from driver import Reply, Server
 
 from chatapi.moving import peer
 from chatapi.moving.peer import PeerError, TargetServer
-from chatapi.store import handover
+from chatapi.store import handover, purge
 from chatapi.store.tenant_tables import TENANT_TABLES
 
 
@@ -95,8 +95,14 @@ async def test_a_move_to_a_clock_that_is_behind_keeps_the_order_of_rooms(server:
     counts = {name: count["here"] for name, count in wrong.error["details"].items()}
     assert counts["rooms"] == 1
     assert (await arrival.send("seal", identity={**identity, "keys": []}, counts=counts)).status == 200
+    # Until then it counts as deleted, and the purge, which a restart begins with, leaves it alone.
+    assert len((await server.admin("GET", "/tenants")).data["tenants"]) == 1
+    while await server.services.store.writer.step(purge.purge_deleted):
+        pass
     assert (await arrival.send("live")).status == 200
     assert server.services.clock.now_us() > later_us
+    stats = (await server.admin("GET", "/stats")).data["tenants"]
+    assert {tenant["tenant_id"]: tenant["rooms"] for tenant in stats}["tenant_other"] == 1
 
 
 @asynccontextmanager

@@ -117,7 +117,7 @@ class TenantArrivals:
                 if before.source != source:
                     raise conflict("The tenant is arriving from another server")
                 self._forget(before.arrival_id)
-                await handover.discard_arrival(transaction, before.arrival_id, tenant_id, before.tenant_key)
+                await handover.discard_arrival(transaction, before.arrival_id, tenant_id)
             left_over = await handover.list_left_over(transaction, tenant_id)
             if any(tenant_key in self._importing for tenant_key in left_over):
                 raise conflict("The tenant is being imported here")
@@ -254,7 +254,7 @@ class TenantArrivals:
             found = await handover.find_arrival(transaction, arrival_id)
             if found is not None and found.live_at_us is None:
                 self._forget(arrival_id)
-                await handover.discard_arrival(transaction, arrival_id, stored.tenant_id, stored.tenant_key)
+                await handover.discard_arrival(transaction, arrival_id, stored.tenant_id)
 
         await self._store.writer.change(apply, barrier=True)
 

@@ -24,7 +24,6 @@ _INTEGRITY = f"PRAGMA integrity_check({MAX_FINDINGS})"
 _KEEP = (
     """
     CREATE TEMP VIEW kept_tenants AS SELECT * FROM tenants WHERE deleted_at_us IS NULL
-        AND tenant_key NOT IN (SELECT own_key FROM arrivals WHERE live_at_us IS NULL)
     """,
     """
     CREATE TEMP VIEW kept_rooms AS SELECT * FROM rooms WHERE deleted_at_us IS NULL

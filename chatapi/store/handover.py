@@ -31,10 +31,10 @@ _LIST_LEFT_OVER = """
     SELECT tenant_key FROM tenants WHERE deleted_at_us IS NOT NULL
     AND (tenant_id = :tenant_id OR substr(tenant_id, 1, length(:tenant_id) + 2) = '~' || :tenant_id || '~')
 """
-_FIND_HIDDEN = "SELECT arrival_id, source, own_key FROM arrivals WHERE tenant_id = :tenant_id AND live_at_us IS NULL"
+_FIND_HIDDEN = "SELECT arrival_id, source FROM arrivals WHERE tenant_id = :tenant_id AND live_at_us IS NULL"
 _INSERT_HIDDEN = """
-    INSERT INTO tenants (tenant_id, name, token_secret, created_at_us, epoch)
-    VALUES ('~' || :tenant_id || '~' || :arrival_id, '', '', :now_us, 'arriving') RETURNING tenant_key
+    INSERT INTO tenants (tenant_id, name, token_secret, created_at_us, epoch, deleted_at_us)
+    VALUES ('~' || :tenant_id || '~' || :arrival_id, '', '', :now_us, 'arriving', :now_us) RETURNING tenant_key
 """
 _INSERT_ARRIVAL = """
     INSERT INTO arrivals (arrival_id, tenant_id, own_key, source, secret_hash)
@@ -53,7 +53,7 @@ _LAST_ACTIVITY = f"""
         coalesce((SELECT created_at_us FROM changes WHERE room_key = r.room_key ORDER BY seq DESC LIMIT 1), 0))), 0)
     FROM rooms AS r WHERE r.tenant_key = :tenant_key AND r.deleted_at_us IS NULL
 """
-_LIST_UNSEALED = "SELECT arrival_id, tenant_id, own_key FROM arrivals WHERE sealed IS NULL AND live_at_us IS NULL"
+_LIST_UNSEALED = "SELECT arrival_id, tenant_id FROM arrivals WHERE sealed IS NULL AND live_at_us IS NULL"
 _FIND_NAMED = "SELECT tenant_key FROM tenants WHERE tenant_id = :tenant_id"
 
 _KEY_COLUMNS = tuple(column for column in API_KEYS.columns if column != TENANT_KEY)
@@ -80,7 +80,6 @@ class StoredArrival(NamedTuple):
 class HiddenArrival(NamedTuple):
     arrival_id: str
     source: str
-    tenant_key: TenantKey
 
 
 async def read_clock(transaction: Transaction) -> int:
@@ -190,21 +189,17 @@ async def find_arrival(source: Readers | Transaction, arrival_id: str) -> Stored
     return None if row is None else StoredArrival(*row)
 
 
-async def discard_arrival(transaction: Transaction, arrival_id: str, tenant_id: str, tenant_key: TenantKey) -> None:
+async def discard_arrival(transaction: Transaction, arrival_id: str, tenant_id: str) -> None:
     """The purge gets its rows, and the audit an entry."""
     await transaction.execute(_DELETE_ARRIVAL, {"arrival_id": arrival_id})
-    await transaction.execute(
-        "UPDATE tenants SET deleted_at_us = :now_us WHERE tenant_key = :tenant_key",
-        {"tenant_key": tenant_key, "now_us": transaction.now_us},
-    )
     await audit.record(transaction, SERVER_ACTOR, "tenant.arrive", tenant_id, tenant_id, audit.GIVEN_UP)
 
 
 async def discard_unsealed(transaction: Transaction) -> int:
     """Those that a stop of this server has broken off; returns how many there were."""
     found = await transaction.fetch(_LIST_UNSEALED, {})
-    for arrival_id, tenant_id, tenant_key in found:
-        await discard_arrival(transaction, arrival_id, tenant_id, tenant_key)
+    for arrival_id, tenant_id in found:
+        await discard_arrival(transaction, arrival_id, tenant_id)
     return len(found)
 
 

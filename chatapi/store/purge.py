@@ -17,7 +17,8 @@ from chatapi.store.transaction import SqliteConnection
 _FIND_DELETED_ROOMS = "SELECT room_key FROM rooms WHERE deleted_at_us IS NOT NULL ORDER BY room_key LIMIT :limit"
 _FIND_DELETED_TENANT = """
     SELECT tenant_key FROM tenants
-    WHERE deleted_at_us IS NOT NULL AND tenant_key NOT IN (SELECT value FROM json_each(:arriving)) LIMIT 1
+    WHERE deleted_at_us IS NOT NULL AND tenant_key NOT IN (SELECT value FROM json_each(:arriving))
+      AND tenant_key NOT IN (SELECT own_key FROM arrivals WHERE live_at_us IS NULL) LIMIT 1
 """
 
 # The rows of deleted rooms, at most :limit for each statement; the rooms themselves go once they are gone.
@@ -215,7 +216,8 @@ def purge_deleted(
     connection: SqliteConnection, is_over: Callable[[], bool], *, arriving: Collection[TenantKey] = ()
 ) -> bool:
     """One step of removing what was deleted, rooms first; whether there may be more to do. `arriving` are tenants that
-    are being imported: hidden until they are whole, and removed like deleted ones if that fails."""
+    are being imported: hidden until they are whole, and removed like deleted ones if that fails. Those that arrive by a
+    move are hidden in the same way, and known by their rows: a restart keeps them."""
     while _purge_some(connection, arriving):
         if is_over():
             return True

@@ -15,9 +15,7 @@ Row = tuple[Any, ...]
 _LOAD_TENANTS = """
     SELECT tenant_key, tenant_id, name, config, token_secret, webhook_secret, replaced_webhook_secrets, created_at_us,
         epoch
-    FROM tenants
-    WHERE deleted_at_us IS NULL AND tenant_key NOT IN (SELECT own_key FROM arrivals WHERE live_at_us IS NULL)
-    ORDER BY tenant_key
+    FROM tenants WHERE deleted_at_us IS NULL ORDER BY tenant_key
 """
 _LOAD_KEYS = """
     SELECT k.key_hash, k.key_id, k.tenant_key FROM api_keys AS k
