@@ -77,6 +77,14 @@ def test_reads_too_may_be_refused_for_a_while() -> None:
     assert "Retry-After" in DOCUMENT["components"]["responses"]["Error503"]["headers"]
 
 
+@pytest.mark.parametrize("path", ["/acks", "/sync"])
+async def test_errors_of_rooms_have_the_names_that_were_asked_for(shared_server: Server, path: str) -> None:
+    asked = {"": 1, "x" * 201: 1}
+    reply = await shared_server.user("alice").post(path, {"rooms": asked})
+    [route] = [route for route in ROUTES if (route.method, route.path) == ("POST", path)]
+    assert msgspec.convert(reply.data, route.answer).errors.keys() == asked.keys()
+
+
 async def test_the_redirect_of_a_browser_is_documented(shared_server: Server) -> None:
     reply = await shared_server.request("GET", "/", headers={"Accept": "text/html"}, allow_redirects=False)
     documented = OPERATIONS["GET", "/"]["responses"][str(reply.status)]

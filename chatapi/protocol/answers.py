@@ -163,7 +163,7 @@ class Acknowledged(Answer, frozen=True, kw_only=True):
     room_id: RoomIdText | UnsetType = UNSET
     seq: Position | UnsetType = UNSET
     rooms: dict[RoomIdText, Position] | UnsetType = UNSET
-    errors: "dict[RoomIdText, ErrorBody] | UnsetType" = UNSET
+    errors: "dict[str, ErrorBody] | UnsetType" = UNSET
 
 
 class Receipt(Answer, frozen=True, kw_only=True):

@@ -91,5 +91,5 @@ class Synced(Answer, frozen=True, kw_only=True):
     ]
     gaps: list[SkippedEvents]
     notifications: Encoded[list[NotificationFrame]]
-    errors: Annotated[dict[RoomIdText, ErrorBody], Meta(description="rooms that the user may not read", examples=[{}])]
+    errors: Annotated[dict[str, ErrorBody], Meta(description="rooms that the user may not read", examples=[{}])]
     has_more: HasMore
