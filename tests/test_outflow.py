@@ -238,6 +238,35 @@ async def test_nothing_stays_of_a_connection_that_has_ended(server: Server) -> N
         gc.enable()
 
 
+async def test_an_idle_connection_holds_nothing_of_its_last_request(server: Server) -> None:
+    """A body of a megabyte each, for as long as clients keep their connections."""
+    alice = server.user("alice")
+    room_id = await alice.make_room()
+    lines = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "x", **alice.headers}.items())
+    body = b'{"content": "%s"}' % (b"x" * 60_000)
+    reader, writer = await server.open()
+    gc.collect()
+    gc.disable()
+    try:
+        for first in (len(body), 10):  # together with the head, and late
+            head = f"POST /rooms/{room_id}/messages HTTP/1.1\r\n{lines}Content-Type: application/json\r\n"
+            writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:first])
+            if first < len(body):
+                await eventually(lambda: any(one._awaits_body() for one in server.app.server._list_open()))
+                writer.write(body[first:])
+            answered = await reader.readuntil(b"\r\n\r\n")
+            assert answered.startswith(b"HTTP/1.1 201 ")
+            await reader.readexactly(int(answered.partition(b"Content-Length: ")[2].partition(b"\r")[0]))
+            await eventually(lambda: not list_alive(web.BaseRequest, web.StreamResponse))
+            assert not writer.is_closing()
+    finally:
+        gc.enable()
+
+
+def list_alive(*kinds: type) -> list[object]:
+    return [found for found in gc.get_objects() if isinstance(found, kinds)]
+
+
 def count_transports() -> int:
     return sum(type(found).__name__ == "_SelectorSocketTransport" for found in gc.get_objects())
 
