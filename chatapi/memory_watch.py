@@ -13,7 +13,7 @@ from chatapi.memory_left import KIB, MIB, Left
 
 AMPLE_BYTES = 1024 * MIB  # with less, caches and buffers are smaller in proportion...
 MIN_SHARE = 1 / 16  # ...down to this
-RESERVE_SHARE = 1 / 8  # of the limit: with less than that left, no connection is let in
+RESERVE_SHARE = 1 / 5  # of the limit: with less than that left, no connection is let in
 MIN_RESERVE_BYTES = 16 * MIB  # of these some 8 are pages of programs that run all the time, though they can be dropped
 MAX_RESERVE_BYTES = 64 * MIB
 NEAR_RESERVES = 4
@@ -23,7 +23,7 @@ REFUSED_BYTES = MIN_LINE_BYTES // 2  # for requests that have come, until they a
 LARGE_BYTES = 16 * KIB  # less than that nobody asks for
 INPUT_COPIES = 4  # of a client's bytes: as they came, unmasked, as text, and to be stored
 USUAL_PAUSE_SECONDS = 0.5
-SHORT_PAUSE_SECONDS = 0.05  # while it is low, or may soon be
+SHORT_PAUSE_SECONDS = 0.02  # while it is low, or may soon be
 RETRY_SECONDS = 5.0
 
 

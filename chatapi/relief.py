@@ -11,14 +11,14 @@ from chatapi.errors import ChatError
 from chatapi.log_lines import Seldom
 from chatapi.memory import give_back_memory
 from chatapi.memory_left import MIB
-from chatapi.memory_watch import MemoryWatch, out_of_memory
+from chatapi.memory_watch import TIGHT_BYTES, MemoryWatch, out_of_memory
 from chatapi.services import Services
 
 logger = logging.getLogger(__name__)
 
 FORGETTING_SECONDS = 0.5  # between two times that caches are emptied
 COLLECTING_SECONDS = 5.0  # the same of garbage in cycles: it takes 80 ms with 2,000 connections on a quarter of a core
-CALM_LOOKS = 10  # in which no more is taken, and no more freed, while memory is scarce: it can only be used again
+CALM_LOOKS = 25  # in which no more is taken, and no more freed, while memory is scarce: it can only be used again
 SHED_AT_A_LOOK = 32  # idle connections of REST
 
 
@@ -53,8 +53,10 @@ class _Relief:
             services.admission.shed_idle(SHED_AT_A_LOOK)
             if memory.is_tight or not self._was_low:
                 await self._forget(services)
+        if memory.is_tight:
+            self._cut_off(services)
         if memory.lacking_bytes:
-            self._free(services)
+            self._refuse_bodies(out_of_memory())
         self._note_calm()
         self._was_low, self._lacked_bytes = memory.is_low, memory.lacking_bytes
 
@@ -76,9 +78,8 @@ class _Relief:
         await give_back_memory(0)
         self._memory.look()
 
-    def _free(self, services: Services) -> None:
-        self._refuse_bodies(out_of_memory())
-        count = services.admission.cut_off_heaviest(self._memory.lacking_bytes)
+    def _cut_off(self, services: Services) -> None:
+        count = services.admission.cut_off_heaviest(self._memory.lacking_bytes + TIGHT_BYTES)
         if count:
             event = "memory is low: %d clients that read too little, or send too much, are cut off"
             self._seldom.warning(event, count)
