@@ -355,6 +355,16 @@ async def test_malformed_http_gets_the_envelope_too(shared_server: Server, reque
     assert b"sk_secret" not in answer
 
 
+async def test_the_answer_to_a_head_that_is_far_too_long_is_not_lost(shared_server: Server) -> None:
+    reader, writer = await shared_server.open()
+    writer.write(
+        b"GET /livez HTTP/1.1\r\n" + b"".join(b"H%d: %s\r\n" % (number, b"v" * 500) for number in range(8_000))
+    )
+    assert (await reader.read()).startswith(b"HTTP/1.0 400 Bad Request\r\n")
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_a_malformed_body_gets_the_envelope_too(shared_server: Server) -> None:
     head = f"POST /rooms {HEAD}X-API-Key: {shared_server.api_key}\r\nX-User-Id: a\r\nContent-Type: application/json\r\n"
     answer = await shared_server.exchange(f"{head}Transfer-Encoding: chunked\r\n\r\nnot a chunk\r\n".encode())

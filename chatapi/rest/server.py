@@ -23,7 +23,9 @@ FIRST_POLL_SECONDS, POLL_SECONDS = 0.001, 0.01  # most connections end at once w
 END_SECONDS = 0.1  # for handlers to end when all is over
 MAX_WAITING_BYTES = 128 * 1024  # of a WebSocket, while frames before them are carried out: above it nothing is read
 MAX_LINE_BYTES = 16 * 1024  # of a request: the cursors of an event stream take 8 KiB of it
-PART_SECONDS = 1.0  # for the rest of a body that was answered without an error: its client writes until it is cut off
+# For the rest of a body that was answered without an error, or of what is not HTTP: its client writes until it is cut
+# off.
+PART_SECONDS = 1.0
 UNREAD_SECONDS = 30.0  # a client that reads nothing of its response for this long is cut off: it is held in memory
 
 P = TypeVar("P", bound="EnvelopeProtocol")
@@ -221,6 +223,8 @@ class EnvelopeProtocol(web.RequestHandler):
             if is_gone:
                 return False
             self._keepalive = bool(response.keep_alive)
+            if message is ERROR:
+                await self._pass_over_all()
             if not payload.is_eof() and not self._force_close:
                 await self._pass_over(payload)
             payload.set_exception(_PAYLOAD_ACCESS_ERROR)
@@ -259,6 +263,12 @@ class EnvelopeProtocol(web.RequestHandler):
                     await payload.readany()
         except (TimeoutError, web.RequestPayloadError, ChatError):  # too long, or not HTTP any more
             self.close()
+
+    async def _pass_over_all(self) -> None:
+        """The rest of a head that is far too long, or whatever else is not HTTP: for the same reason."""
+        self.close()
+        self._made_peer.cut_off_later(PART_SECONDS)
+        await self._made_peer.close_gently()
 
     def _await_next(self) -> None:
         """One timer serves all requests of a connection: when it is due, it looks whether there was another one."""
