@@ -3,9 +3,8 @@ shutdown."""
 
 import asyncio
 import logging
-import types
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from chatapi.errors import ChatError
@@ -60,8 +59,8 @@ class Tasks:
 
 
 class Workers:
-    """Tasks that are used again and again, for work that is short and frequent, and seldom waits: making a task for
-    each piece of it would cost more than most of the pieces."""
+    """Tasks that are used again and again, for work that is short and frequent: making a task for each piece of it
+    would cost more than most of the pieces."""
 
     def __init__(self, tasks: Tasks, name: str) -> None:
         self._tasks = tasks
@@ -70,20 +69,8 @@ class Workers:
         self._idle: list[asyncio.Future[None]] = []
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Does it at once, in the caller's turn of the loop, as far as the first place where it waits; a worker goes on
-        from there. Up to there it is in no task, which `asyncio.timeout` for one would need. A failure is logged, and
-        harms no other work."""
-        try:
-            awaited = work.send(None)
-        except StopIteration:
-            return
-        except Exception as error:  # noqa: BLE001 - it is logged, as a task's is
-            _log_error(error, self._name)
-            return
-        self._hand_over(_go_on(work, awaited))
-
-    def _hand_over(self, work: Coroutine[Any, Any, None]) -> None:
-        """Each call wakes a worker of its own: one that finds its work done by others rests again."""
+        """Begins it in the next turn of the loop, in the order of the calls. A failure is logged, and harms no other
+        work. Each call wakes a worker of its own: one that finds its work done by others rests again."""
         self._due.append(work)
         while self._idle:
             waiter = self._idle.pop()
@@ -108,32 +95,10 @@ class Workers:
             raise
 
 
-async def _go_on(work: Coroutine[Any, Any, None], awaited: Any) -> None:
-    """The rest of work that was begun without a task, and has come to where it waits for `awaited`."""
-    await _pass_on(work, awaited)
-
-
-@types.coroutine
-def _pass_on(work: Coroutine[Any, Any, None], awaited: Any) -> Generator[Any, None, None]:
-    try:
-        while True:
-            try:
-                yield awaited
-            except BaseException as error:  # noqa: BLE001 - that the worker is cancelled: it is the work's to hear
-                awaited = work.throw(error)
-            else:
-                awaited = work.send(None)
-    except StopIteration:
-        return
-
-
 def _log_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log_error(error, task.get_name())
-
-
-def _log_error(error: BaseException, name: str) -> None:
+    if task.cancelled() or (error := task.exception()) is None:
+        return
     if isinstance(error, ChatError):  # the database refuses, which is logged there: not a bug, and may be every task's
-        logger.debug("task ended: %s", error.message, extra={"task": name})
+        logger.debug("task ended: %s", error.message, extra={"task": task.get_name()})
     else:
-        logger.error("task failed", exc_info=error, extra={"task": name})
+        logger.error("task failed", exc_info=error, extra={"task": task.get_name()})

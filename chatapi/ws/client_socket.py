@@ -13,8 +13,8 @@ from chatapi.ws.session import Session
 
 
 class ClientSocket(Successor):
-    """Frames are carried out one after the other, in the turn of the loop in which they come. For one that has to wait,
-    and for all after it, a worker is taken: so long it is busy."""
+    """Frames are carried out one after the other, by a worker that is taken only as long as there are some: so long it
+    is busy."""
 
     __slots__ = ("_is_deaf", "_is_paused", "_reader", "_session", "_workers")
 
