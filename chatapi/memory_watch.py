@@ -73,7 +73,8 @@ class MemoryWatch:
             self._line_bytes = math.inf
         self._spare_bytes = spare_bytes
         self.lacking_bytes = int(-spare_bytes) if spare_bytes < 0 else 0
-        self.is_tight = spare_bytes < TIGHT_BYTES
+        # Once the line has been lowered: half of what was left above it.
+        self.is_tight = spare_bytes < min(TIGHT_BYTES, self._line_bytes / 6)
         self.pause_seconds = SHORT_PAUSE_SECONDS if is_near else USUAL_PAUSE_SECONDS
 
     def lower_line(self) -> None:

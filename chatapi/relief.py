@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 FORGETTING_SECONDS = 0.5  # between two times that caches are emptied
 COLLECTING_SECONDS = 5.0  # the same of garbage in cycles: it takes 80 ms with 2,000 connections on a quarter of a core
-CALM_LOOKS = 25  # in which no more is taken, and no more freed, while memory is scarce: it can only be used again
+CALM_LOOKS = 25  # in which no more is taken, and no more freed, while memory is scarce or nearly so
 SHED_AT_A_LOOK = 32  # idle connections of REST
 
 
@@ -53,7 +53,7 @@ class _Relief:
             services.admission.shed_idle(SHED_AT_A_LOOK)
             if memory.is_tight or not self._was_low:
                 await self._forget(services)
-        if memory.is_tight:
+        if memory.lacking_bytes or (memory.is_tight and self._calm_looks < CALM_LOOKS):
             self._cut_off(services)
         if memory.lacking_bytes:
             self._refuse_bodies(out_of_memory())
@@ -85,11 +85,12 @@ class _Relief:
             self._seldom.warning(event, count)
 
     def _note_calm(self) -> None:
-        """Memory that stays scarce although nobody takes more is in pieces of the heap, which are used again."""
+        """Memory that stays scarce although nobody takes more is in pieces of the heap, which are used again: no client
+        has to go for it any more."""
         memory = self._memory
-        is_calm = 0 < memory.lacking_bytes <= self._lacked_bytes
+        is_calm = memory.is_tight and memory.lacking_bytes <= self._lacked_bytes
         self._calm_looks = self._calm_looks + 1 if is_calm else 0
-        if self._calm_looks >= CALM_LOOKS:
+        if memory.lacking_bytes and self._calm_looks >= CALM_LOOKS:
             self._calm_looks = 0
             memory.lower_line()
             memory.resume_paused()

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from driver import Server, StartServer, eventually
@@ -13,11 +15,13 @@ from chatapi.connection import ConnectionState
 from chatapi.errors import ChatError
 from chatapi.memory_left import MIB, Left, find_reader, make_reader_of_own
 from chatapi.memory_watch import MIN_LINE_BYTES, MIN_RESERVE_BYTES, MemoryWatch
+from chatapi.relief import CALM_LOOKS, _Relief
 
 LIMIT = 64 * MIB
 AMPLE = Left(LIMIT - MIB, LIMIT)
 LOW = Left(MIN_RESERVE_BYTES - 1, LIMIT)
 SCARCE = Left(MIN_RESERVE_BYTES // 2 - 1, LIMIT)
+NEARLY_SCARCE = Left(MIN_RESERVE_BYTES // 2 + MIB, LIMIT)
 DIRE = Left(MIN_LINE_BYTES - 1, LIMIT)  # so little that no lower line helps
 
 
@@ -164,9 +168,12 @@ def test_memory_that_cannot_be_freed_is_used_again() -> None:
     assert watch.lacking_bytes == 1
     watch.lower_line()
     assert watch.lacking_bytes == 0
+    assert not watch.is_tight
     assert not watch.is_short_of(MIB)
     gauge.turn(Left(SCARCE.left_bytes // 2, LIMIT))
     assert watch.lacking_bytes
+    watch.lower_line()
+    assert not watch.is_tight
     gauge.turn(AMPLE)
     gauge.turn(SCARCE)
     assert watch.lacking_bytes == 1  # the line is where it was
@@ -221,6 +228,32 @@ def test_clients_with_most_unread_are_cut_off_first() -> None:
     assert admission.cut_off_heaviest(60_000) == 2
     assert [accepted.is_gone for accepted in connections] == [False, False, True, True, False]
     assert admission.cut_off_heaviest(1_000_000) == 1  # a few bytes are worth nobody's connection
+
+
+@pytest.mark.parametrize("left", [SCARCE, NEARLY_SCARCE], ids=["scarce", "nearly"])
+async def test_when_all_is_freed_that_can_be_slow_readers_may_stay(left: Left) -> None:
+    gauge = Gauge(left)
+    admission = Admission(10_000, 100, gauge.watch)
+    services: Any = SimpleNamespace(
+        admission=admission,
+        history=SimpleNamespace(clear=bool),
+        hub=SimpleNamespace(connections=()),
+        rooms=SimpleNamespace(empty_rings=bool),
+    )
+    relief = _Relief(gauge.watch, lambda _: None)
+
+    async def stays(left: Left) -> bool:
+        gauge.turn(left)
+        accepted = Accepted(10_000)
+        admission.enter(accepted)
+        await relief.bring(services)
+        admission.leave(accepted)
+        return not accepted.is_gone
+
+    seen = [await stays(left) for _ in range(CALM_LOOKS + 3)]
+    assert not any(seen[:CALM_LOOKS])
+    assert seen[-1]
+    assert not await stays(DIRE)  # somebody takes more
 
 
 def test_as_many_as_there_were_may_come_back() -> None:
