@@ -88,7 +88,7 @@ async def test_a_lone_message_takes_one_trip_and_begins_it_two_turns_after_it_ca
     assert [commit.messages for commit in record.commits] == [1] * 5
     # The least of them, since the housekeeping may be before one, or in its commit.
     assert min(commit.trips for commit in record.commits) == 1
-    # Not in the next turn: those who send together would not all be there, and batches be smaller (docs/design.md).
+    # One turn is the worker's, and one the writer's, in which the frames of others join (docs/design.md).
     assert min(commit.turn - turn for commit, turn in zip(record.commits, came, strict=True)) == 2
 
 
