@@ -87,13 +87,18 @@ class MemoryWatch:
 
     def is_short_of(self, more_bytes: int, allowance_bytes: int = 0) -> bool:
         """Whether so much more than now may not be taken; if it may, it counts as taken until the next look.
-        `allowance_bytes` may be taken where memory is scarce already."""
-        self._spare_bytes -= more_bytes
-        if self._spare_bytes >= self._held_bytes - allowance_bytes:
+        `allowance_bytes` may be taken where memory is scarce already; if it is negative, so much has to be left."""
+        if self._take(more_bytes, allowance_bytes):
             return False
         self.look()
+        return not self._take(more_bytes, allowance_bytes)
+
+    def _take(self, more_bytes: int, allowance_bytes: int) -> bool:
+        """Whether there was so much. Half of what is left is for others than those who hold some, even if it has become
+        less meanwhile."""
+        kept_bytes = min(self._held_bytes, max(0, self._spare_bytes / 2))
         self._spare_bytes -= more_bytes
-        return self._spare_bytes < self._held_bytes - allowance_bytes
+        return self._spare_bytes >= kept_bytes - allowance_bytes
 
     def check(self) -> None:
         """Raises ChatError 503 while memory is low: this may take much."""
@@ -102,9 +107,9 @@ class MemoryWatch:
 
     @contextmanager
     def hold(self, size: int) -> Iterator[None]:
-        """For as long as something is under way that takes so much. Raises ChatError 503 if there is not enough beside
-        all that is held."""
-        if self.is_short_of(size):
+        """For as long as something is under way that takes so much. Raises ChatError 503 if more than half of what is
+        left would be held then: a client that sends slowly holds it for long."""
+        if self.is_short_of(size, -(self._held_bytes + size)):
             raise self.refuse()
         self._held_bytes += size
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -160,6 +161,20 @@ def test_memory_that_is_taken_counts_until_the_next_look() -> None:
     assert (caught.value.status, caught.value.retry_after_s) == (503, 5)
     assert watch.refused == 1
     assert not watch.is_short_of(MIN_RESERVE_BYTES // 2)
+
+
+def test_slow_bodies_leave_half_to_others() -> None:
+    gauge = Gauge(Left(MIN_RESERVE_BYTES // 2 + 32 * MIB, LIMIT))
+    watch = gauge.watch
+    with ExitStack() as held:
+        for _ in range(16):  # clients that have said how much they will send, and send it slowly
+            held.enter_context(watch.hold(MIB))
+        with pytest.raises(ChatError):
+            held.enter_context(watch.hold(MIB))
+        assert not watch.is_short_of(15 * MIB)
+        gauge.turn(Left(MIN_RESERVE_BYTES // 2 + 8 * MIB, LIMIT))
+        assert not watch.is_short_of(3 * MIB)
+        assert watch.is_short_of(5 * MIB)
 
 
 def test_memory_that_cannot_be_freed_is_used_again() -> None:
