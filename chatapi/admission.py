@@ -97,8 +97,13 @@ class Admission:
     def make_space(self) -> bool:
         """Whether one more may be accepted. If all are taken, the connection that matters least goes: one
         without a request, then one that is idle, then one that only waits for its client; the oldest first."""
-        if self.memory.is_low and len(self._newcomers) + len(self._known) >= LOW_MEMORY_CONNECTIONS:
-            return self._shed_for_memory()
+        if (
+            self.memory.is_low
+            and len(self._newcomers) + len(self._known) >= LOW_MEMORY_CONNECTIONS
+            and not self._shed_for_memory()
+            and self.memory.lacking_bytes
+        ):
+            return False  # until memory is scarce, requests such as probes are answered beside those that are served
         return len(self) < self.capacity or self.shed_one()
 
     def shed_idle(self, count: int) -> None:

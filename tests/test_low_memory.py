@@ -199,13 +199,14 @@ def test_memory_that_cannot_be_freed_is_used_again() -> None:
 
 
 class Accepted:
-    def __init__(self, held_bytes: int = 0) -> None:
+    def __init__(self, held_bytes: int = 0, *, is_busy: bool = False) -> None:
         self.tier: Tier | None = None
         self.held_bytes = held_bytes
+        self.is_busy = is_busy
         self.is_gone = False
 
     def is_unused(self) -> bool:
-        return True
+        return not self.is_busy
 
     def is_waited_for(self) -> bool:
         return False
@@ -232,6 +233,18 @@ def test_idle_connections_go_while_memory_is_low() -> None:
     admission.shed_idle(10_000)
     assert len(admission) == LOW_MEMORY_CONNECTIONS
     assert admission.shed == 20
+
+
+def test_beside_many_long_polls_a_probe_is_let_in_until_memory_is_scarce() -> None:
+    gauge = Gauge()
+    admission = Admission(10_000, 100, gauge.watch)
+    for _ in range(LOW_MEMORY_CONNECTIONS + 20):
+        admission.enter(Accepted(is_busy=True))
+    gauge.turn(LOW)
+    assert admission.make_space()
+    gauge.turn(SCARCE)
+    assert not admission.make_space()
+    assert admission.shed == 0
 
 
 def test_clients_with_most_unread_are_cut_off_first() -> None:
