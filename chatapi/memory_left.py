@@ -100,15 +100,16 @@ def make_reader_of_own(limit_bytes: int, proc: Path = PROC) -> Callable[[], Sequ
 
 
 def _read_machine(meminfo: Path) -> Left:
-    """Raises OSError, ValueError."""
+    """Free swap is left too: the kernel ends nobody before it is used up. Raises OSError, ValueError."""
     values = {}
-    for line in meminfo.read_bytes().splitlines()[:5]:
+    for line in meminfo.read_bytes().splitlines():
         name, _, value = line.partition(b":")
         values[name] = value
     if b"MemTotal" not in values or b"MemAvailable" not in values:
         raise ValueError("not what Linux has there")
-    total, available = (int(values[name].split()[0]) * KIB for name in (b"MemTotal", b"MemAvailable"))
-    return Left(available, total)
+    names = b"MemTotal", b"MemAvailable", b"SwapFree"
+    total, available, swap = (int(values.get(name, b"0").split()[0]) * KIB for name in names)
+    return Left(available + swap, total)
 
 
 def _find_folders(proc_self: Path) -> Iterator[tuple[_Version, tuple[Path, Path]]]:

@@ -62,7 +62,7 @@ class _Relief:
 
     def _tell(self, services: Services) -> None:
         limit_mb = (self._memory.limit_bytes or 0) // MIB
-        event = "memory is low: no more connections are let in beside %d (limit: %d MB)"
+        event = "memory is low: no more connections are let in beside %d (limit: %d MB, or server.memory_limit_mb)"
         self._seldom.warning(event, len(services.hub.connections), limit_mb)
 
     async def _forget(self, services: Services) -> None:

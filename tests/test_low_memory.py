@@ -37,10 +37,11 @@ class FakeSystem:
         self.cgroups = folder / "cgroups"
         (self.proc / "self").mkdir(parents=True)
 
-    def describe(self, membership: str, mount: str, available_mb: int = 1000) -> None:
+    def describe(self, membership: str, mount: str, available_mb: int = 1000, swap_mb: int = 0) -> None:
         (self.proc / "self/cgroup").write_text(membership)
         (self.proc / "self/mountinfo").write_text(mount.replace("CGROUPS", str(self.cgroups)))
         meminfo = f"MemTotal: 2048000 kB\nMemFree: 1 kB\nMemAvailable: {available_mb * 1024} kB\n"
+        meminfo += f"Buffers: 1 kB\nCached: 1 kB\nSwapTotal: 4096000 kB\nSwapFree: {swap_mb * 1024} kB\n"
         (self.proc / "meminfo").write_text(meminfo)
 
     def make(self, path: str, **files: str) -> None:
@@ -60,6 +61,11 @@ def system(tmp_path: Path) -> FakeSystem:
 
 V2_MOUNT = "30 23 0:26 / CGROUPS rw,nosuid - cgroup2 cgroup2 rw\n"
 MACHINE = (1000, 2000)
+
+
+def test_free_swap_counts_on_a_machine_that_has_some(system: FakeSystem) -> None:
+    system.describe("0::/\n", V2_MOUNT, available_mb=20, swap_mb=500)
+    assert system.read_mb() == [(520, 2000)]
 
 
 def test_the_limits_of_version_2_hold_at_every_level(system: FakeSystem) -> None:
