@@ -121,8 +121,8 @@ async def open_store(
         # Their threads keep the process alive: any failure closes them.
         async with contextlib.AsyncExitStack() as opened:
             store = await _open_parts(path, synchronous, readers, clock, lock, is_external, memory_share, opened)
-            opened.pop_all()
             store.writer.set_commit_interval(commit_interval_ms / 1000)
+            opened.pop_all()
             return store
     except (sqlite3.Error, DatabaseTooNew, OSError) as error:
         raise StoreError(f"cannot open the database {path}: {error}") from error
