@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from accessibility import Inspector
 from browser_rig import DESKTOP, PHONE, PaneOf, Tenant, open_room, panes
+from move_rig import eventually_true
 from playwright.sync_api import Browser, Page, expect
 from server_process import ServerProcess
 
@@ -129,6 +130,8 @@ def test_members_who_are_offline_were_last_seen(browser: Browser, tenant: Tenant
         expect(page.locator("#members .member[data-user=dave] .presence")).to_have_text("offline")  # never was
         carol.close()
         expect(presence).to_have_text("last seen just now")
+        # It is written within a second; a user of whom nothing is known yet has no profile.
+        eventually_true(lambda: tenant.call("GET", "/users?ids=carol")["users"] != [])
         page.reload()
         panes(page)
         page.get_by_role("tab", name="Members").click()
